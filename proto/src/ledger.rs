@@ -1,0 +1,452 @@
+//! What a server still owes, and to whom.
+//!
+//! Every request that goes to a server is entered here; every message that comes
+//! back is held against the front entry. In: one entry per request, then one tag
+//! and body per reply. Out: whose message it is and what it means. The connection
+//! may go back to its pool only when the ledger is empty. A reply that fits no
+//! entry is a [`Desync`]: the connection must be closed, because nobody can say any
+//! longer whose the next bytes are.
+//!
+//! The rules are those of the manual's "Message Flow": in the extended protocol an
+//! error makes the server skip everything up to the next Sync; during COPY FROM
+//! STDIN it ignores Flush and Sync.
+
+use crate::backend::{TxStatus, tag};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+/// Who asked, and so who gets the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The client: the reply is passed on.
+    Client,
+    /// The router: the reply is swallowed.
+    Router,
+}
+
+/// One request whose reply is outstanding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owed {
+    /// Parse, with the router's number of the statement.
+    Parse(u64, Audience),
+    /// Bind.
+    Bind(Audience),
+    /// Close of a statement or portal.
+    Close(Audience),
+    /// Describe of a statement.
+    DescribeStatement(Audience),
+    /// Describe of a portal.
+    DescribePortal(Audience),
+    /// Execute.
+    Execute(Audience),
+    /// Sync.
+    Sync(Audience),
+    /// A simple query, up to its ReadyForQuery.
+    Query(Audience),
+    /// A function call, up to its ReadyForQuery.
+    FunctionCall,
+    /// Nothing is owed: the router answers this one itself, in its turn.
+    Answer(Cow<'static, [u8]>),
+}
+
+impl Owed {
+    fn audience(&self) -> Audience {
+        match self {
+            Self::Parse(_, to)
+            | Self::Bind(to)
+            | Self::Close(to)
+            | Self::DescribeStatement(to)
+            | Self::DescribePortal(to)
+            | Self::Execute(to)
+            | Self::Sync(to)
+            | Self::Query(to) => *to,
+            Self::FunctionCall | Self::Answer(_) => Audience::Client,
+        }
+    }
+
+    /// True for requests after which the server skips to Sync when they fail.
+    fn is_extended(&self) -> bool {
+        !matches!(self, Self::Sync(_) | Self::Query(_) | Self::FunctionCall)
+    }
+}
+
+/// What one message from the server means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A notice: belongs to no request, goes to the client that is being served.
+    Notice,
+    /// A ParameterStatus: the connection's settings changed.
+    Parameter,
+    /// A notification of LISTEN.
+    Notification,
+    /// Part of an answer with more to come: rows, descriptions, COPY data.
+    Part,
+    /// The statement was prepared.
+    Parsed(u64),
+    /// A Bind, Close or Describe was answered.
+    Answered,
+    /// A statement ended well, by CommandComplete or EmptyQueryResponse.
+    Completed,
+    /// A portal reached its row limit.
+    Suspended,
+    /// The server waits for COPY data.
+    CopyIn,
+    /// The statement failed.
+    Failed,
+    /// The server is ready, with its transaction status.
+    Ready(TxStatus),
+}
+
+/// One message, judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it means.
+    pub event: Event,
+    /// Whose it is.
+    pub to: Audience,
+}
+
+/// The server sent what nobody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("server sent message {:?} while {owing} was owed", *tag as char)]
+pub struct Desync {
+    /// The message's tag.
+    pub tag: u8,
+    /// What would have been right.
+    pub owing: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Normal,
+    /// The front request takes COPY data.
+    CopyIn,
+    /// An extended request failed and its Sync is not sent yet.
+    Skipping,
+}
+
+/// The queue of one server connection.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    queue: VecDeque<Owed>,
+    mode: Mode,
+}
+
+impl Ledger {
+    /// Enters a request that was sent, or an answer to give in its turn.
+    ///
+    /// While the ledger is skipping, only Sync may be entered: the server reads
+    /// nothing else.
+    pub fn push(&mut self, owed: Owed) {
+        if self.mode == Mode::Skipping {
+            debug_assert!(
+                matches!(owed, Owed::Sync(_)),
+                "the server skips everything but Sync"
+            );
+            self.mode = Mode::Normal;
+        }
+        self.queue.push_back(owed);
+    }
+
+    /// True when nothing is owed and the protocol is between requests.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.mode == Mode::Normal
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True after an error in the extended protocol, until Sync is sent.
+    pub fn is_skipping(&self) -> bool {
+        self.mode == Mode::Skipping
+    }
+
+    /// True while the server takes COPY data.
+    pub fn is_copy_in(&self) -> bool {
+        self.mode == Mode::CopyIn
+    }
+
+    /// The router's own answer, if its turn has come.
+    pub fn next_answer(&mut self) -> Option<Cow<'static, [u8]>> {
+        if !matches!(self.queue.front(), Some(Owed::Answer(_))) {
+            return None;
+        }
+        match self.queue.pop_front() {
+            Some(Owed::Answer(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Holds one message against the ledger.
+    pub fn on(&mut self, message: u8, body: &[u8]) -> Result<Step, Desync> {
+        match message {
+            tag::NOTICE => return Ok(self.aside(Event::Notice)),
+            tag::PARAMETER_STATUS => return Ok(self.aside(Event::Parameter)),
+            tag::NOTIFICATION => return Ok(self.aside(Event::Notification)),
+            _ => {}
+        }
+        let Some(front) = self.queue.front() else {
+            return match message {
+                // The server says why it closes the connection.
+                tag::ERROR => Ok(Step {
+                    event: Event::Failed,
+                    to: Audience::Client,
+                }),
+                _ => Err(Desync {
+                    tag: message,
+                    owing: "nothing",
+                }),
+            };
+        };
+        let to = front.audience();
+        let event = self.judge(message, body)?;
+        Ok(Step { event, to })
+    }
+
+    fn aside(&self, event: Event) -> Step {
+        let to = self.queue.front().map_or(Audience::Client, Owed::audience);
+        Step { event, to }
+    }
+
+    fn judge(&mut self, message: u8, body: &[u8]) -> Result<Event, Desync> {
+        let front = self.queue.front().expect("the caller found a front entry");
+        if message == tag::ERROR {
+            return Ok(self.fail());
+        }
+        let desync = |owing| {
+            Err(Desync {
+                tag: message,
+                owing,
+            })
+        };
+        match (front, message) {
+            (Owed::Parse(id, _), tag::PARSE_COMPLETE) => {
+                let id = *id;
+                Ok(self.pop(Event::Parsed(id)))
+            }
+            (Owed::Parse(..), _) => desync("ParseComplete"),
+            (Owed::Bind(_), tag::BIND_COMPLETE) => Ok(self.pop(Event::Answered)),
+            (Owed::Bind(_), _) => desync("BindComplete"),
+            (Owed::Close(_), tag::CLOSE_COMPLETE) => Ok(self.pop(Event::Answered)),
+            (Owed::Close(_), _) => desync("CloseComplete"),
+            (Owed::DescribeStatement(_), tag::PARAMETER_DESCRIPTION) => Ok(Event::Part),
+            (
+                Owed::DescribeStatement(_) | Owed::DescribePortal(_),
+                tag::ROW_DESCRIPTION | tag::NO_DATA,
+            ) => Ok(self.pop(Event::Answered)),
+            (Owed::DescribeStatement(_) | Owed::DescribePortal(_), _) => desync("RowDescription"),
+            (Owed::Execute(_), tag::COMMAND_COMPLETE | tag::EMPTY_QUERY) => {
+                self.mode = Mode::Normal;
+                Ok(self.pop(Event::Completed))
+            }
+            (Owed::Execute(_), tag::PORTAL_SUSPENDED) => Ok(self.pop(Event::Suspended)),
+            (Owed::Execute(_), tag::COPY_IN) => {
+                self.mode = Mode::CopyIn;
+                self.forget_ignored_syncs();
+                Ok(Event::CopyIn)
+            }
+            (Owed::Query(_), tag::COPY_IN) => {
+                self.mode = Mode::CopyIn;
+                Ok(Event::CopyIn)
+            }
+            (Owed::Query(_), tag::COMMAND_COMPLETE | tag::EMPTY_QUERY) => {
+                self.mode = Mode::Normal;
+                Ok(Event::Completed)
+            }
+            (
+                Owed::Execute(_) | Owed::Query(_),
+                tag::DATA_ROW
+                | tag::ROW_DESCRIPTION
+                | tag::COPY_OUT
+                | tag::COPY_DATA
+                | tag::COPY_DONE,
+            ) => Ok(Event::Part),
+            (Owed::FunctionCall, tag::FUNCTION_RESULT) => Ok(Event::Part),
+            (Owed::Query(_) | Owed::Sync(_) | Owed::FunctionCall, tag::READY) => {
+                let status = TxStatus::read(body).map_err(|_| Desync {
+                    tag: message,
+                    owing: "a transaction status",
+                })?;
+                self.mode = Mode::Normal;
+                Ok(self.pop(Event::Ready(status)))
+            }
+            (Owed::Execute(_), _) => desync("the result of Execute"),
+            (Owed::Query(_), _) => desync("the result of Query"),
+            (Owed::FunctionCall, _) => desync("the result of FunctionCall"),
+            (Owed::Sync(_), _) => desync("ReadyForQuery"),
+            (Owed::Answer(_), _) => desync("the router's own answer"),
+        }
+    }
+
+    fn pop(&mut self, event: Event) -> Event {
+        self.queue.pop_front();
+        event
+    }
+
+    /// An error ends the front request. In the extended protocol the server skips
+    /// what follows up to Sync; the router's own answers there are not given
+    /// either, because the client's requests for them are skipped too.
+    fn fail(&mut self) -> Event {
+        self.mode = Mode::Normal;
+        let extended = self.queue.front().is_some_and(Owed::is_extended);
+        if extended {
+            while self.queue.front().is_some_and(Owed::is_extended) {
+                self.queue.pop_front();
+            }
+            if self.queue.is_empty() {
+                self.mode = Mode::Skipping;
+            }
+        }
+        Event::Failed
+    }
+
+    /// A Sync that was already on its way when COPY began is ignored by the server,
+    /// "for the convenience of client libraries" (manual, COPY Operations).
+    fn forget_ignored_syncs(&mut self) {
+        while matches!(self.queue.get(1), Some(Owed::Sync(_))) {
+            self.queue.remove(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Audience::{Client, Router};
+
+    fn replies(ledger: &mut Ledger, tags: &[u8]) -> Vec<Event> {
+        tags.iter()
+            .map(|&t| {
+                let body: &[u8] = if t == tag::READY { b"I" } else { b"" };
+                ledger.on(t, body).expect("the reply is owed").event
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_pipeline_is_answered_entry_by_entry() {
+        let mut ledger = Ledger::default();
+        for owed in [
+            Owed::Parse(7, Client),
+            Owed::Bind(Client),
+            Owed::DescribePortal(Client),
+            Owed::Execute(Client),
+            Owed::Sync(Client),
+        ] {
+            ledger.push(owed);
+        }
+        assert_eq!(
+            replies(&mut ledger, b"12TDDCZ"),
+            [
+                Event::Parsed(7),
+                Event::Answered,
+                Event::Answered,
+                Event::Part,
+                Event::Part,
+                Event::Completed,
+                Event::Ready(TxStatus::Idle)
+            ]
+        );
+        assert!(ledger.is_empty());
+    }
+
+    // See: pgbouncer#759, pgdog#876
+    #[test]
+    fn an_error_skips_to_sync_and_no_further() {
+        let mut ledger = Ledger::default();
+        for owed in [
+            Owed::Bind(Client),
+            Owed::Execute(Client),
+            Owed::Answer(Cow::Borrowed(b"1")),
+            Owed::Sync(Client),
+            Owed::Query(Client),
+        ] {
+            ledger.push(owed);
+        }
+        assert_eq!(
+            replies(&mut ledger, b"2E"),
+            [Event::Answered, Event::Failed]
+        );
+        assert_eq!(ledger.next_answer(), None);
+        assert_eq!(ledger.len(), 2);
+        assert_eq!(
+            replies(&mut ledger, b"ZTDCCZ").last(),
+            Some(&Event::Ready(TxStatus::Idle))
+        );
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn after_an_error_without_sync_the_connection_is_not_free() {
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Parse(1, Client));
+        replies(&mut ledger, b"E");
+        assert!(ledger.is_skipping() && !ledger.is_empty());
+        ledger.push(Owed::Sync(Client));
+        replies(&mut ledger, b"Z");
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn answers_of_the_router_wait_for_their_turn() {
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Bind(Client));
+        ledger.push(Owed::Answer(Cow::Borrowed(b"x")));
+        ledger.push(Owed::Sync(Client));
+        assert_eq!(ledger.next_answer(), None);
+        replies(&mut ledger, b"2");
+        assert_eq!(ledger.next_answer().as_deref(), Some(&b"x"[..]));
+        replies(&mut ledger, b"Z");
+        assert!(ledger.is_empty());
+    }
+
+    // See: pgbouncer#1025, pgbouncer#1470
+    #[test]
+    fn copy_in_swallows_the_sync_that_was_under_way() {
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Execute(Client));
+        ledger.push(Owed::Sync(Client));
+        assert_eq!(replies(&mut ledger, b"G"), [Event::CopyIn]);
+        assert!(ledger.is_copy_in());
+        assert_eq!(ledger.len(), 1);
+        replies(&mut ledger, b"C");
+        ledger.push(Owed::Sync(Client));
+        replies(&mut ledger, b"Z");
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_failed_copy_of_a_simple_query_still_owes_ready() {
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Query(Client));
+        replies(&mut ledger, b"GE");
+        assert!(!ledger.is_copy_in() && !ledger.is_empty());
+        replies(&mut ledger, b"Z");
+        assert!(ledger.is_empty());
+    }
+
+    // See: pgbouncer#144
+    #[test]
+    fn what_nobody_asked_for_is_a_desync() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.on(tag::READY, b"I").is_err());
+        assert!(ledger.on(tag::DATA_ROW, b"").is_err());
+        ledger.push(Owed::Sync(Client));
+        assert!(ledger.on(tag::DATA_ROW, b"").is_err());
+        assert!(ledger.on(tag::READY, b"X").is_err());
+    }
+
+    #[test]
+    fn every_message_goes_to_who_asked() {
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Query(Router));
+        ledger.push(Owed::Query(Client));
+        assert_eq!(ledger.on(tag::COMMAND_COMPLETE, b"").unwrap().to, Router);
+        assert_eq!(ledger.on(tag::PARAMETER_STATUS, b"").unwrap().to, Router);
+        assert_eq!(ledger.on(tag::READY, b"I").unwrap().to, Router);
+        assert_eq!(ledger.on(tag::COMMAND_COMPLETE, b"").unwrap().to, Client);
+    }
+}
