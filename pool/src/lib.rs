@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Server connections: open, lend, take back, probe, balance. Knows no SQL and no shards.
+
+pub mod wire;

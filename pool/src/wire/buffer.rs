@@ -1,0 +1,204 @@
+//! Byte buffers that are lent by the thread and given back when they are empty.
+//!
+//! An idle connection owns no buffer: it takes one from the list of its thread when bytes arrive or are to be sent, and
+//! gives it back as soon as it is empty. Both lists have limits, so that the buffers of a busy moment do not stay, and
+//! a buffer that a large message has grown is freed instead of kept.
+
+use std::cell::RefCell;
+
+/// Size of a fresh buffer, and so of the largest single read from a socket with little traffic.
+pub(super) const BUFFER: usize = 16 * 1024;
+/// A buffer above this size is freed when it is empty. See: pg_doorman 3.6.3, where 100 MB became 4 GB.
+pub(super) const LARGEST_KEPT: usize = 256 * 1024;
+/// What one list of one thread keeps at most, in bytes.
+const KEPT: usize = 4 * 1024 * 1024;
+
+#[derive(Default)]
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Spare {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        let size = buffer.capacity();
+        if (BUFFER..=LARGEST_KEPT).contains(&size) && self.bytes + size <= KEPT {
+            self.bytes += size;
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+thread_local! {
+    /// Buffers for reading: their length is their size and every byte is initialised, so that taking one costs nothing.
+    static FOR_INPUT: RefCell<Spare> = RefCell::default();
+    /// Buffers for writing: their length is zero.
+    static FOR_OUTPUT: RefCell<Spare> = RefCell::default();
+}
+
+/// A buffer of at least [`BUFFER`] initialised bytes.
+pub(super) fn take_input() -> Vec<u8> {
+    let kept = FOR_INPUT.try_with(|spare| spare.borrow_mut().take());
+    kept.ok().flatten().unwrap_or_else(|| vec![0; BUFFER])
+}
+
+/// Gives back a buffer of [`take_input`], whatever is in it.
+pub(super) fn give_input(mut buffer: Vec<u8>) {
+    let size = buffer.capacity();
+    if size <= LARGEST_KEPT && buffer.len() < size {
+        buffer.resize(size, 0);
+    }
+    let _ = FOR_INPUT.try_with(|spare| spare.borrow_mut().give(buffer));
+}
+
+/// An empty buffer to append to.
+pub(super) fn take_output() -> Vec<u8> {
+    let kept = FOR_OUTPUT.try_with(|spare| spare.borrow_mut().take());
+    kept.ok()
+        .flatten()
+        .unwrap_or_else(|| Vec::with_capacity(BUFFER))
+}
+
+/// Gives back a buffer of [`take_output`].
+pub(super) fn give_output(mut buffer: Vec<u8>) {
+    buffer.clear();
+    let _ = FOR_OUTPUT.try_with(|spare| spare.borrow_mut().give(buffer));
+}
+
+/// Received bytes that nobody has consumed yet: `data[start..end]`.
+#[derive(Default)]
+pub(super) struct Input {
+    /// Empty, without an allocation, while there are no bytes; else initialised in its whole length.
+    data: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Forgets the first `n` bytes. More than there are is a mistake of the caller, and forgets all.
+    pub(super) fn consume(&mut self, n: usize) {
+        debug_assert!(
+            n <= self.end - self.start,
+            "consume at most what was received"
+        );
+        self.start = self.start.saturating_add(n).min(self.end);
+        self.release_if_empty();
+    }
+
+    /// Room for one read, at the end of what is there. It must be followed by [`Input::filled`].
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        if self.data.is_empty() {
+            self.data = take_input();
+        }
+        if self.data.len() - self.end < self.data.len() / 4 {
+            self.widen();
+        }
+        &mut self.data[self.end..]
+    }
+
+    /// `n` bytes were written to [`Input::room`]; with 0 an otherwise unused buffer goes back.
+    pub(super) fn filled(&mut self, n: usize) {
+        self.end += n;
+        debug_assert!(self.end <= self.data.len());
+        self.release_if_empty();
+    }
+
+    /// Moves the bytes to the front if that wins half of the buffer, else doubles it; both cost O(1) per byte received.
+    fn widen(&mut self) {
+        if self.start >= self.data.len() / 2 {
+            self.data.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        } else {
+            let size = self.data.len() * 2;
+            self.data.resize(size, 0);
+        }
+    }
+
+    fn release_if_empty(&mut self) {
+        if self.is_empty() {
+            self.start = 0;
+            self.end = 0;
+            if self.data.capacity() > 0 {
+                give_input(std::mem::take(&mut self.data));
+            }
+        }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.end = self.start;
+        self.release_if_empty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(input: &mut Input, bytes: &[u8]) {
+        let room = input.room();
+        room[..bytes.len()].copy_from_slice(bytes);
+        input.filled(bytes.len());
+    }
+
+    #[test]
+    fn an_empty_input_owns_no_buffer() {
+        let mut input = Input::default();
+        put(&mut input, b"abc");
+        assert_eq!(input.bytes(), b"abc");
+        input.consume(1);
+        assert_eq!(input.bytes(), b"bc");
+        input.consume(2);
+        assert_eq!(input.data.capacity(), 0);
+        input.room();
+        input.filled(0);
+        assert_eq!(input.data.capacity(), 0);
+    }
+
+    #[test]
+    fn bytes_keep_their_order_while_the_buffer_moves_and_grows() {
+        let mut input = Input::default();
+        let (mut written, mut read) = (0u32, 0u32);
+        for round in 0..20_000u32 {
+            put(&mut input, &written.to_be_bytes());
+            written += 1;
+            if round % 3 == 0 {
+                assert_eq!(input.bytes()[..4], read.to_be_bytes());
+                input.consume(4);
+                read += 1;
+            }
+        }
+        while read < written {
+            assert_eq!(input.bytes()[..4], read.to_be_bytes());
+            input.consume(4);
+            read += 1;
+        }
+    }
+
+    #[test]
+    fn what_a_thread_keeps_is_limited() {
+        give_output(Vec::with_capacity(LARGEST_KEPT + 1));
+        assert_eq!(FOR_OUTPUT.with(|spare| spare.borrow().bytes), 0);
+        for _ in 0..2 * KEPT / BUFFER {
+            give_output(Vec::with_capacity(BUFFER));
+        }
+        let kept = FOR_OUTPUT.with(|spare| spare.borrow().bytes);
+        assert!(kept <= KEPT && kept > KEPT / 2, "{kept}");
+    }
+}

@@ -1,0 +1,175 @@
+//! What one connection still has to send, and how the kernel answered.
+//!
+//! An outbox lies in the batch of its thread, not in the connection, so that its bytes stay where they are until the
+//! kernel has taken them, whatever the connection's owner does meanwhile.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::task::Waker;
+
+use super::buffer;
+use super::tls::Tls;
+
+/// One send never offers more, so that its length fits every interface of the kernel.
+const LARGEST_SEND: usize = 1 << 30;
+
+/// Whether more may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The next flush sends what there is.
+    Open,
+    /// The kernel refused some bytes. Only a task that polls the connection goes on, when the socket is writable.
+    Refused,
+    /// A send failed with this error number; whatever follows is thrown away, and readers and drainers are told.
+    Broken(i32),
+}
+
+/// How the kernel answered a send that it did not take in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shortfall {
+    /// It took only so many bytes, perhaps none.
+    Took(usize),
+    /// It failed with this error number.
+    Failed(i32),
+}
+
+impl Shortfall {
+    /// Reads an error number: a full socket is not a failure.
+    pub(super) fn from_errno(errno: i32) -> Shortfall {
+        match errno {
+            libc::EAGAIN => Shortfall::Took(0),
+            errno => Shortfall::Failed(errno),
+        }
+    }
+}
+
+pub(super) struct Outbox {
+    /// The open descriptor of the connection, which removes this outbox before it closes the descriptor.
+    pub(super) fd: RawFd,
+    pub(super) stage: Stage,
+    /// Whether the batch's list names this outbox: once, or one batch would send the same bytes twice.
+    pub(super) queued: bool,
+    /// Bytes for the kernel; the first `sent` are already there.
+    pending: Vec<u8>,
+    sent: usize,
+    /// The task that last waited on this connection while there were unsent bytes.
+    pub(super) waker: Option<Waker>,
+    pub(super) tls: Option<Box<Tls>>,
+}
+
+impl Outbox {
+    pub(super) fn new(fd: RawFd) -> Outbox {
+        Outbox {
+            fd,
+            stage: Stage::Open,
+            queued: false,
+            pending: Vec::new(),
+            sent: 0,
+            waker: None,
+            tls: None,
+        }
+    }
+
+    /// Bytes that the kernel has not accepted, TLS overhead of what is not yet encrypted left aside.
+    pub(super) fn unsent(&self) -> usize {
+        self.pending.len().saturating_sub(self.sent)
+            + self.tls.as_ref().map_or(0, |tls| tls.plain.len())
+    }
+
+    /// The buffer to which messages are appended: plain text, encrypted later if this connection uses TLS.
+    pub(super) fn open_buffer(&mut self) -> &mut Vec<u8> {
+        let buffer = match &mut self.tls {
+            Some(tls) => &mut tls.plain,
+            None => &mut self.pending,
+        };
+        if buffer.capacity() == 0 {
+            *buffer = buffer::take_output();
+        }
+        buffer
+    }
+
+    /// Encrypts what waits in plain text. A connection without TLS has nothing to do.
+    pub(super) fn seal(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        if !tls.has_output() {
+            return;
+        }
+        if self.pending.capacity() == 0 {
+            self.pending = buffer::take_output();
+        }
+        if let Err(error) = tls.seal(&mut self.pending) {
+            tracing::debug!(%error, "tls encryption failed");
+            self.fail(libc::EIO);
+        }
+    }
+
+    /// What the next send offers to the kernel.
+    pub(super) fn offer(&self) -> &[u8] {
+        let rest = &self.pending[self.sent..];
+        &rest[..rest.len().min(LARGEST_SEND)]
+    }
+
+    /// The kernel took the whole offer.
+    pub(super) fn accepted(&mut self) {
+        self.took(self.offer().len());
+    }
+
+    /// The kernel took `n` bytes of the offer.
+    pub(super) fn took(&mut self, n: usize) {
+        self.sent += n;
+        debug_assert!(self.sent <= self.pending.len());
+        if self.sent == self.pending.len() {
+            self.empty();
+            self.stage = Stage::Open;
+        } else {
+            self.stage = Stage::Refused;
+        }
+    }
+
+    /// Nothing more will leave: the first error is kept, the bytes are thrown away.
+    pub(super) fn fail(&mut self, errno: i32) {
+        if !matches!(self.stage, Stage::Broken(_)) {
+            self.stage = Stage::Broken(errno);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.plain = Vec::new();
+        }
+        self.empty();
+    }
+
+    pub(super) fn error(&self) -> Option<io::Error> {
+        match self.stage {
+            Stage::Broken(errno) => Some(io::Error::from_raw_os_error(errno)),
+            Stage::Open | Stage::Refused => None,
+        }
+    }
+
+    fn empty(&mut self) {
+        self.sent = 0;
+        let buffer = std::mem::take(&mut self.pending);
+        if buffer.capacity() > 0 {
+            buffer::give_output(buffer);
+        }
+    }
+}
+
+/// Offers the outbox's bytes to the kernel once, by an ordinary `send` that never waits and raises no signal.
+pub(super) fn send_once(outbox: &Outbox) -> Result<usize, Shortfall> {
+    let offer = outbox.offer();
+    loop {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: `offer` is a live slice for the whole call, and `send` only reads it. A wrong descriptor would be an
+        // error of ours (see the field), not undefined behaviour.
+        let sent = unsafe { libc::send(outbox.fd, offer.as_ptr().cast(), offer.len(), flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            return Ok(sent);
+        }
+        match io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO)
+        {
+            libc::EINTR => continue,
+            errno => return Err(Shortfall::from_errno(errno)),
+        }
+    }
+}
