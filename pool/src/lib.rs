@@ -1,3 +1,21 @@
-//! Server connections: open, lend, take back, probe, balance. Knows no SQL and no shards.
+//! Server connections: open, lend, take back, probe, balance.
+//!
+//! This crate knows no SQL and no shards. It deals in endpoints (servers) and in
+//! pools, one per server, user and database on each core. A pool lends a
+//! connection to one borrower at a time and takes it back only when nothing is
+//! owed on it and nothing about it is in doubt.
+//!
+//! Modules in reading order: sockets, servers, one connection, how it is opened,
+//! the limit that cores share, and the pool that lends.
 
 pub mod wire;
+
+pub mod endpoint;
+
+pub mod connection;
+
+pub mod open;
+
+pub mod limit;
+
+pub mod pool;

@@ -1,0 +1,248 @@
+//! One connection to a server: a socket, the ledger of owed replies, and what the
+//! server said about itself.
+//!
+//! `N` is what the router notes about the connection (settings applied, statements
+//! prepared); this crate only carries it. Whether the connection may go back to
+//! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
+
+use crate::limit::Permit;
+use crate::wire::Wire;
+use mothership_proto::backend::{self, TxStatus, tag};
+use mothership_proto::frame::{self, Frame, FrameError, Next};
+use mothership_proto::ledger::{Desync, Event, Ledger, Step};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// The longest message that a server may send: PostgreSQL's own limit of a
+/// palloc'd datum is 1 GB, and a row carries a little more.
+pub const MAX_SERVER_MESSAGE: usize = 0x4000_0000 + (1 << 20);
+
+/// What a cancel request must name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendKey {
+    /// The backend's process id.
+    pub pid: i32,
+    /// Its secret: 4 bytes in protocol 3.0, longer in 3.2.
+    pub secret: Vec<u8>,
+}
+
+/// Counts the cancel requests that are under way for one connection.
+#[derive(Clone, Debug, Default)]
+pub struct CancelsInFlight(Arc<AtomicU32>);
+
+impl CancelsInFlight {
+    /// One more, until the guard is dropped.
+    pub fn begin(&self) -> CancelGuard {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        CancelGuard(Arc::clone(&self.0))
+    }
+
+    /// True while the server may still receive a cancel meant for the last client.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+}
+
+/// A cancel request under way.
+#[derive(Debug)]
+pub struct CancelGuard(Arc<AtomicU32>);
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Why a server connection can be used no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The server closed the connection.
+    #[error("server closed the connection")]
+    Closed,
+    /// The socket failed.
+    #[error("connection to server failed")]
+    Io(#[from] io::Error),
+    /// A message has an impossible length.
+    #[error("server sent a message of impossible length")]
+    Frame(#[from] FrameError),
+    /// A message came that nobody asked for.
+    #[error("server broke the protocol")]
+    Desync(#[from] Desync),
+}
+
+/// A logged-in connection.
+pub struct ServerConnection<N> {
+    /// The socket with its buffers.
+    pub wire: Wire,
+    /// What is owed.
+    pub ledger: Ledger,
+    /// How to cancel what it does.
+    pub key: BackendKey,
+    /// Cancels under way.
+    pub cancels: CancelsInFlight,
+    /// What the server reported: name and value, in order of first report.
+    pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The transaction status of the last ReadyForQuery.
+    pub status: TxStatus,
+    /// The router's notes.
+    pub notes: N,
+    /// When it was opened.
+    pub opened: Instant,
+    /// When the connection is too old to be lent again.
+    pub expires: Instant,
+    /// When it was given back last.
+    pub idle_since: Instant,
+    /// Set once the protocol state is in doubt; never unset.
+    doubtful: bool,
+    pub(crate) _permit: Option<Permit>,
+}
+
+impl<N> ServerConnection<N> {
+    /// A connection that has just become ready.
+    pub fn new(wire: Wire, key: BackendKey, parameters: Vec<(Vec<u8>, Vec<u8>)>, notes: N, expires: Instant) -> Self {
+        Self {
+            wire,
+            ledger: Ledger::default(),
+            key,
+            cancels: CancelsInFlight::default(),
+            parameters,
+            status: TxStatus::Idle,
+            notes,
+            opened: Instant::now(),
+            expires,
+            idle_since: Instant::now(),
+            doubtful: false,
+            _permit: None,
+        }
+    }
+
+    /// True when nothing is owed, no transaction is open, nothing is half sent or
+    /// half read, and nothing ever went wrong.
+    pub fn is_clean(&self) -> bool {
+        !self.doubtful
+            && self.ledger.is_empty()
+            && self.status == TxStatus::Idle
+            && self.wire.unsent() == 0
+            && self.wire.input().is_empty()
+    }
+
+    /// Says that nobody can be sure of the protocol state any longer.
+    pub fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// True after [`Self::doubt`].
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    /// Hands every whole message that was received to `each`, judged by the ledger,
+    /// until it says stop, and reads once from the socket when none is left.
+    ///
+    /// Ready(Ok(true)) after at least one message. Cancel safe: what was not handed
+    /// out stays in the buffer. Any error leaves the connection doubtful.
+    pub fn poll_messages(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut each: impl FnMut(Frame<'_>, Step) -> Flow,
+    ) -> Poll<Result<(), Broken>> {
+        let result = loop {
+            match self.drain(&mut each) {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => break Err(error),
+            }
+            match self.wire.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => break Err(Broken::Closed),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => break Err(Broken::Io(error)),
+            }
+        };
+        if result.is_err() {
+            self.doubtful = true;
+        }
+        Poll::Ready(result)
+    }
+
+    /// Handles what is in the buffer; true if there was a whole message.
+    fn drain(&mut self, each: &mut impl FnMut(Frame<'_>, Step) -> Flow) -> Result<bool, Broken> {
+        let mut used = 0;
+        let mut any = false;
+        let result = loop {
+            let input = &self.wire.input()[used..];
+            let frame = match frame::next(input, MAX_SERVER_MESSAGE) {
+                Ok(Next::Whole(frame)) => frame,
+                Ok(Next::Partial { .. }) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            };
+            let step = match self.ledger.on(frame.tag(), frame.body()) {
+                Ok(step) => step,
+                Err(error) => break Err(error.into()),
+            };
+            match step.event {
+                Event::Ready(status) => self.status = status,
+                Event::Parameter => {
+                    if let Ok((name, value)) = backend::parameter(frame.body()) {
+                        remember(&mut self.parameters, name, value);
+                    }
+                }
+                _ => {}
+            }
+            let flow = each(frame, step);
+            used += frame.bytes.len();
+            any = true;
+            if flow == Flow::Stop {
+                break Ok(());
+            }
+        };
+        self.wire.consume(used);
+        result.map(|()| any)
+    }
+
+    /// The last reported value of a parameter.
+    pub fn parameter(&self, name: &[u8]) -> Option<&[u8]> {
+        self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
+    }
+
+    /// Deals with what an idle connection received while it lay in the pool: true
+    /// if it is still good. A silent one costs no system call.
+    pub fn survives_idling(&mut self) -> bool {
+        if !self.wire.has_news() {
+            return true;
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            let polled = self.poll_messages(&mut cx, |frame, _| match frame.tag() {
+                tag::ERROR => Flow::Stop,
+                _ => Flow::Continue,
+            });
+            match polled {
+                Poll::Pending => return self.is_clean(),
+                Poll::Ready(Ok(())) if self.is_clean() => {}
+                Poll::Ready(_) => return false,
+            }
+        }
+    }
+}
+
+/// Whether the next message is wanted too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Hand out the next message.
+    Continue,
+    /// Leave the rest in the buffer.
+    Stop,
+}
+
+/// Keeps the latest value of a reported parameter.
+pub fn remember(parameters: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &[u8], value: &[u8]) {
+    match parameters.iter_mut().find(|(n, _)| n == name) {
+        Some((_, old)) if old == value => {}
+        Some((_, old)) => *old = value.to_vec(),
+        None => parameters.push((name.to_vec(), value.to_vec())),
+    }
+}

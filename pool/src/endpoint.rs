@@ -1,0 +1,64 @@
+//! Where a server is and how one logs in there.
+//!
+//! Plain data: nothing here connects. A *group* of endpoints (a primary with its
+//! replicas) is the router's shard, but this crate does not know shards.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The address of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A host name or address, and a port.
+    Tcp(String, u16),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Number of a server in the configuration; stable while the router runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(pub u32);
+
+/// Whether the connection to a server is encrypted, as libpq's sslmode.
+#[derive(Clone, Default)]
+pub enum Encryption {
+    /// Never.
+    #[default]
+    Disable,
+    /// If the server offers it.
+    Prefer(Arc<rustls::ClientConfig>),
+    /// Always; the configuration says how far the certificate is checked.
+    Require(Arc<rustls::ClientConfig>),
+}
+
+impl fmt::Debug for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disable => "Disable",
+            Self::Prefer(_) => "Prefer",
+            Self::Require(_) => "Require",
+        })
+    }
+}
+
+/// One server.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its number.
+    pub id: EndpointId,
+    /// Its address.
+    pub address: Address,
+    /// Whether to encrypt.
+    pub encryption: Encryption,
+}

@@ -1,0 +1,361 @@
+//! The settings that a session has changed, and how a server connection gets them.
+//!
+//! PostgreSQL keeps SET per backend; here a session meets many backends. So the
+//! router keeps each session's settings as an ordered list, and before a
+//! connection serves the session it is brought from the list that it carries to
+//! the list that the session wants. Pure: lists in, SQL out.
+//!
+//! Changes inside a transaction are undone with it, as PostgreSQL does it (manual,
+//! SET): [`SessionSettings`] keeps what holds at its start and at each savepoint.
+
+use std::sync::Arc;
+
+/// How one setting is brought to a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// The client's own `SET name ...`, as it stood in its text, whole.
+    Statement(String),
+    /// A value as set_config takes it: the startup packet and set_config itself.
+    Text(String),
+}
+
+/// One setting with its name in PostgreSQL's folded spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Setting {
+    /// The name, lower case.
+    pub name: String,
+    /// The value.
+    pub value: Value,
+}
+
+/// Settings in the order in which they were last set.
+///
+/// Order matters: a role may be allowed what the next one is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Settings {
+    list: Vec<Setting>,
+}
+
+/// Names that change what later statements may do.
+const ROLES: [&str; 2] = ["session_authorization", "role"];
+
+impl Settings {
+    /// No setting.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The settings in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+        self.list.iter()
+    }
+
+    /// The value of a setting.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.list.iter().find(|s| s.name == name).map(|s| &s.value)
+    }
+
+    /// Sets one; it becomes the last.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.remove(name);
+        self.list.push(Setting {
+            name: name.to_owned(),
+            value,
+        });
+        // SET SESSION AUTHORIZATION sets the role back, too.
+        if name == "session_authorization" {
+            self.remove("role");
+        }
+    }
+
+    /// Removes one.
+    pub fn remove(&mut self, name: &str) {
+        self.list.retain(|s| s.name != name);
+    }
+
+    /// RESET ALL: what is left are the roles, which it does not touch.
+    pub fn reset_all(&mut self) {
+        self.list.retain(|s| ROLES.contains(&s.name.as_str()));
+    }
+
+    /// The statements that bring a connection from `have` to `self`; empty if
+    /// there is nothing to do.
+    pub fn sql_from(&self, have: &Settings) -> String {
+        let mut sql = String::new();
+        let roles_differ = ROLES.iter().any(|role| self.get(role) != have.get(role));
+        if roles_differ {
+            // Back to the login role first: it may undo and redo everything.
+            sql.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
+        }
+        for old in have.iter().filter(|s| !ROLES.contains(&s.name.as_str())) {
+            if self.get(&old.name).is_none() {
+                push_reset(&mut sql, &old.name);
+            }
+        }
+        for setting in self.iter() {
+            let is_role = ROLES.contains(&setting.name.as_str());
+            let same = have.get(&setting.name) == Some(&setting.value);
+            if !same || (is_role && roles_differ) {
+                push_set(&mut sql, setting);
+            }
+        }
+        sql
+    }
+}
+
+fn push_reset(sql: &mut String, name: &str) {
+    sql.push_str("RESET ");
+    push_name(sql, name);
+    sql.push(';');
+}
+
+fn push_set(sql: &mut String, setting: &Setting) {
+    match &setting.value {
+        Value::Statement(text) => sql.push_str(text),
+        Value::Text(value) => {
+            sql.push_str("SELECT pg_catalog.set_config(");
+            push_literal(sql, &setting.name);
+            sql.push(',');
+            push_literal(sql, value);
+            sql.push_str(",false)");
+        }
+    }
+    sql.push(';');
+}
+
+/// A setting's name, each part quoted: `a.b` is two identifiers.
+fn push_name(sql: &mut String, name: &str) {
+    for (i, part) in name.split('.').enumerate() {
+        if i > 0 {
+            sql.push('.');
+        }
+        sql.push('"');
+        sql.push_str(&part.replace('"', "\"\""));
+        sql.push('"');
+    }
+}
+
+/// An escape string, which means the same whatever standard_conforming_strings is.
+pub fn push_literal(sql: &mut String, text: &str) {
+    sql.push_str("E'");
+    for c in text.chars() {
+        if matches!(c, '\'' | '\\') {
+            sql.push(c);
+        }
+        sql.push(c);
+    }
+    sql.push('\'');
+}
+
+/// What a statement that succeeded did to the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// SET, set_config(..., false), SET ROLE, SET SESSION AUTHORIZATION.
+    Set(Setting),
+    /// RESET name, SET name TO DEFAULT.
+    Reset(String),
+    /// RESET ALL.
+    ResetAll,
+    /// DISCARD ALL: RESET ALL and RESET SESSION AUTHORIZATION.
+    DiscardAll,
+}
+
+/// A session's settings through its transactions.
+#[derive(Clone, Debug, Default)]
+pub struct SessionSettings {
+    /// From the startup packet: what RESET goes back to.
+    startup: Arc<Settings>,
+    current: Arc<Settings>,
+    /// What held when the transaction began.
+    before: Option<Arc<Settings>>,
+    /// What held at each savepoint, innermost last.
+    savepoints: Vec<(String, Arc<Settings>)>,
+}
+
+impl SessionSettings {
+    /// The settings of a new session.
+    pub fn new(startup: Settings) -> Self {
+        let startup = Arc::new(startup);
+        Self {
+            current: Arc::clone(&startup),
+            startup,
+            before: None,
+            savepoints: Vec::new(),
+        }
+    }
+
+    /// What holds now.
+    pub fn current(&self) -> &Arc<Settings> {
+        &self.current
+    }
+
+    /// What holds outside of the open transaction: what a connection must have
+    /// before it joins.
+    pub fn outside(&self) -> &Arc<Settings> {
+        self.before.as_ref().unwrap_or(&self.current)
+    }
+
+    /// What the startup packet set.
+    pub fn startup(&self) -> &Arc<Settings> {
+        &self.startup
+    }
+
+    /// A statement succeeded.
+    pub fn apply(&mut self, change: &Change) {
+        let startup = Arc::clone(&self.startup);
+        let settings = Arc::make_mut(&mut self.current);
+        match change {
+            Change::Set(setting) => settings.set(&setting.name, setting.value.clone()),
+            Change::Reset(name) => {
+                settings.remove(name);
+                if let Some(value) = startup.get(name) {
+                    settings.set(name, value.clone());
+                }
+                if name == "session_authorization" {
+                    settings.remove("role");
+                }
+            }
+            Change::ResetAll => {
+                settings.reset_all();
+                for setting in startup.iter() {
+                    settings.set(&setting.name, setting.value.clone());
+                }
+            }
+            Change::DiscardAll => *settings = (*startup).clone(),
+        }
+    }
+
+    /// A transaction block or implicit transaction begins.
+    pub fn begin(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(Arc::clone(&self.current));
+        }
+    }
+
+    /// It committed.
+    pub fn commit(&mut self) {
+        self.before = None;
+        self.savepoints.clear();
+    }
+
+    /// It rolled back.
+    pub fn rollback(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.current = before;
+        }
+        self.savepoints.clear();
+    }
+
+    /// SAVEPOINT.
+    pub fn savepoint(&mut self, name: &str) {
+        self.savepoints.push((name.to_owned(), Arc::clone(&self.current)));
+    }
+
+    /// ROLLBACK TO SAVEPOINT: the savepoint stays.
+    pub fn rollback_to(&mut self, name: &str) {
+        if let Some(at) = self.savepoints.iter().rposition(|(n, _)| n == name) {
+            self.current = Arc::clone(&self.savepoints[at].1);
+            self.savepoints.truncate(at + 1);
+        }
+    }
+
+    /// RELEASE SAVEPOINT: it and those after it are gone, the settings stay.
+    pub fn release(&mut self, name: &str) {
+        if let Some(at) = self.savepoints.iter().rposition(|(n, _)| n == name) {
+            self.savepoints.truncate(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.into())
+    }
+
+    fn settings(list: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (name, value) in list {
+            settings.set(name, text(value));
+        }
+        settings
+    }
+
+    #[test]
+    fn equal_lists_need_no_statement() {
+        let a = settings(&[("timezone", "UTC"), ("work_mem", "1MB")]);
+        assert_eq!(a.sql_from(&a.clone()), "");
+    }
+
+    #[test]
+    fn what_differs_is_set_and_what_is_missing_is_reset() {
+        let have = settings(&[("work_mem", "1MB"), ("my.flag", "x")]);
+        let want = settings(&[("work_mem", "2MB"), ("timezone", "UTC")]);
+        assert_eq!(
+            want.sql_from(&have),
+            "RESET \"my\".\"flag\";SELECT pg_catalog.set_config(E'work_mem',E'2MB',false);\
+             SELECT pg_catalog.set_config(E'timezone',E'UTC',false);"
+        );
+    }
+
+    // See: pgdog G#698, odyssey#810
+    #[test]
+    fn values_cannot_break_out_of_their_quotes() {
+        let want = settings(&[("application_name", r"x'; DROP TABLE t; --\")]);
+        assert_eq!(
+            want.sql_from(&Settings::default()),
+            r"SELECT pg_catalog.set_config(E'application_name',E'x''; DROP TABLE t; --\\',false);"
+        );
+    }
+
+    // See: pgdog I#1341
+    #[test]
+    fn a_role_is_left_before_another_is_taken() {
+        let have = settings(&[("role", "a"), ("work_mem", "1MB")]);
+        let want = settings(&[("work_mem", "1MB")]);
+        assert_eq!(want.sql_from(&have), "RESET SESSION AUTHORIZATION;RESET ROLE;");
+        let other = settings(&[("role", "b"), ("work_mem", "1MB")]);
+        assert!(other.sql_from(&have).starts_with("RESET SESSION AUTHORIZATION;RESET ROLE;"));
+        assert!(other.sql_from(&have).contains("E'role',E'b'"));
+    }
+
+    #[test]
+    fn a_rolled_back_transaction_takes_its_settings_with_it() {
+        let mut session = SessionSettings::new(settings(&[("timezone", "UTC")]));
+        let set = |n: &str, v: &str| {
+            Change::Set(Setting {
+                name: n.into(),
+                value: text(v),
+            })
+        };
+        session.apply(&set("work_mem", "1MB"));
+        session.begin();
+        session.apply(&set("work_mem", "2MB"));
+        session.savepoint("s");
+        session.apply(&set("work_mem", "3MB"));
+        session.rollback_to("s");
+        assert_eq!(session.current().get("work_mem"), Some(&text("2MB")));
+        session.release("s");
+        assert_eq!(session.outside().get("work_mem"), Some(&text("1MB")));
+        session.rollback();
+        assert_eq!(session.current().get("work_mem"), Some(&text("1MB")));
+        session.begin();
+        session.apply(&Change::Reset("timezone".into()));
+        session.apply(&Change::Reset("work_mem".into()));
+        session.commit();
+        assert_eq!(**session.current(), settings(&[("timezone", "UTC")]));
+    }
+
+    #[test]
+    fn reset_goes_back_to_the_startup_packet() {
+        let mut session = SessionSettings::new(settings(&[("search_path", "a")]));
+        session.apply(&Change::Set(Setting {
+            name: "search_path".into(),
+            value: Value::Statement("SET search_path TO b".into()),
+        }));
+        session.apply(&Change::ResetAll);
+        assert_eq!(session.current().get("search_path"), Some(&text("a")));
+    }
+}
