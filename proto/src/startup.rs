@@ -7,7 +7,7 @@
 //! in [`options`]. See <https://www.postgresql.org/docs/current/protocol-flow.html>
 //! and PostgreSQL's `backend_startup.c`, whose answers these are.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use crate::auth::wire::{Reader, put_cstr, put_fatal, put_message};
 
@@ -187,7 +187,7 @@ impl Startup {
 
     /// Appends NegotiateProtocolVersion if the client asked for more than we know. To be sent
     /// before anything else. Returns whether it was needed.
-    pub fn put_negotiation(&self, out: &mut BytesMut) -> bool {
+    pub fn put_negotiation(&self, out: &mut Vec<u8>) -> bool {
         let needed = self.asked_minor > Protocol::V3_2.minor || !self.protocol_options.is_empty();
         if needed {
             put_message(out, b'v', |out| {
@@ -317,7 +317,7 @@ fn parse_bool(text: &str) -> Option<bool> {
 /// # Errors
 /// The key has not 4 bytes (3.0), or not 4 to 256 (3.2).
 pub fn put_backend_key(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     protocol: Protocol,
     pid: i32,
     secret: &[u8],
@@ -427,7 +427,7 @@ impl StartupError {
 
     /// Appends the answer: a FATAL ErrorResponse, in the form that a client of protocol 2 reads
     /// where one asked, and nothing for a cancel.
-    pub fn put(&self, out: &mut BytesMut) {
+    pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::CancelLength => {}
             Self::Version { major: ..3, .. } => {

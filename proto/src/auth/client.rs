@@ -13,7 +13,7 @@
 //! can be logged in to on the client's behalf. That, and stand-ins, pgwire's SCRAM server
 //! does not have; see `keys`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use subtle::ConstantTimeEq;
 
 use super::{
@@ -200,7 +200,7 @@ impl ClientLogin {
     ///
     /// # Errors
     /// The method is `reject`, or `trust` for an unknown user.
-    pub fn start(&mut self, out: &mut BytesMut) -> Result<LoginStep, AuthError> {
+    pub fn start(&mut self, out: &mut Vec<u8>) -> Result<LoginStep, AuthError> {
         let State::New(looked_up) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(AuthError::OutOfOrder);
         };
@@ -226,7 +226,7 @@ impl ClientLogin {
         &mut self,
         tag: u8,
         body: &[u8],
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let longest = self.max_body();
         let state = std::mem::replace(&mut self.state, State::Over);
@@ -283,7 +283,7 @@ impl ClientLogin {
     pub fn on_derived(
         &mut self,
         keys: ScramKeys,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::PlainDeriving { expected, sent } => {
@@ -304,7 +304,7 @@ impl ClientLogin {
     fn start_password(
         &mut self,
         looked_up: LookedUp,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let (secret, doom) = self.secret(looked_up);
         self.state = match secret {
@@ -325,7 +325,7 @@ impl ClientLogin {
     fn start_md5(
         &mut self,
         looked_up: LookedUp,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let (secret, doom) = self.secret(looked_up);
         let hash = match secret {
@@ -352,7 +352,7 @@ impl ClientLogin {
     fn start_scram(
         &mut self,
         looked_up: LookedUp,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let (secret, doom) = self.secret(looked_up);
         let expected = match secret {
@@ -421,7 +421,7 @@ impl ClientLogin {
         }
     }
 
-    fn offer_scram(&mut self, expected: Expected<Verifier>, out: &mut BytesMut) -> LoginStep {
+    fn offer_scram(&mut self, expected: Expected<Verifier>, out: &mut Vec<u8>) -> LoginStep {
         self.state = State::ScramFirst(expected);
         put_message(out, b'R', |out| {
             out.put_u32(10);
@@ -438,7 +438,7 @@ impl ClientLogin {
         &mut self,
         expected: Expected<Verifier>,
         body: &[u8],
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let (mechanism, data) = initial_response(body).ok_or(Malformed("SASL initial response"))?;
         let plus = match mechanism {
@@ -478,7 +478,7 @@ impl ClientLogin {
         &mut self,
         exchange: ScramFinal,
         body: &[u8],
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let last = ClientFinal::parse(ascii(body)?)?;
         if last.nonce != exchange.nonce {
@@ -522,13 +522,13 @@ impl ClientLogin {
         &mut self,
         verdict: Result<(), Reason>,
         proof: Proof,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         verdict.map_err(|reason| self.failed(reason))?;
         Ok(self.done(proof, out))
     }
 
-    fn done(&mut self, proof: Proof, out: &mut BytesMut) -> LoginStep {
+    fn done(&mut self, proof: Proof, out: &mut Vec<u8>) -> LoginStep {
         put_message(out, b'R', |out| out.put_u32(0));
         LoginStep::Done(Box::new(Authenticated {
             user: self.user.clone(),
@@ -656,7 +656,7 @@ impl AuthError {
     }
 
     /// Appends the FATAL ErrorResponse, after which the connection is closed.
-    pub fn put(&self, out: &mut BytesMut) {
+    pub fn put(&self, out: &mut Vec<u8>) {
         put_fatal(out, self.sqlstate(), &self.to_string(), None);
     }
 }

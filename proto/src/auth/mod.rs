@@ -9,15 +9,28 @@
 //! Secrets are zeroed when dropped, compared in constant time (S16), and have a `Debug`
 //! that does not show them (S12).
 
-pub(crate) mod wire;
+pub mod secret;
+
+pub mod keys;
+
+pub mod md5;
+
+pub mod scram;
 
 pub mod client;
-pub mod keys;
-pub mod md5;
-pub mod scram;
-pub mod secret;
+
+pub mod server;
+
+pub mod report;
+
+pub(crate) mod wire;
 
 pub use client::{AuthError, Authenticated, ClientLogin, LoginStep, Method, Nonces, Proof};
 pub use keys::{Derivation, KeyCache, Password, ScramKeys};
+pub use md5::Md5Hash;
+pub use report::ServerReport;
 pub use scram::Verifier;
 pub use secret::{LookedUp, Secret, SecretKind, StandIn};
+pub use server::{
+    Credentials, LoginRules, ServerLogin, ServerLoginError, ServerSession, ServerStep, Target,
+};

@@ -4,18 +4,18 @@
 //! `pgwire` are not used for it, because they panic on short bodies; tests use
 //! pgwire and postgres-protocol as second opinions on what is written here.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 /// Appends a typed message whose body `body` writes; the length is filled in afterwards.
 ///
 /// Everything written with this is bounded far below `i32::MAX` by its caller.
-pub(crate) fn put_message(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+pub(crate) fn put_message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.put_u8(tag);
     put_counted(out, body);
 }
 
 /// Appends a message without a type byte, as the packets before login are.
-pub(crate) fn put_counted(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+pub(crate) fn put_counted(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.put_u32(0);
     body(out);
@@ -24,14 +24,14 @@ pub(crate) fn put_counted(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) 
 }
 
 /// Appends a C string. An embedded NUL would end it early, so it must not contain one.
-pub(crate) fn put_cstr(out: &mut BytesMut, text: &str) {
+pub(crate) fn put_cstr(out: &mut Vec<u8>, text: &str) {
     debug_assert!(!text.contains('\0'));
     out.put_slice(text.as_bytes());
     out.put_u8(0);
 }
 
 /// Appends a FATAL ErrorResponse. NULs in the text are dropped: they would end the field.
-pub(crate) fn put_fatal(out: &mut BytesMut, sqlstate: &str, message: &str, hint: Option<&str>) {
+pub(crate) fn put_fatal(out: &mut Vec<u8>, sqlstate: &str, message: &str, hint: Option<&str>) {
     put_message(out, b'E', |out| {
         let fields = [
             (b'S', "FATAL"),

@@ -4,7 +4,7 @@
 //! chose. There is no way to pass on `options`, `replication` or `_pq_.` options, and
 //! no byte of a value can become a parameter of its own (S19).
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::{CANCEL_REQUEST, MAX_CANCEL_KEY, MAX_STARTUP_PACKET, Protocol, SSL_REQUEST};
 use crate::auth::wire::{put_counted, put_cstr};
@@ -15,7 +15,7 @@ use crate::auth::wire::{put_counted, put_cstr};
 /// A NUL byte, an empty or reserved parameter name, no user or database, or more than 10,000
 /// bytes in all. Then nothing is appended.
 pub fn put_startup(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     protocol: Protocol,
     user: &str,
     database: &str,
@@ -74,7 +74,7 @@ fn check(what: &str, text: &str) -> Result<(), OutgoingError> {
 }
 
 /// Appends an SSLRequest. Its answer is one byte, read by [`ssl_answer`].
-pub fn put_ssl_request(out: &mut BytesMut) {
+pub fn put_ssl_request(out: &mut Vec<u8>) {
     put_counted(out, |out| out.put_u32(SSL_REQUEST));
 }
 
@@ -82,7 +82,7 @@ pub fn put_ssl_request(out: &mut BytesMut) {
 ///
 /// # Errors
 /// The key is empty or longer than 256 bytes.
-pub fn put_cancel(out: &mut BytesMut, pid: i32, secret: &[u8]) -> Result<(), super::KeyLength> {
+pub fn put_cancel(out: &mut Vec<u8>, pid: i32, secret: &[u8]) -> Result<(), super::KeyLength> {
     if secret.is_empty() || secret.len() > MAX_CANCEL_KEY {
         return Err(super::KeyLength {
             bytes: secret.len(),
