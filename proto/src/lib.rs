@@ -18,3 +18,7 @@ pub mod backend;
 pub mod report;
 
 pub mod ledger;
+
+pub mod startup;
+
+pub mod auth;

@@ -1,0 +1,642 @@
+//! Logs in to a server: we are the client.
+//!
+//! ```text
+//! start ── AuthenticationRequest ─┬─ Ok ──────────────────────────────────────┬─► ... ReadyForQuery ─► Ready
+//!                                 ├─ cleartext, md5 ── Ok ────────────────────┤
+//!                                 └─ SASL ── Continue ── [Derive] ── Final ── Ok
+//! ```
+//!
+//! The server may be hostile, or somebody may stand in between: everything it sends has a cap
+//! (S8), it must prove that it knows the verifier, and what the settings require is required
+//! before the first secret byte is sent (S25).
+
+use bytes::BufMut;
+use subtle::ConstantTimeEq;
+
+use super::{
+    keys::{Derivation, Key, Password, ScramKeys},
+    md5::Md5Hash,
+    report::ServerReport,
+    scram::{
+        AuthMessage, GS2_END_POINT, Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ServerFirst,
+        binding, nonce_text, parse_server_final,
+    },
+    wire::{Reader, put_cstr, put_message},
+};
+use crate::startup::{
+    MAX_CANCEL_KEY, Protocol,
+    outgoing::{OutgoingError, put_startup},
+};
+
+/// Body of a message before ReadyForQuery, at most; real ones have some hundred bytes.
+pub const MAX_LOGIN_BODY: usize = 65_536;
+/// Bytes of all messages before ReadyForQuery together, at most.
+pub const MAX_LOGIN_BYTES: usize = 262_144;
+/// Bytes of a SCRAM message of the server, at most. PostgreSQL's have about 100.
+pub const MAX_SCRAM_MESSAGE: usize = 4_096;
+/// Notices that are kept; further ones are dropped.
+pub const MAX_NOTICES: usize = 16;
+/// PBKDF2 iterations that we are willing to pay for, unless a setting says otherwise.
+pub const DEFAULT_MAX_ITERATIONS: u32 = 1_000_000;
+
+/// Whom to become, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The newest version to ask for. Servers before PostgreSQL 9.3 know only 3.0.
+    pub protocol: Protocol,
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// Settings that the session begins with, chosen by us.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// What we can prove.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// Nothing: the server must trust us.
+    None,
+    /// The password: fits every method.
+    Password(Password),
+    /// The stored md5 hash: fits md5 only.
+    Md5(Md5Hash),
+    /// Keys of a client's login: fit SCRAM with the same verifier only.
+    Scram(ScramKeys),
+}
+
+/// What a login must not fall below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRules {
+    /// Only SCRAM will do: not even being trusted.
+    pub require_scram: bool,
+    /// Only SCRAM bound to the TLS channel will do.
+    pub require_channel_binding: bool,
+    /// The `tls-server-end-point` hash of the server's certificate, where the connection is TLS.
+    pub certificate_hash: Option<Vec<u8>>,
+    /// The highest iteration count that is derived.
+    pub max_iterations: u32,
+}
+
+impl Default for LoginRules {
+    fn default() -> Self {
+        Self {
+            require_scram: false,
+            require_channel_binding: false,
+            certificate_hash: None,
+            max_iterations: DEFAULT_MAX_ITERATIONS,
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum ServerStep {
+    /// Send what was appended, if anything, and wait for the next message.
+    Continue,
+    /// Look it up in a `KeyCache` or run it where it disturbs nobody, then call [`ServerLogin::on_derived`].
+    Derive(Derivation),
+    /// The session is ready for queries.
+    Ready(Box<ServerSession>),
+}
+
+/// A session that has just begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSession {
+    /// The version spoken.
+    pub protocol: Protocol,
+    /// The server's process; 0 if it gave none.
+    pub pid: i32,
+    /// Cancel key of 4 to 256 bytes; empty if the server gave none and cannot be asked to cancel.
+    pub key: Vec<u8>,
+    /// Reported settings, the last value of each. Bytes that are not UTF-8 are replaced.
+    pub parameters: Vec<(String, String)>,
+    /// What the server remarked.
+    pub notices: Vec<ServerReport>,
+}
+
+/// One login to one server, from StartupMessage to ReadyForQuery.
+#[derive(Debug)]
+pub struct ServerLogin {
+    target: Target,
+    credentials: Credentials,
+    rules: LoginRules,
+    nonce: String,
+    bytes_left: usize,
+    session: ServerSession,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    /// StartupMessage is sent.
+    Asked {
+        negotiated: bool,
+    },
+    ScramFirst(ScramStart),
+    ScramDeriving {
+        start: ScramStart,
+        server_first: String,
+        server_nonce: String,
+    },
+    ScramFinal {
+        signature: Key,
+    },
+    /// A password is sent, or the server has proved itself: only AuthenticationOk may follow.
+    Proved,
+    /// Logged in.
+    Settling,
+    Over,
+}
+
+#[derive(Debug)]
+struct ScramStart {
+    gs2: &'static str,
+    bare: String,
+}
+
+impl ServerLogin {
+    /// A login with a nonce that is random and never used again.
+    pub fn new(
+        target: Target,
+        credentials: Credentials,
+        rules: LoginRules,
+        nonce: [u8; 18],
+    ) -> Self {
+        let session = ServerSession {
+            protocol: target.protocol,
+            pid: 0,
+            key: Vec::new(),
+            parameters: Vec::new(),
+            notices: Vec::new(),
+        };
+        Self {
+            target,
+            credentials,
+            rules,
+            nonce: nonce_text(&nonce),
+            bytes_left: MAX_LOGIN_BYTES,
+            session,
+            state: State::New,
+        }
+    }
+
+    /// Appends the StartupMessage. TLS, if any, is already running.
+    ///
+    /// # Errors
+    /// The target cannot be said in a StartupMessage.
+    pub fn start(&mut self, out: &mut Vec<u8>) -> Result<(), ServerLoginError> {
+        if !matches!(self.state, State::New) {
+            return Err(ServerLoginError::OutOfOrder);
+        }
+        let Target {
+            protocol,
+            user,
+            database,
+            parameters,
+        } = &self.target;
+        put_startup(out, *protocol, user, database, parameters)?;
+        self.state = State::Asked { negotiated: false };
+        Ok(())
+    }
+
+    /// Takes a message of the server: its type byte and what follows its length.
+    ///
+    /// # Errors
+    /// The login failed, the server broke the protocol or wants less than the rules require.
+    /// Close the connection.
+    pub fn on_message(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<ServerStep, ServerLoginError> {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let cost = body.len().saturating_add(5);
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(cost)
+            .ok_or(ServerLoginError::TooMuch)?;
+        match (tag, state) {
+            (_, State::New | State::Over) => Err(ServerLoginError::OutOfOrder),
+            (b'E', _) => Err(ServerLoginError::Refused(ServerReport::parse(body))),
+            (b'N', state) => {
+                if self.session.notices.len() < MAX_NOTICES {
+                    self.session.notices.push(ServerReport::parse(body));
+                }
+                self.go_on(state)
+            }
+            (b'v', State::Asked { negotiated: false }) => {
+                self.negotiated(body)?;
+                self.go_on(State::Asked { negotiated: true })
+            }
+            (b'S', State::Settling) => {
+                self.parameter(body).ok_or(ServerLoginError::Body { tag })?;
+                self.go_on(State::Settling)
+            }
+            (b'K', State::Settling) => {
+                self.key(body).ok_or(ServerLoginError::Body { tag })?;
+                self.go_on(State::Settling)
+            }
+            (b'Z', State::Settling) if body == b"I" => {
+                let empty = ServerSession {
+                    protocol: self.session.protocol,
+                    pid: 0,
+                    key: Vec::new(),
+                    parameters: Vec::new(),
+                    notices: Vec::new(),
+                };
+                Ok(ServerStep::Ready(Box::new(std::mem::replace(
+                    &mut self.session,
+                    empty,
+                ))))
+            }
+            (b'R', state) => {
+                let mut reader = Reader(body);
+                let code = reader.i32().ok_or(ServerLoginError::Body { tag })?;
+                self.authentication(code, reader, state, out)
+            }
+            (tag, _) => Err(ServerLoginError::Unexpected { tag }),
+        }
+    }
+
+    /// Takes the keys that [`ServerStep::Derive`] asked for.
+    ///
+    /// # Errors
+    /// Nobody asked for them. Keys for another salt are the server's to refuse.
+    pub fn on_derived(
+        &mut self,
+        keys: &ScramKeys,
+        out: &mut Vec<u8>,
+    ) -> Result<ServerStep, ServerLoginError> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::ScramDeriving {
+                start,
+                server_first,
+                server_nonce,
+            } => Ok(self.prove(keys, &start, &server_first, &server_nonce, out)),
+            _ => Err(ServerLoginError::OutOfOrder),
+        }
+    }
+
+    fn go_on(&mut self, state: State) -> Result<ServerStep, ServerLoginError> {
+        self.state = state;
+        Ok(ServerStep::Continue)
+    }
+
+    fn authentication(
+        &mut self,
+        code: i32,
+        mut data: Reader<'_>,
+        state: State,
+        out: &mut Vec<u8>,
+    ) -> Result<ServerStep, ServerLoginError> {
+        match (code, state) {
+            (0, State::Asked { .. }) => {
+                self.allow(Asked::Nothing)?;
+                self.go_on(State::Settling)
+            }
+            (0, State::Proved) => self.go_on(State::Settling),
+            (3, State::Asked { .. }) => {
+                self.allow(Asked::Cleartext)?;
+                let Credentials::Password(password) = &self.credentials else {
+                    return Err(ServerLoginError::NoCredentials {
+                        asked: Asked::Cleartext,
+                    });
+                };
+                put_password(out, password.bytes());
+                self.go_on(State::Proved)
+            }
+            (5, State::Asked { .. }) => {
+                self.allow(Asked::Md5)?;
+                let salt = data.take(4).and_then(|salt| salt.try_into().ok());
+                let salt = salt
+                    .filter(|_| data.is_empty())
+                    .ok_or(ServerLoginError::Body { tag: b'R' })?;
+                let hash = match &self.credentials {
+                    Credentials::Password(password) => {
+                        Md5Hash::from_password(password, &self.target.user)
+                    }
+                    Credentials::Md5(hash) => hash.clone(),
+                    _ => return Err(ServerLoginError::NoCredentials { asked: Asked::Md5 }),
+                };
+                put_password(out, hash.answer(salt).as_bytes());
+                self.go_on(State::Proved)
+            }
+            (10, State::Asked { .. }) => self.choose_mechanism(data, out),
+            (11, State::ScramFirst(start)) => self.challenged(start, data.0, out),
+            (12, State::ScramFinal { signature }) => {
+                let theirs = parse_server_final(scram_text(data.0)?)?;
+                if !bool::from(theirs.ct_eq(&signature)) {
+                    return Err(ServerLoginError::ServerSignature);
+                }
+                self.go_on(State::Proved)
+            }
+            (0 | 3 | 5 | 10 | 11 | 12, _) => Err(ServerLoginError::Unexpected { tag: b'R' }),
+            (code, _) => Err(ServerLoginError::Method { code }),
+        }
+    }
+
+    /// Whether the rules allow to log in in this way.
+    fn allow(&self, asked: Asked) -> Result<(), ServerLoginError> {
+        if self.rules.require_scram || self.rules.require_channel_binding {
+            return Err(ServerLoginError::Downgrade { asked });
+        }
+        Ok(())
+    }
+
+    fn choose_mechanism(
+        &mut self,
+        mut data: Reader<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<ServerStep, ServerLoginError> {
+        let (mut plain, mut plus) = (false, false);
+        loop {
+            match data.cstr().ok_or(ServerLoginError::Body { tag: b'R' })? {
+                b"" => break,
+                name => {
+                    plain |= name == SCRAM_SHA_256.as_bytes();
+                    plus |= name == SCRAM_SHA_256_PLUS.as_bytes();
+                }
+            }
+        }
+        let can_bind = self.rules.certificate_hash.is_some();
+        let (mechanism, gs2) = match (plus && can_bind, plain) {
+            (true, _) => (SCRAM_SHA_256_PLUS, GS2_END_POINT),
+            _ if self.rules.require_channel_binding => {
+                return Err(ServerLoginError::Downgrade {
+                    asked: Asked::Scram,
+                });
+            }
+            (false, true) if can_bind => (SCRAM_SHA_256, "y,,"),
+            (false, true) => (SCRAM_SHA_256, "n,,"),
+            (false, false) => return Err(ServerLoginError::Mechanism),
+        };
+        if !matches!(
+            self.credentials,
+            Credentials::Password(_) | Credentials::Scram(_)
+        ) {
+            return Err(ServerLoginError::NoCredentials {
+                asked: Asked::Scram,
+            });
+        }
+        // The name is left out, as libpq does: the server takes that of the StartupMessage.
+        let bare = format!("n=,r={}", self.nonce);
+        put_message(out, b'p', |out| {
+            put_cstr(out, mechanism);
+            out.put_u32((gs2.len() + bare.len()) as u32);
+            out.put_slice(gs2.as_bytes());
+            out.put_slice(bare.as_bytes());
+        });
+        self.go_on(State::ScramFirst(ScramStart { gs2, bare }))
+    }
+
+    fn challenged(
+        &mut self,
+        start: ScramStart,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<ServerStep, ServerLoginError> {
+        let text = scram_text(data)?;
+        let first = ServerFirst::parse(text)?;
+        if first.nonce.len() <= self.nonce.len() || !first.nonce.starts_with(&self.nonce) {
+            return Err(ServerLoginError::Nonce);
+        }
+        let most = self.rules.max_iterations;
+        let iterations = std::num::NonZeroU32::new(first.iterations)
+            .filter(|count| count.get() <= most)
+            .ok_or(ServerLoginError::Iterations {
+                asked: first.iterations,
+                most,
+            })?;
+        match &self.credentials {
+            Credentials::Password(password) => {
+                let derivation = Derivation::new(password.clone(), first.salt, iterations);
+                let server_nonce = first.nonce.to_owned();
+                self.state = State::ScramDeriving {
+                    start,
+                    server_first: text.into(),
+                    server_nonce,
+                };
+                Ok(ServerStep::Derive(derivation))
+            }
+            Credentials::Scram(keys)
+                if keys.salt == first.salt && keys.iterations == iterations =>
+            {
+                let keys = keys.clone();
+                Ok(self.prove(&keys, &start, text, first.nonce, out))
+            }
+            Credentials::Scram(_) => Err(ServerLoginError::OtherVerifier),
+            Credentials::None | Credentials::Md5(_) => Err(ServerLoginError::NoCredentials {
+                asked: Asked::Scram,
+            }),
+        }
+    }
+
+    fn prove(
+        &mut self,
+        keys: &ScramKeys,
+        start: &ScramStart,
+        server_first: &str,
+        server_nonce: &str,
+        out: &mut Vec<u8>,
+    ) -> ServerStep {
+        let hash = self.rules.certificate_hash.as_deref().unwrap_or_default();
+        let client_final = format!("c={},r={server_nonce}", binding(start.gs2, hash));
+        let auth_message = AuthMessage {
+            client_first: &start.bare,
+            server_first,
+            client_final: &client_final,
+        };
+        let proof = nonce_text(&auth_message.prove(keys));
+        put_message(out, b'p', |out| {
+            out.put_slice(client_final.as_bytes());
+            out.put_slice(b",p=");
+            out.put_slice(proof.as_bytes());
+        });
+        self.state = State::ScramFinal {
+            signature: auth_message.sign(&keys.server_key),
+        };
+        ServerStep::Continue
+    }
+
+    /// PostgreSQL 18 answers with the whole version, some others with the minor number alone.
+    fn negotiated(&mut self, body: &[u8]) -> Result<(), ServerLoginError> {
+        let mut reader = Reader(body);
+        let (version, options) = reader
+            .i32()
+            .zip(reader.i32())
+            .ok_or(ServerLoginError::Body { tag: b'v' })?;
+        let minor = match version {
+            0..=0xffff => version,
+            0x3_0000..=0x3_ffff => version - 0x3_0000,
+            _ => return Err(ServerLoginError::Version { version }),
+        };
+        // We ask for no options, and 3.1 does not exist.
+        let minor = u16::try_from(minor)
+            .ok()
+            .filter(|&minor| minor != 1 && minor < self.target.protocol.minor());
+        match minor {
+            Some(minor) if options == 0 && reader.is_empty() => {
+                self.session.protocol = Protocol::negotiate(minor);
+                Ok(())
+            }
+            _ => Err(ServerLoginError::Version { version }),
+        }
+    }
+
+    fn parameter(&mut self, body: &[u8]) -> Option<()> {
+        let mut reader = Reader(body);
+        let (name, value) = (reader.cstr()?, reader.cstr()?);
+        let [name, value] = [name, value].map(|text| String::from_utf8_lossy(text).into_owned());
+        match self
+            .session
+            .parameters
+            .iter_mut()
+            .find(|(known, _)| *known == name)
+        {
+            Some(known) => known.1 = value,
+            None => self.session.parameters.push((name, value)),
+        }
+        reader.is_empty().then_some(())
+    }
+
+    fn key(&mut self, body: &[u8]) -> Option<()> {
+        let mut reader = Reader(body);
+        self.session.pid = reader.i32()?;
+        self.session.key = Some(reader.0)
+            .filter(|key| (4..=MAX_CANCEL_KEY).contains(&key.len()))?
+            .into();
+        Some(())
+    }
+}
+
+fn put_password(out: &mut Vec<u8>, password: &[u8]) {
+    put_message(out, b'p', |out| {
+        out.put_slice(password);
+        out.put_u8(0);
+    });
+}
+
+fn scram_text(data: &[u8]) -> Result<&str, Malformed> {
+    if data.len() > MAX_SCRAM_MESSAGE {
+        return Err(Malformed("length"));
+    }
+    std::str::from_utf8(data).map_err(|_| Malformed("encoding"))
+}
+
+/// What a server asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It let us in without asking.
+    Nothing,
+    /// Password in clear text.
+    Cleartext,
+    /// md5.
+    Md5,
+    /// SCRAM-SHA-256 without channel binding.
+    Scram,
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "no authentication",
+            Self::Cleartext => "a clear text password",
+            Self::Md5 => "md5",
+            Self::Scram => "SCRAM-SHA-256 without channel binding",
+        })
+    }
+}
+
+/// A login to a server that ended. For logs and operators: clients get their own words (S11).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServerLoginError {
+    /// The server says no, or not now; its SQLSTATE tells which.
+    #[error("server refused the login: {0}")]
+    Refused(ServerReport),
+    /// The rules require more than the server offers, or more than somebody in between lets us see (S25).
+    #[error("server asks for {asked}, and the settings require more")]
+    Downgrade {
+        /// What it asked for.
+        asked: Asked,
+    },
+    /// The server wants a proof that we have not.
+    #[error("server asks for {asked}, and there is nothing to answer it with")]
+    NoCredentials {
+        /// What it asked for.
+        asked: Asked,
+    },
+    /// Salt or count of a server's verifier are not those of the client's keys. The verifier must
+    /// be byte for byte the same on all servers.
+    #[error("server has another SCRAM verifier than the one that the client logged in with")]
+    OtherVerifier,
+    /// The server does not know the verifier: it is not the server it claims to be.
+    #[error("server could not prove that it knows the password")]
+    ServerSignature,
+    /// The server's nonce does not begin with ours, or adds nothing.
+    #[error("server sent a wrong SCRAM nonce")]
+    Nonce,
+    /// None, or more than we are willing to pay for.
+    #[error("server asks for {asked} SCRAM iterations; allowed are 1 to {most}")]
+    Iterations {
+        /// Its count.
+        asked: u32,
+        /// The setting.
+        most: u32,
+    },
+    /// A SCRAM message that is not one.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// No mechanism that we know.
+    #[error("server offers no SASL mechanism that is supported")]
+    Mechanism,
+    /// Kerberos, GSSAPI, SSPI or something new.
+    #[error("server asks for authentication method {code}, which is not supported")]
+    Method {
+        /// Its code.
+        code: i32,
+    },
+    /// NegotiateProtocolVersion with a version or with options that we did not ask for.
+    #[error("server negotiates protocol version {version:#x}, which was not asked for")]
+    Version {
+        /// As it came.
+        version: i32,
+    },
+    /// A body that is not as the protocol has it.
+    #[error("server sent a malformed message of type {tag:#04x}")]
+    Body {
+        /// Type byte.
+        tag: u8,
+    },
+    /// A message that does not belong here.
+    #[error("server sent a message of type {tag:#04x} out of turn")]
+    Unexpected {
+        /// Type byte.
+        tag: u8,
+    },
+    /// More than [`MAX_LOGIN_BYTES`].
+    #[error("server sent too much before it was ready")]
+    TooMuch,
+    /// The target cannot be said.
+    #[error(transparent)]
+    Outgoing(#[from] OutgoingError),
+    /// Our own mistake: a step was called that was not due.
+    #[error("login step out of order")]
+    OutOfOrder,
+}
+
+impl ServerLoginError {
+    /// The SQLSTATE that the server gave, if it did: `28P01` and `28000` mean the credentials,
+    /// `53300` and `57P03` that it may be tried again, `3D000` that there is no such database.
+    pub fn server_sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Refused(report) => report.sqlstate.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
