@@ -1,0 +1,212 @@
+//! What any statement may do to the session beside its own purpose.
+
+use super::super::functions::Trait;
+use super::super::name::Name;
+
+/// Flags of one statement. All off means: nothing that tokens can show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects<'a> {
+    /// Whether it changes data, or must run where data may be changed.
+    pub writes: Writes,
+    /// `FOR UPDATE`, `FOR SHARE` and their kin, and LOCK.
+    pub locking: bool,
+    /// Creates a temporary object, or names the schema pg_temp.
+    pub temp_object: bool,
+    /// Calls of set_config.
+    pub set_config: SetConfig<'a>,
+    /// Takes an advisory lock of the session.
+    pub session_lock: bool,
+    /// Gives back an advisory lock of the session.
+    pub session_unlock: bool,
+    /// Takes an advisory lock of the transaction. It must be taken on the same server
+    /// by all clients.
+    pub transaction_lock: bool,
+    /// Asks for something that belongs to this backend: pg_backend_pid, its temporary schema,
+    /// its prepared statements or cursors.
+    pub backend_identity: bool,
+    /// `nextval`, `setval`: the backend will remember the value for currval.
+    pub sequence_write: bool,
+    /// `currval`, `lastval`: what the backend remembers.
+    pub sequence_read: bool,
+    /// `setseed` and `SET seed`.
+    pub seed: bool,
+    /// `LISTEN`
+    pub listen: bool,
+    /// `DECLARE ... WITH HOLD`
+    pub with_hold: bool,
+    /// `LOAD`
+    pub load: bool,
+    /// Runs code that tokens do not show: DO, CALL, query_to_xml, dblink. An EXECUTE is
+    /// what its body is, and not counted here.
+    pub opaque: bool,
+    /// PostgreSQL refuses it in a transaction block, always or in some of its forms.
+    pub outside_block: bool,
+    /// A token of it never ends, starts nothing, or is read differently by version.
+    pub uncertain: bool,
+    /// What looks like a call of a function, each name once, in order of appearance. May
+    /// hold names that are none (`t (a, b)` after a table without AS), never misses a
+    /// call that is written with parentheses.
+    pub functions: Vec<FunctionName<'a>>,
+}
+
+impl<'a> Effects<'a> {
+    /// What must be assumed of a text that was not understood.
+    pub(super) fn unknown() -> Self {
+        Effects {
+            writes: Writes::Perhaps,
+            opaque: true,
+            uncertain: true,
+            set_config: SetConfig::Unclear,
+            ..Effects::default()
+        }
+    }
+
+    /// Why the session must stay on its server after this statement, first reason first.
+    /// Settings by a clear set_config and reading `currval` are for the session to judge.
+    pub fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
+        [
+            (self.temp_object, Pin::TempObject),
+            (self.session_lock, Pin::AdvisoryLock),
+            (self.listen, Pin::Listen),
+            (self.with_hold, Pin::HoldCursor),
+            (self.backend_identity, Pin::BackendIdentity),
+            (self.sequence_read, Pin::SequenceState),
+            (self.seed, Pin::Seed),
+            (self.load, Pin::Load),
+            (self.set_config == SetConfig::Unclear, Pin::UnclearSetting),
+            (self.opaque, Pin::Opaque),
+        ]
+        .into_iter()
+        .filter_map(|(raised, pin)| raised.then_some(pin))
+    }
+
+    /// Whether tokens prove that it only reads, and reads the same on any server that
+    /// has the rows, provided that its functions which are not built in only read too.
+    pub fn reads_only(&self) -> bool {
+        self.writes == Writes::No
+            && !self.locking
+            && !self.uncertain
+            && self.pins().next().is_none()
+            && self.set_config == SetConfig::None
+            && self
+                .functions
+                .iter()
+                .all(|function| function.special().is_none())
+    }
+}
+
+/// Whether a statement changes data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Writes {
+    /// Not by anything that tokens show.
+    #[default]
+    No,
+    /// Cannot be told.
+    Perhaps,
+    /// Yes.
+    Yes,
+}
+
+/// Why a session must keep its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pin {
+    /// A temporary table, view, sequence or function.
+    TempObject,
+    /// An advisory lock that outlives the transaction.
+    AdvisoryLock,
+    /// Notifications come to the backend that listens.
+    Listen,
+    /// A cursor that outlives the transaction.
+    HoldCursor,
+    /// The client was told something that is true of this backend only.
+    BackendIdentity,
+    /// currval, lastval.
+    SequenceState,
+    /// The seed of random().
+    Seed,
+    /// A library was loaded.
+    Load,
+    /// A setting was changed in a way that cannot be followed.
+    UnclearSetting,
+    /// Code ran that tokens do not show.
+    Opaque,
+}
+
+impl Pin {
+    /// The reason in words, as the console shows it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Pin::TempObject => "temporary object",
+            Pin::AdvisoryLock => "session advisory lock",
+            Pin::Listen => "listen",
+            Pin::HoldCursor => "cursor with hold",
+            Pin::BackendIdentity => "backend identity",
+            Pin::SequenceState => "currval or lastval",
+            Pin::Seed => "random seed",
+            Pin::Load => "loaded library",
+            Pin::UnclearSetting => "unclear set_config",
+            Pin::Opaque => "code that cannot be seen",
+        }
+    }
+}
+
+/// The calls of set_config in a statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SetConfig<'a> {
+    /// None.
+    #[default]
+    None,
+    /// The statement is `SELECT` of nothing but such calls, with literals and parameters.
+    Calls(Vec<SetConfigCall<'a>>),
+    /// Any other mention.
+    Unclear,
+}
+
+/// `set_config(name, value, is_local)`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetConfigCall<'a> {
+    /// The setting, in lower case if it is a literal.
+    pub name: Argument<'a>,
+    /// The value; NULL means the default.
+    pub value: Argument<'a>,
+    /// Until the end of the transaction only.
+    pub local: bool,
+}
+
+/// A literal or a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument<'a> {
+    /// `NULL`
+    Null,
+    /// `'...'`, decoded.
+    Text(Name<'a>),
+    /// `$n`, from 1.
+    Param(u16),
+}
+
+/// A function as it was called.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct FunctionName<'a> {
+    /// The last qualifier before the name.
+    pub schema: Option<Name<'a>>,
+    /// The name.
+    pub name: Name<'a>,
+}
+
+impl FunctionName<'_> {
+    /// What is special about it if it is the built-in function of this name, which it is
+    /// unless a schema before pg_catalog in search_path has a better match. A few that
+    /// belong to extensions are looked up in any schema.
+    pub fn special(&self) -> Option<Trait> {
+        super::super::functions::special(self.name.as_bytes())
+    }
+}
+
+impl std::fmt::Debug for FunctionName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => write!(f, "{}", self.name),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What can be known about SQL text without parsing it.
+//!
+//! Four readers over one lexer, all pure and sync, all over the client's own
+//! bytes: where statements end (`split`), what a statement does to the session
+//! and the transaction (`effect`), and which statements differ only in their
+//! literals (`shape`). Nothing here knows tables, shards or sockets, and
+//! nothing here may be wrong about a statement that PostgreSQL accepts: where
+//! tokens do not suffice, the answer is the careful one (`Unclear`, `Perhaps`).
+
+pub mod cursor;
+pub mod effect;
+pub mod encoding;
+pub mod functions;
+pub mod keywords;
+pub mod lexer;
+pub mod name;
+pub mod split;
