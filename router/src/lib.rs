@@ -1,3 +1,11 @@
-//! Skeleton.
+//! One PostgreSQL endpoint in front of many databases.
+//!
+//! A request goes down this list once and its answer comes back up: a session
+//! reads it, the text is understood, a server connection is leased, and what the
+//! server says is passed on.
+
+pub mod cluster;
 
 pub mod sql;
+
+pub mod session;

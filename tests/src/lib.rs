@@ -1,1 +1,47 @@
-//! Skeleton.
+//! What the end-to-end tests stand on: real PostgreSQL clusters, the real
+//! router binary, a raw client for hand-made messages.
+//!
+//! All tests that need a server live in one binary, `tests/e2e.rs`, so that one
+//! PostgreSQL serves them all: each test makes databases of its own on it to act
+//! as shards ([`Shards`]). Tests of replicas and faults start clusters of their
+//! own ([`cluster`]). Nothing outlives the test process, however it ends.
+//!
+//! Waiting is [`poll_until`] with a deadline; a sleep is never a synchronisation.
+
+#![allow(clippy::unwrap_used)] // A harness that cannot go on has nothing better than to say where.
+
+pub mod endpoint;
+pub mod folder;
+pub mod frame;
+pub mod message;
+pub mod router;
+pub mod shared;
+pub mod wire;
+
+pub use endpoint::{Endpoint, connect, endpoint};
+pub use folder::Folder;
+pub use frame::Frame;
+pub use mothership::cluster::{self, poll_until};
+pub use router::Router;
+pub use shared::Shards;
+pub use wire::Wire;
+
+use mothership::cluster::{Binaries, Spec};
+
+/// PostgreSQL's programs, or a panic that says what to install.
+pub fn binaries() -> Binaries {
+    Binaries::find().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A server for tests: nothing is forced to disk, 2PC is possible.
+pub fn spec(folder: &Folder, name: &str) -> Spec {
+    Spec::new(folder.path().join(name))
+        .set("fsync", "off")
+        .set("synchronous_commit", "off")
+        .set("full_page_writes", "off")
+        .set("max_prepared_transactions", "200")
+        .set("max_connections", "400")
+        .set("shared_buffers", "32MB")
+        .set("wal_level", "logical")
+        .set("log_min_messages", "warning")
+}

@@ -1,0 +1,29 @@
+# Everything a developer types. Each target is one line of cargo or one script; see CONTRIBUTING.md.
+#
+# Build outputs lie outside the clone, in the user's cache, so that a fresh clone builds warm and `git clean`
+# costs nothing. Set CARGO_TARGET_DIR to put them elsewhere.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mothership/target
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+.PHONY: build lint test test-rust test-clients postgres
+
+build: ## Build the release binary.
+	cargo build --release -p mothership
+	@echo "built $$CARGO_TARGET_DIR/release/mothership"
+
+lint: ## Format and warnings, both strict.
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: test-rust ## Rust tests on real PostgreSQL clusters.
+
+# The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
+test-rust: postgres
+	cargo build -p mothership --bins
+	cargo test --workspace --no-fail-fast
+
+postgres: ## Find PostgreSQL's server programs, or install them where we may.
+	@tests/postgres

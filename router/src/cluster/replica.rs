@@ -1,0 +1,62 @@
+//! A streaming replica of a running server, made by pg_basebackup.
+//!
+//! It connects to its primary by the unix socket, which is trusted, so that no
+//! password lies in its files.
+
+use super::binaries::Binaries;
+use super::error::ClusterError;
+use super::process::run_tool;
+use super::server::{Cluster, Spec};
+use std::path::Path;
+
+/// Whether the primary keeps WAL for the replica while it is away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// It does not.
+    None,
+    /// It does, in a new replication slot of this name.
+    Named(String),
+}
+
+impl Cluster {
+    /// Copies `primary`, starts the copy as its streaming replica and waits until it accepts reads.
+    ///
+    /// The settings of the primary are not taken over: give those that must not
+    /// be smaller than the primary's (`max_connections`, `max_prepared_transactions`).
+    pub fn replica_of(
+        primary: &Cluster,
+        binaries: &Binaries,
+        spec: Spec,
+        slot: &Slot,
+    ) -> Result<Cluster, ClusterError> {
+        let mut replica = Cluster::prepare(binaries, spec)?;
+        replica.make_data(|replica, data| replica.base_backup(primary, data, slot))?;
+        replica.start()?;
+        Ok(replica)
+    }
+
+    fn base_backup(&self, primary: &Cluster, data: &Path, slot: &Slot) -> Result<(), ClusterError> {
+        let program = self.binaries.program("pg_basebackup");
+        let mut backup = self.account.command(&program);
+        backup
+            .arg("-D")
+            .arg(data)
+            .arg("-h")
+            .arg(primary.socket_folder());
+        backup.arg("-p").arg(primary.port().to_string());
+        backup.arg("-U").arg(primary.superuser());
+        backup.args([
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+            "--no-password",
+        ]);
+        if let Slot::Named(name) = slot {
+            backup.args(["-C", "-S", name]);
+        }
+        run_tool("pg_basebackup", backup, &self.tool_log(), self.spec.limit)
+    }
+}

@@ -1,0 +1,219 @@
+//! The real router as a process, ended with the test.
+//!
+//! The binary is the one that `make test` built just before: in the target
+//! folder that this test binary came from.
+
+use crate::{Endpoint, Folder};
+use mothership::cluster::{free_port, poll_until, spawn_tied};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// How long a start may take on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running router. Dropped, it is killed; if the test failed, its log is printed.
+#[derive(Debug)]
+pub struct Router {
+    child: Child,
+    folder: Folder,
+    port: u16,
+    metrics_port: u16,
+}
+
+impl Router {
+    /// Starts `mothership run` with this configuration and waits until it accepts connections.
+    ///
+    /// In the text `@port@`, `@metrics_port@` and `@folder@` stand for a free
+    /// port each and a folder that is removed with the router.
+    pub fn start(config: &str) -> Router {
+        let mut router = Router::launch(config);
+        let port = router.port;
+        let mut ended = None;
+        let up = poll_until(START_LIMIT, || {
+            ended = router.exit_status();
+            ended.is_some() || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
+        assert!(ended.is_none(), "the router ended: {ended:?}");
+        assert!(up, "the router does not listen on {port}");
+        router
+    }
+
+    /// Starts it and does not wait: for configurations that are to be refused.
+    pub fn launch(config: &str) -> Router {
+        let folder = Folder::new("router");
+        let (port, metrics_port) = (free_port().unwrap(), free_port().unwrap());
+        let mut router = Router {
+            child: Command::new("true").spawn().unwrap(),
+            folder,
+            port,
+            metrics_port,
+        };
+        router.child.wait().unwrap();
+        router.write_config(config);
+        router.spawn();
+        router
+    }
+
+    /// Starts it anew with the same file, port and folder, after it has ended.
+    pub fn start_again(&mut self) {
+        assert!(self.exit_status().is_some(), "the router still runs");
+        self.spawn();
+        let port = self.port;
+        let up = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        assert!(poll_until(START_LIMIT, up), "the router does not listen");
+    }
+
+    fn spawn(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(self.config_path());
+        command.stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = spawn_tied(command, libc::SIGKILL).unwrap();
+    }
+
+    /// Replaces the configuration file; `sighup` makes the router read it.
+    pub fn write_config(&self, config: &str) {
+        let text = config
+            .replace("@port@", &self.port.to_string())
+            .replace("@metrics_port@", &self.metrics_port.to_string())
+            .replace("@folder@", &self.folder.path().display().to_string());
+        std::fs::write(self.config_path(), text).unwrap();
+    }
+
+    /// The TCP port for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The TCP port for metrics, if the configuration uses it.
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics_port
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The address for psql, as a URL. The password is not in it: give PGPASSWORD.
+    pub fn psql_url(&self, user: &str, database: &str) -> String {
+        format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The address with what is needed to log in.
+    pub fn endpoint(&self, user: &str, password: &str, database: &str) -> Endpoint {
+        Endpoint {
+            host: "127.0.0.1".into(),
+            port: self.port,
+            user: user.into(),
+            password: password.into(),
+            database: database.into(),
+        }
+    }
+
+    /// Asks it to read its configuration again.
+    pub fn sighup(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    /// Asks it to drain and end.
+    pub fn sigterm(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Freezes it.
+    pub fn sigstop(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn sigcont(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Kills it and waits for its end.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let ended = poll_until(limit, || self.exit_status().is_some());
+        assert!(ended, "the router did not end within {limit:?}");
+        self.exit_status().unwrap()
+    }
+
+    /// Everything that it has logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// How many descriptors it holds open: sockets, files, pipes.
+    pub fn open_descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    /// Its resident memory in bytes; see VmRSS in proc(5).
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.folder.path().join("mothership.toml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("router.log")
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = self.pid().try_into().unwrap();
+        // SAFETY: kill touches no memory. The child is reaped only by `&mut self`.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the router is gone");
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("---- router ({status:?}), its log:\n{}----", self.log());
+        }
+    }
+}
+
+/// `target/debug/mothership` for a test in `target/debug/deps/`.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let deps = test.parent().expect("a test binary lies in a folder");
+    let found = [Some(deps), deps.parent()]
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join("mothership"))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "there is no mothership binary beside {}: run `cargo build -p mothership` first, as `make test` does",
+            test.display()
+        )
+    })
+}

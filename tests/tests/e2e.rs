@@ -1,0 +1,10 @@
+//! All tests that need a server, in one binary: one PostgreSQL serves them all.
+
+#![allow(clippy::unwrap_used)] // A test's unwrap is its verdict.
+
+#[path = "e2e/cluster.rs"]
+mod cluster;
+#[path = "e2e/harness.rs"]
+mod harness;
+#[path = "e2e/wire.rs"]
+mod wire;
