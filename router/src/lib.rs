@@ -1,3 +1,4 @@
-//! Skeleton.
+//! Mothership: one PostgreSQL endpoint in front of many databases.
 
+pub mod config;
 pub mod sql;
