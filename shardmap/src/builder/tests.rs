@@ -1,0 +1,1 @@
+//! Maps that are right, and what is said about those that are wrong.
