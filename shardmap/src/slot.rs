@@ -97,9 +97,9 @@ mod tests {
             Slot((0xCBF4_3926_u32 % 16_384) as u16),
             "crc32's check value"
         );
-        assert_eq!(slot(&[key(0)]), Slot(6447));
-        assert_eq!(slot(&[key(5)]), Slot(12_786));
-        assert_eq!(slot(&[key(5), text("a")]), Slot(6614));
+        assert_eq!(slot(&[key(0)]), Slot(6835));
+        assert_eq!(slot(&[key(5)]), Slot(11_836));
+        assert_eq!(slot(&[key(5), text("a")]), Slot(15_264));
         assert_ne!(
             slot(&[text("ab"), text("c")]),
             slot(&[text("a"), text("bc")])

@@ -2,8 +2,8 @@
 //!
 //! The canonical form is a class byte (-infinity, negative, zero, positive, infinity, NaN). A finite value other than
 //! zero goes on with its weight (the power of 10000 of the first digit) and its base-10000 digits without leading and
-//! trailing zeros, each two bytes big-endian; of a negative value these bytes are inverted and closed with 0xFFFF, so
-//! that larger magnitudes sort first.
+//! trailing zeros, each two bytes big-endian; of a negative value the weight is inverted, a digit is what it lacks of
+//! 9999, and 0xFFFF closes, so that larger magnitudes sort first.
 //! <https://www.postgresql.org/docs/15/datatype-numeric.html>
 
 use super::{
@@ -185,14 +185,31 @@ fn encode(parts: &Parts) -> Result<KeyBytes, KeyError> {
             digits,
         } => (*negative, *weight, digits),
     };
-    let flip = if negative { 0xffff } else { 0 };
     let mut bytes = vec![if negative { NEGATIVE } else { POSITIVE }];
-    bytes.extend((((weight as u16) ^ 0x8000) ^ flip).to_be_bytes());
-    bytes.extend(digits.iter().flat_map(|digit| (digit ^ flip).to_be_bytes()));
+    bytes.extend(turn_weight(weight as u16, negative).to_be_bytes());
+    bytes.extend(
+        digits
+            .iter()
+            .flat_map(|&digit| turn_digit(digit, negative).to_be_bytes()),
+    );
     if negative {
         bytes.extend([0xff, 0xff]);
     }
     Ok(KeyBytes::from_canonical(&bytes))
+}
+
+/// Its own inverse: the sign bit is turned, and for a negative value all bits are.
+fn turn_weight(weight: u16, negative: bool) -> u16 {
+    weight ^ if negative { 0x7fff } else { 0x8000 }
+}
+
+/// Its own inverse: what is missing to 9999 stays below the closing 0xFFFF, also for the digit 0.
+fn turn_digit(digit: u16, negative: bool) -> u16 {
+    if negative {
+        9999u16.wrapping_sub(digit)
+    } else {
+        digit
+    }
 }
 
 /// Takes canonical bytes apart; None if they are not those of a numeric.
@@ -205,15 +222,19 @@ pub fn decode(key: &KeyBytes) -> Option<Parts> {
         NEGATIVE => (true, rest.strip_suffix(&[0xff, 0xff])?),
         _ => return None,
     };
-    let flip = if negative { 0xffff } else { 0 };
-    let mut words = body
-        .chunks_exact(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]) ^ flip);
-    let weight = (words.next()? ^ 0x8000) as i16;
+    let (words, []) = body.as_chunks::<2>() else {
+        return None;
+    };
+    let (weight, digits) = words.split_first()?;
+    let weight = turn_weight(u16::from_be_bytes(*weight), negative) as i16;
+    let digits = digits
+        .iter()
+        .map(|word| turn_digit(u16::from_be_bytes(*word), negative))
+        .collect();
     Some(Parts::Finite {
         negative,
         weight,
-        digits: words.collect(),
+        digits,
     })
 }
 
