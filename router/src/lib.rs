@@ -4,8 +4,10 @@
 //! reads it, the text is understood, a server connection is leased, and what the
 //! server says is passed on.
 
-pub mod cluster;
+pub mod config;
 
 pub mod sql;
 
 pub mod session;
+
+pub mod cluster;

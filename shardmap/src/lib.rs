@@ -1,1 +1,28 @@
-//! Skeleton.
+//! Which shard and which partition own a key.
+//!
+//! A value of a table's shard key comes in as the client wrote it (literal, text parameter, binary parameter) and
+//! becomes [`KeyBytes`], one canonical form per SQL value. A [`ShardMap`], an immutable value, says which table is
+//! placed where, and which shard owns a key. [`partition`] computes the leaf of PostgreSQL's own hash partitioning.
+//!
+//! Deliberately absent: sockets, async, clocks, SQL. What is not certain is an error ([`KeyError::Unsure`]), never a
+//! guess, because a wrong key is a wrong answer.
+
+// In reading order.
+pub mod builder;
+pub mod key;
+mod key_bytes;
+pub mod map;
+pub mod partition;
+pub mod placement;
+pub mod shard;
+pub mod slot;
+pub mod strategy;
+
+pub use builder::{MapError, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl};
+pub use key::{Encoding, KeyError, KeyType, TextContext, TimeZone};
+pub use key_bytes::KeyBytes;
+pub use map::{Declared, DefaultTables, ShardMap};
+pub use placement::{GroupId, Placement, Sharded};
+pub use shard::{ShardId, ShardSet};
+pub use slot::{SLOT_COUNT, Slot, SlotMap, slot};
+pub use strategy::{Cut, Directory, Lookup, MemoryDirectory, NoOwner, Strategy};

@@ -1,0 +1,99 @@
+//! Compares the values of a file with each other and makes the checked configuration.
+//!
+//! Pure: all it sees is the file as it is written. Each function reports what it
+//! finds and goes on, so that one run shows everything.
+
+mod rules;
+mod servers;
+mod settings;
+mod shards;
+mod strategies;
+mod tables;
+mod users;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use super::Config;
+use super::names::Label;
+use super::problem::{Findings, suggest};
+use super::value::At;
+use super::written::Written;
+
+/// Checks everything; `None` when something was found that leaves no configuration to speak of.
+pub(crate) fn check(written: Written, findings: &mut Findings) -> Option<Config> {
+    let entries = written.entries();
+    settings::check(&written, findings);
+    users::check(&written, findings);
+    let names: Vec<Label> = written
+        .shard
+        .iter()
+        .map(|shard| shard.name.value.clone())
+        .collect();
+    let known = Names { shards: &names };
+    servers::check(&written.shard, &written.control, findings);
+    let databases = users::databases(written.database, &written.console, &known, findings);
+    let strategies = strategies::check(written.strategy, &known, findings);
+    let tables = tables::check(written.tables, written.table, &strategies, findings);
+    let rules = rules::check(written.rule, &written.shard, &known, findings);
+    let shards = shards::check(written.shard, findings);
+    findings.is_empty().then_some(Config {
+        listen: written.listen,
+        tls: written.tls,
+        pool: written.pool,
+        balance: written.balance,
+        transactions: written.transactions,
+        catalog: written.catalog,
+        control: written.control,
+        limits: written.limits,
+        auth: written.auth,
+        users: written.user,
+        databases,
+        shards,
+        tables,
+        strategies,
+        rules,
+        metrics: written.metrics,
+        console: written.console,
+        logging: written.logging,
+        entries,
+    })
+}
+
+/// The names that others refer to.
+struct Names<'a> {
+    shards: &'a [Label],
+}
+
+impl Names<'_> {
+    /// Reports a shard that does not exist.
+    fn shard(&self, name: &str, offset: usize, findings: &mut Findings) {
+        if !self.shards.iter().any(|shard| shard.as_str() == name) {
+            let known = self.shards.iter().map(Label::as_str);
+            findings.add(
+                offset,
+                format!("there is no shard `{}`", name.escape_debug()),
+                suggest(name, known),
+            );
+        }
+    }
+}
+
+/// Reports every name that was there before.
+fn duplicates<'a, T: Display + 'a>(
+    what: &str,
+    names: impl IntoIterator<Item = &'a At<T>>,
+    findings: &mut Findings,
+) {
+    let mut seen = BTreeMap::new();
+    for name in names {
+        let text = name.value.to_string();
+        if seen.insert(text.clone(), ()).is_some() {
+            findings.add(
+                name.offset,
+                format!("there are two {what} `{text}`"),
+                "give one of them another name",
+            );
+        }
+    }
+}

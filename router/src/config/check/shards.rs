@@ -1,0 +1,186 @@
+//! Slots: each belongs to exactly one shard. And the home shard: there is exactly one.
+
+use std::ops::RangeInclusive;
+
+use crate::config::names::{Label, SLOTS};
+use crate::config::problem::Findings;
+use crate::config::shards::{Shard, WrittenShard};
+
+use super::duplicates;
+
+/// More shards than this are a mistake: each costs pools and control connections.
+const MOST: usize = 1_024;
+
+pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<Shard> {
+    if written.is_empty() {
+        findings.add(
+            0,
+            "there is no shard",
+            "add a [[shard]] with a name and a [[shard.server]] with its address",
+        );
+    }
+    if let Some(extra) = written.get(MOST) {
+        findings.add(
+            extra.name.offset,
+            format!("there are more than {MOST} shards"),
+            "use fewer, larger shards",
+        );
+        return Vec::new();
+    }
+    duplicates("shards", written.iter().map(|shard| &shard.name), findings);
+    let slots = slots(&written, findings);
+    let home = home(&written, findings);
+    let shards = written.into_iter().zip(slots).enumerate();
+    shards
+        .map(|(index, (shard, slots))| finished(shard, slots, index == home))
+        .collect()
+}
+
+fn finished(written: WrittenShard, slots: Vec<RangeInclusive<u16>>, home: bool) -> Shard {
+    Shard {
+        name: written.name.value,
+        slots,
+        home,
+        servers: written.server,
+        control_user: written.control_user,
+        control_password: written.control_password,
+    }
+}
+
+/// The position of the home shard: the one that says so, else the first.
+fn home(written: &[WrittenShard], findings: &mut Findings) -> usize {
+    let says = |shard: &WrittenShard| shard.home.as_ref().is_some_and(|home| home.value);
+    let homes: Vec<usize> = (0..written.len())
+        .filter(|index| says(&written[*index]))
+        .collect();
+    for second in homes.iter().skip(1) {
+        let shard = &written[*second];
+        let first = &written[homes[0]].name.value;
+        let at = shard
+            .home
+            .as_ref()
+            .map_or(shard.name.offset, |home| home.offset);
+        findings.add(
+            at,
+            format!("shard `{}` is a second home", shard.name.value),
+            format!("`{first}` is home already"),
+        );
+    }
+    homes.first().copied().unwrap_or(0)
+}
+
+fn slots(written: &[WrittenShard], findings: &mut Findings) -> Vec<Vec<RangeInclusive<u16>>> {
+    let given = written.iter().filter(|shard| shard.slots.is_some()).count();
+    if given == 0 {
+        return (0..written.len())
+            .map(|index| vec![even(index, written.len())])
+            .collect();
+    }
+    for shard in written.iter().filter(|shard| shard.slots.is_none()) {
+        let what = format!(
+            "shard `{}` has no slots while others have",
+            shard.name.value
+        );
+        findings.add(
+            shard.name.offset,
+            what,
+            "give `slots` to every shard (`slots = []` for none) or to none",
+        );
+    }
+    if given == written.len() {
+        covered(written, findings);
+    }
+    let ranges = |shard: &WrittenShard| {
+        shard
+            .slots
+            .iter()
+            .flatten()
+            .map(|range| range.value.0.clone())
+            .collect()
+    };
+    written.iter().map(ranges).collect()
+}
+
+/// The part of shard `index` of `count`, as even as whole slots allow.
+fn even(index: usize, count: usize) -> RangeInclusive<u16> {
+    let cut = |index: usize| u16::try_from(index * usize::from(SLOTS) / count).unwrap_or(SLOTS);
+    cut(index)..=cut(index + 1) - 1
+}
+
+fn covered(written: &[WrittenShard], findings: &mut Findings) {
+    let mut ranges: Vec<(u16, u16, usize, &Label)> = Vec::new();
+    for shard in written {
+        for range in shard.slots.iter().flatten() {
+            ranges.push((
+                *range.value.0.start(),
+                *range.value.0.end(),
+                range.offset,
+                &shard.name.value,
+            ));
+        }
+    }
+    ranges.sort();
+    // The next slot that nobody owns yet, and who reached furthest.
+    let mut next = 0;
+    let mut owner: Option<&Label> = None;
+    for (first, last, offset, shard) in ranges {
+        match owner {
+            Some(owner) if first < next => {
+                let both = spell(first, last.min(next - 1));
+                findings.add(
+                    offset,
+                    format!("{both} of shard `{shard}` belongs to shard `{owner}` too"),
+                    "give each slot to one shard",
+                );
+            }
+            _ if first > next => missing(next, first - 1, offset, findings),
+            _ => {}
+        }
+        if last >= next {
+            next = last + 1;
+            owner = Some(shard);
+        }
+    }
+    if next < SLOTS {
+        let at = written.last().map_or(0, |shard| shard.name.offset);
+        missing(next, SLOTS - 1, at, findings);
+    }
+}
+
+fn missing(first: u16, last: u16, at: usize, findings: &mut Findings) {
+    findings.add(
+        at,
+        format!("{} belongs to no shard", spell(first, last)),
+        format!("the shards together own 0-{}", SLOTS - 1),
+    );
+}
+
+fn spell(first: u16, last: u16) -> String {
+    if first == last {
+        format!("slot {first}")
+    } else {
+        format!("slots {first}-{last}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_parts_cover_every_slot_once_for_any_number_of_shards() {
+        for count in 1..=MOST {
+            let mut next = 0;
+            for index in 0..count {
+                let part = even(index, count);
+                assert_eq!(*part.start(), next, "{count} shards");
+                assert!(
+                    part.len() >= usize::from(SLOTS) / count
+                        && part.len() <= usize::from(SLOTS).div_ceil(count)
+                );
+                next = part.end() + 1;
+            }
+            assert_eq!(next, SLOTS);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Tables: each declaration is whole, and colocated tables have the same key.
+
+use crate::config::problem::{Findings, suggest};
+use crate::config::tables::{
+    Place, Strategy, Table, TableDefaults, TableKind, Tables, WrittenTable,
+};
+use crate::config::value::At;
+
+use super::duplicates;
+
+/// PostgreSQL's limit for the columns of a partition key (`PARTITION_MAX_KEYS`).
+const KEY_COLUMNS: usize = 32;
+
+pub(super) fn check(
+    defaults: TableDefaults,
+    written: Vec<WrittenTable>,
+    strategies: &[Strategy],
+    findings: &mut Findings,
+) -> Tables {
+    duplicates("tables", written.iter().map(|table| &table.name), findings);
+    for table in &written {
+        own(table, findings);
+        strategy(table, strategies, findings);
+        colocation(table, &written, findings);
+    }
+    Tables {
+        default: defaults.default,
+        declared: written.into_iter().map(finished).collect(),
+    }
+}
+
+fn kind(table: &WrittenTable) -> TableKind {
+    let implied = if table.key.is_empty() {
+        TableKind::Home
+    } else {
+        TableKind::Sharded
+    };
+    table.kind.as_ref().map_or(implied, |kind| kind.value)
+}
+
+fn finished(table: WrittenTable) -> Table {
+    let place = match kind(&table) {
+        TableKind::Home => Place::Home,
+        TableKind::Reference => Place::Reference,
+        TableKind::Sharded => Place::Sharded {
+            key: table.key.into_iter().map(|column| column.value).collect(),
+            key_types: table
+                .key_type
+                .into_iter()
+                .map(|key_type| key_type.value)
+                .collect(),
+            strategy: table.strategy.map(|strategy| strategy.value),
+            colocate: table.colocate.map(|other| other.value),
+        },
+    };
+    Table {
+        name: table.name.value,
+        place,
+        allow_unenforced_unique: table.allow_unenforced_unique,
+    }
+}
+
+/// What one declaration needs, and what it may not have.
+fn own(table: &WrittenTable, findings: &mut Findings) {
+    let name = &table.name.value;
+    let at = table.name.offset;
+    if table.kind.is_none() && table.key.is_empty() {
+        let fix = "give `key`, or `kind` = \"reference\" or \"home\"";
+        return findings.add(
+            at,
+            format!("table `{name}` does not say where its rows live"),
+            fix,
+        );
+    }
+    if kind(table) == TableKind::Sharded {
+        return sharded(table, findings);
+    }
+    let stray = [
+        ("key", table.key.first().map(|key| key.offset)),
+        (
+            "key_type",
+            table.key_type.first().map(|key_type| key_type.offset),
+        ),
+        (
+            "strategy",
+            table.strategy.as_ref().map(|strategy| strategy.offset),
+        ),
+        (
+            "colocate",
+            table.colocate.as_ref().map(|other| other.offset),
+        ),
+    ];
+    for (key, at) in stray {
+        if let Some(at) = at {
+            let what = format!("table `{name}` of kind \"{}\" has `{key}`", kind(table));
+            findings.add(at, what, "only a sharded table has one");
+        }
+    }
+}
+
+fn sharded(table: &WrittenTable, findings: &mut Findings) {
+    let name = &table.name.value;
+    let at = table.name.offset;
+    if table.key.is_empty() {
+        findings.add(
+            at,
+            format!("sharded table `{name}` has no `key`"),
+            "name the column that decides the shard",
+        );
+    }
+    if let Some(extra) = table.key.get(KEY_COLUMNS) {
+        findings.add(
+            extra.offset,
+            format!("the key of table `{name}` has more than {KEY_COLUMNS} columns"),
+            "",
+        );
+    }
+    duplicates("key columns", &table.key, findings);
+    if !table.key_type.is_empty() && table.key_type.len() != table.key.len() {
+        let what = format!(
+            "table `{name}` has {} key columns and {} key types",
+            table.key.len(),
+            table.key_type.len()
+        );
+        findings.add(
+            table.key_type[0].offset,
+            what,
+            "give one type for each column, or none",
+        );
+    }
+}
+
+fn strategy(table: &WrittenTable, strategies: &[Strategy], findings: &mut Findings) {
+    let Some(strategy) = &table.strategy else {
+        return;
+    };
+    let known = || strategies.iter().map(|strategy| strategy.name.as_str());
+    if !known().any(|name| name == strategy.value.as_str()) {
+        let what = format!("there is no strategy `{}`", strategy.value);
+        findings.add(
+            strategy.offset,
+            what,
+            suggest(strategy.value.as_str(), known()),
+        );
+    }
+}
+
+/// Equal keys are on one shard only if both tables turn them into the same bytes and
+/// those into the same shard: the same number of columns, types and strategy.
+fn colocation(table: &WrittenTable, all: &[WrittenTable], findings: &mut Findings) {
+    let Some(other) = &table.colocate else { return };
+    let (name, at) = (&table.name.value, other.offset);
+    let Some(group) = all.iter().find(|one| one.name.value == other.value) else {
+        let known: Vec<String> = all.iter().map(|one| one.name.value.to_string()).collect();
+        let what = format!(
+            "table `{name}` is colocated with `{}`, which is not declared",
+            other.value
+        );
+        return findings.add(
+            at,
+            what,
+            suggest(&other.value.to_string(), known.iter().map(String::as_str)),
+        );
+    };
+    let mut refuse = |what: String, fix: &str| {
+        findings.add(at, format!("table `{name}` is colocated with {what}"), fix)
+    };
+    if !other.value.is_exact() {
+        return refuse(format!("the pattern `{}`", other.value), "name one table");
+    }
+    if group.name == table.name {
+        return refuse("itself".to_owned(), "leave `colocate` out");
+    }
+    if kind(group) != TableKind::Sharded {
+        return refuse(
+            format!("`{}`, which is of kind \"{}\"", other.value, kind(group)),
+            "name a sharded table",
+        );
+    }
+    if let Some(first) = &group.colocate {
+        let what = format!(
+            "`{}`, which is itself colocated with `{}`",
+            other.value, first.value
+        );
+        return refuse(what, "name the first table of the group");
+    }
+    if group.key.len() != table.key.len() {
+        let what = format!(
+            "`{}`, whose key has {} columns and not {}",
+            other.value,
+            group.key.len(),
+            table.key.len()
+        );
+        return refuse(what, "colocated tables have keys of the same types");
+    }
+    let types = |table: &WrittenTable| {
+        table
+            .key_type
+            .iter()
+            .map(|one| one.value)
+            .collect::<Vec<_>>()
+    };
+    let (own, theirs) = (types(table), types(group));
+    if !own.is_empty() && !theirs.is_empty() && own != theirs {
+        let spell = |types: &[_]| {
+            types
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let what = format!(
+            "`{}`, whose key is {} and not {}",
+            other.value,
+            spell(&theirs),
+            spell(&own)
+        );
+        return refuse(what, "colocated tables have keys of the same types");
+    }
+    let named = |table: &WrittenTable| {
+        table
+            .strategy
+            .as_ref()
+            .map(|At { value, .. }| value.clone())
+    };
+    if table.strategy.is_some() && named(table) != named(group) {
+        refuse(
+            format!("`{}`, which has another strategy", other.value),
+            "leave `strategy` out",
+        );
+    }
+}

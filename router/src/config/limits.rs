@@ -1,0 +1,100 @@
+//! Limits that are not about connections: messages, memory, caches, rates.
+//!
+//! Everything that could grow has one here, with a name that errors and metrics use.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::section::settings;
+use super::units::ByteSize;
+use super::value::nonzero;
+
+/// PostgreSQL refuses messages of 1 GiB and more (`PQ_LARGE_MESSAGE_LIMIT`).
+const LARGEST_MESSAGE: ByteSize = ByteSize((1 << 30) - 1);
+const MIB: ByteSize = ByteSize::mib(1);
+const KIB: ByteSize = ByteSize::kib(1);
+const GIB: ByteSize = ByteSize::mib(1024);
+
+settings! {
+    /// The largest of everything that is not a connection. Over a limit is an error, never a shorter answer.
+    pub struct Limits {
+        /// The first packet of a connection; PostgreSQL's own limit is 10000 bytes.
+        reload startup_packet: ByteSize = ByteSize(10_000), ByteSize(512)..=ByteSize(10_000);
+        /// Parameters in the first packet.
+        reload startup_parameters: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(1_000);
+        /// One message during login; PostgreSQL's own limit is 65535 bytes.
+        reload login_message: ByteSize = ByteSize(65_535), KIB..=ByteSize(65_535);
+        /// One message from a client after login.
+        reload client_message: ByteSize = ByteSize::mib(256), ByteSize::kib(64)..=LARGEST_MESSAGE;
+        /// One message from a server that the router has to hold as a whole; rows that pass through are not held.
+        reload server_message: ByteSize = ByteSize::mib(256), ByteSize::kib(64)..=LARGEST_MESSAGE;
+        /// Text of one statement. A longer one is refused with 54000.
+        reload statement: ByteSize = ByteSize::mib(128), ByteSize::kib(1)..=LARGEST_MESSAGE;
+        /// Text that is parsed. A longer statement is sent on where that is provably right without parsing, else refused.
+        reload parsed_statement: ByteSize = ByteSize::mib(1), KIB..=ByteSize::mib(64);
+        /// Nesting of one statement that is parsed.
+        reload parse_depth: NonZeroU32 = nonzero(200), nonzero(10)..=nonzero(2_000);
+        /// Keys of one statement (`IN` lists, rows of an INSERT) that are routed one by one.
+        reload statement_keys: NonZeroU32 = nonzero(100_000), nonzero(1)..=nonzero(10_000_000);
+        /// Requests of one client that await their replies; above it the client is not read.
+        reload pipeline: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Bytes of such requests that the router holds.
+        reload pipeline_size: ByteSize = ByteSize::mib(16), ByteSize::kib(64)..=GIB;
+        /// Prepared statements of one client.
+        reload client_statements: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Their texts and names together.
+        reload client_statements_size: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=GIB;
+        /// Open portals of one client.
+        reload client_portals: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(100_000);
+        /// Prepared statements that are shared between clients, for each worker.
+        reload shared_statements: NonZeroU32 = nonzero(100_000), nonzero(1)..=nonzero(10_000_000);
+        /// Their texts together.
+        reload shared_statements_size: ByteSize = ByteSize::mib(128), MIB..=ByteSize::mib(65_536);
+        /// Cached plans, for each worker; the least recently used gives way.
+        reload plans: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Their size together.
+        reload plans_size: ByteSize = ByteSize::mib(64), MIB..=ByteSize::mib(65_536);
+        /// Cached answers of directory strategies, for each worker.
+        reload directory_keys: NonZeroU32 = nonzero(100_000), nonzero(1)..=nonzero(100_000_000);
+        /// Settings (SET) of one session that are replayed.
+        reload session_settings: NonZeroU32 = nonzero(500), nonzero(1)..=nonzero(10_000);
+        /// Their names and values together.
+        reload session_settings_size: ByteSize = ByteSize::kib(64), KIB..=ByteSize::mib(16);
+        /// Open savepoints of one transaction over several shards.
+        reload savepoints: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(1_000_000);
+        /// Channels one client listens on.
+        reload listen_channels: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(100_000);
+        /// Buffer for reading, one for each worker.
+        restart read_buffer: ByteSize = ByteSize::kib(64), ByteSize::kib(4)..=ByteSize::mib(16);
+        /// Bytes that wait for one client before its server is no longer read.
+        reload client_buffer: ByteSize = ByteSize::kib(256), ByteSize::kib(16)..=GIB;
+        /// Bytes of one shard's rows that wait to be merged before that shard is no longer read.
+        reload merge_buffer: ByteSize = MIB, ByteSize::kib(16)..=GIB;
+        /// Bytes of a divided COPY that wait for one shard before the client is no longer read.
+        reload copy_buffer: ByteSize = MIB, ByteSize::kib(16)..=GIB;
+        /// One row of a divided COPY.
+        reload copy_row: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=LARGEST_MESSAGE;
+        /// Pools (server, user and database) that exist at once.
+        reload pools: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Cancel requests that are being delivered at once.
+        reload cancels: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(10_000);
+        /// Cancel requests that wait for that; more are dropped, as PostgreSQL may do.
+        reload cancel_queue: u32 = 1_000, 0..=100_000;
+        /// Passwords being checked at once, because SCRAM is made to be slow.
+        reload password_checks: NonZeroU32 = nonzero(4), nonzero(1)..=nonzero(1_000);
+        /// After each wrong password the answer to the same user and address waits longer, up to this.
+        reload wrong_password_pause: Duration = Duration::from_secs(2), Duration::ZERO..=Duration::from_secs(60);
+        /// Pairs of user and address for which wrong passwords are remembered.
+        reload wrong_passwords: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Pause before accepting again when the process is out of descriptors or memory.
+        reload accept_pause: Duration = Duration::from_millis(50), Duration::from_millis(1)..=Duration::from_secs(10);
+        /// Addresses of one host name that are used.
+        reload host_addresses: NonZeroU32 = nonzero(16), nonzero(1)..=nonzero(1_000);
+        /// Different values of one metric label; further ones are counted together as `other`.
+        reload metric_labels: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(100_000);
+        /// Characters of a text from a client (user, application name, statement) in one log line.
+        reload log_text: NonZeroU32 = nonzero(1_000), nonzero(16)..=nonzero(1_000_000);
+        /// Log lines a second for each kind of event that a client can cause; more are counted.
+        reload log_rate: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(1_000_000);
+    }
+}

@@ -1,0 +1,161 @@
+//! Where clients connect, and the TLS that they are offered.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::section::settings;
+use super::value::{nonzero, text_values, words};
+
+settings! {
+    /// Where clients connect.
+    pub struct Listen {
+        /// Addresses to listen on; `0.0.0.0` or `::` for all. An empty list leaves only the unix socket.
+        restart address: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        /// TCP port, also the number in the name of the unix socket.
+        restart port: u16 = 6432, 1..=65535;
+        /// Folder in which the socket `.s.PGSQL.<port>` is made.
+        restart unix_socket: Option<PathBuf>;
+        /// Permissions of the unix socket.
+        restart unix_socket_mode: FileMode = FileMode(0o777);
+        /// Connections that the kernel keeps until they are accepted (`listen(2)`).
+        restart backlog: u32 = 4096, 1..=65535;
+        /// Threads that serve clients, each with pools of its own; `"auto"` is one for each core.
+        restart workers: Workers = Workers::Auto;
+        /// Send the replies of one wake-up in one system call where io_uring is allowed.
+        restart send_batch: SendBatch = SendBatch::Auto;
+        /// Clients that may be logged in at once, over all workers. One more is refused with 53300.
+        reload max_clients: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Connections that may be in TLS handshake or login at once; they do not count as clients.
+        reload max_logins: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(1_000_000);
+        /// From accept to the end of the login, TLS included, as one deadline.
+        reload login_timeout: Duration = Duration::from_secs(15), Duration::from_millis(100)..=Duration::from_secs(3600);
+        /// A client that sends nothing for so long, outside of a transaction, is disconnected.
+        reload idle_timeout: Option<Duration> = None, Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+        /// TCP keepalive: probes start after so long without traffic.
+        reload keepalive: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
+        /// A client that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`).
+        reload unacknowledged_timeout: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
+        /// After SIGTERM clients may finish their transactions for so long; then they are disconnected with 57P01.
+        reload drain_timeout: Duration = Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(86_400);
+        /// What to do with a database that has no [[database]] of its own: use the database of the same name on the shards, or refuse.
+        reload undeclared_databases: Undeclared = Undeclared::Pass;
+    }
+}
+
+settings! {
+    /// TLS towards clients.
+    pub struct Tls {
+        /// Whether clients may or must use TLS.
+        reload mode: ClientTls = ClientTls::Disable;
+        /// PEM file with the certificate and its chain. Needed unless the mode is `disable`.
+        reload certificate: Option<PathBuf>;
+        /// PEM file with the private key. Needed unless the mode is `disable`.
+        reload key: Option<PathBuf>;
+        /// PEM file with the authorities whose client certificates are accepted.
+        reload client_ca: Option<PathBuf>;
+        /// The oldest version that is spoken.
+        reload min_version: TlsVersion = TlsVersion::V12;
+        /// Accept TLS without a request before it (ALPN `postgresql`, libpq's `sslnegotiation=direct`).
+        reload direct: bool = true;
+    }
+}
+
+words! {
+    /// Whether replies leave in batches.
+    pub enum SendBatch {
+        /// io_uring where the kernel allows it, else plain sends.
+        Auto = "auto",
+        /// Plain sends.
+        Off = "off",
+    }
+}
+
+words! {
+    /// What happens to a database name that is not declared.
+    pub enum Undeclared {
+        /// It means the database of that name on every shard.
+        Pass = "pass",
+        /// It does not exist.
+        Refuse = "refuse",
+    }
+}
+
+words! {
+    /// How much TLS a client needs.
+    pub enum ClientTls {
+        /// None is offered.
+        Disable = "disable",
+        /// Plain connections are also accepted.
+        Allow = "allow",
+        /// Plain connections over TCP are refused.
+        Require = "require",
+        /// Also a certificate signed by `client_ca` is needed.
+        VerifyCa = "verify-ca",
+        /// Also its common name must be the user's name.
+        VerifyFull = "verify-full",
+    }
+}
+
+words! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// RFC 5246.
+        V12 = "1.2",
+        /// RFC 8446.
+        V13 = "1.3",
+    }
+}
+
+/// How many threads serve clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core that the process may use.
+    Auto,
+    /// So many.
+    Count(NonZeroU32),
+}
+
+impl Workers {
+    /// The most that can be asked for: cancel keys name the worker in 10 bits.
+    const MOST: u32 = 1_024;
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "auto" {
+            return Some(Workers::Auto);
+        }
+        let count = text
+            .parse()
+            .ok()
+            .filter(|count: &NonZeroU32| count.get() <= Workers::MOST)?;
+        Some(Workers::Count(count))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Workers::Auto => "auto".to_owned(),
+            Workers::Count(count) => count.to_string(),
+        }
+    }
+}
+
+/// Permissions of a file, such as "0770".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl FileMode {
+    fn parse(text: &str) -> Option<Self> {
+        let octal =
+            (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        let mode = u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| octal && *mode <= 0o777)?;
+        Some(FileMode(mode))
+    }
+}
+
+text_values! {
+    FileMode: "permissions in octal such as \"0770\"", FileMode::parse, |mode| format!("{:04o}", mode.0);
+    Workers: "\"auto\" or a number of threads in quotes, from \"1\" to \"1024\"", Workers::parse, Workers::text;
+}

@@ -1,0 +1,167 @@
+//! The configuration: one TOML file, read and checked once, at the door.
+//!
+//! `text -> Written (every setting as it stands in the file) -> Config (checked,
+//! with references resolved)`. Every problem of a file is reported in one run, with
+//! its line and what would be right. Nothing here connects to anything; files and
+//! environment variables are read only for secrets, through [`Surroundings`].
+//!
+//! Settings are declared once each, with `settings!`; the reference page
+//! (`docs/configuration.md`), the comparison of two files and the console's SHOW
+//! CONFIG come from the same declarations.
+
+mod auth;
+mod limits;
+mod listen;
+mod observe;
+mod pool;
+mod rules;
+mod shards;
+mod tables;
+mod transactions;
+
+mod names;
+mod secret;
+mod units;
+
+mod check;
+mod diff;
+mod reference;
+mod summary;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+mod problem;
+mod section;
+mod value;
+
+use std::path::Path;
+
+pub use auth::{Auth, AuthMethod, AuthRule, User};
+pub use diff::Change;
+pub use limits::Limits;
+pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
+pub use names::{Label, Name, Network, SLOTS, ServerAddress, SlotRange, TablePattern};
+pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics};
+pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};
+pub use problem::{ConfigError, Problem, Problems};
+pub use reference::reference;
+pub use rules::{Action, Origin, Rule, StatementKind, When};
+pub use secret::Secret;
+pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
+pub use shards::{ChannelBinding, Database, Role, Server, ServerTls, Shard};
+pub use tables::{
+    DefaultTable, KeyList, KeyRange, KeyText, KeyType, Place, Strategy, StrategyKind, Table, Tables,
+};
+pub use transactions::{Catalog, Control, Transactions};
+pub use units::{ByteSize, Share};
+pub use value::At;
+
+/// A checked configuration. Immutable; a reload makes a new one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Listen,
+    /// TLS towards clients.
+    pub tls: Tls,
+    /// Server connections.
+    pub pool: Pool,
+    /// Which server serves a read.
+    pub balance: Balance,
+    /// Transactions over several shards.
+    pub transactions: Transactions,
+    /// What the router knows of tables.
+    pub catalog: Catalog,
+    /// The router's own logins.
+    pub control: Control,
+    /// The largest of everything else.
+    pub limits: Limits,
+    /// How clients log in.
+    pub auth: Auth,
+    /// Users with something of their own.
+    pub users: Vec<User>,
+    /// Databases that are declared.
+    pub databases: Vec<Database>,
+    /// At least one; exactly one is home.
+    pub shards: Vec<Shard>,
+    /// Tables that are declared, and the rest.
+    pub tables: Tables,
+    /// Strategies that tables name.
+    pub strategies: Vec<Strategy>,
+    /// Rules in their order.
+    pub rules: Vec<Rule>,
+    /// Metrics over HTTP.
+    pub metrics: Metrics,
+    /// The admin console.
+    pub console: Console,
+    /// The log.
+    pub logging: Logging,
+    /// Every setting as text, for [`Config::diff`] and the console.
+    entries: Entries,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with all of its problems.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        // The text may contain passwords.
+        let text = zeroize::Zeroizing::new(text);
+        Ok(Config::parse(path, &text, &Process)?)
+    }
+
+    /// Checks `text` as if it were the file at `path`, which also says what relative paths are relative to.
+    ///
+    /// # Errors
+    /// With all problems of the text.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Config, Problems> {
+        written::read(path, text, surroundings)
+    }
+
+    /// The database that clients call `name`: a declared one, or one that is passed through
+    /// under its own name; `None` when there is no such database.
+    pub fn database(&self, name: &str) -> Option<Database> {
+        if let Some(declared) = self
+            .databases
+            .iter()
+            .find(|database| database.name.as_str() == name)
+        {
+            return Some(declared.clone());
+        }
+        match self.listen.undeclared_databases {
+            Undeclared::Pass => Name::new(name).map(Database::passed_through),
+            Undeclared::Refuse => None,
+        }
+    }
+
+    /// The user's own entry, if there is one.
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.users
+            .iter()
+            .find(|user| user.name.value.as_str() == name)
+    }
+
+    /// The shard where undeclared tables live.
+    pub fn home(&self) -> &Shard {
+        self.shards
+            .iter()
+            .find(|shard| shard.home)
+            .expect("checking made exactly one shard home")
+    }
+
+    /// Every setting by its path, with its default and whether a reload changes it.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+}

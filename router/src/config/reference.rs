@@ -1,0 +1,96 @@
+//! The reference page of all settings, made from their declarations.
+
+use std::fmt::Write;
+
+use super::section::{Applies, Group, Setting};
+use super::value::Value;
+use super::written::Written;
+
+const HEAD: &str = "\
+# Configuration
+
+This page is generated from the code by `mothership config-reference`; do not edit it.
+
+The configuration is one TOML file. A key that is not listed here is refused, as is a value of the wrong type or out of range; every problem of a file is reported in one run, with its line. `mothership check-config --config FILE` does so without starting anything. `docs/mothership.example.toml` is an annotated example.
+
+- Times are text with a unit: `\"200ms\"`, `\"5s\"`, `\"1h\"`; units are us, ms, s, min, h, d.
+- Sizes likewise: `\"64KiB\"`; units are B, KiB, MiB, GiB.
+- What can be switched off takes `\"off\"`.
+- Where a list is expected, one value may stand alone.
+- A secret is given in one of three ways: as itself, as `..._file`, or as `..._env`. It never appears in a log, a message or the console.
+- *Reload*: SIGHUP and the console's `RELOAD` apply it to whatever starts afterwards. *Restart*: only a restart does. A reload with a wrong file changes nothing.
+";
+
+/// The page as Markdown.
+pub fn reference() -> String {
+    let mut page = HEAD.to_owned();
+    if let Some(group) = Written::group() {
+        group
+            .settings
+            .iter()
+            .for_each(|setting| section(setting, "", &mut page));
+    }
+    page
+}
+
+/// One table of settings, then the tables inside it.
+fn section(setting: &Setting, outer: &str, page: &mut String) {
+    let Some(group) = &setting.inside else { return };
+    let path = if outer.is_empty() {
+        setting.key.clone()
+    } else {
+        format!("{outer}.{}", setting.key)
+    };
+    let title = if group.repeated {
+        format!("[[{path}]]")
+    } else {
+        format!("[{path}]")
+    };
+    let _ = write!(
+        page,
+        "\n## {title}\n\n{}\n\n| Setting | Takes | Default | Changed by | |\n|---|---|---|---|---|\n",
+        group.doc
+    );
+    group
+        .settings
+        .iter()
+        .filter(|setting| setting.inside.is_none())
+        .for_each(|setting| row(setting, page));
+    inner(group, &path, page);
+}
+
+fn inner(group: &Group, path: &str, page: &mut String) {
+    group
+        .settings
+        .iter()
+        .for_each(|setting| section(setting, path, page));
+}
+
+fn row(setting: &Setting, page: &mut String) {
+    let default = match &setting.default {
+        None => "must be given".to_owned(),
+        Some(value) if value == "not set" => "not set".to_owned(),
+        Some(value) => format!("`{}`", cell(value)),
+    };
+    let range = setting
+        .range
+        .as_ref()
+        .map(|range| format!(", {range}"))
+        .unwrap_or_default();
+    let applies = match setting.applies {
+        Applies::Reload => "reload",
+        Applies::Restart => "restart",
+    };
+    let _ = writeln!(
+        page,
+        "| `{}` | {}{} | {default} | {applies} | {} |",
+        setting.key,
+        cell(&setting.kind),
+        cell(&range),
+        cell(&setting.doc)
+    );
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}

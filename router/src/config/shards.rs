@@ -1,0 +1,179 @@
+//! Shards, their servers, and the databases that clients see on them.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::names::{Label, Name, ServerAddress, SlotRange};
+use super::pool::PoolMode;
+use super::secret::Secret;
+use super::section::settings;
+use super::value::{At, nonzero, words};
+
+/// One shard, checked: its slots overlap with nobody's, at most one server is a declared primary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shard {
+    /// Unique.
+    pub name: Label,
+    /// The slots it owns; empty for a shard that owns none yet.
+    pub slots: Vec<RangeInclusive<u16>>,
+    /// Undeclared tables live here. True for exactly one shard.
+    pub home: bool,
+    /// At least one; addresses are unique over all shards unless the servers hold several shards as databases.
+    pub servers: Vec<Server>,
+    /// In place of [`Control`](super::Control)'s.
+    pub control_user: Option<Name>,
+    /// In place of [`Control`](super::Control)'s.
+    pub control_password: Option<Secret>,
+}
+
+settings! {
+    /// One shard: a primary and its replicas.
+    pub struct WrittenShard {
+        /// Its name in messages, metrics and rules.
+        restart name: At<Label>;
+        /// The slots of hashed keys that it owns. Left out for all shards, they are divided evenly in the order of the file.
+        restart slots: Option<Vec<At<SlotRange>>>;
+        /// Tables that are not declared live on the home shard. The first shard is it when none says so.
+        restart home: Option<At<bool>>;
+        /// In place of [control] user.
+        restart control_user: Option<Name>;
+        /// In place of [control] password.
+        reload control_password: Option<Secret>;
+        /// The servers of the shard, at least one.
+        reload server: Vec<Server>;
+    }
+}
+
+settings! {
+    /// One server of a shard.
+    pub struct Server {
+        /// `host:port`, or the path of a unix socket or of its folder.
+        reload address: At<ServerAddress>;
+        /// `auto` asks the server whether it is in recovery, again and again.
+        reload role: At<Role>= At { value: Role::Auto, offset: 0 };
+        /// Its part of the reads relative to the other servers of the shard; 0 takes none while another can.
+        reload weight: u32 = 100, 0..=10_000;
+        /// How much TLS the connection needs.
+        reload tls: ServerTls = ServerTls::Prefer;
+        /// PEM file with the authorities that sign server certificates; the system's when it is not set.
+        reload tls_ca: Option<PathBuf>;
+        /// PEM file with the router's own certificate.
+        reload tls_certificate: Option<PathBuf>;
+        /// PEM file with its key.
+        reload tls_key: Option<PathBuf>;
+        /// The name that the server's certificate must have, when it is not the host of the address.
+        reload tls_name: Option<String>;
+        /// Start with TLS at once instead of asking for it first (PostgreSQL 17).
+        reload tls_direct: bool = false;
+        /// Whether the login has to be bound to the TLS connection (SCRAM-SHA-256-PLUS).
+        reload channel_binding: ChannelBinding = ChannelBinding::Prefer;
+        /// Words by which rules choose servers.
+        reload labels: Vec<Label>;
+    }
+}
+
+words! {
+    /// What a server is declared to be.
+    pub enum Role {
+        /// What it says itself.
+        Auto = "auto",
+        /// The primary; at most one in a shard.
+        Primary = "primary",
+        /// A replica; it never gets writes.
+        Replica = "replica",
+    }
+}
+
+words! {
+    /// How much TLS a server connection needs; libpq's `sslmode`.
+    pub enum ServerTls {
+        /// None.
+        Disable = "disable",
+        /// When the server has it. No protection against an active attacker.
+        Prefer = "prefer",
+        /// Always, with any certificate.
+        Require = "require",
+        /// Always, with a certificate of a known authority.
+        VerifyCa = "verify-ca",
+        /// Always, and the certificate names the host.
+        VerifyFull = "verify-full",
+    }
+}
+
+words! {
+    /// Binding of the login to the TLS connection; libpq's `channel_binding`.
+    pub enum ChannelBinding {
+        /// Never.
+        Disable = "disable",
+        /// When the server offers it.
+        Prefer = "prefer",
+        /// The login fails without it.
+        Require = "require",
+    }
+}
+
+/// One database as clients see it, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    /// The name that clients use.
+    pub name: Name,
+    /// Its name on the servers, except on the shards of `on`.
+    pub server_name: Name,
+    /// Its name on single shards.
+    pub on: BTreeMap<Label, Name>,
+    /// In place of the pool's.
+    pub pool_mode: Option<PoolMode>,
+    /// In place of the pool's.
+    pub pool_min: Option<u32>,
+    /// In place of the pool's.
+    pub pool_max: Option<NonZeroU32>,
+    /// Clients of this database at once.
+    pub max_clients: Option<NonZeroU32>,
+    /// Connections to one server for this database, over all users.
+    pub max_per_server: Option<NonZeroU32>,
+}
+
+impl Database {
+    /// A database that is only passed through.
+    pub fn passed_through(name: Name) -> Self {
+        Database {
+            server_name: name.clone(),
+            name,
+            on: BTreeMap::new(),
+            pool_mode: None,
+            pool_min: None,
+            pool_max: None,
+            max_clients: None,
+            max_per_server: None,
+        }
+    }
+
+    /// Its name on the servers of `shard`.
+    pub fn name_on(&self, shard: &Label) -> &Name {
+        self.on.get(shard).unwrap_or(&self.server_name)
+    }
+}
+
+settings! {
+    /// One database as clients see it. Without any, each name means the database of that name on every shard.
+    pub struct WrittenDatabase {
+        /// The name that clients use.
+        reload name: At<Name>;
+        /// Its name on the servers, when it is another.
+        restart server_name: Option<Name>;
+        /// Its name on single shards: `on = { s1 = "app_1", s2 = "app_2" }`. Shards may so be databases of one server.
+        restart on: At<BTreeMap<String, Name>> = At { value: BTreeMap::new(), offset: 0 };
+        /// In place of the pool's.
+        reload pool_mode: Option<PoolMode>;
+        /// In place of the pool's.
+        reload pool_min: Option<u32>, 0..=100_000;
+        /// In place of the pool's.
+        reload pool_max: Option<NonZeroU32>, nonzero(1)..=nonzero(100_000);
+        /// Clients of this database at once.
+        reload max_clients: Option<NonZeroU32>, nonzero(1)..=nonzero(1_000_000);
+        /// Connections to one server for this database, over all users.
+        reload max_per_server: Option<NonZeroU32>, nonzero(1)..=nonzero(1_000_000);
+    }
+}

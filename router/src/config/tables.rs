@@ -1,0 +1,296 @@
+//! Which tables are sharded, by what, and where the rest lives.
+
+use super::names::{Label, Name, TablePattern};
+use super::section::{Node, Reader, settings};
+use super::value::{At, Value, mismatch, quote, words};
+
+/// Everything the file says about tables, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tables {
+    /// What a table is that nothing is said about.
+    pub default: DefaultTable,
+    /// The declarations in the order of the file.
+    pub declared: Vec<Table>,
+}
+
+impl Tables {
+    /// The declaration of a table: its own, else the first pattern that covers it.
+    pub fn find(&self, schema: &str, table: &str) -> Option<&Table> {
+        let covers = |declared: &&Table| declared.name.matches(schema, table);
+        let own = self
+            .declared
+            .iter()
+            .filter(|declared| declared.name.is_exact())
+            .find(covers);
+        own.or_else(|| self.declared.iter().find(covers))
+    }
+}
+
+/// The declaration of a table, or of all that fit a pattern.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Which tables.
+    pub name: TablePattern,
+    /// Where their rows live.
+    pub place: Place,
+    /// Accept UNIQUE and the like that sharding cannot enforce.
+    pub allow_unenforced_unique: bool,
+}
+
+/// Where the rows of a table live.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// On the home shard.
+    Home,
+    /// On every shard, all of them.
+    Reference,
+    /// On the shard that owns the key.
+    Sharded {
+        /// The columns of the key, at least one, in order.
+        key: Vec<Name>,
+        /// Their types where the file gives them; then as many as columns.
+        key_types: Vec<KeyType>,
+        /// The strategy that maps keys to shards; `None` is the slots.
+        strategy: Option<Label>,
+        /// The table whose rows with equal keys live on the same shard; itself one that is not colocated with another.
+        colocate: Option<TablePattern>,
+    },
+}
+
+settings! {
+    /// Tables that nothing is said about.
+    pub struct TableDefaults {
+        /// `home`: they live on the home shard. `auto`: a new table with a primary key is sharded by the first column of it.
+        restart default: DefaultTable = DefaultTable::Home;
+    }
+}
+
+words! {
+    /// What becomes of a table that is not declared.
+    pub enum DefaultTable {
+        /// It lives on the home shard.
+        Home = "home",
+        /// It is sharded by the first column of its primary key, when it is new and has one.
+        Auto = "auto",
+    }
+}
+
+settings! {
+    /// One table, or a pattern of tables; also for tables that are created later. A table's own entry goes before patterns, and patterns count in their order.
+    pub struct WrittenTable {
+        /// `orders` (in schema public), `shop.orders`, `shop.*`.
+        restart name: At<TablePattern>;
+        /// What kind of table it is; `sharded` when a key is given.
+        restart kind: Option<At<TableKind>>;
+        /// The column of the key, or a list of columns.
+        restart key: Vec<At<Name>>;
+        /// The type of each key column. Without it the catalog is asked; with it the catalog has to agree.
+        restart key_type: Vec<At<KeyType>>;
+        /// A [[strategy]]; without it, the slots of the shards.
+        restart strategy: Option<At<Label>>;
+        /// Rows with the same key live on the same shard as those of this table.
+        restart colocate: Option<At<TablePattern>>;
+        /// Accept UNIQUE, PRIMARY KEY, EXCLUDE and foreign keys that sharding cannot enforce; `SHOW MAP` lists them.
+        reload allow_unenforced_unique: bool = false;
+    }
+}
+
+words! {
+    /// Where the rows of a table live.
+    pub enum TableKind {
+        /// Each on the shard that owns its key.
+        Sharded = "sharded",
+        /// All of them on every shard.
+        Reference = "reference",
+        /// All of them on the home shard.
+        Home = "home",
+    }
+}
+
+words! {
+    /// The type of a key column.
+    pub enum KeyType {
+        /// smallint.
+        Int2 = "int2",
+        /// integer.
+        Int4 = "int4",
+        /// bigint.
+        Int8 = "int8",
+        /// text.
+        Text = "text",
+        /// character varying.
+        Varchar = "varchar",
+        /// uuid.
+        Uuid = "uuid",
+        /// date.
+        Date = "date",
+        /// timestamp without time zone.
+        Timestamp = "timestamp",
+        /// timestamp with time zone.
+        Timestamptz = "timestamptz",
+        /// bytea.
+        Bytea = "bytea",
+        /// boolean.
+        Boolean = "boolean",
+        /// numeric, where its equality is provable.
+        Numeric = "numeric",
+    }
+}
+
+/// A way to map keys to shards other than the slots, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strategy {
+    /// Unique.
+    pub name: Label,
+    /// How.
+    pub kind: StrategyKind,
+}
+
+/// How keys are mapped to shards.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StrategyKind {
+    /// By ranges that do not overlap. A key in none has no shard.
+    Range {
+        /// The type in which bounds are compared.
+        key_type: KeyType,
+        /// In the order of the file.
+        ranges: Vec<KeyRange>,
+    },
+    /// By lists of values.
+    List {
+        /// The type in which values are compared.
+        key_type: KeyType,
+        /// In the order of the file.
+        lists: Vec<KeyList>,
+        /// The shard of every other value.
+        other: Option<Label>,
+    },
+    /// By a table on the home shard.
+    Directory {
+        /// The lookup table.
+        table: TablePattern,
+        /// Its column with the key.
+        key_column: Name,
+        /// Its column with the name of the shard.
+        shard_column: Name,
+    },
+    /// By PostgreSQL's own hash partitioning: the shard of remainder 0, of 1, and so on; the modulus is their number.
+    Postgres {
+        /// One for each remainder.
+        remainders: Vec<Label>,
+    },
+}
+
+/// Keys from one value up to another, which is not included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyRange {
+    /// The first key; `None`: no lower end.
+    pub from: Option<KeyText>,
+    /// The first key after it; `None`: no upper end.
+    pub below: Option<KeyText>,
+    /// Their shard.
+    pub shard: Label,
+}
+
+/// Keys one by one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyList {
+    /// The keys.
+    pub values: Vec<KeyText>,
+    /// Their shard.
+    pub shard: Label,
+}
+
+settings! {
+    /// A named way to map keys to shards, for tables that do not use the slots.
+    pub struct WrittenStrategy {
+        /// Its name.
+        restart name: At<Label>;
+        /// How it maps.
+        restart kind: StrategyWord;
+        /// Type in which the keys of `range` and `list` are compared.
+        restart key_type: Option<KeyType>;
+        /// Of `range`: its parts.
+        restart range: Vec<WrittenRange>;
+        /// Of `list`: its parts.
+        restart list: Vec<WrittenList>;
+        /// Of `list`: the shard of every other value.
+        restart other: Option<At<Label>>;
+        /// Of `directory`: the lookup table on the home shard.
+        restart table: Option<At<TablePattern>>;
+        /// Of `directory`: its column with the key, which is unique.
+        restart key_column: Option<Name>;
+        /// Of `directory`: its column with the name of the shard.
+        restart shard_column: Option<Name>;
+        /// Of `postgres`: the shard of each remainder, beginning with 0; their number is the modulus.
+        restart remainders: Vec<At<Label>>;
+    }
+}
+
+words! {
+    /// How a strategy maps keys to shards.
+    pub enum StrategyWord {
+        /// By ranges of keys.
+        Range = "range",
+        /// By lists of keys.
+        List = "list",
+        /// By a lookup table.
+        Directory = "directory",
+        /// By PostgreSQL's own hash partitioning.
+        Postgres = "postgres",
+    }
+}
+
+settings! {
+    /// One range of keys.
+    pub struct WrittenRange {
+        /// The first key; left out: no lower end.
+        restart from: Option<At<KeyText>>;
+        /// The first key that no longer belongs to it; left out: no upper end.
+        restart below: Option<At<KeyText>>;
+        /// Where these keys live.
+        restart shard: At<Label>;
+    }
+}
+
+settings! {
+    /// One list of keys.
+    pub struct WrittenList {
+        /// The keys.
+        restart values: Vec<At<KeyText>>;
+        /// Where these keys live.
+        restart shard: At<Label>;
+    }
+}
+
+/// A key as it is written in the file, in PostgreSQL's text form; its type is known elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyText(pub String);
+
+impl Value for KeyText {
+    type Bound = ();
+
+    fn kind() -> String {
+        "a key as text, a whole number, or true or false".to_owned()
+    }
+
+    fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let value = node.get_ref();
+        let number =
+            || i64::from_str_radix(value.as_integer()?.as_str(), value.as_integer()?.radix()).ok();
+        let text = value
+            .as_str()
+            .filter(|text| !text.contains('\0'))
+            .map(str::to_owned);
+        let text = text.or_else(|| number().map(|number| number.to_string()));
+        let text = text.or_else(|| value.as_bool().map(|value| value.to_string()));
+        if text.is_none() {
+            mismatch(node, path, &Self::kind(), reader);
+        }
+        text.map(KeyText)
+    }
+
+    fn show(&self) -> String {
+        quote(&self.0)
+    }
+}
