@@ -29,30 +29,43 @@ pub struct BackendKey {
     pub secret: Vec<u8>,
 }
 
-/// Counts the cancel requests that are under way for one connection.
-#[derive(Clone, Debug, Default)]
-pub struct CancelsInFlight(Arc<AtomicU32>);
+/// How a connection is reached by a cancel, and how many cancels are under way.
+///
+/// Shared between the connection and whoever may cancel what it does.
+#[derive(Debug)]
+pub struct CancelTarget {
+    /// What the request must name.
+    pub key: BackendKey,
+    in_flight: AtomicU32,
+}
 
-impl CancelsInFlight {
-    /// One more, until the guard is dropped.
-    pub fn begin(&self) -> CancelGuard {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        CancelGuard(Arc::clone(&self.0))
+impl CancelTarget {
+    fn new(key: BackendKey) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            in_flight: AtomicU32::new(0),
+        })
+    }
+
+    /// One more cancel is under way, until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> CancelGuard {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        CancelGuard(Arc::clone(self))
     }
 
     /// True while the server may still receive a cancel meant for the last client.
-    pub fn any(&self) -> bool {
-        self.0.load(Ordering::Acquire) > 0
+    pub fn is_pending(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0
     }
 }
 
 /// A cancel request under way.
 #[derive(Debug)]
-pub struct CancelGuard(Arc<AtomicU32>);
+pub struct CancelGuard(Arc<CancelTarget>);
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -80,9 +93,7 @@ pub struct ServerConnection<N> {
     /// What is owed.
     pub ledger: Ledger,
     /// How to cancel what it does.
-    pub key: BackendKey,
-    /// Cancels under way.
-    pub cancels: CancelsInFlight,
+    pub cancel: Arc<CancelTarget>,
     /// What the server reported: name and value, in order of first report.
     pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
     /// The transaction status of the last ReadyForQuery.
@@ -102,12 +113,17 @@ pub struct ServerConnection<N> {
 
 impl<N> ServerConnection<N> {
     /// A connection that has just become ready.
-    pub fn new(wire: Wire, key: BackendKey, parameters: Vec<(Vec<u8>, Vec<u8>)>, notes: N, expires: Instant) -> Self {
+    pub fn new(
+        wire: Wire,
+        key: BackendKey,
+        parameters: Vec<(Vec<u8>, Vec<u8>)>,
+        notes: N,
+        expires: Instant,
+    ) -> Self {
         Self {
             wire,
             ledger: Ledger::default(),
-            key,
-            cancels: CancelsInFlight::default(),
+            cancel: CancelTarget::new(key),
             parameters,
             status: TxStatus::Idle,
             notes,
@@ -205,7 +221,10 @@ impl<N> ServerConnection<N> {
 
     /// The last reported value of a parameter.
     pub fn parameter(&self, name: &[u8]) -> Option<&[u8]> {
-        self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
+        self.parameters
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_slice())
     }
 
     /// Deals with what an idle connection received while it lay in the pool: true

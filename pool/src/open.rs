@@ -6,7 +6,10 @@
 use crate::connection::{BackendKey, MAX_SERVER_MESSAGE, ServerConnection};
 use crate::endpoint::{Address, Encryption, Endpoint};
 use crate::wire::{Keepalive, Wire};
-use mothership_proto::auth::{Credentials, Derivation, KeyCache, LoginRules, ScramKeys, ServerLogin, ServerLoginError, ServerSession, ServerStep, Target};
+use mothership_proto::auth::{
+    Credentials, Derivation, KeyCache, LoginRules, ScramKeys, ServerLogin, ServerLoginError,
+    ServerSession, ServerStep, Target,
+};
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::put_cancel;
 use mothership_proto::startup::Protocol;
@@ -175,10 +178,15 @@ impl<N: Default> Opener<N> {
         }
     }
 
-    async fn open_unlimited(&self, settings: &OpenSettings) -> Result<ServerConnection<N>, OpenError> {
+    async fn open_unlimited(
+        &self,
+        settings: &OpenSettings,
+    ) -> Result<ServerConnection<N>, OpenError> {
         let mut wire = connect(&self.endpoint, settings).await?;
         let session = self.log_in(&mut wire).await?;
-        let jitter = settings.lifetime.mul_f64(rand::rng().random_range(0.0..0.1));
+        let jitter = settings
+            .lifetime
+            .mul_f64(rand::rng().random_range(0.0..0.1));
         let key = BackendKey {
             pid: session.pid,
             secret: session.key,
@@ -189,7 +197,13 @@ impl<N: Default> Opener<N> {
             .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
             .collect();
         let expires = Instant::now() + settings.lifetime - jitter;
-        Ok(ServerConnection::new(wire, key, parameters, N::default(), expires))
+        Ok(ServerConnection::new(
+            wire,
+            key,
+            parameters,
+            N::default(),
+            expires,
+        ))
     }
 
     async fn log_in(&self, wire: &mut Wire) -> Result<ServerSession, OpenError> {
@@ -204,14 +218,18 @@ impl<N: Default> Opener<N> {
         let credentials = self.credentials.borrow().clone();
         let mut login = ServerLogin::new(target, credentials, rules, rand::random());
         let mut out = Vec::new();
-        login.start(&mut out).map_err(|cause| self.login_error(cause))?;
+        login
+            .start(&mut out)
+            .map_err(|cause| self.login_error(cause))?;
         loop {
             wire.send(&out);
             out.clear();
             let mut step = self.next_message(wire, &mut login, &mut out).await?;
             while let ServerStep::Derive(derivation) = step {
                 let keys = self.derive(derivation).await;
-                step = login.on_derived(&keys, &mut out).map_err(|cause| self.login_error(cause))?;
+                step = login
+                    .on_derived(&keys, &mut out)
+                    .map_err(|cause| self.login_error(cause))?;
             }
             if let ServerStep::Ready(session) = step {
                 return Ok(*session);
@@ -219,11 +237,18 @@ impl<N: Default> Opener<N> {
         }
     }
 
-    async fn next_message(&self, wire: &mut Wire, login: &mut ServerLogin, out: &mut Vec<u8>) -> Result<ServerStep, OpenError> {
+    async fn next_message(
+        &self,
+        wire: &mut Wire,
+        login: &mut ServerLogin,
+        out: &mut Vec<u8>,
+    ) -> Result<ServerStep, OpenError> {
         loop {
-            let next = frame::next(wire.input(), MAX_SERVER_MESSAGE).map_err(|cause| OpenError::Frame {
-                address: self.address(),
-                cause,
+            let next = frame::next(wire.input(), MAX_SERVER_MESSAGE).map_err(|cause| {
+                OpenError::Frame {
+                    address: self.address(),
+                    cause,
+                }
             })?;
             if let Next::Whole(frame) = next {
                 let length = frame.bytes.len();
@@ -266,7 +291,11 @@ impl<N: Default> Opener<N> {
 
 /// Asks the server to cancel what the backend does, and waits until the server has
 /// closed the connection: only then is it certain that the cancel hits nobody else.
-pub async fn cancel(endpoint: &Endpoint, key: &BackendKey, settings: &OpenSettings) -> Result<(), OpenError> {
+pub async fn cancel(
+    endpoint: &Endpoint,
+    key: &BackendKey,
+    settings: &OpenSettings,
+) -> Result<(), OpenError> {
     let request = async {
         let mut wire = connect(endpoint, settings).await?;
         wire.with_output(|out| put_cancel(out, key.pid, &key.secret));
@@ -289,10 +318,12 @@ pub async fn cancel(endpoint: &Endpoint, key: &BackendKey, settings: &OpenSettin
 /// A socket to the server, under TLS where the endpoint says so.
 async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, OpenError> {
     let address = || endpoint.address.clone();
-    let mut wire = connect_plain(endpoint, settings).await.map_err(|cause| OpenError::Connect {
-        address: address(),
-        cause,
-    })?;
+    let mut wire = connect_plain(endpoint, settings)
+        .await
+        .map_err(|cause| OpenError::Connect {
+            address: address(),
+            cause,
+        })?;
     let (config, must) = match &endpoint.encryption {
         Encryption::Disable => return Ok(wire),
         Encryption::Prefer(config) => (config, false),
@@ -326,8 +357,13 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
                 address: address(),
                 cause,
             };
-            let name = host.clone().try_into().map_err(|e| tls_error(io::Error::other(e)))?;
-            wire.connect_tls(config.clone(), name).await.map_err(tls_error)?;
+            let name = host
+                .clone()
+                .try_into()
+                .map_err(|e| tls_error(io::Error::other(e)))?;
+            wire.connect_tls(config.clone(), name)
+                .await
+                .map_err(tls_error)?;
             Ok(wire)
         }
     }

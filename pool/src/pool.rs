@@ -253,14 +253,20 @@ impl<N: Default + Send + 'static> Pool<N> {
 
     /// The reserve never takes the last connection from new requests.
     fn join_reserve(&self) -> u32 {
-        self.settings.borrow().join_reserve.min(self.limit.max().saturating_sub(1))
+        self.settings
+            .borrow()
+            .join_reserve
+            .min(self.limit.max().saturating_sub(1))
     }
 
     fn take_idle(self: &Rc<Self>) -> Option<Lease<N>> {
         while self.idle.get() > 0 {
             self.idle.set(self.idle.get() - 1);
             let mut connection = self.pop()?;
-            let fresh = self.stale_before.get().is_none_or(|at| connection.opened > at)
+            let fresh = self
+                .stale_before
+                .get()
+                .is_none_or(|at| connection.opened > at)
                 && Instant::now() < connection.expires;
             if fresh && connection.survives_idling() {
                 self.active.set(self.active.get() + 1);
@@ -312,7 +318,10 @@ impl<N: Default + Send + 'static> Pool<N> {
         for mut connection in idle {
             let rested = now.saturating_duration_since(connection.idle_since);
             let surplus = kept.len() >= min as usize && rested >= idle_timeout;
-            let stale = self.stale_before.get().is_some_and(|at| connection.opened <= at);
+            let stale = self
+                .stale_before
+                .get()
+                .is_some_and(|at| connection.opened <= at);
             if surplus || stale || now >= connection.expires || !connection.survives_idling() {
                 connection.doubt();
             } else {
@@ -427,7 +436,11 @@ impl<'a, N: Default + Send + 'static> Place<'a, N> {
     }
 
     /// Ready(None) when a permit was freed on another core and all must be tried anew.
-    fn poll_turn(&self, cx: &mut Context<'_>, freed: Pin<&mut tokio::sync::futures::Notified<'_>>) -> Poll<Option<Turn<N>>> {
+    fn poll_turn(
+        &self,
+        cx: &mut Context<'_>,
+        freed: Pin<&mut tokio::sync::futures::Notified<'_>>,
+    ) -> Poll<Option<Turn<N>>> {
         let is_head = {
             let mut queue = self.pool.queue.borrow_mut();
             let line = queue.of(self.priority);
@@ -436,7 +449,8 @@ impl<'a, N: Default + Send + 'static> Place<'a, N> {
             line[position].waker = Some(cx.waker().clone());
             position == 0
         };
-        let joins_wait = self.priority == Priority::New && !self.pool.queue.borrow().joins.is_empty();
+        let joins_wait =
+            self.priority == Priority::New && !self.pool.queue.borrow().joins.is_empty();
         if is_head && !joins_wait {
             if let Some(turn) = self.pool.try_turn(self.priority) {
                 return Poll::Ready(Some(turn));
@@ -488,27 +502,41 @@ impl<N: Send + 'static> Lease<N> {
 impl<N: Send + 'static> Deref for Lease<N> {
     type Target = ServerConnection<N>;
     fn deref(&self) -> &Self::Target {
-        self.connection.as_ref().expect("a lease holds its connection until it is dropped")
+        self.connection
+            .as_ref()
+            .expect("a lease holds its connection until it is dropped")
     }
 }
 
 impl<N: Send + 'static> DerefMut for Lease<N> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        self.connection.as_mut().expect("a lease holds its connection until it is dropped")
+        self.connection
+            .as_mut()
+            .expect("a lease holds its connection until it is dropped")
     }
 }
 
 impl<N: Send + 'static> Drop for Lease<N> {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
         let pool = &self.pool;
         pool.active.set(pool.active.get() - 1);
         let now = Instant::now();
         connection.idle_since = now;
         let waiting = pool.queue.borrow().len() > 0;
         let unwanted = !waiting && pool.limit.wants_one_back();
-        let stale = pool.stale_before.get().is_some_and(|at| connection.opened <= at);
-        if !connection.is_clean() || connection.cancels.any() || unwanted || stale || now >= connection.expires {
+        let stale = pool
+            .stale_before
+            .get()
+            .is_some_and(|at| connection.opened <= at);
+        if !connection.is_clean()
+            || connection.cancel.is_pending()
+            || unwanted
+            || stale
+            || now >= connection.expires
+        {
             connection.doubt();
         } else {
             pool.idle.set(pool.idle.get() + 1);

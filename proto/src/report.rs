@@ -75,7 +75,7 @@ pub struct Report {
     /// How bad it is.
     pub severity: Severity,
     /// SQLSTATE.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What happened.
     pub message: Cow<'static, str>,
     /// Facts that help to understand it.
@@ -86,24 +86,24 @@ pub struct Report {
 
 impl Report {
     /// An error of one statement.
-    pub fn error(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn error(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Error, code, message)
     }
 
     /// An error that ends the connection.
-    pub fn fatal(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn fatal(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Fatal, code, message)
     }
 
     /// A warning.
-    pub fn warning(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn warning(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Warning, code, message)
     }
 
-    fn new(severity: Severity, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    fn new(severity: Severity, code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             severity,
-            code,
+            code: code.into(),
             message: message.into(),
             detail: None,
             hint: None,
@@ -143,7 +143,7 @@ impl Report {
         put(out, tag, |body| {
             field(body, b'S', self.severity.word());
             field(body, b'V', self.severity.word());
-            field(body, b'C', self.code);
+            field(body, b'C', &self.code);
             field(body, b'M', &self.message);
             if let Some(detail) = &self.detail {
                 field(body, b'D', detail);

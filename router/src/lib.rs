@@ -4,10 +4,18 @@
 //! reads it, the text is understood, a server connection is leased, and what the
 //! server says is passed on.
 
+pub mod run;
+
 pub mod config;
+
+pub mod core;
 
 pub mod sql;
 
 pub mod session;
+
+pub mod control;
+
+pub mod tls;
 
 pub mod cluster;

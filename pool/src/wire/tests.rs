@@ -18,14 +18,21 @@ pub(super) fn in_all_ways<F: Future<Output = ()>>(test: impl Fn() -> F + Send + 
         let run = move || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_all();
-            mode.into_iter().for_each(|mode| install(&mut builder, mode));
+            mode.into_iter()
+                .for_each(|mode| install(&mut builder, mode));
             builder.build().expect("a runtime").block_on(async {
                 // The batch begins when the runtime parks for the first time.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 assert_eq!(send_way() == SendWay::Immediate, mode.is_none());
-                tokio::time::timeout(Duration::from_secs(60), test()).await.expect("the test ends in time");
+                tokio::time::timeout(Duration::from_secs(60), test())
+                    .await
+                    .expect("the test ends in time");
             });
-            assert_eq!(send_way(), SendWay::Immediate, "the batch ends with its runtime");
+            assert_eq!(
+                send_way(),
+                SendWay::Immediate,
+                "the batch ends with its runtime"
+            );
         };
         std::thread::spawn(run).join().unwrap_or_else(|panic| {
             eprintln!("while sending by {mode:?}");
@@ -39,7 +46,10 @@ pub(super) async fn tcp_pair() -> (Wire, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (Wire::tcp(near.expect("connected")).expect("a wire"), far.expect("accepted").0)
+    (
+        Wire::tcp(near.expect("connected")).expect("a wire"),
+        far.expect("accepted").0,
+    )
 }
 
 #[test]

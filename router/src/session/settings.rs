@@ -184,9 +184,27 @@ impl SessionSettings {
         }
     }
 
+    /// The settings of a connection: they have no startup packet to go back to.
+    pub fn carried(settings: Arc<Settings>) -> Self {
+        Self {
+            current: settings,
+            ..Self::default()
+        }
+    }
+
+    /// The connection was brought to these settings.
+    pub fn bring_to(&mut self, settings: &Arc<Settings>) {
+        self.current = Arc::clone(settings);
+    }
+
     /// What holds now.
     pub fn current(&self) -> &Arc<Settings> {
         &self.current
+    }
+
+    /// True if the same settings hold in both.
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.current, &other.current) || self.current == other.current
     }
 
     /// What holds outside of the open transaction: what a connection must have

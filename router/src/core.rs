@@ -1,0 +1,535 @@
+//! What the sessions of one core share: configuration, pools, statements, and who
+//! is connected.
+//!
+//! A [`Core`] never leaves its thread. What cores share with each other is in
+//! [`Shared`]: limits, the configuration in force, and a mailbox for each core.
+
+use crate::config::{self, Config, ServerTls};
+use crate::session::names::Interner;
+use crate::session::notes::Notes;
+use mothership_pool::connection::CancelTarget;
+use mothership_pool::endpoint::{Address, Encryption, Endpoint, EndpointId};
+use mothership_pool::limit::Limit;
+use mothership_pool::open::{OpenSettings, Opener};
+use mothership_pool::pool::{Pool, PoolSettings};
+use mothership_pool::wire::Keepalive;
+use crate::control::Control;
+use mothership_proto::auth::{Credentials, KeyCache, LoginRules, Secret, StandIn};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::task::Waker;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// A server connection on loan to a session.
+pub type Lease = mothership_pool::pool::Lease<Notes>;
+
+/// Which pool: one server, one user, one database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    /// The server.
+    pub endpoint: EndpointId,
+    /// The role on the server.
+    pub user: String,
+    /// The database on the server.
+    pub database: String,
+}
+
+/// What the process is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Serve.
+    Serving,
+    /// Take nobody new, let transactions end, say goodbye to idle clients.
+    Draining,
+    /// End now.
+    Ending,
+}
+
+/// A message from another core.
+pub enum Mail {
+    /// Cancel what this session does, if the secret is right.
+    Cancel {
+        /// Place of the session in the core's table.
+        slot: usize,
+        /// What the client sent.
+        secret: Vec<u8>,
+    },
+    /// The configuration changed.
+    Reload,
+    /// A client of the unix socket, which only one core listens to.
+    Client(std::os::unix::net::UnixStream),
+}
+
+/// What all cores share.
+pub struct Shared {
+    config: RwLock<Arc<Topology>>,
+    limits: Mutex<HashMap<PoolKey, Arc<Limit>>>,
+    /// Goes up with every change of definitions that went through this router.
+    pub schema_epoch: AtomicU64,
+    /// What unknown users are measured against, so that they look like known ones.
+    pub stand_in: StandIn,
+    /// Clients logged in.
+    pub clients: AtomicU32,
+    /// Connections in login.
+    pub logins: AtomicU32,
+    /// One mailbox for each core.
+    pub mail: Vec<mpsc::UnboundedSender<Mail>>,
+    /// What the process is told to do.
+    pub life: watch::Receiver<Life>,
+    next_session: AtomicU64,
+}
+
+impl Shared {
+    /// The shared state of `mail.len()` cores.
+    pub fn new(
+        topology: Topology,
+        stand_in: StandIn,
+        mail: Vec<mpsc::UnboundedSender<Mail>>,
+        life: watch::Receiver<Life>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config: RwLock::new(Arc::new(topology)),
+            limits: Mutex::default(),
+            schema_epoch: AtomicU64::new(0),
+            stand_in,
+            clients: AtomicU32::new(0),
+            logins: AtomicU32::new(0),
+            mail,
+            life,
+            next_session: AtomicU64::new(1),
+        })
+    }
+
+    /// The configuration in force.
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.config.read().expect("nobody panics while holding it"))
+    }
+
+    /// Puts a new configuration in force; sessions see it at their next request.
+    pub fn set_topology(&self, topology: Topology) {
+        *self.config.write().expect("nobody panics while holding it") = Arc::new(topology);
+        for core in &self.mail {
+            // A core that is gone needs no configuration.
+            let _ = core.send(Mail::Reload);
+        }
+    }
+
+    /// A number that no other session of this process has.
+    pub fn session_number(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn limit(&self, key: &PoolKey, max: u32) -> Arc<Limit> {
+        let mut limits = self.limits.lock().expect("nobody panics while holding it");
+        let limit = limits.entry(key.clone()).or_insert_with(|| Limit::new(max));
+        if limit.max() != max {
+            limit.set_max(max);
+        }
+        Arc::clone(limit)
+    }
+}
+
+/// One server of a shard, ready to be connected to.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Number, address, encryption.
+    pub endpoint: Endpoint,
+    /// What the configuration says it is.
+    pub role: config::Role,
+    /// Rules of login.
+    pub login: LoginRules,
+}
+
+/// One shard with its servers.
+#[derive(Clone, Debug)]
+pub struct ShardServers {
+    /// Its name.
+    pub name: String,
+    /// Its servers in the order of the file.
+    pub servers: Vec<Server>,
+}
+
+impl ShardServers {
+    /// The server that takes writes: the declared primary, or the first one.
+    pub fn primary(&self) -> &Server {
+        self.servers
+            .iter()
+            .find(|server| server.role == config::Role::Primary)
+            .unwrap_or(&self.servers[0])
+    }
+}
+
+/// A configuration with what follows from it: TLS settings read, servers numbered.
+pub struct Topology {
+    /// The file.
+    pub config: Config,
+    /// The shards in the order of the file.
+    pub shards: Vec<ShardServers>,
+    /// Index of the home shard.
+    pub home: usize,
+    /// What the logins of configured users are measured against.
+    pub secrets: HashMap<String, Secret>,
+    /// TLS towards clients.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Hash of our certificate, for channel binding.
+    pub certificate_hash: Option<Vec<u8>>,
+}
+
+/// Why a configuration cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// A certificate or key cannot be used.
+    #[error("{what} {path:?}")]
+    Tls {
+        /// Which one.
+        what: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Topology {
+    /// Reads certificates, prepares secrets and numbers servers.
+    pub fn new(config: Config, stand_in: &StandIn) -> Result<Self, TopologyError> {
+        let mut next = 0;
+        let mut shards = Vec::new();
+        for shard in &config.shards {
+            let mut servers = Vec::new();
+            for server in &shard.servers {
+                servers.push(Server {
+                    endpoint: Endpoint {
+                        id: EndpointId(next),
+                        address: address(&server.address.value),
+                        encryption: crate::tls::towards_server(server)?,
+                    },
+                    role: server.role.value,
+                    login: LoginRules {
+                        require_channel_binding: server.channel_binding == config::ChannelBinding::Require,
+                        ..LoginRules::default()
+                    },
+                });
+                next += 1;
+            }
+            shards.push(ShardServers {
+                name: shard.name.as_str().to_owned(),
+                servers,
+            });
+        }
+        let home = config.shards.iter().position(|shard| shard.home).unwrap_or(0);
+        let (tls, certificate_hash) = crate::tls::towards_clients(&config.tls)?;
+        let secrets = config.users.iter().filter_map(|user| {
+            let secret = crate::session::login::prepare_secret(user, stand_in)?;
+            Some((user.name.value.as_str().to_owned(), secret))
+        });
+        Ok(Self {
+            secrets: secrets.collect(),
+            config,
+            shards,
+            home,
+            tls,
+            certificate_hash,
+        })
+    }
+}
+
+fn address(address: &config::ServerAddress) -> Address {
+    match address {
+        config::ServerAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+        config::ServerAddress::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+/// A session as others on its core see it.
+pub struct Entry {
+    /// What a cancel must know.
+    pub secret: Vec<u8>,
+    /// What works for the session at this moment.
+    pub working: RefCell<Vec<(Endpoint, Arc<CancelTarget>)>>,
+    /// Told to stop waiting for a server connection.
+    pub cancelled: tokio::sync::Notify,
+    /// True while it waits for one.
+    pub waiting: Cell<bool>,
+    /// An administrator wants it gone.
+    pub killed: Cell<bool>,
+    /// Its task, when it waits for its client.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Entry {
+    /// A session with this secret, of which nothing is known yet.
+    pub fn new(secret: Vec<u8>) -> Rc<Self> {
+        Rc::new(Self {
+            secret,
+            working: RefCell::default(),
+            cancelled: tokio::sync::Notify::new(),
+            waiting: Cell::new(false),
+            killed: Cell::new(false),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// Notes the task, so that [`Entry::wake`] finds it.
+    pub fn watch(&self, cx: &std::task::Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Makes the session look at what it was told.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The state of one core.
+pub struct Core {
+    /// Its number.
+    pub index: usize,
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+    /// Prepared statements of its clients.
+    pub interner: Interner,
+    /// Its sessions.
+    pub sessions: RefCell<Slab<Rc<Entry>>>,
+    /// Answers for new clients: what a server reports at login.
+    pub welcomes: RefCell<HashMap<crate::session::login::WelcomeKey, crate::session::login::Welcome>>,
+    /// The router's own questions.
+    pub control: Control,
+    /// What the process is told to do.
+    pub life: Cell<Life>,
+    /// A session has left.
+    pub left: tokio::sync::Notify,
+    scratch: RefCell<Vec<Vec<u8>>>,
+    pools: RefCell<HashMap<PoolKey, Rc<Pool<Notes>>>>,
+    keys: Rc<RefCell<KeyCache>>,
+}
+
+/// Derived SCRAM keys that a core remembers.
+const DERIVED_KEYS: usize = 1024;
+
+impl Core {
+    /// The core of this thread.
+    pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            shared,
+            interner: Interner::default(),
+            sessions: RefCell::default(),
+            welcomes: RefCell::default(),
+            control: Control::default(),
+            life: Cell::new(Life::Serving),
+            left: tokio::sync::Notify::new(),
+            scratch: RefCell::default(),
+            pools: RefCell::default(),
+            keys: Rc::new(RefCell::new(KeyCache::new(DERIVED_KEYS))),
+        })
+    }
+
+    /// A buffer for one message.
+    pub fn take_scratch(&self) -> Vec<u8> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back; large ones are freed.
+    pub fn give_scratch(&self, mut buffer: Vec<u8>) {
+        const KEPT: usize = 8;
+        const LARGE: usize = 64 * 1024;
+        let mut scratch = self.scratch.borrow_mut();
+        if buffer.capacity() <= LARGE && scratch.len() < KEPT {
+            buffer.clear();
+            scratch.push(buffer);
+        }
+    }
+
+    /// Tells every session what the process is told to do.
+    pub fn set_life(&self, life: Life) {
+        self.life.set(life);
+        for (_, entry) in self.sessions.borrow().iter() {
+            entry.wake();
+        }
+    }
+
+    /// The pool of a server, user and database; made when first asked for.
+    pub fn pool(&self, topology: &Topology, server: &Server, key: PoolKey, credentials: &Credentials) -> Rc<Pool<Notes>> {
+        if let Some(pool) = self.pools.borrow().get(&key) {
+            return Rc::clone(pool);
+        }
+        let max = topology.pool_max(&key);
+        let limit = self.shared.limit(&key, max);
+        let opener = Opener::new(
+            server.endpoint.clone(),
+            key.user.clone(),
+            key.database.clone(),
+            credentials.clone(),
+            server.login.clone(),
+            topology.open_settings(),
+            Rc::clone(&self.keys),
+        );
+        let pool = Pool::new(opener, limit, topology.pool_settings(max));
+        self.pools.borrow_mut().insert(key, Rc::clone(&pool));
+        pool
+    }
+
+    /// Every pool of this core.
+    pub fn pools(&self) -> Vec<(PoolKey, Rc<Pool<Notes>>)> {
+        let pools = self.pools.borrow();
+        pools.iter().map(|(key, pool)| (key.clone(), Rc::clone(pool))).collect()
+    }
+
+    /// Closes what lies idle for too long and forgets pools that nobody uses.
+    pub fn maintain(&self) {
+        let topology = self.shared.topology();
+        let now = std::time::Instant::now();
+        let cores = self.shared.mail.len() as u32;
+        let forget = topology.config.pool.forget_timeout.unwrap_or(Duration::MAX);
+        for (key, pool) in self.pools() {
+            let rested = now.saturating_duration_since(pool.last_used());
+            let figures = pool.figures();
+            let unused = figures.active + figures.opening + figures.waiting == 0;
+            if unused && rested >= forget {
+                self.pools.borrow_mut().remove(&key);
+                continue;
+            }
+            pool.reap(now, topology.pool_min(&key).div_ceil(cores));
+        }
+    }
+
+    /// Applies a new configuration to the pools that exist.
+    pub fn reload(&self) {
+        let topology = self.shared.topology();
+        self.welcomes.borrow_mut().clear();
+        self.control.forget();
+        for (key, pool) in self.pools() {
+            let max = topology.pool_max(&key);
+            self.shared.limit(&key, max);
+            pool.set_settings(topology.pool_settings(max));
+        }
+    }
+}
+
+impl Topology {
+    fn pool_max(&self, key: &PoolKey) -> u32 {
+        let user = self.config.user(&key.user).and_then(|user| user.pool_max);
+        let database = self.config.database(&key.database).and_then(|database| database.pool_max);
+        user.or(database).unwrap_or(self.config.pool.max).get()
+    }
+
+    fn pool_min(&self, key: &PoolKey) -> u32 {
+        let user = self.config.user(&key.user).and_then(|user| user.pool_min);
+        let database = self.config.database(&key.database).and_then(|database| database.pool_min);
+        user.or(database).unwrap_or(self.config.pool.min)
+    }
+
+    /// The name on a shard's servers of the database that clients call `name`.
+    pub fn database_on(&self, name: &str, shard: usize) -> String {
+        let label = &self.config.shards[shard].name;
+        match self.config.database(name) {
+            Some(database) => database.name_on(label).as_str().to_owned(),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Limits of opening a connection.
+    pub fn open_settings(&self) -> OpenSettings {
+        let pool = &self.config.pool;
+        OpenSettings {
+            timeout: pool.connect_timeout,
+            lifetime: pool.lifetime.unwrap_or(Duration::from_secs(365 * 86_400)),
+            user_timeout: pool.unacknowledged_timeout,
+            keepalive: keepalive(pool.keepalive),
+        }
+    }
+
+    fn pool_settings(&self, max: u32) -> PoolSettings {
+        let pool = &self.config.pool;
+        PoolSettings {
+            min: pool.min,
+            idle_timeout: pool.idle_timeout.unwrap_or(Duration::MAX),
+            queue_length: pool.queue_length as usize,
+            queue_timeout: pool.queue_timeout,
+            join_timeout: pool.join_timeout,
+            join_reserve: pool.join_reserve.of(max),
+        }
+    }
+}
+
+/// Keepalive that starts after `idle` of silence, with the system's other values.
+pub fn keepalive(idle: Option<Duration>) -> Keepalive {
+    Keepalive {
+        idle,
+        ..Keepalive::default()
+    }
+}
+
+/// How a client's process number names its core and its place there.
+///
+/// 17 bits of slot, 10 of core, 4 of process; positive, because some drivers read
+/// the number as signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientNumber {
+    /// The router process, for several on one machine.
+    pub process: u8,
+    /// The core.
+    pub core: usize,
+    /// The place in the core's table.
+    pub slot: usize,
+}
+
+impl ClientNumber {
+    /// Most sessions of one core.
+    pub const MAX_SLOT: usize = 1 << 17;
+
+    /// The number as BackendKeyData carries it.
+    pub fn encode(self) -> i32 {
+        let process = i32::from(self.process & 0xf) << 27;
+        process | (self.core as i32 & 0x3ff) << 17 | (self.slot as i32 & 0x1ffff)
+    }
+
+    /// Reads it back.
+    pub fn decode(number: i32) -> Self {
+        Self {
+            process: (number >> 27) as u8 & 0xf,
+            core: (number >> 17) as usize & 0x3ff,
+            slot: number as usize & 0x1ffff,
+        }
+    }
+}
+
+/// Compares two secrets without telling by the time where they differ.
+pub fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    subtle::ConstantTimeEq::ct_eq(a, b).into()
+}
+
+/// Iterations of the verifiers that unknown users are measured against.
+pub const STAND_IN_ITERATIONS: NonZeroU32 = mothership_proto::auth::secret::DEFAULT_ITERATIONS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_number_finds_its_owner() {
+        for (process, core, slot) in [(0, 0, 0), (15, 1023, 131_071), (3, 7, 12_345)] {
+            let number = ClientNumber {
+                process,
+                core,
+                slot,
+            };
+            assert!(number.encode() >= 0);
+            assert_eq!(ClientNumber::decode(number.encode()), number);
+        }
+    }
+}

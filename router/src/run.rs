@@ -1,0 +1,423 @@
+//! Starts the process: a thread with a runtime for each core, listeners, signals,
+//! and the end.
+//!
+//! Every core listens on the same port (`SO_REUSEPORT`), so the kernel spreads the
+//! clients and a client stays on its core. The unix socket has one listener, which
+//! deals its clients out.
+
+use crate::config::{Config, SendBatch, Workers};
+use crate::core::{Core, Life, Mail, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive};
+use crate::session::login;
+use mothership_pool::open::cancel;
+use mothership_pool::wire::{SendMode, Wire, install};
+use mothership_proto::auth::{SecretKind, StandIn};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be put in force.
+    #[error("configuration")]
+    Topology(#[from] TopologyError),
+    /// An address cannot be listened on.
+    #[error("listen on {what}")]
+    Listen {
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A thread or runtime cannot be made.
+    #[error("start {what}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// How often pools look for what is idle too long.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+/// How long the process waits for its cores after it has told them to end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP.
+pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
+    let stand_in = StandIn::new(rand::random(), STAND_IN_ITERATIONS, SecretKind::Scram);
+    let topology = Topology::new(config, &stand_in)?;
+    let listen = topology.config.listen.clone();
+    let cores = match listen.workers {
+        Workers::Count(count) => count.get() as usize,
+        Workers::Auto => std::thread::available_parallelism().map_or(1, |n| n.get()),
+    };
+    let mode = match listen.send_batch {
+        SendBatch::Auto => SendMode::Auto,
+        SendBatch::Off => SendMode::Plain,
+    };
+    // All ports are taken before anything else starts, so that a taken one is said
+    // at once and leaves nothing behind.
+    let mut sockets = Vec::new();
+    for _ in 0..cores {
+        sockets.push(listeners(&listen.address, listen.port, listen.backlog)?);
+    }
+    let unix = match &listen.unix_socket {
+        Some(folder) => Some(UnixSocket::bind(folder, listen.port, listen.unix_socket_mode.0)?),
+        None => None,
+    };
+    let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
+    let (life, watched) = watch::channel(Life::Serving);
+    let shared = Shared::new(topology, stand_in, mail, watched);
+    let mut threads = Vec::new();
+    for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+        let shared = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(format!("core-{index}"));
+        let spawned = thread.spawn(move || core_thread(index, shared, sockets, mailbox, mode));
+        threads.push(spawned.map_err(|cause| RunError::Start {
+            what: "a thread",
+            cause,
+        })?);
+    }
+    tracing::info!(cores, port = listen.port, "serving");
+    let result = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| RunError::Start {
+            what: "the main runtime",
+            cause,
+        })
+        .map(|runtime| runtime.block_on(supervise(path, &shared, &life, unix.as_ref())));
+    // Cores see Ending, tell their clients and stop.
+    let _ = life.send(Life::Ending);
+    drop(unix);
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a core ended by a panic");
+        }
+    }
+    result
+}
+
+/// Reacts to signals until the process shall end.
+async fn supervise(path: &Path, shared: &Arc<Shared>, life: &watch::Sender<Life>, unix: Option<&UnixSocket>) {
+    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::hangup()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals cannot be caught");
+        return;
+    };
+    let deal = async {
+        match unix {
+            Some(unix) => unix.deal(shared).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deal);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => reload(path, shared),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = &mut deal => {}
+        }
+    }
+    let limit = shared.topology().config.listen.drain_timeout;
+    tracing::info!(limit = ?limit, "draining: no new clients, transactions may end");
+    let _ = life.send(Life::Draining);
+    let drained = async {
+        for core in &shared.mail {
+            core.closed().await;
+        }
+    };
+    tokio::select! {
+        () = drained => tracing::info!("all clients have left"),
+        () = tokio::time::sleep(limit) => tracing::warn!("drain timeout is over"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Reads the configuration again; a bad one is refused and the old one stays.
+fn reload(path: &Path, shared: &Arc<Shared>) {
+    let old = shared.topology();
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(error = %error, "configuration is refused, the old one stays");
+            return;
+        }
+    };
+    for change in Config::diff(&old.config, &config) {
+        tracing::info!(change = %change, "configuration");
+    }
+    match Topology::new(config, &shared.stand_in) {
+        Ok(topology) => shared.set_topology(topology),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "configuration is refused, the old one stays");
+        }
+    }
+}
+
+/// One core: its runtime, its listeners, its clients.
+fn core_thread(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener>, mailbox: mpsc::UnboundedReceiver<Mail>, mode: SendMode) {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all();
+    install(&mut builder, mode);
+    let runtime = match builder.build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(error = %error, "a core cannot start");
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        let core = Core::new(index, shared);
+        for socket in sockets {
+            match TcpListener::from_std(socket) {
+                Ok(listener) => drop(tokio::task::spawn_local(accept(Rc::clone(&core), listener))),
+                Err(error) => tracing::error!(error = %error, "a listener cannot be used"),
+            }
+        }
+        tokio::task::spawn_local(maintain(Rc::clone(&core)));
+        live(core, mailbox).await;
+    });
+}
+
+/// Takes mail until the process ends and the clients are gone.
+async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
+    let mut life = core.shared.life.clone();
+    loop {
+        let now = *life.borrow_and_update();
+        if now != core.life.get() {
+            core.set_life(now);
+        }
+        if now != Life::Serving && core.sessions.borrow().is_empty() {
+            return;
+        }
+        tokio::select! {
+            changed = life.changed() => {
+                if changed.is_err() {
+                    core.set_life(Life::Ending);
+                    break;
+                }
+                if *life.borrow() == Life::Ending {
+                    core.set_life(Life::Ending);
+                    break;
+                }
+            }
+            mail = mailbox.recv() => match mail {
+                Some(mail) => take(&core, mail),
+                None => break,
+            },
+            () = core.left.notified() => {}
+        }
+    }
+    let gone = async {
+        while !core.sessions.borrow().is_empty() {
+            core.left.notified().await;
+        }
+    };
+    if tokio::time::timeout(LAST_WORDS, gone).await.is_err() {
+        tracing::warn!("some clients did not take their last message");
+    }
+}
+
+fn take(core: &Rc<Core>, mail: Mail) {
+    match mail {
+        Mail::Reload => core.reload(),
+        Mail::Client(stream) => {
+            let accepted = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            match accepted {
+                Ok(stream) => drop(tokio::task::spawn_local(login::serve(Rc::clone(core), Wire::unix(stream)))),
+                Err(error) => tracing::warn!(error = %error, "a client was lost"),
+            }
+        }
+        Mail::Cancel { slot, secret } => cancel_session(core, slot, &secret),
+    }
+}
+
+/// Cancels what works for a session at this moment, if the secret is its own.
+fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8]) {
+    let Some(entry) = core.sessions.borrow().get(slot).map(Rc::clone) else {
+        return;
+    };
+    // A key that anybody may try must not be found out byte by byte.
+    if !crate::core::same_secret(&entry.secret, secret) {
+        return;
+    }
+    if entry.waiting.get() {
+        entry.cancelled.notify_waiters();
+        return;
+    }
+    let settings = core.shared.topology().open_settings();
+    for (endpoint, target) in entry.working.borrow().iter() {
+        let guard = target.begin();
+        let (endpoint, target, settings) = (endpoint.clone(), Arc::clone(target), settings.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = cancel(&endpoint, &target.key, &settings).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cancel was not delivered");
+            }
+            drop(guard);
+        });
+    }
+}
+
+async fn maintain(core: Rc<Core>) {
+    let mut ticks = tokio::time::interval(MAINTENANCE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.maintain();
+    }
+}
+
+/// Takes clients until the process drains.
+async fn accept(core: Rc<Core>, listener: TcpListener) {
+    let mut life = core.shared.life.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = life.wait_for(|life| *life != Life::Serving) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let listen = &core.shared.topology().config.listen;
+                let ready = Wire::tcp(stream).and_then(|wire| {
+                    wire.set_keepalive(keepalive(listen.keepalive))?;
+                    if let Some(limit) = listen.unacknowledged_timeout {
+                        wire.set_user_timeout(limit)?;
+                    }
+                    Ok(wire)
+                });
+                // A client that is gone already needs no answer.
+                if let Ok(wire) = ready {
+                    tokio::task::spawn_local(login::serve(Rc::clone(&core), wire));
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: the listener stays readable, and
+                // trying again at once would burn a core (pg_doorman 3.10.5).
+                tracing::warn!(error = %error, "a client could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn listeners(addresses: &[IpAddr], port: u16, backlog: u32) -> Result<Vec<std::net::TcpListener>, RunError> {
+    let bind = |address: SocketAddr| -> io::Result<std::net::TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(socket.into())
+    };
+    addresses
+        .iter()
+        .map(|&ip| {
+            let address = SocketAddr::new(ip, port);
+            taken_by_another(address).and_then(|()| bind(address)).map_err(|cause| RunError::Listen {
+                what: address.to_string(),
+                cause,
+            })
+        })
+        .collect()
+}
+
+/// `SO_REUSEPORT` lets another process of the same user listen on the same port
+/// unseen; asking without it first says that the port is taken. Our own cores
+/// listen on it with reuse, so only the first bind of a process may ask.
+fn taken_by_another(address: SocketAddr) -> io::Result<()> {
+    static ASKED: std::sync::Mutex<Vec<SocketAddr>> = std::sync::Mutex::new(Vec::new());
+    let mut asked = ASKED.lock().expect("nobody panics while holding it");
+    if asked.contains(&address) {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    asked.push(address);
+    Ok(())
+}
+
+/// The unix socket and its file.
+struct UnixSocket {
+    listener: std::os::unix::net::UnixListener,
+    path: PathBuf,
+}
+
+impl UnixSocket {
+    fn bind(folder: &Path, port: u16, mode: u32) -> Result<Self, RunError> {
+        let path = folder.join(format!(".s.PGSQL.{port}"));
+        let bound = || -> io::Result<_> {
+            // A file that nobody listens on was left by a process that was killed.
+            if path.exists() && std::os::unix::net::UnixStream::connect(&path).is_err() {
+                std::fs::remove_file(&path)?;
+            }
+            let listener = std::os::unix::net::UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let listener = bound().map_err(|cause| RunError::Listen {
+            what: path.display().to_string(),
+            cause,
+        })?;
+        Ok(Self { listener, path })
+    }
+
+    /// Accepts clients and deals them out to the cores.
+    async fn deal(&self, shared: &Arc<Shared>) {
+        let listener = self.listener.try_clone().and_then(tokio::net::UnixListener::from_std);
+        let Ok(listener) = listener else {
+            tracing::error!("the unix socket cannot be used");
+            return std::future::pending().await;
+        };
+        let mut next = 0;
+        loop {
+            match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => {
+                    next = (next + 1) % shared.mail.len();
+                    // A core that has ended takes nobody.
+                    let _ = shared.mail[next].send(Mail::Client(stream));
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "a client could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        // Best effort: a left-over file is removed at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+

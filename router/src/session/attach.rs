@@ -1,0 +1,261 @@
+//! Gets a server for a statement: leases a connection and brings it to where the
+//! session is, settings and transaction included.
+
+use super::settings::SessionSettings;
+use super::state::{Block, Inbox, Phase};
+use super::{Attached, End, Halt, Session};
+use crate::core::{Lease, PoolKey};
+use mothership_pool::open::OpenError;
+use mothership_pool::pool::{LeaseError, Priority};
+use mothership_proto::auth::ServerLoginError;
+use mothership_proto::frontend::put_query;
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Fields, Report, sqlstate};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+impl Session {
+    /// The place of the server that serves `shard`, ready for a statement.
+    ///
+    /// Waits for a connection, for its settings and, where the transaction has
+    /// modes, for its BEGIN. Fails with the report for the client.
+    pub(super) async fn attach(&mut self, shard: usize) -> Result<usize, Halt> {
+        let at = match self.servers.iter().position(|s| s.shard == shard) {
+            Some(at) => at,
+            None => self.join(shard).await?,
+        };
+        if let Some(other) = self.active
+            && other != at
+        {
+            // Replies go to the client in the order of its requests.
+            self.servers[other].lease.wire.send(mothership_proto::frontend::FLUSH);
+            self.settle(other).await?;
+        }
+        self.active = Some(at);
+        if !self.state.settings.same_as(&self.servers[at].inbox.carried) {
+            let wanted = Arc::clone(self.state.settings.current());
+            self.bring_to(at, &wanted).await?;
+        }
+        Ok(at)
+    }
+
+    /// Leases a connection and lets it join the transaction.
+    async fn join(&mut self, shard: usize) -> Result<usize, Halt> {
+        let lease = match self.try_lease(shard) {
+            Some(lease) => lease,
+            None => self.wait_for_lease(shard).await?,
+        };
+        self.entry
+            .working
+            .borrow_mut()
+            .push((lease.pool().opener().endpoint().clone(), Arc::clone(&lease.cancel)));
+        let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
+        self.servers.push(Attached {
+            shard,
+            lease,
+            inbox: Inbox {
+                carried,
+                ..Inbox::default()
+            },
+        });
+        let at = self.servers.len() - 1;
+        let outside = Arc::clone(self.state.settings.outside());
+        if *self.servers[at].inbox.carried.current() != outside {
+            self.bring_to(at, &outside).await?;
+        }
+        let attached = &mut self.servers[at];
+        if attached.lease.parameters != self.state.told {
+            self.state.tell_differences(&attached.lease.parameters, &mut self.client);
+        }
+        self.begin_on(at).await?;
+        Ok(at)
+    }
+
+    /// Sends the BEGIN that was answered already.
+    async fn begin_on(&mut self, at: usize) -> Result<(), Halt> {
+        let Block::Begun { modes, savepoints } = &self.state.block else {
+            return Ok(());
+        };
+        let mut sql = String::from("BEGIN");
+        if !modes.is_empty() {
+            sql.push(' ');
+            sql.push_str(modes);
+        }
+        for name in savepoints {
+            sql.push_str(";SAVEPOINT \"");
+            sql.push_str(&name.replace('"', "\"\""));
+            sql.push('"');
+        }
+        let plain = modes.is_empty() && savepoints.is_empty();
+        if plain {
+            // A plain BEGIN cannot fail, so the statement follows it at once.
+            let attached = &mut self.servers[at];
+            attached.inbox.beginning = true;
+            attached.lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
+            attached.lease.ledger.push(Owed::Query(Audience::Router));
+        } else {
+            self.ask(at, sql.as_bytes()).await?;
+        }
+        self.state.block = Block::Open;
+        self.servers[at].inbox.carried.begin();
+        Ok(())
+    }
+
+    async fn bring_to(&mut self, at: usize, wanted: &Arc<super::settings::Settings>) -> Result<(), Halt> {
+        let sql = wanted.sql_from(self.servers[at].inbox.carried.current());
+        if !sql.is_empty() {
+            self.ask(at, sql.as_bytes()).await?;
+        }
+        self.servers[at].inbox.carried.bring_to(wanted);
+        Ok(())
+    }
+
+    /// Runs the router's own SQL on a server and waits for its end. The client sees
+    /// nothing of it but its error, which fails the client's request.
+    pub(super) async fn ask(&mut self, at: usize, sql: &[u8]) -> Result<(), Halt> {
+        if self.state.phase == Phase::Segment {
+            // A simple query would end the implicit transaction of the segment.
+            self.settle(at).await?;
+        }
+        let attached = &mut self.servers[at];
+        attached.inbox.private = true;
+        attached.lease.wire.with_output(|out| put_query(out, sql));
+        attached.lease.notes.unnamed = None;
+        attached.lease.ledger.push(Owed::Query(Audience::Router));
+        let settled = self.settle(at).await;
+        let Some(attached) = self.servers.get_mut(at) else {
+            return Err(Halt::Failed);
+        };
+        attached.inbox.private = false;
+        settled?;
+        match attached.inbox.router_error.take() {
+            None => Ok(()),
+            Some(body) => {
+                // Its settings are neither those before nor those after.
+                attached.lease.doubt();
+                Err(Halt::Fail(report_of(&body)))
+            }
+        }
+    }
+
+    /// The pool of the server that takes this session's statements on a shard.
+    fn pool(&self, shard: usize) -> std::rc::Rc<mothership_pool::pool::Pool<super::notes::Notes>> {
+        let servers = &self.topology.shards[shard];
+        let server = servers.primary();
+        let key = PoolKey {
+            endpoint: server.endpoint.id,
+            user: self.identity.server_user.clone(),
+            database: self.topology.database_on(&self.identity.database, shard),
+        };
+        self.core.pool(&self.topology, server, key, &self.identity.credentials)
+    }
+
+    fn try_lease(&self, shard: usize) -> Option<Lease> {
+        self.pool(shard).try_lease()
+    }
+
+    /// Waits for a connection, but not longer than the client does.
+    async fn wait_for_lease(&mut self, shard: usize) -> Result<Lease, Halt> {
+        let pool = self.pool(shard);
+        let priority = if self.servers.is_empty() {
+            Priority::New
+        } else {
+            Priority::Join
+        };
+        let entry = std::rc::Rc::clone(&self.entry);
+        entry.waiting.set(true);
+        let result = {
+            let mut lease = pin!(pool.lease(priority));
+            let mut cancelled = pin!(entry.cancelled.notified());
+            let client = &mut self.client;
+            let limit = self.topology.config.limits.pipeline_size.bytes();
+            poll_fn(|cx| {
+                use std::task::Poll;
+                if let Poll::Ready(lease) = lease.as_mut().poll(cx) {
+                    return Poll::Ready(lease.map_err(|error| Halt::Fail(lease_report(&error))));
+                }
+                if cancelled.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(Halt::Fail(Report::error(
+                        sqlstate::QUERY_CANCELED,
+                        "canceling statement due to user request",
+                    ))));
+                }
+                while client.input().len() < limit {
+                    match client.poll_fill(cx) {
+                        Poll::Pending => break,
+                        Poll::Ready(Ok(n)) if n > 0 => {}
+                        Poll::Ready(_) => return Poll::Ready(Err(Halt::End(End::Gone))),
+                    }
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        entry.waiting.set(false);
+        result
+    }
+}
+
+/// Gives a server back with the settings that it carries.
+pub(super) fn give_back(mut attached: Attached) {
+    attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
+}
+
+/// What a client is told when no connection could be had.
+pub(super) fn lease_report(error: &LeaseError) -> Report {
+    match error {
+        LeaseError::QueueFull { waiting } => Report::error(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            format!("{waiting} requests already wait for a server connection"),
+        )
+        .hint("The setting is pool.queue_length."),
+        LeaseError::TimedOut {
+            waited,
+            priority: Priority::New,
+        } => Report::error(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            format!("no server connection became free within {} ms", waited.as_millis()),
+        )
+        .hint("The settings are pool.max and pool.queue_timeout."),
+        LeaseError::TimedOut {
+            waited,
+            priority: Priority::Join,
+        } => Report::error(
+            sqlstate::DEADLOCK_DETECTED,
+            format!(
+                "transaction got no connection to another shard within {} ms",
+                waited.as_millis()
+            ),
+        )
+        .hint("Repeat the transaction. The settings are pool.join_reserve and pool.join_timeout."),
+        LeaseError::Open(error) => open_report(error),
+    }
+}
+
+/// What a client is told when a server refused or could not be reached. It is
+/// logged in already, so the server's own words may be passed on.
+pub(super) fn open_report(error: &OpenError) -> Report {
+    tracing::warn!(error = &error as &dyn std::error::Error, "could not open a server connection");
+    if let OpenError::Login {
+        cause: ServerLoginError::Refused(refused),
+        ..
+    } = error
+        && let (Some(code), Some(message)) = (&refused.sqlstate, &refused.message)
+    {
+        return Report::error(code.clone(), message.clone());
+    }
+    Report::error(sqlstate::CONNECTION_FAILURE, "could not connect to a server")
+        .detail(format!("{error}"))
+        .hint("The router's log has the reason.")
+}
+
+/// A server's report to the router, as the client gets it.
+pub(super) fn report_of(body: &[u8]) -> Report {
+    let fields = Fields::read(body);
+    let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
+    Report::error(
+        text(fields.code).unwrap_or_else(|| sqlstate::INTERNAL_ERROR.to_owned()),
+        text(fields.message).unwrap_or_else(|| "server reported an error without a message".to_owned()),
+    )
+}

@@ -1,0 +1,415 @@
+//! The socket side of a session: takes messages from the client, waits for either
+//! side, and hands what a server says to [`State`](super::state::State).
+
+use super::state::{Block, Phase};
+use super::{Attached, End, Halt, Session, violation};
+use crate::core::Life;
+use mothership_pool::connection::Broken;
+use mothership_proto::backend::{self, TxStatus};
+use mothership_proto::frame::{self, FrameError, Next};
+use mothership_proto::frontend::tag;
+use mothership_proto::ledger::Owed;
+use mothership_proto::report::{Report, sqlstate};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+/// Bytes read ahead from a client while its request is being answered.
+const READ_AHEAD: usize = 64 * 1024;
+
+impl Session {
+    /// Takes one message from the client's input, if a whole one is there.
+    pub(super) async fn take_frame(&mut self) -> Result<bool, End> {
+        let limit = self.topology.config.limits.client_message.bytes();
+        let message = match frame::next(self.client.input(), limit) {
+            Ok(Next::Whole(frame)) => frame,
+            Ok(Next::Partial { tag: Some(tag), .. }) if !is_known(tag) => return Err(unknown(tag)),
+            Ok(Next::Partial { .. }) => return Ok(false),
+            Err(FrameError::Invalid { tag, .. }) if !is_known(tag) => return Err(unknown(tag)),
+            Err(FrameError::Invalid { .. }) => {
+                return Err(End::Told(violation("invalid message length")));
+            }
+            Err(FrameError::TooLong { length, limit, .. }) => {
+                let report = Report::fatal(
+                    sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                    format!("message of {length} bytes is over the limit of {limit} bytes"),
+                );
+                let hint = "The setting is limits.client_message.";
+                return Err(End::Told(report.hint(hint)));
+            }
+        };
+        let length = message.bytes.len();
+        if let Phase::CopyIn { extended } = self.state.phase {
+            let tag = message.tag();
+            self.copy_in(tag, extended, length).await?;
+            return Ok(true);
+        }
+        // The message is moved out of the input, because serving it may wait for the
+        // client: to see that it is gone, or for the next message.
+        let mut bytes = self.core.take_scratch();
+        bytes.extend_from_slice(message.bytes);
+        self.client.consume(length);
+        let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
+        self.core.give_scratch(bytes);
+        match result {
+            Ok(()) | Err(Halt::Failed) => Ok(true),
+            Err(Halt::End(end)) => Err(end),
+            Err(Halt::Fail(report)) => {
+                self.raise(report).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn on_frame(&mut self, message: u8, body: &[u8]) -> Result<(), Halt> {
+        if self.state.skipping && !matches!(message, tag::SYNC | tag::TERMINATE) {
+            return if is_known(message) {
+                Ok(())
+            } else {
+                Err(unknown(message).into())
+            };
+        }
+        match message {
+            tag::QUERY => self.on_query(body).await,
+            tag::PARSE => self.on_parse(body).await,
+            tag::BIND => self.on_bind(body).await,
+            tag::DESCRIBE => self.on_describe(body).await,
+            tag::EXECUTE => self.on_execute(body).await,
+            tag::CLOSE => self.on_close(body).await,
+            tag::FLUSH => {
+                self.on_flush();
+                Ok(())
+            }
+            tag::SYNC => self.on_sync().await,
+            tag::FUNCTION_CALL => self.on_function_call(body).await,
+            // Left over from a COPY that failed: PostgreSQL ignores them, too.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => Ok(()),
+            tag::TERMINATE => Err(End::Gone.into()),
+            tag => Err(unknown(tag).into()),
+        }
+    }
+
+    /// COPY FROM STDIN: the message goes straight to the server.
+    async fn copy_in(&mut self, message: u8, extended: bool, length: usize) -> Result<(), End> {
+        let Some(at) = self.active else {
+            self.client.consume(length);
+            return Ok(());
+        };
+        let server = &mut self.servers[at];
+        // The server ignores Flush and Sync here, "for the convenience of client
+        // libraries"; everything else is its to judge.
+        if !matches!(message, tag::FLUSH | tag::SYNC) {
+            server.lease.wire.send(&self.client.input()[..length]);
+        }
+        self.client.consume(length);
+        if matches!(message, tag::COPY_DONE | tag::COPY_FAIL) {
+            self.state.phase = if extended { Phase::Segment } else { Phase::Query };
+        } else if message == tag::TERMINATE {
+            return Err(End::Gone);
+        }
+        Ok(())
+    }
+
+    /// Waits until the client has sent more or a server has answered.
+    pub(super) async fn wait(&mut self) -> Result<(), End> {
+        poll_fn(|cx| self.poll_wait(cx)).await
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        self.entry.watch(cx);
+        if let Some(report) = self.must_go() {
+            return Poll::Ready(Err(End::Told(report)));
+        }
+        let limits = &self.topology.config.limits;
+        let buffer = limits.client_buffer.bytes();
+        // A client that does not read costs bounded memory: its servers wait.
+        if self.client.unsent() > buffer {
+            match self.client.poll_drained(cx, buffer / 2) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        for at in 0..self.servers.len() {
+            if let Poll::Ready(()) = self.poll_server(cx, at) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // A server that does not take COPY data holds the client back.
+        if let Some(at) = self.active
+            && let Some(server) = self.servers.get_mut(at)
+            && server.lease.wire.unsent() > limits.copy_buffer.bytes()
+        {
+            match server.lease.wire.poll_drained(cx, limits.copy_buffer.bytes() / 2) {
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let reads_ahead = self.may_take() || self.client.input().len() < READ_AHEAD;
+        if !reads_ahead {
+            return Poll::Pending;
+        }
+        match self.client.poll_fill(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+            Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
+        }
+    }
+
+    /// The process ends, or an administrator wants this client gone.
+    fn must_go(&self) -> Option<Report> {
+        let idle = self.state.phase == Phase::Idle && self.state.block == Block::None;
+        let goes = match self.core.life.get() {
+            Life::Serving => false,
+            Life::Draining => idle,
+            Life::Ending => true,
+        };
+        (goes || self.entry.killed.get()).then(|| {
+            Report::fatal(
+                sqlstate::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+            )
+        })
+    }
+
+    /// Handles what a server has sent; ready if that may change what happens next.
+    fn poll_server(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<()> {
+        let Self {
+            client,
+            state,
+            servers,
+            ..
+        } = self;
+        let Attached { lease, inbox, .. } = &mut servers[at];
+        // Answers of the router that stand at the front are not the server's to give.
+        put_answers(lease, state, client);
+        let polled = lease.poll_messages(cx, |frame, reply| state.on_server(frame, reply, inbox, client));
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                put_answers(lease, state, client);
+                self.after_messages(at);
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(error)) => {
+                self.lost(at, &error);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Brings the notes of the connection up to date.
+    fn after_messages(&mut self, at: usize) {
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        for id in inbox.parsed.drain(..) {
+            lease.notes.prepared.insert(id);
+        }
+        if std::mem::take(&mut inbox.discarded) {
+            lease.notes.prepared.clear();
+            lease.notes.unnamed = None;
+        }
+        if inbox.fatal {
+            let gone = Broken::Closed;
+            self.lost(at, &gone);
+        }
+    }
+
+    /// A server connection is gone: the request fails, and so does its transaction.
+    pub(super) fn lost(&mut self, at: usize, error: &Broken) {
+        let mut attached = self.servers.remove(at);
+        self.entry.working.borrow_mut().retain(|(_, target)| {
+            !std::sync::Arc::ptr_eq(target, &attached.lease.cancel)
+        });
+        attached.lease.doubt();
+        self.active = None;
+        let was_told = attached.inbox.fatal;
+        let committing = attached.inbox.committing;
+        let autocommit = self.state.block == Block::None;
+        let unknown = committing || (autocommit && attached.inbox.may_write);
+        if !autocommit {
+            self.state.block = Block::Lost;
+            self.state.settings.rollback();
+        }
+        self.state.pins = super::step::Pins::NONE;
+        tracing::warn!(
+            server = %attached.lease.pool().opener().endpoint().address,
+            error = %error,
+            "lost a server connection",
+        );
+        if !was_told && self.state.phase != Phase::Idle {
+            let report = if unknown {
+                Report::error(sqlstate::UNKNOWN_OUTCOME, "server connection was lost before the outcome was known")
+                    .hint("The statement may have taken effect. Look before repeating it.")
+            } else {
+                Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
+            };
+            self.client.with_output(|out| report.put(out));
+        }
+        if committing {
+            self.state.block = Block::None;
+        }
+        self.state.note_failure();
+        match self.state.phase {
+            Phase::Query | Phase::Syncing | Phase::CopyIn { extended: false } => {
+                self.state.ready_alone(&mut self.client);
+            }
+            Phase::Segment | Phase::CopyIn { extended: true } => {
+                self.state.phase = Phase::Segment;
+                self.state.skipping = true;
+            }
+            Phase::Idle => {}
+        }
+    }
+
+    /// Waits until a server owes nothing. Fails if it failed meanwhile.
+    pub(super) async fn settle(&mut self, at: usize) -> Result<(), Halt> {
+        let count = self.servers.len();
+        loop {
+            if self.servers.len() != count {
+                return Err(Halt::Failed);
+            }
+            let ledger = &self.servers[at].lease.ledger;
+            if ledger.is_empty() {
+                return Ok(());
+            }
+            if ledger.is_skipping() || self.state.skipping {
+                return Err(Halt::Failed);
+            }
+            poll_fn(|cx| self.poll_server(cx, at)).await;
+        }
+    }
+
+    /// Reports an error of the router's own in its turn, and makes the transaction
+    /// fail where a server holds it, as if the server had raised it.
+    pub(super) async fn raise(&mut self, report: Report) -> Result<(), End> {
+        let phase = self.state.phase;
+        if phase == Phase::Segment
+            && let Some(at) = self.active
+        {
+            self.servers[at].lease.wire.send(mothership_proto::frontend::FLUSH);
+            match self.settle(at).await {
+                Ok(()) => {}
+                // The server's error came first: the client ignores what follows it.
+                Err(Halt::Failed) => return Ok(()),
+                Err(Halt::End(end)) => return Err(end),
+                Err(Halt::Fail(_)) => unreachable_in_debug(),
+            }
+        }
+        self.client.with_output(|out| report.put(out));
+        self.state.note_failure();
+        self.fail_servers().await?;
+        match &self.state.block {
+            Block::Begun { .. } => self.state.block = Block::Lost,
+            Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,
+            Block::Open => self.state.block = Block::Failed,
+            _ => {}
+        }
+        if self.state.phase == Phase::Segment {
+            self.state.skipping = true;
+        } else {
+            self.state.ready_alone(&mut self.client);
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a private request and gives its error to the client.
+    pub(super) async fn finish_private(&mut self, at: usize) -> Result<(), Halt> {
+        let count = self.servers.len();
+        while self.servers.len() == count && !self.servers[at].lease.ledger.is_empty() {
+            poll_fn(|cx| self.poll_server(cx, at)).await;
+        }
+        let Some(attached) = self.servers.get_mut(at).filter(|_| count > at) else {
+            return Err(Halt::Failed);
+        };
+        attached.inbox.private = false;
+        match attached.inbox.router_error.take() {
+            None => Ok(()),
+            Some(body) => Err(Halt::Fail(super::attach::report_of(&body))),
+        }
+    }
+
+    /// Makes the open transactions on the servers fail.
+    async fn fail_servers(&mut self) -> Result<(), End> {
+        let in_segment = self.state.phase == Phase::Segment;
+        for at in (0..self.servers.len()).rev() {
+            let attached = &mut self.servers[at];
+            let lease = &mut attached.lease;
+            if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !in_segment) {
+                continue;
+            }
+            // A statement that PostgreSQL cannot parse fails without doing anything.
+            const NONSENSE: &[u8] = b"mothership: an error was raised by the router";
+            attached.inbox.private = true;
+            if in_segment {
+                let parse = mothership_proto::frontend::Parse {
+                    name: b"",
+                    sql: NONSENSE,
+                    types: &[],
+                };
+                lease.wire.with_output(|out| parse.put(out));
+                lease.wire.send(mothership_proto::frontend::FLUSH);
+                lease.notes.unnamed = None;
+                lease.ledger.push(Owed::Parse(0, mothership_proto::ledger::Audience::Router));
+            } else {
+                lease.wire.with_output(|out| mothership_proto::frontend::put_query(out, NONSENSE));
+                lease.notes.unnamed = None;
+                lease.ledger.push(Owed::Query(mothership_proto::ledger::Audience::Router));
+            }
+            let count = self.servers.len();
+            while self.servers.len() == count {
+                let ledger = &self.servers[at].lease.ledger;
+                if ledger.is_empty() || ledger.is_skipping() {
+                    break;
+                }
+                poll_fn(|cx| self.poll_server(cx, at)).await;
+            }
+            if let Some(attached) = self.servers.get_mut(at).filter(|_| true) {
+                attached.inbox.private = false;
+                attached.inbox.router_error = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an answer of the router's own, in its turn.
+    pub(super) fn answer(&mut self, bytes: &'static [u8]) {
+        if let Some(at) = self.active
+            && !self.servers[at].lease.ledger.is_empty()
+        {
+            self.servers[at].lease.ledger.push(Owed::Answer(bytes.into()));
+        } else {
+            confirm(bytes, &mut self.state);
+            self.client.send(bytes);
+        }
+    }
+}
+
+/// Gives the router's own answers whose turn has come.
+fn put_answers(lease: &mut crate::core::Lease, state: &mut super::state::State, client: &mut mothership_pool::wire::Wire) {
+    while let Some(bytes) = lease.ledger.next_answer() {
+        confirm(&bytes, state);
+        client.send(&bytes);
+    }
+}
+
+/// ParseComplete and CloseComplete make a change of names certain.
+fn confirm(bytes: &[u8], state: &mut super::state::State) {
+    if matches!(
+        bytes.first(),
+        Some(&backend::tag::PARSE_COMPLETE | &backend::tag::CLOSE_COMPLETE)
+    ) {
+        state.names.confirm();
+    }
+}
+
+fn is_known(message: u8) -> bool {
+    matches!(message, b'B' | b'C' | b'd' | b'c' | b'f' | b'D' | b'E' | b'H' | b'F' | b'P' | b'Q' | b'S' | b'X')
+}
+
+fn unknown(message: u8) -> End {
+    End::Told(violation(format!("invalid frontend message type {message}")))
+}
+
+/// Settling raises no error of its own.
+fn unreachable_in_debug() {
+    debug_assert!(false, "settle fails with Failed or End");
+}

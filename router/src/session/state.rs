@@ -1,0 +1,513 @@
+//! What a session knows, and how each message from a server changes it.
+//!
+//! Everything here is sync and decides; nothing here waits. [`State::on_server`]
+//! takes one judged message and writes to the client's output what the client is
+//! to see. The socket side is in `serve.rs`.
+
+use super::names::{Names, Prepared};
+use super::settings::{Change, SessionSettings};
+use super::step::{Kind, Pins, Step};
+use crate::sql::effect::DiscardWhat;
+use mothership_pool::connection::{Flow, remember};
+use mothership_pool::wire::Wire;
+use mothership_proto::backend::{self, TxStatus, tag};
+use mothership_proto::frame::Frame;
+use mothership_proto::ledger::{Audience, Event, Step as Reply};
+use mothership_proto::report::{Fields, Severity};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
+
+/// Where the conversation with the client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Between requests.
+    Idle,
+    /// A simple query or function call is being answered.
+    Query,
+    /// Extended messages came, Sync did not yet.
+    Segment,
+    /// Sync was sent on and is not answered.
+    Syncing,
+    /// The client sends COPY data.
+    CopyIn {
+        /// It was begun by Execute, so that a Sync ends it.
+        extended: bool,
+    },
+}
+
+/// The transaction block as the client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// None.
+    None,
+    /// BEGIN was answered; no server knows of it yet.
+    Begun {
+        /// What followed BEGIN.
+        modes: String,
+        /// Savepoints set since, in order.
+        savepoints: Vec<String>,
+    },
+    /// Servers have it open.
+    Open,
+    /// It failed on its servers, which still hold it.
+    Failed,
+    /// It failed and no server holds it: the connection was lost, or it never had one.
+    Lost,
+}
+
+impl Block {
+    /// What ReadyForQuery says.
+    pub fn status(&self) -> TxStatus {
+        match self {
+            Self::None => TxStatus::Idle,
+            Self::Begun { .. } | Self::Open => TxStatus::Open,
+            Self::Failed | Self::Lost => TxStatus::Failed,
+        }
+    }
+}
+
+/// What is to be done when a statement has ended well.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Nothing.
+    None,
+    /// What its [`Step`] says.
+    Of(Rc<Prepared>, usize),
+    /// A statement was made by PREPARE under this name.
+    Defined(Box<[u8]>, Rc<Prepared>),
+}
+
+/// What arrived from one server since the session looked last.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// The settings that the connection carries.
+    pub carried: SessionSettings,
+    /// Outcomes of the statements under way, in order.
+    pub outcomes: VecDeque<Outcome>,
+    /// Statements that Parse has confirmed.
+    pub parsed: Vec<u64>,
+    /// Statements sent to be prepared and not confirmed.
+    pub preparing: Vec<u64>,
+    /// Statements sent to be closed and not confirmed, least recent first.
+    pub closing: VecDeque<u64>,
+    /// Describes under way, in order; a portal's has no statement.
+    pub describing: VecDeque<Option<Rc<Prepared>>>,
+    /// A statement is described otherwise than before: a table was changed.
+    pub changed: bool,
+    /// The digest of the description that is being read.
+    digest: Digest,
+    /// An error of the router's own request.
+    pub router_error: Option<Vec<u8>>,
+    /// The router's own request is private: its errors are not the client's.
+    pub private: bool,
+    /// The server's prepared statements are gone.
+    pub discarded: bool,
+    /// The server said that it ends the connection.
+    pub fatal: bool,
+    /// Something of the statement under way was passed to the client.
+    pub passed: bool,
+    /// A statement under way may write, so that its loss leaves the outcome unknown.
+    pub may_write: bool,
+    /// A COMMIT is under way.
+    pub committing: bool,
+    /// BEGIN went ahead of the client's statement and is not answered.
+    pub beginning: bool,
+}
+
+/// The state of one session.
+pub struct State {
+    /// Where the conversation stands.
+    pub phase: Phase,
+    /// An extended message failed: everything up to Sync is ignored.
+    pub skipping: bool,
+    /// The transaction block.
+    pub block: Block,
+    /// The settings.
+    pub settings: SessionSettings,
+    /// The prepared statements.
+    pub names: Names,
+    /// The portals bound since the transaction began.
+    pub portals: HashMap<Box<[u8]>, Portal>,
+    /// Why the session stays on its server.
+    pub pins: Pins,
+    /// What the client was told by ParameterStatus.
+    pub told: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Definitions changed: raised for whoever keeps count.
+    pub schema_changed: bool,
+    /// Something failed since the last ReadyForQuery.
+    failed: bool,
+}
+
+/// A portal as the router knows it.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// What it runs.
+    pub statement: Rc<Prepared>,
+    /// No server has it: the router runs it itself.
+    pub is_local: bool,
+}
+
+impl State {
+    /// The state of a new session.
+    pub fn new(settings: SessionSettings, told: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        Self {
+            phase: Phase::Idle,
+            skipping: false,
+            block: Block::None,
+            settings,
+            names: Names::default(),
+            portals: HashMap::new(),
+            pins: Pins::NONE,
+            told,
+            schema_changed: false,
+            failed: false,
+        }
+    }
+
+    /// Takes one message of a server.
+    pub fn on_server(&mut self, frame: Frame<'_>, reply: Reply, inbox: &mut Inbox, client: &mut Wire) -> Flow {
+        let for_client = reply.to == Audience::Client;
+        match reply.event {
+            Event::Part => {
+                if frame.tag() == tag::PARAMETER_DESCRIPTION {
+                    inbox.digest.add(frame);
+                }
+                if for_client {
+                    inbox.passed = true;
+                    client.send(frame.bytes);
+                }
+                Flow::Continue
+            }
+            Event::Completed => {
+                if for_client {
+                    self.completed(frame, inbox);
+                    client.send(frame.bytes);
+                }
+                Flow::Continue
+            }
+            Event::Answered => {
+                self.answered(frame, inbox);
+                if for_client {
+                    client.send(frame.bytes);
+                }
+                Flow::Continue
+            }
+            Event::Parsed(id) => {
+                inbox.parsed.push(id);
+                inbox.preparing.retain(|&p| p != id);
+                if for_client {
+                    self.names.confirm();
+                    client.send(frame.bytes);
+                }
+                Flow::Continue
+            }
+            Event::Suspended => {
+                inbox.outcomes.pop_front();
+                client.send(frame.bytes);
+                Flow::Continue
+            }
+            Event::Ready(status) => {
+                if for_client {
+                    self.ready(status, inbox);
+                    client.send(frame.bytes);
+                    return Flow::Stop;
+                }
+                inbox.beginning = false;
+                Flow::Continue
+            }
+            Event::Failed => self.failed(frame, for_client, inbox, client),
+            Event::CopyIn => {
+                self.phase = Phase::CopyIn {
+                    // The Sync that was under way is ignored by the server.
+                    extended: matches!(self.phase, Phase::Segment | Phase::Syncing),
+                };
+                client.send(frame.bytes);
+                Flow::Stop
+            }
+            Event::Notice => {
+                if for_client {
+                    client.send(frame.bytes);
+                }
+                Flow::Continue
+            }
+            Event::Notification => {
+                client.send(frame.bytes);
+                Flow::Continue
+            }
+            Event::Parameter => {
+                if for_client {
+                    self.tell(frame, client);
+                }
+                Flow::Continue
+            }
+        }
+    }
+
+    /// Passes a ParameterStatus on if it is news to the client.
+    fn tell(&mut self, frame: Frame<'_>, client: &mut Wire) {
+        if let Ok((name, value)) = backend::parameter(frame.body())
+            && !self.told.iter().any(|(n, v)| n == name && v == value)
+        {
+            remember(&mut self.told, name, value);
+            client.send(frame.bytes);
+        }
+    }
+
+    /// Tells the client what differs on another server.
+    pub fn tell_differences(&mut self, server: &[(Vec<u8>, Vec<u8>)], client: &mut Wire) {
+        for (name, value) in server {
+            if self.told.iter().any(|(n, v)| n == name && v == value) {
+                continue;
+            }
+            remember(&mut self.told, name, value);
+            client.with_output(|out| backend::put_parameter(out, name, value));
+        }
+    }
+
+    fn answered(&mut self, frame: Frame<'_>, inbox: &mut Inbox) {
+        match frame.tag() {
+            tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                let Some(Some(statement)) = inbox.describing.pop_front() else {
+                    return;
+                };
+                inbox.digest.add(frame);
+                let digest = inbox.digest.take();
+                match statement.described.get() {
+                    None => statement.described.set(Some(digest)),
+                    Some(before) => inbox.changed |= before != digest,
+                }
+            }
+            tag::CLOSE_COMPLETE => {
+                inbox.closing.pop_front();
+            }
+            _ => {}
+        }
+    }
+
+    fn completed(&mut self, frame: Frame<'_>, inbox: &mut Inbox) {
+        let command = backend::command(frame.body()).unwrap_or_default();
+        inbox.passed = true;
+        match inbox.outcomes.pop_front() {
+            None | Some(Outcome::None) => {}
+            Some(Outcome::Defined(name, statement)) => {
+                inbox.parsed.push(statement.id);
+                self.names.define_now(&name, statement);
+            }
+            Some(Outcome::Of(statement, at)) => {
+                if let Some(step) = statement.steps.get(at) {
+                    self.ended_well(step, command, inbox);
+                }
+            }
+        }
+    }
+
+    /// A statement has ended well: what follows from it.
+    pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
+        self.pins = self.pins.and(step.pins);
+        let mut unpins = step.unpins;
+        self.schema_changed |= step.changes_schema;
+        let both = |f: &dyn Fn(&mut SessionSettings)| f(&mut inbox.carried);
+        match &step.kind {
+            Kind::Plain | Kind::Prepare(_) | Kind::Execute(_) | Kind::Deallocate(_) | Kind::Refuse(_) => {}
+            Kind::Begin(_) => {
+                self.settings.begin();
+                both(&SessionSettings::begin);
+            }
+            Kind::PrepareTransaction => {
+                self.settings.commit();
+                both(&SessionSettings::commit);
+            }
+            Kind::Commit { .. } | Kind::Rollback { .. } => {
+                // COMMIT of a failed transaction says ROLLBACK.
+                let end = match command {
+                    b"COMMIT" => SessionSettings::commit,
+                    _ => SessionSettings::rollback,
+                };
+                end(&mut self.settings);
+                both(&end);
+                self.portals.clear();
+            }
+            Kind::Savepoint(name) => {
+                self.settings.savepoint(name);
+                both(&|s| s.savepoint(name));
+            }
+            Kind::RollbackTo(name) => {
+                self.settings.rollback_to(name);
+                both(&|s| s.rollback_to(name));
+            }
+            Kind::Release(name) => {
+                self.settings.release(name);
+                both(&|s| s.release(name));
+            }
+            Kind::Settings(changes) => {
+                for change in changes {
+                    self.settings.begin();
+                    self.settings.apply(change);
+                    inbox.carried.begin();
+                    inbox.carried.apply(change);
+                }
+            }
+            Kind::Discard(what) => {
+                if *what == DiscardWhat::All {
+                    self.settings.apply(&Change::DiscardAll);
+                    inbox.carried.apply(&Change::DiscardAll);
+                    self.names.clear();
+                    self.portals.clear();
+                    inbox.discarded = true;
+                    unpins = self.pins;
+                }
+            }
+        }
+        self.pins = self.pins.minus(unpins);
+    }
+
+    fn failed(&mut self, frame: Frame<'_>, for_client: bool, inbox: &mut Inbox, client: &mut Wire) -> Flow {
+        let fields = Fields::read(frame.body());
+        inbox.fatal |= fields.is_fatal();
+        // What was not confirmed did not happen.
+        inbox.preparing.clear();
+        inbox.describing.clear();
+        inbox.digest = Digest::default();
+        if inbox.private && !for_client {
+            inbox.router_error = Some(frame.body().to_vec());
+            return Flow::Continue;
+        }
+        // Without its BEGIN the client's statement would run on its own.
+        inbox.fatal |= inbox.beginning;
+        self.note_failure();
+        inbox.outcomes.clear();
+        if fields.is_fatal() {
+            // The server's connection ends, the client's does not.
+            client.with_output(|out| put_as_error(out, frame.body()));
+        } else {
+            client.send(frame.bytes);
+        }
+        match self.phase {
+            Phase::Segment => self.skipping = true,
+            Phase::CopyIn { extended } => {
+                self.skipping = extended;
+                self.phase = if extended { Phase::Segment } else { Phase::Query };
+            }
+            Phase::Idle | Phase::Query | Phase::Syncing => {}
+        }
+        Flow::Continue
+    }
+
+    /// An error was reported to the client.
+    pub fn note_failure(&mut self) {
+        self.failed = true;
+        self.names.undo();
+    }
+
+    fn ready(&mut self, status: TxStatus, inbox: &mut Inbox) {
+        self.phase = Phase::Idle;
+        self.skipping = false;
+        inbox.passed = false;
+        inbox.may_write = false;
+        inbox.committing = false;
+        inbox.outcomes.clear();
+        match status {
+            TxStatus::Idle => {
+                self.block = Block::None;
+                self.portals.clear();
+                self.end_implicit(inbox);
+            }
+            TxStatus::Open => {
+                self.block = Block::Open;
+                self.settings.begin();
+                inbox.carried.begin();
+            }
+            TxStatus::Failed => self.block = Block::Failed,
+        }
+        self.failed = false;
+    }
+
+    /// Settings made outside of a block hold or fall with the whole request.
+    fn end_implicit(&mut self, inbox: &mut Inbox) {
+        if self.failed {
+            self.settings.rollback();
+            inbox.carried.rollback();
+        } else {
+            self.settings.commit();
+            inbox.carried.commit();
+        }
+    }
+
+    /// The request ends without a server, or after it was lost.
+    pub fn ready_alone(&mut self, client: &mut Wire) {
+        self.phase = Phase::Idle;
+        self.skipping = false;
+        if self.block == Block::None {
+            self.portals.clear();
+            if self.failed {
+                self.settings.rollback();
+            } else {
+                self.settings.commit();
+            }
+        }
+        self.failed = false;
+        let status = self.block.status();
+        client.with_output(|out| backend::put_ready(out, status));
+    }
+}
+
+/// Writes a server's FATAL as an ERROR: it ends the server's connection, not the
+/// client's. All other fields stay.
+fn put_as_error(out: &mut Vec<u8>, mut body: &[u8]) {
+    mothership_proto::frame::put(out, tag::ERROR, |out| {
+        while let Some((&code, rest)) = body.split_first() {
+            body = rest;
+            if code == 0 {
+                break;
+            }
+            let Some(text) = mothership_proto::frame::take_str(&mut body) else {
+                break;
+            };
+            let text = match code {
+                b'S' | b'V' => Severity::Error.word().as_bytes(),
+                _ => text,
+            };
+            out.push(code);
+            mothership_proto::frame::put_str(out, text);
+        }
+        out.push(0);
+    });
+}
+
+/// A digest of the description of a statement: types, names, order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Digest(u128);
+
+impl Digest {
+    /// Adds ParameterDescription, RowDescription or NoData.
+    fn add(&mut self, frame: Frame<'_>) {
+        let half = |seed: u64| {
+            let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
+            hasher.write_u128(self.0);
+            hasher.write(frame.bytes);
+            hasher.finish()
+        };
+        self.0 = u128::from(half(1)) << 64 | u128::from(half(2));
+    }
+
+    fn take(&mut self) -> u128 {
+        std::mem::take(self).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fatal_error_of_a_server_is_an_error_for_the_client() {
+        let mut out = Vec::new();
+        let body = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0Rfunc\0\0";
+        put_as_error(&mut out, body);
+        assert_eq!(
+            &out[5..],
+            b"SERROR\0VERROR\0C57P01\0Mterminating connection\0Rfunc\0\0"
+        );
+    }
+}

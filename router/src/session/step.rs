@@ -1,0 +1,430 @@
+//! What the session has to do about one statement, besides passing it on.
+//!
+//! Pure. [`steps`] reads a text into [`Step`]s that own what the session needs
+//! after the server has answered: the change of a setting, the end of a
+//! transaction, the reason to keep the server. The analysis itself is `sql`'s;
+//! this file turns it into decisions.
+
+use super::settings::{Change, Setting, Value};
+use crate::sql::cursor::Span;
+use crate::sql::effect::{
+    Analysis, Argument, DiscardWhat, Isolation, Pin, Scope, SetConfig, SetValue, Statement, Target,
+    Writes, analyse,
+};
+use crate::sql::encoding::safe_encoding;
+use crate::sql::lexer::Lexer;
+use crate::sql::name::Name;
+use crate::sql::split::split;
+use mothership_proto::report::{Report, sqlstate};
+
+/// Reasons to stay on a server, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pins(u16);
+
+impl Pins {
+    /// No reason.
+    pub const NONE: Self = Self(0);
+
+    /// One more reason.
+    pub fn with(self, pin: Pin) -> Self {
+        Self(self.0 | 1 << pin as u16)
+    }
+
+    /// All reasons of both.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The reasons of `self` that are not in `other`.
+    pub fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// True without a reason.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// True if `pin` is one of the reasons.
+    pub fn has(self, pin: Pin) -> bool {
+        self.0 & (1 << pin as u16) != 0
+    }
+}
+
+/// What a statement means for the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: it goes to a server as it stands.
+    Plain,
+    /// It begins a transaction block; the modes as written.
+    Begin(String),
+    /// It ends the block, and with `chain` begins another.
+    Commit {
+        /// `AND CHAIN`
+        chain: bool,
+    },
+    /// It undoes the block.
+    Rollback {
+        /// `AND CHAIN`
+        chain: bool,
+    },
+    /// PREPARE TRANSACTION: the block ends and its settings stay.
+    PrepareTransaction,
+    /// It sets a savepoint.
+    Savepoint(String),
+    /// It goes back to one.
+    RollbackTo(String),
+    /// It forgets one.
+    Release(String),
+    /// It changes settings of the session.
+    Settings(Vec<Change>),
+    /// It makes a prepared statement at the SQL level.
+    Prepare(Vec<u8>),
+    /// It runs one; also EXPLAIN EXECUTE.
+    Execute(Vec<u8>),
+    /// It drops one, or all.
+    Deallocate(Option<Vec<u8>>),
+    /// It throws away what belongs to the session.
+    Discard(DiscardWhat),
+    /// It is not done.
+    Refuse(Box<Report>),
+}
+
+/// One statement of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Where it stands.
+    pub span: Span,
+    /// What it means for the session.
+    pub kind: Kind,
+    /// Why the session must stay on the server after it.
+    pub pins: Pins,
+    /// Reasons that it removes.
+    pub unpins: Pins,
+    /// Only reads, as far as tokens can prove.
+    pub reads_only: bool,
+    /// Whether its loss would leave the outcome unknown.
+    pub writes: bool,
+    /// Changes definitions: prepared statements and the catalog are older than it.
+    pub changes_schema: bool,
+    /// Takes the name of the statement for PREPARE and EXECUTE.
+    pub name_span: Option<Span>,
+}
+
+/// Reads every statement of `sql`; none for an empty text.
+pub fn steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step> {
+    split(sql, standard_conforming_strings)
+        .filter(|part| !part.empty)
+        .map(|part| step(sql, part.span, standard_conforming_strings))
+        .collect()
+}
+
+/// What the body of a `PREPARE` means when it is executed. Any other text is its own body.
+pub fn prepared_steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step> {
+    match analyse(sql, standard_conforming_strings).statement {
+        Statement::Prepare { body, .. } => steps(body.of(sql), standard_conforming_strings),
+        _ => steps(sql, standard_conforming_strings),
+    }
+}
+
+fn step(sql: &[u8], span: Span, scs: bool) -> Step {
+    let text = span.of(sql);
+    let Analysis { statement, effects } = analyse(text, scs);
+    let mut pins = effects.pins().fold(Pins::NONE, Pins::with);
+    let mut kind = kind(&statement, text);
+    match (&kind, set_config(&effects.set_config)) {
+        (Kind::Plain, Some(changes)) if !changes.is_empty() => kind = Kind::Settings(changes),
+        (_, None) => pins = pins.with(Pin::UnclearSetting),
+        _ => {}
+    }
+    // What replay would have to repeat in another encoding cannot be replayed.
+    let is_setting = matches!(kind, Kind::Settings(_));
+    let client_encoding = effects_encoding(&kind);
+    if let Some(encoding) = client_encoding {
+        kind = Kind::Refuse(Box::new(unsafe_encoding(&encoding)));
+    }
+    if is_setting && !text.is_ascii() || unreplayable(&statement) {
+        pins = pins.with(Pin::UnclearSetting);
+        kind = Kind::Plain;
+    }
+    let read = matches!(
+        statement,
+        Statement::Select | Statement::Show(_) | Statement::ShowAll
+    );
+    Step {
+        span,
+        pins,
+        unpins: unpins(&statement),
+        reads_only: read && effects.reads_only(),
+        writes: effects.writes != Writes::No || !read,
+        changes_schema: matches!(statement, Statement::Ddl { .. } | Statement::Do | Statement::Call)
+            || effects.opaque,
+        name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
+        kind,
+    }
+}
+
+/// The encoding that set_config chooses, if it is not a safe one.
+fn effects_encoding(kind: &Kind) -> Option<String> {
+    let Kind::Settings(changes) = kind else {
+        return None;
+    };
+    changes.iter().find_map(|change| match change {
+        Change::Set(Setting {
+            name,
+            value: Value::Text(value),
+        }) if name == "client_encoding" && !safe_encoding(value) => Some(value.clone()),
+        _ => None,
+    })
+}
+
+fn shift(span: Span, by: usize) -> Span {
+    Span {
+        start: span.start + by,
+        end: span.end + by,
+    }
+}
+
+fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
+    use Statement as S;
+    let name = |n: &Name<'_>| String::from_utf8_lossy(n.as_bytes()).into_owned();
+    match statement {
+        S::Begin { modes_span, .. } => Kind::Begin(lossy(modes_span.of(text))),
+        S::Commit { chain } => Kind::Commit { chain: *chain },
+        S::Rollback { chain } => Kind::Rollback { chain: *chain },
+        S::PrepareTransaction(_) => Kind::PrepareTransaction,
+        S::Savepoint(n) => Kind::Savepoint(name(n)),
+        S::RollbackTo(n) => Kind::RollbackTo(name(n)),
+        S::Release(n) => Kind::Release(name(n)),
+        S::Set {
+            scope: Scope::Session,
+            name: n,
+            value,
+        } => match value {
+            SetValue::Default => Kind::Settings(vec![Change::Reset(name(n))]),
+            SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
+                Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
+                    Kind::Refuse(Box::new(unsafe_encoding(encoding)))
+                }
+                _ => set(name(n), text),
+            },
+            SetValue::FromCurrent => Kind::Plain,
+        },
+        S::Reset(n) => Kind::Settings(vec![Change::Reset(name(n))]),
+        S::ResetAll => Kind::Settings(vec![Change::ResetAll]),
+        S::SetRole {
+            scope: Scope::Session,
+            role,
+        } => role_change("role", role, text),
+        S::SetSessionAuthorization {
+            scope: Scope::Session,
+            role,
+        } => role_change("session_authorization", role, text),
+        S::Prepare { name, .. } => Kind::Prepare(name.as_bytes().to_vec()),
+        S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
+        S::Deallocate(n) => Kind::Deallocate(n.as_ref().map(|n| n.as_bytes().to_vec())),
+        S::Discard(what) => Kind::Discard(*what),
+        S::Explain { inner, .. } => match analyse(inner.of(text), true).statement {
+            S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
+            _ => Kind::Plain,
+        },
+        S::SetSessionCharacteristics(_) => Kind::Settings(characteristics(statement)),
+        _ => Kind::Plain,
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn set(name: String, text: &[u8]) -> Kind {
+    let value = Value::Statement(lossy(text));
+    Kind::Settings(vec![Change::Set(Setting { name, value })])
+}
+
+fn role_change(name: &str, role: &Target<'_>, text: &[u8]) -> Kind {
+    match role {
+        Target::Original => Kind::Settings(vec![Change::Reset(name.to_owned())]),
+        Target::Role(_) => set(name.to_owned(), text),
+    }
+}
+
+/// SET SESSION CHARACTERISTICS is a way to write three settings.
+fn characteristics(statement: &Statement<'_>) -> Vec<Change> {
+    let Statement::SetSessionCharacteristics(modes) = statement else {
+        return Vec::new();
+    };
+    let on = |b: bool| if b { "on" } else { "off" };
+    let isolation = modes.isolation.map(|level| {
+        match level {
+            Isolation::ReadUncommitted => "read uncommitted",
+            Isolation::ReadCommitted => "read committed",
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::Serializable => "serializable",
+        }
+    });
+    [
+        ("default_transaction_isolation", isolation),
+        ("default_transaction_read_only", modes.read_only.map(on)),
+        ("default_transaction_deferrable", modes.deferrable.map(on)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| {
+        Some(Change::Set(Setting {
+            name: name.to_owned(),
+            value: Value::Text(value?.to_owned()),
+        }))
+    })
+    .collect()
+}
+
+/// Settings whose replay would not mean the same.
+fn unreplayable(statement: &Statement<'_>) -> bool {
+    matches!(
+        statement,
+        Statement::Unclear
+            | Statement::Set {
+                scope: Scope::Session,
+                value: SetValue::FromCurrent,
+                ..
+            }
+    )
+}
+
+/// Clear calls of set_config with literals are SET. With parameters they are not
+/// known before Bind: `None`, and the session is pinned.
+fn set_config(calls: &SetConfig<'_>) -> Option<Vec<Change>> {
+    let SetConfig::Calls(calls) = calls else {
+        // Unclear mentions are pinned by the effects already.
+        return Some(Vec::new());
+    };
+    let session = calls.iter().filter(|call| !call.local);
+    session
+        .map(|call| match (&call.name, &call.value) {
+            (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
+                name: name.as_str()?.to_owned(),
+                value: Value::Text(value.as_str()?.to_owned()),
+            })),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Which reasons to stay a statement removes.
+fn unpins(statement: &Statement<'_>) -> Pins {
+    match statement {
+        Statement::Unlisten(None) => Pins::NONE.with(Pin::Listen),
+        Statement::Close(None) => Pins::NONE.with(Pin::HoldCursor),
+        Statement::Discard(DiscardWhat::Temp) => Pins::NONE.with(Pin::TempObject),
+        _ => Pins::NONE,
+    }
+}
+
+/// Where the name stands that PREPARE and EXECUTE give: it is replaced by ours.
+fn name_span(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Span> {
+    let (start, text) = match statement {
+        Statement::Prepare { .. } | Statement::Execute { .. } => (0, text),
+        Statement::Explain { inner, .. } => (inner.start, inner.of(text)),
+        _ => return None,
+    };
+    let token = Lexer::new(text, scs).nth(1)?;
+    Some(Span {
+        start: start + token.start,
+        end: start + token.end,
+    })
+}
+
+/// The refusal of an encoding in which a quote may be half of a character.
+pub fn unsafe_encoding(name: &str) -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!("client_encoding \"{name}\" is not supported"),
+    )
+    .detail("in this encoding bytes of ASCII characters may be parts of other characters, so statements cannot be read safely")
+    .hint("Use UTF8.")
+}
+
+/// The refusal of `currval` and `lastval` away from the connection that knows.
+pub fn currval_refused() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "currval and lastval need the server connection that called nextval",
+    )
+    .detail("in transaction pooling the next statement may run on another connection")
+    .hint("Use INSERT ... RETURNING, or pool_mode = \"session\" for this user or database.")
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(sql: &str) -> Step {
+        let mut all = steps(sql.as_bytes(), true);
+        assert_eq!(all.len(), 1, "{sql}");
+        all.remove(0)
+    }
+
+    #[test]
+    fn transaction_control_is_known_however_it_is_written() {
+        let modes = "ISOLATION LEVEL SERIALIZABLE, READ ONLY";
+        assert_eq!(one("begin").kind, Kind::Begin(String::new()));
+        assert_eq!(
+            one(&format!("START /* x */ TRANSACTION {modes};")).kind,
+            Kind::Begin(modes.into())
+        );
+        assert_eq!(one("END").kind, Kind::Commit { chain: false });
+        assert_eq!(one("ABORT AND CHAIN").kind, Kind::Rollback { chain: true });
+        assert_eq!(one("SAVEPOINT \"A b\"").kind, Kind::Savepoint("A b".into()));
+        assert_eq!(one("rollback to s").kind, Kind::RollbackTo("s".into()));
+    }
+
+    #[test]
+    fn settings_are_followed_and_unclear_ones_pin() {
+        let Kind::Settings(changes) = one("SET TIME ZONE 'UTC'").kind else {
+            panic!("SET is a setting")
+        };
+        assert_eq!(
+            changes,
+            [Change::Set(Setting {
+                name: "timezone".into(),
+                value: Value::Statement("SET TIME ZONE 'UTC'".into())
+            })]
+        );
+        assert_eq!(one("SET LOCAL work_mem = '1MB'").kind, Kind::Plain);
+        assert!(one("SET LOCAL work_mem = '1MB'").pins.is_empty());
+        assert!(matches!(
+            one("SELECT pg_catalog.set_config('search_path', '', false)").kind,
+            Kind::Settings(_)
+        ));
+        for unclear in [
+            "SELECT set_config('search_path', $1, false)",
+            "SELECT set_config('a.b', c, false) FROM t",
+            "SET application_name = 'žluť'",
+            "DO $$ begin perform set_config('a.b', 'c', false); end $$",
+        ] {
+            assert!(!one(unclear).pins.is_empty(), "{unclear}");
+        }
+        assert!(one("SELECT set_config('a.b', 'x', true)").pins.is_empty());
+    }
+
+    #[test]
+    fn the_name_of_a_prepared_statement_is_found_to_be_replaced() {
+        for (sql, name) in [
+            ("PREPARE q(int) AS SELECT $1", "q"),
+            ("EXECUTE \"Q x\"(1)", "\"Q x\""),
+            ("EXPLAIN (ANALYZE) EXECUTE q(1)", "q"),
+        ] {
+            let step = one(sql);
+            assert_eq!(step.name_span.map(|s| s.of(sql.as_bytes())), Some(name.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn spans_are_those_of_the_whole_text() {
+        let sql = b"select 1;; execute q(2)";
+        let all = steps(sql, true);
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[1].name_span.map(|s| s.of(sql)), Some(&b"q"[..]));
+    }
+}
