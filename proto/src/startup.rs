@@ -9,7 +9,10 @@
 
 use bytes::BufMut;
 
-use crate::auth::wire::{Reader, put_cstr, put_fatal, put_message};
+use crate::{
+    frame::{put, put_str, take_str},
+    report::Report,
+};
 
 pub mod options;
 pub mod outgoing;
@@ -159,12 +162,14 @@ impl Startup {
             return Err(StartupError::Version { major, minor });
         }
         let mut fields = Fields::default();
-        let mut reader = Reader(body);
+        let mut reader = body;
         loop {
-            match reader.cstr() {
+            match take_str(&mut reader) {
                 Some(b"") if reader.is_empty() => break,
                 None | Some(b"") => return Err(StartupError::Terminator),
-                Some(name) => fields.add(name, reader.cstr().ok_or(StartupError::Terminator)?)?,
+                Some(name) => {
+                    fields.add(name, take_str(&mut reader).ok_or(StartupError::Terminator)?)?
+                }
             }
         }
         fields.finish(minor)
@@ -190,13 +195,13 @@ impl Startup {
     pub fn put_negotiation(&self, out: &mut Vec<u8>) -> bool {
         let needed = self.asked_minor > Protocol::V3_2.minor || !self.protocol_options.is_empty();
         if needed {
-            put_message(out, b'v', |out| {
+            put(out, b'v', |out| {
                 out.put_u32(self.protocol().number());
                 // The packet has at most 10,000 bytes, so there are fewer options than that.
                 out.put_u32(self.protocol_options.len() as u32);
                 self.protocol_options
                     .iter()
-                    .for_each(|name| put_cstr(out, name));
+                    .for_each(|name| put_str(out, name.as_bytes()));
             });
         }
         needed
@@ -333,7 +338,7 @@ pub fn put_backend_key(
             longest,
         });
     }
-    put_message(out, b'K', |out| {
+    put(out, b'K', |out| {
         out.put_i32(pid);
         out.put_slice(secret);
     });
@@ -425,6 +430,15 @@ impl StartupError {
         }
     }
 
+    /// The same as a report.
+    pub fn report(&self) -> Report {
+        let report = Report::fatal(self.sqlstate(), self.to_string());
+        match self.hint() {
+            Some(hint) => report.hint(hint),
+            None => report,
+        }
+    }
+
     /// Appends the answer: a FATAL ErrorResponse, in the form that a client of protocol 2 reads
     /// where one asked, and nothing for a cancel.
     pub fn put(&self, out: &mut Vec<u8>) {
@@ -432,9 +446,9 @@ impl StartupError {
             Self::CancelLength => {}
             Self::Version { major: ..3, .. } => {
                 out.put_u8(b'E');
-                put_cstr(out, &format!("FATAL:  {self}\n"));
+                put_str(out, format!("FATAL:  {self}\n").as_bytes());
             }
-            _ => put_fatal(out, self.sqlstate(), &self.to_string(), self.hint()),
+            _ => self.report().put(out),
         }
     }
 }

@@ -24,7 +24,10 @@ use super::{
         SCRAM_SHA_256_PLUS, ServerFirst, Verifier, binding, nonce_text,
     },
     secret::{LookedUp, Secret, SecretKind, StandIn},
-    wire::{Reader, put_cstr, put_fatal, put_message},
+};
+use crate::{
+    frame::{put, put_str, take, take_i32, take_str},
+    report::Report,
 };
 
 /// Body of a PasswordMessage with a clear text password, at most: PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`.
@@ -318,7 +321,7 @@ impl ClientLogin {
                 doom,
             }),
         };
-        put_message(out, b'R', |out| out.put_u32(3));
+        put(out, b'R', |out| out.put_u32(3));
         Ok(LoginStep::Continue)
     }
 
@@ -342,7 +345,7 @@ impl ClientLogin {
             }
         };
         self.state = State::Md5(Expected { secret: hash, doom });
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(5);
             out.put_slice(&self.md5_salt);
         });
@@ -423,12 +426,12 @@ impl ClientLogin {
 
     fn offer_scram(&mut self, expected: Expected<Verifier>, out: &mut Vec<u8>) -> LoginStep {
         self.state = State::ScramFirst(expected);
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(10);
             if self.certificate_hash.is_some() {
-                put_cstr(out, SCRAM_SHA_256_PLUS);
+                put_str(out, SCRAM_SHA_256_PLUS.as_bytes());
             }
-            put_cstr(out, SCRAM_SHA_256);
+            put_str(out, SCRAM_SHA_256.as_bytes());
             out.put_u8(0);
         });
         LoginStep::Continue
@@ -457,7 +460,7 @@ impl ClientLogin {
             _ => return Err(AuthError::Malformed(Malformed("channel binding flag"))),
         }
         let server_first = ServerFirst::write(first.nonce, &self.scram_nonce, &expected.secret);
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(11);
             out.put_slice(server_first.as_bytes());
         });
@@ -500,7 +503,7 @@ impl ClientLogin {
             .judge(keys.is_some())
             .map_err(|reason| self.failed(reason))?;
         let keys = keys.ok_or_else(|| self.failed(Reason::WrongPassword))?;
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(12);
             out.put_slice(b"v=");
             out.put_slice(nonce_text(&signature).as_bytes());
@@ -510,8 +513,8 @@ impl ClientLogin {
 
     /// Reads a PasswordMessage: one C string, and not an empty one.
     fn password(&self, body: &[u8]) -> Result<Password, AuthError> {
-        let mut reader = Reader(body);
-        match reader.cstr() {
+        let mut reader = body;
+        match take_str(&mut reader) {
             Some(b"") if reader.is_empty() => Err(self.failed(Reason::EmptyPassword)),
             Some(password) if reader.is_empty() => Ok(Password::new(password)),
             _ => Err(AuthError::PasswordPacket),
@@ -529,7 +532,7 @@ impl ClientLogin {
     }
 
     fn done(&mut self, proof: Proof, out: &mut Vec<u8>) -> LoginStep {
-        put_message(out, b'R', |out| out.put_u32(0));
+        put(out, b'R', |out| out.put_u32(0));
         LoginStep::Done(Box::new(Authenticated {
             user: self.user.clone(),
             proof,
@@ -546,11 +549,11 @@ impl ClientLogin {
 
 /// Mechanism and data of a SASLInitialResponse.
 fn initial_response(body: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
-    let mut reader = Reader(body);
-    let mechanism = reader.cstr()?;
-    let data = match reader.i32()? {
+    let mut reader = body;
+    let mechanism = take_str(&mut reader)?;
+    let data = match take_i32(&mut reader)? {
         -1 => None,
-        length => Some(reader.take(usize::try_from(length).ok()?)?),
+        length => Some(take(&mut reader, usize::try_from(length).ok()?)?),
     };
     reader.is_empty().then_some((mechanism, data))
 }
@@ -655,9 +658,14 @@ impl AuthError {
         }
     }
 
+    /// The same as a report.
+    pub fn report(&self) -> Report {
+        Report::fatal(self.sqlstate(), self.to_string())
+    }
+
     /// Appends the FATAL ErrorResponse, after which the connection is closed.
     pub fn put(&self, out: &mut Vec<u8>) {
-        put_fatal(out, self.sqlstate(), &self.to_string(), None);
+        self.report().put(out);
     }
 }
 

@@ -21,11 +21,13 @@ use super::{
         AuthMessage, GS2_END_POINT, Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ServerFirst,
         binding, nonce_text, parse_server_final,
     },
-    wire::{Reader, put_cstr, put_message},
 };
-use crate::startup::{
-    MAX_CANCEL_KEY, Protocol,
-    outgoing::{OutgoingError, put_startup},
+use crate::{
+    frame::{put, put_str, take, take_i32, take_str},
+    startup::{
+        MAX_CANCEL_KEY, Protocol,
+        outgoing::{OutgoingError, put_startup},
+    },
 };
 
 /// Body of a message before ReadyForQuery, at most; real ones have some hundred bytes.
@@ -253,8 +255,8 @@ impl ServerLogin {
                 ))))
             }
             (b'R', state) => {
-                let mut reader = Reader(body);
-                let code = reader.i32().ok_or(ServerLoginError::Body { tag })?;
+                let mut reader = body;
+                let code = take_i32(&mut reader).ok_or(ServerLoginError::Body { tag })?;
                 self.authentication(code, reader, state, out)
             }
             (tag, _) => Err(ServerLoginError::Unexpected { tag }),
@@ -288,7 +290,7 @@ impl ServerLogin {
     fn authentication(
         &mut self,
         code: i32,
-        mut data: Reader<'_>,
+        mut data: &[u8],
         state: State,
         out: &mut Vec<u8>,
     ) -> Result<ServerStep, ServerLoginError> {
@@ -310,7 +312,7 @@ impl ServerLogin {
             }
             (5, State::Asked { .. }) => {
                 self.allow(Asked::Md5)?;
-                let salt = data.take(4).and_then(|salt| salt.try_into().ok());
+                let salt = take(&mut data, 4).and_then(|salt| salt.try_into().ok());
                 let salt = salt
                     .filter(|_| data.is_empty())
                     .ok_or(ServerLoginError::Body { tag: b'R' })?;
@@ -325,9 +327,9 @@ impl ServerLogin {
                 self.go_on(State::Proved)
             }
             (10, State::Asked { .. }) => self.choose_mechanism(data, out),
-            (11, State::ScramFirst(start)) => self.challenged(start, data.0, out),
+            (11, State::ScramFirst(start)) => self.challenged(start, data, out),
             (12, State::ScramFinal { signature }) => {
-                let theirs = parse_server_final(scram_text(data.0)?)?;
+                let theirs = parse_server_final(scram_text(data)?)?;
                 if !bool::from(theirs.ct_eq(&signature)) {
                     return Err(ServerLoginError::ServerSignature);
                 }
@@ -348,12 +350,12 @@ impl ServerLogin {
 
     fn choose_mechanism(
         &mut self,
-        mut data: Reader<'_>,
+        mut data: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<ServerStep, ServerLoginError> {
         let (mut plain, mut plus) = (false, false);
         loop {
-            match data.cstr().ok_or(ServerLoginError::Body { tag: b'R' })? {
+            match take_str(&mut data).ok_or(ServerLoginError::Body { tag: b'R' })? {
                 b"" => break,
                 name => {
                     plain |= name == SCRAM_SHA_256.as_bytes();
@@ -383,8 +385,8 @@ impl ServerLogin {
         }
         // The name is left out, as libpq does: the server takes that of the StartupMessage.
         let bare = format!("n=,r={}", self.nonce);
-        put_message(out, b'p', |out| {
-            put_cstr(out, mechanism);
+        put(out, b'p', |out| {
+            put_str(out, mechanism.as_bytes());
             out.put_u32((gs2.len() + bare.len()) as u32);
             out.put_slice(gs2.as_bytes());
             out.put_slice(bare.as_bytes());
@@ -450,7 +452,7 @@ impl ServerLogin {
             client_final: &client_final,
         };
         let proof = nonce_text(&auth_message.prove(keys));
-        put_message(out, b'p', |out| {
+        put(out, b'p', |out| {
             out.put_slice(client_final.as_bytes());
             out.put_slice(b",p=");
             out.put_slice(proof.as_bytes());
@@ -463,10 +465,9 @@ impl ServerLogin {
 
     /// PostgreSQL 18 answers with the whole version, some others with the minor number alone.
     fn negotiated(&mut self, body: &[u8]) -> Result<(), ServerLoginError> {
-        let mut reader = Reader(body);
-        let (version, options) = reader
-            .i32()
-            .zip(reader.i32())
+        let mut reader = body;
+        let (version, options) = take_i32(&mut reader)
+            .zip(take_i32(&mut reader))
             .ok_or(ServerLoginError::Body { tag: b'v' })?;
         let minor = match version {
             0..=0xffff => version,
@@ -487,8 +488,8 @@ impl ServerLogin {
     }
 
     fn parameter(&mut self, body: &[u8]) -> Option<()> {
-        let mut reader = Reader(body);
-        let (name, value) = (reader.cstr()?, reader.cstr()?);
+        let mut reader = body;
+        let (name, value) = (take_str(&mut reader)?, take_str(&mut reader)?);
         let [name, value] = [name, value].map(|text| String::from_utf8_lossy(text).into_owned());
         match self
             .session
@@ -503,9 +504,9 @@ impl ServerLogin {
     }
 
     fn key(&mut self, body: &[u8]) -> Option<()> {
-        let mut reader = Reader(body);
-        self.session.pid = reader.i32()?;
-        self.session.key = Some(reader.0)
+        let mut reader = body;
+        self.session.pid = take_i32(&mut reader)?;
+        self.session.key = Some(reader)
             .filter(|key| (4..=MAX_CANCEL_KEY).contains(&key.len()))?
             .into();
         Some(())
@@ -513,7 +514,7 @@ impl ServerLogin {
 }
 
 fn put_password(out: &mut Vec<u8>, password: &[u8]) {
-    put_message(out, b'p', |out| {
+    put(out, b'p', |out| {
         out.put_slice(password);
         out.put_u8(0);
     });
