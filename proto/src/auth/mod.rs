@@ -32,3 +32,6 @@ pub use secret::{LookedUp, Secret, SecretKind, StandIn};
 pub use server::{
     Credentials, LoginRules, ServerLogin, ServerLoginError, ServerSession, ServerStep, Target,
 };
+
+#[cfg(test)]
+mod tests;
