@@ -117,6 +117,18 @@ pub struct ServerSession {
     pub notices: Vec<ServerReport>,
 }
 
+impl ServerSession {
+    fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            pid: 0,
+            key: Vec::new(),
+            parameters: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+}
+
 /// One login to one server, from StartupMessage to ReadyForQuery.
 #[derive(Debug)]
 pub struct ServerLogin {
@@ -166,13 +178,7 @@ impl ServerLogin {
         rules: LoginRules,
         nonce: [u8; 18],
     ) -> Self {
-        let session = ServerSession {
-            protocol: target.protocol,
-            pid: 0,
-            key: Vec::new(),
-            parameters: Vec::new(),
-            notices: Vec::new(),
-        };
+        let session = ServerSession::new(target.protocol);
         Self {
             target,
             credentials,
@@ -242,17 +248,9 @@ impl ServerLogin {
                 self.go_on(State::Settling)
             }
             (b'Z', State::Settling) if body == b"I" => {
-                let empty = ServerSession {
-                    protocol: self.session.protocol,
-                    pid: 0,
-                    key: Vec::new(),
-                    parameters: Vec::new(),
-                    notices: Vec::new(),
-                };
-                Ok(ServerStep::Ready(Box::new(std::mem::replace(
-                    &mut self.session,
-                    empty,
-                ))))
+                let empty = ServerSession::new(self.session.protocol);
+                let session = std::mem::replace(&mut self.session, empty);
+                Ok(ServerStep::Ready(Box::new(session)))
             }
             (b'R', state) => {
                 let mut reader = body;
