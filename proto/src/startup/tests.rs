@@ -233,7 +233,8 @@ fn versions_are_negotiated_like_postgresql_18_does() {
 
 #[test]
 fn the_user_and_database_are_postgresqls() {
-    let cases: [(&[(&str, &str)], (&str, &str)); 5] = [
+    type Pairs = &'static [(&'static str, &'static str)];
+    let cases: [(Pairs, (&str, &str)); 5] = [
         (&[("user", "u")], ("u", "u")),
         (&[("user", "u"), ("database", "")], ("u", "u")),
         (&[("database", "d"), ("user", "u")], ("u", "d")),
@@ -543,7 +544,8 @@ fn no_value_becomes_a_parameter_of_a_server_session() {
 // S4, S15
 #[test]
 fn only_one_byte_answers_a_request_for_tls() {
-    let cases: [(&[u8], Result<Option<SslAnswer>, SslAnswerError>); 7] = [
+    type Answer = Result<Option<SslAnswer>, SslAnswerError>;
+    let cases: [(&[u8], Answer); 7] = [
         (b"", Ok(None)),
         (b"S", Ok(Some(SslAnswer::Yes))),
         (b"N", Ok(Some(SslAnswer::No))),
