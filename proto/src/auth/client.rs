@@ -147,7 +147,7 @@ enum State {
         sent: Password,
     },
     Md5(Expected<Md5Hash>),
-    ScramDeriving(Option<Reason>),
+    ScramDeriving,
     ScramFirst(Expected<Verifier>),
     ScramFinal(Box<ScramFinal>),
     Over,
@@ -274,7 +274,7 @@ impl ClientLogin {
             }
             State::ScramFirst(expected) => self.scram_first(expected, body, out),
             State::ScramFinal(exchange) => self.scram_final(*exchange, body, out),
-            State::New(_) | State::PlainDeriving { .. } | State::ScramDeriving(_) | State::Over => {
+            State::New(_) | State::PlainDeriving { .. } | State::ScramDeriving | State::Over => {
                 Err(AuthError::OutOfOrder)
             }
         }
@@ -294,10 +294,10 @@ impl ClientLogin {
                 let right = expected.secret.accepts(&keys);
                 self.judged(expected.judge(right), Proof::Password(sent), out)
             }
-            State::ScramDeriving(doom) => Ok(self.offer_scram(
+            State::ScramDeriving => Ok(self.offer_scram(
                 Expected {
                     secret: Verifier::from_keys(&keys),
-                    doom,
+                    doom: None,
                 },
                 out,
             )),
@@ -359,61 +359,61 @@ impl ClientLogin {
         out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let (secret, doom) = self.secret(looked_up);
-        let expected = match secret {
-            Secret::Plain {
+        let verifier = match secret {
+            Secret::Scram(verifier)
+            | Secret::Plain {
                 verifier: Some(verifier),
                 ..
-            }
-            | Secret::Scram(verifier) => Expected {
-                secret: verifier,
-                doom,
-            },
-            // A stand-in's password cannot be right, so its verifier need not be derived.
-            Secret::Plain { .. } if doom.is_some() => Expected {
-                secret: self.stand_in.verifier(&self.user),
-                doom,
-            },
+            } => verifier,
             Secret::Plain {
                 password,
                 verifier: None,
-            } => {
-                self.state = State::ScramDeriving(doom);
+            } if doom.is_none() => {
+                self.state = State::ScramDeriving;
                 return Ok(LoginStep::Derive(
                     self.stand_in.derivation(&self.user, password),
                 ));
             }
-            // Nothing can be proved against an md5 hash: a doomed exchange, like PostgreSQL does.
-            Secret::Md5(_) => Expected {
-                secret: self.stand_in.verifier(&self.user),
-                doom: doom.or(Some(Reason::NoScramSecret)),
-            },
+            // Doomed: an empty password, or a hash that is of no use here.
+            Secret::Plain { .. } | Secret::Md5(_) => self.stand_in.verifier(&self.user),
+        };
+        let expected = Expected {
+            secret: verifier,
+            doom,
         };
         Ok(self.offer_scram(expected, out))
     }
 
-    /// The secret to ask for, and why the login is doomed, if it is.
+    /// The secret to ask for, and why the login is doomed, if it is. The stand-in is made for
+    /// everybody, so that making it does not show in the time.
     fn secret(&self, looked_up: LookedUp) -> (Secret, Option<Reason>) {
-        let doom = match looked_up {
-            LookedUp::Known(secret) => {
-                let doom = self
-                    .is_of_empty_password(&secret)
-                    .then_some(Reason::EmptyPassword);
-                return (secret, doom);
+        let stand_in = self.stand_in_secret();
+        match looked_up {
+            // Nothing can be proved against an md5 hash: a doomed exchange, like PostgreSQL does.
+            LookedUp::Known(Secret::Md5(_)) if self.method == Method::Scram => {
+                (stand_in, Some(Reason::NoScramSecret))
             }
-            LookedUp::NoPassword => Reason::NoPassword,
-            LookedUp::Expired => Reason::Expired,
-            LookedUp::Unknown => Reason::Unknown,
-        };
-        let user = &self.user;
-        let secret = match self.stand_in.kind() {
-            SecretKind::Plain => Secret::Plain {
-                password: self.stand_in.password(user),
+            LookedUp::Known(secret) => {
+                let doom = self.is_of_empty_password(&secret);
+                (secret, doom.then_some(Reason::EmptyPassword))
+            }
+            LookedUp::NoPassword => (stand_in, Some(Reason::NoPassword)),
+            LookedUp::Expired => (stand_in, Some(Reason::Expired)),
+            LookedUp::Unknown => (stand_in, Some(Reason::Unknown)),
+        }
+    }
+
+    fn stand_in_secret(&self) -> Secret {
+        match (self.method, self.stand_in.kind()) {
+            (Method::Scram, _) | (_, SecretKind::Scram) => {
+                Secret::Scram(self.stand_in.verifier(&self.user))
+            }
+            (_, SecretKind::Md5) => Secret::Md5(self.stand_in.md5(&self.user)),
+            (_, SecretKind::Plain) => Secret::Plain {
+                password: self.stand_in.password(&self.user),
                 verifier: None,
             },
-            SecretKind::Md5 => Secret::Md5(self.stand_in.md5(user)),
-            SecretKind::Scram => Secret::Scram(self.stand_in.verifier(user)),
-        };
-        (secret, Some(doom))
+        }
     }
 
     fn is_of_empty_password(&self, secret: &Secret) -> bool {
