@@ -9,10 +9,13 @@
 
 use bytes::BufMut;
 
-use crate::auth::wire::{Reader, put_cstr, put_fatal, put_message};
+use crate::frame::{put, put_str, take_str};
 
+mod error;
 pub mod options;
 pub mod outgoing;
+
+pub use error::StartupError;
 
 /// Bytes after the length field of a first packet, at most: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 pub const MAX_STARTUP_PACKET: usize = 10_000;
@@ -30,9 +33,10 @@ const GSS_REQUEST: u32 = (1234 << 16) | 5680;
 /// What a connection begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FirstPacket<'a> {
-    /// SSLRequest. Bytes after it, before it is answered, are an attack (S4).
+    /// SSLRequest. Bytes after it, before it is answered, are an attack (S4). A second one, or one
+    /// inside TLS, is to PostgreSQL a [`StartupError::Version`] 1234.5679.
     Ssl,
-    /// GSSENCRequest. The same holds for it.
+    /// GSSENCRequest. The same holds for it, with 1234.5680.
     Gss,
     /// CancelRequest. It is never answered; the connection is closed.
     Cancel {
@@ -159,12 +163,14 @@ impl Startup {
             return Err(StartupError::Version { major, minor });
         }
         let mut fields = Fields::default();
-        let mut reader = Reader(body);
+        let mut reader = body;
         loop {
-            match reader.cstr() {
+            match take_str(&mut reader) {
                 Some(b"") if reader.is_empty() => break,
                 None | Some(b"") => return Err(StartupError::Terminator),
-                Some(name) => fields.add(name, reader.cstr().ok_or(StartupError::Terminator)?)?,
+                Some(name) => {
+                    fields.add(name, take_str(&mut reader).ok_or(StartupError::Terminator)?)?
+                }
             }
         }
         fields.finish(minor)
@@ -190,13 +196,13 @@ impl Startup {
     pub fn put_negotiation(&self, out: &mut Vec<u8>) -> bool {
         let needed = self.asked_minor > Protocol::V3_2.minor || !self.protocol_options.is_empty();
         if needed {
-            put_message(out, b'v', |out| {
+            put(out, b'v', |out| {
                 out.put_u32(self.protocol().number());
                 // The packet has at most 10,000 bytes, so there are fewer options than that.
                 out.put_u32(self.protocol_options.len() as u32);
                 self.protocol_options
                     .iter()
-                    .for_each(|name| put_cstr(out, name));
+                    .for_each(|name| put_str(out, name.as_bytes()));
             });
         }
         needed
@@ -333,7 +339,7 @@ pub fn put_backend_key(
             longest,
         });
     }
-    put_message(out, b'K', |out| {
+    put(out, b'K', |out| {
         out.put_i32(pid);
         out.put_slice(secret);
     });
@@ -348,95 +354,6 @@ pub struct KeyLength {
     pub bytes: usize,
     /// What the protocol version allows.
     pub longest: usize,
-}
-
-/// A first packet that is refused. The connection is closed after it; `Display` is the
-/// message for the client, with [`StartupError::sqlstate`] and [`StartupError::hint`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartupError {
-    /// The length field is below 8 or above the cap.
-    #[error("invalid length of startup packet")]
-    Length {
-        /// The field as it came.
-        claimed: u32,
-    },
-    /// SSLRequest and GSSENCRequest have no body.
-    #[error("invalid length of encryption request packet")]
-    EncryptionRequestLength,
-    /// A cancel key of no or more than 256 bytes. Cancels are not answered: just close.
-    #[error("invalid length of cancel request packet")]
-    CancelLength,
-    /// A protocol of another age.
-    #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2")]
-    Version {
-        /// Number before the point.
-        major: u16,
-        /// Number after the point.
-        minor: u16,
-    },
-    /// A name without value, or bytes after the end.
-    #[error("invalid startup packet layout: expected terminator as last byte")]
-    Terminator,
-    /// Not UTF-8.
-    #[error("invalid byte sequence for encoding \"UTF8\" in startup packet")]
-    Encoding,
-    /// No user, or an empty one.
-    #[error("no PostgreSQL user name specified in startup packet")]
-    NoUser,
-    /// Physical or logical replication was asked for.
-    #[error("replication connections are not supported")]
-    Replication,
-    /// `replication` is neither a boolean nor `database`.
-    #[error("invalid value for parameter \"replication\": \"{value}\"")]
-    ReplicationValue {
-        /// As it came.
-        value: String,
-    },
-    /// The `options` parameter.
-    #[error(transparent)]
-    Options(#[from] options::OptionsError),
-}
-
-impl StartupError {
-    /// What PostgreSQL gives for it.
-    pub fn sqlstate(&self) -> &'static str {
-        match self {
-            Self::Length { .. }
-            | Self::EncryptionRequestLength
-            | Self::CancelLength
-            | Self::Terminator => "08P01",
-            Self::Version { .. } | Self::Replication => "0A000",
-            Self::Encoding => "22021",
-            Self::NoUser => "28000",
-            Self::ReplicationValue { .. } => "22023",
-            Self::Options(error) => error.sqlstate(),
-        }
-    }
-
-    /// Advice, where there is any.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Replication => Some("Connect to the server itself for replication."),
-            Self::ReplicationValue { .. } => {
-                Some("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
-            }
-            Self::Options(error) => Some(error.hint()),
-            _ => None,
-        }
-    }
-
-    /// Appends the answer: a FATAL ErrorResponse, in the form that a client of protocol 2 reads
-    /// where one asked, and nothing for a cancel.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::CancelLength => {}
-            Self::Version { major: ..3, .. } => {
-                out.put_u8(b'E');
-                put_cstr(out, &format!("FATAL:  {self}\n"));
-            }
-            _ => put_fatal(out, self.sqlstate(), &self.to_string(), self.hint()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@
 //! can be logged in to on the client's behalf. That, and stand-ins, pgwire's SCRAM server
 //! does not have; see `keys`.
 
+mod error;
+
+pub use error::{AuthError, Reason};
+
 use bytes::BufMut;
 use subtle::ConstantTimeEq;
 
@@ -24,8 +28,8 @@ use super::{
         SCRAM_SHA_256_PLUS, ServerFirst, Verifier, binding, nonce_text,
     },
     secret::{LookedUp, Secret, SecretKind, StandIn},
-    wire::{Reader, put_cstr, put_fatal, put_message},
 };
+use crate::frame::{put, put_str, take, take_i32, take_str};
 
 /// Body of a PasswordMessage with a clear text password, at most: PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`.
 pub const MAX_PASSWORD_BODY: usize = 65_535;
@@ -143,7 +147,7 @@ enum State {
         sent: Password,
     },
     Md5(Expected<Md5Hash>),
-    ScramDeriving(Option<Reason>),
+    ScramDeriving,
     ScramFirst(Expected<Verifier>),
     ScramFinal(Box<ScramFinal>),
     Over,
@@ -270,7 +274,7 @@ impl ClientLogin {
             }
             State::ScramFirst(expected) => self.scram_first(expected, body, out),
             State::ScramFinal(exchange) => self.scram_final(*exchange, body, out),
-            State::New(_) | State::PlainDeriving { .. } | State::ScramDeriving(_) | State::Over => {
+            State::New(_) | State::PlainDeriving { .. } | State::ScramDeriving | State::Over => {
                 Err(AuthError::OutOfOrder)
             }
         }
@@ -290,10 +294,10 @@ impl ClientLogin {
                 let right = expected.secret.accepts(&keys);
                 self.judged(expected.judge(right), Proof::Password(sent), out)
             }
-            State::ScramDeriving(doom) => Ok(self.offer_scram(
+            State::ScramDeriving => Ok(self.offer_scram(
                 Expected {
                     secret: Verifier::from_keys(&keys),
-                    doom,
+                    doom: None,
                 },
                 out,
             )),
@@ -318,7 +322,7 @@ impl ClientLogin {
                 doom,
             }),
         };
-        put_message(out, b'R', |out| out.put_u32(3));
+        put(out, b'R', |out| out.put_u32(3));
         Ok(LoginStep::Continue)
     }
 
@@ -342,7 +346,7 @@ impl ClientLogin {
             }
         };
         self.state = State::Md5(Expected { secret: hash, doom });
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(5);
             out.put_slice(&self.md5_salt);
         });
@@ -355,61 +359,61 @@ impl ClientLogin {
         out: &mut Vec<u8>,
     ) -> Result<LoginStep, AuthError> {
         let (secret, doom) = self.secret(looked_up);
-        let expected = match secret {
-            Secret::Plain {
+        let verifier = match secret {
+            Secret::Scram(verifier)
+            | Secret::Plain {
                 verifier: Some(verifier),
                 ..
-            }
-            | Secret::Scram(verifier) => Expected {
-                secret: verifier,
-                doom,
-            },
-            // A stand-in's password cannot be right, so its verifier need not be derived.
-            Secret::Plain { .. } if doom.is_some() => Expected {
-                secret: self.stand_in.verifier(&self.user),
-                doom,
-            },
+            } => verifier,
             Secret::Plain {
                 password,
                 verifier: None,
-            } => {
-                self.state = State::ScramDeriving(doom);
+            } if doom.is_none() => {
+                self.state = State::ScramDeriving;
                 return Ok(LoginStep::Derive(
                     self.stand_in.derivation(&self.user, password),
                 ));
             }
-            // Nothing can be proved against an md5 hash: a doomed exchange, like PostgreSQL does.
-            Secret::Md5(_) => Expected {
-                secret: self.stand_in.verifier(&self.user),
-                doom: doom.or(Some(Reason::NoScramSecret)),
-            },
+            // Doomed: an empty password, or a hash that is of no use here.
+            Secret::Plain { .. } | Secret::Md5(_) => self.stand_in.verifier(&self.user),
+        };
+        let expected = Expected {
+            secret: verifier,
+            doom,
         };
         Ok(self.offer_scram(expected, out))
     }
 
-    /// The secret to ask for, and why the login is doomed, if it is.
+    /// The secret to ask for, and why the login is doomed, if it is. The stand-in is made for
+    /// everybody, so that making it does not show in the time.
     fn secret(&self, looked_up: LookedUp) -> (Secret, Option<Reason>) {
-        let doom = match looked_up {
-            LookedUp::Known(secret) => {
-                let doom = self
-                    .is_of_empty_password(&secret)
-                    .then_some(Reason::EmptyPassword);
-                return (secret, doom);
+        let stand_in = self.stand_in_secret();
+        match looked_up {
+            // Nothing can be proved against an md5 hash: a doomed exchange, like PostgreSQL does.
+            LookedUp::Known(Secret::Md5(_)) if self.method == Method::Scram => {
+                (stand_in, Some(Reason::NoScramSecret))
             }
-            LookedUp::NoPassword => Reason::NoPassword,
-            LookedUp::Expired => Reason::Expired,
-            LookedUp::Unknown => Reason::Unknown,
-        };
-        let user = &self.user;
-        let secret = match self.stand_in.kind() {
-            SecretKind::Plain => Secret::Plain {
-                password: self.stand_in.password(user),
+            LookedUp::Known(secret) => {
+                let doom = self.is_of_empty_password(&secret);
+                (secret, doom.then_some(Reason::EmptyPassword))
+            }
+            LookedUp::NoPassword => (stand_in, Some(Reason::NoPassword)),
+            LookedUp::Expired => (stand_in, Some(Reason::Expired)),
+            LookedUp::Unknown => (stand_in, Some(Reason::Unknown)),
+        }
+    }
+
+    fn stand_in_secret(&self) -> Secret {
+        match (self.method, self.stand_in.kind()) {
+            (Method::Scram, _) | (_, SecretKind::Scram) => {
+                Secret::Scram(self.stand_in.verifier(&self.user))
+            }
+            (_, SecretKind::Md5) => Secret::Md5(self.stand_in.md5(&self.user)),
+            (_, SecretKind::Plain) => Secret::Plain {
+                password: self.stand_in.password(&self.user),
                 verifier: None,
             },
-            SecretKind::Md5 => Secret::Md5(self.stand_in.md5(user)),
-            SecretKind::Scram => Secret::Scram(self.stand_in.verifier(user)),
-        };
-        (secret, Some(doom))
+        }
     }
 
     fn is_of_empty_password(&self, secret: &Secret) -> bool {
@@ -423,12 +427,12 @@ impl ClientLogin {
 
     fn offer_scram(&mut self, expected: Expected<Verifier>, out: &mut Vec<u8>) -> LoginStep {
         self.state = State::ScramFirst(expected);
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(10);
             if self.certificate_hash.is_some() {
-                put_cstr(out, SCRAM_SHA_256_PLUS);
+                put_str(out, SCRAM_SHA_256_PLUS.as_bytes());
             }
-            put_cstr(out, SCRAM_SHA_256);
+            put_str(out, SCRAM_SHA_256.as_bytes());
             out.put_u8(0);
         });
         LoginStep::Continue
@@ -457,7 +461,7 @@ impl ClientLogin {
             _ => return Err(AuthError::Malformed(Malformed("channel binding flag"))),
         }
         let server_first = ServerFirst::write(first.nonce, &self.scram_nonce, &expected.secret);
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(11);
             out.put_slice(server_first.as_bytes());
         });
@@ -500,7 +504,7 @@ impl ClientLogin {
             .judge(keys.is_some())
             .map_err(|reason| self.failed(reason))?;
         let keys = keys.ok_or_else(|| self.failed(Reason::WrongPassword))?;
-        put_message(out, b'R', |out| {
+        put(out, b'R', |out| {
             out.put_u32(12);
             out.put_slice(b"v=");
             out.put_slice(nonce_text(&signature).as_bytes());
@@ -510,8 +514,8 @@ impl ClientLogin {
 
     /// Reads a PasswordMessage: one C string, and not an empty one.
     fn password(&self, body: &[u8]) -> Result<Password, AuthError> {
-        let mut reader = Reader(body);
-        match reader.cstr() {
+        let mut reader = body;
+        match take_str(&mut reader) {
             Some(b"") if reader.is_empty() => Err(self.failed(Reason::EmptyPassword)),
             Some(password) if reader.is_empty() => Ok(Password::new(password)),
             _ => Err(AuthError::PasswordPacket),
@@ -529,7 +533,7 @@ impl ClientLogin {
     }
 
     fn done(&mut self, proof: Proof, out: &mut Vec<u8>) -> LoginStep {
-        put_message(out, b'R', |out| out.put_u32(0));
+        put(out, b'R', |out| out.put_u32(0));
         LoginStep::Done(Box::new(Authenticated {
             user: self.user.clone(),
             proof,
@@ -546,11 +550,11 @@ impl ClientLogin {
 
 /// Mechanism and data of a SASLInitialResponse.
 fn initial_response(body: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
-    let mut reader = Reader(body);
-    let mechanism = reader.cstr()?;
-    let data = match reader.i32()? {
+    let mut reader = body;
+    let mechanism = take_str(&mut reader)?;
+    let data = match take_i32(&mut reader)? {
         -1 => None,
-        length => Some(reader.take(usize::try_from(length).ok()?)?),
+        length => Some(take(&mut reader, usize::try_from(length).ok()?)?),
     };
     reader.is_empty().then_some((mechanism, data))
 }
@@ -561,103 +565,6 @@ fn ascii(bytes: &[u8]) -> Result<&str, Malformed> {
         Err(Malformed("length"))
     } else {
         Ok(text)
-    }
-}
-
-/// Why a login failed: for the log, never for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Reason {
-    /// Nobody of this name.
-    #[error("user is not known")]
-    Unknown,
-    /// The user has no password.
-    #[error("user has no password")]
-    NoPassword,
-    /// Its validity is over.
-    #[error("user has an expired password")]
-    Expired,
-    /// An empty password was sent, or is the user's.
-    #[error("password is empty")]
-    EmptyPassword,
-    /// The secret is an md5 hash and the method SCRAM.
-    #[error("user has no SCRAM secret")]
-    NoScramSecret,
-    /// Password or proof is wrong.
-    #[error("password does not match")]
-    WrongPassword,
-}
-
-/// A login that ended. `Display` is the message for the client; see [`AuthError::put`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthError {
-    /// He is not let in, for whatever reason.
-    #[error("password authentication failed for user \"{user}\"")]
-    Failed {
-        /// The name he gave.
-        user: String,
-        /// For the log.
-        reason: Reason,
-    },
-    /// The method is `reject`.
-    #[error("authentication failed for user \"{user}\": host rejected")]
-    Rejected {
-        /// The name he gave.
-        user: String,
-    },
-    /// Another message than the one that was due.
-    #[error("expected {expected} response, got message type {tag}")]
-    Unexpected {
-        /// Its type byte.
-        tag: u8,
-        /// What was due.
-        expected: &'static str,
-    },
-    /// A body that is longer than any real one.
-    #[error("invalid message length")]
-    TooLong {
-        /// Bytes of the body.
-        bytes: usize,
-        /// Bytes that it may have.
-        longest: usize,
-    },
-    /// A PasswordMessage that is not one C string.
-    #[error("invalid password packet size")]
-    PasswordPacket,
-    /// A mechanism that was not offered.
-    #[error("client selected an invalid SASL authentication mechanism")]
-    Mechanism,
-    /// A SCRAM message that is not one.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// The client says that we did not offer channel binding. We did.
-    #[error("SCRAM channel binding negotiation error")]
-    Downgrade,
-    /// The client saw another certificate than ours.
-    #[error("SCRAM channel binding check failed")]
-    ChannelBinding,
-    /// Our own mistake: a step was called that was not due.
-    #[error("login step out of order")]
-    OutOfOrder,
-}
-
-impl AuthError {
-    /// What PostgreSQL gives for it.
-    pub fn sqlstate(&self) -> &'static str {
-        match self {
-            Self::Failed { .. } => "28P01",
-            Self::Rejected { .. } | Self::Downgrade | Self::ChannelBinding => "28000",
-            Self::OutOfOrder => "XX000",
-            Self::Unexpected { .. }
-            | Self::TooLong { .. }
-            | Self::PasswordPacket
-            | Self::Mechanism
-            | Self::Malformed(_) => "08P01",
-        }
-    }
-
-    /// Appends the FATAL ErrorResponse, after which the connection is closed.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        put_fatal(out, self.sqlstate(), &self.to_string(), None);
     }
 }
 

@@ -36,9 +36,10 @@ impl Password {
         self.0.is_empty()
     }
 
-    /// Whether both are the same, in a time that depends on the lengths alone.
+    /// Whether both are the same. Hashes are compared, so that not even the length of a wrong
+    /// guess shows in the time.
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.as_slice().ct_eq(other.bytes()).into()
+        sha256(&self.0).ct_eq(&sha256(&other.0)).into()
     }
 
     /// As PostgreSQL prepares passwords for SCRAM: SASLprep where it applies, else the bytes as they are.

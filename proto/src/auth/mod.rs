@@ -23,8 +23,6 @@ pub mod server;
 
 pub mod report;
 
-pub(crate) mod wire;
-
 pub use client::{AuthError, Authenticated, ClientLogin, LoginStep, Method, Nonces, Proof};
 pub use keys::{Derivation, KeyCache, Password, ScramKeys};
 pub use md5::Md5Hash;
@@ -34,3 +32,6 @@ pub use secret::{LookedUp, Secret, SecretKind, StandIn};
 pub use server::{
     Credentials, LoginRules, ServerLogin, ServerLoginError, ServerSession, ServerStep, Target,
 };
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::wire::Reader;
+use crate::frame::take_str;
 
 /// Bytes of a field that are kept.
 const MAX_FIELD: usize = 1_000;
@@ -31,8 +31,8 @@ impl ServerReport {
     pub fn parse(body: &[u8]) -> Self {
         let mut report = Self::default();
         let mut localized = None;
-        let mut reader = Reader(body);
-        while let Some([code, text @ ..]) = reader.cstr() {
+        let mut reader = body;
+        while let Some([code, text @ ..]) = take_str(&mut reader) {
             let field = match code {
                 b'S' => &mut localized,
                 b'V' => &mut report.severity,

@@ -10,6 +10,10 @@
 //! (S8), it must prove that it knows the verifier, and what the settings require is required
 //! before the first secret byte is sent (S25).
 
+mod error;
+
+pub use error::{Asked, ServerLoginError};
+
 use bytes::BufMut;
 use subtle::ConstantTimeEq;
 
@@ -21,11 +25,10 @@ use super::{
         AuthMessage, GS2_END_POINT, Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ServerFirst,
         binding, nonce_text, parse_server_final,
     },
-    wire::{Reader, put_cstr, put_message},
 };
-use crate::startup::{
-    MAX_CANCEL_KEY, Protocol,
-    outgoing::{OutgoingError, put_startup},
+use crate::{
+    frame::{put, put_str, take, take_i32, take_str},
+    startup::{MAX_CANCEL_KEY, Protocol, outgoing::put_startup},
 };
 
 /// Body of a message before ReadyForQuery, at most; real ones have some hundred bytes.
@@ -115,6 +118,18 @@ pub struct ServerSession {
     pub notices: Vec<ServerReport>,
 }
 
+impl ServerSession {
+    fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            pid: 0,
+            key: Vec::new(),
+            parameters: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+}
+
 /// One login to one server, from StartupMessage to ReadyForQuery.
 #[derive(Debug)]
 pub struct ServerLogin {
@@ -164,13 +179,7 @@ impl ServerLogin {
         rules: LoginRules,
         nonce: [u8; 18],
     ) -> Self {
-        let session = ServerSession {
-            protocol: target.protocol,
-            pid: 0,
-            key: Vec::new(),
-            parameters: Vec::new(),
-            notices: Vec::new(),
-        };
+        let session = ServerSession::new(target.protocol);
         Self {
             target,
             credentials,
@@ -240,21 +249,13 @@ impl ServerLogin {
                 self.go_on(State::Settling)
             }
             (b'Z', State::Settling) if body == b"I" => {
-                let empty = ServerSession {
-                    protocol: self.session.protocol,
-                    pid: 0,
-                    key: Vec::new(),
-                    parameters: Vec::new(),
-                    notices: Vec::new(),
-                };
-                Ok(ServerStep::Ready(Box::new(std::mem::replace(
-                    &mut self.session,
-                    empty,
-                ))))
+                let empty = ServerSession::new(self.session.protocol);
+                let session = std::mem::replace(&mut self.session, empty);
+                Ok(ServerStep::Ready(Box::new(session)))
             }
             (b'R', state) => {
-                let mut reader = Reader(body);
-                let code = reader.i32().ok_or(ServerLoginError::Body { tag })?;
+                let mut reader = body;
+                let code = take_i32(&mut reader).ok_or(ServerLoginError::Body { tag })?;
                 self.authentication(code, reader, state, out)
             }
             (tag, _) => Err(ServerLoginError::Unexpected { tag }),
@@ -288,7 +289,7 @@ impl ServerLogin {
     fn authentication(
         &mut self,
         code: i32,
-        mut data: Reader<'_>,
+        mut data: &[u8],
         state: State,
         out: &mut Vec<u8>,
     ) -> Result<ServerStep, ServerLoginError> {
@@ -310,7 +311,7 @@ impl ServerLogin {
             }
             (5, State::Asked { .. }) => {
                 self.allow(Asked::Md5)?;
-                let salt = data.take(4).and_then(|salt| salt.try_into().ok());
+                let salt = take(&mut data, 4).and_then(|salt| salt.try_into().ok());
                 let salt = salt
                     .filter(|_| data.is_empty())
                     .ok_or(ServerLoginError::Body { tag: b'R' })?;
@@ -325,9 +326,9 @@ impl ServerLogin {
                 self.go_on(State::Proved)
             }
             (10, State::Asked { .. }) => self.choose_mechanism(data, out),
-            (11, State::ScramFirst(start)) => self.challenged(start, data.0, out),
+            (11, State::ScramFirst(start)) => self.challenged(start, data, out),
             (12, State::ScramFinal { signature }) => {
-                let theirs = parse_server_final(scram_text(data.0)?)?;
+                let theirs = parse_server_final(scram_text(data)?)?;
                 if !bool::from(theirs.ct_eq(&signature)) {
                     return Err(ServerLoginError::ServerSignature);
                 }
@@ -348,12 +349,12 @@ impl ServerLogin {
 
     fn choose_mechanism(
         &mut self,
-        mut data: Reader<'_>,
+        mut data: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<ServerStep, ServerLoginError> {
         let (mut plain, mut plus) = (false, false);
         loop {
-            match data.cstr().ok_or(ServerLoginError::Body { tag: b'R' })? {
+            match take_str(&mut data).ok_or(ServerLoginError::Body { tag: b'R' })? {
                 b"" => break,
                 name => {
                     plain |= name == SCRAM_SHA_256.as_bytes();
@@ -383,8 +384,8 @@ impl ServerLogin {
         }
         // The name is left out, as libpq does: the server takes that of the StartupMessage.
         let bare = format!("n=,r={}", self.nonce);
-        put_message(out, b'p', |out| {
-            put_cstr(out, mechanism);
+        put(out, b'p', |out| {
+            put_str(out, mechanism.as_bytes());
             out.put_u32((gs2.len() + bare.len()) as u32);
             out.put_slice(gs2.as_bytes());
             out.put_slice(bare.as_bytes());
@@ -450,7 +451,7 @@ impl ServerLogin {
             client_final: &client_final,
         };
         let proof = nonce_text(&auth_message.prove(keys));
-        put_message(out, b'p', |out| {
+        put(out, b'p', |out| {
             out.put_slice(client_final.as_bytes());
             out.put_slice(b",p=");
             out.put_slice(proof.as_bytes());
@@ -463,10 +464,9 @@ impl ServerLogin {
 
     /// PostgreSQL 18 answers with the whole version, some others with the minor number alone.
     fn negotiated(&mut self, body: &[u8]) -> Result<(), ServerLoginError> {
-        let mut reader = Reader(body);
-        let (version, options) = reader
-            .i32()
-            .zip(reader.i32())
+        let mut reader = body;
+        let (version, options) = take_i32(&mut reader)
+            .zip(take_i32(&mut reader))
             .ok_or(ServerLoginError::Body { tag: b'v' })?;
         let minor = match version {
             0..=0xffff => version,
@@ -487,8 +487,8 @@ impl ServerLogin {
     }
 
     fn parameter(&mut self, body: &[u8]) -> Option<()> {
-        let mut reader = Reader(body);
-        let (name, value) = (reader.cstr()?, reader.cstr()?);
+        let mut reader = body;
+        let (name, value) = (take_str(&mut reader)?, take_str(&mut reader)?);
         let [name, value] = [name, value].map(|text| String::from_utf8_lossy(text).into_owned());
         match self
             .session
@@ -503,9 +503,9 @@ impl ServerLogin {
     }
 
     fn key(&mut self, body: &[u8]) -> Option<()> {
-        let mut reader = Reader(body);
-        self.session.pid = reader.i32()?;
-        self.session.key = Some(reader.0)
+        let mut reader = body;
+        self.session.pid = take_i32(&mut reader)?;
+        self.session.key = Some(reader)
             .filter(|key| (4..=MAX_CANCEL_KEY).contains(&key.len()))?
             .into();
         Some(())
@@ -513,7 +513,7 @@ impl ServerLogin {
 }
 
 fn put_password(out: &mut Vec<u8>, password: &[u8]) {
-    put_message(out, b'p', |out| {
+    put(out, b'p', |out| {
         out.put_slice(password);
         out.put_u8(0);
     });
@@ -524,118 +524,6 @@ fn scram_text(data: &[u8]) -> Result<&str, Malformed> {
         return Err(Malformed("length"));
     }
     std::str::from_utf8(data).map_err(|_| Malformed("encoding"))
-}
-
-/// What a server asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// It let us in without asking.
-    Nothing,
-    /// Password in clear text.
-    Cleartext,
-    /// md5.
-    Md5,
-    /// SCRAM-SHA-256 without channel binding.
-    Scram,
-}
-
-impl std::fmt::Display for Asked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Nothing => "no authentication",
-            Self::Cleartext => "a clear text password",
-            Self::Md5 => "md5",
-            Self::Scram => "SCRAM-SHA-256 without channel binding",
-        })
-    }
-}
-
-/// A login to a server that ended. For logs and operators: clients get their own words (S11).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ServerLoginError {
-    /// The server says no, or not now; its SQLSTATE tells which.
-    #[error("server refused the login: {0}")]
-    Refused(ServerReport),
-    /// The rules require more than the server offers, or more than somebody in between lets us see (S25).
-    #[error("server asks for {asked}, and the settings require more")]
-    Downgrade {
-        /// What it asked for.
-        asked: Asked,
-    },
-    /// The server wants a proof that we have not.
-    #[error("server asks for {asked}, and there is nothing to answer it with")]
-    NoCredentials {
-        /// What it asked for.
-        asked: Asked,
-    },
-    /// Salt or count of a server's verifier are not those of the client's keys. The verifier must
-    /// be byte for byte the same on all servers.
-    #[error("server has another SCRAM verifier than the one that the client logged in with")]
-    OtherVerifier,
-    /// The server does not know the verifier: it is not the server it claims to be.
-    #[error("server could not prove that it knows the password")]
-    ServerSignature,
-    /// The server's nonce does not begin with ours, or adds nothing.
-    #[error("server sent a wrong SCRAM nonce")]
-    Nonce,
-    /// None, or more than we are willing to pay for.
-    #[error("server asks for {asked} SCRAM iterations; allowed are 1 to {most}")]
-    Iterations {
-        /// Its count.
-        asked: u32,
-        /// The setting.
-        most: u32,
-    },
-    /// A SCRAM message that is not one.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// No mechanism that we know.
-    #[error("server offers no SASL mechanism that is supported")]
-    Mechanism,
-    /// Kerberos, GSSAPI, SSPI or something new.
-    #[error("server asks for authentication method {code}, which is not supported")]
-    Method {
-        /// Its code.
-        code: i32,
-    },
-    /// NegotiateProtocolVersion with a version or with options that we did not ask for.
-    #[error("server negotiates protocol version {version:#x}, which was not asked for")]
-    Version {
-        /// As it came.
-        version: i32,
-    },
-    /// A body that is not as the protocol has it.
-    #[error("server sent a malformed message of type {tag:#04x}")]
-    Body {
-        /// Type byte.
-        tag: u8,
-    },
-    /// A message that does not belong here.
-    #[error("server sent a message of type {tag:#04x} out of turn")]
-    Unexpected {
-        /// Type byte.
-        tag: u8,
-    },
-    /// More than [`MAX_LOGIN_BYTES`].
-    #[error("server sent too much before it was ready")]
-    TooMuch,
-    /// The target cannot be said.
-    #[error(transparent)]
-    Outgoing(#[from] OutgoingError),
-    /// Our own mistake: a step was called that was not due.
-    #[error("login step out of order")]
-    OutOfOrder,
-}
-
-impl ServerLoginError {
-    /// The SQLSTATE that the server gave, if it did: `28P01` and `28000` mean the credentials,
-    /// `53300` and `57P03` that it may be tried again, `3D000` that there is no such database.
-    pub fn server_sqlstate(&self) -> Option<&str> {
-        match self {
-            Self::Refused(report) => report.sqlstate.as_deref(),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

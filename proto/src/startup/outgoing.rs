@@ -7,7 +7,7 @@
 use bytes::BufMut;
 
 use super::{CANCEL_REQUEST, MAX_CANCEL_KEY, MAX_STARTUP_PACKET, Protocol, SSL_REQUEST};
-use crate::auth::wire::{put_counted, put_cstr};
+use crate::frame::put_str;
 
 /// Appends a StartupMessage.
 ///
@@ -43,11 +43,11 @@ pub fn put_startup(
     if size + 5 > MAX_STARTUP_PACKET {
         return Err(OutgoingError::TooLong { bytes: size + 5 });
     }
-    put_counted(out, |out| {
+    put_untyped(out, |out| {
         out.put_u32(protocol.number());
         for (name, value) in pairs {
-            put_cstr(out, name);
-            put_cstr(out, value);
+            put_str(out, name.as_bytes());
+            put_str(out, value.as_bytes());
         }
         out.put_u8(0);
     });
@@ -75,7 +75,7 @@ fn check(what: &str, text: &str) -> Result<(), OutgoingError> {
 
 /// Appends an SSLRequest. Its answer is one byte, read by [`ssl_answer`].
 pub fn put_ssl_request(out: &mut Vec<u8>) {
-    put_counted(out, |out| out.put_u32(SSL_REQUEST));
+    put_untyped(out, |out| out.put_u32(SSL_REQUEST));
 }
 
 /// Appends a CancelRequest with the key that the server gave.
@@ -89,12 +89,21 @@ pub fn put_cancel(out: &mut Vec<u8>, pid: i32, secret: &[u8]) -> Result<(), supe
             longest: MAX_CANCEL_KEY,
         });
     }
-    put_counted(out, |out| {
+    put_untyped(out, |out| {
         out.put_u32(CANCEL_REQUEST);
         out.put_i32(pid);
         out.put_slice(secret);
     });
     Ok(())
+}
+
+/// Packets before login have a length, but no type byte.
+fn put_untyped(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.put_u32(0);
+    body(out);
+    let length = u32::try_from(out.len() - start).expect("checked to be 10,000 bytes at most");
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// A server's answer to SSLRequest.
