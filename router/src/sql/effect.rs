@@ -6,7 +6,8 @@
 //! it; [`Effects`] are flags that any statement may raise. Where tokens do not
 //! suffice the answer is the careful one: [`Statement::Unclear`], [`Writes::Perhaps`],
 //! [`SetConfig::Unclear`]. Not seen here: what views, triggers, policies, operators,
-//! casts and functions of users do; the catalog knows those.
+//! casts and functions of users do, and that a relation (`pg_stat_replication`) tells about
+//! the server; the catalog knows those.
 
 mod effects;
 mod scan;

@@ -14,4 +14,5 @@ pub mod functions;
 pub mod keywords;
 pub mod lexer;
 pub mod name;
+pub mod shape;
 pub mod split;

@@ -6,7 +6,7 @@ use super::super::keywords::never_a_function;
 use super::super::lexer::{Kind, Token};
 use super::super::name::Name;
 use super::effects::{Argument, Effects, FunctionName, SetConfig, SetConfigCall, Writes};
-use super::statement::{CopySource, Direction, Object, Other, SetValue, Statement, Verb};
+use super::statement::{CopyEnd, Direction, Object, Other, SetValue, Statement, Verb};
 
 /// The effects of the statement at the cursor, which was read as `statement`.
 pub(super) fn effects<'a>(c: Cursor<'a>, statement: &Statement<'a>) -> Effects<'a> {
@@ -51,10 +51,11 @@ fn by_kind<'a>(effects: &mut Effects<'a>, c: &Cursor<'a>, statement: &Statement<
             direction: Direction::In,
             ..
         } => Writes::Yes,
+        // A file or a program on the server.
         Copy {
-            source: CopySource::Table(..),
+            end: CopyEnd::Server,
             ..
-        } => Writes::No,
+        } => Writes::Perhaps,
         Do | Call => {
             effects.opaque = true;
             Writes::Perhaps
@@ -134,9 +135,9 @@ fn definition(effects: &mut Effects<'_>, mut c: Cursor<'_>, verb: Verb, object: 
     effects.outside_block = match (verb, object) {
         (
             Verb::Create | Verb::Drop,
-            Object::Database | Object::Tablespace | Object::Replication,
+            Object::Database | Object::Tablespace | Object::Subscription,
         ) => true,
-        (Verb::Alter, Object::System | Object::Replication) => true,
+        (Verb::Alter, Object::System | Object::Subscription) => true,
         (Verb::Alter, Object::Database) => mentions(c.clone(), "tablespace"),
         (Verb::Create | Verb::Drop, Object::Index) | (Verb::Alter, Object::Table) => {
             mentions(c.clone(), "concurrently")

@@ -151,14 +151,8 @@ pub(super) fn copy(mut c: Cursor<'_>) -> Option<Statement<'_>> {
     let source = if c.sees_kind(Kind::LParen) {
         CopySource::Query(c.group()?)
     } else {
-        let mut old = c.clone();
-        if old.eat("binary")
-            && !old.sees_any(&["from", "to"])
-            && !old.sees_kind(Kind::LParen)
-            && !old.sees_kind(Kind::Dot)
-        {
-            c = old;
-        }
+        // The old form; BINARY cannot be the name of a table.
+        c.eat("binary");
         CopySource::Table(c.path()?, c.group())
     };
     let direction = if c.eat("from") {

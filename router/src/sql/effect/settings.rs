@@ -165,18 +165,49 @@ fn value<'a>(c: &mut Cursor<'a>, defaults: &[&str]) -> Option<SetValue<'a>> {
         return None;
     }
     let text = single(c.clone());
-    while let Some(token) = c.bump() {
-        use Kind::*;
-        let allowed = matches!(
-            token.kind,
-            Word | QuotedIdent | UnicodeIdent | Integer | Decimal | Comma | LParen | RParen
-        ) || token.kind.is_string()
-            || (token.kind == Operator && matches!(token.text(c.sql()), b"-" | b"+"));
-        if !allowed {
-            return None;
+    if c.eat("interval") {
+        return interval(c).then_some(SetValue::Given { span, text });
+    }
+    loop {
+        item(c)?;
+        if !c.eat_kind(Kind::Comma) {
+            break;
         }
     }
-    Some(SetValue::Given { span, text })
+    c.at_end().then_some(SetValue::Given { span, text })
+}
+
+/// After INTERVAL, of TIME ZONE: what follows is not looked into. A setting's value may
+/// be that word too.
+fn interval(c: &mut Cursor<'_>) -> bool {
+    while let Some(token) = c.bump() {
+        use Kind::*;
+        if !matches!(token.kind, Word | Integer | LParen | RParen | Comma)
+            && !token.kind.is_string()
+        {
+            return false;
+        }
+    }
+    true
+}
+
+/// A word, a string or a number with its sign.
+fn item(c: &mut Cursor<'_>) -> Option<()> {
+    let signed = c.eat_operator("-") || c.eat_operator("+");
+    if c.eat_kind(Kind::Integer) || c.eat_kind(Kind::Decimal) {
+        return Some(());
+    }
+    if signed {
+        return None;
+    }
+    let unicode = c.eat_kind(Kind::UnicodeString);
+    if unicode {
+        if c.eat("uescape") {
+            c.string()?;
+        }
+        return Some(());
+    }
+    c.string().or_else(|| c.name()).map(|_| ())
 }
 
 /// The value, if it is one word, string or number.

@@ -332,8 +332,8 @@ pub enum Object {
     Trigger,
     Rule,
     Policy,
-    /// Publications and subscriptions.
-    Replication,
+    Publication,
+    Subscription,
     /// Anything else: casts, operators, collations, languages, foreign servers, text search, statistics ...
     Other,
 }
@@ -560,10 +560,10 @@ fn object(c: &mut Cursor<'_>) -> Object {
         (&["trigger"], Object::Trigger),
         (&["rule"], Object::Rule),
         (&["policy"], Object::Policy),
-        (&["publication"], Object::Replication),
+        (&["publication"], Object::Publication),
     ];
     if c.eat("subscription") {
-        return Object::Replication;
+        return Object::Subscription;
     }
     words
         .iter()
