@@ -1,6 +1,6 @@
 //! The harness itself: databases as shards, the guard of the router process.
 
-use mothership_tests::{Folder, Shards, connect, poll_until};
+use mothership_tests::{Folder, Router, Shards, connect, poll_until};
 use std::time::Duration;
 
 #[test]
@@ -50,4 +50,12 @@ fn polling_ends_with_its_deadline_and_with_its_condition() {
     });
     assert!(counted);
     assert!(!poll_until(Duration::from_millis(20), || false));
+}
+
+#[test]
+fn a_router_that_ends_at_once_is_reported_and_its_binary_is_there() {
+    let wrong = || Router::start("this is no configuration");
+    let told = std::panic::catch_unwind(wrong).unwrap_err();
+    let told = told.downcast_ref::<String>().unwrap();
+    assert!(told.starts_with("the router ended"), "{told}");
 }
