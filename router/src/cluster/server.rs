@@ -176,6 +176,9 @@ impl Cluster {
     }
 
     /// Starts the server and waits until it accepts connections.
+    ///
+    /// A port that was not given may still change in the first start; from then
+    /// on clients know it, and that it is taken is an error.
     pub fn start(&mut self) -> Result<(), ClusterError> {
         if self.is_running() {
             return Ok(());
@@ -187,7 +190,11 @@ impl Cluster {
                 {
                     self.port = free_port()?;
                 }
-                done => return done,
+                Ok(()) => {
+                    self.spec.port = Some(self.port);
+                    return Ok(());
+                }
+                Err(other) => return Err(other),
             }
         }
         self.start_once()
@@ -296,8 +303,6 @@ impl Cluster {
     /// Stops the server if it runs, and starts it on the same port.
     pub fn restart(&mut self, mode: Mode) -> Result<(), ClusterError> {
         self.stop(mode)?;
-        // Clients know the port: another one would not be the same server to them.
-        self.spec.port = Some(self.port);
         self.start()
     }
 
@@ -437,4 +442,35 @@ fn startup(user: &str) -> Vec<u8> {
     body.push(0);
     let length = u32::try_from(body.len() + 4).expect("a user's name is short");
     [length.to_be_bytes().as_slice(), body.as_slice()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    #[test]
+    fn a_port_that_is_taken_before_the_first_start_is_changed() {
+        let binaries = Binaries::find().unwrap();
+        let name = format!("mothership-server-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let mut cluster = Cluster::prepare(&binaries, Spec::new(&folder)).unwrap();
+        cluster.make_data(Cluster::initdb).unwrap();
+        let first = cluster.port();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
+        cluster.start().unwrap();
+        assert_ne!(cluster.port(), first);
+        drop((taken, cluster));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_startup_message_says_its_length() {
+        let message = startup("me");
+        assert_eq!(
+            message[..4],
+            u32::try_from(message.len()).unwrap().to_be_bytes()
+        );
+        assert!(message.ends_with(b"user\0me\0database\0postgres\0\0"));
+    }
 }
