@@ -10,13 +10,20 @@
 
 #![allow(clippy::unwrap_used)] // A harness that cannot go on has nothing better than to say where.
 
-pub mod endpoint;
-pub mod fleet;
 pub mod folder;
-pub mod frame;
-pub mod message;
-pub mod router;
+
 pub mod shared;
+
+pub mod fleet;
+
+pub mod endpoint;
+
+pub mod router;
+
+pub mod message;
+
+pub mod frame;
+
 pub mod wire;
 
 pub use endpoint::{Endpoint, connect, endpoint};
