@@ -18,12 +18,16 @@ lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-test: test-rust ## Rust tests on real PostgreSQL clusters.
+test: test-rust test-clients ## Everything: Rust tests on real PostgreSQL clusters, then real client programs.
 
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
 test-rust: postgres
 	cargo build -p mothership --bins
 	cargo test --workspace --no-fail-fast
+
+# psql, pgbench, libpq, psycopg, asyncpg, node-postgres, pgjdbc; what they need goes to the user's cache.
+test-clients: postgres
+	cargo run -q -p mothership-tests --bin with-endpoint -- tests/clients/run
 
 postgres: ## Find PostgreSQL's server programs, or install them where we may.
 	@tests/postgres

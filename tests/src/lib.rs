@@ -10,15 +10,24 @@
 
 #![allow(clippy::unwrap_used)] // A harness that cannot go on has nothing better than to say where.
 
-pub mod endpoint;
 pub mod folder;
-pub mod frame;
-pub mod message;
-pub mod router;
+
 pub mod shared;
+
+pub mod fleet;
+
+pub mod endpoint;
+
+pub mod router;
+
+pub mod message;
+
+pub mod frame;
+
 pub mod wire;
 
 pub use endpoint::{Endpoint, connect, endpoint};
+pub use fleet::Fleet;
 pub use folder::Folder;
 pub use frame::Frame;
 pub use mothership::cluster::{self, poll_until};
@@ -34,10 +43,12 @@ pub fn binaries() -> Binaries {
 }
 
 /// A server for tests: nothing is forced to disk, 2PC is possible.
+///
+/// Without fsync a commit still survives `kill9`, because the kernel has it;
+/// with `synchronous_commit` off it would not, so that is left on.
 pub fn spec(folder: &Folder, name: &str) -> Spec {
     Spec::new(folder.path().join(name))
         .set("fsync", "off")
-        .set("synchronous_commit", "off")
         .set("full_page_writes", "off")
         .set("max_prepared_transactions", "200")
         .set("max_connections", "400")

@@ -8,15 +8,25 @@
 //! Every server ends with the process that started it, also when that process
 //! is killed by SIGKILL (`process.rs` says how). Linux only, as is that.
 
-mod account;
-mod binaries;
-mod conf;
-mod error;
-mod port;
-mod process;
-mod replica;
 mod server;
+
+mod replica;
+
+mod binaries;
+
+mod account;
+
+mod port;
+
+mod conf;
+
+mod process;
+
+mod probe;
+
 mod wait;
+
+mod error;
 
 pub use account::Account;
 pub use binaries::Binaries;

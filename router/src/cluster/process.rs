@@ -69,11 +69,10 @@ impl Process {
         self.signal(libc::SIGSTOP);
         // Once the postmaster is stopped it cannot fork, so the list is complete.
         let postmaster = self.pid();
-        let stopped = poll_until(KERNEL_LIMIT, || state_of(postmaster) == Some('T'));
+        let stopped = poll_until(KERNEL_LIMIT, || rests(postmaster));
         let children = children_of(postmaster);
         children.iter().for_each(|pid| send(*pid, libc::SIGSTOP));
-        let rests = |pid: &u32| matches!(state_of(*pid), None | Some('T' | 'Z'));
-        stopped && poll_until(KERNEL_LIMIT, || children.iter().all(rests))
+        stopped && poll_until(KERNEL_LIMIT, || children.iter().all(|pid| rests(*pid)))
     }
 
     /// Lets a paused server go on, children first.
@@ -194,6 +193,11 @@ fn send(pid: u32, signal: i32) {
     // SAFETY: kill has no memory preconditions. The pid is a child that we hold
     // unreaped, or was a child of it a moment ago.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// Whether a process does nothing more for now: stopped, traced, ended or gone.
+fn rests(pid: u32) -> bool {
+    matches!(state_of(pid), None | Some('T' | 't' | 'Z'))
 }
 
 /// The state letter in /proc/PID/stat; None when there is no such process.

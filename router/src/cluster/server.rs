@@ -9,10 +9,9 @@ use super::binaries::Binaries;
 use super::conf;
 use super::error::{ClusterError, Doing};
 use super::port::free_port;
+use super::probe::accepts;
 use super::process::{Process, run_tool, tail};
 use super::wait::poll_until;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -176,6 +175,9 @@ impl Cluster {
     }
 
     /// Starts the server and waits until it accepts connections.
+    ///
+    /// A port that was not given may still change in the first start; from then
+    /// on clients know it, and that it is taken is an error.
     pub fn start(&mut self) -> Result<(), ClusterError> {
         if self.is_running() {
             return Ok(());
@@ -187,7 +189,11 @@ impl Cluster {
                 {
                     self.port = free_port()?;
                 }
-                done => return done,
+                Ok(()) => {
+                    self.spec.port = Some(self.port);
+                    return Ok(());
+                }
+                Err(other) => return Err(other),
             }
         }
         self.start_once()
@@ -296,8 +302,6 @@ impl Cluster {
     /// Stops the server if it runs, and starts it on the same port.
     pub fn restart(&mut self, mode: Mode) -> Result<(), ClusterError> {
         self.stop(mode)?;
-        // Clients know the port: another one would not be the same server to them.
-        self.spec.port = Some(self.port);
         self.start()
     }
 
@@ -412,29 +416,23 @@ fn with_log_from(error: ClusterError, path: &Path, begin: u64) -> ClusterError {
     }
 }
 
-/// Whether a server answers a startup message with a question for a login: what
-/// PQping asks. One that is starting, stopping or recovering sends an error.
-fn accepts(socket: &Path, user: &str) -> bool {
-    const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-    let ask = || -> std::io::Result<u8> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        stream.write_all(&startup(user))?;
-        let mut kind = [0];
-        stream.read_exact(&mut kind)?;
-        Ok(kind[0])
-    };
-    matches!(ask(), Ok(b'R'))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
 
-/// A startup message of protocol 3.0 for the database `postgres`.
-fn startup(user: &str) -> Vec<u8> {
-    let mut body = 196_608_u32.to_be_bytes().to_vec();
-    for text in ["user", user, "database", "postgres"] {
-        body.extend_from_slice(text.as_bytes());
-        body.push(0);
+    #[test]
+    fn a_port_that_is_taken_before_the_first_start_is_changed() {
+        let binaries = Binaries::find().unwrap();
+        let name = format!("mothership-server-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let mut cluster = Cluster::prepare(&binaries, Spec::new(&folder)).unwrap();
+        cluster.make_data(Cluster::initdb).unwrap();
+        let first = cluster.port();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
+        cluster.start().unwrap();
+        assert_ne!(cluster.port(), first);
+        drop((taken, cluster));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
-    body.push(0);
-    let length = u32::try_from(body.len() + 4).expect("a user's name is short");
-    [length.to_be_bytes().as_slice(), body.as_slice()].concat()
 }

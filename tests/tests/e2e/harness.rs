@@ -1,6 +1,7 @@
 //! The harness itself: databases as shards, the guard of the router process.
 
-use mothership_tests::{Folder, Shards, connect, poll_until};
+use mothership_tests::fleet::Shard;
+use mothership_tests::{Fleet, Folder, Router, Shards, connect, poll_until};
 use std::time::Duration;
 
 #[test]
@@ -50,4 +51,38 @@ fn polling_ends_with_its_deadline_and_with_its_condition() {
     });
     assert!(counted);
     assert!(!poll_until(Duration::from_millis(20), || false));
+}
+
+#[test]
+fn a_router_that_ends_at_once_is_reported_and_its_binary_is_there() {
+    let wrong = || Router::start("this is no configuration");
+    let told = std::panic::catch_unwind(wrong).unwrap_err();
+    let told = told.downcast_ref::<String>().unwrap();
+    assert!(told.starts_with("the router ended"), "{told}");
+}
+
+#[tokio::test]
+async fn a_fleet_has_primaries_with_replicas_that_catch_up() {
+    let fleet = Fleet::new(2, 1);
+    for (number, shard) in fleet.shards.iter().enumerate() {
+        let client = connect(&Shard::endpoint(&shard.primary)).await;
+        let make = format!("CREATE TABLE t AS SELECT {number} AS a");
+        client.batch_execute(&make).await.unwrap();
+        shard.wait_replayed();
+        let replica = connect(&Shard::endpoint(&shard.replicas[0])).await;
+        let row = replica
+            .query_one("SELECT a, pg_is_in_recovery() FROM t", &[])
+            .await
+            .unwrap();
+        let number = i32::try_from(number).unwrap();
+        assert_eq!(
+            (row.get::<_, i32>(0), row.get::<_, bool>(1)),
+            (number, true)
+        );
+    }
+    let id = |shard: &Shard| {
+        let sql = "SELECT system_identifier FROM pg_control_system()";
+        shard.primary.sql("postgres", sql).unwrap()
+    };
+    assert_ne!(id(&fleet.shards[0]), id(&fleet.shards[1]));
 }
