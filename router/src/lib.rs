@@ -10,12 +10,14 @@ pub mod config;
 
 pub mod core;
 
-pub mod sql;
-
 pub mod session;
+
+pub mod sql;
 
 pub mod control;
 
 pub mod tls;
+
+pub mod log;
 
 pub mod cluster;

@@ -1,2 +1,121 @@
-//! The binary.
-fn main() {}
+//! The command line of `mothership`.
+//!
+//! It only reads arguments, calls the library and says how it went: exit code 0 for
+//! success, 1 for failure, 2 for a wrong command line. Errors go to standard error, a line each.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+use mothership::config::{self, Config};
+
+const USAGE: &str = "\
+usage: mothership COMMAND
+
+  check-config --config FILE   read the configuration, print what it amounts to, or what is wrong
+  version                      print the version
+  help                         print this
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+enum Command {
+    CheckConfig {
+        config: PathBuf,
+    },
+    /// Not in the usage: it makes `docs/configuration.md`.
+    ConfigReference,
+    Version,
+    Help,
+}
+
+fn main() -> ExitCode {
+    let command = match command(lexopt::Parser::from_env()) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("mothership: {error}");
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match obey(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let Some(first) = arguments.next()? else {
+        return Err("no command".into());
+    };
+    match first {
+        Value(word) => match word.string()?.as_str() {
+            "check-config" => Ok(Command::CheckConfig {
+                config: config_file(arguments)?,
+            }),
+            "config-reference" => alone(arguments, Command::ConfigReference),
+            "version" => alone(arguments, Command::Version),
+            "help" => alone(arguments, Command::Help),
+            other => Err(format!("unknown command \"{}\"", other.escape_debug()).into()),
+        },
+        Long("version") | Short('V') => alone(arguments, Command::Version),
+        Long("help") | Short('h') => alone(arguments, Command::Help),
+        other => Err(other.unexpected()),
+    }
+}
+
+/// `--config FILE`, and nothing else.
+fn config_file(mut arguments: lexopt::Parser) -> Result<PathBuf, lexopt::Error> {
+    let mut file = None;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("config") | Short('c') if file.is_none() => {
+                file = Some(PathBuf::from(arguments.value()?))
+            }
+            Long("config") | Short('c') => return Err("--config is given twice".into()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    file.ok_or_else(|| "--config FILE is missing".into())
+}
+
+fn alone(mut arguments: lexopt::Parser, command: Command) -> Result<Command, lexopt::Error> {
+    match arguments.next()? {
+        None => Ok(command),
+        Some(extra) => Err(extra.unexpected()),
+    }
+}
+
+fn obey(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::CheckConfig { config } => {
+            print(&format!("{}\n", Config::load(&config)?.summary()))
+        }
+        Command::ConfigReference => print(&config::reference()),
+        Command::Version => print(&format!("mothership {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Help => print(USAGE),
+    }
+}
+
+/// Unlike `print!` it does not panic when nobody reads.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut out = std::io::stdout().lock();
+    match std::io::Write::write_all(&mut out, text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The error and its causes, a line each.
+fn report(error: &dyn Error) {
+    eprintln!("{error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}

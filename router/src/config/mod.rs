@@ -25,6 +25,7 @@ mod units;
 
 mod check;
 mod diff;
+mod map;
 mod reference;
 mod summary;
 mod written;
@@ -36,12 +37,16 @@ mod problem;
 mod section;
 mod value;
 
+use std::num::NonZeroU32;
 use std::path::Path;
+
+pub use mothership_shardmap::KeyType;
 
 pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
 pub use limits::Limits;
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
+pub use map::{BuiltMap, KnownTable, MapMistake};
 pub use names::{Label, Name, Network, SLOTS, ServerAddress, SlotRange, TablePattern};
 pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics};
 pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};
@@ -51,12 +56,21 @@ pub use rules::{Action, Origin, Rule, StatementKind, When};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
 pub use shards::{ChannelBinding, Database, Role, Server, ServerTls, Shard};
-pub use tables::{
-    DefaultTable, KeyList, KeyRange, KeyText, KeyType, Place, Strategy, StrategyKind, Table, Tables,
-};
+pub use tables::{DefaultTable, KeyList, KeyRange, Place, Strategy, StrategyKind, Table, Tables};
 pub use transactions::{Catalog, Control, Transactions};
 pub use units::{ByteSize, Share};
 pub use value::At;
+
+/// The mode and size of the pools of one user and database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolShape {
+    /// When a server connection is given back.
+    pub mode: PoolMode,
+    /// Connections that stay open; at most `max`.
+    pub min: u32,
+    /// The most connections.
+    pub max: NonZeroU32,
+}
 
 /// A checked configuration. Immutable; a reload makes a new one.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,6 +164,28 @@ impl Config {
         self.users
             .iter()
             .find(|user| user.name.value.as_str() == name)
+    }
+
+    /// The mode and size of the pools of one user and database: what the user's entry says,
+    /// else the database's, else the common setting.
+    pub fn pool_of(&self, user: &str, database: &Database) -> PoolShape {
+        let user = self.user(user);
+        let max = user
+            .and_then(|user| user.pool_max)
+            .or(database.pool_max)
+            .unwrap_or(self.pool.max);
+        let min = user
+            .and_then(|user| user.pool_min)
+            .or(database.pool_min)
+            .unwrap_or(self.pool.min);
+        PoolShape {
+            mode: user
+                .and_then(|user| user.pool_mode)
+                .or(database.pool_mode)
+                .unwrap_or(self.pool.mode),
+            min: min.min(max.get()),
+            max,
+        }
     }
 
     /// The shard where undeclared tables live.

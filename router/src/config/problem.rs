@@ -130,6 +130,7 @@ pub(crate) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     match near {
         Some((_, candidate)) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => String::new(),
+        None if known.len() > 12 => "docs/configuration.md lists what is known".to_owned(),
         None => format!("known: {}", known.join(", ")),
     }
 }

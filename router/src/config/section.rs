@@ -51,6 +51,10 @@ pub(crate) struct Reader<'a> {
     /// Relative paths are relative to the folder of the file.
     pub(crate) folder: &'a Path,
     pub(crate) surroundings: &'a dyn Surroundings,
+    /// Where each setting stands that is there; of lists, the last one.
+    pub(crate) places: BTreeMap<String, usize>,
+    /// The range of the setting that is being read.
+    pub(crate) range: Option<String>,
 }
 
 impl Reader<'_> {
@@ -100,11 +104,19 @@ impl<'a, 'd> Section<'a, 'd, '_> {
         &mut self,
         key: &str,
         default: Option<T>,
-        check: impl FnOnce(&T) -> Result<(), String>,
+        range: Option<String>,
+        within: impl FnOnce(&T) -> bool,
     ) -> Option<T> {
+        self.reader.range.clone_from(&range);
+        if let Some(node) = self.find(key) {
+            self.reader
+                .places
+                .insert(self.path_of(key), node.span().start);
+        }
         match T::take(self, key) {
             Taken::Is(value) => {
-                if let Err(fix) = check(&value) {
+                if !within(&value) {
+                    let fix = range.unwrap_or_default();
                     let at = self.find(key).map_or(self.at, |node| node.span().start);
                     let what =
                         format!("`{}` = {} is out of range", self.path_of(key), value.show());
@@ -198,17 +210,6 @@ pub struct Shown {
 
 /// Every setting by its path, such as `pool.max` or `shard.s1.slots`.
 pub type Entries = BTreeMap<String, Shown>;
-
-pub(crate) fn check_range<T: Value<Bound: Value>>(
-    value: &T,
-    range: &RangeInclusive<T::Bound>,
-) -> Result<(), String> {
-    if value.within(range) {
-        Ok(())
-    } else {
-        Err(show_range(range))
-    }
-}
 
 pub(crate) fn show_range<B: Value>(range: &RangeInclusive<B>) -> String {
     format!("from {} to {}", range.start().show(), range.end().show())
@@ -327,7 +328,8 @@ macro_rules! settings {
                     let $field = section.take::<$type>(
                         stringify!($field),
                         $crate::config::section::settings!(@default $type $(, $default)?),
-                        $crate::config::section::settings!(@check $type $(, $range)?),
+                        $crate::config::section::settings!(@range $type $(, $range)?),
+                        $crate::config::section::settings!(@within $type $(, $range)?),
                     );
                 )*
                 Some(Self { $($field: $field?),* })
@@ -336,8 +338,10 @@ macro_rules! settings {
     };
     (@default $type:ty, $default:expr) => { Some::<$type>($default) };
     (@default $type:ty) => { <$type as $crate::config::value::Value>::absent() };
-    (@check $type:ty, $range:expr) => { |value: &$type| $crate::config::section::check_range(value, &$range) };
-    (@check $type:ty) => { |_: &$type| Ok(()) };
+    (@within $type:ty, $range:expr) => {
+        |value: &$type| $crate::config::value::Value::within(value, &$range)
+    };
+    (@within $type:ty) => { |_: &$type| true };
     (@range $type:ty, $range:expr) => {
         Some($crate::config::section::show_range::<<$type as $crate::config::value::Value>::Bound>(&$range))
     };

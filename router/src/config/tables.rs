@@ -1,8 +1,10 @@
 //! Which tables are sharded, by what, and where the rest lives.
 
+use mothership_shardmap::{KeyBytes, KeyType};
+
 use super::names::{Label, Name, TablePattern};
 use super::section::{Node, Reader, settings};
-use super::value::{At, Value, mismatch, quote, words};
+use super::value::{At, Value, mismatch, quote, text_values, words};
 
 /// Everything the file says about tables, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,34 +109,8 @@ words! {
     }
 }
 
-words! {
-    /// The type of a key column.
-    pub enum KeyType {
-        /// smallint.
-        Int2 = "int2",
-        /// integer.
-        Int4 = "int4",
-        /// bigint.
-        Int8 = "int8",
-        /// text.
-        Text = "text",
-        /// character varying.
-        Varchar = "varchar",
-        /// uuid.
-        Uuid = "uuid",
-        /// date.
-        Date = "date",
-        /// timestamp without time zone.
-        Timestamp = "timestamp",
-        /// timestamp with time zone.
-        Timestamptz = "timestamptz",
-        /// bytea.
-        Bytea = "bytea",
-        /// boolean.
-        Boolean = "boolean",
-        /// numeric, where its equality is provable.
-        Numeric = "numeric",
-    }
+text_values! {
+    KeyType: "a type that can be a key (bool, int2, int4, int8, numeric, text, varchar, uuid, date, timestamp, timestamptz, bytea)", KeyType::from_name, |key_type| key_type.name().to_owned();
 }
 
 /// A way to map keys to shards other than the slots, checked.
@@ -149,20 +125,22 @@ pub struct Strategy {
 /// How keys are mapped to shards.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StrategyKind {
-    /// By ranges that do not overlap. A key in none has no shard.
+    /// By ranges that do not overlap.
     Range {
-        /// The type in which bounds are compared.
-        key_type: KeyType,
+        /// The types of the key's columns.
+        key_types: Vec<KeyType>,
         /// In the order of the file.
         ranges: Vec<KeyRange>,
+        /// The shard of every other key; without it they have none.
+        other: Option<Label>,
     },
-    /// By lists of values.
+    /// By lists of keys.
     List {
-        /// The type in which values are compared.
-        key_type: KeyType,
+        /// The types of the key's columns.
+        key_types: Vec<KeyType>,
         /// In the order of the file.
         lists: Vec<KeyList>,
-        /// The shard of every other value.
+        /// The shard of every other key; without it they have none.
         other: Option<Label>,
     },
     /// By a table on the home shard.
@@ -181,13 +159,14 @@ pub enum StrategyKind {
     },
 }
 
-/// Keys from one value up to another, which is not included.
+/// Keys from one up to another, which is not included. A key with fewer columns than
+/// the table's stands before all keys that begin with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyRange {
-    /// The first key; `None`: no lower end.
-    pub from: Option<KeyText>,
-    /// The first key after it; `None`: no upper end.
-    pub below: Option<KeyText>,
+    /// The first key; empty: no lower end.
+    pub from: Vec<KeyBytes>,
+    /// The first key after it; empty: no upper end.
+    pub below: Vec<KeyBytes>,
     /// Their shard.
     pub shard: Label,
 }
@@ -195,8 +174,8 @@ pub struct KeyRange {
 /// Keys one by one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyList {
-    /// The keys.
-    pub values: Vec<KeyText>,
+    /// Whole keys.
+    pub keys: Vec<Vec<KeyBytes>>,
     /// Their shard.
     pub shard: Label,
 }
@@ -208,13 +187,13 @@ settings! {
         restart name: At<Label>;
         /// How it maps.
         restart kind: StrategyWord;
-        /// Type in which the keys of `range` and `list` are compared.
-        restart key_type: Option<KeyType>;
+        /// Of `range` and `list`: the type of each key column.
+        restart key_type: Vec<KeyType>;
         /// Of `range`: its parts.
         restart range: Vec<WrittenRange>;
         /// Of `list`: its parts.
         restart list: Vec<WrittenList>;
-        /// Of `list`: the shard of every other value.
+        /// Of `range` and `list`: the shard of every other key. Without it such a key has no shard and is refused.
         restart other: Option<At<Label>>;
         /// Of `directory`: the lookup table on the home shard.
         restart table: Option<At<TablePattern>>;
@@ -244,10 +223,10 @@ words! {
 settings! {
     /// One range of keys.
     pub struct WrittenRange {
-        /// The first key; left out: no lower end.
-        restart from: Option<At<KeyText>>;
+        /// The first key, for a key of several columns as a list; left out: no lower end.
+        restart from: Vec<At<KeyText>>;
         /// The first key that no longer belongs to it; left out: no upper end.
-        restart below: Option<At<KeyText>>;
+        restart below: Vec<At<KeyText>>;
         /// Where these keys live.
         restart shard: At<Label>;
     }
@@ -256,8 +235,8 @@ settings! {
 settings! {
     /// One list of keys.
     pub struct WrittenList {
-        /// The keys.
-        restart values: Vec<At<KeyText>>;
+        /// The keys; those of several columns as lists: `[[1, "a"], [2, "b"]]`.
+        restart keys: Vec<Vec<At<KeyText>>>;
         /// Where these keys live.
         restart shard: At<Label>;
     }

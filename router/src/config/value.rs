@@ -175,6 +175,7 @@ pub(crate) fn quote(text: &str) -> String {
 macro_rules! text_values {
     (@ordered ordered) => {
         type Bound = Self;
+        const OFF: bool = true;
 
         fn within(&self, range: &std::ops::RangeInclusive<Self>) -> bool {
             range.contains(self)
@@ -186,7 +187,6 @@ macro_rules! text_values {
     ($($type:ty : $kind:literal, $parse:expr, $show:expr $(, $ordered:ident)?;)*) => { $(
         impl $crate::config::value::Value for $type {
             $crate::config::value::text_values!(@ordered $($ordered)?);
-            const OFF: bool = true;
             fn kind() -> String {
                 $kind.to_owned()
             }
@@ -228,15 +228,11 @@ macro_rules! number_values {
                 "a whole number".to_owned()
             }
             fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-                let Some(integer) = node.get_ref().as_integer() else {
-                    mismatch(node, path, &Self::kind(), reader);
-                    return None;
-                };
-                let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
-                let value = number.and_then(|number| <$type>::try_from(u64::try_from(number).ok()?).ok());
+                let number = whole_number(node, path, reader)?;
+                let value = number.and_then(|number| <$type>::try_from(number).ok());
                 if value.is_none() {
-                    let what = format!("`{path}` = {} is out of range", integer.as_str());
-                    reader.wrong(node.span().start, what, format!("from {} to {}", <$type>::MIN, <$type>::MAX));
+                    let most = format!("from {} to {}", <$type>::MIN, <$type>::MAX);
+                    out_of_range(node, path, &most, reader);
                 }
                 value
             }
@@ -261,20 +257,42 @@ impl Value for NonZeroU32 {
     }
 
     fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        let number = u32::read(node, path, reader)?;
-        if number == 0 {
-            reader.wrong(
-                node.span().start,
-                format!("`{path}` = 0 is out of range"),
-                "it must be at least 1",
-            );
+        let number = whole_number(node, path, reader)?;
+        let value =
+            number.and_then(|number| NonZeroU32::try_from(u32::try_from(number).ok()?).ok());
+        if value.is_none() {
+            out_of_range(node, path, "it must be at least 1", reader);
         }
-        NonZeroU32::new(number)
+        value
     }
 
     fn show(&self) -> String {
         self.to_string()
     }
+}
+
+/// A number that is there; inside, one that is not negative.
+fn whole_number(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Option<u64>> {
+    let Some(integer) = node.get_ref().as_integer() else {
+        mismatch(node, path, "a whole number", reader);
+        return None;
+    };
+    Some(u64::from_str_radix(integer.as_str(), integer.radix()).ok())
+}
+
+/// Names the range of the setting, or of the type when the setting has none.
+fn out_of_range(node: &Node<'_>, path: &str, of_type: &str, reader: &mut Reader<'_>) {
+    let digits: String = node
+        .get_ref()
+        .as_integer()
+        .map(|number| number.as_str().chars().take(64).collect())
+        .unwrap_or_default();
+    let fix = reader.range.clone().unwrap_or_else(|| of_type.to_owned());
+    reader.wrong(
+        node.span().start,
+        format!("`{path}` = {digits} is out of range"),
+        fix,
+    );
 }
 
 /// A number that is not zero, for defaults and ranges.
@@ -456,6 +474,15 @@ impl<T: Value> Value for Vec<T> {
             DeValue::Table(_) if T::TABLE => {
                 let what = format!("[{path}] may be there several times");
                 reader.wrong(node.span().start, what, format!("write [[{path}]]"));
+                None
+            }
+            _ if T::TABLE => {
+                mismatch(
+                    node,
+                    path,
+                    &format!("tables, each begun with [[{path}]]"),
+                    reader,
+                );
                 None
             }
             _ => T::read(node, path, reader).map(|value| vec![value]),

@@ -1,5 +1,6 @@
 //! The file as it is written, before values are compared with each other.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -99,10 +100,14 @@ pub(crate) fn read(
         incomplete: false,
         folder,
         surroundings,
+        range: None,
+        places: BTreeMap::new(),
     };
     let written = Written::read_table(table.get_ref(), 0, "", &mut reader);
     let config = match written {
-        Some(written) if !reader.incomplete => check::check(written, &mut reader.findings),
+        Some(written) if !reader.incomplete => {
+            check::check(written, &reader.places, &mut reader.findings)
+        }
         _ => None,
     };
     match config {

@@ -20,10 +20,18 @@ use super::problem::{Findings, suggest};
 use super::value::At;
 use super::written::Written;
 
+/// Where each setting stands that is there, by path.
+pub(crate) type Places = BTreeMap<String, usize>;
+
 /// Checks everything; `None` when something was found that leaves no configuration to speak of.
-pub(crate) fn check(written: Written, findings: &mut Findings) -> Option<Config> {
+pub(crate) fn check(
+    mut written: Written,
+    places: &Places,
+    findings: &mut Findings,
+) -> Option<Config> {
+    settings::fit_defaults(&mut written, places);
     let entries = written.entries();
-    settings::check(&written, findings);
+    settings::check(&written, places, findings);
     users::check(&written, findings);
     let names: Vec<Label> = written
         .shard
@@ -31,10 +39,20 @@ pub(crate) fn check(written: Written, findings: &mut Findings) -> Option<Config>
         .map(|shard| shard.name.value.clone())
         .collect();
     let known = Names { shards: &names };
-    servers::check(&written.shard, &written.control, findings);
+    servers::check(&written.shard, findings);
     let databases = users::databases(written.database, &written.console, &known, findings);
+    let strategy_names: Vec<Label> = written
+        .strategy
+        .iter()
+        .map(|one| one.name.value.clone())
+        .collect();
     let strategies = strategies::check(written.strategy, &known, findings);
-    let tables = tables::check(written.tables, written.table, &strategies, findings);
+    let tables = tables::check(
+        written.tables,
+        written.table,
+        (&strategies, &strategy_names),
+        findings,
+    );
     let rules = rules::check(written.rule, &written.shard, &known, findings);
     let shards = shards::check(written.shard, findings);
     findings.is_empty().then_some(Config {
@@ -92,8 +110,17 @@ fn duplicates<'a, T: Display + 'a>(
             findings.add(
                 name.offset,
                 format!("there are two {what} `{text}`"),
-                "give one of them another name",
+                "keep one of them",
             );
         }
+    }
+}
+
+/// "1 column", "2 columns".
+fn count(number: usize, thing: &str) -> String {
+    if number == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{number} {thing}s")
     }
 }

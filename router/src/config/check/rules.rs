@@ -35,7 +35,11 @@ fn label(rule: &WrittenRule, shards: &[WrittenShard], findings: &mut Findings) {
         .collect();
     if !known.contains(&label.value.as_str()) {
         let what = format!("no server has the label `{}`", label.value);
-        findings.add(label.offset, what, suggest(label.value.as_str(), known));
+        let fix = match known.as_slice() {
+            [] => "add it to the `labels` of a server".to_owned(),
+            known => suggest(label.value.as_str(), known.iter().copied()),
+        };
+        findings.add(label.offset, what, fix);
     }
 }
 

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use crate::config::names::ServerAddress;
 use crate::config::problem::Findings;
 use crate::config::shards::{ChannelBinding, Role, Server, ServerTls, WrittenShard};
-use crate::config::transactions::Control;
 
-pub(super) fn check(shards: &[WrittenShard], _control: &Control, findings: &mut Findings) {
+pub(super) fn check(shards: &[WrittenShard], findings: &mut Findings) {
     for shard in shards {
         let name = &shard.name;
         if shard.server.is_empty() {

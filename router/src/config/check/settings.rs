@@ -1,17 +1,55 @@
 //! Settings of one section that contradict each other.
 
-use crate::config::listen::{ClientTls, Tls};
+use std::num::NonZeroU32;
+
+use crate::config::listen::ClientTls;
 use crate::config::problem::Findings;
+use crate::config::value::At;
 use crate::config::written::Written;
 
-pub(super) fn check(written: &Written, findings: &mut Findings) {
-    let pool = &written.pool;
+use super::Places;
+
+/// Lowers defaults that a given value leaves no room for: `pool.max = 5` alone is right,
+/// although `pool.min` is 10 by default.
+pub(super) fn fit_defaults(written: &mut Written, places: &Places) {
+    let given = |path: &str| places.contains_key(path);
+    if !given("pool.min") {
+        written.pool.min = written.pool.min.min(written.pool.max.get());
+    }
+    let limits = &mut written.limits;
+    if !given("limits.statement") {
+        limits.statement = limits.statement.min(limits.client_message);
+    }
+    if !given("limits.parsed_statement") {
+        limits.parsed_statement = limits.parsed_statement.min(limits.statement);
+    }
+}
+
+pub(super) fn check(written: &Written, places: &Places, findings: &mut Findings) {
+    order(written, places, findings);
+    pools(written, findings);
+    listen(written, places, findings);
+    tls(written, places, findings);
+}
+
+/// The first of these settings that the file has.
+fn place(places: &Places, paths: &[&str]) -> usize {
+    paths
+        .iter()
+        .find_map(|path| places.get(*path))
+        .copied()
+        .unwrap_or(0)
+}
+
+fn order(written: &Written, places: &Places, findings: &mut Findings) {
+    let (pool, limits) = (&written.pool, &written.limits);
     let mut ordered = |least: &str, most: &str, right: bool| {
         if !right {
+            let fix = format!("make `{most}` at least as large");
             findings.add(
-                0,
+                place(places, &[least, most]),
                 format!("`{least}` is more than `{most}`"),
-                format!("make `{most}` at least as large"),
+                fix,
             );
         }
     };
@@ -24,88 +62,94 @@ pub(super) fn check(written: &Written, findings: &mut Findings) {
     ordered(
         "limits.statement",
         "limits.client_message",
-        written.limits.statement <= written.limits.client_message,
+        limits.statement <= limits.client_message,
     );
     ordered(
         "limits.parsed_statement",
         "limits.statement",
-        written.limits.parsed_statement <= written.limits.statement,
+        limits.parsed_statement <= limits.statement,
     );
-    for user in &written.user {
-        let (min, max) = (
-            user.pool_min.unwrap_or(0),
-            user.pool_max.unwrap_or(pool.max),
-        );
-        if min > max.get() {
-            let what = format!(
-                "user `{}` keeps {min} connections of a pool of {max}",
-                user.name.value
-            );
-            findings.add(
-                user.name.offset,
-                what,
-                "make `pool_max` at least as large as `pool_min`",
-            );
-        }
-    }
-    for database in &written.database {
-        let (min, max) = (
-            database.pool_min.unwrap_or(0),
-            database.pool_max.unwrap_or(pool.max),
-        );
-        if min > max.get() {
-            let what = format!(
-                "database `{}` keeps {min} connections of a pool of {max}",
-                database.name.value
-            );
-            findings.add(
-                database.name.offset,
-                what,
-                "make `pool_max` at least as large as `pool_min`",
-            );
-        }
-    }
-    listen(written, findings);
-    tls(&written.tls, findings);
 }
 
-fn listen(written: &Written, findings: &mut Findings) {
-    let listen = &written.listen;
-    if listen.address.is_empty() && listen.unix_socket.is_none() {
-        findings.add(
-            0,
-            "there is nothing to listen on",
-            "give `listen.address` or `listen.unix_socket`",
+fn pools(written: &Written, findings: &mut Findings) {
+    let mut fits = |what: String, offset: usize, min: Option<u32>, max: Option<NonZeroU32>| {
+        let max = max.unwrap_or(written.pool.max);
+        if min.is_some_and(|min| min > max.get()) {
+            let what = format!("the `pool_min` of {what} is more than its pool's maximum of {max}");
+            findings.add(offset, what, "raise `pool_max`");
+        }
+    };
+    for user in &written.user {
+        let At {
+            value: name,
+            offset,
+        } = &user.name;
+        fits(
+            format!("user `{name}`"),
+            *offset,
+            user.pool_min,
+            user.pool_max,
         );
     }
-    let metrics = written.metrics.port.is_some_and(|port| port == listen.port);
-    if metrics
+    for database in &written.database {
+        let At {
+            value: name,
+            offset,
+        } = &database.name;
+        fits(
+            format!("database `{name}`"),
+            *offset,
+            database.pool_min,
+            database.pool_max,
+        );
+    }
+}
+
+fn listen(written: &Written, places: &Places, findings: &mut Findings) {
+    let (listen, metrics) = (&written.listen, &written.metrics);
+    if listen.address.is_empty() && listen.unix_socket.is_none() {
+        let fix = "give `listen.address` or `listen.unix_socket`";
+        findings.add(
+            place(places, &["listen.address"]),
+            "there is nothing to listen on",
+            fix,
+        );
+    }
+    let same_port = metrics.port == Some(listen.port);
+    let any = metrics.address.is_unspecified();
+    if same_port
         && listen
             .address
             .iter()
-            .any(|address| address.is_unspecified() || *address == written.metrics.address)
+            .any(|one| any || one.is_unspecified() || *one == metrics.address)
     {
+        let at = place(places, &["metrics.port"]);
         findings.add(
-            0,
+            at,
             "`metrics.port` is also `listen.port`",
             "give one of them another port",
         );
     }
 }
 
-fn tls(tls: &Tls, findings: &mut Findings) {
-    if tls.mode == ClientTls::Disable {
-        return;
-    }
-    let mut needed = |name: &str, given: bool| {
-        if !given {
-            let what = format!("`tls.mode` is \"{}\" and `tls.{name}` is missing", tls.mode);
-            findings.add(0, what, "give the path of a PEM file");
-        }
-    };
-    needed("certificate", tls.certificate.is_some());
-    needed("key", tls.key.is_some());
-    if matches!(tls.mode, ClientTls::VerifyCa | ClientTls::VerifyFull) {
-        needed("client_ca", tls.client_ca.is_some());
+fn tls(written: &Written, places: &Places, findings: &mut Findings) {
+    let tls = &written.tls;
+    let verified = matches!(tls.mode, ClientTls::VerifyCa | ClientTls::VerifyFull);
+    let needed = [
+        (
+            "certificate",
+            tls.certificate.is_some(),
+            tls.mode != ClientTls::Disable,
+        ),
+        ("key", tls.key.is_some(), tls.mode != ClientTls::Disable),
+        ("client_ca", tls.client_ca.is_some(), verified),
+    ];
+    for (name, _, _) in needed.iter().filter(|(_, given, needed)| *needed && !given) {
+        let what = format!("`tls.mode` is \"{}\" and `tls.{name}` is missing", tls.mode);
+        findings.add(
+            place(places, &["tls.mode"]),
+            what,
+            "give the path of a PEM file",
+        );
     }
 }

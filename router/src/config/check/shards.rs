@@ -129,7 +129,7 @@ fn covered(written: &[WrittenShard], findings: &mut Findings) {
                 let both = spell(first, last.min(next - 1));
                 findings.add(
                     offset,
-                    format!("{both} of shard `{shard}` belongs to shard `{owner}` too"),
+                    format!("{both} to shard `{owner}` and to shard `{shard}`"),
                     "give each slot to one shard",
                 );
             }
@@ -150,16 +150,16 @@ fn covered(written: &[WrittenShard], findings: &mut Findings) {
 fn missing(first: u16, last: u16, at: usize, findings: &mut Findings) {
     findings.add(
         at,
-        format!("{} belongs to no shard", spell(first, last)),
+        format!("{} to no shard", spell(first, last)),
         format!("the shards together own 0-{}", SLOTS - 1),
     );
 }
 
 fn spell(first: u16, last: u16) -> String {
     if first == last {
-        format!("slot {first}")
+        format!("slot {first} belongs")
     } else {
-        format!("slots {first}-{last}")
+        format!("slots {first}-{last} belong")
     }
 }
 

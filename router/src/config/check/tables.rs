@@ -1,12 +1,15 @@
 //! Tables: each declaration is whole, and colocated tables have the same key.
 
+use mothership_shardmap::KeyType;
+
+use crate::config::names::Label;
 use crate::config::problem::{Findings, suggest};
 use crate::config::tables::{
-    Place, Strategy, Table, TableDefaults, TableKind, Tables, WrittenTable,
+    Place, Strategy, StrategyKind, Table, TableDefaults, TableKind, Tables, WrittenTable,
 };
 use crate::config::value::At;
 
-use super::duplicates;
+use super::{count, duplicates};
 
 /// PostgreSQL's limit for the columns of a partition key (`PARTITION_MAX_KEYS`).
 const KEY_COLUMNS: usize = 32;
@@ -14,7 +17,7 @@ const KEY_COLUMNS: usize = 32;
 pub(super) fn check(
     defaults: TableDefaults,
     written: Vec<WrittenTable>,
-    strategies: &[Strategy],
+    strategies: (&[Strategy], &[Label]),
     findings: &mut Findings,
 ) -> Tables {
     duplicates("tables", written.iter().map(|table| &table.name), findings);
@@ -118,9 +121,9 @@ fn sharded(table: &WrittenTable, findings: &mut Findings) {
     duplicates("key columns", &table.key, findings);
     if !table.key_type.is_empty() && table.key_type.len() != table.key.len() {
         let what = format!(
-            "table `{name}` has {} key columns and {} key types",
-            table.key.len(),
-            table.key_type.len()
+            "table `{name}` has {} and {}",
+            count(table.key.len(), "key column"),
+            count(table.key_type.len(), "key type")
         );
         findings.add(
             table.key_type[0].offset,
@@ -130,19 +133,61 @@ fn sharded(table: &WrittenTable, findings: &mut Findings) {
     }
 }
 
-fn strategy(table: &WrittenTable, strategies: &[Strategy], findings: &mut Findings) {
-    let Some(strategy) = &table.strategy else {
+fn strategy(
+    table: &WrittenTable,
+    (whole, names): (&[Strategy], &[Label]),
+    findings: &mut Findings,
+) {
+    let Some(name) = table
+        .strategy
+        .as_ref()
+        .filter(|_| kind(table) == TableKind::Sharded)
+    else {
         return;
     };
-    let known = || strategies.iter().map(|strategy| strategy.name.as_str());
-    if !known().any(|name| name == strategy.value.as_str()) {
-        let what = format!("there is no strategy `{}`", strategy.value);
-        findings.add(
-            strategy.offset,
-            what,
-            suggest(strategy.value.as_str(), known()),
-        );
+    if !names.contains(&name.value) {
+        let what = format!("there is no strategy `{}`", name.value);
+        let fix = match names {
+            [] => "declare it as a [[strategy]]".to_owned(),
+            names => suggest(name.value.as_str(), names.iter().map(Label::as_str)),
+        };
+        return findings.add(name.offset, what, fix);
     }
+    // One that is not whole is reported elsewhere.
+    let Some(strategy) = whole.iter().find(|strategy| strategy.name == name.value) else {
+        return;
+    };
+    let (StrategyKind::Range { key_types, .. } | StrategyKind::List { key_types, .. }) =
+        &strategy.kind
+    else {
+        return;
+    };
+    let own = types(table);
+    if key_types.len() != table.key.len() || !own.is_empty() && own != *key_types {
+        let own = if own.is_empty() {
+            count(table.key.len(), "column")
+        } else {
+            spell(&own)
+        };
+        let what = format!(
+            "the key of table `{}` is {own} and that of its strategy is {}",
+            table.name.value,
+            spell(key_types)
+        );
+        findings.add(name.offset, what, "give them the same types");
+    }
+}
+
+fn types(table: &WrittenTable) -> Vec<KeyType> {
+    table.key_type.iter().map(|one| one.value).collect()
+}
+
+fn spell(types: &[KeyType]) -> String {
+    types
+        .iter()
+        .map(|one| one.name())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Equal keys are on one shard only if both tables turn them into the same bytes and
@@ -186,29 +231,15 @@ fn colocation(table: &WrittenTable, all: &[WrittenTable], findings: &mut Finding
     }
     if group.key.len() != table.key.len() {
         let what = format!(
-            "`{}`, whose key has {} columns and not {}",
+            "`{}`, whose key has {} and not {}",
             other.value,
-            group.key.len(),
+            count(group.key.len(), "column"),
             table.key.len()
         );
         return refuse(what, "colocated tables have keys of the same types");
     }
-    let types = |table: &WrittenTable| {
-        table
-            .key_type
-            .iter()
-            .map(|one| one.value)
-            .collect::<Vec<_>>()
-    };
     let (own, theirs) = (types(table), types(group));
     if !own.is_empty() && !theirs.is_empty() && own != theirs {
-        let spell = |types: &[_]| {
-            types
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         let what = format!(
             "`{}`, whose key is {} and not {}",
             other.value,

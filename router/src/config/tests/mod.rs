@@ -1,9 +1,13 @@
 //! What is accepted, and what is refused with which words.
 
+mod accepted;
+mod refused_together;
+mod refused_values;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use expect_test::{Expect, expect};
+use expect_test::Expect;
 
 use super::*;
 
@@ -58,34 +62,9 @@ fn refused(text: &str, expected: Expect) {
 }
 
 fn refused_alone(text: &str, expected: Expect) {
-    let problems = parse(text.trim_start()).expect_err("this must be refused");
+    let problems = parse(text.trim_start())
+        .map(|_| text)
+        .expect_err("this must be refused");
     assert!(!problems.list.is_empty());
     expected.assert_eq(&problems.to_string());
-}
-
-#[test]
-fn the_smallest_file_is_a_pooler_of_one_server() {
-    let config = accepted(SMALLEST);
-    expect![[r#"
-        listens on 127.0.0.1:6432
-        shard main: 16384 of 16384 slots, home; 127.0.0.1:5432 (auto)
-        tables: 0 sharded, 0 reference; others: home
-        databases: 0 declared; others: pass
-        users: 0 declared; others: as the servers know them
-        rules: 0 of login, 0 of routing"#]]
-    .assert_eq(&config.summary().to_string());
-}
-
-#[test]
-fn an_unknown_key_is_refused_with_the_nearest_one() {
-    refused(
-        "[listen]\nprot = 5432",
-        expect![[r#"/etc/ms/m.toml:2:1: unknown key `prot` in [listen]; did you mean `port`?"#]],
-    );
-    refused_alone(
-        "",
-        expect![[
-            r#"/etc/ms/m.toml:1:1: there is no shard; add a [[shard]] with a name and a [[shard.server]] with its address"#
-        ]],
-    );
 }

@@ -1,0 +1,165 @@
+//! Sets up the log: one line an event, to standard error, as text or as JSON.
+//!
+//! What must not be logged is kept out where events are made: statements appear only in
+//! their shape, secrets print as `***`. Text that clients chose passes through [`client_text`],
+//! so that it can neither break a line nor fill the disk.
+
+use std::fmt;
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, LogLevel, Logging};
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("set up the log")]
+pub struct LogError(#[from] tracing_subscriber::util::TryInitError);
+
+/// Sends the events of this process to standard error from now on. To be called once.
+///
+/// # Errors
+/// When it was called before.
+pub fn start(logging: &Logging) -> Result<(), LogError> {
+    Ok(subscriber(logging, std::io::stderr).try_init()?)
+}
+
+/// The same with another place for the lines.
+fn subscriber<W>(logging: &Logging, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level(logging.level))
+        .with_ansi(false)
+        .with_writer(writer);
+    match logging.format {
+        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Json => Box::new(
+            builder
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .finish(),
+        ),
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Text that a client chose (a user, an application name), fit for one log line: control
+/// characters are escaped, and what is longer than `most` characters is cut.
+pub fn client_text(text: &str, most: usize) -> impl fmt::Display + '_ {
+    ClientText { text, most }
+}
+
+struct ClientText<'a> {
+    text: &'a str,
+    most: usize,
+}
+
+impl fmt::Display for ClientText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut characters = self.text.chars();
+        for character in characters.by_ref().take(self.most) {
+            // Also what only looks like a line end or turns the reading direction.
+            if character.is_control()
+                || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                write!(f, "{}", character.escape_unicode())?;
+            } else {
+                fmt::Write::write_char(f, character)?;
+            }
+        }
+        if characters.next().is_some() {
+            f.write_str("...")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::{LogStatements, Secret};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, level: LogLevel, event: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logging = Logging {
+            format,
+            level,
+            statements: LogStatements::Off,
+            connections: true,
+        };
+        tracing::subscriber::with_default(subscriber(&logging, move || writer.clone()), event);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_one_line_in_either_format() {
+        let event = || tracing::info!(shard = "s1", password = %Secret::new("hunter2".into()), "server is up");
+        let text = logged(LogFormat::Text, LogLevel::Info, event);
+        assert!(
+            text.ends_with(
+                " INFO mothership::log::tests: server is up shard=\"s1\" password=***\n"
+            ),
+            "{text}"
+        );
+        let json = logged(LogFormat::Json, LogLevel::Info, event);
+        assert!(
+            json.starts_with('{') && json.ends_with("}\n") && json.matches('\n').count() == 1,
+            "{json}"
+        );
+        assert!(
+            json.contains(r#""message":"server is up","shard":"s1","password":"***""#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn less_severe_events_are_left_out() {
+        assert_eq!(
+            logged(LogFormat::Text, LogLevel::Warn, || tracing::info!("quiet")),
+            ""
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_write_lines_of_its_own() {
+        assert_eq!(
+            client_text("a\nERROR b\u{202e}", 100).to_string(),
+            "a\\u{a}ERROR b\\u{202e}"
+        );
+        assert_eq!(client_text("ääää", 3).to_string(), "äää...");
+        assert_eq!(client_text("äää", 3).to_string(), "äää");
+    }
+}
