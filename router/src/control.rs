@@ -65,7 +65,11 @@ pub struct Control {
 
 impl Control {
     /// What the servers know of a user's password (`auth.query`).
-    pub async fn verifier(&self, topology: &Topology, user: &str) -> Result<LookedUp, ControlError> {
+    pub async fn verifier(
+        &self,
+        topology: &Topology,
+        user: &str,
+    ) -> Result<LookedUp, ControlError> {
         let auth = &topology.config.auth;
         if let Some((at, known)) = self.verifiers.borrow().get(user)
             && at.elapsed() < auth.cache
@@ -80,7 +84,13 @@ impl Control {
             None => control.password.as_ref(),
         };
         let database = auth.query_database.as_ref().unwrap_or(&control.database);
-        let pool = self.pool(topology, &server.endpoint, asker.as_str(), password, database.as_str())?;
+        let pool = self.pool(
+            topology,
+            &server.endpoint,
+            asker.as_str(),
+            password,
+            database.as_str(),
+        )?;
         let address = || server.endpoint.address.clone();
         let question = async {
             let client = pool.get().await.map_err(|cause| ControlError::Pool {
@@ -103,7 +113,9 @@ impl Control {
             None => LookedUp::Unknown,
             // A column of another type is no verifier.
             Some(row) => match row.try_get::<_, Option<String>>(1) {
-                Ok(Some(text)) => Secret::parse(&text).map_or(LookedUp::NoPassword, LookedUp::Known),
+                Ok(Some(text)) => {
+                    Secret::parse(&text).map_or(LookedUp::NoPassword, LookedUp::Known)
+                }
                 _ => LookedUp::NoPassword,
             },
         };
@@ -134,7 +146,10 @@ impl Control {
             return Ok(pool.clone());
         }
         let mut config = tokio_postgres::Config::new();
-        config.user(user).dbname(database).application_name("mothership");
+        config
+            .user(user)
+            .dbname(database)
+            .application_name("mothership");
         if let Some(password) = password {
             config.password(password.reveal());
         }
@@ -160,8 +175,14 @@ impl Control {
 }
 
 /// libpq names a unix socket by its folder and port.
-fn unix<'a>(config: &'a mut tokio_postgres::Config, path: &std::path::Path) -> &'a mut tokio_postgres::Config {
-    let port = path.extension().and_then(|e| e.to_str()).and_then(|e| e.parse().ok());
+fn unix<'a>(
+    config: &'a mut tokio_postgres::Config,
+    path: &std::path::Path,
+) -> &'a mut tokio_postgres::Config {
+    let port = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .and_then(|e| e.parse().ok());
     if let Some(folder) = path.parent() {
         config.host_path(folder);
     }

@@ -4,16 +4,16 @@
 //! A [`Core`] never leaves its thread. What cores share with each other is in
 //! [`Shared`]: limits, the configuration in force, and a mailbox for each core.
 
-use crate::config::{self, Config, ServerTls};
+use crate::config::{self, Config};
+use crate::control::Control;
 use crate::session::names::Interner;
 use crate::session::notes::Notes;
 use mothership_pool::connection::CancelTarget;
-use mothership_pool::endpoint::{Address, Encryption, Endpoint, EndpointId};
+use mothership_pool::endpoint::{Address, Endpoint, EndpointId};
 use mothership_pool::limit::Limit;
 use mothership_pool::open::{OpenSettings, Opener};
 use mothership_pool::pool::{Pool, PoolSettings};
 use mothership_pool::wire::Keepalive;
-use crate::control::Control;
 use mothership_proto::auth::{Credentials, KeyCache, LoginRules, Secret, StandIn};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -213,7 +213,8 @@ impl Topology {
                     },
                     role: server.role.value,
                     login: LoginRules {
-                        require_channel_binding: server.channel_binding == config::ChannelBinding::Require,
+                        require_channel_binding: server.channel_binding
+                            == config::ChannelBinding::Require,
                         ..LoginRules::default()
                     },
                 });
@@ -224,7 +225,11 @@ impl Topology {
                 servers,
             });
         }
-        let home = config.shards.iter().position(|shard| shard.home).unwrap_or(0);
+        let home = config
+            .shards
+            .iter()
+            .position(|shard| shard.home)
+            .unwrap_or(0);
         let (tls, certificate_hash) = crate::tls::towards_clients(&config.tls)?;
         let secrets = config.users.iter().filter_map(|user| {
             let secret = crate::session::login::prepare_secret(user, stand_in)?;
@@ -305,7 +310,8 @@ pub struct Core {
     /// Its sessions.
     pub sessions: RefCell<Slab<Rc<Entry>>>,
     /// Answers for new clients: what a server reports at login.
-    pub welcomes: RefCell<HashMap<crate::session::login::WelcomeKey, crate::session::login::Welcome>>,
+    pub welcomes:
+        RefCell<HashMap<crate::session::login::WelcomeKey, crate::session::login::Welcome>>,
     /// The router's own questions.
     pub control: Control,
     /// What the process is told to do.
@@ -363,7 +369,13 @@ impl Core {
     }
 
     /// The pool of a server, user and database; made when first asked for.
-    pub fn pool(&self, topology: &Topology, server: &Server, key: PoolKey, credentials: &Credentials) -> Rc<Pool<Notes>> {
+    pub fn pool(
+        &self,
+        topology: &Topology,
+        server: &Server,
+        key: PoolKey,
+        credentials: &Credentials,
+    ) -> Rc<Pool<Notes>> {
         if let Some(pool) = self.pools.borrow().get(&key) {
             return Rc::clone(pool);
         }
@@ -386,7 +398,10 @@ impl Core {
     /// Every pool of this core.
     pub fn pools(&self) -> Vec<(PoolKey, Rc<Pool<Notes>>)> {
         let pools = self.pools.borrow();
-        pools.iter().map(|(key, pool)| (key.clone(), Rc::clone(pool))).collect()
+        pools
+            .iter()
+            .map(|(key, pool)| (key.clone(), Rc::clone(pool)))
+            .collect()
     }
 
     /// Closes what lies idle for too long and forgets pools that nobody uses.
@@ -423,13 +438,19 @@ impl Core {
 impl Topology {
     fn pool_max(&self, key: &PoolKey) -> u32 {
         let user = self.config.user(&key.user).and_then(|user| user.pool_max);
-        let database = self.config.database(&key.database).and_then(|database| database.pool_max);
+        let database = self
+            .config
+            .database(&key.database)
+            .and_then(|database| database.pool_max);
         user.or(database).unwrap_or(self.config.pool.max).get()
     }
 
     fn pool_min(&self, key: &PoolKey) -> u32 {
         let user = self.config.user(&key.user).and_then(|user| user.pool_min);
-        let database = self.config.database(&key.database).and_then(|database| database.pool_min);
+        let database = self
+            .config
+            .database(&key.database)
+            .and_then(|database| database.pool_min);
         user.or(database).unwrap_or(self.config.pool.min)
     }
 

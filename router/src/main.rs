@@ -13,6 +13,7 @@ use mothership::config::{self, Config};
 const USAGE: &str = "\
 usage: mothership COMMAND
 
+  run --config FILE            serve until SIGTERM; SIGHUP reads the file again
   check-config --config FILE   read the configuration, print what it amounts to, or what is wrong
   version                      print the version
   help                         print this
@@ -21,6 +22,9 @@ usage: mothership COMMAND
 /// What the command line asks for.
 #[derive(Debug)]
 enum Command {
+    Run {
+        config: PathBuf,
+    },
     CheckConfig {
         config: PathBuf,
     },
@@ -54,6 +58,9 @@ fn command(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     };
     match first {
         Value(word) => match word.string()?.as_str() {
+            "run" => Ok(Command::Run {
+                config: config_file(arguments)?,
+            }),
             "check-config" => Ok(Command::CheckConfig {
                 config: config_file(arguments)?,
             }),
@@ -92,6 +99,11 @@ fn alone(mut arguments: lexopt::Parser, command: Command) -> Result<Command, lex
 
 fn obey(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
+        Command::Run { config: path } => {
+            let config = Config::load(&path)?;
+            mothership::log::start(&config.logging)?;
+            Ok(mothership::run::run(&path, config)?)
+        }
         Command::CheckConfig { config } => {
             print(&format!("{}\n", Config::load(&config)?.summary()))
         }

@@ -6,7 +6,10 @@
 //! deals its clients out.
 
 use crate::config::{Config, SendBatch, Workers};
-use crate::core::{Core, Life, Mail, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive};
+use crate::core::{
+    Core, Life, Mail, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive,
+};
+use crate::log::Chain;
 use crate::session::login;
 use mothership_pool::open::cancel;
 use mothership_pool::wire::{SendMode, Wire, install};
@@ -75,7 +78,11 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
         sockets.push(listeners(&listen.address, listen.port, listen.backlog)?);
     }
     let unix = match &listen.unix_socket {
-        Some(folder) => Some(UnixSocket::bind(folder, listen.port, listen.unix_socket_mode.0)?),
+        Some(folder) => Some(UnixSocket::bind(
+            folder,
+            listen.port,
+            listen.unix_socket_mode.0,
+        )?),
         None => None,
     };
     let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
@@ -112,7 +119,12 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
 }
 
 /// Reacts to signals until the process shall end.
-async fn supervise(path: &Path, shared: &Arc<Shared>, life: &watch::Sender<Life>, unix: Option<&UnixSocket>) {
+async fn supervise(
+    path: &Path,
+    shared: &Arc<Shared>,
+    life: &watch::Sender<Life>,
+    unix: Option<&UnixSocket>,
+) {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::hangup()),
         signal(SignalKind::terminate()),
@@ -163,19 +175,24 @@ fn reload(path: &Path, shared: &Arc<Shared>) {
         }
     };
     for change in Config::diff(&old.config, &config) {
-        tracing::info!(change = %change, "configuration");
+        tracing::info!(setting = change.path, "configuration changed");
     }
     match Topology::new(config, &shared.stand_in) {
         Ok(topology) => shared.set_topology(topology),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "configuration is refused, the old one stays");
+            tracing::error!(error = %Chain(&error), "configuration is refused, the old one stays");
         }
     }
 }
 
 /// One core: its runtime, its listeners, its clients.
-fn core_thread(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener>, mailbox: mpsc::UnboundedReceiver<Mail>, mode: SendMode) {
+fn core_thread(
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<std::net::TcpListener>,
+    mailbox: mpsc::UnboundedReceiver<Mail>,
+    mode: SendMode,
+) {
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
     install(&mut builder, mode);
@@ -242,9 +259,14 @@ fn take(core: &Rc<Core>, mail: Mail) {
     match mail {
         Mail::Reload => core.reload(),
         Mail::Client(stream) => {
-            let accepted = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            let accepted = stream
+                .set_nonblocking(true)
+                .and_then(|()| UnixStream::from_std(stream));
             match accepted {
-                Ok(stream) => drop(tokio::task::spawn_local(login::serve(Rc::clone(core), Wire::unix(stream)))),
+                Ok(stream) => drop(tokio::task::spawn_local(login::serve(
+                    Rc::clone(core),
+                    Wire::unix(stream),
+                ))),
                 Err(error) => tracing::warn!(error = %error, "a client was lost"),
             }
         }
@@ -271,7 +293,7 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8]) {
         let (endpoint, target, settings) = (endpoint.clone(), Arc::clone(target), settings.clone());
         tokio::task::spawn_local(async move {
             if let Err(error) = cancel(&endpoint, &target.key, &settings).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cancel was not delivered");
+                tracing::warn!(error = %Chain(&error), "cancel was not delivered");
             }
             drop(guard);
         });
@@ -320,9 +342,17 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
     }
 }
 
-fn listeners(addresses: &[IpAddr], port: u16, backlog: u32) -> Result<Vec<std::net::TcpListener>, RunError> {
+fn listeners(
+    addresses: &[IpAddr],
+    port: u16,
+    backlog: u32,
+) -> Result<Vec<std::net::TcpListener>, RunError> {
     let bind = |address: SocketAddr| -> io::Result<std::net::TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -337,10 +367,12 @@ fn listeners(addresses: &[IpAddr], port: u16, backlog: u32) -> Result<Vec<std::n
         .iter()
         .map(|&ip| {
             let address = SocketAddr::new(ip, port);
-            taken_by_another(address).and_then(|()| bind(address)).map_err(|cause| RunError::Listen {
-                what: address.to_string(),
-                cause,
-            })
+            taken_by_another(address)
+                .and_then(|()| bind(address))
+                .map_err(|cause| RunError::Listen {
+                    what: address.to_string(),
+                    cause,
+                })
         })
         .collect()
 }
@@ -354,7 +386,11 @@ fn taken_by_another(address: SocketAddr) -> io::Result<()> {
     if asked.contains(&address) {
         return Ok(());
     }
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -392,14 +428,21 @@ impl UnixSocket {
 
     /// Accepts clients and deals them out to the cores.
     async fn deal(&self, shared: &Arc<Shared>) {
-        let listener = self.listener.try_clone().and_then(tokio::net::UnixListener::from_std);
+        let listener = self
+            .listener
+            .try_clone()
+            .and_then(tokio::net::UnixListener::from_std);
         let Ok(listener) = listener else {
             tracing::error!("the unix socket cannot be used");
             return std::future::pending().await;
         };
         let mut next = 0;
         loop {
-            match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            match listener
+                .accept()
+                .await
+                .and_then(|(stream, _)| stream.into_std())
+            {
                 Ok(stream) => {
                     next = (next + 1) % shared.mail.len();
                     // A core that has ended takes nobody.
@@ -420,4 +463,3 @@ impl Drop for UnixSocket {
         let _ = std::fs::remove_file(&self.path);
     }
 }
-

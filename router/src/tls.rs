@@ -13,7 +13,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> TopologyError {
+fn failed(
+    what: &'static str,
+    path: &Path,
+) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> TopologyError {
     let path = PathBuf::from(path);
     move |cause| TopologyError::Tls { what, path, cause }
 }
@@ -22,7 +25,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TopologyError> {
+fn certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TopologyError> {
     let read = || -> Result<Vec<_>, Box<dyn std::error::Error + Send + Sync>> {
         let found = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
         if found.is_empty() {
@@ -36,7 +42,9 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 fn roots(path: &Path) -> Result<RootCertStore, TopologyError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("certificate authorities", path)? {
-        roots.add(certificate).map_err(|e| failed("certificate authorities", path)(Box::new(e)))?;
+        roots
+            .add(certificate)
+            .map_err(|e| failed("certificate authorities", path)(Box::new(e)))?;
     }
     Ok(roots)
 }
@@ -46,9 +54,14 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TopologyError> {
 }
 
 /// What clients are offered, with the hash of our certificate for channel binding.
-pub fn towards_clients(tls: &Tls) -> Result<(Option<Arc<ServerConfig>>, Option<Vec<u8>>), TopologyError> {
-    let (ClientTls::Allow | ClientTls::Require | ClientTls::VerifyCa | ClientTls::VerifyFull, Some(certificate), Some(key_file)) =
-        (tls.mode, &tls.certificate, &tls.key)
+pub fn towards_clients(
+    tls: &Tls,
+) -> Result<(Option<Arc<ServerConfig>>, Option<Vec<u8>>), TopologyError> {
+    let (
+        ClientTls::Allow | ClientTls::Require | ClientTls::VerifyCa | ClientTls::VerifyFull,
+        Some(certificate),
+        Some(key_file),
+    ) = (tls.mode, &tls.certificate, &tls.key)
     else {
         return Ok((None, None));
     };
@@ -64,13 +77,16 @@ pub fn towards_clients(tls: &Tls) -> Result<(Option<Arc<ServerConfig>>, Option<V
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider());
             let verifier = match tls.mode {
                 ClientTls::VerifyCa | ClientTls::VerifyFull => verifier,
                 _ => verifier.allow_unauthenticated(),
             };
             let verifier = verifier.build();
-            builder.with_client_cert_verifier(verifier.map_err(|e| failed("certificate authorities", path)(Box::new(e)))?)
+            builder.with_client_cert_verifier(
+                verifier.map_err(|e| failed("certificate authorities", path)(Box::new(e)))?,
+            )
         }
     };
     let mut config = builder
@@ -94,7 +110,9 @@ pub fn towards_server(server: &Server) -> Result<Encryption, TopologyError> {
         ServerTls::Require | ServerTls::Prefer | ServerTls::Disable => Checks::Nothing,
     };
     let verifier = CertificateCheck::new(checks, server.tls_ca.as_deref())?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match (&server.tls_certificate, &server.tls_key) {
         (Some(certificate), Some(key_file)) => builder
             .with_client_auth_cert(certificates("certificate", certificate)?, key(key_file)?)
@@ -136,7 +154,11 @@ impl CertificateCheck {
                     Some(path) => (roots(path)?, path),
                     None => (system_roots(), Path::new("of the system")),
                 };
-                let built = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+                let built = rustls::client::WebPkiServerVerifier::builder_with_provider(
+                    Arc::new(roots),
+                    provider(),
+                )
+                .build();
                 Some(built.map_err(|e| failed("certificate authorities", path)(Box::new(e)))?)
             }
         };
@@ -169,24 +191,44 @@ impl ServerCertVerifier for CertificateCheck {
         use rustls::CertificateError as Bad;
         match known.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The chain is checked before the name, so only the name is wrong here.
-            Err(rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }))
-                if self.checks == Checks::Authority =>
-            {
-                Ok(ServerCertVerified::assertion())
-            }
+            Err(rustls::Error::InvalidCertificate(
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+            )) if self.checks == Checks::Authority => Ok(ServerCertVerified::assertion()),
             result => result,
         }
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

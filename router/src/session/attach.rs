@@ -29,7 +29,10 @@ impl Session {
             && other != at
         {
             // Replies go to the client in the order of its requests.
-            self.servers[other].lease.wire.send(mothership_proto::frontend::FLUSH);
+            self.servers[other]
+                .lease
+                .wire
+                .send(mothership_proto::frontend::FLUSH);
             self.settle(other).await?;
         }
         self.active = Some(at);
@@ -46,18 +49,15 @@ impl Session {
             Some(lease) => lease,
             None => self.wait_for_lease(shard).await?,
         };
-        self.entry
-            .working
-            .borrow_mut()
-            .push((lease.pool().opener().endpoint().clone(), Arc::clone(&lease.cancel)));
+        self.entry.working.borrow_mut().push((
+            lease.pool().opener().endpoint().clone(),
+            Arc::clone(&lease.cancel),
+        ));
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
         self.servers.push(Attached {
             shard,
             lease,
-            inbox: Inbox {
-                carried,
-                ..Inbox::default()
-            },
+            inbox: Inbox::new(carried),
         });
         let at = self.servers.len() - 1;
         let outside = Arc::clone(self.state.settings.outside());
@@ -66,7 +66,8 @@ impl Session {
         }
         let attached = &mut self.servers[at];
         if attached.lease.parameters != self.state.told {
-            self.state.tell_differences(&attached.lease.parameters, &mut self.client);
+            self.state
+                .tell_differences(&attached.lease.parameters, &mut self.client);
         }
         self.begin_on(at).await?;
         Ok(at)
@@ -92,7 +93,10 @@ impl Session {
             // A plain BEGIN cannot fail, so the statement follows it at once.
             let attached = &mut self.servers[at];
             attached.inbox.beginning = true;
-            attached.lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
+            attached
+                .lease
+                .wire
+                .with_output(|out| put_query(out, sql.as_bytes()));
             attached.lease.ledger.push(Owed::Query(Audience::Router));
         } else {
             self.ask(at, sql.as_bytes()).await?;
@@ -102,7 +106,11 @@ impl Session {
         Ok(())
     }
 
-    async fn bring_to(&mut self, at: usize, wanted: &Arc<super::settings::Settings>) -> Result<(), Halt> {
+    async fn bring_to(
+        &mut self,
+        at: usize,
+        wanted: &Arc<super::settings::Settings>,
+    ) -> Result<(), Halt> {
         let sql = wanted.sql_from(self.servers[at].inbox.carried.current());
         if !sql.is_empty() {
             self.ask(at, sql.as_bytes()).await?;
@@ -148,7 +156,8 @@ impl Session {
             user: self.identity.server_user.clone(),
             database: self.topology.database_on(&self.identity.database, shard),
         };
-        self.core.pool(&self.topology, server, key, &self.identity.credentials)
+        self.core
+            .pool(&self.topology, server, key, &self.identity.credentials)
     }
 
     fn try_lease(&self, shard: usize) -> Option<Lease> {
@@ -215,7 +224,10 @@ pub(super) fn lease_report(error: &LeaseError) -> Report {
             priority: Priority::New,
         } => Report::error(
             sqlstate::TOO_MANY_CONNECTIONS,
-            format!("no server connection became free within {} ms", waited.as_millis()),
+            format!(
+                "no server connection became free within {} ms",
+                waited.as_millis()
+            ),
         )
         .hint("The settings are pool.max and pool.queue_timeout."),
         LeaseError::TimedOut {
@@ -236,7 +248,7 @@ pub(super) fn lease_report(error: &LeaseError) -> Report {
 /// What a client is told when a server refused or could not be reached. It is
 /// logged in already, so the server's own words may be passed on.
 pub(super) fn open_report(error: &OpenError) -> Report {
-    tracing::warn!(error = &error as &dyn std::error::Error, "could not open a server connection");
+    tracing::warn!(error = %crate::log::Chain(error), "could not open a server connection");
     if let OpenError::Login {
         cause: ServerLoginError::Refused(refused),
         ..
@@ -245,9 +257,12 @@ pub(super) fn open_report(error: &OpenError) -> Report {
     {
         return Report::error(code.clone(), message.clone());
     }
-    Report::error(sqlstate::CONNECTION_FAILURE, "could not connect to a server")
-        .detail(format!("{error}"))
-        .hint("The router's log has the reason.")
+    Report::error(
+        sqlstate::CONNECTION_FAILURE,
+        "could not connect to a server",
+    )
+    .detail(format!("{error}"))
+    .hint("The router's log has the reason.")
 }
 
 /// A server's report to the router, as the client gets it.
@@ -256,6 +271,7 @@ pub(super) fn report_of(body: &[u8]) -> Report {
     let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
     Report::error(
         text(fields.code).unwrap_or_else(|| sqlstate::INTERNAL_ERROR.to_owned()),
-        text(fields.message).unwrap_or_else(|| "server reported an error without a message".to_owned()),
+        text(fields.message)
+            .unwrap_or_else(|| "server reported an error without a message".to_owned()),
     )
 }

@@ -57,7 +57,10 @@ impl Session {
         let strings = self.standard_strings();
         let origin = || Origin::Parse(parse.types.into());
         let read = || steps(parse.sql, strings);
-        let statement = self.core.interner.intern(parse.sql, origin(), self.epoch(), read);
+        let statement = self
+            .core
+            .interner
+            .intern(parse.sql, origin(), self.epoch(), read);
         let Some(step) = statement.step() else {
             return Ok(statement);
         };
@@ -69,10 +72,15 @@ impl Session {
                 let sql = renamed(parse.sql, span, &prepared.server_name());
                 let read = || {
                     let mut steps = prepared_steps(&prepared.sql, strings);
-                    steps.iter_mut().for_each(|s| s.kind = Kind::Execute(name.clone()));
+                    steps
+                        .iter_mut()
+                        .for_each(|s| s.kind = Kind::Execute(name.clone()));
                     steps
                 };
-                Ok(self.core.interner.intern(&sql, origin(), self.epoch(), read))
+                Ok(self
+                    .core
+                    .interner
+                    .intern(&sql, origin(), self.epoch(), read))
             }
             (Kind::Prepare(_), _) => Err(Report::error(
                 sqlstate::FEATURE_NOT_SUPPORTED,
@@ -97,11 +105,19 @@ impl Session {
         let (count, bytes) = self.state.names.size();
         let most = limits.client_statements.get() as usize;
         if count >= most {
-            return Err(over_limit(format!("a client may have {most} prepared statements"), "limits.client_statements").into());
+            return Err(over_limit(
+                format!("a client may have {most} prepared statements"),
+                "limits.client_statements",
+            )
+            .into());
         }
         let room = limits.client_statements_size.bytes();
         if bytes + name.len() + sql.len() > room {
-            return Err(over_limit(format!("a client's prepared statements may have {room} bytes"), "limits.client_statements_size").into());
+            return Err(over_limit(
+                format!("a client's prepared statements may have {room} bytes"),
+                "limits.client_statements_size",
+            )
+            .into());
         }
         Ok(())
     }
@@ -113,7 +129,11 @@ impl Session {
         };
         self.make_room(at);
         let attached = &mut self.servers[at];
-        let name = if named { statement.server_name() } else { String::new() };
+        let name = if named {
+            statement.server_name()
+        } else {
+            String::new()
+        };
         let parse = Parse {
             name: name.as_bytes(),
             sql: &statement.sql,
@@ -134,20 +154,30 @@ impl Session {
         let limit = self.topology.config.pool.prepared_statements as usize;
         let attached = &mut self.servers[at];
         let pending = attached.inbox.preparing.len();
-        let Some(id) = attached.lease.notes.prepared.surplus(limit.saturating_sub(pending + 1)) else {
+        let Some(id) = attached
+            .lease
+            .notes
+            .prepared
+            .surplus(limit.saturating_sub(pending + 1))
+        else {
             return;
         };
         attached.lease.notes.prepared.remove(id);
         attached.inbox.closing.push_back(id);
         let name = super::names::server_name(id);
-        attached.lease.wire.with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
+        attached
+            .lease
+            .wire
+            .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
         attached.lease.ledger.push(Owed::Close(Audience::Router));
     }
 
     /// Makes a statement of the client known to this server, if it is not yet.
     async fn ensure_prepared(&mut self, at: usize, statement: &Rc<Prepared>) -> Result<(), Halt> {
         let attached = &mut self.servers[at];
-        if attached.lease.notes.prepared.touch(statement.id) || attached.inbox.preparing.contains(&statement.id) {
+        if attached.lease.notes.prepared.touch(statement.id)
+            || attached.inbox.preparing.contains(&statement.id)
+        {
             return Ok(());
         }
         match &statement.origin {
@@ -189,20 +219,35 @@ impl Session {
     /// Parses a known statement on another server. If the server describes it
     /// otherwise than the first one did, the client's idea of its columns is wrong:
     /// PostgreSQL says so for a plan that outlived a change of its table.
-    async fn parse_again(&mut self, at: usize, statement: &Rc<Prepared>, named: bool) -> Result<(), Halt> {
+    async fn parse_again(
+        &mut self,
+        at: usize,
+        statement: &Rc<Prepared>,
+        named: bool,
+    ) -> Result<(), Halt> {
         self.send_parse(at, statement, named, Audience::Router);
         if statement.described.get().is_none() {
             return Ok(());
         }
-        let name = if named { statement.server_name() } else { String::new() };
+        let name = if named {
+            statement.server_name()
+        } else {
+            String::new()
+        };
         let attached = &mut self.servers[at];
         attached.inbox.changed = false;
-        attached.inbox.describing.push_back(Some(Rc::clone(statement)));
+        attached
+            .inbox
+            .describing
+            .push_back(Some(Rc::clone(statement)));
         attached.lease.wire.with_output(|out| {
             frontend::put_describe(out, Target::Statement, name.as_bytes());
             out.extend_from_slice(frontend::FLUSH);
         });
-        attached.lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        attached
+            .lease
+            .ledger
+            .push(Owed::DescribeStatement(Audience::Router));
         self.settle(at).await?;
         if std::mem::take(&mut self.servers[at].inbox.changed) {
             return Err(Report::error(
@@ -215,7 +260,12 @@ impl Session {
     }
 
     /// The statement of a name, known to the server `at`, and its name there.
-    async fn on_server(&mut self, at: usize, name: &[u8], statement: &Rc<Prepared>) -> Result<String, Halt> {
+    async fn on_server(
+        &mut self,
+        at: usize,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<String, Halt> {
         if let Some(needed) = self.needed_by(statement) {
             self.ensure_prepared(at, &needed).await?;
         }
@@ -238,7 +288,11 @@ impl Session {
         if !bind.portal.is_empty() && !self.state.portals.contains_key(bind.portal) {
             let most = self.topology.config.limits.client_portals.get() as usize;
             if self.state.portals.len() >= most {
-                return Err(over_limit(format!("a client may have {most} portals"), "limits.client_portals").into());
+                return Err(over_limit(
+                    format!("a client may have {most} portals"),
+                    "limits.client_portals",
+                )
+                .into());
             }
         }
         let is_local = statement.step().is_some_and(|s| self.runs_here(&s.kind));
@@ -249,7 +303,10 @@ impl Session {
             let at = self.attach(self.topology.home).await?;
             let name = self.on_server(at, bind.statement, &statement).await?;
             let attached = &mut self.servers[at];
-            attached.lease.wire.with_output(|out| bind.put_as(out, name.as_bytes()));
+            attached
+                .lease
+                .wire
+                .with_output(|out| bind.put_as(out, name.as_bytes()));
             attached.lease.ledger.push(Owed::Bind(Audience::Client));
         }
         let portal = Portal {
@@ -288,8 +345,13 @@ impl Session {
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
         attached.inbox.describing.push_back(Some(statement));
-        attached.lease.wire.with_output(|out| frontend::put_describe(out, Target::Statement, server_name.as_bytes()));
-        attached.lease.ledger.push(Owed::DescribeStatement(Audience::Client));
+        attached.lease.wire.with_output(|out| {
+            frontend::put_describe(out, Target::Statement, server_name.as_bytes())
+        });
+        attached
+            .lease
+            .ledger
+            .push(Owed::DescribeStatement(Audience::Client));
         Ok(())
     }
 
@@ -302,8 +364,14 @@ impl Session {
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
         attached.inbox.describing.push_back(None);
-        attached.lease.wire.with_output(|out| frontend::put_describe(out, Target::Portal, name));
-        attached.lease.ledger.push(Owed::DescribePortal(Audience::Client));
+        attached
+            .lease
+            .wire
+            .with_output(|out| frontend::put_describe(out, Target::Portal, name));
+        attached
+            .lease
+            .ledger
+            .push(Owed::DescribePortal(Audience::Client));
         Ok(())
     }
 
@@ -322,7 +390,9 @@ impl Session {
         let inbox = &mut self.servers[at].inbox;
         match &portal {
             Some(portal) => {
-                inbox.outcomes.push_back(Outcome::Of(Rc::clone(&portal.statement), 0));
+                inbox
+                    .outcomes
+                    .push_back(Outcome::Of(Rc::clone(&portal.statement), 0));
                 if let Some(step) = portal.statement.step() {
                     inbox.may_write |= step.writes;
                     inbox.committing |= matches!(step.kind, Kind::Commit { .. });
@@ -331,13 +401,20 @@ impl Session {
             None => inbox.outcomes.push_back(Outcome::None),
         }
         let lease = &mut self.servers[at].lease;
-        lease.wire.with_output(|out| frontend::put_execute(out, name, rows));
+        lease
+            .wire
+            .with_output(|out| frontend::put_execute(out, name, rows));
         lease.ledger.push(Owed::Execute(Audience::Client));
         Ok(())
     }
 
     /// Runs what the router answers itself, unless a server has come in between.
-    async fn execute_local(&mut self, name: &[u8], statement: &Rc<Prepared>, rows: i32) -> Result<(), Halt> {
+    async fn execute_local(
+        &mut self,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+        rows: i32,
+    ) -> Result<(), Halt> {
         let Some(step) = statement.step() else {
             return Ok(());
         };
@@ -353,7 +430,10 @@ impl Session {
         self.ensure_prepared(at, statement).await?;
         let server_name = statement.server_name();
         let attached = &mut self.servers[at];
-        attached.inbox.outcomes.push_back(Outcome::Of(Rc::clone(statement), 0));
+        attached
+            .inbox
+            .outcomes
+            .push_back(Outcome::Of(Rc::clone(statement), 0));
         attached.inbox.may_write = true;
         attached.inbox.committing |= matches!(step.kind, Kind::Commit { .. });
         attached.lease.wire.with_output(|out| {
@@ -378,7 +458,9 @@ impl Session {
                 match self.active {
                     Some(at) if !known.is_some_and(|p| p.is_local) => {
                         let lease = &mut self.servers[at].lease;
-                        lease.wire.with_output(|out| frontend::put_close(out, Target::Portal, name));
+                        lease
+                            .wire
+                            .with_output(|out| frontend::put_close(out, Target::Portal, name));
                         lease.ledger.push(Owed::Close(Audience::Client));
                     }
                     Some(_) => {

@@ -11,7 +11,10 @@ use crate::config::{AuthMethod, ClientTls, PoolMode};
 use crate::core::{ClientNumber, Core, Entry, Mail, Topology};
 use crate::sql::encoding::safe_encoding;
 use mothership_pool::wire::{Address, Wire};
-use mothership_proto::auth::{AuthError, Authenticated, ClientLogin, Credentials, LoginStep, LookedUp, Method, Nonces, Password, Proof, Secret};
+use mothership_proto::auth::{
+    AuthError, Authenticated, ClientLogin, Credentials, LoginStep, LookedUp, Method, Nonces,
+    Password, Proof, Secret,
+};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::report::{Report, sqlstate};
@@ -66,7 +69,13 @@ pub async fn serve(core: Rc<Core>, client: Wire) {
     let most = listen.max_logins.get();
     let _login = match Counted::try_new(&shared.logins, most) {
         Some(login) => login,
-        None => return say_goodbye(client, too_many("logins are under way", "listen.max_logins")).await,
+        None => {
+            return say_goodbye(
+                client,
+                too_many("logins are under way", "listen.max_logins"),
+            )
+            .await;
+        }
     };
     let mut client = client;
     let login = tokio::time::timeout(listen.login_timeout, log_in(&core, &topology, &mut client));
@@ -95,8 +104,11 @@ pub async fn serve(core: Rc<Core>, client: Wire) {
 }
 
 fn too_many(what: &str, setting: &str) -> Report {
-    Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, format!("sorry, too many {what} already"))
-        .hint(format!("The setting is {setting}."))
+    Report::fatal(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("sorry, too many {what} already"),
+    )
+    .hint(format!("The setting is {setting}."))
 }
 
 async fn say_goodbye(mut client: Wire, report: Report) {
@@ -131,7 +143,10 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
         let message = "connection is not encrypted, but the router requires TLS";
         return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).into());
     }
-    let method = match config.auth.method(peer, encrypted, &startup.user, &startup.database) {
+    let method = match config
+        .auth
+        .method(peer, encrypted, &startup.user, &startup.database)
+    {
         AuthMethod::Trust => Method::Trust,
         AuthMethod::Password => Method::Password,
         AuthMethod::Md5 => Method::Md5,
@@ -152,7 +167,11 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
 }
 
 /// Everything up to the StartupMessage.
-async fn first_packets(core: &Core, topology: &Topology, client: &mut Wire) -> Result<Startup, Refused> {
+async fn first_packets(
+    core: &Core,
+    topology: &Topology,
+    client: &mut Wire,
+) -> Result<Startup, Refused> {
     let mut asked_gss = false;
     loop {
         let parsed = FirstPacket::parse(client.input()).map_err(Refused::Startup)?;
@@ -219,7 +238,12 @@ async fn first_packets(core: &Core, topology: &Topology, client: &mut Wire) -> R
 }
 
 /// What is known of the user's password.
-async fn look_up(core: &Core, topology: &Topology, user: &str, method: Method) -> Result<LookedUp, Refused> {
+async fn look_up(
+    core: &Core,
+    topology: &Topology,
+    user: &str,
+    method: Method,
+) -> Result<LookedUp, Refused> {
     if let Some(entry) = topology.config.user(user) {
         if let Some(secret) = topology.secrets.get(entry.name.value.as_str()) {
             return Ok(LookedUp::Known(secret.clone()));
@@ -231,12 +255,18 @@ async fn look_up(core: &Core, topology: &Topology, user: &str, method: Method) -
     if !topology.config.auth.passthrough {
         return Ok(LookedUp::Unknown);
     }
-    core.control.verifier(topology, user).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "could not ask for a verifier");
-        Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "could not look up the password of a user")
+    core.control
+        .verifier(topology, user)
+        .await
+        .map_err(|error| {
+            tracing::error!(error = %crate::log::Chain(&error), "could not ask for a verifier");
+            Report::fatal(
+                sqlstate::CANNOT_CONNECT_NOW,
+                "could not look up the password of a user",
+            )
             .hint("The router's log has the reason.")
             .into()
-    })
+        })
 }
 
 /// Carries the messages of the proof.
@@ -264,7 +294,11 @@ async fn prove(client: &mut Wire, login: &mut ClientLogin) -> Result<Authenticat
     }
 }
 
-async fn next_step(client: &mut Wire, login: &mut ClientLogin, out: &mut Vec<u8>) -> Result<LoginStep, Refused> {
+async fn next_step(
+    client: &mut Wire,
+    login: &mut ClientLogin,
+    out: &mut Vec<u8>,
+) -> Result<LoginStep, Refused> {
     loop {
         let limit = login.max_body() + HEADER;
         match frame::next(client.input(), limit) {
@@ -306,7 +340,11 @@ impl Accepted {
         };
         let Some(identity) = identity(&topology, &self) else {
             let message = format!("database \"{}\" does not exist", self.startup.database);
-            return say_goodbye(client, Report::fatal(sqlstate::INVALID_CATALOG_NAME, message)).await;
+            return say_goodbye(
+                client,
+                Report::fatal(sqlstate::INVALID_CATALOG_NAME, message),
+            )
+            .await;
         };
         let entry = Entry::new(secret(protocol));
         let slot = {
@@ -372,7 +410,8 @@ impl Session {
         }
         let secret = self.entry.secret.clone();
         self.client.with_output(|out| {
-            put_backend_key(out, protocol, number.encode(), &secret).expect("the secret was made for this protocol");
+            put_backend_key(out, protocol, number.encode(), &secret)
+                .expect("the secret was made for this protocol");
             backend::put_ready(out, TxStatus::Idle);
         });
         tracing::debug!(
@@ -423,7 +462,13 @@ fn startup_settings(startup: &Startup) -> Result<Settings, Box<Report>> {
 }
 
 fn clean(name: &str) -> String {
-    let ascii = name.bytes().map(|b| if (32..=126).contains(&b) { char::from(b) } else { '?' });
+    let ascii = name.bytes().map(|b| {
+        if (32..=126).contains(&b) {
+            char::from(b)
+        } else {
+            '?'
+        }
+    });
     ascii.take(mothership_proto::startup::MAX_NAME).collect()
 }
 
@@ -436,7 +481,9 @@ fn identity(topology: &Topology, accepted: &Accepted) -> Option<Identity> {
         .and_then(|u| u.pool_mode)
         .or(database.pool_mode)
         .unwrap_or(config.pool.mode);
-    let server_user = user.and_then(|u| u.server_user.as_ref()).map_or(startup.user.clone(), |name| name.as_str().to_owned());
+    let server_user = user
+        .and_then(|u| u.server_user.as_ref())
+        .map_or(startup.user.clone(), |name| name.as_str().to_owned());
     let configured = user.and_then(|u| u.server_password.as_ref().or(u.password.as_ref()));
     let credentials = match (configured, proof) {
         (Some(password), _) => Credentials::Password(Password::new(password.reveal().as_bytes())),
@@ -469,7 +516,9 @@ struct Counted<'a>(&'a std::sync::atomic::AtomicU32);
 impl<'a> Counted<'a> {
     fn try_new(count: &'a std::sync::atomic::AtomicU32, most: u32) -> Option<Self> {
         let one_more = |n: u32| (n < most).then_some(n + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
         Some(Self(count))
     }
 }
@@ -494,7 +543,10 @@ impl Drop for Place {
 }
 
 /// Secrets that logins are measured against, derived once.
-pub fn prepare_secret(user: &crate::config::User, stand_in: &mothership_proto::auth::StandIn) -> Option<Secret> {
+pub fn prepare_secret(
+    user: &crate::config::User,
+    stand_in: &mothership_proto::auth::StandIn,
+) -> Option<Secret> {
     let name = user.name.value.as_str();
     if let Some(verifier) = &user.verifier {
         return Secret::parse(verifier.reveal());

@@ -64,7 +64,10 @@ impl PreparedSet {
         if self.used.len() <= limit {
             return None;
         }
-        self.used.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id)
+        self.used
+            .iter()
+            .min_by_key(|(_, at)| **at)
+            .map(|(id, _)| *id)
     }
 
     /// How many there are.

@@ -102,7 +102,11 @@ impl Session {
         }
         self.client.consume(length);
         if matches!(message, tag::COPY_DONE | tag::COPY_FAIL) {
-            self.state.phase = if extended { Phase::Segment } else { Phase::Query };
+            self.state.phase = if extended {
+                Phase::Segment
+            } else {
+                Phase::Query
+            };
         } else if message == tag::TERMINATE {
             return Err(End::Gone);
         }
@@ -121,6 +125,7 @@ impl Session {
         }
         let limits = &self.topology.config.limits;
         let buffer = limits.client_buffer.bytes();
+        let copy_buffer = limits.copy_buffer.bytes();
         // A client that does not read costs bounded memory: its servers wait.
         if self.client.unsent() > buffer {
             match self.client.poll_drained(cx, buffer / 2) {
@@ -137,9 +142,9 @@ impl Session {
         // A server that does not take COPY data holds the client back.
         if let Some(at) = self.active
             && let Some(server) = self.servers.get_mut(at)
-            && server.lease.wire.unsent() > limits.copy_buffer.bytes()
+            && server.lease.wire.unsent() > copy_buffer
         {
-            match server.lease.wire.poll_drained(cx, limits.copy_buffer.bytes() / 2) {
+            match server.lease.wire.poll_drained(cx, copy_buffer / 2) {
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             }
@@ -182,7 +187,9 @@ impl Session {
         let Attached { lease, inbox, .. } = &mut servers[at];
         // Answers of the router that stand at the front are not the server's to give.
         put_answers(lease, state, client);
-        let polled = lease.poll_messages(cx, |frame, reply| state.on_server(frame, reply, inbox, client));
+        let polled = lease.poll_messages(cx, |frame, reply| {
+            state.on_server(frame, reply, inbox, client)
+        });
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
@@ -216,9 +223,10 @@ impl Session {
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
         let mut attached = self.servers.remove(at);
-        self.entry.working.borrow_mut().retain(|(_, target)| {
-            !std::sync::Arc::ptr_eq(target, &attached.lease.cancel)
-        });
+        self.entry
+            .working
+            .borrow_mut()
+            .retain(|(_, target)| !std::sync::Arc::ptr_eq(target, &attached.lease.cancel));
         attached.lease.doubt();
         self.active = None;
         let was_told = attached.inbox.fatal;
@@ -237,8 +245,11 @@ impl Session {
         );
         if !was_told && self.state.phase != Phase::Idle {
             let report = if unknown {
-                Report::error(sqlstate::UNKNOWN_OUTCOME, "server connection was lost before the outcome was known")
-                    .hint("The statement may have taken effect. Look before repeating it.")
+                Report::error(
+                    sqlstate::UNKNOWN_OUTCOME,
+                    "server connection was lost before the outcome was known",
+                )
+                .hint("The statement may have taken effect. Look before repeating it.")
             } else {
                 Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
             };
@@ -285,7 +296,10 @@ impl Session {
         if phase == Phase::Segment
             && let Some(at) = self.active
         {
-            self.servers[at].lease.wire.send(mothership_proto::frontend::FLUSH);
+            self.servers[at]
+                .lease
+                .wire
+                .send(mothership_proto::frontend::FLUSH);
             match self.settle(at).await {
                 Ok(()) => {}
                 // The server's error came first: the client ignores what follows it.
@@ -348,11 +362,17 @@ impl Session {
                 lease.wire.with_output(|out| parse.put(out));
                 lease.wire.send(mothership_proto::frontend::FLUSH);
                 lease.notes.unnamed = None;
-                lease.ledger.push(Owed::Parse(0, mothership_proto::ledger::Audience::Router));
+                lease
+                    .ledger
+                    .push(Owed::Parse(0, mothership_proto::ledger::Audience::Router));
             } else {
-                lease.wire.with_output(|out| mothership_proto::frontend::put_query(out, NONSENSE));
+                lease
+                    .wire
+                    .with_output(|out| mothership_proto::frontend::put_query(out, NONSENSE));
                 lease.notes.unnamed = None;
-                lease.ledger.push(Owed::Query(mothership_proto::ledger::Audience::Router));
+                lease
+                    .ledger
+                    .push(Owed::Query(mothership_proto::ledger::Audience::Router));
             }
             let count = self.servers.len();
             while self.servers.len() == count {
@@ -375,7 +395,10 @@ impl Session {
         if let Some(at) = self.active
             && !self.servers[at].lease.ledger.is_empty()
         {
-            self.servers[at].lease.ledger.push(Owed::Answer(bytes.into()));
+            self.servers[at]
+                .lease
+                .ledger
+                .push(Owed::Answer(bytes.into()));
         } else {
             confirm(bytes, &mut self.state);
             self.client.send(bytes);
@@ -384,7 +407,11 @@ impl Session {
 }
 
 /// Gives the router's own answers whose turn has come.
-fn put_answers(lease: &mut crate::core::Lease, state: &mut super::state::State, client: &mut mothership_pool::wire::Wire) {
+fn put_answers(
+    lease: &mut crate::core::Lease,
+    state: &mut super::state::State,
+    client: &mut mothership_pool::wire::Wire,
+) {
     while let Some(bytes) = lease.ledger.next_answer() {
         confirm(&bytes, state);
         client.send(&bytes);
@@ -402,11 +429,16 @@ fn confirm(bytes: &[u8], state: &mut super::state::State) {
 }
 
 fn is_known(message: u8) -> bool {
-    matches!(message, b'B' | b'C' | b'd' | b'c' | b'f' | b'D' | b'E' | b'H' | b'F' | b'P' | b'Q' | b'S' | b'X')
+    matches!(
+        message,
+        b'B' | b'C' | b'd' | b'c' | b'f' | b'D' | b'E' | b'H' | b'F' | b'P' | b'Q' | b'S' | b'X'
+    )
 }
 
 fn unknown(message: u8) -> End {
-    End::Told(violation(format!("invalid frontend message type {message}")))
+    End::Told(violation(format!(
+        "invalid frontend message type {message}"
+    )))
 }
 
 /// Settling raises no error of its own.

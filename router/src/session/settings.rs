@@ -266,7 +266,8 @@ impl SessionSettings {
 
     /// SAVEPOINT.
     pub fn savepoint(&mut self, name: &str) {
-        self.savepoints.push((name.to_owned(), Arc::clone(&self.current)));
+        self.savepoints
+            .push((name.to_owned(), Arc::clone(&self.current)));
     }
 
     /// ROLLBACK TO SAVEPOINT: the savepoint stays.
@@ -333,9 +334,16 @@ mod tests {
     fn a_role_is_left_before_another_is_taken() {
         let have = settings(&[("role", "a"), ("work_mem", "1MB")]);
         let want = settings(&[("work_mem", "1MB")]);
-        assert_eq!(want.sql_from(&have), "RESET SESSION AUTHORIZATION;RESET ROLE;");
+        assert_eq!(
+            want.sql_from(&have),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;"
+        );
         let other = settings(&[("role", "b"), ("work_mem", "1MB")]);
-        assert!(other.sql_from(&have).starts_with("RESET SESSION AUTHORIZATION;RESET ROLE;"));
+        assert!(
+            other
+                .sql_from(&have)
+                .starts_with("RESET SESSION AUTHORIZATION;RESET ROLE;")
+        );
         assert!(other.sql_from(&have).contains("E'role',E'b'"));
     }
 

@@ -40,7 +40,12 @@ impl Session {
         }
     }
 
-    async fn query_one(&mut self, sql: &[u8], step: &Step, statement: &Rc<Prepared>) -> Result<(), Halt> {
+    async fn query_one(
+        &mut self,
+        sql: &[u8],
+        step: &Step,
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
         if self.runs_here(&step.kind) {
             self.run_here(&step.kind)?;
             self.state.ready_alone(&mut self.client);
@@ -62,7 +67,10 @@ impl Session {
         self.send_query(at, sql, outcomes);
         let inbox = &mut self.servers[at].inbox;
         inbox.may_write = statement.steps.iter().any(|s| s.writes);
-        inbox.committing = statement.steps.iter().any(|s| matches!(s.kind, Kind::Commit { .. }));
+        inbox.committing = statement
+            .steps
+            .iter()
+            .any(|s| matches!(s.kind, Kind::Commit { .. }));
         Ok(())
     }
 
@@ -80,7 +88,10 @@ impl Session {
             return Err(failed_transaction().into());
         }
         for step in steps {
-            if step.pins.has(Pin::SequenceState) && self.state.pins.is_empty() && !self.identity.session_mode {
+            if step.pins.has(Pin::SequenceState)
+                && self.state.pins.is_empty()
+                && !self.identity.session_mode
+            {
                 return Err(currval_refused().into());
             }
             if self.identity.statement_mode && matches!(step.kind, Kind::Begin(_)) {
@@ -101,8 +112,12 @@ impl Session {
         let no_server = self.servers.is_empty();
         match (kind, &self.state.block) {
             (Kind::Deallocate(_), _) => true,
-            (Kind::Begin(_), Block::None | Block::Begun { .. }) => no_server && !self.identity.statement_mode,
-            (Kind::Commit { .. } | Kind::Rollback { .. }, Block::Begun { .. } | Block::Lost) => no_server,
+            (Kind::Begin(_), Block::None | Block::Begun { .. }) => {
+                no_server && !self.identity.statement_mode
+            }
+            (Kind::Commit { .. } | Kind::Rollback { .. }, Block::Begun { .. } | Block::Lost) => {
+                no_server
+            }
             (Kind::Savepoint(_), Block::Begun { .. }) => no_server,
             (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun { savepoints, .. }) => {
                 no_server && savepoints.contains(name)
@@ -141,18 +156,36 @@ impl Session {
                 self.state.settings.rollback();
                 (Block::None, b"ROLLBACK")
             }
-            (Kind::Savepoint(name), Block::Begun { modes, mut savepoints }) => {
+            (
+                Kind::Savepoint(name),
+                Block::Begun {
+                    modes,
+                    mut savepoints,
+                },
+            ) => {
                 self.state.settings.savepoint(name);
                 savepoints.push(name.clone());
                 (Block::Begun { modes, savepoints }, b"SAVEPOINT")
             }
-            (Kind::RollbackTo(name), Block::Begun { modes, mut savepoints }) => {
+            (
+                Kind::RollbackTo(name),
+                Block::Begun {
+                    modes,
+                    mut savepoints,
+                },
+            ) => {
                 self.state.settings.rollback_to(name);
                 let at = savepoints.iter().rposition(|s| s == name).unwrap_or(0);
                 savepoints.truncate(at + 1);
                 (Block::Begun { modes, savepoints }, b"ROLLBACK")
             }
-            (Kind::Release(name), Block::Begun { modes, mut savepoints }) => {
+            (
+                Kind::Release(name),
+                Block::Begun {
+                    modes,
+                    mut savepoints,
+                },
+            ) => {
                 self.state.settings.release(name);
                 let at = savepoints.iter().rposition(|s| s == name).unwrap_or(0);
                 savepoints.truncate(at);
@@ -168,7 +201,8 @@ impl Session {
             }
         };
         self.state.block = block;
-        self.client.with_output(|out| backend::put_complete(out, command));
+        self.client
+            .with_output(|out| backend::put_complete(out, command));
         Ok(())
     }
 
@@ -198,18 +232,26 @@ impl Session {
             return Err(alone_report(&step.kind).into());
         };
         let strings = self.standard_strings();
-        let prepared = self.core.interner.intern(sql, Origin::Prepare(span), self.epoch(), || {
-            super::step::prepared_steps(sql, strings)
-        });
+        let prepared = self
+            .core
+            .interner
+            .intern(sql, Origin::Prepare(span), self.epoch(), || {
+                super::step::prepared_steps(sql, strings)
+            });
         let at = self.attach(self.topology.home).await?;
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
-            self.client.with_output(|out| backend::put_complete(out, b"PREPARE"));
+            self.client
+                .with_output(|out| backend::put_complete(out, b"PREPARE"));
             self.ready_with(at);
             return Ok(());
         }
         let text = prepared.definition();
-        self.send_query(at, &text, std::iter::once(Outcome::Defined(name.into(), Rc::clone(&prepared))));
+        self.send_query(
+            at,
+            &text,
+            std::iter::once(Outcome::Defined(name.into(), Rc::clone(&prepared))),
+        );
         Ok(())
     }
 
@@ -228,7 +270,11 @@ impl Session {
             self.make_prepared(at, &prepared).await?;
         }
         let text = renamed(sql, span, &prepared.server_name());
-        self.send_query(at, &text, std::iter::once(Outcome::Of(Rc::clone(&prepared), 0)));
+        self.send_query(
+            at,
+            &text,
+            std::iter::once(Outcome::Of(Rc::clone(&prepared), 0)),
+        );
         self.servers[at].inbox.may_write = prepared.steps.iter().any(|s| s.writes);
         Ok(())
     }
@@ -278,7 +324,9 @@ impl Session {
         let attached = &mut self.servers[at];
         attached.inbox.may_write = true;
         attached.lease.wire.with_output(|out| {
-            mothership_proto::frame::put(out, frontend::tag::FUNCTION_CALL, |b| b.extend_from_slice(body));
+            mothership_proto::frame::put(out, frontend::tag::FUNCTION_CALL, |b| {
+                b.extend_from_slice(body)
+            });
         });
         attached.lease.ledger.push(Owed::FunctionCall);
         // Which function it is stands in an OID of the server; it may do anything.
@@ -294,7 +342,11 @@ impl Session {
 
     /// Whether backslashes in plain strings are plain.
     pub(super) fn standard_strings(&self) -> bool {
-        let told = self.state.told.iter().find(|(n, _)| n == b"standard_conforming_strings");
+        let told = self
+            .state
+            .told
+            .iter()
+            .find(|(n, _)| n == b"standard_conforming_strings");
         told.is_none_or(|(_, value)| value == b"on")
     }
 }
@@ -312,12 +364,22 @@ fn chained(chain: bool, modes: String) -> Block {
 
 /// The text with another name in place of the client's.
 pub(super) fn renamed(sql: &[u8], span: crate::sql::cursor::Span, name: &str) -> Vec<u8> {
-    [&sql[..span.start], b"\"", name.as_bytes(), b"\"", &sql[span.end..]].concat()
+    [
+        &sql[..span.start],
+        b"\"",
+        name.as_bytes(),
+        b"\"",
+        &sql[span.end..],
+    ]
+    .concat()
 }
 
 /// What the router takes part in cannot be one of several statements of a text.
 fn must_be_alone(kind: &Kind) -> bool {
-    matches!(kind, Kind::Prepare(_) | Kind::Execute(_) | Kind::Deallocate(_) | Kind::Refuse(_))
+    matches!(
+        kind,
+        Kind::Prepare(_) | Kind::Execute(_) | Kind::Deallocate(_) | Kind::Refuse(_)
+    )
 }
 
 fn alone_report(kind: &Kind) -> Report {
@@ -345,7 +407,10 @@ pub(super) fn no_such_statement(name: &[u8]) -> Report {
     let message = if name.is_empty() {
         "unnamed prepared statement does not exist".to_owned()
     } else {
-        format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))
+        format!(
+            "prepared statement \"{}\" does not exist",
+            String::from_utf8_lossy(name)
+        )
     };
     Report::error(sqlstate::INVALID_STATEMENT_NAME, message)
 }
@@ -354,6 +419,9 @@ pub(super) fn no_such_statement(name: &[u8]) -> Report {
 pub(super) fn duplicate_statement(name: &[u8]) -> Report {
     Report::error(
         sqlstate::DUPLICATE_STATEMENT,
-        format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)),
+        format!(
+            "prepared statement \"{}\" already exists",
+            String::from_utf8_lossy(name)
+        ),
     )
 }

@@ -148,6 +148,16 @@ pub struct Portal {
     pub is_local: bool,
 }
 
+impl Inbox {
+    /// For a connection that carries these settings.
+    pub fn new(carried: SessionSettings) -> Self {
+        Self {
+            carried,
+            ..Self::default()
+        }
+    }
+}
+
 impl State {
     /// The state of a new session.
     pub fn new(settings: SessionSettings, told: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
@@ -166,7 +176,13 @@ impl State {
     }
 
     /// Takes one message of a server.
-    pub fn on_server(&mut self, frame: Frame<'_>, reply: Reply, inbox: &mut Inbox, client: &mut Wire) -> Flow {
+    pub fn on_server(
+        &mut self,
+        frame: Frame<'_>,
+        reply: Reply,
+        inbox: &mut Inbox,
+        client: &mut Wire,
+    ) -> Flow {
         let for_client = reply.to == Audience::Client;
         match reply.event {
             Event::Part => {
@@ -307,62 +323,52 @@ impl State {
         self.pins = self.pins.and(step.pins);
         let mut unpins = step.unpins;
         self.schema_changed |= step.changes_schema;
-        let both = |f: &dyn Fn(&mut SessionSettings)| f(&mut inbox.carried);
+        let carried = &mut inbox.carried;
+        let both = [&mut self.settings, carried];
         match &step.kind {
-            Kind::Plain | Kind::Prepare(_) | Kind::Execute(_) | Kind::Deallocate(_) | Kind::Refuse(_) => {}
-            Kind::Begin(_) => {
-                self.settings.begin();
-                both(&SessionSettings::begin);
-            }
-            Kind::PrepareTransaction => {
-                self.settings.commit();
-                both(&SessionSettings::commit);
-            }
+            Kind::Plain
+            | Kind::Prepare(_)
+            | Kind::Execute(_)
+            | Kind::Deallocate(_)
+            | Kind::Refuse(_) => {}
+            Kind::Begin(_) => both.into_iter().for_each(SessionSettings::begin),
+            Kind::PrepareTransaction => both.into_iter().for_each(SessionSettings::commit),
             Kind::Commit { .. } | Kind::Rollback { .. } => {
                 // COMMIT of a failed transaction says ROLLBACK.
-                let end = match command {
-                    b"COMMIT" => SessionSettings::commit,
-                    _ => SessionSettings::rollback,
-                };
-                end(&mut self.settings);
-                both(&end);
+                match command {
+                    b"COMMIT" => both.into_iter().for_each(SessionSettings::commit),
+                    _ => both.into_iter().for_each(SessionSettings::rollback),
+                }
                 self.portals.clear();
             }
-            Kind::Savepoint(name) => {
-                self.settings.savepoint(name);
-                both(&|s| s.savepoint(name));
-            }
-            Kind::RollbackTo(name) => {
-                self.settings.rollback_to(name);
-                both(&|s| s.rollback_to(name));
-            }
-            Kind::Release(name) => {
-                self.settings.release(name);
-                both(&|s| s.release(name));
-            }
+            Kind::Savepoint(name) => both.into_iter().for_each(|s| s.savepoint(name)),
+            Kind::RollbackTo(name) => both.into_iter().for_each(|s| s.rollback_to(name)),
+            Kind::Release(name) => both.into_iter().for_each(|s| s.release(name)),
             Kind::Settings(changes) => {
-                for change in changes {
-                    self.settings.begin();
-                    self.settings.apply(change);
-                    inbox.carried.begin();
-                    inbox.carried.apply(change);
+                for settings in both {
+                    settings.begin();
+                    changes.iter().for_each(|change| settings.apply(change));
                 }
             }
-            Kind::Discard(what) => {
-                if *what == DiscardWhat::All {
-                    self.settings.apply(&Change::DiscardAll);
-                    inbox.carried.apply(&Change::DiscardAll);
-                    self.names.clear();
-                    self.portals.clear();
-                    inbox.discarded = true;
-                    unpins = self.pins;
-                }
+            Kind::Discard(DiscardWhat::All) => {
+                both.into_iter().for_each(|s| s.apply(&Change::DiscardAll));
+                self.names.clear();
+                self.portals.clear();
+                inbox.discarded = true;
+                unpins = self.pins;
             }
+            Kind::Discard(_) => {}
         }
         self.pins = self.pins.minus(unpins);
     }
 
-    fn failed(&mut self, frame: Frame<'_>, for_client: bool, inbox: &mut Inbox, client: &mut Wire) -> Flow {
+    fn failed(
+        &mut self,
+        frame: Frame<'_>,
+        for_client: bool,
+        inbox: &mut Inbox,
+        client: &mut Wire,
+    ) -> Flow {
         let fields = Fields::read(frame.body());
         inbox.fatal |= fields.is_fatal();
         // What was not confirmed did not happen.
@@ -387,7 +393,11 @@ impl State {
             Phase::Segment => self.skipping = true,
             Phase::CopyIn { extended } => {
                 self.skipping = extended;
-                self.phase = if extended { Phase::Segment } else { Phase::Query };
+                self.phase = if extended {
+                    Phase::Segment
+                } else {
+                    Phase::Query
+                };
             }
             Phase::Idle | Phase::Query | Phase::Syncing => {}
         }

@@ -157,8 +157,10 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         unpins: unpins(&statement),
         reads_only: read && effects.reads_only(),
         writes: effects.writes != Writes::No || !read,
-        changes_schema: matches!(statement, Statement::Ddl { .. } | Statement::Do | Statement::Call)
-            || effects.opaque,
+        changes_schema: matches!(
+            statement,
+            Statement::Ddl { .. } | Statement::Do | Statement::Call
+        ) || effects.opaque,
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
         kind,
     }
@@ -255,13 +257,11 @@ fn characteristics(statement: &Statement<'_>) -> Vec<Change> {
         return Vec::new();
     };
     let on = |b: bool| if b { "on" } else { "off" };
-    let isolation = modes.isolation.map(|level| {
-        match level {
-            Isolation::ReadUncommitted => "read uncommitted",
-            Isolation::ReadCommitted => "read committed",
-            Isolation::RepeatableRead => "repeatable read",
-            Isolation::Serializable => "serializable",
-        }
+    let isolation = modes.isolation.map(|level| match level {
+        Isolation::ReadUncommitted => "read uncommitted",
+        Isolation::ReadCommitted => "read committed",
+        Isolation::RepeatableRead => "repeatable read",
+        Isolation::Serializable => "serializable",
     });
     [
         ("default_transaction_isolation", isolation),
@@ -354,7 +354,6 @@ pub fn currval_refused() -> Report {
     .hint("Use INSERT ... RETURNING, or pool_mode = \"session\" for this user or database.")
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,7 +415,10 @@ mod tests {
             ("EXPLAIN (ANALYZE) EXECUTE q(1)", "q"),
         ] {
             let step = one(sql);
-            assert_eq!(step.name_span.map(|s| s.of(sql.as_bytes())), Some(name.as_bytes()));
+            assert_eq!(
+                step.name_span.map(|s| s.of(sql.as_bytes())),
+                Some(name.as_bytes())
+            );
         }
     }
 
