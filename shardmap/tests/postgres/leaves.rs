@@ -8,8 +8,8 @@ use mothership_shardmap::{KeyBytes, KeyType, TextContext};
 use crate::cluster::{Cluster, Database, send_function, unhex};
 use crate::values::{Random, seed, texts};
 
-const VALUES: usize = 30_000;
-const COMPOSITES: usize = 5_000;
+const VALUES: usize = 12_000;
+const COMPOSITES: usize = 3_000;
 const MODULI: [u32; 4] = [2, 3, 7, 16];
 
 /// Each is a partition key; NULLs are put among the values of keys of several columns.
