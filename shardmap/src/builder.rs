@@ -9,11 +9,13 @@ mod sharded;
 pub use error::MapError;
 pub use sharded::{ShardedDecl, StrategyDecl};
 
-use std::collections::HashMap;
+use sharded::Groups;
+
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::map::Pattern;
+use crate::map::{ByName, Pattern};
 use crate::{DefaultTables, KeyType, Placement, SLOT_COUNT, ShardId, ShardMap, SlotMap};
 
 /// How many shards a map may have.
@@ -85,71 +87,23 @@ impl ShardMapBuilder {
     pub fn build(&self) -> Result<ShardMap, Vec<MapError>> {
         let mut errors = Vec::new();
         let shards = self.shard_ids(&mut errors);
-        let home = self.home.as_deref().map_or(Some(ShardId(0)), |home| {
-            let id = shards.get(home).copied();
-            if id.is_none() {
-                errors.push(MapError::UnknownShard {
-                    shard: home.to_owned(),
-                    used_by: "home".to_owned(),
-                });
-            }
-            id
-        });
+        let home = self.home_id(&shards, &mut errors);
         let slots = Arc::new(self.slot_map(&shards, &mut errors));
-        let (mut exact, mut patterns): (HashMap<String, HashMap<String, Placement>>, _) =
-            (HashMap::new(), Vec::new());
-        let mut groups = sharded::Groups::new();
-        for (index, (schema, name, table)) in self.tables.iter().enumerate() {
-            let full_name = format!("{schema}.{name}");
-            if self.tables[..index]
-                .iter()
-                .any(|(s, n, _)| (s, n) == (schema, name))
-            {
-                errors.push(MapError::TableTwice { table: full_name });
-                continue;
-            }
-            let placement = match table {
-                TableDecl::Reference => Placement::Reference,
-                TableDecl::Home => Placement::Home,
-                TableDecl::Sharded(decl) => {
-                    match decl.resolve(&full_name, &shards, &slots, &mut groups) {
-                        Ok(sharded) => Placement::Sharded(Arc::new(sharded)),
-                        Err(error) => {
-                            errors.push(error);
-                            continue;
-                        }
-                    }
-                }
-            };
-            match schema.contains('*') || name.contains('*') {
-                true => patterns.push((
-                    Pattern {
-                        schema: schema.clone(),
-                        table: name.clone(),
-                    },
-                    placement,
-                )),
-                false => drop(
-                    exact
-                        .entry(schema.clone())
-                        .or_default()
-                        .insert(name.clone(), placement),
-                ),
-            }
+        let mut groups = Groups::new();
+        let (exact, patterns) = self.placements(&shards, &slots, &mut groups, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
-        match home {
-            Some(home) if errors.is_empty() => Ok(ShardMap {
-                version: self.version,
-                shards: self.shards.clone(),
-                home,
-                slots,
-                default_tables: self.default_tables,
-                exact,
-                patterns,
-                groups: groups.into_names(),
-            }),
-            _ => Err(errors),
-        }
+        Ok(ShardMap {
+            version: self.version,
+            shards: self.shards.clone(),
+            home,
+            slots,
+            default_tables: self.default_tables,
+            exact,
+            patterns,
+            groups: groups.into_names(),
+        })
     }
 
     fn shard_ids(&self, errors: &mut Vec<MapError>) -> HashMap<&str, ShardId> {
@@ -170,6 +124,19 @@ impl ShardMapBuilder {
             }
         }
         ids
+    }
+
+    fn home_id(&self, shards: &HashMap<&str, ShardId>, errors: &mut Vec<MapError>) -> ShardId {
+        let Some(home) = &self.home else {
+            return ShardId(0);
+        };
+        shards.get(home.as_str()).copied().unwrap_or_else(|| {
+            errors.push(MapError::UnknownShard {
+                shard: home.clone(),
+                used_by: "home".to_owned(),
+            });
+            ShardId(0)
+        })
     }
 
     /// On errors the map is even, so that tables can still be checked.
@@ -225,6 +192,43 @@ impl ShardMapBuilder {
             Some(slots) if errors.len() == before => slots,
             _ => even,
         }
+    }
+
+    /// The declarations by name, and those by pattern.
+    fn placements(
+        &self,
+        shards: &HashMap<&str, ShardId>,
+        slots: &Arc<SlotMap>,
+        groups: &mut Groups,
+        errors: &mut Vec<MapError>,
+    ) -> (ByName, Vec<(Pattern, Placement)>) {
+        let (mut exact, mut patterns) = (ByName::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for (schema, table, decl) in &self.tables {
+            let full_name = format!("{schema}.{table}");
+            if !seen.insert((schema, table)) {
+                errors.push(MapError::TableTwice { table: full_name });
+                continue;
+            }
+            let placement = match decl {
+                TableDecl::Reference => Ok(Placement::Reference),
+                TableDecl::Home => Ok(Placement::Home),
+                TableDecl::Sharded(decl) => decl
+                    .resolve(&full_name, shards, slots, groups)
+                    .map(|sharded| Placement::Sharded(Arc::new(sharded))),
+            };
+            let (schema, table) = (schema.clone(), table.clone());
+            match placement {
+                Err(error) => errors.push(error),
+                Ok(placement) if full_name.contains('*') => {
+                    patterns.push((Pattern { schema, table }, placement));
+                }
+                Ok(placement) => {
+                    exact.entry(schema).or_default().insert(table, placement);
+                }
+            }
+        }
+        (exact, patterns)
     }
 }
 

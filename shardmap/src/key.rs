@@ -11,7 +11,8 @@ mod context;
 mod convert;
 mod datetime;
 mod integer;
-pub(crate) mod numeric;
+mod numeric;
+pub(crate) mod numeric_form;
 mod stored;
 mod text;
 mod uuid;
@@ -26,7 +27,7 @@ use crate::KeyBytes;
 /// |---|---|---|
 /// | bool | one byte, 0 or 1 | yes |
 /// | int2, int4, int8 | the value as 8 bytes big-endian with the sign bit turned: one form for the three | yes |
-/// | numeric | a class byte, then for finite values the weight and the base-10000 digits without leading or trailing zeros (`key/numeric.rs`) | yes |
+/// | numeric | a class byte, then for finite values the weight and the base-10000 digits without leading or trailing zeros (`key/numeric_form.rs`) | yes |
 /// | text, varchar | the bytes in the server's encoding: one form for both | only under C-like collations |
 /// | uuid | its 16 bytes | yes |
 /// | date | days since 2000-01-01 as 4 bytes, as integers | yes |
@@ -235,7 +236,7 @@ impl KeyType {
     pub fn from_integer(self, value: i128) -> Result<KeyBytes, KeyError> {
         match self {
             KeyType::Int2 | KeyType::Int4 | KeyType::Int8 => integer::from_integer(value),
-            KeyType::Numeric => numeric::from_integer(value),
+            KeyType::Numeric => numeric_form::from_integer(value),
             _ => Err(KeyError::Unsure),
         }
     }

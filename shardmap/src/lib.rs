@@ -4,6 +4,19 @@
 //! becomes [`KeyBytes`], one canonical form per SQL value. A [`ShardMap`], an immutable value, says which table is
 //! placed where, and which shard owns a key. [`partition`] computes the leaf of PostgreSQL's own hash partitioning.
 //!
+//! ```
+//! use mothership_shardmap::{KeyType, Placement, ShardMapBuilder, TextContext};
+//!
+//! let mut builder = ShardMapBuilder::new(1);
+//! builder.shard("east").shard("west");
+//! let map = builder.build().expect("two shards are a map");
+//! let Placement::Sharded(orders) = map.auto_placement(&[("id", KeyType::Int8)]) else { unreachable!() };
+//! let literal = KeyType::Int8.from_text(b" +5 ", &TextContext::UTC)?;
+//! let parameter = KeyType::Int8.from_binary(KeyType::Int2.oid(), &[0, 5], &TextContext::UTC)?;
+//! assert_eq!(map.owner(&orders, &[literal]), map.owner(&orders, &[parameter]));
+//! # Ok::<(), mothership_shardmap::KeyError>(())
+//! ```
+//!
 //! Deliberately absent: sockets, async, clocks, SQL. What is not certain is an error ([`KeyError::Unsure`]), never a
 //! guess, because a wrong key is a wrong answer.
 

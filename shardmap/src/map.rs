@@ -39,13 +39,15 @@ pub struct ShardMap {
     pub(crate) home: ShardId,
     pub(crate) slots: Arc<SlotMap>,
     pub(crate) default_tables: DefaultTables,
-    /// By schema, then by table.
-    pub(crate) exact: HashMap<String, HashMap<String, Placement>>,
+    pub(crate) exact: ByName,
     /// In the order of declaration: the first that matches counts.
     pub(crate) patterns: Vec<(Pattern, Placement)>,
     /// Names of the groups, by number; the first ones are those of auto, one per key type.
     pub(crate) groups: Vec<String>,
 }
+
+/// By schema, then by table.
+pub(crate) type ByName = HashMap<String, HashMap<String, Placement>>;
 
 /// A schema and a table name in which `*` stands for any text, in either part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,10 +102,14 @@ impl ShardMap {
     }
 
     /// What is declared for a table, by its schema and name as the catalog spells them. An exact declaration goes
-    /// before a pattern, the first matching pattern before later ones, a pattern before the default.
+    /// before a pattern, the first matching pattern before later ones, a pattern before the default. Patterns and
+    /// `auto` do not reach PostgreSQL's own schemas.
     pub fn declared(&self, schema: &str, name: &str) -> Declared<'_> {
         if let Some(placement) = self.exact.get(schema).and_then(|tables| tables.get(name)) {
             return Declared::Placement(placement);
+        }
+        if schema.starts_with("pg_") || schema == "information_schema" {
+            return Declared::Home;
         }
         if let Some((_, placement)) = self
             .patterns

@@ -10,7 +10,7 @@ mod jenkins;
 
 use std::num::NonZeroU32;
 
-use crate::key::numeric::{self, Parts};
+use crate::key::numeric_form::{self, Parts};
 use crate::{KeyBytes, KeyType};
 
 /// HASH_PARTITION_SEED.
@@ -60,7 +60,7 @@ fn hash(key_type: KeyType, key: &KeyBytes) -> Option<u64> {
         KeyType::Text | KeyType::Varchar | KeyType::Uuid | KeyType::Bytea => {
             Some(jenkins::hash_bytes(key.as_bytes(), SEED))
         }
-        KeyType::Numeric => Some(numeric(&numeric::decode(key)?)),
+        KeyType::Numeric => Some(numeric(&numeric_form::decode(key)?)),
     }
 }
 

@@ -64,6 +64,10 @@ fn exact_names_go_before_patterns_and_patterns_before_the_default() {
         "the first one"
     );
     assert!(matches!(map.declared("public", "settings"), Declared::Auto));
+    assert!(matches!(
+        map.declared("pg_catalog", "pg_class"),
+        Declared::Home
+    ));
     assert!(
         matches!(placement("public", "log"), Placement::Home),
         "no primary key"

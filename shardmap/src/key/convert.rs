@@ -3,7 +3,7 @@
 //! PostgreSQL compares `int8 = numeric` as numeric, `date = timestamp` as timestamp. Where such a comparison comes
 //! down to one value of the column's type, and assignment to the column gives that value too, the value is a key.
 
-use super::{KeyError, KeyType, TextContext, TimeZone, datetime, integer, numeric};
+use super::{KeyError, KeyType, TextContext, TimeZone, datetime, integer, numeric_form};
 use crate::KeyBytes;
 
 impl KeyType {
@@ -21,10 +21,10 @@ impl KeyType {
             (from, to) if from == to || (from.is_integer() && to.is_integer()) => Ok(key),
             (Text | Varchar, Text | Varchar) => Ok(key),
             (from, Numeric) if from.is_integer() => {
-                numeric::from_integer(key.as_i64().ok_or(KeyError::Unsure)?.into())
+                numeric_form::from_integer(key.as_i64().ok_or(KeyError::Unsure)?.into())
             }
             (Numeric, to) if to.is_integer() => {
-                integer::from_integer(numeric::to_integer(&key).ok_or(KeyError::NoMatch)?)
+                integer::from_integer(numeric_form::to_integer(&key).ok_or(KeyError::NoMatch)?)
             }
             (Timestamp, TimestampTz) | (TimestampTz, Timestamp) if utc => Ok(key),
             (Date, Timestamp) => datetime::date_to_timestamp(&key),

@@ -3,7 +3,7 @@
 //! A column's length, precision or scale may change a value on its way into the table: `'abc   '` becomes `'abc'` in
 //! `varchar(3)`, 1.005 becomes 1.01 in `numeric(10,2)`. A row must be sent to the owner of what is stored.
 
-use super::{KeyError, KeyType, datetime, numeric};
+use super::{KeyError, KeyType, datetime, numeric_form};
 use crate::KeyBytes;
 
 /// `atttypmod` counts the header of a variable-length value.
@@ -48,7 +48,7 @@ fn varchar(key: KeyBytes, length: i32) -> Result<KeyBytes, KeyError> {
 /// Precision in the upper half, scale in the lower 11 bits with its sign.
 fn rounded(key: KeyBytes, packed: i32) -> Result<KeyBytes, KeyError> {
     let (precision, scale) = ((packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 1024) - 1024);
-    match numeric::fits(&key, precision, scale) {
+    match numeric_form::fits(&key, precision, scale) {
         Some((true, true)) => Ok(key),
         Some((true, false)) => Err(KeyError::Invalid),
         // Rounded, or an infinity or NaN, about which versions differ.
