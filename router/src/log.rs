@@ -8,6 +8,8 @@ use std::fmt;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogLevel, Logging};
@@ -17,36 +19,51 @@ use crate::config::{LogFormat, LogLevel, Logging};
 #[error("set up the log")]
 pub struct LogError(#[from] tracing_subscriber::util::TryInitError);
 
+/// Changes the level of a log that is running.
+pub struct LogControl(Box<dyn Fn(LevelFilter) + Send + Sync>);
+
+impl LogControl {
+    /// Applies the level of a reloaded configuration; its other settings need a restart.
+    pub fn set_level(&self, level: LogLevel) {
+        (self.0)(filter(level));
+    }
+}
+
 /// Sends the events of this process to standard error from now on. To be called once.
 ///
 /// # Errors
 /// When it was called before.
-pub fn start(logging: &Logging) -> Result<(), LogError> {
-    Ok(subscriber(logging, std::io::stderr).try_init()?)
+pub fn start(logging: &Logging) -> Result<LogControl, LogError> {
+    let (subscriber, control) = subscriber(logging, std::io::stderr);
+    subscriber.try_init()?;
+    Ok(control)
 }
 
 /// The same with another place for the lines.
-fn subscriber<W>(logging: &Logging, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+fn subscriber<W>(
+    logging: &Logging,
+    writer: W,
+) -> (Box<dyn tracing::Subscriber + Send + Sync>, LogControl)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level(logging.level))
+    let (level, handle) = reload::Layer::new(filter(logging.level));
+    // It fails only when the log is gone, and then there is nothing to set.
+    let control = LogControl(Box::new(move |level| drop(handle.reload(level))));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(writer);
+    let registry = tracing_subscriber::registry().with(level);
     match logging.format {
-        LogFormat::Text => Box::new(builder.finish()),
-        LogFormat::Json => Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .finish(),
+        LogFormat::Text => (Box::new(registry.with(lines)), control),
+        LogFormat::Json => (
+            Box::new(registry.with(lines.json().flatten_event(true))),
+            control,
         ),
     }
 }
 
-fn level(level: LogLevel) -> LevelFilter {
+fn filter(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -125,7 +142,7 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat, level: LogLevel, event: impl FnOnce()) -> String {
+    fn logged(format: LogFormat, level: LogLevel, event: impl FnOnce(&LogControl)) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
         let logging = Logging {
@@ -134,14 +151,15 @@ mod tests {
             statements: LogStatements::Off,
             connections: true,
         };
-        tracing::subscriber::with_default(subscriber(&logging, move || writer.clone()), event);
+        let (subscriber, control) = subscriber(&logging, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || event(&control));
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
     fn an_event_is_one_line_in_either_format() {
-        let event = || tracing::info!(shard = "s1", password = %Secret::new("hunter2".into()), "server is up");
+        let event = |_: &LogControl| tracing::info!(shard = "s1", password = %Secret::new("hunter2".into()), "server is up");
         let text = logged(LogFormat::Text, LogLevel::Info, event);
         assert!(
             text.ends_with(
@@ -161,11 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn less_severe_events_are_left_out() {
-        assert_eq!(
-            logged(LogFormat::Text, LogLevel::Warn, || tracing::info!("quiet")),
-            ""
-        );
+    fn less_severe_events_are_left_out_until_the_level_is_set() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = logged(format, LogLevel::Warn, |control| {
+                tracing::info!("before");
+                control.set_level(LogLevel::Info);
+                tracing::info!("after");
+            });
+            assert!(
+                !lines.contains("before") && lines.contains("after"),
+                "{lines}"
+            );
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::section::settings;
-use super::value::{nonzero, text_values, words};
+use super::section::{Node, Reader, settings};
+use super::value::{Value, mismatch, nonzero, quote, text_values, words};
 
 settings! {
     /// Where clients connect.
@@ -120,21 +120,39 @@ pub enum Workers {
 impl Workers {
     /// The most that can be asked for: cancel keys name the worker in 10 bits.
     const MOST: u32 = 1_024;
+}
 
-    fn parse(text: &str) -> Option<Self> {
-        if text == "auto" {
+impl Value for Workers {
+    type Bound = ();
+
+    fn kind() -> String {
+        format!("\"auto\" or a whole number, from 1 to {}", Workers::MOST)
+    }
+
+    fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        if node.get_ref().as_str() == Some("auto") {
             return Some(Workers::Auto);
         }
-        let count = text
-            .parse()
-            .ok()
-            .filter(|count: &NonZeroU32| count.get() <= Workers::MOST)?;
+        if !node.get_ref().is_integer() {
+            mismatch(node, path, &Self::kind(), reader);
+            return None;
+        }
+        let count = NonZeroU32::read(node, path, reader)?;
+        if count.get() > Workers::MOST {
+            let fix = format!("from 1 to {}", Workers::MOST);
+            reader.wrong(
+                node.span().start,
+                format!("`{path}` = {count} is out of range"),
+                fix,
+            );
+            return None;
+        }
         Some(Workers::Count(count))
     }
 
-    fn text(&self) -> String {
+    fn show(&self) -> String {
         match self {
-            Workers::Auto => "auto".to_owned(),
+            Workers::Auto => quote("auto"),
             Workers::Count(count) => count.to_string(),
         }
     }
@@ -157,5 +175,4 @@ impl FileMode {
 
 text_values! {
     FileMode: "permissions in octal such as \"0770\"", FileMode::parse, |mode| format!("{:04o}", mode.0);
-    Workers: "\"auto\" or a number of threads in quotes, from \"1\" to \"1024\"", Workers::parse, Workers::text;
 }

@@ -51,7 +51,7 @@ settings! {
     pub struct Server {
         /// `host:port`, or the path of a unix socket or of its folder.
         reload address: At<ServerAddress>;
-        /// `auto` asks the server whether it is in recovery, again and again.
+        /// Its role in the shard.
         reload role: At<Role>= At { value: Role::Auto, offset: 0 };
         /// Its part of the reads relative to the other servers of the shard; 0 takes none while another can.
         reload weight: u32 = 100, 0..=10_000;
@@ -77,7 +77,7 @@ settings! {
 words! {
     /// What a server is declared to be.
     pub enum Role {
-        /// What it says itself.
+        /// What it says itself, asked again and again (`pg_is_in_recovery`).
         Auto = "auto",
         /// The primary; at most one in a shard.
         Primary = "primary",

@@ -62,7 +62,7 @@ pub enum Place {
 settings! {
     /// Tables that nothing is said about.
     pub struct TableDefaults {
-        /// `home`: they live on the home shard. `auto`: a new table with a primary key is sharded by the first column of it.
+        /// What becomes of them.
         restart default: DefaultTable = DefaultTable::Home;
     }
 }

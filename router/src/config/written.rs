@@ -29,9 +29,9 @@ settings! {
         /// How clients log in.
         restart auth: Auth;
         /// Users with something of their own.
-        restart user: Vec<User>;
+        reload user: Vec<User>;
         /// Databases as clients see them.
-        restart database: Vec<WrittenDatabase>;
+        reload database: Vec<WrittenDatabase>;
         /// The shards, at least one.
         restart shard: Vec<WrittenShard>;
         /// Tables that nothing is said about.
@@ -41,7 +41,7 @@ settings! {
         /// Ways to map keys to shards.
         restart strategy: Vec<WrittenStrategy>;
         /// Rules.
-        restart rule: Vec<WrittenRule>;
+        reload rule: Vec<WrittenRule>;
         /// Server connections.
         restart pool: Pool;
         /// Which server serves a read.
