@@ -82,6 +82,8 @@ pub struct Report {
     pub detail: Option<Cow<'static, str>>,
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
+    /// The function of PostgreSQL that raises the same error: some drivers look at it.
+    pub routine: Option<&'static str>,
 }
 
 impl Report {
@@ -120,6 +122,7 @@ impl Report {
             message: message.into(),
             detail: None,
             hint: None,
+            routine: None,
         }
     }
 
@@ -132,6 +135,12 @@ impl Report {
     /// Adds the hint.
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the function of PostgreSQL that raises the same error.
+    pub fn routine(mut self, routine: &'static str) -> Self {
+        self.routine = Some(routine);
         self
     }
 
@@ -163,6 +172,9 @@ impl Report {
             }
             if let Some(hint) = &self.hint {
                 field(body, b'H', hint);
+            }
+            if let Some(routine) = self.routine {
+                field(body, b'R', routine);
             }
             body.push(0);
         });

@@ -254,6 +254,8 @@ impl Session {
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 "cached plan must not change result type",
             )
+            // asyncpg tells this case from others by the routine.
+            .routine("RevalidateCachedQuery")
             .into());
         }
         Ok(())

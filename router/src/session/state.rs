@@ -219,7 +219,9 @@ impl State {
                 Flow::Continue
             }
             Event::Suspended => {
-                inbox.outcomes.pop_front();
+                // A client that wants one row of set_config or of a lock gets no more,
+                // but what the statement did is done.
+                self.took_effect(b"", inbox);
                 client.send(frame.bytes);
                 Flow::Continue
             }
@@ -302,8 +304,11 @@ impl State {
     }
 
     fn completed(&mut self, frame: Frame<'_>, inbox: &mut Inbox) {
-        let command = backend::command(frame.body()).unwrap_or_default();
         inbox.passed = true;
+        self.took_effect(backend::command(frame.body()).unwrap_or_default(), inbox);
+    }
+
+    fn took_effect(&mut self, command: &[u8], inbox: &mut Inbox) {
         match inbox.outcomes.pop_front() {
             None | Some(Outcome::None) => {}
             Some(Outcome::Defined(name, statement)) => {
