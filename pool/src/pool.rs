@@ -243,10 +243,10 @@ impl<N: Default + Send + 'static> Pool<N> {
         };
         // Idle connections count against the reserve of joins as well.
         let leased = self.limit.open().saturating_sub(self.idle.get());
-        if leased + spare < self.limit.max() || priority == Priority::Join {
-            if let Some(lease) = self.take_idle() {
-                return Some(Turn::Idle(lease));
-            }
+        if (leased + spare < self.limit.max() || priority == Priority::Join)
+            && let Some(lease) = self.take_idle()
+        {
+            return Some(Turn::Idle(lease));
         }
         self.limit.try_acquire(spare).map(Turn::Open)
     }
@@ -451,10 +451,11 @@ impl<'a, N: Default + Send + 'static> Place<'a, N> {
         };
         let joins_wait =
             self.priority == Priority::New && !self.pool.queue.borrow().joins.is_empty();
-        if is_head && !joins_wait {
-            if let Some(turn) = self.pool.try_turn(self.priority) {
-                return Poll::Ready(Some(turn));
-            }
+        if is_head
+            && !joins_wait
+            && let Some(turn) = self.pool.try_turn(self.priority)
+        {
+            return Poll::Ready(Some(turn));
         }
         freed.poll(cx).map(|()| None)
     }

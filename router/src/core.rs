@@ -176,9 +176,7 @@ pub struct Topology {
     /// What the logins of configured users are measured against.
     pub secrets: HashMap<String, Secret>,
     /// TLS towards clients.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Hash of our certificate, for channel binding.
-    pub certificate_hash: Option<Vec<u8>>,
+    pub tls: Option<crate::tls::Offer>,
 }
 
 /// Why a configuration cannot be put in force.
@@ -230,7 +228,7 @@ impl Topology {
             .iter()
             .position(|shard| shard.home)
             .unwrap_or(0);
-        let (tls, certificate_hash) = crate::tls::towards_clients(&config.tls)?;
+        let tls = crate::tls::towards_clients(&config.tls)?;
         let secrets = config.users.iter().filter_map(|user| {
             let secret = crate::session::login::prepare_secret(user, stand_in)?;
             Some((user.name.value.as_str().to_owned(), secret))
@@ -241,7 +239,6 @@ impl Topology {
             shards,
             home,
             tls,
-            certificate_hash,
         })
     }
 }

@@ -53,17 +53,23 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TopologyError> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| failed("private key", path)(Box::new(e)))
 }
 
+/// TLS as clients are offered it.
+pub struct Offer {
+    /// Certificate, key, versions, and whose certificates are asked for.
+    pub config: Arc<ServerConfig>,
+    /// Hash of the certificate for channel binding, where it is defined.
+    pub certificate_hash: Option<Vec<u8>>,
+}
+
 /// What clients are offered, with the hash of our certificate for channel binding.
-pub fn towards_clients(
-    tls: &Tls,
-) -> Result<(Option<Arc<ServerConfig>>, Option<Vec<u8>>), TopologyError> {
+pub fn towards_clients(tls: &Tls) -> Result<Option<Offer>, TopologyError> {
     let (
         ClientTls::Allow | ClientTls::Require | ClientTls::VerifyCa | ClientTls::VerifyFull,
         Some(certificate),
         Some(key_file),
     ) = (tls.mode, &tls.certificate, &tls.key)
     else {
-        return Ok((None, None));
+        return Ok(None);
     };
     let chain = certificates("certificate", certificate)?;
     let hash = chain.first().and_then(server_end_point);
@@ -93,7 +99,10 @@ pub fn towards_clients(
         .with_single_cert(chain, key(key_file)?)
         .map_err(|e| failed("certificate", certificate)(Box::new(e)))?;
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok((Some(Arc::new(config)), hash))
+    Ok(Some(Offer {
+        config: Arc::new(config),
+        certificate_hash: hash,
+    }))
 }
 
 /// How connections to a server are encrypted.

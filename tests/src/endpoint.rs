@@ -1,6 +1,6 @@
 //! Where a test's client connects to.
 
-use crate::Shards;
+use crate::{Router, Shards};
 use std::ops::Deref;
 use tokio_postgres::{Client, NoTls};
 
@@ -57,6 +57,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Served {
     endpoint: Endpoint,
+    /// The router, ended before the database is dropped.
+    pub router: Router,
     /// The database behind it.
     pub shards: Shards,
 }
@@ -69,13 +71,38 @@ impl Deref for Served {
     }
 }
 
-/// What tests of clients connect to: one database of plain PostgreSQL.
-///
-/// This is the place to put the router in front of it.
+/// What tests of clients connect to: a router that pools one plain database, with
+/// nothing declared.
 pub fn endpoint() -> Served {
+    endpoint_with("")
+}
+
+/// The same with more lines of configuration.
+pub fn endpoint_with(more: &str) -> Served {
     let shards = Shards::new(1);
+    let direct = shards.endpoint(0);
+    let router = Router::start(&format!(
+        r#"
+[listen]
+address = ["127.0.0.1"]
+port = @port@
+[control]
+user = "{user}"
+password = "{password}"
+[[shard]]
+name = "one"
+[[shard.server]]
+address = "{host}:{port}"
+{more}
+"#,
+        user = direct.user,
+        password = direct.password,
+        host = direct.host,
+        port = direct.port,
+    ));
     Served {
-        endpoint: shards.endpoint(0),
+        endpoint: direct.at_port(router.port()),
+        router,
         shards,
     }
 }

@@ -156,7 +156,8 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
     let secret = look_up(core, topology, &startup.user, method).await?;
     let stand_in = &core.shared.stand_in;
     let mut login = ClientLogin::new(&startup.user, method, secret, stand_in, &Nonces::fresh());
-    if let Some(hash) = topology.certificate_hash.as_deref().filter(|_| encrypted) {
+    let offer = topology.tls.as_ref().filter(|_| encrypted);
+    if let Some(hash) = offer.and_then(|offer| offer.certificate_hash.as_deref()) {
         login = login.with_certificate_hash(hash);
     }
     let proved = prove(client, &mut login).await?;
@@ -211,18 +212,18 @@ async fn first_packets(
             FirstPacket::Ssl if client.tls().is_none() => {
                 client.consume(length);
                 match &topology.tls {
-                    Some(config) => {
+                    Some(offer) => {
                         client.send(b"S");
-                        client.accept_tls(Arc::clone(config)).await?;
+                        client.accept_tls(Arc::clone(&offer.config)).await?;
                     }
                     None => client.send(b"N"),
                 }
             }
             FirstPacket::DirectTls if client.tls().is_none() && topology.config.tls.direct => {
-                let Some(config) = &topology.tls else {
+                let Some(offer) = &topology.tls else {
                     return Err(Refused::Gone);
                 };
-                client.accept_direct_tls(Arc::clone(config)).await?;
+                client.accept_direct_tls(Arc::clone(&offer.config)).await?;
                 let alpn = client.tls().and_then(|tls| tls.alpn.as_deref());
                 if alpn != Some(b"postgresql") {
                     let message = "received direct SSL connection request without ALPN protocol negotiation extension";
@@ -347,14 +348,10 @@ impl Accepted {
             .await;
         };
         let entry = Entry::new(secret(protocol));
-        let slot = {
-            let mut sessions = core.sessions.borrow_mut();
-            if sessions.len() >= ClientNumber::MAX_SLOT {
-                drop(sessions);
-                return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
-            }
-            sessions.insert(Rc::clone(&entry))
-        };
+        if core.sessions.borrow().len() >= ClientNumber::MAX_SLOT {
+            return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
+        }
+        let slot = core.sessions.borrow_mut().insert(Rc::clone(&entry));
         let _place = Place {
             core: Rc::clone(&core),
             slot,
