@@ -42,7 +42,9 @@ fn main() -> io::Result<()> {
         })
         .collect();
     for thread in threads {
-        thread.join().map_err(|_| io::Error::other("a thread panicked"))??;
+        thread
+            .join()
+            .map_err(|_| io::Error::other("a thread panicked"))??;
     }
     Ok(())
 }
@@ -57,11 +59,18 @@ fn options(mut arguments: impl Iterator<Item = String>) -> io::Result<Options> {
         threads: 1,
         send: Some(SendMode::Auto),
     };
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("wrong or missing value: {what}"));
+    let wrong = |what: &str| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("wrong or missing value: {what}"),
+        )
+    };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| wrong(&name))?;
         match name.as_str() {
-            "--listen" => options.listen.set_port(value.parse().map_err(|_| wrong(&name))?),
+            "--listen" => options
+                .listen
+                .set_port(value.parse().map_err(|_| wrong(&name))?),
             "--server" => options.server = value.parse().map_err(|_| wrong(&name))?,
             "--user" => options.user = value,
             "--database" => options.database = value,
@@ -88,7 +97,10 @@ fn options(mut arguments: impl Iterator<Item = String>) -> io::Result<Options> {
 fn run_thread(options: &Options, servers: usize) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all();
-    options.send.into_iter().for_each(|mode| wire::install(&mut builder, mode));
+    options
+        .send
+        .into_iter()
+        .for_each(|mode| wire::install(&mut builder, mode));
     builder.build()?.block_on(async {
         for _ in 0..servers {
             let server = open_server(options).await?;
@@ -99,7 +111,11 @@ fn run_thread(options: &Options, servers: usize) -> io::Result<()> {
         socket.set_reuseaddr(true)?;
         socket.bind(options.listen)?;
         let listener = socket.listen(1024)?;
-        eprintln!("listening on {}, sending: {:?}", options.listen, wire::send_way());
+        eprintln!(
+            "listening on {}, sending: {:?}",
+            options.listen,
+            wire::send_way()
+        );
         loop {
             let (stream, _) = listener.accept().await?;
             let client = Wire::tcp(stream)?;
@@ -174,7 +190,9 @@ async fn open_server(options: &Options) -> io::Result<Wire> {
             refused |= tag == b'E';
         })?;
         if refused {
-            return Err(io::Error::other(String::from_utf8_lossy(server.input()).into_owned()));
+            return Err(io::Error::other(
+                String::from_utf8_lossy(server.input()).into_owned(),
+            ));
         }
         server.consume(n);
         if ready {
@@ -199,7 +217,12 @@ async fn serve(mut client: Wire) -> io::Result<()> {
             return Ok(());
         }
         let mut server = lease().await?;
-        let mut transaction = Transaction { requests, replies: Messages::default(), owed: 0, idle: false };
+        let mut transaction = Transaction {
+            requests,
+            replies: Messages::default(),
+            owed: 0,
+            idle: false,
+        };
         // If this fails the server is dropped with it: nobody knows what it still has to say.
         std::future::poll_fn(|cx| transaction.poll(cx, &mut client, &mut server)).await?;
         requests = transaction.requests;
@@ -211,7 +234,9 @@ async fn serve(mut client: Wire) -> io::Result<()> {
 async fn greet(client: &mut Wire) -> io::Result<bool> {
     loop {
         let input = client.input();
-        let len = input.first_chunk().map_or(8, |len| u32::from_be_bytes(*len) as usize);
+        let len = input
+            .first_chunk()
+            .map_or(8, |len| u32::from_be_bytes(*len) as usize);
         if !(8..10_000).contains(&len) {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -264,7 +289,12 @@ struct Transaction {
 
 impl Transaction {
     /// Moves bytes both ways until the transaction has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, client: &mut Wire, server: &mut Wire) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Wire,
+        server: &mut Wire,
+    ) -> Poll<io::Result<()>> {
         loop {
             self.forward_requests(client, server)?;
             self.forward_replies(client, server)?;
