@@ -552,7 +552,30 @@ fn on_another_thread_a_wire_panics_and_closes_without_giving_its_descriptor_away
 }
 
 #[test]
+fn a_local_runtime_batches_too() {
+    let run = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        install(builder.enable_all(), SendMode::Plain);
+        let runtime = builder.build_local(Default::default()).expect("a runtime");
+        runtime.block_on(async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(send_way(), SendWay::Plain);
+            let (mut near, mut far) = unix_pair();
+            near.send(b"ping");
+            assert_eq!(near.unsent(), 4, "it waits for the end of the turn");
+            let mut received = [0; 4];
+            far.read_exact(&mut received).await.expect("bytes");
+            assert_eq!(&received, b"ping");
+        });
+        drop(runtime);
+        assert_eq!(send_way(), SendWay::Immediate);
+    };
+    std::thread::spawn(run).join().expect("the thread");
+}
+
+#[test]
 fn an_idle_wire_is_a_few_words() {
+    println!("{} and {} bytes", size_of::<Wire>(), size_of::<Outbox>());
     assert!(size_of::<Wire>() <= 112, "{}", size_of::<Wire>());
     assert!(size_of::<Outbox>() <= 88, "{}", size_of::<Outbox>());
 }
