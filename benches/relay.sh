@@ -33,7 +33,7 @@ home=$(mktemp -d /dev/shm/mothership-relay.XXXXXX)
 pids=()
 stop() {
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  [ ! -d "$home/data" ] || "${as[@]}" "$pgbin/pg_ctl" -D "$home/data" -m immediate stop >/dev/null 2>&1 || true
+  [ ! -d "$home/data" ] || "${as[@]}" "$pgbin/pg_ctl" -D "$home/data" -m fast stop >/dev/null 2>&1 || true
   rm -rf "$home"
 }
 trap stop EXIT
