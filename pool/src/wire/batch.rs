@@ -281,10 +281,12 @@ impl Batch {
         if outbox.queued {
             self.queued.retain(|&queued| queued != conn);
         }
-        if let Some(tls) = &mut outbox.tls {
-            tls.close();
-        }
         outbox.seal();
+        if let Some(tls) = &mut outbox.tls {
+            // Only now: what is encrypted after the farewell is not read by the peer.
+            tls.close();
+            outbox.seal();
+        }
         if !matches!(outbox.stage, Stage::Broken(_)) && !outbox.offer().is_empty() {
             // Nobody is left to be told about a failure.
             let _ = send_once(&outbox);

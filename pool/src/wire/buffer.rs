@@ -117,6 +117,16 @@ impl Input {
         self.release_if_empty();
     }
 
+    pub(super) fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.room();
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.filled(now.len());
+            bytes = later;
+        }
+    }
+
     /// Moves the bytes to the front if that wins half of the buffer, else doubles it; both cost O(1) per byte received.
     fn widen(&mut self) {
         if self.start >= self.data.len() / 2 {

@@ -17,6 +17,8 @@ mod tls;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::future::poll_fn;
 use std::io;
@@ -160,9 +162,39 @@ impl Wire {
                 Poll::Ready(result)
             }
             Poll::Pending => match self.poll_output(cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => Poll::Ready(self.last_words().unwrap_or(Err(error))),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
             },
+        }
+    }
+
+    /// What the peer said before sending to it failed. The runtime may not have seen that it came; a server explains
+    /// in it why it closed the connection.
+    fn last_words(&mut self) -> Option<io::Result<usize>> {
+        loop {
+            let mut bytes = buffer::take_input();
+            let read = self.socket.read_now(&mut bytes);
+            let result = match read {
+                Ok(n) if self.encrypted => self.decrypt(&bytes[..n]),
+                Ok(n) => {
+                    self.input.append(&bytes[..n]);
+                    Ok(Received {
+                        text: n,
+                        closed: n == 0,
+                    })
+                }
+                Err(error) => Err(error),
+            };
+            buffer::give_input(bytes);
+            match result {
+                Ok(Received {
+                    text: 0,
+                    closed: false,
+                }) => {}
+                Ok(Received { text, .. }) => return Some(Ok(text)),
+                // Nothing came, or a reset, which says less than the failed send.
+                Err(_) => return None,
+            }
         }
     }
 

@@ -76,6 +76,11 @@ impl Socket {
         }
     }
 
+    /// Reads what is there, whatever the runtime believes about it.
+    pub(super) fn read_now(&self, room: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut &*self.reference()?, room)
+    }
+
     pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tcp(stream) => stream.poll_write_ready(cx),
