@@ -22,7 +22,8 @@ done
 [ -x "$pgbouncer" ] || { echo "PgBouncer was not found, give --pgbouncer" >&2; exit 2; }
 pgbin=${PGBIN:-/usr/lib/postgresql/15/bin}
 PATH=$pgbin:$PATH
-base=${PORT:-47310}
+# Below the range from which the kernel takes ports of outgoing connections.
+base=${PORT:-17310}
 as=() ; [ "$(id -u)" != 0 ] || as=(runuser -u postgres --)
 export PGSSLMODE=disable PGUSER=postgres PGHOST=127.0.0.1
 
@@ -32,7 +33,7 @@ relay=${CARGO_TARGET_DIR:-target}/release/bare_relay
 home=$(mktemp -d /dev/shm/mothership-relay.XXXXXX)
 pids=()
 stop() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
   [ ! -d "$home/data" ] || "${as[@]}" "$pgbin/pg_ctl" -D "$home/data" -m fast stop >/dev/null 2>&1 || true
   rm -rf "$home"
 }
@@ -79,7 +80,7 @@ start_relay two-batched $((base + 5)) --threads 2 --send auto
 for target in $targets; do
   port=${target#*:}; port=${port%:*}
   for _ in $(seq 50); do psql -qAt -p "$port" bench -c "select 1" >/dev/null 2>&1 && continue 2; sleep 0.1; done
-  echo "no answer from $target" >&2; exit 1
+  echo "no answer from $target" >&2; tail -n 5 "$home"/*.log >&2; exit 1
 done
 
 export TARGETS=$targets ROUNDS=$rounds SECONDS_EACH=$seconds CLIENTS=$clients MODES=$modes RESULTS=$results
