@@ -9,7 +9,7 @@ use crate::limit::Permit;
 use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
-use mothership_proto::ledger::{Desync, Event, Ledger, Step};
+use mothership_proto::ledger::{Audience, Desync, Event, Ledger, Step};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -155,8 +155,8 @@ impl<N> ServerConnection<N> {
         self.doubtful
     }
 
-    /// Hands every whole message that was received to `each`, judged by the ledger,
-    /// until it says stop, and reads once from the socket when none is left.
+    /// Hands every whole message that was received to `each`, judged by the ledger, and
+    /// the router's own answers in their turn, until it says stop, and reads once from the socket when none is left.
     ///
     /// Ready(Ok(true)) after at least one message. Cancel safe: what was not handed
     /// out stays in the buffer. Any error leaves the connection doubtful.
@@ -189,6 +189,14 @@ impl<N> ServerConnection<N> {
         let mut used = 0;
         let mut any = false;
         let result = loop {
+            while let Some(bytes) = self.ledger.next_answer() {
+                let step = Step {
+                    event: Event::Own,
+                    to: Audience::Client,
+                };
+                each(Frame { bytes: &bytes }, step);
+                any = true;
+            }
             let input = &self.wire.input()[used..];
             let frame = match frame::next(input, MAX_SERVER_MESSAGE) {
                 Ok(Next::Whole(frame)) => frame,

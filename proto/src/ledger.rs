@@ -95,6 +95,8 @@ pub enum Event {
     Failed,
     /// The server is ready, with its transaction status.
     Ready(TxStatus),
+    /// Not the server's: an answer of the router whose turn has come.
+    Own,
 }
 
 /// One message, judged.

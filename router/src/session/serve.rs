@@ -185,15 +185,12 @@ impl Session {
             ..
         } = self;
         let Attached { lease, inbox, .. } = &mut servers[at];
-        // Answers of the router that stand at the front are not the server's to give.
-        put_answers(lease, state, client);
         let polled = lease.poll_messages(cx, |frame, reply| {
             state.on_server(frame, reply, inbox, client)
         });
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
-                put_answers(lease, state, client);
                 self.after_messages(at);
                 Poll::Ready(())
             }
@@ -406,20 +403,8 @@ impl Session {
     }
 }
 
-/// Gives the router's own answers whose turn has come.
-fn put_answers(
-    lease: &mut crate::core::Lease,
-    state: &mut super::state::State,
-    client: &mut mothership_pool::wire::Wire,
-) {
-    while let Some(bytes) = lease.ledger.next_answer() {
-        confirm(&bytes, state);
-        client.send(&bytes);
-    }
-}
-
 /// ParseComplete and CloseComplete make a change of names certain.
-fn confirm(bytes: &[u8], state: &mut super::state::State) {
+pub(super) fn confirm(bytes: &[u8], state: &mut super::state::State) {
     if matches!(
         bytes.first(),
         Some(&backend::tag::PARSE_COMPLETE | &backend::tag::CLOSE_COMPLETE)

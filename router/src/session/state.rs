@@ -234,6 +234,11 @@ impl State {
                 inbox.beginning = false;
                 Flow::Continue
             }
+            Event::Own => {
+                super::serve::confirm(frame.bytes, self);
+                client.send(frame.bytes);
+                Flow::Continue
+            }
             Event::Failed => self.failed(frame, for_client, inbox, client),
             Event::CopyIn => {
                 self.phase = Phase::CopyIn {

@@ -1,5 +1,6 @@
 //! Runs a command with PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE of a
 //! fresh endpoint, the one that the tests use, and ends with its exit status.
+//! DIRECT_PORT is the server's own port, for comparing.
 
 use mothership_tests::endpoint;
 use std::process::{Command, ExitCode};
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     let status = Command::new(&program)
         .args(arguments)
         .envs(server.env())
+        .env("DIRECT_PORT", server.shards.endpoint(0).port.to_string())
         .status();
     match status {
         Ok(status) => ExitCode::from(status.code().and_then(|c| c.try_into().ok()).unwrap_or(1)),
