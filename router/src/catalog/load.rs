@@ -1,0 +1,689 @@
+//! Reads a catalog from one shard.
+//!
+//! The queries are constants, every name in them is qualified and every operator too, and
+//! they run in a read-only transaction with an empty search path, so nothing that a user
+//! created is ever called. They answer in text; `decode` makes a `Catalog` of the rows
+//! without a server, so that it can be tested.
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::sql::functions::{Trait, special};
+
+use super::types::words;
+use super::{
+    Catalog, Check, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Key, Leaf,
+    LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
+    TypeInfo, TypeKind, Volatility,
+};
+
+/// Why a catalog could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The server refused or the connection failed. May be tried again.
+    #[error("read the catalog: {what}")]
+    Server {
+        /// Which of the queries.
+        what: &'static str,
+        /// What happened.
+        #[source]
+        cause: tokio_postgres::Error,
+    },
+    /// A row has another form than its query gives.
+    #[error("a row of the catalog query {what} cannot be read")]
+    Row {
+        /// Which of the queries.
+        what: &'static str,
+    },
+}
+
+/// Begins one snapshot for all queries, and makes `pg_get_viewdef` qualify every name.
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL search_path = ''";
+
+/// Ends it.
+pub const END: &str = "ROLLBACK";
+
+/// The server's version.
+pub const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')";
+
+/// Schemas outside the system's.
+pub const SCHEMAS: &str = "SELECT n.nspname FROM pg_catalog.pg_namespace n \
+    WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+
+/// Types of users: name, object id, array's object id, kind, base, base's name, modifier, enum labels.
+pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typtype, t.typbasetype, \
+    CASE WHEN t.typbasetype OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
+        THEN pg_catalog.format_type(t.typbasetype, NULL) END, t.typtypmod, \
+    (SELECT pg_catalog.string_agg(e.enumlabel, E'\\n' ORDER BY e.enumsortorder) \
+        FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid) \
+    FROM pg_catalog.pg_type t \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace \
+    WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' \
+    AND t.typtype OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" \
+    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_type el WHERE el.typarray OPERATOR(pg_catalog.=) t.oid)";
+
+/// Functions of users: name, volatility, kind, strictness, set, language, body, extension.
+pub const FUNCTIONS: &str = "SELECT n.nspname, p.proname, p.provolatile, p.prokind, p.proisstrict, \
+    p.proretset, l.lanname, \
+    CASE WHEN p.prosrc OPERATOR(pg_catalog.=) '' \
+        AND p.prokind OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'p']::pg_catalog.\"char\"[]) \
+        THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END, \
+    (SELECT x.extname FROM pg_catalog.pg_depend d \
+        JOIN pg_catalog.pg_extension x ON x.oid OPERATOR(pg_catalog.=) d.refobjid \
+        WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+        AND d.objid OPERATOR(pg_catalog.=) p.oid \
+        AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass \
+        AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\" LIMIT 1) \
+    FROM pg_catalog.pg_proc p \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+    JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+    WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+
+/// Operators of users, by symbol.
+pub const OPERATORS: &str = "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace \
+    WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'";
+
+/// Extensions with their versions.
+pub const EXTENSIONS: &str = "SELECT x.extname, x.extversion FROM pg_catalog.pg_extension x";
+
+/// Relations: name, object id, kind, persistence, rules, row security, owner, definition, parent,
+/// partition bound, partition strategy, partition columns (a line each, empty for an expression).
+pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, \
+    EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite w WHERE w.ev_class OPERATOR(pg_catalog.=) c.oid \
+        AND w.rulename OPERATOR(pg_catalog.<>) '_RETURN'), c.relrowsecurity, \
+    pg_catalog.pg_get_userbyid(c.relowner), \
+    CASE WHEN c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['v', 'm']::pg_catalog.\"char\"[]) \
+        THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+    (SELECT pn.nspname FROM pg_catalog.pg_inherits i \
+        JOIN pg_catalog.pg_class pc ON pc.oid OPERATOR(pg_catalog.=) i.inhparent \
+        JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) pc.relnamespace \
+        WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid ORDER BY i.inhseqno LIMIT 1), \
+    (SELECT pc.relname FROM pg_catalog.pg_inherits i \
+        JOIN pg_catalog.pg_class pc ON pc.oid OPERATOR(pg_catalog.=) i.inhparent \
+        WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid ORDER BY i.inhseqno LIMIT 1), \
+    pg_catalog.pg_get_expr(c.relpartbound, c.oid), k.partstrat, \
+    (SELECT pg_catalog.string_agg(COALESCE(a.attname, ''), E'\\n' ORDER BY u.position) \
+        FROM pg_catalog.unnest(k.partattrs::pg_catalog.int2[]) WITH ORDINALITY u(attnum, position) \
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
+            AND a.attnum OPERATOR(pg_catalog.=) u.attnum) \
+    FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    LEFT JOIN pg_catalog.pg_partitioned_table k ON k.partrelid OPERATOR(pg_catalog.=) c.oid \
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f', 'S']::pg_catalog.\"char\"[]) \
+    AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" \
+    AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+
+/// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default,
+/// identity, generated.
+pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
+    pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
+    pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated \
+    FROM pg_catalog.pg_attribute a \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid \
+        AND d.adnum OPERATOR(pg_catalog.=) a.attnum \
+    LEFT JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation \
+        AND l.collname OPERATOR(pg_catalog.<>) 'default' \
+    WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+    AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f']::pg_catalog.\"char\"[]) \
+    AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' \
+    ORDER BY a.attrelid, a.attnum";
+
+/// Indexes: table, index, primary, unique, exclusion, its plain key columns (a line each).
+pub const INDEXES: &str = "SELECT n.nspname, c.relname, ic.relname, i.indisprimary, i.indisunique, i.indisexclusion, \
+    (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY u.position) \
+        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY u(attnum, position) \
+        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
+            AND a.attnum OPERATOR(pg_catalog.=) u.attnum \
+        WHERE u.position OPERATOR(pg_catalog.<=) i.indnkeyatts) \
+    FROM pg_catalog.pg_index i \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indrelid \
+    JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+
+/// Foreign keys and checks: table, name, kind, columns, target, target's columns, actions, expression.
+pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype, \
+    (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY u.position) \
+        FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, position) \
+        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.conrelid \
+            AND a.attnum OPERATOR(pg_catalog.=) u.attnum), \
+    fn.nspname, fc.relname, \
+    (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY u.position) \
+        FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY u(attnum, position) \
+        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.confrelid \
+            AND a.attnum OPERATOR(pg_catalog.=) u.attnum), \
+    k.confdeltype, k.confupdtype, pg_catalog.pg_get_expr(k.conbin, k.conrelid) \
+    FROM pg_catalog.pg_constraint k \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.conrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    LEFT JOIN pg_catalog.pg_class fc ON fc.oid OPERATOR(pg_catalog.=) k.confrelid \
+    LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid OPERATOR(pg_catalog.=) fc.relnamespace \
+    WHERE k.contype OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'c']::pg_catalog.\"char\"[]) \
+    AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+
+/// Triggers of users: table, name, function, the bits of `tgtype`.
+pub const TRIGGERS: &str = "SELECT n.nspname, c.relname, t.tgname, pn.nspname, p.proname, t.tgtype \
+    FROM pg_catalog.pg_trigger t \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid \
+    JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) p.pronamespace \
+    WHERE NOT t.tgisinternal";
+
+/// Row security policies: table, name, expressions.
+pub const POLICIES: &str = "SELECT n.nspname, c.relname, p.polname, \
+    pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) \
+    FROM pg_catalog.pg_policy p \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace";
+
+/// The queries in the order in which `decode` wants their rows.
+pub const QUERIES: [(&str, &str); 12] = [
+    ("version", VERSION),
+    ("schemas", SCHEMAS),
+    ("types", TYPES),
+    ("functions", FUNCTIONS),
+    ("operators", OPERATORS),
+    ("extensions", EXTENSIONS),
+    ("relations", RELATIONS),
+    ("columns", COLUMNS),
+    ("indexes", INDEXES),
+    ("constraints", CONSTRAINTS),
+    ("triggers", TRIGGERS),
+    ("policies", POLICIES),
+];
+
+/// A row as text, None for NULL.
+pub type Row = Vec<Option<String>>;
+
+/// Reads the catalog of the client's database. Not cancel safe: a dropped call leaves the connection in a
+/// transaction, so it must then be closed.
+pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
+    let server = |what| move |cause| LoadError::Server { what, cause };
+    client.batch_execute(BEGIN).await.map_err(server("begin"))?;
+    let mut answers = Vec::with_capacity(QUERIES.len());
+    for (what, sql) in QUERIES {
+        let messages = client.simple_query(sql).await.map_err(server(what))?;
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|i| row.get(i).map(str::to_owned))
+                    .collect(),
+            ),
+            _ => None,
+        });
+        answers.push(rows.collect::<Vec<Row>>());
+    }
+    client.batch_execute(END).await.map_err(server("end"))?;
+    decode(&answers)
+}
+
+/// Makes a catalog of the answers to `QUERIES`, in their order.
+pub fn decode(answers: &[Vec<Row>]) -> Result<Catalog, LoadError> {
+    let mut catalog = Catalog::default();
+    let steps: [fn(&mut Catalog, &Cells<'_>) -> Option<()>; 12] = [
+        version, schema, user_type, function, operator, extension, relation, column, index,
+        constraint, trigger, policy,
+    ];
+    for (((what, _), step), rows) in QUERIES.iter().zip(steps).zip(answers) {
+        for row in rows {
+            step(&mut catalog, &Cells(row)).ok_or(LoadError::Row { what })?;
+        }
+    }
+    leaves(&mut catalog);
+    Ok(catalog)
+}
+
+struct Cells<'r>(&'r Row);
+
+impl Cells<'_> {
+    fn maybe(&self, at: usize) -> Option<&str> {
+        self.0.get(at)?.as_deref()
+    }
+
+    fn text(&self, at: usize) -> Option<String> {
+        self.maybe(at).map(str::to_owned)
+    }
+
+    fn number<N: std::str::FromStr>(&self, at: usize) -> Option<N> {
+        self.maybe(at)?.parse().ok()
+    }
+
+    fn flag(&self, at: usize) -> bool {
+        self.maybe(at) == Some("t")
+    }
+
+    fn name(&self, at: usize) -> Option<Name> {
+        Some(Name::new(self.maybe(at)?, self.maybe(at + 1)?))
+    }
+
+    fn lines(&self, at: usize) -> Vec<String> {
+        self.maybe(at)
+            .map(|text| text.split('\n').map(str::to_owned).collect())
+            .unwrap_or_default()
+    }
+}
+
+fn version(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    catalog.server_version = row.number(0)?;
+    Some(())
+}
+
+fn schema(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    catalog.schemas.insert(row.text(0)?);
+    Some(())
+}
+
+fn user_type(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let kind = match row.maybe(4)? {
+        "e" => TypeKind::Enum(row.lines(8)),
+        "d" => TypeKind::Domain {
+            base: row.number(5)?,
+            base_name: row.text(6)?,
+            typmod: row.number(7)?,
+        },
+        _ => TypeKind::Other,
+    };
+    let info = TypeInfo {
+        oid: row.number(2)?,
+        array_oid: row.number(3)?,
+        kind,
+    };
+    catalog.types.insert(row.name(0)?, info);
+    Some(())
+}
+
+fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let function = Function {
+        volatility: match row.maybe(2)? {
+            "i" => Volatility::Immutable,
+            "s" => Volatility::Stable,
+            _ => Volatility::Volatile,
+        },
+        kind: match row.maybe(3)? {
+            "a" => FunctionKind::Aggregate,
+            "w" => FunctionKind::Window,
+            "p" => FunctionKind::Procedure,
+            _ => FunctionKind::Function,
+        },
+        strict: row.flag(4),
+        returns_set: row.flag(5),
+        language: row.text(6)?,
+        body: row.text(7).unwrap_or_default(),
+        extension: row.text(8),
+    };
+    catalog
+        .functions
+        .entry(row.name(0)?)
+        .or_default()
+        .push(function);
+    Some(())
+}
+
+fn operator(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    catalog.operators.insert(row.text(0)?);
+    Some(())
+}
+
+fn extension(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    catalog.extensions.insert(row.text(0)?, row.text(1)?);
+    Some(())
+}
+
+fn relation(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let name = row.name(0)?;
+    let mut relation = Relation::table(name.clone());
+    relation.oid = row.number(2)?;
+    relation.kind = match row.maybe(3)? {
+        "v" => RelationKind::View,
+        "m" => RelationKind::MaterializedView,
+        "f" => RelationKind::ForeignTable,
+        "S" => RelationKind::Sequence,
+        _ => RelationKind::Table,
+    };
+    relation.persistence = match row.maybe(4)? {
+        "u" => Persistence::Unlogged,
+        "t" => Persistence::Temporary,
+        _ => Persistence::Permanent,
+    };
+    relation.has_rules = row.flag(5);
+    relation.row_security = row.flag(6).then(Vec::new);
+    relation.owner = row.text(7)?;
+    relation.definition = row
+        .text(8)
+        .map(|d| d.trim_end().trim_end_matches(';').to_owned());
+    relation.parent = row.name(9);
+    if let Some(strategy) = row.maybe(12) {
+        let strategy = match strategy {
+            "h" => Strategy::Hash,
+            "r" => Strategy::Range,
+            _ => Strategy::List,
+        };
+        let columns = row.lines(13);
+        // An expression in the key makes the leaf unknown.
+        let columns = if columns.iter().any(String::is_empty) {
+            Vec::new()
+        } else {
+            columns
+        };
+        relation.partitioning = Some(Partitioning {
+            strategy,
+            columns,
+            leaves: Vec::new(),
+        });
+    }
+    if let (Some(parent), Some(bound)) = (&relation.parent, row.maybe(11)) {
+        // Parents may come later: the leaves are given to them at the end.
+        relation.checks.push(Check {
+            name: BOUND.to_owned(),
+            expression: bound.to_owned(),
+        });
+        debug_assert!(!parent.name.is_empty());
+    }
+    catalog.relations.insert(name, relation);
+    Some(())
+}
+
+/// Holds a partition's bound until its parent is known.
+const BOUND: &str = "\0bound";
+
+fn leaves(catalog: &mut Catalog) {
+    let mut found: Vec<(Name, Leaf)> = Vec::new();
+    for relation in catalog.relations.values_mut() {
+        let Some(at) = relation.checks.iter().position(|c| c.name == BOUND) else {
+            continue;
+        };
+        let text = relation.checks.remove(at).expression;
+        if let Some(parent) = &relation.parent {
+            let bound = hash_bound(&text).unwrap_or(LeafBound::Text(text));
+            found.push((
+                parent.clone(),
+                Leaf {
+                    name: relation.name.clone(),
+                    bound,
+                },
+            ));
+        }
+    }
+    for (parent, leaf) in found {
+        let parent = catalog.relations.get_mut(&parent);
+        if let Some(partitioning) = parent.and_then(|p| p.partitioning.as_mut()) {
+            partitioning.leaves.push(leaf);
+        }
+    }
+}
+
+/// `FOR VALUES WITH (modulus 3, remainder 0)`
+fn hash_bound(text: &str) -> Option<LeafBound> {
+    let lower = text.to_ascii_lowercase();
+    let after = |word: &str| -> Option<u64> {
+        let rest = &lower[lower.find(word)? + word.len()..];
+        rest.trim_start()
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    };
+    Some(LeafBound::Hash {
+        modulus: after("modulus")?,
+        remainder: after("remainder")?,
+    })
+}
+
+fn column(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let default = default_kind(catalog, row.maybe(9), row.maybe(10)?);
+    let generated = row.maybe(11).is_some_and(|g| !g.is_empty());
+    let column = Column {
+        name: row.text(2)?,
+        type_oid: row.number(3)?,
+        type_name: row.text(4)?,
+        typmod: row.number(5)?,
+        collation: match row.maybe(6) {
+            None => Collation::Default,
+            Some("C" | "POSIX" | "ucs_basic") => Collation::Bytes,
+            Some(name) => Collation::Named {
+                name: name.to_owned(),
+                deterministic: row.flag(7),
+            },
+        },
+        not_null: row.flag(8),
+        default: if generated {
+            DefaultKind::None
+        } else {
+            default
+        },
+        generated,
+    };
+    // A table made after the relations were read cannot be: it is one snapshot. Temporary ones are left out.
+    if let Some(relation) = catalog.relations.get_mut(&row.name(0)?) {
+        relation.columns.push(column);
+    }
+    Some(())
+}
+
+/// What kind of default an expression is, by the functions that it calls.
+pub fn default_kind(catalog: &Catalog, expression: Option<&str>, identity: &str) -> DefaultKind {
+    if !identity.is_empty() {
+        return DefaultKind::Sequence;
+    }
+    let Some(expression) = expression else {
+        return DefaultKind::None;
+    };
+    let lower = expression.to_ascii_lowercase();
+    let mut kind = DefaultKind::Constant(expression.to_owned());
+    for word in words(&lower) {
+        let user = catalog.functions_named(word).map(|f| f.volatility).max();
+        match (special(word.as_bytes()), user) {
+            (Some(Trait::Sequence | Trait::SequenceSession), _) => return DefaultKind::Sequence,
+            (Some(_), _) | (_, Some(Volatility::Volatile)) if !is_time(word) => {
+                kind = DefaultKind::Volatile(expression.to_owned());
+            }
+            _ if is_time(word) || user == Some(Volatility::Stable) => {
+                if matches!(kind, DefaultKind::Constant(_)) {
+                    kind = DefaultKind::Stable(expression.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    // pgcrypto's and uuid-ossp's functions are users' functions, and volatile; so are all others that are not known.
+    kind
+}
+
+fn is_time(word: &str) -> bool {
+    matches!(
+        word,
+        "now"
+            | "current_timestamp"
+            | "current_date"
+            | "current_time"
+            | "localtime"
+            | "localtimestamp"
+            | "transaction_timestamp"
+            | "statement_timestamp"
+            | "current_user"
+            | "session_user"
+            | "current_role"
+            | "user"
+            | "today"
+            | "tomorrow"
+            | "yesterday"
+            | "age"
+    )
+}
+
+fn index(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let table = row.name(0)?;
+    let name = row.text(2)?;
+    catalog
+        .indexes
+        .insert(Name::new(&table.schema, &name), table.clone());
+    let (primary, unique, exclusion) = (row.flag(3), row.flag(4), row.flag(5));
+    let key = Key {
+        name,
+        columns: row.lines(6),
+        primary,
+    };
+    if let Some(relation) = catalog.relations.get_mut(&table) {
+        if exclusion {
+            relation.exclusions.push(key);
+        } else if unique {
+            relation.keys.push(key);
+        }
+    }
+    Some(())
+}
+
+fn constraint(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let relation = catalog.relations.get_mut(&row.name(0)?)?;
+    let name = row.text(2)?;
+    if row.maybe(3)? == "c" {
+        relation.checks.push(Check {
+            name,
+            expression: row.text(10).unwrap_or_default(),
+        });
+        return Some(());
+    }
+    let acts = |action: Option<&str>| matches!(action, Some("c" | "n" | "d"));
+    relation.foreign_keys.push(ForeignKey {
+        name,
+        columns: row.lines(4),
+        target: row.name(5)?,
+        target_columns: row.lines(7),
+        cascades: acts(row.maybe(8)) || acts(row.maybe(9)),
+    });
+    Some(())
+}
+
+/// Bits of `pg_trigger.tgtype`.
+const TRIGGER_BEFORE: i32 = 1 << 1;
+const TRIGGER_INSTEAD: i32 = 1 << 6;
+
+fn trigger(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let bits: i32 = row.number(5)?;
+    let trigger = Trigger {
+        name: row.text(2)?,
+        function: row.name(3)?,
+        may_change_row: bits & (TRIGGER_BEFORE | TRIGGER_INSTEAD) != 0,
+    };
+    if let Some(relation) = catalog.relations.get_mut(&row.name(0)?) {
+        relation.triggers.push(trigger);
+    }
+    Some(())
+}
+
+fn policy(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let expression = format!(
+        "{} {}",
+        row.maybe(3).unwrap_or(""),
+        row.maybe(4).unwrap_or("")
+    );
+    let policy = Policy {
+        name: row.text(2)?,
+        expression: expression.trim().to_owned(),
+    };
+    if let Some(relation) = catalog.relations.get_mut(&row.name(0)?)
+        && let Some(policies) = &mut relation.row_security
+    {
+        policies.push(policy);
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_and_operator_in_the_queries_is_qualified() {
+        for (what, sql) in QUERIES {
+            // Strings aside, a bare comparison would be resolved along a search path.
+            let code: String = sql.split('\'').step_by(2).collect();
+            let bare = code.replace("OPERATOR(pg_catalog.", "");
+            for operator in [" = ", " <> ", " < ", " > ", " ~ "] {
+                assert!(!bare.contains(operator), "{what}: {operator}");
+            }
+            for word in ["FROM pg_", "JOIN pg_"] {
+                let all = code.matches(word).count();
+                assert_eq!(
+                    all,
+                    code.matches(&format!("{word}catalog.")).count(),
+                    "{what}: {word}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_told_apart_by_what_they_call() {
+        let catalog = super::super::text::parse(
+            "function public.v volatile sql SELECT 1\nfunction public.s stable sql SELECT 1",
+        )
+        .unwrap();
+        let kind = |e| default_kind(&catalog, Some(e), "");
+        assert!(matches!(kind("'x'::text"), DefaultKind::Constant(_)));
+        assert!(matches!(kind("(5 + 1)"), DefaultKind::Constant(_)));
+        assert!(matches!(kind("now()"), DefaultKind::Stable(_)));
+        assert!(matches!(kind("CURRENT_TIMESTAMP"), DefaultKind::Stable(_)));
+        assert!(matches!(kind("public.s()"), DefaultKind::Stable(_)));
+        assert!(matches!(kind("public.v()"), DefaultKind::Volatile(_)));
+        assert!(matches!(
+            kind("gen_random_uuid()"),
+            DefaultKind::Volatile(_)
+        ));
+        assert!(matches!(
+            kind("clock_timestamp() + now()"),
+            DefaultKind::Volatile(_)
+        ));
+        assert!(matches!(
+            kind("nextval('x'::regclass)"),
+            DefaultKind::Sequence
+        ));
+        assert_eq!(default_kind(&catalog, None, "a"), DefaultKind::Sequence);
+        assert_eq!(default_kind(&catalog, None, ""), DefaultKind::None);
+    }
+
+    #[test]
+    fn a_short_row_is_an_error_and_no_panic() {
+        let mut answers = vec![Vec::new(); 12];
+        answers[0] = vec![vec![Some("150004".to_owned())]];
+        assert_eq!(decode(&answers).unwrap().server_version, 150_004);
+        for at in 0..12 {
+            let mut broken = answers.clone();
+            broken[at] = vec![Vec::new()];
+            assert!(decode(&broken).is_err(), "{at}");
+        }
+    }
+    /// Runs where `MOTHERSHIP_TEST_POSTGRES` names a connection; the end-to-end tests have servers of their own.
+    #[test]
+    fn the_queries_are_understood_by_a_real_server() {
+        let Ok(dsn) = std::env::var("MOTHERSHIP_TEST_POSTGRES") else {
+            return;
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let catalog = runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls)
+                .await
+                .unwrap();
+            tokio::select! {
+                done = connection => panic!("the connection ended: {done:?}"),
+                catalog = load(&client) => catalog.unwrap(),
+            }
+        });
+        assert!(catalog.server_version >= 130_000 && catalog.schemas.contains("public"));
+        println!("{catalog:#?}");
+    }
+}

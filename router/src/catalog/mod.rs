@@ -1,0 +1,120 @@
+//! What the shards say about themselves: an immutable snapshot.
+//!
+//! Planning reads this snapshot and never asks a server. It is made by
+//! `load` (queries and a pure decoder), read from a file by `text` (tests and
+//! `mothership explain`), and compared between shards by `drift`. Nothing in
+//! here knows which tables are sharded: that is the shard map's business.
+
+pub mod drift;
+pub mod load;
+pub mod relation;
+pub mod text;
+pub mod types;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+pub use drift::{Drift, drift};
+pub use relation::{
+    Check, Column, DefaultKind, ForeignKey, Key, Leaf, LeafBound, Partitioning, Persistence,
+    Policy, Relation, RelationKind, Strategy, Trigger,
+};
+pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
+
+/// A schema-qualified name, already folded as PostgreSQL folds it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The schema, `public` for example.
+    pub schema: String,
+    /// The object's own name.
+    pub name: String,
+}
+
+impl Name {
+    /// A name from its two parts.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Name {
+        Name {
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+
+    /// Whether the name lies in a schema of the system.
+    pub fn is_system(&self) -> bool {
+        is_system_schema(&self.schema)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// Whether a schema belongs to PostgreSQL itself.
+pub fn is_system_schema(schema: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
+}
+
+/// One database's objects at one moment. User objects only: what lies in
+/// `pg_catalog` is known to the planner by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// `server_version_num`, 150004 for 15.4; 0 when unknown.
+    pub server_version: u32,
+    /// The schemas outside the system's.
+    pub schemas: BTreeSet<String>,
+    /// Tables, views, sequences.
+    pub relations: BTreeMap<Name, Relation>,
+    /// The table of each index, by the index's name.
+    pub indexes: BTreeMap<Name, Name>,
+    /// Enums, domains, composites and other types of users.
+    pub types: BTreeMap<Name, TypeInfo>,
+    /// Functions, procedures and aggregates of users; several by overloading.
+    pub functions: BTreeMap<Name, Vec<Function>>,
+    /// Operators of users, by symbol, in any schema but `pg_catalog`.
+    pub operators: BTreeSet<String>,
+    /// Installed extensions by name, with their version.
+    pub extensions: BTreeMap<String, String>,
+}
+
+impl Catalog {
+    /// The relation of that exact name.
+    pub fn relation(&self, name: &Name) -> Option<&Relation> {
+        self.relations.get(name)
+    }
+
+    /// The first relation of that name along a search path.
+    pub fn find<'a>(&'a self, name: &str, search_path: &[String]) -> Option<&'a Relation> {
+        // PostgreSQL looks into pg_catalog first unless the path names it.
+        search_path
+            .iter()
+            .find_map(|schema| self.relations.get(&Name::new(schema.clone(), name)))
+    }
+
+    /// The user type with that object id on this shard.
+    pub fn type_by_oid(&self, oid: u32) -> Option<&TypeInfo> {
+        self.types.values().find(|t| t.oid == oid)
+    }
+
+    /// The base of a domain, followed to its end; any other type is its own.
+    pub fn base_type(&self, oid: u32) -> u32 {
+        let mut current = oid;
+        // Domains over domains end; the bound is against a broken catalog.
+        for _ in 0..32 {
+            match self.type_by_oid(current).map(|t| &t.kind) {
+                Some(TypeKind::Domain { base, .. }) => current = *base,
+                _ => return current,
+            }
+        }
+        current
+    }
+
+    /// All user functions of that unqualified name, in whatever schema.
+    pub fn functions_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
+        self.functions
+            .iter()
+            .filter(move |(n, _)| n.name == name)
+            .flat_map(|(_, list)| list)
+    }
+}

@@ -1,0 +1,234 @@
+//! Tables, views and sequences, as far as the planner needs to know them.
+
+use super::{Collation, Name};
+
+/// A table, view or sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its qualified name.
+    pub name: Name,
+    /// Its object id on this shard, 0 when read from a file.
+    pub oid: u32,
+    /// What it is.
+    pub kind: RelationKind,
+    /// Whether it survives a crash, and whether replicas have it.
+    pub persistence: Persistence,
+    /// Columns in their order, dropped ones left out.
+    pub columns: Vec<Column>,
+    /// The primary key and unique constraints and indexes.
+    pub keys: Vec<Key>,
+    /// Exclusion constraints by name, with their plain columns.
+    pub exclusions: Vec<Key>,
+    /// Foreign keys of this table.
+    pub foreign_keys: Vec<ForeignKey>,
+    /// CHECK constraints.
+    pub checks: Vec<Check>,
+    /// How it is partitioned, if it is.
+    pub partitioning: Option<Partitioning>,
+    /// The table that this one is a partition or an inheritance child of.
+    pub parent: Option<Name>,
+    /// Triggers of users (not those of foreign keys).
+    pub triggers: Vec<Trigger>,
+    /// Whether rules rewrite statements on it.
+    pub has_rules: bool,
+    /// Row security: the policies, if it is enabled.
+    pub row_security: Option<Vec<Policy>>,
+    /// The definition of a view, as `pg_get_viewdef` prints it with an empty search path.
+    pub definition: Option<String>,
+    /// The owner's name, empty when unknown.
+    pub owner: String,
+}
+
+impl Relation {
+    /// An ordinary permanent table without columns.
+    pub fn table(name: Name) -> Relation {
+        Relation {
+            name,
+            oid: 0,
+            kind: RelationKind::Table,
+            persistence: Persistence::Permanent,
+            columns: Vec::new(),
+            keys: Vec::new(),
+            exclusions: Vec::new(),
+            foreign_keys: Vec::new(),
+            checks: Vec::new(),
+            partitioning: None,
+            parent: None,
+            triggers: Vec::new(),
+            has_rules: false,
+            row_security: None,
+            definition: None,
+            owner: String::new(),
+        }
+    }
+
+    /// The column of that name and its position.
+    pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
+        self.columns
+            .iter()
+            .enumerate()
+            .find(|(_, c)| c.name == name)
+    }
+}
+
+/// The kinds of relations, after `pg_class.relkind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// `r` and `p`.
+    Table,
+    /// `v`.
+    View,
+    /// `m`.
+    MaterializedView,
+    /// `f`.
+    ForeignTable,
+    /// `S`.
+    Sequence,
+}
+
+/// After `pg_class.relpersistence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Logged, on replicas too.
+    Permanent,
+    /// Not logged: a replica cannot read it.
+    Unlogged,
+    /// Of one session.
+    Temporary,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The type's object id on this shard.
+    pub type_oid: u32,
+    /// The type's name as `format_type` prints it without modifier.
+    pub type_name: String,
+    /// The type modifier, -1 for none.
+    pub typmod: i32,
+    /// How its texts compare.
+    pub collation: Collation,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// Where a value comes from when the client gives none.
+    pub default: DefaultKind,
+    /// GENERATED ALWAYS AS (expression) STORED.
+    pub generated: bool,
+}
+
+/// Where an omitted value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultKind {
+    /// NULL.
+    None,
+    /// A constant or an expression of immutable functions, as PostgreSQL prints it.
+    Constant(String),
+    /// A sequence: `nextval`, `serial`, identity.
+    Sequence,
+    /// Constant within a transaction: `now()`, `CURRENT_USER`.
+    Stable(String),
+    /// Another value for each row.
+    Volatile(String),
+}
+
+/// A primary key, unique or exclusion constraint or unique index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The constraint's or index's name.
+    pub name: String,
+    /// The plain columns it covers, in its order.
+    pub columns: Vec<String>,
+    /// Whether it is the primary key.
+    pub primary: bool,
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The constraint's name.
+    pub name: String,
+    /// The referencing columns.
+    pub columns: Vec<String>,
+    /// The referenced table.
+    pub target: Name,
+    /// The referenced columns, in the order of `columns`.
+    pub target_columns: Vec<String>,
+    /// Whether a delete or update of the target changes rows here.
+    pub cascades: bool,
+}
+
+/// A CHECK constraint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// Its expression as PostgreSQL prints it.
+    pub expression: String,
+}
+
+/// A trigger of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The function that it calls.
+    pub function: Name,
+    /// BEFORE or INSTEAD OF each row: it may change the row.
+    pub may_change_row: bool,
+}
+
+/// A row security policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// USING and WITH CHECK, as PostgreSQL prints them.
+    pub expression: String,
+}
+
+/// How a table is partitioned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partitioning {
+    /// HASH, RANGE or LIST.
+    pub strategy: Strategy,
+    /// The key columns; empty when an expression takes part.
+    pub columns: Vec<String>,
+    /// The leaves that are known.
+    pub leaves: Vec<Leaf>,
+}
+
+/// Partition strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// PARTITION BY HASH.
+    Hash,
+    /// PARTITION BY RANGE.
+    Range,
+    /// PARTITION BY LIST.
+    List,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its name.
+    pub name: Name,
+    /// What it holds.
+    pub bound: LeafBound,
+}
+
+/// What a partition holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeafBound {
+    /// FOR VALUES WITH (modulus, remainder).
+    Hash {
+        /// The modulus.
+        modulus: u64,
+        /// The remainder.
+        remainder: u64,
+    },
+    /// Any other bound, as PostgreSQL prints it.
+    Text(String),
+}

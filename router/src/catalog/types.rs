@@ -1,0 +1,222 @@
+//! Types, collations and functions of users.
+
+/// A type outside `pg_catalog`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeInfo {
+    /// Its object id on this shard. User types have another one on each shard.
+    pub oid: u32,
+    /// The object id of its array type, 0 if there is none.
+    pub array_oid: u32,
+    /// What sort of type it is.
+    pub kind: TypeKind,
+}
+
+/// The sorts of user types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeKind {
+    /// Labels in their sort order.
+    Enum(Vec<String>),
+    /// A domain over `base`, with CHECK constraints or without.
+    Domain {
+        /// The object id of the type underneath, which may be a domain again.
+        base: u32,
+        /// Its name, for shards whose object ids differ.
+        base_name: String,
+        /// The modifier that the domain puts on its base, -1 for none.
+        typmod: i32,
+    },
+    /// Composite, range, base type of an extension: nothing the planner reads.
+    Other,
+}
+
+/// How texts of a column compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Collation {
+    /// The type has no collation, or the database's default applies (which is
+    /// always deterministic).
+    Default,
+    /// `C`, `POSIX` or another one that compares bytes.
+    Bytes,
+    /// A named one.
+    Named {
+        /// Its name.
+        name: String,
+        /// Whether equal means equal bytes. Only then may it route.
+        deterministic: bool,
+    },
+}
+
+impl Collation {
+    /// Whether two equal texts have equal bytes under this collation.
+    pub fn is_deterministic(&self) -> bool {
+        !matches!(
+            self,
+            Collation::Named {
+                deterministic: false,
+                ..
+            }
+        )
+    }
+}
+
+/// What a function promises about its result, and so about its effects.
+/// <https://www.postgresql.org/docs/current/xfunc-volatility.html>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Volatility {
+    /// Depends on its arguments alone.
+    Immutable,
+    /// Constant within a statement; cannot write.
+    Stable,
+    /// Anything.
+    Volatile,
+}
+
+/// How a function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// A plain function.
+    Function,
+    /// An aggregate.
+    Aggregate,
+    /// A window function.
+    Window,
+    /// A procedure, for CALL.
+    Procedure,
+}
+
+/// One user function, one of several under its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Declared volatility.
+    pub volatility: Volatility,
+    /// Function, aggregate, window function or procedure.
+    pub kind: FunctionKind,
+    /// Whether NULL in gives NULL out without a call.
+    pub strict: bool,
+    /// Whether it returns a set.
+    pub returns_set: bool,
+    /// `sql`, `plpgsql`, `c`, `internal`, ...
+    pub language: String,
+    /// The body as it stands in pg_proc, empty where it is not text.
+    pub body: String,
+    /// The extension that brought it, if one did.
+    pub extension: Option<String>,
+}
+
+/// Words in a body after which nothing about the session can be said.
+const UNCLEAR_WORDS: [&str; 12] = [
+    "set_config",
+    "advisory",
+    "temp",
+    "temporary",
+    "listen",
+    "unlisten",
+    "notify",
+    "execute",
+    "prepare",
+    "role",
+    "discard",
+    "declare_cursor",
+];
+
+impl Function {
+    /// Whether the function may change the session's state in ways that
+    /// its text does not prove: settings, locks, temporary tables, dynamic SQL,
+    /// or a language that cannot be read.
+    pub fn session_unclear(&self) -> bool {
+        if self.volatility != Volatility::Volatile {
+            return false;
+        }
+        if !self.is_readable() {
+            return self.extension.is_none();
+        }
+        let body = self.body.to_ascii_lowercase();
+        UNCLEAR_WORDS.iter().any(|word| body.contains(word))
+            || words(&body).any(|word| word == "set" || word == "reset")
+    }
+
+    /// Whether the body is text in a language whose words can be trusted.
+    pub fn is_readable(&self) -> bool {
+        matches!(self.language.as_str(), "sql" | "plpgsql")
+    }
+
+    /// Whether it builds SQL at run time, so that its words prove nothing.
+    pub fn is_dynamic(&self) -> bool {
+        words(&self.body.to_ascii_lowercase()).any(|word| {
+            matches!(
+                word,
+                "execute" | "query_to_xml" | "dblink" | "prepare" | "regclass"
+            )
+        })
+    }
+}
+
+/// The identifier-like words of a text, whatever they stand in.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+        .filter(|w| !w.is_empty())
+}
+
+/// The object ids of built-in types, by the names and aliases that SQL uses.
+/// They are fixed in PostgreSQL's `pg_type.dat`.
+pub fn builtin_oid(name: &str) -> Option<u32> {
+    Some(match name {
+        "boolean" | "bool" => 16,
+        "bytea" => 17,
+        "name" => 19,
+        "bigint" | "int8" | "bigserial" => 20,
+        "smallint" | "int2" => 21,
+        "integer" | "int" | "int4" | "serial" => 23,
+        "text" => 25,
+        "oid" => 26,
+        "json" => 114,
+        "xml" => 142,
+        "point" => 600,
+        "real" | "float4" => 700,
+        "double precision" | "float8" => 701,
+        "money" => 790,
+        "inet" => 869,
+        "char" | "character" | "bpchar" => 1042,
+        "varchar" | "character varying" => 1043,
+        "date" => 1082,
+        "time" => 1083,
+        "timestamp" | "timestamp without time zone" => 1114,
+        "timestamptz" | "timestamp with time zone" => 1184,
+        "interval" => 1186,
+        "numeric" | "decimal" => 1700,
+        "uuid" => 2950,
+        "jsonb" => 3802,
+        "bool[]" => 1000,
+        "bytea[]" => 1001,
+        "int2[]" => 1005,
+        "int4[]" | "int[]" | "integer[]" => 1007,
+        "text[]" => 1009,
+        "varchar[]" => 1015,
+        "int8[]" | "bigint[]" => 1016,
+        "date[]" => 1182,
+        "timestamp[]" => 1115,
+        "timestamptz[]" => 1185,
+        "numeric[]" => 1231,
+        "uuid[]" => 2951,
+        _ => return None,
+    })
+}
+
+/// The object id of a built-in type's array type, for the types that may be keys.
+pub fn builtin_array_oid(element: u32) -> Option<u32> {
+    Some(match element {
+        16 => 1000,
+        17 => 1001,
+        20 => 1016,
+        21 => 1005,
+        23 => 1007,
+        25 => 1009,
+        1043 => 1015,
+        1082 => 1182,
+        1114 => 1115,
+        1184 => 1185,
+        1700 => 1231,
+        2950 => 2951,
+        _ => return None,
+    })
+}

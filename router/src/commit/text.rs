@@ -1,0 +1,86 @@
+//! The statements of a commit, as text.
+//!
+//! They run on connections that carry a client's settings: any search_path, role,
+//! isolation level or encoding. So every name and operator is qualified, and every
+//! literal is of ASCII letters, digits and `:_-,` alone, which no setting reads
+//! otherwise.
+
+use super::gid::{Backend, Gid, TransactionId};
+use crate::config::{Label, Name};
+
+/// A client that commits without waiting for the disk or a standby risks its latest
+/// transactions; a part of a transaction over several shards it must not lose.
+const DURABLY: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
+     WHERE pg_catalog.current_setting('synchronous_commit') \
+     OPERATOR(pg_catalog.=) ANY ('{off,local,remote_write}'::pg_catalog.text[])";
+
+/// A name of the catalog, quoted.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Asks a server connection which backend it has; see [`Backend::parse`].
+pub(super) fn ask(schema: &Name) -> String {
+    format!("SELECT {}.backend()", quoted(schema.as_str()))
+}
+
+/// Prepares, in one message: nobody can be stopped between both statements.
+pub(super) fn prepare(gid: &Gid) -> String {
+    format!("{DURABLY}; PREPARE TRANSACTION '{gid}'")
+}
+
+/// Decides and commits, in one message: a router that is stopped has sent both or none.
+pub(super) fn decide(
+    schema: &Name,
+    id: TransactionId,
+    backend: Backend,
+    participants: &[Label],
+) -> String {
+    let names: Vec<&str> = participants.iter().map(Label::as_str).collect();
+    format!(
+        "{DURABLY}; SELECT {}.decide('{id}', {}, {}, '{}'); COMMIT",
+        quoted(schema.as_str()),
+        backend.pid,
+        backend.started,
+        names.join(","),
+    )
+}
+
+/// Finishes what is prepared. It must be alone in its message.
+pub(super) fn finish(gid: &Gid, commit: bool) -> String {
+    let verb = if commit { "COMMIT" } else { "ROLLBACK" };
+    format!("{verb} PREPARED '{gid}'")
+}
+
+/// Makes the outcome final, whatever it is: `commit` or `abort`. One message is one
+/// transaction, so that a client of ours that is dropped leaves none open. It waits
+/// so many milliseconds for a decider that is just committing.
+pub(super) fn fence(schema: &Name, id: TransactionId, backend: Backend, wait: u128) -> String {
+    format!(
+        "{}; SELECT {}.fence('{id}', {}, {})",
+        transaction(wait),
+        quoted(schema.as_str()),
+        backend.pid,
+        backend.started,
+    )
+}
+
+/// What every message of the control role begins with that writes.
+pub(super) fn transaction(wait: u128) -> String {
+    format!(
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
+         SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {wait}; \
+         SET LOCAL synchronous_commit = on; SET LOCAL search_path = pg_catalog, pg_temp"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted("mothership"), "\"mothership\"");
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    }
+}

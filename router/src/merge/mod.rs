@@ -1,0 +1,25 @@
+//! One answer made of the answers of several shards.
+//!
+//! Pure and sync: message bodies in, message bytes out, exactly those that one
+//! PostgreSQL holding all the rows would send. What is not exactly known (another
+//! type, another format, shards with different columns) is an error, never a guess.
+//!
+//! Where rows are only put one after another, they pass untouched and only their
+//! [`RowDescription`](columns) and their [`CommandTag`] are merged; rows of
+//! aggregates are merged by [`Aggregates`].
+
+pub mod columns;
+
+mod aggregates;
+
+mod numeric;
+
+mod tag;
+
+mod error;
+
+pub use aggregates::{AggregateMerge, Aggregates};
+pub use columns::{Difference, reconcile};
+pub use error::MergeError;
+pub use numeric::{NumericError, NumericSum};
+pub use tag::{CommandTag, TagError};

@@ -1,0 +1,396 @@
+//! Plans of COPY.
+//!
+//! Into a sharded table the rows are divided as they come; out of one, the
+//! shards' rows follow each other. A query is planned as such. Options are read from
+//! the tokens, both in the list of today and in the words of former versions; what decides
+//! where rows and fields end must be known, and anything else passes to the servers.
+
+use super::names::{Names, Place, Resolved};
+use super::refuse::{Reason, Refusal};
+use super::{
+    CopyFormat, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split, SplitRows,
+    Target,
+};
+use crate::catalog::{DefaultKind, Relation};
+use crate::sql::effect::{CopySource, Direction};
+use crate::sql::lexer::{Kind, Lexer};
+
+/// Plans COPY.
+pub fn plan(
+    planner: &Planner<'_>,
+    sql: &str,
+    direction: Direction,
+    source: &CopySource<'_>,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    let names = &planner.names;
+    let unclear = || Refusal::new(Reason::NotUnderstood);
+    let (path, columns) = match source {
+        CopySource::Query(span) => {
+            let query = sql.get(span.start..span.end).ok_or_else(unclear)?;
+            return copied_query(planner.decide(query, context)?);
+        }
+        CopySource::Table(path, columns) => (path, columns),
+    };
+    let path: Vec<String> = path
+        .iter()
+        .map(|n| n.as_str().map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or_else(unclear)?;
+    let (relation, place) = match names.resolve(&path, context) {
+        Resolved::Relation(relation, place) => (relation, place),
+        Resolved::Missing(name) => {
+            return Err(Refusal::about(
+                Reason::NotInCatalog,
+                format!("table \"{}\"", name.name),
+            ));
+        }
+        Resolved::Unclear => return Err(Refusal::new(Reason::NameUnclear)),
+        _ if names.mentions(sql) => return Err(unclear()),
+        _ => return Ok(super::utility::home("copies")),
+    };
+    let analysis = super::scope::Analysis::new(names, context);
+    analysis.row_security(relation, &place)?;
+    let role = || match relation.persistence {
+        crate::catalog::Persistence::Permanent => Role::Replica,
+        _ => Role::Primary("a table that replicas do not have".to_owned()),
+    };
+    match (place, direction) {
+        (Place::Home, _)
+            if relation.definition.is_some() && names.mentions(&relation.name.name) =>
+        {
+            Err(Refusal::about(
+                Reason::Rules,
+                format!("view \"{}\"", relation.name.name),
+            ))
+        }
+        (Place::Home, _) => Ok(super::utility::home("copies")),
+        (Place::Reference, Direction::Out) => Ok(Plan::Single(super::Single {
+            target: Target::AnyShard,
+            role: role(),
+            fallback: None,
+            otherwise: Refusal::new(Reason::SeveralShards),
+            unknown: Vec::new(),
+        })),
+        (Place::Sharded(keyed), Direction::Out) => {
+            let by = super::KeyedBy {
+                table: relation.name.clone(),
+                sharded: keyed.sharded.clone(),
+                cond: super::Cond::Any,
+                leaf: None,
+                kept: Vec::new(),
+                stored: false,
+            };
+            Ok(Plan::Scatter(Scatter {
+                target: Target::Keys(vec![by]),
+                role: role(),
+                merge: Merge::Concat,
+            }))
+        }
+        (place, Direction::In) => {
+            let written = sql
+                .get(..columns.map_or(0, |span| span.end))
+                .unwrap_or_default();
+            let listed = columns.and_then(|span| sql.get(span.start..span.end));
+            let list = listed.map(|l| column_list(l, context));
+            let options =
+                Options::read(sql, written.len(), context).ok_or_else(|| refused(relation))?;
+            copy_in(names, relation, &place, list, &options)
+        }
+    }
+}
+
+fn refused(relation: &Relation) -> Refusal {
+    Refusal::about(Reason::Copy, format!("table \"{}\"", relation.name.name))
+}
+
+/// COPY (query) TO: as the query, with the rows in the form of COPY.
+fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
+    match plan {
+        // The rows of COPY are not decoded, so aggregates would have to be merged as text.
+        Plan::Scatter(Scatter {
+            merge: Merge::Aggregates(_),
+            ..
+        }) => Err(Refusal::new(Reason::Aggregate)),
+        // RETURNING of a divided INSERT.
+        Plan::Split(_) => Err(Refusal::new(Reason::ReturningSplit)),
+        plan => Ok(plan),
+    }
+}
+
+fn column_list(text: &str, context: &PlanContext) -> Vec<String> {
+    let tokens = Lexer::new(text.as_bytes(), context.standard_conforming_strings);
+    let names = tokens.filter_map(|token| {
+        let word = text.get(token.start..token.end)?;
+        match token.kind {
+            Kind::Word => Some(super::names::fold(word, false)),
+            Kind::QuotedIdent => {
+                let inner = word.get(1..word.len().checked_sub(1)?)?;
+                Some(super::names::fold(&inner.replace("\"\"", "\""), true))
+            }
+            _ => None,
+        }
+    });
+    names.collect()
+}
+
+fn copy_in(
+    names: &Names<'_>,
+    relation: &Relation,
+    place: &Place,
+    list: Option<Vec<String>>,
+    options: &Options,
+) -> Result<Plan, Refusal> {
+    // Without a list: all columns but generated ones, in their order.
+    let all = || {
+        relation
+            .columns
+            .iter()
+            .filter(|c| !c.generated)
+            .map(|c| c.name.clone())
+            .collect()
+    };
+    let list: Vec<String> = list.unwrap_or_else(all);
+    for trigger in &relation.triggers {
+        let reach = names.reach(&trigger.function.name);
+        let harmless = matches!(place, Place::Sharded(_))
+            && reach == Some(super::names::Reach::Nothing)
+            && !trigger.may_change_row;
+        if !harmless {
+            return Err(Refusal::about(
+                Reason::Trigger,
+                format!("table \"{}\"", relation.name.name),
+            ));
+        }
+    }
+    for column in relation.columns.iter().filter(|c| !list.contains(&c.name)) {
+        let detail = || {
+            format!(
+                "column \"{}\" of table \"{}\"",
+                column.name, relation.name.name
+            )
+        };
+        match (&column.default, place) {
+            (DefaultKind::None | DefaultKind::Constant(_), _) => {}
+            (DefaultKind::Stable(_) | DefaultKind::Volatile(_), Place::Sharded(_)) => {}
+            (DefaultKind::Sequence, Place::Sharded(_)) => {
+                return Err(Refusal::about(Reason::InsertSequence, detail()));
+            }
+            _ => return Err(Refusal::about(Reason::ReferenceWrite, detail())),
+        }
+    }
+    if options.freeze || options.default_marker {
+        return Err(refused(relation));
+    }
+    let Place::Sharded(keyed) = place else {
+        if options.has_where {
+            return Err(Refusal::about(
+                Reason::ReferenceWrite,
+                format!("table \"{}\"", relation.name.name),
+            ));
+        }
+        return Ok(Plan::Scatter(Scatter {
+            target: Target::AllShards,
+            role: Role::Primary("copies".to_owned()),
+            merge: Merge::First,
+        }));
+    };
+    if !keyed.routable {
+        return Err(Refusal::about(
+            Reason::KeyType,
+            format!("table \"{}\"", relation.name.name),
+        ));
+    }
+    let mut key_positions = Vec::new();
+    for (name, _) in &keyed.sharded.columns {
+        let position = list.iter().position(|c| c == name);
+        let typmod = relation.column(name).map_or(-1, |(_, c)| c.typmod);
+        match position {
+            Some(position) if typmod == -1 => key_positions.push(position),
+            Some(_) => return Err(refused(relation)),
+            None => {
+                return Err(Refusal::about(
+                    Reason::InsertWithoutKey,
+                    format!("table \"{}\" is sharded by \"{name}\"", relation.name.name),
+                ));
+            }
+        }
+    }
+    Ok(Plan::Split(Split {
+        table: relation.name.clone(),
+        sharded: SameSharded(keyed.sharded.clone()),
+        rows: SplitRows::Copy {
+            key_positions,
+            columns: list.len(),
+            format: options.format.clone(),
+        },
+        others: Vec::new(),
+    }))
+}
+
+/// What the options say about where rows and fields end.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    format: CopyFormat,
+    freeze: bool,
+    /// DEFAULT 'marker' (PostgreSQL 16): a key could hide behind it.
+    default_marker: bool,
+    has_where: bool,
+}
+
+impl Options {
+    /// Reads what follows FROM STDIN; None if anything is not known.
+    fn read(sql: &str, from: usize, context: &PlanContext) -> Option<Options> {
+        let conforming = context.standard_conforming_strings;
+        let tokens: Vec<_> = Lexer::new(sql.as_bytes(), conforming)
+            .filter(|t| t.start >= from)
+            .collect();
+        let text = |at: usize| tokens.get(at).and_then(|t| sql.get(t.start..t.end));
+        let word = |at: usize| text(at).map(str::to_ascii_lowercase);
+        let mut at = (0..tokens.len()).find(|at| word(*at).as_deref() == Some("stdin"))? + 1;
+        let mut read = Raw::default();
+        let mut has_where = false;
+        let parenthesised = {
+            let mut next = at;
+            if word(next).as_deref() == Some("with") {
+                next += 1;
+            }
+            let open = tokens.get(next).is_some_and(|t| t.kind == Kind::LParen);
+            if open {
+                at = next + 1;
+            }
+            open
+        };
+        while at < tokens.len() {
+            let token = tokens.get(at)?;
+            match token.kind {
+                Kind::Comma | Kind::RParen | Kind::Semicolon => at += 1,
+                Kind::Word => {
+                    let name = word(at)?;
+                    at += 1;
+                    if name == "where" {
+                        has_where = true;
+                        break;
+                    }
+                    let value = |at: usize| -> Option<(String, usize)> {
+                        let skip = usize::from(!parenthesised && word(at).as_deref() == Some("as"));
+                        let token = *tokens.get(at + skip)?;
+                        let raw = text(at + skip)?;
+                        let value = if token.kind.is_string() {
+                            let bytes =
+                                crate::sql::name::string(token, sql.as_bytes(), conforming)?;
+                            String::from_utf8(bytes.into_owned()).ok()?
+                        } else {
+                            raw.to_ascii_lowercase()
+                        };
+                        Some((value, at + skip + 1))
+                    };
+                    let flag = |at: usize| -> (bool, usize) {
+                        match word(at).as_deref() {
+                            Some("true" | "on" | "1" | "'true'" | "'on'") if parenthesised => {
+                                (true, at + 1)
+                            }
+                            Some("false" | "off" | "0" | "'false'" | "'off'") if parenthesised => {
+                                (false, at + 1)
+                            }
+                            _ => (true, at),
+                        }
+                    };
+                    match name.as_str() {
+                        "with" if !parenthesised => {}
+                        "format" if parenthesised => {
+                            let (value, next) = value(at)?;
+                            read.format = Some(value.to_ascii_lowercase());
+                            at = next;
+                        }
+                        "csv" | "binary" if !parenthesised => read.format = Some(name),
+                        "delimiter" => {
+                            (read.delimiter, at) = value(at).map(|(v, n)| (Some(v), n))?
+                        }
+                        "delimiters" => return None,
+                        "null" => (read.null, at) = value(at).map(|(v, n)| (Some(v), n))?,
+                        "quote" => (read.quote, at) = value(at).map(|(v, n)| (Some(v), n))?,
+                        "escape" => (read.escape, at) = value(at).map(|(v, n)| (Some(v), n))?,
+                        "header" => {
+                            if word(at).as_deref() == Some("match") {
+                                // Every shard would need the header to compare it; each gets it.
+                                read.header = true;
+                                at += 1;
+                            } else {
+                                (read.header, at) = flag(at);
+                            }
+                        }
+                        "freeze" => (read.freeze, at) = flag(at),
+                        "default" => {
+                            read.default_marker = true;
+                            at += 1;
+                        }
+                        // The client's encoding is that of the session unless said otherwise.
+                        "encoding" => {
+                            let (value, next) = value(at)?;
+                            if !matches!(
+                                value.to_ascii_lowercase().as_str(),
+                                "utf8" | "utf-8" | "unicode"
+                            ) {
+                                return None;
+                            }
+                            at = next;
+                        }
+                        "force_null" | "force_not_null" if parenthesised => return None,
+                        "force" => return None,
+                        _ => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+        let format = read.format()?;
+        Some(Options {
+            format,
+            freeze: read.freeze,
+            default_marker: read.default_marker,
+            has_where,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Raw {
+    format: Option<String>,
+    delimiter: Option<String>,
+    null: Option<String>,
+    quote: Option<String>,
+    escape: Option<String>,
+    header: bool,
+    freeze: bool,
+    default_marker: bool,
+}
+
+impl Raw {
+    fn format(&self) -> Option<CopyFormat> {
+        let byte = |value: &Option<String>, default: u8| match value.as_deref().map(str::as_bytes) {
+            None => Some(default),
+            Some([one]) => Some(*one),
+            Some(_) => None,
+        };
+        match self.format.as_deref() {
+            None | Some("text") => Some(CopyFormat::Text {
+                delimiter: byte(&self.delimiter, b'\t')?,
+                null: self.null.clone().unwrap_or_else(|| "\\N".to_owned()),
+                header: self.header,
+            }),
+            Some("csv") => {
+                let quote = byte(&self.quote, b'"')?;
+                Some(CopyFormat::Csv {
+                    delimiter: byte(&self.delimiter, b',')?,
+                    null: self.null.clone().unwrap_or_default(),
+                    header: self.header,
+                    quote,
+                    escape: byte(&self.escape, quote)?,
+                })
+            }
+            Some("binary") => Some(CopyFormat::Binary),
+            Some(_) => None,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What calling a function means for where a statement may run.
+
+use crate::catalog::{FunctionKind, Volatility};
+
+use crate::sql::functions::{Trait, special};
+
+use super::names::{Names, Reach};
+
+/// How a call restricts its statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// The same anywhere, replicas included.
+    Harmless,
+    /// Constant in a transaction, different between shards: `now()`.
+    Time,
+    /// Another value on each call, from any primary: `random()`.
+    Volatile,
+    /// Answers about, or changes, one server or session: at home only.
+    Server,
+    /// A user function whose reach ends at home tables.
+    Home,
+    /// A user function that may reach sharded tables, or a built-in one that runs SQL from its arguments.
+    Anything,
+}
+
+/// What a function of this name does. `schema` is what stood before the name, if anything did.
+pub fn call(names: &Names<'_>, schema: Option<&str>, name: &str) -> Call {
+    if schema == Some("pg_catalog") {
+        return builtin(name);
+    }
+    let mut found = names.catalog.functions_named(name).peekable();
+    if found.peek().is_none() {
+        return builtin(name);
+    }
+    let volatility = found
+        .map(|f| f.volatility)
+        .max()
+        .unwrap_or(Volatility::Volatile);
+    match names.reach(name).unwrap_or(Reach::Anything) {
+        Reach::Anything => Call::Anything,
+        Reach::Home => Call::Home,
+        Reach::Nothing => match volatility {
+            // An unqualified name may be a built-in one as well, if the arguments fit that better.
+            Volatility::Immutable | Volatility::Stable => builtin(name),
+            Volatility::Volatile => Call::Volatile.max(builtin(name)),
+        },
+    }
+}
+
+/// Whether a call without OVER makes its query level an aggregate.
+pub fn is_aggregate(names: &Names<'_>, schema: Option<&str>, name: &str) -> bool {
+    let user = schema != Some("pg_catalog")
+        && names
+            .catalog
+            .functions_named(name)
+            .any(|f| f.kind == FunctionKind::Aggregate);
+    user || AGGREGATES.contains(&name)
+}
+
+/// Whether a built-in function of this name runs SQL that stands in its arguments or nowhere.
+pub fn is_opaque(name: &str) -> bool {
+    special(name.as_bytes()) == Some(Trait::Opaque) || MORE_OPAQUE.contains(&name)
+}
+
+fn builtin(name: &str) -> Call {
+    if TIME.contains(&name) {
+        return Call::Time;
+    }
+    if VALUE.contains(&name) {
+        return Call::Volatile;
+    }
+    if is_opaque(name) {
+        return Call::Anything;
+    }
+    if HARMLESS.contains(&name) {
+        return Call::Harmless;
+    }
+    match special(name.as_bytes()) {
+        Some(Trait::Value) => Call::Volatile,
+        Some(_) => Call::Server,
+        None if name.starts_with("pg_")
+            || name.starts_with("lo_")
+            || MORE_SERVER.contains(&name) =>
+        {
+            Call::Server
+        }
+        None => Call::Harmless,
+    }
+}
+
+/// Constant within a transaction, different between shards.
+const TIME: &[&str] = &[
+    "now",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "transaction_timestamp",
+    "statement_timestamp",
+    "age",
+];
+
+/// Another value on each call; those of extensions are here by their well-known names.
+const VALUE: &[&str] = &[
+    "random",
+    "random_normal",
+    "clock_timestamp",
+    "timeofday",
+    "gen_random_uuid",
+    "uuidv4",
+    "uuidv7",
+    "gen_random_bytes",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+];
+
+/// Named like those that look at the server, but functions of their arguments.
+const HARMLESS: &[&str] = &[
+    "pg_typeof",
+    "pg_column_size",
+    "pg_size_pretty",
+    "pg_size_bytes",
+    "pg_input_is_valid",
+    "pg_lsn",
+];
+
+const MORE_OPAQUE: &[&str] = &[
+    "crosstab",
+    "crosstab2",
+    "crosstab3",
+    "crosstab4",
+    "connectby",
+    "crosstabn",
+];
+
+/// Stable functions that look into one shard's catalogs by name or number.
+const MORE_SERVER: &[&str] = &[
+    "version",
+    "current_query",
+    "to_regclass",
+    "has_table_privilege",
+    "has_sequence_privilege",
+    "has_any_column_privilege",
+    "has_column_privilege",
+    "inet_server_addr",
+    "inet_server_port",
+];
+
+const AGGREGATES: &[&str] = &[
+    "any_value",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "cume_dist",
+    "dense_rank",
+    "every",
+    "grouping",
+    "json_agg",
+    "json_agg_strict",
+    "json_arrayagg",
+    "json_object_agg",
+    "json_object_agg_strict",
+    "json_object_agg_unique",
+    "json_object_agg_unique_strict",
+    "json_objectagg",
+    "jsonb_agg",
+    "jsonb_agg_strict",
+    "jsonb_object_agg",
+    "jsonb_object_agg_strict",
+    "jsonb_object_agg_unique",
+    "jsonb_object_agg_unique_strict",
+    "max",
+    "min",
+    "mode",
+    "percent_rank",
+    "percentile_cont",
+    "percentile_disc",
+    "range_agg",
+    "range_intersect_agg",
+    "rank",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "sum",
+    "var_pop",
+    "var_samp",
+    "variance",
+    "xmlagg",
+];

@@ -1,0 +1,343 @@
+//! Decides where a statement runs, and what makes one answer of several.
+//!
+//! Pure: a text, a catalog, a map and the session's context go in, a `Plan`
+//! comes out, with everything the executor needs but the values of parameters;
+//! `route` adds those. No clock, no chance, no sockets, no await. What is not
+//! proven to be PostgreSQL's own answer is `Plan::Refuse`.
+
+pub mod condition;
+pub mod context;
+pub mod explain;
+pub mod merge;
+pub mod refuse;
+pub mod route;
+
+mod array;
+mod copy;
+mod ddl;
+mod expr;
+mod functions;
+mod misread;
+mod names;
+mod parse;
+mod query;
+mod read;
+mod scope;
+mod utility;
+mod write;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use mothership_shardmap::{ShardMap, Sharded};
+
+use crate::catalog::{Catalog, Name};
+use crate::sql::effect::{self, Statement};
+
+use condition::{Cond, Scalar};
+pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
+pub use explain::explain;
+pub use merge::{AggregateMerge, Merge};
+use names::Names;
+pub use refuse::{Reason, Refusal};
+pub use route::{Route, route};
+
+/// What is to be done with a statement. Complete: executing it takes no further decision
+/// but the choice of a healthy server.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// The router answers itself.
+    Local(Local),
+    /// One shard; the client's bytes are passed on as they are.
+    Single(Single),
+    /// Several shards; their answers are merged.
+    Scatter(Scatter),
+    /// A write whose rows are divided by shard.
+    Split(Split),
+    /// A change of definitions.
+    Ddl(Ddl),
+    /// Not answered.
+    Refuse(Refusal),
+}
+
+/// What the router answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// No statement: EmptyQueryResponse.
+    Empty,
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Single {
+    /// Which one.
+    pub target: Target,
+    /// Which of its servers.
+    pub role: Role,
+    /// How answers are merged if the key of a Bind cannot be read with certainty, so that every shard that the
+    /// first condition allows is asked.
+    pub fallback: Option<Merge>,
+    /// The refusal if the keys turn out to lie on several shards and there is no fallback.
+    pub otherwise: Refusal,
+    /// Names of relations that are neither in the catalog nor declared. If the catalog may be
+    /// stale, refresh it and plan again before sending.
+    pub unknown: Vec<String>,
+}
+
+/// Several shards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scatter {
+    /// Which ones; if it turns out to be one, the client's bytes pass untouched.
+    pub target: Target,
+    /// Which server of each.
+    pub role: Role,
+    /// What makes one answer.
+    pub merge: Merge,
+}
+
+/// Where to go.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// The home shard.
+    Home,
+    /// Any one shard: reference tables only.
+    AnyShard,
+    /// Every shard.
+    AllShards,
+    /// The shards that own the keys, by all of these conditions together. For `Single`
+    /// all must lead to the same shard.
+    Keys(Vec<KeyedBy>),
+}
+
+/// A sharded table and what is known of its keys.
+#[derive(Debug, Clone)]
+pub struct KeyedBy {
+    /// The table.
+    pub table: Name,
+    /// How its keys lead to shards.
+    pub sharded: Arc<Sharded>,
+    /// What must hold of the key; columns count from the first of the key.
+    pub cond: Cond,
+    /// The partition within the shard, where the condition may name one.
+    pub leaf: Option<LeafBy>,
+    /// For UPDATE of the key to the value that it has: each key column and its new value.
+    pub kept: Vec<(usize, Scalar)>,
+    /// Whether a row with this key is stored: then the key must be known, not only restricted.
+    pub stored: bool,
+}
+
+impl PartialEq for KeyedBy {
+    fn eq(&self, other: &KeyedBy) -> bool {
+        self.table == other.table && self.cond == other.cond && self.kept == other.kept
+    }
+}
+
+/// How a hash partition is found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeafBy {
+    /// The partition key's columns and their types.
+    pub columns: Vec<(String, mothership_shardmap::KeyType)>,
+    /// What must hold of them.
+    pub cond: Cond,
+    /// The leaves with modulus and remainder.
+    pub leaves: Vec<(Name, u64, u64)>,
+}
+
+/// Which server of a shard may answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// The primary only, and why.
+    Primary(String),
+    /// A replica as well: proven to read only what replicas have.
+    Replica,
+}
+
+/// Rows divided by shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// The table.
+    pub table: Name,
+    /// How its keys lead to shards.
+    pub sharded: SameSharded,
+    /// Where the rows are.
+    pub rows: SplitRows,
+    /// Sharded tables that the statement reads: with any, all must be on one shard.
+    pub others: Vec<KeyedBy>,
+}
+
+/// A description of sharding inside a plan; plans are compared by its key columns.
+#[derive(Debug, Clone)]
+pub struct SameSharded(pub Arc<Sharded>);
+
+impl PartialEq for SameSharded {
+    fn eq(&self, other: &SameSharded) -> bool {
+        self.0.columns == other.0.columns && self.0.group == other.0.group
+    }
+}
+
+/// Rows to be divided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SplitRows {
+    /// The rows of a VALUES list in the client's own text.
+    Values {
+        /// Each row: where it stands in the text, parentheses included, and its key.
+        rows: Vec<ValuesRow>,
+        /// Types for the statement's parameters, so that those of absent rows keep theirs; 0 where unknown.
+        parameter_types: Vec<u32>,
+        /// For each key column of type varchar(n), n: longer values are not stored as they are.
+        max_chars: Vec<Option<usize>>,
+        /// The refusal if the rows lie on several shards, for RETURNING.
+        whole: Option<Refusal>,
+    },
+    /// The rows of COPY FROM STDIN.
+    Copy {
+        /// The positions of the key's columns among the copied ones, from 0.
+        key_positions: Vec<usize>,
+        /// How many columns are copied.
+        columns: usize,
+        /// The form of the rows.
+        format: CopyFormat,
+    },
+}
+
+/// A row of a VALUES list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValuesRow {
+    /// Bytes of the client's text.
+    pub span: Range<usize>,
+    /// One value for each key column.
+    pub key: Vec<Scalar>,
+}
+
+/// The form of COPY's rows, with every option that decides where a row or a field ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Text.
+    Text {
+        /// Between fields.
+        delimiter: u8,
+        /// NULL.
+        null: String,
+        /// Whether the first line is a header.
+        header: bool,
+    },
+    /// CSV.
+    Csv {
+        /// Between fields.
+        delimiter: u8,
+        /// NULL.
+        null: String,
+        /// Whether the first line is a header.
+        header: bool,
+        /// Around fields.
+        quote: u8,
+        /// Before a quote within quotes.
+        escape: u8,
+    },
+    /// Binary.
+    Binary,
+}
+
+/// A change of definitions, or maintenance of tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ddl {
+    /// Where it is done.
+    pub place: DdlPlace,
+    /// Whether PostgreSQL allows it in a transaction block; else step by step, shard after shard.
+    pub transactional: bool,
+    /// Why there.
+    pub why: String,
+}
+
+/// Where definitions change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DdlPlace {
+    /// On every shard, in order.
+    AllShards,
+    /// On the home shard.
+    Home,
+    /// Once in each PostgreSQL cluster that holds shards.
+    OncePerCluster,
+}
+
+/// Texts up to this many bytes are planned on the caller's stack.
+const SHORT: usize = 1024;
+
+/// The stack for longer ones: several KiB for each of the operators that `parse` lets pass.
+const STACK: usize = 64 << 20;
+
+/// A catalog and a map, looked at once; plans any number of statements.
+pub struct Planner<'a> {
+    names: Names<'a>,
+}
+
+impl<'a> Planner<'a> {
+    /// Looks at every relation, view and function once.
+    pub fn new(catalog: &'a Catalog, map: &'a ShardMap) -> Planner<'a> {
+        Planner {
+            names: Names::new(catalog, map),
+        }
+    }
+
+    /// Plans one statement.
+    pub fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
+        // Chains of operators become trees as deep as they are long, and even dropping such a tree
+        // walks it. Short texts cannot be that deep; for others the pages are only taken when touched.
+        let decided = if sql.len() <= SHORT {
+            self.decide(sql, context)
+        } else {
+            stacker::grow(STACK, || self.decide(sql, context))
+        };
+        decided.unwrap_or_else(Plan::Refuse)
+    }
+
+    /// Where a relation of the catalog must be: on every shard, or at home only.
+    pub fn is_everywhere(&self, relation: &crate::catalog::Relation) -> bool {
+        !matches!(self.names.place(&relation.name), names::Place::Home)
+    }
+
+    /// Constraints of existing tables that no shard can enforce for the whole table, as they would be refused at
+    /// DDL.
+    pub fn unenforced(&self) -> Vec<Refusal> {
+        ddl::unenforced(&self.names)
+    }
+
+    fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+        let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
+        let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
+        match analysis.statement {
+            Statement::Empty => Ok(Plan::Local(Local::Empty)),
+            Statement::Select => read::plan(&self.names, sql, context),
+            Statement::Insert | Statement::Update | Statement::Delete | Statement::Merge => {
+                write::plan(&self.names, sql, context)
+            }
+            Statement::Copy {
+                direction, source, ..
+            } => copy::plan(self, sql, direction, &source, context),
+            Statement::Explain { inner, .. } => {
+                utility::only_single(self.decide(within(inner), context)?, Reason::Explain)
+            }
+            Statement::Declare { query, .. } => {
+                let plan = self.decide(within(query), context)?;
+                utility::cursor(utility::only_single(plan, Reason::Cursor)?)
+            }
+            Statement::Prepare { body, .. } => self.decide(within(body), context),
+            Statement::Do | Statement::Call => utility::code(&self.names, sql),
+            Statement::Truncate => ddl::truncate(&self.names, sql, context),
+            Statement::Lock => ddl::lock(&self.names, sql, context),
+            Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, verb, object, context),
+            Statement::Other(what) => ddl::maintenance(&self.names, sql, what, context),
+            Statement::Several | Statement::Unclear => utility::unclear(&self.names, sql),
+            // The session follows these itself; the server hears them as they are.
+            _ => Ok(utility::home("a statement about the session")),
+        }
+    }
+}
+
+/// Plans one statement. For many statements make one `Planner`.
+pub fn plan(sql: &str, catalog: &Catalog, map: &ShardMap, context: &PlanContext) -> Plan {
+    Planner::new(catalog, map).plan(sql, context)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,429 @@
+//! What the names in a statement mean: which relations are sharded, reference
+//! or at home, and which words of a text could lead to a sharded or reference table.
+//!
+//! Made once per pair of catalog and map, used by every plan. The word test is
+//! deliberately blind to SQL: it looks at the raw text, strings and comments
+//! included, so that no difference between two lexers can hide a name from it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
+
+use crate::catalog::types::words;
+use crate::catalog::{Catalog, Function, Name, Relation, RelationKind, Volatility};
+
+use super::context::{PlanContext, Temporary};
+
+/// PostgreSQL cuts identifiers after this many bytes.
+const MAX_NAME: usize = 63;
+
+/// A sharded table with its key found among its columns.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    /// The map's description.
+    pub sharded: Arc<Sharded>,
+    /// For each key column, its position in the relation; None if the catalog does not have it.
+    pub columns: Vec<Option<usize>>,
+    /// Whether conditions on the key may be trusted: types as declared, collations deterministic.
+    pub routable: bool,
+}
+
+impl Keyed {
+    /// The position in the key of a column of the relation.
+    pub fn position(&self, column: usize) -> Option<usize> {
+        self.columns.iter().position(|c| *c == Some(column))
+    }
+
+    /// The types of the key's columns.
+    pub fn types(&self) -> Vec<KeyType> {
+        self.sharded.columns.iter().map(|(_, t)| *t).collect()
+    }
+}
+
+/// Where a relation lives.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// Divided by key.
+    Sharded(Arc<Keyed>),
+    /// A copy everywhere.
+    Reference,
+    /// On the home shard.
+    Home,
+}
+
+/// What a name in a FROM clause turned out to be.
+#[derive(Debug, Clone)]
+pub enum Resolved<'a> {
+    /// A relation of the catalog.
+    Relation(&'a Relation, Place),
+    /// A catalog of PostgreSQL.
+    System,
+    /// A temporary table of the session.
+    Temporary,
+    /// Declared in the map, absent from the catalog.
+    Missing(Name),
+    /// Neither declared nor in the catalog: PostgreSQL will say that it does not exist.
+    Unknown(String),
+    /// It could be several things.
+    Unclear,
+}
+
+/// How far a user function may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// No table at all.
+    Nothing,
+    /// Tables of the home shard only.
+    Home,
+    /// Sharded or reference tables, or what cannot be told.
+    Anything,
+}
+
+/// The names of one catalog under one map.
+pub struct Names<'a> {
+    /// The catalog.
+    pub catalog: &'a Catalog,
+    /// The map.
+    pub map: &'a ShardMap,
+    places: HashMap<Name, Place>,
+    /// Words that may lead to a declared table, folded to lower case.
+    touching: HashSet<String>,
+    /// The same for names that are not single words.
+    touching_odd: Vec<String>,
+    reach: HashMap<String, Reach>,
+    anything_declared: bool,
+}
+
+impl<'a> Names<'a> {
+    /// Looks at every relation, view and function once.
+    pub fn new(catalog: &'a Catalog, map: &'a ShardMap) -> Names<'a> {
+        let mut names = Names {
+            catalog,
+            map,
+            places: HashMap::new(),
+            touching: HashSet::new(),
+            touching_odd: Vec::new(),
+            reach: HashMap::new(),
+            anything_declared: false,
+        };
+        for relation in catalog.relations.values() {
+            let place = place_of(relation, catalog, map);
+            if !matches!(place, Place::Home) {
+                names.touch(&relation.name.name);
+            }
+            names.places.insert(relation.name.clone(), place);
+        }
+        for (_, name, placement) in map.tables() {
+            if !matches!(placement, Placement::Home) {
+                names.touch(name);
+            }
+        }
+        names.anything_declared = !names.touching.is_empty()
+            || !names.touching_odd.is_empty()
+            || map.patterns().next().is_some()
+            || matches!(map.declared("mothership", "undeclared"), Declared::Auto);
+        if names.anything_declared {
+            names.spread();
+        }
+        names
+    }
+
+    fn touch(&mut self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        if words(&name).next() == Some(name.as_str()) {
+            self.touching.insert(name)
+        } else if self.touching_odd.contains(&name) {
+            false
+        } else {
+            self.touching_odd.push(name);
+            true
+        }
+    }
+
+    /// Views and functions over declared tables touch them, and so on until nothing is new.
+    fn spread(&mut self) {
+        loop {
+            let mut changed = false;
+            for relation in self.catalog.relations.values() {
+                if let Some(definition) = &relation.definition
+                    && self.mentions(definition)
+                {
+                    changed |= self.touch(&relation.name.name);
+                }
+            }
+            for (name, functions) in &self.catalog.functions {
+                let reach = functions.iter().map(|f| self.function_reach(f)).max();
+                let reach = reach.unwrap_or(Reach::Nothing);
+                let known = self
+                    .reach
+                    .get(&name.name)
+                    .copied()
+                    .unwrap_or(Reach::Nothing);
+                if reach > known {
+                    self.reach.insert(name.name.clone(), reach);
+                    changed = true;
+                }
+                if reach == Reach::Anything {
+                    changed |= self.touch(&name.name);
+                }
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    fn function_reach(&self, function: &Function) -> Reach {
+        if !function.is_readable() {
+            let harmless = function.volatility != Volatility::Volatile
+                || matches!(function.extension.as_deref(), Some(name) if !RUNS_SQL.contains(&name));
+            return if harmless {
+                Reach::Nothing
+            } else {
+                Reach::Anything
+            };
+        }
+        // An immutable function must not read tables; PostgreSQL inlines and folds it on that promise.
+        if function.volatility == Volatility::Immutable && !function.is_dynamic() {
+            return Reach::Nothing;
+        }
+        if function.is_dynamic() || self.mentions(&function.body) {
+            return Reach::Anything;
+        }
+        let body = function.body.to_ascii_lowercase();
+        let any_relation = |word: &str| {
+            self.catalog
+                .relations
+                .keys()
+                .any(|name| name.name.eq_ignore_ascii_case(word))
+                || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
+        };
+        if words(&body).any(any_relation) {
+            Reach::Home
+        } else {
+            Reach::Nothing
+        }
+    }
+
+    /// Whether any table is sharded or a reference, or might become so.
+    pub fn anything_declared(&self) -> bool {
+        self.anything_declared
+    }
+
+    /// Whether the text has a word that could lead to a declared table.
+    pub fn mentions(&self, text: &str) -> bool {
+        if !self.anything_declared {
+            return false;
+        }
+        let lower = text.to_ascii_lowercase();
+        lower.contains("u&\"")
+            || words(&lower).any(|word| {
+                self.touching.contains(word) || word.len() > MAX_NAME || self.matches_pattern(word)
+            })
+            || self
+                .touching_odd
+                .iter()
+                .any(|name| lower.contains(name.as_str()))
+    }
+
+    fn matches_pattern(&self, word: &str) -> bool {
+        // A pattern on tables alone is what a word can match; the schema is left open.
+        self.map.patterns().any(|(pattern, placement)| {
+            !matches!(placement, Placement::Home)
+                && (pattern.matches("public", word)
+                    || self
+                        .catalog
+                        .schemas
+                        .iter()
+                        .any(|s| pattern.matches(s, word)))
+        })
+    }
+
+    /// How far the user functions of this unqualified name may reach; None if there is none.
+    pub fn reach(&self, function: &str) -> Option<Reach> {
+        let known = self.reach.get(function).copied();
+        known.or_else(|| {
+            self.catalog
+                .functions_named(function)
+                .next()
+                .map(|_| Reach::Nothing)
+        })
+    }
+
+    /// Where a relation of the catalog lives.
+    pub fn place(&self, name: &Name) -> Place {
+        self.places.get(name).cloned().unwrap_or(Place::Home)
+    }
+
+    /// Where a table would live that the catalog does not have yet, given its primary key.
+    pub fn future_place(&self, name: &Name, primary_key: &[(String, KeyType)]) -> Placement {
+        self.map.placement(&name.schema, &name.name, primary_key)
+    }
+
+    /// What a table name of one or two parts means.
+    pub fn resolve(&self, parts: &[String], context: &PlanContext) -> Resolved<'a> {
+        match parts {
+            [name] => self.resolve_unqualified(name, context),
+            [schema, name] => self.resolve_qualified(schema, name, context),
+            // database.schema.table: PostgreSQL accepts its own database's name only.
+            [_, schema, name] => self.resolve_qualified(schema, name, context),
+            _ => Resolved::Unclear,
+        }
+    }
+
+    fn resolve_unqualified(&self, name: &str, context: &PlanContext) -> Resolved<'a> {
+        let found = self.catalog.find(name, &context.search_path);
+        match &context.temporary {
+            Temporary::Named(tables) if tables.contains(name) => return Resolved::Temporary,
+            Temporary::Unclear if found.is_some() => return Resolved::Unclear,
+            _ => {}
+        }
+        let system = name.starts_with("pg_");
+        match found {
+            Some(relation) if system && !matches!(self.place(&relation.name), Place::Home) => {
+                Resolved::Unclear
+            }
+            Some(relation) => Resolved::Relation(relation, self.place(&relation.name)),
+            None if system => Resolved::System,
+            None => match context
+                .search_path
+                .iter()
+                .find_map(|s| self.declared(s, name))
+            {
+                Some(missing) => Resolved::Missing(missing),
+                None => Resolved::Unknown(name.to_owned()),
+            },
+        }
+    }
+
+    fn resolve_qualified(&self, schema: &str, name: &str, context: &PlanContext) -> Resolved<'a> {
+        if crate::catalog::is_system_schema(schema) {
+            return Resolved::System;
+        }
+        if schema.starts_with("pg_temp") {
+            let known = match &context.temporary {
+                Temporary::Named(tables) => tables.contains(name),
+                Temporary::None => false,
+                Temporary::Unclear => true,
+            };
+            return if known {
+                Resolved::Temporary
+            } else {
+                Resolved::Unknown(name.to_owned())
+            };
+        }
+        let qualified = Name::new(schema, name);
+        match self.catalog.relation(&qualified) {
+            Some(relation) => Resolved::Relation(relation, self.place(&qualified)),
+            None => match self.declared(schema, name) {
+                Some(missing) => Resolved::Missing(missing),
+                None => Resolved::Unknown(qualified.to_string()),
+            },
+        }
+    }
+
+    fn declared(&self, schema: &str, name: &str) -> Option<Name> {
+        match self.map.declared(schema, name) {
+            Declared::Placement(Placement::Home) | Declared::Home | Declared::Auto => None,
+            Declared::Placement(_) => Some(Name::new(schema, name)),
+        }
+    }
+}
+
+/// Extensions whose functions run SQL that stands in their arguments, or reach other servers.
+const RUNS_SQL: [&str; 7] = [
+    "dblink",
+    "tablefunc",
+    "xml2",
+    "postgres_fdw",
+    "pg_background",
+    "pg_cron",
+    "lo",
+];
+
+fn place_of(relation: &Relation, catalog: &Catalog, map: &ShardMap) -> Place {
+    // Views are judged by what they read; sequences stay with their tables or at home.
+    if matches!(relation.kind, RelationKind::View | RelationKind::Sequence) {
+        return Place::Home;
+    }
+    // A partition lives where its parent does.
+    let mut root = relation;
+    for _ in 0..32 {
+        match root
+            .parent
+            .as_ref()
+            .and_then(|parent| catalog.relation(parent))
+        {
+            Some(parent) => root = parent,
+            None => break,
+        }
+    }
+    let primary_key = key_columns(root, catalog);
+    match map.placement(&root.name.schema, &root.name.name, &primary_key) {
+        Placement::Home => Place::Home,
+        Placement::Reference => Place::Reference,
+        Placement::Sharded(sharded) => Place::Sharded(Arc::new(keyed(relation, sharded, catalog))),
+    }
+}
+
+/// The primary key as the map wants it: empty unless its first column can be a shard key.
+fn key_columns(relation: &Relation, catalog: &Catalog) -> Vec<(String, KeyType)> {
+    let Some(key) = relation.keys.iter().find(|k| k.primary) else {
+        return Vec::new();
+    };
+    let typed = key.columns.iter().map_while(|name| {
+        let (_, column) = relation.column(name)?;
+        let key_type = KeyType::from_oid(catalog.base_type(column.type_oid))?;
+        column
+            .collation
+            .is_deterministic()
+            .then(|| (name.clone(), key_type))
+    });
+    typed.collect()
+}
+
+fn keyed(relation: &Relation, sharded: Arc<Sharded>, catalog: &Catalog) -> Keyed {
+    let mut routable = true;
+    let columns = sharded
+        .columns
+        .iter()
+        .map(|(name, declared)| {
+            let found = relation.column(name);
+            routable &= found.is_some_and(|(_, column)| {
+                let actual = KeyType::from_oid(catalog.base_type(column.type_oid));
+                actual.is_some_and(|actual| same_family(actual, *declared))
+                    && column.collation.is_deterministic()
+            });
+            found.map(|(position, _)| position)
+        })
+        .collect();
+    Keyed {
+        sharded,
+        columns,
+        routable,
+    }
+}
+
+/// Whether two key types have one canonical form and one equality.
+pub fn same_family(a: KeyType, b: KeyType) -> bool {
+    let text = |t: KeyType| matches!(t, KeyType::Text | KeyType::Varchar);
+    a == b || (a.is_integer() && b.is_integer()) || (text(a) && text(b))
+}
+
+/// An identifier as PostgreSQL reads it: folded unless quoted, cut after 63 bytes.
+pub fn fold(value: &str, quoted: bool) -> String {
+    let mut name = if quoted {
+        value.to_owned()
+    } else {
+        value.to_ascii_lowercase()
+    };
+    if name.len() > MAX_NAME {
+        let mut end = MAX_NAME;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        name.truncate(end);
+    }
+    name
+}

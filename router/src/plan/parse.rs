@@ -1,0 +1,232 @@
+//! The door to sqlparser: text in, one statement and its tokens out, with bounds on depth.
+
+use sqlparser::ast::{Query, Statement};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use super::expr::placeholder;
+use super::refuse::{Reason, Refusal};
+
+/// Parentheses, subqueries and the like may nest this deep.
+const MAX_NESTING: usize = 60;
+
+/// More operators than this in one statement are not parsed: chains of them become trees as
+/// deep as they are long, which even dropping would walk.
+const MAX_OPERATORS: usize = 6_000;
+
+/// A statement as the parser sees it.
+pub struct Parsed {
+    /// The tree.
+    pub statement: Statement,
+    /// All tokens but white space, with their places.
+    pub tokens: Vec<TokenWithSpan>,
+    /// The parameters and where they stand.
+    pub placeholders: Vec<(Location, u16)>,
+}
+
+/// Parses a query or a write, with grammar that the parser does not know put in words that it does.
+pub fn query_or_write(sql: &str) -> Result<Parsed, Refusal> {
+    parse(tokens(sql)?, normalised)
+}
+
+/// Parses one statement.
+pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
+    parse(tokens(sql)?, |tokens| tokens)
+}
+
+fn parse(
+    tokens: Vec<TokenWithSpan>,
+    prepare: impl Fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>,
+) -> Result<Parsed, Refusal> {
+    let statement = {
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .with_recursion_limit(MAX_NESTING)
+            .with_tokens_with_locations(prepare(tokens.clone()));
+        let mut statements = parser.parse_statements().map_err(refused)?;
+        match (statements.pop(), statements.is_empty()) {
+            (Some(statement), true) => statement,
+            _ => return Err(Refusal::new(Reason::NotUnderstood)),
+        }
+    };
+    let tokens: Vec<TokenWithSpan> = tokens
+        .into_iter()
+        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
+        .collect();
+    let placeholders = tokens
+        .iter()
+        .filter_map(|t| match &t.token {
+            Token::Placeholder(text) => Some((t.span.start, placeholder(text)?)),
+            _ => None,
+        })
+        .collect();
+    Ok(Parsed {
+        statement,
+        tokens,
+        placeholders,
+    })
+}
+
+/// Parses a view's definition; None if it is not understood.
+pub fn view(definition: &str) -> Option<Box<Query>> {
+    match statement(definition).ok()?.statement {
+        Statement::Query(query) => Some(query),
+        _ => None,
+    }
+}
+
+/// The tokens in a form that the parser knows, with the same meaning for routing; the client's text is what
+/// servers get. Row locks of any strength are one, ONLY changes nothing for tables without
+/// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t.
+fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let tokens: Vec<TokenWithSpan> = tokens
+        .into_iter()
+        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
+        .collect();
+    let word = |at: usize| match tokens.get(at).map(|t| &t.token) {
+        Some(Token::Word(w)) if w.quote_style.is_none() => w.value.to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let words =
+        |at: usize, wanted: &[&str]| wanted.iter().enumerate().all(|(i, w)| word(at + i) == *w);
+    let mut out = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    while at < tokens.len() {
+        let replace = |texts: &[Token]| -> Vec<TokenWithSpan> {
+            texts
+                .iter()
+                .map(|t| TokenWithSpan::new(t.clone(), tokens[at].span))
+                .collect()
+        };
+        let keyword = |text: &str| Token::make_keyword(text);
+        let before = if at == 0 { String::new() } else { word(at - 1) };
+        let dotted = at > 0 && tokens[at - 1].token == Token::Period;
+        let skip = if dotted {
+            0
+        } else if words(at, &["for", "no", "key", "update"]) {
+            out.extend(replace(&[keyword("FOR"), keyword("UPDATE")]));
+            4
+        } else if words(at, &["for", "key", "share"]) {
+            out.extend(replace(&[keyword("FOR"), keyword("SHARE")]));
+            3
+        } else if words(at, &["overriding", "system", "value"]) {
+            3
+        } else if word(at) == "only" && !matches!(before.as_str(), "row" | "rows") {
+            1
+        } else if word(at) == "table" {
+            out.extend(replace(&[keyword("SELECT"), Token::Mul, keyword("FROM")]));
+            1
+        } else if word(at) == "isnull" {
+            out.extend(replace(&[keyword("IS"), keyword("NULL")]));
+            1
+        } else if word(at) == "notnull" {
+            out.extend(replace(&[keyword("IS"), keyword("NOT"), keyword("NULL")]));
+            1
+        } else {
+            0
+        };
+        if skip == 0 {
+            out.push(tokens[at].clone());
+            at += 1;
+        }
+        at += skip;
+    }
+    out
+}
+
+/// The tokens of a text, white space included.
+pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize_with_location()
+        .map_err(|_| Refusal::new(Reason::NotUnderstood))?;
+    let mut nesting = 0usize;
+    let mut operators = 0usize;
+    for token in &tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => nesting += 1,
+            Token::RParen | Token::RBracket => nesting = nesting.saturating_sub(1),
+            Token::Whitespace(_)
+            | Token::Comma
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::SemiColon
+            | Token::Period => {}
+            Token::Word(word) => operators += usize::from(is_operator_word(&word.value)),
+            _ => operators += 1,
+        }
+        if nesting > 4 * MAX_NESTING || operators > MAX_OPERATORS {
+            return Err(Refusal::new(Reason::TooComplex));
+        }
+    }
+    Ok(tokens)
+}
+
+fn is_operator_word(word: &str) -> bool {
+    [
+        "and",
+        "or",
+        "not",
+        "is",
+        "union",
+        "intersect",
+        "except",
+        "join",
+        "collate",
+        "at",
+    ]
+    .iter()
+    .any(|w| word.eq_ignore_ascii_case(w))
+}
+
+fn refused(error: ParserError) -> Refusal {
+    match error {
+        ParserError::RecursionLimitExceeded => Refusal::new(Reason::TooComplex),
+        _ => Refusal::new(Reason::NotUnderstood),
+    }
+}
+
+/// Where tokens begin, in bytes. The parser counts lines and columns from 1, in characters.
+pub fn byte_starts(sql: &str, tokens: &[TokenWithSpan]) -> Vec<usize> {
+    let mut places = Places::new(sql);
+    tokens
+        .iter()
+        .map(|token| places.advance_to(token.span.start))
+        .collect()
+}
+
+/// Walks a text once, turning the parser's places into offsets. Places must come in order.
+pub struct Places<'s> {
+    sql: &'s str,
+    at: usize,
+    place: (u64, u64),
+}
+
+impl<'s> Places<'s> {
+    /// At the start of a text.
+    pub fn new(sql: &'s str) -> Places<'s> {
+        Places {
+            sql,
+            at: 0,
+            place: (1, 1),
+        }
+    }
+
+    /// The offset of a place that is not before the last one; the text's length if there is none.
+    pub fn advance_to(&mut self, place: Location) -> usize {
+        let wanted = (place.line, place.column);
+        for c in self.sql[self.at..].chars() {
+            if self.place >= wanted {
+                break;
+            }
+            self.at += c.len_utf8();
+            self.place = if c == '\n' {
+                (self.place.0 + 1, 1)
+            } else {
+                (self.place.0, self.place.1 + 1)
+            };
+        }
+        self.at
+    }
+}

@@ -1,0 +1,313 @@
+//! Every reason for which a statement is refused.
+//!
+//! One variant per reason, each with a code that never changes its meaning, an
+//! SQLSTATE, a message in PostgreSQL's manner and a hint. `docs/refused.md` is
+//! made from this file (`table`), and a test compares them. The list may only
+//! shrink: a refusal is work not yet done, never an approximation.
+
+use std::fmt;
+
+/// Why a statement is not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which of the known reasons.
+    pub reason: Reason,
+    /// What it is about in this statement: names of tables and columns, never values.
+    pub detail: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal without a detail.
+    pub fn new(reason: Reason) -> Refusal {
+        Refusal {
+            reason,
+            detail: None,
+        }
+    }
+
+    /// A refusal that names what it is about.
+    pub fn about(reason: Reason, detail: impl Into<String>) -> Refusal {
+        Refusal {
+            reason,
+            detail: Some(detail.into()),
+        }
+    }
+
+    /// The SQLSTATE for the client.
+    pub fn sqlstate(&self) -> &'static str {
+        self.reason.text().sqlstate
+    }
+
+    /// The message for the client.
+    pub fn message(&self) -> &'static str {
+        self.reason.text().message
+    }
+
+    /// The hint for the client.
+    pub fn hint(&self) -> &'static str {
+        self.reason.text().hint
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason.text().code)?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What is said about a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    /// Stable, in kebab case; metrics and `docs/refused.md` use it.
+    pub code: &'static str,
+    /// Five characters.
+    pub sqlstate: &'static str,
+    /// Lower case, factual, no period.
+    pub message: &'static str,
+    /// What to do instead.
+    pub hint: &'static str,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $state:literal, $message:literal, $hint:literal;)*) => {
+        /// The reasons, in the order of `docs/refused.md`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// What is said about it.
+            pub fn text(self) -> Text {
+                match self {
+                    $(Reason::$variant => Text { code: $code, sqlstate: $state, message: $message, hint: $hint },)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// sqlparser does not know the grammar.
+    NotUnderstood = "not-understood", "0A000",
+        "this statement is not understood well enough to be routed to shards",
+        "Write it in plainer SQL, or run it on one shard directly.";
+    /// The parser's tree and PostgreSQL's precedence table disagree.
+    OperatorsUnclear = "operators-unclear", "0A000",
+        "the precedence of operators in this statement is not certain",
+        "Put parentheses around the operands.";
+    /// Nested too deeply for a bounded stack, or too large for bounded work.
+    TooComplex = "too-complex", "54001",
+        "this statement is too deeply nested or refers to too many tables to be routed",
+        "Simplify the statement.";
+    /// A name can mean several things.
+    NameUnclear = "name-unclear", "0A000",
+        "a table name in this statement cannot be resolved with certainty",
+        "Qualify the name with its schema.";
+    /// A sharded table that the shards do not have.
+    NotInCatalog = "not-in-catalog", "0A000",
+        "a declared table is not in the catalog of the shards",
+        "Create the table, or wait until the catalog has been refreshed.";
+    /// Keys of a statement that must run on one shard lie on several.
+    SeveralShards = "several-shards", "0A000",
+        "the keys of this statement lie on several shards",
+        "Use keys of one shard, or split the statement.";
+    /// ORDER BY without a key.
+    OrderBy = "order-by-over-shards", "0A000",
+        "ORDER BY over several shards is not supported yet",
+        "Add an equality on the shard key, or sort in the client.";
+    /// LIMIT, OFFSET or FETCH without a key.
+    Limit = "limit-over-shards", "0A000",
+        "LIMIT over several shards is not supported yet",
+        "Add an equality on the shard key.";
+    /// DISTINCT without a key.
+    Distinct = "distinct-over-shards", "0A000",
+        "DISTINCT over several shards is not supported yet",
+        "Add an equality on the shard key.";
+    /// GROUP BY or HAVING without a key.
+    GroupBy = "group-by-over-shards", "0A000",
+        "GROUP BY and HAVING over several shards are not supported yet",
+        "Add an equality on the shard key.";
+    /// An aggregate that is not merged natively.
+    Aggregate = "aggregate-over-shards", "0A000",
+        "this aggregate over several shards is not supported yet",
+        "Only bare count, sum, min and max of integers are merged; or add an equality on the shard key.";
+    /// A window function without a key.
+    Window = "window-over-shards", "0A000",
+        "window functions over several shards are not supported yet",
+        "Add an equality on the shard key.";
+    /// UNION and its kin without a key in each arm.
+    SetOperation = "set-operation-over-shards", "0A000",
+        "UNION, INTERSECT and EXCEPT over several shards are not supported yet",
+        "Bind every arm to one shard by an equality on its shard key.";
+    /// A subquery, CTE or derived table reads a sharded table that is not bound.
+    Subquery = "subquery-over-shards", "0A000",
+        "a subquery reads a sharded table that is not bound to one shard",
+        "Bind it by an equality on its shard key, with a value or with the outer key.";
+    /// A join that is not along the shard key.
+    Join = "join-over-shards", "0A000",
+        "joined sharded tables are not joined on their shard keys",
+        "Join colocated tables by equality of their whole shard keys.";
+    /// An outer join whose unmatched rows would appear once per shard.
+    OuterJoin = "outer-join-over-shards", "0A000",
+        "this outer join would repeat unmatched rows on every shard",
+        "Put the sharded table on the preserved side, or add an equality on the shard key.";
+    /// A home-shard table together with a sharded one.
+    HomeAndSharded = "home-and-sharded", "0A000",
+        "a table of the home shard is used together with a sharded table",
+        "Declare it as a reference table, or query them separately.";
+    /// FOR UPDATE and its kin over several shards.
+    Locking = "locking-over-shards", "0A000",
+        "row locks over several shards are not supported",
+        "Add an equality on the shard key.";
+    /// A function whose answer or effect belongs to one server.
+    FunctionOfServer = "function-of-one-server", "0A000",
+        "this function depends on or changes the state of one server and is used with a sharded table",
+        "Call the function in a statement of its own.";
+    /// A user function that may read or write tables.
+    FunctionUnproven = "function-unproven", "0A000",
+        "a user function may touch tables and cannot be proven to stay on one shard",
+        "Declare it IMMUTABLE if it touches no tables, or run its statements directly.";
+    /// CALL or DO that may touch sharded tables.
+    CodeUnproven = "code-unproven", "0A000",
+        "a procedure or DO block may touch sharded tables",
+        "Run its statements directly.";
+    /// SELECT INTO, CREATE TABLE AS from sharded tables.
+    CreateFromSharded = "create-from-sharded", "0A000",
+        "creating a table from sharded tables is not supported yet",
+        "Create the table first, then copy the rows.";
+    /// A cursor over several shards.
+    Cursor = "cursor-over-shards", "0A000",
+        "a cursor over several shards is not supported yet",
+        "Add an equality on the shard key.";
+    /// EXPLAIN of a statement over several shards.
+    Explain = "explain-over-shards", "0A000",
+        "EXPLAIN of a statement over several shards is not supported yet",
+        "Use EXPLAIN (ROUTE), or add an equality on the shard key.";
+    /// A parameter whose type is only known where its row is.
+    ParameterType = "parameter-type", "0A000",
+        "the rows of this INSERT lie on several shards and the type of a parameter is not certain",
+        "Declare the parameter types, or cast the parameters.";
+    /// INSERT that names no key.
+    InsertWithoutKey = "insert-without-key", "0A000",
+        "INSERT into a sharded table needs a value for the shard key",
+        "Give a constant or a parameter for every shard key column.";
+    /// INSERT whose key is an expression.
+    InsertKey = "insert-key-not-constant", "0A000",
+        "the shard key of an inserted row is not a constant or a parameter that can be read with certainty",
+        "Give a plain constant or a parameter.";
+    /// INSERT with NULL as key.
+    InsertNullKey = "insert-null-key", "0A000",
+        "the shard key of an inserted row is null",
+        "Give a value for every shard key column.";
+    /// A key for which the map has no shard.
+    NoOwner = "no-shard-for-key", "0A000",
+        "no shard is declared for this key",
+        "Extend the map by a range, list or directory entry.";
+    /// A column filled from a sequence of one shard.
+    InsertSequence = "insert-needs-sequence", "0A000",
+        "a column of a sharded table takes its default from a sequence",
+        "Give the value explicitly; sequences over shards come later.";
+    /// INSERT ... SELECT that is not bound to one shard.
+    InsertSelect = "insert-select-over-shards", "0A000",
+        "INSERT ... SELECT over several shards is not supported yet",
+        "Select the shard key as a constant, or from a table bound to the same key.";
+    /// RETURNING of rows that were divided.
+    ReturningSplit = "returning-over-shards", "0A000",
+        "RETURNING of an INSERT over several shards is not supported yet",
+        "Insert the rows of one shard at a time.";
+    /// ON CONFLICT whose arbiter does not hold the key.
+    Conflict = "conflict-without-key", "0A000",
+        "ON CONFLICT on a sharded table needs a unique constraint that contains the shard key",
+        "Name a conflict target that contains every shard key column.";
+    /// A row would change its shard.
+    KeyUpdate = "key-update", "0A000",
+        "UPDATE of the shard key is not supported",
+        "Delete the row and insert it with the new key.";
+    /// A reference table would get different rows.
+    ReferenceWrite = "reference-write-differs", "0A000",
+        "this write of a reference table could give different rows on different shards",
+        "Use constants and parameters instead of volatile functions, now(), sequences, subqueries and LIMIT.";
+    /// A trigger that is not proven to stay with its row.
+    Trigger = "trigger-unproven", "0A000",
+        "a trigger of a sharded or reference table may touch other tables or change the shard key",
+        "Remove the trigger, or write to the shard directly.";
+    /// Rules or views that rewrite writes.
+    Rules = "rewritten-write", "0A000",
+        "a write through a view or a table with rules is not supported on sharded tables",
+        "Write to the table itself.";
+    /// Row security that looks at other tables.
+    RowSecurity = "row-security-unproven", "0A000",
+        "a row security policy looks at tables that may live on another shard",
+        "Let the policy use settings and columns of its own table only.";
+    /// MERGE.
+    Merge = "merge-over-shards", "0A000",
+        "MERGE over several shards is not supported",
+        "Bind source and target to one shard by an equality on the shard key.";
+    /// COPY with something that cannot be divided.
+    Copy = "copy-not-divisible", "0A000",
+        "this COPY cannot be divided by the shard key",
+        "Copy every shard key column from STDIN without FREEZE.";
+    /// Cascades and partitions of one statement lie in different places.
+    MixedTables = "mixed-tables", "0A000",
+        "tables that live in different places are named in one statement",
+        "Use one statement per table.";
+    /// A unique constraint without the key.
+    UnenforcedUnique = "unique-without-key", "0A000",
+        "a unique constraint of a sharded table must contain the shard key",
+        "Add the shard key columns to the constraint.";
+    /// An exclusion constraint without equality on the key.
+    UnenforcedExclude = "exclude-without-key", "0A000",
+        "an exclusion constraint of a sharded table cannot be enforced over shards",
+        "Leave the constraint out.";
+    /// A foreign key over shards.
+    UnenforcedForeignKey = "foreign-key-over-shards", "0A000",
+        "this foreign key cannot be enforced over shards",
+        "Refer to a reference table, or to a colocated table by columns that contain both shard keys.";
+    /// A key column that cannot route.
+    KeyType = "key-type", "0A000",
+        "the shard key column has a type or collation that cannot be a shard key",
+        "Use an integer, text with a deterministic collation, uuid, date, timestamp, bytea, boolean or numeric.";
+    /// A key column is missing.
+    KeyMissing = "key-missing", "0A000",
+        "the shard key column is not among the columns of the table",
+        "Create the table with its declared shard key columns.";
+    /// A change of the key column.
+    KeyChange = "key-change", "0A000",
+        "this would change or remove the shard key column of a table",
+        "Create a new table with the wanted key and copy the rows.";
+    /// A statement about tables that is not known.
+    DdlNotUnderstood = "ddl-not-understood", "0A000",
+        "this change of a declared table is not understood well enough to be applied to all shards",
+        "Use plain CREATE, ALTER or DROP statements, one change at a time.";
+    /// A view over tables in different places.
+    ViewMixed = "view-over-mixed-tables", "0A000",
+        "a view over tables of the home shard and declared tables is not supported",
+        "Declare all its tables.";
+}
+
+/// The document `docs/refused.md`, made from the reasons.
+pub fn table() -> String {
+    let mut out = String::from(
+        "# What is refused\n\n\
+         Made from `router/src/plan/refuse.rs` (`UPDATE_DOCS=1 cargo test -p mothership refused_md`). A statement that \
+         Mothership cannot answer exactly as one PostgreSQL would is refused with one of these reasons, and nothing of \
+         it is executed.\n\n\
+         | reason | SQLSTATE | message | hint |\n|---|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        let text = reason.text();
+        out += &format!(
+            "| `{}` | {} | {} | {} |\n",
+            text.code, text.sqlstate, text.message, text.hint
+        );
+    }
+    out
+}

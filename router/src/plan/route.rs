@@ -1,0 +1,364 @@
+//! From a plan and the values of one Bind to shards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use mothership_shardmap::{
+    KeyBytes, KeyType, NoOwner, ShardId, ShardMap, ShardSet, Sharded, partition,
+};
+
+use super::condition::{Alternative, Scalar, Value, Values, evaluate};
+use super::context::{Params, TextContext};
+use super::refuse::{Reason, Refusal};
+use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
+use crate::catalog::Name;
+
+/// Where one execution of a plan goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The shards, at least one. With one, the client's bytes pass untouched.
+    pub shards: ShardSet,
+    /// Whether any other shard would answer the same, so that the least loaded one may be taken instead.
+    pub anywhere: bool,
+    /// Which server of each.
+    pub role: Role,
+    /// What makes one answer of several; None with one shard.
+    pub merge: Option<Merge>,
+    /// The partition that holds the row, if there is only one. For `explain`, and for addressing it directly where
+    /// that is safe.
+    pub leaf: Option<Name>,
+    /// For a divided VALUES list on several shards: which rows go to which shard.
+    pub rows: BTreeMap<ShardId, Vec<usize>>,
+}
+
+/// More combinations of composite key values than this are not looked up one by one.
+const MAX_KEYS: usize = 10_000;
+
+/// Routes a plan. The refusal of a `Plan::Refuse` is returned as it is.
+pub fn route(
+    plan: &Plan,
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+) -> Result<Route, Refusal> {
+    match plan {
+        Plan::Refuse(refusal) => Err(refusal.clone()),
+        Plan::Local(_) => Ok(plain(
+            ShardSet::one(map.home()),
+            Role::Primary("local".into()),
+        )),
+        Plan::Single(single) => {
+            let anywhere = single.target == Target::AnyShard;
+            let keyed = match &single.target {
+                Target::Keys(keyed) => keyed,
+                Target::Home | Target::AnyShard => {
+                    let home = plain(ShardSet::one(map.home()), single.role.clone());
+                    return Ok(Route { anywhere, ..home });
+                }
+                Target::AllShards => return Err(single.otherwise.clone()),
+            };
+            match (
+                one_shard(keyed, params, map, text, &single.otherwise),
+                &single.fallback,
+                keyed.first(),
+            ) {
+                (Ok((shard, leaf)), _, _) => Ok(Route {
+                    leaf,
+                    ..plain(ShardSet::one(shard), single.role.clone())
+                }),
+                (Err(refusal), Some(merge), Some(root)) if refusal == single.otherwise => {
+                    let shards = shards_of(root, params, text);
+                    Ok(merged(shards, single.role.clone(), merge, map))
+                }
+                (Err(refusal), _, _) => Err(refusal),
+            }
+        }
+        Plan::Scatter(scatter) => {
+            let shards = match &scatter.target {
+                Target::Home | Target::AnyShard => ShardSet::one(map.home()),
+                Target::AllShards => map.all(),
+                Target::Keys(keyed) => {
+                    let mut shards: Option<ShardSet> = None;
+                    for by in keyed {
+                        kept(by, params, text)?;
+                        let own = shards_of(by, params, text);
+                        shards = Some(shards.map_or(own.clone(), |s| s.intersect(&own)));
+                    }
+                    shards.unwrap_or_default()
+                }
+            };
+            Ok(merged(shards, scatter.role.clone(), &scatter.merge, map))
+        }
+        Plan::Split(split) => divide(split, params, map, text),
+        Plan::Ddl(ddl) => {
+            let shards = match ddl.place {
+                DdlPlace::AllShards | DdlPlace::OncePerCluster => map.all(),
+                DdlPlace::Home => ShardSet::one(map.home()),
+            };
+            Ok(plain(shards, Role::Primary("changes definitions".into())))
+        }
+    }
+}
+
+fn plain(shards: ShardSet, role: Role) -> Route {
+    Route {
+        shards,
+        anywhere: false,
+        role,
+        merge: None,
+        leaf: None,
+        rows: BTreeMap::new(),
+    }
+}
+
+fn merged(shards: ShardSet, role: Role, merge: &Merge, map: &ShardMap) -> Route {
+    // If no shard has a matching row, any one gives columns, tag and aggregate row.
+    let shards = if shards.is_empty() {
+        ShardSet::one(map.home())
+    } else {
+        shards
+    };
+    let merge = (shards.len() > 1).then(|| merge.clone());
+    Route {
+        merge,
+        ..plain(shards, role)
+    }
+}
+
+/// The only shard that all conditions lead to. Conditions that allow no key at all go along with any.
+fn one_shard(
+    keyed: &[KeyedBy],
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+    otherwise: &Refusal,
+) -> Result<(ShardId, Option<Name>), Refusal> {
+    let mut found: Option<ShardId> = None;
+    for by in keyed {
+        kept(by, params, text)?;
+        let shards = shards_of(by, params, text);
+        if shards.is_empty() {
+            if by.stored {
+                return Err(Refusal::new(Reason::NoOwner));
+            }
+            continue;
+        }
+        let shard = shards.single().ok_or_else(|| otherwise.clone())?;
+        if found.is_some_and(|known| known != shard) {
+            return Err(Refusal::new(Reason::SeveralShards));
+        }
+        found = Some(shard);
+    }
+    let leaf = match keyed {
+        [by] => by
+            .leaf
+            .as_ref()
+            .and_then(|leaf| leaf_of(leaf, params, text)),
+        _ => None,
+    };
+    Ok((found.unwrap_or_else(|| map.home()), leaf))
+}
+
+/// An UPDATE may set the key to the value that it has, which must be proven for this Bind.
+fn kept(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Result<(), Refusal> {
+    if by.kept.is_empty() {
+        return Ok(());
+    }
+    let refusal = || Refusal::about(Reason::KeyUpdate, format!("table \"{}\"", by.table.name));
+    let types = types_of(&by.sharded);
+    let alternatives = evaluate(&by.cond, &types, params, text, false);
+    for (column, scalar) in &by.kept {
+        let new = scalar.value(types[*column], params, text);
+        let same = alternatives
+            .iter()
+            .all(|alternative| match (&alternative[*column], &new) {
+                (Values::These(old), Value::Key(new)) => old.len() == 1 && old.contains(new),
+                _ => false,
+            });
+        if !same {
+            return Err(refusal());
+        }
+    }
+    Ok(())
+}
+
+fn types_of(sharded: &Sharded) -> Vec<KeyType> {
+    sharded
+        .columns
+        .iter()
+        .map(|(_, key_type)| *key_type)
+        .collect()
+}
+
+/// Every shard that may hold a row which the condition allows.
+pub fn shards_of(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> ShardSet {
+    let types = types_of(&by.sharded);
+    let alternatives = evaluate(&by.cond, &types, params, text, by.stored);
+    let sets = alternatives
+        .iter()
+        .map(|alternative| owners(&by.sharded, alternative));
+    sets.fold(ShardSet::empty(), |all, set| all.union(&set))
+}
+
+fn owners(sharded: &Sharded, alternative: &Alternative) -> ShardSet {
+    if let [Values::Range(low, high)] = alternative.as_slice() {
+        return sharded.owners_between(low.as_ref(), high.as_ref());
+    }
+    let mut prefixes: Vec<Vec<KeyBytes>> = vec![Vec::new()];
+    for values in alternative {
+        let Values::These(keys) = values else { break };
+        if prefixes.len() * keys.len() > MAX_KEYS {
+            break;
+        }
+        prefixes = prefixes
+            .iter()
+            .flat_map(|prefix| {
+                keys.iter()
+                    .map(move |key| [prefix.as_slice(), std::slice::from_ref(key)].concat())
+            })
+            .collect();
+    }
+    let sets = prefixes
+        .iter()
+        .map(|prefix| sharded.owners_with_prefix(prefix));
+    sets.fold(ShardSet::empty(), |all, set| all.union(&set))
+}
+
+/// The hash partition that holds the rows, if the condition leaves one value for each of its columns.
+pub fn leaf_of(leaf: &LeafBy, params: &Params<'_>, text: &TextContext) -> Option<Name> {
+    let types: Vec<KeyType> = leaf.columns.iter().map(|(_, t)| *t).collect();
+    let alternatives = evaluate(&leaf.cond, &types, params, text, false);
+    let [alternative] = alternatives.as_slice() else {
+        return None;
+    };
+    let keys: Vec<&KeyBytes> = alternative
+        .iter()
+        .map(|values| match values {
+            Values::These(keys) if keys.len() == 1 => keys.first(),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let values: Vec<Option<(KeyType, &KeyBytes)>> = types
+        .iter()
+        .zip(keys)
+        .map(|(t, key)| Some((*t, key)))
+        .collect();
+    let holds = |modulus: u64, remainder: u64| {
+        let modulus = u32::try_from(modulus).ok().and_then(NonZeroU32::new)?;
+        Some(u64::from(partition::leaf_remainder(&values, modulus)?) == remainder)
+    };
+    leaf.leaves
+        .iter()
+        .find(|(_, modulus, remainder)| holds(*modulus, *remainder) == Some(true))
+        .map(|(name, _, _)| name.clone())
+}
+
+fn divide(
+    split: &Split,
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+) -> Result<Route, Refusal> {
+    let role = Role::Primary("writes".to_owned());
+    let sharded = &split.sharded.0;
+    match &split.rows {
+        // Which shards take part is known when the rows come.
+        SplitRows::Copy { .. } => Ok(plain(sharded.shards.clone(), role)),
+        SplitRows::Values {
+            rows,
+            parameter_types,
+            max_chars,
+            whole,
+        } => {
+            let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+            for (index, row) in rows.iter().enumerate() {
+                // A value that PostgreSQL refuses goes anywhere and fails everywhere.
+                let shard = match stored_key(&row.key, sharded, max_chars, params, text)? {
+                    Some(key) => owner(sharded, &key)?,
+                    None => map.home(),
+                };
+                by_shard.entry(shard).or_default().push(index);
+            }
+            let shards: ShardSet = by_shard.keys().copied().collect();
+            if shards.len() > 1 {
+                if let Some(refusal) = whole {
+                    return Err(refusal.clone());
+                }
+                if parameter_types.contains(&0) {
+                    return Err(Refusal::new(Reason::ParameterType));
+                }
+            }
+            if !split.others.is_empty() {
+                let refusal = Refusal::new(Reason::SeveralShards);
+                let here = shards.single().ok_or_else(|| refusal.clone())?;
+                let (there, _) = one_shard(&split.others, params, map, text, &refusal)?;
+                if here != there {
+                    return Err(refusal);
+                }
+            }
+            let rows = if shards.len() > 1 {
+                by_shard
+            } else {
+                BTreeMap::new()
+            };
+            Ok(Route {
+                rows,
+                ..plain(shards, role)
+            })
+        }
+    }
+}
+
+/// The key of a row to be stored; None if PostgreSQL will refuse the row.
+pub fn stored_key(
+    scalars: &[Scalar],
+    sharded: &Sharded,
+    max_chars: &[Option<usize>],
+    params: &Params<'_>,
+    text: &TextContext,
+) -> Result<Option<Vec<KeyBytes>>, Refusal> {
+    let mut key = Vec::with_capacity(scalars.len());
+    for (position, (scalar, (name, key_type))) in scalars.iter().zip(&sharded.columns).enumerate() {
+        let about = |reason| Refusal::about(reason, format!("column \"{name}\""));
+        match scalar.value(*key_type, params, text) {
+            Value::Key(value) => {
+                // A longer one is an error, or its trailing spaces are cut off.
+                let longest = max_chars.get(position).copied().flatten();
+                let chars = || String::from_utf8_lossy(value.as_bytes()).chars().count();
+                if longest.is_some_and(|longest| chars() > longest) {
+                    return Err(about(Reason::InsertKey));
+                }
+                key.push(value);
+            }
+            Value::Null => return Err(about(Reason::InsertNullKey)),
+            Value::Invalid => return Ok(None),
+            Value::NoMatch | Value::Unsure => return Err(about(Reason::InsertKey)),
+        }
+    }
+    Ok(Some(key))
+}
+
+/// The shard that stores a key.
+pub fn owner(sharded: &Sharded, key: &[KeyBytes]) -> Result<ShardId, Refusal> {
+    sharded.owner(key).map_err(|error| match error {
+        NoOwner::Unmapped | NoOwner::NotLoaded => Refusal::new(Reason::NoOwner),
+        NoOwner::Columns { .. } | NoOwner::NotCanonical => Refusal::new(Reason::InsertKey),
+    })
+}
+
+/// The text for one shard: the client's own, without the rows of other shards. `kept` are indices of
+/// `rows`, whose spans are of `sql`. The parameters stay numbered as they are.
+pub fn part_of(sql: &str, rows: &[super::ValuesRow], kept: &[usize]) -> Option<String> {
+    let (first, last) = (rows.first()?.span.start, rows.last()?.span.end);
+    let kept: BTreeSet<usize> = kept.iter().copied().collect();
+    let list: Vec<&str> = kept
+        .iter()
+        .map(|index| sql.get(rows.get(*index)?.span.clone()))
+        .collect::<Option<_>>()?;
+    Some(format!(
+        "{}{}{}",
+        sql.get(..first)?,
+        list.join(", "),
+        sql.get(last..)?
+    ))
+}

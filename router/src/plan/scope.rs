@@ -1,0 +1,364 @@
+//! The relations of a statement, what is known of their columns, and how
+//! knowledge travels from one to another.
+//!
+//! Every entry of every FROM clause is an instance. A fact is a necessary
+//! condition on one instance's columns. A link says that the values of one
+//! column that matter are among those of another that matter. From both, the
+//! condition on each sharded instance's key follows (`key_condition`).
+//!
+//! Why this is sound: rows outside a condition are taken away one instance at
+//! a time, and each step leaves the statement's result as it was, given the
+//! steps before. `query` only records facts and links for which that holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use mothership_shardmap::KeyType;
+use sqlparser::ast::Ident;
+use sqlparser::tokenizer::Location;
+
+use crate::catalog::Relation;
+
+use super::condition::{Cond, Scalar};
+use super::context::PlanContext;
+use super::functions::Call;
+use super::names::{Keyed, Names, fold, same_family};
+use super::refuse::{Reason, Refusal};
+
+/// More FROM entries than this, inlined views and CTEs included, are refused.
+const MAX_INSTANCES: usize = 400;
+
+/// One column of one instance.
+pub type Node = (usize, usize);
+
+/// Where the rows of an instance come from.
+#[derive(Debug, Clone)]
+pub enum Source<'n> {
+    /// A sharded table.
+    Sharded(&'n Relation, Arc<Keyed>),
+    /// A reference table.
+    Reference(&'n Relation),
+    /// A table of the home shard, a temporary table, a catalog.
+    Home(String),
+    /// A subquery, a view, a CTE; its tables are instances of their own.
+    Derived,
+    /// A function, VALUES: no table.
+    Rows,
+}
+
+/// One entry of a FROM clause.
+#[derive(Debug, Clone)]
+pub struct Instance<'n> {
+    /// Where its rows come from.
+    pub source: Source<'n>,
+    /// Its columns, by output name.
+    pub columns: Vec<ColumnInfo>,
+    /// Whether `columns` is all of them.
+    pub complete: bool,
+}
+
+/// A column as the planner knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type, if it can be a key.
+    pub key_type: Option<KeyType>,
+}
+
+/// The values of `to` that matter are among those of `from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The column that is known.
+    pub from: Node,
+    /// The column that follows.
+    pub to: Node,
+    /// Whether both are equal within each joined row, not only as sets.
+    pub by_row: bool,
+}
+
+/// What else the statement does.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The calls, with one example of each sort.
+    pub calls: BTreeMap<Call, String>,
+    /// FOR UPDATE and its kin.
+    pub locks: bool,
+    /// A data-modifying CTE.
+    pub writes: bool,
+    /// A catalog of PostgreSQL.
+    pub catalogs: bool,
+    /// An unlogged or foreign table, which replicas do not have.
+    pub not_on_replicas: bool,
+    /// Names that neither the catalog nor the map knows.
+    pub unknown: BTreeSet<String>,
+}
+
+/// The analysis of one statement.
+pub struct Analysis<'n> {
+    /// Names under one catalog and map.
+    pub names: &'n Names<'n>,
+    /// The session.
+    pub context: &'n PlanContext,
+    /// All FROM entries.
+    pub instances: Vec<Instance<'n>>,
+    /// Necessary conditions on an instance's columns.
+    pub facts: Vec<(usize, Cond)>,
+    /// How knowledge travels.
+    pub links: Vec<Link>,
+    /// Effects.
+    pub seen: Seen,
+    /// Where identifiers stand that were understood.
+    pub explained: HashSet<Location>,
+    /// Uses of undeclared parameters whose type is certain: by place, the number and the type.
+    pub typed_uses: BTreeMap<Location, (u16, KeyType)>,
+    /// All places of parameters in the text.
+    pub placeholders: Vec<(Location, u16)>,
+    /// Whether the text that is walked is the client's (views are not).
+    pub in_view: u32,
+    /// How many levels of queries are open.
+    pub depth: u32,
+    /// Derived instances over sharded tables.
+    pub sharded_below: BTreeSet<usize>,
+    /// The instance of each subquery in an expression, by its place in memory while its level is walked.
+    pub subqueries: std::collections::HashMap<usize, usize>,
+    /// New values for key columns: the instance, the position in the key, the value.
+    pub kept: Vec<(usize, usize, Scalar)>,
+    /// Instances that stand for rows to be stored.
+    pub stored: BTreeSet<usize>,
+}
+
+impl<'n> Analysis<'n> {
+    /// An empty analysis.
+    pub fn new(names: &'n Names<'n>, context: &'n PlanContext) -> Analysis<'n> {
+        Analysis {
+            names,
+            context,
+            instances: Vec::new(),
+            facts: Vec::new(),
+            links: Vec::new(),
+            seen: Seen::default(),
+            explained: HashSet::new(),
+            typed_uses: BTreeMap::new(),
+            placeholders: Vec::new(),
+            in_view: 0,
+            depth: 0,
+            sharded_below: BTreeSet::new(),
+            subqueries: std::collections::HashMap::new(),
+            kept: Vec::new(),
+            stored: BTreeSet::new(),
+        }
+    }
+
+    /// Adds an instance.
+    pub fn add(&mut self, instance: Instance<'n>) -> Result<usize, Refusal> {
+        if self.instances.len() >= MAX_INSTANCES {
+            return Err(Refusal::new(Reason::TooComplex));
+        }
+        self.instances.push(instance);
+        Ok(self.instances.len() - 1)
+    }
+
+    /// Marks an identifier as understood and gives its folded value.
+    pub fn ident(&mut self, ident: &Ident) -> String {
+        if self.in_view == 0 {
+            self.explained.insert(ident.span.start);
+        }
+        fold(&ident.value, ident.quote_style.is_some())
+    }
+
+    /// Notes a call.
+    pub fn note(&mut self, call: Call, name: &str) {
+        self.seen
+            .calls
+            .entry(call)
+            .or_insert_with(|| name.to_owned());
+    }
+
+    /// The type of a column, if it can be a key.
+    pub fn key_type(&self, node: Node) -> Option<KeyType> {
+        self.instances[node.0].columns[node.1].key_type
+    }
+
+    /// Links two equal columns, towards those of the instances in `scope` only.
+    pub fn equate(&mut self, a: Node, b: Node, scope: &[usize], by_row: bool) {
+        let (Some(x), Some(y)) = (self.key_type(a), self.key_type(b)) else {
+            return;
+        };
+        if !same_family(x, y) {
+            return;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            if scope.contains(&to.0) {
+                self.links.push(Link { from, to, by_row });
+            }
+        }
+    }
+
+    /// The nodes whose conditions hold for `node` too, itself included.
+    pub fn sources_of(&self, node: Node, by_row: bool) -> BTreeSet<Node> {
+        let mut known = BTreeSet::from([node]);
+        let mut open = vec![node];
+        while let Some(at) = open.pop() {
+            for link in &self.links {
+                if link.to == at && (link.by_row || !by_row) && known.insert(link.from) {
+                    open.push(link.from);
+                }
+            }
+        }
+        known
+    }
+
+    /// What must hold of the key of a sharded instance; columns are positions in the key.
+    pub fn key_condition(&self, instance: usize) -> Cond {
+        match &self.instances[instance].source {
+            Source::Sharded(_, keyed) if keyed.routable => self.condition(instance, &keyed.columns),
+            _ => Cond::Any,
+        }
+    }
+
+    /// What must hold of some columns of an instance; the condition counts them from 0.
+    pub fn condition(&self, instance: usize, columns: &[Option<usize>]) -> Cond {
+        let position = |column: usize| columns.iter().position(|c| *c == Some(column));
+        let own = self.facts.iter().filter(|(i, _)| *i == instance);
+        let mut cond = own.fold(Cond::Any, |all, (_, c)| all.and(c.rename(&position)));
+        for (position, column) in columns.iter().enumerate() {
+            let Some(column) = column else { continue };
+            for node in self.sources_of((instance, *column), false) {
+                if node == (instance, *column) {
+                    continue;
+                }
+                for (_, fact) in self.facts.iter().filter(|(i, _)| *i == node.0) {
+                    cond = cond.and(fact.rename(&|c| (c == node.1).then_some(position)));
+                }
+            }
+        }
+        let certain = self.certain_params();
+        cond.keep_scalars(&|scalar| match scalar {
+            Scalar::Param { number, as_type: 0 } => certain(*number),
+            _ => true,
+        })
+    }
+
+    /// The sharded instances, in order.
+    pub fn sharded(&self) -> impl Iterator<Item = (usize, &'n Relation, &Arc<Keyed>)> {
+        self.instances
+            .iter()
+            .enumerate()
+            .filter_map(|(index, instance)| match &instance.source {
+                Source::Sharded(relation, keyed) => Some((index, *relation, keyed)),
+                _ => None,
+            })
+    }
+
+    /// Whether an undeclared parameter is used only where PostgreSQL gives it a type of one family.
+    /// The places of all placeholders are compared with those that were understood, because
+    /// PostgreSQL takes the type from the first use, which may be `$1 = 5.5`.
+    pub fn certain_params(&self) -> impl Fn(u16) -> bool + use<'_> {
+        let mut types: BTreeMap<u16, Option<KeyType>> = BTreeMap::new();
+        for (number, key_type) in self.typed_uses.values() {
+            let entry = types.entry(*number).or_insert(Some(*key_type));
+            if entry.is_some_and(|known| known != *key_type) {
+                *entry = None;
+            }
+        }
+        for (place, number) in &self.placeholders {
+            if !self.typed_uses.contains_key(place) {
+                types.insert(*number, None);
+            }
+        }
+        move |number| matches!(types.get(&number), Some(Some(_)))
+    }
+}
+
+/// The FROM entries that names in an expression may refer to.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// The visible entries by alias.
+    pub entries: Vec<Entry>,
+    /// Columns of JOIN USING: the name, and the column it stands for if it is only one.
+    pub merged: Vec<(String, Option<Node>)>,
+}
+
+/// A visible FROM entry.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The alias, or the table's name.
+    pub alias: String,
+    /// The table's schema, when it has no alias.
+    pub schema: Option<String>,
+    /// The instance.
+    pub instance: usize,
+}
+
+/// A scope and those around it.
+#[derive(Clone, Copy)]
+pub struct Scopes<'s> {
+    /// The innermost.
+    pub scope: &'s Scope,
+    /// The next one outwards.
+    pub outer: Option<&'s Scopes<'s>>,
+}
+
+impl Analysis<'_> {
+    /// The column that an identifier of one to three parts means; None if that is not certain.
+    pub fn resolve(&self, parts: &[String], scopes: &Scopes<'_>) -> Option<Node> {
+        let mut level = Some(scopes);
+        while let Some(scopes) = level {
+            match self.resolve_here(parts, scopes.scope) {
+                Found::Column(node) => return node,
+                Found::Nothing => level = scopes.outer,
+            }
+        }
+        None
+    }
+
+    fn resolve_here(&self, parts: &[String], scope: &Scope) -> Found {
+        let (qualifier, column): (&[String], &str) = match parts {
+            [] => return Found::Column(None),
+            [qualifier @ .., column] => (qualifier, column),
+        };
+        if qualifier.is_empty()
+            && let Some((_, node)) = scope.merged.iter().find(|(name, _)| name == column)
+        {
+            return Found::Column(*node);
+        }
+        let meant = |entry: &&Entry| match qualifier {
+            [] => true,
+            [alias] => entry.alias == *alias,
+            [schema, alias] => entry.alias == *alias && entry.schema.as_ref() == Some(schema),
+            _ => false,
+        };
+        let mut found = None;
+        let mut incomplete = false;
+        let mut several = false;
+        for entry in scope.entries.iter().filter(meant) {
+            let instance = &self.instances[entry.instance];
+            incomplete |= !instance.complete;
+            for (position, _) in instance
+                .columns
+                .iter()
+                .enumerate()
+                .filter(|(_, c)| c.name == column)
+            {
+                several |= found.is_some();
+                found = Some((entry.instance, position));
+            }
+        }
+        match found {
+            Some(_) if several => Found::Column(None),
+            Some(node) => Found::Column(Some(node)),
+            None if incomplete
+                || !qualifier.is_empty() && scope.entries.iter().any(|e| meant(&e)) =>
+            {
+                Found::Column(None)
+            }
+            None => Found::Nothing,
+        }
+    }
+}
+
+enum Found {
+    Column(Option<Node>),
+    Nothing,
+}

@@ -1,0 +1,86 @@
+//! Statements that hold others, and those that no parser here looks into.
+
+use super::names::Names;
+use super::refuse::{Reason, Refusal};
+use super::{Plan, Role, Single, Target};
+use crate::catalog::types::words;
+
+/// The home shard's primary.
+pub fn home(why: &str) -> Plan {
+    Plan::Single(Single {
+        target: Target::Home,
+        role: Role::Primary(why.to_owned()),
+        fallback: None,
+        otherwise: Refusal::new(Reason::SeveralShards),
+        unknown: Vec::new(),
+    })
+}
+
+/// EXPLAIN and cursors take statements of one shard only.
+pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
+    match plan {
+        Plan::Single(single) => {
+            let otherwise = Refusal {
+                reason,
+                detail: single.otherwise.detail.clone(),
+            };
+            Ok(Plan::Single(Single {
+                otherwise,
+                fallback: None,
+                ..single
+            }))
+        }
+        Plan::Split(mut split) => {
+            if let super::SplitRows::Values { whole, .. } = &mut split.rows {
+                *whole = Some(Refusal::new(reason));
+                return Ok(Plan::Split(split));
+            }
+            Err(Refusal::new(reason))
+        }
+        // Over one shard, by its keys, it is untouched.
+        Plan::Scatter(scatter) => match scatter.target {
+            Target::Keys(keyed) if keyed.iter().all(|k| k.cond != super::condition::Cond::Any) => {
+                Ok(Plan::Single(Single {
+                    target: Target::Keys(keyed),
+                    role: scatter.role,
+                    fallback: None,
+                    otherwise: Refusal::new(reason),
+                    unknown: Vec::new(),
+                }))
+            }
+            _ => Err(Refusal::new(reason)),
+        },
+        Plan::Refuse(refusal) => Err(refusal),
+        Plan::Local(_) | Plan::Ddl(_) => Ok(plan),
+    }
+}
+
+/// A cursor lives in a transaction, and FETCH must find it where it was declared.
+pub fn cursor(plan: Plan) -> Result<Plan, Refusal> {
+    match plan {
+        Plan::Single(single) => Ok(Plan::Single(Single {
+            role: Role::Primary("a cursor".to_owned()),
+            ..single
+        })),
+        plan => Ok(plan),
+    }
+}
+
+/// CALL and DO.
+pub fn code(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
+    let lower = sql.to_ascii_lowercase();
+    let dynamic =
+        words(&lower).any(|w| w == "execute") || words(&lower).any(super::functions::is_opaque);
+    if names.mentions(sql) || (names.anything_declared() && dynamic) {
+        return Err(Refusal::new(Reason::CodeUnproven));
+    }
+    Ok(home("code"))
+}
+
+/// What is no statement that we know: PostgreSQL will most likely refuse it.
+pub fn unclear(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
+    if names.mentions(sql) {
+        return Err(Refusal::new(Reason::NotUnderstood));
+    }
+    Ok(home("not understood"))
+}

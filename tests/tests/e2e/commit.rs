@@ -1,0 +1,829 @@
+//! Commits over three real databases: stopped or killed before and after every
+//! step, recovered by somebody else, continued.
+
+use mothership::commit::doubt::{Doubts, Site};
+use mothership::commit::errand::{Servers, Unreachable, databases as databases_with_ours, perform};
+use mothership::commit::gid::{Gid, TransactionId};
+use mothership::commit::judge::{Patience, Why};
+use mothership::commit::parts::{Participant, Terms, Work};
+use mothership::commit::recover::{Recovery, Settings, Sweep};
+use mothership::commit::schema::{self, Missing, SchemaError};
+use mothership::commit::steps::{Act, Cause, Commit, End, Reply, Step, Via};
+use mothership::config::{Label, Name};
+use mothership_tests::fleet::Shard;
+use mothership_tests::{Endpoint, Fleet, Shards, Wire, connect, message};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, NoTls};
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// Within which a server notices that a client is gone.
+const SOON: Duration = Duration::from_secs(20);
+
+fn schema_name() -> Name {
+    Name::new("mothership").unwrap()
+}
+
+/// Databases, and connections to them that are used again.
+struct Direct {
+    endpoints: Vec<Endpoint>,
+    idle: RefCell<Vec<(usize, Client)>>,
+}
+
+struct Lent<'d> {
+    direct: &'d Direct,
+    shard: usize,
+    client: Option<Client>,
+}
+
+impl Deref for Lent<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.client.as_ref().unwrap()
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let client = self.client.take().filter(|client| !client.is_closed());
+        let idle = client.map(|client| (self.shard, client));
+        self.direct.idle.borrow_mut().extend(idle);
+    }
+}
+
+impl<'d> Servers for &'d Direct {
+    type Lent = Lent<'d>;
+
+    async fn lend(&self, site: &Site) -> Result<Lent<'d>, Unreachable> {
+        let shard = site.shard[1..].parse().unwrap();
+        let lent = self.client(shard).await;
+        lent.map_err(|error| Unreachable(error.to_string()))
+    }
+
+    fn discard(&self, mut lent: Lent<'d>) {
+        drop(lent.client.take());
+    }
+}
+
+impl Direct {
+    fn new(endpoints: impl Iterator<Item = Endpoint>) -> Direct {
+        Direct {
+            endpoints: endpoints.collect(),
+            idle: RefCell::default(),
+        }
+    }
+
+    async fn client(&self, shard: usize) -> Result<Lent<'_>, tokio_postgres::Error> {
+        let known = |(other, client): &mut (usize, Client)| *other == shard && !client.is_closed();
+        let idle = self.idle.borrow_mut().extract_if(.., known).next();
+        let client = match idle {
+            Some((_, client)) => client,
+            None => {
+                let conninfo = self.endpoints[shard].conninfo();
+                let (client, connection) = tokio_postgres::connect(&conninfo, NoTls).await?;
+                tokio::spawn(async move { drop(connection.await) });
+                client
+            }
+        };
+        Ok(Lent {
+            direct: self,
+            shard,
+            client: Some(client),
+        })
+    }
+
+    fn sites(&self) -> Vec<Site> {
+        let site = |(number, endpoint): (usize, &Endpoint)| Site {
+            shard: format!("s{number}"),
+            database: endpoint.database.clone(),
+        };
+        self.endpoints.iter().enumerate().map(site).collect()
+    }
+
+    async fn prepare(&self) {
+        for shard in 0..self.endpoints.len() {
+            let client = self.client(shard).await.unwrap();
+            schema::install(&client, &schema_name(), LIMIT)
+                .await
+                .unwrap();
+            let table = "BEGIN READ WRITE; CREATE TABLE public.t (mark int); COMMIT";
+            client.batch_execute(table).await.unwrap();
+        }
+    }
+
+    async fn count(&self, shard: usize, sql: &str) -> i64 {
+        let client = self.client(shard).await.unwrap();
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// On how many shards the transaction is to be seen.
+    async fn marked(&self, mark: usize) -> usize {
+        let sql = format!("SELECT count(*) FROM public.t WHERE mark OPERATOR(pg_catalog.=) {mark}");
+        let mut marked = 0;
+        for shard in 0..self.endpoints.len() {
+            marked += usize::from(self.count(shard, &sql).await > 0);
+        }
+        marked
+    }
+
+    async fn prepared(&self) -> i64 {
+        let mut prepared = 0;
+        for shard in 0..self.endpoints.len() {
+            let sql = "SELECT count(*) FROM pg_catalog.pg_prepared_xacts \
+                WHERE database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
+            prepared += self.count(shard, sql).await;
+        }
+        prepared
+    }
+
+    async fn decisions(&self) -> i64 {
+        let mut decisions = 0;
+        for shard in 0..self.endpoints.len() {
+            let sql = "SELECT count(*) FROM mothership.decision";
+            decisions += self.count(shard, sql).await;
+        }
+        decisions
+    }
+
+    /// What another router sees and does, which has started just now and has no patience.
+    async fn recover(&self) -> Sweep {
+        self.recover_with(Duration::ZERO).await
+    }
+
+    async fn recover_with(&self, long: Duration) -> Sweep {
+        let settings = Settings {
+            schema: schema_name(),
+            interval: Duration::from_secs(1),
+            timeout: LIMIT,
+            fence_wait: Duration::from_millis(200),
+            patience: Patience {
+                short: Duration::ZERO,
+                long,
+                keep: Duration::ZERO,
+            },
+            rows: 1000,
+        };
+        let mut recovery = Recovery::new(self, settings, Arc::default());
+        recovery.sweep(&self.sites()).await
+    }
+
+    /// Recovers until nothing is left, when all committers are gone.
+    async fn clean_up(&self) {
+        let begin = Instant::now();
+        loop {
+            let sweep = self.recover().await;
+            if self.prepared().await == 0 && self.decisions().await == 0 {
+                return;
+            }
+            assert!(begin.elapsed() < SOON, "it is not cleaned up: {sweep:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A router that commits, one step at a time.
+struct Committer<'d> {
+    direct: &'d Direct,
+    wires: Vec<Wire>,
+    commit: Commit,
+    steps: VecDeque<Step>,
+}
+
+impl<'d> Committer<'d> {
+    /// Opens a transaction on every shard and writes; the commit is planned and nothing of it sent.
+    fn new(direct: &'d Direct, mark: usize, begin: &str) -> Committer<'d> {
+        Committer::with(direct, mark, begin, None)
+    }
+
+    /// One part may be such that it cannot be prepared.
+    fn with(
+        direct: &'d Direct,
+        mark: usize,
+        begin: &str,
+        unpreparable: Option<usize>,
+    ) -> Committer<'d> {
+        let mut wires = Vec::new();
+        for endpoint in &direct.endpoints {
+            let mut wire = Wire::login(endpoint);
+            let write = format!("{begin}; INSERT INTO public.t VALUES ({mark})");
+            assert!(matches!(run(&mut wire, &write), Reply::Done { .. }));
+            wires.push(wire);
+        }
+        let part = |shard| Participant {
+            shard,
+            name: Label::new(&format!("s{shard}")).unwrap(),
+            work: Work::Write,
+            preparable: unpreparable != Some(shard),
+            backend: None,
+        };
+        let parts = (0..wires.len()).map(part).collect();
+        let terms = Terms {
+            router: Label::new("test").unwrap(),
+            schema: schema_name(),
+            id: TransactionId::random(),
+            serializable: false,
+            two_phase: true,
+            fence_wait: 1_000,
+        };
+        let mut commit = Commit::new(parts, terms).unwrap();
+        let steps = commit.steps().into();
+        Committer {
+            direct,
+            wires,
+            commit,
+            steps,
+        }
+    }
+
+    /// Has the next step done, and does not hear the answer yet.
+    async fn send(&mut self) -> Option<(usize, Reply)> {
+        let step = self.steps.pop_front()?;
+        let reply = match step.via {
+            Via::Session => run(&mut self.wires[step.shard], &step.sql),
+            Via::Control => {
+                let site = &self.direct.sites()[step.shard];
+                perform(&self.direct, site, LIMIT, &step).await
+            }
+        };
+        Some((step.shard, reply))
+    }
+
+    fn hear(&mut self, (shard, reply): &(usize, Reply)) {
+        self.commit.on_reply(*shard, reply);
+        self.steps.extend(self.commit.steps());
+    }
+
+    async fn step(&mut self) -> bool {
+        let Some(said) = self.send().await else {
+            return false;
+        };
+        self.hear(&said);
+        true
+    }
+
+    async fn finish(&mut self) -> End {
+        while self.step().await {}
+        self.commit.end().expect("no step is left")
+    }
+}
+
+/// Sends one query and reads its answer, as a session must.
+fn run(wire: &mut Wire, sql: &str) -> Reply {
+    wire.send(&message::query(sql));
+    let frames = wire.until_ready();
+    let error = frames.iter().find(|frame| frame.kind == b'E');
+    let ready = frames.last().unwrap();
+    if let Some(error) = error {
+        return Reply::Refused {
+            sqlstate: error.sqlstate(),
+            idle: ready.transaction() == 'I',
+        };
+    }
+    let last = |kind| frames.iter().rfind(|frame| frame.kind == kind);
+    Reply::Done {
+        tag: last(b'C').unwrap().text(),
+        row: last(b'D').map(|frame| frame.row_text()[0].clone()),
+    }
+}
+
+/// Steps of a commit on three shards: ask, two to prepare, decide, two to finish.
+const STEPS: usize = 6;
+
+/// Stops a router at every point, lets another one recover, and lets the first one go on.
+async fn stopped_everywhere(direct: &Direct, begin: &str) {
+    direct.prepare().await;
+    let mut outcomes = (0, 0, 0);
+    for point in 0..=STEPS {
+        for halfway in [false, true] {
+            let mark = point * 2 + usize::from(halfway);
+            let mut router = Committer::new(direct, mark, begin);
+            for _ in 0..point {
+                assert!(router.step().await);
+            }
+            let unheard = match halfway {
+                true => router.send().await,
+                false => None,
+            };
+            // It takes two to finish and to forget; a third finds nothing to do.
+            for _ in 0..3 {
+                direct.recover().await;
+            }
+            assert_eq!(direct.prepared().await, 0, "at {point} {halfway}");
+            if let Some(unheard) = unheard {
+                router.hear(&unheard);
+            }
+            let end = router.finish().await;
+            let marked = direct.marked(mark).await;
+            match (&end, marked) {
+                (End::Committed { pending }, 3) if pending.is_empty() => outcomes.0 += 1,
+                (End::Aborted { .. }, 0) => outcomes.1 += 1,
+                (End::Unknown { .. }, 0 | 3) => outcomes.2 += 1,
+                split => panic!("at {point} {halfway}: {split:?}"),
+            }
+            drop(router);
+            direct.clean_up().await;
+            assert_eq!(direct.marked(mark).await, marked);
+        }
+    }
+    // Before anything is prepared there is nothing to be fenced; once decided, all is committed.
+    // Only a router that was stopped in between has lost its transaction.
+    assert_eq!(outcomes, (10, 4, 0));
+}
+
+/// Kills a router at every point and lets another one recover.
+async fn killed_everywhere(direct: &Direct) {
+    direct.prepare().await;
+    for point in 0..=STEPS {
+        for halfway in [false, true] {
+            let mark = point * 2 + usize::from(halfway);
+            let mut router = Committer::new(direct, mark, "BEGIN");
+            for _ in 0..point {
+                assert!(router.step().await);
+            }
+            if halfway {
+                router.send().await;
+            }
+            let decided = point > 3 || (point == 3 && halfway);
+            drop(router);
+            direct.clean_up().await;
+            let marked = direct.marked(mark).await;
+            let expected = if decided { 3 } else { 0 };
+            assert_eq!(marked, expected, "at {point} {halfway}");
+        }
+    }
+}
+
+fn shards(count: usize) -> (Shards, Direct) {
+    let databases = Shards::new(count);
+    let direct = Direct::new((0..count).map(|shard| databases.endpoint(shard)));
+    (databases, direct)
+}
+
+#[tokio::test]
+async fn a_router_stopped_anywhere_splits_nothing() {
+    let (_databases, direct) = shards(3);
+    stopped_everywhere(&direct, "BEGIN").await;
+}
+
+#[tokio::test]
+async fn nor_do_settings_of_databases_and_clients_matter() {
+    let (databases, direct) = shards(3);
+    // Every comparison that is not qualified says no.
+    databases.sql_all("CREATE SCHEMA evil");
+    for kind in [
+        "text", "name", "oid", "bool", "int4", "int8", "uuid", "numeric",
+    ] {
+        for operator in ["=", "<>", ">=", "-", "*"] {
+            let make = format!(
+                "CREATE FUNCTION evil.no(a {kind}, b {kind}) RETURNS bool LANGUAGE sql AS 'SELECT NULL::bool'; \
+                 CREATE OPERATOR evil.{operator} (LEFTARG = {kind}, RIGHTARG = {kind}, FUNCTION = evil.no)"
+            );
+            let make = make.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION");
+            databases.sql_all(&make);
+        }
+    }
+    for shard in 0..databases.count() {
+        let database = databases.endpoint(shard).database;
+        for setting in [
+            "search_path = evil, pg_catalog",
+            "default_transaction_isolation = 'repeatable read'",
+            "synchronous_commit = off",
+            "default_transaction_read_only = on",
+        ] {
+            databases.sql(shard, &format!("ALTER DATABASE {database} SET {setting}"));
+        }
+    }
+    let begin = "SET standard_conforming_strings = off; \
+        BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SAVEPOINT a";
+    stopped_everywhere(&direct, begin).await;
+}
+
+#[tokio::test]
+async fn a_killed_router_leaves_nothing_behind() {
+    let (_databases, direct) = shards(3);
+    killed_everywhere(&direct).await;
+}
+
+fn clusters(fleet: &Fleet) -> Direct {
+    let endpoint = |shard: &Shard| Shard::endpoint(&shard.primary);
+    Direct::new(fleet.shards.iter().map(endpoint))
+}
+
+#[tokio::test]
+async fn shards_may_be_clusters_of_their_own() {
+    let mut fleet = Fleet::new(3, 0);
+    let direct = clusters(&fleet);
+    killed_everywhere(&direct).await;
+
+    // A shard that goes away after the decision: success is answered, the rest is left to recovery.
+    let mut router = Committer::new(&direct, 99, "BEGIN");
+    for _ in 0..4 {
+        assert!(router.step().await);
+    }
+    fleet.shards[2].primary.kill9();
+    router.steps.retain(|step| step.shard != 2);
+    assert!(router.step().await);
+    router.commit.on_reply(2, &Reply::Lost);
+    router.steps.extend(router.commit.steps());
+    assert_eq!(router.finish().await, End::Committed { pending: vec![2] });
+    let doubts = Doubts::default();
+    for (shard, gid) in router.commit.owed() {
+        doubts.note(direct.sites()[shard].clone(), &gid);
+    }
+    assert_eq!(doubts.count(), 1);
+    // While it is away the decision is kept.
+    let sweep = direct.recover().await;
+    assert_eq!((sweep.forgotten, sweep.unreachable.len()), (0, 1));
+    assert_eq!(
+        direct
+            .count(0, "SELECT count(*) FROM mothership.decision")
+            .await,
+        1
+    );
+    fleet.shards[2].primary.start().unwrap();
+    let sweep = direct.recover().await;
+    assert_eq!((sweep.committed, sweep.rolled_back), (1, 0));
+    assert_eq!(direct.marked(99).await, 3);
+    direct.clean_up().await;
+
+    // The deciding shard goes away while it decides: nobody can say, until it is back.
+    let mut router = Committer::new(&direct, 100, "BEGIN");
+    for _ in 0..3 {
+        assert!(router.step().await);
+    }
+    fleet.shards[0].primary.kill9();
+    router.steps.clear();
+    router.commit.on_reply(0, &Reply::Lost);
+    router.steps.extend(router.commit.steps());
+    let End::Unknown { mut pending } = router.finish().await else {
+        panic!("nobody can know")
+    };
+    pending.sort_unstable();
+    assert_eq!(pending, [1, 2]);
+    let sweep = direct.recover().await;
+    let why: Vec<Why> = sweep.left.iter().map(|left| left.why).collect();
+    assert_eq!(why, [Why::DeciderUnreachable; 2]);
+    fleet.shards[0].primary.start().unwrap();
+    direct.clean_up().await;
+    assert_eq!(direct.marked(100).await, 0);
+}
+
+#[tokio::test]
+async fn a_decider_that_is_just_committing_is_waited_for() {
+    let (_databases, direct) = shards(3);
+    direct.prepare().await;
+    let mut router = Committer::new(&direct, 1, "SET synchronous_commit = off; BEGIN");
+    for _ in 0..3 {
+        assert!(router.step().await);
+    }
+    // What no router does: to be stopped between the decision and its commit.
+    let decide = router.steps[0]
+        .sql
+        .strip_suffix("; COMMIT")
+        .unwrap()
+        .to_owned();
+    assert!(matches!(
+        run(&mut router.wires[0], &decide),
+        Reply::Done { .. }
+    ));
+    // A commit that others rely on is on disk, whatever the client thinks of its own.
+    let durably = router.wires[0].rows("SHOW synchronous_commit");
+    assert_eq!(durably, [["on"]]);
+    let sweep = direct.recover().await;
+    let why: Vec<Why> = sweep.left.iter().map(|left| left.why).collect();
+    assert_eq!(why, [Why::Deciding; 2]);
+    run(&mut router.wires[0], "COMMIT");
+    let sweep = direct.recover().await;
+    assert_eq!((sweep.committed, sweep.rolled_back), (2, 0));
+    assert_eq!(direct.marked(1).await, 3);
+}
+
+#[tokio::test]
+async fn a_living_router_is_left_alone_until_its_time_is_over() {
+    let (_databases, direct) = shards(3);
+    direct.prepare().await;
+    let mut router = Committer::new(&direct, 1, "BEGIN");
+    for _ in 0..3 {
+        assert!(router.step().await);
+    }
+    let sweep = direct.recover_with(Duration::from_secs(60)).await;
+    assert_eq!(sweep.left.len(), 2);
+    assert_eq!(sweep.left[0].why, Why::Young);
+    let committed = End::Committed { pending: vec![] };
+    assert_eq!(router.finish().await, committed);
+}
+
+#[tokio::test]
+async fn an_abort_is_remembered_as_long_as_its_decider_lives() {
+    let (_databases, direct) = shards(3);
+    direct.prepare().await;
+    let mut router = Committer::new(&direct, 1, "BEGIN");
+    for _ in 0..3 {
+        assert!(router.step().await);
+    }
+    for _ in 0..3 {
+        direct.recover().await;
+    }
+    assert_eq!(direct.decisions().await, 1);
+    assert!(matches!(router.finish().await, End::Aborted { .. }));
+    direct.recover().await;
+    assert_eq!(direct.decisions().await, 1);
+    drop(router);
+    direct.clean_up().await;
+}
+
+#[tokio::test]
+async fn parts_with_temporary_tables_decide() {
+    let (_databases, direct) = shards(3);
+    direct.prepare().await;
+    let mut router = Committer::new(&direct, 1, "BEGIN");
+    run(&mut router.wires[2], "CREATE TEMP TABLE x AS SELECT 1");
+    // It was not known, so the server refuses to prepare it, and all is rolled back.
+    let End::Aborted { cause, pending } = router.finish().await else {
+        panic!("it cannot be prepared")
+    };
+    let sqlstate = "0A000".into();
+    assert_eq!(cause, Cause::Refused { shard: 2, sqlstate });
+    assert!(pending.is_empty(), "{pending:?}");
+    assert_eq!((direct.marked(1).await, direct.prepared().await), (0, 0));
+
+    let mut router = Committer::with(&direct, 2, "BEGIN", Some(2));
+    run(&mut router.wires[2], "CREATE TEMP TABLE x AS SELECT 1");
+    let committed = End::Committed { pending: vec![] };
+    assert_eq!(router.finish().await, committed);
+    assert_eq!(direct.marked(2).await, 3);
+    assert_eq!(router.wires[2].rows("SELECT * FROM x"), [["1"]]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again() {
+    let (_databases, direct) = shards(3);
+    direct.prepare().await;
+    for (mark, arrives) in [true, false].into_iter().enumerate() {
+        let mut router = Committer::new(&direct, mark, "BEGIN");
+        for _ in 0..3 {
+            assert!(router.step().await);
+        }
+        assert_eq!(router.steps[0].act, Act::Decide);
+        if arrives {
+            router.send().await;
+        }
+        router.steps.clear();
+        // The session closes what it does not trust any more.
+        router.wires[0] = Wire::login(&direct.endpoints[0]);
+        router.commit.on_reply(0, &Reply::Lost);
+        router.steps.extend(router.commit.steps());
+        assert_eq!(router.steps[0].act, Act::Fence);
+        let end = router.finish().await;
+        let expected = match arrives {
+            true => End::Committed { pending: vec![] },
+            false => End::Aborted {
+                cause: Cause::Lost { shard: 0 },
+                pending: vec![],
+            },
+        };
+        assert_eq!(end, expected);
+        assert_eq!(direct.marked(mark).await, if arrives { 3 } else { 0 });
+        drop(router);
+        direct.clean_up().await;
+    }
+}
+
+#[tokio::test]
+async fn foreign_prepared_transactions_are_left_alone() {
+    let (databases, direct) = shards(1);
+    direct.prepare().await;
+    let names = [
+        "ms1:x",
+        "theirs",
+        "ms1:r1:0000000000000000000000003:s0:s1:1:5:7:B",
+    ];
+    for name in names {
+        databases.sql(
+            0,
+            &format!("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{name}'"),
+        );
+    }
+    let sweep = direct.recover().await;
+    assert_eq!(sweep, Sweep::default());
+    // Ours, but decided by a database that nobody knows.
+    let ours = "ms1:r1:0000000000000000000000003:s0:s1:1:5:7:b";
+    assert!(Gid::parse(ours).is_some());
+    databases.sql(0, &format!("BEGIN; PREPARE TRANSACTION '{ours}'"));
+    let sweep = direct.recover().await;
+    assert_eq!(sweep.left[0].why, Why::DeciderUnknown);
+    assert_eq!(direct.prepared().await, 4);
+    let client = connect(&direct.endpoints[0]).await;
+    let found = databases_with_ours(&client).await.unwrap();
+    assert!(found.contains(&direct.endpoints[0].database), "{found:?}");
+    for name in names.iter().chain(&[ours]) {
+        databases.sql(0, &format!("ROLLBACK PREPARED '{name}'"));
+    }
+}
+
+#[tokio::test]
+async fn the_schema_is_installed_by_many_at_once_and_once() {
+    let (databases, direct) = shards(1);
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(connect(&direct.endpoints[0]).await);
+    }
+    let name = schema_name();
+    let installs = clients
+        .iter()
+        .map(|client| schema::install(client, &name, LIMIT));
+    for installed in futures_util::future::join_all(installs).await {
+        installed.unwrap();
+    }
+    assert!(!schema::install(&clients[0], &name, LIMIT).await.unwrap());
+    assert_eq!(
+        databases.sql(0, "SELECT version, needs FROM mothership.installed"),
+        "1|1"
+    );
+    assert_eq!(schema::check(&clients[0], &name).await.unwrap(), []);
+    databases.sql(0, "UPDATE mothership.installed SET version = 9, needs = 7");
+    let error = schema::install(&clients[0], &name, LIMIT)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SchemaError::TooNew { .. }), "{error}");
+    databases.sql(0, "UPDATE mothership.installed SET needs = 1");
+    assert!(!schema::install(&clients[0], &name, LIMIT).await.unwrap());
+    let odd = Name::new("it's").unwrap();
+    let error = schema::install(&clients[0], &odd, LIMIT).await.unwrap_err();
+    assert!(matches!(error, SchemaError::Name(_)), "{error}");
+}
+
+/// A role with a password of its own on the shared cluster, dropped at the end.
+struct Role<'s> {
+    shards: &'s Shards,
+    name: String,
+}
+
+impl<'s> Role<'s> {
+    fn new(shards: &'s Shards, name: &str) -> Role<'s> {
+        let name = format!("{name}_{}", shards.endpoint(0).database);
+        shards.sql(0, &format!("CREATE ROLE {name} LOGIN PASSWORD 'x'"));
+        Role { shards, name }
+    }
+
+    fn endpoint(&self, shard: usize) -> Endpoint {
+        Endpoint {
+            user: self.name.clone(),
+            password: "x".into(),
+            ..self.shards.endpoint(shard)
+        }
+    }
+}
+
+impl Drop for Role<'_> {
+    fn drop(&mut self) {
+        let name = &self.name;
+        self.shards
+            .sql_all(&format!("DROP OWNED BY {name} CASCADE"));
+        self.shards.sql(0, &format!("DROP ROLE {name}"));
+    }
+}
+
+#[tokio::test]
+async fn clients_may_decide_for_their_own_backend_and_nothing_else() {
+    let (databases, direct) = shards(1);
+    direct.prepare().await;
+    let role = Role::new(&databases, "client");
+    let client = connect(&role.endpoint(0)).await;
+    let code = async |sql: &str| match client.batch_execute(sql).await {
+        Ok(()) => "00000".to_owned(),
+        Err(error) => error.code().unwrap().code().to_owned(),
+    };
+    let id = "'00000000-0000-0000-0000-000000000001'";
+    let own = "pg_backend_pid(), (SELECT (extract(epoch FROM backend_start) * 1000000)::int8 \
+        FROM pg_stat_activity WHERE pid = pg_backend_pid())";
+    let other = "pg_backend_pid(), 1";
+    for (sql, expected) in [
+        ("SELECT mothership.backend()".into(), "00000"),
+        (
+            format!("SELECT mothership.decide({id}, {own}, '')"),
+            "00000",
+        ),
+        (
+            format!("SELECT mothership.decide({id}, {own}, '')"),
+            "40001",
+        ),
+        (
+            format!("SELECT mothership.decide({id}, {other}, '')"),
+            "42501",
+        ),
+        (format!("SELECT mothership.fence({id}, 1, 1)"), "42501"),
+        ("SELECT * FROM mothership.decision".into(), "42501"),
+        ("DELETE FROM mothership.decision".into(), "42501"),
+        (
+            "UPDATE mothership.installed SET version = 2".into(),
+            "42501",
+        ),
+        ("CREATE TABLE mothership.t ()".into(), "42501"),
+    ] {
+        assert_eq!(code(&sql).await, expected, "{sql}");
+    }
+    // A row that nobody refers to goes away by itself.
+    assert_eq!(direct.recover().await.forgotten, 1);
+}
+
+#[tokio::test]
+async fn a_schema_of_somebody_else_is_not_trusted() {
+    let (databases, direct) = shards(1);
+    let role = Role::new(&databases, "thief");
+    databases.sql(
+        0,
+        &format!("CREATE SCHEMA mothership AUTHORIZATION {}", role.name),
+    );
+    let client = connect(&direct.endpoints[0]).await;
+    let error = schema::install(&client, &schema_name(), LIMIT)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SchemaError::Foreign { .. }), "{error}");
+    databases.sql(0, "ALTER SCHEMA mothership OWNER TO CURRENT_USER");
+    schema::install(&client, &schema_name(), LIMIT)
+        .await
+        .unwrap();
+    databases.sql(
+        0,
+        &format!("ALTER TABLE mothership.decision OWNER TO {}", role.name),
+    );
+    let missing = schema::check(&client, &schema_name()).await.unwrap();
+    assert!(matches!(&missing[..], [Missing::Schema(_)]), "{missing:?}");
+}
+
+#[tokio::test]
+async fn a_control_role_without_superuser_finishes_as_the_owner() {
+    let (databases, direct) = shards(3);
+    let control = Role::new(&databases, "control");
+    let (app, local) = (Role::new(&databases, "app"), Role::new(&databases, "local"));
+    let (c, a, l) = (&control.name, &app.name, &local.name);
+    let client = connect(&control.endpoint(0)).await;
+    let missing = schema::check(&client, &schema_name()).await.unwrap();
+    let has = |what: &Missing| missing.contains(what);
+    assert!(has(&Missing::Installed) && has(&Missing::Create) && has(&Missing::Activity));
+    let owners = |missing: &[Missing]| {
+        let find = |what: &Missing| match what {
+            Missing::Owners(roles) => Some(roles.clone()),
+            _ => None,
+        };
+        missing.iter().find_map(find).unwrap_or_default()
+    };
+    assert!(owners(&missing).contains(a), "{missing:?}");
+
+    for shard in 0..3 {
+        let database = databases.endpoint(shard).database;
+        let grants = format!(
+            "GRANT CREATE ON DATABASE {database} TO {c}; CREATE TABLE t (mark int); GRANT ALL ON t TO PUBLIC"
+        );
+        databases.sql(shard, &grants);
+    }
+    databases.sql(
+        0,
+        &format!("GRANT pg_read_all_stats, {a}, {l} TO {c}; GRANT {l} TO {a}"),
+    );
+    for shard in 0..3 {
+        let client = connect(&control.endpoint(shard)).await;
+        schema::install(&client, &schema_name(), LIMIT)
+            .await
+            .unwrap();
+        let missing = schema::check(&client, &schema_name()).await.unwrap();
+        assert!(!owners(&missing).contains(a), "{missing:?}");
+    }
+    let of = |role: &Role| Direct::new((0..3).map(|shard| role.endpoint(shard)));
+    let (controls, apps) = (of(&control), of(&app));
+    for (mark, begin) in ["BEGIN", &format!("BEGIN; SET LOCAL ROLE {l}")]
+        .iter()
+        .enumerate()
+    {
+        let mut router = Committer::new(&apps, mark, begin);
+        // The session is refused where another role has become the owner; then control is asked.
+        router.direct = &controls;
+        for _ in 0..5 {
+            assert!(router.step().await);
+        }
+        let sweep = controls.recover().await;
+        assert_eq!(sweep.left, [], "{sweep:?}");
+        let committed = End::Committed { pending: vec![] };
+        assert_eq!(router.finish().await, committed);
+        assert_eq!(direct.marked(mark).await, 3);
+        assert_eq!(direct.prepared().await, 0);
+    }
+    // A member no more.
+    let mut router = Committer::new(&apps, 7, "BEGIN");
+    for _ in 0..4 {
+        assert!(router.step().await);
+    }
+    databases.sql(0, &format!("REVOKE {a} FROM {c}"));
+    let sweep = controls.recover().await;
+    let why: Vec<Why> = sweep.left.iter().map(|left| left.why).collect();
+    assert_eq!(why, [Why::Denied; 2]);
+    let committed = End::Committed { pending: vec![] };
+    assert_eq!(router.finish().await, committed);
+    drop(router);
+    controls.clean_up().await;
+}
