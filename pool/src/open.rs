@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -111,7 +112,7 @@ pub enum OpenError {
 
 /// Opens the connections of one pool.
 pub struct Opener<N> {
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
     user: String,
     database: String,
     credentials: RefCell<Credentials>,
@@ -125,7 +126,7 @@ impl<N: Default> Opener<N> {
     /// An opener; `keys` is the core's cache of derived SCRAM keys, so that many
     /// connections cost one derivation.
     pub fn new(
-        endpoint: Endpoint,
+        endpoint: Arc<Endpoint>,
         user: String,
         database: String,
         credentials: Credentials,
@@ -146,7 +147,7 @@ impl<N: Default> Opener<N> {
     }
 
     /// The server.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 

@@ -4,9 +4,11 @@
 //! `deadpool-postgres` lends `tokio_postgres` clients, per core, server and
 //! database. SQL here is fully qualified, operators included (CVE-2025-12819).
 
+use crate::commit::doubt::Site;
+use crate::commit::errand::{Servers, Unreachable};
 use crate::config::Secret as ConfigSecret;
-use crate::core::Topology;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use crate::core::{Shared, Topology};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use mothership_pool::endpoint::{Address, EndpointId};
 use mothership_proto::auth::{LookedUp, Secret};
 use std::cell::RefCell;
@@ -127,6 +129,39 @@ impl Control {
         Ok(looked_up)
     }
 
+    /// A connection of the control role to the primary of a shard.
+    pub async fn lend(
+        &self,
+        topology: &Topology,
+        shard: usize,
+        database: &str,
+    ) -> Result<Object, ControlError> {
+        let control = &topology.config.control;
+        let server = topology.shards[shard].primary();
+        let own = &topology.config.shards[shard];
+        let user = own.control_user.as_ref().unwrap_or(&control.user);
+        let password = own.control_password.as_ref().or(control.password.as_ref());
+        let pool = self.pool(
+            topology,
+            &server.endpoint,
+            user.as_str(),
+            password,
+            database,
+        )?;
+        let address = || server.endpoint.address.clone();
+        match tokio::time::timeout(control.timeout, pool.get()).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(cause)) => Err(ControlError::Pool {
+                address: address(),
+                cause,
+            }),
+            Err(_) => Err(ControlError::TimedOut {
+                address: address(),
+                limit: control.timeout,
+            }),
+        }
+    }
+
     /// Forgets answers and connections: the configuration changed.
     pub fn forget(&self) {
         self.verifiers.borrow_mut().clear();
@@ -187,4 +222,50 @@ fn unix<'a>(
         config.host_path(folder);
     }
     config.port(port.unwrap_or(5432))
+}
+
+/// Lends control connections to the primaries of sites, for the ends of commits.
+pub struct Primaries<'a> {
+    control: &'a Control,
+    shared: &'a Shared,
+}
+
+impl<'a> Primaries<'a> {
+    /// By these connections, as the configuration in force says.
+    pub fn new(control: &'a Control, shared: &'a Shared) -> Self {
+        Self { control, shared }
+    }
+}
+
+/// A control connection on loan.
+pub struct Lent(Object);
+
+impl std::ops::Deref for Lent {
+    type Target = tokio_postgres::Client;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Servers for Primaries<'_> {
+    type Lent = Lent;
+
+    async fn lend(&self, site: &Site) -> Result<Self::Lent, Unreachable> {
+        let topology = self.shared.topology();
+        let shard = topology
+            .shards
+            .iter()
+            .position(|shard| shard.name == site.shard);
+        let shard =
+            shard.ok_or_else(|| Unreachable(format!("no shard is called {}", site.shard)))?;
+        let lent = self.control.lend(&topology, shard, &site.database).await;
+        lent.map(Lent)
+            .map_err(|error| Unreachable(crate::log::Chain(&error).to_string()))
+    }
+
+    fn discard(&self, lent: Self::Lent) {
+        // Taken out of its pool it is closed.
+        drop(Object::take(lent.0));
+    }
 }

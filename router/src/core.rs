@@ -4,10 +4,12 @@
 //! A [`Core`] never leaves its thread. What cores share with each other is in
 //! [`Shared`]: limits, the configuration in force, and a mailbox for each core.
 
+use crate::commit::doubt::Doubts;
 use crate::config::{self, Config};
 use crate::control::Control;
 use crate::session::names::Interner;
 use crate::session::notes::Notes;
+use crate::world::World;
 use mothership_pool::connection::CancelTarget;
 use mothership_pool::endpoint::{Address, Endpoint, EndpointId};
 use mothership_pool::limit::Limit;
@@ -82,6 +84,12 @@ pub struct Shared {
     pub mail: Vec<mpsc::UnboundedSender<Mail>>,
     /// What the process is told to do.
     pub life: watch::Receiver<Life>,
+    /// This router's part in the names of prepared transactions.
+    pub router: config::Label,
+    /// Committed parts that their shards have not finished.
+    pub doubts: Arc<Doubts>,
+    /// What is known of each database, by the clients' name.
+    worlds: Mutex<HashMap<String, Arc<World>>>,
     next_session: AtomicU64,
 }
 
@@ -93,6 +101,11 @@ impl Shared {
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         life: watch::Receiver<Life>,
     ) -> Arc<Self> {
+        let given = topology.config.transactions.router_id.clone();
+        let router = given.unwrap_or_else(|| {
+            let random = format!("r{:016x}", rand::random::<u64>());
+            config::Label::new(&random).expect("letters and digits make a label")
+        });
         Arc::new(Self {
             config: RwLock::new(Arc::new(topology)),
             limits: Mutex::default(),
@@ -102,6 +115,9 @@ impl Shared {
             logins: AtomicU32::new(0),
             mail,
             life,
+            router,
+            doubts: Arc::default(),
+            worlds: Mutex::default(),
             next_session: AtomicU64::new(1),
         })
     }
@@ -114,10 +130,42 @@ impl Shared {
     /// Puts a new configuration in force; sessions see it at their next request.
     pub fn set_topology(&self, topology: Topology) {
         *self.config.write().expect("nobody panics while holding it") = Arc::new(topology);
+        self.forget_worlds();
         for core in &self.mail {
             // A core that is gone needs no configuration.
             let _ = core.send(Mail::Reload);
         }
+    }
+
+    /// What is known of a database now.
+    pub fn world(&self, database: &str) -> Option<Arc<World>> {
+        let worlds = self.worlds.lock().expect("nobody panics while holding it");
+        worlds.get(database).map(Arc::clone)
+    }
+
+    /// Puts newer knowledge in force.
+    pub fn set_world(&self, database: &str, world: Arc<World>) {
+        let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
+        let newer = worlds
+            .get(database)
+            .is_none_or(|known| known.version < world.version);
+        if newer {
+            worlds.insert(database.to_owned(), world);
+        }
+    }
+
+    /// The databases whose catalog was read.
+    pub fn known_databases(&self) -> Vec<String> {
+        let worlds = self.worlds.lock().expect("nobody panics while holding it");
+        worlds.keys().cloned().collect()
+    }
+
+    /// Forgets what is known of all databases: definitions or declarations changed.
+    pub fn forget_worlds(&self) {
+        self.worlds
+            .lock()
+            .expect("nobody panics while holding it")
+            .clear();
     }
 
     /// A number that no other session of this process has.
@@ -139,7 +187,7 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Number, address, encryption.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// What the configuration says it is.
     pub role: config::Role,
     /// Rules of login.
@@ -173,6 +221,8 @@ pub struct Topology {
     pub shards: Vec<ShardServers>,
     /// Index of the home shard.
     pub home: usize,
+    /// Some table is declared, so that statements are planned.
+    pub declared: bool,
     /// What the logins of configured users are measured against.
     pub secrets: HashMap<String, Secret>,
     /// TLS towards clients.
@@ -204,11 +254,11 @@ impl Topology {
             let mut servers = Vec::new();
             for server in &shard.servers {
                 servers.push(Server {
-                    endpoint: Endpoint {
+                    endpoint: Arc::new(Endpoint {
                         id: EndpointId(next),
                         address: address(&server.address.value),
                         encryption: crate::tls::towards_server(server)?,
-                    },
+                    }),
                     role: server.role.value,
                     login: LoginRules {
                         require_channel_binding: server.channel_binding
@@ -235,6 +285,7 @@ impl Topology {
         });
         Ok(Self {
             secrets: secrets.collect(),
+            declared: crate::world::is_declared(&config),
             config,
             shards,
             home,
@@ -255,7 +306,7 @@ pub struct Entry {
     /// What a cancel must know.
     pub secret: Vec<u8>,
     /// What works for the session at this moment.
-    pub working: RefCell<Vec<(Endpoint, Arc<CancelTarget>)>>,
+    pub working: RefCell<Vec<(Arc<Endpoint>, Arc<CancelTarget>)>>,
     /// Told to stop waiting for a server connection.
     pub cancelled: tokio::sync::Notify,
     /// True while it waits for one.
@@ -311,6 +362,8 @@ pub struct Core {
         RefCell<HashMap<crate::session::login::WelcomeKey, crate::session::login::Welcome>>,
     /// The router's own questions.
     pub control: Control,
+    /// One reading of a database's catalog at a time.
+    loading: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
     /// What the process is told to do.
     pub life: Cell<Life>,
     /// A session has left.
@@ -333,12 +386,19 @@ impl Core {
             sessions: RefCell::default(),
             welcomes: RefCell::default(),
             control: Control::default(),
+            loading: RefCell::default(),
             life: Cell::new(Life::Serving),
             left: tokio::sync::Notify::new(),
             scratch: RefCell::default(),
             pools: RefCell::default(),
             keys: Rc::new(RefCell::new(KeyCache::new(DERIVED_KEYS))),
         })
+    }
+
+    /// Held by whoever reads the catalog of a database.
+    pub fn loading(&self, database: &str) -> Rc<tokio::sync::Mutex<()>> {
+        let mut loading = self.loading.borrow_mut();
+        Rc::clone(loading.entry(database.to_owned()).or_default())
     }
 
     /// A buffer for one message.
@@ -379,7 +439,7 @@ impl Core {
         let max = topology.pool_max(&key);
         let limit = self.shared.limit(&key, max);
         let opener = Opener::new(
-            server.endpoint.clone(),
+            Arc::clone(&server.endpoint),
             key.user.clone(),
             key.database.clone(),
             credentials.clone(),

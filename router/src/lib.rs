@@ -14,6 +14,18 @@ pub mod session;
 
 pub mod sql;
 
+pub mod catalog;
+
+pub mod plan;
+
+pub mod world;
+
+pub mod copy;
+
+pub mod merge;
+
+pub mod commit;
+
 pub mod control;
 
 pub mod tls;

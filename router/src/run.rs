@@ -5,7 +5,11 @@
 //! clients and a client stays on its core. The unix socket has one listener, which
 //! deals its clients out.
 
+use crate::commit::doubt::Site;
+use crate::commit::errand::databases as databases_of;
+use crate::commit::recover::{Recovery, Settings, Sweep};
 use crate::config::{Config, SendBatch, Workers};
+use crate::control::{Control, Primaries};
 use crate::core::{
     Core, Life, Mail, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive,
 };
@@ -15,6 +19,7 @@ use mothership_pool::open::cancel;
 use mothership_pool::wire::{SendMode, Wire, install};
 use mothership_proto::auth::{SecretKind, StandIn};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -140,12 +145,15 @@ async fn supervise(
         }
     };
     tokio::pin!(deal);
+    let recovery = recover(shared);
+    tokio::pin!(recovery);
     loop {
         tokio::select! {
             _ = hangup.recv() => reload(path, shared),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = &mut deal => {}
+            () = &mut recovery => {}
         }
     }
     let limit = shared.topology().config.listen.drain_timeout;
@@ -162,6 +170,73 @@ async fn supervise(
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// Finishes transactions over several shards that somebody left behind.
+async fn recover(shared: &Arc<Shared>) {
+    let topology = shared.topology();
+    let transactions = &topology.config.transactions;
+    if topology.shards.len() < 2 || !transactions.two_phase {
+        return std::future::pending().await;
+    }
+    let control = Control::default();
+    let settings = Settings::new(transactions, &topology.config.control);
+    let recovery = Recovery::new(
+        Primaries::new(&control, shared),
+        settings,
+        Arc::clone(&shared.doubts),
+    );
+    let found: RefCell<Vec<Site>> = RefCell::default();
+    let (told, _) = watch::channel(Sweep::default());
+    let look = async {
+        loop {
+            let sites = sites(&control, shared).await;
+            found.replace(sites);
+            tokio::time::sleep(transactions.recovery_interval).await;
+        }
+    };
+    tokio::select! {
+        () = recovery.run(|| found.borrow().clone(), told) => {}
+        () = look => {}
+    }
+}
+
+/// Where something may be left: every database that clients have used or that holds
+/// something prepared under a router's name, on every shard.
+async fn sites(control: &Control, shared: &Shared) -> Vec<Site> {
+    let topology = shared.topology();
+    let mut sites = Vec::new();
+    let declared = topology
+        .config
+        .databases
+        .iter()
+        .map(|d| d.name.as_str().to_owned());
+    let known: Vec<String> = declared.chain(shared.known_databases()).collect();
+    for (index, shard) in topology.shards.iter().enumerate() {
+        let mut databases: Vec<String> = known
+            .iter()
+            .map(|name| topology.database_on(name, index))
+            .collect();
+        let own = topology.config.control.database.as_str();
+        match control.lend(&topology, index, own).await {
+            Ok(client) => match databases_of(&client).await {
+                Ok(more) => databases.extend(more),
+                Err(error) => {
+                    tracing::warn!(shard = shard.name, error = %error, "recovery cannot look")
+                }
+            },
+            Err(error) => {
+                tracing::warn!(shard = shard.name, error = %Chain(&error), "recovery cannot look")
+            }
+        }
+        databases.sort();
+        databases.dedup();
+        sites.extend(databases.into_iter().map(|database| Site {
+            shard: shard.name.clone(),
+            database,
+        }));
+    }
+    sites
 }
 
 /// Reads the configuration again; a bad one is refused and the old one stays.

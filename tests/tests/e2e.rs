@@ -4,9 +4,15 @@
 
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/commit.rs"]
+mod commit;
+#[path = "e2e/copy.rs"]
+mod copy;
 #[path = "e2e/drivers.rs"]
 mod drivers;
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/merge.rs"]
+mod merge;
 #[path = "e2e/wire.rs"]
 mod wire;

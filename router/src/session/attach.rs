@@ -21,6 +21,7 @@ impl Session {
     /// Waits for a connection, for its settings and, where the transaction has
     /// modes, for its BEGIN. Fails with the report for the client.
     pub(super) async fn attach(&mut self, shard: usize) -> Result<usize, Halt> {
+        self.wait_for_doubts(shard).await?;
         let at = match self.servers.iter().position(|s| s.shard == shard) {
             Some(at) => at,
             None => self.join(shard).await?,
@@ -36,6 +37,11 @@ impl Session {
             self.settle(other).await?;
         }
         self.active = Some(at);
+        if matches!(self.state.block, Block::Begun | Block::Open)
+            && !self.servers[at].inbox.in_block
+        {
+            self.begin_on(at).await?;
+        }
         if !self.state.settings.same_as(&self.servers[at].inbox.carried) {
             let wanted = Arc::clone(self.state.settings.current());
             self.bring_to(at, &wanted).await?;
@@ -43,22 +49,19 @@ impl Session {
         Ok(at)
     }
 
-    /// Leases a connection and lets it join the transaction.
+    /// Leases a connection, with the settings that hold outside of the transaction.
     async fn join(&mut self, shard: usize) -> Result<usize, Halt> {
         let lease = match self.try_lease(shard) {
             Some(lease) => lease,
             None => self.wait_for_lease(shard).await?,
         };
-        self.entry.working.borrow_mut().push((
-            lease.pool().opener().endpoint().clone(),
-            Arc::clone(&lease.cancel),
-        ));
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
         self.servers.push(Attached {
             shard,
             lease,
-            inbox: Inbox::new(carried),
+            inbox: Inbox::new(shard, carried),
         });
+        self.show_working();
         let at = self.servers.len() - 1;
         let outside = Arc::clone(self.state.settings.outside());
         if *self.servers[at].inbox.carried.current() != outside {
@@ -69,27 +72,21 @@ impl Session {
             self.state
                 .tell_differences(&attached.lease.parameters, &mut self.client);
         }
-        self.begin_on(at).await?;
         Ok(at)
     }
 
-    /// Sends the BEGIN that was answered already.
+    /// Sends the BEGIN that was answered already, with what followed it.
     async fn begin_on(&mut self, at: usize) -> Result<(), Halt> {
-        let Block::Begun { modes, savepoints } = &self.state.block else {
-            return Ok(());
-        };
         let mut sql = String::from("BEGIN");
-        if !modes.is_empty() {
+        if !self.state.modes.is_empty() {
             sql.push(' ');
-            sql.push_str(modes);
+            sql.push_str(&self.state.modes);
         }
-        for name in savepoints {
-            sql.push_str(";SAVEPOINT \"");
-            sql.push_str(&name.replace('"', "\"\""));
-            sql.push('"');
-        }
-        let plain = modes.is_empty() && savepoints.is_empty();
-        if plain {
+        let in_segment = self.servers[at].inbox.in_segment;
+        if in_segment {
+            // It takes what the segment has done into the block.
+            self.run_quietly(at, sql.as_bytes()).await?;
+        } else if self.state.modes.is_empty() {
             // A plain BEGIN cannot fail, so the statement follows it at once.
             let attached = &mut self.servers[at];
             attached.inbox.beginning = true;
@@ -97,12 +94,29 @@ impl Session {
                 .lease
                 .wire
                 .with_output(|out| put_query(out, sql.as_bytes()));
+            attached.lease.notes.unnamed = None;
             attached.lease.ledger.push(Owed::Query(Audience::Router));
         } else {
             self.ask(at, sql.as_bytes()).await?;
         }
+        let mut more = self.state.set_transaction.clone();
+        more.extend(
+            self.state
+                .savepoints
+                .iter()
+                .map(|name| format!("SAVEPOINT \"{}\"", name.replace('"', "\"\""))),
+        );
+        for sql in more {
+            if in_segment {
+                self.run_quietly(at, sql.as_bytes()).await?;
+            } else {
+                self.ask(at, sql.as_bytes()).await?;
+            }
+        }
         self.state.block = Block::Open;
-        self.servers[at].inbox.carried.begin();
+        let inbox = &mut self.servers[at].inbox;
+        inbox.in_block = true;
+        inbox.carried.begin();
         Ok(())
     }
 
@@ -136,6 +150,7 @@ impl Session {
             return Err(Halt::Failed);
         };
         attached.inbox.private = false;
+        attached.inbox.beginning = false;
         settled?;
         match attached.inbox.router_error.take() {
             None => Ok(()),

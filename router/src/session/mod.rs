@@ -15,11 +15,19 @@ pub mod notes;
 
 pub mod state;
 
+mod dispatch;
+
 mod simple;
 
 mod extended;
 
+mod many;
+
+mod copy_in;
+
 mod attach;
+
+mod transact;
 
 mod serve;
 
@@ -71,6 +79,16 @@ pub struct Session {
     servers: Vec<Attached>,
     /// The server whose replies are outstanding in the current segment.
     active: Option<usize>,
+    /// The transaction block is the router's own.
+    implicit: bool,
+    /// What is known of the database, if any table is declared.
+    world: Option<Arc<crate::world::World>>,
+    /// What plans depend on, as of the last statement.
+    context: Option<dispatch::KeptContext>,
+    /// The search path of a session that sets none.
+    default_path: Vec<String>,
+    /// A Parse that waits for its Bind to say which server it goes to.
+    held: Option<(Box<[u8]>, std::rc::Rc<names::Prepared>)>,
 }
 
 /// How a session ends.
@@ -149,12 +167,9 @@ impl Session {
         if self.state.phase != Phase::Idle || self.servers.is_empty() {
             return;
         }
-        let keeps = !self.state.pins.is_empty() || self.identity.session_mode;
         if self.state.block == Block::None {
             self.active = None;
-            if !keeps {
-                self.detach_all();
-            }
+            self.detach_unpinned();
         }
     }
 
@@ -177,11 +192,36 @@ impl Session {
         }
     }
 
+    /// Gives back what the session does not have to keep.
+    fn detach_unpinned(&mut self) {
+        let session_mode = self.identity.session_mode;
+        let mut kept = Vec::new();
+        for attached in self.servers.drain(..) {
+            if session_mode || attached.inbox.pinned {
+                kept.push(attached);
+            } else {
+                attach::give_back(attached);
+            }
+        }
+        self.servers = kept;
+        self.show_working();
+    }
+
     fn detach_all(&mut self) {
-        self.entry.working.borrow_mut().clear();
         self.active = None;
         for attached in self.servers.drain(..) {
             attach::give_back(attached);
+        }
+        self.show_working();
+    }
+
+    /// Tells whoever may cancel what works for this session now.
+    fn show_working(&self) {
+        let mut working = self.entry.working.borrow_mut();
+        working.clear();
+        for attached in &self.servers {
+            let endpoint = attached.lease.pool().opener().endpoint().clone();
+            working.push((endpoint, Arc::clone(&attached.lease.cancel)));
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Prepared {
     pub origin: Origin,
     /// What each of its statements means for a session; one, or none for an empty text.
     pub steps: Vec<Step>,
+    /// Its plans, each for one of its statements.
+    pub plans: RefCell<Vec<(usize, super::dispatch::Planned)>>,
     /// Digest of its parameter and result types, as the first server described them.
     pub described: Cell<Option<u128>>,
 }
@@ -75,7 +77,13 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct Interner {
     known: RefCell<HashMap<Key, Weak<Prepared>>>,
     sweep_at: Cell<usize>,
+    /// Statements of simple queries, which nobody else holds, so that their plans are
+    /// found again.
+    recent: RefCell<VecDeque<Rc<Prepared>>>,
 }
+
+/// Simple queries that are remembered.
+const RECENT: usize = 256;
 
 type Key = (Box<[u8]>, Origin, u64);
 
@@ -97,8 +105,16 @@ impl Interner {
             sql: key.0.clone(),
             origin: key.1.clone(),
             steps: make(),
+            plans: RefCell::default(),
             described: Cell::new(None),
         });
+        if prepared.origin == Origin::Query {
+            let mut recent = self.recent.borrow_mut();
+            if recent.len() >= RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(Rc::clone(&prepared));
+        }
         let mut known = self.known.borrow_mut();
         if known.len() >= self.sweep_at.get() {
             known.retain(|_, statement| statement.strong_count() > 0);

@@ -75,10 +75,7 @@ impl Session {
             tag::DESCRIBE => self.on_describe(body).await,
             tag::EXECUTE => self.on_execute(body).await,
             tag::CLOSE => self.on_close(body).await,
-            tag::FLUSH => {
-                self.on_flush();
-                Ok(())
-            }
+            tag::FLUSH => self.on_flush().await,
             tag::SYNC => self.on_sync().await,
             tag::FUNCTION_CALL => self.on_function_call(body).await,
             // Left over from a COPY that failed: PostgreSQL ignores them, too.
@@ -202,7 +199,7 @@ impl Session {
     }
 
     /// Brings the notes of the connection up to date.
-    fn after_messages(&mut self, at: usize) {
+    pub(super) fn after_messages(&mut self, at: usize) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         for id in inbox.parsed.drain(..) {
             lease.notes.prepared.insert(id);
@@ -220,10 +217,6 @@ impl Session {
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
         let mut attached = self.servers.remove(at);
-        self.entry
-            .working
-            .borrow_mut()
-            .retain(|(_, target)| !std::sync::Arc::ptr_eq(target, &attached.lease.cancel));
         attached.lease.doubt();
         self.active = None;
         let was_told = attached.inbox.fatal;
@@ -231,9 +224,18 @@ impl Session {
         let autocommit = self.state.block == Block::None;
         let unknown = committing || (autocommit && attached.inbox.may_write);
         if !autocommit {
-            self.state.block = Block::Lost;
+            self.state.end_block();
+            if !self.implicit {
+                self.state.block = Block::Lost;
+            }
             self.state.settings.rollback();
         }
+        // Its other parts cannot go on without it: closing undoes them.
+        for mut other in self.servers.drain(..) {
+            other.lease.doubt();
+        }
+        self.implicit = false;
+        self.show_working();
         self.state.pins = super::step::Pins::NONE;
         tracing::warn!(
             server = %attached.lease.pool().opener().endpoint().address,
@@ -305,11 +307,19 @@ impl Session {
                 Err(Halt::Fail(_)) => unreachable_in_debug(),
             }
         }
+        self.held = None;
         self.client.with_output(|out| report.put(out));
         self.state.note_failure();
-        self.fail_servers().await?;
+        if self.implicit && self.state.phase != Phase::Segment {
+            self.rollback_all().await;
+            self.implicit = false;
+            self.state.end_block();
+        } else if self.servers.len() <= 1 {
+            self.fail_servers().await?;
+        }
         match &self.state.block {
-            Block::Begun { .. } => self.state.block = Block::Lost,
+            Block::Begun if !self.implicit => self.state.block = Block::Lost,
+            Block::Open if self.implicit => {}
             Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,
             Block::Open => self.state.block = Block::Failed,
             _ => {}

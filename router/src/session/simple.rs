@@ -1,10 +1,12 @@
 //! Simple queries and function calls: one message in, everything up to
 //! ReadyForQuery out.
 
+use super::dispatch::{Dispatch, Many};
 use super::names::{Origin, Prepared};
 use super::state::{Block, Outcome, Phase};
 use super::step::{Kind, Step, currval_refused, steps};
 use super::{Halt, Session, violation};
+use crate::plan::{Merge, Params};
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse, put_query};
@@ -15,6 +17,7 @@ use std::rc::Rc;
 impl Session {
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
         let sql = frontend::query(body).map_err(|e| violation(e.to_string()))?;
+        self.flush_held().await?;
         if self.state.phase == Phase::Segment {
             // PostgreSQL lets a simple query end an open pipeline; its implicit
             // transaction goes on into the query.
@@ -24,19 +27,21 @@ impl Session {
             }
         }
         self.state.phase = Phase::Query;
+        self.refresh_world().await?;
         self.state.names.drop_unnamed();
         self.state.portals.remove(&b""[..]);
-        let statement = self.core.interner.intern(sql, Origin::Query, 0, || {
-            steps(sql, self.standard_strings())
-        });
+        let strings = self.standard_strings();
+        let statement = self
+            .core
+            .interner
+            .intern(sql, Origin::Query, 0, || steps(sql, strings));
         match statement.steps.as_slice() {
-            [one] => self.query_one(sql, one, &statement).await,
-            several => {
-                if let Some(step) = several.iter().find(|s| must_be_alone(&s.kind)) {
-                    return Err(alone_report(&step.kind).into());
-                }
-                self.query_on_server(sql, &statement).await
+            [] => {
+                self.query_on_server(self.topology.home, false, sql, &statement)
+                    .await
             }
+            [one] => self.query_one(sql, one, &statement).await,
+            _ => self.query_several(sql, &statement).await,
         }
     }
 
@@ -47,25 +52,145 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         if self.runs_here(&step.kind) {
-            self.run_here(&step.kind)?;
+            self.run_here(&step.kind, sql).await?;
             self.state.ready_alone(&mut self.client);
             return Ok(());
         }
         match &step.kind {
-            Kind::Refuse(report) => Err(Halt::Fail((**report).clone())),
-            Kind::Prepare(name) => self.prepare(sql, step, name).await,
-            Kind::Execute(name) => self.execute(sql, step, name).await,
-            _ => self.query_on_server(sql, statement).await,
+            Kind::Refuse(report) => return Err(Halt::Fail((**report).clone())),
+            Kind::Prepare(name) => return self.prepare(sql, step, name).await,
+            Kind::Execute(name) => return self.execute(sql, step, name).await,
+            _ => {}
+        }
+        self.check_steps(&statement.steps)?;
+        match self.dispatch(statement, 0, &Params::NONE)? {
+            Dispatch::One { shard, writes } => {
+                self.query_on_server(shard, writes, sql, statement).await
+            }
+            Dispatch::Many(many) => {
+                let result = self.query_many(sql, &many).await.map(|_| ());
+                self.end_implicit(result).await?;
+                self.state.schema_changed |= step.changes_schema;
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
         }
     }
 
-    async fn query_on_server(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
+    /// A text of several statements goes to a server whole, if all of it belongs to
+    /// one and nothing in it is the router's own.
+    async fn query_several(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
+        let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
+        if self.world.is_none() && self.servers.len() <= 1 {
+            if let Some(step) = ours {
+                return Err(alone_report(&step.kind).into());
+            }
+            let writes = statement.steps.iter().any(|s| s.writes);
+            return self
+                .query_on_server(self.topology.home, writes, sql, statement)
+                .await;
+        }
+        if let Some((shard, writes)) = self.one_shard_for_all(statement)? {
+            return self.query_on_server(shard, writes, sql, statement).await;
+        }
+        let result = self.script(sql, statement).await;
+        self.end_implicit(result).await?;
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+
+    /// The shard of every statement of a text, if it is the same.
+    fn one_shard_for_all(
+        &mut self,
+        statement: &Rc<Prepared>,
+    ) -> Result<Option<(usize, bool)>, Halt> {
+        let mut found: Option<(usize, bool)> = None;
+        for (at, step) in statement.steps.iter().enumerate() {
+            if must_be_alone(&step.kind) {
+                return Ok(None);
+            }
+            if is_control(&step.kind) {
+                continue;
+            }
+            match self.dispatch(statement, at, &Params::NONE)? {
+                Dispatch::One { shard, writes } => match found {
+                    Some((known, _)) if known != shard => return Ok(None),
+                    Some((known, wrote)) => found = Some((known, wrote | writes)),
+                    None => found = Some((shard, writes)),
+                },
+                Dispatch::Many(_) => return Ok(None),
+            }
+        }
+        let others = |shard: usize| self.servers.iter().any(|s| s.shard != shard);
+        Ok(found.filter(|(shard, _)| !others(*shard)))
+    }
+
+    /// Runs the statements of a text one by one, in one transaction unless the text
+    /// itself says otherwise. PostgreSQL does the same (manual, "Multiple Statements
+    /// in a Simple Query").
+    async fn script(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
+        for (at, step) in statement.steps.iter().enumerate() {
+            let text = step.span.of(sql);
+            self.check_steps(std::slice::from_ref(step))?;
+            if let Kind::Begin(_) = step.kind
+                && self.implicit
+            {
+                // It takes over what was done before it.
+                self.implicit = false;
+                self.client
+                    .with_output(|out| backend::put_complete(out, b"BEGIN"));
+                continue;
+            }
+            if self.runs_here(&step.kind) || (is_control(&step.kind) && !self.servers.is_empty()) {
+                self.run_here(&step.kind, text).await?;
+                if self.state.block == Block::None {
+                    self.implicit = false;
+                }
+                continue;
+            }
+            if step.copy_in
+                || matches!(
+                    step.kind,
+                    Kind::Prepare(_) | Kind::Execute(_) | Kind::Refuse(_)
+                )
+            {
+                return Err(alone_report(&step.kind).into());
+            }
+            self.begin_implicit();
+            let many = match self.dispatch(statement, at, &Params::NONE)? {
+                Dispatch::Many(many) => many,
+                Dispatch::One { shard, writes } => Many {
+                    legs: vec![(shard, Some(Rc::from(text)))],
+                    merge: Merge::Concat,
+                    writes,
+                    step_by_step: false,
+                    copy: None,
+                    parameter_types: None,
+                },
+            };
+            let command = self.query_many(text, &many).await?;
+            if let Some(at) = self.active {
+                self.state
+                    .ended_well(step, &command, &mut self.servers[at].inbox);
+            }
+        }
+        Ok(())
+    }
+
+    async fn query_on_server(
+        &mut self,
+        shard: usize,
+        writes: bool,
+        sql: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
-        let at = self.attach(self.topology.home).await?;
+        let at = self.attach(shard).await?;
         let count = statement.steps.len();
         let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
         self.send_query(at, sql, outcomes);
         let inbox = &mut self.servers[at].inbox;
+        inbox.wrote |= writes;
         inbox.may_write = statement.steps.iter().any(|s| s.writes);
         inbox.committing = statement
             .steps
@@ -107,100 +232,70 @@ impl Session {
     }
 
     /// True for what the router answers itself: transaction control that no server
-    /// knows of, and the end of a transaction that no server holds any longer.
+    /// knows of, the end of a transaction that no server holds any longer, and what
+    /// must be done on several servers alike.
     pub(super) fn runs_here(&self, kind: &Kind) -> bool {
+        if self.servers.len() > 1 && (is_control(kind) || is_common(kind)) {
+            return true;
+        }
         let no_server = self.servers.is_empty();
         match (kind, &self.state.block) {
             (Kind::Deallocate(_), _) => true,
-            (Kind::Begin(_), Block::None | Block::Begun { .. }) => {
+            (Kind::Begin(_), Block::None | Block::Begun) => {
                 no_server && !self.identity.statement_mode
             }
-            (Kind::Commit { .. } | Kind::Rollback { .. }, Block::Begun { .. } | Block::Lost) => {
-                no_server
-            }
-            (Kind::Savepoint(_), Block::Begun { .. }) => no_server,
-            (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun { savepoints, .. }) => {
-                no_server && savepoints.contains(name)
+            (Kind::Commit { .. } | Kind::Rollback { .. }, Block::Begun | Block::Lost) => no_server,
+            (Kind::Savepoint(_), Block::Begun) => no_server,
+            (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun) => {
+                no_server && self.state.savepoints.contains(name)
             }
             _ => false,
         }
     }
 
     /// Does it, and writes the answer up to CommandComplete.
-    pub(super) fn run_here(&mut self, kind: &Kind) -> Result<(), Halt> {
-        let block = std::mem::replace(&mut self.state.block, Block::None);
-        let (block, command): (Block, &[u8]) = match (kind, block) {
-            (Kind::Begin(modes), Block::None) => {
-                self.state.settings.begin();
-                let begun = Block::Begun {
-                    modes: modes.clone(),
-                    savepoints: Vec::new(),
-                };
-                (begun, b"BEGIN")
+    pub(super) async fn run_here(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        let command: &[u8] = match kind {
+            Kind::Deallocate(name) => self.deallocate(name.as_deref())?,
+            _ if !self.servers.is_empty() => return self.run_on_all(kind, sql).await,
+            Kind::Begin(modes) => {
+                if self.state.block == Block::None {
+                    self.state.settings.begin();
+                    self.state.block = Block::Begun;
+                    self.state.modes.clone_from(modes);
+                } else {
+                    let warning = "there is already a transaction in progress";
+                    let warning = Report::warning(sqlstate::ACTIVE_TRANSACTION, warning);
+                    self.client.with_output(|out| warning.put(out));
+                }
+                b"BEGIN"
             }
-            (Kind::Begin(_), begun) => {
-                let warning = "there is already a transaction in progress";
-                let warning = Report::warning(sqlstate::ACTIVE_TRANSACTION, warning);
-                self.client.with_output(|out| warning.put(out));
-                (begun, b"BEGIN")
+            Kind::Commit { chain } | Kind::Rollback { chain } => {
+                let commits =
+                    matches!(kind, Kind::Commit { .. }) && self.state.block == Block::Begun;
+                let command: &[u8] = if commits { b"COMMIT" } else { b"ROLLBACK" };
+                let modes = std::mem::take(&mut self.state.modes);
+                self.state.follow(kind, command);
+                if *chain {
+                    self.state.settings.begin();
+                    self.state.block = Block::Begun;
+                    self.state.modes = modes;
+                }
+                command
             }
-            (Kind::Commit { chain }, Block::Begun { modes, .. }) => {
-                self.state.settings.commit();
-                (chained(*chain, modes), b"COMMIT")
+            Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => {
+                self.state.follow(kind, b"");
+                match kind {
+                    Kind::Savepoint(_) => b"SAVEPOINT",
+                    Kind::RollbackTo(_) => b"ROLLBACK",
+                    _ => b"RELEASE",
+                }
             }
-            (Kind::Rollback { chain }, Block::Begun { modes, .. }) => {
-                self.state.settings.rollback();
-                (chained(*chain, modes), b"ROLLBACK")
-            }
-            (Kind::Commit { .. } | Kind::Rollback { .. }, _) => {
-                self.state.settings.rollback();
-                (Block::None, b"ROLLBACK")
-            }
-            (
-                Kind::Savepoint(name),
-                Block::Begun {
-                    modes,
-                    mut savepoints,
-                },
-            ) => {
-                self.state.settings.savepoint(name);
-                savepoints.push(name.clone());
-                (Block::Begun { modes, savepoints }, b"SAVEPOINT")
-            }
-            (
-                Kind::RollbackTo(name),
-                Block::Begun {
-                    modes,
-                    mut savepoints,
-                },
-            ) => {
-                self.state.settings.rollback_to(name);
-                let at = savepoints.iter().rposition(|s| s == name).unwrap_or(0);
-                savepoints.truncate(at + 1);
-                (Block::Begun { modes, savepoints }, b"ROLLBACK")
-            }
-            (
-                Kind::Release(name),
-                Block::Begun {
-                    modes,
-                    mut savepoints,
-                },
-            ) => {
-                self.state.settings.release(name);
-                let at = savepoints.iter().rposition(|s| s == name).unwrap_or(0);
-                savepoints.truncate(at);
-                (Block::Begun { modes, savepoints }, b"RELEASE")
-            }
-            (Kind::Deallocate(name), block) => {
-                self.state.block = block.clone();
-                (block, self.deallocate(name.as_deref())?)
-            }
-            (_, block) => {
+            _ => {
                 debug_assert!(false, "asked runs_here before");
-                (block, b"")
+                b""
             }
         };
-        self.state.block = block;
         self.client
             .with_output(|out| backend::put_complete(out, command));
         Ok(())
@@ -243,7 +338,7 @@ impl Session {
             self.state.names.define_now(name, prepared);
             self.client
                 .with_output(|out| backend::put_complete(out, b"PREPARE"));
-            self.ready_with(at);
+            self.state.ready_alone(&mut self.client);
             return Ok(());
         }
         let text = prepared.definition();
@@ -265,7 +360,9 @@ impl Session {
             return Err(alone_report(&step.kind).into());
         };
         self.check_steps(&prepared.steps)?;
-        let at = self.attach(self.topology.home).await?;
+        let (shard, writes) = self.shard_of_execute(sql, &prepared)?;
+        let at = self.attach(shard).await?;
+        self.servers[at].inbox.wrote |= writes;
         if !self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.make_prepared(at, &prepared).await?;
         }
@@ -277,6 +374,35 @@ impl Session {
         );
         self.servers[at].inbox.may_write = prepared.steps.iter().any(|s| s.writes);
         Ok(())
+    }
+
+    /// The shard of an EXECUTE, by the literals that it gives as arguments.
+    fn shard_of_execute(
+        &mut self,
+        sql: &[u8],
+        prepared: &Rc<Prepared>,
+    ) -> Result<(usize, bool), Halt> {
+        if self.world.is_none() {
+            return Ok((self.topology.home, true));
+        }
+        let arguments = match crate::sql::effect::analyse(sql, self.standard_strings()).statement {
+            crate::sql::effect::Statement::Execute {
+                args: Some(span), ..
+            } => super::dispatch::literals(span.of(sql)),
+            _ => Some(Vec::new()),
+        };
+        let Some(arguments) = arguments else {
+            return Err(prepared_over_shards().into());
+        };
+        let values: Vec<Option<&[u8]>> = arguments.iter().map(|a| a.as_deref()).collect();
+        let params = Params {
+            formats: &[],
+            values: &values,
+        };
+        match self.dispatch(prepared, 0, &params)? {
+            Dispatch::One { shard, writes } => Ok((shard, writes)),
+            Dispatch::Many(_) => Err(prepared_over_shards().into()),
+        }
     }
 
     /// Prepares a statement on a server outside of a segment, and waits for it.
@@ -306,15 +432,6 @@ impl Session {
                 Ok(())
             }
         }
-    }
-
-    /// The request ends here, while the transaction stays on its server.
-    fn ready_with(&mut self, at: usize) {
-        match self.servers[at].lease.status {
-            backend::TxStatus::Idle if self.state.block == Block::Open => {}
-            _ => {}
-        }
-        self.state.ready_alone(&mut self.client);
     }
 
     pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -351,15 +468,37 @@ impl Session {
     }
 }
 
-fn chained(chain: bool, modes: String) -> Block {
-    if chain {
-        Block::Begun {
-            modes,
-            savepoints: Vec::new(),
-        }
-    } else {
-        Block::None
-    }
+/// Transaction control.
+pub(super) fn is_control(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Begin(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_)
+    )
+}
+
+/// What every server of a transaction must do alike.
+fn is_common(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Settings(_)
+            | Kind::SetTransaction(_)
+            | Kind::LocalPath(_)
+            | Kind::Discard(_)
+            | Kind::PrepareTransaction
+    )
+}
+
+fn prepared_over_shards() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "SQL-level PREPARE and EXECUTE work on one shard, with literals as arguments",
+    )
+    .hint("Use the protocol's own prepared statements, as drivers do.")
 }
 
 /// The text with another name in place of the client's.

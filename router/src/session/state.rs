@@ -42,12 +42,7 @@ pub enum Block {
     /// None.
     None,
     /// BEGIN was answered; no server knows of it yet.
-    Begun {
-        /// What followed BEGIN.
-        modes: String,
-        /// Savepoints set since, in order.
-        savepoints: Vec<String>,
-    },
+    Begun,
     /// Servers have it open.
     Open,
     /// It failed on its servers, which still hold it.
@@ -61,7 +56,7 @@ impl Block {
     pub fn status(&self) -> TxStatus {
         match self {
             Self::None => TxStatus::Idle,
-            Self::Begun { .. } | Self::Open => TxStatus::Open,
+            Self::Begun | Self::Open => TxStatus::Open,
             Self::Failed | Self::Lost => TxStatus::Failed,
         }
     }
@@ -113,6 +108,18 @@ pub struct Inbox {
     pub committing: bool,
     /// BEGIN went ahead of the client's statement and is not answered.
     pub beginning: bool,
+    /// The transaction block is open here.
+    pub in_block: bool,
+    /// Something may have been written in it.
+    pub wrote: bool,
+    /// The session must stay on this server.
+    pub pinned: bool,
+    /// Extended messages were sent since the last Sync.
+    pub in_segment: bool,
+    /// The shard of the server.
+    pub shard: usize,
+    /// The first of several that run one statement: its notices are shown.
+    pub first_leg: bool,
 }
 
 /// The state of one session.
@@ -123,6 +130,16 @@ pub struct State {
     pub skipping: bool,
     /// The transaction block.
     pub block: Block,
+    /// What followed BEGIN, for shards that join later.
+    pub modes: String,
+    /// SET TRANSACTION since, for the same.
+    pub set_transaction: Vec<String>,
+    /// Savepoints that are set, in order, for the same.
+    pub savepoints: Vec<String>,
+    /// SET LOCAL search_path, until the transaction ends.
+    pub local_search_path: Option<Vec<String>>,
+    /// Cursors of this transaction, and the shards that hold them.
+    pub cursors: HashMap<String, usize>,
     /// The settings.
     pub settings: SessionSettings,
     /// The prepared statements.
@@ -140,18 +157,57 @@ pub struct State {
 }
 
 /// A portal as the router knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Portal {
     /// What it runs.
     pub statement: Rc<Prepared>,
+    /// Who runs it.
+    pub place: Place,
+}
+
+/// Who runs a portal.
+#[derive(Clone)]
+pub enum Place {
     /// No server has it: the router runs it itself.
-    pub is_local: bool,
+    Here,
+    /// The server of a shard.
+    Shard(usize),
+    /// Several.
+    Many(Rc<super::extended::ManyPortal>),
+}
+
+/// What a statement that ended well does to a list of settings.
+fn follow(settings: &mut SessionSettings, kind: &Kind, command: &[u8]) {
+    match kind {
+        Kind::Begin(_) => settings.begin(),
+        Kind::PrepareTransaction => settings.commit(),
+        // COMMIT of a failed transaction says ROLLBACK.
+        Kind::Commit { .. } | Kind::Rollback { .. } => match command {
+            b"COMMIT" => settings.commit(),
+            _ => settings.rollback(),
+        },
+        Kind::Savepoint(name) => settings.savepoint(name),
+        Kind::RollbackTo(name) => settings.rollback_to(name),
+        Kind::Release(name) => settings.release(name),
+        Kind::Settings(changes) => {
+            settings.begin();
+            changes.iter().for_each(|change| settings.apply(change));
+        }
+        Kind::Discard(DiscardWhat::All) => settings.apply(&Change::DiscardAll),
+        _ => {}
+    }
 }
 
 impl Inbox {
-    /// For a connection that carries these settings.
-    pub fn new(carried: SessionSettings) -> Self {
+    /// The connection followed a statement.
+    pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
+        follow(&mut self.carried, kind, command);
+    }
+
+    /// For a connection to `shard` that carries these settings.
+    pub fn new(shard: usize, carried: SessionSettings) -> Self {
         Self {
+            shard,
             carried,
             ..Self::default()
         }
@@ -165,6 +221,11 @@ impl State {
             phase: Phase::Idle,
             skipping: false,
             block: Block::None,
+            modes: String::new(),
+            set_transaction: Vec::new(),
+            savepoints: Vec::new(),
+            local_search_path: None,
+            cursors: HashMap::new(),
             settings,
             names: Names::default(),
             portals: HashMap::new(),
@@ -333,43 +394,62 @@ impl State {
         self.pins = self.pins.and(step.pins);
         let mut unpins = step.unpins;
         self.schema_changed |= step.changes_schema;
-        let carried = &mut inbox.carried;
-        let both = [&mut self.settings, carried];
+        if !step.pins.is_empty() {
+            inbox.pinned = true;
+        }
+        self.follow(&step.kind, command);
+        inbox.follow(&step.kind, command);
         match &step.kind {
-            Kind::Plain
-            | Kind::Prepare(_)
-            | Kind::Execute(_)
-            | Kind::Deallocate(_)
-            | Kind::Refuse(_) => {}
-            Kind::Begin(_) => both.into_iter().for_each(SessionSettings::begin),
-            Kind::PrepareTransaction => both.into_iter().for_each(SessionSettings::commit),
-            Kind::Commit { .. } | Kind::Rollback { .. } => {
-                // COMMIT of a failed transaction says ROLLBACK.
-                match command {
-                    b"COMMIT" => both.into_iter().for_each(SessionSettings::commit),
-                    _ => both.into_iter().for_each(SessionSettings::rollback),
-                }
-                self.portals.clear();
-            }
-            Kind::Savepoint(name) => both.into_iter().for_each(|s| s.savepoint(name)),
-            Kind::RollbackTo(name) => both.into_iter().for_each(|s| s.rollback_to(name)),
-            Kind::Release(name) => both.into_iter().for_each(|s| s.release(name)),
-            Kind::Settings(changes) => {
-                for settings in both {
-                    settings.begin();
-                    changes.iter().for_each(|change| settings.apply(change));
-                }
+            Kind::Declare(name) => {
+                self.cursors.insert(name.clone(), inbox.shard);
             }
             Kind::Discard(DiscardWhat::All) => {
-                both.into_iter().for_each(|s| s.apply(&Change::DiscardAll));
                 self.names.clear();
                 self.portals.clear();
                 inbox.discarded = true;
                 unpins = self.pins;
             }
-            Kind::Discard(_) => {}
+            _ => {}
         }
         self.pins = self.pins.minus(unpins);
+        if self.pins.is_empty() {
+            inbox.pinned = false;
+        }
+    }
+
+    /// What a statement that ended well changes in the transaction and the settings.
+    pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
+        follow(&mut self.settings, kind, command);
+        match kind {
+            Kind::Begin(modes) => self.modes.clone_from(modes),
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => {
+                self.end_block()
+            }
+            Kind::Savepoint(name) => self.savepoints.push(name.clone()),
+            Kind::RollbackTo(name) => {
+                if let Some(at) = self.savepoints.iter().rposition(|s| s == name) {
+                    self.savepoints.truncate(at + 1);
+                }
+            }
+            Kind::Release(name) => {
+                if let Some(at) = self.savepoints.iter().rposition(|s| s == name) {
+                    self.savepoints.truncate(at);
+                }
+            }
+            Kind::SetTransaction(text) => self.set_transaction.push(text.clone()),
+            Kind::LocalPath(path) => self.local_search_path = Some(path.clone()),
+            _ => {}
+        }
+    }
+
+    /// What belonged to the block is gone with it.
+    pub fn end_block(&mut self) {
+        self.block = Block::None;
+        self.savepoints.clear();
+        self.set_transaction.clear();
+        self.local_search_path = None;
+        self.cursors.clear();
+        self.portals.clear();
     }
 
     fn failed(
@@ -427,14 +507,18 @@ impl State {
         inbox.may_write = false;
         inbox.committing = false;
         inbox.outcomes.clear();
+        inbox.in_segment = false;
         match status {
             TxStatus::Idle => {
-                self.block = Block::None;
-                self.portals.clear();
+                self.end_block();
+                self.modes.clear();
+                inbox.in_block = false;
+                inbox.wrote = false;
                 self.end_implicit(inbox);
             }
             TxStatus::Open => {
                 self.block = Block::Open;
+                inbox.in_block = true;
                 self.settings.begin();
                 inbox.carried.begin();
             }
@@ -459,7 +543,7 @@ impl State {
         self.phase = Phase::Idle;
         self.skipping = false;
         if self.block == Block::None {
-            self.portals.clear();
+            self.end_block();
             if self.failed {
                 self.settings.rollback();
             } else {
@@ -474,7 +558,7 @@ impl State {
 
 /// Writes a server's FATAL as an ERROR: it ends the server's connection, not the
 /// client's. All other fields stay.
-fn put_as_error(out: &mut Vec<u8>, mut body: &[u8]) {
+pub(super) fn put_as_error(out: &mut Vec<u8>, mut body: &[u8]) {
     mothership_proto::frame::put(out, tag::ERROR, |out| {
         while let Some((&code, rest)) = body.split_first() {
             body = rest;

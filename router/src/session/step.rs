@@ -8,8 +8,8 @@
 use super::settings::{Change, Setting, Value};
 use crate::sql::cursor::Span;
 use crate::sql::effect::{
-    Analysis, Argument, DiscardWhat, Isolation, Pin, Scope, SetConfig, SetValue, Statement, Target,
-    Writes, analyse,
+    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Isolation, Pin, Scope, SetConfig,
+    SetValue, Statement, Target, Writes, analyse,
 };
 use crate::sql::encoding::safe_encoding;
 use crate::sql::lexer::Lexer;
@@ -84,6 +84,14 @@ pub enum Kind {
     Execute(Vec<u8>),
     /// It drops one, or all.
     Deallocate(Option<Vec<u8>>),
+    /// SET TRANSACTION, whole.
+    SetTransaction(String),
+    /// SET LOCAL search_path.
+    LocalPath(Vec<String>),
+    /// It declares a cursor.
+    Declare(String),
+    /// It works on a cursor: FETCH, MOVE, CLOSE.
+    Cursor(String),
     /// It throws away what belongs to the session.
     Discard(DiscardWhat),
     /// It is not done.
@@ -109,6 +117,8 @@ pub struct Step {
     pub changes_schema: bool,
     /// Takes the name of the statement for PREPARE and EXECUTE.
     pub name_span: Option<Span>,
+    /// COPY FROM STDIN.
+    pub copy_in: bool,
 }
 
 /// Reads every statement of `sql`; none for an empty text.
@@ -122,7 +132,14 @@ pub fn steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step> {
 /// What the body of a `PREPARE` means when it is executed. Any other text is its own body.
 pub fn prepared_steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step> {
     match analyse(sql, standard_conforming_strings).statement {
-        Statement::Prepare { body, .. } => steps(body.of(sql), standard_conforming_strings),
+        Statement::Prepare { body, .. } => {
+            let mut steps = steps(body.of(sql), standard_conforming_strings);
+            for step in &mut steps {
+                step.span = shift(step.span, body.start);
+                step.name_span = step.name_span.map(|span| shift(span, body.start));
+            }
+            steps
+        }
         _ => steps(sql, standard_conforming_strings),
     }
 }
@@ -161,6 +178,14 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
             statement,
             Statement::Ddl { .. } | Statement::Do | Statement::Call
         ) || effects.opaque,
+        copy_in: matches!(
+            statement,
+            Statement::Copy {
+                direction: Direction::In,
+                end: CopyEnd::Client,
+                ..
+            }
+        ),
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
         kind,
     }
@@ -212,6 +237,17 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
             },
             SetValue::FromCurrent => Kind::Plain,
         },
+        S::Set {
+            scope: Scope::Local,
+            name: n,
+            value: SetValue::Given { .. },
+        } if *n == "search_path" => {
+            Kind::LocalPath(super::dispatch::values(&Value::Statement(lossy(text))))
+        }
+        S::SetTransaction(_) => Kind::SetTransaction(lossy(text)),
+        S::Declare { name: n, .. } => Kind::Declare(name(n)),
+        S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
+        S::Close(Some(n)) => Kind::Cursor(name(n)),
         S::Reset(n) => Kind::Settings(vec![Change::Reset(name(n))]),
         S::ResetAll => Kind::Settings(vec![Change::ResetAll]),
         S::SetRole {
@@ -389,6 +425,10 @@ mod tests {
                 name: "timezone".into(),
                 value: Value::Statement("SET TIME ZONE 'UTC'".into())
             })]
+        );
+        assert_eq!(
+            one("SET LOCAL search_path = a, b").kind,
+            Kind::LocalPath(vec!["a".into(), "b".into()])
         );
         assert_eq!(one("SET LOCAL work_mem = '1MB'").kind, Kind::Plain);
         assert!(one("SET LOCAL work_mem = '1MB'").pins.is_empty());

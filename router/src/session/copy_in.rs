@@ -1,0 +1,299 @@
+//! COPY FROM STDIN over several shards: the client's rows divided by their key.
+
+use super::many::Merging;
+use super::{End, Halt, Session, violation};
+use crate::copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
+use crate::plan::{Merge, Refusal, Split, SplitRows};
+use mothership_proto::backend;
+use mothership_proto::frame::{self, Next};
+use mothership_proto::frontend::{self, tag};
+use mothership_proto::ledger::Event;
+use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
+
+/// Lines remembered for each shard, to turn its line numbers into the client's.
+const LINES: u32 = 1024;
+
+impl Session {
+    /// The COPY was sent to the servers at `places`, in the order of their shards.
+    pub(super) async fn copy_many(
+        &mut self,
+        sql: &[u8],
+        split: &Split,
+        places: &[usize],
+    ) -> Result<Vec<u8>, Halt> {
+        let mut merging = Merging::new(&Merge::Concat, places.len());
+        let mut started = 0;
+        for (leg, &at) in places.iter().enumerate() {
+            let mut began = false;
+            self.each_message(at, |frame, reply, client| {
+                if reply.event == Event::CopyIn {
+                    began = true;
+                    if leg == 0 {
+                        client.send(frame.bytes);
+                    }
+                    return true;
+                }
+                merging.take(leg, frame, reply.event, client, &|_, _| false)
+            })
+            .await?;
+            started += usize::from(began);
+        }
+        if started < places.len() {
+            // Some shard refused: the others are told to stop.
+            self.end_copy(places, Some(b"COPY failed on another shard"));
+            return self.copy_results(places, merging).await;
+        }
+        let outcome = self.divide(sql, split, places).await;
+        match &outcome {
+            Ok(()) => self.end_copy(places, None),
+            Err(Halt::Fail(report)) => self.end_copy(places, Some(report.message.as_bytes())),
+            Err(_) => return outcome.map(|()| Vec::new()),
+        }
+        let result = self.copy_results(places, merging).await;
+        match (outcome, result) {
+            // The router's own reason comes before what the shards say about it.
+            (Err(Halt::Fail(report)), Err(Halt::Failed)) => Err(Halt::Fail(report)),
+            (_, result) => result,
+        }
+    }
+
+    fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
+        for &at in places {
+            let lease = &mut self.servers[at].lease;
+            if !lease.ledger.is_copy_in() {
+                continue;
+            }
+            lease.wire.with_output(|out| match failed {
+                None => out.extend_from_slice(frontend::COPY_DONE),
+                Some(reason) => frontend::put_copy_fail(out, reason),
+            });
+        }
+    }
+
+    async fn copy_results(
+        &mut self,
+        places: &[usize],
+        mut merging: Merging,
+    ) -> Result<Vec<u8>, Halt> {
+        for (leg, &at) in places.iter().enumerate() {
+            if self.servers[at].lease.ledger.is_empty() {
+                continue;
+            }
+            self.collect(leg, at, &mut merging).await?;
+        }
+        self.finish_many(merging)
+    }
+
+    /// Takes the client's rows until CopyDone. Fails with the reason for the client.
+    async fn divide(&mut self, sql: &[u8], split: &Split, places: &[usize]) -> Result<(), Halt> {
+        let splitter = self.splitter(sql, split);
+        // Even if the rows cannot be divided they must be read to their end.
+        let (mut splitter, mut failed) = match splitter {
+            Ok(splitter) => (Some(splitter), None),
+            Err(report) => (None, Some(report)),
+        };
+        let mut rows = Rows::new(places.len());
+        let limit = self.topology.config.limits.client_message.bytes();
+        let buffer = self.topology.config.limits.copy_buffer.bytes();
+        loop {
+            let (message, length) = match frame::next(self.client.input(), limit) {
+                Ok(Next::Whole(frame)) => (frame.tag(), frame.bytes.len()),
+                Ok(Next::Partial { .. }) => {
+                    match self.client.fill().await {
+                        Ok(n) if n > 0 => continue,
+                        _ => return Err(End::Gone.into()),
+                    };
+                }
+                Err(error) => return Err(End::Told(violation(error.to_string())).into()),
+            };
+            let body = &self.client.input()[frame::HEADER..length];
+            match message {
+                tag::COPY_DATA => {
+                    if let (Some(divider), None) = (&mut splitter, &failed) {
+                        let fed = divider
+                            .feed(body, |piece| rows.add(piece, split, places, &self.servers));
+                        failed = fed.err().map(|e| e.report()).or_else(|| rows.failed.take());
+                    }
+                }
+                tag::COPY_DONE => {
+                    if let (Some(divider), None) = (&mut splitter, &failed) {
+                        let fed =
+                            divider.finish(|piece| rows.add(piece, split, places, &self.servers));
+                        failed = fed.err().map(|e| e.report()).or_else(|| rows.failed.take());
+                    }
+                }
+                tag::COPY_FAIL => {
+                    let reason = frontend::copy_fail(body).unwrap_or_default();
+                    let reason = String::from_utf8_lossy(reason).into_owned();
+                    failed = Some(Report::error(
+                        sqlstate::QUERY_CANCELED,
+                        format!("COPY from stdin failed: {reason}"),
+                    ));
+                }
+                // Ignored during COPY, as PostgreSQL does.
+                tag::FLUSH | tag::SYNC => {}
+                tag::TERMINATE => return Err(End::Gone.into()),
+                other => {
+                    failed = Some(Report::error(
+                        sqlstate::PROTOCOL_VIOLATION,
+                        format!("unexpected message type 0x{other:02X} during COPY from stdin"),
+                    ));
+                }
+            }
+            self.client.consume(length);
+            for (leg, &at) in places.iter().enumerate() {
+                let wire = &mut self.servers[at].lease.wire;
+                let waiting = &mut rows.waiting[leg];
+                if !waiting.is_empty() {
+                    wire.with_output(|out| {
+                        frame::put(out, backend::tag::COPY_DATA, |b| {
+                            b.extend_from_slice(waiting)
+                        })
+                    });
+                    waiting.clear();
+                }
+                if wire.unsent() > buffer && wire.drained(buffer / 2).await.is_err() {
+                    failed.get_or_insert_with(|| {
+                        Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
+                    });
+                }
+            }
+            if !matches!(message, tag::COPY_DATA | tag::FLUSH | tag::SYNC) {
+                return failed.map_or(Ok(()), |report| Err(Halt::Fail(report)));
+            }
+        }
+    }
+
+    fn splitter(&self, sql: &[u8], split: &Split) -> Result<Splitter, Report> {
+        let SplitRows::Copy {
+            key_positions,
+            columns,
+            ..
+        } = &split.rows
+        else {
+            return Err(Report::error(
+                sqlstate::INTERNAL_ERROR,
+                "rows of COPY were not planned",
+            ));
+        };
+        let options = CopyOptions::parse(sql, self.standard_strings()).map_err(|e| e.report())?;
+        let relation = self
+            .world
+            .as_ref()
+            .and_then(|w| w.catalog().relation(&split.table));
+        let key = split.sharded.0.columns.iter().zip(key_positions).map(
+            |((name, key_type), position)| KeyColumn {
+                name: name.clone(),
+                position: *position,
+                key_type: *key_type,
+                typmod: relation
+                    .and_then(|r| r.column(name))
+                    .map_or(-1, |(_, c)| c.typmod),
+            },
+        );
+        let version = self
+            .world
+            .as_ref()
+            .map_or(0, |w| w.catalog().server_version);
+        let rules = Rules {
+            columns: *columns,
+            key: key.collect(),
+            context: self.text_context(),
+            major_version: (version / 10_000) as u16,
+            row_limit: self.topology.config.limits.copy_row.bytes(),
+        };
+        Splitter::new(&options, rules).map_err(|e| e.report())
+    }
+}
+
+/// Rows on their way to their shards.
+struct Rows {
+    waiting: Vec<Vec<u8>>,
+    lines: LineMap,
+    failed: Option<Report>,
+}
+
+impl Rows {
+    fn new(shards: usize) -> Self {
+        Self {
+            waiting: vec![Vec::new(); shards],
+            lines: LineMap::new(shards, LINES),
+            failed: None,
+        }
+    }
+
+    fn add(
+        &mut self,
+        piece: Piece<'_>,
+        split: &Split,
+        places: &[usize],
+        servers: &[super::Attached],
+    ) {
+        match piece {
+            Piece::Header(header) => {
+                for (leg, waiting) in self.waiting.iter_mut().enumerate() {
+                    waiting.extend_from_slice(header.bytes);
+                    self.lines.header(leg, &header);
+                }
+            }
+            Piece::Trailer(bytes) => {
+                for waiting in &mut self.waiting {
+                    waiting.extend_from_slice(bytes);
+                }
+            }
+            Piece::Row(row) => {
+                let leg = match row.key {
+                    RowKey::Values(key) => {
+                        let owner = crate::plan::route::owner(&split.sharded.0, key);
+                        owner
+                            .map_err(|r| super::dispatch::refused(&r))
+                            .and_then(|shard| leg_of(shard, places, servers))
+                    }
+                    // The server says it in its own words.
+                    RowKey::Refused { .. } => Ok(0),
+                    RowKey::Null { column } => {
+                        Err(about(crate::plan::Reason::InsertNullKey, split, column))
+                    }
+                    RowKey::Unsure { column } => {
+                        Err(about(crate::plan::Reason::InsertKey, split, column))
+                    }
+                };
+                match leg {
+                    Ok(leg) => {
+                        self.waiting[leg].extend_from_slice(row.bytes);
+                        self.lines.row(leg, &row);
+                    }
+                    Err(report) => {
+                        self.failed.get_or_insert(report);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn leg_of(shard: ShardId, places: &[usize], servers: &[super::Attached]) -> Result<usize, Report> {
+    let found = places
+        .iter()
+        .position(|&at| servers[at].shard == usize::from(shard.0));
+    found.ok_or_else(|| {
+        Report::error(
+            sqlstate::INTERNAL_ERROR,
+            "a row belongs to a shard that takes no part",
+        )
+    })
+}
+
+fn about(reason: crate::plan::Reason, split: &Split, column: usize) -> Report {
+    let name = split
+        .sharded
+        .0
+        .columns
+        .get(column)
+        .map_or("", |(name, _)| name);
+    super::dispatch::refused(&Refusal::about(
+        reason,
+        format!("column \"{name}\" of table \"{}\"", split.table.name),
+    ))
+}

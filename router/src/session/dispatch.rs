@@ -1,0 +1,526 @@
+//! Where a statement goes: asks the planner, remembers its plan, and turns a route
+//! into work for servers.
+//!
+//! Without declared tables there is no world, and everything goes to the home shard
+//! as it is. Plans are kept with the statement, keyed by the world and by what of
+//! the session a plan depends on.
+
+use super::names::{Origin, Prepared};
+use super::settings::{Settings, Value};
+use super::{Halt, Session};
+use crate::plan::{
+    Merge, Params, Plan, PlanContext, Refusal, Role, Route, SplitRows, Temporary, TextContext,
+    route,
+};
+use crate::sql::effect::{Pin, Statement, analyse};
+use crate::sql::lexer::{Kind as TokenKind, Lexer};
+use crate::world::World;
+use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::{Encoding, TimeZone};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Where one statement goes.
+pub enum Dispatch {
+    /// To one shard, untouched.
+    One {
+        /// Which.
+        shard: usize,
+        /// It may change something.
+        writes: bool,
+    },
+    /// To several.
+    Many(Many),
+}
+
+/// Work for several shards.
+#[derive(Clone)]
+pub struct Many {
+    /// The shards in order, each with its text; `None` is the client's own.
+    pub legs: Vec<(usize, Option<Rc<[u8]>>)>,
+    /// What makes one answer.
+    pub merge: Merge,
+    /// It may change something, so that it must hold on all or on none.
+    pub writes: bool,
+    /// PostgreSQL does not allow it in a transaction block: shard after shard.
+    pub step_by_step: bool,
+    /// The rows of COPY are divided by these.
+    pub copy: Option<Rc<crate::plan::Split>>,
+    /// The parameters' types, for a divided INSERT.
+    pub parameter_types: Option<Vec<u32>>,
+}
+
+/// A plan with what it was made for.
+#[derive(Debug)]
+pub struct Planned {
+    world: u64,
+    context: Rc<PlanContext>,
+    plan: Rc<Plan>,
+}
+
+/// Plans kept for one statement, for sessions that differ in search_path and the like.
+const KEPT: usize = 4;
+
+impl Session {
+    /// Where the `at`-th statement of `statement` goes with these parameters.
+    pub(super) fn dispatch(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        params: &Params<'_>,
+    ) -> Result<Dispatch, Halt> {
+        let step = statement.steps.get(at);
+        let Some(world) = self.world.clone() else {
+            return Ok(Dispatch::One {
+                shard: self.topology.home,
+                writes: step.is_none_or(|s| s.writes),
+            });
+        };
+        if let Some(shard) = step.and_then(|s| self.cursor_shard(&s.kind)) {
+            return Ok(Dispatch::One {
+                shard,
+                writes: true,
+            });
+        }
+        let sql = match step {
+            Some(step) => step.span.of(&statement.sql),
+            None => &statement.sql,
+        };
+        let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
+        let plan = self.plan(statement, at, sql, &world)?;
+        let route =
+            route(&plan, params, world.map(), &self.text_context()).map_err(|r| refused(&r))?;
+        self.work(sql, &plan, &route)
+    }
+
+    /// Sees to it that the newest knowledge is used: after a change of definitions that
+    /// went through this router, and from time to time for those that did not.
+    pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
+        let topology = self.core.shared.topology();
+        if !Arc::ptr_eq(&topology, &self.topology) && self.servers.is_empty() {
+            self.topology = topology;
+        }
+        if !self.topology.declared {
+            return Ok(());
+        }
+        let epoch = self.epoch();
+        let interval = self.topology.config.catalog.refresh_interval;
+        let fresh = |world: &World| world.epoch >= epoch && world.read.elapsed() < interval;
+        if let Some(world) = &self.world
+            && fresh(world)
+        {
+            return Ok(());
+        }
+        if let Some(world) = self.core.shared.world(&self.identity.database)
+            && fresh(&world)
+        {
+            self.world = Some(world);
+            return Ok(());
+        }
+        let loading = self.core.loading(&self.identity.database);
+        let _one = loading.lock().await;
+        // Another session may have read it meanwhile.
+        if let Some(world) = self.core.shared.world(&self.identity.database)
+            && fresh(&world)
+        {
+            self.world = Some(world);
+            return Ok(());
+        }
+        match crate::world::load(
+            &self.core.control,
+            &self.topology,
+            &self.identity.database,
+            epoch,
+        )
+        .await
+        {
+            Ok(world) => {
+                let world = Arc::new(world);
+                self.core
+                    .shared
+                    .set_world(&self.identity.database, Arc::clone(&world));
+                self.world = Some(world);
+                Ok(())
+            }
+            Err(error) => {
+                let chain = crate::log::Chain(&error).to_string();
+                tracing::error!(
+                    database = self.identity.database,
+                    error = chain,
+                    "the catalog could not be read"
+                );
+                Err(Report::error(
+                    sqlstate::CANNOT_CONNECT_NOW,
+                    "the catalog of the shards could not be read",
+                )
+                .detail(chain)
+                .hint("The router plans nothing by old knowledge. Mend the cause and try again.")
+                .into())
+            }
+        }
+    }
+
+    /// Fails for a statement that is refused whatever its parameters are.
+    pub(super) fn refuse_now(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        let Some(world) = self.world.clone() else {
+            return Ok(());
+        };
+        let Some(step) = statement.steps.first() else {
+            return Ok(());
+        };
+        let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
+        match &*self.plan(statement, 0, sql, &world)? {
+            Plan::Refuse(refusal) => Err(refused(refusal).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The shard that holds the cursor which a statement works on.
+    fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
+        match kind {
+            super::step::Kind::Cursor(name) => self.state.cursors.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    /// The plan of a statement, from memory or made anew.
+    fn plan(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        sql: &str,
+        world: &Arc<World>,
+    ) -> Result<Rc<Plan>, Halt> {
+        let context = self.context();
+        if let Some(known) = statement.plans.borrow().iter().find(|(n, p)| {
+            *n == at
+                && p.world == world.version
+                && (Rc::ptr_eq(&p.context, &context) || p.context == context)
+        }) {
+            return Ok(Rc::clone(&known.1.plan));
+        }
+        let mut full = PlanContext::clone(&context);
+        if let Origin::Parse(types) = &statement.origin {
+            full.parameter_types = types
+                .chunks_exact(4)
+                .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+        }
+        let limit = self.topology.config.limits.parsed_statement.bytes();
+        if sql.len() > limit {
+            return Err(Report::error(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!(
+                    "statement of {} bytes is too long to be routed to shards",
+                    sql.len()
+                ),
+            )
+            .hint("The setting is limits.parsed_statement.")
+            .into());
+        }
+        let plan = Rc::new(world.plan(sql, &full));
+        let mut plans = statement.plans.borrow_mut();
+        plans.retain(|(_, p)| p.world == world.version);
+        if plans.len() >= KEPT {
+            plans.remove(0);
+        }
+        plans.push((
+            at,
+            Planned {
+                world: world.version,
+                context,
+                plan: Rc::clone(&plan),
+            },
+        ));
+        Ok(plan)
+    }
+
+    /// A route as work. With one shard the client's bytes pass untouched.
+    fn work(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Dispatch, Halt> {
+        let writes = matches!(route.role, Role::Primary(_));
+        let copy = match plan {
+            Plan::Split(split) if matches!(split.rows, SplitRows::Copy { .. }) => {
+                Some(Rc::new(split.clone()))
+            }
+            _ => None,
+        };
+        if copy.is_none()
+            && let Some(shard) = route.shards.single()
+        {
+            let attached = self.servers.first().map(|s| s.shard);
+            let shard = match attached {
+                // Any shard will do: the one that works for the transaction already.
+                Some(shard) if route.anywhere => shard,
+                _ => usize::from(shard.0),
+            };
+            return Ok(Dispatch::One { shard, writes });
+        }
+        let mut legs = Vec::new();
+        for shard in route.shards.iter() {
+            let text = match plan {
+                Plan::Split(split) => part(sql, split, route, shard)?,
+                _ => None,
+            };
+            legs.push((usize::from(shard.0), text));
+        }
+        if let (Plan::Ddl(ddl), Some(world)) = (plan, &self.world)
+            && ddl.place == crate::plan::DdlPlace::OncePerCluster
+        {
+            let mut seen = Vec::new();
+            legs.retain(|(shard, _)| {
+                let cluster = world.clusters.get(*shard).copied();
+                let new = !seen.contains(&cluster);
+                seen.push(cluster);
+                new
+            });
+        }
+        let step_by_step = matches!(plan, Plan::Ddl(ddl) if !ddl.transactional);
+        let merge = match plan {
+            Plan::Ddl(_) => Merge::First,
+            _ => route.merge.clone().unwrap_or(Merge::Concat),
+        };
+        Ok(Dispatch::Many(Many {
+            legs,
+            merge,
+            writes,
+            step_by_step,
+            copy,
+            parameter_types: match plan {
+                Plan::Split(crate::plan::Split {
+                    rows:
+                        SplitRows::Values {
+                            parameter_types, ..
+                        },
+                    ..
+                }) => Some(parameter_types.clone()),
+                _ => None,
+            },
+        }))
+    }
+
+    /// What of the session a plan depends on; the same `Rc` until that changes.
+    fn context(&mut self) -> Rc<PlanContext> {
+        let settings = Arc::clone(self.state.settings.current());
+        let unclear = [Pin::TempObject, Pin::Opaque, Pin::UnclearSetting]
+            .iter()
+            .any(|pin| self.state.pins.has(*pin));
+        let strings = self.standard_strings();
+        if let Some(kept) = &self.context
+            && Arc::ptr_eq(&kept.settings, &settings)
+            && kept.unclear == unclear
+            && kept.strings == strings
+            && kept.local == self.state.local_search_path
+        {
+            return Rc::clone(&kept.context);
+        }
+        let role = role(&settings).unwrap_or_else(|| self.identity.server_user.clone());
+        let path = match (&self.state.local_search_path, search_path(&settings)) {
+            (Some(local), _) => local.clone(),
+            (None, Some(path)) => path,
+            (None, None) => self.default_path.clone(),
+        };
+        let search_path = path
+            .into_iter()
+            .map(|schema| {
+                if schema == "$user" {
+                    role.clone()
+                } else {
+                    schema
+                }
+            })
+            .collect();
+        let context = Rc::new(PlanContext {
+            search_path,
+            role,
+            parameter_types: Vec::new(),
+            temporary: if unclear {
+                Temporary::Unclear
+            } else {
+                Temporary::None
+            },
+            standard_conforming_strings: strings,
+        });
+        self.context = Some(KeptContext {
+            settings,
+            unclear,
+            strings,
+            local: self.state.local_search_path.clone(),
+            context: Rc::clone(&context),
+        });
+        context
+    }
+
+    /// What the text of a key's value means in this session.
+    pub(super) fn text_context(&self) -> TextContext {
+        let told = |name: &[u8]| {
+            let found = self.state.told.iter().find(|(n, _)| n == name);
+            found.map_or("", |(_, v)| std::str::from_utf8(v).unwrap_or_default())
+        };
+        TextContext {
+            time_zone: TimeZone::from_setting(told(b"TimeZone")),
+            encoding: Encoding::from_settings(told(b"client_encoding"), told(b"server_encoding")),
+        }
+    }
+}
+
+/// The context of the last statement, and what it was made of.
+pub struct KeptContext {
+    settings: Arc<Settings>,
+    unclear: bool,
+    strings: bool,
+    local: Option<Vec<String>>,
+    context: Rc<PlanContext>,
+}
+
+/// The rows of a VALUES list that belong to one shard, as a statement.
+fn part(
+    sql: &str,
+    split: &crate::plan::Split,
+    route: &Route,
+    shard: mothership_shardmap::ShardId,
+) -> Result<Option<Rc<[u8]>>, Halt> {
+    let (SplitRows::Values { rows, .. }, Some(kept)) = (&split.rows, route.rows.get(&shard)) else {
+        return Ok(None);
+    };
+    match crate::plan::route::part_of(sql, rows, kept) {
+        Some(text) => Ok(Some(Rc::from(text.into_bytes()))),
+        None => Err(Report::error(
+            sqlstate::INTERNAL_ERROR,
+            "rows of a divided INSERT were not found in its text",
+        )
+        .into()),
+    }
+}
+
+/// A refusal in the client's words.
+pub(super) fn refused(refusal: &Refusal) -> Report {
+    let report = Report::error(refusal.sqlstate(), refusal.message()).hint(refusal.hint());
+    match &refusal.detail {
+        Some(detail) => report.detail(detail.clone()),
+        None => report,
+    }
+}
+
+fn not_utf8() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "statement is not in UTF-8, so it cannot be routed to shards",
+    )
+    .hint("Use client_encoding UTF8.")
+}
+
+/// The role that a session has taken.
+fn role(settings: &Settings) -> Option<String> {
+    let value = settings
+        .get("role")
+        .or_else(|| settings.get("session_authorization"))?;
+    values(value).into_iter().next()
+}
+
+/// The search path that a session has set.
+fn search_path(settings: &Settings) -> Option<Vec<String>> {
+    settings.get("search_path").map(values)
+}
+
+/// The arguments of an EXECUTE, if each is a plain literal: its text, or NULL.
+pub(super) fn literals(list: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+    let mut tokens = Lexer::new(list, true).peekable();
+    let mut found = Vec::new();
+    while tokens.peek().is_some() {
+        let mut token = tokens.next()?;
+        let mut text = Vec::new();
+        if token.kind == TokenKind::Operator && token.text(list) == b"-" {
+            text.push(b'-');
+            token = tokens
+                .next()
+                .filter(|t| matches!(t.kind, TokenKind::Integer | TokenKind::Decimal))?;
+        }
+        let value = match token.kind {
+            TokenKind::Integer | TokenKind::Decimal => {
+                text.extend_from_slice(token.text(list));
+                Some(text)
+            }
+            TokenKind::String => {
+                let quoted = token.text(list);
+                let inner = quoted.strip_prefix(b"'")?.strip_suffix(b"'")?;
+                Some(
+                    String::from_utf8(inner.to_vec())
+                        .ok()?
+                        .replace("''", "'")
+                        .into_bytes(),
+                )
+            }
+            TokenKind::Word if token.text(list).eq_ignore_ascii_case(b"null") => None,
+            _ => return None,
+        };
+        found.push(value);
+        if tokens.next().is_some_and(|t| t.kind != TokenKind::Comma) {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// The names in a setting's value: those after TO or =, or those of the bare list.
+pub(super) fn values(value: &Value) -> Vec<String> {
+    match value {
+        Value::Text(list) => names(list.as_bytes()),
+        Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
+            Statement::Set {
+                value: crate::sql::effect::SetValue::Given { span, .. },
+                ..
+            } => names(span.of(sql.as_bytes())),
+            Statement::SetRole {
+                role: crate::sql::effect::Target::Role(name),
+                ..
+            }
+            | Statement::SetSessionAuthorization {
+                role: crate::sql::effect::Target::Role(name),
+                ..
+            } => name.as_str().map(str::to_owned).into_iter().collect(),
+            _ => Vec::new(),
+        },
+    }
+}
+
+fn names(list: &[u8]) -> Vec<String> {
+    let tokens = Lexer::new(list, true);
+    tokens
+        .filter_map(|token| match token.kind {
+            // `$user` without quotes is two tokens that PostgreSQL's list takes as a name.
+            TokenKind::Word | TokenKind::QuotedIdent | TokenKind::UnicodeIdent => {
+                let name = crate::sql::name::identifier(token, list, b'\\')?;
+                name.as_str().map(str::to_owned)
+            }
+            TokenKind::String | TokenKind::EscapeString => {
+                let text = token.text(list);
+                let text = std::str::from_utf8(text)
+                    .ok()?
+                    .trim_start_matches(['E', 'e']);
+                Some(text.trim_matches('\'').to_owned())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_path_is_read_from_every_way_to_set_it() {
+        let statement = |sql: &str| values(&Value::Statement(sql.into()));
+        assert_eq!(
+            statement("SET search_path TO a, \"B c\", 'd'"),
+            ["a", "B c", "d"]
+        );
+        assert_eq!(statement("set search_path = public"), ["public"]);
+        assert_eq!(
+            values(&Value::Text("\"$user\", public".into())),
+            ["$user", "public"]
+        );
+        assert_eq!(values(&Value::Text(String::new())), [] as [&str; 0]);
+        assert_eq!(statement("SET ROLE alice"), ["alice"]);
+    }
+}

@@ -1,0 +1,395 @@
+//! Runs a statement on several shards and makes one answer of theirs.
+//!
+//! Every shard gets its text at once; their answers are taken in the order of the
+//! shards and pass to the client as they come, so memory is bounded by what the
+//! client does not read. What changes something holds on all shards or on none: it
+//! runs in a transaction of the router's own where the client has none.
+
+use super::dispatch::Many;
+use super::state::{Block, Phase};
+use super::{End, Halt, Session};
+use crate::copy::{CopyOptions, CopyOut};
+use crate::merge::{Aggregates, CommandTag, reconcile};
+use crate::plan::Merge;
+use mothership_pool::connection::Flow;
+use mothership_pool::wire::Wire;
+use mothership_proto::backend::{self, Column, tag};
+use mothership_proto::frame::{self, Frame};
+use mothership_proto::frontend::put_query;
+use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
+use mothership_proto::report::{Report, sqlstate};
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// Answers of shards on their way to one.
+pub(super) struct Merging {
+    merge: Merge,
+    shards: usize,
+    columns: Option<Vec<Column>>,
+    aggregates: Option<Aggregates>,
+    copy: Option<CopyOut>,
+    command: CommandTag,
+    /// The first error of a shard, whole.
+    pub(super) error: Option<Vec<u8>>,
+    /// What the router itself found wrong.
+    wrong: Option<Report>,
+}
+
+impl Merging {
+    pub(super) fn new(merge: &Merge, shards: usize) -> Self {
+        Self {
+            merge: merge.clone(),
+            shards,
+            columns: None,
+            aggregates: None,
+            copy: None,
+            command: CommandTag::new(),
+            error: None,
+            wrong: None,
+        }
+    }
+
+    /// The columns of the answer are known before it begins (extended protocol).
+    pub(super) fn with_columns(mut self, columns: Vec<Column>) -> Result<Self, Report> {
+        self.describe(columns)?;
+        Ok(self)
+    }
+
+    fn describe(&mut self, columns: Vec<Column>) -> Result<(), Report> {
+        if let Merge::Aggregates(list) = &self.merge {
+            let list: Vec<_> = list.iter().map(|m| merge_of(*m)).collect();
+            self.aggregates = Some(Aggregates::new(&list, &columns).map_err(|e| e.report())?);
+        }
+        self.columns = Some(columns);
+        Ok(())
+    }
+
+    /// Takes one message of the `leg`-th shard. True when its answer has ended.
+    pub(super) fn take(
+        &mut self,
+        leg: usize,
+        frame: Frame<'_>,
+        event: Event,
+        client: &mut Wire,
+        same_type: &dyn Fn(u32, u32) -> bool,
+    ) -> bool {
+        match event {
+            Event::Failed => {
+                if self.error.is_none() {
+                    self.error = Some(frame.body().to_vec());
+                }
+                return false;
+            }
+            Event::Ready(_) => return true,
+            Event::Completed => {
+                if frame.tag() == tag::COMMAND_COMPLETE
+                    && let Ok(command) = backend::command(frame.body())
+                    && (leg == 0 || self.merge != Merge::First)
+                    && let Err(error) = self.command.add(command)
+                {
+                    self.wrong.get_or_insert(error.report());
+                }
+                return false;
+            }
+            _ => {}
+        }
+        if self.is_wrong() {
+            return false;
+        }
+        if let Err(report) = self.part(leg, frame, client, same_type) {
+            self.wrong = Some(report);
+        }
+        false
+    }
+
+    /// True after the first error: nothing more is passed on.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.wrong.is_some()
+    }
+
+    fn part(
+        &mut self,
+        leg: usize,
+        frame: Frame<'_>,
+        client: &mut Wire,
+        same_type: &dyn Fn(u32, u32) -> bool,
+    ) -> Result<(), Report> {
+        let malformed =
+            || Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
+        match frame.tag() {
+            tag::ROW_DESCRIPTION => {
+                let columns = backend::columns(frame.body()).map_err(|_| malformed())?;
+                match &self.columns {
+                    None => {
+                        self.describe(columns)?;
+                        client.send(frame.bytes);
+                    }
+                    Some(first) => reconcile(first, &columns, same_type)
+                        .map_err(|d| d.report(&leg.to_string()))?,
+                }
+            }
+            tag::DATA_ROW => match (&mut self.aggregates, &self.merge) {
+                (Some(aggregates), _) => aggregates.row(frame.body()).map_err(|e| e.report())?,
+                (None, Merge::First) if leg > 0 => {}
+                _ => client.send(frame.bytes),
+            },
+            tag::COPY_OUT if leg == 0 => client.send(frame.bytes),
+            tag::COPY_DATA => {
+                let passed = match &mut self.copy {
+                    Some(copy) => copy.message(leg, frame.body()).map_err(|e| e.report())?,
+                    None => Some(frame.body()),
+                };
+                if let Some(body) = passed {
+                    client.with_output(|out| {
+                        frame::put(out, tag::COPY_DATA, |b| b.extend_from_slice(body))
+                    });
+                }
+            }
+            tag::COPY_DONE if leg + 1 == self.shards => {
+                if let Some(end) = self.copy.as_ref().and_then(CopyOut::finish) {
+                    client.with_output(|out| {
+                        frame::put(out, tag::COPY_DATA, |b| b.extend_from_slice(end))
+                    });
+                }
+                client.send(frame.bytes);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The end of the answer: the merged row and the command, or the error.
+    pub(super) fn finish(self, client: &mut Wire) -> Result<Vec<u8>, Halt> {
+        if let Some(body) = self.error {
+            client.with_output(|out| super::state::put_as_error(out, &body));
+            return Err(Halt::Failed);
+        }
+        if let Some(report) = self.wrong {
+            return Err(Halt::Fail(report));
+        }
+        if let Some(aggregates) = &self.aggregates {
+            let done = client.with_output(|out| aggregates.finish(self.shards, out));
+            done.map_err(|e| Halt::Fail(e.report()))?;
+            client.with_output(|out| backend::put_complete(out, b"SELECT 1"));
+            return Ok(b"SELECT 1".to_vec());
+        }
+        match self.command.bytes() {
+            Some(command) => {
+                client.with_output(|out| backend::put_complete(out, &command));
+                Ok(command)
+            }
+            None => {
+                client.send(backend::EMPTY_QUERY);
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+fn merge_of(merge: crate::plan::AggregateMerge) -> crate::merge::AggregateMerge {
+    use crate::merge::AggregateMerge as M;
+    use crate::plan::AggregateMerge as P;
+    match merge {
+        P::Count => M::Count,
+        P::SumBigint => M::SumBigint,
+        P::SumNumeric => M::SumNumeric,
+        P::Min => M::Min,
+        P::Max => M::Max,
+    }
+}
+
+impl Session {
+    /// Runs a simple query on several shards, up to CommandComplete.
+    pub(super) async fn query_many(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
+        if many.step_by_step {
+            return self.step_by_step(sql, many).await;
+        }
+        if many.writes {
+            self.begin_implicit();
+        }
+        let mut places = Vec::new();
+        for (shard, text) in &many.legs {
+            let at = self.attach(*shard).await?;
+            places.push((at, text.as_deref().unwrap_or(sql)));
+        }
+        for (leg, &(at, text)) in places.iter().enumerate() {
+            self.servers[at].inbox.first_leg = leg == 0;
+            self.send_router_query(at, text, many.writes);
+        }
+        if let Some(split) = &many.copy {
+            return self
+                .copy_many(sql, split, &places.iter().map(|p| p.0).collect::<Vec<_>>())
+                .await;
+        }
+        let mut merging = Merging::new(&many.merge, places.len());
+        if let Ok(options) = CopyOptions::parse(sql, self.standard_strings()) {
+            merging.copy = Some(CopyOut::new(&options.format, places.len()));
+        }
+        for (leg, (at, _)) in places.iter().enumerate() {
+            self.collect(leg, *at, &mut merging).await?;
+        }
+        self.finish_many(merging)
+    }
+
+    pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
+        let attached = &mut self.servers[at];
+        attached.inbox.wrote |= writes;
+        attached.lease.notes.unnamed = None;
+        attached.lease.wire.with_output(|out| put_query(out, sql));
+        attached.lease.ledger.push(Owed::Query(Audience::Router));
+    }
+
+    /// Takes the answer of one shard up to its end.
+    pub(super) async fn collect(
+        &mut self,
+        leg: usize,
+        at: usize,
+        merging: &mut Merging,
+    ) -> Result<(), Halt> {
+        let world = self.world.clone();
+        let (first, this) = (
+            self.servers.first().map_or(0, |s| s.shard),
+            self.servers[at].shard,
+        );
+        let same_type = move |a, b| {
+            world
+                .as_ref()
+                .is_some_and(|w| w.same_type(first, a, this, b))
+        };
+        self.each_message(at, |frame, reply, client| {
+            merging.take(leg, frame, reply.event, client, &same_type)
+        })
+        .await
+    }
+
+    /// Hands every message that server `at` owes the router to `each` until that says
+    /// it was the last. Cancel safe.
+    pub(super) async fn each_message(
+        &mut self,
+        at: usize,
+        mut each: impl FnMut(Frame<'_>, Reply, &mut Wire) -> bool,
+    ) -> Result<(), Halt> {
+        let buffer = self.topology.config.limits.client_buffer.bytes();
+        let ahead = self.topology.config.limits.pipeline_size.bytes();
+        let polled = poll_fn(|cx| {
+            loop {
+                if self.client.unsent() > buffer {
+                    match self.client.poll_drained(cx, buffer / 2) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(None)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                let Self {
+                    client,
+                    state,
+                    servers,
+                    ..
+                } = self;
+                let super::Attached { lease, inbox, .. } = &mut servers[at];
+                let mut done = false;
+                let polled = lease.poll_messages(cx, |frame, reply| {
+                    let aside = matches!(
+                        reply.event,
+                        Event::Notice | Event::Parameter | Event::Notification | Event::Own
+                    );
+                    if aside || reply.to == Audience::Client {
+                        // Notices of several shards come once.
+                        if reply.event != Event::Notice || inbox.first_leg {
+                            let shown = Reply {
+                                to: Audience::Client,
+                                ..reply
+                            };
+                            return state.on_server(frame, shown, inbox, client);
+                        }
+                        return Flow::Continue;
+                    }
+                    if let Event::Parsed(id) = reply.event {
+                        inbox.parsed.push(id);
+                    }
+                    done = each(frame, reply, client);
+                    if done || client.unsent() > buffer {
+                        Flow::Stop
+                    } else {
+                        Flow::Continue
+                    }
+                });
+                match polled {
+                    Poll::Ready(Ok(())) if done => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Some(error))),
+                    Poll::Pending => {}
+                }
+                // A client that left must not keep servers busy.
+                if self.client.input().len() < ahead {
+                    match self.client.poll_fill(cx) {
+                        Poll::Ready(Ok(n)) if n > 0 => continue,
+                        Poll::Ready(_) => return Poll::Ready(Err(None)),
+                        Poll::Pending => {}
+                    }
+                }
+                return Poll::Pending;
+            }
+        })
+        .await;
+        match polled {
+            Ok(()) => {
+                self.after_messages(at);
+                Ok(())
+            }
+            Err(None) => Err(Halt::End(End::Gone)),
+            Err(Some(error)) => {
+                self.lost(at, &error);
+                Err(Halt::Failed)
+            }
+        }
+    }
+
+    /// Writes the end of the answer. An error makes the client's transaction fail.
+    pub(super) fn finish_many(&mut self, merging: Merging) -> Result<Vec<u8>, Halt> {
+        let result = merging.finish(&mut self.client);
+        if matches!(result, Err(Halt::Failed)) {
+            self.state.note_failure();
+            if !self.implicit && self.state.block == Block::Open {
+                self.state.block = Block::Failed;
+            }
+            if self.state.phase == Phase::Segment {
+                self.state.skipping = true;
+            }
+        }
+        result
+    }
+
+    /// What PostgreSQL refuses in a transaction block runs on one shard after the
+    /// other; where it stopped is said.
+    async fn step_by_step(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
+        if self.state.block != Block::None {
+            // PostgreSQL's own refusal, from the first shard.
+            let at = self.attach(many.legs[0].0).await?;
+            self.send_router_query(at, sql, true);
+            let mut merging = Merging::new(&Merge::First, 1);
+            self.collect(0, at, &mut merging).await?;
+            return self.finish_many(merging);
+        }
+        let mut done: Vec<&str> = Vec::new();
+        let mut merging = Merging::new(&Merge::First, many.legs.len());
+        let topology = std::sync::Arc::clone(&self.topology);
+        for (leg, (shard, _)) in many.legs.iter().enumerate() {
+            let at = self.attach(*shard).await?;
+            self.send_router_query(at, sql, true);
+            self.collect(leg, at, &mut merging).await?;
+            if merging.is_wrong() {
+                let report = Report::warning(
+                    "01000",
+                    format!("statement failed on shard {}", topology.shards[*shard].name),
+                )
+                .detail(format!("Done before on: {}.", if done.is_empty() { "none".to_owned() } else { done.join(", ") }))
+                .hint("Repeat it after mending the cause; shards that have it already may have to be left out.");
+                self.client.with_output(|out| report.put(out));
+                break;
+            }
+            done.push(&topology.shards[*shard].name);
+        }
+        self.finish_many(merging)
+    }
+}

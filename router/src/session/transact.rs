@@ -1,0 +1,388 @@
+//! Transactions over several servers: BEGIN where a shard joins, savepoints and
+//! settings on all, and the commit, which holds on all or on none.
+//!
+//! What the commit does, and in which order, is [`crate::commit::steps`]'s to
+//! decide; this file carries its statements to the servers and their answers back.
+
+use super::many::Merging;
+use super::state::{Block, Inbox};
+use super::step::Kind;
+use super::{Halt, Session};
+use crate::commit::doubt::Site;
+use crate::commit::gid::TransactionId;
+use crate::commit::parts::{Participant, Terms, Work};
+use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
+use crate::plan::Merge;
+use mothership_proto::backend::{self, TxStatus, tag};
+use mothership_proto::frontend::put_query;
+use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::report::{Fields, Report, sqlstate};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::Poll;
+
+impl Session {
+    /// A transaction of the router's own begins, for a statement that changes several
+    /// shards and that the client did not put into one.
+    pub(super) fn begin_implicit(&mut self) {
+        if self.state.block == Block::None {
+            self.implicit = true;
+            self.state.block = Block::Begun;
+            self.state.modes.clear();
+            self.state.settings.begin();
+        }
+    }
+
+    /// Ends the transaction of the router's own as `result` says.
+    pub(super) async fn end_implicit(&mut self, result: Result<(), Halt>) -> Result<(), Halt> {
+        if !self.implicit {
+            return result;
+        }
+        let ended = match result {
+            Ok(()) => self.commit_all().await,
+            Err(halt) => {
+                self.rollback_all().await;
+                Err(halt)
+            }
+        };
+        self.implicit = false;
+        self.state.block = Block::None;
+        ended
+    }
+
+    /// Transaction control and settings on all servers of the transaction. Writes the
+    /// answer up to CommandComplete.
+    pub(super) async fn run_on_all(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        match kind {
+            Kind::Commit { chain } => {
+                let failed = self.state.block == Block::Failed;
+                if failed {
+                    self.rollback_all().await;
+                } else {
+                    self.commit_all().await?;
+                }
+                self.after_block(*chain);
+                let command: &[u8] = if failed { b"ROLLBACK" } else { b"COMMIT" };
+                self.client
+                    .with_output(|out| backend::put_complete(out, command));
+                Ok(())
+            }
+            Kind::Rollback { chain } => {
+                self.rollback_all().await;
+                self.after_block(*chain);
+                self.client
+                    .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
+                Ok(())
+            }
+            _ => self.broadcast(kind, sql).await,
+        }
+    }
+
+    fn after_block(&mut self, chain: bool) {
+        self.state.end_block();
+        if chain {
+            self.state.block = Block::Begun;
+            self.state.settings.begin();
+        } else {
+            self.state.modes.clear();
+        }
+    }
+
+    /// One statement on every server of the transaction; the first one's answer is shown.
+    async fn broadcast(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        let count = self.servers.len();
+        for at in 0..count {
+            self.send_router_query(at, sql, false);
+        }
+        let mut merging = Merging::new(&Merge::First, count);
+        for at in 0..count {
+            self.collect(at, at, &mut merging).await?;
+        }
+        let command = self.finish_many(merging)?;
+        self.state.follow(kind, &command);
+        for attached in &mut self.servers {
+            attached.inbox.follow(kind, &command);
+        }
+        if matches!(kind, Kind::RollbackTo(_)) {
+            self.state.block = Block::Open;
+        }
+        Ok(())
+    }
+
+    /// Rolls back on every server. What cannot say so is closed, which is the same.
+    pub(super) async fn rollback_all(&mut self) {
+        for at in 0..self.servers.len() {
+            let attached = &mut self.servers[at];
+            if !attached.inbox.in_block && attached.lease.status == TxStatus::Idle {
+                continue;
+            }
+            if !attached.lease.ledger.is_empty() && !attached.lease.ledger.is_skipping() {
+                attached.lease.doubt();
+                continue;
+            }
+            if attached.lease.ledger.is_skipping() {
+                attached.lease.wire.send(mothership_proto::frontend::SYNC);
+                attached.lease.ledger.push(Owed::Sync(Audience::Router));
+                self.private_reply(at).await;
+            }
+            self.private_query(at, "ROLLBACK").await;
+            let inbox = &mut self.servers[at].inbox;
+            inbox.carried.rollback();
+            inbox.leave_block();
+        }
+        self.state.settings.rollback();
+        self.drop_doubtful();
+    }
+
+    /// Commits on every server, on all or on none. Fails with what the client is told.
+    pub(super) async fn commit_all(&mut self) -> Result<(), Halt> {
+        let topology = std::sync::Arc::clone(&self.topology);
+        let transactions = &topology.config.transactions;
+        let participants = self
+            .servers
+            .iter()
+            .filter(|s| s.inbox.in_block)
+            .map(|attached| Participant {
+                shard: attached.shard,
+                name: topology.config.shards[attached.shard].name.clone(),
+                work: if attached.inbox.wrote {
+                    Work::Write
+                } else {
+                    Work::Read
+                },
+                preparable: !attached.inbox.pinned,
+                backend: None,
+            });
+        let terms = Terms {
+            router: self.core.shared.router.clone(),
+            schema: transactions.schema.clone(),
+            id: TransactionId::random(),
+            serializable: self
+                .state
+                .modes
+                .to_ascii_lowercase()
+                .contains("serializable"),
+            two_phase: transactions.two_phase,
+            fence_wait: u32::try_from(topology.config.control.timeout.as_millis() / 2)
+                .unwrap_or(u32::MAX),
+        };
+        let mut commit = match Commit::new(participants.collect(), terms) {
+            Ok(commit) => commit,
+            Err(refusal) => {
+                self.rollback_all().await;
+                return Err(Halt::Fail(refusal.report()));
+            }
+        };
+        let mut errors: HashMap<usize, Vec<u8>> = HashMap::new();
+        let end = loop {
+            if let Some(end) = commit.end() {
+                break end;
+            }
+            let steps = commit.steps();
+            if steps.is_empty() {
+                debug_assert!(false, "a commit without an end has a next step");
+                break Outcome::Unknown {
+                    pending: Vec::new(),
+                };
+            }
+            self.run_steps(&steps, &mut commit, &mut errors).await;
+        };
+        for (shard, gid) in commit.owed() {
+            let site = self.site(shard);
+            self.core.shared.doubts.note(site, &gid);
+        }
+        for attached in &mut self.servers {
+            match end {
+                Outcome::Committed { .. } => attached.inbox.carried.commit(),
+                _ => attached.inbox.carried.rollback(),
+            }
+            attached.inbox.leave_block();
+        }
+        self.drop_doubtful();
+        match &end {
+            Outcome::Committed { .. } => {
+                self.state.settings.commit();
+                Ok(())
+            }
+            Outcome::Aborted { cause, .. } => {
+                self.state.settings.rollback();
+                let shard = match cause {
+                    crate::commit::steps::Cause::Refused { shard, .. } => Some(*shard),
+                    _ => None,
+                };
+                match shard.and_then(|shard| errors.remove(&shard)) {
+                    Some(body) => Err(Halt::Fail(super::attach::report_of(&body))),
+                    None => Err(Halt::Fail(self.outcome_report(&end))),
+                }
+            }
+            Outcome::Unknown { .. } => {
+                self.state.settings.rollback();
+                Err(Halt::Fail(self.outcome_report(&end)))
+            }
+        }
+    }
+
+    fn outcome_report(&self, end: &Outcome) -> Report {
+        let name = |shard: usize| self.topology.shards[shard].name.clone();
+        end.report(name).unwrap_or_else(|| {
+            Report::error(sqlstate::CONNECTION_FAILURE, "transaction was rolled back")
+        })
+    }
+
+    /// Sends the steps to their servers at once and hands their answers over.
+    async fn run_steps(
+        &mut self,
+        steps: &[Step],
+        commit: &mut Commit,
+        errors: &mut HashMap<usize, Vec<u8>>,
+    ) {
+        let limit = self.topology.config.transactions.prepare_timeout;
+        for step in steps.iter().filter(|step| step.via == Via::Session) {
+            if let Some(attached) = self.servers.iter_mut().find(|s| s.shard == step.shard) {
+                attached.lease.notes.unnamed = None;
+                attached
+                    .lease
+                    .wire
+                    .with_output(|out| put_query(out, step.sql.as_bytes()));
+                attached.lease.ledger.push(Owed::Query(Audience::Router));
+            }
+        }
+        for step in steps {
+            let reply = match step.via {
+                Via::Control => {
+                    let site = self.site(step.shard);
+                    let servers =
+                        crate::control::Primaries::new(&self.core.control, &self.core.shared);
+                    crate::commit::errand::perform(&servers, &site, limit, step).await
+                }
+                Via::Session => match self.servers.iter().position(|s| s.shard == step.shard) {
+                    None => Reply::Lost,
+                    Some(at) => match tokio::time::timeout(limit, self.private_reply(at)).await {
+                        Ok((reply, body)) => {
+                            if let Some(body) = body {
+                                errors.insert(step.shard, body);
+                            }
+                            reply
+                        }
+                        Err(_) => {
+                            self.servers[at].lease.doubt();
+                            Reply::Lost
+                        }
+                    },
+                },
+            };
+            commit.on_reply(step.shard, &reply);
+        }
+    }
+
+    async fn private_query(&mut self, at: usize, sql: &str) {
+        let lease = &mut self.servers[at].lease;
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
+        lease.ledger.push(Owed::Query(Audience::Router));
+        let (reply, _) = self.private_reply(at).await;
+        if !matches!(reply, Reply::Done { .. }) {
+            self.servers[at].lease.doubt();
+        }
+    }
+
+    /// The answer to a request of the router, whether the client is there or not.
+    async fn private_reply(&mut self, at: usize) -> (Reply, Option<Vec<u8>>) {
+        let mut command = String::new();
+        let mut row = None;
+        let mut error: Option<Vec<u8>> = None;
+        let mut idle = true;
+        let mut ended = false;
+        let lease = &mut self.servers[at].lease;
+        let polled = poll_fn(|cx| {
+            loop {
+                let polled = lease.poll_messages(cx, |frame, reply| {
+                    match (reply.event, frame.tag()) {
+                        (Event::Completed, tag::COMMAND_COMPLETE) => {
+                            command = String::from_utf8_lossy(
+                                backend::command(frame.body()).unwrap_or_default(),
+                            )
+                            .into_owned();
+                        }
+                        (Event::Part, tag::DATA_ROW) => {
+                            let values = backend::row_values(frame.body()).unwrap_or_default();
+                            row = values
+                                .first()
+                                .copied()
+                                .flatten()
+                                .map(|v| String::from_utf8_lossy(v).into_owned());
+                        }
+                        (Event::Failed, _) => error = Some(frame.body().to_vec()),
+                        (Event::Ready(status), _) => {
+                            idle = status == TxStatus::Idle;
+                            ended = true;
+                            return mothership_pool::connection::Flow::Stop;
+                        }
+                        _ => {}
+                    }
+                    mothership_pool::connection::Flow::Continue
+                });
+                match polled {
+                    Poll::Ready(Ok(())) if ended => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+        let reply = match (&polled, &error) {
+            (Err(_), _) => Reply::Lost,
+            (Ok(()), Some(body)) => {
+                let fields = Fields::read(body);
+                if fields.is_fatal() {
+                    Reply::Lost
+                } else {
+                    Reply::Refused {
+                        sqlstate: String::from_utf8_lossy(fields.code.unwrap_or(b"XX000"))
+                            .into_owned(),
+                        idle,
+                    }
+                }
+            }
+            (Ok(()), None) => Reply::Done { tag: command, row },
+        };
+        (reply, error)
+    }
+
+    /// Closes connections whose state is in doubt.
+    pub(super) fn drop_doubtful(&mut self) {
+        self.active = None;
+        let doubtful = |s: &super::Attached| s.lease.is_doubtful();
+        if self.servers.iter().any(doubtful) {
+            self.servers.retain(|s| !doubtful(s));
+            self.show_working();
+        }
+    }
+
+    fn site(&self, shard: usize) -> Site {
+        Site {
+            shard: self.topology.shards[shard].name.clone(),
+            database: self.topology.database_on(&self.identity.database, shard),
+        }
+    }
+
+    /// A statement on a shard that has something unfinished of this router waits for it.
+    pub(super) async fn wait_for_doubts(&mut self, shard: usize) -> Result<(), Halt> {
+        let doubts = std::sync::Arc::clone(&self.core.shared.doubts);
+        if doubts.count() == 0 {
+            return Ok(());
+        }
+        let site = self.site(shard);
+        let limit = self.topology.config.transactions.doubt_timeout;
+        doubts.wait(&site, limit).await.map_err(Halt::Fail)
+    }
+}
+
+impl Inbox {
+    /// The block has ended on this server.
+    pub(super) fn leave_block(&mut self) {
+        self.in_block = false;
+        self.wrote = false;
+    }
+}
