@@ -19,3 +19,7 @@ pub mod open;
 pub mod limit;
 
 pub mod pool;
+
+pub mod balance;
+
+pub mod health;
