@@ -1,7 +1,32 @@
-//! Which servers are alive.
+//! Which servers are alive, which one is the primary, which replica may serve a read.
+//!
+//! What decides is pure: [`state`] (is a server alive), [`group`] (who is the
+//! primary, what have replicas seen), [`clock`] and [`position`] (freshness),
+//! [`report`] (what a probe learned). [`probe`] asks the servers, one task for each
+//! on a thread of its own, and [`Health`] is what the cores read: atomics, without
+//! locks.
+//!
+//! The promise of `freshness = "router"` rests on one order of events, which
+//! [`clock`] explains: acknowledged by the server, counted, told to the client.
 
 pub mod clock;
 pub mod group;
 pub mod position;
+pub mod probe;
 pub mod report;
 pub mod state;
+mod tls;
+mod view;
+
+pub use clock::{CommitClock, Moment, Scope};
+pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules};
+pub use probe::Prober;
+pub use state::{Failure, State, Watch};
+pub use tls::ControlTls;
+pub use view::{
+    Among, Choice, Freshness, GroupSpec, Health, Need, NoServer, Read, Reads, ServerSnapshot,
+    ServerSpec, Settings, Snapshot, WhyNot,
+};
+
+#[cfg(test)]
+mod model;
