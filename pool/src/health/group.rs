@@ -182,6 +182,8 @@ struct Member {
 #[derive(Clone, Copy, Debug)]
 struct Told {
     report: Report,
+    /// The last acknowledged write, read before the question was sent.
+    moment: Moment,
     asked: Instant,
 }
 
@@ -260,17 +262,15 @@ impl Group {
             return;
         };
         member.health.on_good(now, &self.watch);
-        member.told = Some(Told { report, asked });
+        member.told = Some(Told {
+            report,
+            moment,
+            asked,
+        });
         member.current = true;
         self.decide();
-        if let Says::Primary { written, .. } = report.says
-            && self.primary == Ok(server)
-        {
-            self.positions.note(Position {
-                moment,
-                at: asked,
-                written,
-            });
+        if self.primary == Ok(server) {
+            self.note_position(server);
         }
         self.judge_lag(server, now);
     }
@@ -457,6 +457,24 @@ impl Group {
             self.term = term;
             self.positions.clear();
             self.members.iter_mut().for_each(|m| m.lagging = false);
+            if let Some((server, _)) = term {
+                // What it said before it was elected holds too.
+                self.note_position(server);
+            }
+        }
+    }
+
+    /// Notes how far the primary's log went when it was asked last.
+    fn note_position(&mut self, primary: usize) {
+        let Some(told) = self.members[primary].told else {
+            return;
+        };
+        if let Says::Primary { written, .. } = told.report.says {
+            self.positions.note(Position {
+                moment: told.moment,
+                at: told.asked,
+                written,
+            });
         }
     }
 
@@ -484,12 +502,14 @@ impl Group {
         let newest = newest(&self.members, system).max(fenced);
         let mut ours = claims.iter().filter(|c| c.system == system).peekable();
         if ours.peek().is_none() {
-            return Err(NoPrimary::Foreign(bits(first.server)));
+            return Err(self
+                .down()
+                .unwrap_or(NoPrimary::Foreign(bits(first.server))));
         }
         let replaced = ours.peek().map_or(0, |c| c.server);
         let current: Vec<&Claim> = ours.filter(|c| c.timeline == newest).collect();
         match current[..] {
-            [] => Err(NoPrimary::Replaced(bits(replaced))),
+            [] => Err(self.down().unwrap_or(NoPrimary::Replaced(bits(replaced)))),
             [only] => self.confirmed(only),
             [a, b, ..] => match current.iter().find(|c| c.declared) {
                 // The operator has said which.
@@ -549,10 +569,17 @@ impl Group {
         }
     }
 
+    /// The primary is down and, as far as anybody said, not replaced. Pretenders do not change that.
+    fn down(&self) -> Option<NoPrimary> {
+        let (server, timeline) = self.term?;
+        let replaced = newest(&self.members, self.fence?.system) > timeline;
+        let down = !self.members[server].health.is_up() && !replaced;
+        down.then_some(NoPrimary::Down(bits(server)))
+    }
+
     fn why_nobody(&self) -> NoPrimary {
-        let term = self.term.map(|(server, _)| server);
-        if let Some(server) = term.filter(|s| !self.members[*s].health.is_up()) {
-            return NoPrimary::Down(bits(server));
+        if let Some(down) = self.down() {
+            return down;
         }
         match self.members.iter().any(|m| m.health.is_up()) {
             true => NoPrimary::OnlyReplicas,
@@ -587,3 +614,7 @@ fn newest(members: &[Member], system: u64) -> u32 {
 fn bits(server: usize) -> u8 {
     u8::try_from(server).unwrap_or(u8::MAX)
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

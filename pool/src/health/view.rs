@@ -821,3 +821,7 @@ impl ServerSnapshot {
         self.view.role
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;
