@@ -8,5 +8,7 @@ mod cluster;
 mod drivers;
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/health.rs"]
+mod health;
 #[path = "e2e/wire.rs"]
 mod wire;

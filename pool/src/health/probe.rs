@@ -217,33 +217,18 @@ async fn question(client: &Client) -> Result<Report, Failure> {
 fn failure(error: &tokio_postgres::Error) -> Failure {
     if let Some(state) = error.code() {
         let code = state.code();
-        return match code {
-            "57P01" | "57P02" | "57P03" => Failure::NotReady,
-            _ => Failure::Rejected(code.as_bytes().try_into().unwrap_or(*b"XX000")),
-        };
+        let rejected = || Failure::Rejected(code.as_bytes().try_into().unwrap_or(*b"XX000"));
+        return Failure::of_sqlstate(code).unwrap_or_else(rejected);
     }
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return connect_failure(error);
+            return Failure::of_connecting(error);
         }
         cause = error.source();
     }
     match error.is_closed() {
         true => Failure::Broken,
         false => Failure::Unusable,
-    }
-}
-
-/// What a failed connection attempt says about the server.
-pub fn connect_failure(error: &io::Error) -> Failure {
-    use io::ErrorKind as Kind;
-    match error.kind() {
-        // No socket file is as good as nobody listening.
-        Kind::ConnectionRefused | Kind::NotFound | Kind::HostUnreachable => Failure::Refused,
-        Kind::NetworkUnreachable => Failure::Refused,
-        Kind::TimedOut => Failure::TimedOut,
-        Kind::InvalidData | Kind::Unsupported => Failure::Unusable,
-        _ => Failure::Broken,
     }
 }

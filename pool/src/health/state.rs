@@ -6,8 +6,11 @@
 //! often it has come and gone lately, the more of them. While it is down it is
 //! asked ever less often, up to a limit.
 
+use crate::open::OpenError;
+use mothership_proto::auth::ServerLoginError;
 use rand::{Rng, RngExt};
 use std::fmt;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// When a server counts as dead or alive, and how often it is asked.
@@ -63,6 +66,43 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What a pool's failed attempt to open a connection says about the server: nothing when it answered and refused this
+    /// client only.
+    pub fn of_opening(error: &OpenError) -> Option<Failure> {
+        match error {
+            OpenError::Connect { cause, .. } => Some(Failure::of_connecting(cause)),
+            OpenError::TimedOut { .. } => Some(Failure::TimedOut),
+            OpenError::Broken { .. } => Some(Failure::Broken),
+            OpenError::Login {
+                cause: ServerLoginError::Refused(refused),
+                ..
+            } => refused.sqlstate.as_deref().and_then(Failure::of_sqlstate),
+            OpenError::Login { .. } => None,
+            OpenError::NoTls { .. }
+            | OpenError::SslAnswer { .. }
+            | OpenError::Tls { .. }
+            | OpenError::Frame { .. } => Some(Failure::Unusable),
+        }
+    }
+
+    /// What a system call's error says about the server.
+    pub fn of_connecting(error: &io::Error) -> Failure {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            // No socket file is as good as nobody listening.
+            Kind::ConnectionRefused | Kind::NotFound => Failure::Refused,
+            Kind::HostUnreachable | Kind::NetworkUnreachable => Failure::Refused,
+            Kind::TimedOut => Failure::TimedOut,
+            Kind::InvalidData | Kind::Unsupported => Failure::Unusable,
+            _ => Failure::Broken,
+        }
+    }
+
+    /// A server that says why it takes nobody. Other errors are the client's.
+    pub fn of_sqlstate(code: &str) -> Option<Failure> {
+        matches!(code, "57P01" | "57P02" | "57P03").then_some(Failure::NotReady)
+    }
+
     /// Whether there is no point in waiting for a second one.
     fn is_certain(self) -> bool {
         matches!(self, Failure::Refused | Failure::NotReady)
