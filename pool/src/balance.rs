@@ -426,4 +426,88 @@ mod tests {
         drop(guard);
         assert_eq!(load.in_flight(), 0);
     }
+
+    /// Clients that each send one request after the other, under a simulated clock: how many requests each of two servers
+    /// got in each second. A server's latency grows with what it does.
+    fn closed_loop(
+        clients: usize,
+        seconds: u64,
+        base: impl Fn(usize, u64) -> u64,
+    ) -> Vec<[u32; 2]> {
+        let mut rng = SmallRng::seed_from_u64(9);
+        let loads = [(); 2].map(|()| Arc::new(ServerLoad::new(Duration::from_secs(5))));
+        let start = loads[0].start;
+        let mut events: std::collections::BTreeMap<(u64, usize), Option<(usize, u64, InFlight)>> =
+            (0..clients)
+                .map(|client| ((client as u64, client), None))
+                .collect();
+        let mut counts = vec![[0; 2]; seconds as usize];
+        let (mut served, mut tick) = ([0; 2], 0);
+        while let Some(((micros, client), done)) = events.pop_first() {
+            let now = start + Duration::from_micros(micros);
+            let second = micros / 1_000_000;
+            if second >= seconds {
+                break;
+            }
+            if let Some((server, began, guard)) = done {
+                loads[server].sample(Duration::from_micros(micros - began), now);
+                drop(guard);
+                counts[second as usize][server] += 1;
+            }
+            if micros / 1_000_000 > tick {
+                tick = micros / 1_000_000;
+                // As `health` does with each probe of the primary.
+                let lowest = loads[0].latency_nanos().min(loads[1].latency_nanos());
+                for (load, served) in loads.iter().zip(&mut served) {
+                    let idle = std::mem::replace(served, load.served()) == load.served();
+                    if idle && load.in_flight() == 0 {
+                        load.unlearn(lowest, Duration::from_millis(100), now);
+                    }
+                }
+            }
+            let candidate = |i: usize| Candidate {
+                in_flight: loads[i].in_flight(),
+                latency: loads[i].latency_nanos(),
+                ..EQUAL
+            };
+            let server = choose(0b11, candidate, &mut rng).unwrap();
+            let guard = loads[server].begin();
+            let busy = u64::from(loads[server].in_flight()).max(2) / 2;
+            let latency = base(server, second) * busy;
+            events.insert((micros + latency, client), Some((server, micros, guard)));
+        }
+        counts
+    }
+
+    fn share(counts: &[[u32; 2]], server: usize) -> f64 {
+        let sum = |server: usize| counts.iter().map(|c| f64::from(c[server])).sum::<f64>();
+        sum(server) / (sum(0) + sum(1))
+    }
+
+    #[test]
+    fn a_slow_server_gets_less_and_gets_its_share_back_when_it_has_recovered() {
+        for clients in [1, 4, 32] {
+            // Server 1 takes ten times as long from second 20 to 40.
+            let slow = |server, second| match (server, second) {
+                (1, 20..40) => 5_000,
+                _ => 500,
+            };
+            let counts = closed_loop(clients, 90, slow);
+            let (before, during, after) = (&counts[5..20], &counts[25..40], &counts[70..]);
+            let shares = [share(before, 1), share(during, 1), share(after, 1)];
+            println!("{clients} clients: {shares:.3?}");
+            assert!(
+                (0.4..0.6).contains(&shares[0]),
+                "{clients} clients: {shares:?}"
+            );
+            assert!(shares[1] < 0.2, "{clients} clients: {shares:?}");
+            assert!(
+                (0.4..0.6).contains(&shares[2]),
+                "{clients} clients: {shares:?}"
+            );
+            // Never a see-saw: in calm times no second is one-sided.
+            let calm = before.iter().all(|second| share(&[*second], 1) > 0.25);
+            assert!(calm, "{clients} clients: {before:?}");
+        }
+    }
 }

@@ -175,7 +175,7 @@ fn bounded_reads_look_at_the_time() {
 #[test]
 fn reads_obey_preference_permission_and_hand() {
     let mut story = Story::new(&[100, 100, 0]);
-    let mut with = |reads, among, story: &mut Story| {
+    let with = |reads, among, story: &mut Story| {
         let read = Read {
             freshness: Freshness::Any,
             reads,
