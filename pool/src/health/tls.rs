@@ -1,6 +1,6 @@
 //! TLS for control connections, by rustls, in the form that tokio-postgres wants.
 
-use crate::endpoint::Encryption;
+use crate::endpoint::{Address, Encryption, Endpoint};
 use crate::wire::server_end_point;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -24,7 +24,12 @@ pub struct ControlTls {
 
 impl ControlTls {
     /// As the endpoint says. `name` is the name in the certificate when it is not the host's.
-    pub fn new(encryption: Encryption, name: Option<String>) -> Self {
+    pub fn new(endpoint: &Endpoint, name: Option<String>) -> Self {
+        let encryption = match &endpoint.address {
+            Address::Tcp(..) => endpoint.encryption.clone(),
+            // Unix sockets carry no TLS, as with libpq.
+            Address::Unix(_) => Encryption::Disable,
+        };
         ControlTls { encryption, name }
     }
 
@@ -48,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for C
             Encryption::Disable => None,
             Encryption::Prefer(config) | Encryption::Require(config) => Some(Arc::clone(config)),
         };
-        // A unix socket has no host and no TLS; the handshake is made all the same and never used.
+        // Without TLS this is made all the same, and never used.
         let name = self.name.as_deref().unwrap_or(host).to_owned();
         Ok(Handshake { config, name })
     }

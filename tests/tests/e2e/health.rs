@@ -1,6 +1,8 @@
 //! Health, roles, freshness and balance on real clusters that are killed, frozen,
 //! delayed and promoted.
 
+use mothership::config::Config;
+use mothership::tls::towards_server;
 use mothership_pool::endpoint::{Address, Encryption, Endpoint, EndpointId};
 use mothership_pool::health::{
     Among, CommitClock, Declared, Failure, Freshness, GroupSpec, Health, Need, NoPrimary, Prober,
@@ -8,7 +10,10 @@ use mothership_pool::health::{
 };
 use mothership_tests::cluster::Cluster;
 use mothership_tests::fleet::Shard;
-use mothership_tests::{Fleet, connect, poll_until};
+use mothership_tests::shared::USER;
+use mothership_tests::{Fleet, Folder, binaries, connect, poll_until, spec};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -381,4 +386,64 @@ fn no_reader_misses_what_the_writer_was_told() {
         told.into_inner()
     );
     assert!(replica > 100 && primary > 100, "{replica} {primary}");
+}
+
+#[test]
+fn probes_use_tls_where_the_server_must_be_reached_by_it() {
+    let folder = Folder::new("tls");
+    let mut spec = spec(&folder, "primary");
+    spec.superuser = USER.into();
+    let mut cluster = Cluster::create(&binaries(), spec).unwrap();
+    let owner = std::fs::metadata(cluster.data()).unwrap();
+    let (certificate, key) = (
+        cluster.data().join("server.crt"),
+        cluster.data().join("server.key"),
+    );
+    let mut openssl = Command::new("openssl");
+    openssl.args("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=here".split(' '));
+    openssl
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key);
+    let made = openssl.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for file in [&certificate, &key] {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let primary = |cluster: &Cluster| {
+        let address = format!("127.0.0.1:{}", cluster.port());
+        let text = format!(
+            "[[shard]]\nname = \"s0\"\n[[shard.server]]\naddress = \"{address}\"\ntls = \"require\"\n"
+        );
+        let path = folder.path().join("mothership.toml");
+        std::fs::write(&path, text).unwrap();
+        let config = Config::load(&path).unwrap();
+        let mut spec = server(cluster, 7);
+        spec.endpoint.encryption = towards_server(&config.shards[0].servers[0]).unwrap();
+        let group = GroupSpec {
+            name: "s0".into(),
+            servers: vec![spec],
+            clock: Arc::new(CommitClock::new(1)),
+            fence: None,
+        };
+        Prober::spawn(vec![group], &Settings::default()).unwrap()
+    };
+    // Without TLS on the server, a server that has to be reached by TLS is not used.
+    let prober = primary(&cluster);
+    let tried = |prober: &Prober| prober.health().snapshot()[0].servers[0].state;
+    let unusable = State::Unknown {
+        tried: Some(Failure::Unusable),
+    };
+    after("refusal", || tried(&prober) == unusable);
+    drop(prober);
+    cluster.configure(&[("ssl", "on")]).unwrap();
+    after("TLS on", || {
+        cluster.sql("postgres", "SHOW ssl").unwrap() == "on"
+    });
+    let prober = primary(&cluster);
+    after("primary", || prober.health().primary(0) == Ok(0));
+    let encrypted = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'mothership health'";
+    assert_eq!(cluster.sql("postgres", encrypted).unwrap(), "t");
 }
