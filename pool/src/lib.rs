@@ -6,7 +6,8 @@
 //! owed on it and nothing about it is in doubt.
 //!
 //! Modules in reading order: sockets, servers, one connection, how it is opened,
-//! the limit that cores share, and the pool that lends.
+//! the limit that cores share, the pool that lends; then how a server is chosen and
+//! which ones are alive.
 
 pub mod wire;
 

@@ -7,7 +7,14 @@
 //! locks.
 //!
 //! The promise of `freshness = "router"` rests on one order of events, which
-//! [`clock`] explains: acknowledged by the server, counted, told to the client.
+//! [`clock`] explains: acknowledged by the server, counted, told to the client. A
+//! caller therefore
+//!
+//! - calls [`CommitClock::acknowledge`] when a server has confirmed a write and before the client hears of it; for a commit
+//!   whose participant confirms later (two-phase, unreachable) it keeps reads of that group waiting and calls it again
+//!   when the participant has confirmed;
+//! - takes [`CommitClock::needed`] when a read has arrived, and chooses with it;
+//! - checks [`Choice::covers`] with the time at which the leased connection became ready.
 
 pub mod clock;
 pub mod group;

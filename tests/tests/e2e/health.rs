@@ -184,16 +184,25 @@ fn roles_are_found_and_an_idle_replica_serves() {
             .parse()
             .unwrap()
     };
+    // Commits too, so that it is flushed and sent at once; returns by how much the log has grown.
     let emit = |watched: &Watched, length: i64| {
-        let sql = format!("SELECT pg_logical_emit_message(false, 'm', repeat('x', {length}))");
+        let before = position(watched);
+        let sql = format!("SELECT pg_logical_emit_message(true, 'm', repeat('x', {length}))");
         watched.write(&sql);
+        position(watched) - before
     };
-    let filled = (0..200).any(|_| {
+    // Record headers and the commit, when no page header lies between.
+    let mut overhead = None;
+    let filled = (0..100).any(|_| {
         let gap = 8192 - position(&watched) % 8192;
-        // Record header, data header, message header, prefix: 24 + 5 + 24 + 2, aligned to 8.
-        match gap {
-            400.. => emit(&watched, gap - 56),
-            _ => emit(&watched, 300),
+        match overhead {
+            Some(overhead) if gap > overhead + 600 => {
+                emit(&watched, gap - overhead);
+            }
+            None if gap > 2000 => overhead = Some(emit(&watched, 600) - 600),
+            _ => {
+                emit(&watched, 600);
+            }
         }
         position(&watched) % 8192 == 24
     });
