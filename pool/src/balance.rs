@@ -437,10 +437,11 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(9);
         let loads = [(); 2].map(|()| Arc::new(ServerLoad::new(Duration::from_secs(5))));
         let start = loads[0].start;
-        let mut events: std::collections::BTreeMap<(u64, usize), Option<(usize, u64, InFlight)>> =
-            (0..clients)
-                .map(|client| ((client as u64, client), None))
-                .collect();
+        // When a client goes on, and what it then is done with: server, beginning, guard.
+        type Done = Option<(usize, u64, InFlight)>;
+        let mut events: std::collections::BTreeMap<(u64, usize), Done> = (0..clients)
+            .map(|client| ((client as u64, client), None))
+            .collect();
         let mut counts = vec![[0; 2]; seconds as usize];
         let (mut served, mut tick) = ([0; 2], 0);
         while let Some(((micros, client), done)) = events.pop_first() {

@@ -16,24 +16,34 @@
 //! - takes [`CommitClock::needed`] when a read has arrived, and chooses with it;
 //! - checks [`Choice::covers`] with the time at which the leased connection became ready.
 
-pub mod clock;
-pub mod group;
-pub mod position;
-pub mod probe;
-pub mod report;
 pub mod state;
-mod tls;
+
+pub mod report;
+
+pub mod clock;
+
+pub mod position;
+
+pub mod group;
+
+mod need;
+
+mod spec;
+
 mod view;
 
+mod tls;
+
+pub mod probe;
+
 pub use clock::{CommitClock, Moment, Scope};
-pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules};
+pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules, ServerView};
+pub use need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot};
 pub use probe::Prober;
+pub use spec::{GroupSpec, ServerSnapshot, ServerSpec, Settings, Snapshot};
 pub use state::{Failure, State, Watch};
 pub use tls::ControlTls;
-pub use view::{
-    Among, Choice, Freshness, GroupSpec, Health, Need, NoServer, Read, Reads, ServerSnapshot,
-    ServerSpec, Settings, Snapshot, WhyNot,
-};
+pub use view::Health;
 
 #[cfg(test)]
 mod model;

@@ -6,9 +6,10 @@
 //! and is no failure by itself: the server is asked again over a new one.
 
 use super::report::{QUESTION, Report};
+use super::spec::{GroupSpec, ServerSpec, Settings};
 use super::state::Failure;
 use super::tls::ControlTls;
-use super::view::{GroupSpec, Health, ServerSpec, Settings};
+use super::view::Health;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;

@@ -6,190 +6,18 @@
 //! atomics at once. No guard is held across an `await`.
 
 use super::clock::{CommitClock, Moment};
-use super::group::{Declared, Fence, Group, MemberSpec, NoPrimary, Role, Rules, ServerView};
+use super::group::{Fence, Group, MemberSpec, NoPrimary, ServerView};
+use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
+use super::spec::{GroupSpec, ServerSnapshot, ServerSpec, Settings, Snapshot};
 use super::state::{Failure, State, Watch};
 use crate::balance::{self, Candidate, InFlight, ServerLoad};
-use crate::endpoint::{Endpoint, EndpointId};
+use crate::endpoint::Endpoint;
 use rand::Rng;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-
-/// How servers are watched and chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Health.
-    pub watch: Watch,
-    /// Lag and trust.
-    pub rules: Rules,
-    /// A latency counts half after so long.
-    pub latency_half_life: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            watch: Watch::default(),
-            rules: Rules::default(),
-            latency_half_life: Duration::from_secs(5),
-        }
-    }
-}
-
-/// What a request needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Need {
-    /// The primary.
-    Write,
-    /// A server that may serve this read.
-    Read(Read),
-}
-
-/// What a read needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Read {
-    /// What a replica must have seen.
-    pub freshness: Freshness,
-    /// Which roles it may use.
-    pub reads: Reads,
-    /// Which servers it may use.
-    pub among: Among,
-}
-
-/// What a replica must have seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// Every write up to this one: for `router` what [`CommitClock::needed`] said when the read arrived (or later), for `session` the
-    /// session's own last write on this group.
-    Seen(Moment),
-    /// Everything that was committed so long ago.
-    Within(Duration),
-    /// Anything.
-    Any,
-}
-
-/// Which roles serve a read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reads {
-    /// The less loaded of primary and replicas.
-    #[default]
-    Any,
-    /// Replicas, and the primary when none is fit.
-    PreferReplicas,
-    /// Only the primary.
-    Primary,
-}
-
-/// A set of servers of one group, by index: those that a rule allows, or all but those that were tried already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Among(pub u64);
-
-impl Among {
-    /// Every server.
-    pub const ALL: Among = Among(u64::MAX);
-
-    /// The same without one.
-    pub fn without(self, server: usize) -> Among {
-        Among(self.0 & !bit(server))
-    }
-
-    fn has(self, server: usize) -> bool {
-        self.0 & bit(server) != 0
-    }
-}
-
-fn bit(server: usize) -> u64 {
-    u32::try_from(server)
-        .ok()
-        .and_then(|n| 1_u64.checked_shl(n))
-        .unwrap_or(0)
-}
-
-/// The server for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// Its index in the group.
-    pub server: usize,
-    /// Its number.
-    pub endpoint: EndpointId,
-    /// Whether it takes writes.
-    pub is_primary: bool,
-    opened_before: Option<Instant>,
-}
-
-impl Choice {
-    /// Whether a connection that was opened at `opened` (or before: take the time when it was ready) shows what was promised. One
-    /// that is younger than the last probe of a replica may lead to a server that has crashed in between and shows an older
-    /// state until it has caught up: choose again with [`Among::without`], or wait for [`Health::confirm`].
-    pub fn covers(&self, opened: Instant) -> bool {
-        self.opened_before.is_none_or(|asked| opened <= asked)
-    }
-}
-
-/// Why no server can be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("group {group} has no server for it: {why}")]
-pub struct NoServer {
-    /// The group.
-    pub group: usize,
-    /// The reason.
-    pub why: WhyNot,
-}
-
-/// The reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhyNot {
-    /// There is no such group.
-    NoGroup,
-    /// A write, or a read that only the primary may serve, and there is none.
-    NoPrimary(NoPrimary),
-    /// The operator has disabled the primary.
-    Disabled,
-    /// No server that is allowed to is fit to serve the read.
-    NoneFit,
-}
-
-impl fmt::Display for WhyNot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WhyNot::NoGroup => f.write_str("no such group"),
-            WhyNot::NoPrimary(why) => write!(f, "no primary: {why}"),
-            WhyNot::Disabled => f.write_str("the primary is disabled"),
-            WhyNot::NoneFit => f.write_str("no server is fit"),
-        }
-    }
-}
-
-/// One server of a group, as configured.
-#[derive(Clone, Debug)]
-pub struct ServerSpec {
-    /// Number and address.
-    pub endpoint: Endpoint,
-    /// Its declared role.
-    pub declared: Declared,
-    /// Its part of the reads; 0 takes none while another can.
-    pub weight: u32,
-    /// How it is asked; none if it is not: then what is declared is believed, and a replica serves reads of any freshness only.
-    pub control: Option<tokio_postgres::Config>,
-    /// The name in its certificate, when it is not its host.
-    pub tls_name: Option<String>,
-}
-
-/// A primary with its replicas, as configured.
-#[derive(Clone, Debug)]
-pub struct GroupSpec {
-    /// For logs.
-    pub name: String,
-    /// At most [`MAX_SERVERS`](super::MAX_SERVERS).
-    pub servers: Vec<ServerSpec>,
-    /// The writes acknowledged so far. After a reload the same one must be handed over.
-    pub clock: Arc<CommitClock>,
-    /// What an earlier [`Health`] knew of the group; see [`Health::fence`].
-    pub fence: Option<Fence>,
-}
 
 /// What the cores see of all groups.
 #[derive(Debug)]
@@ -241,7 +69,7 @@ impl Health {
     pub(super) fn new(specs: &[GroupSpec], settings: &Settings) -> Health {
         let start = Instant::now();
         let groups = specs.iter().map(|spec| {
-            let members: Vec<MemberSpec> = spec.servers.iter().map(member).collect();
+            let members: Vec<MemberSpec> = spec.servers.iter().map(ServerSpec::member).collect();
             let group = Group::new(
                 &members,
                 settings.watch.clone(),
@@ -551,13 +379,6 @@ fn nanos_since(start: Instant, at: Instant) -> u64 {
     u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
-fn member(spec: &ServerSpec) -> MemberSpec {
-    MemberSpec {
-        declared: spec.declared,
-        watched: spec.control.is_some(),
-    }
-}
-
 impl GroupState {
     fn lock(&self) -> MutexGuard<'_, Group> {
         // Whoever panicked while holding it left a state that the next probe corrects.
@@ -773,53 +594,6 @@ fn decode(word: u32) -> Result<usize, NoPrimary> {
         7 => NoPrimary::Two(a, b),
         _ => NoPrimary::Unconfirmed(a),
     })
-}
-
-/// A group for the console.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Its name.
-    pub name: String,
-    /// Its primary, or why it has none.
-    pub primary: Result<usize, NoPrimary>,
-    /// The newest history seen.
-    pub fence: Option<Fence>,
-    /// Writes acknowledged so far.
-    pub acknowledged: Moment,
-    /// Its servers.
-    pub servers: Vec<ServerSnapshot>,
-}
-
-/// A server for the console.
-#[derive(Clone, Debug)]
-pub struct ServerSnapshot {
-    /// Number and address.
-    pub endpoint: Endpoint,
-    /// Role, lag and what it has seen.
-    pub view: ServerView,
-    /// Its state, with the reason when it is down.
-    pub state: State,
-    /// Since when.
-    pub since: Instant,
-    /// Its last answer.
-    pub report: Option<Report>,
-    /// Its part of the reads.
-    pub weight: u32,
-    /// Taken out of use by hand.
-    pub disabled: bool,
-    /// Requests under way.
-    pub in_flight: u32,
-    /// Requests since the start.
-    pub served: u64,
-    /// Smoothed latency.
-    pub latency: Option<Duration>,
-}
-
-impl ServerSnapshot {
-    /// The role of a server that is not the primary and not up is only what it was last.
-    pub fn role(&self) -> Role {
-        self.view.role
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Choices of a server, as the cores make them.
 
 use super::*;
-use crate::endpoint::Address;
+use crate::endpoint::{Address, EndpointId};
+use crate::health::Declared;
 use crate::health::report::{Lsn, Says};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
