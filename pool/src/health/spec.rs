@@ -54,7 +54,7 @@ pub struct GroupSpec {
     pub servers: Vec<ServerSpec>,
     /// The writes acknowledged so far. After a reload the same one must be handed over.
     pub clock: Arc<CommitClock>,
-    /// What an earlier [`Health`] knew of the group; see [`Health::fence`].
+    /// What an earlier [`Health`](super::Health) knew of the group; see [`Health::fence`](super::Health::fence).
     pub fence: Option<Fence>,
 }
 
