@@ -6,7 +6,8 @@
 //! owed on it and nothing about it is in doubt.
 //!
 //! Modules in reading order: sockets, servers, one connection, how it is opened,
-//! the limit that cores share, and the pool that lends.
+//! the limit that cores share, the pool that lends; then how a server is chosen and
+//! which ones are alive.
 
 pub mod wire;
 
@@ -19,3 +20,7 @@ pub mod open;
 pub mod limit;
 
 pub mod pool;
+
+pub mod balance;
+
+pub mod health;

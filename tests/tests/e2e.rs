@@ -14,5 +14,7 @@ mod drivers;
 mod harness;
 #[path = "e2e/merge.rs"]
 mod merge;
+#[path = "e2e/health.rs"]
+mod health;
 #[path = "e2e/wire.rs"]
 mod wire;

@@ -1,0 +1,235 @@
+//! Asks the servers: one task for each, on a thread of its own, over connections
+//! of its own, so that no traffic can starve a probe.
+//!
+//! A probe is one round trip ([`QUESTION`]). The answer, or the failure, goes to
+//! [`Health`]; nothing is decided here. The end of a connection is noticed at once
+//! and is no failure by itself: the server is asked again over a new one.
+
+use super::report::{QUESTION, Report};
+use super::spec::{GroupSpec, ServerSpec, Settings};
+use super::state::Failure;
+use super::tls::ControlTls;
+use super::view::Health;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+/// Two probes of a server are never nearer than this, whoever asks for them.
+const MIN_GAP: Duration = Duration::from_millis(10);
+
+/// The running probes. They end, and are waited for, when this is dropped.
+#[derive(Debug)]
+pub struct Prober {
+    health: Arc<Health>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Prober {
+    /// Starts to ask the servers of all groups. Returns at once; [`Health::ready`] waits for the first answers.
+    pub fn spawn(groups: Vec<GroupSpec>, settings: &Settings) -> io::Result<Prober> {
+        let health = Arc::new(Health::new(&groups, settings));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let watched = Arc::clone(&health);
+        let thread = std::thread::Builder::new()
+            .name("health".into())
+            .spawn(move || {
+                runtime.block_on(watch_all(&watched, groups, stopped));
+                // A name that is being looked up must not hold the process.
+                runtime.shutdown_background();
+            })?;
+        Ok(Prober {
+            health,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// What the probes know.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        // Dropping the sender is the signal.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It has logged its own panic, if any.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn watch_all(health: &Arc<Health>, groups: Vec<GroupSpec>, stopped: oneshot::Receiver<()>) {
+    let mut tasks = JoinSet::new();
+    for (group, spec) in groups.into_iter().enumerate() {
+        let servers = spec.servers.into_iter().take(super::MAX_SERVERS);
+        for (server, spec) in servers.enumerate() {
+            if let Some(probe) = Probe::new(Arc::clone(health), group, server, spec) {
+                tasks.spawn(probe.run());
+            }
+        }
+    }
+    // An error says that the sender was dropped.
+    let _ = stopped.await;
+    // The tasks are ended by dropping the set: none of them has to leave anything in order.
+}
+
+/// The probes of one server.
+struct Probe {
+    health: Arc<Health>,
+    group: usize,
+    server: usize,
+    config: tokio_postgres::Config,
+    tls: ControlTls,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Probe {
+    /// None if the server is not to be asked.
+    fn new(health: Arc<Health>, group: usize, server: usize, spec: ServerSpec) -> Option<Probe> {
+        let mut config = spec.control?;
+        let tls = ControlTls::new(&spec.endpoint, spec.tls_name);
+        config
+            .ssl_mode(tls.mode())
+            .application_name("mothership health");
+        Some(Probe {
+            health,
+            group,
+            server,
+            config,
+            tls,
+            connection: None,
+        })
+    }
+
+    async fn run(mut self) {
+        let (group, server) = (self.group, self.server);
+        let mut before = 0;
+        loop {
+            let asked = Instant::now();
+            // Before the question is sent; see `clock`.
+            let moment = self.moment();
+            let limit = self.health.watch().timeout;
+            match tokio::time::timeout(limit, self.ask()).await {
+                Ok(Ok(report)) => self.health.on_report(group, server, report, moment, asked),
+                Ok(Err(failure)) => self.fail(failure, asked),
+                // This process itself had no processor for that long: it says nothing about the server.
+                Err(_) if asked.elapsed() > limit + limit / 2 => self.connection = None,
+                Err(_) => self.fail(Failure::TimedOut, asked),
+            }
+            self.rest(asked, moment != before).await;
+            before = moment;
+        }
+    }
+
+    fn moment(&self) -> u64 {
+        self.health.clock(self.group).map_or(0, |clock| clock.now())
+    }
+
+    fn fail(&mut self, failure: Failure, asked: Instant) {
+        self.connection = None;
+        self.health
+            .on_failed_probe(self.group, self.server, failure, asked);
+    }
+
+    /// Waits until the next probe is due (sooner when there were writes since the last one), somebody wants one, or the connection ends.
+    async fn rest(&mut self, asked: Instant, wrote: bool) {
+        let pause = self.health.pause(self.group, self.server, wrote);
+        let lost = async {
+            match &mut self.connection {
+                Some(connection) => {
+                    let _ = (&mut connection.driver).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.health.woken(self.group, self.server) => {}
+            () = lost => {
+                self.connection = None;
+                self.health.report_lost(self.group, self.server);
+            }
+        }
+        tokio::time::sleep_until((asked + MIN_GAP).into()).await;
+    }
+
+    async fn ask(&mut self) -> Result<Report, Failure> {
+        if let Some(connection) = &self.connection {
+            match question(&connection.client).await {
+                // It had ended without our noticing; whether the server lives is seen on a new one.
+                Err(Failure::Broken | Failure::NotReady) => {
+                    self.connection = None;
+                    self.health.report_lost(self.group, self.server);
+                }
+                answer => return answer,
+            }
+        }
+        let (client, connection) = self
+            .config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| failure(&error))?;
+        // Its error is also what the client's next question gets.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        let connection = self.connection.insert(Connection { client, driver });
+        question(&connection.client).await
+    }
+}
+
+async fn question(client: &Client) -> Result<Report, Failure> {
+    let messages = client
+        .simple_query(QUESTION)
+        .await
+        .map_err(|error| failure(&error))?;
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let row = row.filter(|row| row.len() == 8).ok_or(Failure::Unusable)?;
+    Report::parse(|column| row.get(column)).map_err(|error| {
+        tracing::warn!(%error, "probe");
+        Failure::Unusable
+    })
+}
+
+/// What an error says about the server.
+fn failure(error: &tokio_postgres::Error) -> Failure {
+    if let Some(state) = error.code() {
+        let code = state.code();
+        let rejected = || Failure::Rejected(code.as_bytes().try_into().unwrap_or(*b"XX000"));
+        return Failure::of_sqlstate(code).unwrap_or_else(rejected);
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Failure::of_connecting(error);
+        }
+        cause = error.source();
+    }
+    match error.is_closed() {
+        true => Failure::Broken,
+        false => Failure::Unusable,
+    }
+}

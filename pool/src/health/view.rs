@@ -1,0 +1,601 @@
+//! What the cores see of all groups, and the choice of a server for a request.
+//!
+//! [`Health::choose`] reads atomics only: no lock, no allocation, no clock (except
+//! for bounded staleness). Behind each group's mutex stands its [`Group`], which
+//! probes and rare failures change; what follows from it is published to the
+//! atomics at once. No guard is held across an `await`.
+
+use super::clock::{CommitClock, Moment};
+use super::group::{Fence, Group, MemberSpec, NoPrimary, ServerView};
+use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
+use super::report::Report;
+use super::spec::{GroupSpec, ServerSnapshot, ServerSpec, Settings, Snapshot};
+use super::state::{Failure, State, Watch};
+use crate::balance::{self, Candidate, InFlight, ServerLoad};
+use crate::endpoint::Endpoint;
+use rand::Rng;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// What the cores see of all groups.
+#[derive(Debug)]
+pub struct Health {
+    groups: Box<[GroupState]>,
+    start: Instant,
+    half_life: Duration,
+    watch: Watch,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct GroupState {
+    name: String,
+    group: Mutex<Group>,
+    clock: Arc<CommitClock>,
+    /// Index of the primary, or why there is none.
+    primary: AtomicU32,
+    asked: AtomicBool,
+    servers: Box<[ServerState]>,
+}
+
+#[derive(Debug)]
+struct ServerState {
+    endpoint: Endpoint,
+    load: Arc<ServerLoad>,
+    weight: AtomicU32,
+    disabled: AtomicBool,
+    /// A replica that may serve reads.
+    fit: AtomicBool,
+    /// What it has seen, plus 1; 0 if nothing is certain.
+    seen: AtomicU64,
+    /// Up to when it has everything, in nanoseconds since the start plus 1; 0 if nothing is certain.
+    until: AtomicU64,
+    /// When it was asked that, in nanoseconds since the start. Written after `seen` and read before it, so that a new
+    /// time is never taken together with an old `seen`.
+    asked: AtomicU64,
+    /// An f32.
+    penalty: AtomicU32,
+    served_before: AtomicU64,
+    /// Wakes its prober.
+    wake: Notify,
+    /// When the last probe that has ended was sent, in nanoseconds since the start.
+    ended: watch::Sender<u64>,
+}
+
+impl Health {
+    /// Nothing known yet.
+    pub(super) fn new(specs: &[GroupSpec], settings: &Settings) -> Health {
+        let start = Instant::now();
+        let groups = specs.iter().map(|spec| {
+            let members: Vec<MemberSpec> = spec.servers.iter().map(ServerSpec::member).collect();
+            let group = Group::new(
+                &members,
+                settings.watch.clone(),
+                settings.rules.clone(),
+                spec.fence,
+                start,
+            );
+            let servers = spec.servers.iter().take(super::MAX_SERVERS);
+            let state = GroupState {
+                name: spec.name.clone(),
+                group: Mutex::new(group),
+                clock: Arc::clone(&spec.clock),
+                primary: AtomicU32::new(encode(Err(NoPrimary::Asking))),
+                asked: AtomicBool::new(false),
+                servers: servers
+                    .map(|server| ServerState::new(server, settings.latency_half_life))
+                    .collect(),
+            };
+            state.publish(&state.lock(), start, start);
+            state
+        });
+        Health {
+            groups: groups.collect(),
+            start,
+            half_life: settings.latency_half_life,
+            watch: settings.watch.clone(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The server for a request.
+    pub fn choose(&self, group: usize, need: Need, rng: &mut impl Rng) -> Result<Choice, NoServer> {
+        let fail = |why| NoServer { group, why };
+        let state = self.groups.get(group).ok_or(fail(WhyNot::NoGroup))?;
+        let primary = decode(state.primary.load(Ordering::Acquire));
+        match need {
+            Need::Write => state.primary_choice(primary, Among::ALL),
+            Need::Read(read) if read.reads == Reads::Primary => {
+                state.primary_choice(primary, read.among)
+            }
+            Need::Read(read) => self.choose_reader(state, primary, read, rng),
+        }
+        .map_err(fail)
+    }
+
+    fn choose_reader(
+        &self,
+        state: &GroupState,
+        primary: Result<usize, NoPrimary>,
+        read: Read,
+        rng: &mut impl Rng,
+    ) -> Result<Choice, WhyNot> {
+        let now = match read.freshness {
+            Freshness::Within(_) => self.nanos(Instant::now()),
+            Freshness::Seen(_) | Freshness::Any => 0,
+        };
+        let (mut weighty, mut weightless) = (0_u64, 0_u64);
+        // When each candidate was asked, for the one that is chosen.
+        let mut asked = [0_u64; super::MAX_SERVERS];
+        for (index, server) in state.servers.iter().enumerate() {
+            if !read.among.has(index) || server.disabled.load(Ordering::Relaxed) {
+                continue;
+            }
+            if primary != Ok(index) {
+                asked[index] = server.asked.load(Ordering::Acquire);
+                if !server.may_serve(read.freshness, now) {
+                    continue;
+                }
+            }
+            match server.weight.load(Ordering::Relaxed) {
+                0 => weightless |= bit(index),
+                _ => weighty |= bit(index),
+            }
+        }
+        if let (Ok(primary), Reads::PreferReplicas) = (primary, read.reads)
+            && (weighty | weightless) != bit(primary)
+        {
+            weighty &= !bit(primary);
+            weightless &= !bit(primary);
+        }
+        let candidates = if weighty != 0 { weighty } else { weightless };
+        let candidate = |index: usize| state.servers[index].candidate();
+        let server = balance::choose(candidates, candidate, rng).ok_or(match primary {
+            Err(why) => WhyNot::NoPrimary(why),
+            Ok(_) => WhyNot::NoneFit,
+        })?;
+        let is_primary = primary == Ok(server);
+        let conditional = !is_primary && read.freshness != Freshness::Any;
+        Ok(Choice {
+            server,
+            endpoint: state.servers[server].endpoint.id,
+            is_primary,
+            opened_before: conditional.then(|| self.instant(asked[server])),
+        })
+    }
+
+    /// Counts a request as under way on a server, until the guard is finished or dropped.
+    pub fn begin(&self, group: usize, server: usize) -> Option<InFlight> {
+        Some(self.server(group, server)?.load.begin())
+    }
+
+    /// The acknowledged writes of a group.
+    pub fn clock(&self, group: usize) -> Option<&Arc<CommitClock>> {
+        self.groups.get(group).map(|state| &state.clock)
+    }
+
+    /// A connection attempt of a client's pool failed. Not for errors that are the client's own.
+    pub fn report_connect_failure(&self, group: usize, server: usize, failure: Failure) {
+        self.change(group, |group, now| {
+            group.on_failed_connect(server, failure, now);
+        });
+        self.probe_soon(group, server);
+    }
+
+    /// A pooled connection was lost, or a server that should be the primary said 25006 (read-only). The server is asked at once; until it has answered it
+    /// serves no reads as a replica.
+    pub fn report_lost(&self, group: usize, server: usize) {
+        self.change(group, |group, _| group.on_lost(server));
+        self.probe_soon(group, server);
+    }
+
+    /// Has a server asked without waiting for its turn.
+    pub fn probe_soon(&self, group: usize, server: usize) {
+        if let Some(server) = self.server(group, server) {
+            server.wake.notify_one();
+        }
+    }
+
+    /// Waits until a probe that was sent after this call has ended: a connection that is open now is then [covered](Choice::covers)
+    /// if the server is chosen again. Cancel safe, and bounded: false if there was no probe in the time that one may take.
+    pub async fn confirm(&self, group: usize, server: usize) -> bool {
+        let Some(state) = self.server(group, server) else {
+            return false;
+        };
+        let began = self.nanos(Instant::now());
+        let mut ended = state.ended.subscribe();
+        let later = async {
+            // One that is under way may have been sent before, so it takes up to two.
+            while *ended.borrow_and_update() < began {
+                state.wake.notify_one();
+                if ended.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        let limit = self.watch.timeout * 2;
+        tokio::time::timeout(limit, later).await.unwrap_or(false)
+    }
+
+    /// Waits until every server's first probe has ended, well or not. Cancel safe.
+    pub async fn ready(&self) {
+        let mut changes = self.changes.subscribe();
+        while !self.groups.iter().all(|g| g.asked.load(Ordering::Acquire)) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a group has a primary. Cancel safe; the caller says for how long.
+    pub async fn has_primary(&self, group: usize) {
+        let mut changes = self.changes.subscribe();
+        while self.primary(group).is_err() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The primary of a group.
+    pub fn primary(&self, group: usize) -> Result<usize, WhyNot> {
+        let state = self.groups.get(group).ok_or(WhyNot::NoGroup)?;
+        decode(state.primary.load(Ordering::Acquire)).map_err(WhyNot::NoPrimary)
+    }
+
+    /// What the next [`Health`] has to know of a group.
+    pub fn fence(&self, group: usize) -> Option<Fence> {
+        self.groups.get(group)?.lock().fence()
+    }
+
+    /// Takes a server out of use, or back, by hand. Requests under way are not touched.
+    pub fn set_disabled(&self, group: usize, server: usize, disabled: bool) {
+        if let Some(server) = self.server(group, server) {
+            server.disabled.store(disabled, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes a server's part of the reads by hand.
+    pub fn set_weight(&self, group: usize, server: usize, weight: u32) {
+        if let Some(server) = self.server(group, server) {
+            server.weight.store(weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Everything about all servers, for the console.
+    pub fn snapshot(&self) -> Vec<Snapshot> {
+        let now = Instant::now();
+        self.groups.iter().map(|g| g.snapshot(now)).collect()
+    }
+
+    /// How servers are watched.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// How long the prober of a server waits before it asks again.
+    pub(super) fn pause(&self, group: usize, server: usize, wrote: bool) -> Duration {
+        let Some(state) = self.groups.get(group) else {
+            return self.watch.interval;
+        };
+        let group = state.lock();
+        let primary = group.primary();
+        let pause = group.health(server).map(|health| {
+            let busy = wrote || primary.is_err();
+            health.pause(busy, &self.watch, &mut rand::rng())
+        });
+        let pause = pause.unwrap_or(self.watch.interval);
+        match primary {
+            // Normally the primary's prober wakes it before that.
+            Ok(primary) if primary != server => pause.mul_f64(1.5),
+            _ => pause,
+        }
+    }
+
+    /// A probe was answered.
+    pub(super) fn on_report(
+        &self,
+        group: usize,
+        server: usize,
+        report: Report,
+        moment: Moment,
+        asked: Instant,
+    ) {
+        self.change(group, |group, now| {
+            group.on_report(server, report, moment, asked, now);
+        });
+        let Some(state) = self.groups.get(group) else {
+            return;
+        };
+        if let Some(server) = state.servers.get(server) {
+            server.ended.send_replace(self.nanos(asked));
+        }
+        if decode(state.primary.load(Ordering::Acquire)) == Ok(server) {
+            // They can only now show that they have what the primary had.
+            let replicas = state.servers.iter().enumerate();
+            let replicas = replicas.filter(|(index, _)| *index != server);
+            replicas.for_each(|(_, replica)| replica.wake.notify_one());
+            state.unlearn(self.half_life);
+        }
+    }
+
+    /// A probe failed.
+    pub(super) fn on_failed_probe(
+        &self,
+        group: usize,
+        server: usize,
+        failure: Failure,
+        asked: Instant,
+    ) {
+        self.change(group, |group, now| {
+            group.on_failed_probe(server, failure, now);
+        });
+        if let Some(server) = self.server(group, server) {
+            server.ended.send_replace(self.nanos(asked));
+        }
+    }
+
+    /// Waits for [`Health::probe_soon`].
+    pub(super) async fn woken(&self, group: usize, server: usize) {
+        match self.server(group, server) {
+            Some(server) => server.wake.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn change(&self, group: usize, act: impl FnOnce(&mut Group, Instant)) {
+        let Some(state) = self.groups.get(group) else {
+            return;
+        };
+        let now = Instant::now();
+        {
+            let mut group = state.lock();
+            let before = states(&group, state.servers.len());
+            act(&mut group, now);
+            state.log(&group, before);
+            state.publish(&group, self.start, now);
+        }
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    fn server(&self, group: usize, server: usize) -> Option<&ServerState> {
+        self.groups.get(group)?.servers.get(server)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        nanos_since(self.start, at)
+    }
+
+    fn instant(&self, nanos: u64) -> Instant {
+        self.start + Duration::from_nanos(nanos)
+    }
+}
+
+fn nanos_since(start: Instant, at: Instant) -> u64 {
+    let nanos = at.saturating_duration_since(start).as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+impl GroupState {
+    fn lock(&self) -> MutexGuard<'_, Group> {
+        // Whoever panicked while holding it left a state that the next probe corrects.
+        self.group.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn primary_choice(
+        &self,
+        primary: Result<usize, NoPrimary>,
+        among: Among,
+    ) -> Result<Choice, WhyNot> {
+        let server = primary.map_err(WhyNot::NoPrimary)?;
+        let state = self.servers.get(server).ok_or(WhyNot::NoneFit)?;
+        if state.disabled.load(Ordering::Relaxed) {
+            return Err(WhyNot::Disabled);
+        }
+        if !among.has(server) {
+            return Err(WhyNot::NoneFit);
+        }
+        Ok(Choice {
+            server,
+            endpoint: state.endpoint.id,
+            is_primary: true,
+            opened_before: None,
+        })
+    }
+
+    /// Makes what follows from `group` visible to the cores. What was promised before is taken back before anything new is
+    /// promised: a reader in between sees less.
+    fn publish(&self, group: &Group, start: Instant, now: Instant) {
+        let primary = encode(group.primary());
+        let views: Vec<Option<ServerView>> = (0..self.servers.len())
+            .map(|server| group.view(server, now))
+            .collect();
+        if self.primary.load(Ordering::Relaxed) != primary {
+            for server in &self.servers {
+                server.seen.store(0, Ordering::SeqCst);
+                server.until.store(0, Ordering::SeqCst);
+            }
+            self.primary.store(primary, Ordering::SeqCst);
+        }
+        for (server, view) in self.servers.iter().zip(views) {
+            let Some(view) = view else { continue };
+            let fresh = view.fresh;
+            let (seen, until) = fresh.map_or((0, 0), |fresh| {
+                let until = nanos_since(start, fresh.until);
+                (fresh.seen.saturating_add(1), until.saturating_add(1))
+            });
+            server.fit.store(view.fit, Ordering::SeqCst);
+            server
+                .penalty
+                .store(view.penalty.to_bits(), Ordering::Relaxed);
+            server.seen.store(seen, Ordering::SeqCst);
+            server.until.store(until, Ordering::SeqCst);
+            if let Some(fresh) = fresh {
+                let asked = nanos_since(start, fresh.asked);
+                server.asked.store(asked, Ordering::SeqCst);
+            }
+        }
+        self.asked.store(group.was_asked(), Ordering::Release);
+    }
+
+    /// Lets servers that nobody has chosen for a while be tried again.
+    fn unlearn(&self, half_life: Duration) {
+        let now = Instant::now();
+        let latencies = self.servers.iter().map(|s| s.load.latency_nanos());
+        let lowest = latencies.filter(|l| *l > 0.0).reduce(f32::min);
+        for server in &self.servers {
+            let served = server.load.served();
+            let idle = server.served_before.swap(served, Ordering::Relaxed) == served
+                && server.load.in_flight() == 0;
+            if let (true, Some(lowest)) = (idle, lowest) {
+                server.load.unlearn(lowest, half_life / 50, now);
+            }
+        }
+    }
+
+    fn log(&self, group: &Group, (primary, before): (Result<usize, NoPrimary>, Vec<State>)) {
+        let (elected, after) = states(group, self.servers.len());
+        let servers = self.servers.iter().zip(before.iter().zip(&after));
+        for (server, (before, after)) in servers {
+            let address = &server.endpoint.address;
+            match after {
+                _ if before == after => {}
+                State::Up => tracing::info!(group = %self.name, server = %address, "server is up"),
+                State::Down { .. } if matches!(before, State::Down { .. }) => {}
+                State::Down { reason } => {
+                    tracing::warn!(group = %self.name, server = %address, %reason, "server is down");
+                }
+                State::Unknown { tried } => {
+                    let reason = tried.map(|t| t.to_string()).unwrap_or_default();
+                    tracing::warn!(group = %self.name, server = %address, reason, "server has not answered yet");
+                }
+            }
+        }
+        match elected {
+            _ if primary == elected => {}
+            Ok(server) => {
+                let address = self
+                    .servers
+                    .get(server)
+                    .map(|s| s.endpoint.address.to_string());
+                tracing::info!(group = %self.name, server = address, "group has a primary");
+            }
+            Err(why) => tracing::warn!(group = %self.name, %why, "group has no primary"),
+        }
+    }
+
+    fn snapshot(&self, now: Instant) -> Snapshot {
+        let group = self.lock();
+        let servers = self.servers.iter().enumerate();
+        let servers = servers.filter_map(|(index, server)| {
+            let health = group.health(index)?;
+            let view = group.view(index, now)?;
+            Some(ServerSnapshot {
+                endpoint: server.endpoint.clone(),
+                view,
+                state: health.state(),
+                since: health.since(),
+                report: group.report(index).copied(),
+                weight: server.weight.load(Ordering::Relaxed),
+                disabled: server.disabled.load(Ordering::Relaxed),
+                in_flight: server.load.in_flight(),
+                served: server.load.served(),
+                latency: server.load.latency(),
+            })
+        });
+        Snapshot {
+            name: self.name.clone(),
+            primary: group.primary(),
+            fence: group.fence(),
+            acknowledged: self.clock.now(),
+            servers: servers.collect(),
+        }
+    }
+}
+
+fn states(group: &Group, count: usize) -> (Result<usize, NoPrimary>, Vec<State>) {
+    let states = (0..count).filter_map(|server| Some(group.health(server)?.state()));
+    (group.primary(), states.collect())
+}
+
+impl ServerState {
+    fn new(spec: &ServerSpec, half_life: Duration) -> ServerState {
+        ServerState {
+            endpoint: spec.endpoint.clone(),
+            load: Arc::new(ServerLoad::new(half_life)),
+            weight: AtomicU32::new(spec.weight),
+            disabled: AtomicBool::new(false),
+            fit: AtomicBool::new(false),
+            seen: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            penalty: AtomicU32::new(1.0_f32.to_bits()),
+            served_before: AtomicU64::new(0),
+            wake: Notify::new(),
+            ended: watch::Sender::new(0),
+        }
+    }
+
+    /// Whether it may serve a read as a replica. `now` is in nanoseconds since the start.
+    fn may_serve(&self, freshness: Freshness, now: u64) -> bool {
+        if !self.fit.load(Ordering::SeqCst) {
+            return false;
+        }
+        match freshness {
+            // `seen` is one more than what was seen.
+            Freshness::Seen(needed) => self.seen.load(Ordering::SeqCst) > needed,
+            Freshness::Within(limit) => match self.until.load(Ordering::SeqCst).checked_sub(1) {
+                Some(until) => u128::from(now.saturating_sub(until)) <= limit.as_nanos(),
+                None => false,
+            },
+            Freshness::Any => true,
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            weight: self.weight.load(Ordering::Relaxed).max(1),
+            in_flight: self.load.in_flight(),
+            latency: self.load.latency_nanos(),
+            penalty: f32::from_bits(self.penalty.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// One word for the primary or the reason why there is none: kind, first and second server.
+fn encode(primary: Result<usize, NoPrimary>) -> u32 {
+    let (kind, a, b) = match primary {
+        Ok(server) => (0, u8::try_from(server).unwrap_or(u8::MAX), 0),
+        Err(NoPrimary::Asking) => (1, 0, 0),
+        Err(NoPrimary::Silent) => (2, 0, 0),
+        Err(NoPrimary::Down(a)) => (3, a, 0),
+        Err(NoPrimary::OnlyReplicas) => (4, 0, 0),
+        Err(NoPrimary::Replaced(a)) => (5, a, 0),
+        Err(NoPrimary::Foreign(a)) => (6, a, 0),
+        Err(NoPrimary::Two(a, b)) => (7, a, b),
+        Err(NoPrimary::Unconfirmed(a)) => (8, a, 0),
+    };
+    u32::from_be_bytes([0, kind, a, b])
+}
+
+fn decode(word: u32) -> Result<usize, NoPrimary> {
+    let [_, kind, a, b] = word.to_be_bytes();
+    Err(match kind {
+        0 => return Ok(usize::from(a)),
+        1 => NoPrimary::Asking,
+        2 => NoPrimary::Silent,
+        3 => NoPrimary::Down(a),
+        4 => NoPrimary::OnlyReplicas,
+        5 => NoPrimary::Replaced(a),
+        6 => NoPrimary::Foreign(a),
+        7 => NoPrimary::Two(a, b),
+        _ => NoPrimary::Unconfirmed(a),
+    })
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

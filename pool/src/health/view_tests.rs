@@ -1,0 +1,341 @@
+//! Choices of a server, as the cores make them.
+
+use super::*;
+use crate::endpoint::{Address, EndpointId};
+use crate::health::Declared;
+use crate::health::report::{Lsn, Says};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+fn endpoint(id: u32) -> Endpoint {
+    Endpoint {
+        id: EndpointId(id),
+        address: Address::Tcp("10.0.0.1".into(), 5432),
+        encryption: crate::endpoint::Encryption::Disable,
+    }
+}
+
+fn spec(weights: &[u32]) -> GroupSpec {
+    let servers = weights.iter().zip(0..).map(|(weight, id)| ServerSpec {
+        endpoint: endpoint(100 + id),
+        declared: Declared::Auto,
+        weight: *weight,
+        control: Some(tokio_postgres::Config::new()),
+        tls_name: None,
+    });
+    GroupSpec {
+        name: "s0".into(),
+        servers: servers.collect(),
+        clock: Arc::new(CommitClock::new(16)),
+        fence: None,
+    }
+}
+
+struct Story {
+    health: Health,
+    rng: SmallRng,
+}
+
+impl Story {
+    /// Server 0 is the primary, the others are replicas that have everything.
+    fn new(weights: &[u32]) -> Story {
+        let health = Health::new(&[spec(weights)], &Settings::default());
+        let story = Story {
+            health,
+            rng: SmallRng::seed_from_u64(11),
+        };
+        story.primary(100);
+        for replica in 1..weights.len() {
+            story.replica(replica, 100);
+        }
+        story
+    }
+
+    fn primary(&self, written: u64) {
+        let says = Says::Primary {
+            timeline: 1,
+            written: Lsn(written),
+        };
+        self.tell(0, says);
+    }
+
+    fn replica(&self, server: usize, replayed: u64) {
+        let says = Says::Replica {
+            replayed: Lsn(replayed),
+            timeline: Some(1),
+            age: None,
+        };
+        self.tell(server, says);
+    }
+
+    fn tell(&self, server: usize, says: Says) {
+        let moment = self.health.clock(0).unwrap().now();
+        let report = Report { system: 1, says };
+        self.health
+            .on_report(0, server, report, moment, Instant::now());
+    }
+
+    fn now(&self) -> Freshness {
+        Freshness::Seen(
+            self.health
+                .clock(0)
+                .unwrap()
+                .needed(super::super::Scope::All),
+        )
+    }
+
+    fn choose(&mut self, read: Read) -> Result<usize, WhyNot> {
+        let choice = self.health.choose(0, Need::Read(read), &mut self.rng);
+        choice.map(|c| c.server).map_err(|e| e.why)
+    }
+
+    /// How often of 10,000 times each server is chosen.
+    fn counts(&mut self, read: Read) -> Vec<u32> {
+        let mut counts = vec![0; self.health.groups[0].servers.len()];
+        for _ in 0..10_000 {
+            counts[self.choose(read).unwrap()] += 1;
+        }
+        counts
+    }
+}
+
+fn read(freshness: Freshness) -> Read {
+    Read {
+        freshness,
+        reads: Reads::Any,
+        among: Among::ALL,
+    }
+}
+
+#[test]
+fn reads_are_spread_and_writes_go_to_the_primary() {
+    let mut story = Story::new(&[100, 100, 100]);
+    let counts = story.counts(read(story.now()));
+    assert!(
+        counts.iter().all(|n| (3_100..3_570).contains(n)),
+        "{counts:?}"
+    );
+    let choice = story.health.choose(0, Need::Write, &mut story.rng).unwrap();
+    assert_eq!((choice.server, choice.is_primary), (0, true));
+    assert_eq!(choice.endpoint, EndpointId(100));
+    assert!(choice.covers(Instant::now()));
+}
+
+#[test]
+fn a_replica_that_lacks_an_acknowledged_write_is_not_chosen_until_it_has_it() {
+    let mut story = Story::new(&[100, 100]);
+    let scope = super::super::Scope::Part(3);
+    story.health.clock(0).unwrap().acknowledge(scope);
+    let now = read(story.now());
+    assert_eq!(story.counts(now), [10_000, 0]);
+    // Other parts of the data are not concerned.
+    let elsewhere = story
+        .health
+        .clock(0)
+        .unwrap()
+        .needed(super::super::Scope::Part(4));
+    assert!(story.counts(read(Freshness::Seen(elsewhere)))[1] > 4_000);
+    story.primary(200);
+    assert_eq!(story.counts(now), [10_000, 0], "it has not replayed it");
+    story.replica(1, 200);
+    assert!(story.counts(now)[1] > 4_000);
+    story.health.report_lost(0, 1);
+    assert_eq!(story.counts(now), [10_000, 0], "it may have crashed");
+    assert!(story.counts(read(Freshness::Any))[1] > 4_000);
+}
+
+#[test]
+fn only_connections_from_before_the_last_probe_are_covered() {
+    let mut story = Story::new(&[0, 100]);
+    let before = Instant::now();
+    story.primary(100);
+    story.replica(1, 100);
+    let choose = |story: &mut Story, freshness| {
+        let need = Need::Read(read(freshness));
+        let choice = story.health.choose(0, need, &mut story.rng).unwrap();
+        assert!(!choice.is_primary);
+        choice
+    };
+    let now = story.now();
+    let choice = choose(&mut story, now);
+    assert!(choice.covers(before));
+    assert!(!choice.covers(Instant::now()));
+    assert!(choose(&mut story, Freshness::Any).covers(Instant::now()));
+}
+
+#[test]
+fn bounded_reads_look_at_the_time() {
+    let mut story = Story::new(&[0, 100]);
+    let minute = Duration::from_secs(60);
+    assert_eq!(story.choose(read(Freshness::Within(minute))), Ok(1));
+    std::thread::sleep(Duration::from_millis(2));
+    let bound = Duration::from_millis(1);
+    assert_eq!(story.choose(read(Freshness::Within(bound))), Ok(0));
+}
+
+#[test]
+fn reads_obey_preference_permission_and_hand() {
+    let mut story = Story::new(&[100, 100, 0]);
+    let with = |reads, among, story: &mut Story| {
+        let read = Read {
+            freshness: Freshness::Any,
+            reads,
+            among,
+        };
+        let counts = story.counts(read);
+        counts.iter().map(|n| *n > 0).collect::<Vec<_>>()
+    };
+    let all = Among::ALL;
+    // Weight 0 takes none while another can.
+    assert_eq!(with(Reads::Any, all, &mut story), [true, true, false]);
+    assert_eq!(
+        with(Reads::PreferReplicas, all, &mut story),
+        [false, true, false]
+    );
+    assert_eq!(with(Reads::Primary, all, &mut story), [true, false, false]);
+    let not_1 = all.without(1);
+    assert_eq!(
+        with(Reads::PreferReplicas, not_1, &mut story),
+        [false, false, true]
+    );
+    assert_eq!(with(Reads::Any, not_1, &mut story), [true, false, false]);
+    // See: pgdog#1117, where the primary alone was ignored.
+    let only_0 = not_1.without(2);
+    assert_eq!(
+        with(Reads::PreferReplicas, only_0, &mut story),
+        [true, false, false]
+    );
+    story.health.set_disabled(0, 1, true);
+    assert_eq!(with(Reads::Any, all, &mut story), [true, false, false]);
+    story.health.set_weight(0, 2, 100);
+    assert_eq!(with(Reads::Any, all, &mut story), [true, false, true]);
+    story.health.set_disabled(0, 0, true);
+    let write = story.health.choose(0, Need::Write, &mut story.rng);
+    assert_eq!(write.unwrap_err().why, WhyNot::Disabled);
+    assert_eq!(story.choose(read(Freshness::Any)), Ok(2));
+    let none = Read {
+        among: Among(0),
+        ..read(Freshness::Any)
+    };
+    assert_eq!(story.choose(none), Err(WhyNot::NoneFit));
+    assert_eq!(
+        story
+            .health
+            .choose(1, Need::Write, &mut story.rng)
+            .unwrap_err()
+            .why,
+        WhyNot::NoGroup
+    );
+}
+
+#[test]
+fn a_dead_server_gets_nothing_and_a_slow_one_little() {
+    let mut story = Story::new(&[100, 100, 100]);
+    story.health.report_connect_failure(0, 1, Failure::Refused);
+    let now = read(story.now());
+    assert_eq!(story.counts(now)[1], 0);
+    for _ in 0..10 {
+        story
+            .health
+            .begin(0, 0)
+            .unwrap()
+            .finish(Duration::from_millis(1));
+        story
+            .health
+            .begin(0, 2)
+            .unwrap()
+            .finish(Duration::from_millis(5));
+    }
+    let counts = story.counts(now);
+    assert!(counts[2] > 50 && counts[2] < 1_000, "{counts:?}");
+    story.health.report_connect_failure(0, 0, Failure::Refused);
+    let write = story.health.choose(0, Need::Write, &mut story.rng);
+    assert_eq!(
+        write.unwrap_err().why,
+        WhyNot::NoPrimary(NoPrimary::Down(0))
+    );
+    // It has everything that the primary was known to have acknowledged.
+    assert_eq!(story.counts(now), [0, 0, 10_000]);
+}
+
+#[test]
+fn reasons_survive_their_encoding() {
+    use NoPrimary::*;
+    let reasons = [
+        Asking,
+        Silent,
+        Down(63),
+        OnlyReplicas,
+        Replaced(1),
+        Foreign(2),
+        Two(3, 4),
+        Unconfirmed(5),
+    ];
+    for reason in reasons {
+        assert_eq!(decode(encode(Err(reason))), Err(reason));
+    }
+    for server in [0, 1, 63] {
+        assert_eq!(decode(encode(Ok(server))), Ok(server));
+    }
+}
+
+#[test]
+fn console_sees_roles_states_and_lag() {
+    let story = Story::new(&[100, 50]);
+    let _under_way = story.health.begin(0, 1);
+    let [group] = &story.health.snapshot()[..] else {
+        panic!("one group")
+    };
+    assert_eq!((group.primary, group.acknowledged), (Ok(0), 0));
+    let shown: Vec<String> = group
+        .servers
+        .iter()
+        .map(|s| {
+            let lag = s.view.lag.map(|lag| lag.bytes);
+            format!(
+                "{} {} {} {} {lag:?}",
+                s.view.role, s.state, s.weight, s.in_flight
+            )
+        })
+        .collect();
+    assert_eq!(shown, ["primary up 100 0 None", "replica up 50 1 Some(0)"]);
+}
+
+/// Run by hand: `cargo test --release -p mothership-pool -- --ignored --nocapture nanoseconds`.
+#[test]
+#[ignore = "a measurement"]
+fn nanoseconds_of_a_choice() {
+    let mut story = Story::new(&[100, 100, 100]);
+    let clock = Arc::clone(story.health.clock(0).unwrap());
+    let mut rng = rand::rng();
+    let rounds = 2_000_000_u32;
+    let start = Instant::now();
+    let mut sum = 0;
+    for _ in 0..rounds {
+        let needed = clock.needed(super::super::Scope::Part(7));
+        let need = Need::Read(read(Freshness::Seen(needed)));
+        sum += story.health.choose(0, need, &mut rng).unwrap().server;
+    }
+    let choose = start.elapsed() / rounds;
+    let start = Instant::now();
+    for _ in 0..rounds {
+        drop(story.health.begin(0, 1));
+    }
+    let begin = start.elapsed() / rounds;
+    let start = Instant::now();
+    for _ in 0..rounds {
+        let guard = story.health.begin(0, 1).unwrap();
+        guard.finish(Duration::from_micros(100));
+    }
+    let finish = start.elapsed() / rounds;
+    let start = Instant::now();
+    for _ in 0..rounds {
+        clock.acknowledge(super::super::Scope::Part(7));
+    }
+    let acknowledge = start.elapsed() / rounds;
+    let now = read(story.now());
+    let _ = story.choose(now);
+    println!(
+        "choose {choose:?}, begin and drop {begin:?}, begin and finish {finish:?}, acknowledge {acknowledge:?} ({sum})"
+    );
+}
