@@ -6,6 +6,8 @@
 mod cluster;
 #[path = "e2e/deploy.rs"]
 mod deploy;
+#[path = "e2e/documents.rs"]
+mod documents;
 #[path = "e2e/drivers.rs"]
 mod drivers;
 #[path = "e2e/harness.rs"]
