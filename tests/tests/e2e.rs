@@ -8,6 +8,10 @@ mod cluster;
 mod commit;
 #[path = "e2e/copy.rs"]
 mod copy;
+#[path = "e2e/deploy.rs"]
+mod deploy;
+#[path = "e2e/documents.rs"]
+mod documents;
 #[path = "e2e/drivers.rs"]
 mod drivers;
 #[path = "e2e/harness.rs"]
