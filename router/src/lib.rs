@@ -16,6 +16,10 @@ pub mod sql;
 
 pub mod control;
 
+pub mod metrics;
+
+pub mod console;
+
 pub mod tls;
 
 pub mod log;

@@ -5,6 +5,7 @@ use super::settings::SessionSettings;
 use super::state::{Block, Inbox, Phase};
 use super::{Attached, End, Halt, Session};
 use crate::core::{Lease, PoolKey};
+use crate::metrics::latency::PlanKind;
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
@@ -14,6 +15,7 @@ use mothership_proto::report::{Fields, Report, sqlstate};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Session {
     /// The place of the server that serves `shard`, ready for a statement.
@@ -21,6 +23,7 @@ impl Session {
     /// Waits for a connection, for its settings and, where the transaction has
     /// modes, for its BEGIN. Fails with the report for the client.
     pub(super) async fn attach(&mut self, shard: usize) -> Result<usize, Halt> {
+        self.state.tally.planned(PlanKind::Single);
         let at = match self.servers.iter().position(|s| s.shard == shard) {
             Some(at) => at,
             None => self.join(shard).await?,
@@ -36,6 +39,8 @@ impl Session {
             self.settle(other).await?;
         }
         self.active = Some(at);
+        let role = self.topology.shards[shard].primary().role;
+        self.state.tally.uses(shard, role.into());
         if !self.state.settings.same_as(&self.servers[at].inbox.carried) {
             let wanted = Arc::clone(self.state.settings.current());
             self.bring_to(at, &wanted).await?;
@@ -45,10 +50,15 @@ impl Session {
 
     /// Leases a connection and lets it join the transaction.
     async fn join(&mut self, shard: usize) -> Result<usize, Halt> {
-        let lease = match self.try_lease(shard) {
-            Some(lease) => lease,
-            None => self.wait_for_lease(shard).await?,
+        let (lease, waited) = match self.try_lease(shard) {
+            Some(lease) => (lease, Duration::ZERO),
+            None => {
+                let since = Instant::now();
+                (self.wait_for_lease(shard).await?, since.elapsed())
+            }
         };
+        lease.standing.set_borrower(self.number);
+        self.state.tally.assigned(waited);
         self.entry.working.borrow_mut().push((
             lease.pool().opener().endpoint().clone(),
             Arc::clone(&lease.cancel),
