@@ -310,6 +310,8 @@ async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
             () = core.left.notified() => {}
         }
     }
+    // Whoever would write to this core now is told that it takes nothing more.
+    drop(mailbox);
     let gone = async {
         while !core.sessions.borrow().is_empty() {
             core.left.notified().await;

@@ -4,6 +4,8 @@
 
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/console.rs"]
+mod console;
 #[path = "e2e/drivers.rs"]
 mod drivers;
 #[path = "e2e/harness.rs"]
