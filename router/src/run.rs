@@ -74,6 +74,18 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     };
     // All ports are taken before anything else starts, so that a taken one is said
     // at once and leaves nothing behind.
+    // The one for metrics first: who reaches the clients' port finds it open.
+    let metrics = &topology.config.metrics;
+    let http = match metrics
+        .port
+        .map(|port| SocketAddr::new(metrics.address, port))
+    {
+        Some(address) => Some(Http::bind(address).map_err(|cause| RunError::Listen {
+            what: address.to_string(),
+            cause,
+        })?),
+        None => None,
+    };
     let mut sockets = Vec::new();
     for _ in 0..cores {
         sockets.push(listeners(&listen.address, listen.port, listen.backlog)?);
@@ -84,17 +96,6 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
             listen.port,
             listen.unix_socket_mode.0,
         )?),
-        None => None,
-    };
-    let metrics = &topology.config.metrics;
-    let http = match metrics
-        .port
-        .map(|port| SocketAddr::new(metrics.address, port))
-    {
-        Some(address) => Some(Http::bind(address).map_err(|cause| RunError::Listen {
-            what: address.to_string(),
-            cause,
-        })?),
         None => None,
     };
     let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
