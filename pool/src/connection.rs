@@ -6,6 +6,7 @@
 //! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
 
 use crate::limit::Permit;
+use crate::standing::Standing;
 use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
@@ -106,6 +107,8 @@ pub struct ServerConnection<N> {
     pub expires: Instant,
     /// When it was given back last.
     pub idle_since: Instant,
+    /// What others see of it.
+    pub standing: Arc<Standing>,
     /// Set once the protocol state is in doubt; never unset.
     doubtful: bool,
     pub(crate) _permit: Option<Permit>,
@@ -120,10 +123,12 @@ impl<N> ServerConnection<N> {
         notes: N,
         expires: Instant,
     ) -> Self {
+        let cancel = CancelTarget::new(key);
         Self {
+            standing: Standing::new(&wire, Arc::clone(&cancel)),
             wire,
             ledger: Ledger::default(),
-            cancel: CancelTarget::new(key),
+            cancel,
             parameters,
             status: TxStatus::Idle,
             notes,

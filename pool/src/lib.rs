@@ -5,13 +5,15 @@
 //! connection to one borrower at a time and takes it back only when nothing is
 //! owed on it and nothing about it is in doubt.
 //!
-//! Modules in reading order: sockets, servers, one connection, how it is opened,
-//! the limit that cores share, the pool that lends; then how a server is chosen and
-//! which ones are alive.
+//! Modules in reading order: sockets, servers, one connection and what others see
+//! of it, how it is opened, the limit that cores share, the pool that lends; then
+//! how a server is chosen and which ones are alive.
 
 pub mod wire;
 
 pub mod endpoint;
+
+pub mod standing;
 
 pub mod connection;
 

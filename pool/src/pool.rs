@@ -12,6 +12,7 @@
 use crate::connection::ServerConnection;
 use crate::limit::Limit;
 use crate::open::{OpenError, Opener};
+use crate::standing::Standing;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -19,7 +20,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,14 @@ pub struct PoolFigures {
     pub waiting: u32,
     /// Age of the oldest waiting request.
     pub oldest_wait: Duration,
+    /// Connections that are closed as soon as they are given back.
+    pub stale: u32,
+    /// Connections opened since the pool was made.
+    pub opened: u64,
+    /// Attempts to open one that failed.
+    pub failed: u64,
+    /// True while nothing is lent.
+    pub paused: bool,
 }
 
 struct Waiter {
@@ -139,6 +148,10 @@ pub struct Pool<N: Send + 'static> {
     stale_before: Cell<Option<Instant>>,
     paused: Cell<bool>,
     last_used: Cell<Instant>,
+    /// The connections that exist, and some that are closed already.
+    standings: RefCell<Vec<Weak<Standing>>>,
+    opened: Cell<u64>,
+    failed: Cell<u64>,
 }
 
 impl<N: Default + Send + 'static> Pool<N> {
@@ -163,6 +176,9 @@ impl<N: Default + Send + 'static> Pool<N> {
             stale_before: Cell::new(None),
             paused: Cell::new(false),
             last_used: Cell::new(Instant::now()),
+            standings: RefCell::default(),
+            opened: Cell::new(0),
+            failed: Cell::new(0),
         })
     }
 
@@ -206,13 +222,18 @@ impl<N: Default + Send + 'static> Pool<N> {
         loop {
             let place = Place::at_the_end(self, priority, begun);
             let left = wait.saturating_sub(begun.elapsed());
-            let turn = match tokio::time::timeout(left, place.turn()).await {
-                Ok(turn) => turn,
-                Err(_) => {
-                    return Err(LeaseError::TimedOut {
-                        waited: begun.elapsed(),
-                        priority,
-                    });
+            let mut limit = left;
+            let turn = loop {
+                match tokio::time::timeout(limit, place.turn()).await {
+                    Ok(turn) => break turn,
+                    // An administrator made it wait: that is not the pool's delay.
+                    Err(_) if self.paused.get() => limit = wait,
+                    Err(_) => {
+                        return Err(LeaseError::TimedOut {
+                            waited: begun.elapsed(),
+                            priority,
+                        });
+                    }
                 }
             };
             drop(place);
@@ -220,8 +241,10 @@ impl<N: Default + Send + 'static> Pool<N> {
                 Turn::Idle(lease) => return Ok(lease),
                 Turn::Open(permit) => {
                     let opening = Counted::new(&self.opening);
-                    let mut connection = self.opener.open().await?;
+                    let opened = self.opener.open().await;
                     drop(opening);
+                    let mut connection = opened.inspect_err(|_| add_one(&self.failed))?;
+                    add_one(&self.opened);
                     connection._permit = Some(permit);
                     if let Some(lease) = self.store_and_take(connection) {
                         return Ok(lease);
@@ -270,7 +293,9 @@ impl<N: Default + Send + 'static> Pool<N> {
                 && Instant::now() < connection.expires;
             if fresh && connection.survives_idling() {
                 self.active.set(self.active.get() + 1);
-                self.last_used.set(Instant::now());
+                let now = Instant::now();
+                self.last_used.set(now);
+                connection.standing.lend(now);
                 return Some(Lease {
                     connection: Some(connection),
                     pool: Rc::clone(self),
@@ -294,7 +319,15 @@ impl<N: Default + Send + 'static> Pool<N> {
     }
 
     fn store_and_take(self: &Rc<Self>, connection: ServerConnection<N>) -> Option<Lease<N>> {
+        let standing = Arc::downgrade(&connection.standing);
         self.stored.add(connection).ok()?;
+        let mut standings = self.standings.borrow_mut();
+        // Swept when it is full, so that it stays as large as what exists.
+        if standings.len() == standings.capacity() {
+            standings.retain(|known| known.strong_count() > 0);
+        }
+        standings.push(standing);
+        drop(standings);
         self.idle.set(self.idle.get() + 1);
         self.take_idle()
     }
@@ -354,7 +387,30 @@ impl<N: Default + Send + 'static> Pool<N> {
             opening: self.opening.get(),
             waiting: queue.len() as u32,
             oldest_wait: oldest.unwrap_or_default(),
+            stale: self.stale(),
+            opened: self.opened.get(),
+            failed: self.failed.get(),
+            paused: self.paused.get(),
         }
+    }
+
+    /// What can be seen of every connection that exists.
+    pub fn standings(&self) -> Vec<Arc<Standing>> {
+        let standings = self.standings.borrow();
+        standings.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// True if a connection opened at `opened` is closed when it is given back.
+    pub fn is_stale(&self, opened: Instant) -> bool {
+        self.stale_before.get().is_some_and(|at| opened <= at)
+    }
+
+    fn stale(&self) -> u32 {
+        if self.stale_before.get().is_none() {
+            return 0;
+        }
+        let standings = self.standings();
+        standings.iter().filter(|s| self.is_stale(s.opened)).count() as u32
     }
 
     /// No connection is lent from now on; who asks waits.
@@ -470,6 +526,10 @@ impl<N: Default + Send + 'static> Drop for Place<'_, N> {
     }
 }
 
+fn add_one(count: &Cell<u64>) {
+    count.set(count.get() + 1);
+}
+
 /// Adds one to a figure while it lives.
 struct Counted<'a>(&'a Cell<u32>);
 
@@ -526,6 +586,7 @@ impl<N: Send + 'static> Drop for Lease<N> {
         pool.active.set(pool.active.get() - 1);
         let now = Instant::now();
         connection.idle_since = now;
+        connection.standing.take_back();
         let waiting = pool.queue.borrow().len() > 0;
         let unwanted = !waiting && pool.limit.wants_one_back();
         let stale = pool

@@ -6,7 +6,10 @@
 
 use crate::commit::doubt::Doubts;
 use crate::config::{self, Config};
+use crate::console::gates::Gates;
 use crate::control::Control;
+use crate::metrics::Metrics;
+use crate::metrics::tally::Seen;
 use crate::session::names::Interner;
 use crate::session::notes::Notes;
 use crate::world::World;
@@ -26,7 +29,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::task::Waker;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A server connection on loan to a session.
 pub type Lease = mothership_pool::pool::Lease<Notes>;
@@ -47,6 +50,8 @@ pub struct PoolKey {
 pub enum Life {
     /// Serve.
     Serving,
+    /// Take nobody new and wait until the clients have left by themselves.
+    Closing,
     /// Take nobody new, let transactions end, say goodbye to idle clients.
     Draining,
     /// End now.
@@ -66,6 +71,19 @@ pub enum Mail {
     Reload,
     /// A client of the unix socket, which only one core listens to.
     Client(std::os::unix::net::UnixStream),
+    /// Something to be done with the core's own state.
+    Ask(Question),
+}
+
+/// What a core is asked; it sends its answer itself.
+pub type Question = Box<dyn FnOnce(&Rc<Core>) + Send>;
+
+/// What a console asks of the whole process.
+pub enum Order {
+    /// Read the configuration again; the answer says what changed, or what is wrong.
+    Reload(oneshot::Sender<Result<Vec<config::Change>, String>>),
+    /// End in this way.
+    Shutdown(Life),
 }
 
 /// What all cores share.
@@ -90,6 +108,14 @@ pub struct Shared {
     pub doubts: Arc<Doubts>,
     /// What is known of each database, by the clients' name.
     worlds: Mutex<HashMap<String, Arc<World>>>,
+    /// To whoever supervises the process.
+    pub orders: mpsc::UnboundedSender<Order>,
+    /// Consoles open.
+    pub consoles: AtomicU32,
+    /// Which databases are paused or disabled.
+    pub gates: Gates,
+    /// When the process began.
+    pub started: std::time::SystemTime,
     next_session: AtomicU64,
 }
 
@@ -100,6 +126,7 @@ impl Shared {
         stand_in: StandIn,
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         life: watch::Receiver<Life>,
+        orders: mpsc::UnboundedSender<Order>,
     ) -> Arc<Self> {
         let given = topology.config.transactions.router_id.clone();
         let router = given.unwrap_or_else(|| {
@@ -118,6 +145,10 @@ impl Shared {
             router,
             doubts: Arc::default(),
             worlds: Mutex::default(),
+            orders,
+            consoles: AtomicU32::new(0),
+            gates: Gates::default(),
+            started: std::time::SystemTime::now(),
             next_session: AtomicU64::new(1),
         })
     }
@@ -166,6 +197,31 @@ impl Shared {
             .lock()
             .expect("nobody panics while holding it")
             .clear();
+    }
+
+    /// Asks every core and gathers their answers in the order of cores. A core that
+    /// has ended has none.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Rc<Core>) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let mut asked = Vec::new();
+        for core in &self.mail {
+            let (answer, answered) = oneshot::channel();
+            let question = question.clone();
+            let ask = move |core: &Rc<Core>| {
+                // Whoever asked may have gone.
+                let _ = answer.send(question(core));
+            };
+            if core.send(Mail::Ask(Box::new(ask))).is_ok() {
+                asked.push(answered);
+            }
+        }
+        let mut answers = Vec::new();
+        for answered in asked {
+            answers.extend(answered.await);
+        }
+        answers
     }
 
     /// A number that no other session of this process has.
@@ -301,6 +357,29 @@ fn address(address: &config::ServerAddress) -> Address {
     }
 }
 
+/// Who a session is; does not change while it lives.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Its number, by which KILL_CLIENT names it.
+    pub number: u64,
+    /// The user who logged in.
+    pub user: String,
+    /// The role on the servers.
+    pub server_user: String,
+    /// The database by the client's name.
+    pub database: String,
+    /// The client's end.
+    pub remote: Option<mothership_pool::wire::Address>,
+    /// Our end.
+    pub local: Option<mothership_pool::wire::Address>,
+    /// TLS version and cipher; none in plain text.
+    pub tls: Option<String>,
+    /// When it logged in.
+    pub since: std::time::Instant,
+    /// It talks to the router itself.
+    pub is_console: bool,
+}
+
 /// A session as others on its core see it.
 pub struct Entry {
     /// What a cancel must know.
@@ -313,14 +392,20 @@ pub struct Entry {
     pub waiting: Cell<bool>,
     /// An administrator wants it gone.
     pub killed: Cell<bool>,
+    /// Who it is.
+    pub who: Who,
+    /// What it does.
+    pub seen: Rc<Seen>,
     /// Its task, when it waits for its client.
     waker: RefCell<Option<Waker>>,
 }
 
 impl Entry {
-    /// A session with this secret, of which nothing is known yet.
-    pub fn new(secret: Vec<u8>) -> Rc<Self> {
+    /// A session with this secret, which has done nothing yet.
+    pub fn new(secret: Vec<u8>, who: Who) -> Rc<Self> {
         Rc::new(Self {
+            who,
+            seen: Rc::default(),
             secret,
             working: RefCell::default(),
             cancelled: tokio::sync::Notify::new(),
@@ -368,6 +453,10 @@ pub struct Core {
     pub life: Cell<Life>,
     /// A session has left.
     pub left: tokio::sync::Notify,
+    /// What happened on it.
+    pub metrics: Metrics,
+    /// No request is taken from clients (SUSPEND).
+    pub suspended: Cell<bool>,
     scratch: RefCell<Vec<Vec<u8>>>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool<Notes>>>>,
     keys: Rc<RefCell<KeyCache>>,
@@ -379,8 +468,11 @@ const DERIVED_KEYS: usize = 1024;
 impl Core {
     /// The core of this thread.
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let suspended = shared.gates.read().suspended;
         Rc::new(Self {
             index,
+            metrics: Metrics::default(),
+            suspended: Cell::new(suspended),
             shared,
             interner: Interner::default(),
             sessions: RefCell::default(),
@@ -420,9 +512,25 @@ impl Core {
     /// Tells every session what the process is told to do.
     pub fn set_life(&self, life: Life) {
         self.life.set(life);
+        self.wake_all();
+    }
+
+    /// Stops taking requests, or takes them again.
+    pub fn set_suspended(&self, suspended: bool) {
+        self.suspended.set(suspended);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         for (_, entry) in self.sessions.borrow().iter() {
             entry.wake();
         }
+    }
+
+    /// True if nobody is connected but administrators.
+    pub fn only_consoles(&self) -> bool {
+        let sessions = self.sessions.borrow();
+        sessions.iter().all(|(_, entry)| entry.who.is_console)
     }
 
     /// The pool of a server, user and database; made when first asked for.
@@ -448,6 +556,9 @@ impl Core {
             Rc::clone(&self.keys),
         );
         let pool = Pool::new(opener, limit, topology.pool_settings(max));
+        if self.shared.gates.read().pauses(topology, &key) {
+            pool.pause();
+        }
         self.pools.borrow_mut().insert(key, Rc::clone(&pool));
         pool
     }
@@ -465,6 +576,7 @@ impl Core {
     pub fn maintain(&self) {
         let topology = self.shared.topology();
         let now = std::time::Instant::now();
+        self.metrics.roll(now);
         let cores = self.shared.mail.len() as u32;
         let forget = topology.config.pool.forget_timeout.unwrap_or(Duration::MAX);
         for (key, pool) in self.pools() {
@@ -493,7 +605,8 @@ impl Core {
 }
 
 impl Topology {
-    fn pool_max(&self, key: &PoolKey) -> u32 {
+    /// The most connections of a pool.
+    pub fn pool_max(&self, key: &PoolKey) -> u32 {
         let user = self.config.user(&key.user).and_then(|user| user.pool_max);
         let database = self
             .config
@@ -509,6 +622,30 @@ impl Topology {
             .database(&key.database)
             .and_then(|database| database.pool_min);
         user.or(database).unwrap_or(self.config.pool.min)
+    }
+
+    /// The shard of a server and the server itself.
+    pub fn server(&self, id: EndpointId) -> Option<(usize, &Server)> {
+        self.shards.iter().enumerate().find_map(|(shard, servers)| {
+            let server = servers.servers.iter().find(|s| s.endpoint.id == id)?;
+            Some((shard, server))
+        })
+    }
+
+    /// True if the pool serves clients of the database that they call `name`.
+    pub fn pool_serves(&self, key: &PoolKey, name: &str) -> bool {
+        self.server(key.endpoint)
+            .is_some_and(|(shard, _)| self.database_on(name, shard) == key.database)
+    }
+
+    /// What clients call the database of a pool: the first declared one that means
+    /// it, else the database by its own name.
+    pub fn client_database<'a>(&'a self, key: &'a PoolKey) -> &'a str {
+        let declared = self.config.databases.iter();
+        let mut names = declared.map(|database| database.name.as_str());
+        names
+            .find(|name| self.pool_serves(key, name))
+            .unwrap_or(&key.database)
     }
 
     /// The name on a shard's servers of the database that clients call `name`.

@@ -28,6 +28,10 @@ pub mod commit;
 
 pub mod control;
 
+pub mod metrics;
+
+pub mod console;
+
 pub mod tls;
 
 pub mod log;

@@ -8,12 +8,13 @@
 use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
 use crate::commit::recover::{Recovery, Settings, Sweep};
-use crate::config::{Config, SendBatch, Workers};
+use crate::config::{Change, Config, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
-    Core, Life, Mail, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive,
+    Core, Life, Mail, Order, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive,
 };
 use crate::log::Chain;
+use crate::metrics::http::Http;
 use crate::session::login;
 use mothership_pool::open::cancel;
 use mothership_pool::wire::{SendMode, Wire, install};
@@ -78,6 +79,18 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     };
     // All ports are taken before anything else starts, so that a taken one is said
     // at once and leaves nothing behind.
+    // The one for metrics first: who reaches the clients' port finds it open.
+    let metrics = &topology.config.metrics;
+    let http = match metrics
+        .port
+        .map(|port| SocketAddr::new(metrics.address, port))
+    {
+        Some(address) => Some(Http::bind(address).map_err(|cause| RunError::Listen {
+            what: address.to_string(),
+            cause,
+        })?),
+        None => None,
+    };
     let mut sockets = Vec::new();
     for _ in 0..cores {
         sockets.push(listeners(&listen.address, listen.port, listen.backlog)?);
@@ -92,7 +105,8 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     };
     let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
     let (life, watched) = watch::channel(Life::Serving);
-    let shared = Shared::new(topology, stand_in, mail, watched);
+    let (order, mut orders) = mpsc::unbounded_channel();
+    let shared = Shared::new(topology, stand_in, mail, watched, order);
     let mut threads = Vec::new();
     for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
         let shared = Arc::clone(&shared);
@@ -111,7 +125,18 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
             what: "the main runtime",
             cause,
         })
-        .map(|runtime| runtime.block_on(supervise(path, &shared, &life, unix.as_ref())));
+        .map(|runtime| {
+            let supervised = supervise(path, &shared, &life, &mut orders, unix.as_ref());
+            runtime.block_on(async {
+                let Some(http) = http else {
+                    return supervised.await;
+                };
+                tokio::select! {
+                    () = supervised => {}
+                    () = async { http.serve(Arc::clone(&shared)).await; std::future::pending().await } => {}
+                }
+            });
+        });
     // Cores see Ending, tell their clients and stop.
     let _ = life.send(Life::Ending);
     drop(unix);
@@ -128,6 +153,7 @@ async fn supervise(
     path: &Path,
     shared: &Arc<Shared>,
     life: &watch::Sender<Life>,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
     unix: Option<&UnixSocket>,
 ) {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
@@ -147,28 +173,63 @@ async fn supervise(
     tokio::pin!(deal);
     let recovery = recover(shared);
     tokio::pin!(recovery);
-    loop {
+    // Whatever comes next: a way to end.
+    let mut how = loop {
         tokio::select! {
-            _ = hangup.recv() => reload(path, shared),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = hangup.recv() => drop(reload(path, shared)),
+            _ = terminate.recv() => break Life::Draining,
+            _ = interrupt.recv() => break Life::Draining,
+            order = orders.recv() => match order {
+                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared))),
+                Some(Order::Shutdown(how)) => break how,
+                // The sender lives in `shared`.
+                None => break Life::Draining,
+            },
+            () = &mut deal => {}
+            () = &mut recovery => {}
+        }
+    };
+    loop {
+        let limit = match how {
+            Life::Ending => return,
+            Life::Closing | Life::Serving => Duration::MAX,
+            Life::Draining => shared.topology().config.listen.drain_timeout,
+        };
+        tracing::info!(how = ?how, "no new clients");
+        let _ = life.send(how);
+        let drained = async {
+            for core in &shared.mail {
+                core.closed().await;
+            }
+        };
+        // The unix socket stays open, so that administrators can look and order.
+        tokio::select! {
+            () = drained => {
+                tracing::info!("all clients have left");
+                return;
+            }
+            () = tokio::time::sleep(limit) => {
+                tracing::warn!("drain timeout is over");
+                return;
+            }
+            _ = terminate.recv() => how = more_urgent(how),
+            _ = interrupt.recv() => how = more_urgent(how),
+            order = orders.recv() => match order {
+                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared))),
+                Some(Order::Shutdown(next)) => how = next,
+                None => return,
+            },
             () = &mut deal => {}
             () = &mut recovery => {}
         }
     }
-    let limit = shared.topology().config.listen.drain_timeout;
-    tracing::info!(limit = ?limit, "draining: no new clients, transactions may end");
-    let _ = life.send(Life::Draining);
-    let drained = async {
-        for core in &shared.mail {
-            core.closed().await;
-        }
-    };
-    tokio::select! {
-        () = drained => tracing::info!("all clients have left"),
-        () = tokio::time::sleep(limit) => tracing::warn!("drain timeout is over"),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+}
+
+/// What one more signal means.
+fn more_urgent(how: Life) -> Life {
+    match how {
+        Life::Serving | Life::Closing => Life::Draining,
+        Life::Draining | Life::Ending => Life::Ending,
     }
 }
 
@@ -240,24 +301,25 @@ async fn sites(control: &Control, shared: &Shared) -> Vec<Site> {
 }
 
 /// Reads the configuration again; a bad one is refused and the old one stays.
-fn reload(path: &Path, shared: &Arc<Shared>) {
-    let old = shared.topology();
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!(error = %error, "configuration is refused, the old one stays");
-            return;
-        }
+/// Returns what has changed, or what is wrong.
+fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String> {
+    let refused = |problems: String| {
+        tracing::error!(
+            error = problems,
+            "configuration is refused, the old one stays"
+        );
+        problems
     };
-    for change in Config::diff(&old.config, &config) {
+    let old = shared.topology();
+    let config = Config::load(path).map_err(|error| refused(error.to_string()))?;
+    let changes = Config::diff(&old.config, &config);
+    let topology = Topology::new(config, &shared.stand_in);
+    let topology = topology.map_err(|error| refused(Chain(&error).to_string()))?;
+    for change in &changes {
         tracing::info!(setting = change.path, "configuration changed");
     }
-    match Topology::new(config, &shared.stand_in) {
-        Ok(topology) => shared.set_topology(topology),
-        Err(error) => {
-            tracing::error!(error = %Chain(&error), "configuration is refused, the old one stays");
-        }
-    }
+    shared.set_topology(topology);
+    Ok(changes)
 }
 
 /// One core: its runtime, its listeners, its clients.
@@ -299,8 +361,13 @@ async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
         if now != core.life.get() {
             core.set_life(now);
         }
-        if now != Life::Serving && core.sessions.borrow().is_empty() {
-            return;
+        if now != Life::Serving && core.only_consoles() {
+            if core.sessions.borrow().is_empty() {
+                return;
+            }
+            // Administrators do not hold up the end.
+            core.set_life(Life::Ending);
+            break;
         }
         tokio::select! {
             changed = life.changed() => {
@@ -320,6 +387,8 @@ async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
             () = core.left.notified() => {}
         }
     }
+    // Whoever would write to this core now is told that it takes nothing more.
+    drop(mailbox);
     let gone = async {
         while !core.sessions.borrow().is_empty() {
             core.left.notified().await;
@@ -345,6 +414,7 @@ fn take(core: &Rc<Core>, mail: Mail) {
                 Err(error) => tracing::warn!(error = %error, "a client was lost"),
             }
         }
+        Mail::Ask(question) => question(core),
         Mail::Cancel { slot, secret } => cancel_session(core, slot, &secret),
     }
 }
@@ -519,9 +589,15 @@ impl UnixSocket {
                 .and_then(|(stream, _)| stream.into_std())
             {
                 Ok(stream) => {
-                    next = (next + 1) % shared.mail.len();
-                    // A core that has ended takes nobody.
-                    let _ = shared.mail[next].send(Mail::Client(stream));
+                    let mut client = Mail::Client(stream);
+                    for _ in 0..shared.mail.len() {
+                        next = (next + 1) % shared.mail.len();
+                        // A core that has ended takes nobody; another may.
+                        match shared.mail[next].send(client) {
+                            Ok(()) => break,
+                            Err(refused) => client = refused.0,
+                        }
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "a client could not be accepted");

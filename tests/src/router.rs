@@ -97,6 +97,11 @@ impl Router {
         self.metrics_port
     }
 
+    /// The folder that `@folder@` stands for: where a unix socket may be made.
+    pub fn unix_folder(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -6,6 +6,8 @@
 mod cluster;
 #[path = "e2e/commit.rs"]
 mod commit;
+#[path = "e2e/console.rs"]
+mod console;
 #[path = "e2e/copy.rs"]
 mod copy;
 #[path = "e2e/deploy.rs"]
@@ -16,9 +18,9 @@ mod documents;
 mod drivers;
 #[path = "e2e/harness.rs"]
 mod harness;
-#[path = "e2e/merge.rs"]
-mod merge;
 #[path = "e2e/health.rs"]
 mod health;
+#[path = "e2e/merge.rs"]
+mod merge;
 #[path = "e2e/wire.rs"]
 mod wire;

@@ -14,6 +14,7 @@ use mothership_proto::report::{Fields, Report, sqlstate};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Session {
     /// The place of the server that serves `shard`, ready for a statement.
@@ -42,6 +43,8 @@ impl Session {
         {
             self.begin_on(at).await?;
         }
+        let role = self.topology.shards[shard].primary().role;
+        self.state.tally.uses(shard, role.into());
         if !self.state.settings.same_as(&self.servers[at].inbox.carried) {
             let wanted = Arc::clone(self.state.settings.current());
             self.bring_to(at, &wanted).await?;
@@ -51,10 +54,15 @@ impl Session {
 
     /// Leases a connection, with the settings that hold outside of the transaction.
     async fn join(&mut self, shard: usize) -> Result<usize, Halt> {
-        let lease = match self.try_lease(shard) {
-            Some(lease) => lease,
-            None => self.wait_for_lease(shard).await?,
+        let (lease, waited) = match self.try_lease(shard) {
+            Some(lease) => (lease, Duration::ZERO),
+            None => {
+                let since = Instant::now();
+                (self.wait_for_lease(shard).await?, since.elapsed())
+            }
         };
+        lease.standing.set_borrower(self.number);
+        self.state.tally.assigned(waited);
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
         self.servers.push(Attached {
             shard,

@@ -8,6 +8,7 @@
 use super::names::{Origin, Prepared};
 use super::settings::{Settings, Value};
 use super::{Halt, Session};
+use crate::metrics::latency::PlanKind;
 use crate::plan::{
     Merge, Params, Plan, PlanContext, Refusal, Role, Route, SplitRows, Temporary, TextContext,
     route,
@@ -71,6 +72,7 @@ impl Session {
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
         let Some(world) = self.world.clone() else {
+            self.state.tally.planned(PlanKind::Single);
             return Ok(Dispatch::One {
                 shard: self.topology.home,
                 writes: step.is_none_or(|s| s.writes),
@@ -90,6 +92,7 @@ impl Session {
         let plan = self.plan(statement, at, sql, &world)?;
         let route =
             route(&plan, params, world.map(), &self.text_context()).map_err(|r| refused(&r))?;
+        self.state.tally.planned(kind_of(&plan, &route));
         self.work(sql, &plan, &route)
     }
 
@@ -370,6 +373,15 @@ pub struct KeptContext {
     strings: bool,
     local: Option<Vec<String>>,
     context: Rc<PlanContext>,
+}
+
+/// What a statement counts as: with one shard it is single, whatever it could have been.
+fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
+    match plan {
+        _ if route.shards.len() == 1 => PlanKind::Single,
+        Plan::Split(_) => PlanKind::Split,
+        _ => PlanKind::Scatter,
+    }
 }
 
 /// The rows of a VALUES list that belong to one shard, as a statement.

@@ -692,9 +692,11 @@ impl Session {
                 .as_ref()
                 .map(|s| s.sql.clone())
                 .unwrap_or_default();
-            let done = self.query_many(&sql, many).await.map(|_| ());
+            let done = self.query_many(&sql, many).await;
             self.active = None;
-            return done;
+            let command = done?;
+            self.put_command(&command);
+            return Ok(());
         }
         let mut places = Vec::new();
         for (shard, _) in &many.legs {
@@ -758,7 +760,9 @@ impl Session {
                 .with_output(|out| backend::put_complete(out, command.as_bytes()));
             return Ok(());
         }
-        let result = self.finish_many(merging).map(|_| ());
+        let result = self
+            .finish_many(merging)
+            .map(|command| self.put_command(&command));
         if let (Ok(()), Some(step)) = (&result, statement.as_ref().and_then(|s| s.step())) {
             self.state.schema_changed |= step.changes_schema;
         }

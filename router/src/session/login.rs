@@ -8,7 +8,8 @@ use super::settings::{SessionSettings, Settings, Value};
 use super::state::State;
 use super::{Halt, Identity, Session};
 use crate::config::{AuthMethod, ClientTls, PoolMode};
-use crate::core::{ClientNumber, Core, Entry, Mail, Topology};
+use crate::console::{self, Door};
+use crate::core::{ClientNumber, Core, Entry, Life, Mail, Topology, Who};
 use crate::sql::encoding::safe_encoding;
 use mothership_pool::wire::{Address, Wire};
 use mothership_proto::auth::{
@@ -103,6 +104,12 @@ pub async fn serve(core: Rc<Core>, client: Wire) {
     }
 }
 
+fn disabled(database: &str) -> Report {
+    let message = format!("database \"{database}\" is not currently accepting connections");
+    // object_not_in_prerequisite_state, as for datallowconn.
+    Report::fatal("55000", message).detail("It was disabled in the console.")
+}
+
 fn too_many(what: &str, setting: &str) -> Report {
     Report::fatal(
         sqlstate::TOO_MANY_CONNECTIONS,
@@ -111,7 +118,8 @@ fn too_many(what: &str, setting: &str) -> Report {
     .hint(format!("The setting is {setting}."))
 }
 
-async fn say_goodbye(mut client: Wire, report: Report) {
+/// Tells the client why and closes.
+pub(crate) async fn say_goodbye(mut client: Wire, report: Report) {
     client.with_output(|out| report.into_fatal().put(out));
     finish(client).await;
 }
@@ -125,6 +133,8 @@ async fn finish(client: Wire) {
 struct Accepted {
     startup: Startup,
     proof: Proof,
+    /// Let into the console by the operating system's word.
+    is_peer: bool,
 }
 
 async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<Accepted, Refused> {
@@ -153,7 +163,13 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
         AuthMethod::ScramSha256 => Method::Scram,
         AuthMethod::Reject => Method::Reject,
     };
-    let secret = look_up(core, topology, &startup.user, method).await?;
+    let is_peer = console::is_peer(&config.console, client, &startup);
+    let (method, secret) = if is_peer {
+        (Method::Trust, LookedUp::NoPassword)
+    } else {
+        let secret = look_up(core, topology, &startup.user, method).await?;
+        (method, secret)
+    };
     let stand_in = &core.shared.stand_in;
     let mut login = ClientLogin::new(&startup.user, method, secret, stand_in, &Nonces::fresh());
     let offer = topology.tls.as_ref().filter(|_| encrypted);
@@ -164,6 +180,7 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
     Ok(Accepted {
         startup,
         proof: proved.proof,
+        is_peer,
     })
 }
 
@@ -329,7 +346,25 @@ async fn next_step(
 impl Accepted {
     /// Turns the client into a session and serves it.
     async fn run(self, core: Rc<Core>, topology: Arc<Topology>, client: Wire) {
+        match console::door(&topology.config.console, &self.startup, self.is_peer) {
+            Door::Elsewhere => {}
+            Door::Open(role) => return console::serve(core, client, &self.startup, role).await,
+            Door::Closed(report) => return say_goodbye(client, report).await,
+        }
+        if core.life.get() != Life::Serving {
+            let message = "the database system is shutting down";
+            let report = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, message);
+            return say_goodbye(client, report).await;
+        }
         let shared = Arc::clone(&core.shared);
+        if shared
+            .gates
+            .read()
+            .disabled
+            .contains(&self.startup.database)
+        {
+            return say_goodbye(client, disabled(&self.startup.database)).await;
+        }
         let most = topology.config.listen.max_clients.get();
         let Some(_client) = Counted::try_new(&shared.clients, most) else {
             return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
@@ -347,22 +382,30 @@ impl Accepted {
             )
             .await;
         };
-        let entry = Entry::new(secret(protocol));
-        if core.sessions.borrow().len() >= ClientNumber::MAX_SLOT {
+        let who = Who {
+            number: shared.session_number(),
+            user: identity.user.clone(),
+            server_user: identity.server_user.clone(),
+            database: identity.database.clone(),
+            remote: client.peer().ok(),
+            local: client.local().ok(),
+            tls: client
+                .tls()
+                .map(|tls| format!("{}/{}", tls.version, tls.cipher)),
+            since: std::time::Instant::now(),
+            is_console: false,
+        };
+        let entry = Entry::new(secret(protocol), who);
+        let Some(place) = Place::take(&core, &entry) else {
             return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
-        }
-        let slot = core.sessions.borrow_mut().insert(Rc::clone(&entry));
-        let _place = Place {
-            core: Rc::clone(&core),
-            slot,
         };
         let number = ClientNumber {
             process: 0,
             core: core.index,
-            slot,
+            slot: place.slot,
         };
         let session = Session {
-            number: shared.session_number(),
+            number: entry.who.number,
             state: State::new(SessionSettings::new(settings), Vec::new()),
             servers: Vec::new(),
             active: None,
@@ -409,6 +452,13 @@ impl Session {
                 let told = self.state.told.clone();
                 self.core.welcomes.borrow_mut().insert(key, told);
             }
+        }
+        let most = self.topology.config.limits.metric_labels.get() as usize;
+        let seen = Rc::clone(&self.entry.seen);
+        let Identity { database, user, .. } = &self.identity;
+        self.state.tally = self.core.metrics.tally(database, user, seen, most);
+        if let Some(Value::Text(name)) = self.state.settings.startup().get("application_name") {
+            self.state.tally.application_name(name.as_bytes());
         }
         let secret = self.entry.secret.clone();
         self.client.with_output(|out| {
@@ -475,7 +525,7 @@ fn clean(name: &str) -> String {
 }
 
 fn identity(topology: &Topology, accepted: &Accepted) -> Option<Identity> {
-    let Accepted { startup, proof } = accepted;
+    let Accepted { startup, proof, .. } = accepted;
     let config = &topology.config;
     let database = config.database(&startup.database)?;
     let user = config.user(&startup.user);
@@ -504,12 +554,17 @@ fn identity(topology: &Topology, accepted: &Accepted) -> Option<Identity> {
 }
 
 /// A cancel key that nobody can guess: 4 bytes in protocol 3.0, 32 in 3.2.
-fn secret(protocol: Protocol) -> Vec<u8> {
+pub(crate) fn secret(protocol: Protocol) -> Vec<u8> {
     if protocol.has_long_cancel_keys() {
         rand::random::<[u8; 32]>().to_vec()
     } else {
         rand::random::<[u8; 4]>().to_vec()
     }
+}
+
+/// One more of at most `most`, while the result lives.
+pub(crate) fn limited(count: &std::sync::atomic::AtomicU32, most: u32) -> Option<impl Drop + '_> {
+    Counted::try_new(count, most)
 }
 
 /// One of a limited number, while it lives.
@@ -532,9 +587,20 @@ impl Drop for Counted<'_> {
 }
 
 /// The session's place in the core's table.
-struct Place {
+pub(crate) struct Place {
     core: Rc<Core>,
-    slot: usize,
+    pub(crate) slot: usize,
+}
+
+impl Place {
+    /// Enters a session, if there is room for its number in a cancel key.
+    pub(crate) fn take(core: &Rc<Core>, entry: &Rc<Entry>) -> Option<Self> {
+        let mut sessions = core.sessions.borrow_mut();
+        (sessions.len() < ClientNumber::MAX_SLOT).then(|| Self {
+            slot: sessions.insert(Rc::clone(entry)),
+            core: Rc::clone(core),
+        })
+    }
 }
 
 impl Drop for Place {

@@ -158,7 +158,9 @@ impl Merging {
         Ok(())
     }
 
-    /// The end of the answer: the merged row and the command, or the error.
+    /// The end of the answer: the merged row, or the error. The command is returned and
+    /// not written, because where the transaction is the router's own it is said only
+    /// after the commit, as PostgreSQL does.
     pub(super) fn finish(self, client: &mut Wire) -> Result<Vec<u8>, Halt> {
         if let Some(body) = self.error {
             client.with_output(|out| super::state::put_as_error(out, &body));
@@ -170,19 +172,9 @@ impl Merging {
         if let Some(aggregates) = &self.aggregates {
             let done = client.with_output(|out| aggregates.finish(self.shards, out));
             done.map_err(|e| Halt::Fail(e.report()))?;
-            client.with_output(|out| backend::put_complete(out, b"SELECT 1"));
             return Ok(b"SELECT 1".to_vec());
         }
-        match self.command.bytes() {
-            Some(command) => {
-                client.with_output(|out| backend::put_complete(out, &command));
-                Ok(command)
-            }
-            None => {
-                client.send(backend::EMPTY_QUERY);
-                Ok(Vec::new())
-            }
-        }
+        Ok(self.command.bytes().unwrap_or_default())
     }
 }
 
@@ -199,7 +191,18 @@ fn merge_of(merge: crate::plan::AggregateMerge) -> crate::merge::AggregateMerge 
 }
 
 impl Session {
-    /// Runs a simple query on several shards, up to CommandComplete.
+    /// Writes CommandComplete, or what stands for it when there was no statement.
+    pub(super) fn put_command(&mut self, command: &[u8]) {
+        if command.is_empty() {
+            self.client.send(backend::EMPTY_QUERY);
+        } else {
+            self.client
+                .with_output(|out| backend::put_complete(out, command));
+        }
+    }
+
+    /// Runs a simple query on several shards, up to its CommandComplete, which is
+    /// returned and not written.
     pub(super) async fn query_many(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
         if many.step_by_step {
             return self.step_by_step(sql, many).await;
@@ -302,6 +305,11 @@ impl Session {
                             };
                             return state.on_server(frame, shown, inbox, client);
                         }
+                        return Flow::Continue;
+                    }
+                    if inbox.beginning && reply.event != Event::Failed {
+                        // BEGIN went ahead of the statement; its answer is nobody's.
+                        inbox.beginning = !matches!(reply.event, Event::Ready(_));
                         return Flow::Continue;
                     }
                     if let Event::Parsed(id) = reply.event {

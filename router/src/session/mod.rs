@@ -149,14 +149,21 @@ impl Session {
 
     /// One request at a time: nothing is taken while one is being answered.
     fn may_take(&self) -> bool {
-        matches!(
+        let suspended = self.core.suspended.get() && self.state.phase == Phase::Idle;
+        let ready = matches!(
             self.state.phase,
             Phase::Idle | Phase::Segment | Phase::CopyIn { .. }
-        )
+        );
+        ready && !suspended
     }
 
     /// Gives servers back that no longer work for this session.
     fn after_request(&mut self) {
+        self.entry.seen.set_pins(self.state.pins);
+        self.entry
+            .seen
+            .prepared
+            .set(self.state.names.size().0 as u32);
         if self.state.schema_changed {
             self.state.schema_changed = false;
             self.core

@@ -38,6 +38,7 @@ impl Session {
             }
         };
         let length = message.bytes.len();
+        self.state.tally.took(message.tag(), length);
         if let Phase::CopyIn { extended } = self.state.phase {
             let tag = message.tag();
             self.copy_in(tag, extended, length).await?;
@@ -112,7 +113,15 @@ impl Session {
 
     /// Waits until the client has sent more or a server has answered.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
-        poll_fn(|cx| self.poll_wait(cx)).await
+        let suspended = self.core.suspended.get();
+        poll_fn(|cx| {
+            if suspended && !self.core.suspended.get() {
+                // What came meanwhile may be taken now.
+                return Poll::Ready(Ok(()));
+            }
+            self.poll_wait(cx)
+        })
+        .await
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
@@ -161,7 +170,7 @@ impl Session {
     fn must_go(&self) -> Option<Report> {
         let idle = self.state.phase == Phase::Idle && self.state.block == Block::None;
         let goes = match self.core.life.get() {
-            Life::Serving => false,
+            Life::Serving | Life::Closing => false,
             Life::Draining => idle,
             Life::Ending => true,
         };
@@ -201,12 +210,18 @@ impl Session {
     /// Brings the notes of the connection up to date.
     pub(super) fn after_messages(&mut self, at: usize) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
+        let is_news = !inbox.parsed.is_empty() || inbox.discarded;
         for id in inbox.parsed.drain(..) {
             lease.notes.prepared.insert(id);
         }
         if std::mem::take(&mut inbox.discarded) {
             lease.notes.prepared.clear();
             lease.notes.unnamed = None;
+        }
+        if is_news {
+            lease
+                .standing
+                .set_prepared(lease.notes.prepared.len() as u32);
         }
         if inbox.fatal {
             let gone = Broken::Closed;

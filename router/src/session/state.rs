@@ -7,6 +7,7 @@
 use super::names::{Names, Prepared};
 use super::settings::{Change, SessionSettings};
 use super::step::{Kind, Pins, Step};
+use crate::metrics::tally::Tally;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::connection::{Flow, remember};
 use mothership_pool::wire::Wire;
@@ -152,6 +153,8 @@ pub struct State {
     pub told: Vec<(Vec<u8>, Vec<u8>)>,
     /// Definitions changed: raised for whoever keeps count.
     pub schema_changed: bool,
+    /// What is counted of the session.
+    pub tally: Tally,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -232,6 +235,7 @@ impl State {
             pins: Pins::NONE,
             told,
             schema_changed: false,
+            tally: Tally::default(),
             failed: false,
         }
     }
@@ -245,6 +249,9 @@ impl State {
         client: &mut Wire,
     ) -> Flow {
         let for_client = reply.to == Audience::Client;
+        if for_client {
+            self.tally.gave(frame.bytes.len());
+        }
         match reply.event {
             Event::Part => {
                 if frame.tag() == tag::PARAMETER_DESCRIPTION {
@@ -271,6 +278,7 @@ impl State {
                 Flow::Continue
             }
             Event::Parsed(id) => {
+                self.tally.server_parsed();
                 inbox.parsed.push(id);
                 inbox.preparing.retain(|&p| p != id);
                 if for_client {
@@ -334,6 +342,9 @@ impl State {
             && !self.told.iter().any(|(n, v)| n == name && v == value)
         {
             remember(&mut self.told, name, value);
+            if name == b"application_name" {
+                self.tally.application_name(value);
+            }
             client.send(frame.bytes);
         }
     }
@@ -497,10 +508,12 @@ impl State {
     /// An error was reported to the client.
     pub fn note_failure(&mut self) {
         self.failed = true;
+        self.tally.failed();
         self.names.undo();
     }
 
     fn ready(&mut self, status: TxStatus, inbox: &mut Inbox) {
+        self.tally.ready(status);
         self.phase = Phase::Idle;
         self.skipping = false;
         inbox.passed = false;
@@ -552,6 +565,7 @@ impl State {
         }
         self.failed = false;
         let status = self.block.status();
+        self.tally.ready(status);
         client.with_output(|out| backend::put_ready(out, status));
     }
 }

@@ -45,6 +45,14 @@ impl Pins {
         self.0 == 0
     }
 
+    /// The reasons in words.
+    pub fn reasons(self) -> impl Iterator<Item = &'static str> {
+        Pin::ALL
+            .into_iter()
+            .filter(move |&pin| self.has(pin))
+            .map(Pin::reason)
+    }
+
     /// True if `pin` is one of the reasons.
     pub fn has(self, pin: Pin) -> bool {
         self.0 & (1 << pin as u16) != 0

@@ -99,6 +99,7 @@ impl Session {
             self.collect(at, at, &mut merging).await?;
         }
         let command = self.finish_many(merging)?;
+        self.put_command(&command);
         self.state.follow(kind, &command);
         for attached in &mut self.servers {
             attached.inbox.follow(kind, &command);
@@ -332,7 +333,10 @@ impl Session {
         })
         .await;
         let reply = match (&polled, &error) {
-            (Err(_), _) => Reply::Lost,
+            (Err(error), _) => {
+                tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");
+                Reply::Lost
+            }
             (Ok(()), Some(body)) => {
                 let fields = Fields::read(body);
                 if fields.is_fatal() {

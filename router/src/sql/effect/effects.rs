@@ -133,6 +133,20 @@ pub enum Pin {
 }
 
 impl Pin {
+    /// All reasons.
+    pub const ALL: [Pin; 10] = [
+        Pin::TempObject,
+        Pin::AdvisoryLock,
+        Pin::Listen,
+        Pin::HoldCursor,
+        Pin::BackendIdentity,
+        Pin::SequenceState,
+        Pin::Seed,
+        Pin::Load,
+        Pin::UnclearSetting,
+        Pin::Opaque,
+    ];
+
     /// The reason in words, as the console shows it.
     pub fn reason(self) -> &'static str {
         match self {

@@ -1,0 +1,288 @@
+//! What the commands do that change something: each core is asked to do its part.
+//!
+//! The state that must outlive the command (which databases are paused or disabled)
+//! is set first, so that pools made meanwhile obey it too.
+
+use super::command::{Act, Argument, Deed};
+use crate::core::{Core, Entry, Life, Order, PoolKey, Shared};
+use mothership_pool::pool::PoolFigures;
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How often a command that waits looks again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// `object_not_in_prerequisite_state`: what was asked does not fit the state.
+const WRONG_STATE: &str = "55000";
+/// `config_file_error`
+const CONFIG_FILE: &str = "F0000";
+
+/// Does it. Dropped before its end, PAUSE is to be undone with [`undo`].
+pub async fn act(shared: &Arc<Shared>, act: &Act, argument: &Argument) -> Result<(), Report> {
+    let database = match argument {
+        Argument::Database(name) => Some(existing(shared, act, name)?),
+        _ => None,
+    };
+    tracing::info!(command = act.word, database, "console command");
+    match act.deed {
+        Deed::Pause => pause(shared, database).await,
+        Deed::Resume => resume(shared, database).await,
+        Deed::Disable | Deed::Enable => {
+            if let Some(name) = database {
+                let disabled = &mut shared.gates.write().disabled;
+                match act.deed {
+                    Deed::Disable => disabled.insert(name.to_owned()),
+                    _ => disabled.remove(name),
+                };
+            }
+            Ok(())
+        }
+        Deed::Reconnect => {
+            let database = owned(database);
+            let reconnect = move |core: &Rc<Core>| {
+                pools(core, database.as_deref(), |pool| pool.reconnect());
+            };
+            shared.ask(reconnect).await;
+            Ok(())
+        }
+        Deed::Kill => kill(shared, database).await,
+        Deed::KillClient => match argument {
+            Argument::Client(id) => kill_client(shared, *id).await,
+            _ => Ok(()),
+        },
+        Deed::Suspend => suspend(shared).await,
+        Deed::Reload => reload(shared).await,
+        Deed::Shutdown => {
+            let life = match argument {
+                Argument::WaitForServers => Life::Draining,
+                Argument::WaitForClients => Life::Closing,
+                _ => Life::Ending,
+            };
+            order(shared, Order::Shutdown(life))
+        }
+        Deed::WaitClose => {
+            wait(shared, database, |figures| figures.stale).await;
+            Ok(())
+        }
+    }
+}
+
+/// Undoes what a command that did not come to its end has done.
+pub async fn undo(shared: &Arc<Shared>, act: &Act, argument: &Argument) {
+    if act.deed != Deed::Pause {
+        return;
+    }
+    let database = match argument {
+        Argument::Database(name) => Some(&**name),
+        _ => None,
+    };
+    // Somebody else has resumed it already, or it never was paused: as wanted.
+    let _ = resume(shared, database).await;
+}
+
+/// The database, if it exists and is not the console's.
+fn existing<'a>(shared: &Shared, act: &Act, name: &'a str) -> Result<&'a str, Report> {
+    let config = &shared.topology().config;
+    if config
+        .console
+        .databases
+        .iter()
+        .any(|own| own.as_str() == name)
+    {
+        let verb = act.word.to_ascii_lowercase();
+        let message = format!("cannot {verb} admin database: {name}");
+        return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message));
+    }
+    if config.database(name).is_none() {
+        let message = format!("no such database: {name}");
+        return Err(Report::error(sqlstate::INVALID_CATALOG_NAME, message));
+    }
+    Ok(name)
+}
+
+fn wrong_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Report {
+    Report::error(WRONG_STATE, message)
+}
+
+fn owned(database: Option<&str>) -> Option<String> {
+    database.map(str::to_owned)
+}
+
+type Pool = Rc<mothership_pool::pool::Pool<crate::session::notes::Notes>>;
+
+/// Does something to the pools of a database, or to all.
+fn pools(core: &Core, database: Option<&str>, mut each: impl FnMut(&Pool)) {
+    let topology = core.shared.topology();
+    let serves = |key: &PoolKey| database.is_none_or(|name| topology.pool_serves(key, name));
+    for (key, pool) in core.pools() {
+        if serves(&key) {
+            each(&pool);
+        }
+    }
+}
+
+async fn pause(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report> {
+    {
+        let mut gates = shared.gates.write();
+        if gates.paused_all || gates.suspended {
+            return Err(wrong_state("already suspended/paused"));
+        }
+        match database {
+            Some(name) => drop(gates.paused.insert(name.to_owned())),
+            None => gates.paused_all = true,
+        }
+    }
+    close_pools(shared, database).await;
+    wait(shared, database, |f| f.active + f.idle + f.opening).await;
+    Ok(())
+}
+
+/// Lends nothing more, and closes every connection as it is given back.
+async fn close_pools(shared: &Arc<Shared>, database: Option<&str>) {
+    let database = owned(database);
+    let close = move |core: &Rc<Core>| {
+        pools(core, database.as_deref(), |pool| {
+            pool.pause();
+            pool.reconnect();
+        });
+    };
+    shared.ask(close).await;
+}
+
+/// Waits until a figure is zero on all cores.
+async fn wait(shared: &Arc<Shared>, database: Option<&str>, figure: fn(&PoolFigures) -> u32) {
+    loop {
+        let database = owned(database);
+        let count = move |core: &Rc<Core>| {
+            let mut count = 0;
+            pools(core, database.as_deref(), |pool| {
+                count += figure(&pool.figures())
+            });
+            count
+        };
+        if shared.ask(count).await.into_iter().all(|count| count == 0) {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn resume(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report> {
+    {
+        let mut gates = shared.gates.write();
+        match database {
+            Some(name) => {
+                if !gates.paused.remove(name) {
+                    return Err(wrong_state(format!("database {name} is not paused")));
+                }
+            }
+            None => {
+                if !gates.paused_all && !gates.suspended {
+                    return Err(wrong_state("pooler is not paused/suspended"));
+                }
+                gates.paused_all = false;
+                gates.suspended = false;
+            }
+        }
+    }
+    let open = move |core: &Rc<Core>| {
+        let topology = core.shared.topology();
+        let gates = core.shared.gates.read();
+        core.set_suspended(gates.suspended);
+        for (key, pool) in core.pools() {
+            if !gates.pauses(&topology, &key) {
+                pool.resume();
+            }
+        }
+    };
+    shared.ask(open).await;
+    Ok(())
+}
+
+async fn suspend(shared: &Arc<Shared>) -> Result<(), Report> {
+    {
+        let mut gates = shared.gates.write();
+        if gates.paused_all || gates.suspended {
+            return Err(wrong_state("already suspended/paused"));
+        }
+        if !gates.paused.is_empty() {
+            return Err(wrong_state("cannot suspend with paused databases"));
+        }
+        gates.suspended = true;
+    }
+    shared.ask(|core| core.set_suspended(true)).await;
+    Ok(())
+}
+
+/// Disconnects a session; its servers are closed if they are in the middle of something.
+fn end(entry: &Entry) {
+    entry.killed.set(true);
+    entry.cancelled.notify_waiters();
+    entry.wake();
+}
+
+async fn kill(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report> {
+    {
+        let mut gates = shared.gates.write();
+        if gates.paused_all || gates.suspended {
+            return Err(wrong_state("already suspended/paused"));
+        }
+        match database {
+            Some(name) => drop(gates.paused.insert(name.to_owned())),
+            None => gates.paused_all = true,
+        }
+    }
+    close_pools(shared, database).await;
+    let database = owned(database);
+    let end_all = move |core: &Rc<Core>| {
+        for (_, entry) in core.sessions.borrow().iter() {
+            let is_meant = database
+                .as_ref()
+                .is_none_or(|name| *name == entry.who.database);
+            if is_meant && !entry.who.is_console {
+                end(entry);
+            }
+        }
+    };
+    shared.ask(end_all).await;
+    Ok(())
+}
+
+async fn kill_client(shared: &Arc<Shared>, id: u64) -> Result<(), Report> {
+    let end_one = move |core: &Rc<Core>| {
+        let sessions = core.sessions.borrow();
+        let found = sessions.iter().find(|(_, entry)| entry.who.number == id);
+        found.map(|(_, entry)| end(entry)).is_some()
+    };
+    match shared.ask(end_one).await.contains(&true) {
+        true => Ok(()),
+        false => Err(Report::error(
+            sqlstate::UNDEFINED_OBJECT,
+            "client not found",
+        )),
+    }
+}
+
+async fn reload(shared: &Arc<Shared>) -> Result<(), Report> {
+    let (answer, answered) = oneshot::channel();
+    order(shared, Order::Reload(answer))?;
+    match answered.await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(problems)) => {
+            let report = Report::error(CONFIG_FILE, "RELOAD failed, the old configuration stays");
+            Err(report.detail(problems))
+        }
+        Err(_) => Err(ending()),
+    }
+}
+
+fn order(shared: &Shared, order: Order) -> Result<(), Report> {
+    shared.orders.send(order).map_err(|_| ending())
+}
+
+fn ending() -> Report {
+    Report::error(sqlstate::ADMIN_SHUTDOWN, "the router is shutting down")
+}

@@ -1,0 +1,810 @@
+//! The commands of the console: one table of them, and their grammar.
+//!
+//! Text in, a [`Command`] or an error out; nothing is done here. What is not in the
+//! tables does not exist; `docs/console.md` is made from them.
+
+use super::columns;
+use super::table::Column;
+use mothership_proto::report::{Report, sqlstate};
+use std::borrow::Cow;
+
+/// What a user of the console may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Stats,
+    /// Everything.
+    Admin,
+}
+
+/// One command, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A table.
+    Show(&'static Show),
+    /// The list of commands.
+    Help,
+    /// A setting that drivers ask for.
+    ShowDriverSetting(&'static str, &'static str),
+    /// A setting that drivers set, to no effect.
+    SetDriverSetting,
+    /// Transaction control, to no effect.
+    Block(Block),
+    /// Something is done, with its argument.
+    Act(&'static Act, Argument),
+    /// SET of a setting of the router.
+    Set {
+        /// Its name.
+        key: String,
+        /// The value as text.
+        value: String,
+    },
+}
+
+impl Command {
+    /// Who may give it.
+    pub fn needs(&self) -> Role {
+        match self {
+            Self::Show(show) => show.needs,
+            Self::Act(..) | Self::Set { .. } => Role::Admin,
+            Self::Help | Self::ShowDriverSetting(..) | Self::SetDriverSetting | Self::Block(_) => {
+                Role::Stats
+            }
+        }
+    }
+
+    /// The columns of its answer, if it has rows. `with_logins`: see [`columns::STATS`].
+    pub fn columns(&self, with_logins: bool) -> Option<Vec<Column>> {
+        match self {
+            Self::Show(show) => Some(show.columns(with_logins)),
+            Self::ShowDriverSetting(name, _) => Some(vec![(name, super::table::Type::Text)]),
+            _ => None,
+        }
+    }
+}
+
+/// Transaction control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// BEGIN, START.
+    Begin,
+    /// COMMIT, END.
+    Commit,
+    /// ROLLBACK, ABORT.
+    Rollback,
+}
+
+/// What a SHOW command shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The words are the commands.
+pub enum What {
+    Stats,
+    StatsTotals,
+    StatsAverages,
+    Totals,
+    Pools,
+    Databases,
+    Clients,
+    Servers,
+    Sockets,
+    ActiveSockets,
+    Lists,
+    Config,
+    Users,
+    Peers,
+    PeerPools,
+    Fds,
+    Mem,
+    DnsHosts,
+    DnsZones,
+    Version,
+    State,
+    Shards,
+    Map,
+    Endpoints,
+    Rules,
+    Pins,
+    Plans,
+    Transactions,
+    PoolsExtended,
+}
+
+/// A SHOW command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Show {
+    /// What it shows.
+    pub what: What,
+    /// Its word.
+    pub word: &'static str,
+    /// Who may give it.
+    pub needs: Role,
+    /// False for commands that PgBouncer does not have.
+    pub is_pgbouncers: bool,
+    columns: &'static [Column],
+    /// For the documentation.
+    pub about: &'static str,
+}
+
+impl Show {
+    /// Its columns.
+    pub fn columns(&self, with_logins: bool) -> Vec<Column> {
+        let all = match self.what {
+            What::Sockets | What::ActiveSockets => [columns::SOCKET, columns::SOCKET_MORE].concat(),
+            _ => self.columns.to_vec(),
+        };
+        let is_login = |name: &str| name.ends_with("client_login_count");
+        all.into_iter()
+            .filter(|(name, _)| with_logins || !is_login(name))
+            .collect()
+    }
+}
+
+const fn theirs(
+    what: What,
+    word: &'static str,
+    columns: &'static [Column],
+    about: &'static str,
+) -> Show {
+    Show {
+        what,
+        word,
+        needs: Role::Stats,
+        is_pgbouncers: true,
+        columns,
+        about,
+    }
+}
+
+const fn ours(
+    what: What,
+    word: &'static str,
+    columns: &'static [Column],
+    about: &'static str,
+) -> Show {
+    Show {
+        is_pgbouncers: false,
+        ..theirs(what, word, columns, about)
+    }
+}
+
+/// Every SHOW command but HELP.
+pub const SHOWS: &[Show] = &[
+    theirs(
+        What::Stats,
+        "STATS",
+        columns::STATS,
+        "Totals since the start and averages of the last minute, for each database. Times are in microseconds. Averages: counts and bytes a second, times for each transaction, query or assignment.",
+    ),
+    theirs(
+        What::StatsTotals,
+        "STATS_TOTALS",
+        columns::STATS_TOTALS,
+        "The totals alone.",
+    ),
+    theirs(
+        What::StatsAverages,
+        "STATS_AVERAGES",
+        columns::STATS_AVERAGES,
+        "The averages alone.",
+    ),
+    theirs(
+        What::Totals,
+        "TOTALS",
+        columns::TOTALS,
+        "The same over all databases, one number a row.",
+    ),
+    theirs(
+        What::Pools,
+        "POOLS",
+        columns::POOLS,
+        "Clients and server connections of each database and server role, over all servers and workers. `cl_active` counts idle clients too; `maxwait` is how long the oldest client that waits now has waited.",
+    ),
+    theirs(
+        What::Databases,
+        "DATABASES",
+        columns::DATABASES,
+        "Databases by the clients' names. Host and port are those of the home shard's primary.",
+    ),
+    theirs(
+        What::Clients,
+        "CLIENTS",
+        columns::SOCKET,
+        "Each client. `id` is what KILL_CLIENT takes; `link` is the `ptr` of its server connection.",
+    ),
+    theirs(
+        What::Servers,
+        "SERVERS",
+        columns::SOCKET,
+        "Each server connection.",
+    ),
+    theirs(
+        What::Sockets,
+        "SOCKETS",
+        columns::SOCKET,
+        "Both. The positions in buffers are always 0.",
+    ),
+    theirs(
+        What::ActiveSockets,
+        "ACTIVE_SOCKETS",
+        columns::SOCKET,
+        "Those in use.",
+    ),
+    theirs(
+        What::Lists,
+        "LISTS",
+        columns::LISTS,
+        "How many there are of what.",
+    ),
+    theirs(
+        What::Config,
+        "CONFIG",
+        columns::CONFIG,
+        "Every setting by its own name, and those that PgBouncer has by PgBouncer's. Secrets are `***`.",
+    ),
+    theirs(
+        What::Users,
+        "USERS",
+        columns::USERS,
+        "Users that are declared or connected.",
+    ),
+    theirs(
+        What::Peers,
+        "PEERS",
+        columns::PEERS,
+        "Empty: there are no peers.",
+    ),
+    theirs(What::PeerPools, "PEER_POOLS", columns::PEER_POOLS, "Empty."),
+    Show {
+        needs: Role::Admin,
+        ..theirs(
+            What::Fds,
+            "FDS",
+            columns::FDS,
+            "Empty: sockets are not handed over, and cancel keys and passwords are not shown.",
+        )
+    },
+    theirs(
+        What::Mem,
+        "MEM",
+        columns::MEM,
+        "What the router keeps of clients, servers and statements, in bytes.",
+    ),
+    theirs(
+        What::DnsHosts,
+        "DNS_HOSTS",
+        columns::DNS_HOSTS,
+        "Empty: names are resolved by the system.",
+    ),
+    theirs(What::DnsZones, "DNS_ZONES", columns::DNS_ZONES, "Empty."),
+    theirs(
+        What::Version,
+        "VERSION",
+        columns::VERSION,
+        "The version of PgBouncer that this console is like, and our own. The setting is `console.version`.",
+    ),
+    theirs(
+        What::State,
+        "STATE",
+        columns::STATE,
+        "Whether everything is active, paused or suspended.",
+    ),
+    ours(
+        What::Shards,
+        "SHARDS",
+        columns::SHARDS,
+        "The shards: their slots, servers and connections.",
+    ),
+    ours(
+        What::Map,
+        "MAP",
+        columns::MAP,
+        "Where the rows of tables live; the last row is what becomes of tables that are not declared.",
+    ),
+    ours(
+        What::Endpoints,
+        "ENDPOINTS",
+        columns::ENDPOINTS,
+        "Each server: its role, health, lag and load. NULL is what is not known.",
+    ),
+    ours(
+        What::Rules,
+        "RULES",
+        columns::RULES,
+        "The rules in their order; the first that fits decides. Empty fits everything.",
+    ),
+    ours(
+        What::Pins,
+        "PINS",
+        columns::PINS,
+        "Clients that keep their server connection, since when and why.",
+    ),
+    ours(
+        What::Plans,
+        "PLANS",
+        columns::PLANS,
+        "Cached plans by the shape of the statement, without any value.",
+    ),
+    ours(
+        What::Transactions,
+        "TRANSACTIONS",
+        columns::TRANSACTIONS,
+        "Transactions over several shards whose outcome is in doubt.",
+    ),
+    ours(
+        What::PoolsExtended,
+        "POOLS_EXTENDED",
+        columns::POOLS_EXTENDED,
+        "Each pool of each worker by server, with database and user as the server knows them.",
+    ),
+];
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The words are the commands.
+pub enum Deed {
+    Pause,
+    Resume,
+    Disable,
+    Enable,
+    Reconnect,
+    Kill,
+    KillClient,
+    Suspend,
+    Reload,
+    Shutdown,
+    WaitClose,
+}
+
+/// What may follow a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing.
+    Nothing,
+    /// A database, or nothing for all.
+    MaybeDatabase,
+    /// A database.
+    Database,
+    /// The id of a client.
+    Client,
+    /// How to end.
+    Manner,
+}
+
+/// A command that does something. All of them need the role admin.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Act {
+    /// What it does.
+    pub deed: Deed,
+    /// Its word.
+    pub word: &'static str,
+    /// What may follow.
+    pub takes: Takes,
+    /// For the documentation.
+    pub about: &'static str,
+}
+
+/// Every command that does something, but SET.
+pub const ACTS: &[Act] = &[
+    Act {
+        deed: Deed::Pause,
+        word: "PAUSE",
+        takes: Takes::MaybeDatabase,
+        about: "No server connection is lent any more; clients wait. Connections are closed as they are given back, and the command returns when none is left. A cancel of the command, or the end of its client, resumes.",
+    },
+    Act {
+        deed: Deed::Resume,
+        word: "RESUME",
+        takes: Takes::MaybeDatabase,
+        about: "Ends PAUSE, KILL and SUSPEND.",
+    },
+    Act {
+        deed: Deed::Disable,
+        word: "DISABLE",
+        takes: Takes::Database,
+        about: "New clients of the database are refused.",
+    },
+    Act {
+        deed: Deed::Enable,
+        word: "ENABLE",
+        takes: Takes::Database,
+        about: "Ends DISABLE.",
+    },
+    Act {
+        deed: Deed::Reconnect,
+        word: "RECONNECT",
+        takes: Takes::MaybeDatabase,
+        about: "Closes each server connection as it is given back, so that new ones are opened.",
+    },
+    Act {
+        deed: Deed::Kill,
+        word: "KILL",
+        takes: Takes::MaybeDatabase,
+        about: "Disconnects clients and servers at once and pauses.",
+    },
+    Act {
+        deed: Deed::KillClient,
+        word: "KILL_CLIENT",
+        takes: Takes::Client,
+        about: "Disconnects one client with 57P01, and its servers.",
+    },
+    Act {
+        deed: Deed::Suspend,
+        word: "SUSPEND",
+        takes: Takes::Nothing,
+        about: "No request is taken from clients; what is under way is finished. Ended by RESUME.",
+    },
+    Act {
+        deed: Deed::Reload,
+        word: "RELOAD",
+        takes: Takes::Nothing,
+        about: "Reads the configuration again. A wrong one is refused with all that is wrong in the detail, and the old one stays.",
+    },
+    Act {
+        deed: Deed::Shutdown,
+        word: "SHUTDOWN",
+        takes: Takes::Manner,
+        about: "Ends at once; with WAIT_FOR_SERVERS when transactions have ended (as SIGTERM); with WAIT_FOR_CLIENTS when all clients have left by themselves.",
+    },
+    Act {
+        deed: Deed::WaitClose,
+        word: "WAIT_CLOSE",
+        takes: Takes::MaybeDatabase,
+        about: "Returns when RECONNECT or RELOAD has replaced all server connections.",
+    },
+];
+
+/// What followed a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// Nothing.
+    None,
+    /// A database.
+    Database(String),
+    /// A client's id.
+    Client(u64),
+    /// `WAIT_FOR_SERVERS`
+    WaitForServers,
+    /// `WAIT_FOR_CLIENTS`
+    WaitForClients,
+}
+
+/// Settings that drivers ask for and set, with what they are told. A few stand here
+/// because they are often set at the beginning of a session.
+pub const DRIVER_SETTINGS: &[(&str, &str)] = &[
+    ("client_encoding", "UTF8"),
+    ("default_transaction_isolation", "read committed"),
+    ("standard_conforming_strings", "on"),
+    ("datestyle", "ISO"),
+    ("timezone", "GMT"),
+    ("extra_float_digits", "2"),
+    ("transaction_isolation", "read committed"),
+    ("intervalstyle", "postgres"),
+    ("application_name", ""),
+    ("search_path", "\"$user\", public"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("client_min_messages", "notice"),
+    ("bytea_output", "hex"),
+];
+
+/// Reads one statement, without its semicolon.
+pub fn parse(text: &str) -> Result<Command, Report> {
+    let wrong = || {
+        let shown: String = text.trim().chars().take(200).collect();
+        Report::error(
+            sqlstate::SYNTAX_ERROR,
+            format!("invalid command '{shown}', use SHOW HELP;"),
+        )
+    };
+    let words = words(text).ok_or_else(wrong)?;
+    let [first, rest @ ..] = words.as_slice() else {
+        return Err(wrong());
+    };
+    let verb = first.keyword().ok_or_else(wrong)?;
+    match &*verb {
+        "SHOW" | "SELECT" => show(rest).ok_or_else(wrong),
+        "SET" => set(rest).ok_or_else(wrong),
+        "RESET" | "DISCARD" | "DEALLOCATE" => Ok(Command::SetDriverSetting),
+        "BEGIN" | "START" => Ok(Command::Block(Block::Begin)),
+        "COMMIT" | "END" => Ok(Command::Block(Block::Commit)),
+        "ROLLBACK" | "ABORT" => Ok(Command::Block(Block::Rollback)),
+        _ => {
+            let act = ACTS.iter().find(|act| act.word == verb);
+            let act = act.ok_or_else(wrong)?;
+            let argument = argument(act.takes, rest).ok_or_else(wrong)?;
+            Ok(Command::Act(act, argument))
+        }
+    }
+}
+
+fn show(rest: &[Word<'_>]) -> Option<Command> {
+    let keywords: Option<Vec<String>> = rest.iter().map(Word::keyword).collect();
+    let keywords = keywords?;
+    let name = match keywords.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["TRANSACTION", "ISOLATION", "LEVEL"] => "TRANSACTION_ISOLATION".to_owned(),
+        ["TIME", "ZONE"] => "TIMEZONE".to_owned(),
+        [one] => one.to_owned(),
+        _ => return None,
+    };
+    if name == "HELP" {
+        return Some(Command::Help);
+    }
+    let setting = DRIVER_SETTINGS
+        .iter()
+        .find(|(n, _)| n.eq_ignore_ascii_case(&name));
+    if let Some((name, value)) = setting {
+        return Some(Command::ShowDriverSetting(name, value));
+    }
+    SHOWS
+        .iter()
+        .find(|show| show.word == name)
+        .map(Command::Show)
+}
+
+/// `SET [SESSION | LOCAL] key {= | TO} value`, and the forms of SQL that drivers send.
+fn set(rest: &[Word<'_>]) -> Option<Command> {
+    let rest = match rest.first()?.keyword().as_deref() {
+        Some("SESSION" | "LOCAL") => &rest[1..],
+        _ => rest,
+    };
+    let key = rest.first()?;
+    // SET TIME ZONE and its like have no sign of equality.
+    if let Some("TIME" | "NAMES" | "CHARACTERISTICS" | "TRANSACTION") = key.keyword().as_deref() {
+        return Some(Command::SetDriverSetting);
+    }
+    let key = key.text().to_ascii_lowercase();
+    let is_to = |word: &Word<'_>| *word == Word::Equals || word.keyword().as_deref() == Some("TO");
+    let value = match rest.get(1..)? {
+        [to, value @ ..] if is_to(to) && !value.is_empty() => value,
+        _ => return None,
+    };
+    if DRIVER_SETTINGS.iter().any(|(name, _)| *name == key) {
+        return Some(Command::SetDriverSetting);
+    }
+    match value {
+        [Word::Equals] => None,
+        [one] => Some(Command::Set {
+            key,
+            value: one.text().to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
+    let one = match rest {
+        [] => None,
+        [one] if *one != Word::Equals => Some(one),
+        _ => return None,
+    };
+    match (takes, one) {
+        (Takes::Nothing | Takes::MaybeDatabase | Takes::Manner, None) => Some(Argument::None),
+        (Takes::MaybeDatabase | Takes::Database, Some(name)) => {
+            Some(Argument::Database(name.text().to_owned()))
+        }
+        (Takes::Client, Some(id)) => id.text().parse().ok().map(Argument::Client),
+        (Takes::Manner, Some(word)) => match &*word.keyword()? {
+            "WAIT_FOR_SERVERS" => Some(Argument::WaitForServers),
+            "WAIT_FOR_CLIENTS" => Some(Argument::WaitForClients),
+            _ => None,
+        },
+        (Takes::Nothing, Some(_)) | (Takes::Database | Takes::Client, None) => None,
+    }
+}
+
+/// A word of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Word<'a> {
+    Bare(&'a str),
+    Quoted(Cow<'a, str>),
+    Equals,
+}
+
+impl Word<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Word::Bare(text) => text,
+            Word::Quoted(text) => text,
+            Word::Equals => "=",
+        }
+    }
+
+    /// In upper case; nothing for what was quoted.
+    fn keyword(&self) -> Option<String> {
+        match self {
+            Word::Bare(text) => Some(text.to_ascii_uppercase()),
+            Word::Quoted(_) | Word::Equals => None,
+        }
+    }
+}
+
+/// Splits into words; comments are space. `None` if something is left open or is no
+/// part of the grammar.
+fn words(mut text: &str) -> Option<Vec<Word<'_>>> {
+    let is_bare = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '$');
+    let mut words = Vec::new();
+    loop {
+        text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+        if let Some(rest) = text.strip_prefix("--") {
+            text = rest.split_once('\n').map_or("", |(_, rest)| rest);
+        } else if let Some(rest) = text.strip_prefix("/*") {
+            text = rest.split_once("*/")?.1;
+        } else if let Some(rest) = text.strip_prefix('=') {
+            words.push(Word::Equals);
+            text = rest;
+        } else if text.starts_with(['"', '\'']) {
+            let (word, rest) = quoted(text)?;
+            words.push(Word::Quoted(word));
+            text = rest;
+        } else if text.is_empty() {
+            return Some(words);
+        } else {
+            let end = text.find(|c| !is_bare(c)).unwrap_or(text.len());
+            if end == 0 {
+                return None;
+            }
+            let (word, rest) = text.split_at(end);
+            words.push(Word::Bare(word));
+            text = rest;
+        }
+    }
+}
+
+/// A quoted text at the beginning, and what follows it. Two quotes mean one.
+fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let quote = text.chars().next()?;
+    let inside = &text[quote.len_utf8()..];
+    let mut from = 0;
+    loop {
+        let end = from + inside[from..].find(quote)?;
+        let rest = &inside[end + 1..];
+        if !rest.starts_with(quote) {
+            let doubled: String = [quote, quote].iter().collect();
+            let word = &inside[..end];
+            let word = match word.contains(&doubled) {
+                true => Cow::Owned(word.replace(&doubled, &quote.to_string())),
+                false => Cow::Borrowed(word),
+            };
+            return Some((word, rest));
+        }
+        from = end + 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn act(deed: Deed, argument: Argument) -> Command {
+        let act = ACTS.iter().find(|act| act.deed == deed).unwrap();
+        Command::Act(act, argument)
+    }
+
+    fn database(name: &str) -> Argument {
+        Argument::Database(name.to_owned())
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        let setting = |key: &str, value: &str| Command::Set {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        for (text, command) in [
+            ("show help", Command::Help),
+            (
+                "SHOW datestyle",
+                Command::ShowDriverSetting("datestyle", "ISO"),
+            ),
+            (
+                "select TimeZone",
+                Command::ShowDriverSetting("timezone", "GMT"),
+            ),
+            (
+                "SHOW TRANSACTION ISOLATION LEVEL",
+                Command::ShowDriverSetting("transaction_isolation", "read committed"),
+            ),
+            ("SET extra_float_digits = 3", Command::SetDriverSetting),
+            (
+                "SET SESSION datestyle TO 'ISO, MDY'",
+                Command::SetDriverSetting,
+            ),
+            ("SET datestyle = ISO", Command::SetDriverSetting),
+            ("set time zone 'UTC'", Command::SetDriverSetting),
+            (
+                "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                Command::SetDriverSetting,
+            ),
+            ("set pool.max = 5", setting("pool.max", "5")),
+            (
+                "SET max_client_conn='a''b'",
+                setting("max_client_conn", "a'b"),
+            ),
+            ("BEGIN READ ONLY", Command::Block(Block::Begin)),
+            ("start transaction", Command::Block(Block::Begin)),
+            ("END", Command::Block(Block::Commit)),
+            ("pause", act(Deed::Pause, Argument::None)),
+            ("PAUSE my-db", act(Deed::Pause, database("my-db"))),
+            ("Pause \"My \"\"Db\"", act(Deed::Pause, database("My \"Db"))),
+            (
+                "-- x\n/* y */ KILL /* z */ a",
+                act(Deed::Kill, database("a")),
+            ),
+            (
+                "KILL_CLIENT 12",
+                act(Deed::KillClient, Argument::Client(12)),
+            ),
+            (
+                "SHUTDOWN wait_for_clients",
+                act(Deed::Shutdown, Argument::WaitForClients),
+            ),
+        ] {
+            assert_eq!(parse(text).as_ref(), Ok(&command), "{text}");
+        }
+        for show in SHOWS {
+            for verb in ["SHOW", "select"] {
+                let text = format!(" {verb}\t{} ;", show.word.to_lowercase());
+                assert_eq!(parse(&text), Ok(Command::Show(show)), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for text in [
+            "foo",
+            "",
+            "SHOW",
+            "SHOW STATS POOLS",
+            "SHOW 'stats'",
+            "SHOW foo",
+            "SELECT 1 + 1",
+            "PAUSE a b",
+            "PAUSE \"a",
+            "DISABLE",
+            "KILL_CLIENT",
+            "KILL_CLIENT x",
+            "KILL_CLIENT -1",
+            "RELOAD now",
+            "SHUTDOWN now",
+            "SET a",
+            "SET a =",
+            "SET a = =",
+            "SET a = b c",
+            "SHOW STATS; DROP",
+            "/* open",
+            "SHOW $1::text",
+            "SHOW \u{0}",
+        ] {
+            let error = parse(text).expect_err(text);
+            assert_eq!(error.code, sqlstate::SYNTAX_ERROR, "{text}");
+        }
+    }
+
+    #[test]
+    fn pgbouncers_tables_have_pgbouncers_number_of_columns() {
+        let count = |word: &str, with_logins| {
+            let show = SHOWS.iter().find(|show| show.word == word).unwrap();
+            show.columns(with_logins).len()
+        };
+        for (word, before, since) in [
+            ("STATS", 23, 25),
+            ("STATS_TOTALS", 12, 13),
+            ("STATS_AVERAGES", 12, 13),
+            ("POOLS", 17, 17),
+            ("DATABASES", 17, 17),
+            ("CLIENTS", 21, 21),
+            ("SERVERS", 21, 21),
+            ("SOCKETS", 28, 28),
+            ("USERS", 8, 8),
+            ("FDS", 15, 15),
+        ] {
+            assert_eq!(
+                (count(word, false), count(word, true)),
+                (before, since),
+                "{word}"
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The rows of every SHOW command, from facts that were gathered before.
+//!
+//! Pure: [`rows`] sees [`Facts`] and nothing else. No function here may show a
+//! password, a verifier, a cancel key or a statement's values (S12).
+
+mod pools;
+mod settings;
+mod sockets;
+mod stats;
+mod topology;
+
+use super::command::What;
+use super::gates;
+use super::table::{Row, row};
+use super::view::World;
+use crate::core::{Shared, Topology};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Everything that a table may show, as it was at one moment.
+pub struct Facts {
+    /// What all cores know.
+    pub world: World,
+    /// The configuration in force.
+    pub topology: Arc<Topology>,
+    /// What is paused or disabled.
+    pub gates: gates::State,
+    /// Connections that are not logged in yet.
+    pub logins: u32,
+    /// When the facts were gathered.
+    pub now: Moment,
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The clock that only goes forward.
+    pub instant: Instant,
+    /// The time of day.
+    pub time: SystemTime,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            time: SystemTime::now(),
+        }
+    }
+
+    /// The time of day of an instant, as PgBouncer prints it: `2026-11-20 08:01:30 UTC`.
+    fn text(self, at: Instant) -> String {
+        let ago = self.instant.saturating_duration_since(at);
+        let since = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        utc(since.saturating_sub(ago).as_secs())
+    }
+}
+
+/// Gathers the facts.
+pub async fn gather(shared: &Arc<Shared>) -> Facts {
+    Facts {
+        world: super::view::world(shared).await,
+        topology: shared.topology(),
+        gates: shared.gates.read().clone(),
+        logins: shared.logins.load(Ordering::Relaxed),
+        now: Moment::now(),
+    }
+}
+
+/// The rows of a SHOW command.
+pub fn rows(what: What, facts: &Facts) -> Vec<Row> {
+    match what {
+        What::Stats => stats::stats(facts),
+        What::StatsTotals => stats::totals_by_database(facts),
+        What::StatsAverages => stats::averages_by_database(facts),
+        What::Totals => stats::totals(facts),
+        What::Pools => pools::pools(facts),
+        What::PoolsExtended => pools::pools_extended(facts),
+        What::Databases => pools::databases(facts),
+        What::Users => pools::users(facts),
+        What::Lists => pools::lists(facts),
+        What::Mem => pools::memory(facts),
+        What::Clients => sockets::clients(facts),
+        What::Servers => sockets::servers(facts),
+        What::Sockets => sockets::sockets(facts, false),
+        What::ActiveSockets => sockets::sockets(facts, true),
+        What::Pins => sockets::pins(facts),
+        What::Config => settings::config(facts),
+        What::Version => vec![row![settings::version(facts)]],
+        What::State => settings::state(facts),
+        What::Shards => topology::shards(facts),
+        What::Map => topology::map(facts),
+        What::Endpoints => topology::endpoints(facts),
+        What::Rules => topology::rules(facts),
+        // Nothing of the kind exists in this router; the tables do for programs.
+        What::Peers | What::PeerPools | What::Fds | What::DnsHosts | What::DnsZones => Vec::new(),
+        // The planner's cache and the recovery of transactions will be asked here.
+        What::Plans | What::Transactions => Vec::new(),
+    }
+}
+
+/// True if the columns of logins are told: PgBouncer has them since 1.26.
+pub fn with_logins(console: &crate::config::Console) -> bool {
+    settings::since_1_26(&console.version)
+}
+
+/// `2026-11-20 08:01:30 UTC`, by the proleptic Gregorian calendar.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's days-to-civil: eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn times_of_day_are_right_around_leap_days() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+}

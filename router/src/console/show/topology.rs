@@ -1,0 +1,180 @@
+//! SHOW SHARDS, MAP, ENDPOINTS and RULES: what the configuration says, and the load
+//! that is on it.
+
+use super::Facts;
+use crate::config::{Action, Place, Rule};
+use crate::console::table::{Row, Value, row};
+use crate::console::view::PoolView;
+use crate::core::Server;
+use mothership_pool::endpoint::EndpointId;
+use mothership_pool::pool::PoolFigures;
+
+/// The sum of the pools of some servers.
+fn load<'a>(pools: impl Iterator<Item = &'a PoolView>) -> PoolFigures {
+    pools.fold(PoolFigures::default(), |sum, pool| PoolFigures {
+        active: sum.active + pool.figures.active,
+        idle: sum.idle + pool.figures.idle,
+        opening: sum.opening + pool.figures.opening,
+        waiting: sum.waiting + pool.figures.waiting,
+        opened: sum.opened + pool.figures.opened,
+        failed: sum.failed + pool.figures.failed,
+        ..sum
+    })
+}
+
+fn load_of(facts: &Facts, server: EndpointId) -> PoolFigures {
+    let pools = facts.world.pools.iter();
+    load(pools.filter(|pool| pool.key.endpoint == server))
+}
+
+pub(super) fn shards(facts: &Facts) -> Vec<Row> {
+    let topology = &facts.topology;
+    let both = topology.config.shards.iter().zip(&topology.shards);
+    both.enumerate()
+        .map(|(at, (config, servers))| {
+            let slots: usize = config.slots.iter().map(ExactSizeIterator::len).sum();
+            let ranges = config.slots.iter();
+            let ranges = ranges.map(|r| format!("{}-{}", r.start(), r.end()));
+            let pools = facts.world.pools.iter();
+            let load = load(pools.filter(|pool| {
+                let ids = servers.servers.iter().map(|s| s.endpoint.id);
+                ids.clone().any(|id| id == pool.key.endpoint)
+            }));
+            row![
+                &*servers.name,
+                at == topology.home,
+                slots,
+                ranges.collect::<Vec<_>>().join(","),
+                servers.primary().endpoint.address.to_string(),
+                servers.servers.len(),
+                load.active + load.idle + load.opening,
+                load.waiting,
+            ]
+        })
+        .collect()
+}
+
+pub(super) fn map(facts: &Facts) -> Vec<Row> {
+    let tables = &facts.topology.config.tables;
+    let mut rows: Vec<Row> = Vec::new();
+    for table in &tables.declared {
+        let unenforced = table.allow_unenforced_unique;
+        let name = table.name.to_string();
+        rows.push(match &table.place {
+            Place::Home => row![
+                name,
+                "home",
+                Value::Null,
+                Value::Null,
+                Value::Null,
+                Value::Null,
+                unenforced
+            ],
+            Place::Reference => row![
+                name,
+                "reference",
+                Value::Null,
+                Value::Null,
+                Value::Null,
+                Value::Null,
+                unenforced
+            ],
+            Place::Sharded {
+                key,
+                key_types,
+                strategy,
+                colocate,
+            } => row![
+                name,
+                "sharded",
+                list(key),
+                (!key_types.is_empty()).then(|| {
+                    let names: Vec<&str> = key_types.iter().map(|t| t.name()).collect();
+                    names.join(", ")
+                }),
+                strategy
+                    .as_ref()
+                    .map_or("slots".to_owned(), ToString::to_string),
+                colocate.as_ref().map(ToString::to_string),
+                unenforced,
+            ],
+        });
+    }
+    rows.push(row![
+        "*",
+        tables.default.to_string(),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        false,
+    ]);
+    rows
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+pub(super) fn endpoints(facts: &Facts) -> Vec<Row> {
+    let topology = &facts.topology;
+    let both = topology.config.shards.iter().zip(&topology.shards);
+    let mut rows = Vec::new();
+    for (config, shard) in both {
+        for (declared, server) in config.servers.iter().zip(&shard.servers) {
+            rows.push(endpoint(facts, &shard.name, declared, server));
+        }
+    }
+    rows
+}
+
+fn endpoint(facts: &Facts, shard: &str, declared: &crate::config::Server, server: &Server) -> Row {
+    let load = load_of(facts, server.endpoint.id);
+    row![
+        server.endpoint.id.0,
+        shard,
+        server.endpoint.address.to_string(),
+        server.role.to_string(),
+        // Role, health, lag and latency as watched belong here; nobody watches yet.
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        declared.weight,
+        list(&declared.labels),
+        load.active,
+        load.idle,
+        load.opening,
+        load.waiting,
+        load.opened,
+        load.failed,
+    ]
+}
+
+pub(super) fn rules(facts: &Facts) -> Vec<Row> {
+    let rules = facts.topology.config.rules.iter().enumerate();
+    rules.map(|(at, found)| rule(at + 1, found)).collect()
+}
+
+fn rule(position: usize, rule: &Rule) -> Row {
+    let (action, argument) = match &rule.action {
+        Action::Primary => ("primary", None),
+        Action::Replica { label } => ("replica", label.as_ref().map(ToString::to_string)),
+        Action::Shard(shard) => ("shard", Some(shard.to_string())),
+        Action::Pool(pool) => ("pool", Some(pool.to_string())),
+        Action::Refuse { message } => ("refuse", Some(message.clone())),
+    };
+    row![
+        position,
+        rule.name.as_str(),
+        list(&rule.when.users),
+        list(&rule.when.databases),
+        list(&rule.when.applications),
+        list(&rule.when.networks),
+        list(&rule.when.kinds),
+        list(&rule.when.tables),
+        action,
+        argument,
+    ]
+}

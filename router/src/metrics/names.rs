@@ -1,0 +1,158 @@
+//! The one table of metrics: name, meaning, labels.
+//!
+//! `docs/metrics.md` is [`reference`]; a test compares them. A name, once released,
+//! keeps its meaning.
+
+use std::fmt::Write;
+
+/// What kind of number it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// Goes up and down. Values of equal labels are added.
+    Gauge,
+    /// Goes up and down. Of equal labels the largest value counts.
+    Largest,
+    /// Counts of requests by how long they took, in seconds.
+    Histogram,
+}
+
+impl Kind {
+    /// The word in the text format.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge | Self::Largest => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its labels in order.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($( $id:ident $kind:ident $name:literal [$($label:literal),*] $help:literal; )*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Family = Family {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+        /// All metrics in the order of the page.
+        pub const FAMILIES: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    INFO Gauge "mothership_info" ["version"] "Always 1.";
+    START_TIME Gauge "mothership_start_time_seconds" [] "When the process began, in seconds since 1970.";
+    CPU Counter "mothership_cpu_seconds_total" [] "CPU time that the process has used.";
+    MEMORY Gauge "mothership_resident_memory_bytes" [] "Memory that the process holds.";
+    DESCRIPTORS Gauge "mothership_open_descriptors" [] "Sockets and files that the process holds open.";
+    CORES Gauge "mothership_cores" [] "Threads that serve clients.";
+    LOGINS_UNDER_WAY Gauge "mothership_logins_under_way" [] "Connections that are not logged in yet.";
+    CONSOLES Gauge "mothership_consoles" [] "Administrators connected.";
+    CLIENTS Gauge "mothership_clients" ["database", "user", "state"] "Clients connected: active (a server works for it), waiting (for a server connection) or idle.";
+    PINNED Gauge "mothership_pinned_clients" ["database", "user", "reason"] "Clients that keep their server connection, by each reason.";
+    TRANSACTIONS Counter "mothership_transactions_total" ["database", "user"] "Transactions that ended.";
+    QUERIES Counter "mothership_queries_total" ["database", "user"] "Requests answered; each ends with one ReadyForQuery.";
+    ERRORS Counter "mothership_errors_total" ["database", "user"] "Errors that clients were told.";
+    LOGINS Counter "mothership_logins_total" ["database", "user"] "Clients that logged in.";
+    RECEIVED Counter "mothership_received_bytes_total" ["database", "user"] "Bytes from clients.";
+    SENT Counter "mothership_sent_bytes_total" ["database", "user"] "Bytes from servers to clients.";
+    TRANSACTION_TIME Counter "mothership_transaction_seconds_total" ["database", "user"] "Time between the first request of a transaction and its end.";
+    QUERY_TIME Counter "mothership_query_seconds_total" ["database", "user"] "Time between a request and its answer, without waiting for a server connection.";
+    WAIT_TIME Counter "mothership_wait_seconds_total" ["database", "user"] "Time that clients waited for a server connection, counted when they got it.";
+    ASSIGNMENTS Counter "mothership_assignments_total" ["database", "user"] "Server connections lent to clients.";
+    CLIENT_PARSES Counter "mothership_client_parses_total" ["database", "user"] "Parse messages of clients.";
+    SERVER_PARSES Counter "mothership_server_parses_total" ["database", "user"] "Statements prepared on servers.";
+    BINDS Counter "mothership_binds_total" ["database", "user"] "Bind messages of clients.";
+    CONNECTIONS Gauge "mothership_server_connections" ["shard", "server", "database", "user", "state"] "Server connections: active, idle or opening. Database and user by their names on the server.";
+    CONNECTIONS_MAX Largest "mothership_server_connections_max" ["shard", "server", "database", "user"] "The most server connections of the pool.";
+    OPENED Counter "mothership_server_connections_opened_total" ["shard", "server", "database", "user"] "Server connections opened.";
+    OPEN_FAILED Counter "mothership_server_connections_failed_total" ["shard", "server", "database", "user"] "Attempts to open a server connection that failed.";
+    WAITING Gauge "mothership_pool_waiting" ["shard", "server", "database", "user"] "Requests that wait for a connection of the pool.";
+    OLDEST_WAIT Largest "mothership_pool_oldest_wait_seconds" ["shard", "server", "database", "user"] "How long the oldest of them has waited.";
+    PAUSED Largest "mothership_pool_paused" ["shard", "server", "database", "user"] "1 while the console keeps the pool from lending.";
+    REQUEST_WAITING Histogram "mothership_request_waiting_seconds" ["shard", "role", "plan"] "Time of a request for a server connection.";
+    REQUEST_PLANNING Histogram "mothership_request_planning_seconds" ["shard", "role", "plan"] "Time of a request until it was known where it goes.";
+    REQUEST_SERVER Histogram "mothership_request_server_seconds" ["shard", "role", "plan"] "Time of a request with the servers.";
+    REQUEST_TOTAL Histogram "mothership_request_seconds" ["shard", "role", "plan"] "Time from a request to its answer.";
+}
+
+const HEAD: &str = "\
+# Metrics
+
+With `[metrics] port` set, the router answers HTTP on that port:
+
+- `GET /metrics`: the metrics below in Prometheus' text format.
+- `GET /health/live` (also `/health`): 200 while the process works.
+- `GET /health/ready` (also `/ready`): 200 while it takes clients, 503 while it drains or ends.
+
+Every worker counts for itself; the page is their sum. Counters begin at zero with the process. `shard` is the name of
+the shard, or `none` for requests that the router answered itself, or `several`; `role` is `primary`, `replica` or `none`;
+`plan` is `local`, `single`, `scatter`, `split`, `gather` or `refuse`. A label takes at most
+`limits.metric_labels` different values; what comes after them is counted together as `other`. Control characters in
+labels are shown as `\u{fffd}`, and labels end after 128 characters.
+
+A request is what ends with one ReadyForQuery: a simple query with all its statements, or everything up to a Sync.
+
+| Name | Kind | Labels | |
+|---|---|---|---|
+";
+
+/// `docs/metrics.md`.
+pub fn reference() -> String {
+    let mut page = HEAD.to_owned();
+    for family in FAMILIES {
+        let labels: Vec<String> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
+            family.name,
+            family.kind.word(),
+            labels.join(", "),
+            family.help
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_is_the_table() {
+        expect_test::expect_file!["../../../docs/metrics.md"].assert_eq(&reference());
+    }
+
+    #[test]
+    fn names_follow_prometheus_rules_and_are_unique() {
+        let mut seen = std::collections::HashSet::new();
+        for family in FAMILIES {
+            assert!(seen.insert(family.name), "{} twice", family.name);
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(family.name.chars().all(plain), "{}", family.name);
+            let total = family.name.ends_with("_total");
+            assert_eq!(total, family.kind == Kind::Counter, "{}", family.name);
+            let labels = family.labels.iter();
+            assert!(labels.clone().all(|l| l.chars().all(plain)) && !family.labels.contains(&"le"));
+        }
+    }
+}
