@@ -8,11 +8,17 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-clients postgres
+.PHONY: build lint test test-rust test-clients postgres demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
 	@echo "built $$CARGO_TARGET_DIR/release/mothership"
+
+demo: postgres build ## Three shards, the router and a shop, until Ctrl-C. ARGS="--detach" returns when ready; "--stop" ends that.
+	@"$$CARGO_TARGET_DIR/release/mothership" demo $(ARGS)
+
+demo-clean: build ## End the demo and remove all that it made.
+	@"$$CARGO_TARGET_DIR/release/mothership" demo --clean $(ARGS)
 
 lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check

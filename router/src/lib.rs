@@ -37,3 +37,5 @@ pub mod tls;
 pub mod log;
 
 pub mod cluster;
+
+pub mod demo;

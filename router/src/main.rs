@@ -9,12 +9,19 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 use mothership::config::{self, Config};
+use mothership::demo;
 
 const USAGE: &str = "\
 usage: mothership COMMAND
 
   run --config FILE            serve until SIGTERM; SIGHUP reads the file again
   check-config --config FILE   read the configuration, print what it amounts to, or what is wrong
+  demo                         three shards, the router and a shop on this machine, until Ctrl-C
+       [--port N]              the router's port on 127.0.0.1, 6432
+       [--rows N] [--seed N]   about so many rows, made from this number
+       [--state FOLDER]        where all of it is kept
+       [--detach | --stop | --clean]
+                               return when ready; end what runs so; remove it
   version                      print the version
   help                         print this
 ";
@@ -28,6 +35,7 @@ enum Command {
     CheckConfig {
         config: PathBuf,
     },
+    Demo(demo::Options),
     /// Not in the usage: it makes `docs/configuration.md`.
     ConfigReference,
     Version,
@@ -64,6 +72,7 @@ fn command(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             "check-config" => Ok(Command::CheckConfig {
                 config: config_file(arguments)?,
             }),
+            "demo" => Ok(Command::Demo(demo::Options::read(arguments)?)),
             "config-reference" => alone(arguments, Command::ConfigReference),
             "version" => alone(arguments, Command::Version),
             "help" => alone(arguments, Command::Help),
@@ -107,6 +116,7 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig { config } => {
             print(&format!("{}\n", Config::load(&config)?.summary()))
         }
+        Command::Demo(options) => Ok(demo::run(options)?),
         Command::ConfigReference => print(&config::reference()),
         Command::Version => print(&format!("mothership {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Help => print(USAGE),

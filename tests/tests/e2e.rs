@@ -10,6 +10,8 @@ mod commit;
 mod console;
 #[path = "e2e/copy.rs"]
 mod copy;
+#[path = "e2e/demo.rs"]
+mod demo;
 #[path = "e2e/deploy.rs"]
 mod deploy;
 #[path = "e2e/documents.rs"]

@@ -1,0 +1,201 @@
+//! The router's configuration: also an example of one, so it explains itself.
+
+use super::child::is_free;
+use super::error::{DemoError, Doing};
+use super::fleet::{CLIENT, CLIENT_PASSWORD, CONTROL, Fleet, password_file};
+use super::options::PORT;
+use crate::cluster::free_port;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// How long clients may end their transactions when the demo stops.
+const DRAIN: &str = "3s";
+/// Where exporters are expected; taken when it is free.
+const METRICS_PORT: u16 = 9187;
+
+/// The router's folder.
+pub(super) fn folder(state: &Path) -> PathBuf {
+    state.join("router")
+}
+
+/// Its configuration.
+pub(super) fn path(state: &Path) -> PathBuf {
+    folder(state).join("mothership.toml")
+}
+
+/// The ports of the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ports {
+    pub clients: u16,
+    pub metrics: u16,
+}
+
+impl Ports {
+    /// The metrics go to the well-known port only beside the well-known port for clients:
+    /// whoever asks for another one has something else running.
+    pub(super) fn choose(clients: u16) -> Result<Ports, DemoError> {
+        let metrics = match clients == PORT && is_free(METRICS_PORT) {
+            true => METRICS_PORT,
+            false => free_port()?,
+        };
+        Ok(Ports { clients, metrics })
+    }
+}
+
+/// Writes the file for shards that run.
+pub(super) fn write(state: &Path, fleet: &Fleet, ports: Ports) -> Result<(), DemoError> {
+    let shards: Vec<_> = fleet
+        .shards
+        .iter()
+        .map(|shard| (shard.name, shard.primary.port(), shard.replica.port()))
+        .collect();
+    let password = password_file(state);
+    // Relative paths are relative to the folder of the file, where this one is.
+    let password = password.file_name().unwrap_or_default().to_string_lossy();
+    let path = path(state);
+    std::fs::write(&path, render(&shards, ports, &password)).doing("write", path)
+}
+
+fn render(shards: &[(&str, u16, u16)], ports: Ports, password_file: &str) -> String {
+    let mut text = format!(
+        r#"# Written by `mothership demo` at each start: changes get lost. As an example it is yours to copy;
+# docs/configuration.md says what else there is.
+
+[listen]
+address = "127.0.0.1"
+port = {clients}
+drain_timeout = "{DRAIN}"
+
+# Whoever is on this machine may be the user {CLIENT}, without a password.
+[auth]
+passthrough = false
+
+[[auth.rule]]
+network = ["127.0.0.1", "::1"]
+users = "{CLIENT}"
+method = "trust"
+
+# On the servers the user has a password.
+[[user]]
+name = "{CLIENT}"
+server_password = "{CLIENT_PASSWORD}"
+
+[[database]]
+name = "{CLIENT}"
+
+# psql -h 127.0.0.1 -p {clients} -U {CLIENT} mothership
+[console]
+admin_users = ["{CLIENT}"]
+
+# The router's own questions to the servers: health, lag, catalog, recovery.
+[control]
+user = "{CONTROL}"
+password_file = "{password_file}"
+
+[metrics]
+port = {metrics}
+
+# Idle server connections are kept ready, as many as a laptop has use for.
+[pool]
+min = 2
+max = 50
+"#,
+        clients = ports.clients,
+        metrics = ports.metrics,
+    );
+    text.push_str("\n# Three shards, each a primary and a streaming replica. Which is which they say themselves.\n");
+    for (number, (name, primary, replica)) in shards.iter().enumerate() {
+        let home = match number {
+            0 => "home = true                 # what is not declared below lives here\n",
+            _ => "",
+        };
+        let _ = write!(
+            text,
+            r#"
+[[shard]]
+name = "{name}"
+{home}
+[[shard.server]]
+address = "127.0.0.1:{primary}"
+
+[[shard.server]]
+address = "127.0.0.1:{replica}"
+"#
+        );
+    }
+    text.push_str(TABLES);
+    text
+}
+
+/// The shop's tables and pgbench's. `settings` is not declared and so lives on the home shard.
+const TABLES: &str = r#"
+# The shop. Rows with the same customer_id live on the same shard, in whichever table.
+[[table]]
+name = "customers"
+key = "customer_id"
+key_type = "int8"
+
+[[table]]
+name = "orders"
+key = "customer_id"
+key_type = "int8"
+colocate = "customers"
+
+[[table]]
+name = "order_items"
+key = "customer_id"
+key_type = "int8"
+colocate = "customers"
+
+# Every shard has a copy, so it can be joined with any table.
+[[table]]
+name = "products"
+kind = "reference"
+
+# pgbench's tables, for `pgbench -i`.
+[[table]]
+name = "pgbench_accounts"
+key = "aid"
+key_type = "int4"
+
+[[table]]
+name = "pgbench_branches"
+key = "bid"
+key_type = "int4"
+
+[[table]]
+name = "pgbench_tellers"
+key = "tid"
+key_type = "int4"
+
+[[table]]
+name = "pgbench_history"
+key = "aid"
+key_type = "int4"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_configuration_is_accepted_and_says_where_tables_live() {
+        let folder = std::env::temp_dir().join(format!("mothership-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("secret"), "x\n").unwrap();
+        let ports = Ports {
+            clients: 7000,
+            metrics: 7001,
+        };
+        let shards = [("s1", 1, 2), ("s2", 3, 4), ("s3", 5, 6)];
+        let path = folder.join("mothership.toml");
+        std::fs::write(&path, render(&shards, ports, "secret")).unwrap();
+        let config = Config::load(&path);
+        std::fs::remove_dir_all(&folder).unwrap();
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.shards.len(), 3);
+        assert_eq!(config.home().name.as_str(), "s1");
+        assert_eq!(config.tables.declared.len(), 8);
+    }
+}

@@ -1,0 +1,262 @@
+//! One demo from its first step to its last.
+//!
+//! What is started is held by guards, in an order in which they can go: the router
+//! before its servers, these before the folder, that before its lock.
+
+use super::child::{self, Router};
+use super::error::{DemoError, Doing};
+use super::fill;
+use super::fleet::{CLIENT, Fleet};
+use super::folder::{self, Contents};
+use super::leftovers;
+use super::lock::{Lock, Phase};
+use super::options::{Options, Recipe};
+use super::progress::say;
+use super::report;
+use super::rows::Shop;
+use super::settings::{self, Ports};
+use super::stop::Stop;
+use crate::cluster::Binaries;
+use std::future::Future;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+
+/// How often the router is looked after while clients use it.
+const WATCH: Duration = Duration::from_millis(200);
+
+/// A demo that is ready.
+struct Demo {
+    router: Router,
+    fleet: Fleet,
+    runtime: Runtime,
+    state: PathBuf,
+    lock: Lock,
+}
+
+/// A folder in the making: dropped before it is complete, it is removed.
+struct Making<'a> {
+    state: &'a Path,
+    is_whole: bool,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole
+            && let Err(error) = folder::remove(self.state)
+        {
+            // The next start tries again; until then nothing takes it for a whole one.
+            // Unlike `eprintln!` this does not panic when nobody reads.
+            let _ = writeln!(std::io::stderr(), "mothership: {error}");
+        }
+    }
+}
+
+/// Runs a demo until Ctrl-C.
+pub(super) fn foreground(options: &Options) -> Result<(), DemoError> {
+    let stop = Stop::on_signals()?;
+    let mut demo = start(options, &stop)?;
+    say(format_args!(
+        "\nCtrl-C stops all of it; the next start is quick. `{}` removes it.",
+        options.line("--clean")
+    ));
+    demo.lock.say(Phase::Ready)?;
+    demo.run(&stop)
+}
+
+/// Runs a demo in the background, until SIGTERM. What it says after it is ready goes to a file.
+pub(super) fn detached(options: &Options) -> Result<(), DemoError> {
+    let stop = Stop::on_signals()?;
+    let mut demo = start(options, &stop)?;
+    say(format_args!(
+        "\nIt runs in the background: `{}` ends it, `{}` removes it.",
+        options.line("--stop"),
+        options.line("--clean")
+    ));
+    leave_terminal(&demo.state.join("demo.log"))?;
+    // Whoever waits for us goes when this is said.
+    demo.lock.say(Phase::Ready)?;
+    demo.run(&stop)
+}
+
+fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
+    let began = Instant::now();
+    let state = folder::locate(options)?;
+    let lock = Lock::take(&state)?;
+    let contents = folder::contents(&state)?;
+    let mut making = Making {
+        state: &state,
+        is_whole: matches!(contents, Contents::Shop(_)),
+    };
+    leftovers::wait(&state)?;
+    if contents == Contents::Half {
+        say("An earlier first start did not come to its end: everything is made anew.");
+        folder::empty(&state)?;
+    }
+    if !child::is_free(options.port) {
+        return Err(DemoError::Port { port: options.port });
+    }
+    let binaries = Binaries::find()?;
+    let (fleet, recipe) = match contents {
+        Contents::Shop(recipe) => (open(options, recipe, &state, &binaries, stop)?, recipe),
+        Contents::Empty | Contents::Half => {
+            let recipe = options.recipe();
+            (create(recipe, &state, &binaries, stop)?, recipe)
+        }
+    };
+    let ports = Ports::choose(options.port)?;
+    settings::write(&state, &fleet, ports)?;
+    let mut router = Router::start(&state, options.port)?;
+    let runtime = runtime()?;
+    until_stopped(&runtime, stop, router.ready(stop))?;
+    if !making.is_whole {
+        let shop = Shop::new(recipe);
+        say(format_args!(
+            "Filling the shop through the router; the rows are made from seed {}.",
+            recipe.seed
+        ));
+        until_stopped(&runtime, stop, stock(&router, &shop))?;
+        settle(&fleet, stop)?;
+        report::check(&report::count(&fleet)?, &shop)?;
+        folder::complete(&state, recipe)?;
+        making.is_whole = true;
+    }
+    report::print(&fleet, &report::count(&fleet)?);
+    report::hints(&state, &fleet, &binaries, ports);
+    say(format_args!(
+        "\nReady after {:.1} s.",
+        began.elapsed().as_secs_f64()
+    ));
+    drop(making);
+    Ok(Demo {
+        router,
+        fleet,
+        runtime,
+        state,
+        lock,
+    })
+}
+
+fn create(
+    recipe: Recipe,
+    state: &Path,
+    binaries: &Binaries,
+    stop: &Stop,
+) -> Result<Fleet, DemoError> {
+    folder::check_space(state, recipe)?;
+    say(format_args!(
+        "Making three shards, each a primary and a replica, in {}.",
+        state.display()
+    ));
+    Fleet::create(state, binaries, stop)
+}
+
+fn open(
+    options: &Options,
+    recipe: Recipe,
+    state: &Path,
+    binaries: &Binaries,
+    stop: &Stop,
+) -> Result<Fleet, DemoError> {
+    if !options.accepts(recipe) {
+        let Recipe { rows, seed } = recipe;
+        let folder = state.to_path_buf();
+        return Err(DemoError::OtherShop { folder, rows, seed });
+    }
+    say(format_args!("Starting the shards in {}.", state.display()));
+    Fleet::open(state, binaries, stop)
+}
+
+/// Makes and fills the tables.
+async fn stock(router: &Router, shop: &Shop) -> Result<(), DemoError> {
+    let client = router.connect().await.map_err(|cause| {
+        let doing = "connect".to_owned();
+        DemoError::Statement { doing, cause }
+    })?;
+    fill::make_tables(&client).await?;
+    fill::fill(&client, shop).await
+}
+
+/// After the filling: statistics for the servers' planners, and replicas that have it all.
+fn settle(fleet: &Fleet, stop: &Stop) -> Result<(), DemoError> {
+    for shard in &fleet.shards {
+        let done = shard.primary.sql(CLIENT, "VACUUM (ANALYZE)");
+        done.map_err(|cause| DemoError::Server {
+            shard: shard.name,
+            role: "primary",
+            cause,
+        })?;
+        stop.check()?;
+    }
+    if !fleet.replicas_catch_up(stop)? {
+        say("The replicas are still behind; reads go to the primaries until they have caught up.");
+    }
+    Ok(())
+}
+
+impl Demo {
+    /// Waits until it shall stop, and ends everything in order.
+    fn run(mut self, stop: &Stop) -> Result<(), DemoError> {
+        let (router, fleet) = (&mut self.router, &mut self.fleet);
+        let watched = self.runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    () = stop.asked() => return Ok(()),
+                    () = tokio::time::sleep(WATCH) => router.check()?,
+                }
+                // Somebody tries what happens then; the next start has it back.
+                for (shard, role) in fleet.newly_ended() {
+                    say(format_args!("The {role} of shard {shard} has ended."));
+                }
+            }
+        });
+        let Demo {
+            router,
+            fleet,
+            mut lock,
+            ..
+        } = self;
+        lock.say(Phase::Busy)?;
+        if watched.is_ok() {
+            say("\nStopping.");
+        }
+        router.stop();
+        watched.and(fleet.stop())
+    }
+}
+
+fn runtime() -> Result<Runtime, DemoError> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|cause| DemoError::System {
+        doing: "start a runtime",
+        cause,
+    })
+}
+
+/// Does some work on the runtime, unless we shall stop.
+fn until_stopped<T>(
+    runtime: &Runtime,
+    stop: &Stop,
+    work: impl Future<Output = Result<T, DemoError>>,
+) -> Result<T, DemoError> {
+    runtime.block_on(async {
+        tokio::select! {
+            done = work => done,
+            () = stop.asked() => Err(DemoError::Stopped),
+        }
+    })
+}
+
+/// From here on standard output and error go to a file: a pipe or terminal that somebody waits on is let go.
+fn leave_terminal(log: &Path) -> Result<(), DemoError> {
+    let file = std::fs::File::create(log).doing("create", log)?;
+    for standard in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        // SAFETY: both are open descriptors, and nothing else owns the standard ones.
+        if unsafe { libc::dup2(file.as_raw_fd(), standard) } < 0 {
+            return Err(std::io::Error::last_os_error()).doing("write to", log);
+        }
+    }
+    Ok(())
+}
