@@ -107,13 +107,21 @@ impl Session {
         } else {
             self.ask(at, sql.as_bytes()).await?;
         }
-        let mut more = self.state.set_transaction.clone();
-        more.extend(
-            self.state
-                .savepoints
-                .iter()
-                .map(|name| format!("SAVEPOINT \"{}\"", name.replace('"', "\"\""))),
-        );
+        // In the order in which they were given, so that going back to a savepoint
+        // undoes the same here as elsewhere.
+        let mut more = Vec::new();
+        for (at, name) in self.state.savepoints.iter().enumerate() {
+            let before = self.state.set_transaction.iter().filter(|(n, _)| *n == at);
+            more.extend(before.map(|(_, sql)| sql.clone()));
+            more.push(format!("SAVEPOINT \"{}\"", name.replace('"', "\"\"")));
+        }
+        let last = self.state.savepoints.len();
+        let after = self
+            .state
+            .set_transaction
+            .iter()
+            .filter(|(n, _)| *n >= last);
+        more.extend(after.map(|(_, sql)| sql.clone()));
         for sql in more {
             if in_segment {
                 self.run_quietly(at, sql.as_bytes()).await?;

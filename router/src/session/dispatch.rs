@@ -7,6 +7,7 @@
 
 use super::names::{Origin, Prepared};
 use super::settings::{Settings, Value};
+use super::simple::{is_common, is_control};
 use super::{Halt, Session};
 use crate::metrics::latency::PlanKind;
 use crate::plan::{
@@ -78,6 +79,15 @@ impl Session {
                 writes: step.is_none_or(|s| s.writes),
             });
         };
+        // What concerns the transaction goes to the server that holds it. With several
+        // it is done on all, and does not come here.
+        let of_block = step.is_some_and(|s| is_control(&s.kind) || is_common(&s.kind));
+        if let Some(attached) = self.servers.first().filter(|_| of_block) {
+            return Ok(Dispatch::One {
+                shard: attached.shard,
+                writes: false,
+            });
+        }
         if let Some(shard) = step.and_then(|s| self.cursor_shard(&s.kind)) {
             return Ok(Dispatch::One {
                 shard,

@@ -454,12 +454,14 @@ impl Session {
             self.begin_implicit();
         }
         let types = many_types(&many, statement);
-        let mut places = Vec::new();
+        // First everything that may wait for a server, then what is asked of all at once.
+        let mut names = Vec::new();
         for (shard, text) in &many.legs {
             let at = self.attach(*shard).await?;
             let name = match text {
                 None => self.on_server(at, bind.statement, statement).await?,
                 Some(text) => {
+                    self.servers[at].inbox.in_segment = true;
                     let lease = &mut self.servers[at].lease;
                     lease.notes.unnamed = None;
                     lease.wire.with_output(|out| {
@@ -469,14 +471,22 @@ impl Session {
                             types: &types,
                         }
                         .put(out);
+                        out.extend_from_slice(frontend::FLUSH);
                     });
                     lease.ledger.push(Owed::Parse(0, Audience::Router));
                     String::new()
                 }
             };
+            names.push((at, name));
+        }
+        self.settle_active().await?;
+        self.active = None;
+        let mut places = Vec::new();
+        for (at, name) in names {
             let attached = &mut self.servers[at];
             attached.inbox.in_segment = true;
             attached.inbox.wrote |= many.writes;
+            attached.inbox.first_leg = places.is_empty();
             attached.lease.wire.with_output(|out| {
                 bind.put_as(out, name.as_bytes());
                 frontend::put_describe(out, Target::Portal, bind.portal);

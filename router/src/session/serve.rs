@@ -52,7 +52,14 @@ impl Session {
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
         self.core.give_scratch(bytes);
         match result {
-            Ok(()) | Err(Halt::Failed) => Ok(true),
+            Ok(()) => Ok(true),
+            Err(Halt::Failed) => {
+                // The error was passed on; a simple query still owes its end.
+                if self.state.phase == Phase::Query {
+                    self.state.ready_alone(&mut self.client);
+                }
+                Ok(true)
+            }
             Err(Halt::End(end)) => Err(end),
             Err(Halt::Fail(report)) => {
                 self.raise(report).await?;

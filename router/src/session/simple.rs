@@ -214,7 +214,8 @@ impl Session {
     pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
         // With several servers the failed one may not be the one that would be asked.
         let failed = self.state.block == Block::Failed && self.world.is_some();
-        if failed || self.state.block == Block::Lost {
+        let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
+        if (failed && !ends) || self.state.block == Block::Lost {
             return Err(failed_transaction().into());
         }
         for step in steps {
@@ -486,13 +487,21 @@ pub(super) fn is_control(kind: &Kind) -> bool {
     )
 }
 
+/// What PostgreSQL accepts in a failed transaction.
+fn ends_failure(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)
+    )
+}
+
 /// What every server of a transaction must do alike.
-fn is_common(kind: &Kind) -> bool {
+pub(super) fn is_common(kind: &Kind) -> bool {
     matches!(
         kind,
         Kind::Settings(_)
             | Kind::SetTransaction(_)
-            | Kind::LocalPath(_)
+            | Kind::LocalPath(..)
             | Kind::Discard(_)
             | Kind::PrepareTransaction
     )

@@ -133,8 +133,9 @@ pub struct State {
     pub block: Block,
     /// What followed BEGIN, for shards that join later.
     pub modes: String,
-    /// SET TRANSACTION since, for the same.
-    pub set_transaction: Vec<String>,
+    /// SET TRANSACTION and SET LOCAL since, for the same, each with the number of
+    /// savepoints that were set before it.
+    pub set_transaction: Vec<(usize, String)>,
     /// Savepoints that are set, in order, for the same.
     pub savepoints: Vec<String>,
     /// SET LOCAL search_path, until the transaction ends.
@@ -440,6 +441,7 @@ impl State {
             Kind::RollbackTo(name) => {
                 if let Some(at) = self.savepoints.iter().rposition(|s| s == name) {
                     self.savepoints.truncate(at + 1);
+                    self.set_transaction.retain(|(before, _)| *before <= at);
                 }
             }
             Kind::Release(name) => {
@@ -447,10 +449,19 @@ impl State {
                     self.savepoints.truncate(at);
                 }
             }
-            Kind::SetTransaction(text) => self.set_transaction.push(text.clone()),
-            Kind::LocalPath(path) => self.local_search_path = Some(path.clone()),
+            Kind::SetTransaction(text) => self.set_in_block(text),
+            Kind::LocalPath(path, text) => {
+                self.set_in_block(text);
+                self.local_search_path = Some(path.clone());
+            }
             _ => {}
         }
+    }
+
+    /// Remembers what servers that join later must be told.
+    fn set_in_block(&mut self, text: &str) {
+        self.set_transaction
+            .push((self.savepoints.len(), text.to_owned()));
     }
 
     /// What belonged to the block is gone with it.
@@ -593,17 +604,39 @@ pub(super) fn put_as_error(out: &mut Vec<u8>, mut body: &[u8]) {
     });
 }
 
+/// The OID of a built-in type; users' types are all one.
+fn shared_oid(oid: u32) -> u32 {
+    const FIRST_OF_USERS: u32 = 16_384;
+    oid.min(FIRST_OF_USERS)
+}
+
 /// A digest of the description of a statement: types, names, order.
 #[derive(Clone, Copy, Debug, Default)]
 struct Digest(u128);
 
 impl Digest {
-    /// Adds ParameterDescription, RowDescription or NoData.
+    /// Adds ParameterDescription, RowDescription or NoData. OIDs of tables and of users'
+    /// types differ between shards and say nothing about the shape of a row.
     fn add(&mut self, frame: Frame<'_>) {
+        let mut shape = vec![frame.tag()];
+        if frame.tag() == tag::ROW_DESCRIPTION {
+            for column in backend::columns(frame.body()).unwrap_or_default() {
+                shape.extend_from_slice(&column.name);
+                shape.push(0);
+                shape.extend_from_slice(&shared_oid(column.type_oid).to_be_bytes());
+                shape.extend_from_slice(&column.modifier.to_be_bytes());
+            }
+        } else {
+            let oids = frame.body().get(2..).unwrap_or_default().chunks_exact(4);
+            for oid in oids {
+                let oid = u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]);
+                shape.extend_from_slice(&shared_oid(oid).to_be_bytes());
+            }
+        }
         let half = |seed: u64| {
             let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
             hasher.write_u128(self.0);
-            hasher.write(frame.bytes);
+            hasher.write(&shape);
             hasher.finish()
         };
         self.0 = u128::from(half(1)) << 64 | u128::from(half(2));

@@ -92,10 +92,11 @@ pub enum Kind {
     Execute(Vec<u8>),
     /// It drops one, or all.
     Deallocate(Option<Vec<u8>>),
-    /// SET TRANSACTION, whole.
+    /// SET TRANSACTION, SET LOCAL, SET CONSTRAINTS: whole, for every server of the
+    /// transaction.
     SetTransaction(String),
-    /// SET LOCAL search_path.
-    LocalPath(Vec<String>),
+    /// SET LOCAL search_path: the same, and what it is set to.
+    LocalPath(Vec<String>, String),
     /// It declares a cursor.
     Declare(String),
     /// It works on a cursor: FETCH, MOVE, CLOSE.
@@ -249,10 +250,24 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
             scope: Scope::Local,
             name: n,
             value: SetValue::Given { .. },
-        } if *n == "search_path" => {
-            Kind::LocalPath(super::dispatch::values(&Value::Statement(lossy(text))))
+        } if *n == "search_path" => Kind::LocalPath(
+            super::dispatch::values(&Value::Statement(lossy(text))),
+            lossy(text),
+        ),
+        S::SetTransaction(_)
+        | S::SetConstraints
+        | S::Set {
+            scope: Scope::Local,
+            ..
         }
-        S::SetTransaction(_) => Kind::SetTransaction(lossy(text)),
+        | S::SetRole {
+            scope: Scope::Local,
+            ..
+        }
+        | S::SetSessionAuthorization {
+            scope: Scope::Local,
+            ..
+        } => Kind::SetTransaction(lossy(text)),
         S::Declare { name: n, .. } => Kind::Declare(name(n)),
         S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
         S::Close(Some(n)) => Kind::Cursor(name(n)),
@@ -436,9 +451,13 @@ mod tests {
         );
         assert_eq!(
             one("SET LOCAL search_path = a, b").kind,
-            Kind::LocalPath(vec!["a".into(), "b".into()])
+            Kind::LocalPath(
+                vec!["a".into(), "b".into()],
+                "SET LOCAL search_path = a, b".into()
+            )
         );
-        assert_eq!(one("SET LOCAL work_mem = '1MB'").kind, Kind::Plain);
+        let local = "SET LOCAL work_mem = '1MB'";
+        assert_eq!(one(local).kind, Kind::SetTransaction(local.into()));
         assert!(one("SET LOCAL work_mem = '1MB'").pins.is_empty());
         assert!(matches!(
             one("SELECT pg_catalog.set_config('search_path', '', false)").kind,

@@ -38,6 +38,9 @@ min = 0
 max = 4
 [auth]
 passthrough = false
+[control]
+user = "{0}"
+password = "{1}"
 [metrics]
 port = @metrics_port@
 [console]
@@ -50,12 +53,12 @@ password = "{PASSWORD}"
 name = "watch"
 password = "{PASSWORD}"
 [[user]]
-name = "{}"
-password = "{}"
+name = "{0}"
+password = "{1}"
 [[shard]]
 name = "s1"
 [[shard.server]]
-address = "127.0.0.1:{}"
+address = "127.0.0.1:{2}"
 role = "primary"
 tls = "disable"
 labels = ["ssd"]
