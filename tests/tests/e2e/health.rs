@@ -394,7 +394,8 @@ fn no_reader_misses_what_the_writer_was_told() {
         "{} writes, reads on replica {replica}, on primary {primary}",
         told.into_inner()
     );
-    assert!(replica > 100 && primary > 100, "{replica} {primary}");
+    // How many depends on the machine; that both served is what is claimed.
+    assert!(replica > 0 && primary > 0, "{replica} {primary}");
 }
 
 #[test]
