@@ -24,5 +24,7 @@ mod harness;
 mod health;
 #[path = "e2e/merge.rs"]
 mod merge;
+#[path = "e2e/shards.rs"]
+mod shards;
 #[path = "e2e/wire.rs"]
 mod wire;

@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Sends the BEGIN that was answered already, with what followed it.
-    async fn begin_on(&mut self, at: usize) -> Result<(), Halt> {
+    pub(super) async fn begin_on(&mut self, at: usize) -> Result<(), Halt> {
         let mut sql = String::from("BEGIN");
         if !self.state.modes.is_empty() {
             sql.push(' ');

@@ -1,9 +1,10 @@
 //! COPY FROM STDIN over several shards: the client's rows divided by their key.
 
+use super::dispatch::Many;
 use super::many::Merging;
 use super::{End, Halt, Session, violation};
 use crate::copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
-use crate::plan::{Merge, Refusal, Split, SplitRows};
+use crate::plan::{Refusal, Split, SplitRows};
 use mothership_proto::backend;
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, tag};
@@ -19,10 +20,11 @@ impl Session {
     pub(super) async fn copy_many(
         &mut self,
         sql: &[u8],
-        split: &Split,
+        many: &Many,
         places: &[usize],
     ) -> Result<Vec<u8>, Halt> {
-        let mut merging = Merging::new(&Merge::Concat, places.len());
+        let split = many.copy.as_deref();
+        let mut merging = Merging::new(&many.merge, places.len());
         let mut started = 0;
         for (leg, &at) in places.iter().enumerate() {
             let mut began = false;
@@ -50,12 +52,16 @@ impl Session {
             Err(Halt::Fail(report)) => self.end_copy(places, Some(report.message.as_bytes())),
             Err(_) => return outcome.map(|()| Vec::new()),
         }
-        let result = self.copy_results(places, merging).await;
-        match (outcome, result) {
-            // The router's own reason comes before what the shards say about it.
-            (Err(Halt::Fail(report)), Err(Halt::Failed)) => Err(Halt::Fail(report)),
-            (_, result) => result,
+        if let Err(Halt::Fail(report)) = outcome {
+            // The router's own reason is told, not what the shards say about it.
+            for (leg, &at) in places.iter().enumerate() {
+                if !self.servers[at].lease.ledger.is_empty() {
+                    self.collect(leg, at, &mut merging).await?;
+                }
+            }
+            return Err(Halt::Fail(report));
         }
+        self.copy_results(places, merging).await
     }
 
     fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
@@ -86,12 +92,19 @@ impl Session {
     }
 
     /// Takes the client's rows until CopyDone. Fails with the reason for the client.
-    async fn divide(&mut self, sql: &[u8], split: &Split, places: &[usize]) -> Result<(), Halt> {
-        let splitter = self.splitter(sql, split);
+    /// Without a split every shard gets all of them.
+    async fn divide(
+        &mut self,
+        sql: &[u8],
+        split: Option<&Split>,
+        places: &[usize],
+    ) -> Result<(), Halt> {
+        let splitter = split.map(|split| self.splitter(sql, split));
         // Even if the rows cannot be divided they must be read to their end.
         let (mut splitter, mut failed) = match splitter {
-            Ok(splitter) => (Some(splitter), None),
-            Err(report) => (None, Some(report)),
+            Some(Ok(splitter)) => (Some(splitter), None),
+            Some(Err(report)) => (None, Some(report)),
+            None => (None, None),
         };
         let mut rows = Rows::new(places.len());
         let limit = self.topology.config.limits.client_message.bytes();
@@ -110,14 +123,18 @@ impl Session {
             let body = &self.client.input()[frame::HEADER..length];
             match message {
                 tag::COPY_DATA => {
-                    if let (Some(divider), None) = (&mut splitter, &failed) {
+                    if let (Some(divider), Some(split), None) = (&mut splitter, split, &failed) {
                         let fed = divider
                             .feed(body, |piece| rows.add(piece, split, places, &self.servers));
                         failed = fed.err().map(|e| e.report()).or_else(|| rows.failed.take());
+                    } else if split.is_none() {
+                        for waiting in &mut rows.waiting {
+                            waiting.extend_from_slice(body);
+                        }
                     }
                 }
                 tag::COPY_DONE => {
-                    if let (Some(divider), None) = (&mut splitter, &failed) {
+                    if let (Some(divider), Some(split), None) = (&mut splitter, split, &failed) {
                         let fed =
                             divider.finish(|piece| rows.add(piece, split, places, &self.servers));
                         failed = fed.err().map(|e| e.report()).or_else(|| rows.failed.take());

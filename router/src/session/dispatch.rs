@@ -46,7 +46,9 @@ pub struct Many {
     pub writes: bool,
     /// PostgreSQL does not allow it in a transaction block: shard after shard.
     pub step_by_step: bool,
-    /// The rows of COPY are divided by these.
+    /// COPY FROM STDIN.
+    pub copy_in: bool,
+    /// The rows of COPY are divided by these; without, each shard gets all.
     pub copy: Option<Rc<crate::plan::Split>>,
     /// The parameters' types, for a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
@@ -103,7 +105,11 @@ impl Session {
         let route =
             route(&plan, params, world.map(), &self.text_context()).map_err(|r| refused(&r))?;
         self.state.tally.planned(kind_of(&plan, &route));
-        self.work(sql, &plan, &route)
+        let mut work = self.work(sql, &plan, &route)?;
+        if let Dispatch::Many(many) = &mut work {
+            many.copy_in |= step.is_some_and(|s| s.copy_in);
+        }
+        Ok(work)
     }
 
     /// Sees to it that the newest knowledge is used: after a change of definitions that
@@ -297,6 +303,7 @@ impl Session {
             merge,
             writes,
             step_by_step,
+            copy_in: copy.is_some(),
             copy,
             parameter_types: match plan {
                 Plan::Split(crate::plan::Split {

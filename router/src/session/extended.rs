@@ -376,6 +376,7 @@ impl Session {
             Dispatch::One { shard, writes } => (shard, writes),
             Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
         };
+        self.join_segment(Some(shard), writes).await?;
         match self.held.take() {
             Some((name, held)) if *name == *bind.statement => {
                 self.parse_on(shard, &name, &held).await?
@@ -440,7 +441,7 @@ impl Session {
         statement: &Rc<Prepared>,
         many: Many,
     ) -> Result<Place, Halt> {
-        if many.copy.is_some() || many.step_by_step {
+        if many.copy_in || many.step_by_step {
             self.flush_held().await?;
             // COPY and maintenance have no parameters: they run as simple queries.
             self.answer(backend::BIND_COMPLETE);
@@ -450,6 +451,7 @@ impl Session {
             // Each server gets it with its own Bind.
             self.answer(backend::PARSE_COMPLETE);
         }
+        self.join_segment(None, many.writes).await?;
         if many.writes {
             self.begin_implicit();
         }
@@ -633,7 +635,7 @@ impl Session {
     }
 
     /// Everything before is answered, so that what is written now comes after it.
-    async fn settle_active(&mut self) -> Result<(), Halt> {
+    pub(super) async fn settle_active(&mut self) -> Result<(), Halt> {
         if let Some(at) = self.active {
             self.servers[at].lease.wire.send(frontend::FLUSH);
             self.settle(at).await?;
@@ -727,6 +729,9 @@ impl Session {
         let mut merging = Merging::new(&many.merge, places.len());
         if let Some(columns) = &portal.columns {
             merging = merging.with_columns(columns.clone())?;
+        }
+        if let Some(statement) = &statement {
+            merging.copies(&statement.sql, self.standard_strings());
         }
         let limited = rows > 0 && many.merge == crate::plan::Merge::Concat;
         if !limited {

@@ -55,6 +55,13 @@ impl Merging {
         Ok(self)
     }
 
+    /// Of COPY TO, headers and trailers come once.
+    pub(super) fn copies(&mut self, sql: &[u8], standard_strings: bool) {
+        if let Ok(options) = CopyOptions::parse(sql, standard_strings) {
+            self.copy = Some(CopyOut::new(&options.format, self.shards));
+        }
+    }
+
     fn describe(&mut self, columns: Vec<Column>) -> Result<(), Report> {
         if let Merge::Aggregates(list) = &self.merge {
             let list: Vec<_> = list.iter().map(|m| merge_of(*m)).collect();
@@ -219,15 +226,13 @@ impl Session {
             self.servers[at].inbox.first_leg = leg == 0;
             self.send_router_query(at, text, many.writes);
         }
-        if let Some(split) = &many.copy {
+        if many.copy_in {
             return self
-                .copy_many(sql, split, &places.iter().map(|p| p.0).collect::<Vec<_>>())
+                .copy_many(sql, many, &places.iter().map(|p| p.0).collect::<Vec<_>>())
                 .await;
         }
         let mut merging = Merging::new(&many.merge, places.len());
-        if let Ok(options) = CopyOptions::parse(sql, self.standard_strings()) {
-            merging.copy = Some(CopyOut::new(&options.format, places.len()));
-        }
+        merging.copies(sql, self.standard_strings());
         for (leg, (at, _)) in places.iter().enumerate() {
             self.collect(leg, *at, &mut merging).await?;
         }

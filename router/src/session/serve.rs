@@ -250,6 +250,7 @@ impl Session {
             if !self.implicit {
                 self.state.block = Block::Lost;
             }
+            self.state.untold.set(self.state.phase == Phase::Idle);
             self.state.settings.rollback();
         }
         // Its other parts cannot go on without it: closing undoes them.

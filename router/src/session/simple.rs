@@ -166,6 +166,7 @@ impl Session {
                     merge: Merge::Concat,
                     writes,
                     step_by_step: false,
+                    copy_in: false,
                     copy: None,
                     parameter_types: None,
                 },
@@ -215,6 +216,9 @@ impl Session {
         // With several servers the failed one may not be the one that would be asked.
         let failed = self.state.block == Block::Failed && self.world.is_some();
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
+        if self.state.untold.take() {
+            return Err(lost_transaction().into());
+        }
         if (failed && !ends) || self.state.block == Block::Lost {
             return Err(failed_transaction().into());
         }
@@ -241,7 +245,13 @@ impl Session {
     /// knows of, the end of a transaction that no server holds any longer, and what
     /// must be done on several servers alike.
     pub(super) fn runs_here(&self, kind: &Kind) -> bool {
-        if self.servers.len() > 1 && (is_control(kind) || is_common(kind)) {
+        // A server that does not know of the failure would commit.
+        let failed_elsewhere = self.state.block == Block::Failed
+            && self
+                .servers
+                .iter()
+                .any(|s| s.lease.status != backend::TxStatus::Failed);
+        if (self.servers.len() > 1 || failed_elsewhere) && (is_control(kind) || is_common(kind)) {
             return true;
         }
         let no_server = self.servers.is_empty();
@@ -281,7 +291,11 @@ impl Session {
                     matches!(kind, Kind::Commit { .. }) && self.state.block == Block::Begun;
                 let command: &[u8] = if commits { b"COMMIT" } else { b"ROLLBACK" };
                 let modes = std::mem::take(&mut self.state.modes);
+                let untold = self.state.untold.take();
                 self.state.follow(kind, command);
+                if untold && matches!(kind, Kind::Commit { .. }) {
+                    return Err(lost_transaction().into());
+                }
                 if *chain {
                     self.state.settings.begin();
                     self.state.block = Block::Begun;
@@ -553,6 +567,12 @@ pub(super) fn failed_transaction() -> Report {
         sqlstate::IN_FAILED_TRANSACTION,
         "current transaction is aborted, commands ignored until end of transaction block",
     )
+}
+
+/// The transaction was lost since the last request.
+fn lost_transaction() -> Report {
+    Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
+        .detail("The transaction was rolled back.")
 }
 
 /// PostgreSQL's own words for a name that is not there.

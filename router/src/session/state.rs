@@ -15,6 +15,7 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Severity};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
@@ -156,6 +157,8 @@ pub struct State {
     pub schema_changed: bool,
     /// What is counted of the session.
     pub tally: Tally,
+    /// The transaction was lost between requests, and the client does not know yet.
+    pub untold: Cell<bool>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -237,6 +240,7 @@ impl State {
             told,
             schema_changed: false,
             tally: Tally::default(),
+            untold: Cell::new(false),
             failed: false,
         }
     }
@@ -447,6 +451,9 @@ impl State {
             Kind::Release(name) => {
                 if let Some(at) = self.savepoints.iter().rposition(|s| s == name) {
                     self.savepoints.truncate(at);
+                    for (depth, _) in &mut self.set_transaction {
+                        *depth = at.min(*depth);
+                    }
                 }
             }
             Kind::SetTransaction(text) => self.set_in_block(text),
@@ -467,6 +474,7 @@ impl State {
     /// What belonged to the block is gone with it.
     pub fn end_block(&mut self) {
         self.block = Block::None;
+        self.untold.set(false);
         self.savepoints.clear();
         self.set_transaction.clear();
         self.local_search_path = None;
@@ -495,7 +503,9 @@ impl State {
         inbox.fatal |= inbox.beginning;
         self.note_failure();
         inbox.outcomes.clear();
-        if fields.is_fatal() {
+        if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
+            // An error between requests breaks drivers: the next request is told.
+        } else if fields.is_fatal() {
             // The server's connection ends, the client's does not.
             client.with_output(|out| put_as_error(out, frame.body()));
         } else {

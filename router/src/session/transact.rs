@@ -33,6 +33,32 @@ impl Session {
         }
     }
 
+    /// A segment in which something is written goes over to another shard, `shard` or any:
+    /// what it did before and what it does now hold together.
+    pub(super) async fn join_segment(
+        &mut self,
+        shard: Option<usize>,
+        writes: bool,
+    ) -> Result<(), Halt> {
+        let others = |s: &&super::Attached| s.inbox.in_segment && Some(s.shard) != shard;
+        let goes_over = self.servers.iter().any(|s| others(&s));
+        let wrote = self
+            .servers
+            .iter()
+            .any(|s| s.inbox.in_segment && s.inbox.wrote);
+        if self.state.block != Block::None || !goes_over || !(writes || wrote) {
+            return Ok(());
+        }
+        self.settle_active().await?;
+        self.begin_implicit();
+        for at in 0..self.servers.len() {
+            if self.servers[at].inbox.in_segment && !self.servers[at].inbox.in_block {
+                self.begin_on(at).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the transaction of the router's own as `result` says.
     pub(super) async fn end_implicit(&mut self, result: Result<(), Halt>) -> Result<(), Halt> {
         if !self.implicit {
@@ -56,12 +82,15 @@ impl Session {
         match kind {
             Kind::Commit { chain } => {
                 let failed = self.state.block == Block::Failed;
-                if failed {
+                let ended = if failed {
                     self.rollback_all().await;
+                    Ok(())
                 } else {
-                    self.commit_all().await?;
-                }
-                self.after_block(*chain);
+                    self.commit_all().await
+                };
+                // A COMMIT that fails ends the block as well, and begins no other.
+                self.after_block(*chain && ended.is_ok());
+                ended?;
                 let command: &[u8] = if failed { b"ROLLBACK" } else { b"COMMIT" };
                 self.client
                     .with_output(|out| backend::put_complete(out, command));
@@ -73,6 +102,10 @@ impl Session {
                 self.client
                     .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
                 Ok(())
+            }
+            // Not every server may know of the failure.
+            _ if self.state.block == Block::Failed && !matches!(kind, Kind::RollbackTo(_)) => {
+                Err(super::simple::failed_transaction().into())
             }
             _ => self.broadcast(kind, sql).await,
         }

@@ -1,0 +1,23 @@
+//! The router in front of three shards: what a client sees, and what then lies on
+//! each shard, looked at past the router.
+//!
+//! The shards are three databases of the shared server. Every answer has a deadline,
+//! so that a hang is a failure of its own test.
+
+#[path = "shards/stage.rs"]
+mod stage;
+
+#[path = "shards/copying.rs"]
+mod copying;
+#[path = "shards/definitions.rs"]
+mod definitions;
+#[path = "shards/faults.rs"]
+mod faults;
+#[path = "shards/pipelines.rs"]
+mod pipelines;
+#[path = "shards/reads.rs"]
+mod reads;
+#[path = "shards/transactions.rs"]
+mod transactions;
+#[path = "shards/writes.rs"]
+mod writes;

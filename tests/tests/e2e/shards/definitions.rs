@@ -1,0 +1,172 @@
+//! Changes of definitions: on all shards alike, at once or shard after shard.
+
+use super::stage::{Stage, extended, one, one_each, say, send};
+
+/// Whether each shard has it.
+fn everywhere(stage: &Stage, condition: &str) -> Vec<String> {
+    stage.shards.sql_all(&format!("SELECT {condition}"))
+}
+
+#[test]
+fn definitions_change_on_every_shard() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let mut wire = stage.wire();
+    let cases = [
+        (
+            "ALTER TABLE items ADD COLUMN extra text DEFAULT 'e'",
+            "ALTER TABLE",
+        ),
+        ("CREATE INDEX items_v ON items (v)", "CREATE INDEX"),
+        (
+            "ALTER TABLE items ADD CONSTRAINT positive CHECK (v >= 0)",
+            "ALTER TABLE",
+        ),
+        ("COMMENT ON TABLE items IS 'things'", "COMMENT"),
+        ("ANALYZE items", "ANALYZE"),
+    ];
+    for (sql, tag) in cases {
+        assert_eq!(
+            say(&mut wire, sql),
+            [format!("CommandComplete {tag}"), "ReadyForQuery I".into()],
+            "{sql}"
+        );
+    }
+    let all = ["t"; 3];
+    assert_eq!(
+        everywhere(&stage, "to_regclass('items_v') IS NOT NULL"),
+        all
+    );
+    assert_eq!(
+        everywhere(&stage, "obj_description('items'::regclass) = 'things'"),
+        all
+    );
+    assert_eq!(
+        everywhere(
+            &stage,
+            "count(*) FILTER (WHERE extra = 'e') = count(*) FROM items"
+        ),
+        all
+    );
+    assert_eq!(one(&mut wire, "SELECT count(extra) FROM items"), "30");
+    // Through the extended protocol, and the router knows the new table at once.
+    let dropped = send(&mut wire, &extended("DROP INDEX items_v", &[], &[]));
+    assert_eq!(dropped.last().unwrap(), "ReadyForQuery I", "{dropped:?}");
+    assert!(
+        dropped.contains(&"CommandComplete DROP INDEX".into()),
+        "{dropped:?}"
+    );
+    assert_eq!(everywhere(&stage, "to_regclass('items_v') IS NULL"), all);
+    say(&mut wire, "DROP TABLE items");
+    assert_eq!(everywhere(&stage, "to_regclass('items') IS NULL"), all);
+    say(
+        &mut wire,
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
+    );
+    let [a, b, c] = one_each();
+    let sql = format!("INSERT INTO items VALUES ({a}), ({b}), ({c})");
+    assert_eq!(say(&mut wire, &sql)[0], "CommandComplete INSERT 0 3");
+    assert_eq!(stage.ids("items").len(), 3);
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn a_definition_that_fails_on_one_shard_changes_none() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    stage.shards.sql(2, "CREATE TABLE items_w (x int)");
+    let failed = say(&mut wire, "CREATE INDEX items_w ON items (v)");
+    assert!(failed[0].starts_with("Error 42P07"), "{failed:?}");
+    assert_eq!(failed[1..], ["ReadyForQuery I"]);
+    let sql = "SELECT count(*) FROM pg_class WHERE relname = 'items_w' AND relkind = 'i'";
+    assert_eq!(stage.shards.sql_all(sql), ["0"; 3]);
+    // In a transaction with rows, undone together.
+    let [a, b, _] = one_each();
+    wire.query("BEGIN");
+    assert_eq!(
+        say(&mut wire, "ALTER TABLE items ADD COLUMN w int8")[1],
+        "ReadyForQuery T"
+    );
+    say(
+        &mut wire,
+        &format!("INSERT INTO items (id, v) VALUES ({a}, 1), ({b}, 1)"),
+    );
+    say(&mut wire, "ROLLBACK");
+    let sql =
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'items'::regclass AND attname = 'w'";
+    assert_eq!(stage.shards.sql_all(sql), ["0"; 3]);
+    assert_eq!(stage.ids("items"), [] as [i64; 0]);
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn what_runs_outside_of_transactions_goes_from_shard_to_shard() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let mut wire = stage.wire();
+    let done = ["CommandComplete CREATE INDEX", "ReadyForQuery I"];
+    assert_eq!(
+        say(&mut wire, "CREATE INDEX CONCURRENTLY items_v ON items (v)"),
+        done
+    );
+    let valid = "count(*) = 1 FROM pg_index WHERE indexrelid = 'items_v'::regclass AND indisvalid";
+    assert_eq!(everywhere(&stage, valid), ["t"; 3]);
+    assert_eq!(
+        say(&mut wire, "VACUUM items"),
+        ["CommandComplete VACUUM", "ReadyForQuery I"]
+    );
+    let answer = send(
+        &mut wire,
+        &extended("DROP INDEX CONCURRENTLY items_v", &[], &[]),
+    );
+    assert!(
+        answer.contains(&"CommandComplete DROP INDEX".into()),
+        "{answer:?}"
+    );
+    assert_eq!(
+        everywhere(&stage, "to_regclass('items_v') IS NULL"),
+        ["t"; 3]
+    );
+    // Where it stops, the client is told.
+    stage.shards.sql(1, "CREATE TABLE items_w (x int)");
+    let failed = wire.query("CREATE INDEX CONCURRENTLY items_w ON items (v)");
+    let error = failed.iter().find(|frame| frame.kind == b'E').unwrap();
+    assert_eq!(error.sqlstate(), "42P07");
+    let notice = failed.iter().find(|frame| frame.kind == b'N').unwrap();
+    assert_eq!(notice.field('M').unwrap(), "statement failed on shard s2");
+    assert_eq!(notice.field('D').unwrap(), "Done before on: s1.");
+    assert_eq!(failed.last().unwrap().transaction(), 'I');
+    // In a transaction PostgreSQL refuses it, and so do we.
+    wire.query("BEGIN");
+    let refused = say(&mut wire, "CREATE INDEX CONCURRENTLY items_x ON items (v)");
+    assert!(refused[0].starts_with("Error 25001"), "{refused:?}");
+    assert_eq!(refused[1..], ["ReadyForQuery E"]);
+    say(&mut wire, "ROLLBACK");
+    assert_eq!(
+        everywhere(&stage, "to_regclass('items_x') IS NULL"),
+        ["t"; 3]
+    );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "30");
+}
+
+#[test]
+fn tables_that_are_not_declared_are_sharded_by_their_primary_key_if_so_configured() {
+    let stage = Stage::bare("[tables]\ndefault = \"auto\"\n");
+    let mut wire = stage.wire();
+    let created = say(
+        &mut wire,
+        "CREATE TABLE things (id int8 PRIMARY KEY, v int8)",
+    );
+    assert_eq!(created, ["CommandComplete CREATE TABLE", "ReadyForQuery I"]);
+    let values: Vec<String> = (1..=30).map(|id| format!("({id}, {id})")).collect();
+    let sql = format!("INSERT INTO things VALUES {}", values.join(", "));
+    assert_eq!(say(&mut wire, &sql)[0], "CommandComplete INSERT 0 30");
+    assert_eq!(stage.ids("things"), (1..=30).collect::<Vec<_>>());
+    assert_eq!(one(&mut wire, "SELECT sum(v) FROM things"), "465");
+    // Without a primary key it lives on the home shard.
+    say(&mut wire, "CREATE TABLE heap (x int8)");
+    say(&mut wire, "INSERT INTO heap VALUES (1), (2), (3)");
+    assert_eq!(stage.shards.sql(0, "SELECT count(*) FROM heap"), "3");
+    stage.assert_nothing_prepared();
+}

@@ -1,0 +1,254 @@
+//! What breaks: a server connection in the middle, the router between the two
+//! halves of a commit, pools that are too small for everybody.
+
+use super::stage::{LIMIT, Stage, extended, keys_of, one, one_each, say, send, within};
+use mothership_tests::{Wire, connect, poll_until};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+
+/// Ends the connections of clients to one shard.
+fn cut(stage: &Stage, shard: usize) {
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+    assert_ne!(stage.shards.sql(shard, sql), "0");
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+    assert!(poll_until(LIMIT, || stage.shards.sql(shard, open) == "0"));
+}
+
+#[test]
+fn a_lost_connection_loses_the_transaction_and_nothing_else() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    let mut wire = stage.wire();
+    let asks = [
+        format!("SELECT v FROM items WHERE id = {b}"),
+        format!("SELECT v FROM items WHERE id = {a}"),
+        "SELECT count(*) FROM items".into(),
+        format!("INSERT INTO items (id) VALUES ({a}), ({b}), ({c})"),
+        "COMMIT".into(),
+    ];
+    for ask in asks {
+        for is_extended in [false, true] {
+            wire.query("BEGIN");
+            for id in [a, b] {
+                let sql = format!("INSERT INTO items (id, v) VALUES ({id}, 1)");
+                assert_eq!(say(&mut wire, &sql)[1], "ReadyForQuery T", "{ask}");
+            }
+            cut(&stage, 1);
+            let answer = if is_extended {
+                send(&mut wire, &extended(&ask, &[], &[]))
+            } else {
+                say(&mut wire, &ask)
+            };
+            let errors = answer
+                .iter()
+                .filter(|line| line.starts_with("Error"))
+                .count();
+            assert_eq!(errors, 1, "{ask}, extended {is_extended}: {answer:?}");
+            let ready = answer.last().unwrap().as_str();
+            if ask == "COMMIT" {
+                assert_eq!(ready, "ReadyForQuery I", "{answer:?}");
+            } else {
+                assert_eq!(ready, "ReadyForQuery E", "{ask}: {answer:?}");
+                let next = say(&mut wire, "SELECT count(*) FROM items");
+                assert!(next[0].starts_with("Error 25P02"), "{ask}: {next:?}");
+                assert_eq!(
+                    say(&mut wire, "ROLLBACK"),
+                    ["CommandComplete ROLLBACK", "ReadyForQuery I"],
+                    "{ask}"
+                );
+            }
+            assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0", "{ask}");
+            stage.assert_nothing_prepared();
+            stage.assert_nothing_open();
+        }
+    }
+    let sql = format!("INSERT INTO items (id) VALUES ({a}), ({b}), ({c})");
+    assert_eq!(say(&mut wire, &sql)[0], "CommandComplete INSERT 0 3");
+    assert_eq!(stage.ids("items").len(), 3);
+}
+
+#[test]
+fn a_shard_that_is_cut_in_the_middle_of_a_statement_fails_it() {
+    let stage = Stage::new();
+    stage.fill(1..=20);
+    // The row of one shard waits for this lock.
+    let key = keys_of(2, 1)[0];
+    let holder = &mut Wire::login(&stage.shards.endpoint(2));
+    holder.query("BEGIN");
+    holder.query(&format!("UPDATE items SET v = 0 WHERE id = {key}"));
+    let mut wire = stage.wire();
+    wire.send(&mothership_tests::message::query(
+        "UPDATE items SET v = v + 1",
+    ));
+    let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+        WHERE NOT l.granted AND a.datname = current_database()";
+    assert!(poll_until(LIMIT, || stage.shards.sql(2, waiting) == "1"));
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+        WHERE NOT l.granted AND a.datname = current_database()";
+    assert_eq!(stage.shards.sql(2, kill), "1");
+    let answer = super::stage::lines(&wire.until_ready());
+    assert!(answer[0].starts_with("Error"), "{answer:?}");
+    assert_eq!(answer[1..], ["ReadyForQuery I"]);
+    holder.query("ROLLBACK");
+    assert_eq!(one(&mut wire, "SELECT sum(v) FROM items"), "420");
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+const ACCOUNTS: i64 = 60;
+const BALANCE: i64 = 1000;
+
+/// Transfers of one client until it is told to stop or the router is gone: the number
+/// of each that was acknowledged.
+async fn transfer(database: Client, client: i64, stop: &AtomicBool) -> Vec<i64> {
+    let mut acknowledged = Vec::new();
+    for number in 0_i64.. {
+        if stop.load(Ordering::Relaxed) || database.is_closed() {
+            break;
+        }
+        let id = 1_000_000 + client * 10_000 + number;
+        // The lower number first: no server sees a deadlock over several of them.
+        let low = (client * 7 + number * 13) % (ACCOUNTS - 10) + 1;
+        let high = low + 1 + number % 9;
+        let sql = format!(
+            "BEGIN; UPDATE accounts SET balance = balance - 1 WHERE id = {low}; \
+             UPDATE accounts SET balance = balance + 1 WHERE id = {high}; \
+             INSERT INTO items (id, v) VALUES ({id}, 1)"
+        );
+        if within(database.batch_execute(&sql)).await.is_err() {
+            let _ = within(database.batch_execute("ROLLBACK")).await;
+            continue;
+        }
+        if within(database.batch_execute("COMMIT")).await.is_ok() {
+            acknowledged.push(id);
+        }
+    }
+    acknowledged
+}
+
+fn total(stage: &Stage) -> i64 {
+    let sums = stage.shards.sql_all("SELECT sum(balance) FROM accounts");
+    sums.iter().map(|sum| sum.parse::<i64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_killed_router_leaves_no_transfer_half_done() {
+    let mut stage = Stage::new();
+    let client = stage.client().await;
+    let values: Vec<String> = (1..=ACCOUNTS)
+        .map(|id| format!("({id}, {BALANCE})"))
+        .collect();
+    let sql = format!("INSERT INTO accounts VALUES {}", values.join(", "));
+    within(client.batch_execute(&sql)).await.unwrap();
+    let mut acknowledged = Vec::new();
+    let mut left_prepared = 0;
+    for round in 0..3_i64 {
+        let stop = AtomicBool::new(false);
+        let mut clients = Vec::new();
+        for client in 0..6 {
+            let database = within(connect(&stage.endpoint())).await;
+            clients.push(transfer(database, round * 10 + client, &stop));
+        }
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(700 + 130 * round as u64)).await;
+            let pid = i32::try_from(stage.router.pid()).unwrap();
+            // SAFETY: kill touches no memory; the router is our child and not reaped yet.
+            assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+            stop.store(true, Ordering::Relaxed);
+        };
+        let (done, ()) = tokio::join!(futures_util::future::join_all(clients), kill);
+        acknowledged.extend(done.concat());
+        left_prepared += stage.prepared();
+        stage.router.kill9();
+        stage.router.start_again();
+        let begin = Instant::now();
+        stage.assert_nothing_prepared();
+        println!(
+            "round {round}: nothing prepared after {:?}",
+            begin.elapsed()
+        );
+        stage.assert_nothing_open();
+        assert_eq!(total(&stage), ACCOUNTS * BALANCE, "round {round}");
+    }
+    println!(
+        "{} acknowledged, {left_prepared} were left prepared",
+        acknowledged.len()
+    );
+    assert!(
+        acknowledged.len() > 3,
+        "{} acknowledged",
+        acknowledged.len()
+    );
+    let kept = stage.ids("items");
+    for id in &acknowledged {
+        assert!(
+            kept.binary_search(id).is_ok(),
+            "{id} was acknowledged and is lost"
+        );
+    }
+    let mut wire = stage.wire();
+    let sum = one(&mut wire, "SELECT sum(balance) FROM accounts");
+    assert_eq!(sum, (ACCOUNTS * BALANCE).to_string());
+}
+
+/// Transactions of these clients at once over three shards each, visited in the order that
+/// `order` gives a client: how many were committed and how many were told to be repeated.
+async fn crowd(
+    stage: &Stage,
+    numbers: Range<i64>,
+    order: impl Fn(i64) -> [usize; 3],
+) -> (usize, usize) {
+    let keys = [0, 1, 2].map(|shard| keys_of(shard, 200));
+    let mut clients = Vec::new();
+    for number in numbers {
+        let client = within(connect(&stage.endpoint())).await;
+        let ids = order(number).map(|shard| keys[shard][usize::try_from(number).unwrap()]);
+        let insert = |id| format!("INSERT INTO items (id) VALUES ({id})");
+        let sql = format!(
+            "BEGIN; {}; SELECT count(*) FROM items",
+            ids.map(insert).join("; ")
+        );
+        clients.push(async move {
+            let result = async {
+                client.batch_execute(&sql).await?;
+                client.batch_execute("COMMIT").await
+            };
+            let result = tokio::time::timeout(LIMIT * 2, result)
+                .await
+                .expect("no hang");
+            if result.is_err() {
+                within(client.batch_execute("ROLLBACK")).await.unwrap();
+            }
+            result
+        });
+    }
+    let results = futures_util::future::join_all(clients).await;
+    let committed = results.iter().filter(|result| result.is_ok()).count();
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        // Told to repeat it, as after a deadlock; never anything else.
+        let code = error.code().map(|code| code.code().to_owned());
+        assert_eq!(code.as_deref(), Some("40P01"), "{error:?}");
+    }
+    (committed, results.len() - committed)
+}
+
+#[tokio::test]
+async fn pools_of_two_serve_many_clients_over_several_shards() {
+    let stage = Stage::with("[pool]\nmax = 2\njoin_timeout = \"250ms\"\n");
+    // In one order nobody waits for somebody who waits.
+    let same = crowd(&stage, 0..32, |_| [0, 1, 2]).await;
+    assert_eq!(stage.ids("items").len(), same.0 * 3);
+    // In any order some wait for each other, until one of them gives way.
+    let orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]];
+    let any = crowd(&stage, 100..112, |number| orders[number as usize % 4]).await;
+    println!("(committed, to be repeated): {same:?} in one order, {any:?} in any");
+    assert_eq!(same, (32, 0));
+    assert!(any.0 > 0);
+    assert_eq!(stage.ids("items").len(), (same.0 + any.0) * 3);
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}

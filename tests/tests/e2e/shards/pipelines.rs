@@ -1,0 +1,216 @@
+//! Several statements in one request: texts of simple queries and pipelines of the
+//! extended protocol are one transaction over all shards.
+
+use super::stage::{Stage, keys_of, one, one_each, say, send};
+use mothership_tests::message;
+
+fn insert(id: i64) -> [Vec<u8>; 3] {
+    [
+        message::parse("", "INSERT INTO items (id, v) VALUES ($1, 1)", &[]),
+        message::bind_text(&[&id.to_string()]),
+        message::execute("", 0),
+    ]
+}
+
+fn pipeline(ids: &[i64]) -> Vec<Vec<u8>> {
+    ids.iter().flat_map(|id| insert(*id)).collect()
+}
+
+#[test]
+fn a_text_of_several_statements_holds_on_all_shards_or_on_none() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    let mut wire = stage.wire();
+    let add = |id: i64| format!("INSERT INTO items (id, v) VALUES ({id}, 1)");
+    let failing = [
+        format!("{}; {}; SELECT 1 / 0; {}", add(a), add(b), add(c)),
+        format!("{}; {}; {}", add(a), add(b), add(b)),
+        format!(
+            "{}; UPDATE items SET v = 1 / (id - {c}); {}",
+            add(c),
+            add(a)
+        ),
+        format!("{}; INSERT INTO kinds VALUES (1, 'a'), (1, 'b')", add(b)),
+    ];
+    for sql in failing {
+        let answer = say(&mut wire, &sql);
+        let errors = answer.iter().filter(|line| line.starts_with("Error"));
+        assert_eq!(errors.count(), 1, "{sql}: {answer:?}");
+        assert_eq!(answer.last().unwrap(), "ReadyForQuery I", "{sql}");
+        assert_eq!(stage.ids("items"), [] as [i64; 0], "{sql}");
+        assert_eq!(stage.copies("kinds"), [] as [&str; 0], "{sql}");
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0");
+    }
+    let sql = format!(
+        "{}; {}; SELECT count(*) FROM items; {}",
+        add(a),
+        add(b),
+        add(c)
+    );
+    assert_eq!(
+        say(&mut wire, &sql),
+        [
+            "CommandComplete INSERT 0 1",
+            "CommandComplete INSERT 0 1",
+            "RowDescription count",
+            "DataRow 2",
+            "CommandComplete SELECT 1",
+            "CommandComplete INSERT 0 1",
+            "ReadyForQuery I"
+        ]
+    );
+    assert_eq!(stage.ids("items").len(), 3);
+    // With transaction control of its own.
+    let [d, e, _] = [keys_of(0, 5)[4], keys_of(1, 5)[4], 0];
+    let sql = format!(
+        "BEGIN; {}; {}; COMMIT; DELETE FROM items WHERE id = {a}",
+        add(d),
+        add(e)
+    );
+    let answer = say(&mut wire, &sql);
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery I", "{answer:?}");
+    assert_eq!(
+        answer[3..5],
+        ["CommandComplete COMMIT", "CommandComplete DELETE 1"]
+    );
+    let mut kept = vec![b, c, d, e];
+    kept.sort_unstable();
+    assert_eq!(stage.ids("items"), kept);
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn a_pipeline_over_shards_is_one_transaction() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    let mut wire = stage.wire();
+    let mut messages = pipeline(&[a, b, c, a]);
+    messages.extend(pipeline(&[keys_of(1, 3)[2]]));
+    messages.push(message::sync());
+    let answer = send(&mut wire, &messages);
+    let errors = answer.iter().filter(|line| line.starts_with("Error 23505"));
+    assert_eq!(errors.count(), 1, "{answer:?}");
+    let done = answer.iter().filter(|line| line.starts_with("Command"));
+    assert_eq!(done.count(), 3, "{answer:?}");
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery I");
+    assert_eq!(stage.ids("items"), [] as [i64; 0]);
+    messages = pipeline(&[a, b, c]);
+    messages.push(message::sync());
+    let answer = send(&mut wire, &messages);
+    assert_eq!(answer.len(), 10, "{answer:?}");
+    assert!(
+        !answer.iter().any(|line| line.starts_with("Error")),
+        "{answer:?}"
+    );
+    assert_eq!(stage.ids("items").len(), 3);
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "3");
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn a_pipeline_of_writes_over_all_shards_is_one_transaction() {
+    let stage = Stage::new();
+    stage.fill(1..=20);
+    let [a, _, _] = one_each();
+    let mut wire = stage.wire();
+    let all = |sql: &str| {
+        vec![
+            message::parse("", sql, &[]),
+            message::bind_text(&[]),
+            message::execute("", 0),
+        ]
+    };
+    let wrong = [
+        all("UPDATE items SET v = v + 1"),
+        all("DELETE FROM items WHERE id IN (1, 2, 3, 4)"),
+        all(&format!(
+            "INSERT INTO items (id) VALUES ({a}), (6), (7), (8)"
+        )),
+        vec![message::sync()],
+    ];
+    let answer = send(&mut wire, &wrong.concat());
+    assert!(
+        answer.iter().any(|line| line.starts_with("Error 23505")),
+        "{answer:?}"
+    );
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery I");
+    assert_eq!(one(&mut wire, "SELECT sum(v) FROM items"), "420");
+    let right = [
+        all("UPDATE items SET v = v + 1"),
+        all("DELETE FROM items WHERE id IN (1, 2, 3, 4)"),
+        all("INSERT INTO items (id, v) VALUES (1, 0), (2, 0), (3, 0), (4, 0), (21, 5)"),
+        all("SELECT sum(v), count(*) FROM items"),
+        vec![message::sync()],
+    ];
+    assert_eq!(
+        send(&mut wire, &right.concat()),
+        [
+            "ParseComplete",
+            "BindComplete",
+            "CommandComplete UPDATE 20",
+            "ParseComplete",
+            "BindComplete",
+            "CommandComplete DELETE 4",
+            "ParseComplete",
+            "BindComplete",
+            "CommandComplete INSERT 0 5",
+            "ParseComplete",
+            "BindComplete",
+            // 420 + 20 - (1+2+3+4)*2 - 4 + 5
+            "DataRow 421 21",
+            "CommandComplete SELECT 1",
+            "ReadyForQuery I"
+        ]
+    );
+    assert_eq!(stage.ids("items").len(), 21);
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn what_follows_an_error_up_to_sync_is_skipped_on_every_shard() {
+    let stage = Stage::new();
+    stage.fill(1..=9);
+    let [a, b, c] = one_each();
+    let mut wire = stage.wire();
+    let read = |id: i64| {
+        [
+            message::parse(
+                "",
+                "SELECT 10 / (v - $2::int8) FROM items WHERE id = $1::int8",
+                &[],
+            ),
+            message::bind_text(&[&id.to_string(), "2"]),
+            message::execute("", 0),
+        ]
+        .concat()
+    };
+    let one_is_two = 1; // v = 2 for id 1
+    for order in [[a, b, c], [b, one_is_two, c], [one_is_two, c, a]] {
+        let answer = send(
+            &mut wire,
+            &[
+                read(order[0]),
+                read(order[1]),
+                read(order[2]),
+                message::sync(),
+            ],
+        );
+        let rows = order.iter().take_while(|id| **id != 1).count();
+        let got = answer.iter().filter(|l| l.starts_with("DataRow")).count();
+        assert_eq!(got, rows, "{order:?}: {answer:?}");
+        let errors = answer
+            .iter()
+            .filter(|l| l.starts_with("Error 22012"))
+            .count();
+        assert_eq!(
+            errors,
+            usize::from(order.contains(&1)),
+            "{order:?}: {answer:?}"
+        );
+        assert_eq!(answer.last().unwrap(), "ReadyForQuery I");
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "9");
+}
