@@ -10,6 +10,7 @@ pub mod context;
 pub mod explain;
 pub mod merge;
 pub mod refuse;
+pub mod report;
 pub mod route;
 
 mod array;
@@ -40,6 +41,7 @@ pub use explain::explain;
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
 pub use refuse::{Reason, Refusal};
+pub use report::report;
 pub use route::{Route, route};
 
 /// What is to be done with a statement. Complete: executing it takes no further decision

@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// The shard that holds the cursor which a statement works on.
-    fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
+    pub(super) fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
         match kind {
             super::step::Kind::Cursor(name) => self.state.cursors.get(name).copied(),
             _ => None,
@@ -197,7 +197,7 @@ impl Session {
     }
 
     /// The plan of a statement, from memory or made anew.
-    fn plan(
+    pub(super) fn plan(
         &mut self,
         statement: &Prepared,
         at: usize,
@@ -423,7 +423,7 @@ pub(super) fn refused(refusal: &Refusal) -> Report {
     }
 }
 
-fn not_utf8() -> Report {
+pub(super) fn not_utf8() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "statement is not in UTF-8, so it cannot be routed to shards",
