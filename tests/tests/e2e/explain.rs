@@ -3,13 +3,14 @@
 //! the console's tables of the map.
 
 use mothership_tests::message::{self, Format};
-use mothership_tests::{Endpoint, Router, Shards, Wire, connect};
+use mothership_tests::{Endpoint, Folder, Router, Shards, Wire, connect, router::binary};
+use std::process::{Command, Output};
 
 const PASSWORD: &str = "open sesame";
 
 /// Three shards with `orders` divided by `customer_id`, in three partitions each.
 struct World {
-    _router: Router,
+    router: Router,
     shards: Shards,
     client: Endpoint,
 }
@@ -60,7 +61,7 @@ impl World {
             ..shards.endpoint(0).at_port(router.port())
         };
         World {
-            _router: router,
+            router,
             shards,
             client,
         }
@@ -203,4 +204,188 @@ fn without_declared_tables_everything_goes_to_the_home_shard() {
     let said = lines(&mut wire, "EXPLAIN (ROUTE) SELECT * FROM orders");
     assert_eq!(said[1], "Shards: s0");
     assert!(said[2].contains("no tables are declared"), "{said:?}");
+}
+
+/// Runs the binary on a configuration without a router, and the error output behind the output.
+fn mothership(config: &str, arguments: &[&str]) -> (bool, String) {
+    let folder = Folder::new("explain");
+    let path = folder.path().join("mothership.toml");
+    std::fs::write(&path, config.replace("@port@", "6432")).unwrap();
+    let mut command = Command::new(binary());
+    command.arg(arguments[0]).arg("--config").arg(&path);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.args(&arguments[1..]).output().unwrap();
+    let said = [stdout, stderr].concat();
+    (status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn the_command_line_says_what_the_wire_says() {
+    let world = World::new(TABLES);
+    let config = config(&world.shards, TABLES);
+    let mut wire = world.wire();
+    for sql in [
+        "SELECT * FROM orders WHERE customer_id = 5",
+        "SELECT count(*) FROM orders",
+        "INSERT INTO orders VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+        "INSERT INTO products VALUES (1)",
+        "SELECT * FROM orders ORDER BY note",
+    ] {
+        let wired = lines(&mut wire, &format!("EXPLAIN (ROUTE) {sql}"));
+        let (good, said) = mothership(&config, &["explain", "--database", "shop", sql]);
+        assert!(good, "{said}");
+        assert_eq!(said.lines().collect::<Vec<_>>(), wired);
+    }
+    let (good, said) = mothership(&config, &["explain", "SELECT 1"]);
+    assert!(!good && said.contains("--catalog"), "{said}");
+}
+
+#[test]
+fn a_catalog_file_needs_no_server() {
+    let shards = Shards::new(2);
+    let config = config(
+        &shards,
+        "[[table]]\nname = \"orders\"\nkey = \"customer_id\"\n",
+    )
+    .replace(&format!(":{}\"", shards.endpoint(0).port), ":1\"");
+    let folder = Folder::new("catalog");
+    let catalog = folder.path().join("catalog.txt");
+    let text = "schema public\ntable public.orders\n column customer_id bigint not null\n column note text\n";
+    std::fs::write(&catalog, text).unwrap();
+    let catalog = catalog.to_str().unwrap();
+    let (good, said) = mothership(
+        &config,
+        &[
+            "explain",
+            "--catalog",
+            catalog,
+            "SELECT 1; UPDATE orders SET note = 'x' WHERE customer_id = 7",
+        ],
+    );
+    assert!(good, "{said}");
+    assert!(said.contains("> SELECT 1\nPlan: Single\n"), "{said}");
+    assert!(
+        said.contains("Table: public.orders by customer_id: customer_id = 7\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_config_asks_the_servers() {
+    let world = World::new(TABLES);
+    let config = config(&world.shards, TABLES);
+    let (good, said) = mothership(&config, &["check-config", "--connect"]);
+    assert!(good, "{said}");
+    assert!(
+        said.contains("note: table public.events does not exist yet"),
+        "{said}"
+    );
+
+    world
+        .shards
+        .sql(1, "ALTER TABLE orders ADD COLUMN more int");
+    world
+        .shards
+        .sql_all("CREATE TABLE events (id int8 PRIMARY KEY, n int UNIQUE)");
+    let (good, said) = mothership(&config, &["check-config", "--connect"]);
+    assert!(good, "{said}");
+    assert!(
+        said.contains("warning: columns of public.orders differ on s1"),
+        "{said}"
+    );
+    assert!(
+        said.contains("constraint \"events_n_key\" of table \"events\""),
+        "{said}"
+    );
+
+    let port = format!(":{}\"", world.shards.endpoint(0).port);
+    let (good, said) = mothership(
+        &config.replace(&port, ":1\""),
+        &["check-config", "--connect"],
+    );
+    assert!(!good && said.contains("error: shard s2"), "{said}");
+    // Without asking, the file alone is right.
+    assert!(mothership(&config.replace(&port, ":1\""), &["check-config"]).0);
+}
+
+#[test]
+fn show_map_tells_tables_slots_and_what_differs() {
+    let world = World::new(TABLES);
+    world
+        .shards
+        .sql(2, "ALTER TABLE orders ADD COLUMN more int");
+    world
+        .shards
+        .sql(0, "CREATE TABLE settings (name text PRIMARY KEY)");
+    world.wire().rows("SELECT 1");
+    let mut console = Wire::login(&Endpoint {
+        user: "root".into(),
+        password: PASSWORD.into(),
+        database: "mothership".into(),
+        ..world.client.clone()
+    });
+    let map = console.rows("SHOW MAP");
+    let of = |name: &str| {
+        let row = map.iter().find(|row| row[0] == "shop" && row[1] == name);
+        row.unwrap_or_else(|| panic!("{name}: {map:?}")).join("|")
+    };
+    let orders = of("public.orders");
+    assert!(
+        orders.starts_with("shop|public.orders|sharded|customer_id|int8|hash|"),
+        "{orders}"
+    );
+    assert!(orders.contains("s0 0-5460, s1 5461-"), "{orders}");
+    assert!(
+        orders.ends_with("|columns of public.orders differ on s2"),
+        "{orders}"
+    );
+    assert!(of("public.products").starts_with("shop|public.products|reference|"));
+    assert!(of("public.settings").starts_with("shop|public.settings|home|"));
+    assert!(
+        map.iter().all(|row| !row[1].starts_with("public.orders_")),
+        "{map:?}"
+    );
+    let warned = world.router.log().matches("differ on s2").count();
+    assert_eq!(warned, 1, "{}", world.router.log());
+    console.rows("SHOW TRANSACTIONS");
+}
+
+#[test]
+fn a_pending_table_gets_its_key_type_when_it_is_created() {
+    let world = World::new(&format!(
+        "{TABLES}[[table]]\nname = \"log_*\"\nkey = \"id\"\n"
+    ));
+    let mut wire = world.wire();
+    // Before it exists, nothing may take it for a table of the home shard.
+    for sql in ["INSERT INTO events VALUES (1)", "SELECT * FROM log_1"] {
+        let frames = wire.query(sql);
+        assert_eq!(frames[0].sqlstate(), "0A000", "{sql}");
+    }
+    // The type decides: text cannot be read from this statement, and an unfit one is refused.
+    for (sql, code) in [
+        (
+            "CREATE TABLE events AS SELECT 1::int8 AS id",
+            "key-type-unknown",
+        ),
+        ("CREATE TABLE events (id float8)", "key-type"),
+        ("CREATE TABLE events (n int8)", "key-type"),
+    ] {
+        let said = lines(&mut wire, &format!("EXPLAIN (ROUTE) {sql}"));
+        assert_eq!(said[1], format!("Reason: {code}"), "{sql}");
+    }
+    for table in ["events", "log_1"] {
+        wire.rows(&format!("CREATE TABLE {table} (id int8 PRIMARY KEY)"));
+        for id in 0..20 {
+            wire.rows(&format!("INSERT INTO {table} VALUES ({id})"));
+        }
+        let counts = world
+            .shards
+            .sql_all(&format!("SELECT count(*) FROM {table}"));
+        let counts: Vec<u32> = counts.iter().map(|c| c.trim().parse().unwrap()).collect();
+        assert_eq!(counts.iter().sum::<u32>(), 20);
+        assert!(counts.iter().all(|count| *count > 0), "{table}: {counts:?}");
+    }
 }
