@@ -147,6 +147,11 @@ fn a_failed_transaction_explains_nothing() {
         message::sync(),
     ]);
     assert_eq!(wire.until_ready()[0].sqlstate(), "25P02");
+    wire.query("ROLLBACK");
+    assert_eq!(
+        lines(&mut wire, "EXPLAIN (ROUTE) SELECT 1")[0],
+        "Plan: Single"
+    );
 }
 
 #[tokio::test]
