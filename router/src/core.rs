@@ -5,6 +5,7 @@
 //! [`Shared`]: limits, the configuration in force, and a mailbox for each core.
 
 use crate::commit::doubt::Doubts;
+use crate::commit::recover::Sweep;
 use crate::config::{self, Config};
 use crate::console::gates::Gates;
 use crate::control::Control;
@@ -108,6 +109,10 @@ pub struct Shared {
     pub doubts: Arc<Doubts>,
     /// What is known of each database, by the clients' name.
     worlds: Mutex<HashMap<String, Arc<World>>>,
+    /// What the log was told of each database, so that it is told once.
+    told: Mutex<HashMap<String, Vec<String>>>,
+    /// What recovery found when it looked last.
+    pub swept: watch::Sender<Sweep>,
     /// To whoever supervises the process.
     pub orders: mpsc::UnboundedSender<Order>,
     /// Consoles open.
@@ -145,6 +150,8 @@ impl Shared {
             router,
             doubts: Arc::default(),
             worlds: Mutex::default(),
+            told: Mutex::default(),
+            swept: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),
             gates: Gates::default(),
@@ -174,15 +181,40 @@ impl Shared {
         worlds.get(database).map(Arc::clone)
     }
 
-    /// Puts newer knowledge in force.
+    /// Puts newer knowledge in force, and tells the log what is new in it for administrators.
     pub fn set_world(&self, database: &str, world: Arc<World>) {
         let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
         let newer = worlds
             .get(database)
             .is_none_or(|known| known.version < world.version);
-        if newer {
-            worlds.insert(database.to_owned(), world);
+        if !newer {
+            return;
         }
+        worlds.insert(database.to_owned(), Arc::clone(&world));
+        drop(worlds);
+        let found = world.findings();
+        let mut told = self.told.lock().expect("nobody panics while holding it");
+        let before = told.insert(database.to_owned(), found.clone());
+        drop(told);
+        let before = before.unwrap_or_default();
+        for finding in found.iter().filter(|finding| !before.contains(finding)) {
+            tracing::warn!(database, finding, "the shards are not as declared");
+        }
+        for finding in before.iter().filter(|finding| !found.contains(finding)) {
+            tracing::info!(database, finding, "the shards are as declared again");
+        }
+    }
+
+    /// What is known of all databases, by the clients' names.
+    pub fn worlds(&self) -> Vec<(String, Arc<World>)> {
+        let worlds = self.worlds.lock().expect("nobody panics while holding it");
+        let mut all: Vec<_> = worlds
+            .iter()
+            .map(|(n, w)| (n.clone(), Arc::clone(w)))
+            .collect();
+        drop(worlds);
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// The databases whose catalog was read.
@@ -272,7 +304,7 @@ impl ShardServers {
 /// A configuration with what follows from it: TLS settings read, servers numbered.
 pub struct Topology {
     /// The file.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The shards in the order of the file.
     pub shards: Vec<ShardServers>,
     /// Index of the home shard.
@@ -342,7 +374,7 @@ impl Topology {
         Ok(Self {
             secrets: secrets.collect(),
             declared: crate::world::is_declared(&config),
-            config,
+            config: Arc::new(config),
             shards,
             home,
             tls,

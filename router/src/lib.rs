@@ -32,6 +32,8 @@ pub mod metrics;
 
 pub mod console;
 
+pub mod offline;
+
 pub mod tls;
 
 pub mod log;

@@ -4,18 +4,26 @@
 //! success, 1 for failure, 2 for a wrong command line. Errors go to standard error, a line each.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
 use mothership::config::{self, Config};
 use mothership::demo;
+use mothership::offline::{self, Source};
 
 const USAGE: &str = "\
 usage: mothership COMMAND
 
   run --config FILE            serve until SIGTERM; SIGHUP reads the file again
   check-config --config FILE   read the configuration, print what it amounts to, or what is wrong
+       [--connect]             ask the servers, too: what differs, what is missing
+  explain --config FILE        say where a statement would go, and why, without executing it
+       [--catalog FILE | --database NAME]
+                               the catalog from a file, or from the shards of a database
+       [--search-path a,b]     schemas of unqualified names, public
+       [SQL]                   the statement, else standard input
   demo                         three shards, the router and a shop on this machine, until Ctrl-C
        [--port N]              the router's port on 127.0.0.1, 6432
        [--rows N] [--seed N]   about so many rows, made from this number
@@ -34,6 +42,14 @@ enum Command {
     },
     CheckConfig {
         config: PathBuf,
+        connect: bool,
+    },
+    Explain {
+        config: PathBuf,
+        source: Source,
+        search_path: Option<Vec<String>>,
+        /// None: standard input.
+        sql: Option<String>,
     },
     Demo(demo::Options),
     /// Not in the usage: it makes `docs/configuration.md`.
@@ -69,9 +85,8 @@ fn command(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             "run" => Ok(Command::Run {
                 config: config_file(arguments)?,
             }),
-            "check-config" => Ok(Command::CheckConfig {
-                config: config_file(arguments)?,
-            }),
+            "check-config" => check_config(arguments),
+            "explain" => explain(arguments),
             "demo" => Ok(Command::Demo(demo::Options::read(arguments)?)),
             "config-reference" => alone(arguments, Command::ConfigReference),
             "version" => alone(arguments, Command::Version),
@@ -99,6 +114,57 @@ fn config_file(mut arguments: lexopt::Parser) -> Result<PathBuf, lexopt::Error> 
     file.ok_or_else(|| "--config FILE is missing".into())
 }
 
+/// `--config FILE`, and perhaps `--connect`.
+fn check_config(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut config, mut connect) = (None, false);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("config") | Short('c') => once("--config", &mut config, arguments.value()?)?,
+            Long("connect") => connect = true,
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::CheckConfig {
+        config: config.ok_or("--config FILE is missing")?.into(),
+        connect,
+    })
+}
+
+fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut config, mut catalog, mut database) = (None, None, None);
+    let (mut search_path, mut sql) = (None, None);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("config") | Short('c') => once("--config", &mut config, arguments.value()?)?,
+            Long("catalog") => once("--catalog", &mut catalog, arguments.value()?)?,
+            Long("database") => once("--database", &mut database, arguments.value()?)?,
+            Long("search-path") => once("--search-path", &mut search_path, arguments.value()?)?,
+            Value(text) => once("the statement", &mut sql, text)?,
+            other => return Err(other.unexpected()),
+        }
+    }
+    let source = match (catalog, database) {
+        (None, None) => Source::None,
+        (Some(file), None) => Source::File(file.into()),
+        (None, Some(name)) => Source::Database(name.string()?),
+        (Some(_), Some(_)) => return Err("--catalog and --database exclude each other".into()),
+    };
+    let schemas = |path: String| path.split(',').map(|s| s.trim().to_owned()).collect();
+    Ok(Command::Explain {
+        config: config.ok_or("--config FILE is missing")?.into(),
+        source,
+        search_path: search_path.map(|p| p.string()).transpose()?.map(schemas),
+        sql: sql.map(|sql| sql.string()).transpose()?,
+    })
+}
+
+fn once(what: &str, slot: &mut Option<OsString>, value: OsString) -> Result<(), lexopt::Error> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{what} is given twice").into()),
+    }
+}
+
 fn alone(mut arguments: lexopt::Parser, command: Command) -> Result<Command, lexopt::Error> {
     match arguments.next()? {
         None => Ok(command),
@@ -113,8 +179,29 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
             mothership::log::start(&config.logging)?;
             Ok(mothership::run::run(&path, config)?)
         }
-        Command::CheckConfig { config } => {
-            print(&format!("{}\n", Config::load(&config)?.summary()))
+        Command::CheckConfig {
+            config,
+            connect: false,
+        } => print(&format!("{}\n", Config::load(&config)?.summary())),
+        Command::CheckConfig { config, .. } => {
+            let mut failed = None;
+            let checked = offline::connect(&config, &mut |line| {
+                failed = failed.take().or(print(&format!("{line}\n")).err());
+            });
+            checked?;
+            failed.map_or(Ok(()), Err)
+        }
+        Command::Explain {
+            config,
+            source,
+            search_path,
+            sql,
+        } => {
+            let sql = match sql {
+                Some(sql) => sql,
+                None => std::io::read_to_string(std::io::stdin().lock())?,
+            };
+            print(&offline::explain(&config, &source, search_path, &sql)?)
         }
         Command::Demo(options) => Ok(demo::run(options)?),
         Command::ConfigReference => print(&config::reference()),

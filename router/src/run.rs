@@ -7,7 +7,7 @@
 
 use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
-use crate::commit::recover::{Recovery, Settings, Sweep};
+use crate::commit::recover::{Recovery, Settings};
 use crate::config::{Change, Config, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
@@ -248,7 +248,7 @@ async fn recover(shared: &Arc<Shared>) {
         Arc::clone(&shared.doubts),
     );
     let found: RefCell<Vec<Site>> = RefCell::default();
-    let (told, _) = watch::channel(Sweep::default());
+    let told = shared.swept.clone();
     let look = async {
         loop {
             let sites = sites(&control, shared).await;

@@ -8,13 +8,14 @@
 use crate::catalog::load::LoadError;
 use crate::catalog::{Catalog, Drift, Name, Relation, RelationKind};
 use crate::commit::schema::{self, SchemaError};
-use crate::config::{Config, DefaultTable, KnownTable, MapMistake};
+use crate::config::{Config, DefaultTable, KnownTable, MapMistake, TablePattern};
 use crate::control::{Control, ControlError};
 use crate::core::Topology;
-use crate::plan::{Plan, PlanContext, Planner};
+use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct Known {
     pub catalog: Catalog,
     /// Which shard owns what.
     pub map: ShardMap,
+    /// Declared tables that do not exist yet and whose key types nobody knows.
+    pub pending: Vec<TablePattern>,
 }
 
 self_cell! {
@@ -48,6 +51,8 @@ pub struct World {
     types: Vec<HashMap<u32, Name>>,
     /// For each shard the PostgreSQL cluster that holds it (`system_identifier`).
     pub clusters: Vec<i64>,
+    /// What the map was made by; asked again when a pending table is created.
+    config: Arc<Config>,
     snapshot: Snapshot,
 }
 
@@ -60,7 +65,7 @@ impl World {
     /// # Errors
     /// When the declarations do not fit the catalog.
     pub fn new(
-        config: &Config,
+        config: &Arc<Config>,
         home: usize,
         mut catalogs: Vec<Catalog>,
         clusters: Vec<i64>,
@@ -91,6 +96,7 @@ impl World {
         let known = Known {
             catalog,
             map: built.map,
+            pending: built.pending,
         };
         Ok(Self {
             version,
@@ -99,7 +105,10 @@ impl World {
             drift,
             types,
             clusters,
-            snapshot: Snapshot::new(known, |known| Planner::new(&known.catalog, &known.map)),
+            config: Arc::clone(config),
+            snapshot: Snapshot::new(known, |known| {
+                Planner::with_pending(&known.catalog, &known.map, &known.pending)
+            }),
         })
     }
 
@@ -121,7 +130,59 @@ impl World {
 
     /// Plans one statement.
     pub fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
-        self.snapshot.borrow_dependent().plan(sql, context)
+        let plan = self.planner().plan(sql, context);
+        match &plan {
+            Plan::Refuse(refusal) if refusal.reason == Reason::KeyTypeUnknown => {
+                self.plan_creation(sql, context).unwrap_or(plan)
+            }
+            _ => plan,
+        }
+    }
+
+    /// Plans the CREATE TABLE of a pending table by the map that will hold when it is there: the key's types are
+    /// those of the columns in the statement.
+    fn plan_creation(&self, sql: &str, context: &PlanContext) -> Option<Plan> {
+        let mut known = known_tables(self.catalog());
+        known.push(self.planner().created(sql, context)?);
+        let built = self.config.shard_map(self.version, &known, &|_| None);
+        let built = match built {
+            Ok(built) => built,
+            Err(mistakes) => {
+                let refusal = Refusal::about(Reason::KeyType, list(&mistakes));
+                return Some(Plan::Refuse(refusal));
+            }
+        };
+        let planner = Planner::with_pending(self.catalog(), &built.map, &built.pending);
+        Some(planner.plan(sql, context))
+    }
+
+    /// What plans.
+    pub fn planner(&self) -> &Planner<'_> {
+        self.snapshot.borrow_dependent()
+    }
+
+    /// Declared tables that do not exist yet and whose key types nobody knows.
+    pub fn pending(&self) -> &[TablePattern] {
+        &self.snapshot.borrow_owner().pending
+    }
+
+    /// A difference between the shards in words.
+    pub fn told(&self, drift: &Drift) -> String {
+        let shards = self.map().shards();
+        let name = |at: usize| shards.get(at).map_or("?", String::as_str);
+        drift.told(name(0), name(drift.shard))
+    }
+
+    /// All that administrators should know: what differs between the shards, and constraints that they cannot
+    /// enforce.
+    pub fn findings(&self) -> Vec<String> {
+        let drift = self.drift.iter().map(|drift| self.told(drift));
+        let unenforced = self.planner().unenforced().into_iter();
+        let unenforced = unenforced.map(|refusal| match &refusal.detail {
+            Some(detail) => format!("{}: {detail}", refusal.message()),
+            None => refusal.message().to_owned(),
+        });
+        drift.chain(unenforced).collect()
     }
 }
 
@@ -182,7 +243,7 @@ fn list(mistakes: &[MapMistake]) -> String {
     each.join("; ")
 }
 
-/// Reads what is known of a database from all of its shards.
+/// Reads what is known of a database from all of its shards, and sees to it that they have their decision tables.
 ///
 /// # Errors
 /// When a shard cannot be asked, or the declarations do not fit what it says.
@@ -192,20 +253,78 @@ pub async fn load(
     database: &str,
     epoch: u64,
 ) -> Result<World, WorldError> {
-    let limit = topology.config.catalog.timeout;
+    let transactions = &topology.config.transactions;
+    if topology.shards.len() > 1 && transactions.two_phase {
+        for index in 0..topology.shards.len() {
+            let install = install(control, topology, index, database);
+            in_time(topology, index, install).await?;
+        }
+    }
+    look(control, topology, database, epoch).await
+}
+
+/// Reads what is known of a database from all of its shards, and changes nothing.
+///
+/// # Errors
+/// When a shard cannot be asked, or the declarations do not fit what it says.
+pub async fn look(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    epoch: u64,
+) -> Result<World, WorldError> {
     let mut catalogs = Vec::new();
     let mut clusters = Vec::new();
-    for (index, shard) in topology.shards.iter().enumerate() {
-        let name = || shard.name.clone();
-        let one = tokio::time::timeout(limit, load_one(control, topology, index, database));
-        let (catalog, cluster) = one.await.map_err(|_| WorldError::TimedOut {
-            shard: name(),
-            limit,
-        })??;
+    for index in 0..topology.shards.len() {
+        let one = load_one(control, topology, index, database);
+        let (catalog, cluster) = in_time(topology, index, one).await?;
         catalogs.push(catalog);
         clusters.push(cluster);
     }
     World::new(&topology.config, topology.home, catalogs, clusters, epoch).map_err(WorldError::Map)
+}
+
+async fn in_time<T>(
+    topology: &Topology,
+    index: usize,
+    asked: impl Future<Output = Result<T, WorldError>>,
+) -> Result<T, WorldError> {
+    let limit = topology.config.catalog.timeout;
+    let answer = tokio::time::timeout(limit, asked).await;
+    answer.map_err(|_| WorldError::TimedOut {
+        shard: topology.shards[index].name.clone(),
+        limit,
+    })?
+}
+
+async fn lend(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<deadpool_postgres::Object, WorldError> {
+    let database = topology.database_on(database, index);
+    let lent = control.lend(topology, index, &database).await;
+    lent.map_err(|cause| WorldError::Control {
+        shard: topology.shards[index].name.clone(),
+        cause: Box::new(cause),
+    })
+}
+
+async fn install(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<(), WorldError> {
+    let client = lend(control, topology, index, database).await?;
+    let wait = topology.config.control.timeout;
+    let installed = schema::install(&client, &topology.config.transactions.schema, wait).await;
+    installed.map_err(|cause| WorldError::Schema {
+        shard: topology.shards[index].name.clone(),
+        cause,
+    })?;
+    Ok(())
 }
 
 async fn load_one(
@@ -215,22 +334,7 @@ async fn load_one(
     database: &str,
 ) -> Result<(Catalog, i64), WorldError> {
     let shard = || topology.shards[index].name.clone();
-    let database = topology.database_on(database, index);
-    let client = control
-        .lend(topology, index, &database)
-        .await
-        .map_err(|cause| WorldError::Control {
-            shard: shard(),
-            cause: Box::new(cause),
-        })?;
-    if topology.shards.len() > 1 && topology.config.transactions.two_phase {
-        let wait = topology.config.control.timeout;
-        let installed = schema::install(&client, &topology.config.transactions.schema, wait).await;
-        installed.map_err(|cause| WorldError::Schema {
-            shard: shard(),
-            cause,
-        })?;
-    }
+    let client = lend(control, topology, index, database).await?;
     let catalog = crate::catalog::load::load(&client)
         .await
         .map_err(|cause| WorldError::Load {

@@ -18,6 +18,8 @@ mod deploy;
 mod documents;
 #[path = "e2e/drivers.rs"]
 mod drivers;
+#[path = "e2e/explain.rs"]
+mod explain;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/health.rs"]

@@ -44,26 +44,40 @@ pub enum Difference {
 
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shard = self.shard;
+        f.write_str(&self.told("the first shard", &format!("shard {}", self.shard)))
+    }
+}
+
+impl Drift {
+    /// The difference in words, with the shards called so.
+    pub fn told(&self, first: &str, other: &str) -> String {
         match &self.what {
-            Difference::Relation(n) => write!(
-                f,
-                "relation {n} is not on both the first shard and shard {shard}"
-            ),
-            Difference::Columns(n) => write!(f, "columns of {n} differ on shard {shard}"),
-            Difference::Keys(n) => write!(f, "unique constraints of {n} differ on shard {shard}"),
-            Difference::Partitions(n) => write!(f, "partitions of {n} differ on shard {shard}"),
-            Difference::Rules(n) => write!(
-                f,
-                "triggers, rules or policies of {n} differ on shard {shard}"
-            ),
-            Difference::Definition(n) => {
-                write!(f, "the definition of {n} differs on shard {shard}")
-            }
-            Difference::Type(n) => write!(f, "type {n} differs on shard {shard}"),
-            Difference::Function(n) => write!(f, "function {n} differs on shard {shard}"),
-            Difference::Extension(n) => write!(f, "extension {n} differs on shard {shard}"),
-            Difference::Version => write!(f, "the major version differs on shard {shard}"),
+            Difference::Relation(n) => format!("relation {n} is not on both {first} and {other}"),
+            Difference::Columns(n) => format!("columns of {n} differ on {other}"),
+            Difference::Keys(n) => format!("unique constraints of {n} differ on {other}"),
+            Difference::Partitions(n) => format!("partitions of {n} differ on {other}"),
+            Difference::Rules(n) => format!("triggers, rules or policies of {n} differ on {other}"),
+            Difference::Definition(n) => format!("the definition of {n} differs on {other}"),
+            Difference::Type(n) => format!("type {n} differs on {other}"),
+            Difference::Function(n) => format!("function {n} differs on {other}"),
+            Difference::Extension(n) => format!("extension {n} differs on {other}"),
+            Difference::Version => format!("the major version differs on {other}"),
+        }
+    }
+
+    /// The relation that differs, if it is one.
+    pub fn relation(&self) -> Option<&Name> {
+        match &self.what {
+            Difference::Relation(n)
+            | Difference::Columns(n)
+            | Difference::Keys(n)
+            | Difference::Partitions(n)
+            | Difference::Rules(n)
+            | Difference::Definition(n) => Some(n),
+            Difference::Type(_)
+            | Difference::Function(_)
+            | Difference::Extension(_)
+            | Difference::Version => None,
         }
     }
 }

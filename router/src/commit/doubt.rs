@@ -122,6 +122,16 @@ impl Doubts {
         self.lock().keys().cloned().collect()
     }
 
+    /// Everything in doubt: where, which transaction, and since when it was noted.
+    pub fn all(&self) -> Vec<(Site, TransactionId, Instant)> {
+        let sites = self.lock();
+        let each = sites.iter().flat_map(|(site, ids)| {
+            let each = ids.iter();
+            each.map(|(id, noted)| (site.clone(), *id, *noted))
+        });
+        each.collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Site, HashMap<TransactionId, Instant>>> {
         self.sites.lock().expect("nobody panics while holding it")
     }

@@ -251,13 +251,18 @@ pub const SHARDS: &[Column] = &[
 ];
 /// SHOW MAP.
 pub const MAP: &[Column] = &[
+    ("database", Text),
     ("table", Text),
     ("place", Text),
     ("key", Text),
     ("key_types", Text),
     ("strategy", Text),
     ("colocated_with", Text),
+    ("group", Text),
+    ("shards", Text),
     ("allow_unenforced_unique", Int),
+    ("unenforced", Text),
+    ("drift", Text),
 ];
 /// SHOW ENDPOINTS.
 pub const ENDPOINTS: &[Column] = &[

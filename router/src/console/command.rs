@@ -298,7 +298,7 @@ pub const SHOWS: &[Show] = &[
         What::Map,
         "MAP",
         columns::MAP,
-        "Where the rows of tables live; the last row is what becomes of tables that are not declared.",
+        "Where the rows of tables live. First what is declared, without a database; `*` is what becomes of all other tables. Then the tables that each database has, with their colocation group, the slots or rows of each shard, constraints that no shard can enforce, and what differs between the shards.",
     ),
     ours(
         What::Endpoints,
@@ -328,7 +328,7 @@ pub const SHOWS: &[Show] = &[
         What::Transactions,
         "TRANSACTIONS",
         columns::TRANSACTIONS,
-        "Transactions over several shards whose outcome is in doubt.",
+        "Parts of transactions over several shards that are decided or prepared and not finished, and why.",
     ),
     ours(
         What::PoolsExtended,

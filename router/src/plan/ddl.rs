@@ -17,6 +17,7 @@ use super::names::{Names, Place, Resolved, fold, same_family};
 use super::refuse::{Reason, Refusal};
 use super::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, parse, utility};
 use crate::catalog::{Name, RelationKind};
+use crate::config::KnownTable;
 use crate::sql::effect::{Object, Other, Verb};
 use crate::sql::lexer::{Kind, Lexer};
 
@@ -244,20 +245,28 @@ fn future(
     primary_key: &[(String, KeyType)],
     context: &PlanContext,
 ) -> Result<Future, Refusal> {
-    let name = match path {
-        [name] => {
-            let schema = context
-                .search_path
-                .iter()
-                .find(|s| names.catalog.schemas.contains(*s));
-            let schema = schema.or(context.search_path.first());
-            Name::new(schema.cloned().unwrap_or_else(|| "public".to_owned()), name)
-        }
-        [.., schema, name] => Name::new(schema, name),
-        [] => return refuse(Reason::DdlNotUnderstood),
+    let Some(name) = name_of_new(names, path, context) else {
+        return refuse(Reason::DdlNotUnderstood);
     };
+    if names.is_pending(&name.schema, &name.name) {
+        return Err(about(Reason::KeyTypeUnknown, &name, ""));
+    }
     let placement = names.future_place(&name, primary_key);
     Ok(Future { name, placement })
+}
+
+fn name_of_new(names: &Names<'_>, path: &[String], context: &PlanContext) -> Option<Name> {
+    match path {
+        [name] => {
+            let mut path = context.search_path.iter();
+            let schema = path.find(|s| names.catalog.schemas.contains(*s));
+            let schema = schema.or(context.search_path.first());
+            let schema = schema.map_or("public", String::as_str);
+            Some(Name::new(schema, name))
+        }
+        [.., schema, name] => Some(Name::new(schema, name)),
+        [] => None,
+    }
 }
 
 fn path_of(name: &ObjectName) -> Vec<String> {
@@ -270,6 +279,26 @@ fn path_of(name: &ObjectName) -> Vec<String> {
 
 fn folded(ident: &Ident) -> String {
     fold(&ident.value, ident.quote_style.is_some())
+}
+
+/// The name and columns of a table that a CREATE TABLE makes, as far as they stand in the statement; `None` for a
+/// type that cannot be a key.
+pub fn created(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<KnownTable> {
+    let Ok(Statement::CreateTable(create)) = parse::statement(sql).map(|p| p.statement) else {
+        return None;
+    };
+    // Their columns are not all in the statement.
+    if create.query.is_some() || create.like.is_some() || create.inherits.is_some() {
+        return None;
+    }
+    let columns = create.columns.iter();
+    let columns = columns.map(|c| (folded(&c.name), type_of(names, &c.data_type)));
+    let Name { schema, name } = name_of_new(names, &path_of(&create.name), context)?;
+    Some(KnownTable {
+        schema,
+        name,
+        columns: columns.collect(),
+    })
 }
 
 fn create_table(
@@ -834,15 +863,16 @@ fn create_index(
 }
 
 /// What `CREATE TABLE` would refuse of the tables that are there already. Partitions are left to their parents.
-pub fn unenforced(names: &Names<'_>) -> Vec<Refusal> {
+pub fn unenforced(names: &Names<'_>) -> Vec<(Name, Refusal)> {
     let context = PlanContext::default();
-    let mut found = Vec::new();
+    let mut all = Vec::new();
     for relation in names
         .catalog
         .relations
         .values()
         .filter(|r| r.parent.is_none())
     {
+        let mut found = Vec::new();
         let place = names.place(&relation.name);
         if let Place::Sharded(keyed) = &place {
             if !keyed.routable {
@@ -892,8 +922,13 @@ pub fn unenforced(names: &Names<'_>) -> Vec<Refusal> {
                 ));
             }
         }
+        all.extend(
+            found
+                .into_iter()
+                .map(|refusal| (relation.name.clone(), refusal)),
+        );
     }
-    found
+    all
 }
 
 // ---- Rows and locks of whole tables

@@ -1,18 +1,17 @@
 //! Plans in words, for `mothership explain` and `EXPLAIN (ROUTE)`.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use mothership_shardmap::ShardMap;
 
 use super::condition::Shown;
 use super::context::{Params, PlanContext, TextContext};
-use super::route::route;
 use super::{
     Ddl, DdlPlace, KeyedBy, Local, Plan, Role, Scatter, Single, Split, SplitRows, Target, plan,
 };
 use crate::catalog::Catalog;
 
-/// The plan of a statement, and where it goes if no parameter is missing for that.
+/// What `mothership explain` prints of a statement: lines that end with a line feed.
 pub fn explain(
     sql: &str,
     catalog: &Catalog,
@@ -22,25 +21,8 @@ pub fn explain(
     text: &TextContext,
 ) -> String {
     let plan = plan(sql, catalog, map, context);
-    let mut out = format!("{plan}\n");
-    if matches!(plan, Plan::Refuse(_)) {
-        return out;
-    }
-    // Writing to a String cannot fail.
-    let _ = match route(&plan, params, map, text) {
-        Ok(route) => {
-            let names: Vec<&str> = route.shards.iter().map(|s| map.shard_name(s)).collect();
-            let _ = writeln!(out, "shards: {}", names.join(", "));
-            for (shard, rows) in &route.rows {
-                let _ = writeln!(out, "rows on {}: {}", map.shard_name(*shard), rows.len());
-            }
-            match &route.leaf {
-                Some(leaf) => writeln!(out, "partition: {leaf}"),
-                None => Ok(()),
-            }
-        }
-        Err(refusal) => writeln!(out, "refused: {refusal}"),
-    };
+    let mut out = super::report(sql, &plan, params, map, text).join("\n");
+    out.push('\n');
     out
 }
 

@@ -10,6 +10,7 @@ pub mod context;
 pub mod explain;
 pub mod merge;
 pub mod refuse;
+pub mod report;
 pub mod route;
 
 mod array;
@@ -29,9 +30,10 @@ mod write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use mothership_shardmap::{ShardMap, Sharded};
+use mothership_shardmap::{Placement, ShardMap, Sharded};
 
 use crate::catalog::{Catalog, Name};
+use crate::config::{KnownTable, TablePattern};
 use crate::sql::effect::{self, Statement};
 
 use condition::{Cond, Scalar};
@@ -40,6 +42,7 @@ pub use explain::explain;
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
 pub use refuse::{Reason, Refusal};
+pub use report::report;
 pub use route::{Route, route};
 
 /// What is to be done with a statement. Complete: executing it takes no further decision
@@ -274,8 +277,17 @@ pub struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// Looks at every relation, view and function once.
     pub fn new(catalog: &'a Catalog, map: &'a ShardMap) -> Planner<'a> {
+        Planner::with_pending(catalog, map, &[])
+    }
+
+    /// The same where declared tables wait for their creation, because nobody knows the types of their keys.
+    pub fn with_pending(
+        catalog: &'a Catalog,
+        map: &'a ShardMap,
+        pending: &'a [TablePattern],
+    ) -> Planner<'a> {
         Planner {
-            names: Names::new(catalog, map),
+            names: Names::new(catalog, map, pending),
         }
     }
 
@@ -296,9 +308,29 @@ impl<'a> Planner<'a> {
         !matches!(self.names.place(&relation.name), names::Place::Home)
     }
 
+    /// Where a relation of the catalog lives.
+    pub fn placement(&self, relation: &crate::catalog::Relation) -> Placement {
+        match self.names.place(&relation.name) {
+            names::Place::Home => Placement::Home,
+            names::Place::Reference => Placement::Reference,
+            names::Place::Sharded(keyed) => Placement::Sharded(Arc::clone(&keyed.sharded)),
+        }
+    }
+
+    /// The name and columns of the table that a CREATE TABLE makes, with the types that may be keys.
+    pub fn created(&self, sql: &str, context: &PlanContext) -> Option<KnownTable> {
+        ddl::created(&self.names, sql, context)
+    }
+
     /// Constraints of existing tables that no shard can enforce for the whole table, as they would be refused at
     /// DDL.
     pub fn unenforced(&self) -> Vec<Refusal> {
+        let all = self.unenforced_by_table().into_iter();
+        all.map(|(_, refusal)| refusal).collect()
+    }
+
+    /// The same, each with its table.
+    pub fn unenforced_by_table(&self) -> Vec<(Name, Refusal)> {
         ddl::unenforced(&self.names)
     }
 

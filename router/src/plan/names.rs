@@ -12,6 +12,7 @@ use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
 
 use crate::catalog::types::words;
 use crate::catalog::{Catalog, Function, Name, Relation, RelationKind, Volatility};
+use crate::config::TablePattern;
 
 use super::context::{PlanContext, Temporary};
 
@@ -86,6 +87,8 @@ pub struct Names<'a> {
     pub catalog: &'a Catalog,
     /// The map.
     pub map: &'a ShardMap,
+    /// Sharded tables that are declared and not created, and whose key types nobody knows yet.
+    pending: &'a [TablePattern],
     places: HashMap<Name, Place>,
     /// Words that may lead to a declared table, folded to lower case.
     touching: HashSet<String>,
@@ -97,10 +100,11 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Looks at every relation, view and function once.
-    pub fn new(catalog: &'a Catalog, map: &'a ShardMap) -> Names<'a> {
+    pub fn new(catalog: &'a Catalog, map: &'a ShardMap, pending: &'a [TablePattern]) -> Names<'a> {
         let mut names = Names {
             catalog,
             map,
+            pending,
             places: HashMap::new(),
             touching: HashSet::new(),
             touching_odd: Vec::new(),
@@ -119,9 +123,13 @@ impl<'a> Names<'a> {
                 names.touch(name);
             }
         }
+        for pattern in pending.iter().filter(|pattern| pattern.is_exact()) {
+            names.touch(&pattern.table);
+        }
         names.anything_declared = !names.touching.is_empty()
             || !names.touching_odd.is_empty()
             || map.patterns().next().is_some()
+            || !pending.is_empty()
             || matches!(map.declared("mothership", "undeclared"), Declared::Auto);
         if names.anything_declared {
             names.spread();
@@ -228,8 +236,16 @@ impl<'a> Names<'a> {
     }
 
     fn matches_pattern(&self, word: &str) -> bool {
+        let schemas =
+            || std::iter::once("public").chain(self.catalog.schemas.iter().map(String::as_str));
         // A pattern on tables alone is what a word can match; the schema is left open.
-        self.map.patterns().any(|(pattern, placement)| {
+        self.pending.iter().any(|one| {
+            // The word was folded to lower case, the pattern was not.
+            let table = one.table.to_ascii_lowercase();
+            let schema = one.schema.clone();
+            let folded = TablePattern { schema, table };
+            schemas().any(|schema| folded.matches(schema, word))
+        }) || self.map.patterns().any(|(pattern, placement)| {
             !matches!(placement, Placement::Home)
                 && (pattern.matches("public", word)
                     || self
@@ -325,9 +341,22 @@ impl<'a> Names<'a> {
 
     fn declared(&self, schema: &str, name: &str) -> Option<Name> {
         match self.map.declared(schema, name) {
-            Declared::Placement(Placement::Home) | Declared::Home | Declared::Auto => None,
+            Declared::Placement(Placement::Home) | Declared::Home | Declared::Auto => self
+                .is_pending(schema, name)
+                .then(|| Name::new(schema, name)),
             Declared::Placement(_) => Some(Name::new(schema, name)),
         }
+    }
+
+    /// Whether a table that does not exist is declared as sharded by a key of unknown type, so that its place is not
+    /// known before the statement that creates it.
+    pub fn is_pending(&self, schema: &str, name: &str) -> bool {
+        self.pending.iter().any(|one| one.matches(schema, name))
+            && !self.map.tables().any(|(s, n, _)| s == schema && n == name)
+            && !self
+                .catalog
+                .relations
+                .contains_key(&Name::new(schema, name))
     }
 }
 

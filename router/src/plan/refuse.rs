@@ -275,6 +275,10 @@ reasons! {
     KeyType = "key-type", "0A000",
         "the shard key column has a type or collation that cannot be a shard key",
         "Use an integer, text with a deterministic collation, uuid, date, timestamp, bytea, boolean or numeric.";
+    /// A table is created whose key types nobody knows.
+    KeyTypeUnknown = "key-type-unknown", "0A000",
+        "a table is declared as sharded and the type of its shard key is not known",
+        "Give key_type in the configuration, or create the table with a plain list of columns.";
     /// A key column is missing.
     KeyMissing = "key-missing", "0A000",
         "the shard key column is not among the columns of the table",

@@ -195,7 +195,7 @@ impl Session {
     }
 
     /// The shard that holds the cursor which a statement works on.
-    fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
+    pub(super) fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
         match kind {
             super::step::Kind::Cursor(name) => self.state.cursors.get(name).copied(),
             _ => None,
@@ -203,7 +203,7 @@ impl Session {
     }
 
     /// The plan of a statement, from memory or made anew.
-    fn plan(
+    pub(super) fn plan(
         &mut self,
         statement: &Prepared,
         at: usize,
@@ -430,7 +430,7 @@ pub(super) fn refused(refusal: &Refusal) -> Report {
     }
 }
 
-fn not_utf8() -> Report {
+pub(super) fn not_utf8() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "statement is not in UTF-8, so it cannot be routed to shards",

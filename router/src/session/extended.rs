@@ -35,7 +35,9 @@ impl Session {
         if let Some(Kind::Refuse(report)) = statement.step().map(|s| &s.kind) {
             return Err(Halt::Fail((**report).clone()));
         }
-        if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
+        if self.explained_by(&statement)?.is_some()
+            || statement.step().is_some_and(|s| self.runs_here(&s.kind))
+        {
             self.state.names.define(parse.name, statement);
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
@@ -349,7 +351,9 @@ impl Session {
                 .into());
             }
         }
-        let place = if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
+        let place = if let Some(inner) = self.explained_by(&statement)? {
+            self.bind_explain(&bind, &statement, inner).await?
+        } else if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
             self.flush_held().await?;
             self.answer(backend::BIND_COMPLETE);
             Place::Here
@@ -576,6 +580,9 @@ impl Session {
         let Some(statement) = self.state.names.get(name).cloned() else {
             return Err(no_such_statement(name).into());
         };
+        if let Some(inner) = self.explained_by(&statement)? {
+            return self.describe_explain(&statement, inner);
+        }
         if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
             self.answer(backend::NO_PARAMETERS);
             self.answer(backend::NO_DATA);
@@ -601,6 +608,10 @@ impl Session {
         let shard = match place {
             Some(Place::Here) => {
                 self.answer(backend::NO_DATA);
+                return Ok(());
+            }
+            Some(Place::Explained(explained)) => {
+                self.answer(explained.columns());
                 return Ok(());
             }
             Some(Place::Many(many)) => {
@@ -660,6 +671,12 @@ impl Session {
                 let many = Rc::clone(many);
                 let statement = portal.map(|p| p.statement);
                 return self.execute_many(name, rows, &many, statement).await;
+            }
+            Some(Place::Explained(explained)) => {
+                self.check_explain()?;
+                let rows = explained.rows(rows);
+                self.answer(rows);
+                return Ok(());
             }
             Some(Place::Shard(shard)) => *shard,
             None => self.topology.home,
@@ -854,7 +871,7 @@ impl Session {
                     }
                     self.client.send(backend::CLOSE_COMPLETE);
                 }
-                Some(Place::Here) | None => self.close_nothing(),
+                Some(Place::Here | Place::Explained(_)) | None => self.close_nothing(),
             },
         }
         Ok(())

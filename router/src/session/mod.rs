@@ -21,6 +21,8 @@ mod simple;
 
 mod extended;
 
+mod explain;
+
 mod many;
 
 mod copy_in;

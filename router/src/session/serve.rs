@@ -10,6 +10,7 @@ use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::tag;
 use mothership_proto::ledger::Owed;
 use mothership_proto::report::{Report, sqlstate};
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -421,17 +422,15 @@ impl Session {
     }
 
     /// Writes an answer of the router's own, in its turn.
-    pub(super) fn answer(&mut self, bytes: &'static [u8]) {
+    pub(super) fn answer(&mut self, bytes: impl Into<Cow<'static, [u8]>>) {
+        let bytes = bytes.into();
         if let Some(at) = self.active
             && !self.servers[at].lease.ledger.is_empty()
         {
-            self.servers[at]
-                .lease
-                .ledger
-                .push(Owed::Answer(bytes.into()));
+            self.servers[at].lease.ledger.push(Owed::Answer(bytes));
         } else {
-            confirm(bytes, &mut self.state);
-            self.client.send(bytes);
+            confirm(&bytes, &mut self.state);
+            self.client.send(&bytes);
         }
     }
 }

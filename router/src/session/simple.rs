@@ -60,6 +60,7 @@ impl Session {
             Kind::Refuse(report) => return Err(Halt::Fail((**report).clone())),
             Kind::Prepare(name) => return self.prepare(sql, step, name).await,
             Kind::Execute(name) => return self.execute(sql, step, name).await,
+            Kind::ExplainRoute(inner) => return self.explain_query(statement, *inner),
             _ => {}
         }
         self.check_steps(&statement.steps)?;
@@ -153,7 +154,7 @@ impl Session {
             if step.copy_in
                 || matches!(
                     step.kind,
-                    Kind::Prepare(_) | Kind::Execute(_) | Kind::Refuse(_)
+                    Kind::Prepare(_) | Kind::Execute(_) | Kind::ExplainRoute(_) | Kind::Refuse(_)
                 )
             {
                 return Err(alone_report(&step.kind).into());
@@ -545,13 +546,24 @@ pub(super) fn renamed(sql: &[u8], span: crate::sql::cursor::Span, name: &str) ->
 fn must_be_alone(kind: &Kind) -> bool {
     matches!(
         kind,
-        Kind::Prepare(_) | Kind::Execute(_) | Kind::Deallocate(_) | Kind::Refuse(_)
+        Kind::Prepare(_)
+            | Kind::Execute(_)
+            | Kind::Deallocate(_)
+            | Kind::ExplainRoute(_)
+            | Kind::Refuse(_)
     )
 }
 
 fn alone_report(kind: &Kind) -> Report {
     if let Kind::Refuse(report) = kind {
         return (**report).clone();
+    }
+    if let Kind::ExplainRoute(_) = kind {
+        return Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "EXPLAIN (ROUTE) must be the only statement of a simple query",
+        )
+        .hint("Send the statements one by one.");
     }
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,

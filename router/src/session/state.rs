@@ -181,6 +181,8 @@ pub enum Place {
     Shard(usize),
     /// Several.
     Many(Rc<super::extended::ManyPortal>),
+    /// The router: EXPLAIN (ROUTE).
+    Explained(Rc<super::explain::Explained>),
 }
 
 /// What a statement that ended well does to a list of settings.

@@ -103,6 +103,8 @@ pub enum Kind {
     Cursor(String),
     /// It throws away what belongs to the session.
     Discard(DiscardWhat),
+    /// EXPLAIN (ROUTE): the router says where this statement would go.
+    ExplainRoute(Span),
     /// It is not done.
     Refuse(Box<Report>),
 }
@@ -156,6 +158,12 @@ pub fn prepared_steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step
 fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     let text = span.of(sql);
     let Analysis { statement, effects } = analyse(text, scs);
+    if let Statement::Explain {
+        route: true, inner, ..
+    } = statement
+    {
+        return explain_route(span, shift(inner, span.start));
+    }
     let mut pins = effects.pins().fold(Pins::NONE, Pins::with);
     let mut kind = kind(&statement, text);
     match (&kind, set_config(&effects.set_config)) {
@@ -197,6 +205,21 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         ),
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
         kind,
+    }
+}
+
+/// EXPLAIN (ROUTE) executes nothing, whatever else its options say.
+fn explain_route(span: Span, inner: Span) -> Step {
+    Step {
+        span,
+        kind: Kind::ExplainRoute(inner),
+        pins: Pins::NONE,
+        unpins: Pins::NONE,
+        reads_only: true,
+        writes: false,
+        changes_schema: false,
+        name_span: None,
+        copy_in: false,
     }
 }
 
@@ -487,6 +510,19 @@ mod tests {
                 Some(name.as_bytes())
             );
         }
+    }
+
+    #[test]
+    fn explain_route_executes_nothing_and_knows_its_statement() {
+        let sql =
+            "SELECT 1; EXPLAIN (ANALYZE, ROUTE) DELETE FROM t WHERE pg_advisory_lock(1) IS NULL";
+        let step = steps(sql.as_bytes(), true).remove(1);
+        let Kind::ExplainRoute(inner) = step.kind else {
+            panic!("{:?}", step.kind)
+        };
+        assert!(inner.of(sql.as_bytes()).starts_with(b"DELETE"));
+        assert!(step.pins.is_empty() && !step.writes);
+        assert_eq!(one("EXPLAIN (ROUTE off) SELECT 1").kind, Kind::Plain);
     }
 
     #[test]

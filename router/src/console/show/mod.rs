@@ -3,16 +3,21 @@
 //! Pure: [`rows`] sees [`Facts`] and nothing else. No function here may show a
 //! password, a verifier, a cancel key or a statement's values (S12).
 
+mod map;
 mod pools;
 mod settings;
 mod sockets;
 mod stats;
 mod topology;
+mod transactions;
 
 use super::command::What;
 use super::gates;
 use super::table::{Row, row};
 use super::view::World;
+use crate::commit::doubt::Site;
+use crate::commit::gid::TransactionId;
+use crate::commit::recover::Sweep;
 use crate::core::{Shared, Topology};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +29,12 @@ pub struct Facts {
     pub world: World,
     /// The configuration in force.
     pub topology: Arc<Topology>,
+    /// What is known of each database, by the clients' names.
+    pub known: Vec<(String, Arc<crate::world::World>)>,
+    /// What recovery found when it looked last.
+    pub swept: Sweep,
+    /// Committed parts that their shards have not finished, each since when.
+    pub doubts: Vec<(Site, TransactionId, Instant)>,
     /// What is paused or disabled.
     pub gates: gates::State,
     /// Connections that are not logged in yet.
@@ -63,6 +74,9 @@ pub async fn gather(shared: &Arc<Shared>) -> Facts {
     Facts {
         world: super::view::world(shared).await,
         topology: shared.topology(),
+        known: shared.worlds(),
+        swept: shared.swept.borrow().clone(),
+        doubts: shared.doubts.all(),
         gates: shared.gates.read().clone(),
         logins: shared.logins.load(Ordering::Relaxed),
         now: Moment::now(),
@@ -91,13 +105,14 @@ pub fn rows(what: What, facts: &Facts) -> Vec<Row> {
         What::Version => vec![row![settings::version(facts)]],
         What::State => settings::state(facts),
         What::Shards => topology::shards(facts),
-        What::Map => topology::map(facts),
+        What::Map => map::map(facts),
         What::Endpoints => topology::endpoints(facts),
         What::Rules => topology::rules(facts),
         // Nothing of the kind exists in this router; the tables do for programs.
         What::Peers | What::PeerPools | What::Fds | What::DnsHosts | What::DnsZones => Vec::new(),
-        // The planner's cache and the recovery of transactions will be asked here.
-        What::Plans | What::Transactions => Vec::new(),
+        What::Transactions => transactions::transactions(facts),
+        // The planner's cache will be asked here.
+        What::Plans => Vec::new(),
     }
 }
 

@@ -1,8 +1,8 @@
-//! SHOW SHARDS, MAP, ENDPOINTS and RULES: what the configuration says, and the load
+//! SHOW SHARDS, ENDPOINTS and RULES: what the configuration says, and the load
 //! that is on it.
 
 use super::Facts;
-use crate::config::{Action, Place, Rule};
+use crate::config::{Action, Rule};
 use crate::console::table::{Row, Value, row};
 use crate::console::view::PoolView;
 use crate::core::Server;
@@ -54,65 +54,7 @@ pub(super) fn shards(facts: &Facts) -> Vec<Row> {
         .collect()
 }
 
-pub(super) fn map(facts: &Facts) -> Vec<Row> {
-    let tables = &facts.topology.config.tables;
-    let mut rows: Vec<Row> = Vec::new();
-    for table in &tables.declared {
-        let unenforced = table.allow_unenforced_unique;
-        let name = table.name.to_string();
-        rows.push(match &table.place {
-            Place::Home => row![
-                name,
-                "home",
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                unenforced
-            ],
-            Place::Reference => row![
-                name,
-                "reference",
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                unenforced
-            ],
-            Place::Sharded {
-                key,
-                key_types,
-                strategy,
-                colocate,
-            } => row![
-                name,
-                "sharded",
-                list(key),
-                (!key_types.is_empty()).then(|| {
-                    let names: Vec<&str> = key_types.iter().map(|t| t.name()).collect();
-                    names.join(", ")
-                }),
-                strategy
-                    .as_ref()
-                    .map_or("slots".to_owned(), ToString::to_string),
-                colocate.as_ref().map(ToString::to_string),
-                unenforced,
-            ],
-        });
-    }
-    rows.push(row![
-        "*",
-        tables.default.to_string(),
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        false,
-    ]);
-    rows
-}
-
-fn list<T: ToString>(items: &[T]) -> String {
+pub(super) fn list<T: ToString>(items: &[T]) -> String {
     let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }

@@ -394,14 +394,53 @@ fn explain_says_where_and_why() {
             &TextContext::UTC,
         )
     };
+    let mut said = String::new();
+    for sql in [
+        "SELECT * FROM p WHERE id = 5",
+        "SELECT * FROM t",
+        "SELECT count(*), max(id) FROM t WHERE id IN (1, 2, 3)",
+        "SELECT * FROM t WHERE id = $1",
+        "SELECT * FROM t WHERE id = $1 ORDER BY id LIMIT 1",
+        "SELECT * FROM r",
+        "INSERT INTO t (id) VALUES (1), (2), (3)",
+        "UPDATE t SET a = 1",
+        "CREATE INDEX ON t (a)",
+        "CREATE INDEX CONCURRENTLY i ON t (a)",
+        "CREATE ROLE x",
+        "SELECT 1",
+        "",
+        "SELECT * FROM t LIMIT 1",
+        "SELECT * FROM t JOIN u ON t.id = u.id WHERE t.id = 1 AND u.id = 2",
+    ] {
+        said += &format!("> {sql}\n{}", explain(sql));
+    }
+    expect_test::expect_file!["explain.expect"].assert_eq(&said);
+}
+
+#[test]
+fn parameters_are_described_by_the_keys_that_they_are_compared_with() {
+    let types = |sql: &str, declared: &[u32]| {
+        with(|planner, _| {
+            let context = PlanContext {
+                parameter_types: declared.to_vec(),
+                ..PlanContext::default()
+            };
+            let plan = planner.plan(sql, &context);
+            crate::plan::report::parameter_types(sql, Some(&plan), declared)
+        })
+    };
     assert_eq!(
-        explain("SELECT * FROM p WHERE id = 5"),
-        "Single p: id = 5 leaf by id role=replica\nshards: s2\npartition: public.p_2\n"
+        types("SELECT * FROM t WHERE id = $1 AND a = $2", &[]),
+        [20, 25]
     );
+    assert_eq!(types("SELECT * FROM t WHERE id = $1", &[23]), [23]);
+    assert_eq!(types("SELECT * FROM t WHERE id = ANY($1)", &[]), [1016]);
     assert_eq!(
-        explain("SELECT * FROM t LIMIT 1"),
-        "Refuse limit-over-shards (table \"t\" is sharded by \"id\")\n"
+        types("SELECT * FROM uid WHERE id IN ($2, $1)", &[]),
+        [2950, 2950]
     );
+    assert_eq!(types("INSERT INTO t (id) VALUES ($1), ($2)", &[]), [20, 20]);
+    assert_eq!(types("SELECT 1", &[]), [0u32; 0]);
 }
 
 #[test]

@@ -1,0 +1,269 @@
+//! What the command line answers without serving anybody: `mothership explain` and
+//! `check-config --connect`.
+//!
+//! They read the configuration as the router does, and a catalog from a file or from
+//! the shards; nothing is changed anywhere.
+
+use crate::catalog::Catalog;
+use crate::catalog::text::{self, TextError};
+use crate::commit::schema::{self, Missing};
+use crate::config::{Config, ConfigError};
+use crate::control::Control;
+use crate::core::{STAND_IN_ITERATIONS, Topology, TopologyError};
+use crate::log::Chain;
+use crate::plan::report::{report, undeclared};
+use crate::plan::{Params, PlanContext, TextContext};
+use crate::sql::split::split;
+use crate::world::{self, World, WorldError, is_declared};
+use mothership_proto::auth::{SecretKind, StandIn};
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the catalog comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file in the form of `catalog::text`.
+    File(PathBuf),
+    /// The shards of a database, by the clients' name.
+    Database(String),
+    /// Nowhere: enough without declared tables.
+    None,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration cannot be put in force.
+    #[error("configuration")]
+    Topology(#[from] TopologyError),
+    /// A file cannot be read.
+    #[error("read {path:?}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The catalog file is wrong.
+    #[error("{path:?}")]
+    Catalog {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: TextError,
+    },
+    /// The catalog cannot be had.
+    #[error("database \"{database}\"")]
+    World {
+        /// Which.
+        database: String,
+        /// Why.
+        #[source]
+        cause: WorldError,
+    },
+    /// Declared tables mean nothing without a catalog.
+    #[error("tables are declared: give --catalog FILE or --database NAME")]
+    NoCatalog,
+    /// The runtime cannot be made.
+    #[error("start a runtime")]
+    Runtime(#[source] io::Error),
+    /// Something is wrong with the servers; it was printed.
+    #[error("{0} of the above must be mended before the router can serve as configured")]
+    Faults(usize),
+}
+
+/// Says where each statement of `sql` would go, as EXPLAIN (ROUTE) does. `$user` means nothing here, and neither is
+/// a session's time zone known: UTC and UTF8 are taken.
+///
+/// # Errors
+/// When configuration or catalog cannot be had. A refused statement is no error.
+pub fn explain(
+    config: &Path,
+    source: &Source,
+    search_path: Option<Vec<String>>,
+    sql: &str,
+) -> Result<String, OfflineError> {
+    let config = Config::load(config)?;
+    let home = config
+        .shards
+        .iter()
+        .position(|shard| shard.home)
+        .unwrap_or(0);
+    let world = match source {
+        _ if !is_declared(&config) => None,
+        Source::None => return Err(OfflineError::NoCatalog),
+        Source::File(path) => Some(from_file(config.clone(), home, path)?),
+        Source::Database(database) => {
+            let topology = topology(config.clone())?;
+            let control = Control::default();
+            let look = world::look(&control, &topology, database, 0);
+            let world = runtime()?.block_on(look);
+            Some(world.map_err(|cause| OfflineError::World {
+                database: database.clone(),
+                cause,
+            })?)
+        }
+    };
+    let mut context = PlanContext::default();
+    if let Some(path) = search_path {
+        context.search_path = path;
+    }
+    let parts: Vec<&str> = split(sql.as_bytes(), true)
+        .filter(|part| !part.empty)
+        .map(|part| &sql[part.span.start..part.span.end])
+        .collect();
+    let mut out = String::new();
+    for part in &parts {
+        if parts.len() > 1 {
+            let _ = writeln!(out, "> {}", part.trim());
+        }
+        let lines = match &world {
+            None => undeclared(config.shards[home].name.as_str()),
+            Some(world) => {
+                let plan = world.plan(part, &context);
+                report(part, &plan, &Params::NONE, world.map(), &TextContext::UTC)
+            }
+        };
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    Ok(out)
+}
+
+fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineError> {
+    let text = std::fs::read_to_string(path).map_err(|cause| OfflineError::Read {
+        path: path.to_owned(),
+        cause,
+    })?;
+    let catalog = text::parse(&text).map_err(|cause| OfflineError::Catalog {
+        path: path.to_owned(),
+        cause,
+    })?;
+    // Every shard is as the file says.
+    let shards = config.shards.len();
+    let catalogs: Vec<Catalog> = vec![catalog; shards];
+    let clusters = (0..).take(shards).collect();
+    World::new(&Arc::new(config), home, catalogs, clusters, 0).map_err(|mistakes| {
+        OfflineError::World {
+            database: path.display().to_string(),
+            cause: WorldError::Map(mistakes),
+        }
+    })
+}
+
+fn topology(config: Config) -> Result<Topology, OfflineError> {
+    // Nobody logs in here.
+    let stand_in = StandIn::new(rand::random(), STAND_IN_ITERATIONS, SecretKind::Scram);
+    Ok(Topology::new(config, &stand_in)?)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, OfflineError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(OfflineError::Runtime)
+}
+
+/// Asks the servers what the configuration relies on: whether they can be reached, differ, enforce what they
+/// declare, and let transactions over several shards be finished. `say` is given each line as it is known.
+///
+/// # Errors
+/// When the configuration is wrong, or something must be mended; what, was said.
+pub fn connect(config: &Path, say: &mut dyn FnMut(&str)) -> Result<(), OfflineError> {
+    let config = Config::load(config)?;
+    say(&config.summary().to_string());
+    let topology = topology(config)?;
+    let faults = runtime()?.block_on(async {
+        let control = Control::default();
+        let mut faults = 0;
+        for database in databases(&topology) {
+            faults += check_database(&control, &topology, &database, say).await;
+        }
+        faults
+    });
+    match faults {
+        0 => Ok(()),
+        faults => Err(OfflineError::Faults(faults)),
+    }
+}
+
+/// The declared databases; without any, the one of the control role.
+fn databases(topology: &Topology) -> Vec<String> {
+    let declared = topology.config.databases.iter();
+    let declared: Vec<String> = declared.map(|d| d.name.as_str().to_owned()).collect();
+    if declared.is_empty() {
+        return vec![topology.config.control.database.as_str().to_owned()];
+    }
+    declared
+}
+
+/// Says what is to be said of one database; returns how much of it is a fault.
+async fn check_database(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    say: &mut dyn FnMut(&str),
+) -> usize {
+    say(&format!("database {database}"));
+    let mut faults = 0;
+    let two_phase = topology.shards.len() > 1 && topology.config.transactions.two_phase;
+    for (index, shard) in topology.shards.iter().enumerate() {
+        let on = topology.database_on(database, index);
+        match control.lend(topology, index, &on).await {
+            Err(error) => {
+                say(&format!("  error: shard {}: {}", shard.name, Chain(&error)));
+                faults += 1;
+            }
+            Ok(client) if two_phase => {
+                let limit = topology.config.control.timeout;
+                let check = schema::check(&client, &topology.config.transactions.schema);
+                let missing = match tokio::time::timeout(limit, check).await {
+                    Ok(Ok(missing)) => missing,
+                    Ok(Err(error)) => {
+                        say(&format!("  error: shard {}: {}", shard.name, Chain(&error)));
+                        faults += 1;
+                        continue;
+                    }
+                    Err(_) => {
+                        say(&format!("  error: shard {}: no answer in time", shard.name));
+                        faults += 1;
+                        continue;
+                    }
+                };
+                for what in missing {
+                    // The router installs it when the database is first used.
+                    let harmless = what == Missing::Installed;
+                    let word = if harmless { "note" } else { "error" };
+                    say(&format!("  {word}: shard {}: {what}", shard.name));
+                    faults += usize::from(!harmless);
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    // Its catalogs would only repeat what was said.
+    if faults > 0 || !topology.declared {
+        return faults;
+    }
+    match world::look(control, topology, database, 0).await {
+        Err(error) => {
+            say(&format!("  error: {}", Chain(&error)));
+            faults += 1;
+        }
+        Ok(world) => {
+            for finding in world.findings() {
+                say(&format!("  warning: {finding}"));
+            }
+            for pending in world.pending().iter().filter(|one| one.is_exact()) {
+                say(&format!("  note: table {pending} does not exist yet"));
+            }
+        }
+    }
+    faults
+}

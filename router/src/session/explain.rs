@@ -1,0 +1,244 @@
+//! `EXPLAIN (ROUTE)` through the wire: the router answers it without any server.
+//!
+//! What it says is `plan::report`'s; here are the messages around it, and the few
+//! statements that the session itself knows a place for. A refused statement has an
+//! answer as any other; only a failed transaction has none, as in PostgreSQL.
+
+use super::dispatch::{literals, not_utf8};
+use super::names::{Origin, Prepared};
+use super::simple::{failed_transaction, is_control, no_such_statement};
+use super::state::Place;
+use super::step::{Kind, steps};
+use super::{Halt, Session};
+use crate::plan::report::{parameter_types, report, undeclared};
+use crate::plan::{Params, Plan};
+use crate::sql::cursor::Span;
+use crate::sql::effect::{Statement, analyse};
+use mothership_proto::backend::{self, Column, TxStatus};
+use mothership_proto::frame;
+use mothership_proto::frontend::Bind;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// As PostgreSQL's EXPLAIN calls it.
+const COLUMN: &str = "QUERY PLAN";
+
+/// A portal of EXPLAIN (ROUTE).
+pub struct Explained {
+    lines: Vec<String>,
+    /// The format that Bind asked for; text has the same bytes in both.
+    format: i16,
+    /// Lines shown.
+    shown: Cell<usize>,
+}
+
+impl Explained {
+    /// RowDescription.
+    pub(super) fn columns(&self) -> Vec<u8> {
+        columns(self.format)
+    }
+
+    /// The next rows, at most `limit` unless that is 0, and what ends them.
+    pub(super) fn rows(&self, limit: i32) -> Vec<u8> {
+        let from = self.shown.get();
+        let left = self.lines.len() - from;
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let mut out = Vec::new();
+        if limit > 0 && limit < left {
+            put_lines(&mut out, &self.lines[from..from + limit]);
+            self.shown.set(from + limit);
+            out.extend_from_slice(backend::PORTAL_SUSPENDED);
+        } else {
+            put_lines(&mut out, &self.lines[from..]);
+            self.shown.set(self.lines.len());
+            backend::put_complete(&mut out, b"EXPLAIN");
+        }
+        out
+    }
+}
+
+fn columns(format: i16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let column = Column {
+        format,
+        ..Column::text(COLUMN)
+    };
+    backend::put_columns(&mut out, &[column]);
+    out
+}
+
+fn put_lines(out: &mut Vec<u8>, lines: &[String]) {
+    for line in lines {
+        // No text of PostgreSQL holds a zero.
+        let line = line.replace('\0', "");
+        backend::put_row(out, std::iter::once(Some(line.as_bytes())));
+    }
+}
+
+impl Session {
+    /// The statement that `statement` explains, if it is an EXPLAIN (ROUTE).
+    ///
+    /// # Errors
+    /// In a failed transaction.
+    pub(super) fn explained_by(&self, statement: &Prepared) -> Result<Option<Span>, Halt> {
+        match statement.steps.as_slice() {
+            [step] => match step.kind {
+                Kind::ExplainRoute(inner) => self.check_explain().map(|()| Some(inner)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn check_explain(&self) -> Result<(), Halt> {
+        match self.state.block.status() {
+            TxStatus::Failed => Err(failed_transaction().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// As a simple query.
+    pub(super) fn explain_query(
+        &mut self,
+        statement: &Rc<Prepared>,
+        inner: Span,
+    ) -> Result<(), Halt> {
+        self.check_explain()?;
+        let lines = self.explain_lines(statement, inner, &Params::NONE)?;
+        let mut out = columns(0);
+        put_lines(&mut out, &lines);
+        backend::put_complete(&mut out, b"EXPLAIN");
+        self.client.send(&out);
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+
+    /// Bind: the route is that of the parameters.
+    pub(super) async fn bind_explain(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        inner: Span,
+    ) -> Result<Place, Halt> {
+        self.flush_held().await?;
+        let (formats, values): (Vec<i16>, Vec<Option<&[u8]>>) = bind.values().unzip();
+        let params = Params {
+            formats: &formats,
+            values: &values,
+        };
+        let explained = Explained {
+            lines: self.explain_lines(statement, inner, &params)?,
+            format: bind.result_formats().next().unwrap_or(0),
+            shown: Cell::new(0),
+        };
+        self.answer(backend::BIND_COMPLETE);
+        Ok(Place::Explained(Rc::new(explained)))
+    }
+
+    /// Describe of a statement: its parameters and the column.
+    pub(super) fn describe_explain(
+        &mut self,
+        statement: &Rc<Prepared>,
+        inner: Span,
+    ) -> Result<(), Halt> {
+        let declared: Vec<u32> = match &statement.origin {
+            Origin::Parse(types) => types
+                .chunks_exact(4)
+                .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let sql = std::str::from_utf8(inner.of(&statement.sql)).map_err(|_| not_utf8())?;
+        let plan = match self.world.clone() {
+            Some(world) => Some(self.plan(statement, 0, sql, &world)?),
+            None => None,
+        };
+        let types = parameter_types(sql, plan.as_deref(), &declared);
+        let mut out = Vec::new();
+        frame::put(&mut out, backend::tag::PARAMETER_DESCRIPTION, |body| {
+            // A number in a text is at most 65,535, as in the protocol.
+            body.extend_from_slice(&(types.len() as u16).to_be_bytes());
+            for oid in &types {
+                body.extend_from_slice(&oid.to_be_bytes());
+            }
+        });
+        self.answer(out);
+        self.answer(columns(0));
+        Ok(())
+    }
+
+    /// What is to be said of the statement `inner` of the text.
+    fn explain_lines(
+        &mut self,
+        statement: &Rc<Prepared>,
+        inner: Span,
+        params: &Params<'_>,
+    ) -> Result<Vec<String>, Halt> {
+        let text = inner.of(&statement.sql);
+        let home = self.topology.shards[self.topology.home].name.clone();
+        let kind = match steps(text, self.standard_strings()).pop() {
+            Some(step) => step.kind,
+            None => Kind::Plain,
+        };
+        if let Some(shard) = self.cursor_shard(&kind) {
+            return Ok(vec![
+                "Plan: Single".to_owned(),
+                format!("Shards: {}", self.topology.shards[shard].name),
+                "Server: primary (the cursor is there)".to_owned(),
+            ]);
+        }
+        if is_control(&kind) || matches!(kind, Kind::Prepare(_) | Kind::Deallocate(_)) {
+            return Ok(vec![
+                "Plan: Local (the router follows it for the session)".to_owned(),
+                "Shards: those of the transaction".to_owned(),
+            ]);
+        }
+        let Some(world) = self.world.clone() else {
+            return Ok(undeclared(&home));
+        };
+        if let Kind::Execute(name) = &kind {
+            return self.explain_execute(text, name);
+        }
+        let sql = std::str::from_utf8(text).map_err(|_| not_utf8())?;
+        let plan = self.plan(statement, 0, sql, &world)?;
+        Ok(report(
+            sql,
+            &plan,
+            params,
+            world.map(),
+            &self.text_context(),
+        ))
+    }
+
+    /// EXECUTE goes where its prepared statement goes with these arguments.
+    fn explain_execute(&mut self, text: &[u8], name: &[u8]) -> Result<Vec<String>, Halt> {
+        let (Some(prepared), Some(world)) =
+            (self.state.names.get(name).cloned(), self.world.clone())
+        else {
+            return Err(no_such_statement(name).into());
+        };
+        let arguments = match analyse(text, self.standard_strings()).statement {
+            Statement::Execute {
+                args: Some(span), ..
+            } => literals(span.of(text)).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let values: Vec<Option<&[u8]>> = arguments.iter().map(|a| a.as_deref()).collect();
+        let params = Params {
+            formats: &[],
+            values: &values,
+        };
+        let sql = prepared
+            .step()
+            .map_or(&*prepared.sql, |s| s.span.of(&prepared.sql));
+        let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
+        let plan: Rc<Plan> = self.plan(&prepared, 0, sql, &world)?;
+        Ok(report(
+            sql,
+            &plan,
+            &params,
+            world.map(),
+            &self.text_context(),
+        ))
+    }
+}
