@@ -25,6 +25,8 @@ mod many;
 
 mod copy_in;
 
+mod choose;
+
 mod attach;
 
 mod transact;
@@ -61,6 +63,12 @@ pub struct Identity {
 pub struct Attached {
     /// The shard that it serves.
     pub shard: usize,
+    /// The server's place in its shard.
+    pub server: usize,
+    /// It was the primary when it was chosen.
+    pub is_primary: bool,
+    /// What it does for the session counts as its load.
+    pub flight: Option<choose::Flight>,
     /// The connection.
     pub lease: Lease,
     /// What came from it.

@@ -188,7 +188,8 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
-        let at = self.attach(shard).await?;
+        let wants = self.wants(writes, &statement.steps);
+        let at = self.attach_to(shard, wants).await?;
         let count = statement.steps.len();
         let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
         self.send_query(at, sql, outcomes);

@@ -10,6 +10,7 @@ use super::step::{Kind, Pins, Step};
 use crate::metrics::tally::Tally;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::connection::{Flow, remember};
+use mothership_pool::health::{CommitClock, Moment, Scope};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
@@ -18,6 +19,7 @@ use mothership_proto::report::{Fields, Severity};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Where the conversation with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,10 @@ pub struct Inbox {
     pub shard: usize,
     /// The first of several that run one statement: its notices are shown.
     pub first_leg: bool,
+    /// The server refused a write because it is read-only (25006).
+    pub read_only: bool,
+    /// Counts the acknowledged writes of the shard.
+    pub clock: Option<Arc<CommitClock>>,
 }
 
 /// The state of one session.
@@ -156,6 +162,8 @@ pub struct State {
     pub schema_changed: bool,
     /// What is counted of the session.
     pub tally: Tally,
+    /// The last write on each shard that the client was told of.
+    pub acknowledged: HashMap<usize, Moment>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -237,6 +245,7 @@ impl State {
             told,
             schema_changed: false,
             tally: Tally::default(),
+            acknowledged: HashMap::new(),
             failed: false,
         }
     }
@@ -383,6 +392,12 @@ impl State {
 
     fn completed(&mut self, frame: Frame<'_>, inbox: &mut Inbox) {
         inbox.passed = true;
+        // With a COMMIT on the way, or without a block, a statement's end may be the
+        // first that the client hears of something committed: by CALL, or by a COMMIT
+        // in the middle of a text.
+        if inbox.committing || (inbox.may_write && self.block == Block::None) {
+            self.acknowledge(inbox);
+        }
         self.took_effect(backend::command(frame.body()).unwrap_or_default(), inbox);
     }
 
@@ -474,6 +489,24 @@ impl State {
         self.portals.clear();
     }
 
+    /// Counts what the server may have committed, before the client can hear of it: what
+    /// is written to it now leaves later. One count too many costs replicas a little
+    /// work, one too few would let them show an older state.
+    pub fn acknowledge(&mut self, inbox: &Inbox) {
+        if let Some(clock) = &inbox.clock {
+            let moment = clock.acknowledge(Scope::All);
+            self.acknowledged.insert(inbox.shard, moment);
+        }
+    }
+
+    /// The request, or the segment, has ended on the server of `inbox`.
+    pub fn acknowledge_end(&mut self, status: TxStatus, inbox: &Inbox) {
+        let ended = status == TxStatus::Idle && (inbox.wrote || inbox.may_write);
+        if inbox.committing || ended {
+            self.acknowledge(inbox);
+        }
+    }
+
     fn failed(
         &mut self,
         frame: Frame<'_>,
@@ -483,6 +516,11 @@ impl State {
     ) -> Flow {
         let fields = Fields::read(frame.body());
         inbox.fatal |= fields.is_fatal();
+        inbox.read_only |= fields.code == Some(b"25006");
+        if inbox.committing || (inbox.may_write && self.block == Block::None) {
+            // A procedure may have committed something before it failed.
+            self.acknowledge(inbox);
+        }
         // What was not confirmed did not happen.
         inbox.preparing.clear();
         inbox.describing.clear();
@@ -525,6 +563,7 @@ impl State {
 
     fn ready(&mut self, status: TxStatus, inbox: &mut Inbox) {
         self.tally.ready(status);
+        self.acknowledge_end(status, inbox);
         self.phase = Phase::Idle;
         self.skipping = false;
         inbox.passed = false;

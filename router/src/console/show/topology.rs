@@ -45,7 +45,7 @@ pub(super) fn shards(facts: &Facts) -> Vec<Row> {
                 at == topology.home,
                 slots,
                 ranges.collect::<Vec<_>>().join(","),
-                servers.primary().endpoint.address.to_string(),
+                topology.primary(at).endpoint.address.to_string(),
                 servers.servers.len(),
                 load.active + load.idle + load.opening,
                 load.waiting,
