@@ -8,9 +8,10 @@ use super::dispatch::Many;
 use super::state::Block;
 use super::step::{Step, steps};
 use super::{Halt, Session};
+use crate::config;
 use crate::core::{Lease, PoolKey};
 use mothership_pool::balance::InFlight;
-use mothership_pool::health::{Among, Failure, Need, NoServer, Read};
+use mothership_pool::health::{Among, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, tag};
@@ -180,6 +181,10 @@ impl Session {
     async fn choose_primary(&mut self, shard: usize, wants: Wants) -> Result<Chosen, Halt> {
         let health = std::sync::Arc::clone(&self.topology.health);
         let alone = self.topology.shards[shard].servers.len() == 1;
+        // The control role gets in nowhere: the operator's word has to do, as it does for catalogs and logins. A
+        // server that is none refuses writes itself.
+        let mut servers = self.topology.shards[shard].servers.iter();
+        let declared = servers.position(|server| server.role == config::Role::Primary);
         let limit = self.topology.config.pool.connect_timeout;
         let begun = Instant::now();
         loop {
@@ -187,6 +192,10 @@ impl Session {
                 Ok(choice) => choice.server,
                 // With one server there is nothing to be mistaken about.
                 Err(_) if alone => 0,
+                Err(NoServer {
+                    why: WhyNot::NoPrimary(NoPrimary::Silent),
+                    ..
+                }) if declared.is_some() => declared.unwrap_or(0),
                 Err(error) => {
                     let left = limit.saturating_sub(begun.elapsed());
                     if left.is_zero() {

@@ -1,0 +1,365 @@
+//! Reads spread over a primary and its replicas through the real router, while
+//! replicas are delayed, killed, frozen and promoted.
+
+use mothership_tests::fleet::Shard;
+use mothership_tests::shared::{PASSWORD, USER};
+use mothership_tests::{Endpoint, Fleet, Router, Wire, connect, poll_until};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(20);
+const ROWS: i64 = 32;
+
+struct World {
+    router: Router,
+    fleet: Fleet,
+}
+
+/// A row of SHOW ENDPOINTS by its columns.
+type Shown = HashMap<String, String>;
+
+impl World {
+    /// One shard with replicas and a declared table of [`ROWS`] rows with `n = 0`.
+    fn new(replicas: usize) -> World {
+        World::with(replicas, "")
+    }
+
+    fn with(replicas: usize, balance: &str) -> World {
+        let fleet = Fleet::new(1, replicas);
+        let shard = &fleet.shards[0];
+        let fill = format!(
+            "CREATE TABLE t (id int8 PRIMARY KEY, n int8); INSERT INTO t SELECT g, 0 FROM generate_series(1, {ROWS}) g"
+        );
+        shard.primary.sql("postgres", &fill).unwrap();
+        shard.wait_replayed();
+        // A replica stands first: roles are found.
+        let servers: Vec<String> = shard
+            .replicas
+            .iter()
+            .chain([&shard.primary])
+            .map(|server| {
+                format!(
+                    "[[shard.server]]\naddress = \"127.0.0.1:{}\"\ntls = \"disable\"\n",
+                    server.port()
+                )
+            })
+            .collect();
+        let config = format!(
+            r#"
+[listen]
+port = @port@
+[balance]
+probe_interval = "200ms"
+probe_timeout = "500ms"
+{balance}
+[console]
+admin_users = ["{USER}"]
+[control]
+user = "{USER}"
+password = "{PASSWORD}"
+[[user]]
+name = "{USER}"
+password = "{PASSWORD}"
+[[shard]]
+name = "s0"
+{}
+[[table]]
+name = "t"
+key = "id"
+"#,
+            servers.concat()
+        );
+        let world = World {
+            router: Router::start(&config),
+            fleet,
+        };
+        let mut wire = world.client();
+        let spread = poll_until(SOON, || {
+            wire.rows("SELECT n FROM t WHERE id = 1");
+            world.replicas_served().iter().all(|served| *served > 0)
+        });
+        assert!(spread, "{:#?}", world.shown());
+        world
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        self.router.endpoint(USER, PASSWORD, "postgres")
+    }
+
+    fn client(&self) -> Wire {
+        Wire::login(&self.endpoint())
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let console = self.router.endpoint(USER, PASSWORD, "mothership");
+        let mut console = Wire::login(&console);
+        let frames = console.query("SHOW ENDPOINTS");
+        let names = frames[0].columns();
+        let rows = frames.iter().filter(|frame| frame.kind == b'D');
+        rows.map(|row| names.iter().cloned().zip(row.row_text()).collect())
+            .collect()
+    }
+
+    /// How many requests each server was given; the primary comes last.
+    fn served(&self) -> Vec<u64> {
+        let shown = self.shown();
+        shown.iter().map(|s| s["served"].parse().unwrap()).collect()
+    }
+
+    fn replicas_served(&self) -> Vec<u64> {
+        let mut served = self.served();
+        served.pop();
+        served
+    }
+
+    fn replica(&mut self) -> &mut mothership_tests::cluster::Cluster {
+        &mut self.fleet.shards[0].replicas[0]
+    }
+
+    fn delay(&mut self, delay: &'static str) {
+        let replica = self.replica();
+        replica
+            .configure(&[("recovery_min_apply_delay", delay)])
+            .unwrap();
+        let show = "SHOW recovery_min_apply_delay";
+        let set = || replica.sql("postgres", show).unwrap() == delay;
+        assert!(poll_until(SOON, set));
+    }
+
+    fn health(&self, server: usize) -> String {
+        self.shown()[server]["health"].clone()
+    }
+
+    /// Whether the replica gets some of `reads` reads, each of which must succeed.
+    fn replica_serves(&self, wire: &mut Wire, reads: u32) -> bool {
+        let before = self.replicas_served()[0];
+        for _ in 0..reads {
+            assert_eq!(wire.rows("SELECT n FROM t WHERE id = 2"), [["0"]]);
+        }
+        self.replicas_served()[0] > before
+    }
+}
+
+#[test]
+fn reads_are_spread_in_both_protocols_and_writes_go_to_the_primary() {
+    let world = World::new(2);
+    let shown = world.shown();
+    let roles: Vec<&str> = shown.iter().map(|s| &*s["role"]).collect();
+    assert_eq!(roles, ["replica", "replica", "primary"]);
+    assert!(shown.iter().all(|s| s["health"] == "up"), "{shown:#?}");
+    let before = world.served();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut wire = world.client();
+    for id in 0..300 {
+        let sql = format!("SELECT n FROM t WHERE id = {}", id % ROWS + 1);
+        assert_eq!(wire.rows(&sql), [["0"]]);
+    }
+    let simple: Vec<u64> = world
+        .served()
+        .iter()
+        .zip(&before)
+        .map(|(a, b)| a - b)
+        .collect();
+    println!("simple {simple:?}");
+    assert!(simple.iter().all(|served| *served >= 30), "{simple:?}");
+    let before = world.served();
+    runtime.block_on(async {
+        let client = connect(&world.endpoint()).await;
+        let select = client
+            .prepare("SELECT n FROM t WHERE id = $1")
+            .await
+            .unwrap();
+        for id in 0..300_i64 {
+            let row = client
+                .query_one(&select, &[&(id % ROWS + 1)])
+                .await
+                .unwrap();
+            assert_eq!(row.get::<_, i64>(0), 0);
+        }
+    });
+    let extended: Vec<u64> = world
+        .served()
+        .iter()
+        .zip(&before)
+        .map(|(a, b)| a - b)
+        .collect();
+    println!("extended {extended:?}");
+    assert!(extended.iter().all(|served| *served >= 30), "{extended:?}");
+    // What may write, sees its own transaction, or asks for the primary's level stays with it.
+    let replicas = world.replicas_served();
+    for sql in [
+        "UPDATE t SET n = 0 WHERE id = 3",
+        "SELECT n FROM t WHERE id = 3 FOR UPDATE",
+        "BEGIN; SELECT n FROM t WHERE id = 3; COMMIT",
+        "BEGIN",
+        "SELECT n FROM t WHERE id = 3",
+        "COMMIT",
+        "SET default_transaction_isolation = 'serializable'",
+        "SELECT n FROM t WHERE id = 3",
+        "SELECT pg_is_in_recovery()",
+    ] {
+        let frames = wire.query(sql);
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{sql}: {frames:?}");
+    }
+    assert_eq!(world.replicas_served(), replicas);
+}
+
+#[test]
+fn a_delayed_replica_serves_no_read_that_misses_what_any_client_was_told() {
+    let mut world = World::new(1);
+    // Late for every write, but not so late that it never serves.
+    world.delay("40ms");
+    let told: Vec<AtomicI64> = (0..ROWS).map(|_| AtomicI64::new(0)).collect();
+    let (end, reads, missed) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let before = world.served();
+    std::thread::scope(|scope| {
+        let (told, end, reads, missed, world) = (&told, &end, &reads, &missed, &world);
+        scope.spawn(move || {
+            let mut wire = world.client();
+            let until = Instant::now() + Duration::from_secs(8);
+            let mut n = 0;
+            while Instant::now() < until {
+                n += 1;
+                let row = n % ROWS;
+                let id = row + 1;
+                let write = match n % 3 {
+                    0 => format!("UPDATE t SET n = {n} WHERE id = {id}"),
+                    1 => format!("BEGIN; UPDATE t SET n = {n} WHERE id = {id}; COMMIT"),
+                    _ => {
+                        wire.query("BEGIN");
+                        wire.query(&format!("UPDATE t SET n = {n} WHERE id = {id}"));
+                        "COMMIT".to_owned()
+                    }
+                };
+                wire.query(&write);
+                told[row as usize].store(n, Ordering::SeqCst);
+                // Now and then there is nothing to write, so that the replica gets its turn.
+                if n % 200 == 0 {
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+            }
+            end.store(true, Ordering::SeqCst);
+            println!("{n} writes");
+        });
+        for reader in 0..2_i64 {
+            scope.spawn(move || {
+                let mut wire = world.client();
+                let mut at = reader * 7;
+                while !end.load(Ordering::SeqCst) {
+                    at += 1;
+                    let row = at % ROWS;
+                    let needed = told[row as usize].load(Ordering::SeqCst);
+                    let sql = format!("SELECT n FROM t WHERE id = {}", row + 1);
+                    let found: i64 = wire.rows(&sql)[0][0].parse().unwrap();
+                    reads.fetch_add(1, Ordering::Relaxed);
+                    if found < needed {
+                        missed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let after = world.served();
+    let served: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+    println!("{reads:?} reads, replica and primary {served:?}");
+    assert_eq!(missed.into_inner(), 0);
+    assert!(reads.into_inner() > 2000);
+    assert!(
+        served[0] > 0,
+        "the replica was never asked: nothing was tested"
+    );
+}
+
+#[test]
+fn a_replica_far_behind_serves_nothing_until_it_has_caught_up() {
+    let mut world = World::new(1);
+    world.delay("1h");
+    let mut wire = world.client();
+    wire.query("UPDATE t SET n = 5 WHERE id = 1");
+    let replicas = world.replicas_served();
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert_eq!(wire.rows("SELECT n FROM t WHERE id = 1"), [["5"]]);
+    }
+    assert_eq!(world.replicas_served(), replicas);
+    world.delay("0");
+    let again = poll_until(SOON, || world.replica_serves(&mut wire, 50));
+    assert!(again, "{:#?}", world.shown());
+    let before = world.served();
+    for _ in 0..300 {
+        assert_eq!(wire.rows("SELECT n FROM t WHERE id = 1"), [["5"]]);
+    }
+    let after = world.served();
+    let (replica, primary) = (after[0] - before[0], after[1] - before[1]);
+    println!("without delay and writes: replica {replica}, primary {primary}");
+    assert!(replica * 3 >= replica + primary, "less than a third");
+}
+
+#[test]
+fn a_dead_or_frozen_replica_gets_nothing_and_reads_go_on() {
+    let mut world = World::new(1);
+    let mut wire = world.client();
+    world.replica().kill9();
+    // A connection may be lost under a read; after that there is no error.
+    let gone = poll_until(SOON, || {
+        wire.query("SELECT n FROM t WHERE id = 2");
+        world.health(0) == "down"
+    });
+    assert!(gone, "{:#?}", world.shown());
+    assert!(!world.replica_serves(&mut wire, 200));
+    world.replica().start().unwrap();
+    let back = poll_until(SOON, || world.replica_serves(&mut wire, 20));
+    assert!(back, "{:#?}", world.shown());
+
+    world.replica().pause().unwrap();
+    assert!(poll_until(SOON, || world.health(0) == "down"));
+    assert!(!world.replica_serves(&mut wire, 200));
+    world.replica().resume().unwrap();
+    let back = poll_until(SOON, || world.replica_serves(&mut wire, 20));
+    assert!(back, "{:#?}", world.shown());
+}
+
+#[test]
+fn after_a_promotion_writes_go_to_the_new_primary() {
+    let mut world = World::new(1);
+    let mut wire = world.client();
+    wire.query("UPDATE t SET n = 7 WHERE id = 1");
+    world.fleet.shards[0].wait_replayed();
+    world.fleet.shards[0].primary.kill9();
+    // Reads go on at the replica, which has everything that was acknowledged.
+    let read = poll_until(SOON, || {
+        let frames = wire.query("SELECT n FROM t WHERE id = 1");
+        frames
+            .iter()
+            .any(|f| f.kind == b'D' && f.row_text() == ["7"])
+    });
+    assert!(read, "{:#?}", world.shown());
+    // A write waits for a primary, and then says why there is none.
+    let begun = Instant::now();
+    let frames = wire.query("UPDATE t SET n = 8 WHERE id = 1");
+    let error = frames.iter().find(|f| f.kind == b'E').unwrap();
+    assert_eq!(error.sqlstate(), "57P03", "{frames:?}");
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    // One that waits while the replica is promoted goes on there.
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let mut wire = world.client();
+            wire.query("UPDATE t SET n = 9 WHERE id = 1")
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let mut direct = Wire::login(&Shard::endpoint(&world.fleet.shards[0].replicas[0]));
+        direct.query("SELECT pg_promote()");
+        let frames = waiting.join().unwrap();
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{frames:?}");
+    });
+    assert_eq!(wire.rows("SELECT n FROM t WHERE id = 1"), [["9"]]);
+    let shown = world.shown();
+    assert_eq!(
+        (&*shown[0]["role"], &*shown[1]["health"]),
+        ("primary", "down")
+    );
+}
