@@ -328,7 +328,9 @@ fn after_a_promotion_writes_go_to_the_new_primary() {
     let mut world = World::new(1);
     let mut wire = world.client();
     wire.query("UPDATE t SET n = 7 WHERE id = 1");
-    world.fleet.shards[0].wait_replayed();
+    // The primary must have been asked after the write, or nobody could tell that the replica has it.
+    let seen = poll_until(SOON, || world.replica_serves(&mut wire, 20));
+    assert!(seen, "{:#?}", world.shown());
     world.fleet.shards[0].primary.kill9();
     // Reads go on at the replica, which has everything that was acknowledged.
     let read = poll_until(SOON, || {
