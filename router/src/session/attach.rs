@@ -86,11 +86,19 @@ impl Session {
         });
         self.show_working();
         let at = self.servers.len() - 1;
+        if !is_primary && !self.replica_will_do(at).await {
+            let attached = self.servers.pop();
+            attached.into_iter().for_each(give_back);
+            return Box::pin(self.join(shard, Wants::Primary)).await;
+        }
         let outside = Arc::clone(self.state.settings.outside());
         if *self.servers[at].inbox.carried.current() != outside {
             self.bring_to(at, &outside).await?;
         }
         let attached = &mut self.servers[at];
+        if let Some(flight) = &mut attached.flight {
+            flight.take_off(attached.lease.notes.warm);
+        }
         if attached.lease.parameters != self.state.told {
             self.state
                 .tell_differences(&attached.lease.parameters, &mut self.client);
@@ -235,6 +243,7 @@ impl Session {
 /// Gives a server back with the settings that it carries.
 pub(super) fn give_back(mut attached: Attached) {
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
+    attached.lease.notes.warm = true;
     if let Some(flight) = attached.flight.take() {
         flight.land();
     }

@@ -8,13 +8,15 @@ use super::dispatch::Many;
 use super::state::Block;
 use super::step::{Step, steps};
 use super::{Halt, Session};
+use crate::commit::steps::Reply;
 use crate::config;
 use crate::core::{Lease, PoolKey};
 use mothership_pool::balance::InFlight;
 use mothership_pool::health::{Among, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::frame::{self, Next};
-use mothership_proto::frontend::{self, tag};
+use mothership_proto::frontend::{self, put_query, tag};
+use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,13 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// The connection is where the session is; the request itself begins. The first one on
+    /// a connection fills the server's caches and says nothing of how busy it is.
+    pub fn take_off(&mut self, warm: bool) {
+        self.measured &= warm;
+        self.since = Instant::now();
+    }
+
     /// The request has ended well: how long it took tells how busy the server is, if
     /// it was a single read. A transaction lasts as long as its client likes.
     pub fn land(self) {
@@ -174,6 +183,29 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a read may run on the connection `at` to a replica. By the defaults of its
+    /// role or database it may be SERIALIZABLE, which replicas refuse.
+    pub(super) async fn replica_will_do(&mut self, at: usize) -> bool {
+        let lease = &mut self.servers[at].lease;
+        if let Some(serializable) = lease.notes.serializable {
+            return !serializable;
+        }
+        const QUESTION: &[u8] = b"SHOW default_transaction_isolation";
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| put_query(out, QUESTION));
+        lease.ledger.push(Owed::Query(Audience::Router));
+        let limit = self.topology.config.pool.connect_timeout;
+        let asked = tokio::time::timeout(limit, self.private_reply(at)).await;
+        let lease = &mut self.servers[at].lease;
+        let Ok((Reply::Done { row: Some(row), .. }, _)) = asked else {
+            lease.doubt();
+            return false;
+        };
+        let serializable = row == "serializable";
+        lease.notes.serializable = Some(serializable);
+        !serializable
     }
 
     /// The primary; waits for one to be known and to take connections, but no longer

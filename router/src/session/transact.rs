@@ -301,7 +301,7 @@ impl Session {
     }
 
     /// The answer to a request of the router, whether the client is there or not.
-    async fn private_reply(&mut self, at: usize) -> (Reply, Option<Vec<u8>>) {
+    pub(super) async fn private_reply(&mut self, at: usize) -> (Reply, Option<Vec<u8>>) {
         let mut command = String::new();
         let mut row = None;
         let mut error: Option<Vec<u8>> = None;
