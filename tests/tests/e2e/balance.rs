@@ -1,6 +1,7 @@
 //! Reads spread over a primary and its replicas through the real router, while
 //! replicas are delayed, killed, frozen and promoted.
 
+use mothership_tests::cluster::Cluster;
 use mothership_tests::fleet::Shard;
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Endpoint, Fleet, Router, Wire, connect, poll_until};
@@ -13,18 +14,18 @@ const ROWS: i64 = 32;
 /// In one round.
 const READS: u64 = 300;
 
-/// A shard of the primary and its first `replicas` replicas. These stand first: roles are found.
+/// Each shard with its primary and its first `replicas` replicas. These stand first: roles are found.
 fn config(fleet: &Fleet, replicas: usize, balance: &str) -> String {
-    let shard = &fleet.shards[0];
-    let servers = shard.replicas.iter().take(replicas).chain([&shard.primary]);
-    let servers: String = servers
-        .map(|server| {
-            format!(
-                "[[shard.server]]\naddress = \"127.0.0.1:{}\"\ntls = \"disable\"\n",
-                server.port()
-            )
-        })
-        .collect();
+    let server = |server: &Cluster| {
+        let port = server.port();
+        format!("[[shard.server]]\naddress = \"127.0.0.1:{port}\"\ntls = \"disable\"\n")
+    };
+    let shards = fleet.shards.iter().enumerate().map(|(at, shard)| {
+        let servers = shard.replicas.iter().take(replicas).chain([&shard.primary]);
+        let servers: String = servers.map(server).collect();
+        format!("[[shard]]\nname = \"s{at}\"\n{servers}")
+    });
+    let shards: String = shards.collect();
     format!(
         r#"
 [listen]
@@ -44,9 +45,7 @@ password = "{PASSWORD}"
 [[user]]
 name = "careful"
 password = "{PASSWORD}"
-[[shard]]
-name = "s0"
-{servers}
+{shards}
 [[table]]
 name = "t"
 key = "id"
@@ -122,7 +121,7 @@ impl World {
         served
     }
 
-    fn replica(&mut self) -> &mut mothership_tests::cluster::Cluster {
+    fn replica(&mut self) -> &mut Cluster {
         &mut self.fleet.shards[0].replicas[0]
     }
 
@@ -212,6 +211,59 @@ fn reads_are_spread_in_both_protocols_and_writes_go_to_the_primary() {
         assert!(frames.iter().all(|f| f.kind != b'E'), "{sql}: {frames:?}");
     }
     assert_eq!(world.replicas_served(), replicas);
+}
+
+#[test]
+fn reads_over_several_shards_use_the_replicas_of_each() {
+    let fleet = Fleet::new(2, 1);
+    for shard in &fleet.shards {
+        let table = "CREATE TABLE t (id int8 PRIMARY KEY, n int8)";
+        shard.primary.sql("postgres", table).unwrap();
+    }
+    let world = World {
+        router: Router::start(&config(&fleet, 1, "")),
+        fleet,
+    };
+    let mut wire = world.client();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let client = runtime.block_on(connect(&world.endpoint()));
+    let mut rows = 0;
+    // Replicas come first in each of the two shards.
+    let used = |world: &World, before: &[u64]| {
+        let now = world.served();
+        [0, 2].iter().all(|at| now[*at] >= before[*at] + 20)
+    };
+    let before = world.served();
+    let simple = poll_until(SOON, || {
+        // A write over two shards is committed in two phases, and seen by the next read at once.
+        let insert = format!(
+            "INSERT INTO t VALUES ({rows}, 1), ({}, 1), ({}, 1), ({}, 1)",
+            rows + 1,
+            rows + 2,
+            rows + 3
+        );
+        let frames = wire.query(&insert);
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{frames:?}");
+        rows += 4;
+        for _ in 0..40 {
+            assert_eq!(wire.rows("SELECT count(*) FROM t"), [[rows.to_string()]]);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        used(&world, &before)
+    });
+    assert!(simple, "{:#?}", world.shown());
+    let before = world.served();
+    let extended = poll_until(SOON, || {
+        for _ in 0..20 {
+            let found = runtime.block_on(client.query("SELECT id FROM t WHERE n = $1", &[&1_i64]));
+            assert_eq!(found.unwrap().len(), rows as usize);
+        }
+        used(&world, &before)
+    });
+    assert!(extended, "{:#?}", world.shown());
 }
 
 #[test]
