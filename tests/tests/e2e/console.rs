@@ -451,7 +451,7 @@ fn clients_and_servers_are_seen_linked() {
     assert_eq!(server["port"], world.shards.endpoint(0).port.to_string());
     let pid = world.shards.sql(
         0,
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'mothership'",
     );
     assert_eq!(server["remote_pid"], pid.trim());
     assert!(seen["connect_time"].ends_with(" UTC"));
