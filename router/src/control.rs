@@ -6,7 +6,7 @@
 
 use crate::commit::doubt::Site;
 use crate::commit::errand::{Servers, Unreachable};
-use crate::config::Secret as ConfigSecret;
+use crate::config::{Config, Secret as ConfigSecret};
 use crate::core::{Shared, Topology};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use mothership_pool::endpoint::{Address, EndpointId};
@@ -79,7 +79,7 @@ impl Control {
             return Ok(known.clone());
         }
         let control = &topology.config.control;
-        let server = topology.shards[topology.home].primary();
+        let server = topology.primary(topology.home);
         let asker = auth.query_user.as_ref().unwrap_or(&control.user);
         let password = match &auth.query_user {
             Some(_) => auth.query_password.as_ref(),
@@ -137,7 +137,7 @@ impl Control {
         database: &str,
     ) -> Result<Object, ControlError> {
         let control = &topology.config.control;
-        let server = topology.shards[shard].primary();
+        let server = topology.primary(shard);
         let own = &topology.config.shards[shard];
         let user = own.control_user.as_ref().unwrap_or(&control.user);
         let password = own.control_password.as_ref().or(control.password.as_ref());
@@ -207,6 +207,25 @@ impl Control {
         self.pools.borrow_mut().insert(key, pool.clone());
         Ok(pool)
     }
+}
+
+/// How the control role asks a server of a shard that concerns the server as a whole.
+pub fn asking(config: &Config, shard: usize, address: &Address) -> tokio_postgres::Config {
+    let control = &config.control;
+    let own = &config.shards[shard];
+    let user = own.control_user.as_ref().unwrap_or(&control.user);
+    let password = own.control_password.as_ref().or(control.password.as_ref());
+    let mut asking = tokio_postgres::Config::new();
+    asking.user(user.as_str()).dbname(control.database.as_str());
+    if let Some(password) = password {
+        asking.password(password.reveal());
+    }
+    match address {
+        Address::Tcp(host, port) => asking.host(host).port(*port),
+        Address::Unix(path) => unix(&mut asking, path),
+    };
+    asking.connect_timeout(config.pool.connect_timeout);
+    asking
 }
 
 /// libpq names a unix socket by its folder and port.

@@ -16,6 +16,7 @@ use crate::session::notes::Notes;
 use crate::world::World;
 use mothership_pool::connection::CancelTarget;
 use mothership_pool::endpoint::{Address, Endpoint, EndpointId};
+use mothership_pool::health::{Health, Prober};
 use mothership_pool::limit::Limit;
 use mothership_pool::open::{OpenSettings, Opener};
 use mothership_pool::pool::{Pool, PoolSettings};
@@ -115,6 +116,8 @@ pub struct Shared {
     pub swept: watch::Sender<Sweep>,
     /// To whoever supervises the process.
     pub orders: mpsc::UnboundedSender<Order>,
+    /// Asks the servers for their health.
+    prober: Mutex<Option<Prober>>,
     /// Consoles open.
     pub consoles: AtomicU32,
     /// Which databases are paused or disabled.
@@ -127,7 +130,7 @@ pub struct Shared {
 impl Shared {
     /// The shared state of `mail.len()` cores.
     pub fn new(
-        topology: Topology,
+        (topology, prober): (Topology, Option<Prober>),
         stand_in: StandIn,
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         life: watch::Receiver<Life>,
@@ -138,7 +141,10 @@ impl Shared {
             let random = format!("r{:016x}", rand::random::<u64>());
             config::Label::new(&random).expect("letters and digits make a label")
         });
+        let doubts = Arc::<Doubts>::default();
+        doubts.set_clocks(topology.clocks());
         Arc::new(Self {
+            prober: Mutex::new(prober),
             config: RwLock::new(Arc::new(topology)),
             limits: Mutex::default(),
             schema_epoch: AtomicU64::new(0),
@@ -148,7 +154,7 @@ impl Shared {
             mail,
             life,
             router,
-            doubts: Arc::default(),
+            doubts,
             worlds: Mutex::default(),
             told: Mutex::default(),
             swept: watch::Sender::default(),
@@ -166,8 +172,17 @@ impl Shared {
     }
 
     /// Puts a new configuration in force; sessions see it at their next request.
-    pub fn set_topology(&self, topology: Topology) {
+    /// `prober` is the one that watches its servers, if it is a new one.
+    pub fn set_topology(&self, topology: Topology, prober: Option<Prober>) {
+        self.doubts.set_clocks(topology.clocks());
         *self.config.write().expect("nobody panics while holding it") = Arc::new(topology);
+        if prober.is_some() {
+            let mut kept = self.prober.lock().expect("nobody panics while holding it");
+            let before = std::mem::replace(&mut *kept, prober);
+            drop(kept);
+            // Whoever still works by the old configuration knows what was known last.
+            drop(before);
+        }
         self.forget_worlds();
         for core in &self.mail {
             // A core that is gone needs no configuration.
@@ -292,8 +307,8 @@ pub struct ShardServers {
 }
 
 impl ShardServers {
-    /// The server that takes writes: the declared primary, or the first one.
-    pub fn primary(&self) -> &Server {
+    /// The server that is declared to take writes, or the first one.
+    pub fn declared_primary(&self) -> &Server {
         self.servers
             .iter()
             .find(|server| server.role == config::Role::Primary)
@@ -315,6 +330,10 @@ pub struct Topology {
     pub secrets: HashMap<String, Secret>,
     /// TLS towards clients.
     pub tls: Option<crate::tls::Offer>,
+    /// What is known of the servers; its groups are the shards, in order.
+    pub health: Arc<Health>,
+    /// The number of the next server that was not there before.
+    next_endpoint: u32,
 }
 
 /// Why a configuration cannot be put in force.
@@ -331,19 +350,33 @@ pub enum TopologyError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Servers cannot be watched.
+    #[error("start to watch the servers")]
+    Watch(#[source] std::io::Error),
 }
 
 impl Topology {
-    /// Reads certificates, prepares secrets and numbers servers.
-    pub fn new(config: Config, stand_in: &StandIn) -> Result<Self, TopologyError> {
-        let mut next = 0;
+    /// Reads certificates, prepares secrets, numbers servers and starts to watch them.
+    /// A server keeps its number as long as nothing about its connections changes,
+    /// and no number is given twice: pools go by it.
+    pub fn new(
+        config: Config,
+        stand_in: &StandIn,
+        before: Option<&Topology>,
+    ) -> Result<(Self, Option<Prober>), TopologyError> {
+        let mut next = before.map_or(0, |before| before.next_endpoint);
         let mut shards = Vec::new();
         for shard in &config.shards {
             let mut servers = Vec::new();
             for server in &shard.servers {
                 servers.push(Server {
                     endpoint: Arc::new(Endpoint {
-                        id: EndpointId(next),
+                        id: before
+                            .and_then(|before| before.number_of(&shard.name, server))
+                            .unwrap_or_else(|| {
+                                next += 1;
+                                EndpointId(next - 1)
+                            }),
                         address: address(&server.address.value),
                         encryption: crate::tls::towards_server(server)?,
                     }),
@@ -354,7 +387,6 @@ impl Topology {
                         ..LoginRules::default()
                     },
                 });
-                next += 1;
             }
             shards.push(ShardServers {
                 name: shard.name.as_str().to_owned(),
@@ -371,14 +403,38 @@ impl Topology {
             let secret = crate::session::login::prepare_secret(user, stand_in)?;
             Some((user.name.value.as_str().to_owned(), secret))
         });
-        Ok(Self {
-            secrets: secrets.collect(),
+        let secrets = secrets.collect();
+        let (health, prober) =
+            crate::group::watch(&config, &shards, before).map_err(TopologyError::Watch)?;
+        let topology = Self {
+            secrets,
+            health,
+            next_endpoint: next,
             declared: crate::world::is_declared(&config),
             config: Arc::new(config),
             shards,
             home,
             tls,
-        })
+        };
+        Ok((topology, prober))
+    }
+
+    /// The number of a server that is connected to in the same way.
+    fn number_of(&self, shard: &config::Label, server: &config::Server) -> Option<EndpointId> {
+        let same = |known: &config::Server| {
+            let judged = config::Server {
+                role: known.role.clone(),
+                weight: known.weight,
+                labels: known.labels.clone(),
+                ..server.clone()
+            };
+            judged == *known
+        };
+        let mut shards = self.config.shards.iter();
+        let shard = shards.position(|known| known.name == *shard)?;
+        let servers = &self.config.shards[shard].servers;
+        let place = servers.iter().position(same)?;
+        Some(self.shards[shard].servers[place].endpoint.id)
     }
 }
 
@@ -629,6 +685,11 @@ impl Core {
         self.welcomes.borrow_mut().clear();
         self.control.forget();
         for (key, pool) in self.pools() {
+            if topology.server(key.endpoint).is_none() {
+                // What is on loan from it is closed by whoever gives it back last.
+                self.pools.borrow_mut().remove(&key);
+                continue;
+            }
             let max = topology.pool_max(&key);
             self.shared.limit(&key, max);
             pool.set_settings(topology.pool_settings(max));

@@ -20,6 +20,8 @@ pub mod plan;
 
 pub mod world;
 
+pub mod group;
+
 pub mod copy;
 
 pub mod merge;

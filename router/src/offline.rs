@@ -15,6 +15,7 @@ use crate::plan::report::{report, undeclared};
 use crate::plan::{Params, PlanContext, TextContext};
 use crate::sql::split::split;
 use crate::world::{self, World, WorldError, is_declared};
+use mothership_pool::health::Prober;
 use mothership_proto::auth::{SecretKind, StandIn};
 use std::fmt::Write;
 use std::io;
@@ -101,7 +102,7 @@ pub fn explain(
         Source::None => return Err(OfflineError::NoCatalog),
         Source::File(path) => Some(from_file(config.clone(), home, path)?),
         Source::Database(database) => {
-            let topology = topology(config.clone())?;
+            let (topology, _watch) = topology(config.clone())?;
             let control = Control::default();
             let look = world::look(&control, &topology, database, 0);
             let world = runtime()?.block_on(look);
@@ -159,10 +160,11 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineE
     })
 }
 
-fn topology(config: Config) -> Result<Topology, OfflineError> {
+/// The servers, and what watches them, for as long as it is held.
+fn topology(config: Config) -> Result<(Topology, Option<Prober>), OfflineError> {
     // Nobody logs in here.
     let stand_in = StandIn::new(rand::random(), STAND_IN_ITERATIONS, SecretKind::Scram);
-    Ok(Topology::new(config, &stand_in)?)
+    Ok(Topology::new(config, &stand_in, None)?)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, OfflineError> {
@@ -178,7 +180,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, OfflineError> {
 pub fn connect(config: &Path, say: &mut dyn FnMut(&str)) -> Result<(), OfflineError> {
     let config = Config::load(config)?;
     say(&config.summary().to_string());
-    let topology = topology(config)?;
+    let (topology, _watch) = topology(config)?;
     let faults = runtime()?.block_on(async {
         let control = Control::default();
         let mut faults = 0;

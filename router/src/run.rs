@@ -67,7 +67,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP.
 pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     let stand_in = StandIn::new(rand::random(), STAND_IN_ITERATIONS, SecretKind::Scram);
-    let topology = Topology::new(config, &stand_in)?;
+    let (topology, prober) = Topology::new(config, &stand_in, None)?;
     let listen = topology.config.listen.clone();
     let cores = match listen.workers {
         Workers::Count(count) => count.get() as usize,
@@ -106,7 +106,14 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
     let (life, watched) = watch::channel(Life::Serving);
     let (order, mut orders) = mpsc::unbounded_channel();
-    let shared = Shared::new(topology, stand_in, mail, watched, order);
+    let shared = Shared::new((topology, prober), stand_in, mail, watched, order);
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| RunError::Start {
+        what: "the main runtime",
+        cause,
+    })?;
+    // The first clients need not wait for the first probes; those of a dead server do not hold up the others.
+    runtime.block_on(asked(&shared.topology()));
     let mut threads = Vec::new();
     for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
         let shared = Arc::clone(&shared);
@@ -118,25 +125,16 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
         })?);
     }
     tracing::info!(cores, port = listen.port, "serving");
-    let result = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|cause| RunError::Start {
-            what: "the main runtime",
-            cause,
-        })
-        .map(|runtime| {
-            let supervised = supervise(path, &shared, &life, &mut orders, unix.as_ref());
-            runtime.block_on(async {
-                let Some(http) = http else {
-                    return supervised.await;
-                };
-                tokio::select! {
-                    () = supervised => {}
-                    () = async { http.serve(Arc::clone(&shared)).await; std::future::pending().await } => {}
-                }
-            });
-        });
+    let supervised = supervise(path, &shared, &life, &mut orders, unix.as_ref());
+    runtime.block_on(async {
+        let Some(http) = http else {
+            return supervised.await;
+        };
+        tokio::select! {
+            () = supervised => {}
+            () = async { http.serve(Arc::clone(&shared)).await; std::future::pending().await } => {}
+        }
+    });
     // Cores see Ending, tell their clients and stop.
     let _ = life.send(Life::Ending);
     drop(unix);
@@ -145,7 +143,7 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
             tracing::error!("a core ended by a panic");
         }
     }
-    result
+    Ok(())
 }
 
 /// Reacts to signals until the process shall end.
@@ -176,11 +174,11 @@ async fn supervise(
     // Whatever comes next: a way to end.
     let mut how = loop {
         tokio::select! {
-            _ = hangup.recv() => drop(reload(path, shared)),
+            _ = hangup.recv() => drop(reload(path, shared).await),
             _ = terminate.recv() => break Life::Draining,
             _ = interrupt.recv() => break Life::Draining,
             order = orders.recv() => match order {
-                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared))),
+                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared).await)),
                 Some(Order::Shutdown(how)) => break how,
                 // The sender lives in `shared`.
                 None => break Life::Draining,
@@ -215,7 +213,7 @@ async fn supervise(
             _ = terminate.recv() => how = more_urgent(how),
             _ = interrupt.recv() => how = more_urgent(how),
             order = orders.recv() => match order {
-                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared))),
+                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared).await)),
                 Some(Order::Shutdown(next)) => how = next,
                 None => return,
             },
@@ -300,9 +298,20 @@ async fn sites(control: &Control, shared: &Shared) -> Vec<Site> {
     sites
 }
 
+/// Waits until every server has been asked once, but not for those that do not answer.
+async fn asked(topology: &Topology) {
+    let limit = topology.config.balance.probe_timeout;
+    if tokio::time::timeout(limit, topology.health.ready())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some servers have not answered yet");
+    }
+}
+
 /// Reads the configuration again; a bad one is refused and the old one stays.
 /// Returns what has changed, or what is wrong.
-fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String> {
+async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String> {
     let refused = |problems: String| {
         tracing::error!(
             error = problems,
@@ -313,12 +322,16 @@ fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String> {
     let old = shared.topology();
     let config = Config::load(path).map_err(|error| refused(error.to_string()))?;
     let changes = Config::diff(&old.config, &config);
-    let topology = Topology::new(config, &shared.stand_in);
-    let topology = topology.map_err(|error| refused(Chain(&error).to_string()))?;
+    let topology = Topology::new(config, &shared.stand_in, Some(&old));
+    let (topology, prober) = topology.map_err(|error| refused(Chain(&error).to_string()))?;
     for change in &changes {
         tracing::info!(setting = change.path, "configuration changed");
     }
-    shared.set_topology(topology);
+    if prober.is_some() {
+        // What watches the servers now is good for the old configuration until then.
+        asked(&topology).await;
+    }
+    shared.set_topology(topology, prober);
     Ok(changes)
 }
 

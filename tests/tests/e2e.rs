@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A test's unwrap is its verdict.
 
+#[path = "e2e/balance.rs"]
+mod balance;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/commit.rs"]

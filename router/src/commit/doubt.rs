@@ -6,10 +6,11 @@
 //! all cores; asking it costs one atomic read while nothing is in doubt.
 
 use super::gid::{Gid, TransactionId};
+use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -30,6 +31,8 @@ pub struct Doubts {
     settled: watch::Sender<u64>,
     /// Recovery waits for it.
     noted: Notify,
+    /// By the shard's name: where a settled part counts as acknowledged.
+    clocks: Mutex<HashMap<String, Arc<CommitClock>>>,
 }
 
 impl Default for Doubts {
@@ -39,6 +42,7 @@ impl Default for Doubts {
             sites: Mutex::default(),
             settled: watch::Sender::new(0),
             noted: Notify::new(),
+            clocks: Mutex::default(),
         }
     }
 }
@@ -56,6 +60,12 @@ impl Doubts {
         }
         drop(sites);
         self.noted.notify_one();
+    }
+
+    /// Says where writes are counted, so that no replica without a part that is
+    /// settled late serves a read.
+    pub fn set_clocks(&self, clocks: HashMap<String, Arc<CommitClock>>) {
+        *self.clocks.lock().expect("nobody panics while holding it") = clocks;
     }
 
     /// How many parts are in doubt; above `transactions.in_doubt` new transactions over several shards are refused.
@@ -95,6 +105,12 @@ impl Doubts {
     /// before and is not held any more is settled.
     pub fn settle(&self, site: &Site, begun: Instant, held: &HashSet<TransactionId>) {
         let mut sites = self.lock();
+        // Before the first one that waits for it may go on.
+        if sites.contains_key(site)
+            && let Some(clock) = self.clock(&site.shard)
+        {
+            clock.acknowledge(Scope::All);
+        }
         let Some(doubts) = sites.get_mut(site) else {
             return;
         };
@@ -130,6 +146,11 @@ impl Doubts {
             each.map(|(id, noted)| (site.clone(), *id, *noted))
         });
         each.collect()
+    }
+
+    fn clock(&self, shard: &str) -> Option<Arc<CommitClock>> {
+        let clocks = self.clocks.lock().expect("nobody panics while holding it");
+        clocks.get(shard).map(Arc::clone)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Site, HashMap<TransactionId, Instant>>> {

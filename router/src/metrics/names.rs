@@ -89,6 +89,12 @@ families! {
     WAITING Gauge "mothership_pool_waiting" ["shard", "server", "database", "user"] "Requests that wait for a connection of the pool.";
     OLDEST_WAIT Largest "mothership_pool_oldest_wait_seconds" ["shard", "server", "database", "user"] "How long the oldest of them has waited.";
     PAUSED Largest "mothership_pool_paused" ["shard", "server", "database", "user"] "1 while the console keeps the pool from lending.";
+    SERVER_UP Largest "mothership_server_up" ["shard", "server"] "1 while the server answers probes.";
+    SERVER_PRIMARY Largest "mothership_server_primary" ["shard", "server"] "1 while the server takes the writes of its shard.";
+    SERVER_LAG Largest "mothership_server_lag_seconds" ["shard", "server"] "How far the replica is behind; absent while it is not known.";
+    SERVER_IN_FLIGHT Gauge "mothership_server_in_flight" ["shard", "server"] "Requests and transactions that the server works for.";
+    SERVER_LATENCY Largest "mothership_server_latency_seconds" ["shard", "server"] "Smoothed latency of reads on the server; absent before the first one.";
+    SERVED Counter "mothership_server_requests_total" ["shard", "server"] "Requests and transactions that were given to the server.";
     REQUEST_WAITING Histogram "mothership_request_waiting_seconds" ["shard", "role", "plan"] "Time of a request for a server connection.";
     REQUEST_PLANNING Histogram "mothership_request_planning_seconds" ["shard", "role", "plan"] "Time of a request until it was known where it goes.";
     REQUEST_SERVER Histogram "mothership_request_server_seconds" ["shard", "role", "plan"] "Time of a request with the servers.";

@@ -5,6 +5,7 @@ use super::page::Page;
 use super::{Snapshot, names};
 use crate::console::view::{self, ClientView, PoolView};
 use crate::core::{Shared, Topology};
+use mothership_pool::health::State;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
@@ -38,6 +39,7 @@ pub async fn scrape(shared: &Shared) -> String {
     pools
         .iter()
         .for_each(|pool| put_pool(&mut page, &topology, pool));
+    put_servers(&mut page, &topology);
     for (key, spans) in &all.latencies {
         let shard = match key.place {
             Place::Router => "none",
@@ -133,6 +135,29 @@ fn put_pool(page: &mut Page, topology: &Topology, pool: &PoolView) {
         (&names::PAUSED, f64::from(u8::from(f.paused))),
     ] {
         page.add(family, &labels, number);
+    }
+}
+
+fn put_servers(page: &mut Page, topology: &Topology) {
+    for shard in topology.health.snapshot() {
+        for (at, server) in shard.servers.iter().enumerate() {
+            let address = server.endpoint.address.to_string();
+            let labels = [&*shard.name, &*address];
+            let truth = |is: bool| f64::from(u8::from(is));
+            let (lag, latency) = (server.view.lag, server.latency);
+            for (family, number) in [
+                (&names::SERVER_UP, Some(truth(server.state == State::Up))),
+                (&names::SERVER_PRIMARY, Some(truth(shard.primary == Ok(at)))),
+                (&names::SERVER_LAG, lag.map(|lag| lag.time.as_secs_f64())),
+                (&names::SERVER_IN_FLIGHT, Some(f64::from(server.in_flight))),
+                (&names::SERVER_LATENCY, latency.map(|l| l.as_secs_f64())),
+                (&names::SERVED, Some(server.served as f64)),
+            ] {
+                if let Some(number) = number {
+                    page.add(family, &labels, number);
+                }
+            }
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Gets a server for a statement: leases a connection and brings it to where the
 //! session is, settings and transaction included.
 
+use super::choose::{Chosen, Wants};
 use super::settings::SessionSettings;
 use super::state::{Block, Inbox, Phase};
 use super::{Attached, End, Halt, Session};
-use crate::core::{Lease, PoolKey};
+use crate::config::Role;
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
@@ -14,7 +15,6 @@ use mothership_proto::report::{Fields, Report, sqlstate};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 impl Session {
     /// The place of the server that serves `shard`, ready for a statement.
@@ -22,10 +22,16 @@ impl Session {
     /// Waits for a connection, for its settings and, where the transaction has
     /// modes, for its BEGIN. Fails with the report for the client.
     pub(super) async fn attach(&mut self, shard: usize) -> Result<usize, Halt> {
+        self.attach_to(shard, Wants::Primary).await
+    }
+
+    /// The same for a request that may want no more than a read. A server that works
+    /// for the session on that shard already is kept.
+    pub(super) async fn attach_to(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
         self.wait_for_doubts(shard).await?;
         let at = match self.servers.iter().position(|s| s.shard == shard) {
             Some(at) => at,
-            None => self.join(shard).await?,
+            None => self.join(shard, wants).await?,
         };
         if let Some(other) = self.active
             && other != at
@@ -43,7 +49,11 @@ impl Session {
         {
             self.begin_on(at).await?;
         }
-        let role = self.topology.shards[shard].primary().role;
+        let role = if self.servers[at].is_primary {
+            Role::Primary
+        } else {
+            Role::Replica
+        };
         self.state.tally.uses(shard, role.into());
         if !self.state.settings.same_as(&self.servers[at].inbox.carried) {
             let wanted = Arc::clone(self.state.settings.current());
@@ -53,29 +63,42 @@ impl Session {
     }
 
     /// Leases a connection, with the settings that hold outside of the transaction.
-    async fn join(&mut self, shard: usize) -> Result<usize, Halt> {
-        let (lease, waited) = match self.try_lease(shard) {
-            Some(lease) => (lease, Duration::ZERO),
-            None => {
-                let since = Instant::now();
-                (self.wait_for_lease(shard).await?, since.elapsed())
-            }
-        };
+    async fn join(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
+        let Chosen {
+            lease,
+            waited,
+            server,
+            is_primary,
+            flight,
+        } = self.choose(shard, wants).await?;
         lease.standing.set_borrower(self.number);
         self.state.tally.assigned(waited);
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
+        let mut inbox = Inbox::new(shard, carried);
+        inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
         self.servers.push(Attached {
             shard,
+            server,
+            is_primary,
+            flight,
             lease,
-            inbox: Inbox::new(shard, carried),
+            inbox,
         });
         self.show_working();
         let at = self.servers.len() - 1;
+        if !is_primary && !self.replica_will_do(at).await {
+            let attached = self.servers.pop();
+            attached.into_iter().for_each(give_back);
+            return Box::pin(self.join(shard, Wants::Primary)).await;
+        }
         let outside = Arc::clone(self.state.settings.outside());
         if *self.servers[at].inbox.carried.current() != outside {
             self.bring_to(at, &outside).await?;
         }
         let attached = &mut self.servers[at];
+        if let Some(flight) = &mut attached.flight {
+            flight.take_off(attached.lease.notes.warm);
+        }
         if attached.lease.parameters != self.state.told {
             self.state
                 .tell_differences(&attached.lease.parameters, &mut self.client);
@@ -178,42 +201,22 @@ impl Session {
         }
     }
 
-    /// The pool of the server that takes this session's statements on a shard.
-    fn pool(&self, shard: usize) -> std::rc::Rc<mothership_pool::pool::Pool<super::notes::Notes>> {
-        let servers = &self.topology.shards[shard];
-        let server = servers.primary();
-        let key = PoolKey {
-            endpoint: server.endpoint.id,
-            user: self.identity.server_user.clone(),
-            database: self.topology.database_on(&self.identity.database, shard),
-        };
-        self.core
-            .pool(&self.topology, server, key, &self.identity.credentials)
-    }
-
-    fn try_lease(&self, shard: usize) -> Option<Lease> {
-        self.pool(shard).try_lease()
-    }
-
-    /// Waits for a connection, but not longer than the client does.
-    async fn wait_for_lease(&mut self, shard: usize) -> Result<Lease, Halt> {
-        let pool = self.pool(shard);
-        let priority = if self.servers.is_empty() {
-            Priority::New
-        } else {
-            Priority::Join
-        };
+    /// Waits for something, but not longer than the client does.
+    pub(super) async fn while_client_waits<T>(
+        &mut self,
+        something: impl Future<Output = T>,
+    ) -> Result<T, Halt> {
         let entry = std::rc::Rc::clone(&self.entry);
         entry.waiting.set(true);
         let result = {
-            let mut lease = pin!(pool.lease(priority));
+            let mut something = pin!(something);
             let mut cancelled = pin!(entry.cancelled.notified());
             let client = &mut self.client;
             let limit = self.topology.config.limits.pipeline_size.bytes();
             poll_fn(|cx| {
                 use std::task::Poll;
-                if let Poll::Ready(lease) = lease.as_mut().poll(cx) {
-                    return Poll::Ready(lease.map_err(|error| Halt::Fail(lease_report(&error))));
+                if let Poll::Ready(got) = something.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(got));
                 }
                 if cancelled.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(Halt::Fail(Report::error(
@@ -240,6 +243,10 @@ impl Session {
 /// Gives a server back with the settings that it carries.
 pub(super) fn give_back(mut attached: Attached) {
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
+    attached.lease.notes.warm = true;
+    if let Some(flight) = attached.flight.take() {
+        flight.land();
+    }
 }
 
 /// What a client is told when no connection could be had.

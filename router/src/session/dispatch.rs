@@ -83,7 +83,11 @@ impl Session {
         };
         // What concerns the transaction goes to the server that holds it. With several
         // it is done on all, and does not come here.
-        let of_block = step.is_some_and(|s| is_control(&s.kind) || is_common(&s.kind));
+        let of_block = step.is_some_and(|s| {
+            is_control(&s.kind)
+                || is_common(&s.kind)
+                || matches!(s.kind, super::step::Kind::LocalConfig(_))
+        });
         if let Some(attached) = self.servers.first().filter(|_| of_block) {
             return Ok(Dispatch::One {
                 shard: attached.shard,
@@ -102,6 +106,9 @@ impl Session {
         };
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
         let plan = self.plan(statement, at, sql, &world)?;
+        if let Some(step) = step {
+            self.check_defined(step, &plan)?;
+        }
         let route =
             route(&plan, params, world.map(), &self.text_context()).map_err(|r| refused(&r))?;
         self.state.tally.planned(kind_of(&plan, &route));
@@ -192,6 +199,30 @@ impl Session {
             Plan::Refuse(refusal) => Err(refused(refusal).into()),
             _ => Ok(()),
         }
+    }
+
+    /// What was defined in the open transaction is not in the catalog yet. A statement
+    /// that would go to the home shard because nothing is known of its tables may belong
+    /// elsewhere.
+    fn check_defined(&self, step: &super::step::Step, plan: &Plan) -> Result<(), Halt> {
+        let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
+        let hidden = match self.state.defined_in_block {
+            super::step::Defines::Nothing => false,
+            super::step::Defines::Table => auto,
+            super::step::Defines::More => true,
+        };
+        let at_home =
+            matches!(plan, Plan::Single(single) if single.target == crate::plan::Target::Home);
+        if hidden && at_home && step.names_rows {
+            return Err(Report::error(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "definitions of this transaction are not known to the router before it commits",
+            )
+            .detail("the statement may concern what the transaction has created or changed")
+            .hint("Commit the definitions first.")
+            .into());
+        }
+        Ok(())
     }
 
     /// The shard that holds the cursor which a statement works on.

@@ -4,6 +4,7 @@
 //! client does not wait for itself, except where a statement must be prepared anew
 //! on a server that does not know it.
 
+use super::choose::Wants;
 use super::dispatch::{Dispatch, Many};
 use super::many::Merging;
 use super::names::{Origin, Prepared};
@@ -381,6 +382,11 @@ impl Session {
             Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
         };
         self.join_segment(Some(shard), writes).await?;
+        let wants = self.wants(writes, &statement.steps);
+        if wants == Wants::FreshRead && self.is_alone_in_segment(bind.portal) {
+            // What follows for this segment finds it attached.
+            self.attach_to(shard, wants).await?;
+        }
         match self.held.take() {
             Some((name, held)) if *name == *bind.statement => {
                 self.parse_on(shard, &name, &held).await?
@@ -459,11 +465,15 @@ impl Session {
         if many.writes {
             self.begin_implicit();
         }
+        let wants = match self.is_alone_in_segment(bind.portal) {
+            true => self.wants(many.writes, &statement.steps),
+            false => Wants::Primary,
+        };
         let types = many_types(&many, statement);
         // First everything that may wait for a server, then what is asked of all at once.
         let mut names = Vec::new();
         for (shard, text) in &many.legs {
-            let at = self.attach(*shard).await?;
+            let at = self.attach_to(*shard, wants).await?;
             let name = match text {
                 None => self.on_server(at, bind.statement, statement).await?,
                 Some(text) => {
@@ -796,7 +806,7 @@ impl Session {
             .finish_many(merging)
             .map(|command| self.put_command(&command));
         if let (Ok(()), Some(step)) = (&result, statement.as_ref().and_then(|s| s.step())) {
-            self.state.schema_changed |= step.changes_schema;
+            self.state.note_definitions(step);
         }
         result
     }
@@ -958,7 +968,9 @@ impl Session {
         lease.ledger.push(Owed::Sync(Audience::Router));
         self.each_message(at, |_, reply, _| matches!(reply.event, Event::Ready(_)))
             .await?;
+        let status = self.servers[at].lease.status;
         let inbox = &mut self.servers[at].inbox;
+        self.state.acknowledge_end(status, inbox);
         inbox.in_segment = false;
         if self.servers[at].lease.status == backend::TxStatus::Failed
             && self.state.block == Block::Open

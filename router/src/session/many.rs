@@ -217,9 +217,10 @@ impl Session {
         if many.writes {
             self.begin_implicit();
         }
+        let wants = self.wants_of_many(sql, many);
         let mut places = Vec::new();
         for (shard, text) in &many.legs {
-            let at = self.attach(*shard).await?;
+            let at = self.attach_to(*shard, wants).await?;
             places.push((at, text.as_deref().unwrap_or(sql)));
         }
         for (leg, &(at, text)) in places.iter().enumerate() {
@@ -391,6 +392,9 @@ impl Session {
             let at = self.attach(*shard).await?;
             self.send_router_query(at, sql, true);
             self.collect(leg, at, &mut merging).await?;
+            if let Some(attached) = self.servers.get(at) {
+                self.state.acknowledge(&attached.inbox);
+            }
             if merging.is_wrong() {
                 let report = Report::warning(
                     "01000",

@@ -27,6 +27,8 @@ mod many;
 
 mod copy_in;
 
+mod choose;
+
 mod attach;
 
 mod transact;
@@ -63,6 +65,12 @@ pub struct Identity {
 pub struct Attached {
     /// The shard that it serves.
     pub shard: usize,
+    /// The server's place in its shard.
+    pub server: usize,
+    /// It was the primary when it was chosen.
+    pub is_primary: bool,
+    /// What it does for the session counts as its load.
+    pub flight: Option<choose::Flight>,
     /// The connection.
     pub lease: Lease,
     /// What came from it.

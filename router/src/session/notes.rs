@@ -19,6 +19,10 @@ pub struct Notes {
     pub unnamed: Option<u64>,
     /// Named statements.
     pub prepared: PreparedSet,
+    /// It has served somebody: the server's caches for it are warm.
+    pub warm: bool,
+    /// Whether its transactions are SERIALIZABLE by default, where that was asked.
+    pub serializable: Option<bool>,
 }
 
 /// The statements prepared on one connection, by their numbers, with the time of

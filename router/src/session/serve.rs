@@ -231,6 +231,13 @@ impl Session {
                 .standing
                 .set_prepared(lease.notes.prepared.len() as u32);
         }
+        let read_only = std::mem::take(&mut inbox.read_only);
+        let (shard, server) = (self.servers[at].shard, self.servers[at].server);
+        if read_only && self.servers[at].is_primary {
+            // Perhaps it is none any longer.
+            self.report_lost(shard, server);
+        }
+        let Attached { inbox, .. } = &mut self.servers[at];
         if inbox.fatal {
             let gone = Broken::Closed;
             self.lost(at, &gone);
@@ -241,11 +248,15 @@ impl Session {
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
         let mut attached = self.servers.remove(at);
         attached.lease.doubt();
+        self.report_lost(attached.shard, attached.server);
         self.active = None;
         let was_told = attached.inbox.fatal;
         let committing = attached.inbox.committing;
         let autocommit = self.state.block == Block::None;
         let unknown = committing || (autocommit && attached.inbox.may_write);
+        if unknown || attached.inbox.wrote {
+            self.state.acknowledge(&attached.inbox);
+        }
         if !autocommit {
             self.state.end_block();
             if !self.implicit {

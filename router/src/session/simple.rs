@@ -73,7 +73,7 @@ impl Session {
                 let result = self.query_many(sql, &many).await.map(|c| command = c);
                 self.end_implicit(result).await?;
                 self.put_command(&command);
-                self.state.schema_changed |= step.changes_schema;
+                self.state.note_definitions(step);
                 self.state.ready_alone(&mut self.client);
                 Ok(())
             }
@@ -190,7 +190,8 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
-        let at = self.attach(shard).await?;
+        let wants = self.wants(writes, &statement.steps);
+        let at = self.attach_to(shard, wants).await?;
         let count = statement.steps.len();
         let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
         self.send_query(at, sql, outcomes);
@@ -230,6 +231,9 @@ impl Session {
             {
                 return Err(currval_refused().into());
             }
+            if self.world.is_some() && !self.can_set_everywhere(&step.kind) {
+                return Err(set_config_refused().into());
+            }
             if self.identity.statement_mode && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(
                     sqlstate::FEATURE_NOT_SUPPORTED,
@@ -240,6 +244,23 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// False for a set_config that cannot be made to hold on every server of the
+    /// transaction, now or when it joins.
+    fn can_set_everywhere(&self, kind: &Kind) -> bool {
+        let alone = self.servers.len() <= 1;
+        match kind {
+            Kind::LocalConfig(text) => alone && text.is_some(),
+            Kind::Settings(changes) => {
+                let by_function = changes.iter().any(|change| {
+                    matches!(change, super::settings::Change::Set(setting)
+                        if matches!(setting.value, super::settings::Value::Text(_)))
+                });
+                alone || !by_function || self.state.phase != Phase::Segment
+            }
+            _ => true,
+        }
     }
 
     /// True for what the router answers itself: transaction control that no server
@@ -520,6 +541,15 @@ pub(super) fn is_common(kind: &Kind) -> bool {
             | Kind::Discard(_)
             | Kind::PrepareTransaction
     )
+}
+
+fn set_config_refused() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "set_config cannot be made to hold on every shard here",
+    )
+    .detail("a shard that joins the transaction later must be told the same")
+    .hint("Use SET or SET LOCAL, or literals before the second shard is used.")
 }
 
 fn prepared_over_shards() -> Report {

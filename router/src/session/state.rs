@@ -6,10 +6,11 @@
 
 use super::names::{Names, Prepared};
 use super::settings::{Change, SessionSettings};
-use super::step::{Kind, Pins, Step};
+use super::step::{Defines, Kind, Pins, Step};
 use crate::metrics::tally::Tally;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::connection::{Flow, remember};
+use mothership_pool::health::{CommitClock, Moment, Scope};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
@@ -19,6 +20,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Where the conversation with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,10 @@ pub struct Inbox {
     pub shard: usize,
     /// The first of several that run one statement: its notices are shown.
     pub first_leg: bool,
+    /// The server refused a write because it is read-only (25006).
+    pub read_only: bool,
+    /// Counts the acknowledged writes of the shard.
+    pub clock: Option<Arc<CommitClock>>,
 }
 
 /// The state of one session.
@@ -155,10 +161,16 @@ pub struct State {
     pub told: Vec<(Vec<u8>, Vec<u8>)>,
     /// Definitions changed: raised for whoever keeps count.
     pub schema_changed: bool,
+    /// They changed in the transaction that is open: nobody else sees it before its end.
+    pub schema_changed_in_block: bool,
+    /// What was defined in it.
+    pub defined_in_block: Defines,
     /// What is counted of the session.
     pub tally: Tally,
     /// The transaction was lost between requests, and the client does not know yet.
     pub untold: Cell<bool>,
+    /// The last write on each shard that the client was told of.
+    pub acknowledged: HashMap<usize, Moment>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -241,8 +253,11 @@ impl State {
             pins: Pins::NONE,
             told,
             schema_changed: false,
+            schema_changed_in_block: false,
+            defined_in_block: Defines::Nothing,
             tally: Tally::default(),
             untold: Cell::new(false),
+            acknowledged: HashMap::new(),
             failed: false,
         }
     }
@@ -389,6 +404,12 @@ impl State {
 
     fn completed(&mut self, frame: Frame<'_>, inbox: &mut Inbox) {
         inbox.passed = true;
+        // With a COMMIT on the way, or without a block, a statement's end may be the
+        // first that the client hears of something committed: by CALL, or by a COMMIT
+        // in the middle of a text.
+        if inbox.committing || (inbox.may_write && self.block == Block::None) {
+            self.acknowledge(inbox);
+        }
         self.took_effect(backend::command(frame.body()).unwrap_or_default(), inbox);
     }
 
@@ -411,7 +432,7 @@ impl State {
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
         self.pins = self.pins.and(step.pins);
         let mut unpins = step.unpins;
-        self.schema_changed |= step.changes_schema;
+        self.note_definitions(step);
         if !step.pins.is_empty() {
             inbox.pinned = true;
         }
@@ -458,7 +479,7 @@ impl State {
                     }
                 }
             }
-            Kind::SetTransaction(text) => self.set_in_block(text),
+            Kind::SetTransaction(text) | Kind::LocalConfig(Some(text)) => self.set_in_block(text),
             Kind::LocalPath(path, text) => {
                 self.set_in_block(text);
                 self.local_search_path = Some(path.clone());
@@ -473,8 +494,20 @@ impl State {
             .push((self.savepoints.len(), text.to_owned()));
     }
 
+    /// If a statement changed definitions, what is read of them before the transaction
+    /// ends does not have the change yet, so the end counts as a change, too.
+    pub fn note_definitions(&mut self, step: &Step) {
+        self.schema_changed |= step.changes_schema;
+        self.schema_changed_in_block |= step.changes_schema;
+        if self.defined_in_block != Defines::More && step.defines != Defines::Nothing {
+            self.defined_in_block = step.defines;
+        }
+    }
+
     /// What belonged to the block is gone with it.
     pub fn end_block(&mut self) {
+        self.schema_changed |= std::mem::take(&mut self.schema_changed_in_block);
+        self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
         self.untold.set(false);
         self.savepoints.clear();
@@ -482,6 +515,24 @@ impl State {
         self.local_search_path = None;
         self.cursors.clear();
         self.portals.clear();
+    }
+
+    /// Counts what the server may have committed, before the client can hear of it: what
+    /// is written to it now leaves later. One count too many costs replicas a little
+    /// work, one too few would let them show an older state.
+    pub fn acknowledge(&mut self, inbox: &Inbox) {
+        if let Some(clock) = &inbox.clock {
+            let moment = clock.acknowledge(Scope::All);
+            self.acknowledged.insert(inbox.shard, moment);
+        }
+    }
+
+    /// The request, or the segment, has ended on the server of `inbox`.
+    pub fn acknowledge_end(&mut self, status: TxStatus, inbox: &Inbox) {
+        let ended = status == TxStatus::Idle && (inbox.wrote || inbox.may_write);
+        if inbox.committing || ended {
+            self.acknowledge(inbox);
+        }
     }
 
     fn failed(
@@ -493,6 +544,11 @@ impl State {
     ) -> Flow {
         let fields = Fields::read(frame.body());
         inbox.fatal |= fields.is_fatal();
+        inbox.read_only |= fields.code == Some(b"25006");
+        if inbox.committing || (inbox.may_write && self.block == Block::None) {
+            // A procedure may have committed something before it failed.
+            self.acknowledge(inbox);
+        }
         // What was not confirmed did not happen.
         inbox.preparing.clear();
         inbox.describing.clear();
@@ -537,6 +593,7 @@ impl State {
 
     fn ready(&mut self, status: TxStatus, inbox: &mut Inbox) {
         self.tally.ready(status);
+        self.acknowledge_end(status, inbox);
         self.phase = Phase::Idle;
         self.skipping = false;
         inbox.passed = false;

@@ -8,8 +8,8 @@
 use super::settings::{Change, Setting, Value};
 use crate::sql::cursor::Span;
 use crate::sql::effect::{
-    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Isolation, Pin, Scope, SetConfig,
-    SetValue, Statement, Target, Writes, analyse,
+    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Isolation, Object, Pin, Scope, SetConfig,
+    SetValue, Statement, Target, Verb, Writes, analyse,
 };
 use crate::sql::encoding::safe_encoding;
 use crate::sql::lexer::Lexer;
@@ -97,6 +97,9 @@ pub enum Kind {
     SetTransaction(String),
     /// SET LOCAL search_path: the same, and what it is set to.
     LocalPath(Vec<String>, String),
+    /// set_config(..., true) with literals, whole; `None` with parameters, which cannot
+    /// be told to a server that joins later.
+    LocalConfig(Option<String>),
     /// It declares a cursor.
     Declare(String),
     /// It works on a cursor: FETCH, MOVE, CLOSE.
@@ -130,6 +133,23 @@ pub struct Step {
     pub name_span: Option<Span>,
     /// COPY FROM STDIN.
     pub copy_in: bool,
+    /// Makes or changes what the planner must know to place other statements.
+    pub defines: Defines,
+    /// Reads or writes rows of something that it names.
+    pub names_rows: bool,
+}
+
+/// What a statement defines, for statements after it in the same transaction, which
+/// the planner cannot see in the catalog yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defines {
+    /// Nothing that matters.
+    #[default]
+    Nothing,
+    /// A table, whose place may follow from its definition.
+    Table,
+    /// A view, function, trigger or rule, behind which other tables are.
+    More,
 }
 
 /// Reads every statement of `sql`; none for an empty text.
@@ -169,6 +189,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     match (&kind, set_config(&effects.set_config)) {
         (Kind::Plain, Some(changes)) if !changes.is_empty() => kind = Kind::Settings(changes),
         (_, None) => pins = pins.with(Pin::UnclearSetting),
+        (Kind::Plain, Some(_)) => kind = local_config(&effects.set_config, text).unwrap_or(kind),
         _ => {}
     }
     // What replay would have to repeat in another encoding cannot be replayed.
@@ -195,6 +216,8 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
             statement,
             Statement::Ddl { .. } | Statement::Do | Statement::Call
         ) || effects.opaque,
+        defines: defines(&statement),
+        names_rows: names_rows(&statement, text, scs),
         copy_in: matches!(
             statement,
             Statement::Copy {
@@ -220,6 +243,65 @@ fn explain_route(span: Span, inner: Span) -> Step {
         changes_schema: false,
         name_span: None,
         copy_in: false,
+        defines: Defines::Nothing,
+        names_rows: false,
+    }
+}
+
+/// Calls of set_config that hold for the transaction only.
+fn local_config(calls: &SetConfig<'_>, text: &[u8]) -> Option<Kind> {
+    let SetConfig::Calls(calls) = calls else {
+        return None;
+    };
+    let literal = |argument: &Argument<'_>| !matches!(argument, Argument::Param(_));
+    let known = calls
+        .iter()
+        .all(|call| literal(&call.name) && literal(&call.value));
+    let text = known.then(|| lossy(text));
+    calls
+        .iter()
+        .any(|call| call.local)
+        .then_some(Kind::LocalConfig(text))
+}
+
+fn defines(statement: &Statement<'_>) -> Defines {
+    match statement {
+        Statement::Ddl {
+            verb: Verb::Create | Verb::Alter,
+            object: Object::Table,
+        } => Defines::Table,
+        Statement::Ddl {
+            verb: Verb::Create | Verb::Alter,
+            object:
+                Object::View
+                | Object::MaterializedView
+                | Object::Routine
+                | Object::Trigger
+                | Object::Rule
+                | Object::Extension
+                | Object::Schema,
+        }
+        | Statement::Do
+        | Statement::Call => Defines::More,
+        _ => Defines::Nothing,
+    }
+}
+
+fn names_rows(statement: &Statement<'_>, text: &[u8], scs: bool) -> bool {
+    match statement {
+        Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Merge
+        | Statement::Copy { .. } => true,
+        Statement::Select | Statement::Declare { .. } | Statement::Explain { .. } => {
+            Lexer::new(text, scs).any(|token| {
+                ["from", "table"]
+                    .iter()
+                    .any(|w| token.text(text).eq_ignore_ascii_case(w.as_bytes()))
+            })
+        }
+        _ => false,
     }
 }
 

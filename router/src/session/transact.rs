@@ -13,6 +13,7 @@ use crate::commit::gid::TransactionId;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
+use mothership_pool::health::Scope;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Event, Owed};
@@ -172,6 +173,12 @@ impl Session {
     pub(super) async fn commit_all(&mut self) -> Result<(), Halt> {
         let topology = std::sync::Arc::clone(&self.topology);
         let transactions = &topology.config.transactions;
+        let wrote: Vec<_> = self
+            .servers
+            .iter()
+            .filter(|s| s.inbox.in_block && s.inbox.wrote)
+            .filter_map(|s| Some((s.shard, std::sync::Arc::clone(s.inbox.clock.as_ref()?))))
+            .collect();
         let participants = self
             .servers
             .iter()
@@ -221,6 +228,12 @@ impl Session {
             }
             self.run_steps(&steps, &mut commit, &mut errors).await;
         };
+        // Whatever the end is: what a server may have committed counts before the client
+        // hears of it. What is owed counts once more when it is settled.
+        for (shard, clock) in wrote {
+            let moment = clock.acknowledge(Scope::All);
+            self.state.acknowledged.insert(shard, moment);
+        }
         for (shard, gid) in commit.owed() {
             let site = self.site(shard);
             self.core.shared.doubts.note(site, &gid);
@@ -321,7 +334,7 @@ impl Session {
     }
 
     /// The answer to a request of the router, whether the client is there or not.
-    async fn private_reply(&mut self, at: usize) -> (Reply, Option<Vec<u8>>) {
+    pub(super) async fn private_reply(&mut self, at: usize) -> (Reply, Option<Vec<u8>>) {
         let mut command = String::new();
         let mut row = None;
         let mut error: Option<Vec<u8>> = None;

@@ -793,7 +793,7 @@ fn our_own_tables_say_what_is_known() {
     );
     assert_eq!(
         (&*endpoints[0]["active"], &*endpoints[0]["health"]),
-        ("1", "∅")
+        ("1", "up")
     );
     let rules = rows(&mut wire, "SHOW RULES");
     assert_eq!(

@@ -3,11 +3,13 @@
 
 use super::Facts;
 use crate::config::{Action, Rule};
-use crate::console::table::{Row, Value, row};
+use crate::console::table::{Row, row};
 use crate::console::view::PoolView;
 use crate::core::Server;
 use mothership_pool::endpoint::EndpointId;
+use mothership_pool::health::{ServerSnapshot, State};
 use mothership_pool::pool::PoolFigures;
+use std::time::Duration;
 
 /// The sum of the pools of some servers.
 fn load<'a>(pools: impl Iterator<Item = &'a PoolView>) -> PoolFigures {
@@ -45,7 +47,7 @@ pub(super) fn shards(facts: &Facts) -> Vec<Row> {
                 at == topology.home,
                 slots,
                 ranges.collect::<Vec<_>>().join(","),
-                servers.primary().endpoint.address.to_string(),
+                topology.primary(at).endpoint.address.to_string(),
                 servers.servers.len(),
                 load.active + load.idle + load.opening,
                 load.waiting,
@@ -63,26 +65,44 @@ pub(super) fn endpoints(facts: &Facts) -> Vec<Row> {
     let topology = &facts.topology;
     let both = topology.config.shards.iter().zip(&topology.shards);
     let mut rows = Vec::new();
-    for (config, shard) in both {
-        for (declared, server) in config.servers.iter().zip(&shard.servers) {
-            rows.push(endpoint(facts, &shard.name, declared, server));
+    let known = topology.health.snapshot();
+    for ((config, shard), known) in both.zip(&known) {
+        let servers = config.servers.iter().zip(&shard.servers);
+        for ((declared, server), seen) in servers.zip(&known.servers) {
+            rows.push(endpoint(facts, &shard.name, declared, server, seen));
         }
     }
     rows
 }
 
-fn endpoint(facts: &Facts, shard: &str, declared: &crate::config::Server, server: &Server) -> Row {
+fn endpoint(
+    facts: &Facts,
+    shard: &str,
+    declared: &crate::config::Server,
+    server: &Server,
+    seen: &ServerSnapshot,
+) -> Row {
     let load = load_of(facts, server.endpoint.id);
+    let (health, reason) = match seen.state {
+        State::Unknown { tried } => ("unknown", tried),
+        State::Up => ("up", None),
+        State::Down { reason } => ("down", Some(reason)),
+    };
+    let reason = reason.map(|reason| reason.to_string());
     row![
         server.endpoint.id.0,
         shard,
         server.endpoint.address.to_string(),
         server.role.to_string(),
-        // Role, health, lag and latency as watched belong here; nobody watches yet.
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Null,
+        seen.view.role.to_string(),
+        health,
+        facts.now.text(seen.since),
+        reason,
+        seen.view.lag.map(|lag| micros(lag.time)),
+        seen.view.lag.map(|lag| lag.bytes),
+        seen.latency.map(micros),
+        seen.in_flight,
+        seen.served,
         declared.weight,
         list(&declared.labels),
         load.active,
@@ -92,6 +112,10 @@ fn endpoint(facts: &Facts, shard: &str, declared: &crate::config::Server, server
         load.opened,
         load.failed,
     ]
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn rules(facts: &Facts) -> Vec<Row> {

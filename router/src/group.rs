@@ -1,0 +1,141 @@
+//! Joins shards to groups: what the health of servers is asked by, and who the
+//! primary of a shard is.
+//!
+//! The group of a shard has the shard's place in the order of the file, and its
+//! servers theirs. The only module that knows both words.
+
+use crate::config::{Config, Freshness, Reads, Role};
+use crate::control::asking;
+use crate::core::{Server, ShardServers, Topology};
+use mothership_pool::health::{
+    self, CommitClock, Declared, GroupSpec, Health, Prober, Rules, ServerSpec, Watch,
+};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is asked of a server: a probe while something goes on is due after this part of the usual time.
+const QUICK: u32 = 10;
+/// Probes of one server are never nearer than this.
+const QUICKEST: Duration = Duration::from_millis(10);
+
+/// Starts to watch the servers of a configuration, or goes on with what already
+/// watches them. A new prober goes on counting where the one before it has counted.
+pub fn watch(
+    config: &Config,
+    shards: &[ShardServers],
+    before: Option<&Topology>,
+) -> io::Result<(Arc<Health>, Option<Prober>)> {
+    if let Some(before) = before
+        && before.config.shards == config.shards
+        && before.config.control == config.control
+        && before.config.balance == config.balance
+    {
+        return Ok((Arc::clone(&before.health), None));
+    }
+    let specs = shards
+        .iter()
+        .enumerate()
+        .map(|(shard, servers)| group(config, shard, servers, before));
+    let prober = Prober::spawn(specs.collect(), &settings(config))?;
+    Ok((Arc::clone(prober.health()), Some(prober)))
+}
+
+fn group(
+    config: &Config,
+    shard: usize,
+    servers: &ShardServers,
+    before: Option<&Topology>,
+) -> GroupSpec {
+    let known = before.and_then(|before| {
+        let place = before.shards.iter().position(|s| s.name == servers.name)?;
+        Some((place, &before.health))
+    });
+    let clock = known.and_then(|(place, health)| health.clock(place).map(Arc::clone));
+    let both = servers.servers.iter().zip(&config.shards[shard].servers);
+    let servers = both.map(|(server, declared)| ServerSpec {
+        endpoint: (*server.endpoint).clone(),
+        declared: match server.role {
+            Role::Auto => Declared::Auto,
+            Role::Primary => Declared::Primary,
+            Role::Replica => Declared::Replica,
+        },
+        weight: declared.weight,
+        control: Some(asking(config, shard, &server.endpoint.address)),
+        tls_name: declared.tls_name.clone(),
+    });
+    GroupSpec {
+        name: config.shards[shard].name.as_str().to_owned(),
+        servers: servers.collect(),
+        clock: clock.unwrap_or_else(|| Arc::new(CommitClock::default())),
+        fence: known.and_then(|(place, health)| health.fence(place)),
+    }
+}
+
+fn settings(config: &Config) -> health::Settings {
+    let balance = &config.balance;
+    let quick = (balance.probe_interval / QUICK).max(QUICKEST);
+    health::Settings {
+        watch: Watch {
+            interval: balance.probe_interval,
+            quick_interval: quick.min(balance.probe_interval),
+            timeout: balance.probe_timeout,
+            down_after: balance.down_after.get(),
+            up_after: balance.up_after.get(),
+            ..Watch::default()
+        },
+        rules: Rules {
+            max_lag: balance.max_lag,
+            ..Rules::default()
+        },
+        latency_half_life: balance.latency_half_life,
+    }
+}
+
+impl Topology {
+    /// The server of a shard that takes writes, or the best guess while there is none: the one that is declared, or
+    /// the first.
+    pub fn primary(&self, shard: usize) -> &Server {
+        let servers = &self.shards[shard];
+        match self.health.primary(shard) {
+            Ok(primary) => servers.servers.get(primary),
+            Err(_) => None,
+        }
+        .unwrap_or_else(|| servers.declared_primary())
+    }
+
+    /// The count of acknowledged writes of each shard, by name.
+    pub fn clocks(&self) -> HashMap<String, Arc<CommitClock>> {
+        let shards = self.shards.iter().enumerate();
+        shards
+            .filter_map(|(at, shard)| {
+                Some((shard.name.clone(), Arc::clone(self.health.clock(at)?)))
+            })
+            .collect()
+    }
+
+    /// What a read must find on a replica when the session was told of `told`.
+    pub fn freshness(&self, shard: usize, told: Option<health::Moment>) -> health::Freshness {
+        let balance = &self.config.balance;
+        match balance.freshness {
+            Freshness::Router => {
+                let clock = self.health.clock(shard);
+                let needed = clock.map_or(u64::MAX, |c| c.needed(health::Scope::All));
+                health::Freshness::Seen(needed)
+            }
+            Freshness::Session => health::Freshness::Seen(told.unwrap_or(0)),
+            Freshness::Bounded => health::Freshness::Within(balance.max_lag),
+            Freshness::Any => health::Freshness::Any,
+        }
+    }
+
+    /// Which roles serve reads.
+    pub fn reads(&self) -> health::Reads {
+        match self.config.balance.reads {
+            Reads::Any => health::Reads::Any,
+            Reads::PreferReplicas => health::Reads::PreferReplicas,
+            Reads::Primary => health::Reads::Primary,
+        }
+    }
+}

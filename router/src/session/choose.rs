@@ -1,0 +1,348 @@
+//! Which server of a shard gets a request: the primary, or whichever may serve a
+//! read and has least to do.
+//!
+//! `Health` chooses; here a connection to its choice is leased, what that shows of
+//! the server is reported back, and another is chosen where it may be.
+
+use super::dispatch::Many;
+use super::state::Block;
+use super::step::{Step, steps};
+use super::{Halt, Session};
+use crate::commit::steps::Reply;
+use crate::config;
+use crate::core::{Lease, PoolKey};
+use mothership_pool::balance::InFlight;
+use mothership_pool::health::{Among, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
+use mothership_pool::pool::{LeaseError, Priority};
+use mothership_proto::frame::{self, Next};
+use mothership_proto::frontend::{self, put_query, tag};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::time::{Duration, Instant};
+
+/// What a request asks of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// That it is the primary.
+    Primary,
+    /// That it shows every write which the client may know of.
+    FreshRead,
+}
+
+/// A connection with what was chosen.
+pub(super) struct Chosen {
+    /// The connection.
+    pub lease: Lease,
+    /// How long the request waited for it.
+    pub waited: Duration,
+    /// The server's place in its shard.
+    pub server: usize,
+    /// Whether it takes writes.
+    pub is_primary: bool,
+    /// The request counts as under way there.
+    pub flight: Option<Flight>,
+}
+
+/// A request under way on a server.
+pub struct Flight {
+    counted: InFlight,
+    since: Instant,
+    measured: bool,
+}
+
+impl Flight {
+    /// The connection is where the session is; the request itself begins. The first one on
+    /// a connection fills the server's caches and says nothing of how busy it is.
+    pub fn take_off(&mut self, warm: bool) {
+        self.measured &= warm;
+        self.since = Instant::now();
+    }
+
+    /// The request has ended well: how long it took tells how busy the server is, if
+    /// it was a single read. A transaction lasts as long as its client likes.
+    pub fn land(self) {
+        if self.measured {
+            self.counted.finish(self.since.elapsed());
+        }
+    }
+}
+
+/// Servers that one read tries before it goes to the primary.
+const TRIES: usize = 3;
+/// Between two attempts to reach a primary that does not take connections.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Session {
+    /// What a statement asks of its server. A replica may serve what is proven to read
+    /// only what replicas have, alone and outside of any transaction of the client.
+    pub(super) fn wants(&self, writes: bool, steps: &[Step]) -> Wants {
+        let alone = self.state.block == Block::None
+            && !self.implicit
+            && self.servers.is_empty()
+            && !self.identity.session_mode
+            && self.state.pins.is_empty();
+        let [step] = steps else {
+            return Wants::Primary;
+        };
+        // Without a catalog nothing is known of functions and relations.
+        let reads = !writes && step.reads_only && step.pins.is_empty() && self.world.is_some();
+        if alone && reads && !self.is_serializable() {
+            Wants::FreshRead
+        } else {
+            Wants::Primary
+        }
+    }
+
+    /// The same for a statement on several shards.
+    pub(super) fn wants_of_many(&self, sql: &[u8], many: &Many) -> Wants {
+        if many.writes || many.step_by_step || many.copy.is_some() {
+            return Wants::Primary;
+        }
+        self.wants(false, &steps(sql, self.standard_strings()))
+    }
+
+    /// True if the one Execute of this portal and a Sync are all that follows its Bind,
+    /// so that its segment is no transaction of several statements.
+    pub(super) fn is_alone_in_segment(&self, portal: &[u8]) -> bool {
+        let mut executed = false;
+        let mut rest = self.client.input();
+        let limit = self.topology.config.limits.client_message.bytes();
+        while let Ok(Next::Whole(frame)) = frame::next(rest, limit) {
+            match frame.tag() {
+                tag::SYNC => return true,
+                tag::DESCRIBE | tag::FLUSH => {}
+                tag::EXECUTE if !executed => {
+                    let named = frontend::execute(frame.body());
+                    executed = named.is_ok_and(|(name, _)| name == portal);
+                    if !executed {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+            rest = &rest[frame.bytes.len()..];
+        }
+        false
+    }
+
+    /// Statements outside of blocks are SERIALIZABLE, which replicas do not have.
+    fn is_serializable(&self) -> bool {
+        let settings = self.state.settings.current();
+        let named = |name: &str| settings.get(name).map(super::dispatch::values);
+        let known = ["read committed", "read uncommitted", "repeatable read"];
+        let weaker = |values: Vec<String>| {
+            let value = values.join(" ").to_ascii_lowercase();
+            known.contains(&&*value)
+        };
+        named("default_transaction_isolation").is_some_and(|values| !weaker(values))
+    }
+
+    /// Leases a connection to a server that does.
+    pub(super) async fn choose(&mut self, shard: usize, wants: Wants) -> Result<Chosen, Halt> {
+        if wants == Wants::FreshRead
+            && let Some(chosen) = self.choose_replica(shard).await?
+        {
+            return Ok(chosen);
+        }
+        self.choose_primary(shard, wants).await
+    }
+
+    /// None if the primary shall serve the read.
+    async fn choose_replica(&mut self, shard: usize) -> Result<Option<Chosen>, Halt> {
+        let health = std::sync::Arc::clone(&self.topology.health);
+        // The read has arrived: what was acknowledged until now it must see.
+        let told = self.state.acknowledged.get(&shard).copied();
+        let freshness = self.topology.freshness(shard, told);
+        let mut among = Among::ALL;
+        for _ in 0..TRIES {
+            let need = Need::Read(Read {
+                freshness,
+                reads: self.topology.reads(),
+                among,
+            });
+            let choice = match health.choose(shard, need, &mut rand::rng()) {
+                Ok(choice) if !choice.is_primary => choice,
+                Ok(_) | Err(_) => return Ok(None),
+            };
+            match self.lease_from(shard, choice.server, true).await? {
+                Ok(chosen) if choice.covers(chosen.lease.opened) => return Ok(Some(chosen)),
+                Ok(younger) => {
+                    drop(younger);
+                    if health.primary(shard).is_ok() {
+                        // It lies in the pool and is good after the next probe.
+                        among = among.without(choice.server);
+                    } else {
+                        health.confirm(shard, choice.server).await;
+                    }
+                }
+                Err(error) => {
+                    self.report_failed(shard, choice.server, &error);
+                    tracing::debug!(error = %crate::log::Chain(&error), "a read goes elsewhere");
+                    among = among.without(choice.server);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a read may run on the connection `at` to a replica. By the defaults of its
+    /// role or database it may be SERIALIZABLE, which replicas refuse.
+    pub(super) async fn replica_will_do(&mut self, at: usize) -> bool {
+        let lease = &mut self.servers[at].lease;
+        if let Some(serializable) = lease.notes.serializable {
+            return !serializable;
+        }
+        const QUESTION: &[u8] = b"SHOW default_transaction_isolation";
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| put_query(out, QUESTION));
+        lease.ledger.push(Owed::Query(Audience::Router));
+        let limit = self.topology.config.pool.connect_timeout;
+        let asked = tokio::time::timeout(limit, self.private_reply(at)).await;
+        let lease = &mut self.servers[at].lease;
+        let Ok((Reply::Done { row: Some(row), .. }, _)) = asked else {
+            lease.doubt();
+            return false;
+        };
+        let serializable = row == "serializable";
+        lease.notes.serializable = Some(serializable);
+        !serializable
+    }
+
+    /// The primary; waits for one to be known and to take connections, but no longer
+    /// than opening a connection may take.
+    async fn choose_primary(&mut self, shard: usize, wants: Wants) -> Result<Chosen, Halt> {
+        let health = std::sync::Arc::clone(&self.topology.health);
+        let alone = self.topology.shards[shard].servers.len() == 1;
+        // The control role gets in nowhere: the operator's word has to do, as it does for catalogs and logins. A
+        // server that is none refuses writes itself.
+        let mut servers = self.topology.shards[shard].servers.iter();
+        let declared = servers.position(|server| server.role == config::Role::Primary);
+        let limit = self.topology.config.pool.connect_timeout;
+        let begun = Instant::now();
+        loop {
+            let server = match health.choose(shard, Need::Write, &mut rand::rng()) {
+                Ok(choice) => choice.server,
+                // With one server there is nothing to be mistaken about.
+                Err(_) if alone => 0,
+                Err(NoServer {
+                    why: WhyNot::NoPrimary(NoPrimary::Silent),
+                    ..
+                }) if declared.is_some() => declared.unwrap_or(0),
+                Err(error) => {
+                    let left = limit.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        return Err(Halt::Fail(self.no_server(shard, error)));
+                    }
+                    let known =
+                        async { tokio::time::timeout(left, health.has_primary(shard)).await };
+                    if self.while_client_waits(known).await?.is_err() {
+                        return Err(Halt::Fail(self.no_server(shard, error)));
+                    }
+                    if health.primary(shard).is_ok()
+                        && health.choose(shard, Need::Write, &mut rand::rng()).is_err()
+                    {
+                        // Disabled: nothing will change by itself.
+                        return Err(Halt::Fail(self.no_server(shard, error)));
+                    }
+                    continue;
+                }
+            };
+            let measured = wants == Wants::FreshRead;
+            match self.lease_from(shard, server, measured).await? {
+                Ok(mut chosen) => {
+                    chosen.is_primary = true;
+                    return Ok(chosen);
+                }
+                Err(error) => {
+                    let is_down = self.report_failed(shard, server, &error);
+                    if alone || !is_down || begun.elapsed() >= limit {
+                        return Err(Halt::Fail(super::attach::lease_report(&error)));
+                    }
+                    self.while_client_waits(tokio::time::sleep(PAUSE)).await?;
+                }
+            }
+        }
+    }
+
+    /// Tells what a failed attempt says about the server. False if it says nothing.
+    fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
+        let LeaseError::Open(error) = error else {
+            return false;
+        };
+        let Some(failure) = Failure::of_opening(error) else {
+            return false;
+        };
+        let health = &self.topology.health;
+        health.report_connect_failure(shard, server, failure);
+        true
+    }
+
+    /// A connection to one server of a shard.
+    async fn lease_from(
+        &mut self,
+        shard: usize,
+        server: usize,
+        measured: bool,
+    ) -> Result<Result<Chosen, LeaseError>, Halt> {
+        let pool = self.pool(shard, server);
+        let counted = self.topology.health.begin(shard, server);
+        let (lease, waited) = match pool.try_lease() {
+            Some(lease) => (lease, Duration::ZERO),
+            None => {
+                let priority = if self.servers.is_empty() {
+                    Priority::New
+                } else {
+                    Priority::Join
+                };
+                let since = Instant::now();
+                match self.while_client_waits(pool.lease(priority)).await? {
+                    Ok(lease) => (lease, since.elapsed()),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        let since = Instant::now();
+        Ok(Ok(Chosen {
+            lease,
+            waited,
+            server,
+            is_primary: false,
+            flight: counted.map(|counted| Flight {
+                counted,
+                since,
+                measured,
+            }),
+        }))
+    }
+
+    /// The pool of a server for this session's statements.
+    fn pool(
+        &self,
+        shard: usize,
+        server: usize,
+    ) -> std::rc::Rc<mothership_pool::pool::Pool<super::notes::Notes>> {
+        let server = &self.topology.shards[shard].servers[server];
+        let key = PoolKey {
+            endpoint: server.endpoint.id,
+            user: self.identity.server_user.clone(),
+            database: self.topology.database_on(&self.identity.database, shard),
+        };
+        self.core
+            .pool(&self.topology, server, key, &self.identity.credentials)
+    }
+
+    fn no_server(&self, shard: usize, error: NoServer) -> Report {
+        let name = &self.topology.shards[shard].name;
+        Report::error(
+            sqlstate::CANNOT_CONNECT_NOW,
+            format!("shard \"{name}\" has no server for this statement"),
+        )
+        .detail(error.why.to_string())
+        .hint("SHOW ENDPOINTS in the console says what is known of each server.")
+    }
+
+    /// The server said that it is read-only, or a connection to it was lost.
+    pub(super) fn report_lost(&self, shard: usize, server: usize) {
+        self.topology.health.report_lost(shard, server);
+    }
+}
