@@ -72,7 +72,8 @@ impl Lock {
         Err(std::io::ErrorKind::WouldBlock.into()).doing("lock", path)
     }
 
-    fn is_in_place(&self) -> bool {
+    /// Whether the file still is where it was: not removed, nor another one in its place.
+    pub(super) fn is_in_place(&self) -> bool {
         let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
         let there = self.path.metadata().map(identity);
         let held = self.file.metadata().map(identity);

@@ -199,12 +199,16 @@ fn settle(fleet: &Fleet, stop: &Stop) -> Result<(), DemoError> {
 impl Demo {
     /// Waits until it shall stop, and ends everything in order.
     fn run(mut self, stop: &Stop) -> Result<(), DemoError> {
-        let (router, fleet) = (&mut self.router, &mut self.fleet);
+        let (router, fleet, lock) = (&mut self.router, &mut self.fleet, &self.lock);
         let watched = self.runtime.block_on(async {
             loop {
                 tokio::select! {
                     () = stop.asked() => return Ok(()),
                     () = tokio::time::sleep(WATCH) => router.check()?,
+                }
+                // Nobody could find and end a demo whose folder somebody has removed.
+                if !lock.is_in_place() {
+                    return Ok(());
                 }
                 // Somebody tries what happens then; the next start has it back.
                 for (shard, role) in fleet.newly_ended() {
