@@ -179,7 +179,8 @@ fn copy_in(
             _ => return Err(Refusal::about(Reason::ReferenceWrite, detail())),
         }
     }
-    if options.freeze || options.default_marker {
+    // FREEZE is for each server to grant: what it demands happened there in this transaction.
+    if options.default_marker {
         return Err(refused(relation));
     }
     let Place::Sharded(keyed) = place else {

@@ -339,7 +339,18 @@ impl<'a> Planner<'a> {
         let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
         match analysis.statement {
             Statement::Empty => Ok(Plan::Local(Local::Empty)),
-            Statement::Select => read::plan(&self.names, sql, context),
+            Statement::Select => {
+                let planned = read::plan(&self.names, sql, context);
+                match planned {
+                    Err(refusal)
+                        if refusal.reason == Reason::NotUnderstood
+                            && utility::names_nothing_declared(&self.names, sql, context) =>
+                    {
+                        Ok(utility::home("names declared tables in strings only"))
+                    }
+                    planned => planned,
+                }
+            }
             Statement::Insert | Statement::Update | Statement::Delete | Statement::Merge => {
                 write::plan(&self.names, sql, context)
             }

@@ -2,8 +2,9 @@
 
 use super::names::Names;
 use super::refuse::{Reason, Refusal};
-use super::{Plan, Role, Single, Target};
+use super::{Plan, PlanContext, Role, Single, Target};
 use crate::catalog::types::words;
+use crate::sql::lexer::{Kind, Lexer};
 
 /// The home shard's primary.
 pub fn home(why: &str) -> Plan {
@@ -64,6 +65,25 @@ pub fn cursor(plan: Plan) -> Result<Plan, Refusal> {
         })),
         plan => Ok(plan),
     }
+}
+
+/// Whether a text that cannot be parsed names declared tables in string constants only,
+/// and calls nothing that takes such a string for SQL: psql's `\d orders` asks the
+/// catalog, which the home shard can answer.
+pub fn names_nothing_declared(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
+    let mut rest = String::with_capacity(sql.len());
+    for token in Lexer::new(sql.as_bytes(), context.standard_conforming_strings) {
+        let text = sql.get(token.start..token.end).unwrap_or("u&\"");
+        match token.kind {
+            Kind::String | Kind::EscapeString => rest.push_str("''"),
+            // Anything else that quotes may quote more than a string.
+            kind if kind.is_string() => return false,
+            _ => rest.push_str(text),
+        }
+        rest.push(' ');
+    }
+    let lower = rest.to_ascii_lowercase();
+    !names.mentions(&rest) && !words(&lower).any(super::functions::is_opaque)
 }
 
 /// CALL and DO.
