@@ -12,7 +12,7 @@ use crate::commit::steps::Reply;
 use crate::config;
 use crate::core::{Lease, PoolKey};
 use mothership_pool::balance::InFlight;
-use mothership_pool::health::{Among, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
+use mothership_pool::health::{Among, Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, put_query, tag};
@@ -201,6 +201,7 @@ impl Session {
         let lease = &mut self.servers[at].lease;
         let Ok((Reply::Done { row: Some(row), .. }, _)) = asked else {
             lease.doubt();
+            self.report_lost(self.servers[at].shard, self.servers[at].server);
             return false;
         };
         let serializable = row == "serializable";
@@ -211,7 +212,6 @@ impl Session {
     /// The primary; waits for one to be known and to take connections, but no longer
     /// than opening a connection may take.
     async fn choose_primary(&mut self, shard: usize, wants: Wants) -> Result<Chosen, Halt> {
-        let health = std::sync::Arc::clone(&self.topology.health);
         let alone = self.topology.shards[shard].servers.len() == 1;
         // The control role gets in nowhere: the operator's word has to do, as it does for catalogs and logins. A
         // server that is none refuses writes itself.
@@ -220,7 +220,7 @@ impl Session {
         let limit = self.topology.config.pool.connect_timeout;
         let begun = Instant::now();
         loop {
-            let server = match health.choose(shard, Need::Write, &mut rand::rng()) {
+            let server = match self.writer(shard) {
                 Ok(choice) => choice.server,
                 // With one server there is nothing to be mistaken about.
                 Err(_) if alone => 0,
@@ -229,6 +229,7 @@ impl Session {
                     ..
                 }) if declared.is_some() => declared.unwrap_or(0),
                 Err(error) => {
+                    let health = std::sync::Arc::clone(&self.topology.health);
                     let left = limit.saturating_sub(begun.elapsed());
                     if left.is_zero() {
                         return Err(Halt::Fail(self.no_server(shard, error)));
@@ -238,9 +239,7 @@ impl Session {
                     if self.while_client_waits(known).await?.is_err() {
                         return Err(Halt::Fail(self.no_server(shard, error)));
                     }
-                    if health.primary(shard).is_ok()
-                        && health.choose(shard, Need::Write, &mut rand::rng()).is_err()
-                    {
+                    if health.primary(shard).is_ok() && self.writer(shard).is_err() {
                         // Disabled: nothing will change by itself.
                         return Err(Halt::Fail(self.no_server(shard, error)));
                     }
@@ -262,6 +261,11 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn writer(&self, shard: usize) -> Result<Choice, NoServer> {
+        let health = &self.topology.health;
+        health.choose(shard, Need::Write, &mut rand::rng())
     }
 
     /// Tells what a failed attempt says about the server. False if it says nothing.
