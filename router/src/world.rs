@@ -92,7 +92,15 @@ impl World {
             )
         };
         let drift = crate::catalog::drift(&catalogs, everywhere);
-        let catalog = catalogs.swap_remove(home);
+        let mut catalog = catalogs.swap_remove(home);
+        // The others, in whatever order.
+        let missing = |name: &Name| catalogs.iter().any(|other| other.relation(name).is_none());
+        catalog.home_only = catalog
+            .relations
+            .keys()
+            .filter(|name| missing(name))
+            .cloned()
+            .collect();
         let known = Known {
             catalog,
             map: built.map,

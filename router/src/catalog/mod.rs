@@ -76,6 +76,9 @@ pub struct Catalog {
     pub operators: BTreeSet<String>,
     /// Installed extensions by name, with their version.
     pub extensions: BTreeMap<String, String>,
+    /// Tables that other shards do not have: made before they were to be divided, or
+    /// without a key to divide them by. What nobody declares by name stays where it is.
+    pub home_only: BTreeSet<Name>,
 }
 
 impl Catalog {

@@ -389,6 +389,13 @@ fn place_of(relation: &Relation, catalog: &Catalog, map: &ShardMap) -> Place {
         }
     }
     let primary_key = key_columns(root, catalog);
+    let by_default = matches!(
+        map.declared(&root.name.schema, &root.name.name),
+        Declared::Auto
+    );
+    if by_default && catalog.home_only.contains(&root.name) {
+        return Place::Home;
+    }
     match map.placement(&root.name.schema, &root.name.name, &primary_key) {
         Placement::Home => Place::Home,
         Placement::Reference => Place::Reference,

@@ -21,6 +21,7 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::{Encoding, TimeZone};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where one statement goes.
 pub enum Dispatch {
@@ -61,6 +62,9 @@ pub struct Planned {
     context: Rc<PlanContext>,
     plan: Rc<Plan>,
 }
+
+/// A catalog read so recently is not read again for a name that it does not have.
+const SEEN_JUST_NOW: Duration = Duration::from_millis(500);
 
 /// Plans kept for one statement, for sessions that differ in search_path and the like.
 const KEPT: usize = 4;
@@ -143,11 +147,39 @@ impl Session {
             self.world = Some(world);
             return Ok(());
         }
+        self.reload_world(fresh).await
+    }
+
+    /// A statement names relations that are neither in the catalog nor declared. Perhaps
+    /// somebody has made them past this router: the catalog is read again before the
+    /// statement is believed to concern the home shard only.
+    pub(super) async fn look_for_unknown(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+    ) -> Result<(), Halt> {
+        let (Some(world), Some(step)) = (self.world.clone(), statement.steps.get(at)) else {
+            return Ok(());
+        };
+        let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
+        let plan = self.plan(statement, at, sql, &world)?;
+        let unknown = matches!(&*plan, Plan::Single(single) if !single.unknown.is_empty());
+        if !unknown || world.read.elapsed() < SEEN_JUST_NOW {
+            return Ok(());
+        }
+        let version = world.version;
+        self.reload_world(move |world: &World| world.version > version)
+            .await
+    }
+
+    /// Reads the catalog, unless another session has put one in force meanwhile that will do.
+    async fn reload_world(&mut self, will_do: impl Fn(&World) -> bool) -> Result<(), Halt> {
+        let epoch = self.epoch();
         let loading = self.core.loading(&self.identity.database);
         let _one = loading.lock().await;
         // Another session may have read it meanwhile.
         if let Some(world) = self.core.shared.world(&self.identity.database)
-            && fresh(&world)
+            && will_do(&world)
         {
             self.world = Some(world);
             return Ok(());

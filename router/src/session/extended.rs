@@ -52,6 +52,7 @@ impl Session {
                 )
                 .into());
             }
+            self.look_for_unknown(&statement, 0).await?;
             // What is refused whatever its parameters are is refused now.
             self.refuse_now(&statement)?;
             // Which server it goes to is known at Bind, which often follows at once.
@@ -982,12 +983,13 @@ impl Session {
 
     /// Ends the segment and with it the transaction of the router's own.
     async fn sync_implicit(&mut self) -> Result<(), Halt> {
-        let failed = self.state.skipping;
         for at in 0..self.servers.len() {
             if self.servers[at].inbox.in_segment {
                 self.sync_quietly(at).await?;
             }
         }
+        // The last statements may have failed only now.
+        let failed = self.state.skipping;
         let result = if failed { Err(Halt::Failed) } else { Ok(()) };
         let ended = self.end_implicit(result).await;
         self.state.skipping = false;

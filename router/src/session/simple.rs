@@ -64,6 +64,7 @@ impl Session {
             _ => {}
         }
         self.check_steps(&statement.steps)?;
+        self.look_for_unknown(statement, 0).await?;
         match self.dispatch(statement, 0, &Params::NONE)? {
             Dispatch::One { shard, writes } => {
                 self.query_on_server(shard, writes, sql, statement).await
@@ -83,6 +84,9 @@ impl Session {
     /// A text of several statements goes to a server whole, if all of it belongs to
     /// one and nothing in it is the router's own.
     async fn query_several(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
+        for at in 0..statement.steps.len() {
+            self.look_for_unknown(statement, at).await?;
+        }
         let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
         if self.world.is_none() && self.servers.len() <= 1 {
             if let Some(step) = ours {
