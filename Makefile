@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-clients postgres demo demo-clean
+.PHONY: build lint test test-rust test-planner test-clients postgres demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -24,12 +24,17 @@ lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-test: test-rust test-clients ## Everything: Rust tests on real PostgreSQL clusters, then real client programs.
+test: test-rust test-planner test-clients ## Everything: Rust tests on real PostgreSQL clusters, then real client programs.
 
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
 test-rust: postgres
 	cargo build -p mothership --bins
 	cargo test --workspace --no-fail-fast
+
+# The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.
+test-planner: postgres
+	cargo build -p mothership --bins
+	cargo run -q -p mothership-tests --bin with-endpoint -- tests/planner
 
 # psql, pgbench, libpq, psycopg, asyncpg, node-postgres, pgjdbc; what they need goes to the user's cache.
 test-clients: postgres

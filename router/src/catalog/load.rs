@@ -664,12 +664,12 @@ mod tests {
             assert!(decode(&broken).is_err(), "{at}");
         }
     }
-    /// Runs where `MOTHERSHIP_TEST_POSTGRES` names a connection; the end-to-end tests have servers of their own.
+
+    /// `MOTHERSHIP_TEST_POSTGRES` names the connection; the end-to-end tests have servers of their own.
     #[test]
+    #[ignore = "needs a server: make test-planner"]
     fn the_queries_are_understood_by_a_real_server() {
-        let Ok(dsn) = std::env::var("MOTHERSHIP_TEST_POSTGRES") else {
-            return;
-        };
+        let dsn = std::env::var("MOTHERSHIP_TEST_POSTGRES").expect("MOTHERSHIP_TEST_POSTGRES");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
