@@ -1054,7 +1054,7 @@ fn pgbouncer_exporter_runs_unmodified() {
     let mut found = std::env::split_paths(&path).map(|folder| folder.join("pgbouncer_exporter"));
     let Some(program) = asked.or_else(|| found.find(|program| program.is_file())) else {
         // Past the capture of the test harness, or nobody would read it.
-        let message = "SKIPPED: pgbouncer_exporter is neither in PATH nor in $PGBOUNCER_EXPORTER\n";
+        let message = "\nSKIP e2e/pgbouncer_exporter not in PATH nor in $PGBOUNCER_EXPORTER\n";
         std::io::stderr().write_all(message.as_bytes()).unwrap();
         return;
     };
