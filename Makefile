@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-clients postgres demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness proofs bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -24,10 +24,15 @@ lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-test: test-rust test-planner test-clients ## Everything: Rust tests on real PostgreSQL clusters, then real client programs.
+test: test-rust test-planner test-grammar test-clients test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
+
+grammar: COUNT ?= 1000000
+grammar: ## The planner's reading against PostgreSQL's grammar, over a million statements. COUNT=..., SEED=...
+	cargo build -q --release -p mothership-tests --bin parse-trees
+	tests/grammar/run "$$CARGO_TARGET_DIR/release/parse-trees" --count $(COUNT) $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/src/plan/tests/cases.txt"
 
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
-test-rust: postgres
+test-rust: postgres compose
 	cargo build -p mothership --bins
 	cargo test --workspace --no-fail-fast
 
@@ -36,9 +41,64 @@ test-planner: postgres
 	cargo build -p mothership --bins
 	cargo run -q -p mothership-tests --bin with-endpoint -- tests/planner
 
+# What the planner reads is what PostgreSQL's grammar reads: every pair of operators, every node, all cases. SEED=... repeats a run.
+test-grammar:
+	cargo build -q -p mothership-tests --bin parse-trees
+	tests/grammar/run "$$CARGO_TARGET_DIR/debug/parse-trees" --count 20000 --least 1 $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/src/plan/tests/cases.txt"
+
+routing: postgres ## Random conditions on keys of every type, routed and computed by PostgreSQL. COUNT=1000000 for each type, SEED=, TYPES=.
+	cargo build -p mothership --bins
+	COUNT="$(or $(COUNT),1000000)" SEED="$(SEED)" TYPES="$(TYPES)" \
+	  cargo run -q -p mothership-tests --bin with-endpoint -- tests/planner routing
+
 # psql, pgbench, libpq, psycopg, asyncpg, node-postgres, pgjdbc; what they need goes to the user's cache.
 test-clients: postgres
 	cargo run -q -p mothership-tests --bin with-endpoint -- tests/clients/run
+
+# The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
+proofs:
+	cargo build --release -p mothership -p mothership-tests --bins
+
+PROOF = "$$CARGO_TARGET_DIR/release/$@"
+
+canary: postgres proofs ## CLIENTS for SECONDS, each asking for its own values only: nothing foreign, nothing hangs, nothing is left.
+	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) SEED=$(SEED) $(PROOF)
+
+tpcb: postgres proofs ## pgbench -S and TPC-B over shards with CLIENTS, SECONDS each in all protocol modes: no failure, balances agree.
+	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) SCALE=$(SCALE) $(PROOF)
+
+crash: postgres proofs ## kill -9 of the router under TPC-B, KILLS times: nothing lost, nothing made up, nothing left prepared.
+	@env CLIENTS=$(CLIENTS) KILLS=$(KILLS) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
+
+freshness: postgres proofs ## READS beside writes and a delayed replica: none misses what a client was told of.
+	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
+
+# The same in short, with the binaries of the tests.
+test-proofs: postgres
+	cargo build -p mothership -p mothership-tests --bins
+	env CLIENTS=60 SECONDS=10 "$$CARGO_TARGET_DIR/debug/canary"
+	env CLIENTS=8 SECONDS=2 SCALE=1 "$$CARGO_TARGET_DIR/debug/tpcb"
+	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
+	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
+
+# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, OUT=FILE; see CONTRIBUTING.md.
+bench: postgres build ## The router, PgBouncer and PostgreSQL itself under pgbench, in one run.
+	cargo build -q -p mothership-benches --bin bench
+	pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
+	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
+	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(CROWD),--crowd $(CROWD)) \
+	  $(if $(OUT),--out $(OUT))
+
+bench-micro: ## Parts by themselves: planning, dividing COPY.
+	cargo bench -p mothership-benches --bench planning --bench copy
+
+fuzz: SECONDS ?= 60
+fuzz: ## Every fuzz target for SECONDS each, two at a time. TARGETS="planner key" runs some of them.
+	SECONDS_EACH=$(SECONDS) tests/fuzz/run $(TARGETS)
+
+compose:
+	@tests/compose
 
 postgres: ## Find PostgreSQL's server programs, or install them where we may.
 	@tests/postgres

@@ -1,1 +1,19 @@
-//! Skeleton.
+//! What measures the router beside PgBouncer and beside PostgreSQL itself; `make bench` runs it.
+//!
+//! A run starts everything that it needs ([`stage`]), lets pgbench load the targets in turns
+//! ([`load`]), and compares what was seen within each round ([`figures`]). Figures of different
+//! runs are never compared: on a machine that does other things, too, they mean nothing.
+
+pub mod options;
+
+pub mod figures;
+
+pub mod report;
+
+pub mod load;
+
+pub mod stage;
+
+pub mod proxy;
+
+pub mod interrupt;

@@ -5,7 +5,7 @@
 //! prepared); this crate only carries it. Whether the connection may go back to
 //! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
 
-use crate::limit::Permit;
+use crate::pool::Permits;
 use crate::standing::Standing;
 use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
@@ -87,6 +87,16 @@ pub enum Broken {
     Desync(#[from] Desync),
 }
 
+/// What a server reported by ParameterStatus: name and value, in order of first report.
+///
+/// `in_hot_standby` is of the server and not of the session, and a client's server changes
+/// from read to read: whatever serves, clients are told what is true of the endpoint, `off`.
+pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Reported by servers from 14 on: whether they replay another's log.
+/// <https://www.postgresql.org/docs/current/hot-standby.html>
+pub const IN_HOT_STANDBY: &[u8] = b"in_hot_standby";
+
 /// A logged-in connection.
 pub struct ServerConnection<N> {
     /// The socket with its buffers.
@@ -95,8 +105,8 @@ pub struct ServerConnection<N> {
     pub ledger: Ledger,
     /// How to cancel what it does.
     pub cancel: Arc<CancelTarget>,
-    /// What the server reported: name and value, in order of first report.
-    pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What the server reported. Equal lists may be one: whoever finds two equal shares them.
+    pub parameters: Arc<Parameters>,
     /// The transaction status of the last ReadyForQuery.
     pub status: TxStatus,
     /// The router's notes.
@@ -111,7 +121,9 @@ pub struct ServerConnection<N> {
     pub standing: Arc<Standing>,
     /// Set once the protocol state is in doubt; never unset.
     doubtful: bool,
-    pub(crate) _permit: Option<Permit>,
+    /// The longest message that is taken from it, without its type byte.
+    pub longest: usize,
+    pub(crate) _permits: Option<Permits>,
 }
 
 impl<N> ServerConnection<N> {
@@ -119,7 +131,7 @@ impl<N> ServerConnection<N> {
     pub fn new(
         wire: Wire,
         key: BackendKey,
-        parameters: Vec<(Vec<u8>, Vec<u8>)>,
+        parameters: Parameters,
         notes: N,
         expires: Instant,
     ) -> Self {
@@ -129,14 +141,15 @@ impl<N> ServerConnection<N> {
             wire,
             ledger: Ledger::default(),
             cancel,
-            parameters,
+            parameters: Arc::new(parameters),
             status: TxStatus::Idle,
             notes,
             opened: Instant::now(),
             expires,
             idle_since: Instant::now(),
             doubtful: false,
-            _permit: None,
+            longest: MAX_SERVER_MESSAGE,
+            _permits: None,
         }
     }
 
@@ -203,7 +216,7 @@ impl<N> ServerConnection<N> {
                 any = true;
             }
             let input = &self.wire.input()[used..];
-            let frame = match frame::next(input, MAX_SERVER_MESSAGE) {
+            let frame = match frame::next(input, self.longest) {
                 Ok(Next::Whole(frame)) => frame,
                 Ok(Next::Partial { .. }) => break Ok(()),
                 Err(error) => break Err(error.into()),
@@ -216,7 +229,7 @@ impl<N> ServerConnection<N> {
                 Event::Ready(status) => self.status = status,
                 Event::Parameter => {
                     if let Ok((name, value)) = backend::parameter(frame.body()) {
-                        remember(&mut self.parameters, name, value);
+                        remember(Arc::make_mut(&mut self.parameters), name, value);
                     }
                 }
                 _ => {}
@@ -270,8 +283,13 @@ pub enum Flow {
     Stop,
 }
 
-/// Keeps the latest value of a reported parameter.
-pub fn remember(parameters: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &[u8], value: &[u8]) {
+/// Keeps the latest value of a reported parameter; see [`Parameters`] for the exception.
+pub fn remember(parameters: &mut Parameters, name: &[u8], value: &[u8]) {
+    let value = if name == IN_HOT_STANDBY {
+        b"off"
+    } else {
+        value
+    };
     match parameters.iter_mut().find(|(n, _)| n == name) {
         Some((_, old)) if old == value => {}
         Some((_, old)) => *old = value.to_vec(),

@@ -61,4 +61,8 @@ pub struct Endpoint {
     pub address: Address,
     /// Whether to encrypt.
     pub encryption: Encryption,
+    /// The name that its certificate must have, if it is not the host of the address.
+    pub tls_name: Option<String>,
+    /// TLS begins at once, without asking for it (PostgreSQL 17). Never where it is only preferred.
+    pub tls_direct: bool,
 }

@@ -6,8 +6,8 @@
 //! owed on it and nothing about it is in doubt.
 //!
 //! Modules in reading order: sockets, servers, one connection and what others see
-//! of it, how it is opened, the limit that cores share, the pool that lends; then
-//! how a server is chosen and which ones are alive.
+//! of it, how it is opened, the limit that cores share, whose turn it is to wait no
+//! longer, the pool that lends; then how a server is chosen and which ones are alive.
 
 pub mod wire;
 
@@ -17,9 +17,13 @@ pub mod standing;
 
 pub mod connection;
 
+pub mod resolve;
+
 pub mod open;
 
 pub mod limit;
+
+pub mod rank;
 
 pub mod pool;
 

@@ -3,8 +3,9 @@
 //! The deadline covers the whole login and not just the connect, because a server
 //! that stops answering half-way is as dead as one that refuses (supavisor#970).
 
-use crate::connection::{BackendKey, MAX_SERVER_MESSAGE, ServerConnection};
+use crate::connection::{BackendKey, MAX_SERVER_MESSAGE, Parameters, ServerConnection, remember};
 use crate::endpoint::{Address, Encryption, Endpoint};
+use crate::resolve::{Resolving, addresses};
 use crate::wire::{Keepalive, Wire};
 use mothership_proto::auth::{
     Credentials, Derivation, KeyCache, LoginRules, ScramKeys, ServerLogin, ServerLoginError,
@@ -28,9 +29,15 @@ use tokio::net::{TcpStream, UnixStream};
 pub struct OpenSettings {
     /// From the first packet to ReadyForQuery.
     pub timeout: Duration,
-    /// Age at which a connection is replaced; a tenth of it is jitter, so that
-    /// connections opened together do not end together.
+    /// Age at which a connection is replaced.
     pub lifetime: Duration,
+    /// It is shortened by a random part of up to this share, so that connections opened
+    /// together do not end together.
+    pub lifetime_jitter: f64,
+    /// The longest message that is taken from a server, a row included.
+    pub server_message: usize,
+    /// How host names become addresses.
+    pub resolving: Resolving,
     /// Unacknowledged data after which the kernel gives up.
     pub user_timeout: Option<Duration>,
     /// TCP keepalive.
@@ -166,6 +173,11 @@ impl<N: Default> Opener<N> {
         *self.credentials.borrow_mut() = credentials;
     }
 
+    /// What holds for connections that are opened from now on.
+    pub fn set_settings(&self, settings: OpenSettings) {
+        *self.settings.borrow_mut() = settings;
+    }
+
     /// One logged-in connection. Not cancel safe in the sense that a dropped call
     /// abandons the login, which closes the socket and does no harm.
     pub async fn open(&self) -> Result<ServerConnection<N>, OpenError> {
@@ -185,26 +197,20 @@ impl<N: Default> Opener<N> {
     ) -> Result<ServerConnection<N>, OpenError> {
         let mut wire = connect(&self.endpoint, settings).await?;
         let session = self.log_in(&mut wire).await?;
-        let jitter = settings
-            .lifetime
-            .mul_f64(rand::rng().random_range(0.0..0.1));
+        let share = rand::rng().random_range(0.0..=settings.lifetime_jitter.clamp(0.0, 1.0));
+        let jitter = settings.lifetime.mul_f64(share);
         let key = BackendKey {
             pid: session.pid,
             secret: session.key,
         };
-        let parameters = session
-            .parameters
-            .into_iter()
-            .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
-            .collect();
+        let mut parameters = Parameters::new();
+        for (name, value) in &session.parameters {
+            remember(&mut parameters, name.as_bytes(), value.as_bytes());
+        }
         let expires = Instant::now() + settings.lifetime - jitter;
-        Ok(ServerConnection::new(
-            wire,
-            key,
-            parameters,
-            N::default(),
-            expires,
-        ))
+        let mut connection = ServerConnection::new(wire, key, parameters, N::default(), expires);
+        connection.longest = settings.server_message;
+        Ok(connection)
     }
 
     async fn log_in(&self, wire: &mut Wire) -> Result<ServerSession, OpenError> {
@@ -334,6 +340,25 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
         // Unix sockets carry no TLS, as with libpq.
         return Ok(wire);
     };
+    let tls_error = |cause| OpenError::Tls {
+        address: address(),
+        cause,
+    };
+    let name = endpoint.tls_name.as_ref().unwrap_or(host).clone();
+    let name: rustls::pki_types::ServerName<'static> = name
+        .try_into()
+        .map_err(|e| tls_error(io::Error::other(e)))?;
+    if must && endpoint.tls_direct {
+        let shake = wire.connect_tls(config.clone(), name).await;
+        shake.map_err(tls_error)?;
+        // Without it, something that is no PostgreSQL may have answered.
+        let alpn = wire.tls().and_then(|tls| tls.alpn.as_deref());
+        if alpn != Some(b"postgresql") {
+            let message = "the server did not agree on the protocol \"postgresql\"";
+            return Err(tls_error(io::Error::other(message)));
+        }
+        return Ok(wire);
+    }
     wire.with_output(put_ssl_request);
     let answer = loop {
         let answer = ssl_answer(wire.input()).map_err(|cause| OpenError::SslAnswer {
@@ -354,17 +379,8 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
         SslAnswer::No if must => Err(OpenError::NoTls { address: address() }),
         SslAnswer::No => Ok(wire),
         SslAnswer::Yes => {
-            let tls_error = |cause| OpenError::Tls {
-                address: address(),
-                cause,
-            };
-            let name = host
-                .clone()
-                .try_into()
-                .map_err(|e| tls_error(io::Error::other(e)))?;
-            wire.connect_tls(config.clone(), name)
-                .await
-                .map_err(tls_error)?;
+            let shake = wire.connect_tls(config.clone(), name).await;
+            shake.map_err(tls_error)?;
             Ok(wire)
         }
     }
@@ -373,7 +389,8 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
 async fn connect_plain(endpoint: &Endpoint, settings: &OpenSettings) -> io::Result<Wire> {
     match &endpoint.address {
         Address::Tcp(host, port) => {
-            let wire = Wire::tcp(TcpStream::connect((host.as_str(), *port)).await?)?;
+            let addresses = addresses(host, *port, settings.resolving).await?;
+            let wire = Wire::tcp(TcpStream::connect(&addresses[..]).await?)?;
             wire.set_keepalive(settings.keepalive)?;
             if let Some(timeout) = settings.user_timeout {
                 wire.set_user_timeout(timeout)?;

@@ -96,20 +96,30 @@ pub fn next(input: &[u8], limit: usize) -> Result<Next<'_>, FrameError> {
 
 /// Appends one message: `body` writes what follows the header.
 ///
-/// A body that does not fit the protocol's 31-bit length is a bug of ours, never
-/// a peer's: whoever builds large messages checks [`fits`] first.
+/// # Panics
+/// If the message is longer than a length field can say. Lengths of peers are limited far below ([`fits`]), so it is
+/// a bug of ours; a length that wrapped around would let the rest of the body pass for messages (CVE-2024-27304).
+/// Nothing of the message stays in `out`.
 pub fn put(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[tag, 0, 0, 0, 0]);
     body(out);
-    let length = out.len() - start - 1;
-    let length = i32::try_from(length).expect("messages are built below 2 GiB");
-    out[start + 1..start + HEADER].copy_from_slice(&length.to_be_bytes());
+    let Some(length) = length_field(out.len() - start - HEADER) else {
+        out.truncate(start);
+        panic!("messages are built below 2 GiB");
+    };
+    out[start + 1..start + HEADER].copy_from_slice(&length);
 }
 
 /// True when a body of `bytes` can be sent as one message.
-pub fn fits(bytes: usize) -> bool {
-    bytes < i32::MAX as usize - HEADER
+pub const fn fits(bytes: usize) -> bool {
+    bytes <= i32::MAX as usize - 4
+}
+
+/// The length field of a message with a body of `bytes`: it counts itself, and has 31 bits.
+fn length_field(bytes: usize) -> Option<[u8; 4]> {
+    let length = fits(bytes).then(|| i32::try_from(bytes + 4))?;
+    length.ok().map(i32::to_be_bytes)
 }
 
 /// Appends a zero-terminated string.
@@ -164,6 +174,45 @@ mod tests {
             next(&input, 1 << 20),
             Err(FrameError::TooLong { .. })
         ));
+    }
+
+    // See: CVE-2024-27304 (pgx), RUSTSEC-2024-0363 (sqlx), CVE-2025-12818 (libpq)
+    #[test]
+    fn a_length_that_does_not_fit_its_field_is_never_written() {
+        let longest = i32::MAX as usize - 4;
+        assert_eq!(length_field(0), Some([0, 0, 0, 4]));
+        assert_eq!(length_field(longest), Some(i32::MAX.to_be_bytes()));
+        let gib = 1_usize << 30;
+        for bytes in [
+            longest + 1,
+            2 * gib - 4,
+            2 * gib,
+            // These would wrap around to small lengths.
+            4 * gib - 5,
+            4 * gib - 4,
+            4 * gib,
+            4 * gib + 20,
+            usize::MAX,
+        ] {
+            assert_eq!(length_field(bytes), None, "{bytes}");
+            assert!(!fits(bytes), "{bytes}");
+        }
+        assert!(fits(longest));
+    }
+
+    // Zeroed pages that nobody touches take no memory.
+    #[test]
+    fn of_a_message_that_is_too_long_nothing_is_left_to_be_sent() {
+        let mut out = b"before".to_vec();
+        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            put(&mut out, b'Q', |body| {
+                let mut large = vec![0; i32::MAX as usize + 100];
+                large[..body.len()].copy_from_slice(body);
+                *body = large;
+            });
+        }));
+        assert!(built.is_err());
+        assert_eq!(out, b"before");
     }
 
     #[test]

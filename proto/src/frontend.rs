@@ -139,6 +139,11 @@ impl<'a> Bind<'a> {
         self.count == 0
     }
 
+    /// Number of format codes for the values.
+    pub fn format_count(&self) -> usize {
+        self.formats.len() / 2
+    }
+
     /// The values in order, each with its format code; `None` is NULL.
     pub fn values(&self) -> impl Iterator<Item = (i16, Option<&'a [u8]>)> + use<'a> {
         let formats = self.formats;

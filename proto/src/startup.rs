@@ -30,6 +30,23 @@ const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;
 const SSL_REQUEST: u32 = (1234 << 16) | 5679;
 const GSS_REQUEST: u32 = (1234 << 16) | 5680;
 
+/// What a first packet may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes after the length field; not more than [`MAX_STARTUP_PACKET`].
+    pub packet: usize,
+    /// Parameters, those in `options` included; user and database are not counted.
+    pub parameters: usize,
+}
+
+impl Bounds {
+    /// PostgreSQL's own: a packet of 10,000 bytes, with whatever fits in.
+    pub const POSTGRES: Self = Self {
+        packet: MAX_STARTUP_PACKET,
+        parameters: MAX_STARTUP_PACKET,
+    };
+}
+
 /// What a connection begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FirstPacket<'a> {
@@ -57,6 +74,18 @@ impl<'a> FirstPacket<'a> {
     /// # Errors
     /// Whatever PostgreSQL refuses; the length is judged as soon as its four bytes are there.
     pub fn parse(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, StartupError> {
+        Self::parse_within(bytes, Bounds::POSTGRES)
+    }
+
+    /// The same within narrower bounds.
+    ///
+    /// # Errors
+    /// Also what is over them.
+    pub fn parse_within(
+        bytes: &'a [u8],
+        bounds: Bounds,
+    ) -> Result<Option<(Self, usize)>, StartupError> {
+        let most = bounds.packet.min(MAX_STARTUP_PACKET);
         // A TLS record begins with 0x16; a packet of such a length would be far over the cap.
         if bytes.first() == Some(&0x16) {
             return Ok(Some((Self::DirectTls, 0)));
@@ -68,15 +97,15 @@ impl<'a> FirstPacket<'a> {
         let length = usize::try_from(claimed)
             .ok()
             .and_then(|claimed| claimed.checked_sub(4))
-            .filter(|length| (4..=MAX_STARTUP_PACKET).contains(length))
+            .filter(|length| (4..=most).contains(length))
             .ok_or(StartupError::Length { claimed })?;
         let Some(packet) = rest.get(..length) else {
             return Ok(None);
         };
-        Ok(Some((Self::from_packet(packet)?, 4 + length)))
+        Ok(Some((Self::from_packet(packet, bounds)?, 4 + length)))
     }
 
-    fn from_packet(packet: &'a [u8]) -> Result<Self, StartupError> {
+    fn from_packet(packet: &'a [u8], bounds: Bounds) -> Result<Self, StartupError> {
         let (code, rest) = packet
             .split_first_chunk::<4>()
             .expect("the length was checked to be 4 at least");
@@ -85,7 +114,7 @@ impl<'a> FirstPacket<'a> {
             SSL_REQUEST if rest.is_empty() => Ok(Self::Ssl),
             GSS_REQUEST if rest.is_empty() => Ok(Self::Gss),
             SSL_REQUEST | GSS_REQUEST => Err(StartupError::EncryptionRequestLength),
-            version => Startup::parse(version, rest).map(Self::Startup),
+            version => Startup::parse(version, rest, bounds).map(Self::Startup),
         }
     }
 }
@@ -157,7 +186,7 @@ pub struct Startup {
 }
 
 impl Startup {
-    fn parse(version: u32, body: &[u8]) -> Result<Self, StartupError> {
+    fn parse(version: u32, body: &[u8], bounds: Bounds) -> Result<Self, StartupError> {
         let (major, minor) = ((version >> 16) as u16, version as u16);
         if major != 3 {
             return Err(StartupError::Version { major, minor });
@@ -169,7 +198,12 @@ impl Startup {
                 Some(b"") if reader.is_empty() => break,
                 None | Some(b"") => return Err(StartupError::Terminator),
                 Some(name) => {
-                    fields.add(name, take_str(&mut reader).ok_or(StartupError::Terminator)?)?
+                    fields.add(name, take_str(&mut reader).ok_or(StartupError::Terminator)?)?;
+                    if fields.parameters() > bounds.parameters {
+                        return Err(StartupError::Parameters {
+                            most: bounds.parameters,
+                        });
+                    }
                 }
             }
         }
@@ -237,6 +271,10 @@ impl Fields {
             _ => self.settings.push((name.into(), value.into())),
         }
         Ok(())
+    }
+
+    fn parameters(&self) -> usize {
+        self.from_options.len() + self.settings.len() + self.protocol_options.len()
     }
 
     fn finish(self, asked_minor: u16) -> Result<Startup, StartupError> {

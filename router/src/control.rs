@@ -7,14 +7,16 @@
 use crate::commit::doubt::Site;
 use crate::commit::errand::{Servers, Unreachable};
 use crate::config::{Config, Secret as ConfigSecret};
-use crate::core::{Shared, Topology};
+use crate::core::{Server, Shared, Topology};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use mothership_pool::endpoint::{Address, EndpointId};
+use mothership_pool::health::ControlTls;
 use mothership_proto::auth::{LookedUp, Secret};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio_postgres::NoTls;
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,23 +65,43 @@ type PoolKey = (EndpointId, String, String);
 pub struct Control {
     pools: RefCell<HashMap<PoolKey, Pool>>,
     verifiers: RefCell<HashMap<String, (Instant, LookedUp)>>,
+    /// Held by whoever asks for the verifier of a user.
+    asking: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Control {
-    /// What the servers know of a user's password (`auth.query`).
+    /// What the servers know of a user's password (`auth.query`), and when they were asked.
+    /// Logins of one user ask once: who comes while it is asked for waits for that
+    /// answer, and takes it if the question was younger than `auth.cache` or than he is.
     pub async fn verifier(
         &self,
         topology: &Topology,
         user: &str,
-    ) -> Result<LookedUp, ControlError> {
+    ) -> Result<(Instant, LookedUp), ControlError> {
         let auth = &topology.config.auth;
-        if let Some((at, known)) = self.verifiers.borrow().get(user)
-            && at.elapsed() < auth.cache
-        {
-            return Ok(known.clone());
+        let come = Instant::now();
+        let known = || {
+            let verifiers = self.verifiers.borrow();
+            let known = verifiers.get(user);
+            known
+                .filter(|(at, _)| at.elapsed() < auth.cache || *at > come)
+                .cloned()
+        };
+        if let Some(known) = known() {
+            return Ok(known);
         }
         let control = &topology.config.control;
         let server = topology.primary(topology.home);
+        let turn = self.turn(user);
+        let turn = tokio::time::timeout(control.timeout, turn.lock()).await;
+        let _turn = turn.map_err(|_| ControlError::TimedOut {
+            address: server.endpoint.address.clone(),
+            limit: control.timeout,
+        })?;
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let asked = Instant::now();
         let asker = auth.query_user.as_ref().unwrap_or(&control.user);
         let password = match &auth.query_user {
             Some(_) => auth.query_password.as_ref(),
@@ -88,7 +110,7 @@ impl Control {
         let database = auth.query_database.as_ref().unwrap_or(&control.database);
         let pool = self.pool(
             topology,
-            &server.endpoint,
+            server,
             asker.as_str(),
             password,
             database.as_str(),
@@ -105,12 +127,14 @@ impl Control {
                 cause,
             })
         };
-        let rows = tokio::time::timeout(control.timeout, question)
-            .await
-            .map_err(|_| ControlError::TimedOut {
-                address: address(),
-                limit: control.timeout,
-            })??;
+        let left = control.timeout.saturating_sub(come.elapsed());
+        let rows =
+            tokio::time::timeout(left, question)
+                .await
+                .map_err(|_| ControlError::TimedOut {
+                    address: address(),
+                    limit: control.timeout,
+                })??;
         let looked_up = match rows.first() {
             None => LookedUp::Unknown,
             // A column of another type is no verifier.
@@ -125,8 +149,16 @@ impl Control {
         if verifiers.len() >= auth.cache_entries.get() as usize {
             verifiers.clear();
         }
-        verifiers.insert(user.to_owned(), (Instant::now(), looked_up.clone()));
-        Ok(looked_up)
+        verifiers.insert(user.to_owned(), (asked, looked_up.clone()));
+        Ok((asked, looked_up))
+    }
+
+    /// The right to ask for the verifier of a user.
+    fn turn(&self, user: &str) -> Rc<tokio::sync::Mutex<()>> {
+        let mut asking = self.asking.borrow_mut();
+        // Of those who were asked for, and of those whose clients have left.
+        asking.retain(|_, turn| Rc::strong_count(turn) > 1);
+        Rc::clone(asking.entry(user.to_owned()).or_default())
     }
 
     /// A connection of the control role to the primary of a shard.
@@ -141,13 +173,7 @@ impl Control {
         let own = &topology.config.shards[shard];
         let user = own.control_user.as_ref().unwrap_or(&control.user);
         let password = own.control_password.as_ref().or(control.password.as_ref());
-        let pool = self.pool(
-            topology,
-            &server.endpoint,
-            user.as_str(),
-            password,
-            database,
-        )?;
+        let pool = self.pool(topology, server, user.as_str(), password, database)?;
         let address = || server.endpoint.address.clone();
         match tokio::time::timeout(control.timeout, pool.get()).await {
             Ok(Ok(client)) => Ok(client),
@@ -171,32 +197,26 @@ impl Control {
     fn pool(
         &self,
         topology: &Topology,
-        endpoint: &mothership_pool::endpoint::Endpoint,
+        server: &Server,
         user: &str,
         password: Option<&ConfigSecret>,
         database: &str,
     ) -> Result<Pool, ControlError> {
+        let endpoint = &server.endpoint;
         let key = (endpoint.id, user.to_owned(), database.to_owned());
         if let Some(pool) = self.pools.borrow().get(&key) {
             return Ok(pool.clone());
         }
-        let mut config = tokio_postgres::Config::new();
+        let mut config = towards(server, user, password, database);
+        let tls = ControlTls::new(endpoint);
         config
-            .user(user)
-            .dbname(database)
-            .application_name("mothership");
-        if let Some(password) = password {
-            config.password(password.reveal());
-        }
-        match &endpoint.address {
-            Address::Tcp(host, port) => config.host(host).port(*port),
-            Address::Unix(path) => unix(&mut config, path),
-        };
-        config.connect_timeout(topology.config.pool.connect_timeout);
+            .ssl_mode(tls.mode())
+            .application_name("mothership")
+            .connect_timeout(topology.config.pool.connect_timeout);
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_config(config, NoTls, recycling);
+        let manager = Manager::from_config(config, tls, recycling);
         let pool = Pool::builder(manager)
             .max_size(topology.config.control.connections.get() as usize)
             .build()
@@ -209,23 +229,41 @@ impl Control {
     }
 }
 
-/// How the control role asks a server of a shard that concerns the server as a whole.
-pub fn asking(config: &Config, shard: usize, address: &Address) -> tokio_postgres::Config {
+/// How the control role asks a server of a shard that concerns the server as a whole. Encryption comes with
+/// [`ControlTls`].
+pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres::Config {
     let control = &config.control;
     let own = &config.shards[shard];
     let user = own.control_user.as_ref().unwrap_or(&control.user);
     let password = own.control_password.as_ref().or(control.password.as_ref());
-    let mut asking = tokio_postgres::Config::new();
-    asking.user(user.as_str()).dbname(control.database.as_str());
-    if let Some(password) = password {
-        asking.password(password.reveal());
-    }
-    match address {
-        Address::Tcp(host, port) => asking.host(host).port(*port),
-        Address::Unix(path) => unix(&mut asking, path),
-    };
+    let mut asking = towards(server, user.as_str(), password, control.database.as_str());
     asking.connect_timeout(config.pool.connect_timeout);
     asking
+}
+
+/// Where a server is and who asks it.
+fn towards(
+    server: &Server,
+    user: &str,
+    password: Option<&ConfigSecret>,
+    database: &str,
+) -> tokio_postgres::Config {
+    let mut towards = tokio_postgres::Config::new();
+    towards.user(user).dbname(database);
+    if let Some(password) = password {
+        towards.password(password.reveal());
+    }
+    if server.login.require_channel_binding {
+        towards.channel_binding(ChannelBinding::Require);
+    }
+    if server.endpoint.tls_direct {
+        towards.ssl_negotiation(SslNegotiation::Direct);
+    }
+    match &server.endpoint.address {
+        Address::Tcp(host, port) => towards.host(host).port(*port),
+        Address::Unix(path) => unix(&mut towards, path),
+    };
+    towards
 }
 
 /// libpq names a unix socket by its folder and port.

@@ -7,13 +7,20 @@
 use crate::config::{Config, Freshness, Reads, Role};
 use crate::control::asking;
 use crate::core::{Server, ShardServers, Topology};
+use crate::session::touched::Parts;
 use mothership_pool::health::{
     self, CommitClock, Declared, GroupSpec, Health, Prober, Rules, ServerSpec, Watch,
 };
+use mothership_shardmap::ShardId;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The id of the shard at this place in the order of the file.
+pub fn shard_id(place: usize) -> ShardId {
+    ShardId(u16::try_from(place).expect("the configuration has at most 65,535 shards"))
+}
 
 /// What is asked of a server: a probe while something goes on is due after this part of the usual time.
 const QUICK: u32 = 10;
@@ -62,8 +69,7 @@ fn group(
             Role::Replica => Declared::Replica,
         },
         weight: declared.weight,
-        control: Some(asking(config, shard, &server.endpoint.address)),
-        tls_name: declared.tls_name.clone(),
+        control: Some(asking(config, shard, server)),
     });
     GroupSpec {
         name: config.shards[shard].name.as_str().to_owned(),
@@ -115,13 +121,22 @@ impl Topology {
             .collect()
     }
 
-    /// What a read must find on a replica when the session was told of `told`.
-    pub fn freshness(&self, shard: usize, told: Option<health::Moment>) -> health::Freshness {
+    /// What a read must find on a replica when the session was told of `told`, and it looks at
+    /// `parts` only, or at anything.
+    pub fn freshness(
+        &self,
+        shard: usize,
+        told: Option<health::Moment>,
+        parts: Option<&Parts>,
+    ) -> health::Freshness {
         let balance = &self.config.balance;
         match balance.freshness {
             Freshness::Router => {
                 let clock = self.health.clock(shard);
-                let needed = clock.map_or(u64::MAX, |c| c.needed(health::Scope::All));
+                let needed = clock.map_or(u64::MAX, |clock| match parts {
+                    Some(parts) => parts.needed(clock),
+                    None => clock.needed(health::Scope::All),
+                });
                 health::Freshness::Seen(needed)
             }
             Freshness::Session => health::Freshness::Seen(told.unwrap_or(0)),

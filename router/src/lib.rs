@@ -10,6 +10,8 @@ pub mod config;
 
 pub mod core;
 
+pub mod throttle;
+
 pub mod session;
 
 pub mod sql;
@@ -18,7 +20,11 @@ pub mod catalog;
 
 pub mod plan;
 
+pub mod rules;
+
 pub mod world;
+
+pub mod directory;
 
 pub mod group;
 
@@ -30,11 +36,17 @@ pub mod commit;
 
 pub mod control;
 
+pub mod proofs;
+
+pub mod deadlock;
+
 pub mod metrics;
 
 pub mod console;
 
 pub mod offline;
+
+pub mod verifiers;
 
 pub mod tls;
 

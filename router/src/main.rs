@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use lexopt::prelude::*;
 use mothership::config::{self, Config};
 use mothership::demo;
-use mothership::offline::{self, Source};
+use mothership::offline::{self, Asker, Source};
 
 const USAGE: &str = "\
 usage: mothership COMMAND
@@ -23,6 +23,8 @@ usage: mothership COMMAND
        [--catalog FILE | --database NAME]
                                the catalog from a file, or from the shards of a database
        [--search-path a,b]     schemas of unqualified names, public
+       [--user NAME] [--application NAME] [--from ADDRESS | --from local]
+                               who would send it: then the rule that decides is named, too
        [SQL]                   the statement, else standard input
   demo                         three shards, the router and a shop on this machine, until Ctrl-C
        [--port N]              the router's port on 127.0.0.1, 6432
@@ -48,6 +50,7 @@ enum Command {
         config: PathBuf,
         source: Source,
         search_path: Option<Vec<String>>,
+        asker: Option<Asker>,
         /// None: standard input.
         sql: Option<String>,
     },
@@ -133,12 +136,16 @@ fn check_config(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error>
 fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut config, mut catalog, mut database) = (None, None, None);
     let (mut search_path, mut sql) = (None, None);
+    let (mut user, mut application, mut from) = (None, None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("config") | Short('c') => once("--config", &mut config, arguments.value()?)?,
             Long("catalog") => once("--catalog", &mut catalog, arguments.value()?)?,
             Long("database") => once("--database", &mut database, arguments.value()?)?,
             Long("search-path") => once("--search-path", &mut search_path, arguments.value()?)?,
+            Long("user") => once("--user", &mut user, arguments.value()?)?,
+            Long("application") => once("--application", &mut application, arguments.value()?)?,
+            Long("from") => once("--from", &mut from, arguments.value()?)?,
             Value(text) => once("the statement", &mut sql, text)?,
             other => return Err(other.unexpected()),
         }
@@ -149,11 +156,27 @@ fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         (None, Some(name)) => Source::Database(name.string()?),
         (Some(_), Some(_)) => return Err("--catalog and --database exclude each other".into()),
     };
+    let is_asked = user.is_some() || application.is_some() || from.is_some();
+    let text = |given: Option<OsString>| given.map_or(Ok(String::new()), |text| text.string());
+    let address = match text(from)?.as_str() {
+        "" | "local" => None,
+        address => Some(
+            address
+                .parse()
+                .map_err(|_| "--from takes an IP address, or local")?,
+        ),
+    };
+    let asker = Asker {
+        user: text(user)?,
+        application: text(application)?,
+        address,
+    };
     let schemas = |path: String| path.split(',').map(|s| s.trim().to_owned()).collect();
     Ok(Command::Explain {
         config: config.ok_or("--config FILE is missing")?.into(),
         source,
         search_path: search_path.map(|p| p.string()).transpose()?.map(schemas),
+        asker: is_asked.then_some(asker),
         sql: sql.map(|sql| sql.string()).transpose()?,
     })
 }
@@ -176,7 +199,7 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Run { config: path } => {
             let config = Config::load(&path)?;
-            mothership::log::start(&config.logging)?;
+            mothership::log::start(&config.logging, config.limits.log_rate.get())?;
             Ok(mothership::run::run(&path, config)?)
         }
         Command::CheckConfig {
@@ -195,13 +218,20 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
             config,
             source,
             search_path,
+            asker,
             sql,
         } => {
             let sql = match sql {
                 Some(sql) => sql,
                 None => std::io::read_to_string(std::io::stdin().lock())?,
             };
-            print(&offline::explain(&config, &source, search_path, &sql)?)
+            print(&offline::explain(
+                &config,
+                &source,
+                search_path,
+                asker.as_ref(),
+                &sql,
+            )?)
         }
         Command::Demo(options) => Ok(demo::run(options)?),
         Command::ConfigReference => print(&config::reference()),

@@ -7,18 +7,25 @@
 use crate::catalog::Catalog;
 use crate::catalog::text::{self, TextError};
 use crate::commit::schema::{self, Missing};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::control::Control;
 use crate::core::{STAND_IN_ITERATIONS, Topology, TopologyError};
+use crate::directory::Directories;
+use crate::group::shard_id;
 use crate::log::Chain;
 use crate::plan::report::{report, undeclared};
 use crate::plan::{Params, PlanContext, TextContext};
+use crate::rules::facts::Facts;
+use crate::rules::survey::{Scope, Survey, about};
+use crate::rules::{RequestFacts, RuleSet};
 use crate::sql::split::split;
+use crate::verifiers;
 use crate::world::{self, World, WorldError, is_declared};
 use mothership_pool::health::Prober;
 use mothership_proto::auth::{SecretKind, StandIn};
 use std::fmt::Write;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -80,8 +87,19 @@ pub enum OfflineError {
     Faults(usize),
 }
 
+/// Who would send a statement, for the rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The user.
+    pub user: String,
+    /// The application name.
+    pub application: String,
+    /// Where the client is; None: on the unix socket.
+    pub address: Option<IpAddr>,
+}
+
 /// Says where each statement of `sql` would go, as EXPLAIN (ROUTE) does. `$user` means nothing here, and neither is
-/// a session's time zone known: UTC and UTF8 are taken.
+/// a session's time zone known: UTC and UTF8 are taken. With an `asker` it is said which rule would decide.
 ///
 /// # Errors
 /// When configuration or catalog cannot be had. A refused statement is no error.
@@ -89,6 +107,7 @@ pub fn explain(
     config: &Path,
     source: &Source,
     search_path: Option<Vec<String>>,
+    asker: Option<&Asker>,
     sql: &str,
 ) -> Result<String, OfflineError> {
     let config = Config::load(config)?;
@@ -97,8 +116,24 @@ pub fn explain(
         .iter()
         .position(|shard| shard.home)
         .unwrap_or(0);
+    let declared = is_declared(&config);
+    let rules = RuleSet::new(&config, None);
+    let database = match source {
+        Source::Database(database) => database,
+        Source::File(_) | Source::None => "",
+    };
+    let mine = asker.map_or_else(Vec::new, |asker| {
+        rules.of_origin(&config::Origin {
+            user: &asker.user,
+            database,
+            application: &asker.application,
+            address: asker.address,
+        })
+    });
+    let looks = rules.looks_at_statements(&mine) && *source != Source::None;
+    let pins = rules.pins(&mine) && *source != Source::None;
     let world = match source {
-        _ if !is_declared(&config) => None,
+        _ if !declared && !looks && !pins => None,
         Source::None => return Err(OfflineError::NoCatalog),
         Source::File(path) => Some(from_file(config.clone(), home, path)?),
         Source::Database(database) => {
@@ -113,9 +148,18 @@ pub fn explain(
         }
     };
     let mut context = PlanContext::default();
+    let is_path_known = search_path.is_some();
     if let Some(path) = search_path {
         context.search_path = path;
     }
+    let scope = Scope {
+        search_path: context.search_path.clone(),
+        is_path_known,
+        is_hidden: false,
+        is_redefined: false,
+    };
+    let survey = world.as_ref().filter(|_| looks);
+    let survey = survey.map(|world| (world, Survey::new(&rules, world.catalog())));
     let parts: Vec<&str> = split(sql.as_bytes(), true)
         .filter(|part| !part.empty)
         .map(|part| &sql[part.span.start..part.span.end])
@@ -125,14 +169,27 @@ pub fn explain(
         if parts.len() > 1 {
             let _ = writeln!(out, "> {}", part.trim());
         }
-        let lines = match &world {
-            None => undeclared(config.shards[home].name.as_str()),
+        let facts = Facts::of(part.as_bytes(), true);
+        let request = match &survey {
+            None => RequestFacts::by_origin(&facts, &rules),
+            Some((world, survey)) => survey.request(&rules, world.catalog(), &facts, &scope),
+        };
+        let outcome = rules.outcome(&mine, &request);
+        let about = about(world.as_ref().map(World::catalog), &facts, &scope);
+        let shards = config.shards.iter().map(|shard| shard.name.as_str());
+        let pin = outcome.pin(&rules, about, shards);
+        let lines = match world.as_ref().filter(|_| declared) {
+            None => {
+                let name = config.shards[home].name.as_str();
+                undeclared((shard_id(home), name), pin.as_ref())
+            }
             Some(world) => {
-                let plan = world.plan(part, &context);
-                report(part, &plan, &Params::NONE, world.map(), &TextContext::UTC)
+                let (plan, map) = (world.plan(part, &context), world.map());
+                let text = &TextContext::UTC;
+                report(part, &plan, &Params::NONE, map, text, pin.as_ref())
             }
         };
-        for line in lines {
+        for line in lines.into_iter().chain(outcome.told(&rules)) {
             let _ = writeln!(out, "{line}");
         }
     }
@@ -152,7 +209,8 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineE
     let shards = config.shards.len();
     let catalogs: Vec<Catalog> = vec![catalog; shards];
     let clusters = (0..).take(shards).collect();
-    World::new(&Arc::new(config), home, catalogs, clusters, 0).map_err(|mistakes| {
+    let directories = Directories::unread(&config);
+    World::new(&Arc::new(config), home, catalogs, clusters, directories, 0).map_err(|mistakes| {
         OfflineError::World {
             database: path.display().to_string(),
             cause: WorldError::Map(mistakes),
@@ -186,6 +244,11 @@ pub fn connect(config: &Path, say: &mut dyn FnMut(&str)) -> Result<(), OfflineEr
         let mut faults = 0;
         for database in databases(&topology) {
             faults += check_database(&control, &topology, &database, say).await;
+        }
+        if faults == 0 && topology.config.auth.passthrough {
+            for difference in verifiers::compared(&control, &topology).await {
+                say(&format!("warning: {difference}"));
+            }
         }
         faults
     });

@@ -11,16 +11,20 @@ use crate::commit::recover::{Recovery, Settings};
 use crate::config::{Change, Config, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
-    Core, Life, Mail, Order, STAND_IN_ITERATIONS, Shared, Topology, TopologyError, keepalive,
+    Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
+    TopologyError, keepalive,
 };
 use crate::log::Chain;
 use crate::metrics::http::Http;
 use crate::session::login;
+use crate::throttle::CancelTicket;
+use futures_util::future::join_all;
 use mothership_pool::open::cancel;
 use mothership_pool::wire::{SendMode, Wire, install};
 use mothership_proto::auth::{SecretKind, StandIn};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -171,6 +175,8 @@ async fn supervise(
     tokio::pin!(deal);
     let recovery = recover(shared);
     tokio::pin!(recovery);
+    let deadlocks = crate::deadlock::watch(shared);
+    tokio::pin!(deadlocks);
     // Whatever comes next: a way to end.
     let mut how = loop {
         tokio::select! {
@@ -185,6 +191,7 @@ async fn supervise(
             },
             () = &mut deal => {}
             () = &mut recovery => {}
+            () = &mut deadlocks => {}
         }
     };
     loop {
@@ -219,6 +226,7 @@ async fn supervise(
             },
             () = &mut deal => {}
             () = &mut recovery => {}
+            () = &mut deadlocks => {}
         }
     }
 }
@@ -245,57 +253,106 @@ async fn recover(shared: &Arc<Shared>) {
         settings,
         Arc::clone(&shared.doubts),
     );
-    let found: RefCell<Vec<Site>> = RefCell::default();
+    let found = RefCell::new(Found::new());
+    // Before the first sweep, or that one would look nowhere and what a crash has left would wait for the
+    // second; but what is known already does not wait for a server that is slow to answer.
+    let first = look(&control, shared, &found);
+    let _late = tokio::time::timeout(FIRST_LOOK, first).await;
     let told = shared.swept.clone();
-    let look = async {
+    let go_on = async {
         loop {
-            let sites = sites(&control, shared).await;
-            found.replace(sites);
             tokio::time::sleep(transactions.recovery_interval).await;
+            look(&control, shared, &found).await;
         }
     };
     tokio::select! {
-        () = recovery.run(|| found.borrow().clone(), told) => {}
-        () = look => {}
+        () = recovery.run(|| sites(shared, &found.borrow()), told) => {}
+        () = go_on => {}
     }
+}
+
+/// How long the first sweep waits to be told where to look.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// The databases of each shard, by its name, that held something prepared under a router's
+/// name when it was asked last.
+type Found = HashMap<String, Vec<String>>;
+
+/// Asks all shards at once. What each of them says is noted as soon as it has said it; of one
+/// that does not answer in time the older answer stays.
+async fn look(control: &Control, shared: &Shared, found: &RefCell<Found>) {
+    let topology = shared.topology();
+    let limit = topology.config.control.timeout;
+    let own = topology.config.control.database.as_str();
+    let ask = async |index: usize, shard: &str| {
+        let answer = async {
+            let client = control.lend(&topology, index, own).await;
+            let client = client.map_err(|error| Chain(&error).to_string())?;
+            let databases = databases_of(&client).await;
+            databases.map_err(|error| Chain(&error).to_string())
+        };
+        let late = || Err(format!("no answer within {limit:?}"));
+        match tokio::time::timeout(limit, answer)
+            .await
+            .unwrap_or_else(|_| late())
+        {
+            Ok(databases) => drop(found.borrow_mut().insert(shard.to_owned(), databases)),
+            Err(error) => tracing::warn!(shard, error, "recovery cannot look"),
+        }
+    };
+    let shards = topology.shards.iter().enumerate();
+    join_all(shards.map(|(index, shard)| ask(index, &shard.name))).await;
 }
 
 /// Where something may be left: every database that clients have used or that holds
 /// something prepared under a router's name, on every shard.
-async fn sites(control: &Control, shared: &Shared) -> Vec<Site> {
+fn sites(shared: &Shared, found: &Found) -> Vec<Site> {
     let topology = shared.topology();
-    let mut sites = Vec::new();
     let declared = topology
         .config
         .databases
         .iter()
         .map(|d| d.name.as_str().to_owned());
     let known: Vec<String> = declared.chain(shared.known_databases()).collect();
-    for (index, shard) in topology.shards.iter().enumerate() {
-        let mut databases: Vec<String> = known
-            .iter()
-            .map(|name| topology.database_on(name, index))
-            .collect();
-        let own = topology.config.control.database.as_str();
-        match control.lend(&topology, index, own).await {
-            Ok(client) => match databases_of(&client).await {
-                Ok(more) => databases.extend(more),
-                Err(error) => {
-                    tracing::warn!(shard = shard.name, error = %error, "recovery cannot look")
-                }
-            },
-            Err(error) => {
-                tracing::warn!(shard = shard.name, error = %Chain(&error), "recovery cannot look")
-            }
-        }
-        databases.sort();
-        databases.dedup();
-        sites.extend(databases.into_iter().map(|database| Site {
+    let on_shard = |shard: &ShardServers| found.get(&shard.name).cloned().unwrap_or_default();
+    let found: Vec<Vec<String>> = topology.shards.iter().map(on_shard).collect();
+    let databases = databases_to_sweep(&known, &found, |name, shard| {
+        topology.database_on(name, shard)
+    });
+    let sites = topology.shards.iter().zip(databases);
+    let of = |(shard, databases): (&ShardServers, Vec<String>)| {
+        let site = |database| Site {
             shard: shard.name.clone(),
             database,
-        }));
-    }
-    sites
+        };
+        databases.into_iter().map(site).collect::<Vec<_>>()
+    };
+    sites.flat_map(of).collect()
+}
+
+/// The databases to sweep on each shard: those that are `known` by the clients' names, and
+/// those that were `found` on the shards. One that was found and is no known one's name there was
+/// passed through by its name: the shard that decides has it by the same name, and may itself hold nothing
+/// prepared, so it is swept on all shards.
+fn databases_to_sweep(
+    known: &[String],
+    found: &[Vec<String>],
+    on: impl Fn(&str, usize) -> String,
+) -> Vec<Vec<String>> {
+    let names = |shard: usize| known.iter().map(|name| on(name, shard)).collect::<Vec<_>>();
+    let passed = found.iter().enumerate().flat_map(|(shard, found)| {
+        let names = names(shard);
+        found.iter().filter(move |name| !names.contains(name))
+    });
+    let passed: Vec<&String> = passed.collect();
+    let all = (0..found.len()).map(|shard| {
+        let mut all = names(shard);
+        all.extend(passed.iter().map(|name| (*name).clone()));
+        all.sort();
+        all.dedup();
+        all
+    });
+    all.collect()
 }
 
 /// Waits until every server has been asked once, but not for those that do not answer.
@@ -362,6 +419,7 @@ fn core_thread(
             }
         }
         tokio::task::spawn_local(maintain(Rc::clone(&core)));
+        tokio::task::spawn_local(look_at_clocks(Rc::clone(&core)));
         live(core, mailbox).await;
     });
 }
@@ -428,12 +486,16 @@ fn take(core: &Rc<Core>, mail: Mail) {
             }
         }
         Mail::Ask(question) => question(core),
-        Mail::Cancel { slot, secret } => cancel_session(core, slot, &secret),
+        Mail::Cancel {
+            slot,
+            secret,
+            ticket,
+        } => cancel_session(core, slot, &secret, ticket),
     }
 }
 
 /// Cancels what works for a session at this moment, if the secret is its own.
-fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8]) {
+fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTicket) {
     let Some(entry) = core.sessions.borrow().get(slot).map(Rc::clone) else {
         return;
     };
@@ -445,16 +507,33 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8]) {
         entry.cancelled.notify_waiters();
         return;
     }
-    let settings = core.shared.topology().open_settings();
+    deliver_cancels(core, &entry, Rc::new(ticket));
+}
+
+/// Cancels what works for a session on its servers. While a request waits for its turn
+/// or is on its way, the connection that it is for is not given back.
+pub(crate) fn deliver_cancels<T: 'static>(core: &Rc<Core>, entry: &Entry, ticket: Rc<T>) {
+    let topology = core.shared.topology();
+    let mut settings = topology.open_settings();
+    settings.timeout = topology.config.pool.cancel_timeout;
     for (endpoint, target) in entry.working.borrow().iter() {
         let guard = target.begin();
         let (endpoint, target, settings) = (endpoint.clone(), Arc::clone(target), settings.clone());
+        let (shared, ticket) = (Arc::clone(&core.shared), Rc::clone(&ticket));
         tokio::task::spawn_local(async move {
+            let _turn = shared.cancels.delivery.enter().await;
             if let Err(error) = cancel(&endpoint, &target.key, &settings).await {
                 tracing::warn!(error = %Chain(&error), "cancel was not delivered");
             }
-            drop(guard);
+            drop((guard, ticket));
         });
+    }
+}
+
+async fn look_at_clocks(core: Rc<Core>) {
+    loop {
+        let pause = core.look_at_clocks();
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -464,6 +543,9 @@ async fn maintain(core: Rc<Core>) {
     loop {
         ticks.tick().await;
         core.maintain();
+        if core.index == 0 {
+            crate::log::tell_left_out();
+        }
     }
 }
 
@@ -494,7 +576,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
                 // Out of descriptors, most likely: the listener stays readable, and
                 // trying again at once would burn a core (pg_doorman 3.10.5).
                 tracing::warn!(error = %error, "a client could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(core.shared.topology().config.limits.accept_pause).await;
             }
         }
     }
@@ -614,7 +696,7 @@ impl UnixSocket {
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "a client could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(shared.topology().config.limits.accept_pause).await;
                 }
             }
         }
@@ -625,5 +707,33 @@ impl Drop for UnixSocket {
     fn drop(&mut self) {
         // Best effort: a left-over file is removed at the next start.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_without_a_declaration_is_swept_on_all_shards_as_the_decider_may_hold_nothing() {
+        let text = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        // "app" is declared, and has another name on each shard.
+        let on = |name: &str, shard: usize| match name {
+            "app" => format!("app_{shard}"),
+            other => other.to_owned(),
+        };
+        let found = [text(&[]), text(&["app_1", "shop"]), text(&["app_2"])];
+        assert_eq!(
+            databases_to_sweep(&text(&["app"]), &found, on),
+            [
+                text(&["app_0", "shop"]),
+                text(&["app_1", "shop"]),
+                text(&["app_2", "shop"])
+            ]
+        );
+        assert_eq!(
+            databases_to_sweep(&[], &[vec![], vec![]], on),
+            [text(&[]), text(&[])]
+        );
     }
 }

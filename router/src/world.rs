@@ -6,17 +6,17 @@
 //! nothing to plan: every statement belongs to the home shard.
 
 use crate::catalog::load::LoadError;
-use crate::catalog::{Catalog, Drift, Name, Relation, RelationKind};
+use crate::catalog::{Catalog, Drift, Name, Oids, Relation, RelationKind};
 use crate::commit::schema::{self, SchemaError};
 use crate::config::{Config, DefaultTable, KnownTable, MapMistake, TablePattern};
 use crate::control::{Control, ControlError};
 use crate::core::Topology;
+use crate::directory::{self, Directories, DirectoryError};
 use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a planner looks at.
@@ -47,13 +47,19 @@ pub struct World {
     pub read: Instant,
     /// What differs between the shards.
     pub drift: Vec<Drift>,
-    /// For each shard the names of its user types by their OIDs, which differ.
-    types: Vec<HashMap<u32, Name>>,
+    /// For each shard how its object ids differ from the home shard's, if they do.
+    oids: Vec<Option<Arc<Oids>>>,
     /// For each shard the PostgreSQL cluster that holds it (`system_identifier`).
     pub clusters: Vec<i64>,
     /// What the map was made by; asked again when a pending table is created.
     config: Arc<Config>,
+    /// The lookup tables that the map uses.
+    directories: Directories,
     snapshot: Snapshot,
+    /// What [`Doubts::none_since`](crate::commit::doubt::Doubts::none_since) said before it was read.
+    pub doubts: Option<u64>,
+    /// A newer one may be in force, or none.
+    superseded: AtomicBool,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -69,19 +75,16 @@ impl World {
         home: usize,
         mut catalogs: Vec<Catalog>,
         clusters: Vec<i64>,
+        directories: Directories,
         epoch: u64,
     ) -> Result<Self, Vec<MapMistake>> {
         let version = NEXT.fetch_add(1, Ordering::Relaxed);
-        let types = catalogs.iter().map(|catalog| {
-            let named = catalog
-                .types
-                .iter()
-                .map(|(name, info)| (info.oid, name.clone()));
-            named.collect()
-        });
-        let types = types.collect();
+        let oids = catalogs
+            .iter()
+            .map(|shard| Oids::between(shard, &catalogs[home]).map(Arc::new));
+        let oids = oids.collect();
         let known: Vec<KnownTable> = known_tables(&catalogs[home]);
-        let built = config.shard_map(version, &known, &|_| None)?;
+        let built = config.shard_map(version, &known, &|strategy| directories.of(strategy))?;
         let everywhere = |relation: &Relation| {
             let declared = built
                 .map
@@ -93,6 +96,10 @@ impl World {
         };
         let drift = crate::catalog::drift(&catalogs, everywhere);
         let mut catalog = catalogs.swap_remove(home);
+        // Statements are planned by this one, and run on the others as well.
+        for other in &catalogs {
+            contain_what_all_do(&mut catalog, other);
+        }
         // The others, in whatever order.
         let missing = |name: &Name| catalogs.iter().any(|other| other.relation(name).is_none());
         catalog.home_only = catalog
@@ -111,13 +118,26 @@ impl World {
             epoch,
             read: Instant::now(),
             drift,
-            types,
+            oids,
             clusters,
             config: Arc::clone(config),
+            directories,
             snapshot: Snapshot::new(known, |known| {
                 Planner::with_pending(&known.catalog, &known.map, &known.pending)
             }),
+            doubts: None,
+            superseded: AtomicBool::new(false),
         })
+    }
+
+    /// It is not in force any longer.
+    pub fn supersede(&self) {
+        self.superseded.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether another may be in force.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::SeqCst)
     }
 
     /// The shard map.
@@ -130,10 +150,14 @@ impl World {
         &self.snapshot.borrow_owner().catalog
     }
 
-    /// True if OID `a` on one shard and `b` on another are the same type of users.
-    pub fn same_type(&self, shard_a: usize, a: u32, shard_b: usize, b: u32) -> bool {
-        let name = |shard: usize, oid: u32| self.types.get(shard).and_then(|types| types.get(&oid));
-        name(shard_a, a).is_some_and(|known| name(shard_b, b) == Some(known))
+    /// How the object ids of a shard differ from the home shard's; `None` if they do not.
+    pub fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
+        self.oids.get(shard)?.as_ref()
+    }
+
+    /// The lookup tables that the map uses.
+    pub fn directories(&self) -> &Directories {
+        &self.directories
     }
 
     /// Plans one statement.
@@ -152,7 +176,8 @@ impl World {
     fn plan_creation(&self, sql: &str, context: &PlanContext) -> Option<Plan> {
         let mut known = known_tables(self.catalog());
         known.push(self.planner().created(sql, context)?);
-        let built = self.config.shard_map(self.version, &known, &|_| None);
+        let directory = |strategy: &_| self.directories.of(strategy);
+        let built = self.config.shard_map(self.version, &known, &directory);
         let built = match built {
             Ok(built) => built,
             Err(mistakes) => {
@@ -191,6 +216,30 @@ impl World {
             None => refusal.message().to_owned(),
         });
         drift.chain(unenforced).collect()
+    }
+}
+
+/// What is not proven of a table on one shard is not proven of the table, nor of what it is a partition of.
+fn contain_what_all_do(catalog: &mut Catalog, other: &Catalog) {
+    let in_doubt = other.relations.values().filter(|relation| {
+        !relation.contained
+            || relation.has_rules
+            || relation.row_security.is_some()
+            || !relation.triggers.is_empty()
+    });
+    for relation in in_doubt {
+        let mut at = Some(relation);
+        // A broken catalog may have a circle.
+        for _ in 0..32 {
+            let Some(relation) = at else { break };
+            if let Some(ours) = catalog.relations.get_mut(&relation.name) {
+                ours.contained = false;
+            }
+            at = relation
+                .parent
+                .as_ref()
+                .and_then(|parent| other.relation(parent));
+        }
     }
 }
 
@@ -233,6 +282,16 @@ pub enum WorldError {
         #[source]
         cause: SchemaError,
     },
+    /// It has more than may be known.
+    #[error("shard {shard} has {relations} relations, and catalog.relations is {most}")]
+    TooMany {
+        /// Which.
+        shard: String,
+        /// How many it has.
+        relations: usize,
+        /// How many it may have.
+        most: u32,
+    },
     /// It took too long.
     #[error("reading the catalog of shard {shard} took longer than {limit:?}")]
     TimedOut {
@@ -241,6 +300,9 @@ pub enum WorldError {
         /// How long was waited.
         limit: Duration,
     },
+    /// A lookup table cannot be read.
+    #[error("directory of keys")]
+    Directory(#[source] DirectoryError),
     /// The declarations do not fit the catalog.
     #[error("declared tables do not fit the catalog: {}", list(.0))]
     Map(Vec<MapMistake>),
@@ -289,7 +351,11 @@ pub async fn look(
         catalogs.push(catalog);
         clusters.push(cluster);
     }
-    World::new(&topology.config, topology.home, catalogs, clusters, epoch).map_err(WorldError::Map)
+    let home = topology.home;
+    let read = directories(control, topology, database, &catalogs[home]);
+    let directories = in_time(topology, home, read).await?;
+    let config = &topology.config;
+    World::new(config, home, catalogs, clusters, directories, epoch).map_err(WorldError::Map)
 }
 
 async fn in_time<T>(
@@ -335,6 +401,22 @@ async fn install(
     Ok(())
 }
 
+/// The lookup tables, which lie on the home shard.
+async fn directories(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    catalog: &Catalog,
+) -> Result<Directories, WorldError> {
+    let unread = Directories::unread(&topology.config);
+    if unread.is_empty() {
+        return Ok(unread);
+    }
+    let client = lend(control, topology, topology.home, database).await?;
+    let loaded = directory::load(&topology.config, catalog, &client).await;
+    loaded.map_err(WorldError::Directory)
+}
+
 async fn load_one(
     control: &Control,
     topology: &Topology,
@@ -349,6 +431,15 @@ async fn load_one(
             shard: shard(),
             cause,
         })?;
+    let most = topology.config.catalog.relations.get();
+    let relations = catalog.relations.len();
+    if relations > most as usize {
+        return Err(WorldError::TooMany {
+            shard: shard(),
+            relations,
+            most,
+        });
+    }
     const CLUSTER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
     let cluster = client
         .query_one(CLUSTER, &[])

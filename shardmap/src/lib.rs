@@ -38,4 +38,4 @@ pub use map::{Declared, DefaultTables, ShardMap};
 pub use placement::{GroupId, Placement, Sharded};
 pub use shard::{ShardId, ShardSet};
 pub use slot::{SLOT_COUNT, Slot, SlotMap, slot};
-pub use strategy::{Cut, Directory, Lookup, MemoryDirectory, NoOwner, Strategy};
+pub use strategy::{Cut, Directory, NoOwner, Strategy};

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub use directory::{Directory, Lookup, MemoryDirectory};
+pub use directory::Directory;
 pub use list::ListMap;
 pub use range::{Cut, RangeEntry, RangeError, RangeMap};
 
@@ -27,7 +27,7 @@ pub enum Strategy {
     /// By listed keys.
     List(ListMap),
     /// By a lookup table.
-    Directory(Arc<dyn Directory>),
+    Directory(Arc<Directory>),
     /// By PostgreSQL's own hash partitioning: the shard at position `hash % len`, for databases that were split that way.
     Postgres(Vec<ShardId>),
 }
@@ -38,9 +38,9 @@ pub enum NoOwner {
     /// The map has no place for this key: no row has it, and none can be stored.
     #[error("no shard is declared for this key")]
     Unmapped,
-    /// The directory has not loaded this key; load it and ask again.
-    #[error("the directory has not loaded this key")]
-    NotLoaded,
+    /// The directory did not have this key when it was read: any shard may own it.
+    #[error("the directory does not have this key")]
+    NotInDirectory,
     /// The key has another number of columns than the table declares: a mistake of the caller.
     #[error("the key has {got} columns where the table declares {expected}")]
     Columns {
@@ -93,11 +93,7 @@ impl Strategy {
             Strategy::Hash(slots) => Ok(slots.owner(slot(keys))),
             Strategy::Range(ranges) => ranges.owner(keys).ok_or(NoOwner::Unmapped),
             Strategy::List(list) => list.owner(keys).ok_or(NoOwner::Unmapped),
-            Strategy::Directory(directory) => match directory.lookup(keys) {
-                Lookup::Shard(shard) => Ok(shard),
-                Lookup::Unmapped => Err(NoOwner::Unmapped),
-                Lookup::NotLoaded => Err(NoOwner::NotLoaded),
-            },
+            Strategy::Directory(directory) => directory.owner(keys).ok_or(NoOwner::NotInDirectory),
             Strategy::Postgres(remainders) => postgres_owner(remainders, types, keys),
         }
     }

@@ -79,6 +79,11 @@ pub fn endpoint() -> Served {
 
 /// The same with more lines of configuration.
 pub fn endpoint_with(more: &str) -> Served {
+    endpoint_listening("", more)
+}
+
+/// The same with more lines in `[listen]`, and more behind everything.
+pub fn endpoint_listening(listen: &str, more: &str) -> Served {
     let shards = Shards::new(1);
     let direct = shards.endpoint(0);
     let router = Router::start(&format!(
@@ -86,6 +91,7 @@ pub fn endpoint_with(more: &str) -> Served {
 [listen]
 address = ["127.0.0.1"]
 port = @port@
+{listen}
 [control]
 user = "{user}"
 password = "{password}"

@@ -26,6 +26,10 @@ pub mod frame;
 
 pub mod wire;
 
+pub mod proof;
+
+pub mod bench;
+
 pub use endpoint::{Endpoint, connect, endpoint};
 pub use fleet::Fleet;
 pub use folder::Folder;

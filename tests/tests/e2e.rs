@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // A test's unwrap is its verdict.
 
+#[path = "e2e/bad_binds.rs"]
+mod bad_binds;
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
 #[path = "e2e/balance.rs"]
 mod balance;
 #[path = "e2e/cluster.rs"]
@@ -20,14 +24,28 @@ mod deploy;
 mod documents;
 #[path = "e2e/drivers.rs"]
 mod drivers;
+#[path = "e2e/encrypted.rs"]
+mod encrypted;
+#[path = "e2e/execute.rs"]
+mod execute;
 #[path = "e2e/explain.rs"]
 mod explain;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/health.rs"]
 mod health;
+#[path = "e2e/limits.rs"]
+mod limits;
 #[path = "e2e/merge.rs"]
 mod merge;
+#[path = "e2e/parameters.rs"]
+mod parameters;
+#[path = "e2e/pool.rs"]
+mod pool;
+#[path = "e2e/roles.rs"]
+mod roles;
+#[path = "e2e/rules.rs"]
+mod rules;
 #[path = "e2e/shards.rs"]
 mod shards;
 #[path = "e2e/wire.rs"]

@@ -77,6 +77,13 @@ impl CommitClock {
         moment
     }
 
+    /// From now on every write counted so far counts as one that may have been anywhere. No write is added, so a
+    /// replica that has them all stays fit.
+    pub fn widen(&self) {
+        // A writer that has its number already and notes its part later has one of at most this.
+        self.anywhere.fetch_max(self.now(), Ordering::SeqCst);
+    }
+
     /// What a read of `scope` that has arrived now must see.
     pub fn needed(&self, scope: Scope) -> Moment {
         match scope {
@@ -130,6 +137,8 @@ mod tests {
         assert_eq!(clock.needed(Scope::All), 4);
         // 9 shares the place of 1.
         assert_eq!(clock.needed(Scope::Part(9)), 3);
+        clock.widen();
+        assert_eq!((clock.needed(a), clock.needed(b), clock.now()), (4, 4, 4));
     }
 
     #[test]

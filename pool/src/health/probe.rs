@@ -109,7 +109,7 @@ impl Probe {
     /// None if the server is not to be asked.
     fn new(health: Arc<Health>, group: usize, server: usize, spec: ServerSpec) -> Option<Probe> {
         let mut config = spec.control?;
-        let tls = ControlTls::new(&spec.endpoint, spec.tls_name);
+        let tls = ControlTls::new(&spec.endpoint);
         config
             .ssl_mode(tls.mode())
             .application_name("mothership health");

@@ -41,8 +41,6 @@ pub struct ServerSpec {
     pub weight: u32,
     /// How it is asked; none if it is not: then what is declared is believed, and a replica serves reads of any freshness only.
     pub control: Option<tokio_postgres::Config>,
-    /// The name in its certificate, when it is not its host.
-    pub tls_name: Option<String>,
 }
 
 /// A primary with its replicas, as configured.

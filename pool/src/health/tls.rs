@@ -23,14 +23,17 @@ pub struct ControlTls {
 }
 
 impl ControlTls {
-    /// As the endpoint says. `name` is the name in the certificate when it is not the host's.
-    pub fn new(endpoint: &Endpoint, name: Option<String>) -> Self {
+    /// As the endpoint says.
+    pub fn new(endpoint: &Endpoint) -> Self {
         let encryption = match &endpoint.address {
             Address::Tcp(..) => endpoint.encryption.clone(),
             // Unix sockets carry no TLS, as with libpq.
             Address::Unix(_) => Encryption::Disable,
         };
-        ControlTls { encryption, name }
+        ControlTls {
+            encryption,
+            name: endpoint.tls_name.clone(),
+        }
     }
 
     /// What to tell the configuration of the connection. Whether the certificate is checked is in the TLS configuration.

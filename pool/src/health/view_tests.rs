@@ -12,6 +12,8 @@ fn endpoint(id: u32) -> Endpoint {
         id: EndpointId(id),
         address: Address::Tcp("10.0.0.1".into(), 5432),
         encryption: crate::endpoint::Encryption::Disable,
+        tls_name: None,
+        tls_direct: false,
     }
 }
 
@@ -21,7 +23,6 @@ fn spec(weights: &[u32]) -> GroupSpec {
         declared: Declared::Auto,
         weight: *weight,
         control: Some(tokio_postgres::Config::new()),
-        tls_name: None,
     });
     GroupSpec {
         name: "s0".into(),

@@ -319,7 +319,7 @@ impl Wire {
         // nothing is sent that might be half a message.
         let (mut buffer, stage) = batch_of(self.thread, |batch| {
             let outbox = batch.outbox(conn);
-            let buffer = std::mem::take(outbox.open_buffer());
+            let buffer = outbox.take_buffer();
             (
                 buffer,
                 std::mem::replace(&mut outbox.stage, Stage::Broken(libc::ECANCELED)),
@@ -332,7 +332,7 @@ impl Wire {
             let added = buffer.len().saturating_sub(before);
             let outbox = batch.outbox(conn);
             outbox.stage = stage;
-            *outbox.open_buffer() = buffer;
+            outbox.put_buffer(buffer);
             batch.queue(conn, added)
         });
         woken.wake();

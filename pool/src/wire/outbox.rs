@@ -78,14 +78,30 @@ impl Outbox {
 
     /// The buffer to which messages are appended: plain text, encrypted later if this connection uses TLS.
     pub(super) fn open_buffer(&mut self) -> &mut Vec<u8> {
-        let buffer = match &mut self.tls {
-            Some(tls) => &mut tls.plain,
-            None => &mut self.pending,
-        };
+        let buffer = self.buffer();
         if buffer.capacity() == 0 {
             *buffer = buffer::take_output();
         }
         buffer
+    }
+
+    /// Takes the open buffer out, for somebody who appends to it and brings it back by [`Outbox::put_buffer`].
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(self.open_buffer())
+    }
+
+    /// The buffer of [`Outbox::take_buffer`], which nothing was appended to in the meantime.
+    pub(super) fn put_buffer(&mut self, buffer: Vec<u8>) {
+        let place = self.buffer();
+        debug_assert_eq!(place.capacity(), 0, "the place is empty");
+        *place = buffer;
+    }
+
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        match &mut self.tls {
+            Some(tls) => &mut tls.plain,
+            None => &mut self.pending,
+        }
     }
 
     /// Encrypts what waits in plain text. A connection without TLS has nothing to do.

@@ -22,7 +22,7 @@ pub const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 pub(crate) const GS2_END_POINT: &str = "p=tls-server-end-point,,";
 
 /// What pg_authid keeps: checks a password without knowing it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Verifier {
     pub(crate) salt: Vec<u8>,
     pub(crate) iterations: NonZeroU32,
@@ -87,6 +87,14 @@ impl Verifier {
     /// Whether these keys satisfy it, in constant time.
     pub fn accepts(&self, keys: &ScramKeys) -> bool {
         (keys.stored_key().ct_eq(&self.stored_key) & keys.server_key.ct_eq(&self.server_key)).into()
+    }
+
+    /// Whether both are the same; the keys are compared in constant time.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let public = self.salt == other.salt && self.iterations == other.iterations;
+        let keys =
+            self.stored_key.ct_eq(&other.stored_key) & self.server_key.ct_eq(&other.server_key);
+        public & bool::from(keys)
     }
 
     /// Checks a proof and, if it is right, recovers the client's keys from it.

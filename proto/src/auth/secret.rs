@@ -79,6 +79,21 @@ impl Secret {
         }
     }
 
+    /// Whether both are the same in the same form. A password and its hash are not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Plain { password, .. },
+                Self::Plain {
+                    password: known, ..
+                },
+            ) => password.matches(known),
+            (Self::Md5(hash), Self::Md5(known)) => hash.matches(known),
+            (Self::Scram(verifier), Self::Scram(known)) => verifier.is_same(known),
+            _ => false,
+        }
+    }
+
     /// Which of the three it is.
     pub fn kind(&self) -> SecretKind {
         match self {

@@ -607,3 +607,69 @@ fn no_debug_output_shows_a_secret() {
         assert!(!shown.contains(forbidden), "{forbidden} in {shown}");
     }
 }
+
+/// Whether a type has `==`. An inherent constant hides one of a trait, and is there only under its condition.
+macro_rules! has_equality {
+    ($type:ty) => {{
+        struct Probe<T>(std::marker::PhantomData<T>);
+        #[allow(dead_code)]
+        trait Otherwise {
+            const FOUND: bool = false;
+        }
+        impl<T> Otherwise for Probe<T> {}
+        #[allow(dead_code)]
+        impl<T: PartialEq> Probe<T> {
+            const FOUND: bool = true;
+        }
+        Probe::<$type>::FOUND
+    }};
+}
+
+// `==` stops at the first byte that differs. See: pgdog, supavisor
+#[test]
+fn what_proves_a_user_has_no_comparison_that_stops_early() {
+    assert!(has_equality!(Vec<u8>), "the probe finds what is there");
+    assert!(!has_equality!(Password));
+    assert!(!has_equality!(Md5Hash));
+    assert!(!has_equality!(ScramKeys));
+    assert!(!has_equality!(Verifier));
+    assert!(!has_equality!(Secret));
+    assert!(!has_equality!(LookedUp));
+    assert!(!has_equality!(Derivation));
+    assert!(!has_equality!(Proof));
+}
+
+#[test]
+fn comparisons_of_secrets_look_at_every_byte_and_at_the_length() {
+    let right = "correct horse";
+    let mut wrong: Vec<Vec<u8>> = (0..right.len())
+        .flat_map(|at| {
+            (0..8).map(move |bit| {
+                let mut bytes = right.as_bytes().to_vec();
+                bytes[at] ^= 1 << bit;
+                bytes
+            })
+        })
+        .collect();
+    wrong.extend((0..right.len()).map(|length| right.as_bytes()[..length].to_vec()));
+    wrong.push(format!("{right}!").into_bytes());
+    wrong.push(format!("{right}{right}").into_bytes());
+    let password = Password::new(right);
+    let hash = Md5Hash::from_password(&password, "alice");
+    let verifier = Verifier::from_keys(&Derivation::new(password.clone(), *b"salt", FEW).run());
+    let accepts = |guess: &Password| {
+        [
+            password.matches(guess),
+            hash.matches(&Md5Hash::from_password(guess, "alice")),
+            verifier.accepts(&verifier.derivation(guess.clone()).run()),
+        ]
+    };
+    assert_eq!(accepts(&Password::new(right)), [true; 3]);
+    for guess in wrong {
+        assert_eq!(
+            accepts(&Password::new(guess.clone())),
+            [false; 3],
+            "{guess:?}"
+        );
+    }
+}

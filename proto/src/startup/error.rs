@@ -32,6 +32,12 @@ pub enum StartupError {
     /// A name without value, or bytes after the end.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Terminator,
+    /// More parameters than are allowed.
+    #[error("startup packet has more than {most} parameters")]
+    Parameters {
+        /// How many are.
+        most: usize,
+    },
     /// Not UTF-8.
     #[error("invalid byte sequence for encoding \"UTF8\" in startup packet")]
     Encoding,
@@ -61,6 +67,7 @@ impl StartupError {
             | Self::CancelLength
             | Self::Terminator => "08P01",
             Self::Version { .. } | Self::Replication => "0A000",
+            Self::Parameters { .. } => "54000",
             Self::Encoding => "22021",
             Self::NoUser => "28000",
             Self::ReplicationValue { .. } => "22023",
@@ -71,6 +78,7 @@ impl StartupError {
     /// Advice, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Parameters { .. } => Some("The setting is limits.startup_parameters."),
             Self::Replication => Some("Connect to the server itself for replication."),
             Self::ReplicationValue { .. } => {
                 Some("Valid values are: \"false\", 0, \"true\", 1, \"database\".")

@@ -187,8 +187,62 @@ pub const POLICIES: &str = "SELECT n.nspname, c.relname, p.polname, \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace";
 
+/// Tables of which it is not certain that using them does no more than the statement says: a foreign key changes rows
+/// of another table, a table inherits, or a default, a constraint, an index or a column's type may run a user's code.
+/// A cast or an operator of a user may stand for any that is written, so that with one all tables are in doubt; those
+/// of extensions are left alone if they are immutable.
+pub const ENTANGLED: &str = "SELECT n.nspname, c.relname FROM ( \
+    SELECT k.confrelid AS relation FROM pg_catalog.pg_constraint k \
+        WHERE k.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'n', 'd']::pg_catalog.\"char\"[]) \
+        OR k.confupdtype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'n', 'd']::pg_catalog.\"char\"[]) \
+    UNION SELECT u.relation FROM pg_catalog.pg_inherits i \
+        JOIN pg_catalog.pg_class child ON child.oid OPERATOR(pg_catalog.=) i.inhrelid \
+        CROSS JOIN LATERAL (VALUES (i.inhrelid), (i.inhparent)) u(relation) \
+        WHERE NOT child.relispartition \
+    UNION SELECT a.attrelid FROM pg_catalog.pg_attribute a \
+        JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
+        WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+        AND t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+        AND t.typtype OPERATOR(pg_catalog.<>) 'e'::pg_catalog.\"char\" \
+    UNION SELECT COALESCE(x.indrelid, f.adrelid, k.conrelid, d.objid) FROM pg_catalog.pg_depend d \
+        LEFT JOIN pg_catalog.pg_index x \
+            ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+            AND x.indexrelid OPERATOR(pg_catalog.=) d.objid \
+        LEFT JOIN pg_catalog.pg_attrdef f \
+            ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+            AND f.oid OPERATOR(pg_catalog.=) d.objid \
+        LEFT JOIN pg_catalog.pg_constraint k \
+            ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass \
+            AND k.oid OPERATOR(pg_catalog.=) d.objid \
+        LEFT JOIN pg_catalog.pg_type t \
+            ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass \
+            AND t.oid OPERATOR(pg_catalog.=) d.refobjid \
+        WHERE d.refobjid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+        AND d.classid OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog.pg_class', 'pg_catalog.pg_attrdef', \
+            'pg_catalog.pg_constraint']::pg_catalog.regclass[]::pg_catalog.oid[]) \
+        AND (t.typtype OPERATOR(pg_catalog.<>) 'e'::pg_catalog.\"char\" \
+            OR d.refclassid OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog.pg_proc', 'pg_catalog.pg_operator', \
+            'pg_catalog.pg_opclass', 'pg_catalog.pg_am']::pg_catalog.regclass[]::pg_catalog.oid[])) \
+    UNION SELECT r.oid FROM pg_catalog.pg_class r WHERE EXISTS (SELECT 1 FROM ( \
+            SELECT k.castfunc AS function FROM pg_catalog.pg_cast k \
+                WHERE k.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+                AND k.castmethod OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\" \
+            UNION ALL SELECT o.oprcode::pg_catalog.oid FROM pg_catalog.pg_operator o \
+                WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) u \
+        JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) u.function \
+        WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\" \
+        OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
+            WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+            AND d.objid OPERATOR(pg_catalog.=) p.oid \
+            AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\")) \
+    ) e \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) e.relation \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+
 /// The queries in the order in which `decode` wants their rows.
-pub const QUERIES: [(&str, &str); 12] = [
+pub const QUERIES: [(&str, &str); 13] = [
     ("version", VERSION),
     ("schemas", SCHEMAS),
     ("types", TYPES),
@@ -201,6 +255,7 @@ pub const QUERIES: [(&str, &str); 12] = [
     ("constraints", CONSTRAINTS),
     ("triggers", TRIGGERS),
     ("policies", POLICIES),
+    ("entangled tables", ENTANGLED),
 ];
 
 /// A row as text, None for NULL.
@@ -231,9 +286,9 @@ pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
 /// Makes a catalog of the answers to `QUERIES`, in their order.
 pub fn decode(answers: &[Vec<Row>]) -> Result<Catalog, LoadError> {
     let mut catalog = Catalog::default();
-    let steps: [fn(&mut Catalog, &Cells<'_>) -> Option<()>; 12] = [
+    let steps: [fn(&mut Catalog, &Cells<'_>) -> Option<()>; 13] = [
         version, schema, user_type, function, operator, extension, relation, column, index,
-        constraint, trigger, policy,
+        constraint, trigger, policy, entangled,
     ];
     for (((what, _), step), rows) in QUERIES.iter().zip(steps).zip(answers) {
         for row in rows {
@@ -357,6 +412,8 @@ fn relation(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         _ => Persistence::Permanent,
     };
     relation.has_rules = row.flag(5);
+    // Until a later query says otherwise.
+    relation.contained = relation.kind == RelationKind::Table;
     relation.row_security = row.flag(6).then(Vec::new);
     relation.owner = row.text(7)?;
     relation.definition = row
@@ -600,6 +657,13 @@ fn policy(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
     Some(())
 }
 
+fn entangled(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    if let Some(relation) = catalog.relations.get_mut(&row.name(0)?) {
+        relation.contained = false;
+    }
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -655,10 +719,10 @@ mod tests {
 
     #[test]
     fn a_short_row_is_an_error_and_no_panic() {
-        let mut answers = vec![Vec::new(); 12];
+        let mut answers = vec![Vec::new(); QUERIES.len()];
         answers[0] = vec![vec![Some("150004".to_owned())]];
         assert_eq!(decode(&answers).unwrap().server_version, 150_004);
-        for at in 0..12 {
+        for at in 0..QUERIES.len() {
             let mut broken = answers.clone();
             broken[at] = vec![Vec::new()];
             assert!(decode(&broken).is_err(), "{at}");

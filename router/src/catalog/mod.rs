@@ -7,6 +7,7 @@
 
 pub mod drift;
 pub mod load;
+pub mod oids;
 pub mod relation;
 pub mod text;
 pub mod types;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use drift::{Drift, drift};
+pub use oids::Oids;
 pub use relation::{
     Check, Column, DefaultKind, ForeignKey, Key, Leaf, LeafBound, Partitioning, Persistence,
     Policy, Relation, RelationKind, Strategy, Trigger,
@@ -111,6 +113,13 @@ impl Catalog {
             }
         }
         current
+    }
+
+    /// Whether some function of that unqualified name may write. One that is not known may
+    /// have been made since the catalog was read.
+    pub fn may_write(&self, name: &str) -> bool {
+        let mut known = self.functions_named(name).peekable();
+        known.peek().is_none() || known.any(|f| f.volatility == Volatility::Volatile)
     }
 
     /// All user functions of that unqualified name, in whatever schema.

@@ -33,6 +33,9 @@ pub struct Relation {
     pub has_rules: bool,
     /// Row security: the policies, if it is enabled.
     pub row_security: Option<Vec<Policy>>,
+    /// Proven: nothing that lies with the table runs a user's code when it is read or written, and nothing follows its
+    /// changes into other tables, but for triggers, rules and policies, which are told above. False when unknown.
+    pub contained: bool,
     /// The definition of a view, as `pg_get_viewdef` prints it with an empty search path.
     pub definition: Option<String>,
     /// The owner's name, empty when unknown.
@@ -57,6 +60,7 @@ impl Relation {
             triggers: Vec::new(),
             has_rules: false,
             row_security: None,
+            contained: false,
             definition: None,
             owner: String::new(),
         }

@@ -10,6 +10,7 @@
 //!   column id bigint not null
 //!   column b text collate "C" default 'x'
 //!   column s bigint default nextval
+//!   contained
 //!   primary key id
 //!   unique b, id
 //!   foreign key (a) references public.r (id)
@@ -94,6 +95,7 @@ impl Reader {
             }
             "column" => return self.column(rest),
             "rules" => self.relation_mut()?.has_rules = true,
+            "contained" => self.relation_mut()?.contained = true,
             "owner" => self.relation_mut()?.owner = rest.to_owned(),
             "policy" => {
                 let (name, expression) = split_word(rest);

@@ -41,7 +41,7 @@ impl Account {
     ///
     /// The environment is cleared because PGDATA, PGPORT, PGOPTIONS and their kin
     /// would silently change what the programs do, and LC_ALL what they print.
-    pub(super) fn command(&self, program: &Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env_clear();
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin");

@@ -9,7 +9,7 @@ use super::gid::{Gid, TransactionId};
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -27,6 +27,8 @@ pub struct Site {
 #[derive(Debug)]
 pub struct Doubts {
     count: AtomicUsize,
+    /// How many there have ever been.
+    ever: AtomicU64,
     sites: Mutex<HashMap<Site, HashMap<TransactionId, Instant>>>,
     settled: watch::Sender<u64>,
     /// Recovery waits for it.
@@ -39,6 +41,7 @@ impl Default for Doubts {
     fn default() -> Self {
         Self {
             count: AtomicUsize::new(0),
+            ever: AtomicU64::new(0),
             sites: Mutex::default(),
             settled: watch::Sender::new(0),
             noted: Notify::new(),
@@ -56,7 +59,8 @@ impl Doubts {
             .or_default()
             .insert(gid.id, Instant::now());
         if new.is_none() {
-            self.count.fetch_add(1, Ordering::Release);
+            self.count.fetch_add(1, Ordering::SeqCst);
+            self.ever.fetch_add(1, Ordering::SeqCst);
         }
         drop(sites);
         self.noted.notify_one();
@@ -71,6 +75,13 @@ impl Doubts {
     /// How many parts are in doubt; above `transactions.in_doubt` new transactions over several shards are refused.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// How many there have ever been, if nothing is in doubt. As long as that stays the same, nothing is settled late
+    /// that changes definitions.
+    pub fn none_since(&self) -> Option<u64> {
+        let ever = self.ever.load(Ordering::SeqCst);
+        (self.count.load(Ordering::SeqCst) == 0).then_some(ever)
     }
 
     /// Whether statements there have to wait.

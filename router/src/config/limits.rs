@@ -11,6 +11,10 @@ use super::value::nonzero;
 
 /// PostgreSQL refuses messages of 1 GiB and more (`PQ_LARGE_MESSAGE_LIMIT`).
 const LARGEST_MESSAGE: ByteSize = ByteSize((1 << 30) - 1);
+// What is passed on may get another name: half as much again still has a length on the wire.
+const _: () = assert!(mothership_proto::frame::fits(
+    LARGEST_MESSAGE.0 as usize / 2 * 3
+));
 const MIB: ByteSize = ByteSize::mib(1);
 const KIB: ByteSize = ByteSize::kib(1);
 const GIB: ByteSize = ByteSize::mib(1024);
@@ -20,22 +24,18 @@ settings! {
     pub struct Limits {
         /// The first packet of a connection; PostgreSQL's own limit is 10000 bytes.
         reload startup_packet: ByteSize = ByteSize(10_000), ByteSize(512)..=ByteSize(10_000);
-        /// Parameters in the first packet.
+        /// Parameters in the first packet, those in `options` included.
         reload startup_parameters: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(1_000);
         /// One message during login; PostgreSQL's own limit is 65535 bytes.
         reload login_message: ByteSize = ByteSize(65_535), KIB..=ByteSize(65_535);
         /// One message from a client after login.
         reload client_message: ByteSize = ByteSize::mib(256), ByteSize::kib(64)..=LARGEST_MESSAGE;
-        /// One message from a server that the router has to hold as a whole; rows that pass through are not held.
+        /// One message from a server, a row included. The connection of a longer one is closed.
         reload server_message: ByteSize = ByteSize::mib(256), ByteSize::kib(64)..=LARGEST_MESSAGE;
         /// Text of one statement. A longer one is refused with 54000.
         reload statement: ByteSize = ByteSize::mib(128), ByteSize::kib(1)..=LARGEST_MESSAGE;
         /// Text that is parsed. A longer statement is sent on where that is provably right without parsing, else refused.
         reload parsed_statement: ByteSize = ByteSize::mib(1), KIB..=ByteSize::mib(64);
-        /// Nesting of one statement that is parsed.
-        reload parse_depth: NonZeroU32 = nonzero(200), nonzero(10)..=nonzero(2_000);
-        /// Keys of one statement (`IN` lists, rows of an INSERT) that are routed one by one.
-        reload statement_keys: NonZeroU32 = nonzero(100_000), nonzero(1)..=nonzero(10_000_000);
         /// Requests of one client that await their replies; above it the client is not read.
         reload pipeline: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Bytes of such requests that the router holds.
@@ -46,7 +46,7 @@ settings! {
         reload client_statements_size: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=GIB;
         /// Open portals of one client.
         reload client_portals: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(100_000);
-        /// Prepared statements that are shared between clients, for each worker.
+        /// Different prepared statements of all clients of a worker. Above it whoever holds more than its share may prepare no more.
         reload shared_statements: NonZeroU32 = nonzero(100_000), nonzero(1)..=nonzero(10_000_000);
         /// Their texts together.
         reload shared_statements_size: ByteSize = ByteSize::mib(128), MIB..=ByteSize::mib(65_536);
@@ -54,27 +54,22 @@ settings! {
         reload plans: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Their size together.
         reload plans_size: ByteSize = ByteSize::mib(64), MIB..=ByteSize::mib(65_536);
-        /// Cached answers of directory strategies, for each worker.
+        /// Keys of a lookup table (strategy `directory`), which are held in memory.
         reload directory_keys: NonZeroU32 = nonzero(100_000), nonzero(1)..=nonzero(100_000_000);
-        /// Settings (SET) of one session that are replayed.
+        /// Settings (SET, SET LOCAL, set_config, startup packet) of one session that are replayed.
         reload session_settings: NonZeroU32 = nonzero(500), nonzero(1)..=nonzero(10_000);
         /// Their names and values together.
         reload session_settings_size: ByteSize = ByteSize::kib(64), KIB..=ByteSize::mib(16);
-        /// Open savepoints of one transaction over several shards.
-        reload savepoints: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(1_000_000);
-        /// Channels one client listens on.
-        reload listen_channels: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(100_000);
-        /// Buffer for reading, one for each worker.
-        restart read_buffer: ByteSize = ByteSize::kib(64), ByteSize::kib(4)..=ByteSize::mib(16);
+        /// Savepoints and changes of settings of one transaction, which shards that join it
+        /// later are told.
+        reload savepoints: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Bytes that wait for one client before its server is no longer read.
         reload client_buffer: ByteSize = ByteSize::kib(256), ByteSize::kib(16)..=GIB;
-        /// Bytes of one shard's rows that wait to be merged before that shard is no longer read.
-        reload merge_buffer: ByteSize = MIB, ByteSize::kib(16)..=GIB;
         /// Bytes of a divided COPY that wait for one shard before the client is no longer read.
         reload copy_buffer: ByteSize = MIB, ByteSize::kib(16)..=GIB;
         /// One row of a divided COPY.
         reload copy_row: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=LARGEST_MESSAGE;
-        /// Pools (server, user and database) that exist at once.
+        /// Pools (server, user and database) of a worker that exist at once.
         reload pools: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Cancel requests that are being delivered at once.
         reload cancels: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(10_000);
@@ -94,7 +89,7 @@ settings! {
         reload metric_labels: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(100_000);
         /// Characters of a text from a client (user, application name, statement) in one log line.
         reload log_text: NonZeroU32 = nonzero(1_000), nonzero(16)..=nonzero(1_000_000);
-        /// Log lines a second for each kind of event that a client can cause; more are counted.
+        /// Log lines a second of each kind; how many more there were is logged.
         reload log_rate: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(1_000_000);
     }
 }

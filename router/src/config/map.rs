@@ -115,7 +115,7 @@ impl Config {
         &self,
         version: u64,
         known: &[KnownTable],
-        directory: &dyn Fn(&Strategy) -> Option<Arc<dyn Directory>>,
+        directory: &dyn Fn(&Strategy) -> Option<Arc<Directory>>,
     ) -> Result<BuiltMap, Vec<MapMistake>> {
         let mut building = Building {
             config: self,
@@ -200,7 +200,7 @@ impl Config {
 struct Building<'a> {
     config: &'a Config,
     known: &'a [KnownTable],
-    directory: &'a dyn Fn(&Strategy) -> Option<Arc<dyn Directory>>,
+    directory: &'a dyn Fn(&Strategy) -> Option<Arc<Directory>>,
     mistakes: Vec<MapMistake>,
     pending: Vec<TablePattern>,
 }
@@ -424,7 +424,7 @@ fn spell(types: &[KeyType]) -> String {
 /// A strategy in the map's own terms; `None` for a directory that is not given.
 pub(crate) fn strategy_decl(
     kind: &StrategyKind,
-    directory: Option<Arc<dyn Directory>>,
+    directory: Option<Arc<Directory>>,
 ) -> Option<StrategyDecl> {
     let name = |shard: &Label| shard.as_str().to_owned();
     Some(match kind {

@@ -39,7 +39,7 @@ settings! {
         restart format: LogFormat = LogFormat::Text;
         /// The least severe level that is logged.
         reload level: LogLevel = LogLevel::Info;
-        /// Whether statements appear: never, or in their shape, with every literal replaced by its position.
+        /// Whether statements appear: never, or in their shape, with `?` for every literal and for the value of a SET.
         reload statements: LogStatements = LogStatements::Off;
         /// Log each login and logout.
         reload connections: bool = true;

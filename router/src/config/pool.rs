@@ -51,7 +51,7 @@ settings! {
         reload prepared_statements: u32 = 500, 0..=100_000;
         /// A statement may run so long before it is cancelled.
         reload query_timeout: Option<Duration> = None, Duration::from_millis(1)..=(DAY * 30);
-        /// A client may leave its transaction open and idle for so long before it is disconnected with 25P03.
+        /// A client may leave its transaction, or a pipeline without Sync, open and idle for so long before it is disconnected with 25P03.
         reload idle_in_transaction_timeout: Option<Duration> = None, Duration::from_millis(1)..=(DAY * 30);
         /// A client may take so long to read replies that are ready while it holds a server connection.
         reload send_timeout: Option<Duration> = Some(SECOND * 60), SECOND..=DAY;

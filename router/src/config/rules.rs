@@ -1,10 +1,11 @@
 //! Rules that steer requests by type and origin.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use super::names::{Label, Name, Network, TablePattern, glob};
 use super::section::settings;
-use super::value::{At, words};
+use super::value::{At, nonzero, words};
 
 /// One rule, checked. The first rule that fits decides.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Rule {
     pub when: When,
     /// What then happens.
     pub action: Action,
+    /// How far ahead of others it waits for a connection; 0 without a word.
+    pub priority: i8,
 }
 
 /// What a rule looks at; what is empty fits everything.
@@ -48,7 +51,7 @@ pub struct Origin<'a> {
 }
 
 impl When {
-    /// Does the origin fit? Kinds and tables are for the planner to compare.
+    /// Does the origin fit? Kinds and tables are for `crate::rules` to compare.
     pub fn fits_origin(&self, origin: &Origin<'_>) -> bool {
         let named = |names: &[Name], name: &str| {
             names.is_empty() || names.iter().any(|one| one.as_str() == name)
@@ -81,7 +84,12 @@ pub enum Action {
     /// A statement without tables runs on this shard; all others are refused when they belong elsewhere.
     Shard(Label),
     /// It uses pools of its own under this name, with its own connections and queue.
-    Pool(Label),
+    Pool {
+        /// The name.
+        name: Label,
+        /// The most connections of one such pool; that of other pools when it is not given.
+        max: Option<NonZeroU32>,
+    },
     /// It is refused.
     Refuse {
         /// What the client reads.
@@ -102,9 +110,9 @@ settings! {
         reload applications: Vec<String>;
         /// Networks of the client.
         reload networks: Vec<Network>;
-        /// Kinds of statement; `read` and `write` stand for several.
+        /// Kinds of statement, any of them.
         reload kinds: Vec<StatementKind>;
-        /// Tables; it fits a statement that names any of them.
+        /// Tables; it fits a statement that names any of them, a partition, a view or a function over one.
         reload tables: Vec<TablePattern>;
         /// What happens.
         reload action: At<ActionWord>;
@@ -112,8 +120,13 @@ settings! {
         reload shard: Option<At<Label>>;
         /// Of `pool`: its name.
         reload pool: Option<At<Label>>;
+        /// Of `pool`: the most connections of each of its pools, in place of the others' maximum.
+        reload pool_max: Option<At<NonZeroU32>>, nonzero(1)..=nonzero(100_000);
         /// Of `replica`: only servers with this label.
         reload label: Option<At<Label>>;
+        /// Of all but `refuse`: whoever waits for a connection is served before those of a lower priority. Without
+        /// it 0. Each point counts as 100 ms of waiting, so that nobody waits for ever.
+        reload priority: Option<At<i8>>, -100..=100;
         /// Of `refuse`: what the client reads.
         reload message: Option<At<String>>;
     }
@@ -122,15 +135,15 @@ settings! {
 words! {
     /// What a rule does.
     pub enum ActionWord {
-        /// Use the primary.
+        /// The primary answers reads, too.
         Primary = "primary",
-        /// Use a replica where that is right.
+        /// A replica answers what a replica may answer; the primary when none is fit.
         Replica = "replica",
-        /// Use this shard for statements without tables.
+        /// Statements without tables run on this shard; what belongs elsewhere is refused.
         Shard = "shard",
-        /// Use pools of their own.
+        /// They use pools of their own.
         Pool = "pool",
-        /// Refuse with a message.
+        /// They are refused with a message, before anything of them runs.
         Refuse = "refuse",
     }
 }
@@ -138,25 +151,25 @@ words! {
 words! {
     /// Kinds of statement that rules tell apart.
     pub enum StatementKind {
-        /// Everything that cannot write.
+        /// Queries, COPY of their rows, and SHOW, if they cannot write.
         Read = "read",
-        /// Everything that may write.
+        /// Everything that changes data or definitions, or may.
         Write = "write",
-        /// SELECT, VALUES, TABLE.
+        /// SELECT, VALUES, TABLE, and cursors of them.
         Select = "select",
-        /// INSERT.
+        /// INSERT, also inside of a query. Its ON CONFLICT makes no update of it.
         Insert = "insert",
-        /// UPDATE.
+        /// UPDATE, also inside of a query.
         Update = "update",
-        /// DELETE.
+        /// DELETE, also inside of a query.
         Delete = "delete",
         /// MERGE.
         Merge = "merge",
         /// COPY in either direction.
         Copy = "copy",
-        /// CREATE, ALTER, DROP, TRUNCATE, GRANT and the like.
+        /// CREATE, ALTER, DROP, TRUNCATE, GRANT and the like, and SELECT INTO.
         Ddl = "ddl",
-        /// Anything else.
+        /// Anything else: SET, DO, CALL, LISTEN, VACUUM and so on.
         Other = "other",
     }
 }

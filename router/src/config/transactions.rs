@@ -24,6 +24,9 @@ settings! {
         reload prepare_timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;
         /// Statements on a shard whose transaction is in doubt wait so long, then fail with 57P03.
         reload doubt_timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;
+        /// Statements that wait for a lock so long, seen twice, are looked at for deadlocks over several shards; one
+        /// of them then fails with 40P01.
+        reload deadlock_timeout: Duration = SECOND, Duration::from_millis(10)..=HOUR;
         /// Transactions that another router left behind are looked for this often.
         reload recovery_interval: Duration = SECOND * 2, Duration::from_millis(10)..=HOUR;
         /// Transactions in doubt that are remembered; above this number new ones over several shards are refused.
@@ -38,8 +41,8 @@ settings! {
         reload refresh_interval: Duration = SECOND * 60, Duration::from_millis(100)..=(HOUR * 24);
         /// Reading it from one shard may take so long.
         reload timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;
-        /// Relations of one database; a database with more is refused at start.
-        restart relations: NonZeroU32 = nonzero(200_000), nonzero(1)..=nonzero(10_000_000);
+        /// Relations of one database; statements on a database with more are refused.
+        reload relations: NonZeroU32 = nonzero(200_000), nonzero(1)..=nonzero(10_000_000);
     }
 }
 

@@ -300,6 +300,8 @@ pub const RULES: &[Column] = &[
     ("tables", Text),
     ("action", Text),
     ("argument", Text),
+    ("priority", Int),
+    ("matched", Numeric),
 ];
 /// SHOW PINS.
 pub const PINS: &[Column] = &[
@@ -348,4 +350,5 @@ pub const POOLS_EXTENDED: &[Column] = &[
     ("max", Int),
     ("open_on_all_workers", Int),
     ("paused", Int),
+    ("pool", Text),
 ];

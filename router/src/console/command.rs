@@ -310,7 +310,7 @@ pub const SHOWS: &[Show] = &[
         What::Rules,
         "RULES",
         columns::RULES,
-        "The rules in their order; the first that fits decides. Empty fits everything.",
+        "The rules in their order; the first that fits decides. Empty fits everything. `matched` counts the requests that each decided about.",
     ),
     ours(
         What::Pins,

@@ -5,7 +5,7 @@
 //! answered and mean nothing, but a failed block stays failed, as drivers expect.
 
 use super::act::{act, undo};
-use super::command::{ACTS, Act, Argument, Block, Command, Role, SHOWS, Takes, parse};
+use super::command::{ACTS, Act, Argument, Block, Command, Role, SHOWS, Takes, What, parse};
 use super::show;
 use super::table::{Column, Row, put_columns, put_row, row};
 use super::{POOL_USER, columns};
@@ -447,7 +447,10 @@ impl Conversation {
         }
         Ok(Ok(match command {
             Command::Show(what) => {
-                let facts = show::gather(&self.core.shared).await;
+                let mut facts = show::gather(&self.core.shared).await;
+                if what.what == What::Plans {
+                    facts.plans = super::view::plans(&self.core.shared).await;
+                }
                 let columns = what.columns(show::with_logins(&facts.topology.config.console));
                 Answer {
                     table: Some((columns, show::rows(what.what, &facts))),

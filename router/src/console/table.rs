@@ -64,6 +64,8 @@ pub enum Value {
     Text(String),
     /// A number; the column says how wide. What does not fit is shown as the largest.
     Number(u64),
+    /// One that may be negative.
+    Signed(i64),
 }
 
 impl From<&str> for Value {
@@ -99,6 +101,12 @@ impl From<u16> for Value {
 impl From<usize> for Value {
     fn from(number: usize) -> Self {
         Self::Number(number as u64)
+    }
+}
+
+impl From<i8> for Value {
+    fn from(number: i8) -> Self {
+        Self::Signed(number.into())
     }
 }
 
@@ -153,27 +161,29 @@ fn format(formats: &[i16], at: usize) -> i16 {
 }
 
 fn encode(kind: Type, value: &Value, binary: bool) -> Option<Vec<u8>> {
-    let number = match value {
+    let (number, is_negative) = match value {
         Value::Null => return None,
         // The text format and the binary format of text are the same.
         Value::Text(text) => return Some(text.replace('\0', "").into_bytes()),
-        Value::Number(number) => *number,
+        Value::Number(number) => (*number, false),
+        Value::Signed(number) => (number.unsigned_abs(), *number < 0),
     };
-    let int = i32::try_from(number).unwrap_or(i32::MAX);
-    let big = i64::try_from(number).unwrap_or(i64::MAX);
+    let (sign, minus) = if is_negative { (-1, "-") } else { (1, "") };
+    let int = i32::try_from(number).unwrap_or(i32::MAX) * sign;
+    let big = i64::try_from(number).unwrap_or(i64::MAX) * i64::from(sign);
     Some(match (kind, binary) {
         (Type::Int, true) => int.to_be_bytes().to_vec(),
         (Type::Int, false) => int.to_string().into_bytes(),
         (Type::Big, true) => big.to_be_bytes().to_vec(),
         (Type::Big, false) => big.to_string().into_bytes(),
-        (Type::Numeric, true) => binary_numeric(number),
-        (Type::Numeric | Type::Text | Type::Bytes, _) => number.to_string().into_bytes(),
+        (Type::Numeric, true) => binary_numeric(number, is_negative),
+        (Type::Numeric | Type::Text | Type::Bytes, _) => format!("{minus}{number}").into_bytes(),
     })
 }
 
 /// `numeric_send`: count of digits, weight of the first, sign, scale, digits to the
 /// base of 10,000.
-fn binary_numeric(number: u64) -> Vec<u8> {
+fn binary_numeric(number: u64, is_negative: bool) -> Vec<u8> {
     let mut digits = Vec::new();
     let mut rest = number;
     while rest > 0 {
@@ -183,7 +193,8 @@ fn binary_numeric(number: u64) -> Vec<u8> {
     let weight = (digits.len() as u16).saturating_sub(1);
     // Zeroes at the end are not sent: the weight says that they are there.
     let kept: Vec<u16> = digits.into_iter().skip_while(|digit| *digit == 0).collect();
-    let head = [kept.len() as u16, weight, 0, 0];
+    let sign = if is_negative { 0x4000 } else { 0 };
+    let head = [kept.len() as u16, weight, sign, 0];
     let words = head.into_iter().chain(kept.into_iter().rev());
     words.flat_map(u16::to_be_bytes).collect()
 }
@@ -196,16 +207,37 @@ mod tests {
     #[test]
     fn numbers_are_sent_as_postgresql_sends_them() {
         for (number, words) in [
-            (0_u64, &[0, 0, 0, 0][..]),
+            (0_i128, &[0, 0, 0, 0][..]),
             (1, &[1, 0, 0, 0, 1]),
             (9_999, &[1, 0, 0, 0, 9_999]),
             (10_000, &[1, 1, 0, 0, 1]),
             (10_001, &[2, 1, 0, 0, 1, 1]),
             (120_000_000, &[2, 2, 0, 0, 1, 2_000]),
-            (u64::MAX, &[5, 4, 0, 0, 1_844, 6_744, 737, 955, 1_615]),
+            (
+                u64::MAX.into(),
+                &[5, 4, 0, 0, 1_844, 6_744, 737, 955, 1_615],
+            ),
+            (-12_345, &[2, 1, 0x4000, 0, 1, 2_345]),
         ] {
             let expected: Vec<u8> = words.iter().flat_map(|w: &u16| w.to_be_bytes()).collect();
-            assert_eq!(binary_numeric(number), expected, "{number}");
+            let value = match u64::try_from(number) {
+                Ok(number) => Value::Number(number),
+                Err(_) => Value::Signed(i64::try_from(number).unwrap()),
+            };
+            let sent = encode(Type::Numeric, &value, true);
+            assert_eq!(sent, Some(expected), "{number}");
+            let text = encode(Type::Numeric, &value, false);
+            assert_eq!(text, Some(number.to_string().into_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_negative_has_its_sign_in_every_type() {
+        let sent = |kind, binary| encode(kind, &Value::from(-100_i8), binary);
+        assert_eq!(sent(Type::Int, true), Some((-100_i32).to_be_bytes().into()));
+        assert_eq!(sent(Type::Big, true), Some((-100_i64).to_be_bytes().into()));
+        for kind in [Type::Int, Type::Big, Type::Numeric, Type::Text] {
+            assert_eq!(sent(kind, false), Some(b"-100".to_vec()));
         }
     }
 

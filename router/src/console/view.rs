@@ -221,3 +221,9 @@ pub async fn world(shared: &Arc<crate::core::Shared>) -> World {
     world.servers.sort_by_key(|server| server.number);
     world
 }
+
+/// The shapes that every core remembers.
+pub async fn plans(shared: &Arc<crate::core::Shared>) -> Vec<crate::session::shapes::PlanView> {
+    let answers = shared.ask(|core| core.shapes.views()).await;
+    answers.into_iter().flatten().collect()
+}

@@ -229,16 +229,7 @@ impl Splitter {
     }
 
     fn check_pending(&self) -> Result<(), CopyError> {
-        self.check_length(self.pending.len().max(self.wanted))
-    }
-
-    #[inline]
-    fn check_length(&self, length: usize) -> Result<(), CopyError> {
-        let limit = self.row_limit;
-        match length > limit {
-            true => Err(CopyError::RowTooLong { limit }),
-            false => Ok(()),
-        }
+        check_length(self.pending.len().max(self.wanted), self.row_limit)
     }
 
     /// Emits what is whole; returns how many bytes that was.
@@ -275,7 +266,7 @@ impl Splitter {
                 }
                 Found::Line(line) => line,
             };
-            self.check_length(line.whole)?;
+            check_length(line.whole, self.row_limit)?;
             done += line.whole;
             self.one_line(&rest[..line.whole], line, emit)?;
             if line.last {
@@ -341,6 +332,8 @@ impl Splitter {
                 }
                 Ok(length) => done = length,
             }
+            // One that came in pieces was measured while it was pending.
+            check_length(done, self.row_limit)?;
             self.state = State::Rows;
             let header = HeaderPiece {
                 bytes: &bytes[..done],
@@ -370,10 +363,7 @@ impl Splitter {
                     self.state = State::Closed;
                 }
                 BinaryFound::Row(length) => {
-                    if length > self.row_limit {
-                        let limit = self.row_limit;
-                        return Err(CopyError::RowTooLong { limit });
-                    }
+                    check_length(length, self.row_limit)?;
                     self.line += 1;
                     done += length;
                     let key = self.keys.of_binary(&rest[..length], reader);
@@ -387,6 +377,15 @@ impl Splitter {
                 }
             }
         }
+    }
+}
+
+/// Rows and headers are measured alike, whole or while they are pending: cuts must not matter.
+#[inline]
+fn check_length(length: usize, limit: usize) -> Result<(), CopyError> {
+    match length > limit {
+        true => Err(CopyError::RowTooLong { limit }),
+        false => Ok(()),
     }
 }
 

@@ -311,3 +311,30 @@ proptest! {
         prop_assert!(stream.starts_with(&passed));
     }
 }
+
+// Found by the fuzz target `copy`.
+#[test]
+fn a_binary_header_over_the_limit_goes_to_nobody_whole_or_cut() {
+    let header = |extension: usize| {
+        let length = i32::try_from(extension).unwrap().to_be_bytes();
+        let fixed = [&binary::SIGNATURE[..], &[0; 4], &length].concat();
+        [fixed, vec![0xff; extension]].concat()
+    };
+    let options = CopyOptions::parse(b"COPY t FROM STDIN (FORMAT binary)", true).unwrap();
+    let fixed = header(0).len();
+    // The longest header that is taken, and one byte more.
+    for (length, taken) in [(60, 1), (61, 0)] {
+        let stream = header(length - fixed);
+        for cut in 1..=stream.len() {
+            let mut splitter = Splitter::new(&options, rules(&[(0, KeyType::Text)], 15)).unwrap();
+            let mut pieces = 0;
+            let fed =
+                (stream.chunks(cut)).try_for_each(|body| splitter.feed(body, |_| pieces += 1));
+            let wanted = match taken {
+                0 => Err(CopyError::RowTooLong { limit: 60 }),
+                _ => Ok(()),
+            };
+            assert_eq!((pieces, fed), (taken, wanted), "{length} by {cut}");
+        }
+    }
+}

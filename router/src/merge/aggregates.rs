@@ -139,7 +139,7 @@ fn merged(merge: AggregateMerge, column: &Column, number: usize) -> Result<Merge
     let binary = match column.format {
         0 => false,
         1 => true,
-        _ => return Err(MergeError::Format { column: number }),
+        code => return Err(MergeError::Format { code }),
     };
     Ok(Merged {
         form,

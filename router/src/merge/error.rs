@@ -32,11 +32,11 @@ pub enum MergeError {
         /// The type.
         type_oid: u32,
     },
-    /// A column in a format that is neither text nor binary.
-    #[error("column {column} has an unknown format")]
+    /// The client wants a format that is neither text nor binary: what PostgreSQL says itself.
+    #[error("unsupported format code: {code}")]
     Format {
-        /// Counted from 1.
-        column: usize,
+        /// As Bind has it.
+        code: i16,
     },
     /// A value that is not as its type is written.
     #[error("a shard sent a malformed value in column {column}")]
@@ -70,6 +70,7 @@ impl MergeError {
     pub fn report(&self) -> Report {
         let code = match self {
             MergeError::BigintOutOfRange | MergeError::NumericOverflow => OUT_OF_RANGE,
+            MergeError::Format { .. } => sqlstate::INVALID_PARAMETER_VALUE,
             _ => sqlstate::INTERNAL_ERROR,
         };
         Report::error(code, self.to_string())

@@ -89,6 +89,7 @@ families! {
     WAITING Gauge "mothership_pool_waiting" ["shard", "server", "database", "user"] "Requests that wait for a connection of the pool.";
     OLDEST_WAIT Largest "mothership_pool_oldest_wait_seconds" ["shard", "server", "database", "user"] "How long the oldest of them has waited.";
     PAUSED Largest "mothership_pool_paused" ["shard", "server", "database", "user"] "1 while the console keeps the pool from lending.";
+    RULE_MATCHES Counter "mothership_rule_matches_total" ["rule"] "Requests about which the rule decided.";
     SERVER_UP Largest "mothership_server_up" ["shard", "server"] "1 while the server answers probes.";
     SERVER_PRIMARY Largest "mothership_server_primary" ["shard", "server"] "1 while the server takes the writes of its shard.";
     SERVER_LAG Largest "mothership_server_lag_seconds" ["shard", "server"] "How far the replica is behind; absent while it is not known.";

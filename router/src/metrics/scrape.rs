@@ -40,6 +40,9 @@ pub async fn scrape(shared: &Shared) -> String {
         .iter()
         .for_each(|pool| put_pool(&mut page, &topology, pool));
     put_servers(&mut page, &topology);
+    for (rule, count) in topology.rules.rules().zip(topology.rules.counts()) {
+        page.add(&names::RULE_MATCHES, &[rule.name.as_str()], count as f64);
+    }
     for (key, spans) in &all.latencies {
         let shard = match key.place {
             Place::Router => "none",

@@ -23,6 +23,8 @@ pub struct Seen {
     pub requested: Cell<Option<Instant>>,
     /// Prepared statements by the client's own names.
     pub prepared: Cell<u32>,
+    /// Its statement was cancelled because it took too long.
+    pub timed_out: Cell<bool>,
     /// Why it keeps its server.
     pins: Cell<Pins>,
     /// Since when it has kept its server.
@@ -96,6 +98,7 @@ impl Tally {
             self.begun = Some(now);
             self.transaction.get_or_insert(now);
             self.seen.requested.set(Some(now));
+            self.seen.timed_out.set(false);
         }
     }
 
@@ -141,6 +144,11 @@ impl Tally {
     /// The client was told an error.
     pub fn failed(&mut self) {
         self.traffic.count(|totals| totals.errors += 1);
+    }
+
+    /// True if the statement that was cancelled just now had taken too long.
+    pub fn timed_out(&self) -> bool {
+        self.seen.timed_out.take()
     }
 
     /// The application name is now this.

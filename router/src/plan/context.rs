@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 pub use mothership_shardmap::TextContext;
 
+use super::slots::Literals;
+
 /// The session's part of planning. Two sessions with equal contexts share plans.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PlanContext {
@@ -52,6 +54,8 @@ pub struct Params<'a> {
     pub formats: &'a [i16],
     /// The values, None for NULL.
     pub values: &'a [Option<&'a [u8]>],
+    /// The literals of the text, for a plan of its shape.
+    pub literals: Literals<'a>,
 }
 
 /// One value as it was bound.
@@ -70,6 +74,7 @@ impl<'a> Params<'a> {
     pub const NONE: Params<'static> = Params {
         formats: &[],
         values: &[],
+        literals: Literals::NONE,
     };
 
     /// The value of `$number`, counted from 1; None if it was not bound or its format is unknown.

@@ -5,13 +5,15 @@
 //! the tokens, both in the list of today and in the words of former versions; what decides
 //! where rows and fields end must be known, and anything else passes to the servers.
 
-use super::names::{Names, Place, Resolved};
-use super::refuse::{Reason, Refusal};
+use super::names::{Names, Place, Reach, Resolved, named};
+use super::refuse::{Reason, Refusal, not_understood, refuse};
+use super::scope::Analysis;
+use super::write::{omitted_default, without_key};
 use super::{
     CopyFormat, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split, SplitRows,
-    Target,
+    Target, utility,
 };
-use crate::catalog::{DefaultKind, Relation};
+use crate::catalog::Relation;
 use crate::sql::effect::{CopySource, Direction};
 use crate::sql::lexer::{Kind, Lexer};
 
@@ -40,16 +42,13 @@ pub fn plan(
     let (relation, place) = match names.resolve(&path, context) {
         Resolved::Relation(relation, place) => (relation, place),
         Resolved::Missing(name) => {
-            return Err(Refusal::about(
-                Reason::NotInCatalog,
-                format!("table \"{}\"", name.name),
-            ));
+            return Err(Refusal::of_table(Reason::NotInCatalog, &name));
         }
-        Resolved::Unclear => return Err(Refusal::new(Reason::NameUnclear)),
-        _ if names.mentions(sql) => return Err(unclear()),
-        _ => return Ok(super::utility::home("copies")),
+        Resolved::Unclear => return refuse(Reason::NameUnclear),
+        _ if names.mentions(sql) => return not_understood(),
+        _ => return Ok(utility::home("copies")),
     };
-    let analysis = super::scope::Analysis::new(names, context);
+    let analysis = Analysis::new(names, context);
     analysis.row_security(relation, &place)?;
     let role = || match relation.persistence {
         crate::catalog::Persistence::Permanent => Role::Replica,
@@ -64,13 +63,14 @@ pub fn plan(
                 format!("view \"{}\"", relation.name.name),
             ))
         }
-        (Place::Home, _) => Ok(super::utility::home("copies")),
+        (Place::Home, _) => Ok(utility::home("copies")),
         (Place::Reference, Direction::Out) => Ok(Plan::Single(super::Single {
             target: Target::AnyShard,
             role: role(),
             fallback: None,
             otherwise: Refusal::new(Reason::SeveralShards),
             unknown: Vec::new(),
+            touches: super::Touches::Anything,
         })),
         (Place::Sharded(keyed), Direction::Out) => {
             let by = super::KeyedBy {
@@ -101,7 +101,7 @@ pub fn plan(
 }
 
 fn refused(relation: &Relation) -> Refusal {
-    Refusal::about(Reason::Copy, format!("table \"{}\"", relation.name.name))
+    Refusal::of_table(Reason::Copy, &relation.name)
 }
 
 /// COPY (query) TO: as the query, with the rows in the form of COPY.
@@ -111,9 +111,9 @@ fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
         Plan::Scatter(Scatter {
             merge: Merge::Aggregates(_),
             ..
-        }) => Err(Refusal::new(Reason::Aggregate)),
+        }) => refuse(Reason::Aggregate),
         // RETURNING of a divided INSERT.
-        Plan::Split(_) => Err(Refusal::new(Reason::ReturningSplit)),
+        Plan::Split(_) => refuse(Reason::ReturningSplit),
         plan => Ok(plan),
     }
 }
@@ -121,15 +121,8 @@ fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
 fn column_list(text: &str, context: &PlanContext) -> Vec<String> {
     let tokens = Lexer::new(text.as_bytes(), context.standard_conforming_strings);
     let names = tokens.filter_map(|token| {
-        let word = text.get(token.start..token.end)?;
-        match token.kind {
-            Kind::Word => Some(super::names::fold(word, false)),
-            Kind::QuotedIdent => {
-                let inner = word.get(1..word.len().checked_sub(1)?)?;
-                Some(super::names::fold(&inner.replace("\"\"", "\""), true))
-            }
-            _ => None,
-        }
+        let text = text.get(token.start..token.end)?;
+        named(token.kind, text)
     });
     names.collect()
 }
@@ -154,30 +147,14 @@ fn copy_in(
     for trigger in &relation.triggers {
         let reach = names.reach(&trigger.function.name);
         let harmless = matches!(place, Place::Sharded(_))
-            && reach == Some(super::names::Reach::Nothing)
+            && reach == Some(Reach::Nothing)
             && !trigger.may_change_row;
         if !harmless {
-            return Err(Refusal::about(
-                Reason::Trigger,
-                format!("table \"{}\"", relation.name.name),
-            ));
+            return Err(Refusal::of_table(Reason::Trigger, &relation.name));
         }
     }
     for column in relation.columns.iter().filter(|c| !list.contains(&c.name)) {
-        let detail = || {
-            format!(
-                "column \"{}\" of table \"{}\"",
-                column.name, relation.name.name
-            )
-        };
-        match (&column.default, place) {
-            (DefaultKind::None | DefaultKind::Constant(_), _) => {}
-            (DefaultKind::Stable(_) | DefaultKind::Volatile(_), Place::Sharded(_)) => {}
-            (DefaultKind::Sequence, Place::Sharded(_)) => {
-                return Err(Refusal::about(Reason::InsertSequence, detail()));
-            }
-            _ => return Err(Refusal::about(Reason::ReferenceWrite, detail())),
-        }
+        omitted_default(relation, column, place)?;
     }
     // FREEZE is for each server to grant: what it demands happened there in this transaction.
     if options.default_marker {
@@ -185,10 +162,7 @@ fn copy_in(
     }
     let Place::Sharded(keyed) = place else {
         if options.has_where {
-            return Err(Refusal::about(
-                Reason::ReferenceWrite,
-                format!("table \"{}\"", relation.name.name),
-            ));
+            return Err(Refusal::of_table(Reason::ReferenceWrite, &relation.name));
         }
         return Ok(Plan::Scatter(Scatter {
             target: Target::AllShards,
@@ -197,10 +171,7 @@ fn copy_in(
         }));
     };
     if !keyed.routable {
-        return Err(Refusal::about(
-            Reason::KeyType,
-            format!("table \"{}\"", relation.name.name),
-        ));
+        return Err(Refusal::of_table(Reason::KeyType, &relation.name));
     }
     let mut key_positions = Vec::new();
     for (name, _) in &keyed.sharded.columns {
@@ -209,12 +180,7 @@ fn copy_in(
         match position {
             Some(position) if typmod == -1 => key_positions.push(position),
             Some(_) => return Err(refused(relation)),
-            None => {
-                return Err(Refusal::about(
-                    Reason::InsertWithoutKey,
-                    format!("table \"{}\" is sharded by \"{name}\"", relation.name.name),
-                ));
-            }
+            None => return Err(without_key(relation, name)),
         }
     }
     Ok(Plan::Split(Split {
@@ -226,6 +192,7 @@ fn copy_in(
             format: options.format.clone(),
         },
         others: Vec::new(),
+        touches: super::Touches::Anything,
     }))
 }
 
@@ -233,7 +200,6 @@ fn copy_in(
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     format: CopyFormat,
-    freeze: bool,
     /// DEFAULT 'marker' (PostgreSQL 16): a key could hide behind it.
     default_marker: bool,
     has_where: bool,
@@ -321,7 +287,7 @@ impl Options {
                                 (read.header, at) = flag(at);
                             }
                         }
-                        "freeze" => (read.freeze, at) = flag(at),
+                        "freeze" => at = flag(at).1,
                         "default" => {
                             read.default_marker = true;
                             at += 1;
@@ -348,7 +314,6 @@ impl Options {
         let format = read.format()?;
         Some(Options {
             format,
-            freeze: read.freeze,
             default_marker: read.default_marker,
             has_where,
         })
@@ -363,7 +328,6 @@ struct Raw {
     quote: Option<String>,
     escape: Option<String>,
     header: bool,
-    freeze: bool,
     default_marker: bool,
 }
 

@@ -21,7 +21,7 @@ pub fn explain(
     text: &TextContext,
 ) -> String {
     let plan = plan(sql, catalog, map, context);
-    let mut out = super::report(sql, &plan, params, map, text).join("\n");
+    let mut out = super::report(sql, &plan, params, map, text, None).join("\n");
     out.push('\n');
     out
 }
@@ -36,6 +36,7 @@ impl fmt::Display for Plan {
                 otherwise,
                 unknown,
                 fallback: _,
+                touches: _,
             }) => {
                 write!(f, "Single {target} role={role}")?;
                 if otherwise.reason != super::Reason::SeveralShards {

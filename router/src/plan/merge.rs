@@ -8,6 +8,7 @@ use std::fmt;
 use mothership_shardmap::KeyType;
 use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem};
 
+use super::names::folded;
 use super::scope::{Analysis, Scopes};
 
 /// How the answers of several shards become one.
@@ -87,10 +88,7 @@ fn aggregate(
         .name
         .0
         .iter()
-        .map(|p| {
-            p.as_ident()
-                .map(|i| super::names::fold(&i.value, i.quote_style.is_some()))
-        })
+        .map(|p| p.as_ident().map(folded))
         .collect::<Option<_>>()?;
     let name = match parts.as_slice() {
         [name] if analysis.names.reach(name).is_none() => name,

@@ -9,17 +9,72 @@
 //! does not know does not pass either.
 //! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-PRECEDENCE>
 
-use sqlparser::ast::{BinaryOperator as Op, CastKind, Expr, UnaryOperator};
+use sqlparser::ast::{
+    BinaryOperator as Op, CastKind, Expr, Function, FunctionArguments, Ident, UnaryOperator, Value,
+};
 
-use crate::sql::lexer::Lexer;
+use crate::sql::keywords;
+use crate::sql::lexer::{Kind, Lexer, Token};
 
 use super::parse::{self, Parsed};
+use super::slots::Slot;
 
-/// Whether the parser cut the text into the same tokens as our own lexer, which follows PostgreSQL's.
+/// Whether the parser cut the text into the same tokens as our own lexer, which follows PostgreSQL's, and none of
+/// them means something else to it.
 pub fn same_tokens(sql: &str, parsed: &Parsed, standard_conforming_strings: bool) -> bool {
     let ours = Lexer::new(sql.as_bytes(), standard_conforming_strings);
     let theirs = parse::byte_starts(sql, &parsed.tokens);
-    ours.map(|token| token.start).eq(theirs)
+    let mut context = Context::default();
+    let known = |token: Token| (!context.misleads(token, sql)).then_some(token.start);
+    ours.map(known).eq(theirs.into_iter().map(Some))
+}
+
+/// The words around a token, in lower case where it is a word.
+#[derive(Default)]
+struct Context {
+    before: String,
+    last: String,
+    kind: Option<Kind>,
+}
+
+impl Context {
+    /// Whether the parser takes a token for something else here.
+    fn misleads(&mut self, token: Token, sql: &str) -> bool {
+        let text = sql[token.start..token.end].to_ascii_lowercase();
+        let misread = match text.as_str() {
+            // No other name of `=`, but an operator that somebody may have made.
+            "==" => true,
+            // BETWEEN SYMMETRIC (1) AND 2 is no call of a function of that name.
+            "symmetric" | "asymmetric" => self.last == "between",
+            // INTERVAL (3) '1 s' loses its precision. As a type it keeps it.
+            "(" => self.last == "interval" && !matches!(self.before.as_str(), "::" | "as"),
+            // `JSON_OBJECTAGG(interval : a)` has a key and a value.
+            ":" => self.last == "interval",
+            // A cast to a type of that name is none to the parser, which sees IS NULL.
+            "isnull" | "notnull" => self.last == "::",
+            // COLLATION FOR (a) inside of SUBSTRING is no FOR of its own.
+            "for" => self.last == "collation",
+            // The bound of a frame: the parser makes an interval of any string.
+            "preceding" | "following" => {
+                let bound = matches!(
+                    self.before.as_str(),
+                    "between" | "and" | "rows" | "range" | "groups"
+                );
+                bound && self.kind.is_some_and(Kind::is_string)
+            }
+            // `FROM t global`: the parser loses the alias.
+            "global" => match self.kind {
+                Some(Kind::QuotedIdent | Kind::RParen) => true,
+                Some(Kind::Word) => !is_reserved_word(&self.last),
+                _ => false,
+            },
+            // 0x1F is no bit string.
+            _ => token.kind == Kind::UncertainNumber,
+        };
+        self.before = std::mem::replace(&mut self.last, text);
+        self.kind = Some(token.kind);
+        misread
+    }
 }
 
 /// Text that the parser may tokenize otherwise than PostgreSQL: nothing is concluded from a statement with it.
@@ -129,15 +184,20 @@ pub fn agrees(expr: &Expr) -> bool {
                 && tighter(pattern, IN)
                 && escape_char.as_ref().is_none_or(|e| tighter(e, IN))
         }
-        Expr::AnyOp {
-            left, is_some: _, ..
+        Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
+            // The parser takes `= ANY (SELECT ..) || x` for `= ANY ((SELECT ..) || x)`.
+            least(left, OTHER)
+                && (matches!(**right, Expr::Subquery(_)) || !begins_with_query(right))
         }
-        | Expr::AllOp { left, .. } => least(left, OTHER),
         Expr::AtTimeZone {
             timestamp,
             time_zone,
         } => least(timestamp, AT) && tighter(time_zone, AT),
-        Expr::Collate { expr, .. } => least(expr, COLLATE),
+        Expr::Collate { expr, collation } => {
+            // In `SELECT a collate FROM t` it is an alias.
+            let name = collation.0.first().and_then(|part| part.as_ident());
+            least(expr, COLLATE) && name.is_some_and(|name| !is_reserved(name, &[]))
+        }
         Expr::Cast {
             kind: CastKind::DoubleColon,
             expr,
@@ -145,8 +205,147 @@ pub fn agrees(expr: &Expr) -> bool {
         } => least(expr, CAST),
         Expr::CompoundFieldAccess { root, .. } => least(root, SUBSCRIPT),
         Expr::Interval(interval) => matches!(*interval.value, Expr::Value(_)),
+        Expr::Identifier(name) => !is_reserved(name, &ALONE),
+        Expr::CompoundIdentifier(parts) => parts.first().is_none_or(|name| !is_reserved(name, &[])),
+        Expr::Function(function) => match function.name.0.as_slice() {
+            [part] => part
+                .as_ident()
+                .is_some_and(|name| is_called(name, function)),
+            _ => true,
+        },
+        Expr::TypedString(typed) => {
+            // `JSON_OBJECTAGG(text : a)` has a key and a value.
+            let parameter = matches!(&typed.value.value, Value::Placeholder(text) if Slot::of_placeholder(text).is_none());
+            !typed.uses_odbc_syntax && !parameter
+        }
+        Expr::Value(value) => match &value.value {
+            // `:a` and `?` are parameters to the parser, not to PostgreSQL.
+            Value::Placeholder(text) => {
+                text.starts_with('$') || Slot::of_placeholder(text).is_some()
+            }
+            _ => true,
+        },
+        // Nested grouping sets are no calls.
+        Expr::GroupingSets(sets) => !sets.iter().flatten().any(is_grouping),
         _ => class(expr).is_some(),
     }
+}
+
+/// Whether the first operand of an expression is a query, without parentheses of its own around.
+fn begins_with_query(mut expr: &Expr) -> bool {
+    loop {
+        expr = match expr {
+            Expr::Subquery(_) => return true,
+            Expr::BinaryOp { left: first, .. }
+            | Expr::AnyOp { left: first, .. }
+            | Expr::AllOp { left: first, .. }
+            | Expr::Cast {
+                kind: CastKind::DoubleColon,
+                expr: first,
+                ..
+            }
+            | Expr::Collate { expr: first, .. }
+            | Expr::AtTimeZone {
+                timestamp: first, ..
+            }
+            | Expr::CompoundFieldAccess { root: first, .. }
+            | Expr::InList { expr: first, .. }
+            | Expr::InSubquery { expr: first, .. }
+            | Expr::Between { expr: first, .. }
+            | Expr::Like { expr: first, .. }
+            | Expr::ILike { expr: first, .. }
+            | Expr::SimilarTo { expr: first, .. }
+            | Expr::IsDistinctFrom(first, _)
+            | Expr::IsNotDistinctFrom(first, _)
+            | Expr::IsTrue(first)
+            | Expr::IsNotTrue(first)
+            | Expr::IsFalse(first)
+            | Expr::IsNotFalse(first)
+            | Expr::IsNull(first)
+            | Expr::IsNotNull(first)
+            | Expr::IsUnknown(first)
+            | Expr::IsNotUnknown(first)
+            | Expr::IsJson { expr: first, .. }
+            | Expr::IsNormalized { expr: first, .. } => first,
+            _ => return false,
+        };
+    }
+}
+
+/// `SELECT a 'x'` is a constant of type `a` and no alias.
+pub fn is_name(ident: &Ident) -> bool {
+    matches!(ident.quote_style, None | Some('"'))
+}
+
+/// Reserved words that are expressions on their own.
+const ALONE: [&str; 12] = [
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "localtime",
+    "localtimestamp",
+    "session_user",
+    "system_user",
+    "user",
+];
+
+/// Reserved words that may stand before parentheses.
+const CALLED: [&str; 13] = [
+    "array",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "localtime",
+    "localtimestamp",
+    "session_user",
+    "system_user",
+    "user",
+    "row",
+];
+
+/// Whether it is a call that the parser reads. `(VALUES (1), (2))` is no call of a function `values`, and NFC in
+/// `normalize(x, NFC)` is no column.
+fn is_called(name: &Ident, function: &Function) -> bool {
+    let unquoted = |word: &str| name.quote_style.is_none() && name.value.eq_ignore_ascii_case(word);
+    let several = matches!(&function.args, FunctionArguments::List(list) if list.args.len() > 1);
+    let misread = unquoted("values") || unquoted("normalize") && several;
+    !misread && !is_reserved(name, &CALLED)
+}
+
+/// ROLLUP and CUBE, which the parser takes for calls inside of GROUPING SETS.
+fn is_grouping(expr: &Expr) -> bool {
+    let named = |name: &Ident| {
+        let word = name.value.to_ascii_lowercase();
+        name.quote_style.is_none() && matches!(word.as_str(), "rollup" | "cube")
+    };
+    match expr {
+        Expr::Function(function) => match function.name.0.as_slice() {
+            [part] => part.as_ident().is_none_or(named),
+            _ => false,
+        },
+        Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => true,
+        _ => false,
+    }
+}
+
+/// A word that PostgreSQL takes for part of its grammar, read by the parser as a name: SYMMETRIC, say.
+fn is_reserved(name: &Ident, but: &[&str]) -> bool {
+    name.quote_style.is_none() && {
+        let word = name.value.to_ascii_lowercase();
+        is_reserved_word(&word) && !but.contains(&word.as_str())
+    }
+}
+
+/// `word` is in lower case. SYSTEM_USER is reserved from PostgreSQL 16 on.
+fn is_reserved_word(word: &str) -> bool {
+    keywords::is_reserved(word) || word == "system_user"
 }
 
 /// How tightly an expression binds; None for what PostgreSQL does not have or is not listed here.
@@ -239,4 +438,117 @@ fn binary_class(op: &Op) -> Option<u8> {
         | Op::PGCustomBinaryOperator(_) => return None,
         _ => OTHER,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{PlanContext, parens::parenthesised};
+
+    /// How a condition of a query is understood; None if it is refused.
+    fn read(condition: &str) -> Option<String> {
+        let sql = format!("SELECT 1 FROM t WHERE {condition}");
+        let form = parenthesised(&sql, &PlanContext::default()).ok()?;
+        Some(form.split_once(" WHERE ")?.1.to_owned())
+    }
+
+    fn refused(statement: &str) -> bool {
+        parenthesised(statement, &PlanContext::default()).is_err()
+    }
+
+    #[test]
+    fn operators_stand_where_postgres_has_them_or_are_refused() {
+        for (condition, expected) in [
+            ("a = 1 OR b AND c", Some("(((a) = (1)) OR ((b) AND (c)))")),
+            ("NOT a = b", Some("(NOT ((a) = (b)))")),
+            (
+                "a IS DISTINCT FROM 1 OR b",
+                Some("(((a) IS DISTINCT FROM (1)) OR (b))"),
+            ),
+            ("-2 ^ 2 = id", None),
+            ("a = b = c", None),
+            ("id == 5", None),
+            ("id = 5", Some("((id) = (5))")),
+        ] {
+            assert_eq!(read(condition).as_deref(), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_grammar_are_no_names() {
+        for condition in [
+            "id BETWEEN SYMMETRIC (5) AND 3",
+            "id BETWEEN asymmetric (3) AND 5",
+            "trim(LEADING FROM (a)[1]) = b",
+            "id = (VALUES (1), (2))",
+            "normalize(a, NFC) = b",
+            "interval(3) '1 s' < a",
+            "id = 0x1F",
+            "json_objectagg(interval: a) AND id = 5",
+            "json_objectagg(interval : a) AND id = 5",
+            "a::isnull = id",
+            "a :: notnull = id",
+            "substring(a || collation for (b)) = a",
+        ] {
+            assert_eq!(read(condition), None, "{condition}");
+        }
+        for condition in [
+            "id BETWEEN 3 AND 5",
+            "\"symmetric\"(5) < id",
+            "trim(a) = b",
+            "a = current_user",
+            "a = user",
+            "normalize(a) = b",
+            "interval '1 s' < a",
+            "a::interval(3) < b",
+            "a::int isnull",
+            "a isnull",
+            "substring(a for 3) = b",
+            "ARRAY(SELECT id FROM u) = a",
+        ] {
+            assert!(read(condition).is_some(), "{condition}");
+        }
+    }
+
+    #[test]
+    fn any_of_a_query_ends_with_the_query() {
+        assert_eq!(read("id = ANY (SELECT id FROM u) || a"), None);
+        assert_eq!(read("id = ALL (SELECT id FROM u)::int[]"), None);
+        let whole = "((id) = ANY (SELECT (id) FROM u))";
+        assert_eq!(read("id = ANY (SELECT id FROM u)").as_deref(), Some(whole));
+        let elements = "((id) = ANY (((a) || (b))))";
+        assert_eq!(read("id = ANY (a || b)").as_deref(), Some(elements));
+    }
+
+    #[test]
+    fn nothing_of_a_statement_is_left_unread() {
+        assert!(refused("SELECT id = 5 end FROM t"));
+        assert!(refused(
+            "UPDATE t SET a = 1 WHERE id = 5 RETURNING a IS NULL end"
+        ));
+        assert!(refused("SELECT a collate FROM t"));
+        let only = parenthesised("SELECT id only FROM t", &PlanContext::default());
+        assert_eq!(only.unwrap(), "SELECT (id) AS only FROM t");
+        assert!(!refused(
+            "SELECT id FROM ONLY t, ONLY u FETCH FIRST ROW ONLY"
+        ));
+        assert!(refused("SELECT json_objectagg(text : t.a) FROM t"));
+        assert!(refused("SELECT * FROM t global"));
+        assert!(refused("SELECT * FROM (SELECT 1) GLOBAL"));
+        assert!(!refused("SELECT global FROM t AS global WHERE global = 5"));
+        assert!(refused("SELECT \"char\" 'x' FROM t"));
+        assert!(refused(
+            "SELECT a FROM t GROUP BY GROUPING SETS (a, ROLLUP (b))"
+        ));
+        assert!(!refused(
+            "SELECT a FROM t GROUP BY GROUPING SETS ((a), ()), ROLLUP (b)"
+        ));
+        assert!(refused("SELECT * FROM t TABLESAMPLE public.mine(10)"));
+        assert!(!refused("SELECT * FROM t TABLESAMPLE system (10)"));
+        assert!(refused(
+            "SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN '1' PRECEDING AND CURRENT ROW) FROM t"
+        ));
+        assert!(!refused(
+            "SELECT sum(a) OVER (ORDER BY a RANGE INTERVAL '1 d' PRECEDING) FROM t"
+        ));
+    }
 }

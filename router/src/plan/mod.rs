@@ -4,11 +4,19 @@
 //! comes out, with everything the executor needs but the values of parameters;
 //! `route` adds those. No clock, no chance, no sockets, no await. What is not
 //! proven to be PostgreSQL's own answer is `Plan::Refuse`.
+//!
+//! To the shard of a statement: `expr::implied` makes a condition of
+//! `customer_id = 5`, `query::conditions` says for which tables it holds,
+//! `scope` collects what must hold of a table's key, `decide::finish` makes a
+//! plan of that, and `route` asks the map. Keys of rows to be stored are in
+//! `write::rows`.
 
 pub mod condition;
 pub mod context;
 pub mod explain;
 pub mod merge;
+pub mod parens;
+pub mod pin;
 pub mod refuse;
 pub mod report;
 pub mod route;
@@ -16,6 +24,8 @@ pub mod route;
 mod array;
 mod copy;
 mod ddl;
+mod decide;
+mod dialect;
 mod expr;
 mod functions;
 mod misread;
@@ -24,6 +34,9 @@ mod parse;
 mod query;
 mod read;
 mod scope;
+pub mod shaped;
+pub mod slots;
+pub mod touches;
 mod utility;
 mod write;
 
@@ -39,11 +52,18 @@ use crate::sql::effect::{self, Statement};
 use condition::{Cond, Scalar};
 pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
 pub use explain::explain;
+pub(crate) use functions::is_opaque;
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
+pub(crate) use names::RUNS_SQL;
+pub use pin::{About, Elsewhere, NoRoute, Pin};
 pub use refuse::{Reason, Refusal};
 pub use report::report;
 pub use route::{Route, route};
+pub use shaped::ShapedPlan;
+pub use slots::Literals;
+use slots::Text;
+pub use touches::{Touches, parts};
 
 /// What is to be done with a statement. Complete: executing it takes no further decision
 /// but the choice of a healthy server.
@@ -85,6 +105,8 @@ pub struct Single {
     /// Names of relations that are neither in the catalog nor declared. If the catalog may be
     /// stale, refresh it and plan again before sending.
     pub unknown: Vec<String>,
+    /// What it touches.
+    pub touches: Touches,
 }
 
 /// Several shards.
@@ -166,6 +188,8 @@ pub struct Split {
     pub rows: SplitRows,
     /// Sharded tables that the statement reads: with any, all must be on one shard.
     pub others: Vec<KeyedBy>,
+    /// What it touches.
+    pub touches: Touches,
 }
 
 /// A description of sharding inside a plan; plans are compared by its key columns.
@@ -310,11 +334,7 @@ impl<'a> Planner<'a> {
 
     /// Where a relation of the catalog lives.
     pub fn placement(&self, relation: &crate::catalog::Relation) -> Placement {
-        match self.names.place(&relation.name) {
-            names::Place::Home => Placement::Home,
-            names::Place::Reference => Placement::Reference,
-            names::Place::Sharded(keyed) => Placement::Sharded(Arc::clone(&keyed.sharded)),
-        }
+        self.names.place(&relation.name).placement()
     }
 
     /// The name and columns of the table that a CREATE TABLE makes, with the types that may be keys.
@@ -340,7 +360,7 @@ impl<'a> Planner<'a> {
         match analysis.statement {
             Statement::Empty => Ok(Plan::Local(Local::Empty)),
             Statement::Select => {
-                let planned = read::plan(&self.names, sql, context);
+                let planned = read::plan(&self.names, &Text::whole(sql), context);
                 match planned {
                     Err(refusal)
                         if refusal.reason == Reason::NotUnderstood
@@ -352,7 +372,7 @@ impl<'a> Planner<'a> {
                 }
             }
             Statement::Insert | Statement::Update | Statement::Delete | Statement::Merge => {
-                write::plan(&self.names, sql, context)
+                write::plan(&self.names, &Text::whole(sql), context)
             }
             Statement::Copy {
                 direction, source, ..
@@ -366,8 +386,7 @@ impl<'a> Planner<'a> {
             }
             Statement::Prepare { body, .. } => self.decide(within(body), context),
             Statement::Do | Statement::Call => utility::code(&self.names, sql),
-            Statement::Truncate => ddl::truncate(&self.names, sql, context),
-            Statement::Lock => ddl::lock(&self.names, sql, context),
+            Statement::Truncate | Statement::Lock => ddl::whole_tables(&self.names, sql, context),
             Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, verb, object, context),
             Statement::Other(what) => ddl::maintenance(&self.names, sql, what, context),
             Statement::Several | Statement::Unclear => utility::unclear(&self.names, sql),

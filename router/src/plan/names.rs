@@ -9,12 +9,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
+use sqlparser::ast::Ident;
 
 use crate::catalog::types::words;
 use crate::catalog::{Catalog, Function, Name, Relation, RelationKind, Volatility};
 use crate::config::TablePattern;
+use crate::sql::lexer::Kind;
 
 use super::context::{PlanContext, Temporary};
+use super::touches::Provable;
 
 /// PostgreSQL cuts identifiers after this many bytes.
 const MAX_NAME: usize = 63;
@@ -51,6 +54,17 @@ pub enum Place {
     Reference,
     /// On the home shard.
     Home,
+}
+
+impl Place {
+    /// The same as the map says it.
+    pub fn placement(&self) -> Placement {
+        match self {
+            Place::Home => Placement::Home,
+            Place::Reference => Placement::Reference,
+            Place::Sharded(keyed) => Placement::Sharded(Arc::clone(&keyed.sharded)),
+        }
+    }
 }
 
 /// What a name in a FROM clause turned out to be.
@@ -95,6 +109,8 @@ pub struct Names<'a> {
     /// The same for names that are not single words.
     touching_odd: Vec<String>,
     reach: HashMap<String, Reach>,
+    /// What of them is proven of the tables and names.
+    pub(super) parts: Provable,
     anything_declared: bool,
 }
 
@@ -109,6 +125,7 @@ impl<'a> Names<'a> {
             touching: HashSet::new(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
+            parts: Provable::default(),
             anything_declared: false,
         };
         for relation in catalog.relations.values() {
@@ -133,6 +150,7 @@ impl<'a> Names<'a> {
             || matches!(map.declared("mothership", "undeclared"), Declared::Auto);
         if names.anything_declared {
             names.spread();
+            names.parts = Provable::new(catalog, &names.places);
         }
         names
     }
@@ -217,6 +235,11 @@ impl<'a> Names<'a> {
     /// Whether any table is sharded or a reference, or might become so.
     pub fn anything_declared(&self) -> bool {
         self.anything_declared
+    }
+
+    /// Whether there are names that `mentions` does not find word by word.
+    pub fn has_odd(&self) -> bool {
+        !self.touching_odd.is_empty()
     }
 
     /// Whether the text has a word that could lead to a declared table.
@@ -361,7 +384,7 @@ impl<'a> Names<'a> {
 }
 
 /// Extensions whose functions run SQL that stands in their arguments, or reach other servers.
-const RUNS_SQL: [&str; 7] = [
+pub(crate) const RUNS_SQL: [&str; 7] = [
     "dblink",
     "tablefunc",
     "xml2",
@@ -445,6 +468,23 @@ fn keyed(relation: &Relation, sharded: Arc<Sharded>, catalog: &Catalog) -> Keyed
 pub fn same_family(a: KeyType, b: KeyType) -> bool {
     let text = |t: KeyType| matches!(t, KeyType::Text | KeyType::Varchar);
     a == b || (a.is_integer() && b.is_integer()) || (text(a) && text(b))
+}
+
+/// A name of the parser's, as PostgreSQL reads it.
+pub fn folded(ident: &Ident) -> String {
+    fold(&ident.value, ident.quote_style.is_some())
+}
+
+/// The name that a token is, if it is one.
+pub fn named(kind: Kind, text: &str) -> Option<String> {
+    match kind {
+        Kind::Word => Some(fold(text, false)),
+        Kind::QuotedIdent => {
+            let inner = text.get(1..text.len().saturating_sub(1));
+            Some(fold(&inner.unwrap_or_default().replace("\"\"", "\""), true))
+        }
+        _ => None,
+    }
 }
 
 /// An identifier as PostgreSQL reads it: folded unless quoted, cut after 63 bytes.

@@ -6,7 +6,8 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::expr::placeholder;
-use super::refuse::{Reason, Refusal};
+use super::refuse::{Reason, Refusal, not_understood, refuse};
+use super::slots::Text;
 
 /// Parentheses, subqueries and the like may nest this deep.
 const MAX_NESTING: usize = 60;
@@ -26,8 +27,8 @@ pub struct Parsed {
 }
 
 /// Parses a query or a write, with grammar that the parser does not know put in words that it does.
-pub fn query_or_write(sql: &str) -> Result<Parsed, Refusal> {
-    parse(tokens(sql)?, normalised)
+pub fn query_or_write(text: &Text<'_>) -> Result<Parsed, Refusal> {
+    parse(text.without_literals(tokens(text.to_cut())?)?, normalised)
 }
 
 /// Parses one statement.
@@ -44,9 +45,13 @@ fn parse(
             .with_recursion_limit(MAX_NESTING)
             .with_tokens_with_locations(prepare(tokens.clone()));
         let mut statements = parser.parse_statements().map_err(refused)?;
+        // It stops at the word END, which may be an alias, and would leave the rest unread.
+        if parser.peek_token_ref().token != Token::EOF {
+            return not_understood();
+        }
         match (statements.pop(), statements.is_empty()) {
             (Some(statement), true) => statement,
-            _ => return Err(Refusal::new(Reason::NotUnderstood)),
+            _ => return not_understood(),
         }
     };
     let tokens: Vec<TokenWithSpan> = tokens
@@ -75,6 +80,9 @@ pub fn view(definition: &str) -> Option<Box<Query>> {
     }
 }
 
+/// Where ONLY is said of a relation, and no alias.
+const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", "table"];
+
 /// The tokens in a form that the parser knows, with the same meaning for routing; the client's text is what
 /// servers get. Row locks of any strength are one, ONLY changes nothing for tables without
 /// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t.
@@ -100,6 +108,8 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         };
         let keyword = |text: &str| Token::make_keyword(text);
         let before = if at == 0 { String::new() } else { word(at - 1) };
+        let last = at.checked_sub(1).map(|last| &tokens[last].token);
+        let opens = matches!(last, Some(Token::Comma | Token::LParen));
         let dotted = at > 0 && tokens[at - 1].token == Token::Period;
         let skip = if dotted {
             0
@@ -111,7 +121,7 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             3
         } else if words(at, &["overriding", "system", "value"]) {
             3
-        } else if word(at) == "only" && !matches!(before.as_str(), "row" | "rows") {
+        } else if word(at) == "only" && (opens || RELATION_FOLLOWS.contains(&before.as_str())) {
             1
         } else if word(at) == "table" {
             out.extend(replace(&[keyword("SELECT"), Token::Mul, keyword("FROM")]));
@@ -157,7 +167,7 @@ pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
             _ => operators += 1,
         }
         if nesting > 4 * MAX_NESTING || operators > MAX_OPERATORS {
-            return Err(Refusal::new(Reason::TooComplex));
+            return refuse(Reason::TooComplex);
         }
     }
     Ok(tokens)

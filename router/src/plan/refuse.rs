@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::catalog::Name;
+
 /// Why a statement is not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -31,6 +33,17 @@ impl Refusal {
             reason,
             detail: Some(detail.into()),
         }
+    }
+
+    /// A refusal about a table.
+    pub fn of_table(reason: Reason, table: &Name) -> Refusal {
+        Refusal::about(reason, format!("table \"{}\"", table.name))
+    }
+
+    /// A refusal about a column of a table.
+    pub fn of_column(reason: Reason, table: &Name, column: &str) -> Refusal {
+        let detail = format!("column \"{column}\" of table \"{}\"", table.name);
+        Refusal::about(reason, detail)
     }
 
     /// The SQLSTATE for the client.
@@ -60,6 +73,16 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Refuses, where the reason says it all.
+pub fn refuse<T>(reason: Reason) -> Result<T, Refusal> {
+    Err(Refusal::new(reason))
+}
+
+/// Refuses what is not understood.
+pub fn not_understood<T>() -> Result<T, Refusal> {
+    refuse(Reason::NotUnderstood)
+}
 
 /// What is said about a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,11 @@
 //! Pure, and the same text on both ways. A statement that is refused has a report as
 //! any other: the reason with its code and hint.
 
-use mothership_shardmap::{ShardMap, TextContext};
+use mothership_shardmap::{ShardId, ShardMap, TextContext};
 
 use super::condition::{Cond, Edge, Item, Scalar, Shown};
 use super::context::Params;
+use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
 use super::route::{Route, route};
 use super::{DdlPlace, KeyedBy, Merge, Plan, Role, Split, SplitRows, Target};
@@ -17,6 +18,9 @@ use crate::sql::lexer::{Kind, Lexer};
 /// `text`, whose OID is the same on every server.
 const TEXT: u32 = 25;
 
+/// What stands for a reason where it is no reason of the planner.
+const RULE: &str = "rule";
+
 /// The lines about one statement. Parameters that have no value leave open which shards it is.
 pub fn report(
     sql: &str,
@@ -24,24 +28,39 @@ pub fn report(
     params: &Params<'_>,
     map: &ShardMap,
     text: &TextContext,
+    pin: Option<&Pin>,
 ) -> Vec<String> {
     let open = usize::from(parameters(sql.as_bytes())) > params.values.len();
-    match (plan, route(plan, params, map, text)) {
+    match (plan, route(plan, params, map, text, pin)) {
         (Plan::Local(_), _) => vec!["Plan: Local".to_owned(), "Shards: none".to_owned()],
         (Plan::Refuse(refusal), _) => refused(refusal, None),
         (_, Ok(route)) => routed(plan, &route, map, open),
-        (_, Err(refusal)) if open => undecided(plan, &refusal, map),
-        (_, Err(refusal)) => refused(&refusal, Some(plan)),
+        (_, Err(NoRoute::Refused(refusal))) if open => {
+            undecided(plan, (refusal.reason.text().code, refusal.sqlstate()), map)
+        }
+        (_, Err(NoRoute::Refused(refusal))) => refused(&refusal, Some(plan)),
+        // Other values may lead to the shard of the rule.
+        (_, Err(NoRoute::Elsewhere(_))) if open && is_led(plan) => {
+            undecided(plan, (RULE, Elsewhere::SQLSTATE), map)
+        }
+        (_, Err(NoRoute::Elsewhere(elsewhere))) => kept_away(&elsewhere, Some(plan)),
     }
 }
 
-/// The lines about any statement of a database without declared tables.
-pub fn undeclared(home: &str) -> Vec<String> {
+/// The lines about any statement of a database without declared tables. `home` is the
+/// home shard with its name.
+pub fn undeclared((home, name): (ShardId, &str), pin: Option<&Pin>) -> Vec<String> {
+    let (name, why) = match (unplanned(home, pin), pin) {
+        (Err(elsewhere), _) => return kept_away(&elsewhere, None),
+        (Ok(shard), Some(pin)) if shard != home => {
+            (pin.name.as_str(), "a rule keeps it on this shard")
+        }
+        (Ok(_), _) => (name, "every statement goes to the home shard"),
+    };
     vec![
         "Plan: Single".to_owned(),
-        format!("Shards: {home}"),
-        "Server: primary (no tables are declared, so every statement goes to the home shard)"
-            .to_owned(),
+        format!("Shards: {name}"),
+        format!("Server: primary (no tables are declared, so {why})"),
     ]
 }
 
@@ -81,7 +100,7 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
 }
 
 /// Where a statement may go whose parameters have no values.
-fn undecided(plan: &Plan, refusal: &Refusal, map: &ShardMap) -> Vec<String> {
+fn undecided(plan: &Plan, (reason, sqlstate): (&str, &str), map: &ShardMap) -> Vec<String> {
     let mut lines = vec![
         format!("Plan: {}", kind(plan, false)),
         format!(
@@ -96,10 +115,22 @@ fn undecided(plan: &Plan, refusal: &Refusal, map: &ShardMap) -> Vec<String> {
     }
     about(plan, false, &mut lines);
     lines.push(format!(
-        "Otherwise: refused as {} (SQLSTATE {})",
-        refusal.reason.text().code,
-        refusal.sqlstate()
+        "Otherwise: refused as {reason} (SQLSTATE {sqlstate})"
     ));
+    lines
+}
+
+/// Refused by a rule that keeps it on another shard.
+fn kept_away(elsewhere: &Elsewhere, plan: Option<&Plan>) -> Vec<String> {
+    let mut lines = vec![
+        "Plan: Refuse".to_owned(),
+        format!("Reason: {RULE}"),
+        format!("SQLSTATE: {}", Elsewhere::SQLSTATE),
+        format!("Message: {elsewhere}"),
+        format!("Detail: {}", elsewhere.detail()),
+        format!("Hint: {}", Elsewhere::HINT),
+    ];
+    lines.extend(plan.into_iter().flat_map(tables));
     lines
 }
 
@@ -230,17 +261,32 @@ pub fn parameter_types(sql: &str, plan: Option<&Plan>, declared: &[u32]) -> Vec<
     let count = usize::from(parameters(sql.as_bytes())).max(declared.len());
     let mut types = vec![0; count];
     types[..declared.len()].copy_from_slice(declared);
-    let mut note = |scalar: &Scalar, column: u32| {
+    for_each_key(plan, &mut |scalar: &Scalar, column: u32| {
         if let Scalar::Param { number, as_type } = scalar
             && let Some(known) = types.get_mut(usize::from(*number).wrapping_sub(1))
             && *known == 0
         {
             *known = if *as_type == 0 { column } else { *as_type };
         }
-    };
+    });
+    let known = |oid: u32| if oid == 0 { TEXT } else { oid };
+    types.into_iter().map(known).collect()
+}
+
+/// Whether a parameter decides which shards a plan leads to.
+fn is_led(plan: &Plan) -> bool {
+    let mut is_led = false;
+    for_each_key(Some(plan), &mut |scalar, _| {
+        is_led |= matches!(scalar, Scalar::Param { .. });
+    });
+    is_led
+}
+
+/// Shows `note` every value that a key is compared with or gets, and the key's type.
+fn for_each_key(plan: Option<&Plan>, note: &mut impl FnMut(&Scalar, u32)) {
     for by in plan.map_or(&[][..], conditions) {
         let oids: Vec<u32> = by.sharded.columns.iter().map(|(_, t)| t.oid()).collect();
-        walk(&by.cond, &oids, &mut note);
+        walk(&by.cond, &oids, note);
         for (column, scalar) in &by.kept {
             note(scalar, oids.get(*column).copied().unwrap_or(TEXT));
         }
@@ -254,8 +300,6 @@ pub fn parameter_types(sql: &str, plan: Option<&Plan>, declared: &[u32]) -> Vec<
             }
         }
     }
-    let known = |oid: u32| if oid == 0 { TEXT } else { oid };
-    types.into_iter().map(known).collect()
 }
 
 fn walk(cond: &Cond, oids: &[u32], note: &mut impl FnMut(&Scalar, u32)) {

@@ -1,4 +1,4 @@
-//! From a plan and the values of one Bind to shards.
+//! From a plan, the values of one Bind and what a rule asks for to shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -7,8 +7,9 @@ use mothership_shardmap::{
     KeyBytes, KeyType, NoOwner, ShardId, ShardMap, ShardSet, Sharded, partition,
 };
 
-use super::condition::{Alternative, Scalar, Value, Values, evaluate};
+use super::condition::{Alternative, Cond, Item, Scalar, Value, Values, evaluate};
 use super::context::{Params, TextContext};
+use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
 use crate::catalog::Name;
@@ -34,8 +35,37 @@ pub struct Route {
 /// More combinations of composite key values than this are not looked up one by one.
 const MAX_KEYS: usize = 10_000;
 
-/// Routes a plan. The refusal of a `Plan::Refuse` is returned as it is.
+/// Routes a plan. The refusal of a `Plan::Refuse` is returned as it is. With a `pin` the route leads to the shard of
+/// the rule and no other.
+///
+/// # Errors
+/// The values lead nowhere, or to more shards than the plan can do with, or to another than that of the rule.
 pub fn route(
+    plan: &Plan,
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+    pin: Option<&Pin>,
+) -> Result<Route, NoRoute> {
+    let route = by_keys(plan, params, map, text)?;
+    let Some(pin) = pin else { return Ok(route) };
+    let is_home = matches!(plan, Plan::Single(single) if single.target == Target::Home);
+    let place = match route.shards.single() {
+        _ if route.anywhere => Place::Anywhere,
+        Some(home) if is_home => Place::Home(home),
+        Some(shard) => Place::Keyed(shard),
+        None => Place::Several,
+    };
+    let shards = ShardSet::one(pin.shard_of(place)?);
+    Ok(Route {
+        shards,
+        anywhere: false,
+        ..route
+    })
+}
+
+/// Where the plan leads without any rule.
+fn by_keys(
     plan: &Plan,
     params: &Params<'_>,
     map: &ShardMap,
@@ -182,7 +212,7 @@ fn kept(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Result<(), Ref
     Ok(())
 }
 
-fn types_of(sharded: &Sharded) -> Vec<KeyType> {
+pub(super) fn types_of(sharded: &Sharded) -> Vec<KeyType> {
     sharded
         .columns
         .iter()
@@ -192,6 +222,20 @@ fn types_of(sharded: &Sharded) -> Vec<KeyType> {
 
 /// Every shard that may hold a row which the condition allows.
 pub fn shards_of(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> ShardSet {
+    // Most statements have one key: the same as below, without its lists.
+    if let (
+        Cond::In {
+            column: 0,
+            items,
+            nulls_match: false,
+        },
+        [(_, key_type)],
+    ) = (&by.cond, by.sharded.columns.as_slice())
+        && let [Item::One(scalar)] = items.as_slice()
+        && let Value::Key(key) = scalar.value(*key_type, params, text)
+    {
+        return by.sharded.owners_with_prefix(&[key]);
+    }
     let types = types_of(&by.sharded);
     let alternatives = evaluate(&by.cond, &types, params, text, by.stored);
     let sets = alternatives
@@ -341,7 +385,7 @@ pub fn stored_key(
 /// The shard that stores a key.
 pub fn owner(sharded: &Sharded, key: &[KeyBytes]) -> Result<ShardId, Refusal> {
     sharded.owner(key).map_err(|error| match error {
-        NoOwner::Unmapped | NoOwner::NotLoaded => Refusal::new(Reason::NoOwner),
+        NoOwner::Unmapped | NoOwner::NotInDirectory => Refusal::new(Reason::NoOwner),
         NoOwner::Columns { .. } | NoOwner::NotCanonical => Refusal::new(Reason::InsertKey),
     })
 }

@@ -11,6 +11,7 @@
 //! steps before. `query` only records facts and links for which that holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mothership_shardmap::KeyType;
@@ -22,8 +23,9 @@ use crate::catalog::Relation;
 use super::condition::{Cond, Scalar};
 use super::context::PlanContext;
 use super::functions::Call;
-use super::names::{Keyed, Names, fold, same_family};
-use super::refuse::{Reason, Refusal};
+use super::names::{Keyed, Names, folded, same_family};
+use super::refuse::{Reason, Refusal, refuse};
+use super::slots::{Looked, Text};
 
 /// More FROM entries than this, inlined views and CTEs included, are refused.
 const MAX_INSTANCES: usize = 400;
@@ -90,6 +92,8 @@ pub struct Seen {
     pub catalogs: bool,
     /// An unlogged or foreign table, which replicas do not have.
     pub not_on_replicas: bool,
+    /// A view, whose text may call what the statement does not show.
+    pub views: bool,
     /// Names that neither the catalog nor the map knows.
     pub unknown: BTreeSet<String>,
 }
@@ -126,6 +130,8 @@ pub struct Analysis<'n> {
     pub kept: Vec<(usize, usize, Scalar)>,
     /// Instances that stand for rows to be stored.
     pub stored: BTreeSet<usize>,
+    /// What was asked of literals that are not part of the planning.
+    pub looked: Rc<Looked>,
 }
 
 impl<'n> Analysis<'n> {
@@ -147,13 +153,22 @@ impl<'n> Analysis<'n> {
             subqueries: std::collections::HashMap::new(),
             kept: Vec::new(),
             stored: BTreeSet::new(),
+            looked: Rc::default(),
+        }
+    }
+
+    /// An empty analysis of `text`.
+    pub fn of(text: &Text<'_>, names: &'n Names<'n>, context: &'n PlanContext) -> Analysis<'n> {
+        Analysis {
+            looked: Rc::clone(text.looked()),
+            ..Analysis::new(names, context)
         }
     }
 
     /// Adds an instance.
     pub fn add(&mut self, instance: Instance<'n>) -> Result<usize, Refusal> {
         if self.instances.len() >= MAX_INSTANCES {
-            return Err(Refusal::new(Reason::TooComplex));
+            return refuse(Reason::TooComplex);
         }
         self.instances.push(instance);
         Ok(self.instances.len() - 1)
@@ -164,7 +179,7 @@ impl<'n> Analysis<'n> {
         if self.in_view == 0 {
             self.explained.insert(ident.span.start);
         }
-        fold(&ident.value, ident.quote_style.is_some())
+        folded(ident)
     }
 
     /// Notes a call.
@@ -280,6 +295,12 @@ pub struct Scope {
     pub merged: Vec<(String, Option<Node>)>,
 }
 
+/// What is visible without a FROM clause.
+static NOTHING: Scope = Scope {
+    entries: Vec::new(),
+    merged: Vec::new(),
+};
+
 /// A visible FROM entry.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -298,6 +319,27 @@ pub struct Scopes<'s> {
     pub scope: &'s Scope,
     /// The next one outwards.
     pub outer: Option<&'s Scopes<'s>>,
+}
+
+impl Entry {
+    /// An entry without a schema.
+    pub fn named(alias: &str, instance: usize) -> Entry {
+        Entry {
+            alias: alias.to_owned(),
+            schema: None,
+            instance,
+        }
+    }
+}
+
+impl<'s> Scopes<'s> {
+    /// What is visible beside no FROM clause: that of the queries around.
+    pub fn around(outer: Option<&'s Scopes<'s>>) -> Scopes<'s> {
+        Scopes {
+            scope: &NOTHING,
+            outer,
+        }
+    }
 }
 
 impl Analysis<'_> {

@@ -5,6 +5,9 @@
 
 mod oracle;
 mod random;
+mod routing;
+mod shapes;
+mod touches;
 mod unit;
 
 use mothership_shardmap::{
@@ -90,12 +93,20 @@ pub(crate) fn map() -> ShardMap {
         .expect("the map of the cases is well formed")
 }
 
+/// The planner's refusal of what no rule speaks of.
+fn refusal(no_route: NoRoute) -> Refusal {
+    match no_route {
+        NoRoute::Refused(refusal) => refusal,
+        NoRoute::Elsewhere(elsewhere) => panic!("{elsewhere}"),
+    }
+}
+
 /// One line of a plan, and where it goes.
 fn shown(planner: &Planner<'_>, map: &ShardMap, sql: &str, context: &PlanContext) -> String {
     let plan = planner.plan(sql, context);
     let mut out = plan.to_string();
     if !sql.contains('$') && !matches!(plan, Plan::Refuse(_) | Plan::Local(_) | Plan::Ddl(_)) {
-        match route(&plan, &Params::NONE, map, &TextContext::UTC) {
+        match route(&plan, &Params::NONE, map, &TextContext::UTC, None) {
             Ok(route) => {
                 out += &format!(" -> {:?}", route.shards);
                 if let Some(leaf) = route.leaf {

@@ -1,8 +1,8 @@
 //! Statements that hold others, and those that no parser here looks into.
 
 use super::names::Names;
-use super::refuse::{Reason, Refusal};
-use super::{Plan, PlanContext, Role, Single, Target};
+use super::refuse::{Reason, Refusal, not_understood, refuse};
+use super::{Plan, PlanContext, Role, Single, Target, Touches};
 use crate::catalog::types::words;
 use crate::sql::lexer::{Kind, Lexer};
 
@@ -14,6 +14,7 @@ pub fn home(why: &str) -> Plan {
         fallback: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown: Vec::new(),
+        touches: Touches::Anything,
     })
 }
 
@@ -28,15 +29,17 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
             Ok(Plan::Single(Single {
                 otherwise,
                 fallback: None,
+                touches: Touches::Anything,
                 ..single
             }))
         }
         Plan::Split(mut split) => {
             if let super::SplitRows::Values { whole, .. } = &mut split.rows {
                 *whole = Some(Refusal::new(reason));
+                split.touches = Touches::Anything;
                 return Ok(Plan::Split(split));
             }
-            Err(Refusal::new(reason))
+            refuse(reason)
         }
         // Over one shard, by its keys, it is untouched.
         Plan::Scatter(scatter) => match scatter.target {
@@ -47,9 +50,10 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
                     fallback: None,
                     otherwise: Refusal::new(reason),
                     unknown: Vec::new(),
+                    touches: Touches::Anything,
                 }))
             }
-            _ => Err(Refusal::new(reason)),
+            _ => refuse(reason),
         },
         Plan::Refuse(refusal) => Err(refusal),
         Plan::Local(_) | Plan::Ddl(_) => Ok(plan),
@@ -61,6 +65,7 @@ pub fn cursor(plan: Plan) -> Result<Plan, Refusal> {
     match plan {
         Plan::Single(single) => Ok(Plan::Single(Single {
             role: Role::Primary("a cursor".to_owned()),
+            touches: Touches::Anything,
             ..single
         })),
         plan => Ok(plan),
@@ -92,7 +97,7 @@ pub fn code(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
     let dynamic =
         words(&lower).any(|w| w == "execute") || words(&lower).any(super::functions::is_opaque);
     if names.mentions(sql) || (names.anything_declared() && dynamic) {
-        return Err(Refusal::new(Reason::CodeUnproven));
+        return refuse(Reason::CodeUnproven);
     }
     Ok(home("code"))
 }
@@ -100,7 +105,7 @@ pub fn code(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
 /// What is no statement that we know: PostgreSQL will most likely refuse it.
 pub fn unclear(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
     if names.mentions(sql) {
-        return Err(Refusal::new(Reason::NotUnderstood));
+        return not_understood();
     }
     Ok(home("not understood"))
 }

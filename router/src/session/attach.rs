@@ -2,8 +2,10 @@
 //! session is, settings and transaction included.
 
 use super::choose::{Chosen, Wants};
+use super::history::Deed;
+use super::inbox::Inbox;
 use super::settings::SessionSettings;
-use super::state::{Block, Inbox, Phase};
+use super::state::{Block, Phase};
 use super::{Attached, End, Halt, Session};
 use crate::config::Role;
 use mothership_pool::open::OpenError;
@@ -44,21 +46,16 @@ impl Session {
             self.settle(other).await?;
         }
         self.active = Some(at);
-        if matches!(self.state.block, Block::Begun | Block::Open)
-            && !self.servers[at].inbox.in_block
-        {
-            self.begin_on(at).await?;
-        }
+        let world = self.world.as_ref();
+        self.servers[at].inbox.oids = world.and_then(|w| w.oids(shard)).map(Arc::clone);
+        self.bring_into_block(at).await?;
         let role = if self.servers[at].is_primary {
             Role::Primary
         } else {
             Role::Replica
         };
         self.state.tally.uses(shard, role.into());
-        if !self.state.settings.same_as(&self.servers[at].inbox.carried) {
-            let wanted = Arc::clone(self.state.settings.current());
-            self.bring_to(at, &wanted).await?;
-        }
+        self.bring_settings(at).await?;
         Ok(at)
     }
 
@@ -70,7 +67,7 @@ impl Session {
             server,
             is_primary,
             flight,
-        } = self.choose(shard, wants).await?;
+        } = self.choose(shard, &wants).await?;
         lease.standing.set_borrower(self.number);
         self.state.tally.assigned(waited);
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
@@ -92,14 +89,18 @@ impl Session {
             return Box::pin(self.join(shard, Wants::Primary)).await;
         }
         let outside = Arc::clone(self.state.settings.outside());
-        if *self.servers[at].inbox.carried.current() != outside {
+        let carried = &mut self.servers[at].inbox.carried;
+        if *carried.current() == outside {
+            // Equal lists become one, which is compared faster.
+            carried.bring_to(&outside);
+        } else {
             self.bring_to(at, &outside).await?;
         }
         let attached = &mut self.servers[at];
         if let Some(flight) = &mut attached.flight {
             flight.take_off(attached.lease.notes.warm);
         }
-        if attached.lease.parameters != self.state.told {
+        if !self.state.told.is_same(&mut attached.lease.parameters) {
             self.state
                 .tell_differences(&attached.lease.parameters, &mut self.client);
         }
@@ -130,33 +131,63 @@ impl Session {
         } else {
             self.ask(at, sql.as_bytes()).await?;
         }
-        // In the order in which they were given, so that going back to a savepoint
-        // undoes the same here as elsewhere.
-        let mut more = Vec::new();
-        for (at, name) in self.state.savepoints.iter().enumerate() {
-            let before = self.state.set_transaction.iter().filter(|(n, _)| *n == at);
-            more.extend(before.map(|(_, sql)| sql.clone()));
-            more.push(format!("SAVEPOINT \"{}\"", name.replace('"', "\"\"")));
+        let inbox = &mut self.servers[at].inbox;
+        inbox.carried.begin();
+        inbox.told = 0;
+        self.tell_deeds(at).await?;
+        self.state.block = Block::Open;
+        self.servers[at].inbox.in_block = true;
+        Ok(())
+    }
+
+    /// Sees to it that a server is in the open transaction, and where the others are.
+    pub(super) async fn bring_into_block(&mut self, at: usize) -> Result<(), Halt> {
+        match self.state.block {
+            Block::Begun | Block::Open if self.servers[at].inbox.in_block => {
+                self.tell_deeds(at).await
+            }
+            Block::Begun | Block::Open => self.begin_on(at).await,
+            Block::None | Block::Refused | Block::Failed | Block::Lost => Ok(()),
         }
-        let last = self.state.savepoints.len();
-        let after = self
-            .state
-            .set_transaction
-            .iter()
-            .filter(|(n, _)| *n >= last);
-        more.extend(after.map(|(_, sql)| sql.clone()));
-        for sql in more {
-            if in_segment {
+    }
+
+    /// Repeats on a server what the transaction has done elsewhere since it was told last.
+    async fn tell_deeds(&mut self, at: usize) -> Result<(), Halt> {
+        // One that ran a RESET itself has its own defaults since. What it lacks of the
+        // startup packet's must come before a later SET LOCAL, or it would hide that.
+        let history = &self.state.history;
+        if let Some(after) = history.settings_between(self.servers[at].inbox.told) {
+            let after = Arc::clone(after);
+            self.bring_to(at, &after).await?;
+        }
+        while let Some(deed) = self.state.history.deeds().get(self.servers[at].inbox.told) {
+            let deed = deed.clone();
+            let sql = deed.sql();
+            if self.servers[at].inbox.in_segment {
                 self.run_quietly(at, sql.as_bytes()).await?;
             } else {
                 self.ask(at, sql.as_bytes()).await?;
             }
+            let inbox = &mut self.servers[at].inbox;
+            inbox.told += 1;
+            match deed {
+                Deed::Savepoint(name) => inbox.carried.savepoint(&name),
+                Deed::Session { after, .. } => inbox.carried.bring_to(&after),
+                Deed::Local(_) => {}
+            }
         }
-        self.state.block = Block::Open;
-        let inbox = &mut self.servers[at].inbox;
-        inbox.in_block = true;
-        inbox.carried.begin();
         Ok(())
+    }
+
+    /// Sees to it that a server has the session's settings. Before each statement: after a
+    /// RESET it has its own defaults instead of the startup packet's, and what is set later
+    /// than a SET LOCAL would hide that.
+    pub(super) async fn bring_settings(&mut self, at: usize) -> Result<(), Halt> {
+        if self.state.settings.same_as(&self.servers[at].inbox.carried) {
+            return Ok(());
+        }
+        let wanted = Arc::clone(self.state.settings.current());
+        self.bring_to(at, &wanted).await
     }
 
     async fn bring_to(
@@ -259,7 +290,7 @@ pub(super) fn lease_report(error: &LeaseError) -> Report {
         .hint("The setting is pool.queue_length."),
         LeaseError::TimedOut {
             waited,
-            priority: Priority::New,
+            priority: Priority::New(_),
         } => Report::error(
             sqlstate::TOO_MANY_CONNECTIONS,
             format!(
@@ -279,7 +310,7 @@ pub(super) fn lease_report(error: &LeaseError) -> Report {
             ),
         )
         .hint("Repeat the transaction. The settings are pool.join_reserve and pool.join_timeout."),
-        LeaseError::Open(error) => open_report(error),
+        LeaseError::Open(error) | LeaseError::Resting(error) => open_report(error),
     }
 }
 

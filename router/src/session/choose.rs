@@ -5,28 +5,32 @@
 //! the server is reported back, and another is chosen where it may be.
 
 use super::dispatch::Many;
+use super::notes::Notes;
 use super::state::Block;
 use super::step::{Step, steps};
+use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
 use crate::config;
-use crate::core::{Lease, PoolKey};
+use crate::core::{Lease, PoolKey, Topology};
 use mothership_pool::balance::InFlight;
-use mothership_pool::health::{Among, Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
-use mothership_pool::pool::{LeaseError, Priority};
+use mothership_pool::health::{Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
+use mothership_pool::pool::{LeaseError, Pool, Priority};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, put_query, tag};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a request asks of its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Wants {
     /// That it is the primary.
     Primary,
-    /// That it shows every write which the client may know of.
-    FreshRead,
+    /// That it shows every write which the client may know of: of these parts, or of anything.
+    FreshRead(Option<Parts>),
 }
 
 /// A connection with what was chosen.
@@ -67,6 +71,55 @@ impl Flight {
     }
 }
 
+/// The pools that a session has used: to find one by its names costs more than the rest of a lease.
+///
+/// A session may rest for days. It keeps none of them, or their connections would stay open for it.
+#[derive(Default)]
+pub struct KnownPools {
+    /// The configuration for which they are known: another one may give a name another meaning.
+    topology: Option<Arc<Topology>>,
+    /// What the core had forgotten then: one that it forgot may live on while something is on loan from it.
+    forgotten: u64,
+    list: Vec<KnownPool>,
+}
+
+/// The pool of one server. User and database are those of the session.
+struct KnownPool {
+    /// The shard, and the server in it.
+    place: (usize, usize),
+    /// The name that a rule gave.
+    label: Option<config::Label>,
+    pool: Weak<Pool<Notes>>,
+}
+
+impl KnownPools {
+    fn begin_anew_if_changed(&mut self, topology: &Arc<Topology>, forgotten: u64) {
+        let known = self.topology.as_ref();
+        let same = known.is_some_and(|known| Arc::ptr_eq(known, topology));
+        if !same || self.forgotten != forgotten {
+            *self = Self {
+                topology: Some(Arc::clone(topology)),
+                forgotten,
+                list: Vec::new(),
+            };
+        }
+    }
+
+    /// The pool of a place, if it is known under this configuration and the core still has it.
+    fn find(
+        &mut self,
+        topology: &Arc<Topology>,
+        forgotten: u64,
+        place: (usize, usize),
+        label: Option<&config::Label>,
+    ) -> Option<Rc<Pool<Notes>>> {
+        self.begin_anew_if_changed(topology, forgotten);
+        let mut list = self.list.iter();
+        let found = list.find(|known| known.place == place && known.label.as_ref() == label);
+        found?.pool.upgrade()
+    }
+}
+
 /// Servers that one read tries before it goes to the primary.
 const TRIES: usize = 3;
 /// Between two attempts to reach a primary that does not take connections.
@@ -75,7 +128,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 impl Session {
     /// What a statement asks of its server. A replica may serve what is proven to read
     /// only what replicas have, alone and outside of any transaction of the client.
-    pub(super) fn wants(&self, writes: bool, steps: &[Step]) -> Wants {
+    pub(super) fn wants(&self, writes: bool, steps: &[Step], parts: Option<&Parts>) -> Wants {
         let alone = self.state.block == Block::None
             && !self.implicit
             && self.servers.is_empty()
@@ -85,9 +138,9 @@ impl Session {
             return Wants::Primary;
         };
         // Without a catalog nothing is known of functions and relations.
-        let reads = !writes && step.reads_only && step.pins.is_empty() && self.world.is_some();
+        let reads = !writes && step.reads_only && step.pins.is_empty() && self.is_read_known();
         if alone && reads && !self.is_serializable() {
-            Wants::FreshRead
+            Wants::FreshRead(parts.cloned())
         } else {
             Wants::Primary
         }
@@ -98,7 +151,7 @@ impl Session {
         if many.writes || many.step_by_step || many.copy.is_some() {
             return Wants::Primary;
         }
-        self.wants(false, &steps(sql, self.standard_strings()))
+        self.wants(false, &steps(sql, self.standard_strings()), None)
     }
 
     /// True if the one Execute of this portal and a Sync are all that follows its Bind,
@@ -138,9 +191,11 @@ impl Session {
     }
 
     /// Leases a connection to a server that does.
-    pub(super) async fn choose(&mut self, shard: usize, wants: Wants) -> Result<Chosen, Halt> {
-        if wants == Wants::FreshRead
-            && let Some(chosen) = self.choose_replica(shard).await?
+    pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
+        // A server that is alone is nobody's replica.
+        if let Wants::FreshRead(parts) = wants
+            && self.topology.shards[shard].servers.len() > 1
+            && let Some(chosen) = self.choose_replica(shard, parts.as_ref()).await?
         {
             return Ok(chosen);
         }
@@ -148,16 +203,20 @@ impl Session {
     }
 
     /// None if the primary shall serve the read.
-    async fn choose_replica(&mut self, shard: usize) -> Result<Option<Chosen>, Halt> {
+    async fn choose_replica(
+        &mut self,
+        shard: usize,
+        parts: Option<&Parts>,
+    ) -> Result<Option<Chosen>, Halt> {
         let health = std::sync::Arc::clone(&self.topology.health);
         // The read has arrived: what was acknowledged until now it must see.
         let told = self.state.acknowledged.get(&shard).copied();
-        let freshness = self.topology.freshness(shard, told);
-        let mut among = Among::ALL;
+        let freshness = self.topology.freshness(shard, told, parts);
+        let (reads, mut among) = self.ruled_reads(shard);
         for _ in 0..TRIES {
             let need = Need::Read(Read {
                 freshness,
-                reads: self.topology.reads(),
+                reads,
                 among,
             });
             let choice = match health.choose(shard, need, &mut rand::rng()) {
@@ -211,14 +270,14 @@ impl Session {
 
     /// The primary; waits for one to be known and to take connections, but no longer
     /// than opening a connection may take.
-    async fn choose_primary(&mut self, shard: usize, wants: Wants) -> Result<Chosen, Halt> {
+    async fn choose_primary(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
         let alone = self.topology.shards[shard].servers.len() == 1;
         // The control role gets in nowhere: the operator's word has to do, as it does for catalogs and logins. A
         // server that is none refuses writes itself.
         let mut servers = self.topology.shards[shard].servers.iter();
         let declared = servers.position(|server| server.role == config::Role::Primary);
         let limit = self.topology.config.pool.connect_timeout;
-        let begun = Instant::now();
+        let mut begun = None;
         loop {
             let server = match self.writer(shard) {
                 Ok(choice) => choice.server,
@@ -230,6 +289,7 @@ impl Session {
                 }) if declared.is_some() => declared.unwrap_or(0),
                 Err(error) => {
                     let health = std::sync::Arc::clone(&self.topology.health);
+                    let begun = *begun.get_or_insert_with(Instant::now);
                     let left = limit.saturating_sub(begun.elapsed());
                     if left.is_zero() {
                         return Err(Halt::Fail(self.no_server(shard, error)));
@@ -246,7 +306,7 @@ impl Session {
                     continue;
                 }
             };
-            let measured = wants == Wants::FreshRead;
+            let measured = matches!(wants, Wants::FreshRead(_));
             match self.lease_from(shard, server, measured).await? {
                 Ok(mut chosen) => {
                     chosen.is_primary = true;
@@ -254,6 +314,7 @@ impl Session {
                 }
                 Err(error) => {
                     let is_down = self.report_failed(shard, server, &error);
+                    let begun = *begun.get_or_insert_with(Instant::now);
                     if alone || !is_down || begun.elapsed() >= limit {
                         return Err(Halt::Fail(super::attach::lease_report(&error)));
                     }
@@ -270,12 +331,16 @@ impl Session {
 
     /// Tells what a failed attempt says about the server. False if it says nothing.
     fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
-        let LeaseError::Open(error) = error else {
+        let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
             return false;
         };
-        let Some(failure) = Failure::of_opening(error) else {
+        let Some(failure) = Failure::of_opening(cause) else {
             return false;
         };
+        if matches!(error, LeaseError::Resting(_)) {
+            // It was told when it happened; nothing is known of now.
+            return true;
+        }
         let health = &self.topology.health;
         health.report_connect_failure(shard, server, failure);
         true
@@ -288,13 +353,13 @@ impl Session {
         server: usize,
         measured: bool,
     ) -> Result<Result<Chosen, LeaseError>, Halt> {
-        let pool = self.pool(shard, server);
+        let pool = self.pool(shard, server)?;
         let counted = self.topology.health.begin(shard, server);
         let (lease, waited) = match pool.try_lease() {
             Some(lease) => (lease, Duration::ZERO),
             None => {
                 let priority = if self.servers.is_empty() {
-                    Priority::New
+                    Priority::New(self.rules.priority())
                 } else {
                     Priority::Join
                 };
@@ -320,19 +385,47 @@ impl Session {
     }
 
     /// The pool of a server for this session's statements.
-    fn pool(
-        &self,
-        shard: usize,
-        server: usize,
-    ) -> std::rc::Rc<mothership_pool::pool::Pool<super::notes::Notes>> {
+    fn pool(&mut self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
+        let place = (shard, server);
+        let (topology, forgotten) = (&self.topology, self.core.forgotten_pools());
+        let label = self.rules.pool();
+        if let Some(known) = self.pools.find(topology, forgotten, place, label) {
+            return Ok(known);
+        }
+        let pool = self.find_pool(shard, server)?;
+        // To find it may have made the core forget another one.
+        let forgotten = self.core.forgotten_pools();
+        self.pools.begin_anew_if_changed(&self.topology, forgotten);
+        self.pools.list.push(KnownPool {
+            place,
+            label: self.rules.pool().cloned(),
+            pool: Rc::downgrade(&pool),
+        });
+        Ok(pool)
+    }
+
+    fn find_pool(&self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
         let server = &self.topology.shards[shard].servers[server];
         let key = PoolKey {
             endpoint: server.endpoint.id,
             user: self.identity.server_user.clone(),
             database: self.topology.database_on(&self.identity.database, shard),
+            label: self.rules.pool().cloned(),
         };
-        self.core
-            .pool(&self.topology, server, key, &self.identity.credentials)
+        let max = match self.rules.limit() {
+            Some(limit) => limit.get(),
+            None => self.topology.pool_max(&key),
+        };
+        let credentials = &self.identity.credentials;
+        let pool = self
+            .core
+            .pool(&self.topology, server, key, max, credentials);
+        pool.ok_or_else(|| {
+            let most = self.topology.config.limits.pools;
+            let message = format!("all {most} pools of server connections are in use");
+            let report = Report::error(sqlstate::TOO_MANY_CONNECTIONS, message);
+            report.hint("The setting is limits.pools.")
+        })
     }
 
     fn no_server(&self, shard: usize, error: NoServer) -> Report {

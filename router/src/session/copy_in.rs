@@ -2,11 +2,11 @@
 
 use super::dispatch::Many;
 use super::many::Merging;
-use super::{End, Halt, Session, violation};
+use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
 use crate::copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
 use crate::plan::{Refusal, Split, SplitRows};
 use mothership_proto::backend;
-use mothership_proto::frame::{self, Next};
+use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::Event;
 use mothership_proto::report::{Report, sqlstate};
@@ -36,7 +36,7 @@ impl Session {
                     }
                     return true;
                 }
-                merging.take(leg, frame, reply.event, client, &|_, _| false)
+                merging.take(leg, frame, reply.event, client)
             })
             .await?;
             started += usize::from(began);
@@ -118,7 +118,12 @@ impl Session {
                         _ => return Err(End::Gone.into()),
                     };
                 }
-                Err(error) => return Err(End::Told(violation(error.to_string())).into()),
+                Err(FrameError::TooLong { length, limit, .. }) => {
+                    return Err(End::Told(too_long(length, limit)).into());
+                }
+                Err(FrameError::Invalid { .. }) => {
+                    return Err(End::Told(violation("invalid message length")).into());
+                }
             };
             let body = &self.client.input()[frame::HEADER..length];
             match message {
@@ -151,12 +156,7 @@ impl Session {
                 // Ignored during COPY, as PostgreSQL does.
                 tag::FLUSH | tag::SYNC => {}
                 tag::TERMINATE => return Err(End::Gone.into()),
-                other => {
-                    failed = Some(Report::error(
-                        sqlstate::PROTOCOL_VIOLATION,
-                        format!("unexpected message type 0x{other:02X} during COPY from stdin"),
-                    ));
-                }
+                other => return Err(End::Told(unexpected_in_copy(other)).into()),
             }
             self.client.consume(length);
             for (leg, &at) in places.iter().enumerate() {

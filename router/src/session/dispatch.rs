@@ -6,19 +6,23 @@
 //! the session a plan depends on.
 
 use super::names::{Origin, Prepared};
+use super::rules::elsewhere;
 use super::settings::{Settings, Value};
+use super::shapes::{Known, Room, Shaped};
 use super::simple::{is_common, is_control};
+use super::touched::Parts;
 use super::{Halt, Session};
+use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
 use crate::plan::{
-    Merge, Params, Plan, PlanContext, Refusal, Role, Route, SplitRows, Temporary, TextContext,
-    route,
+    Merge, NoRoute, Params, Plan, PlanContext, Refusal, Role, Route, SplitRows, Temporary,
+    TextContext, parts as touched, route,
 };
 use crate::sql::effect::{Pin, Statement, analyse};
 use crate::sql::lexer::{Kind as TokenKind, Lexer};
+use crate::sql::password::RolePassword;
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
-use mothership_shardmap::{Encoding, TimeZone};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +35,8 @@ pub enum Dispatch {
         shard: usize,
         /// It may change something.
         writes: bool,
+        /// What it touches there; without, it may be anything.
+        parts: Option<Parts>,
     },
     /// To several.
     Many(Many),
@@ -47,6 +53,8 @@ pub struct Many {
     pub writes: bool,
     /// PostgreSQL does not allow it in a transaction block: shard after shard.
     pub step_by_step: bool,
+    /// A role gets a password, on several clusters: all have to keep the same of it.
+    pub password: bool,
     /// COPY FROM STDIN.
     pub copy_in: bool,
     /// The rows of COPY are divided by these; without, each shard gets all.
@@ -64,7 +72,7 @@ pub struct Planned {
 }
 
 /// A catalog read so recently is not read again for a name that it does not have.
-const SEEN_JUST_NOW: Duration = Duration::from_millis(500);
+pub(super) const SEEN_JUST_NOW: Duration = Duration::from_millis(500);
 
 /// Plans kept for one statement, for sessions that differ in search_path and the like.
 const KEPT: usize = 4;
@@ -78,11 +86,15 @@ impl Session {
         params: &Params<'_>,
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
+        if step.is_some_and(|step| step.changes_schema) {
+            self.begin_change();
+        }
         let Some(world) = self.world.clone() else {
             self.state.tally.planned(PlanKind::Single);
             return Ok(Dispatch::One {
-                shard: self.topology.home,
-                writes: step.is_none_or(|s| s.writes),
+                shard: self.shard_unplanned(statement, at)?,
+                writes: step.is_none_or(|s| s.writes) || self.may_write_unseen(),
+                parts: None,
             });
         };
         // What concerns the transaction goes to the server that holds it. With several
@@ -90,18 +102,23 @@ impl Session {
         let of_block = step.is_some_and(|s| {
             is_control(&s.kind)
                 || is_common(&s.kind)
-                || matches!(s.kind, super::step::Kind::LocalConfig(_))
+                || matches!(
+                    s.kind,
+                    super::step::Kind::LocalConfig(_) | super::step::Kind::Settings(_)
+                )
         });
         if let Some(attached) = self.servers.first().filter(|_| of_block) {
             return Ok(Dispatch::One {
                 shard: attached.shard,
                 writes: false,
+                parts: None,
             });
         }
         if let Some(shard) = step.and_then(|s| self.cursor_shard(&s.kind)) {
             return Ok(Dispatch::One {
                 shard,
                 writes: true,
+                parts: None,
             });
         }
         let sql = match step {
@@ -109,34 +126,105 @@ impl Session {
             None => &statement.sql,
         };
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
-        let plan = self.plan(statement, at, sql, &world)?;
+        let mut plan = self.plan(statement, at, sql, &world)?;
         if let Some(step) = step {
             self.check_defined(step, &plan)?;
         }
-        let route =
-            route(&plan, params, world.map(), &self.text_context()).map_err(|r| refused(&r))?;
+        let params = &Params {
+            literals: statement.literals(),
+            ..*params
+        };
+        let pin = self.pin(statement, at);
+        let context = self.text_context();
+        let routed = route(&plan, params, world.map(), &context, pin.as_ref());
+        let route = routed.map_err(|no_route| match no_route {
+            NoRoute::Refused(refusal) => {
+                self.doubt_directories(&refusal, &world);
+                refused(&refusal)
+            }
+            NoRoute::Elsewhere(its) => elsewhere(&its),
+        })?;
+        if statement.shaped.is_some() && !route.rows.is_empty() {
+            // Where the rows stand is known of this very text only.
+            plan = self.own_plan(statement, at, sql, &world)?;
+        }
+        if matches!(route.role, Role::Primary(_)) && world.directories().may_be_named_in(sql) {
+            // What is read of the map from now on must be what this has written.
+            self.state.schema_changed = true;
+            self.state.schema_changed_in_block = true;
+        }
         self.state.tally.planned(kind_of(&plan, &route));
         let mut work = self.work(sql, &plan, &route)?;
-        if let Dispatch::Many(many) = &mut work {
-            many.copy_in |= step.is_some_and(|s| s.copy_in);
+        match &mut work {
+            Dispatch::Many(many) => many.copy_in |= step.is_some_and(|s| s.copy_in),
+            Dispatch::One { shard, parts, .. } => {
+                *parts = self.parts(*shard, &world, || touched(&plan, &route, params, &context));
+            }
         }
         Ok(work)
+    }
+
+    /// The parts that a statement touches, if it is proven that they are all. `touched` says so of its plan.
+    fn parts(
+        &self,
+        shard: usize,
+        world: &Arc<World>,
+        touched: impl FnOnce() -> Option<Vec<u64>>,
+    ) -> Option<Parts> {
+        // Of a server that is alone nobody asks how fresh its replicas are. What pins the session, like a temporary
+        // table, may also stand in the way of the names that were planned by; of session mode nothing is known.
+        let asked = self.topology.shards[shard].servers.len() > 1;
+        if !asked || !self.state.pins.is_empty() || self.identity.session_mode {
+            return None;
+        }
+        Some(Parts::new(touched()?, world, &self.core.shared))
+    }
+
+    /// Definitions may change from now on until the transaction ends.
+    pub(super) fn begin_change(&mut self) {
+        if self.changing.is_none() {
+            self.changing = Some(Changing::new(&self.core.shared));
+        }
+    }
+
+    /// Whether the loss of these statements leaves their outcome unknown: they write, or
+    /// call what may write as far as is known.
+    pub(super) fn may_write(&self, steps: &[super::step::Step]) -> bool {
+        let calls = |name: &str| match &self.world {
+            None => true,
+            Some(world) => world.catalog().may_write(name),
+        };
+        let unknown = |step: &super::step::Step| step.calls.iter().any(|name| calls(name));
+        steps.iter().any(|step| step.writes || unknown(step))
+    }
+
+    /// A key without a shard may have been added to a directory past this router: the
+    /// client's next try finds it.
+    fn doubt_directories(&self, refusal: &Refusal, world: &World) {
+        let unknown = refusal.reason == crate::plan::Reason::NoOwner;
+        if unknown && !world.directories().is_empty() && world.read.elapsed() >= SEEN_JUST_NOW {
+            let epoch = &self.core.shared.schema_epoch;
+            epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
     pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
         let topology = self.core.shared.topology();
+        self.refresh_rules(&topology);
         if !Arc::ptr_eq(&topology, &self.topology) && self.servers.is_empty() {
             self.topology = topology;
         }
-        if !self.topology.declared {
+        if !self.topology.declared && !self.rules.needs_catalog() {
             return Ok(());
         }
         let epoch = self.epoch();
         let interval = self.topology.config.catalog.refresh_interval;
-        let fresh = |world: &World| world.epoch >= epoch && world.read.elapsed() < interval;
-        if let Some(world) = &self.world
+        let fresh = |world: &World| {
+            world.epoch >= epoch && world.read.elapsed() < interval && !world.is_superseded()
+        };
+        if let Some(world) = self.known_world()
             && fresh(world)
         {
             return Ok(());
@@ -144,7 +232,7 @@ impl Session {
         if let Some(world) = self.core.shared.world(&self.identity.database)
             && fresh(&world)
         {
-            self.world = Some(world);
+            self.put_world(world);
             return Ok(());
         }
         self.reload_world(fresh).await
@@ -173,7 +261,10 @@ impl Session {
     }
 
     /// Reads the catalog, unless another session has put one in force meanwhile that will do.
-    async fn reload_world(&mut self, will_do: impl Fn(&World) -> bool) -> Result<(), Halt> {
+    pub(super) async fn reload_world(
+        &mut self,
+        will_do: impl Fn(&World) -> bool,
+    ) -> Result<(), Halt> {
         let epoch = self.epoch();
         let loading = self.core.loading(&self.identity.database);
         let _one = loading.lock().await;
@@ -181,23 +272,24 @@ impl Session {
         if let Some(world) = self.core.shared.world(&self.identity.database)
             && will_do(&world)
         {
-            self.world = Some(world);
+            self.put_world(world);
             return Ok(());
         }
-        match crate::world::load(
-            &self.core.control,
-            &self.topology,
-            &self.identity.database,
-            epoch,
-        )
-        .await
-        {
-            Ok(world) => {
+        let doubts = self.core.shared.doubts.none_since();
+        let (control, database) = (&self.core.control, &self.identity.database);
+        let read = match self.topology.declared {
+            true => crate::world::load(control, &self.topology, database, epoch).await,
+            // Nothing will be committed on several shards.
+            false => crate::world::look(control, &self.topology, database, epoch).await,
+        };
+        match read {
+            Ok(mut world) => {
+                world.doubts = doubts;
                 let world = Arc::new(world);
                 self.core
                     .shared
                     .set_world(&self.identity.database, Arc::clone(&world));
-                self.world = Some(world);
+                self.put_world(world);
                 Ok(())
             }
             Err(error) => {
@@ -273,21 +365,46 @@ impl Session {
         sql: &str,
         world: &Arc<World>,
     ) -> Result<Rc<Plan>, Halt> {
+        let Some(shaped) = &statement.shaped else {
+            return self.own_plan(statement, at, sql, world);
+        };
+        self.check_length(sql)?;
         let context = self.context();
-        if let Some(known) = statement.plans.borrow().iter().find(|(n, p)| {
-            *n == at
-                && p.world == world.version
-                && (Rc::ptr_eq(&p.context, &context) || p.context == context)
-        }) {
-            return Ok(Rc::clone(&known.1.plan));
+        let types: &[u8] = match &statement.origin {
+            Origin::Parse(types) => types,
+            Origin::Prepare(_) | Origin::Query => &[],
+        };
+        match shaped.entry.plan(world.version, &context, types) {
+            Known::Plan(known) if world.planner().serves(&known, sql) => Ok(Rc::clone(&known.plan)),
+            Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, world),
+            Known::Nothing => {
+                let full = full_context(&context, &statement.origin);
+                let planner = (world.planner(), world.version);
+                let plan = Rc::new(shaped.entry.make_plan(
+                    planner,
+                    (&context, types),
+                    sql,
+                    &shaped.literals,
+                    &full,
+                ));
+                statement.keep(at, world.version, context, &plan);
+                // The text's own plan has no slots, and is as good.
+                Ok(plan)
+            }
         }
-        let mut full = PlanContext::clone(&context);
-        if let Origin::Parse(types) = &statement.origin {
-            full.parameter_types = types
-                .chunks_exact(4)
-                .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
-                .collect();
-        }
+    }
+
+    /// The text as one of its shape.
+    pub(super) fn shaped(&self, sql: &[u8]) -> Option<Shaped> {
+        let limits = &self.topology.config.limits;
+        let room = Room {
+            shapes: limits.plans.get() as usize,
+            bytes: limits.plans_size.bytes(),
+        };
+        self.core.shapes.find(sql, self.standard_strings(), room)
+    }
+
+    fn check_length(&self, sql: &str) -> Result<(), Halt> {
         let limit = self.topology.config.limits.parsed_statement.bytes();
         if sql.len() > limit {
             return Err(Report::error(
@@ -300,20 +417,29 @@ impl Session {
             .hint("The setting is limits.parsed_statement.")
             .into());
         }
-        let plan = Rc::new(world.plan(sql, &full));
-        let mut plans = statement.plans.borrow_mut();
-        plans.retain(|(_, p)| p.world == world.version);
-        if plans.len() >= KEPT {
-            plans.remove(0);
+        Ok(())
+    }
+
+    /// The plan of this very text.
+    fn own_plan(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        sql: &str,
+        world: &Arc<World>,
+    ) -> Result<Rc<Plan>, Halt> {
+        let context = self.context();
+        if let Some(known) = statement.plans.borrow().iter().find(|(n, p)| {
+            *n == at
+                && p.world == world.version
+                && (Rc::ptr_eq(&p.context, &context) || p.context == context)
+        }) {
+            return Ok(Rc::clone(&known.1.plan));
         }
-        plans.push((
-            at,
-            Planned {
-                world: world.version,
-                context,
-                plan: Rc::clone(&plan),
-            },
-        ));
+        self.check_length(sql)?;
+        let full = full_context(&context, &statement.origin);
+        let plan = Rc::new(world.plan(sql, &full));
+        statement.keep(at, world.version, context, &plan);
         Ok(plan)
     }
 
@@ -335,7 +461,11 @@ impl Session {
                 Some(shard) if route.anywhere => shard,
                 _ => usize::from(shard.0),
             };
-            return Ok(Dispatch::One { shard, writes });
+            return Ok(Dispatch::One {
+                shard,
+                writes,
+                parts: None,
+            });
         }
         let mut legs = Vec::new();
         for shard in route.shards.iter() {
@@ -357,6 +487,9 @@ impl Session {
             });
         }
         let step_by_step = matches!(plan, Plan::Ddl(ddl) if !ddl.transactional);
+        let password = legs.len() > 1
+            && matches!(plan, Plan::Ddl(ddl) if ddl.place == crate::plan::DdlPlace::OncePerCluster)
+            && RolePassword::of(sql.as_bytes(), self.standard_strings()) != RolePassword::Settled;
         let merge = match plan {
             Plan::Ddl(_) => Merge::First,
             _ => route.merge.clone().unwrap_or(Merge::Concat),
@@ -366,6 +499,7 @@ impl Session {
             merge,
             writes,
             step_by_step,
+            password,
             copy_in: copy.is_some(),
             copy,
             parameter_types: match plan {
@@ -382,8 +516,8 @@ impl Session {
     }
 
     /// What of the session a plan depends on; the same `Rc` until that changes.
-    fn context(&mut self) -> Rc<PlanContext> {
-        let settings = Arc::clone(self.state.settings.current());
+    pub(super) fn context(&mut self) -> Rc<PlanContext> {
+        let settings = Arc::clone(self.state.in_force());
         let unclear = [Pin::TempObject, Pin::Opaque, Pin::UnclearSetting]
             .iter()
             .any(|pin| self.state.pins.has(*pin));
@@ -392,17 +526,16 @@ impl Session {
             && Arc::ptr_eq(&kept.settings, &settings)
             && kept.unclear == unclear
             && kept.strings == strings
-            && kept.local == self.state.local_search_path
         {
             return Rc::clone(&kept.context);
         }
         let role = role(&settings).unwrap_or_else(|| self.identity.server_user.clone());
-        let path = match (&self.state.local_search_path, search_path(&settings)) {
-            (Some(local), _) => local.clone(),
-            (None, Some(path)) => path,
-            (None, None) => self.default_path.clone(),
-        };
+        let path = search_path(&settings);
+        // A session of before tables were declared does not say: nothing is certain.
+        let unclear_path = path.is_none();
+        let standard = || vec!["$user".to_owned(), "public".to_owned()];
         let search_path = path
+            .unwrap_or_else(standard)
             .into_iter()
             .map(|schema| {
                 if schema == "$user" {
@@ -416,7 +549,7 @@ impl Session {
             search_path,
             role,
             parameter_types: Vec::new(),
-            temporary: if unclear {
+            temporary: if unclear || unclear_path {
                 Temporary::Unclear
             } else {
                 Temporary::None
@@ -427,7 +560,6 @@ impl Session {
             settings,
             unclear,
             strings,
-            local: self.state.local_search_path.clone(),
             context: Rc::clone(&context),
         });
         context
@@ -435,15 +567,38 @@ impl Session {
 
     /// What the text of a key's value means in this session.
     pub(super) fn text_context(&self) -> TextContext {
-        let told = |name: &[u8]| {
-            let found = self.state.told.iter().find(|(n, _)| n == name);
-            found.map_or("", |(_, v)| std::str::from_utf8(v).unwrap_or_default())
-        };
-        TextContext {
-            time_zone: TimeZone::from_setting(told(b"TimeZone")),
-            encoding: Encoding::from_settings(told(b"client_encoding"), told(b"server_encoding")),
-        }
+        *self.state.told.text()
     }
+}
+
+impl Prepared {
+    /// Remembers a plan of one of its statements.
+    fn keep(&self, at: usize, world: u64, context: Rc<PlanContext>, plan: &Rc<Plan>) {
+        let mut plans = self.plans.borrow_mut();
+        plans.retain(|(_, p)| p.world == world);
+        if plans.len() >= KEPT {
+            plans.remove(0);
+        }
+        let plan = Rc::clone(plan);
+        let planned = Planned {
+            world,
+            context,
+            plan,
+        };
+        plans.push((at, planned));
+    }
+}
+
+/// The context with the parameter types that Parse declared.
+fn full_context(context: &PlanContext, origin: &Origin) -> PlanContext {
+    let mut full = context.clone();
+    if let Origin::Parse(types) = origin {
+        full.parameter_types = types
+            .chunks_exact(4)
+            .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+    }
+    full
 }
 
 /// The context of the last statement, and what it was made of.
@@ -451,7 +606,6 @@ pub struct KeptContext {
     settings: Arc<Settings>,
     unclear: bool,
     strings: bool,
-    local: Option<Vec<String>>,
     context: Rc<PlanContext>,
 }
 
@@ -510,7 +664,7 @@ fn role(settings: &Settings) -> Option<String> {
 }
 
 /// The search path that a session has set.
-fn search_path(settings: &Settings) -> Option<Vec<String>> {
+pub(super) fn search_path(settings: &Settings) -> Option<Vec<String>> {
     settings.get("search_path").map(values)
 }
 

@@ -4,16 +4,17 @@
 //! statements that the session itself knows a place for. A refused statement has an
 //! answer as any other; only a failed transaction has none, as in PostgreSQL.
 
-use super::dispatch::{literals, not_utf8};
+use super::dispatch::not_utf8;
+use super::execute::arguments;
 use super::names::{Origin, Prepared};
-use super::simple::{failed_transaction, is_control, no_such_statement};
+use super::simple::{failed_transaction, is_control, no_such_statement, prepared_over_shards};
 use super::state::Place;
 use super::step::{Kind, steps};
 use super::{Halt, Session};
+use crate::group::shard_id;
 use crate::plan::report::{parameter_types, report, undeclared};
-use crate::plan::{Params, Plan};
+use crate::plan::{Params, Pin, Plan};
 use crate::sql::cursor::Span;
-use crate::sql::effect::{Statement, analyse};
 use mothership_proto::backend::{self, Column, TxStatus};
 use mothership_proto::frame;
 use mothership_proto::frontend::Bind;
@@ -125,6 +126,7 @@ impl Session {
         let params = Params {
             formats: &formats,
             values: &values,
+            ..Params::NONE
         };
         let explained = Explained {
             lines: self.explain_lines(statement, inner, &params)?,
@@ -167,15 +169,28 @@ impl Session {
         Ok(())
     }
 
-    /// What is to be said of the statement `inner` of the text.
+    /// What is to be said of the statement `inner` of the text, and which rule decides
+    /// about it.
     fn explain_lines(
         &mut self,
         statement: &Rc<Prepared>,
         inner: Span,
         params: &Params<'_>,
     ) -> Result<Vec<String>, Halt> {
+        let (rule, pin) = self.explain_rules(inner.of(&statement.sql));
+        let mut lines = self.explain_place(statement, inner, params, pin.as_ref())?;
+        lines.extend(rule);
+        Ok(lines)
+    }
+
+    fn explain_place(
+        &mut self,
+        statement: &Rc<Prepared>,
+        inner: Span,
+        params: &Params<'_>,
+        pin: Option<&Pin>,
+    ) -> Result<Vec<String>, Halt> {
         let text = inner.of(&statement.sql);
-        let home = self.topology.shards[self.topology.home].name.clone();
         let kind = match steps(text, self.standard_strings()).pop() {
             Some(step) => step.kind,
             None => Kind::Plain,
@@ -194,10 +209,12 @@ impl Session {
             ]);
         }
         let Some(world) = self.world.clone() else {
-            return Ok(undeclared(&home));
+            let home = self.topology.home;
+            let name = &self.topology.shards[home].name;
+            return Ok(undeclared((shard_id(home), name), pin));
         };
         if let Kind::Execute(name) = &kind {
-            return self.explain_execute(text, name);
+            return self.explain_execute(text, name, pin);
         }
         let sql = std::str::from_utf8(text).map_err(|_| not_utf8())?;
         let plan = self.plan(statement, 0, sql, &world)?;
@@ -207,38 +224,31 @@ impl Session {
             params,
             world.map(),
             &self.text_context(),
+            pin,
         ))
     }
 
     /// EXECUTE goes where its prepared statement goes with these arguments.
-    fn explain_execute(&mut self, text: &[u8], name: &[u8]) -> Result<Vec<String>, Halt> {
+    fn explain_execute(
+        &mut self,
+        text: &[u8],
+        name: &[u8],
+        pin: Option<&Pin>,
+    ) -> Result<Vec<String>, Halt> {
         let (Some(prepared), Some(world)) =
             (self.state.names.get(name).cloned(), self.world.clone())
         else {
             return Err(no_such_statement(name).into());
         };
-        let arguments = match analyse(text, self.standard_strings()).statement {
-            Statement::Execute {
-                args: Some(span), ..
-            } => literals(span.of(text)).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let values: Vec<Option<&[u8]>> = arguments.iter().map(|a| a.as_deref()).collect();
-        let params = Params {
-            formats: &[],
-            values: &values,
+        let Some(arguments) = arguments(text, self.standard_strings(), &prepared) else {
+            return Err(prepared_over_shards().into());
         };
         let sql = prepared
             .step()
             .map_or(&*prepared.sql, |s| s.span.of(&prepared.sql));
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
         let plan: Rc<Plan> = self.plan(&prepared, 0, sql, &world)?;
-        Ok(report(
-            sql,
-            &plan,
-            &params,
-            world.map(),
-            &self.text_context(),
-        ))
+        let (map, context) = (world.map(), self.text_context());
+        Ok(arguments.with(|params| report(sql, &plan, params, map, &context, pin)))
     }
 }

@@ -5,6 +5,7 @@
 //! client does not read. What changes something holds on all shards or on none: it
 //! runs in a transaction of the router's own where the client has none.
 
+use super::clock::Doing;
 use super::dispatch::Many;
 use super::state::{Block, Phase};
 use super::{End, Halt, Session};
@@ -17,7 +18,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
-use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -78,7 +79,6 @@ impl Merging {
         frame: Frame<'_>,
         event: Event,
         client: &mut Wire,
-        same_type: &dyn Fn(u32, u32) -> bool,
     ) -> bool {
         match event {
             Event::Failed => {
@@ -103,7 +103,7 @@ impl Merging {
         if self.is_wrong() {
             return false;
         }
-        if let Err(report) = self.part(leg, frame, client, same_type) {
+        if let Err(report) = self.part(leg, frame, client) {
             self.wrong = Some(report);
         }
         false
@@ -114,13 +114,7 @@ impl Merging {
         self.error.is_some() || self.wrong.is_some()
     }
 
-    fn part(
-        &mut self,
-        leg: usize,
-        frame: Frame<'_>,
-        client: &mut Wire,
-        same_type: &dyn Fn(u32, u32) -> bool,
-    ) -> Result<(), Report> {
+    fn part(&mut self, leg: usize, frame: Frame<'_>, client: &mut Wire) -> Result<(), Report> {
         let malformed =
             || Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
         match frame.tag() {
@@ -131,8 +125,9 @@ impl Merging {
                         self.describe(columns)?;
                         client.send(frame.bytes);
                     }
-                    Some(first) => reconcile(first, &columns, same_type)
-                        .map_err(|d| d.report(&leg.to_string()))?,
+                    Some(first) => {
+                        reconcile(first, &columns).map_err(|d| d.report(&leg.to_string()))?
+                    }
                 }
             }
             tag::DATA_ROW => match (&mut self.aggregates, &self.merge) {
@@ -170,7 +165,7 @@ impl Merging {
     /// after the commit, as PostgreSQL does.
     pub(super) fn finish(self, client: &mut Wire) -> Result<Vec<u8>, Halt> {
         if let Some(body) = self.error {
-            client.with_output(|out| super::state::put_as_error(out, &body));
+            client.with_output(|out| super::errors::put_as_error(out, &body));
             return Err(Halt::Failed);
         }
         if let Some(report) = self.wrong {
@@ -220,8 +215,16 @@ impl Session {
         let wants = self.wants_of_many(sql, many);
         let mut places = Vec::new();
         for (shard, text) in &many.legs {
-            let at = self.attach_to(*shard, wants).await?;
+            let at = self.attach_to(*shard, wants.clone()).await?;
             places.push((at, text.as_deref().unwrap_or(sql)));
+        }
+        let rewritten;
+        if many.password {
+            let servers: Vec<usize> = places.iter().map(|p| p.0).collect();
+            rewritten = self.with_one_verifier(sql, &servers).await?;
+            if let Some(text) = &rewritten {
+                places.iter_mut().for_each(|place| place.1 = text);
+            }
         }
         for (leg, &(at, text)) in places.iter().enumerate() {
             self.servers[at].inbox.first_leg = leg == 0;
@@ -243,6 +246,7 @@ impl Session {
     pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
         let attached = &mut self.servers[at];
         attached.inbox.wrote |= writes;
+        attached.inbox.touched.add(None);
         attached.lease.notes.unnamed = None;
         attached.lease.wire.with_output(|out| put_query(out, sql));
         attached.lease.ledger.push(Owed::Query(Audience::Router));
@@ -255,18 +259,8 @@ impl Session {
         at: usize,
         merging: &mut Merging,
     ) -> Result<(), Halt> {
-        let world = self.world.clone();
-        let (first, this) = (
-            self.servers.first().map_or(0, |s| s.shard),
-            self.servers[at].shard,
-        );
-        let same_type = move |a, b| {
-            world
-                .as_ref()
-                .is_some_and(|w| w.same_type(first, a, this, b))
-        };
         self.each_message(at, |frame, reply, client| {
-            merging.take(leg, frame, reply.event, client, &same_type)
+            merging.take(leg, frame, reply.event, client)
         })
         .await
     }
@@ -286,9 +280,13 @@ impl Session {
                     match self.client.poll_drained(cx, buffer / 2) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(None)),
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => {
+                            self.entry.pulse.set(Doing::Stalled);
+                            return Poll::Pending;
+                        }
                     }
                 }
+                self.entry.pulse.set(Doing::Running);
                 let Self {
                     client,
                     state,
@@ -298,6 +296,8 @@ impl Session {
                 let super::Attached { lease, inbox, .. } = &mut servers[at];
                 let mut done = false;
                 let polled = lease.poll_messages(cx, |frame, reply| {
+                    let translated = inbox.translated(frame);
+                    let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
                     let aside = matches!(
                         reply.event,
                         Event::Notice | Event::Parameter | Event::Notification | Event::Own
@@ -360,7 +360,15 @@ impl Session {
     }
 
     /// Writes the end of the answer. An error makes the client's transaction fail.
-    pub(super) fn finish_many(&mut self, merging: Merging) -> Result<Vec<u8>, Halt> {
+    pub(super) fn finish_many(&mut self, mut merging: Merging) -> Result<Vec<u8>, Halt> {
+        if let Some(body) = &merging.error
+            && let Some(report) = self.state.found_deadlock(&Fields::read(body))
+        {
+            let mut message = Vec::new();
+            report.put(&mut message);
+            // Behind the tag and the length.
+            merging.error = Some(message.split_off(5));
+        }
         let result = merging.finish(&mut self.client);
         if matches!(result, Err(Halt::Failed)) {
             self.state.note_failure();

@@ -7,17 +7,34 @@
 
 pub mod settings;
 
+pub mod history;
+
 pub mod step;
 
 pub mod names;
 
+pub mod shapes;
+
 pub mod notes;
 
+pub mod told;
+pub mod touched;
+
+pub mod digest;
+
+pub mod errors;
+
+pub mod inbox;
+
 pub mod state;
+
+pub mod clock;
 
 mod dispatch;
 
 mod simple;
+
+mod execute;
 
 mod extended;
 
@@ -25,9 +42,15 @@ mod explain;
 
 mod many;
 
+mod passwords;
+
 mod copy_in;
 
 mod choose;
+
+mod room;
+
+pub mod rules;
 
 mod attach;
 
@@ -37,13 +60,22 @@ mod serve;
 
 pub mod login;
 
-use crate::core::{Core, Entry, Lease, Topology};
+use crate::config::LogStatements;
+use crate::core::{Changing, Core, Entry, Lease, Topology};
+use crate::log::client_text;
+use crate::sql::redact::redact;
+use clock::Overdue;
+use inbox::Inbox;
 use mothership_pool::wire::Wire;
 use mothership_proto::auth::Credentials;
+use mothership_proto::frontend;
 use mothership_proto::report::{Report, sqlstate};
-use state::{Block, Inbox, Phase, State};
+use state::{Block, Phase, State};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Who the client is, as its login proved.
 pub struct Identity {
@@ -91,12 +123,18 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
+    /// Definitions may be changed by what is under way.
+    changing: Option<Changing>,
     /// What is known of the database, if any table is declared.
     world: Option<Arc<crate::world::World>>,
+    /// The rules, and what they make of the request at hand.
+    rules: rules::Ruled,
     /// What plans depend on, as of the last statement.
     context: Option<dispatch::KeptContext>,
-    /// The search path of a session that sets none.
-    default_path: Vec<String>,
+    /// The pools that it has used.
+    pools: choose::KnownPools,
+    /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
+    waiting_command: Option<Vec<u8>>,
     /// A Parse that waits for its Bind to say which server it goes to.
     held: Option<(Box<[u8]>, std::rc::Rc<names::Prepared>)>,
 }
@@ -136,21 +174,80 @@ impl From<Report> for Halt {
 impl Session {
     /// Serves the client until it leaves or must leave.
     pub async fn run(mut self) {
+        let entry = Rc::clone(&self.entry);
         let end = loop {
-            if let Err(end) = self.turn().await {
-                break end;
+            let turn = {
+                let mut turn = pin!(self.turn());
+                // Whatever is half done when its time is over: all servers are closed.
+                poll_fn(|cx| {
+                    entry.watch(cx);
+                    match entry.pulse.overdue() {
+                        Some(overdue) => Poll::Ready(Err(overdue)),
+                        None => turn.as_mut().poll(cx).map(Ok),
+                    }
+                })
+                .await
+            };
+            match turn {
+                Ok(Ok(())) => {}
+                Ok(Err(end)) => break end,
+                Err(overdue) => break self.too_late(overdue),
             }
         };
         self.leave(end).await;
     }
 
+    /// The session has done the same for too long.
+    fn too_late(&mut self, overdue: Overdue) -> End {
+        let unknown = self
+            .servers
+            .iter()
+            .any(|s| s.inbox.committing || (s.inbox.may_write && !s.inbox.in_block));
+        for attached in &mut self.servers {
+            attached.lease.doubt();
+        }
+        let report = match overdue {
+            Overdue::Idle => Report::fatal(
+                sqlstate::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            )
+            .hint("The setting is listen.idle_timeout."),
+            Overdue::InTransaction => Report::fatal(
+                sqlstate::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            )
+            .hint("The setting is pool.idle_in_transaction_timeout."),
+            Overdue::Query if unknown => Report::fatal(
+                sqlstate::UNKNOWN_OUTCOME,
+                "statement took too long and could not be cancelled, its outcome is not known",
+            )
+            .hint("The settings are pool.query_timeout and pool.reset_timeout."),
+            Overdue::Query => Report::fatal(
+                sqlstate::QUERY_CANCELED,
+                "statement took too long and could not be cancelled",
+            )
+            .hint("The settings are pool.query_timeout and pool.reset_timeout."),
+            Overdue::Reading => Report::fatal(
+                sqlstate::CONNECTION_FAILURE,
+                "terminating connection because its client does not read",
+            )
+            .hint("The setting is pool.send_timeout."),
+        };
+        End::Told(report)
+    }
+
     /// Takes what the client has sent, then waits for more from either side.
     async fn turn(&mut self) -> Result<(), End> {
+        let mut took = false;
         while self.may_take() {
             match self.take_frame().await? {
                 true => self.after_request(),
                 false => break,
             }
+            took = true;
+        }
+        if took && self.is_pipeline_full() {
+            self.flush_pipeline();
         }
         self.wait().await?;
         self.after_request();
@@ -164,7 +261,24 @@ impl Session {
             self.state.phase,
             Phase::Idle | Phase::Segment | Phase::CopyIn { .. }
         );
-        ready && !suspended
+        ready && !suspended && !self.is_pipeline_full()
+    }
+
+    /// So many requests await their replies that no more are taken.
+    fn is_pipeline_full(&self) -> bool {
+        let most = self.topology.config.limits.pipeline.get() as usize;
+        let active = self.active.and_then(|at| self.servers.get(at));
+        self.state.phase == Phase::Segment
+            && active.is_some_and(|server| server.lease.ledger.len() >= most)
+    }
+
+    /// A server keeps its replies until it is asked for them, and the client may ask
+    /// only at its end: without this neither would go on.
+    fn flush_pipeline(&mut self) {
+        if let Some(at) = self.active {
+            let flush = mothership_proto::frontend::FLUSH;
+            self.servers[at].lease.wire.send(flush);
+        }
     }
 
     /// Gives servers back that no longer work for this session.
@@ -181,6 +295,9 @@ impl Session {
                 .schema_epoch
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+        if self.state.phase == Phase::Idle && self.state.block == Block::None {
+            self.changing = None;
+        }
         if self.state.phase != Phase::Idle || self.servers.is_empty() {
             return;
         }
@@ -196,11 +313,20 @@ impl Session {
         // session, is closed: its lease sees to it.
         for attached in &mut self.servers {
             let kept = !self.state.pins.is_empty() || self.identity.session_mode;
-            if kept || self.state.block != Block::None {
+            // A segment without its Sync is a transaction that its server says nothing of.
+            let open = self.state.block != Block::None || attached.inbox.in_segment;
+            if kept || open {
                 attached.lease.doubt();
             }
         }
         self.detach_all();
+        if self.topology.config.logging.connections {
+            let reason = match &end {
+                End::Gone => None,
+                End::Told(report) => Some(report.message.as_ref()),
+            };
+            tracing::info!(session = self.number, reason, "client left");
+        }
         if let End::Told(report) = end {
             self.client.with_output(|out| report.into_fatal().put(out));
             let limit = std::time::Duration::from_secs(1);
@@ -209,18 +335,25 @@ impl Session {
         }
     }
 
+    /// Logs a statement in its shape, where that is wanted.
+    fn log_statement(&self, sql: &[u8]) {
+        let config = &self.topology.config;
+        if config.logging.statements == LogStatements::Off {
+            return;
+        }
+        let most = config.limits.log_text.get() as usize;
+        let shape = redact(sql, self.standard_strings(), most);
+        let shape = client_text(&shape, most);
+        tracing::info!(session = self.number, statement = %shape, "statement");
+    }
+
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
         let session_mode = self.identity.session_mode;
-        let mut kept = Vec::new();
-        for attached in self.servers.drain(..) {
-            if session_mode || attached.inbox.pinned {
-                kept.push(attached);
-            } else {
-                attach::give_back(attached);
-            }
+        let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
+        for attached in self.servers.extract_if(.., leaves) {
+            attach::give_back(attached);
         }
-        self.servers = kept;
         self.show_working();
     }
 
@@ -234,6 +367,9 @@ impl Session {
 
     /// Tells whoever may cancel what works for this session now.
     fn show_working(&self) {
+        if self.servers.is_empty() {
+            self.entry.deadlock.replace(None);
+        }
         let mut working = self.entry.working.borrow_mut();
         working.clear();
         for attached in &self.servers {
@@ -246,4 +382,31 @@ impl Session {
 /// The client broke the protocol so that the stream cannot be followed.
 fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Report {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, message)
+}
+
+fn too_long(length: usize, limit: usize) -> Report {
+    let message = format!("message of {length} bytes is over the limit of {limit} bytes");
+    Report::fatal(sqlstate::PROGRAM_LIMIT_EXCEEDED, message)
+        .hint("The setting is limits.client_message.")
+}
+
+/// A message whose length is right and whose body is not: it fails, and the stream goes on behind it.
+fn malformed(error: frontend::Malformed) -> Report {
+    Report::error(sqlstate::PROTOCOL_VIOLATION, error.to_string())
+}
+
+/// Whether PostgreSQL reads this message while it takes the rows of a COPY. Of any other it does not read on, and ends
+/// the connection: what follows it was sent by somebody who expects answers that nobody owes.
+fn belongs_to_copy(message: u8) -> bool {
+    use frontend::tag;
+    matches!(
+        message,
+        tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH | tag::SYNC | tag::TERMINATE
+    )
+}
+
+fn unexpected_in_copy(message: u8) -> Report {
+    violation(format!(
+        "unexpected message type 0x{message:02X} during COPY from stdin"
+    ))
 }

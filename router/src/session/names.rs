@@ -6,10 +6,15 @@
 //! [`Names::undo`] keep the two apart. What a statement *is* does not belong to
 //! the client: equal texts share one [`Prepared`] and its number.
 
+use super::errors::Renamed;
+use super::rules::Requests;
+use super::shapes::Shaped;
 use super::step::Step;
+use crate::plan::{Literals, PlanContext};
 use crate::sql::cursor::Span;
+use foldhash::HashMap;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,13 +40,151 @@ pub struct Prepared {
     pub origin: Origin,
     /// What each of its statements means for a session; one, or none for an empty text.
     pub steps: Vec<Step>,
+    /// Its shape, if texts of the shape share their meaning and plans.
+    pub shaped: Option<Shaped>,
     /// Its plans, each for one of its statements.
     pub plans: RefCell<Vec<(usize, super::dispatch::Planned)>>,
+    /// What it runs, if it is an EXECUTE as servers know it.
+    pub runs: Option<Runs>,
+    /// A parsed EXECUTE as servers know it, for each of the bodies that its name meant of late.
+    running: RefCell<Vec<Rc<Prepared>>>,
+    /// What rules look at in each of its statements.
+    pub requests: Requests,
     /// Digest of its parameter and result types, as the first server described them.
     pub described: Cell<Option<u128>>,
+    /// The last context in which a server has parsed it without an error.
+    pub valid_in: RefCell<Option<Rc<PlanContext>>>,
+    /// Counts it while it lives, if it is shared.
+    _counted: Option<Counted>,
 }
 
+/// What an EXECUTE runs whose text has our name of it in place of the client's.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    /// The statement.
+    pub body: Rc<Prepared>,
+    /// Where the text differs from the client's.
+    pub renamed: Renamed,
+}
+
+/// What the statements of a core hold in all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// Statements.
+    pub count: usize,
+    /// Bytes of their texts.
+    pub bytes: usize,
+}
+
+/// One statement among those that are held.
+#[derive(Debug)]
+struct Counted {
+    all: Rc<Cell<Held>>,
+    bytes: usize,
+}
+
+impl Counted {
+    fn new(all: &Rc<Cell<Held>>, bytes: usize) -> Self {
+        let held = all.get();
+        all.set(Held {
+            count: held.count + 1,
+            bytes: held.bytes + bytes,
+        });
+        Self {
+            all: Rc::clone(all),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let held = self.all.get();
+        self.all.set(Held {
+            count: held.count - 1,
+            bytes: held.bytes - self.bytes,
+        });
+    }
+}
+
+/// What a text means.
+#[derive(Debug, Default)]
+pub struct Meaning {
+    steps: Vec<Step>,
+    shaped: Option<Shaped>,
+    runs: Option<Runs>,
+}
+
+impl Meaning {
+    /// That of an EXECUTE.
+    pub fn execute(step: Step, runs: Runs) -> Meaning {
+        Meaning {
+            steps: vec![step],
+            shaped: None,
+            runs: Some(runs),
+        }
+    }
+}
+
+impl From<Vec<Step>> for Meaning {
+    fn from(steps: Vec<Step>) -> Meaning {
+        Meaning {
+            steps,
+            ..Meaning::default()
+        }
+    }
+}
+
+impl From<Shaped> for Meaning {
+    fn from(shaped: Shaped) -> Meaning {
+        Meaning {
+            steps: shaped.step().into_iter().collect(),
+            shaped: Some(shaped),
+            runs: None,
+        }
+    }
+}
+
+/// The number of texts of simple queries of a known shape: no server knows them by it.
+const NO_ID: u64 = 0;
+
 impl Prepared {
+    /// A simple query of a known shape. Nobody looks for its text again.
+    pub fn query(sql: &[u8], shaped: Shaped) -> Prepared {
+        Prepared::new(NO_ID, sql.into(), Origin::Query, shaped.into(), None)
+    }
+
+    fn new(
+        id: u64,
+        sql: Box<[u8]>,
+        origin: Origin,
+        meaning: Meaning,
+        counted: Option<Counted>,
+    ) -> Prepared {
+        Prepared {
+            id,
+            sql,
+            origin,
+            steps: meaning.steps,
+            shaped: meaning.shaped,
+            runs: meaning.runs,
+            running: RefCell::default(),
+            plans: RefCell::default(),
+            requests: Requests::default(),
+            described: Cell::new(None),
+            valid_in: RefCell::default(),
+            _counted: counted,
+        }
+    }
+
+    /// The literals of its text, for a plan of its shape.
+    pub fn literals(&self) -> Literals<'_> {
+        match &self.shaped {
+            Some(shaped) => Literals::new(shaped.span.of(&self.sql), &shaped.literals),
+            None => Literals::NONE,
+        }
+    }
+
     /// Its name on the servers. Clients cannot take it by accident, and one that
     /// takes it on purpose reaches only what it may run itself.
     pub fn server_name(&self) -> String {
@@ -54,6 +197,12 @@ impl Prepared {
             Origin::Prepare(span) => super::simple::renamed(&self.sql, span, &self.server_name()),
             Origin::Parse(_) | Origin::Query => self.sql.to_vec(),
         }
+    }
+
+    /// Whether it only begins, ends or divides transactions.
+    pub fn is_control(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.all(|step| super::simple::is_control(&step.kind))
     }
 
     /// What the statement means, if it is not empty.
@@ -76,7 +225,11 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug, Default)]
 pub struct Interner {
     known: RefCell<HashMap<Key, Weak<Prepared>>>,
+    held: Rc<Cell<Held>>,
     sweep_at: Cell<usize>,
+    known_bytes: Cell<usize>,
+    /// The one that was asked for last, and how it is read: drivers send one text over and over.
+    last: RefCell<(bool, u64, Weak<Prepared>)>,
     /// Statements of simple queries, which nobody else holds, so that their plans are
     /// found again.
     recent: RefCell<VecDeque<Rc<Prepared>>>,
@@ -84,31 +237,53 @@ pub struct Interner {
 
 /// Simple queries that are remembered.
 const RECENT: usize = 256;
+/// Simple queries above this size are not: they are hardly the same twice.
+const LARGE: usize = 64 * 1024;
+/// Bytes of texts that nobody uses and that may stay for a while.
+const UNUSED: usize = 4 << 20;
+/// Bodies of one EXECUTE that are remembered: clients may mean different ones by one name.
+const BODIES: usize = 4;
 
-type Key = (Box<[u8]>, Origin, u64);
+/// Text, whether its backslashes are plain, how it is made known, epoch.
+type Key = (Box<[u8]>, bool, Origin, u64);
 
 impl Interner {
-    /// The statement of this text; `make` reads its steps if it is new.
-    pub fn intern(
+    /// The statement of this text, read with `strings` as standard_conforming_strings; `make`
+    /// reads what it means if it is new.
+    pub fn intern<M: Into<Meaning>>(
         &self,
-        sql: &[u8],
+        (sql, strings): (&[u8], bool),
         origin: Origin,
         epoch: u64,
-        make: impl FnOnce() -> Vec<Step>,
+        make: impl FnOnce() -> M,
     ) -> Rc<Prepared> {
-        let key = (Box::from(sql), origin, epoch);
-        if let Some(found) = self.known.borrow().get(&key).and_then(Weak::upgrade) {
+        if let (s, e, last) = &*self.last.borrow()
+            && (*s, *e) == (strings, epoch)
+            && let Some(found) = last.upgrade()
+            && *found.sql == *sql
+            && found.origin == origin
+        {
             return found;
         }
-        let prepared = Rc::new(Prepared {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            sql: key.0.clone(),
-            origin: key.1.clone(),
-            steps: make(),
-            plans: RefCell::default(),
-            described: Cell::new(None),
-        });
+        let key = (Box::from(sql), strings, origin, epoch);
+        if let Some(found) = self.known.borrow().get(&key).and_then(Weak::upgrade) {
+            self.last.replace((strings, epoch, Rc::downgrade(&found)));
+            return found;
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let (text, origin) = (key.0.clone(), key.2.clone());
+        let counted = Counted::new(&self.held, sql.len());
+        let prepared = Rc::new(Prepared::new(
+            id,
+            text,
+            origin,
+            make().into(),
+            Some(counted),
+        ));
         if prepared.origin == Origin::Query {
+            if sql.len() > LARGE {
+                return prepared;
+            }
             let mut recent = self.recent.borrow_mut();
             if recent.len() >= RECENT {
                 recent.pop_front();
@@ -116,12 +291,51 @@ impl Interner {
             recent.push_back(Rc::clone(&prepared));
         }
         let mut known = self.known.borrow_mut();
-        if known.len() >= self.sweep_at.get() {
+        let bytes = self.known_bytes.get() + sql.len();
+        self.known_bytes.set(bytes);
+        // Texts that nobody uses any longer stay until then.
+        if known.len() >= self.sweep_at.get() || bytes > 2 * self.held.get().bytes + UNUSED {
             known.retain(|_, statement| statement.strong_count() > 0);
             self.sweep_at.set(known.len() * 2 + 64);
+            let left = known.keys().map(|(sql, ..)| sql.len());
+            self.known_bytes.set(left.sum::<usize>() + sql.len());
         }
         known.insert(key, Rc::downgrade(&prepared));
         prepared
+    }
+
+    /// The parsed EXECUTE `statement` as servers know it where its name means `body`; `make` gives its text and its
+    /// meaning. It belongs to the text and the body, so that nobody has it who does not have both.
+    pub fn executing(
+        &self,
+        statement: &Prepared,
+        body: &Rc<Prepared>,
+        make: impl FnOnce() -> (Vec<u8>, Meaning),
+    ) -> Rc<Prepared> {
+        let mut running = statement.running.borrow_mut();
+        let runs = |known: &&Rc<Prepared>| {
+            let runs = known.runs.as_ref();
+            runs.is_some_and(|runs| Rc::ptr_eq(&runs.body, body))
+        };
+        if let Some(known) = running.iter().find(runs) {
+            return Rc::clone(known);
+        }
+        let (sql, meaning) = make();
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted::new(&self.held, sql.len());
+        let origin = statement.origin.clone();
+        let new = Prepared::new(id, sql.into(), origin, meaning, Some(counted));
+        if running.len() >= BODIES {
+            running.remove(0);
+        }
+        let new = Rc::new(new);
+        running.push(Rc::clone(&new));
+        new
+    }
+
+    /// What the statements that somebody uses hold together.
+    pub fn held(&self) -> Held {
+        self.held.get()
     }
 
     /// Statements in use.
@@ -140,6 +354,8 @@ impl Interner {
 struct Pending {
     name: Box<[u8]>,
     before: Option<Rc<Prepared>>,
+    /// What a server's ParseComplete proves: the statement is valid in this context.
+    proves: Option<(Rc<Prepared>, Rc<PlanContext>)>,
 }
 
 /// The names of one client. The empty name is the unnamed statement.
@@ -161,12 +377,20 @@ impl Names {
         }
     }
 
-    /// Enters a name, to be confirmed by ParseComplete.
-    pub fn define(&mut self, name: &[u8], statement: Rc<Prepared>) {
+    /// Enters a name, to be confirmed by ParseComplete. Where statements are planned,
+    /// `context` is what its meaning depends on.
+    pub fn define(
+        &mut self,
+        name: &[u8],
+        statement: Rc<Prepared>,
+        context: Option<Rc<PlanContext>>,
+    ) {
+        let proves = context.map(|context| (Rc::clone(&statement), context));
         let before = self.replace(name, Some(statement));
         self.pending.push_back(Pending {
             name: name.into(),
             before,
+            proves,
         });
     }
 
@@ -181,6 +405,7 @@ impl Names {
         self.pending.push_back(Pending {
             name: name.into(),
             before,
+            proves: None,
         });
     }
 
@@ -189,6 +414,7 @@ impl Names {
         self.pending.push_back(Pending {
             name: Box::default(),
             before: self.unnamed.clone(),
+            proves: None,
         });
     }
 
@@ -210,14 +436,22 @@ impl Names {
         self.unnamed = None;
     }
 
-    /// The oldest unconfirmed change happened.
+    /// The oldest unconfirmed change happened; the router says so.
     pub fn confirm(&mut self) {
         self.pending.pop_front();
     }
 
+    /// The same, and a server has said so, having parsed the statement.
+    pub fn confirm_parsed(&mut self) {
+        let proves = self.pending.pop_front().and_then(|pending| pending.proves);
+        if let Some((statement, context)) = proves {
+            *statement.valid_in.borrow_mut() = Some(context);
+        }
+    }
+
     /// The unconfirmed changes did not happen: the server skipped them.
     pub fn undo(&mut self) {
-        while let Some(Pending { name, before }) = self.pending.pop_back() {
+        while let Some(Pending { name, before, .. }) = self.pending.pop_back() {
             self.replace(&name, before);
         }
     }
@@ -246,8 +480,12 @@ impl Names {
 mod tests {
     use super::*;
 
+    fn origin() -> Origin {
+        Origin::Parse(Box::default())
+    }
+
     fn prepared(interner: &Interner, sql: &str) -> Rc<Prepared> {
-        interner.intern(sql.as_bytes(), Origin::Parse(Box::default()), 0, Vec::new)
+        interner.intern((sql.as_bytes(), true), origin(), 0, Vec::<Step>::new)
     }
 
     #[test]
@@ -256,8 +494,11 @@ mod tests {
         let a = prepared(&interner, "select 1");
         assert_eq!(a.id, prepared(&interner, "select 1").id);
         assert_ne!(a.id, prepared(&interner, "select 2").id);
-        let later = interner.intern(b"select 1", Origin::Parse(Box::default()), 1, Vec::new);
+        let later = interner.intern((b"select 1", true), origin(), 1, Vec::<Step>::new);
         assert_ne!(a.id, later.id);
+        // What a backslash means decides where a string ends.
+        let other = interner.intern((b"select 1", false), origin(), 0, Vec::<Step>::new);
+        assert_ne!(a.id, other.id);
     }
 
     #[test]
@@ -267,6 +508,23 @@ mod tests {
             prepared(&interner, &format!("select {i}"));
         }
         assert!(interner.len() < 200, "{} are kept", interner.len());
+        assert_eq!((interner.held().count, interner.held().bytes), (0, 0));
+        let one = prepared(&interner, "select 1");
+        assert_eq!((interner.held().count, interner.held().bytes), (1, 8));
+        drop(one);
+        assert_eq!(interner.held().count, 0);
+    }
+
+    #[test]
+    fn large_texts_that_nobody_uses_are_forgotten_sooner() {
+        let interner = Interner::default();
+        for i in 0..50 {
+            prepared(&interner, &format!("select {i} {}", " ".repeat(1 << 20)));
+            let blank = vec![b' '; LARGE + 1 + i];
+            interner.intern((&blank, true), Origin::Query, 0, Vec::<Step>::new);
+        }
+        assert!(interner.len() <= 6, "{} are kept", interner.len());
+        assert_eq!(interner.held().bytes, 0);
     }
 
     // See: pg_doorman 3.3.4, pgcat#679
@@ -275,11 +533,11 @@ mod tests {
         let interner = Interner::default();
         let (a, b) = (prepared(&interner, "a"), prepared(&interner, "b"));
         let mut names = Names::default();
-        names.define(b"s", Rc::clone(&a));
+        names.define(b"s", Rc::clone(&a), None);
         names.confirm();
         names.close(b"s");
-        names.define(b"s", Rc::clone(&b));
-        names.define(b"t", b);
+        names.define(b"s", Rc::clone(&b), None);
+        names.define(b"t", b, None);
         names.undo();
         assert_eq!(names.get(b"s").map(|s| s.id), Some(a.id));
         assert!(names.get(b"t").is_none());

@@ -5,7 +5,7 @@
 //! pool demands, though they never leave their core.
 
 use super::settings::Settings;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 
 /// Notes of one connection.

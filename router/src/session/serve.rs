@@ -1,12 +1,15 @@
 //! The socket side of a session: takes messages from the client, waits for either
 //! side, and hands what a server says to [`State`](super::state::State).
 
+use super::clock::Doing;
 use super::state::{Block, Phase};
-use super::{Attached, End, Halt, Session, violation};
+use super::{
+    Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
+};
 use crate::core::Life;
 use mothership_pool::connection::Broken;
 use mothership_proto::backend::{self, TxStatus};
-use mothership_proto::frame::{self, FrameError, Next};
+use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::frontend::tag;
 use mothership_proto::ledger::Owed;
 use mothership_proto::report::{Report, sqlstate};
@@ -25,19 +28,19 @@ impl Session {
             Ok(Next::Whole(frame)) => frame,
             Ok(Next::Partial { tag: Some(tag), .. }) if !is_known(tag) => return Err(unknown(tag)),
             Ok(Next::Partial { .. }) => return Ok(false),
-            Err(FrameError::Invalid { tag, .. }) if !is_known(tag) => return Err(unknown(tag)),
+            Err(FrameError::Invalid { tag, .. } | FrameError::TooLong { tag, .. })
+                if !is_known(tag) =>
+            {
+                return Err(unknown(tag));
+            }
             Err(FrameError::Invalid { .. }) => {
                 return Err(End::Told(violation("invalid message length")));
             }
             Err(FrameError::TooLong { length, limit, .. }) => {
-                let report = Report::fatal(
-                    sqlstate::PROGRAM_LIMIT_EXCEEDED,
-                    format!("message of {length} bytes is over the limit of {limit} bytes"),
-                );
-                let hint = "The setting is limits.client_message.";
-                return Err(End::Told(report.hint(hint)));
+                return Err(End::Told(too_long(length, limit)));
             }
         };
+        self.entry.pulse.begin(Doing::Running);
         let length = message.bytes.len();
         self.state.tally.took(message.tag(), length);
         if let Phase::CopyIn { extended } = self.state.phase {
@@ -77,6 +80,9 @@ impl Session {
                 Err(unknown(message).into())
             };
         }
+        if message != tag::SYNC {
+            self.say_waiting_command();
+        }
         match message {
             tag::QUERY => self.on_query(body).await,
             tag::PARSE => self.on_parse(body).await,
@@ -96,13 +102,16 @@ impl Session {
 
     /// COPY FROM STDIN: the message goes straight to the server.
     async fn copy_in(&mut self, message: u8, extended: bool, length: usize) -> Result<(), End> {
+        if !belongs_to_copy(message) {
+            return Err(End::Told(unexpected_in_copy(message)));
+        }
         let Some(at) = self.active else {
             self.client.consume(length);
             return Ok(());
         };
         let server = &mut self.servers[at];
         // The server ignores Flush and Sync here, "for the convenience of client
-        // libraries"; everything else is its to judge.
+        // libraries".
         if !matches!(message, tag::FLUSH | tag::SYNC) {
             server.lease.wire.send(&self.client.input()[..length]);
         }
@@ -133,7 +142,6 @@ impl Session {
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        self.entry.watch(cx);
         if let Some(report) = self.must_go() {
             return Poll::Ready(Err(End::Told(report)));
         }
@@ -145,9 +153,13 @@ impl Session {
             match self.client.poll_drained(cx, buffer / 2) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.entry.pulse.set(Doing::Stalled);
+                    return Poll::Pending;
+                }
             }
         }
+        self.entry.pulse.set(self.doing());
         for at in 0..self.servers.len() {
             if let Poll::Ready(()) = self.poll_server(cx, at) {
                 return Poll::Ready(Ok(()));
@@ -171,6 +183,17 @@ impl Session {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
+        }
+    }
+
+    /// What the session waits for.
+    fn doing(&self) -> Doing {
+        let owed = || self.servers.iter().any(|s| !s.lease.ledger.is_empty());
+        match self.state.phase {
+            Phase::Idle if self.state.block == Block::None => Doing::Idle,
+            Phase::Idle => Doing::InTransaction,
+            Phase::Segment if !owed() => Doing::InTransaction,
+            Phase::Segment | Phase::Query | Phase::Syncing | Phase::CopyIn { .. } => Doing::Running,
         }
     }
 
@@ -200,6 +223,8 @@ impl Session {
         } = self;
         let Attached { lease, inbox, .. } = &mut servers[at];
         let polled = lease.poll_messages(cx, |frame, reply| {
+            let translated = inbox.translated(frame);
+            let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
             state.on_server(frame, reply, inbox, client)
         });
         match polled {
@@ -255,6 +280,8 @@ impl Session {
         let autocommit = self.state.block == Block::None;
         let unknown = committing || (autocommit && attached.inbox.may_write);
         if unknown || attached.inbox.wrote {
+            // It may end without anybody to tell.
+            attached.inbox.touched.add(None);
             self.state.acknowledge(&attached.inbox);
         }
         if !autocommit {
@@ -278,7 +305,17 @@ impl Session {
             "lost a server connection",
         );
         if !was_told && self.state.phase != Phase::Idle {
-            let report = if unknown {
+            let report = if let Broken::Frame(FrameError::TooLong { length, limit, .. }) = error
+                && !unknown
+            {
+                Report::error(
+                    sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                    format!(
+                        "message of {length} bytes from a server is over the limit of {limit} bytes"
+                    ),
+                )
+                .hint("The setting is limits.server_message.")
+            } else if unknown {
                 Report::error(
                     sqlstate::UNKNOWN_OUTCOME,
                     "server connection was lost before the outcome was known",
@@ -353,6 +390,9 @@ impl Session {
             self.fail_servers().await?;
         }
         match &self.state.block {
+            Block::Begun if !self.implicit && self.servers.is_empty() => {
+                self.state.block = Block::Refused;
+            }
             Block::Begun if !self.implicit => self.state.block = Block::Lost,
             Block::Open if self.implicit => {}
             Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,

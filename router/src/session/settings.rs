@@ -50,6 +50,15 @@ impl Settings {
         self.list.iter()
     }
 
+    /// How many there are, and the bytes of their names and values.
+    pub fn size(&self) -> (usize, usize) {
+        let bytes = self.iter().map(|setting| {
+            let (Value::Statement(value) | Value::Text(value)) = &setting.value;
+            setting.name.len() + value.len()
+        });
+        (self.list.len(), bytes.sum())
+    }
+
     /// The value of a setting.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.list.iter().find(|s| s.name == name).map(|s| &s.value)
@@ -101,6 +110,34 @@ impl Settings {
         }
         sql
     }
+
+    /// The statements that make `changes` on a server, after which `self` holds there.
+    /// Other than [`Settings::sql_from`] it repeats what seems to hold already: a SET
+    /// LOCAL in between may hide it.
+    pub fn sql_of(&self, changes: &[Change]) -> String {
+        let mut sql = String::new();
+        for change in changes {
+            let name = match change {
+                Change::Set(setting) => {
+                    push_set(&mut sql, setting);
+                    continue;
+                }
+                Change::Reset(name) => name,
+                Change::ResetAll | Change::DiscardAll => {
+                    sql.push_str("RESET ALL;");
+                    self.iter()
+                        .filter(|s| !ROLES.contains(&s.name.as_str()))
+                        .for_each(|s| push_set(&mut sql, s));
+                    continue;
+                }
+            };
+            match self.list.iter().find(|s| s.name == *name) {
+                Some(setting) => push_set(&mut sql, setting),
+                None => push_reset(&mut sql, name),
+            }
+        }
+        sql
+    }
 }
 
 fn push_reset(sql: &mut String, name: &str) {
@@ -121,6 +158,30 @@ fn push_set(sql: &mut String, setting: &Setting) {
         }
     }
     sql.push(';');
+}
+
+/// The statement that makes `changes` for the transaction only.
+pub fn local_sql(changes: &[Change]) -> String {
+    let mut sql = String::from("SELECT ");
+    let mut separator = "";
+    for change in changes {
+        let (name, value) = match change {
+            Change::Set(setting) => (&setting.name, Some(&setting.value)),
+            Change::Reset(name) => (name, None),
+            Change::ResetAll | Change::DiscardAll => continue,
+        };
+        sql.push_str(separator);
+        sql.push_str("pg_catalog.set_config(");
+        push_literal(&mut sql, name);
+        sql.push(',');
+        match value {
+            Some(Value::Text(text) | Value::Statement(text)) => push_literal(&mut sql, text),
+            None => sql.push_str("NULL"),
+        }
+        sql.push_str(",true)");
+        separator = ",";
+    }
+    sql
 }
 
 /// A setting's name, each part quoted: `a.b` is two identifiers.
@@ -160,8 +221,13 @@ pub enum Change {
     DiscardAll,
 }
 
+thread_local! {
+    /// One for all: sessions and connections begin with it at every turn.
+    static NO_SETTINGS: Arc<Settings> = Arc::default();
+}
+
 /// A session's settings through its transactions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SessionSettings {
     /// From the startup packet: what RESET goes back to.
     startup: Arc<Settings>,
@@ -170,6 +236,12 @@ pub struct SessionSettings {
     before: Option<Arc<Settings>>,
     /// What held at each savepoint, innermost last.
     savepoints: Vec<(String, Arc<Settings>)>,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self::carried(NO_SETTINGS.with(Arc::clone))
+    }
 }
 
 impl SessionSettings {
@@ -187,14 +259,24 @@ impl SessionSettings {
     /// The settings of a connection: they have no startup packet to go back to.
     pub fn carried(settings: Arc<Settings>) -> Self {
         Self {
+            startup: NO_SETTINGS.with(Arc::clone),
             current: settings,
-            ..Self::default()
+            before: None,
+            savepoints: Vec::new(),
         }
     }
 
     /// The connection was brought to these settings.
     pub fn bring_to(&mut self, settings: &Arc<Settings>) {
         self.current = Arc::clone(settings);
+    }
+
+    /// The session begins with this, unless its startup packet says otherwise.
+    pub fn begin_with(&mut self, name: &str, value: Value) {
+        if self.startup.get(name).is_none() {
+            Arc::make_mut(&mut self.startup).set(name, value);
+            self.current = Arc::clone(&self.startup);
+        }
     }
 
     /// What holds now.

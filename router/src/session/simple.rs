@@ -2,10 +2,16 @@
 //! ReadyForQuery out.
 
 use super::dispatch::{Dispatch, Many};
+use super::errors::Renamed;
+use super::execute::arguments;
+use super::inbox::Outcome;
 use super::names::{Origin, Prepared};
-use super::state::{Block, Outcome, Phase};
-use super::step::{Kind, Step, currval_refused, steps};
-use super::{Halt, Session, violation};
+use super::rules::Moment;
+use super::settings::{Change, Value};
+use super::state::{Block, Phase};
+use super::step::{Defines, Kind, Step, currval_refused, steps};
+use super::touched::Parts;
+use super::{Halt, Session, malformed};
 use crate::plan::{Merge, Params};
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
@@ -16,7 +22,7 @@ use std::rc::Rc;
 
 impl Session {
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
-        let sql = frontend::query(body).map_err(|e| violation(e.to_string()))?;
+        let sql = frontend::query(body).map_err(malformed)?;
         self.flush_held().await?;
         if self.state.phase == Phase::Segment {
             // PostgreSQL lets a simple query end an open pipeline; its implicit
@@ -27,17 +33,23 @@ impl Session {
             }
         }
         self.state.phase = Phase::Query;
+        self.check_text(sql)?;
+        self.log_statement(sql);
         self.refresh_world().await?;
         self.state.names.drop_unnamed();
         self.state.portals.remove(&b""[..]);
         let strings = self.standard_strings();
-        let statement = self
-            .core
-            .interner
-            .intern(sql, Origin::Query, 0, || steps(sql, strings));
+        let statement = match self.shaped(sql) {
+            Some(shaped) => Rc::new(Prepared::query(sql, shaped)),
+            None => self
+                .core
+                .interner
+                .intern((sql, strings), Origin::Query, 0, || steps(sql, strings)),
+        };
+        self.heed(&statement, Moment::Runs).await?;
         match statement.steps.as_slice() {
             [] => {
-                self.query_on_server(self.topology.home, false, sql, &statement)
+                self.query_on_server(self.topology.home, (false, None), sql, &statement)
                     .await
             }
             [one] => self.query_one(sql, one, &statement).await,
@@ -59,15 +71,20 @@ impl Session {
         match &step.kind {
             Kind::Refuse(report) => return Err(Halt::Fail((**report).clone())),
             Kind::Prepare(name) => return self.prepare(sql, step, name).await,
-            Kind::Execute(name) => return self.execute(sql, step, name).await,
+            Kind::Execute(name) => return self.execute(sql, step, name, statement).await,
             Kind::ExplainRoute(inner) => return self.explain_query(statement, *inner),
             _ => {}
         }
         self.check_steps(&statement.steps)?;
         self.look_for_unknown(statement, 0).await?;
         match self.dispatch(statement, 0, &Params::NONE)? {
-            Dispatch::One { shard, writes } => {
-                self.query_on_server(shard, writes, sql, statement).await
+            Dispatch::One {
+                shard,
+                writes,
+                parts,
+            } => {
+                self.query_on_server(shard, (writes, parts.as_ref()), sql, statement)
+                    .await
             }
             Dispatch::Many(many) => {
                 let mut command = Vec::new();
@@ -92,13 +109,22 @@ impl Session {
             if let Some(step) = ours {
                 return Err(alone_report(&step.kind).into());
             }
-            let writes = statement.steps.iter().any(|s| s.writes);
-            return self
-                .query_on_server(self.topology.home, writes, sql, statement)
-                .await;
+            let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
+            let home = self.topology.home;
+            let mut all_at_home = true;
+            for at in 0..statement.steps.len() {
+                all_at_home &= self.shard_unplanned(statement, at)? == home;
+            }
+            if all_at_home {
+                return self
+                    .query_on_server(home, (writes, None), sql, statement)
+                    .await;
+            }
         }
         if let Some((shard, writes)) = self.one_shard_for_all(statement)? {
-            return self.query_on_server(shard, writes, sql, statement).await;
+            return self
+                .query_on_server(shard, (writes, None), sql, statement)
+                .await;
         }
         let result = self.script(sql, statement).await;
         self.end_implicit(result).await?;
@@ -119,8 +145,12 @@ impl Session {
             if is_control(&step.kind) {
                 continue;
             }
+            // What comes after it may be planned otherwise then.
+            if changes_plans(step) && at + 1 < statement.steps.len() {
+                return Ok(None);
+            }
             match self.dispatch(statement, at, &Params::NONE)? {
-                Dispatch::One { shard, writes } => match found {
+                Dispatch::One { shard, writes, .. } => match found {
                     Some((known, _)) if known != shard => return Ok(None),
                     Some((known, wrote)) => found = Some((known, wrote | writes)),
                     None => found = Some((shard, writes)),
@@ -166,11 +196,12 @@ impl Session {
             self.begin_implicit();
             let many = match self.dispatch(statement, at, &Params::NONE)? {
                 Dispatch::Many(many) => many,
-                Dispatch::One { shard, writes } => Many {
+                Dispatch::One { shard, writes, .. } => Many {
                     legs: vec![(shard, Some(Rc::from(text)))],
                     merge: Merge::Concat,
                     writes,
                     step_by_step: false,
+                    password: false,
                     copy_in: false,
                     copy: None,
                     parameter_types: None,
@@ -186,22 +217,28 @@ impl Session {
         Ok(())
     }
 
+    /// Without parts what it writes or reads may be anything.
     async fn query_on_server(
         &mut self,
         shard: usize,
-        writes: bool,
+        (writes, parts): (bool, Option<&Parts>),
         sql: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
-        let wants = self.wants(writes, &statement.steps);
+        let wants = self.wants(writes, &statement.steps, parts);
         let at = self.attach_to(shard, wants).await?;
         let count = statement.steps.len();
         let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
         self.send_query(at, sql, outcomes);
+        let may_write = self.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote |= writes;
-        inbox.may_write = statement.steps.iter().any(|s| s.writes);
+        inbox.may_write = may_write;
+        // What ends a transaction touches nothing that its statements did not.
+        if (writes || may_write) && !statement.is_control() {
+            inbox.touched.add(parts);
+        }
         inbox.committing = statement
             .steps
             .iter()
@@ -225,9 +262,10 @@ impl Session {
         if self.state.untold.take() {
             return Err(lost_transaction().into());
         }
-        if (failed && !ends) || self.state.block == Block::Lost {
+        if (failed && !ends) || matches!(self.state.block, Block::Refused | Block::Lost) {
             return Err(failed_transaction().into());
         }
+        self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
             if step.pins.has(Pin::SequenceState)
                 && self.state.pins.is_empty()
@@ -235,7 +273,7 @@ impl Session {
             {
                 return Err(currval_refused().into());
             }
-            if self.world.is_some() && !self.can_set_everywhere(&step.kind) {
+            if self.world.is_some() && matches!(step.kind, Kind::LocalConfig(None)) {
                 return Err(set_config_refused().into());
             }
             if self.identity.statement_mode && matches!(step.kind, Kind::Begin(_)) {
@@ -248,23 +286,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// False for a set_config that cannot be made to hold on every server of the
-    /// transaction, now or when it joins.
-    fn can_set_everywhere(&self, kind: &Kind) -> bool {
-        let alone = self.servers.len() <= 1;
-        match kind {
-            Kind::LocalConfig(text) => alone && text.is_some(),
-            Kind::Settings(changes) => {
-                let by_function = changes.iter().any(|change| {
-                    matches!(change, super::settings::Change::Set(setting)
-                        if matches!(setting.value, super::settings::Value::Text(_)))
-                });
-                alone || !by_function || self.state.phase != Phase::Segment
-            }
-            _ => true,
-        }
     }
 
     /// True for what the router answers itself: transaction control that no server
@@ -286,10 +307,16 @@ impl Session {
             (Kind::Begin(_), Block::None | Block::Begun) => {
                 no_server && !self.identity.statement_mode
             }
-            (Kind::Commit { .. } | Kind::Rollback { .. }, Block::Begun | Block::Lost) => no_server,
+            (
+                Kind::Commit { .. } | Kind::Rollback { .. },
+                Block::Begun | Block::Refused | Block::Lost,
+            ) => no_server,
+            (Kind::RollbackTo(name), Block::Refused) => {
+                no_server && self.state.history.has_savepoint(name)
+            }
             (Kind::Savepoint(_), Block::Begun) => no_server,
             (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun) => {
-                no_server && self.state.savepoints.contains(name)
+                no_server && self.state.history.has_savepoint(name)
             }
             _ => false,
         }
@@ -297,6 +324,7 @@ impl Session {
 
     /// Does it, and writes the answer up to CommandComplete.
     pub(super) async fn run_here(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        self.check_growth(std::iter::once(kind))?;
         let command: &[u8] = match kind {
             Kind::Deallocate(name) => self.deallocate(name.as_deref())?,
             _ if !self.servers.is_empty() => return self.run_on_all(kind, sql).await,
@@ -331,6 +359,9 @@ impl Session {
             }
             Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => {
                 self.state.follow(kind, b"");
+                if self.state.block == Block::Refused {
+                    self.state.block = Block::Begun;
+                }
                 match kind {
                     Kind::Savepoint(_) => b"SAVEPOINT",
                     Kind::RollbackTo(_) => b"ROLLBACK",
@@ -372,13 +403,14 @@ impl Session {
         let Some(span) = step.name_span else {
             return Err(alone_report(&step.kind).into());
         };
+        self.check_room(name, sql)?;
         let strings = self.standard_strings();
-        let prepared = self
-            .core
-            .interner
-            .intern(sql, Origin::Prepare(span), self.epoch(), || {
-                super::step::prepared_steps(sql, strings)
-            });
+        let prepared =
+            self.core
+                .interner
+                .intern((sql, strings), Origin::Prepare(span), self.epoch(), || {
+                    super::step::prepared_steps(sql, strings)
+                });
         let at = self.attach(self.topology.home).await?;
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
@@ -393,11 +425,18 @@ impl Session {
             &text,
             std::iter::once(Outcome::Defined(name.into(), Rc::clone(&prepared))),
         );
+        self.servers[at].inbox.renamed = Some(renaming(sql, span, &prepared));
         Ok(())
     }
 
     /// EXECUTE: the statement is prepared where it is not yet, under our name.
-    async fn execute(&mut self, sql: &[u8], step: &Step, name: &[u8]) -> Result<(), Halt> {
+    async fn execute(
+        &mut self,
+        sql: &[u8],
+        step: &Step,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
         let Some(prepared) = self.state.names.get(name).cloned() else {
             return Err(no_such_statement(name).into());
@@ -405,10 +444,12 @@ impl Session {
         let Some(span) = step.name_span else {
             return Err(alone_report(&step.kind).into());
         };
+        self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
         let (shard, writes) = self.shard_of_execute(sql, &prepared)?;
         let at = self.attach(shard).await?;
         self.servers[at].inbox.wrote |= writes;
+        self.servers[at].inbox.touched.add(None);
         if !self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.make_prepared(at, &prepared).await?;
         }
@@ -416,9 +457,11 @@ impl Session {
         self.send_query(
             at,
             &text,
-            std::iter::once(Outcome::Of(Rc::clone(&prepared), 0)),
+            std::iter::once(Outcome::Runs(Rc::clone(statement), Rc::clone(&prepared))),
         );
-        self.servers[at].inbox.may_write = prepared.steps.iter().any(|s| s.writes);
+        self.servers[at].inbox.renamed = Some(renaming(sql, span, &prepared));
+        let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
+        self.servers[at].inbox.may_write = !plain || self.may_write(&prepared.steps);
         Ok(())
     }
 
@@ -429,24 +472,13 @@ impl Session {
         prepared: &Rc<Prepared>,
     ) -> Result<(usize, bool), Halt> {
         if self.world.is_none() {
-            return Ok((self.topology.home, true));
+            return Ok((self.shard_unplanned(prepared, 0)?, true));
         }
-        let arguments = match crate::sql::effect::analyse(sql, self.standard_strings()).statement {
-            crate::sql::effect::Statement::Execute {
-                args: Some(span), ..
-            } => super::dispatch::literals(span.of(sql)),
-            _ => Some(Vec::new()),
-        };
-        let Some(arguments) = arguments else {
+        let Some(arguments) = arguments(sql, self.standard_strings(), prepared) else {
             return Err(prepared_over_shards().into());
         };
-        let values: Vec<Option<&[u8]>> = arguments.iter().map(|a| a.as_deref()).collect();
-        let params = Params {
-            formats: &[],
-            values: &values,
-        };
-        match self.dispatch(prepared, 0, &params)? {
-            Dispatch::One { shard, writes } => Ok((shard, writes)),
+        match arguments.with(|params| self.dispatch(prepared, 0, params))? {
+            Dispatch::One { shard, writes, .. } => Ok((shard, writes)),
             Dispatch::Many(_) => Err(prepared_over_shards().into()),
         }
     }
@@ -482,10 +514,14 @@ impl Session {
 
     pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.state.phase = Phase::Query;
+        self.refresh_world().await?;
+        self.heed_unknown()?;
         self.check_steps(&[])?;
+        self.begin_change();
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
         attached.inbox.may_write = true;
+        attached.inbox.touched.add(None);
         attached.lease.wire.with_output(|out| {
             mothership_proto::frame::put(out, frontend::tag::FUNCTION_CALL, |b| {
                 b.extend_from_slice(body)
@@ -505,12 +541,7 @@ impl Session {
 
     /// Whether backslashes in plain strings are plain.
     pub(super) fn standard_strings(&self) -> bool {
-        let told = self
-            .state
-            .told
-            .iter()
-            .find(|(n, _)| n == b"standard_conforming_strings");
-        told.is_none_or(|(_, value)| value == b"on")
+        self.state.told.standard_strings()
     }
 }
 
@@ -527,24 +558,40 @@ pub(super) fn is_control(kind: &Kind) -> bool {
     )
 }
 
+/// True for what may change the plans of the statements behind it.
+fn changes_plans(step: &Step) -> bool {
+    let sets = matches!(
+        step.kind,
+        Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) | Kind::Discard(_)
+    );
+    sets || step.defines != Defines::Nothing
+}
+
 /// What PostgreSQL accepts in a failed transaction.
-fn ends_failure(kind: &Kind) -> bool {
+pub(super) fn ends_failure(kind: &Kind) -> bool {
     matches!(
         kind,
         Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)
     )
 }
 
-/// What every server of a transaction must do alike.
+/// What every server of a transaction must do alike. set_config has a row for its answer:
+/// one server runs it, and the others are told before they work again.
 pub(super) fn is_common(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Settings(_)
-            | Kind::SetTransaction(_)
-            | Kind::LocalPath(..)
-            | Kind::Discard(_)
-            | Kind::PrepareTransaction
-    )
+    match kind {
+        Kind::Settings(changes) => !by_function(changes),
+        Kind::SetTransaction(_)
+        | Kind::SetLocal(..)
+        | Kind::Discard(_)
+        | Kind::PrepareTransaction => true,
+        _ => false,
+    }
+}
+
+fn by_function(changes: &[Change]) -> bool {
+    let text =
+        |change: &Change| matches!(change, Change::Set(s) if matches!(s.value, Value::Text(_)));
+    changes.iter().any(text)
 }
 
 fn set_config_refused() -> Report {
@@ -553,10 +600,10 @@ fn set_config_refused() -> Report {
         "set_config cannot be made to hold on every shard here",
     )
     .detail("a shard that joins the transaction later must be told the same")
-    .hint("Use SET or SET LOCAL, or literals before the second shard is used.")
+    .hint("Use SET LOCAL, or set_config with literals.")
 }
 
-fn prepared_over_shards() -> Report {
+pub(super) fn prepared_over_shards() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "SQL-level PREPARE and EXECUTE work on one shard, with literals as arguments",
@@ -574,6 +621,11 @@ pub(super) fn renamed(sql: &[u8], span: crate::sql::cursor::Span, name: &str) ->
         &sql[span.end..],
     ]
     .concat()
+}
+
+/// What [`renamed`] does to positions; it writes two quotes.
+fn renaming(sql: &[u8], span: crate::sql::cursor::Span, prepared: &Prepared) -> Renamed {
+    Renamed::new(sql, span, prepared.server_name().len() + 2)
 }
 
 /// What the router takes part in cannot be one of several statements of a text.

@@ -4,21 +4,26 @@
 //! takes one judged message and writes to the client's output what the client is
 //! to see. The socket side is in `serve.rs`.
 
+use super::digest::Digest;
+use super::errors::put_as_error;
+use super::history::History;
+use super::inbox::{Inbox, Outcome, follow};
 use super::names::{Names, Prepared};
-use super::settings::{Change, SessionSettings};
+use super::settings::{Change, SessionSettings, Settings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
+use super::told::Told;
+use super::touched::{Parts, Touched};
 use crate::metrics::tally::Tally;
 use crate::sql::effect::DiscardWhat;
-use mothership_pool::connection::{Flow, remember};
-use mothership_pool::health::{CommitClock, Moment, Scope};
+use foldhash::{HashMap, HashMapExt};
+use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
+use mothership_pool::health::Moment;
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
-use mothership_proto::report::{Fields, Severity};
-use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher};
+use mothership_proto::report::{Fields, Report, sqlstate};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -49,9 +54,11 @@ pub enum Block {
     Begun,
     /// Servers have it open.
     Open,
+    /// It failed before any server knew of it: its savepoints are there to go back to.
+    Refused,
     /// It failed on its servers, which still hold it.
     Failed,
-    /// It failed and no server holds it: the connection was lost, or it never had one.
+    /// It failed and no server holds it any longer: the connection was lost.
     Lost,
 }
 
@@ -61,73 +68,9 @@ impl Block {
         match self {
             Self::None => TxStatus::Idle,
             Self::Begun | Self::Open => TxStatus::Open,
-            Self::Failed | Self::Lost => TxStatus::Failed,
+            Self::Refused | Self::Failed | Self::Lost => TxStatus::Failed,
         }
     }
-}
-
-/// What is to be done when a statement has ended well.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Nothing.
-    None,
-    /// What its [`Step`] says.
-    Of(Rc<Prepared>, usize),
-    /// A statement was made by PREPARE under this name.
-    Defined(Box<[u8]>, Rc<Prepared>),
-}
-
-/// What arrived from one server since the session looked last.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    /// The settings that the connection carries.
-    pub carried: SessionSettings,
-    /// Outcomes of the statements under way, in order.
-    pub outcomes: VecDeque<Outcome>,
-    /// Statements that Parse has confirmed.
-    pub parsed: Vec<u64>,
-    /// Statements sent to be prepared and not confirmed.
-    pub preparing: Vec<u64>,
-    /// Statements sent to be closed and not confirmed, least recent first.
-    pub closing: VecDeque<u64>,
-    /// Describes under way, in order; a portal's has no statement.
-    pub describing: VecDeque<Option<Rc<Prepared>>>,
-    /// A statement is described otherwise than before: a table was changed.
-    pub changed: bool,
-    /// The digest of the description that is being read.
-    digest: Digest,
-    /// An error of the router's own request.
-    pub router_error: Option<Vec<u8>>,
-    /// The router's own request is private: its errors are not the client's.
-    pub private: bool,
-    /// The server's prepared statements are gone.
-    pub discarded: bool,
-    /// The server said that it ends the connection.
-    pub fatal: bool,
-    /// Something of the statement under way was passed to the client.
-    pub passed: bool,
-    /// A statement under way may write, so that its loss leaves the outcome unknown.
-    pub may_write: bool,
-    /// A COMMIT is under way.
-    pub committing: bool,
-    /// BEGIN went ahead of the client's statement and is not answered.
-    pub beginning: bool,
-    /// The transaction block is open here.
-    pub in_block: bool,
-    /// Something may have been written in it.
-    pub wrote: bool,
-    /// The session must stay on this server.
-    pub pinned: bool,
-    /// Extended messages were sent since the last Sync.
-    pub in_segment: bool,
-    /// The shard of the server.
-    pub shard: usize,
-    /// The first of several that run one statement: its notices are shown.
-    pub first_leg: bool,
-    /// The server refused a write because it is read-only (25006).
-    pub read_only: bool,
-    /// Counts the acknowledged writes of the shard.
-    pub clock: Option<Arc<CommitClock>>,
 }
 
 /// The state of one session.
@@ -140,17 +83,14 @@ pub struct State {
     pub block: Block,
     /// What followed BEGIN, for shards that join later.
     pub modes: String,
-    /// SET TRANSACTION and SET LOCAL since, for the same, each with the number of
-    /// savepoints that were set before it.
-    pub set_transaction: Vec<(usize, String)>,
-    /// Savepoints that are set, in order, for the same.
-    pub savepoints: Vec<String>,
-    /// SET LOCAL search_path, until the transaction ends.
-    pub local_search_path: Option<Vec<String>>,
+    /// What was done since, for all shards that take part.
+    pub history: History,
     /// Cursors of this transaction, and the shards that hold them.
     pub cursors: HashMap<String, usize>,
-    /// The settings.
+    /// The settings that outlive the transaction.
     pub settings: SessionSettings,
+    /// The same with those of SET LOCAL, from the first one to the end of the transaction.
+    local: Option<SessionSettings>,
     /// The prepared statements.
     pub names: Names,
     /// The portals bound since the transaction began.
@@ -158,7 +98,7 @@ pub struct State {
     /// Why the session stays on its server.
     pub pins: Pins,
     /// What the client was told by ParameterStatus.
-    pub told: Vec<(Vec<u8>, Vec<u8>)>,
+    pub told: Told,
     /// Definitions changed: raised for whoever keeps count.
     pub schema_changed: bool,
     /// They changed in the transaction that is open: nobody else sees it before its end.
@@ -171,6 +111,8 @@ pub struct State {
     pub untold: Cell<bool>,
     /// The last write on each shard that the client was told of.
     pub acknowledged: HashMap<usize, Moment>,
+    /// Set when the session was found to wait for itself over several shards; whoever looks for that sets it.
+    pub deadlock: Rc<RefCell<Option<String>>>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -182,6 +124,8 @@ pub struct Portal {
     pub statement: Rc<Prepared>,
     /// Who runs it.
     pub place: Place,
+    /// What it touches on the server of its shard; without, it may be anything.
+    pub parts: Option<Parts>,
 }
 
 /// Who runs a portal.
@@ -197,57 +141,18 @@ pub enum Place {
     Explained(Rc<super::explain::Explained>),
 }
 
-/// What a statement that ended well does to a list of settings.
-fn follow(settings: &mut SessionSettings, kind: &Kind, command: &[u8]) {
-    match kind {
-        Kind::Begin(_) => settings.begin(),
-        Kind::PrepareTransaction => settings.commit(),
-        // COMMIT of a failed transaction says ROLLBACK.
-        Kind::Commit { .. } | Kind::Rollback { .. } => match command {
-            b"COMMIT" => settings.commit(),
-            _ => settings.rollback(),
-        },
-        Kind::Savepoint(name) => settings.savepoint(name),
-        Kind::RollbackTo(name) => settings.rollback_to(name),
-        Kind::Release(name) => settings.release(name),
-        Kind::Settings(changes) => {
-            settings.begin();
-            changes.iter().for_each(|change| settings.apply(change));
-        }
-        Kind::Discard(DiscardWhat::All) => settings.apply(&Change::DiscardAll),
-        _ => {}
-    }
-}
-
-impl Inbox {
-    /// The connection followed a statement.
-    pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
-        follow(&mut self.carried, kind, command);
-    }
-
-    /// For a connection to `shard` that carries these settings.
-    pub fn new(shard: usize, carried: SessionSettings) -> Self {
-        Self {
-            shard,
-            carried,
-            ..Self::default()
-        }
-    }
-}
-
 impl State {
     /// The state of a new session.
-    pub fn new(settings: SessionSettings, told: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+    pub fn new(settings: SessionSettings, told: Told) -> Self {
         Self {
             phase: Phase::Idle,
             skipping: false,
             block: Block::None,
             modes: String::new(),
-            set_transaction: Vec::new(),
-            savepoints: Vec::new(),
-            local_search_path: None,
+            history: History::default(),
             cursors: HashMap::new(),
             settings,
+            local: None,
             names: Names::default(),
             portals: HashMap::new(),
             pins: Pins::NONE,
@@ -258,6 +163,7 @@ impl State {
             tally: Tally::default(),
             untold: Cell::new(false),
             acknowledged: HashMap::new(),
+            deadlock: Rc::default(),
             failed: false,
         }
     }
@@ -304,7 +210,7 @@ impl State {
                 inbox.parsed.push(id);
                 inbox.preparing.retain(|&p| p != id);
                 if for_client {
-                    self.names.confirm();
+                    self.names.confirm_parsed();
                     client.send(frame.bytes);
                 }
                 Flow::Continue
@@ -361,9 +267,10 @@ impl State {
     /// Passes a ParameterStatus on if it is news to the client.
     fn tell(&mut self, frame: Frame<'_>, client: &mut Wire) {
         if let Ok((name, value)) = backend::parameter(frame.body())
-            && !self.told.iter().any(|(n, v)| n == name && v == value)
+            && name != IN_HOT_STANDBY
+            && !self.told.has(name, value)
         {
-            remember(&mut self.told, name, value);
+            self.told.add(name, value);
             if name == b"application_name" {
                 self.tally.application_name(value);
             }
@@ -374,10 +281,10 @@ impl State {
     /// Tells the client what differs on another server.
     pub fn tell_differences(&mut self, server: &[(Vec<u8>, Vec<u8>)], client: &mut Wire) {
         for (name, value) in server {
-            if self.told.iter().any(|(n, v)| n == name && v == value) {
+            if self.told.has(name, value) {
                 continue;
             }
-            remember(&mut self.told, name, value);
+            self.told.add(name, value);
             client.with_output(|out| backend::put_parameter(out, name, value));
         }
     }
@@ -425,6 +332,11 @@ impl State {
                     self.ended_well(step, command, inbox);
                 }
             }
+            Some(Outcome::Runs(statement, body)) => {
+                for step in body.step().into_iter().chain(statement.step()) {
+                    self.ended_well(step, command, inbox);
+                }
+            }
         }
     }
 
@@ -438,6 +350,7 @@ impl State {
         }
         self.follow(&step.kind, command);
         inbox.follow(&step.kind, command);
+        inbox.told = self.history.deeds().len();
         match &step.kind {
             Kind::Declare(name) => {
                 self.cursors.insert(name.clone(), inbox.shard);
@@ -456,42 +369,42 @@ impl State {
         }
     }
 
+    /// The settings in force, those of the transaction included.
+    pub fn in_force(&self) -> &Arc<Settings> {
+        self.local.as_ref().unwrap_or(&self.settings).current()
+    }
+
     /// What a statement that ended well changes in the transaction and the settings.
     pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
         follow(&mut self.settings, kind, command);
+        if let Some(local) = &mut self.local {
+            follow(local, kind, command);
+        }
         match kind {
             Kind::Begin(modes) => self.modes.clone_from(modes),
             Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => {
                 self.end_block()
             }
-            Kind::Savepoint(name) => self.savepoints.push(name.clone()),
-            Kind::RollbackTo(name) => {
-                if let Some(at) = self.savepoints.iter().rposition(|s| s == name) {
-                    self.savepoints.truncate(at + 1);
-                    self.set_transaction.retain(|(before, _)| *before <= at);
-                }
+            Kind::Savepoint(name) => self.history.savepoint(name),
+            Kind::RollbackTo(name) => self.history.rollback_to(name),
+            Kind::Release(name) => self.history.release(name),
+            Kind::Settings(changes) => self.history.session(changes, self.settings.current()),
+            Kind::SetTransaction(text) => self.history.local(text),
+            Kind::SetLocal(change, text) => {
+                self.history.local(text);
+                self.apply_local(std::slice::from_ref(change));
             }
-            Kind::Release(name) => {
-                if let Some(at) = self.savepoints.iter().rposition(|s| s == name) {
-                    self.savepoints.truncate(at);
-                    for (depth, _) in &mut self.set_transaction {
-                        *depth = at.min(*depth);
-                    }
-                }
-            }
-            Kind::SetTransaction(text) | Kind::LocalConfig(Some(text)) => self.set_in_block(text),
-            Kind::LocalPath(path, text) => {
-                self.set_in_block(text);
-                self.local_search_path = Some(path.clone());
+            Kind::LocalConfig(Some(changes)) => {
+                self.history.local(&local_sql(changes));
+                self.apply_local(changes);
             }
             _ => {}
         }
     }
 
-    /// Remembers what servers that join later must be told.
-    fn set_in_block(&mut self, text: &str) {
-        self.set_transaction
-            .push((self.savepoints.len(), text.to_owned()));
+    fn apply_local(&mut self, changes: &[Change]) {
+        let local = self.local.get_or_insert_with(|| self.settings.clone());
+        changes.iter().for_each(|change| local.apply(change));
     }
 
     /// If a statement changed definitions, what is read of them before the transaction
@@ -510,9 +423,8 @@ impl State {
         self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
         self.untold.set(false);
-        self.savepoints.clear();
-        self.set_transaction.clear();
-        self.local_search_path = None;
+        self.history.clear();
+        self.local = None;
         self.cursors.clear();
         self.portals.clear();
     }
@@ -522,7 +434,7 @@ impl State {
     /// work, one too few would let them show an older state.
     pub fn acknowledge(&mut self, inbox: &Inbox) {
         if let Some(clock) = &inbox.clock {
-            let moment = clock.acknowledge(Scope::All);
+            let moment = inbox.touched.acknowledge(clock);
             self.acknowledged.insert(inbox.shard, moment);
         }
     }
@@ -560,12 +472,23 @@ impl State {
         // Without its BEGIN the client's statement would run on its own.
         inbox.fatal |= inbox.beginning;
         self.note_failure();
+        let renamed = inbox.renaming();
         inbox.outcomes.clear();
         if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
             // An error between requests breaks drivers: the next request is told.
+        } else if fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes()) && self.tally.timed_out()
+        {
+            let message = "canceling statement due to statement timeout";
+            let report = Report::error(sqlstate::QUERY_CANCELED, message);
+            let report = report.hint("The setting is pool.query_timeout.");
+            client.with_output(|out| report.put(out));
         } else if fields.is_fatal() {
             // The server's connection ends, the client's does not.
             client.with_output(|out| put_as_error(out, frame.body()));
+        } else if let Some(report) = self.found_deadlock(&fields) {
+            client.with_output(|out| report.put(out));
+        } else if let Some(renamed) = renamed.filter(|_| for_client) {
+            client.with_output(|out| renamed.put(out, frame.body()));
         } else {
             client.send(frame.bytes);
         }
@@ -584,6 +507,17 @@ impl State {
         Flow::Continue
     }
 
+    /// What a cancelled statement is told that was found waiting for itself over several shards.
+    pub fn found_deadlock(&self, fields: &Fields<'_>) -> Option<Report> {
+        let detail = self.deadlock.take()?;
+        let cancelled = fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes());
+        cancelled.then(|| {
+            Report::error(sqlstate::DEADLOCK_DETECTED, "deadlock detected")
+                .detail(detail)
+                .hint("Roll back and try again. Lock rows of several shards in one order, such as that of their keys.")
+        })
+    }
+
     /// An error was reported to the client.
     pub fn note_failure(&mut self) {
         self.failed = true;
@@ -597,6 +531,7 @@ impl State {
         self.phase = Phase::Idle;
         self.skipping = false;
         inbox.passed = false;
+        inbox.renamed = None;
         inbox.may_write = false;
         inbox.committing = false;
         inbox.outcomes.clear();
@@ -607,6 +542,7 @@ impl State {
                 self.modes.clear();
                 inbox.in_block = false;
                 inbox.wrote = false;
+                inbox.touched = Touched::Nothing;
                 self.end_implicit(inbox);
             }
             TxStatus::Open => {
@@ -647,87 +583,5 @@ impl State {
         let status = self.block.status();
         self.tally.ready(status);
         client.with_output(|out| backend::put_ready(out, status));
-    }
-}
-
-/// Writes a server's FATAL as an ERROR: it ends the server's connection, not the
-/// client's. All other fields stay.
-pub(super) fn put_as_error(out: &mut Vec<u8>, mut body: &[u8]) {
-    mothership_proto::frame::put(out, tag::ERROR, |out| {
-        while let Some((&code, rest)) = body.split_first() {
-            body = rest;
-            if code == 0 {
-                break;
-            }
-            let Some(text) = mothership_proto::frame::take_str(&mut body) else {
-                break;
-            };
-            let text = match code {
-                b'S' | b'V' => Severity::Error.word().as_bytes(),
-                _ => text,
-            };
-            out.push(code);
-            mothership_proto::frame::put_str(out, text);
-        }
-        out.push(0);
-    });
-}
-
-/// The OID of a built-in type; users' types are all one.
-fn shared_oid(oid: u32) -> u32 {
-    const FIRST_OF_USERS: u32 = 16_384;
-    oid.min(FIRST_OF_USERS)
-}
-
-/// A digest of the description of a statement: types, names, order.
-#[derive(Clone, Copy, Debug, Default)]
-struct Digest(u128);
-
-impl Digest {
-    /// Adds ParameterDescription, RowDescription or NoData. OIDs of tables and of users'
-    /// types differ between shards and say nothing about the shape of a row.
-    fn add(&mut self, frame: Frame<'_>) {
-        let mut shape = vec![frame.tag()];
-        if frame.tag() == tag::ROW_DESCRIPTION {
-            for column in backend::columns(frame.body()).unwrap_or_default() {
-                shape.extend_from_slice(&column.name);
-                shape.push(0);
-                shape.extend_from_slice(&shared_oid(column.type_oid).to_be_bytes());
-                shape.extend_from_slice(&column.modifier.to_be_bytes());
-            }
-        } else {
-            let oids = frame.body().get(2..).unwrap_or_default().chunks_exact(4);
-            for oid in oids {
-                let oid = u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]);
-                shape.extend_from_slice(&shared_oid(oid).to_be_bytes());
-            }
-        }
-        let half = |seed: u64| {
-            let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-            hasher.write_u128(self.0);
-            hasher.write(&shape);
-            hasher.finish()
-        };
-        self.0 = u128::from(half(1)) << 64 | u128::from(half(2));
-    }
-
-    fn take(&mut self) -> u128 {
-        std::mem::take(self).0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fatal_error_of_a_server_is_an_error_for_the_client() {
-        let mut out = Vec::new();
-        let body = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0Rfunc\0\0";
-        put_as_error(&mut out, body);
-        assert_eq!(
-            &out[5..],
-            b"SERROR\0VERROR\0C57P01\0Mterminating connection\0Rfunc\0\0"
-        );
     }
 }

@@ -8,10 +8,11 @@
 use super::settings::{Change, Setting, Value};
 use crate::sql::cursor::Span;
 use crate::sql::effect::{
-    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Isolation, Object, Pin, Scope, SetConfig,
-    SetValue, Statement, Target, Verb, Writes, analyse,
+    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Effects, Isolation, Object, Pin, Scope,
+    SetConfig, SetConfigCall, SetValue, Statement, Target, Verb, Writes, analyse,
 };
 use crate::sql::encoding::safe_encoding;
+use crate::sql::functions::is_known_to_read;
 use crate::sql::lexer::Lexer;
 use crate::sql::name::Name;
 use crate::sql::split::split;
@@ -92,14 +93,13 @@ pub enum Kind {
     Execute(Vec<u8>),
     /// It drops one, or all.
     Deallocate(Option<Vec<u8>>),
-    /// SET TRANSACTION, SET LOCAL, SET CONSTRAINTS: whole, for every server of the
-    /// transaction.
+    /// SET TRANSACTION, SET CONSTRAINTS: whole, for every server of the transaction.
     SetTransaction(String),
-    /// SET LOCAL search_path: the same, and what it is set to.
-    LocalPath(Vec<String>, String),
-    /// set_config(..., true) with literals, whole; `None` with parameters, which cannot
-    /// be told to a server that joins later.
-    LocalConfig(Option<String>),
+    /// SET LOCAL: the same, and what it changes.
+    SetLocal(Change, String),
+    /// set_config(..., true) with literals; `None` with parameters, which cannot be told
+    /// to a server that joins later.
+    LocalConfig(Option<Vec<Change>>),
     /// It declares a cursor.
     Declare(String),
     /// It works on a cursor: FETCH, MOVE, CLOSE.
@@ -127,6 +127,8 @@ pub struct Step {
     pub reads_only: bool,
     /// Whether its loss would leave the outcome unknown.
     pub writes: bool,
+    /// The functions that it calls and that are not known to PostgreSQL: they may write.
+    pub calls: Box<[Box<str>]>,
     /// Changes definitions: prepared statements and the catalog are older than it.
     pub changes_schema: bool,
     /// Takes the name of the statement for PREPARE and EXECUTE.
@@ -187,13 +189,21 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     let mut pins = effects.pins().fold(Pins::NONE, Pins::with);
     let mut kind = kind(&statement, text);
     match (&kind, set_config(&effects.set_config)) {
-        (Kind::Plain, Some(changes)) if !changes.is_empty() => kind = Kind::Settings(changes),
         (_, None) => pins = pins.with(Pin::UnclearSetting),
-        (Kind::Plain, Some(_)) => kind = local_config(&effects.set_config, text).unwrap_or(kind),
+        (Kind::Plain, Some(changes)) => match (local_config(&effects.set_config), changes) {
+            (None, changes) if changes.is_empty() => {}
+            (None, changes) => kind = Kind::Settings(changes),
+            (Some(local), changes) if changes.is_empty() => kind = local,
+            // Some for the session and some for the transaction, in one statement.
+            (Some(_), _) => pins = pins.with(Pin::UnclearSetting),
+        },
         _ => {}
     }
     // What replay would have to repeat in another encoding cannot be replayed.
-    let is_setting = matches!(kind, Kind::Settings(_));
+    let is_setting = matches!(
+        kind,
+        Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_)
+    );
     let client_encoding = effects_encoding(&kind);
     if let Some(encoding) = client_encoding {
         kind = Kind::Refuse(Box::new(unsafe_encoding(&encoding)));
@@ -212,6 +222,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         unpins: unpins(&statement),
         reads_only: read && effects.reads_only(),
         writes: effects.writes != Writes::No || !read,
+        calls: calls(&effects),
         changes_schema: matches!(
             statement,
             Statement::Ddl { .. } | Statement::Do | Statement::Call
@@ -240,6 +251,7 @@ fn explain_route(span: Span, inner: Span) -> Step {
         unpins: Pins::NONE,
         reads_only: true,
         writes: false,
+        calls: Box::default(),
         changes_schema: false,
         name_span: None,
         copy_in: false,
@@ -248,20 +260,33 @@ fn explain_route(span: Span, inner: Span) -> Step {
     }
 }
 
+/// The functions of others than PostgreSQL that are called, by their names alone.
+fn calls(effects: &Effects<'_>) -> Box<[Box<str>]> {
+    let unknown = effects.functions.iter().filter(|function| {
+        let built_in = function.schema.as_ref().is_none_or(|s| *s == "pg_catalog");
+        let known = function.name.as_str().is_some_and(is_known_to_read);
+        !(built_in && known) && function.special().is_none()
+    });
+    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
+    unknown.map(|f| name(f.name.as_bytes())).collect()
+}
+
 /// Calls of set_config that hold for the transaction only.
-fn local_config(calls: &SetConfig<'_>, text: &[u8]) -> Option<Kind> {
+fn local_config(calls: &SetConfig<'_>) -> Option<Kind> {
     let SetConfig::Calls(calls) = calls else {
         return None;
     };
-    let literal = |argument: &Argument<'_>| !matches!(argument, Argument::Param(_));
-    let known = calls
-        .iter()
-        .all(|call| literal(&call.name) && literal(&call.value));
-    let text = known.then(|| lossy(text));
-    calls
-        .iter()
-        .any(|call| call.local)
-        .then_some(Kind::LocalConfig(text))
+    let mut local = calls.iter().filter(|call| call.local).peekable();
+    local.peek()?;
+    let change = |call: &SetConfigCall<'_>| match (&call.name, &call.value) {
+        (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
+            name: name.as_str()?.to_owned(),
+            value: Value::Text(value.as_str()?.to_owned()),
+        })),
+        (Argument::Text(name), Argument::Null) => Some(Change::Reset(name.as_str()?.to_owned())),
+        _ => None,
+    };
+    Some(Kind::LocalConfig(local.map(change).collect()))
 }
 
 fn defines(statement: &Statement<'_>) -> Defines {
@@ -347,32 +372,36 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
                 Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
                     Kind::Refuse(Box::new(unsafe_encoding(encoding)))
                 }
-                _ => set(name(n), text),
+                _ => Kind::Settings(vec![written(name(n), text)]),
             },
             SetValue::FromCurrent => Kind::Plain,
         },
+        S::SetTransaction(_) | S::SetConstraints => Kind::SetTransaction(lossy(text)),
         S::Set {
             scope: Scope::Local,
             name: n,
-            value: SetValue::Given { .. },
-        } if *n == "search_path" => Kind::LocalPath(
-            super::dispatch::values(&Value::Statement(lossy(text))),
+            value,
+        } => match value {
+            SetValue::Default => Kind::SetLocal(Change::Reset(name(n)), lossy(text)),
+            SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
+                Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
+                    Kind::Refuse(Box::new(unsafe_encoding(encoding)))
+                }
+                _ => Kind::SetLocal(written(name(n), text), lossy(text)),
+            },
+            SetValue::FromCurrent => Kind::Plain,
+        },
+        S::SetRole {
+            scope: Scope::Local,
+            role,
+        } => Kind::SetLocal(role_change("role", role, text), lossy(text)),
+        S::SetSessionAuthorization {
+            scope: Scope::Local,
+            role,
+        } => Kind::SetLocal(
+            role_change("session_authorization", role, text),
             lossy(text),
         ),
-        S::SetTransaction(_)
-        | S::SetConstraints
-        | S::Set {
-            scope: Scope::Local,
-            ..
-        }
-        | S::SetRole {
-            scope: Scope::Local,
-            ..
-        }
-        | S::SetSessionAuthorization {
-            scope: Scope::Local,
-            ..
-        } => Kind::SetTransaction(lossy(text)),
         S::Declare { name: n, .. } => Kind::Declare(name(n)),
         S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
         S::Close(Some(n)) => Kind::Cursor(name(n)),
@@ -381,11 +410,11 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
         S::SetRole {
             scope: Scope::Session,
             role,
-        } => role_change("role", role, text),
+        } => Kind::Settings(vec![role_change("role", role, text)]),
         S::SetSessionAuthorization {
             scope: Scope::Session,
             role,
-        } => role_change("session_authorization", role, text),
+        } => Kind::Settings(vec![role_change("session_authorization", role, text)]),
         S::Prepare { name, .. } => Kind::Prepare(name.as_bytes().to_vec()),
         S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
         S::Deallocate(n) => Kind::Deallocate(n.as_ref().map(|n| n.as_bytes().to_vec())),
@@ -403,15 +432,16 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn set(name: String, text: &[u8]) -> Kind {
+/// A setting as the client wrote it.
+fn written(name: String, text: &[u8]) -> Change {
     let value = Value::Statement(lossy(text));
-    Kind::Settings(vec![Change::Set(Setting { name, value })])
+    Change::Set(Setting { name, value })
 }
 
-fn role_change(name: &str, role: &Target<'_>, text: &[u8]) -> Kind {
+fn role_change(name: &str, role: &Target<'_>, text: &[u8]) -> Change {
     match role {
-        Target::Original => Kind::Settings(vec![Change::Reset(name.to_owned())]),
-        Target::Role(_) => set(name.to_owned(), text),
+        Target::Original => Change::Reset(name.to_owned()),
+        Target::Role(_) => written(name.to_owned(), text),
     }
 }
 
@@ -448,7 +478,6 @@ fn unreplayable(statement: &Statement<'_>) -> bool {
         statement,
         Statement::Unclear
             | Statement::Set {
-                scope: Scope::Session,
                 value: SetValue::FromCurrent,
                 ..
             }
@@ -556,13 +585,33 @@ mod tests {
         );
         assert_eq!(
             one("SET LOCAL search_path = a, b").kind,
-            Kind::LocalPath(
-                vec!["a".into(), "b".into()],
+            Kind::SetLocal(
+                Change::Set(Setting {
+                    name: "search_path".into(),
+                    value: Value::Statement("SET LOCAL search_path = a, b".into())
+                }),
                 "SET LOCAL search_path = a, b".into()
             )
         );
-        let local = "SET LOCAL work_mem = '1MB'";
-        assert_eq!(one(local).kind, Kind::SetTransaction(local.into()));
+        let local = "SET LOCAL work_mem TO DEFAULT";
+        assert_eq!(
+            one(local).kind,
+            Kind::SetLocal(Change::Reset("work_mem".into()), local.into())
+        );
+        assert_eq!(
+            one("SELECT set_config('Role', 'x', true), set_config('a.b', null, true)").kind,
+            Kind::LocalConfig(Some(vec![
+                Change::Set(Setting {
+                    name: "role".into(),
+                    value: Value::Text("x".into())
+                }),
+                Change::Reset("a.b".into())
+            ]))
+        );
+        assert_eq!(
+            one("SELECT set_config('a.b', $1, true)").kind,
+            Kind::LocalConfig(None)
+        );
         assert!(one("SET LOCAL work_mem = '1MB'").pins.is_empty());
         assert!(matches!(
             one("SELECT pg_catalog.set_config('search_path', '', false)").kind,
@@ -573,10 +622,36 @@ mod tests {
             "SELECT set_config('a.b', c, false) FROM t",
             "SET application_name = 'žluť'",
             "DO $$ begin perform set_config('a.b', 'c', false); end $$",
+            "SELECT set_config('a.b', 'c', false), set_config('a.b', 'd', true)",
         ] {
             assert!(!one(unclear).pins.is_empty(), "{unclear}");
         }
         assert!(one("SELECT set_config('a.b', 'x', true)").pins.is_empty());
+    }
+
+    #[test]
+    fn a_call_of_a_function_that_is_not_built_in_may_write() {
+        for (sql, calls) in [
+            (
+                "SELECT count(*), coalesce(max(a), 0) FROM t WHERE lower(b) LIKE 'x'",
+                &[][..],
+            ),
+            (
+                "SELECT a::varchar(10), pg_catalog.upper(b), now(), random() FROM t",
+                &[],
+            ),
+            (
+                "SELECT extract(year FROM d), row_number() OVER (ORDER BY d) FROM t",
+                &[],
+            ),
+            ("SELECT pg_sleep(1), nextval('s')", &[]),
+            ("SELECT f(1), app.upper('x'), \"G\"()", &["f", "upper", "G"]),
+            ("SELECT * FROM f() WHERE lower(g(a)) = 'x'", &["f", "g"]),
+        ] {
+            let step = one(sql);
+            let found: Vec<&str> = step.calls.iter().map(|name| &**name).collect();
+            assert_eq!(found, calls, "{sql}");
+        }
     }
 
     #[test]

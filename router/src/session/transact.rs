@@ -4,9 +4,11 @@
 //! What the commit does, and in which order, is [`crate::commit::steps`]'s to
 //! decide; this file carries its statements to the servers and their answers back.
 
+use super::inbox::Inbox;
 use super::many::Merging;
-use super::state::{Block, Inbox};
+use super::state::Block;
 use super::step::Kind;
+use super::touched::Touched;
 use super::{Halt, Session};
 use crate::commit::doubt::Site;
 use crate::commit::gid::TransactionId;
@@ -34,8 +36,8 @@ impl Session {
         }
     }
 
-    /// A segment in which something is written goes over to another shard, `shard` or any:
-    /// what it did before and what it does now hold together.
+    /// A segment in which something is written or set goes over to another shard, `shard`
+    /// or any: what it did before and what it does now hold together.
     pub(super) async fn join_segment(
         &mut self,
         shard: Option<usize>,
@@ -43,14 +45,19 @@ impl Session {
     ) -> Result<(), Halt> {
         let others = |s: &&super::Attached| s.inbox.in_segment && Some(s.shard) != shard;
         let goes_over = self.servers.iter().any(|s| others(&s));
+        if self.state.block != Block::None || !goes_over {
+            return Ok(());
+        }
+        // What was done so far is known when it is answered.
+        self.settle_active().await?;
         let wrote = self
             .servers
             .iter()
             .any(|s| s.inbox.in_segment && s.inbox.wrote);
-        if self.state.block != Block::None || !goes_over || !(writes || wrote) {
+        let set = !self.state.history.deeds().is_empty();
+        if !(writes || wrote || set) {
             return Ok(());
         }
-        self.settle_active().await?;
         self.begin_implicit();
         for at in 0..self.servers.len() {
             if self.servers[at].inbox.in_segment && !self.servers[at].inbox.in_block {
@@ -126,6 +133,12 @@ impl Session {
     async fn broadcast(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
         let count = self.servers.len();
         for at in 0..count {
+            self.bring_into_block(at).await?;
+            if self.state.block != Block::Failed {
+                self.bring_settings(at).await?;
+            }
+        }
+        for at in 0..count {
             self.send_router_query(at, sql, false);
         }
         let mut merging = Merging::new(&Merge::First, count);
@@ -137,6 +150,7 @@ impl Session {
         self.state.follow(kind, &command);
         for attached in &mut self.servers {
             attached.inbox.follow(kind, &command);
+            attached.inbox.told = self.state.history.deeds().len();
         }
         if matches!(kind, Kind::RollbackTo(_)) {
             self.state.block = Block::Open;
@@ -207,6 +221,19 @@ impl Session {
             fence_wait: u32::try_from(topology.config.control.timeout.as_millis() / 2)
                 .unwrap_or(u32::MAX),
         };
+        let (doubts, most) = (self.core.shared.doubts.count(), transactions.in_doubt.get());
+        let writers = self
+            .servers
+            .iter()
+            .filter(|s| s.inbox.in_block && s.inbox.wrote);
+        if doubts >= most as usize && writers.count() > 1 {
+            self.rollback_all().await;
+            let message =
+                format!("{doubts} parts of transactions over several shards are in doubt");
+            let report = Report::error(sqlstate::LIMIT_EXCEEDED, message);
+            let hint = "The setting is transactions.in_doubt. SHOW TRANSACTIONS in the console lists what is in doubt.";
+            return Err(Halt::Fail(report.hint(hint)));
+        }
         let mut commit = match Commit::new(participants.collect(), terms) {
             Ok(commit) => commit,
             Err(refusal) => {
@@ -327,8 +354,9 @@ impl Session {
         lease.notes.unnamed = None;
         lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
         lease.ledger.push(Owed::Query(Audience::Router));
-        let (reply, _) = self.private_reply(at).await;
-        if !matches!(reply, Reply::Done { .. }) {
+        let limit = self.topology.config.pool.reset_timeout;
+        let reply = tokio::time::timeout(limit, self.private_reply(at)).await;
+        if !matches!(reply, Ok((Reply::Done { .. }, _))) {
             self.servers[at].lease.doubt();
         }
     }
@@ -434,5 +462,6 @@ impl Inbox {
     pub(super) fn leave_block(&mut self) {
         self.in_block = false;
         self.wrote = false;
+        self.touched = Touched::Nothing;
     }
 }

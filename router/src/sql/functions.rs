@@ -13,6 +13,9 @@
 //! 'tsm_handler'::regtype, 'language_handler'::regtype)`; judgement added the stable ones that look at the
 //! server, at transaction ids or at the backend, and names that came with versions 16 to 18.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 /// Why a function is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trait {
@@ -48,6 +51,20 @@ pub fn special(name: &[u8]) -> Option<Trait> {
         .binary_search_by(|(known, _)| known.as_bytes().cmp(name))
         .ok()?;
     Some(SPECIAL[at].1)
+}
+
+/// Whether a call of this name is known to write nothing: a built-in function that is not
+/// [`special`], or what only looks like a call. A function of a user may have the name of
+/// a built-in one and other arguments; such a user has to live with that.
+///
+/// The list has the functions of PostgreSQL 15 that are not volatile and that a statement
+/// calls by name (none for operators, types, aggregates' insides and access methods, none that
+/// read whole tables by name as XML), what the grammar spells like a function, types
+/// with a length, and the functions that came with versions 16 to 18.
+pub fn is_known_to_read(name: &str) -> bool {
+    static KNOWN: LazyLock<HashSet<&str>> =
+        LazyLock::new(|| include_str!("readers.txt").split_whitespace().collect());
+    KNOWN.contains(name)
 }
 
 use Trait::*;

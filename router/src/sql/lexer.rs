@@ -87,6 +87,16 @@ impl Kind {
         )
     }
 
+    /// A constant: a number, or a string of any form.
+    pub fn is_value(self) -> bool {
+        use Kind::*;
+        self.is_string()
+            || matches!(
+                self,
+                Integer | Decimal | UncertainNumber | BitString | HexString | Unterminated
+            )
+    }
+
     /// A token after which nothing is certain: PostgreSQL refuses the text, or reads it by version.
     pub fn is_uncertain(self) -> bool {
         matches!(

@@ -1,9 +1,9 @@
 //! What can be known about SQL text without parsing it.
 //!
-//! Four readers over one lexer, all pure and sync, all over the client's own
+//! Five readers over one lexer, all pure and sync, all over the client's own
 //! bytes: where statements end (`split`), what a statement does to the session
-//! and the transaction (`effect`), and which statements differ only in their
-//! literals (`shape`). Nothing here knows tables, shards or sockets, and
+//! and the transaction (`effect`), which statements differ only in their
+//! literals (`shape`), and what of one may be logged (`redact`). Nothing here knows tables, shards or sockets, and
 //! nothing here may be wrong about a statement that PostgreSQL accepts: where
 //! tokens do not suffice, the answer is the careful one (`Unclear`, `Perhaps`).
 
@@ -14,5 +14,7 @@ pub mod functions;
 pub mod keywords;
 pub mod lexer;
 pub mod name;
+pub mod password;
+pub mod redact;
 pub mod shape;
 pub mod split;

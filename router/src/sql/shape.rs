@@ -52,7 +52,7 @@ impl LiteralKind {
 }
 
 /// Comes before a literal's mark. No token of a text that has a shape starts with it.
-const MARK: u8 = 0x01;
+pub const MARK: u8 = 0x01;
 
 /// A literal whose value is no part of the shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,10 @@ pub struct Shape<'s> {
     pub text: &'s [u8],
     /// The literals that were taken out, in order.
     pub literals: &'s [Literal],
+    /// From the first token to the last, without a `;`.
+    pub span: Span,
+    /// Two operators touch, as in `a=-1`: readers of other rules than PostgreSQL's may cut them elsewhere.
+    pub tight: bool,
 }
 
 /// The shape of one statement. `None` if it has none: several statements, a token that is
@@ -151,6 +155,9 @@ pub fn shape<'s>(
         b'-'
     });
     let mut places = Places::new();
+    let mut span: Option<Span> = None;
+    let mut tight = false;
+    let mut operator_end = None;
     let mut lexer = Lexer::new(sql, standard_conforming_strings);
     while let Some(token) = lexer.next() {
         let text = token.text(sql);
@@ -180,13 +187,31 @@ pub fn shape<'s>(
             },
         }
         places.see(token, text)?;
+        if is_operator(token.kind) {
+            tight |= operator_end == Some(token.start);
+            operator_end = Some(token.end);
+        }
+        span = Some(Span {
+            start: span.map_or(token.start, |span| span.start),
+            end: token.end,
+        });
     }
     let hash = hash(&scratch.text);
     Some(Shape {
         hash,
         text: &scratch.text,
         literals: &scratch.literals,
+        span: span.unwrap_or(Span { start: 0, end: 0 }),
+        tight,
     })
+}
+
+fn is_operator(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(
+        kind,
+        Operator | TypeCast | ColonEquals | EqualsGreater | DotDot | Colon
+    )
 }
 
 fn hash(text: &[u8]) -> u128 {
@@ -400,6 +425,9 @@ impl Places {
 fn is(text: &[u8], word: &str) -> bool {
     text.eq_ignore_ascii_case(word.as_bytes())
 }
+
+#[cfg(test)]
+pub(crate) mod vary;
 
 #[cfg(test)]
 #[path = "shape_tests.rs"]

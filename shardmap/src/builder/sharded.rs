@@ -43,7 +43,7 @@ pub enum StrategyDecl {
         default: Option<String>,
     },
     /// By a lookup table, which knows shards by their ids: their positions in the order of declaration.
-    Directory(Arc<dyn Directory>),
+    Directory(Arc<Directory>),
     /// By PostgreSQL's own hash partitioning: the shard of each remainder, the modulus being their number.
     Postgres {
         /// The shards of remainders 0, 1, ...

@@ -1,7 +1,7 @@
 //! Maps that are right, and what is said about those that are wrong.
 
 use super::*;
-use crate::{Cut, Declared, KeyBytes, MemoryDirectory, NoOwner, ShardSet, Sharded, TextContext};
+use crate::{Cut, Declared, Directory, KeyBytes, NoOwner, ShardSet, Sharded, TextContext};
 
 fn int8(value: i128) -> KeyBytes {
     KeyType::Int8.from_integer(value).unwrap()
@@ -220,7 +220,7 @@ fn wrong_keys_and_entries_are_named() {
         )
     };
     let postgres = StrategyDecl::Postgres { remainders: vec![] };
-    let foreign = MemoryDirectory::new([(vec![int8(1)], ShardId(3))], None);
+    let foreign = Directory::new([(vec![int8(1)], ShardId(3))], ShardSet::empty());
     let directory = StrategyDecl::Directory(Arc::new(foreign));
     for (table, expected) in [
         (
@@ -284,9 +284,8 @@ fn all_strategies() -> ShardMap {
         keys: vec![(vec![int8(5)], "s2".into())],
         default: Some("s1".into()),
     };
-    let owners = (0..500).map(|i| (vec![int8(i)], ShardId((i % 3) as u16)));
-    let directory =
-        StrategyDecl::Directory(Arc::new(MemoryDirectory::new(owners, Some(ShardId(1)))));
+    let owners = (-3000..=3000).map(|i: i128| (vec![int8(i)], ShardId(i.rem_euclid(3) as u16)));
+    let directory = StrategyDecl::Directory(Arc::new(Directory::new(owners, ShardSet::empty())));
     let remainders = ["s1", "s2", "s3", "s1"].map(str::to_owned).to_vec();
     let mut builder = three();
     builder
@@ -315,7 +314,18 @@ fn each_strategy_finds_the_owner() {
         [0, 1, 2]
     );
     assert_eq!([owner("list", 5), owner("list", 6)], [1, 0]);
-    assert_eq!([owner("directory", 2), owner("directory", 500)], [2, 1]);
+    assert_eq!([owner("directory", 2), owner("directory", 501)], [2, 0]);
+    // What the directory does not have may have been added since: it may be anywhere.
+    let directory = sharded(&map, "directory");
+    let unknown = [int8(3001)];
+    assert_eq!(
+        map.owner(&directory, &unknown),
+        Err(NoOwner::NotInDirectory)
+    );
+    assert_eq!(
+        map.owners_with_prefix(&directory, &unknown),
+        directory.shards
+    );
     for name in ["hash", "range", "list", "directory", "postgres"] {
         let table = sharded(&map, name);
         assert_eq!(table.strategy.name(), name);

@@ -1,74 +1,58 @@
-//! A lookup table from keys to shards.
+//! A lookup table from keys to shards, as it was when it was read.
 //!
-//! The store is behind a trait and answers at once from what it has loaded; whoever owns the store loads it.
+//! What it does not have is not known, and not absent: somebody may have added it since.
+//! So a key that is not there may be on any shard.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use crate::{KeyBytes, ShardId, ShardSet};
 
-/// A directory's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// This shard owns the key.
-    Shard(ShardId),
-    /// The key is known to have no owner.
-    Unmapped,
-    /// The key is not loaded: nothing is known about it.
-    NotLoaded,
-}
-
-/// A store of owners, by whole keys.
-pub trait Directory: fmt::Debug + Send + Sync {
-    /// The owner of a key, from memory.
-    fn lookup(&self, keys: &[KeyBytes]) -> Lookup;
-
-    /// Every shard that may own a key, loaded or not.
-    fn shards(&self) -> ShardSet;
-}
-
-/// A directory that holds all its keys in memory, with an owner or none for all others.
+/// The owners of keys, by whole keys.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct MemoryDirectory {
+pub struct Directory {
     owners: HashMap<Box<[KeyBytes]>, ShardId>,
-    default: Option<ShardId>,
+    shards: ShardSet,
 }
 
-impl MemoryDirectory {
-    /// From keys and their owners; of a key that comes twice the last owner stays.
+impl Directory {
+    /// From keys and their owners; of a key that comes twice the last owner stays. Keys
+    /// that are not among them may be on any of `shards`.
     pub fn new(
         entries: impl IntoIterator<Item = (Vec<KeyBytes>, ShardId)>,
-        default: Option<ShardId>,
-    ) -> MemoryDirectory {
-        let owners = entries
+        shards: ShardSet,
+    ) -> Directory {
+        let owners: HashMap<_, _> = entries
             .into_iter()
             .map(|(keys, shard)| (keys.into_boxed_slice(), shard))
             .collect();
-        MemoryDirectory { owners, default }
+        let shards = shards.iter().chain(owners.values().copied()).collect();
+        Directory { owners, shards }
+    }
+
+    /// The owner of a key; `None` if it is not known.
+    pub fn owner(&self, keys: &[KeyBytes]) -> Option<ShardId> {
+        self.owners.get(keys).copied()
+    }
+
+    /// Every shard that may own a key.
+    pub fn shards(&self) -> ShardSet {
+        self.shards.clone()
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// True without any key.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
     }
 }
 
-impl Directory for MemoryDirectory {
-    fn lookup(&self, keys: &[KeyBytes]) -> Lookup {
-        self.owners
-            .get(keys)
-            .copied()
-            .or(self.default)
-            .map_or(Lookup::Unmapped, Lookup::Shard)
-    }
-
-    fn shards(&self) -> ShardSet {
-        self.owners.values().copied().chain(self.default).collect()
-    }
-}
-
-impl fmt::Debug for MemoryDirectory {
+impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "MemoryDirectory({} keys, default {:?})",
-            self.owners.len(),
-            self.default
-        )
+        write!(f, "Directory({} keys)", self.owners.len())
     }
 }

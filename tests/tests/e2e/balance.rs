@@ -14,6 +14,9 @@ const ROWS: i64 = 32;
 /// In one round.
 const READS: u64 = 300;
 
+/// A busy machine may keep a probe waiting for a while: only what is dead or frozen fails three of them.
+const PROBE_TIMEOUT: &str = "3s";
+
 /// Each shard with its primary and its first `replicas` replicas. These stand first: roles are found.
 fn config(fleet: &Fleet, replicas: usize, balance: &str) -> String {
     let server = |server: &Cluster| {
@@ -32,7 +35,7 @@ fn config(fleet: &Fleet, replicas: usize, balance: &str) -> String {
 port = @port@
 [balance]
 probe_interval = "200ms"
-probe_timeout = "500ms"
+probe_timeout = "{PROBE_TIMEOUT}"
 {balance}
 [console]
 admin_users = ["{USER}"]
@@ -82,6 +85,7 @@ impl World {
             router: Router::start(&config(&fleet, replicas, balance)),
             fleet,
         };
+        world.wait_up();
         let mut wire = world.client();
         let spread = poll_until(SOON, || {
             wire.rows("SELECT n FROM t WHERE id = 1");
@@ -97,6 +101,12 @@ impl World {
 
     fn client(&self) -> Wire {
         Wire::login(&self.endpoint())
+    }
+
+    /// Every server has answered: a client that comes now is served.
+    fn wait_up(&self) {
+        let up = || self.shown().iter().all(|server| server["health"] == "up");
+        assert!(poll_until(SOON, up), "{:#?}", self.shown());
     }
 
     fn shown(&self) -> Vec<Shown> {
@@ -224,6 +234,7 @@ fn reads_over_several_shards_use_the_replicas_of_each() {
         router: Router::start(&config(&fleet, 1, "")),
         fleet,
     };
+    world.wait_up();
     let mut wire = world.client();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -369,6 +380,134 @@ fn a_delayed_replica_serves_no_read_that_misses_what_any_client_was_told() {
     );
 }
 
+/// Writes by `write` until the end of `during`, which begins after the first one; what it was told of last is `told`.
+fn while_writing(
+    world: &World,
+    write: impl Fn(i64) -> String + Sync,
+    during: impl FnOnce(&AtomicI64),
+) {
+    let (end, told) = (AtomicBool::new(false), AtomicI64::new(0));
+    std::thread::scope(|scope| {
+        let (end, told, write) = (&end, &told, &write);
+        scope.spawn(move || {
+            let mut wire = world.client();
+            for n in 1.. {
+                // What is not written would be missed, and fails the reader.
+                let frames = wire.query(&write(n));
+                let wrote = frames.iter().all(|frame| frame.kind != b'E');
+                told.store(if wrote { n } else { i64::MAX }, Ordering::SeqCst);
+                if end.load(Ordering::SeqCst) || !wrote {
+                    break;
+                }
+            }
+        });
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        // Also if the reader fails.
+        let _end = End(end);
+        assert!(poll_until(SOON, || told.load(Ordering::SeqCst) > 0));
+        during(told);
+    });
+}
+
+#[test]
+fn a_late_replica_serves_reads_of_rows_that_are_not_written() {
+    let mut world = World::with(1, "max_lag = \"60s\"\nreads = \"prefer-replicas\"");
+    world.delay("3s");
+    let world = &world;
+    let mut wire = world.client();
+    let write = |n| match n % 3 {
+        0 => format!("INSERT INTO t VALUES (1, {n}) ON CONFLICT (id) DO UPDATE SET n = excluded.n"),
+        _ => format!("UPDATE t SET n = {n} WHERE id = 1"),
+    };
+    while_writing(world, write, |told| {
+        let served = poll_until(SOON, || world.replica_serves(&mut wire, 20));
+        assert!(served, "{:#?}", world.shown());
+        for _ in 0..READS {
+            let needed = told.load(Ordering::SeqCst);
+            let found: i64 = wire.rows("SELECT n FROM t WHERE id = 1")[0][0]
+                .parse()
+                .unwrap();
+            assert!(found >= needed, "{found} after {needed}");
+            // A read of both must see the one as well.
+            let both = "SELECT max(n) FROM t WHERE id = 1 OR id = 2";
+            let found: i64 = wire.rows(both)[0][0].parse().unwrap();
+            assert!(found >= needed, "{found} after {needed}");
+        }
+    });
+    // In blocks, and in the extended protocol.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let client = runtime.block_on(connect(&world.endpoint()));
+    let select = "SELECT n FROM t WHERE id = $1";
+    let select = runtime.block_on(client.prepare(select)).unwrap();
+    let read = |id: i64| -> i64 {
+        let row = runtime.block_on(client.query_one(&select, &[&id])).unwrap();
+        row.get(0)
+    };
+    let (block, extended) = (world.client(), world.replicas_served()[0]);
+    let block = std::sync::Mutex::new(block);
+    let write = |n| {
+        let mut block = block.lock().unwrap();
+        block.query("BEGIN");
+        block.query(&format!("UPDATE t SET n = -{n} WHERE id = 3"));
+        block.query("COMMIT");
+        format!("UPDATE t SET n = {n} WHERE id = 4")
+    };
+    while_writing(world, write, |told| {
+        let served = poll_until(SOON, || {
+            assert_eq!(read(2), 0);
+            world.replicas_served()[0] > extended
+        });
+        assert!(served, "{:#?}", world.shown());
+        for _ in 0..READS {
+            let needed = told.load(Ordering::SeqCst);
+            assert!(read(4) >= needed);
+            assert!(read(3) <= -needed);
+        }
+    });
+}
+
+#[test]
+fn what_a_trigger_may_do_counts_for_every_row() {
+    let table =
+        "max_lag = \"60s\"\nreads = \"prefer-replicas\"\n[[table]]\nname = \"u\"\nkey = \"id\"";
+    let mut world = World::with(1, table);
+    world.delay("3s");
+    let mut wire = world.client();
+    let mut run = |sql: &str| {
+        let frames = wire.query(sql);
+        assert!(frames.iter().all(|frame| frame.kind != b'E'), "{sql}");
+    };
+    run("CREATE TABLE u (id int8 PRIMARY KEY, n int8)");
+    run("INSERT INTO u VALUES (1, 0)");
+    run(
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.n := NEW.n + 0; RETURN NEW; END'",
+    );
+    let world = &world;
+    let mut reader = world.client();
+    let write = |n| format!("UPDATE u SET n = {n} WHERE id = 1");
+    while_writing(world, write, |_| {
+        let mut served = || poll_until(SOON, || world.replica_serves(&mut reader, 20));
+        assert!(served(), "{:#?}", world.shown());
+        run("CREATE TRIGGER touch BEFORE UPDATE ON u FOR EACH ROW EXECUTE FUNCTION touch()");
+        // The change itself is not what the replica lacks.
+        let count = "SELECT count(*) FROM pg_trigger WHERE tgname = 'touch'";
+        let replica = &world.fleet.shards[0].replicas[0];
+        let replayed = || replica.sql("postgres", count).unwrap() == "1";
+        assert!(poll_until(SOON, replayed));
+        assert!(!world.replica_serves(&mut world.client(), 200));
+        run("DROP TRIGGER touch ON u");
+        assert!(served(), "{:#?}", world.shown());
+    });
+}
+
 #[test]
 fn a_replica_far_behind_serves_nothing_until_it_has_caught_up() {
     let mut world = World::new(1);
@@ -409,7 +548,8 @@ fn a_dead_or_frozen_replica_gets_nothing_and_reads_go_on() {
     assert!(back, "{:#?}", world.shown());
 
     world.replica().pause().unwrap();
-    assert!(poll_until(SOON, || world.health(0) == "down"));
+    // Three probes must run into their time limit.
+    assert!(poll_until(SOON * 3, || world.health(0) == "down"));
     assert!(!world.replica_serves(&mut wire, 200));
     world.replica().resume().unwrap();
     let back = poll_until(SOON, || world.replica_serves(&mut wire, 20));

@@ -11,7 +11,8 @@ use mothership::commit::schema::{self, Missing, SchemaError};
 use mothership::commit::steps::{Act, Cause, Commit, End, Reply, Step, Via};
 use mothership::config::{Label, Name};
 use mothership_tests::fleet::Shard;
-use mothership_tests::{Endpoint, Fleet, Shards, Wire, connect, message};
+use mothership_tests::shared::{PASSWORD, USER};
+use mothership_tests::{Endpoint, Fleet, Router, Shards, Wire, connect, message};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -406,6 +407,58 @@ async fn nor_do_settings_of_databases_and_clients_matter() {
 async fn a_killed_router_leaves_nothing_behind() {
     let (_databases, direct) = shards(3);
     killed_everywhere(&direct).await;
+}
+
+#[tokio::test]
+async fn what_was_left_is_finished_while_many_other_servers_do_not_answer() {
+    let (databases, direct) = shards(3);
+    direct.prepare().await;
+    let mut dead = Committer::new(&direct, 1, "BEGIN");
+    for _ in 0..3 {
+        assert!(dead.step().await);
+    }
+    drop(dead);
+    assert_ne!(direct.prepared().await, 0);
+    // Connections to them are taken by the system, and that is all.
+    let silent = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent: Vec<_> = (0..8).map(|_| silent()).collect();
+    let mut config = format!(
+        "[listen]\nport = @port@\n[control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\ntimeout = \"4s\"\n\
+         [pool]\nconnect_timeout = \"1h\"\n"
+    );
+    for (number, listener) in silent.iter().enumerate() {
+        let port = listener.local_addr().unwrap().port();
+        config += &format!(
+            "[[shard]]\nname = \"silent{number}\"\n[[shard.server]]\naddress = \"127.0.0.1:{port}\"\n"
+        );
+    }
+    for shard in 0..databases.count() {
+        let endpoint = databases.endpoint(shard);
+        let home = shard == 0;
+        config += &format!(
+            "[[shard]]\nname = \"s{shard}\"\nhome = {home}\n[[shard.server]]\naddress = \"{}:{}\"\n",
+            endpoint.host, endpoint.port
+        );
+    }
+    let on = (0..databases.count()).map(|shard| {
+        let database = databases.endpoint(shard).database;
+        format!("s{shard} = \"{database}\"")
+    });
+    let on: Vec<String> = on.collect();
+    config += &format!(
+        "[[database]]\nname = \"app\"\non = {{ {} }}\n",
+        on.join(", ")
+    );
+    let _router = Router::start(&config);
+    // One after the other they would take 32 s before anything is looked at.
+    let begun = Instant::now();
+    while direct.prepared().await > 0 {
+        assert!(begun.elapsed() < SOON, "it is still prepared");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("finished after {:.1?}", begun.elapsed());
+    assert_eq!(direct.marked(1).await, 0);
+    drop(silent);
 }
 
 fn clusters(fleet: &Fleet) -> Direct {
@@ -826,4 +879,34 @@ async fn a_control_role_without_superuser_finishes_as_the_owner() {
     assert_eq!(router.finish().await, committed);
     drop(router);
     controls.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_new_router_asks_the_decider_of_a_database_that_nobody_has_declared_nor_used() {
+    let fleet = Fleet::new(3, 0);
+    let endpoints = fleet.shards.iter().map(|s| Shard::endpoint(&s.primary));
+    let direct = Direct::new(endpoints);
+    direct.prepare().await;
+    let mut router = Committer::new(&direct, 1, "BEGIN");
+    while direct.prepared().await == 0 {
+        assert!(router.step().await);
+    }
+    // Its connections end with it, so nobody can decide any more; the decider itself holds nothing prepared.
+    drop(router);
+    let mut config = format!(
+        "[listen]\nport = @port@\n[control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n"
+    );
+    for (number, shard) in fleet.shards.iter().enumerate() {
+        let port = shard.primary.port();
+        config += &format!(
+            "[[shard]]\nname = \"s{number}\"\n[[shard.server]]\naddress = \"127.0.0.1:{port}\"\n"
+        );
+    }
+    let _router = Router::start(&config);
+    let begin = Instant::now();
+    while direct.prepared().await > 0 {
+        assert!(begin.elapsed() < SOON, "it stays prepared");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(direct.marked(1).await, 0);
 }

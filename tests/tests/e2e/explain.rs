@@ -249,6 +249,43 @@ fn the_command_line_says_what_the_wire_says() {
 }
 
 #[test]
+fn the_command_line_obeys_rules_as_the_wire_does() {
+    let rule = "[[rule]]\nname = \"kept\"\napplications = \"kept\"\naction = \"shard\"\nshard = \"s1\"\npriority = 5\n";
+    for tables in [TABLES, ""] {
+        let sections = format!("{tables}{rule}");
+        let world = World::new(&sections);
+        let config = config(&world.shards, &sections);
+        let kept = [("application_name", "kept")];
+        let mut wire = Wire::login_with(&world.client, &kept);
+        let keys = (0..9).map(|key| format!("SELECT * FROM orders WHERE customer_id = {key}"));
+        let others = [
+            "SELECT version()",
+            "SELECT * FROM products",
+            "SELECT * FROM nowhere",
+            "SELECT count(*) FROM orders",
+            "SELECT * FROM orders WHERE customer_id = $1",
+            "SET work_mem = '1MB'",
+        ];
+        let (mut here, mut refused) = (0, 0);
+        for sql in keys.chain(others.map(str::to_owned)) {
+            let wired = lines(&mut wire, &format!("EXPLAIN (ROUTE) {sql}"));
+            let who = ["--database", "shop", "--application", "kept", &*sql];
+            let (good, said) = mothership(&config, &[&["explain"], &who[..]].concat());
+            assert!(good, "{said}");
+            assert_eq!(said.lines().collect::<Vec<_>>(), wired);
+            assert_eq!(
+                wired.last().map(String::as_str),
+                Some("Rule: kept (shard s1, priority 5)")
+            );
+            here += usize::from(wired[1] == "Shards: s1");
+            refused += usize::from(wired[1] == "Reason: rule");
+        }
+        println!("{here} on the shard, {refused} refused");
+        assert!(here > 0 && refused > 0);
+    }
+}
+
+#[test]
 fn a_catalog_file_needs_no_server() {
     let shards = Shards::new(2);
     let config = config(

@@ -123,11 +123,12 @@ fn server(cluster: &Cluster, id: u32) -> ServerSpec {
             id: EndpointId(id),
             address: Address::Tcp(endpoint.host.clone(), endpoint.port),
             encryption: Encryption::Disable,
+            tls_name: None,
+            tls_direct: false,
         },
         declared: Declared::Auto,
         weight: 100,
         control: Some(endpoint.conninfo().parse().unwrap()),
-        tls_name: None,
     }
 }
 

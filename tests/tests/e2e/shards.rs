@@ -5,18 +5,26 @@
 //! so that a hang is a failure of its own test.
 
 #[path = "shards/stage.rs"]
-mod stage;
+pub mod stage;
 
 #[path = "shards/copying.rs"]
 mod copying;
+#[path = "shards/deadlocks.rs"]
+mod deadlocks;
 #[path = "shards/definitions.rs"]
 mod definitions;
+#[path = "shards/directory.rs"]
+mod directory;
 #[path = "shards/faults.rs"]
 mod faults;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/reads.rs"]
 mod reads;
+#[path = "shards/settings.rs"]
+mod settings;
+#[path = "shards/shapes.rs"]
+mod shapes;
 #[path = "shards/transactions.rs"]
 mod transactions;
 #[path = "shards/writes.rs"]

@@ -20,6 +20,7 @@ pub(super) fn check(
         label(rule, shards, findings);
         stray(rule, findings);
     }
+    one_limit(&written, findings);
     written
         .into_iter()
         .filter_map(|rule| finished(rule, findings))
@@ -43,6 +44,26 @@ fn label(rule: &WrittenRule, shards: &[WrittenShard], findings: &mut Findings) {
     }
 }
 
+/// Rules that share pools share their limit.
+fn one_limit(rules: &[WrittenRule], findings: &mut Findings) {
+    for (at, rule) in rules.iter().enumerate() {
+        let (Some(pool), Some(max)) = (&rule.pool, &rule.pool_max) else {
+            continue;
+        };
+        let before = rules[..at].iter().filter(|r| {
+            let same = r.pool.as_ref().is_some_and(|p| p.value == pool.value);
+            same && r.pool_max.as_ref().is_some_and(|m| m.value != max.value)
+        });
+        for other in before {
+            let what = format!(
+                "rules `{}` and `{}` give the pool `{}` different limits",
+                other.name.value, rule.name.value, pool.value
+            );
+            findings.add(max.offset, what, "give `pool_max` in one of them");
+        }
+    }
+}
+
 fn stray(rule: &WrittenRule, findings: &mut Findings) {
     let given = [
         (
@@ -56,6 +77,11 @@ fn stray(rule: &WrittenRule, findings: &mut Findings) {
             ActionWord::Pool,
         ),
         (
+            "pool_max",
+            rule.pool_max.as_ref().map(|it| it.offset),
+            ActionWord::Pool,
+        ),
+        (
             "label",
             rule.label.as_ref().map(|it| it.offset),
             ActionWord::Replica,
@@ -66,6 +92,17 @@ fn stray(rule: &WrittenRule, findings: &mut Findings) {
             ActionWord::Refuse,
         ),
     ];
+    if let (ActionWord::Refuse, Some(priority)) = (rule.action.value, &rule.priority) {
+        let what = format!(
+            "rule `{}` with action \"refuse\" has `priority`",
+            rule.name.value
+        );
+        findings.add(
+            priority.offset,
+            what,
+            "it belongs to every other action: what is refused does not wait",
+        );
+    }
     for (key, at, action) in given {
         if let Some(at) = at.filter(|_| rule.action.value != action) {
             let what = format!(
@@ -93,7 +130,10 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         ActionWord::Shard => {
             Action::Shard(written.shard.or_else(|| (needs("shard"), None).1)?.value)
         }
-        ActionWord::Pool => Action::Pool(written.pool.or_else(|| (needs("pool"), None).1)?.value),
+        ActionWord::Pool => Action::Pool {
+            name: written.pool.or_else(|| (needs("pool"), None).1)?.value,
+            max: written.pool_max.map(|max| max.value),
+        },
         ActionWord::Refuse => Action::Refuse {
             message: written
                 .message
@@ -113,5 +153,6 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         name: written.name.value,
         when,
         action,
+        priority: written.priority.map_or(0, |priority| priority.value),
     })
 }

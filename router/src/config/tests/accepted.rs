@@ -166,6 +166,7 @@ fn differences_say_what_a_reload_applies_and_hide_secrets() {
         Reload rule: [] -> [r]
         Reload rule.r.action: nothing -> "primary"
         Reload rule.r.name: nothing -> "r"
+        Reload rule.r.pool_max: nothing -> "off"
         Reload user.alice.password: *** -> ***"#]]
     .assert_eq(&changes.join("\n"));
 }

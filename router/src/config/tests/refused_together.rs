@@ -661,6 +661,60 @@ label = "reports"
 }
 
 #[test]
+fn what_is_refused_does_not_wait_and_has_no_priority() {
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "refuse"
+message = "no"
+priority = 0
+[[rule]]
+name = "s"
+action = "pool"
+pool = "slow"
+priority = -100
+[[rule]]
+name = "t"
+action = "primary"
+priority = 100
+"#,
+        expect![
+            r#"/etc/ms/m.toml:5:12: rule `r` with action "refuse" has `priority`; it belongs to every other action: what is refused does not wait"#
+        ],
+    );
+}
+
+#[test]
+fn rules_that_share_pools_share_their_limit() {
+    refused(
+        r#"
+[[rule]]
+name = "a"
+action = "pool"
+pool = "slow"
+pool_max = 3
+[[rule]]
+name = "b"
+action = "pool"
+pool = "slow"
+[[rule]]
+name = "c"
+action = "pool"
+pool = "slow"
+pool_max = 4
+[[rule]]
+name = "d"
+action = "primary"
+pool_max = 4
+"#,
+        expect![[r#"
+            /etc/ms/m.toml:14:12: rules `a` and `c` give the pool `slow` different limits; give `pool_max` in one of them
+            /etc/ms/m.toml:18:12: rule `d` with action "primary" has `pool_max`; it belongs to the action "pool""#]],
+    );
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused() {
     refused(
         r#"

@@ -369,6 +369,52 @@ max = -1
     );
     refused(
         r#"
+[[rule]]
+name = "r"
+action = "pool"
+pool = "p"
+pool_max = 100001
+"#,
+        expect!["/etc/ms/m.toml:5:12: `rule.pool_max` = 100001 is out of range; from 1 to 100000"],
+    );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "primary"
+priority = 101
+"#,
+        expect!["/etc/ms/m.toml:4:12: `rule.priority` = 101 is out of range; from -100 to 100"],
+    );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "primary"
+priority = -101
+"#,
+        expect!["/etc/ms/m.toml:4:12: `rule.priority` = -101 is out of range; from -100 to 100"],
+    );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "primary"
+priority = 70000
+"#,
+        expect!["/etc/ms/m.toml:4:12: `rule.priority` = 70000 is out of range; from -100 to 100"],
+    );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "primary"
+priority = "high"
+"#,
+        expect!["/etc/ms/m.toml:4:12: `rule.priority` is text; it takes a whole number"],
+    );
+    refused(
+        r#"
 [pool]
 max = 1000000
 "#,
@@ -413,10 +459,10 @@ startup_packet = "1MiB"
     refused(
         r#"
 [limits]
-parse_depth = 1000000
+savepoints = 2000000
 "#,
         expect![
-            "/etc/ms/m.toml:2:15: `limits.parse_depth` = 1000000 is out of range; from 10 to 2000"
+            "/etc/ms/m.toml:2:14: `limits.savepoints` = 2000000 is out of range; from 1 to 1000000"
         ],
     );
     refused(

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use toml::de::DeInteger;
+
 use super::{Value, mismatch, quote, read_text, text_values};
 use crate::config::section::{Node, Reader};
 use crate::config::units::{ByteSize, Share, parse_duration, show_duration};
@@ -45,6 +47,32 @@ macro_rules! number_values {
 }
 number_values!(u8, u16, u32);
 
+impl Value for i8 {
+    type Bound = Self;
+
+    fn within(&self, range: &RangeInclusive<Self>) -> bool {
+        range.contains(self)
+    }
+
+    fn kind() -> String {
+        u32::kind()
+    }
+
+    fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let number = integer(node, path, reader)?;
+        let value = i8::from_str_radix(number.as_str(), number.radix()).ok();
+        if value.is_none() {
+            let most = format!("from {} to {}", i8::MIN, i8::MAX);
+            out_of_range(node, path, &most, reader);
+        }
+        value
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Value for NonZeroU32 {
     type Bound = Self;
     const OFF: bool = true;
@@ -74,11 +102,20 @@ impl Value for NonZeroU32 {
 
 /// A number that is there; inside, one that is not negative.
 fn whole_number(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Option<u64>> {
-    let Some(integer) = node.get_ref().as_integer() else {
+    let number = integer(node, path, reader)?;
+    Some(u64::from_str_radix(number.as_str(), number.radix()).ok())
+}
+
+fn integer<'n>(
+    node: &'n Node<'_>,
+    path: &str,
+    reader: &mut Reader<'_>,
+) -> Option<&'n DeInteger<'n>> {
+    let integer = node.get_ref().as_integer();
+    if integer.is_none() {
         mismatch(node, path, "a whole number", reader);
-        return None;
-    };
-    Some(u64::from_str_radix(integer.as_str(), integer.radix()).ok())
+    }
+    integer
 }
 
 /// Names the range of the setting, or of the type when the setting has none.

@@ -242,6 +242,10 @@ impl<T: Value> Value for At<T> {
         })
     }
 
+    fn within(&self, range: &RangeInclusive<Self::Bound>) -> bool {
+        self.value.within(range)
+    }
+
     fn show(&self) -> String {
         self.value.show()
     }

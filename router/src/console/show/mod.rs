@@ -4,6 +4,7 @@
 //! password, a verifier, a cancel key or a statement's values (S12).
 
 mod map;
+mod plans;
 mod pools;
 mod settings;
 mod sockets;
@@ -39,6 +40,8 @@ pub struct Facts {
     pub gates: gates::State,
     /// Connections that are not logged in yet.
     pub logins: u32,
+    /// Cached plans of all cores; only for SHOW PLANS.
+    pub plans: Vec<crate::session::shapes::PlanView>,
     /// When the facts were gathered.
     pub now: Moment,
 }
@@ -79,6 +82,7 @@ pub async fn gather(shared: &Arc<Shared>) -> Facts {
         doubts: shared.doubts.all(),
         gates: shared.gates.read().clone(),
         logins: shared.logins.load(Ordering::Relaxed),
+        plans: Vec::new(),
         now: Moment::now(),
     }
 }
@@ -111,8 +115,7 @@ pub fn rows(what: What, facts: &Facts) -> Vec<Row> {
         // Nothing of the kind exists in this router; the tables do for programs.
         What::Peers | What::PeerPools | What::Fds | What::DnsHosts | What::DnsZones => Vec::new(),
         What::Transactions => transactions::transactions(facts),
-        // The planner's cache will be asked here.
-        What::Plans => Vec::new(),
+        What::Plans => plans::plans(facts),
     }
 }
 

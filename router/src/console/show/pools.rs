@@ -134,10 +134,11 @@ pub(super) fn pools_extended(facts: &Facts) -> Vec<Row> {
                 pool.max,
                 pool.open,
                 f.paused,
+                pool.key.label.as_ref().map(ToString::to_string),
             ]
         })
         .collect();
-    rows.sort_by_key(|row| format!("{:?}", &row[..5]));
+    rows.sort_by_key(|row| format!("{:?}", (&row[..5], row.last())));
     rows
 }
 

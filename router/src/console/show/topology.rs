@@ -119,16 +119,23 @@ fn micros(time: Duration) -> u64 {
 }
 
 pub(super) fn rules(facts: &Facts) -> Vec<Row> {
-    let rules = facts.topology.config.rules.iter().enumerate();
-    rules.map(|(at, found)| rule(at + 1, found)).collect()
+    let set = &facts.topology.rules;
+    let rules = set.rules().zip(set.counts()).enumerate();
+    rules
+        .map(|(at, (found, count))| rule(at + 1, found, count))
+        .collect()
 }
 
-fn rule(position: usize, rule: &Rule) -> Row {
+fn rule(position: usize, rule: &Rule, matched: u64) -> Row {
     let (action, argument) = match &rule.action {
         Action::Primary => ("primary", None),
         Action::Replica { label } => ("replica", label.as_ref().map(ToString::to_string)),
         Action::Shard(shard) => ("shard", Some(shard.to_string())),
-        Action::Pool(pool) => ("pool", Some(pool.to_string())),
+        Action::Pool { name, max: None } => ("pool", Some(name.to_string())),
+        Action::Pool {
+            name,
+            max: Some(max),
+        } => ("pool", Some(format!("{name} (at most {max})"))),
         Action::Refuse { message } => ("refuse", Some(message.clone())),
     };
     row![
@@ -142,5 +149,7 @@ fn rule(position: usize, rule: &Rule) -> Row {
         list(&rule.when.tables),
         action,
         argument,
+        rule.priority,
+        matched,
     ]
 }

@@ -213,14 +213,15 @@ async fn compare(config: Config) {
         let sql = sql.replace("\\n", "\n");
         let expected = answer(all, &sql).await;
         let plan = planner.plan(&sql, &PlanContext::default());
-        let route = match route(&plan, &Params::NONE, &map, &TextContext::UTC) {
-            Ok(route) => route,
-            Err(refusal) => {
-                refused += 1;
-                *reasons.entry(refusal.reason.text().code).or_default() += 1;
-                continue;
-            }
-        };
+        let route =
+            match route(&plan, &Params::NONE, &map, &TextContext::UTC, None).map_err(refusal) {
+                Ok(route) => route,
+                Err(refusal) => {
+                    refused += 1;
+                    *reasons.entry(refusal.reason.text().code).or_default() += 1;
+                    continue;
+                }
+            };
         let mut parts = Vec::new();
         let mut failed = None;
         for shard in route.shards.iter() {

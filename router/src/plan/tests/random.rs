@@ -308,7 +308,7 @@ fn routed_shards_contain_every_true_row() {
         let predicate = pred(&mut rng, 3);
         let text = format!("SELECT * FROM t WHERE {}", sql(&predicate));
         let plan = planner.plan(&text, &context);
-        let route = match route(&plan, &Params::NONE, &map, &TextContext::UTC) {
+        let route = match route(&plan, &Params::NONE, &map, &TextContext::UTC, None) {
             Ok(route) => route,
             Err(refusal) => panic!("case {case} seed {seed}: {text}\n{plan}\n{refusal}"),
         };
@@ -381,9 +381,11 @@ fn no_text_makes_the_planner_panic() {
                 &Params {
                     formats,
                     values: &values,
+                    ..Params::NONE
                 },
                 &map,
                 &TextContext::UNKNOWN,
+                None,
             );
         }
         let _ = plan.to_string();
@@ -449,7 +451,7 @@ fn postgres_agrees_with_the_evaluator() {
             }
             assert_eq!(actual, expected, "{text}");
             let plan = planner.plan(&text, &PlanContext::default());
-            let route = route(&plan, &Params::NONE, &map, &TextContext::UTC).unwrap();
+            let route = route(&plan, &Params::NONE, &map, &TextContext::UTC, None).unwrap();
             for (key, _) in actual {
                 assert!(route.shards.iter().any(|s| s.0 == owners[&key]), "{text}");
             }

@@ -3,6 +3,7 @@
 use mothership_shardmap::ShardId;
 
 use super::*;
+use crate::config::Label;
 use crate::plan::refuse;
 
 fn with<T>(f: impl FnOnce(&Planner<'_>, &ShardMap) -> T) -> T {
@@ -16,12 +17,17 @@ fn bound(sql: &str, types: &[u32], params: &Params<'_>) -> Result<Route, Refusal
             parameter_types: types.to_vec(),
             ..PlanContext::default()
         };
-        route(&planner.plan(sql, &context), params, map, &TextContext::UTC)
+        let plan = planner.plan(sql, &context);
+        route(&plan, params, map, &TextContext::UTC, None).map_err(refusal)
     })
 }
 
 fn shards(sql: &str, types: &[u32], formats: &[i16], values: &[Option<&[u8]>]) -> Vec<u16> {
-    let params = Params { formats, values };
+    let params = Params {
+        formats,
+        values,
+        ..Params::NONE
+    };
     bound(sql, types, &params)
         .unwrap()
         .shards
@@ -58,6 +64,7 @@ fn text_and_binary_parameters_of_every_width_are_one_key() {
         &Params {
             formats: &[],
             values: &[Some(b"5")],
+            ..Params::NONE
         },
     )
     .unwrap();
@@ -105,6 +112,7 @@ fn the_same_statement_is_refused_or_not_by_its_values() {
     let two = Params {
         formats: &[],
         values: &[Some(b"{1,2}")],
+        ..Params::NONE
     };
     assert_eq!(bound(sql, &[], &two).unwrap_err().reason, Reason::OrderBy);
 }
@@ -119,6 +127,7 @@ fn an_update_may_keep_its_key_and_not_change_it() {
             &Params {
                 formats: &[],
                 values: &[Some(new), Some(old)],
+                ..Params::NONE
             },
         )
     };
@@ -127,6 +136,7 @@ fn an_update_may_keep_its_key_and_not_change_it() {
     let null = Params {
         formats: &[],
         values: &[None, Some(b"5")],
+        ..Params::NONE
     };
     assert_eq!(
         bound(sql, &[], &null).unwrap_err().reason,
@@ -157,8 +167,9 @@ fn a_divided_insert_keeps_the_clients_text_around_its_rows() {
         let params = Params {
             formats: &[],
             values: &[Some(b"1"), Some(b"x")],
+            ..Params::NONE
         };
-        let route = route(&plan, &params, map, &TextContext::UTC).unwrap();
+        let route = route(&plan, &params, map, &TextContext::UTC, None).unwrap();
         let parts: Vec<(ShardId, String)> = route
             .rows
             .iter()
@@ -187,6 +198,7 @@ fn parameters_of_absent_rows_must_have_a_type() {
     let params = Params {
         formats: &[],
         values,
+        ..Params::NONE
     };
     let sql = "INSERT INTO t (id, a) VALUES ($1, 1), ($2, $3 + 1)";
     assert_eq!(
@@ -459,4 +471,293 @@ fn constraints_of_existing_tables_that_cannot_hold_are_reported() {
             ]
         );
     });
+}
+
+/// A rule that keeps on `shard`, which it calls "here".
+fn keep(shard: Option<u16>, about: About) -> Pin {
+    Pin {
+        rule: Label::new("keep").unwrap(),
+        name: Label::new("here").unwrap(),
+        shard: shard.map(ShardId),
+        about,
+    }
+}
+
+/// Where a statement goes that a rule keeps on `shard`, or what it is told.
+fn pinned(sql: &str, about: About, shard: Option<u16>, values: &[Option<&[u8]>]) -> String {
+    let pin = keep(shard, about);
+    let params = Params {
+        values,
+        ..Params::NONE
+    };
+    with(|planner, map| {
+        let plan = planner.plan(sql, &PlanContext::default());
+        match route(&plan, &params, map, &TextContext::UTC, Some(&pin)) {
+            Ok(route) => {
+                assert!(!route.anywhere && route.merge.is_none() && route.rows.is_empty());
+                format!("{:?}", route.shards)
+            }
+            Err(NoRoute::Elsewhere(elsewhere)) => {
+                assert_eq!(elsewhere.rule, pin.rule);
+                "elsewhere".to_owned()
+            }
+            Err(NoRoute::Refused(refusal)) => refusal.reason.text().code.to_owned(),
+        }
+    })
+}
+
+#[test]
+fn a_pinned_statement_goes_to_its_shard_or_nowhere() {
+    use About::{NoTables, Rows, Session};
+    let five = with(|planner, map| {
+        let plan = planner.plan("SELECT * FROM t WHERE id = 5", &PlanContext::default());
+        let route = route(&plan, &Params::NONE, map, &TextContext::UTC, None).unwrap();
+        route.shards.single().unwrap().0
+    });
+    let other = (five + 1) % 4;
+    assert_ne!(other, 0, "a shard that is neither that of the key nor home");
+    let (at_five, at_other) = (format!("{{{five}}}"), format!("{{{other}}}"));
+    for (sql, about, of_five, of_other, of_home) in [
+        // What no row decides goes to the shard of the rule.
+        ("SELECT 1", NoTables, &*at_five, &*at_other, "{0}"),
+        ("SELECT * FROM r", Rows, &at_five, &at_other, "{0}"),
+        // The session has no shard.
+        ("SET work_mem = '1MB'", Session, "{0}", "{0}", "{0}"),
+        // Rows are where they are.
+        ("SELECT * FROM s", Rows, "elsewhere", "elsewhere", "{0}"),
+        ("SELECT nextval('x')", Rows, "elsewhere", "elsewhere", "{0}"),
+        (
+            "CREATE TABLE n (a int)",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "{0}",
+        ),
+        (
+            "SELECT * FROM t WHERE id = 5",
+            Rows,
+            &at_five,
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "SELECT count(*) FROM t WHERE id = 5",
+            Rows,
+            &at_five,
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "UPDATE t SET b = 'x' WHERE id = 5",
+            Rows,
+            &at_five,
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "INSERT INTO t (id) VALUES (5)",
+            Rows,
+            &at_five,
+            "elsewhere",
+            "elsewhere",
+        ),
+        // Several shards are never that of the rule.
+        (
+            "SELECT * FROM t",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "SELECT * FROM t WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8)",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "INSERT INTO t (id) VALUES (1), (2), (3), (4), (5), (6)",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "COPY t FROM STDIN",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "UPDATE r SET b = 'x'",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "ALTER TABLE t ADD n int",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        // The planner's own reasons come first.
+        (
+            "SELECT * FROM t ORDER BY id",
+            Rows,
+            "order-by-over-shards",
+            "order-by-over-shards",
+            "order-by-over-shards",
+        ),
+        // Tokens may call a statement what the plan does not.
+        (
+            "SELECT * FROM t",
+            NoTables,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
+            "SELECT * FROM t WHERE id = 5",
+            NoTables,
+            &at_five,
+            "elsewhere",
+            "elsewhere",
+        ),
+    ] {
+        assert_eq!(pinned(sql, about, Some(five), &[]), of_five, "{sql}");
+        assert_eq!(pinned(sql, about, Some(other), &[]), of_other, "{sql}");
+        assert_eq!(pinned(sql, about, Some(0), &[]), of_home, "{sql}");
+        // A shard that is not there has nothing; a session needs none.
+        let of_none = match about {
+            Session => "{0}",
+            _ if of_home.contains("over-shards") => of_home,
+            _ => "elsewhere",
+        };
+        assert_eq!(pinned(sql, about, None, &[]), of_none, "{sql}");
+    }
+}
+
+#[test]
+fn the_key_of_a_bind_decides_whether_a_pinned_statement_belongs_there() {
+    let sql = "SELECT * FROM t WHERE id = $1";
+    let (mut here, mut there) = (0, 0);
+    for key in 0..40 {
+        let text = key.to_string();
+        let values: &[Option<&[u8]>] = &[Some(text.as_bytes())];
+        let belongs = shards(sql, &[], &[], values);
+        match pinned(sql, About::Rows, Some(2), values).as_str() {
+            "{2}" => {
+                assert_eq!(belongs, [2]);
+                here += 1;
+            }
+            told => {
+                assert_eq!(told, "elsewhere");
+                assert_ne!(belongs, [2]);
+                there += 1;
+            }
+        }
+    }
+    assert!(here > 0 && there > 0);
+    // A key that cannot be read may be of every shard, home among them.
+    for shard in 0..4 {
+        assert_eq!(pinned(sql, About::Rows, Some(shard), &[]), "elsewhere");
+    }
+}
+
+#[test]
+fn what_is_not_planned_is_at_home_or_refused() {
+    let home = ShardId(1);
+    let of = |shard, about| {
+        pin::unplanned(home, Some(&keep(Some(shard), about)))
+            .ok()
+            .map(|s| s.0)
+    };
+    assert_eq!(pin::unplanned(home, None), Ok(home));
+    assert_eq!((of(1, About::Rows), of(2, About::Rows)), (Some(1), None));
+    assert_eq!(
+        (of(1, About::NoTables), of(2, About::NoTables)),
+        (Some(1), Some(2))
+    );
+    assert_eq!(
+        (of(1, About::Session), of(2, About::Session)),
+        (Some(1), Some(1))
+    );
+}
+
+/// The lines about a statement that a rule keeps on shard 2.
+fn told(sql: &str, about: About, values: &[Option<&[u8]>]) -> String {
+    let pin = keep(Some(2), about);
+    let params = Params {
+        values,
+        ..Params::NONE
+    };
+    with(|planner, map| {
+        let plan = planner.plan(sql, &PlanContext::default());
+        report::report(sql, &plan, &params, map, &TextContext::UTC, Some(&pin)).join("\n")
+    })
+}
+
+#[test]
+fn what_is_said_of_a_pinned_statement_is_where_it_goes() {
+    let begins = |told: String, with: &str| assert!(told.starts_with(with), "{told}");
+    let refused = "Plan: Refuse\nReason: rule\nSQLSTATE: 0A000\n\
+        Message: statement does not belong to shard \"here\"\n\
+        Detail: Rule \"keep\" of the router keeps it there, but its rows are, or may be, elsewhere.\nHint: ";
+    begins(
+        told("SELECT 1", About::NoTables, &[]),
+        "Plan: Single\nShards: s2\n",
+    );
+    begins(
+        told("SELECT * FROM r", About::Rows, &[]),
+        "Plan: Single\nShards: s2\n",
+    );
+    begins(told("SELECT * FROM s", About::Rows, &[]), refused);
+    begins(told("SELECT * FROM t", About::Rows, &[]), refused);
+    // A parameter that leads to no shard leaves nothing open.
+    begins(
+        told("SELECT * FROM t WHERE b = $1", About::Rows, &[]),
+        refused,
+    );
+    begins(
+        told("SELECT * FROM s WHERE a = $1", About::Rows, &[]),
+        refused,
+    );
+    let sql = "SELECT * FROM t WHERE id = $1";
+    let open = told(sql, About::Rows, &[]);
+    begins(
+        open.clone(),
+        "Plan: Single\nShards: the one of s0, s1, s2, s3 that the parameters lead to\n",
+    );
+    assert!(
+        open.ends_with("\nOtherwise: refused as rule (SQLSTATE 0A000)"),
+        "{open}"
+    );
+    for key in 0..20 {
+        let text = key.to_string();
+        let values: &[Option<&[u8]>] = &[Some(text.as_bytes())];
+        let expected = match shards(sql, &[], &[], values).as_slice() {
+            [2] => "Plan: Single\nShards: s2\n",
+            _ => refused,
+        };
+        begins(told(sql, About::Rows, values), expected);
+    }
+}
+
+#[test]
+fn what_is_said_without_declared_tables_is_where_it_goes() {
+    let said = |pin: Option<&Pin>| report::undeclared((ShardId(0), "s0"), pin).join("\n");
+    let keep = |about| said(Some(&keep(Some(2), about)));
+    let home = "Plan: Single\nShards: s0\n\
+        Server: primary (no tables are declared, so every statement goes to the home shard)";
+    assert_eq!(said(None), home);
+    assert_eq!(keep(About::Session), home);
+    assert_eq!(
+        keep(About::NoTables),
+        "Plan: Single\nShards: here\nServer: primary (no tables are declared, so a rule keeps it on this shard)"
+    );
+    assert!(keep(About::Rows).starts_with("Plan: Refuse\nReason: rule\n"));
 }

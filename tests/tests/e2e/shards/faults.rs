@@ -4,7 +4,7 @@
 use super::stage::{LIMIT, Stage, extended, keys_of, one, one_each, say, send, within};
 use mothership_tests::{Wire, connect, poll_until};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
@@ -102,12 +102,12 @@ fn a_shard_that_is_cut_in_the_middle_of_a_statement_fails_it() {
 const ACCOUNTS: i64 = 60;
 const BALANCE: i64 = 1000;
 
-/// Transfers of one client until it is told to stop or the router is gone: the number
-/// of each that was acknowledged.
-async fn transfer(database: Client, client: i64, stop: &AtomicBool) -> Vec<i64> {
+/// Transfers of one client until the router is gone: the number of each that was
+/// acknowledged. `all` counts those of all clients.
+async fn transfer(database: Client, client: i64, all: &AtomicUsize) -> Vec<i64> {
     let mut acknowledged = Vec::new();
     for number in 0_i64.. {
-        if stop.load(Ordering::Relaxed) || database.is_closed() {
+        if database.is_closed() {
             break;
         }
         let id = 1_000_000 + client * 10_000 + number;
@@ -125,6 +125,7 @@ async fn transfer(database: Client, client: i64, stop: &AtomicBool) -> Vec<i64> 
         }
         if within(database.batch_execute("COMMIT")).await.is_ok() {
             acknowledged.push(id);
+            all.fetch_add(1, Ordering::Relaxed);
         }
     }
     acknowledged
@@ -147,18 +148,23 @@ async fn a_killed_router_leaves_no_transfer_half_done() {
     let mut acknowledged = Vec::new();
     let mut left_prepared = 0;
     for round in 0..3_i64 {
-        let stop = AtomicBool::new(false);
+        let all = AtomicUsize::new(0);
         let mut clients = Vec::new();
         for client in 0..6 {
             let database = within(connect(&stage.endpoint())).await;
-            clients.push(transfer(database, round * 10 + client, &stop));
+            clients.push(transfer(database, round * 10 + client, &all));
         }
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(700 + 130 * round as u64)).await;
+            // In the middle of the work, and not always at the same moment of it.
+            let enough = rand::random_range(10..40);
+            let begin = Instant::now();
+            while all.load(Ordering::Relaxed) < enough {
+                assert!(begin.elapsed() < 3 * LIMIT, "transfers are too slow");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             let pid = i32::try_from(stage.router.pid()).unwrap();
             // SAFETY: kill touches no memory; the router is our child and not reaped yet.
             assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
-            stop.store(true, Ordering::Relaxed);
         };
         let (done, ()) = tokio::join!(futures_util::future::join_all(clients), kill);
         acknowledged.extend(done.concat());

@@ -1,8 +1,9 @@
 //! Several statements in one request: texts of simple queries and pipelines of the
 //! extended protocol are one transaction over all shards.
 
-use super::stage::{Stage, keys_of, one, one_each, say, send};
-use mothership_tests::message;
+use super::stage::{Stage, extended, keys_of, lines, one, one_each, say, send};
+use mothership_tests::Wire;
+use mothership_tests::message::{self, Format};
 
 fn insert(id: i64) -> [Vec<u8>; 3] {
     [
@@ -213,4 +214,112 @@ fn what_follows_an_error_up_to_sync_is_skipped_on_every_shard() {
         assert_eq!(answer.last().unwrap(), "ReadyForQuery I");
     }
     assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "9");
+}
+
+#[test]
+fn who_only_prepares_what_is_known_takes_no_connection() {
+    let stage = Stage::new();
+    let id = keys_of(2, 1)[0];
+    stage.fill([id]);
+    let mut wire = stage.wire();
+    let text = "SELECT note FROM items WHERE id = $1";
+    let parse = |name: &str| [message::parse(name, text, &[]), message::sync()];
+    let parsed = ["ParseComplete", "ReadyForQuery I"];
+    assert_eq!(send(&mut wire, &parse("first")), parsed);
+    // In a transaction that no server knows of yet it stays so.
+    wire.query("BEGIN");
+    assert_eq!(send(&mut wire, &parse("second"))[0], "ParseComplete");
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND state = 'idle in transaction'";
+    assert_eq!(stage.shards.sql_all(open), ["0", "0", "0"]);
+    let run = [
+        message::bind(
+            "",
+            "second",
+            Format::Text,
+            &[Some(id.to_string().as_bytes())],
+            Format::Text,
+        ),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let row = format!("DataRow n{id}");
+    assert_eq!(send(&mut wire, &run)[1], row);
+    assert_eq!(stage.shards.sql_all(open), ["0", "0", "1"]);
+    wire.query("ROLLBACK");
+    // What was valid may not be so any longer: a server is asked again.
+    let mut other = stage.wire();
+    let dropped = say(&mut other, "ALTER TABLE items DROP COLUMN note");
+    assert_eq!(dropped[0], "CommandComplete ALTER TABLE");
+    let refused = send(&mut wire, &parse("third"));
+    assert!(refused[0].starts_with("Error 42703"), "{refused:?}");
+}
+
+#[test]
+fn the_end_of_a_write_over_shards_is_said_when_it_has_committed() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let mut servers: Vec<Wire> = (0..3)
+        .map(|shard| Wire::login(&stage.shards.endpoint(shard)))
+        .collect();
+    let [a, b, c] = one_each();
+    let sql = format!("INSERT INTO items (id, v) VALUES ({a}, $1), ({b}, $1), ({c}, $1)");
+    for round in 0..30 {
+        let value = round.to_string();
+        // Drivers that copy or insert go on at CommandComplete.
+        wire.send_all(&extended(&sql, &[20], &[&value]));
+        loop {
+            let frame = wire.frame();
+            assert_ne!(frame.kind, b'E', "{frame}");
+            if frame.kind == b'C' {
+                break;
+            }
+        }
+        for server in &mut servers {
+            assert_eq!(one(server, "SELECT v FROM items"), value);
+        }
+        assert_eq!(wire.frame().kind, b'Z');
+        assert_eq!(
+            say(&mut wire, "DELETE FROM items")[0],
+            "CommandComplete DELETE 3"
+        );
+    }
+    // Who asks for the answers so far gets them before.
+    let mut messages = extended(&sql, &[20], &["1"]);
+    messages.pop();
+    messages.push(message::flush());
+    wire.send_all(&messages);
+    while wire.frame().kind != b'C' {}
+    assert_eq!(
+        stage.shards.sql_all("SELECT count(*) FROM items"),
+        ["0", "0", "0"]
+    );
+    wire.send_all(&[message::sync()]);
+    assert_eq!(lines(&wire.until_ready()), ["ReadyForQuery I"]);
+    assert_eq!(
+        stage.shards.sql_all("SELECT count(*) FROM items"),
+        ["1", "1", "1"]
+    );
+    // A commit that fails is told behind the statement's end, as PostgreSQL does.
+    stage.shards.sql(
+        2,
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'; \
+         CREATE CONSTRAINT TRIGGER no AFTER INSERT ON items DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION no()",
+    );
+    say(&mut wire, "DELETE FROM items");
+    let told = send(&mut wire, &extended(&sql, &[20], &["1"]));
+    let expected = [
+        "ParseComplete",
+        "BindComplete",
+        "CommandComplete INSERT 0 3",
+        "Error P0001 no",
+        "ReadyForQuery I",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(
+        stage.shards.sql_all("SELECT count(*) FROM items"),
+        ["0", "0", "0"]
+    );
+    stage.assert_nothing_prepared();
 }

@@ -1,6 +1,8 @@
 //! Reads: by key, by lists of keys, over all shards; what is refused.
 
 use super::stage::{Stage, extended, keys_of, lines, one, one_each, say, send, within};
+use mothership_proto::backend;
+use mothership_tests::Wire;
 use mothership_tests::message::{self, Format};
 
 const INT8: u32 = 20;
@@ -259,5 +261,88 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
     assert_eq!(
         say(&mut wire, "COMMIT"),
         ["CommandComplete ROLLBACK", "ReadyForQuery I"]
+    );
+}
+
+/// What a client believes of a column: its type and the table it comes from.
+fn origins(wire: &mut Wire, messages: &[Vec<u8>]) -> Vec<(u32, u32)> {
+    wire.send_all(messages);
+    let frames = wire.until_ready();
+    let description = frames.iter().find(|frame| frame.kind == b'T');
+    let description = description.unwrap_or_else(|| panic!("{:?}", lines(&frames)));
+    let columns = backend::columns(&description.body).unwrap();
+    columns.iter().map(|c| (c.type_oid, c.table)).collect()
+}
+
+#[test]
+fn every_shard_speaks_of_homes_types_and_tables() {
+    let stage = Stage::with("[[table]]\nname = \"moods\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n");
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE TYPE mood AS ENUM ('sad', 'glad')",
+        "CREATE TABLE moods (id int8 PRIMARY KEY, m mood, more mood[])",
+    ] {
+        assert!(
+            say(&mut wire, sql)[0].starts_with("CommandComplete"),
+            "{sql}"
+        );
+    }
+    // Databases of one server: no two objects have the same number.
+    let oids = "SELECT 'mood'::regtype::oid, 'mood[]'::regtype::oid, 'moods'::regclass::oid";
+    let all = stage.shards.sql_all(oids);
+    assert!(all[0] != all[1] && all[1] != all[2], "{all:?}");
+    let home: Vec<u32> = all[0].split('|').map(|n| n.parse().unwrap()).collect();
+    let (mood, array, table) = (home[0], home[1], home[2]);
+    for id in one_each() {
+        // A parameter of the type that a client knows from home.
+        let insert = [
+            message::parse(
+                "",
+                "INSERT INTO moods VALUES ($1, $2, $3)",
+                &[INT8, mood, array],
+            ),
+            message::describe_statement(""),
+            message::bind_text(&[&id.to_string(), "glad", "{sad,glad}"]),
+            message::execute("", 0),
+            message::sync(),
+        ];
+        wire.send_all(&insert);
+        let frames = wire.until_ready();
+        assert_eq!(lines(&frames)[4], "CommandComplete INSERT 0 1");
+        let types: Vec<u8> = [INT8, mood, array]
+            .iter()
+            .flat_map(|t| t.to_be_bytes())
+            .collect();
+        assert_eq!(frames[1].body[2..], types);
+        let sql = format!("SELECT m, more, id FROM moods WHERE id = {id}");
+        let told = [(mood, table), (array, table), (INT8, table)];
+        assert_eq!(origins(&mut wire, &[message::query(&sql)]), told);
+        let parsed = [
+            message::parse("", "SELECT m, more, id FROM moods WHERE id = $1", &[]),
+            message::bind_text(&[&id.to_string()]),
+            message::describe_portal(""),
+            message::execute("", 0),
+            message::sync(),
+        ];
+        assert_eq!(origins(&mut wire, &parsed), told);
+    }
+    let many = "SELECT m, more, id FROM moods";
+    let told = [(mood, table), (array, table), (INT8, table)];
+    assert_eq!(origins(&mut wire, &[message::query(many)]), told);
+    assert_eq!(wire.rows(many).len(), 3);
+    let insert = [
+        message::parse(
+            "",
+            "INSERT INTO moods VALUES ($1, $4), ($2, $4), ($3, $4)",
+            &[0, 0, 0, mood],
+        ),
+        message::bind_text(&["101", "102", "103", "sad"]),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    assert_eq!(send(&mut wire, &insert)[2], "CommandComplete INSERT 0 3");
+    assert_eq!(
+        stage.ids("(SELECT id FROM moods WHERE m = 'sad') t"),
+        [101, 102, 103]
     );
 }

@@ -50,7 +50,15 @@ impl Stage {
 
     /// The same with more lines of configuration.
     pub fn with(more: &str) -> Stage {
-        let stage = Stage::bare(&format!("{TABLES}{more}"));
+        Stage::defined(Stage::bare(&format!("{TABLES}{more}")))
+    }
+
+    /// The same on one core, where clients share what is known of statements.
+    pub fn on_one_core() -> Stage {
+        Stage::defined(Stage::listening("workers = 1", TABLES))
+    }
+
+    fn defined(stage: Stage) -> Stage {
         let mut wire = stage.wire();
         for sql in DEFINITIONS {
             assert_eq!(
@@ -63,11 +71,15 @@ impl Stage {
 
     /// Without tables; `more` declares what the test wants.
     pub fn bare(more: &str) -> Stage {
+        Stage::listening("", more)
+    }
+
+    fn listening(listen: &str, more: &str) -> Stage {
         let shards = Shards::new(3);
         let direct = shards.endpoint(0);
         let (host, port) = (&direct.host, direct.port);
         let mut config = format!(
-            "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n\
+            "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n{listen}\n\
              [control]\nuser = \"{}\"\npassword = \"{}\"\n",
             direct.user, direct.password
         );

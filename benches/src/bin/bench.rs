@@ -1,0 +1,202 @@
+//! `make bench`: the router, PgBouncer and PostgreSQL itself under `pgbench -S`, in one run.
+//!
+//! Targets take turns in random order within each round, and ratios are formed within rounds. At
+//! the end very many clients come at once, where only hangs and errors count. Exit status 0 means
+//! that every load went through without a failed transaction; what the figures are worth is for
+//! the reader.
+
+use mothership::cluster::Binaries;
+use mothership_benches::figures::{Case, Figures, Sample, Samples};
+use mothership_benches::load::Pgbench;
+use mothership_benches::options::{Options, USAGE};
+use mothership_benches::stage::{CONNECTIONS, Stage, Target};
+use mothership_benches::{interrupt, report};
+use mothership_tests::Folder;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use std::fs::File;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long very many clients are served; connecting is not part of it.
+const CROWD_DURATION: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    let options = match Options::read(lexopt::Parser::from_env()) {
+        Ok(options) => options,
+        Err(error) => {
+            eprint!("bench: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    interrupt::watch();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    raise_file_limit();
+    let binaries = Binaries::find().map_err(|e| e.to_string())?;
+    let mut out = match &options.out {
+        Some(path) => {
+            let file = File::create(path);
+            Some(file.map_err(|e| format!("create {}: {e}", path.display()))?)
+        }
+        None => None,
+    };
+    eprintln!("starting servers and proxies, filling tables");
+    let stage = Stage::start(options, &binaries)?;
+    let folder = Folder::new("pgbench");
+    let bench = Bench {
+        stage: &stage,
+        pgbench: Pgbench::new(&binaries, folder.path()),
+    };
+    println!(
+        "seed {}, {} rounds of {} s, {CONNECTIONS} server connections for each proxy",
+        options.seed,
+        options.rounds,
+        options.duration.as_secs()
+    );
+    let samples = bench.rounds(options, &mut out)?;
+    let names: Vec<_> = options.targets.iter().map(|t| t.name()).collect();
+    print!("{}", report::comparison(&samples, &names, &options.cases));
+    println!(
+        "\nRatios are to {}, formed within rounds: median (min to max).",
+        report::BASE
+    );
+    let ours = options.targets.iter().filter(|t| t.is_ours());
+    let ours: Vec<_> = ours.map(|t| t.name()).collect();
+    print!("{}", report::bars(&samples, &ours, &options.cases));
+    if options.crowd > 0 {
+        let rows = bench.crowd(options, &mut out)?;
+        println!("\n{} clients, no hang, no error", options.crowd);
+        print!("{}", report::crowd(&rows));
+    }
+    Ok(())
+}
+
+/// What runs, and what loads it.
+struct Bench<'a> {
+    stage: &'a Stage,
+    pgbench: Pgbench,
+}
+
+impl Bench<'_> {
+    /// Loads all targets in all cases, round by round.
+    fn rounds(&self, options: &Options, out: &mut Option<File>) -> Result<Samples, String> {
+        let mut random = StdRng::seed_from_u64(options.seed);
+        let mut samples = Samples::default();
+        let mut order = options.targets.clone();
+        for target in &order {
+            // Connections are opened and plans are made before anything counts.
+            for case in &options.cases {
+                let short = Duration::from_secs(1);
+                self.load(*target, *case, short, random.random_range(1..=u32::MAX))?;
+            }
+        }
+        for round in 0..options.rounds {
+            eprintln!("round {} of {}", round + 1, options.rounds);
+            for case in &options.cases {
+                // All targets read the same accounts.
+                let seed = random.random_range(1..=u32::MAX);
+                order.shuffle(&mut random);
+                for target in &order {
+                    let sample = Sample {
+                        target: target.name(),
+                        case: *case,
+                        round,
+                        figures: self.load(*target, *case, options.duration, seed)?,
+                    };
+                    note(out, sample.json())?;
+                    samples.push(sample);
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Very many clients, once for each proxy and mode.
+    fn crowd(
+        &self,
+        options: &Options,
+        out: &mut Option<File>,
+    ) -> Result<Vec<(&'static str, Case, Figures)>, String> {
+        let mut rows = Vec::new();
+        let proxies = [Target::PgBouncer, Target::Shards, Target::Pool];
+        let mut modes: Vec<_> = options.cases.iter().map(|case| case.mode).collect();
+        modes.dedup();
+        for mode in modes {
+            for target in proxies.iter().filter(|t| options.targets.contains(t)) {
+                eprintln!(
+                    "{} clients, {}, {}",
+                    options.crowd,
+                    mode.word(),
+                    target.name()
+                );
+                let case = Case {
+                    mode,
+                    clients: options.crowd,
+                };
+                let figures = self.load(*target, case, CROWD_DURATION, 1)?;
+                let sample = Sample {
+                    target: target.name(),
+                    case,
+                    round: 0,
+                    figures,
+                };
+                note(out, sample.json())?;
+                rows.push((sample.target, case, sample.figures));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn load(
+        &self,
+        target: Target,
+        case: Case,
+        duration: Duration,
+        seed: u32,
+    ) -> Result<Figures, String> {
+        interrupt::check()?;
+        let (port, pid) = self.stage.address(target);
+        let done = self.pgbench.select(port, pid, case, duration, seed.into());
+        done.map_err(|error| match interrupt::is_asked() {
+            true => error,
+            false => {
+                let (mode, clients) = (case.mode.word(), case.clients);
+                let told = self.stage.explain(target, &error);
+                format!("{mode}, {clients} clients: {told}")
+            }
+        })
+    }
+}
+
+fn note(out: &mut Option<File>, value: Value) -> Result<(), String> {
+    let Some(file) = out else { return Ok(()) };
+    writeln!(file, "{value}").map_err(|e| format!("write the samples: {e}"))
+}
+
+/// A thousand clients are a thousand sockets, in pgbench and in the proxies, which inherit this.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls only touch the struct that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            // What cannot be raised is told by whoever runs out of it.
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}

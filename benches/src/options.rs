@@ -1,0 +1,144 @@
+//! The command line of the benchmark.
+
+use crate::figures::{Case, Mode};
+use crate::stage::Target;
+use lexopt::prelude::*;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the program takes.
+pub const USAGE: &str = "\
+usage: bench --router PROGRAM [--pgbouncer PROGRAM]
+  --rounds N        each round loads every target once in every case (5)
+  --seconds N       of one load (1)
+  --clients A,B     clients at the same time (1,16,64)
+  --modes A,B       of simple, extended, prepared (all)
+  --targets A,B     of direct, pgbouncer, shards, shards-1, pool, pool-1 (all)
+  --crowd N         clients of the last run, which looks for hangs and errors; 0: none (1000)
+  --scale N         of pgbench's tables: 100,000 rows each (10)
+  --out FILE        every sample as a line of JSON
+  --seed N          of the order in which targets take turns
+";
+
+/// What a run is to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The router's program.
+    pub router: PathBuf,
+    /// PgBouncer's program; without it there is nothing to compare with.
+    pub pgbouncer: Option<PathBuf>,
+    /// How often every target is loaded in every case.
+    pub rounds: u32,
+    /// How long one load takes.
+    pub duration: Duration,
+    /// What is asked of the targets.
+    pub cases: Vec<Case>,
+    /// Who is asked.
+    pub targets: Vec<Target>,
+    /// Clients of the last run, or 0.
+    pub crowd: u32,
+    /// The size of pgbench's tables.
+    pub scale: u32,
+    /// Where the samples go.
+    pub out: Option<PathBuf>,
+    /// Decides the order of the targets.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Reads the command line; the error is for the user.
+    pub fn read(mut arguments: lexopt::Parser) -> Result<Options, lexopt::Error> {
+        let (mut router, mut pgbouncer, mut out) = (None, None, None);
+        let (mut rounds, mut seconds, mut crowd, mut scale) = (5, 1, 1000, 10);
+        let mut clients = vec![1, 16, 64];
+        let mut modes = vec![Mode::Simple, Mode::Extended, Mode::Prepared];
+        let mut targets = Target::ALL.to_vec();
+        let mut seed = rand::random::<u32>().into();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("router") => router = Some(PathBuf::from(arguments.value()?)),
+                Long("pgbouncer") => pgbouncer = Some(PathBuf::from(arguments.value()?)),
+                Long("out") => out = Some(PathBuf::from(arguments.value()?)),
+                Long("rounds") => rounds = at_least_one(arguments.value()?.parse()?)?,
+                Long("seconds") => seconds = at_least_one(arguments.value()?.parse()?)?,
+                Long("scale") => scale = at_least_one(arguments.value()?.parse()?)?,
+                Long("crowd") => crowd = arguments.value()?.parse()?,
+                Long("seed") => seed = arguments.value()?.parse()?,
+                Long("clients") => {
+                    let number = |word: &str| word.parse().ok().filter(|n| *n > 0);
+                    clients = list(&arguments.value()?.string()?, number)?;
+                }
+                Long("modes") => modes = list(&arguments.value()?.string()?, Mode::of)?,
+                Long("targets") => targets = list(&arguments.value()?.string()?, Target::of)?,
+                other => return Err(other.unexpected()),
+            }
+        }
+        let of = |mode: &Mode| {
+            let mode = *mode;
+            clients.iter().map(move |&clients| Case { mode, clients })
+        };
+        if pgbouncer.is_none() {
+            targets.retain(|target| *target != Target::PgBouncer);
+        }
+        Ok(Options {
+            router: router.ok_or("--router PROGRAM is missing")?,
+            pgbouncer,
+            rounds,
+            duration: Duration::from_secs(u64::from(seconds)),
+            cases: modes.iter().flat_map(of).collect(),
+            targets,
+            crowd,
+            scale,
+            out,
+            seed,
+        })
+    }
+}
+
+fn at_least_one(number: u32) -> Result<u32, lexopt::Error> {
+    match number {
+        0 => Err("must be at least 1".into()),
+        _ => Ok(number),
+    }
+}
+
+/// Words with commas between them.
+fn list<T>(words: &str, of: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, lexopt::Error> {
+    let one = |word: &str| of(word).ok_or_else(|| format!("\"{word}\" is not known").into());
+    words.split(',').map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Options, lexopt::Error> {
+        Options::read(lexopt::Parser::from_args(line.split_whitespace()))
+    }
+
+    #[test]
+    fn cases_are_all_modes_with_all_numbers_of_clients() {
+        let options = read("--router r --pgbouncer p --modes simple,prepared --clients 2,4");
+        let options = options.unwrap();
+        let cases: Vec<_> = options.cases.iter().map(|c| (c.mode, c.clients)).collect();
+        let (a, b) = (Mode::Simple, Mode::Prepared);
+        assert_eq!(cases, [(a, 2), (a, 4), (b, 2), (b, 4)]);
+        assert_eq!(options.targets, Target::ALL);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for line in [
+            "",
+            "--router r --modes simple,fast",
+            "--router r --clients 0",
+            "--router r --targets router",
+            "--router r --rounds 0",
+            "--router r --speed 3",
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
+    }
+}

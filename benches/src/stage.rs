@@ -1,0 +1,291 @@
+//! Everything that a run needs, on this machine: servers with the same rows, and the proxies before them.
+//!
+//! One PostgreSQL serves `direct`, PgBouncer and the router as a plain pooler. Three more are the
+//! shards of the router that routes; it fills them itself. All proxies may have as many server
+//! connections in all ([`CONNECTIONS`]) and keep them. PgBouncer has one thread by design; the
+//! router is run with as many runtimes as there are cores, and with one.
+
+use crate::interrupt;
+use crate::load::Pgbench;
+use crate::options::Options;
+use crate::proxy::{DATABASE, Proxy, USER};
+use mothership::cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
+use mothership_tests::Folder;
+use std::thread;
+
+/// Server connections of each proxy, in all.
+pub const CONNECTIONS: u32 = 20;
+
+const SHARDS: u32 = 3;
+
+/// Who is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// PostgreSQL itself.
+    Direct,
+    /// PgBouncer before that PostgreSQL.
+    PgBouncer,
+    /// The router over three shards.
+    Shards,
+    /// The same with one runtime.
+    ShardsOne,
+    /// The router before one PostgreSQL, with nothing declared.
+    Pool,
+    /// The same with one runtime.
+    PoolOne,
+}
+
+impl Target {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Target; 6] = [
+        Target::Direct,
+        Target::PgBouncer,
+        Target::Shards,
+        Target::ShardsOne,
+        Target::Pool,
+        Target::PoolOne,
+    ];
+
+    /// Its name in tables and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Direct => "direct",
+            Target::PgBouncer => "pgbouncer",
+            Target::Shards => "shards",
+            Target::ShardsOne => "shards-1",
+            Target::Pool => "pool",
+            Target::PoolOne => "pool-1",
+        }
+    }
+
+    /// The target of a name.
+    pub fn of(name: &str) -> Option<Target> {
+        Target::ALL.into_iter().find(|target| target.name() == name)
+    }
+
+    /// Whether it is the router.
+    pub fn is_ours(self) -> bool {
+        !matches!(self, Target::Direct | Target::PgBouncer)
+    }
+
+    /// Whether it stands before the shards.
+    fn is_sharded(self) -> bool {
+        matches!(self, Target::Shards | Target::ShardsOne)
+    }
+
+    /// Runtimes of the router, as its `listen.workers`.
+    fn workers(self) -> &'static str {
+        match self {
+            Target::ShardsOne | Target::PoolOne => "1",
+            _ => "\"auto\"",
+        }
+    }
+}
+
+/// What runs. Dropped, all of it ends and its folder is removed.
+#[derive(Debug)]
+pub struct Stage {
+    proxies: Vec<(Target, Proxy)>,
+    single: Cluster,
+    shards: Vec<Cluster>,
+    // Behind the servers, so that it is removed after them.
+    folder: Folder,
+}
+
+impl Stage {
+    /// Starts what the targets need, and fills it.
+    pub fn start(options: &Options, binaries: &Binaries) -> Result<Stage, String> {
+        let folder = Folder::new("bench");
+        let sharded = options.targets.iter().any(|target| target.is_sharded());
+        let mut clusters = clusters(&folder, binaries, if sharded { 1 + SHARDS } else { 1 })?;
+        let mut stage = Stage {
+            proxies: Vec::new(),
+            single: clusters.remove(0),
+            shards: clusters,
+            folder,
+        };
+        interrupt::check()?;
+        let (sharded, others): (Vec<_>, Vec<_>) = options
+            .targets
+            .iter()
+            .filter(|target| **target != Target::Direct)
+            .partition(|target| target.is_sharded());
+        // One router fills the shards; another one that started before would not know the tables at once.
+        let (first, second) = sharded.split_at(sharded.len().min(1));
+        stage.begin(first, options, binaries)?;
+        stage.fill(options, binaries)?;
+        stage.begin(&[second, &others].concat(), options, binaries)?;
+        Ok(stage)
+    }
+
+    /// Starts proxies and waits until they answer.
+    fn begin(
+        &mut self,
+        targets: &[&Target],
+        options: &Options,
+        binaries: &Binaries,
+    ) -> Result<(), String> {
+        let before = self.proxies.len();
+        for target in targets {
+            let proxy = self.proxy(**target, options)?;
+            self.proxies.push((**target, proxy));
+        }
+        let mut new = self.proxies[before..].iter_mut();
+        new.try_for_each(|(_, proxy)| proxy.ready(binaries))
+    }
+
+    /// The port of a target, and the process whose CPU counts as its own.
+    pub fn address(&self, target: Target) -> (u16, Option<u32>) {
+        match self.proxy_of(target) {
+            Some(proxy) => (proxy.port(), Some(proxy.pid())),
+            None => (self.single.port(), None),
+        }
+    }
+
+    /// An error of a load, with what the proxy has to say about it.
+    pub fn explain(&self, target: Target, error: &str) -> String {
+        match self.proxy_of(target) {
+            Some(proxy) => proxy.failed(error),
+            None => format!("{}: {error}", target.name()),
+        }
+    }
+
+    fn proxy_of(&self, target: Target) -> Option<&Proxy> {
+        let found = self.proxies.iter().find(|(of, _)| *of == target);
+        found.map(|(_, proxy)| proxy)
+    }
+
+    fn proxy(&self, target: Target, options: &Options) -> Result<Proxy, String> {
+        let port = free_port().map_err(|e| e.to_string())?;
+        let folder = self.folder.path();
+        if target == Target::PgBouncer {
+            let program = options.pgbouncer.as_ref().ok_or("PgBouncer is missing")?;
+            let text = pgbouncer_settings(port, self.single.port());
+            return Proxy::pgbouncer(program, folder, port, &text);
+        }
+        let servers: Vec<u16> = match target.is_sharded() {
+            true => self.shards.iter().map(Cluster::port).collect(),
+            false => vec![self.single.port()],
+        };
+        let text = router_settings(port, target.workers(), &servers);
+        Proxy::router(&options.router, folder, target.name(), port, &text)
+    }
+
+    /// The same rows everywhere: on the shards through the router, which divides them.
+    fn fill(&self, options: &Options, binaries: &Binaries) -> Result<(), String> {
+        let pgbench = Pgbench::new(binaries, self.folder.path());
+        let sharded = self.proxies.iter().find(|(target, _)| target.is_sharded());
+        pgbench.fill(self.single.port(), options.scale)?;
+        if let Some((target, proxy)) = sharded {
+            let filled = pgbench.fill(proxy.port(), options.scale);
+            filled.map_err(|error| self.explain(*target, &error))?;
+        }
+        for cluster in self.shards.iter().chain([&self.single]) {
+            // What filling has left to do would else be done while something is measured.
+            let done = cluster.sql(DATABASE, "CHECKPOINT");
+            done.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Servers side by side; the first is the single one.
+fn clusters(folder: &Folder, binaries: &Binaries, count: u32) -> Result<Vec<Cluster>, String> {
+    let start = |number: u32| -> Result<Cluster, ClusterError> {
+        let spec = Spec::new(folder.path().join(format!("server-{number}")))
+            // What is compared never waits for a disk.
+            .set("fsync", "off")
+            .set("full_page_writes", "off")
+            .set("autovacuum", "off")
+            .set("max_wal_size", "4GB")
+            .set("max_connections", "200")
+            .set("max_prepared_transactions", "100")
+            .set("shared_buffers", "256MB")
+            .set("log_min_messages", "warning");
+        let cluster = Cluster::create(binaries, spec)?;
+        cluster.sql("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
+        Ok(cluster)
+    };
+    thread::scope(|scope| {
+        let start = &start;
+        let starting: Vec<_> = (0..count)
+            .map(|number| scope.spawn(move || start(number)))
+            .collect();
+        let ended = starting.into_iter().map(|server| {
+            let started = server
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            started.map_err(|error| error.to_string())
+        });
+        // All are waited for before the first error counts.
+        let ended: Vec<_> = ended.collect();
+        ended.into_iter().collect()
+    })
+}
+
+fn pgbouncer_settings(port: u16, server: u16) -> String {
+    format!(
+        "[databases]
+{DATABASE} = host=127.0.0.1 port={server} dbname={DATABASE} user={USER}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+auth_file = /dev/null
+pool_mode = transaction
+default_pool_size = {CONNECTIONS}
+max_client_conn = 5000
+max_prepared_statements = 500
+server_idle_timeout = 3600
+log_connections = 0
+log_disconnections = 0
+ignore_startup_parameters = extra_float_digits
+"
+    )
+}
+
+fn router_settings(port: u16, workers: &str, servers: &[u16]) -> String {
+    // A pool is of one shard; rounded up, so that none of CONNECTIONS is lost.
+    let each = CONNECTIONS.div_ceil(servers.len().try_into().unwrap_or(1));
+    let mut text = format!(
+        r#"
+[listen]
+address = "127.0.0.1"
+port = {port}
+workers = {workers}
+[auth]
+passthrough = false
+[[auth.rule]]
+network = "127.0.0.1"
+method = "trust"
+[[user]]
+name = "{USER}"
+[control]
+user = "{USER}"
+[pool]
+max = {each}
+idle_timeout = "1h"
+"#
+    );
+    for (number, server) in servers.iter().enumerate() {
+        let home = if number == 0 { "home = true\n" } else { "" };
+        text += &format!(
+            "[[shard]]\nname = \"s{number}\"\n{home}[[shard.server]]\naddress = \"127.0.0.1:{server}\"\n"
+        );
+    }
+    if servers.len() > 1 {
+        let tables = [
+            ("accounts", "aid"),
+            ("branches", "bid"),
+            ("tellers", "tid"),
+            ("history", "aid"),
+        ];
+        for (name, key) in tables {
+            text += &format!(
+                "[[table]]\nname = \"pgbench_{name}\"\nkey = \"{key}\"\nkey_type = \"int4\"\n"
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! The benchmark as a whole: a short run on real servers goes through and leaves nothing behind. Its figures are not judged.
+
+#![allow(clippy::unwrap_used)]
+
+use mothership::cluster::poll_until;
+use mothership_tests::{Folder, router};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// On a machine that builds something else meanwhile.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Folders of a unix socket must have short names: what follows is made below `home`.
+///
+/// One round of one second with two clients; PgBouncer is not needed for it.
+fn bench(targets: &str, out: &Path, home: &Path) -> Child {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.arg("--router").arg(router::binary());
+    bench.args([
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+        "--clients",
+        "2",
+        "--modes",
+        "prepared",
+    ]);
+    bench.args(["--targets", targets, "--crowd", "20", "--scale", "1"]);
+    bench.arg("--out").arg(out).env("TMPDIR", home);
+    bench.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn is_empty(home: &Path) -> bool {
+    std::fs::read_dir(home).unwrap().next().is_none()
+}
+
+#[test]
+fn a_short_run_measures_every_target_and_leaves_nothing_behind() {
+    let (folder, home) = (Folder::new("out"), Folder::new("b"));
+    let out = folder.path().join("samples");
+    let mut bench = bench("direct,shards", &out, home.path());
+    let mut status = None;
+    poll_until(LIMIT, || {
+        status = bench.try_wait().unwrap();
+        status.is_some()
+    });
+    if status.is_none() {
+        bench.kill().unwrap();
+    }
+    let printed = bench.wait_with_output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(status.is_some_and(|s| s.success()), "{status:?}\n{printed}");
+    assert!(printed.contains("prepared, 2 clients"), "{printed}");
+    assert!(
+        printed.contains("20 clients, no hang, no error"),
+        "{printed}"
+    );
+    let samples = std::fs::read_to_string(&out).unwrap();
+    let samples: Vec<serde_json::Value> = samples
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |target: &str| samples.iter().filter(|s| s["target"] == target).count();
+    assert_eq!((of("direct"), of("shards"), samples.len()), (1, 2, 3));
+    for sample in &samples {
+        assert!(sample["tps"].as_f64().unwrap() > 0.0, "{sample}");
+        let has_cpu = sample["cpu_us"].as_f64().is_some_and(|cpu| cpu > 0.0);
+        assert_eq!(has_cpu, sample["target"] == "shards", "{sample}");
+    }
+    assert!(is_empty(home.path()));
+}
+
+#[test]
+fn an_interrupted_run_ends_what_it_has_started() {
+    let (folder, home) = (Folder::new("out"), Folder::new("b"));
+    let home = home.path();
+    let mut bench = bench("direct", &folder.path().join("samples"), home);
+    // Its folder is the first thing that it makes: servers are being made or run already.
+    let begun = poll_until(LIMIT, || {
+        !is_empty(home) || bench.try_wait().unwrap().is_some()
+    });
+    assert!(begun && !is_empty(home));
+    let pid = bench.id().try_into().unwrap();
+    // SAFETY: kill touches no memory; the child is ours and unreaped.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let mut status = None;
+    poll_until(LIMIT, || {
+        status = bench.try_wait().unwrap();
+        status.is_some()
+    });
+    if status.is_none() {
+        bench.kill().unwrap();
+    }
+    bench.wait().unwrap();
+    assert_eq!(status.and_then(|s| s.code()), Some(1));
+    assert!(
+        is_empty(home),
+        "the folder is gone, and with it the servers"
+    );
+}

@@ -1,0 +1,445 @@
+//! Lends the connections to one server, as one user, to one database, on one core.
+//!
+//! `bb8` keeps the idle connections. Its waiters are not served in order and its
+//! check on checkout costs a round trip per query, so a fair queue stands before
+//! it and the check is off: a connection is asked for only when one lies idle, and
+//! is opened here, so that whoever waits for it gets the server's own error.
+//!
+//! Nothing is ever reserved for a waiter. Whatever changes wakes the waiter at the
+//! head of the queue, who tries again; when he leaves, served or not, the next one
+//! becomes head and is woken. So no grant can be lost (pg_doorman 3.5.2 lost them).
+
+mod model;
+
+mod queue;
+
+mod lease;
+
+mod upkeep;
+
+use crate::connection::ServerConnection;
+use crate::limit::{Limit, Sharer};
+use crate::open::{OpenError, Opener};
+use crate::standing::Standing;
+use mothership_proto::auth::Credentials;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+pub use lease::Lease;
+use lease::Stored;
+pub use model::{LeaseError, Outer, Permits, PoolFigures, PoolSettings, Priority};
+use queue::{Place, Queue, Turn};
+
+/// No connection is opened for a while, because the last attempt failed.
+struct Rest {
+    until: Instant,
+    pause: Duration,
+    error: Arc<OpenError>,
+}
+
+/// The pool. Shared on its core by `Rc`.
+pub struct Pool<N: Send + 'static> {
+    opener: Opener<N>,
+    stored: bb8::Pool<Stored<N>>,
+    limit: Arc<Limit>,
+    _share: Sharer,
+    settings: RefCell<PoolSettings>,
+    outer: RefCell<Outer>,
+    rest: RefCell<Option<Rest>>,
+    queue: RefCell<Queue>,
+    idle: Cell<u32>,
+    active: Cell<u32>,
+    opening: Cell<u32>,
+    /// Connections opened before this instant are not lent again (RECONNECT).
+    stale_before: Cell<Option<Instant>>,
+    paused: Cell<bool>,
+    last_used: Cell<Instant>,
+    /// The connections that exist, and some that are closed already.
+    standings: RefCell<Vec<Weak<Standing>>>,
+    opened: Cell<u64>,
+    failed: Cell<u64>,
+}
+
+impl<N: Default + Send + 'static> Pool<N> {
+    /// A pool that opens its connections by `opener` under the shared `limit`.
+    pub fn new(opener: Opener<N>, limit: Arc<Limit>, settings: PoolSettings) -> Rc<Self> {
+        let stored = bb8::Pool::builder()
+            .max_size(limit.max().max(1))
+            .min_idle(None)
+            .test_on_check_out(false)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .build_unchecked(Stored(PhantomData));
+        Rc::new(Self {
+            opener,
+            stored,
+            _share: limit.share(),
+            limit,
+            settings: RefCell::new(settings),
+            outer: RefCell::default(),
+            rest: RefCell::default(),
+            queue: RefCell::default(),
+            idle: Cell::new(0),
+            active: Cell::new(0),
+            opening: Cell::new(0),
+            stale_before: Cell::new(None),
+            paused: Cell::new(false),
+            last_used: Cell::new(Instant::now()),
+            standings: RefCell::default(),
+            opened: Cell::new(0),
+            failed: Cell::new(0),
+        })
+    }
+
+    /// The opener, which knows the server, the user and the database.
+    pub fn opener(&self) -> &Opener<N> {
+        &self.opener
+    }
+
+    /// Connections are opened with these from now on, at once also after the older ones
+    /// were refused. Those that are open stay.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        self.opener.set_credentials(credentials);
+        let rested = self.rest.take().is_some();
+        if rested {
+            self.wake();
+        }
+    }
+
+    /// The limit shared with other cores.
+    pub fn limit(&self) -> &Arc<Limit> {
+        &self.limit
+    }
+
+    /// A connection at once, if one lies idle and nobody waits.
+    pub fn try_lease(self: &Rc<Self>) -> Option<Lease<N>> {
+        if self.paused.get() || self.queue.borrow().len() > 0 {
+            return None;
+        }
+        self.take_idle()
+    }
+
+    /// A connection, as soon as it is this request's turn. Cancel safe: a dropped
+    /// request leaves the queue.
+    pub async fn lease(self: &Rc<Self>, priority: Priority) -> Result<Lease<N>, LeaseError> {
+        if let Some(lease) = self.try_lease() {
+            return Ok(lease);
+        }
+        let (length, wait) = {
+            let settings = self.settings.borrow();
+            let wait = match priority {
+                Priority::Join => settings.join_timeout,
+                Priority::New(_) => settings.queue_timeout,
+            };
+            (settings.queue_length, wait)
+        };
+        let waiting = self.queue.borrow().new.len();
+        if priority != Priority::Join && waiting >= length {
+            return Err(LeaseError::QueueFull { waiting });
+        }
+        let begun = Instant::now();
+        loop {
+            let place = Place::in_line(self, priority, begun);
+            let left = wait.saturating_sub(begun.elapsed());
+            let mut limit = left;
+            let turn = loop {
+                let rest = self.rest_left().unwrap_or(Duration::MAX);
+                match tokio::time::timeout(limit.min(rest), place.turn()).await {
+                    Ok(turn) => break turn,
+                    // It may be opened again.
+                    Err(_) if rest < limit && !self.paused.get() => {
+                        limit = wait.saturating_sub(begun.elapsed());
+                    }
+                    // An administrator made it wait: that is not the pool's delay.
+                    Err(_) if self.paused.get() => limit = wait,
+                    Err(_) => {
+                        return Err(LeaseError::TimedOut {
+                            waited: begun.elapsed(),
+                            priority,
+                        });
+                    }
+                }
+            };
+            drop(place);
+            match turn {
+                Turn::Idle(lease) => return Ok(lease),
+                Turn::Resting(error) => return Err(LeaseError::Resting(error)),
+                Turn::Open(permits, turn) => {
+                    self.ask_again();
+                    let opening = Counted::new(&self.opening);
+                    let opened = self.opener.open().await;
+                    drop((opening, turn));
+                    let mut connection = opened.map_err(|error| self.rest_after(error))?;
+                    add_one(&self.opened);
+                    *self.rest.borrow_mut() = None;
+                    connection._permits = Some(permits);
+                    if let Some(lease) = self.store_and_take(connection) {
+                        return Ok(lease);
+                    }
+                    // The pool shrank meanwhile: wait again.
+                }
+            }
+        }
+    }
+
+    /// What the head of the queue can have now.
+    fn try_turn(self: &Rc<Self>, priority: Priority) -> Option<Turn<N>> {
+        if self.paused.get() {
+            return None;
+        }
+        let spare = self.spare_for(priority);
+        // Idle connections count against the reserve of joins as well.
+        let leased = self.limit.open().saturating_sub(self.idle.get());
+        if (leased + spare < self.limit.max() || priority == Priority::Join)
+            && let Some(lease) = self.take_idle()
+        {
+            return Some(Turn::Idle(lease));
+        }
+        let resting = self.rest.borrow();
+        if let Some(rest) = &*resting
+            && Instant::now() < rest.until
+        {
+            let alone = self.active.get() + self.idle.get() + self.opening.get() == 0;
+            return alone.then(|| Turn::Resting(Arc::clone(&rest.error)));
+        }
+        drop(resting);
+        let outer = self.outer.borrow();
+        // Asked first: a permit that is given back at once would wake its own waiter.
+        if !outer.have_room() {
+            return None;
+        }
+        let own = self.limit.try_acquire(spare)?;
+        let taken = outer.open.iter().map(|limit| limit.try_acquire(0));
+        let taken: Option<Vec<_>> = taken.collect();
+        let opening = match &outer.opening {
+            Some(limit) => Some(limit.try_acquire(0)?),
+            None => None,
+        };
+        let permits = Permits {
+            _own: own,
+            _outer: taken?,
+        };
+        Some(Turn::Open(permits, opening))
+    }
+
+    /// How long no connection is opened.
+    fn rest_left(&self) -> Option<Duration> {
+        let rest = self.rest.borrow();
+        let left = rest
+            .as_ref()?
+            .until
+            .checked_duration_since(Instant::now())?;
+        Some(left.max(Duration::from_millis(1)))
+    }
+
+    /// An attempt failed: the next one waits, longer each time.
+    fn rest_after(&self, error: OpenError) -> LeaseError {
+        add_one(&self.failed);
+        let error = Arc::new(error);
+        let settings = self.settings.borrow();
+        let mut rest = self.rest.borrow_mut();
+        let pause = match &*rest {
+            // Several were under way; they failed together.
+            Some(rest) if Instant::now() < rest.until => rest.pause,
+            Some(rest) => rest.pause.saturating_mul(2),
+            None => settings.retry_pause,
+        };
+        let pause = pause.min(settings.retry_pause_max);
+        *rest = Some(Rest {
+            until: Instant::now() + pause,
+            pause,
+            error: Arc::clone(&error),
+        });
+        LeaseError::Open(error)
+    }
+
+    /// Whoever waits elsewhere is heard once; now another permit may be what is missing.
+    fn ask_again(&self) {
+        self.limit.ask_again();
+        for limit in &self.outer.borrow().open {
+            limit.ask_again();
+        }
+    }
+
+    /// Puts the pool under limits that it shares with others. What is open counts
+    /// against those under which it was opened.
+    pub fn set_outer(&self, outer: Outer) {
+        for limit in outer.open.iter().chain(&outer.opening) {
+            limit.contains(&self.limit);
+        }
+        *self.outer.borrow_mut() = outer;
+        self.wake();
+    }
+
+    /// Permits that a request must leave to others.
+    fn spare_for(&self, priority: Priority) -> u32 {
+        match priority {
+            Priority::Join => 0,
+            Priority::New(_) => self.join_reserve(),
+        }
+    }
+
+    /// The reserve never takes the last connection from new requests.
+    fn join_reserve(&self) -> u32 {
+        self.settings
+            .borrow()
+            .join_reserve
+            .min(self.limit.max().saturating_sub(1))
+    }
+
+    fn take_idle(self: &Rc<Self>) -> Option<Lease<N>> {
+        while self.idle.get() > 0 {
+            self.idle.set(self.idle.get() - 1);
+            let mut connection = self.pop()?;
+            let fresh = self
+                .stale_before
+                .get()
+                .is_none_or(|at| connection.opened > at)
+                && Instant::now() < connection.expires;
+            if fresh && connection.survives_idling() {
+                self.active.set(self.active.get() + 1);
+                let now = Instant::now();
+                self.last_used.set(now);
+                connection.standing.lend(now);
+                return Some(Lease {
+                    connection: Some(connection),
+                    pool: Rc::clone(self),
+                });
+            }
+            connection.doubt();
+        }
+        None
+    }
+
+    /// bb8 answers at once when a connection lies idle, so one poll is enough.
+    fn pop(&self) -> Option<bb8::PooledConnection<'static, Stored<N>>> {
+        let mut get = pin!(self.stored.get_owned());
+        match get.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(connection)) => Some(connection),
+            _ => {
+                debug_assert!(false, "idle connections are counted");
+                None
+            }
+        }
+    }
+
+    fn store_and_take(self: &Rc<Self>, connection: ServerConnection<N>) -> Option<Lease<N>> {
+        let standing = Arc::downgrade(&connection.standing);
+        self.stored.add(Box::new(connection)).ok()?;
+        let mut standings = self.standings.borrow_mut();
+        // Swept when it is full, so that it stays as large as what exists.
+        if standings.len() == standings.capacity() {
+            standings.retain(|known| known.strong_count() > 0);
+        }
+        standings.push(standing);
+        drop(standings);
+        self.idle.set(self.idle.get() + 1);
+        self.take_idle()
+    }
+
+    fn wake(&self) {
+        self.queue.borrow().wake_heads();
+    }
+
+    /// When a connection was lent last.
+    pub fn last_used(&self) -> Instant {
+        self.last_used.get()
+    }
+
+    /// Figures for the console.
+    pub fn figures(&self) -> PoolFigures {
+        let queue = self.queue.borrow();
+        // Not the first in line, who may have a higher priority.
+        let waiters = queue.joins.iter().chain(&queue.new);
+        let oldest = waiters.map(|w| w.since).min();
+        PoolFigures {
+            active: self.active.get(),
+            idle: self.idle.get(),
+            opening: self.opening.get(),
+            waiting: queue.len() as u32,
+            oldest_wait: oldest.map_or(Duration::ZERO, |since| since.elapsed()),
+            stale: self.stale(),
+            opened: self.opened.get(),
+            failed: self.failed.get(),
+            paused: self.paused.get(),
+        }
+    }
+
+    /// What can be seen of every connection that exists.
+    pub fn standings(&self) -> Vec<Arc<Standing>> {
+        let standings = self.standings.borrow();
+        standings.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// True if a connection opened at `opened` is closed when it is given back.
+    pub fn is_stale(&self, opened: Instant) -> bool {
+        self.stale_before.get().is_some_and(|at| opened <= at)
+    }
+
+    fn stale(&self) -> u32 {
+        if self.stale_before.get().is_none() {
+            return 0;
+        }
+        let standings = self.standings();
+        standings.iter().filter(|s| self.is_stale(s.opened)).count() as u32
+    }
+
+    /// No connection is lent from now on; who asks waits.
+    pub fn pause(&self) {
+        self.paused.set(true);
+    }
+
+    /// Lends again.
+    pub fn resume(&self) {
+        self.paused.set(false);
+        self.wake();
+    }
+
+    /// Changes the settings that may change while running.
+    pub fn set_settings(&self, settings: PoolSettings) {
+        *self.settings.borrow_mut() = settings;
+        *self.rest.borrow_mut() = None;
+        self.wake();
+    }
+}
+
+impl<N: Send + 'static> Pool<N> {
+    /// Connections of this core, those being opened included.
+    fn own(&self) -> u32 {
+        self.idle.get() + self.active.get() + self.opening.get()
+    }
+
+    /// True when another pool, or this one on another core, should have what this one
+    /// could keep. A pool with waiters of its own shares with other cores, not with other pools.
+    fn wants_one_back(&self, waiting: bool) -> bool {
+        let outer = self.outer.borrow();
+        self.limit.wants_one_back(self.own(), waiting)
+            || (!waiting && outer.open.iter().any(|l| l.wants_one_back(0, false)))
+    }
+}
+
+fn add_one(count: &Cell<u64>) {
+    count.set(count.get() + 1);
+}
+
+/// Adds one to a figure while it lives.
+struct Counted<'a>(&'a Cell<u32>);
+
+impl<'a> Counted<'a> {
+    fn new(figure: &'a Cell<u32>) -> Self {
+        figure.set(figure.get() + 1);
+        Self(figure)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

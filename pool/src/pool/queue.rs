@@ -1,0 +1,176 @@
+//! The queue before a pool: whose turn it is, and what he can have.
+//!
+//! Who leaves the head, served or not, wakes the next one, so that no grant can be lost.
+
+use super::Pool;
+use super::lease::Lease;
+use super::model::{Permits, Priority};
+use crate::limit::{Hungry, Limit, Permit};
+use crate::open::OpenError;
+use crate::rank::Rank;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// How long a core waits for its own connections before it asks other cores.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+pub(super) struct Waiter {
+    rank: Rank,
+    pub(super) since: Instant,
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) joins: VecDeque<Waiter>,
+    pub(super) new: VecDeque<Waiter>,
+    next_ticket: u64,
+}
+
+impl Queue {
+    fn of(&mut self, priority: Priority) -> &mut VecDeque<Waiter> {
+        match priority {
+            Priority::Join => &mut self.joins,
+            Priority::New(_) => &mut self.new,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.joins.len() + self.new.len()
+    }
+
+    pub(super) fn wake_heads(&self) {
+        // The head of the new ones too: a join at the head may be unable to use
+        // what a new one could, never the other way round.
+        for head in [self.joins.front(), self.new.front()].into_iter().flatten() {
+            if let Some(waker) = &head.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+pub(super) enum Turn<N: Send + 'static> {
+    Idle(Lease<N>),
+    Open(Permits, Option<Permit>),
+    Resting(Arc<OpenError>),
+}
+
+/// A place in the queue; leaving it wakes the next one.
+pub(super) struct Place<'a, N: Default + Send + 'static> {
+    pool: &'a Rc<Pool<N>>,
+    priority: Priority,
+    rank: Rank,
+}
+
+impl<'a, N: Default + Send + 'static> Place<'a, N> {
+    pub(super) fn in_line(pool: &'a Rc<Pool<N>>, priority: Priority, since: Instant) -> Self {
+        let points = match priority {
+            Priority::New(points) => points,
+            Priority::Join => 0,
+        };
+        let mut queue = pool.queue.borrow_mut();
+        let rank = Rank::new(since, points, queue.next_ticket);
+        queue.next_ticket += 1;
+        let line = queue.of(priority);
+        // Who was the head until now need not be told: he looks where he is whenever he
+        // is woken, and the new head asks for his turn at once.
+        let position = line.partition_point(|w| w.rank < rank);
+        let waiter = Waiter {
+            rank,
+            since,
+            waker: None,
+        };
+        line.insert(position, waiter);
+        drop(queue);
+        Self {
+            pool,
+            priority,
+            rank,
+        }
+    }
+
+    /// Waits for something usable. Cancel safe.
+    pub(super) async fn turn(&self) -> Turn<N> {
+        let limit = Arc::clone(&self.pool.limit);
+        match tokio::time::timeout(PATIENCE, self.some_turn(&limit)).await {
+            Ok(turn) => turn,
+            // Only now, or cores under a little load would trade connections all the time.
+            Err(_) => {
+                let _hungry = self.hungry();
+                self.some_turn(&limit).await
+            }
+        }
+    }
+
+    /// Says, until dropped, that this pool waits for a connection that others may keep.
+    /// Which of the limits it lacks may change meanwhile; nobody gives anything for one with room.
+    fn hungry(&self) -> Vec<Hungry> {
+        let own = self.pool.own();
+        let spare = self.pool.spare_for(self.priority);
+        let outer = self.pool.outer.borrow();
+        let around = outer.open.iter().map(|limit| limit.hungry(own, 0));
+        std::iter::once(self.pool.limit.hungry(own, spare))
+            .chain(around)
+            .collect()
+    }
+
+    async fn some_turn(&self, limit: &Limit) -> Turn<N> {
+        loop {
+            let mut freed = pin!(limit.freed());
+            // Registered before the try, so that no wake-up falls between.
+            freed.as_mut().enable();
+            if let Some(turn) = poll_fn(|cx| self.poll_turn(cx, freed.as_mut())).await {
+                return turn;
+            }
+        }
+    }
+
+    /// Ready(None) when a permit was freed on another core and all must be tried anew.
+    fn poll_turn(
+        &self,
+        cx: &mut Context<'_>,
+        freed: Pin<&mut tokio::sync::futures::Notified<'_>>,
+    ) -> Poll<Option<Turn<N>>> {
+        let is_head = {
+            let mut queue = self.pool.queue.borrow_mut();
+            let line = queue.of(self.priority);
+            let position = place_of(self.rank, line);
+            let position = position.expect("a place stays in line until it is left");
+            line[position].waker = Some(cx.waker().clone());
+            position == 0
+        };
+        // Who leaves the head wakes the next one. Were all to listen for permits, each
+        // that is freed would wake a whole queue.
+        if !is_head {
+            return Poll::Pending;
+        }
+        let joins_wait =
+            self.priority != Priority::Join && !self.pool.queue.borrow().joins.is_empty();
+        if !joins_wait && let Some(turn) = self.pool.try_turn(self.priority) {
+            return Poll::Ready(Some(turn));
+        }
+        freed.poll(cx).map(|()| None)
+    }
+}
+
+impl<N: Default + Send + 'static> Drop for Place<'_, N> {
+    fn drop(&mut self) {
+        let mut queue = self.pool.queue.borrow_mut();
+        let line = queue.of(self.priority);
+        if let Some(position) = place_of(self.rank, line) {
+            line.remove(position);
+        }
+        queue.wake_heads();
+    }
+}
+
+/// Where in line: it is kept in the order of ranks, and no two are equal.
+fn place_of(rank: Rank, line: &VecDeque<Waiter>) -> Option<usize> {
+    line.binary_search_by_key(&rank, |w| w.rank).ok()
+}

@@ -1,0 +1,91 @@
+//! A session as others on its core see it.
+
+use crate::metrics::tally::Seen;
+use crate::session::clock::Pulse;
+use mothership_pool::connection::CancelTarget;
+use mothership_pool::endpoint::Endpoint;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Who a session is; does not change while it lives.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Its number, by which KILL_CLIENT names it.
+    pub number: u64,
+    /// The user who logged in.
+    pub user: String,
+    /// The role on the servers.
+    pub server_user: String,
+    /// The database by the client's name.
+    pub database: String,
+    /// The client's end.
+    pub remote: Option<mothership_pool::wire::Address>,
+    /// Our end.
+    pub local: Option<mothership_pool::wire::Address>,
+    /// TLS version and cipher; none in plain text.
+    pub tls: Option<String>,
+    /// When it logged in.
+    pub since: std::time::Instant,
+    /// It talks to the router itself.
+    pub is_console: bool,
+}
+
+/// A session as others on its core see it.
+pub struct Entry {
+    /// What a cancel must know.
+    pub secret: Vec<u8>,
+    /// What works for the session at this moment.
+    pub working: RefCell<Vec<(Arc<Endpoint>, Arc<CancelTarget>)>>,
+    /// Told to stop waiting for a server connection.
+    pub cancelled: tokio::sync::Notify,
+    /// It waits for itself over several shards: its statement is cancelled, and this is the detail of the error.
+    pub deadlock: Rc<RefCell<Option<String>>>,
+    /// True while it waits for one.
+    pub waiting: Cell<bool>,
+    /// An administrator wants it gone.
+    pub killed: Cell<bool>,
+    /// What it waits for.
+    pub pulse: Pulse,
+    /// Who it is.
+    pub who: Who,
+    /// What it does.
+    pub seen: Rc<Seen>,
+    /// Its task, when it waits for its client.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Entry {
+    /// A session with this secret, which has done nothing yet.
+    pub fn new(secret: Vec<u8>, who: Who) -> Rc<Self> {
+        Rc::new(Self {
+            who,
+            seen: Rc::default(),
+            secret,
+            working: RefCell::default(),
+            cancelled: tokio::sync::Notify::new(),
+            deadlock: Rc::default(),
+            waiting: Cell::new(false),
+            killed: Cell::new(false),
+            pulse: Pulse::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// Notes the task, so that [`Entry::wake`] finds it.
+    pub fn watch(&self, cx: &std::task::Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Makes the session look at what it was told.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What the sessions of one core share: configuration, pools, statements, and who
+//! is connected.
+//!
+//! A [`Core`] never leaves its thread. What cores share with each other is in
+//! [`Shared`]: limits, the configuration in force, and a mailbox for each core.
+
+mod shared;
+
+mod topology;
+
+mod entry;
+
+mod number;
+
+mod pools;
+
+use crate::config;
+use crate::control::Control;
+use crate::metrics::Metrics;
+use crate::rules::RuleSet;
+use crate::rules::survey::Survey;
+use crate::session::clock::Verdict;
+use crate::session::names::Interner;
+use crate::session::notes::Notes;
+use crate::session::shapes::Shapes;
+use crate::throttle::CancelTicket;
+use crate::world::World;
+use mothership_pool::endpoint::EndpointId;
+use mothership_pool::pool::Pool;
+use mothership_proto::auth::KeyCache;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+pub use entry::{Entry, Who};
+pub use number::{ClientNumber, same_secret};
+pub use shared::{Changing, Shared};
+pub use topology::{Server, ShardServers, Topology, TopologyError, keepalive};
+
+/// A server connection on loan to a session.
+pub type Lease = mothership_pool::pool::Lease<Notes>;
+
+/// Which pool: one server, one user, one database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    /// The server.
+    pub endpoint: EndpointId,
+    /// The role on the server.
+    pub user: String,
+    /// The database on the server.
+    pub database: String,
+    /// The name that a rule gives to pools of their own.
+    pub label: Option<config::Label>,
+}
+
+/// What the process is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Serve.
+    Serving,
+    /// Take nobody new and wait until the clients have left by themselves.
+    Closing,
+    /// Take nobody new, let transactions end, say goodbye to idle clients.
+    Draining,
+    /// End now.
+    Ending,
+}
+
+/// A message from another core.
+pub enum Mail {
+    /// Cancel what this session does, if the secret is right.
+    Cancel {
+        /// Place of the session in the core's table.
+        slot: usize,
+        /// What the client sent.
+        secret: Vec<u8>,
+        /// Its place among those that are under way.
+        ticket: CancelTicket,
+    },
+    /// The configuration changed.
+    Reload,
+    /// A client of the unix socket, which only one core listens to.
+    Client(std::os::unix::net::UnixStream),
+    /// Something to be done with the core's own state.
+    Ask(Question),
+}
+
+/// What a core is asked; it sends its answer itself.
+pub type Question = Box<dyn FnOnce(&Rc<Core>) + Send>;
+
+/// What a console asks of the whole process.
+pub enum Order {
+    /// Read the configuration again; the answer says what changed, or what is wrong.
+    Reload(oneshot::Sender<Result<Vec<config::Change>, String>>),
+    /// End in this way.
+    Shutdown(Life),
+}
+
+/// The numbers of a set of rules and of a world, and what they come to together.
+type Surveyed = ((u64, u64), Rc<Survey>);
+
+/// The state of one core.
+pub struct Core {
+    /// Its number.
+    pub index: usize,
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+    /// Prepared statements of its clients.
+    pub interner: Interner,
+    /// What its statements have in common.
+    pub shapes: Shapes,
+    /// Its sessions.
+    pub sessions: RefCell<Slab<Rc<Entry>>>,
+    /// Answers for new clients: what a server reports at login.
+    pub welcomes: crate::session::login::Welcomes,
+    /// The router's own questions.
+    pub control: Control,
+    /// What catalogs say about rules, by the numbers of both, the newest last.
+    surveys: RefCell<Vec<Surveyed>>,
+    /// One reading of a database's catalog at a time.
+    loading: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
+    /// What the process is told to do.
+    pub life: Cell<Life>,
+    /// A session has left.
+    pub left: tokio::sync::Notify,
+    /// What happened on it.
+    pub metrics: Metrics,
+    /// No request is taken from clients (SUSPEND).
+    pub suspended: Cell<bool>,
+    scratch: RefCell<Vec<Vec<u8>>>,
+    pools: RefCell<HashMap<PoolKey, Rc<Pool<Notes>>>>,
+    /// How many of them were forgotten: whoever keeps a pool has to ask again when this changes.
+    forgotten: Cell<u64>,
+    keys: Rc<RefCell<KeyCache>>,
+}
+
+/// Derived SCRAM keys that a core remembers.
+const DERIVED_KEYS: usize = 1024;
+
+impl Core {
+    /// The core of this thread.
+    pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let suspended = shared.gates.read().suspended;
+        Rc::new(Self {
+            index,
+            metrics: Metrics::default(),
+            suspended: Cell::new(suspended),
+            shared,
+            interner: Interner::default(),
+            shapes: Shapes::default(),
+            sessions: RefCell::default(),
+            welcomes: Default::default(),
+            control: Control::default(),
+            surveys: RefCell::default(),
+            loading: RefCell::default(),
+            life: Cell::new(Life::Serving),
+            left: tokio::sync::Notify::new(),
+            scratch: RefCell::default(),
+            pools: RefCell::default(),
+            forgotten: Cell::new(0),
+            keys: Rc::new(RefCell::new(KeyCache::new(DERIVED_KEYS))),
+        })
+    }
+
+    /// Held by whoever reads the catalog of a database.
+    pub fn loading(&self, database: &str) -> Rc<tokio::sync::Mutex<()>> {
+        let mut loading = self.loading.borrow_mut();
+        Rc::clone(loading.entry(database.to_owned()).or_default())
+    }
+
+    /// What the catalog of a world says about rules.
+    pub fn survey(&self, rules: &RuleSet, world: &World) -> Rc<Survey> {
+        /// Databases and their catalogs that sessions use at the same time.
+        const KEPT: usize = 16;
+        let mut surveys = self.surveys.borrow_mut();
+        let key = (rules.number, world.version);
+        if let Some((_, known)) = surveys.iter().find(|(known, _)| *known == key) {
+            return Rc::clone(known);
+        }
+        if surveys.len() >= KEPT {
+            surveys.remove(0);
+        }
+        let survey = Rc::new(Survey::new(rules, world.catalog()));
+        surveys.push((key, Rc::clone(&survey)));
+        survey
+    }
+
+    /// A buffer for one message.
+    pub fn take_scratch(&self) -> Vec<u8> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back; large ones are freed.
+    pub fn give_scratch(&self, mut buffer: Vec<u8>) {
+        const KEPT: usize = 8;
+        const LARGE: usize = 64 * 1024;
+        let mut scratch = self.scratch.borrow_mut();
+        if buffer.capacity() <= LARGE && scratch.len() < KEPT {
+            buffer.clear();
+            scratch.push(buffer);
+        }
+    }
+
+    /// Tells every session what the process is told to do.
+    pub fn set_life(&self, life: Life) {
+        self.life.set(life);
+        self.wake_all();
+    }
+
+    /// Stops taking requests, or takes them again.
+    pub fn set_suspended(&self, suspended: bool) {
+        self.suspended.set(suspended);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        for (_, entry) in self.sessions.borrow().iter() {
+            entry.wake();
+        }
+    }
+
+    /// True if nobody is connected but administrators.
+    pub fn only_consoles(&self) -> bool {
+        let sessions = self.sessions.borrow();
+        sessions.iter().all(|(_, entry)| entry.who.is_console)
+    }
+
+    /// Looks for sessions that do the same for too long. Returns when to look again.
+    pub fn look_at_clocks(self: &Rc<Self>) -> Duration {
+        let terms = self.shared.topology().terms();
+        if terms.are_none() {
+            return terms.tick();
+        }
+        let now = std::time::Instant::now();
+        for (_, entry) in self.sessions.borrow().iter() {
+            if entry.who.is_console {
+                continue;
+            }
+            match entry.pulse.look(now, entry.waiting.get(), &terms) {
+                Verdict::Fine => {}
+                Verdict::Cancel => {
+                    entry.seen.timed_out.set(true);
+                    crate::run::deliver_cancels(self, entry, Rc::new(()));
+                }
+                Verdict::End(_) => entry.wake(),
+            }
+        }
+        terms.tick()
+    }
+}
+
+/// Iterations of the verifiers that unknown users are measured against.
+pub const STAND_IN_ITERATIONS: NonZeroU32 = mothership_proto::auth::secret::DEFAULT_ITERATIONS;

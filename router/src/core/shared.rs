@@ -1,0 +1,328 @@
+//! What all cores share: limits, the configuration in force, what is known of each database, and a mailbox for each
+//! core.
+
+use super::{Core, Life, Mail, Order, PoolKey, Topology};
+use crate::commit::doubt::Doubts;
+use crate::commit::recover::Sweep;
+use crate::config;
+use crate::console::gates::Gates;
+use crate::proofs::Proofs;
+use crate::throttle::{Cancels, Crowds, Throttle, WrongPasswords};
+use crate::world::World;
+use mothership_pool::endpoint::EndpointId;
+use mothership_pool::health::Prober;
+use mothership_pool::limit::Limit;
+use mothership_pool::pool::Outer;
+use mothership_proto::auth::StandIn;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What all cores share.
+pub struct Shared {
+    config: RwLock<Arc<Topology>>,
+    limits: Mutex<HashMap<PoolKey, Arc<Limit>>>,
+    outer: Mutex<HashMap<OuterKey, Arc<Limit>>>,
+    /// Clients of each user and database that has a limit of its own.
+    pub crowds: Crowds,
+    /// Goes up with every change of definitions that went through this router.
+    pub schema_epoch: AtomicU64,
+    /// Changes of definitions that are under way through this router.
+    changing: AtomicUsize,
+    /// What unknown users are measured against, so that they look like known ones.
+    pub stand_in: StandIn,
+    /// Clients logged in.
+    pub clients: AtomicU32,
+    /// Connections in login.
+    pub logins: AtomicU32,
+    /// One mailbox for each core.
+    pub mail: Vec<mpsc::UnboundedSender<Mail>>,
+    /// What the process is told to do.
+    pub life: watch::Receiver<Life>,
+    /// This router's part in the names of prepared transactions.
+    pub router: config::Label,
+    /// Committed parts that their shards have not finished.
+    pub doubts: Arc<Doubts>,
+    /// What is known of each database, by the clients' name.
+    worlds: Mutex<HashMap<String, Arc<World>>>,
+    /// What the log was told of each database, so that it is told once.
+    told: Mutex<HashMap<String, Vec<String>>>,
+    /// What recovery found when it looked last.
+    pub swept: watch::Sender<Sweep>,
+    /// To whoever supervises the process.
+    pub orders: mpsc::UnboundedSender<Order>,
+    /// Asks the servers for their health.
+    prober: Mutex<Option<Prober>>,
+    /// Consoles open.
+    pub consoles: AtomicU32,
+    /// Which databases are paused or disabled.
+    pub gates: Gates,
+    /// Cancel requests that are under way.
+    pub cancels: Cancels,
+    /// Passwords that are being checked.
+    pub password_checks: Throttle,
+    /// Who gave wrong ones.
+    pub wrong_passwords: WrongPasswords,
+    /// What pools of passed-through roles log in with.
+    pub proofs: Proofs,
+    /// When the process began.
+    pub started: std::time::SystemTime,
+    next_session: AtomicU64,
+}
+
+/// A change of definitions that is under way, from before it is sent to a server until its transaction has ended.
+pub struct Changing(Arc<Shared>);
+
+impl Changing {
+    /// It begins.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.changing.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        // Whether it came to anything is not asked.
+        self.0.schema_epoch.fetch_add(1, Ordering::SeqCst);
+        self.0.changing.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    /// The shared state of `mail.len()` cores.
+    pub fn new(
+        (topology, prober): (Topology, Option<Prober>),
+        stand_in: StandIn,
+        mail: Vec<mpsc::UnboundedSender<Mail>>,
+        life: watch::Receiver<Life>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Arc<Self> {
+        let given = topology.config.transactions.router_id.clone();
+        let router = given.unwrap_or_else(|| {
+            let random = format!("r{:016x}", rand::random::<u64>());
+            config::Label::new(&random).expect("letters and digits make a label")
+        });
+        let limits = &topology.config.limits;
+        let cancels = Cancels::new(limits.cancels.get());
+        let password_checks = Throttle::new(limits.password_checks.get());
+        let doubts = Arc::<Doubts>::default();
+        doubts.set_clocks(topology.clocks());
+        Arc::new(Self {
+            prober: Mutex::new(prober),
+            config: RwLock::new(Arc::new(topology)),
+            limits: Mutex::default(),
+            outer: Mutex::default(),
+            crowds: Crowds::default(),
+            schema_epoch: AtomicU64::new(0),
+            changing: AtomicUsize::new(0),
+            stand_in,
+            clients: AtomicU32::new(0),
+            logins: AtomicU32::new(0),
+            mail,
+            life,
+            router,
+            doubts,
+            worlds: Mutex::default(),
+            told: Mutex::default(),
+            swept: watch::Sender::default(),
+            orders,
+            consoles: AtomicU32::new(0),
+            gates: Gates::default(),
+            cancels,
+            password_checks,
+            wrong_passwords: WrongPasswords::default(),
+            proofs: Proofs::default(),
+            started: std::time::SystemTime::now(),
+            next_session: AtomicU64::new(1),
+        })
+    }
+
+    /// The configuration in force.
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.config.read().expect("nobody panics while holding it"))
+    }
+
+    /// Puts a new configuration in force; sessions see it at their next request.
+    /// `prober` is the one that watches its servers, if it is a new one.
+    pub fn set_topology(&self, topology: Topology, prober: Option<Prober>) {
+        self.doubts.set_clocks(topology.clocks());
+        let limits = &topology.config.limits;
+        self.cancels.delivery.set(limits.cancels.get());
+        self.password_checks.set(limits.password_checks.get());
+        crate::log::reload(&topology.config.logging, limits.log_rate.get());
+        *self.config.write().expect("nobody panics while holding it") = Arc::new(topology);
+        if prober.is_some() {
+            let mut kept = self.prober.lock().expect("nobody panics while holding it");
+            let before = std::mem::replace(&mut *kept, prober);
+            drop(kept);
+            // Whoever still works by the old configuration knows what was known last.
+            drop(before);
+        }
+        self.forget_worlds();
+        for core in &self.mail {
+            // A core that is gone needs no configuration.
+            let _ = core.send(Mail::Reload);
+        }
+    }
+
+    /// What is known of a database now.
+    pub fn world(&self, database: &str) -> Option<Arc<World>> {
+        let worlds = self.worlds.lock().expect("nobody panics while holding it");
+        worlds.get(database).map(Arc::clone)
+    }
+
+    /// Puts newer knowledge in force, and tells the log what is new in it for administrators.
+    pub fn set_world(&self, database: &str, world: Arc<World>) {
+        let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
+        let newer = worlds
+            .get(database)
+            .is_none_or(|known| known.version < world.version);
+        if !newer {
+            world.supersede();
+            return;
+        }
+        if let Some(known) = worlds.get(database) {
+            self.supersede(known);
+        }
+        worlds.insert(database.to_owned(), Arc::clone(&world));
+        drop(worlds);
+        let found = world.findings();
+        let mut told = self.told.lock().expect("nobody panics while holding it");
+        let before = told.insert(database.to_owned(), found.clone());
+        drop(told);
+        let before = before.unwrap_or_default();
+        for finding in found.iter().filter(|finding| !before.contains(finding)) {
+            tracing::warn!(database, finding, "the shards are not as declared");
+        }
+        for finding in before.iter().filter(|finding| !found.contains(finding)) {
+            tracing::info!(database, finding, "the shards are as declared again");
+        }
+    }
+
+    /// What is known of all databases, by the clients' names.
+    pub fn worlds(&self) -> Vec<(String, Arc<World>)> {
+        let worlds = self.worlds.lock().expect("nobody panics while holding it");
+        let mut all: Vec<_> = worlds
+            .iter()
+            .map(|(n, w)| (n.clone(), Arc::clone(w)))
+            .collect();
+        drop(worlds);
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// The databases whose catalog was read.
+    pub fn known_databases(&self) -> Vec<String> {
+        let worlds = self.worlds.lock().expect("nobody panics while holding it");
+        worlds.keys().cloned().collect()
+    }
+
+    /// Forgets what is known of all databases: definitions or declarations changed.
+    pub fn forget_worlds(&self) {
+        // Sessions that hold on to one find it too old.
+        self.schema_epoch.fetch_add(1, Ordering::SeqCst);
+        let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
+        worlds.values().for_each(|world| self.supersede(world));
+        worlds.clear();
+    }
+
+    /// What was counted by parts of the old definitions counts as everything before anybody asks by new ones.
+    fn supersede(&self, world: &World) {
+        world.supersede();
+        for clock in self.topology().clocks().into_values() {
+            clock.widen();
+        }
+    }
+
+    /// Whether definitions are what `world` says, as far as this router knows.
+    pub fn is_in_force(&self, world: &World) -> bool {
+        // In this order: the end of a change is counted before it stops being under way.
+        !world.is_superseded()
+            && self.changing.load(Ordering::SeqCst) == 0
+            && self.schema_epoch.load(Ordering::SeqCst) == world.epoch
+            && world.doubts.is_some()
+            && self.doubts.none_since() == world.doubts
+    }
+
+    /// Asks every core and gathers their answers in the order of cores. A core that
+    /// has ended has none.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Rc<Core>) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let mut asked = Vec::new();
+        for core in &self.mail {
+            let (answer, answered) = oneshot::channel();
+            let question = question.clone();
+            let ask = move |core: &Rc<Core>| {
+                // Whoever asked may have gone.
+                let _ = answer.send(question(core));
+            };
+            if core.send(Mail::Ask(Box::new(ask))).is_ok() {
+                asked.push(answered);
+            }
+        }
+        let mut answers = Vec::new();
+        for answered in asked {
+            answers.extend(answered.await);
+        }
+        answers
+    }
+
+    /// A number that no other session of this process has.
+    pub fn session_number(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The limits that a pool shares with others, as the configuration has them now.
+    pub(super) fn outer(&self, topology: &Topology, key: &PoolKey) -> Outer {
+        let pool = &topology.config.pool;
+        let database = topology.config.database(topology.client_database(key));
+        let database = database.and_then(|database| database.max_per_server);
+        let mut limits = self.outer.lock().expect("nobody panics while holding it");
+        let mut limit = |key: OuterKey, max: u32| {
+            let limit = limits.entry(key).or_insert_with(|| Limit::new(max));
+            if limit.max() != max {
+                limit.set_max(max);
+            }
+            Arc::clone(limit)
+        };
+        // Without a limit they are counted, too, because a reload may bring one.
+        let most = |max: Option<NonZeroU32>| max.map_or(u32::MAX, NonZeroU32::get);
+        let server = limit(OuterKey::Server(key.endpoint), most(pool.max_per_server));
+        let name = OuterKey::Database(key.endpoint, key.database.clone());
+        Outer {
+            open: vec![server, limit(name, most(database))],
+            opening: Some(limit(OuterKey::Opening(key.endpoint), pool.opening.get())),
+        }
+    }
+
+    pub(super) fn limit(&self, key: &PoolKey, max: u32, pools: usize) -> Arc<Limit> {
+        let mut limits = self.limits.lock().expect("nobody panics while holding it");
+        if limits.len() > 2 * pools && !limits.contains_key(key) {
+            limits.retain(|_, limit| Arc::strong_count(limit) > 1);
+            let mut outer = self.outer.lock().expect("nobody panics while holding it");
+            outer.retain(|_, limit| Arc::strong_count(limit) > 1);
+        }
+        let limit = limits.entry(key.clone()).or_insert_with(|| Limit::new(max));
+        if limit.max() != max {
+            limit.set_max(max);
+        }
+        Arc::clone(limit)
+    }
+}
+
+/// What is limited besides single pools.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum OuterKey {
+    /// Connections to a server.
+    Server(EndpointId),
+    /// Connections to a database of a server, by its name there.
+    Database(EndpointId, String),
+    /// Connections to a server that are being opened.
+    Opening(EndpointId),
+}

@@ -1,0 +1,302 @@
+//! A configuration with what follows from it: servers numbered, TLS settings read, secrets prepared.
+
+use super::PoolKey;
+use crate::config::{self, Config};
+use crate::rules::RuleSet;
+use crate::session::clock::Terms;
+use mothership_pool::endpoint::{Address, Endpoint, EndpointId};
+use mothership_pool::health::{Health, Prober};
+use mothership_pool::open::OpenSettings;
+use mothership_pool::pool::PoolSettings;
+use mothership_pool::resolve::Resolving;
+use mothership_pool::wire::Keepalive;
+use mothership_proto::auth::{LoginRules, Secret, StandIn};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A configuration with what follows from it: TLS settings read, servers numbered.
+pub struct Topology {
+    /// The file.
+    pub config: Arc<Config>,
+    /// The shards in the order of the file.
+    pub shards: Vec<ShardServers>,
+    /// Index of the home shard.
+    pub home: usize,
+    /// Some table is declared, so that statements are planned.
+    pub declared: bool,
+    /// What the logins of configured users are measured against.
+    pub secrets: HashMap<String, Secret>,
+    /// TLS towards clients.
+    pub tls: Option<crate::tls::Offer>,
+    /// The rules, ready to be asked.
+    pub rules: Arc<RuleSet>,
+    /// What is known of the servers; its groups are the shards, in order.
+    pub health: Arc<Health>,
+    /// The number of the next server that was not there before.
+    next_endpoint: u32,
+}
+
+/// One server of a shard, ready to be connected to.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Number, address, encryption.
+    pub endpoint: Arc<Endpoint>,
+    /// What the configuration says it is.
+    pub role: config::Role,
+    /// Rules of login.
+    pub login: LoginRules,
+}
+
+/// One shard with its servers.
+#[derive(Clone, Debug)]
+pub struct ShardServers {
+    /// Its name.
+    pub name: String,
+    /// Its servers in the order of the file.
+    pub servers: Vec<Server>,
+}
+
+impl ShardServers {
+    /// The server that is declared to take writes, or the first one.
+    pub fn declared_primary(&self) -> &Server {
+        self.servers
+            .iter()
+            .find(|server| server.role == config::Role::Primary)
+            .unwrap_or(&self.servers[0])
+    }
+}
+
+/// Why a configuration cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// A certificate or key cannot be used.
+    #[error("{what} {path:?}")]
+    Tls {
+        /// Which one.
+        what: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Servers cannot be watched.
+    #[error("start to watch the servers")]
+    Watch(#[source] std::io::Error),
+}
+
+impl Topology {
+    /// Reads certificates, prepares secrets, numbers servers and starts to watch them.
+    /// A server keeps its number as long as nothing about its connections changes,
+    /// and no number is given twice: pools go by it.
+    pub fn new(
+        config: Config,
+        stand_in: &StandIn,
+        before: Option<&Topology>,
+    ) -> Result<(Self, Option<Prober>), TopologyError> {
+        let mut next = before.map_or(0, |before| before.next_endpoint);
+        let mut shards = Vec::new();
+        for shard in &config.shards {
+            let mut servers = Vec::new();
+            for server in &shard.servers {
+                servers.push(Server {
+                    endpoint: Arc::new(Endpoint {
+                        id: before
+                            .and_then(|before| before.number_of(&shard.name, server))
+                            .unwrap_or_else(|| {
+                                next += 1;
+                                EndpointId(next - 1)
+                            }),
+                        address: address(&server.address.value),
+                        encryption: crate::tls::towards_server(server)?,
+                        tls_name: server.tls_name.clone(),
+                        tls_direct: server.tls_direct,
+                    }),
+                    role: server.role.value,
+                    login: LoginRules {
+                        require_channel_binding: server.channel_binding
+                            == config::ChannelBinding::Require,
+                        ..LoginRules::default()
+                    },
+                });
+            }
+            shards.push(ShardServers {
+                name: shard.name.as_str().to_owned(),
+                servers,
+            });
+        }
+        let home = config
+            .shards
+            .iter()
+            .position(|shard| shard.home)
+            .unwrap_or(0);
+        let tls = crate::tls::towards_clients(&config.tls)?;
+        let secrets = config.users.iter().filter_map(|user| {
+            let secret = crate::session::login::prepare_secret(user, stand_in)?;
+            Some((user.name.value.as_str().to_owned(), secret))
+        });
+        let secrets = secrets.collect();
+        let (health, prober) =
+            crate::group::watch(&config, &shards, before).map_err(TopologyError::Watch)?;
+        let topology = Self {
+            secrets,
+            health,
+            next_endpoint: next,
+            declared: crate::world::is_declared(&config),
+            rules: Arc::new(RuleSet::new(&config, before.map(|before| &*before.rules))),
+            config: Arc::new(config),
+            shards,
+            home,
+            tls,
+        };
+        Ok((topology, prober))
+    }
+
+    /// The number of a server that is connected to in the same way.
+    fn number_of(&self, shard: &config::Label, server: &config::Server) -> Option<EndpointId> {
+        let same = |known: &config::Server| {
+            let judged = config::Server {
+                role: known.role.clone(),
+                weight: known.weight,
+                labels: known.labels.clone(),
+                ..server.clone()
+            };
+            judged == *known
+        };
+        let mut shards = self.config.shards.iter();
+        let shard = shards.position(|known| known.name == *shard)?;
+        let servers = &self.config.shards[shard].servers;
+        let place = servers.iter().position(same)?;
+        Some(self.shards[shard].servers[place].endpoint.id)
+    }
+}
+
+impl Topology {
+    /// The most connections of a pool.
+    pub fn pool_max(&self, key: &PoolKey) -> u32 {
+        let of_rule = key
+            .label
+            .as_ref()
+            .and_then(|pool| self.rules.pool_max(pool));
+        if let Some(max) = of_rule {
+            return max.get();
+        }
+        let user = self.config.user(&key.user).and_then(|user| user.pool_max);
+        let database = self
+            .config
+            .database(self.client_database(key))
+            .and_then(|database| database.pool_max);
+        user.or(database).unwrap_or(self.config.pool.max).get()
+    }
+
+    pub(super) fn pool_min(&self, key: &PoolKey) -> u32 {
+        let user = self.config.user(&key.user).and_then(|user| user.pool_min);
+        let database = self
+            .config
+            .database(self.client_database(key))
+            .and_then(|database| database.pool_min);
+        user.or(database).unwrap_or(self.config.pool.min)
+    }
+
+    /// The password of a role on the servers, if the configuration has it: nobody's proof
+    /// is passed through then.
+    pub fn password_of(&self, role: &str) -> Option<&config::Secret> {
+        self.config.users.iter().find_map(|user| {
+            let name = user.server_user.as_ref().unwrap_or(&user.name.value);
+            let password = user.server_password.as_ref().or(user.password.as_ref());
+            password.filter(|_| name.as_str() == role)
+        })
+    }
+
+    /// The shard of a server and the server itself.
+    pub fn server(&self, id: EndpointId) -> Option<(usize, &Server)> {
+        self.shards.iter().enumerate().find_map(|(shard, servers)| {
+            let server = servers.servers.iter().find(|s| s.endpoint.id == id)?;
+            Some((shard, server))
+        })
+    }
+
+    /// True if the pool serves clients of the database that they call `name`.
+    pub fn pool_serves(&self, key: &PoolKey, name: &str) -> bool {
+        self.server(key.endpoint)
+            .is_some_and(|(shard, _)| self.database_on(name, shard) == key.database)
+    }
+
+    /// What clients call the database of a pool: the first declared one that means
+    /// it, else the database by its own name.
+    pub fn client_database<'a>(&'a self, key: &'a PoolKey) -> &'a str {
+        let declared = self.config.databases.iter();
+        let mut names = declared.map(|database| database.name.as_str());
+        names
+            .find(|name| self.pool_serves(key, name))
+            .unwrap_or(&key.database)
+    }
+
+    /// The name on a shard's servers of the database that clients call `name`.
+    pub fn database_on(&self, name: &str, shard: usize) -> String {
+        let label = &self.config.shards[shard].name;
+        match self.config.database(name) {
+            Some(database) => database.name_on(label).as_str().to_owned(),
+            None => name.to_owned(),
+        }
+    }
+
+    /// How long sessions may take.
+    pub fn terms(&self) -> Terms {
+        let pool = &self.config.pool;
+        Terms {
+            idle: self.config.listen.idle_timeout,
+            in_transaction: pool.idle_in_transaction_timeout,
+            query: pool.query_timeout,
+            send: pool.send_timeout,
+            reset: pool.reset_timeout,
+        }
+    }
+
+    /// Limits of opening a connection.
+    pub fn open_settings(&self) -> OpenSettings {
+        let pool = &self.config.pool;
+        OpenSettings {
+            timeout: pool.connect_timeout,
+            lifetime_jitter: pool.lifetime_jitter.fraction(),
+            server_message: self.config.limits.server_message.bytes(),
+            resolving: Resolving {
+                interval: pool.resolve_interval,
+                most: self.config.limits.host_addresses.get() as usize,
+            },
+            lifetime: pool.lifetime.unwrap_or(Duration::from_secs(365 * 86_400)),
+            user_timeout: pool.unacknowledged_timeout,
+            keepalive: keepalive(pool.keepalive),
+        }
+    }
+
+    pub(super) fn pool_settings(&self, max: u32) -> PoolSettings {
+        let pool = &self.config.pool;
+        PoolSettings {
+            min: pool.min,
+            idle_timeout: pool.idle_timeout.unwrap_or(Duration::MAX),
+            queue_length: pool.queue_length as usize,
+            queue_timeout: pool.queue_timeout,
+            join_timeout: pool.join_timeout,
+            join_reserve: pool.join_reserve.of(max),
+            retry_pause: pool.retry_pause,
+            retry_pause_max: pool.retry_pause_max,
+        }
+    }
+}
+
+fn address(address: &config::ServerAddress) -> Address {
+    match address {
+        config::ServerAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+        config::ServerAddress::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+/// Keepalive that starts after `idle` of silence, with the system's other values.
+pub fn keepalive(idle: Option<Duration>) -> Keepalive {
+    Keepalive {
+        idle,
+        ..Keepalive::default()
+    }
+}

@@ -1,0 +1,150 @@
+//! ALTER TABLE: what may change of a table that is on all shards.
+
+use mothership_shardmap::Placement;
+use sqlparser::ast::{AlterTableOperation, ColumnOption, Expr, Ident, Statement};
+
+use crate::plan::names::{Names, Resolved, folded};
+use crate::plan::refuse::{Reason, Refusal, refuse};
+use crate::plan::{DdlPlace, Plan, PlanContext, parse};
+
+use super::column::about_column;
+use super::constraint::Constraints;
+use super::create::Future;
+use super::words::{Only, Words, places_named};
+use super::{ddl, home_table, on_all_shards, path_of};
+
+pub(super) fn alter_table(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    let alter = match parse::statement(sql).map(|p| p.statement) {
+        Ok(Statement::AlterTable(alter)) => alter,
+        _ => return alter_unparsed(names, sql, words, context),
+    };
+    let (relation, place) = match names.resolve(&path_of(&alter.name), context) {
+        Resolved::Relation(relation, place) => (relation, place),
+        Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+        _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
+        _ => return home_table(),
+    };
+    let own = Future::existing(relation, &place);
+    for operation in &alter.operations {
+        alter_operation(names, operation, &own, context)?;
+    }
+    if own.is_home() {
+        return home_table();
+    }
+    on_all_shards("a table on all shards")
+}
+
+fn alter_operation(
+    names: &Names<'_>,
+    operation: &AlterTableOperation,
+    own: &Future,
+    context: &PlanContext,
+) -> Result<(), Refusal> {
+    use AlterTableOperation as Op;
+    let sharded = match &own.placement {
+        Placement::Sharded(sharded) => Some(sharded),
+        _ => None,
+    };
+    let is_key = |ident: &Ident| {
+        sharded.is_some_and(|s| s.columns.iter().any(|(name, _)| *name == folded(ident)))
+    };
+    let key_change =
+        |ident: &Ident| Err(about_column(Reason::KeyChange, &own.name, &folded(ident)));
+    let enforce = |constraints: Constraints| {
+        constraints.check_foreign(names, own, context)?;
+        match sharded {
+            Some(sharded) => constraints.check_unique(sharded, &own.name),
+            None => Ok(()),
+        }
+    };
+    let mut constraints = Constraints::default();
+    match operation {
+        Op::AddConstraint { constraint, .. } => {
+            constraints.add(constraint);
+            enforce(constraints)
+        }
+        Op::AddColumn { column_def, .. } => {
+            // Rows that are there already get a default at once, on each shard its own.
+            let differs = column_def.options.iter().any(|option| {
+                matches!(&option.option, ColumnOption::Default(expr) if !is_plain_default(expr))
+            });
+            if differs && !own.is_home() {
+                let column = folded(&column_def.name);
+                return Err(about_column(Reason::DdlNotUnderstood, &own.name, &column));
+            }
+            constraints.add_column(column_def);
+            enforce(constraints)
+        }
+        Op::DropColumn { column_names, .. } => match column_names.iter().find(|c| is_key(c)) {
+            Some(column) => key_change(column),
+            None => Ok(()),
+        },
+        Op::RenameColumn {
+            old_column_name, ..
+        } if is_key(old_column_name) => key_change(old_column_name),
+        Op::AlterColumn { column_name, op } if is_key(column_name) => {
+            use sqlparser::ast::AlterColumnOperation as Column;
+            match op {
+                Column::SetNotNull | Column::SetDefault { .. } | Column::DropDefault => Ok(()),
+                _ => key_change(column_name),
+            }
+        }
+        Op::RenameColumn { .. }
+        | Op::AlterColumn { .. }
+        | Op::DropConstraint { .. }
+        | Op::RenameConstraint { .. }
+        | Op::ValidateConstraint { .. }
+        | Op::OwnerTo { .. }
+        | Op::EnableTrigger { .. }
+        | Op::DisableTrigger { .. }
+        | Op::EnableRowLevelSecurity
+        | Op::DisableRowLevelSecurity
+        | Op::ForceRowLevelSecurity
+        | Op::NoForceRowLevelSecurity => Ok(()),
+        // A declaration is by name, so a renamed table would change its place.
+        _ if own.is_home() => Ok(()),
+        _ => Err(Refusal::of_table(Reason::DdlNotUnderstood, &own.name)),
+    }
+}
+
+/// A default that gives the same value on every shard.
+fn is_plain_default(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) | Expr::TypedString(_) => true,
+        Expr::Nested(e) | Expr::Cast { expr: e, .. } | Expr::UnaryOp { expr: e, .. } => {
+            is_plain_default(e)
+        }
+        _ => false,
+    }
+}
+
+/// ALTER TABLE with grammar that the parser does not know: only where no declared table is concerned, or
+/// where its words show that partitions are attached or detached.
+fn alter_unparsed(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    let partitions = (words.has("attach") || words.has("detach")) && words.has("partition");
+    let transactional = !words.has("concurrently");
+    let named = places_named(names, words, context)?;
+    match named.only(names, sql, Reason::DdlNotUnderstood)? {
+        Only::Declared if partitions => Ok(ddl(
+            DdlPlace::AllShards,
+            transactional,
+            "partitions of a table on all shards",
+        )),
+        Only::Declared => refuse(Reason::DdlNotUnderstood),
+        Only::Home => Ok(ddl(
+            DdlPlace::Home,
+            transactional,
+            "a table of the home shard",
+        )),
+    }
+}

@@ -1,0 +1,147 @@
+//! CREATE TABLE: where the table will live, and whether its key and its
+//! constraints can hold there.
+
+use mothership_shardmap::{KeyType, Placement};
+use sqlparser::ast::{CreateTable, Statement};
+
+use crate::catalog::{Name, Relation};
+use crate::config::KnownTable;
+use crate::plan::names::{Names, Place, Resolved, folded};
+use crate::plan::refuse::{Reason, Refusal, refuse};
+use crate::plan::{Plan, PlanContext, parse};
+
+use super::column::{about_column, key_column, primary_key_of, type_of};
+use super::constraint::Constraints;
+use super::words::Words;
+use super::{at_home, home_table, on_all_shards, path_of};
+
+pub(super) fn create_table(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    match parse::statement(sql).map(|p| p.statement) {
+        Ok(Statement::CreateTable(create)) => create_parsed(names, sql, &create, context),
+        // Undeclared tables may have any grammar; but it must be certain which table it is.
+        _ => match words.path_after(&["table", "exists"]) {
+            Some(name) if !names.mentions(sql) && future(names, name, &[], context)?.is_home() => {
+                home_table()
+            }
+            _ => refuse(Reason::DdlNotUnderstood),
+        },
+    }
+}
+
+fn create_parsed(
+    names: &Names<'_>,
+    sql: &str,
+    create: &CreateTable,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    // A partition lives with its parent.
+    if let Some(parent) = create.partition_of.as_ref().map(path_of) {
+        return match names.resolve(&parent, context) {
+            Resolved::Relation(_, Place::Home) => at_home("a partition of a home table"),
+            Resolved::Relation(..) => on_all_shards("a partition"),
+            _ => refuse(Reason::DdlNotUnderstood),
+        };
+    }
+    let path = path_of(&create.name);
+    let future = future(names, &path, &primary_key_of(create), context)?;
+    if takes_columns_from_elsewhere(create) {
+        return match (future.is_home(), names.mentions(sql)) {
+            (true, false) => home_table(),
+            _ => refuse(Reason::CreateFromSharded),
+        };
+    }
+    let constraints = Constraints::of(create);
+    constraints.check_foreign(names, &future, context)?;
+    let sharded = match &future.placement {
+        Placement::Home => return home_table(),
+        Placement::Reference => return on_all_shards("a reference table"),
+        Placement::Sharded(sharded) => sharded,
+    };
+    for (name, key_type) in &sharded.columns {
+        let column = create.columns.iter().find(|c| folded(&c.name) == *name);
+        let column = column.ok_or_else(|| about_column(Reason::KeyMissing, &future.name, name))?;
+        key_column(names, column, *key_type, &future.name)?;
+    }
+    constraints.check_unique(sharded, &future.name)?;
+    on_all_shards("a sharded table")
+}
+
+/// Whether not all columns are in the statement.
+fn takes_columns_from_elsewhere(create: &CreateTable) -> bool {
+    create.query.is_some() || create.like.is_some() || create.inherits.is_some()
+}
+
+/// The name and columns of a table that a CREATE TABLE makes, as far as they stand in the statement; `None` for a
+/// type that cannot be a key.
+pub fn created(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<KnownTable> {
+    let Ok(Statement::CreateTable(create)) = parse::statement(sql).map(|p| p.statement) else {
+        return None;
+    };
+    if takes_columns_from_elsewhere(&create) {
+        return None;
+    }
+    let columns = create.columns.iter();
+    let columns = columns.map(|c| (folded(&c.name), type_of(names, &c.data_type)));
+    let Name { schema, name } = name_of_new(names, &path_of(&create.name), context)?;
+    Some(KnownTable {
+        schema,
+        name,
+        columns: columns.collect(),
+    })
+}
+
+/// A table and where it lives, now or once it is created.
+pub(super) struct Future {
+    pub(super) name: Name,
+    pub(super) placement: Placement,
+}
+
+impl Future {
+    /// A table that is there.
+    pub(super) fn existing(relation: &Relation, place: &Place) -> Future {
+        Future {
+            name: relation.name.clone(),
+            placement: place.placement(),
+        }
+    }
+
+    pub(super) fn is_home(&self) -> bool {
+        matches!(self.placement, Placement::Home)
+    }
+}
+
+/// Where a table to be created will live. An unqualified name goes to the first schema of the path.
+pub(super) fn future(
+    names: &Names<'_>,
+    path: &[String],
+    primary_key: &[(String, KeyType)],
+    context: &PlanContext,
+) -> Result<Future, Refusal> {
+    let Some(name) = name_of_new(names, path, context) else {
+        return refuse(Reason::DdlNotUnderstood);
+    };
+    if names.is_pending(&name.schema, &name.name) {
+        return Err(Refusal::of_table(Reason::KeyTypeUnknown, &name));
+    }
+    let placement = names.future_place(&name, primary_key);
+    Ok(Future { name, placement })
+}
+
+fn name_of_new(names: &Names<'_>, path: &[String], context: &PlanContext) -> Option<Name> {
+    match path {
+        [name] => {
+            let mut path = context.search_path.iter();
+            let schema = path.find(|s| names.catalog.schemas.contains(*s));
+            let schema = schema.or(context.search_path.first());
+            let schema = schema.map_or("public", String::as_str);
+            Some(Name::new(schema, name))
+        }
+        [.., schema, name] => Some(Name::new(schema, name)),
+        [] => None,
+    }
+}

@@ -1,0 +1,70 @@
+//! Expressions: constants, necessary conditions, and a walk that leaves nothing unseen.
+//!
+//! `Analysis::walk` visits every part of an expression and refuses what it does
+//! not know. `scalar` reads constants and parameters. `implied` says what must
+//! hold of one instance's columns if an expression is true (or false); by
+//! three-valued logic neither holds when it is null.
+
+mod call;
+mod constant;
+mod implied;
+mod list;
+mod parameter;
+mod walk;
+
+pub use constant::{cast, cast_oid, number, placeholder};
+pub use walk::{Here, Level};
+
+use sqlparser::ast::{BinaryOperator as Op, Expr};
+
+use crate::plan::names::{fold, folded};
+use crate::plan::scope::{Analysis, Node, Scopes};
+
+/// `NOT x = y` and parentheses aside, an expression and whether it must be true or false.
+pub fn strip(mut expr: &Expr) -> &Expr {
+    while let Expr::Nested(inner) = expr {
+        expr = inner;
+    }
+    expr
+}
+
+/// The word DEFAULT in place of a value.
+pub fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(i) if i.quote_style.is_none() && fold(&i.value, false) == "default")
+}
+
+/// The operands of a chain of one operator, left to right, without recursion: chains of
+/// thousands are legal.
+pub fn chain<'e>(expr: &'e Expr, wanted: &Op) -> Vec<&'e Expr> {
+    let mut operands = Vec::new();
+    let mut open = vec![expr];
+    while let Some(expr) = open.pop() {
+        match strip(expr) {
+            Expr::BinaryOp { left, op, right } if op == wanted => {
+                open.push(right);
+                open.push(left);
+            }
+            operand => operands.push(operand),
+        }
+    }
+    operands
+}
+
+impl Analysis<'_> {
+    /// The column that an expression plainly is.
+    pub fn node(&self, expr: &Expr, scopes: &Scopes<'_>) -> Option<Node> {
+        let parts: Vec<String> = match strip(expr) {
+            Expr::Identifier(ident) => vec![folded(ident)],
+            Expr::CompoundIdentifier(parts) => parts.iter().map(folded).collect(),
+            _ => return None,
+        };
+        self.resolve(&parts, scopes)
+    }
+
+    /// The column of `instance` that an expression plainly is.
+    fn column(&self, expr: &Expr, instance: usize, scopes: &Scopes<'_>) -> Option<usize> {
+        self.node(expr, scopes)
+            .filter(|node| node.0 == instance)
+            .map(|node| node.1)
+    }
+}

@@ -1,0 +1,331 @@
+//! Queries: FROM clauses become instances, conditions become facts and links.
+//!
+//! `Analysis::query` walks one query with all below it and says what its rows
+//! are: the columns they come from, whether conditions from above may be passed
+//! down, and whether each shard may compute its own rows (`Local`). The reasons
+//! why a condition may be recorded stand at each place (`conditions`); where
+//! outer joins forbid it, it is not.
+
+mod conditions;
+mod entry;
+mod from;
+mod local;
+mod relation;
+mod select;
+mod with;
+
+pub use from::{From, Tree};
+pub use local::Local;
+pub use with::Ctes;
+
+use mothership_shardmap::KeyType;
+use sqlparser::ast::{Fetch, LimitClause, OrderByExpr, OrderByKind, Query, SetExpr, Values};
+
+use crate::plan::condition::Scalar;
+use crate::plan::dialect;
+use crate::plan::expr::{Here, Level};
+use crate::plan::names::same_family;
+use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
+use crate::plan::scope::{Analysis, Node, Scopes};
+
+use local::first;
+
+/// Queries may nest this deep; the parser has a limit of its own, but views nest outside of it.
+const MAX_DEPTH: u32 = 40;
+
+/// The result of walking a query.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Its columns in order.
+    pub columns: Vec<OutColumn>,
+    /// Whether `columns` are all of them.
+    pub complete: bool,
+    /// Whether a sharded table is read anywhere in it.
+    pub sharded: bool,
+    /// Whether shards may compute it separately. Meaningful only if `sharded`.
+    pub local: Local,
+    /// Whether it could differ between shards though it reads no sharded table.
+    pub unstable: Option<Refusal>,
+    open: Open,
+    /// The first instance of its own: columns of earlier ones come from queries around it.
+    first_instance: usize,
+}
+
+/// An output column.
+#[derive(Debug, Clone)]
+pub struct OutColumn {
+    /// Its name.
+    pub name: String,
+    /// The column it shows unchanged.
+    pub node: Option<Node>,
+    /// The constants it shows, one for each row of a VALUES list.
+    pub constants: Option<Vec<Scalar>>,
+    /// Its type, if it can be a key and is certain.
+    pub key_type: Option<KeyType>,
+}
+
+/// Which output columns pass conditions from above down to their sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Open {
+    All,
+    Only(Vec<Node>),
+    None,
+}
+
+impl Output {
+    fn opaque() -> Output {
+        Output {
+            columns: Vec::new(),
+            complete: false,
+            sharded: false,
+            local: Local::Rows,
+            unstable: None,
+            open: Open::None,
+            first_instance: 0,
+        }
+    }
+}
+
+impl<'n> Analysis<'n> {
+    /// Walks a query with everything below it.
+    pub fn query<'q>(
+        &mut self,
+        query: &'q Query,
+        outer: Option<&Scopes<'_>>,
+        ctes: &Ctes<'q>,
+    ) -> Result<Output, Refusal> {
+        if self.depth >= MAX_DEPTH {
+            return refuse(Reason::TooComplex);
+        }
+        self.depth += 1;
+        let first_instance = self.instances.len();
+        let output = self.query_inner(query, outer, ctes);
+        self.depth -= 1;
+        output.map(|output| Output {
+            first_instance,
+            ..output
+        })
+    }
+
+    fn query_inner<'q>(
+        &mut self,
+        query: &'q Query,
+        outer: Option<&Scopes<'_>>,
+        ctes: &Ctes<'q>,
+    ) -> Result<Output, Refusal> {
+        if !dialect::knows_query(query) {
+            return not_understood();
+        }
+        let (ctes, defined) = self.with(query.with.as_ref(), outer, ctes)?;
+        let order: &[_] = match &query.order_by {
+            None => &[],
+            Some(order) => match &order.kind {
+                OrderByKind::Expressions(list) if order.interpolate.is_none() => list,
+                _ => return not_understood(),
+            },
+        };
+        let mut output = self.body(&query.body, outer, &ctes, order)?;
+        self.check_unused(&defined, outer)?;
+        let mut level = Level::default();
+        let mut here = Here::around(outer, &ctes, &mut level);
+        let limited = self.limits(query.limit_clause.as_ref(), query.fetch.as_ref(), &mut here)?;
+        if !order.is_empty() && output.sharded {
+            output.local = Local::No(first(&output.local, Reason::OrderBy));
+        }
+        if limited {
+            output.local = Local::No(first(&output.local, Reason::Limit));
+            output.unstable = Some(Refusal::new(Reason::Limit));
+            output.open = Open::None;
+        }
+        if !query.locks.is_empty() {
+            for lock in &query.locks {
+                lock.of.iter().for_each(|name| drop(self.object_name(name)));
+            }
+            self.seen.locks = true;
+            output.local = Local::No(first(&output.local, Reason::Locking));
+            output.open = Open::None;
+        }
+        if let Some(refusal) = level.unmovable_subquery {
+            output.local = Local::No(refusal);
+        }
+        Ok(output)
+    }
+
+    /// LIMIT, OFFSET and FETCH; whether there is any but LIMIT ALL.
+    fn limits(
+        &mut self,
+        limit: Option<&LimitClause>,
+        fetch: Option<&Fetch>,
+        here: &mut Here<'_>,
+    ) -> Result<bool, Refusal> {
+        let mut limited = false;
+        match limit {
+            None => {}
+            Some(LimitClause::LimitOffset {
+                limit,
+                offset,
+                limit_by,
+            }) if limit_by.is_empty() => {
+                for expr in limit.iter().chain(offset.as_ref().map(|o| &o.value)) {
+                    self.walk(expr, here)?;
+                    limited = true;
+                }
+            }
+            Some(_) => return not_understood(),
+        }
+        if let Some(fetch) = fetch {
+            if fetch.percent {
+                return not_understood();
+            }
+            if let Some(expr) = &fetch.quantity {
+                self.walk(expr, here)?;
+            }
+            limited = true;
+        }
+        Ok(limited)
+    }
+
+    fn body<'q>(
+        &mut self,
+        body: &'q SetExpr,
+        outer: Option<&Scopes<'_>>,
+        ctes: &Ctes<'q>,
+        order: &'q [OrderByExpr],
+    ) -> Result<Output, Refusal> {
+        match body {
+            SetExpr::Select(select) => self.select(select, outer, ctes, order),
+            SetExpr::Query(query) => {
+                let output = self.query(query, outer, ctes)?;
+                self.outer_order(order, outer, ctes)?;
+                Ok(output)
+            }
+            SetExpr::SetOperation { .. } => self.set_operation(body, outer, ctes, order),
+            SetExpr::Values(values) => self.values(values, outer, ctes, order),
+            // The parser takes three tokens after TABLE, whatever they are; it is not given any.
+            SetExpr::Table(_) => not_understood(),
+            SetExpr::Insert(write)
+            | SetExpr::Update(write)
+            | SetExpr::Delete(write)
+            | SetExpr::Merge(write) => {
+                self.seen.writes = true;
+                self.nested_write(write, ctes)?;
+                Ok(Output::opaque())
+            }
+        }
+    }
+
+    /// ORDER BY over something whose columns are only known by name.
+    fn outer_order(
+        &mut self,
+        order: &[OrderByExpr],
+        outer: Option<&Scopes<'_>>,
+        ctes: &Ctes<'_>,
+    ) -> Result<(), Refusal> {
+        let mut level = Level::default();
+        self.order(order, &mut Here::around(outer, ctes, &mut level))
+    }
+
+    /// UNION, INTERSECT, EXCEPT: chains of them are walked without recursion.
+    fn set_operation<'q>(
+        &mut self,
+        body: &'q SetExpr,
+        outer: Option<&Scopes<'_>>,
+        ctes: &Ctes<'q>,
+        order: &'q [OrderByExpr],
+    ) -> Result<Output, Refusal> {
+        let mut arms = Vec::new();
+        let mut open = vec![body];
+        while let Some(at) = open.pop() {
+            match at {
+                SetExpr::SetOperation { left, right, .. } => {
+                    open.push(right);
+                    open.push(left);
+                }
+                arm => arms.push(arm),
+            }
+        }
+        let mut result: Option<Output> = None;
+        for arm in arms {
+            let output = self.body(arm, outer, ctes, &[])?;
+            result = Some(match result {
+                None => output,
+                Some(mut so_far) => {
+                    so_far.sharded |= output.sharded;
+                    so_far.unstable = so_far.unstable.or(output.unstable);
+                    so_far
+                }
+            });
+        }
+        let mut output = result.unwrap_or_else(Output::opaque);
+        self.outer_order(order, outer, ctes)?;
+        for column in &mut output.columns {
+            (column.node, column.constants, column.key_type) = (None, None, None);
+        }
+        output.local = Local::No(Refusal::new(Reason::SetOperation));
+        output.open = Open::None;
+        Ok(output)
+    }
+
+    fn values<'q>(
+        &mut self,
+        values: &'q Values,
+        outer: Option<&Scopes<'_>>,
+        ctes: &Ctes<'q>,
+        order: &'q [OrderByExpr],
+    ) -> Result<Output, Refusal> {
+        if values.explicit_row {
+            return not_understood();
+        }
+        let mut level = Level::default();
+        let mut here = Here::around(outer, ctes, &mut level);
+        for row in &values.rows {
+            for expr in &row.content {
+                self.walk(expr, &mut here)?;
+            }
+        }
+        self.order(order, &mut here)?;
+        let width = values.rows.first().map_or(0, |row| row.content.len());
+        let columns = (0..width)
+            .map(|position| {
+                let constants: Option<Vec<Scalar>> = values
+                    .rows
+                    .iter()
+                    .map(|row| self.scalar(row.content.get(position)?))
+                    .collect();
+                let key_type = constants.as_deref().and_then(common_type);
+                OutColumn {
+                    name: format!("column{}", position + 1),
+                    node: None,
+                    constants: constants.filter(|_| key_type.is_some()),
+                    key_type,
+                }
+            })
+            .collect();
+        Ok(Output {
+            columns,
+            complete: true,
+            sharded: level.unmovable_subquery.is_some(),
+            local: match level.unmovable_subquery {
+                Some(refusal) => Local::No(refusal),
+                None => Local::Rows,
+            },
+            ..Output::opaque()
+        })
+    }
+}
+
+/// The type of a column of constants, where PostgreSQL's choice is certain and exact.
+fn common_type(constants: &[Scalar]) -> Option<KeyType> {
+    let one = |scalar: &Scalar| match *scalar.form() {
+        Scalar::Integer(_) => Some(KeyType::Int8),
+        Scalar::Text { as_type, .. } | Scalar::Param { as_type, .. } => KeyType::from_oid(as_type),
+        _ => None,
+    };
+    let first = one(constants.first()?)?;
+    let family = |key: KeyType| {
+        constants
+            .iter()
+            .all(|s| one(s).is_some_and(|k| same_family(k, key)))
+    };
+    family(first).then_some(first)
+}

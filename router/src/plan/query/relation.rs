@@ -1,0 +1,239 @@
+//! What a name in a FROM clause reads: a table, a view, a CTE; and the instances
+//! that stand for the rows of queries.
+
+use std::rc::Rc;
+
+use mothership_shardmap::KeyType;
+use sqlparser::ast::Query;
+
+use crate::catalog::{Persistence, Relation, RelationKind};
+use crate::plan::condition::{Cond, Item};
+use crate::plan::expr::Here;
+use crate::plan::functions::Call;
+use crate::plan::names::{Place, Resolved};
+use crate::plan::parse;
+use crate::plan::refuse::{Reason, Refusal};
+use crate::plan::scope::{Analysis, ColumnInfo, Instance, Link, Source};
+
+use super::with::Ctes;
+use super::{Open, Output};
+
+impl<'n> Analysis<'n> {
+    /// The instance of a table, view or CTE; the output of a view or CTE as well.
+    pub(super) fn table(
+        &mut self,
+        parts: &[String],
+        ctes: &Ctes<'_>,
+    ) -> Result<(usize, Option<Output>), Refusal> {
+        if let [name] = parts
+            && let Some(node) = ctes.find(name)
+        {
+            let node = Rc::clone(node);
+            return self.cte_reference(&node);
+        }
+        match self.names.resolve(parts, self.context) {
+            Resolved::Relation(relation, place) => self.relation(relation, place),
+            Resolved::System => {
+                self.seen.catalogs = true;
+                Ok((self.add_unseen(parts.join("."))?, None))
+            }
+            Resolved::Temporary => {
+                self.seen.not_on_replicas = true;
+                let name = parts.last().cloned().unwrap_or_default();
+                Ok((self.add_unseen(name)?, None))
+            }
+            Resolved::Unknown(name) => {
+                self.seen.unknown.insert(name.clone());
+                Ok((self.add_unseen(name)?, None))
+            }
+            Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+            Resolved::Unclear => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
+        }
+    }
+
+    pub(super) fn relation(
+        &mut self,
+        relation: &'n Relation,
+        place: Place,
+    ) -> Result<(usize, Option<Output>), Refusal> {
+        if relation.persistence != Persistence::Permanent
+            || relation.kind == RelationKind::ForeignTable
+        {
+            self.seen.not_on_replicas = true;
+        }
+        if relation.kind == RelationKind::View {
+            return self.view(relation);
+        }
+        self.row_security(relation, &place)?;
+        Ok((self.add_relation(relation, place)?, None))
+    }
+
+    /// An instance of a table of the home shard whose columns are not known.
+    fn add_unseen(&mut self, name: String) -> Result<usize, Refusal> {
+        self.add(Instance {
+            source: Source::Home(name),
+            columns: Vec::new(),
+            complete: false,
+        })
+    }
+
+    /// An instance of a relation of the catalog.
+    pub fn add_relation(&mut self, relation: &'n Relation, place: Place) -> Result<usize, Refusal> {
+        let source = match place {
+            Place::Sharded(keyed) => Source::Sharded(relation, keyed),
+            Place::Reference => Source::Reference(relation),
+            Place::Home => Source::Home(relation.name.to_string()),
+        };
+        self.add(Instance {
+            source,
+            columns: self.columns_of(relation),
+            complete: true,
+        })
+    }
+
+    /// A relation's columns as the planner sees them.
+    pub fn columns_of(&self, relation: &Relation) -> Vec<ColumnInfo> {
+        let info = relation.columns.iter().map(|column| ColumnInfo {
+            name: column.name.clone(),
+            key_type: KeyType::from_oid(self.names.catalog.base_type(column.type_oid))
+                .filter(|_| column.collation.is_deterministic()),
+        });
+        info.collect()
+    }
+
+    /// Refuses policies that look at other tables.
+    pub fn row_security(&self, relation: &Relation, place: &Place) -> Result<(), Refusal> {
+        let Some(policies) = &relation.row_security else {
+            return Ok(());
+        };
+        let foreign = |policy: &crate::catalog::Policy| {
+            self.names
+                .mentions(&policy.expression.replace(relation.name.name.as_str(), ""))
+                || policy.expression.to_ascii_lowercase().contains("select")
+        };
+        match place {
+            Place::Home if !self.names.anything_declared() => Ok(()),
+            _ if policies.iter().any(foreign) => {
+                Err(Refusal::of_table(Reason::RowSecurity, &relation.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn view(&mut self, relation: &'n Relation) -> Result<(usize, Option<Output>), Refusal> {
+        self.seen.views = true;
+        let definition = relation.definition.as_deref().unwrap_or_default();
+        let home = !self.names.mentions(definition) && !self.names.mentions(&relation.name.name);
+        let unknown = || {
+            Refusal::about(
+                Reason::NotUnderstood,
+                format!("view \"{}\"", relation.name.name),
+            )
+        };
+        let output = match parse::view(definition) {
+            None => Err(unknown()),
+            Some(parsed) => {
+                // A view's names are qualified by pg_get_viewdef; its columns may have been renamed.
+                self.in_view += 1;
+                let output = self.query(&parsed, None, &Ctes::default());
+                self.in_view -= 1;
+                output
+            }
+        };
+        let mut output = match output {
+            Err(_) if home => {
+                // It is certain where it is read, but not whether it only reads.
+                self.note(Call::Volatile, &relation.name.name);
+                return Ok((self.add_relation(relation, Place::Home)?, None));
+            }
+            output => output?,
+        };
+        if output.complete && output.columns.len() == relation.columns.len() {
+            for (out, column) in output.columns.iter_mut().zip(&relation.columns) {
+                out.name.clone_from(&column.name);
+            }
+        } else {
+            output.columns.clear();
+            output.complete = false;
+        }
+        Ok((self.derive(&output)?, Some(output)))
+    }
+
+    /// An instance that stands for a subquery's rows.
+    pub fn derive(&mut self, output: &Output) -> Result<usize, Refusal> {
+        let columns = output
+            .columns
+            .iter()
+            .map(|c| ColumnInfo {
+                name: c.name.clone(),
+                key_type: c.key_type,
+            })
+            .collect();
+        let instance = self.add(Instance {
+            source: Source::Derived,
+            columns,
+            complete: output.complete,
+        })?;
+        for (position, column) in output.columns.iter().enumerate() {
+            let here = (instance, position);
+            if let Some(node) = column.node {
+                // The column's values are among its source's, whatever else the query does.
+                self.links.push(Link {
+                    from: node,
+                    to: here,
+                    by_row: true,
+                });
+                // Taking source rows away removes exactly their output rows.
+                // A column of a query around this one is not restricted by what is asked of its copy.
+                let open = match &output.open {
+                    _ if node.0 < output.first_instance => false,
+                    Open::All => true,
+                    Open::Only(nodes) => nodes.contains(&node),
+                    Open::None => false,
+                };
+                if open {
+                    self.links.push(Link {
+                        from: here,
+                        to: node,
+                        by_row: true,
+                    });
+                }
+            }
+            if let Some(constants) = &column.constants {
+                let items = constants.iter().cloned().map(Item::One).collect();
+                self.facts.push((
+                    instance,
+                    Cond::In {
+                        column: position,
+                        items,
+                        nulls_match: false,
+                    },
+                ));
+            }
+        }
+        if output.sharded {
+            self.sharded_below.insert(instance);
+        }
+        Ok(instance)
+    }
+
+    /// Whether an instance is a sharded table, or a subquery over one.
+    pub fn reads_sharded(&self, instance: usize) -> bool {
+        matches!(self.instances[instance].source, Source::Sharded(..))
+            || self.sharded_below.contains(&instance)
+    }
+
+    /// A subquery in an expression, as an instance.
+    pub fn subquery(&mut self, query: &Query, here: &mut Here<'_>) -> Result<Output, Refusal> {
+        let output = self.query(query, Some(&here.scopes), here.ctes)?;
+        if output.sharded {
+            here.level.unmovable_subquery = Some(Refusal::new(Reason::Subquery));
+        } else if here.level.unmovable_subquery.is_none() {
+            here.level.unmovable_subquery.clone_from(&output.unstable);
+        }
+        let instance = self.derive(&output)?;
+        self.subqueries
+            .insert(std::ptr::from_ref(query) as usize, instance);
+        Ok(output)
+    }
+}

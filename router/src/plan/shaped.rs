@@ -1,0 +1,155 @@
+//! Plans that serve every text of a shape.
+//!
+//! [`Planner::plan_shape`] plans a text twice: for itself, and without its literals (see `slots`). Only if the
+//! second is the first with slots for constants, and nothing was asked of a value, it is a plan of the shape. For
+//! another text it may be used after [`is_tame`], which looks for what planning would stumble over in that
+//! text, and [`Planner::serves`], which asks what the planning asked of the whole text. `session::shapes` keeps them.
+
+use super::slots::{self, Literals, Looked, SlotKind, Text};
+use super::{Plan, SHORT, STACK};
+use super::{PlanContext, Planner, Reason, misread, read, write};
+use crate::sql::effect::{Statement, analyse};
+use crate::sql::shape::{Literal, Shape};
+use std::rc::Rc;
+
+/// A plan with slots for literals.
+#[derive(Debug)]
+pub struct ShapedPlan {
+    /// The plan; to be routed with the literals of a text.
+    pub plan: Rc<Plan>,
+    /// It holds for texts that mention no declared table.
+    no_tables: bool,
+    /// It holds for texts with no function that runs SQL.
+    no_functions: bool,
+    /// It holds for texts with no table whose triggers reach far.
+    no_triggers: bool,
+}
+
+/// What planning a text gave.
+#[derive(Debug)]
+pub struct Planned {
+    /// Its own plan.
+    pub own: Plan,
+    /// The plan of its shape, if there is one.
+    pub shaped: Option<ShapedPlan>,
+}
+
+/// Whether a text has only what planning reads alike in all texts of a shape: literals in plain form,
+/// comments that are simple, no byte that readers of SQL disagree about. `shape` is that of `sql`.
+pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool) -> bool {
+    if shape.tight
+        || !shape
+            .literals
+            .iter()
+            .all(|l| SlotKind::of(l, sql).is_some())
+    {
+        return false;
+    }
+    let mut unclear = false;
+    let mut comment = false;
+    let mut before = b' ';
+    for byte in sql {
+        match byte {
+            b'\t' | b'\n' | b'\r' => {}
+            0..0x20 | 0x7f => return false,
+            b'-' if before == b'-' => return false,
+            b'*' if before == b'/' => comment = true,
+            // u&'..', escapes.
+            b'&' | b'\\' | 0x80.. => unclear = true,
+            // operator(..)
+            b'p' | b'P' if before | 0x20 == b'o' => unclear = true,
+            _ => {}
+        }
+        before = *byte;
+    }
+    if comment && !comments_are_simple(sql) {
+        return false;
+    }
+    if !unclear {
+        return true;
+    }
+    std::str::from_utf8(sql)
+        .is_ok_and(|sql| !misread::has_unclear_tokens(sql, standard_conforming_strings))
+}
+
+/// No comment within a comment, even if one of them is in a string.
+fn comments_are_simple(sql: &[u8]) -> bool {
+    let find = |from: usize, what: &[u8]| {
+        let found = sql.get(from..)?.windows(2).position(|two| two == what)?;
+        Some(from + found + 2)
+    };
+    let mut at = 0;
+    while let Some(open) = find(at, b"/*") {
+        let Some(end) = find(open, b"*/") else {
+            return false;
+        };
+        if find(open, b"/*").is_some_and(|inner| inner < end) {
+            return false;
+        }
+        at = end;
+    }
+    true
+}
+
+impl Planner<'_> {
+    /// Plans a text for itself and, if that can be, for its shape. `literals` are those that the shape leaves out, by
+    /// their places in `sql`, which [`is_tame`].
+    pub fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> Planned {
+        let own = self.plan(sql, context);
+        let shaped = slots::blanked(sql, literals)
+            .and_then(|(blank, slots)| self.without_literals(&blank, slots, context))
+            .filter(|shaped| {
+                let literals = Literals::new(sql.as_bytes(), literals);
+                shaped.plan.with_literals(&literals).as_ref() == Some(&own)
+            });
+        Planned { own, shaped }
+    }
+
+    /// Whether a plan of its shape is the plan of this text, which [`is_tame`].
+    pub fn serves(&self, shaped: &ShapedPlan, sql: &str) -> bool {
+        !(shaped.no_tables && self.names.mentions(sql)
+            || shaped.no_functions && read::runs_sql(&self.names, sql)
+            || shaped.no_triggers && write::home_triggers(&self.names, sql).is_err())
+    }
+
+    fn without_literals(
+        &self,
+        blank: &str,
+        slots: Vec<(usize, SlotKind)>,
+        context: &PlanContext,
+    ) -> Option<ShapedPlan> {
+        let strings = context.standard_conforming_strings;
+        let text = Text::masked(blank, slots, strings);
+        let decide = || match analyse(blank.as_bytes(), strings).statement {
+            Statement::Select => read::plan(&self.names, &text, context),
+            Statement::Insert | Statement::Update | Statement::Delete | Statement::Merge => {
+                write::plan(&self.names, &text, context)
+            }
+            // Others have no value places, and are rare.
+            _ => Err(super::Refusal::new(Reason::NotUnderstood)),
+        };
+        let decided = if blank.len() <= SHORT {
+            decide()
+        } else {
+            stacker::grow(STACK, decide)
+        };
+        let plan = match decided {
+            Ok(plan) => plan,
+            // Strings may matter to what is not understood.
+            Err(refusal) if refusal.reason == Reason::NotUnderstood => return None,
+            Err(refusal) => Plan::Refuse(refusal),
+        };
+        let Looked {
+            value,
+            tables,
+            functions,
+            triggers,
+        } = &**text.looked();
+        (!value.get()).then(|| ShapedPlan {
+            plan: Rc::new(plan),
+            no_tables: tables.get(),
+            no_functions: functions.get(),
+            no_triggers: triggers.get(),
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! INSERT: the columns it fills, and the key of a row that comes from a query.
+
+use sqlparser::ast::{Insert, ObjectName, Query, SelectItem, SetExpr, TableObject, Values};
+
+use crate::catalog::{Column, DefaultKind, Relation};
+use crate::plan::dialect;
+use crate::plan::expr::{Level, is_default};
+use crate::plan::names::Place;
+use crate::plan::query::{Ctes, From, Local};
+use crate::plan::refuse::{Reason, Refusal, not_understood};
+use crate::plan::scope::{Analysis, Entry, Scope};
+
+use super::Written;
+
+/// The table that an INSERT fills.
+pub(super) struct Filled<'n> {
+    pub(super) relation: &'n Relation,
+    pub(super) place: Place,
+    /// The instance that stands for the stored rows.
+    pub(super) instance: usize,
+    pub(super) alias: String,
+    /// The positions of the columns that are given, in their order.
+    pub(super) positions: Vec<usize>,
+}
+
+impl<'n> Analysis<'n> {
+    pub(super) fn insert<'q>(
+        &mut self,
+        insert: &'q Insert,
+        ctes: &Ctes<'q>,
+    ) -> Result<Written, Refusal> {
+        if !dialect::knows_insert(insert) {
+            return not_understood();
+        }
+        let Insert {
+            table,
+            table_alias,
+            columns,
+            source,
+            on,
+            returning,
+            ..
+        } = insert;
+        let TableObject::TableName(name) = table else {
+            return not_understood();
+        };
+        let (relation, place) = self.target(name)?;
+        let alias = match table_alias {
+            Some(alias) => self.ident(&alias.alias),
+            None => relation.name.name.clone(),
+        };
+        let filled = Filled {
+            relation,
+            positions: self.insert_columns(columns, relation)?,
+            instance: self.add_relation(relation, place.clone())?,
+            place,
+            alias,
+        };
+        let mut level = Level::default();
+        let values = source.as_deref().and_then(plain_values);
+        self.omitted_defaults(relation, &filled.place, &filled.positions, values)?;
+        let mut rows = None;
+        match (source.as_deref(), values) {
+            (None, _) => {
+                if let Place::Sharded(_) = filled.place {
+                    return Err(Refusal::of_table(Reason::InsertWithoutKey, &relation.name));
+                }
+            }
+            (Some(_), Some(values)) => {
+                rows = self.insert_values(values, &filled, ctes, &mut level)?;
+            }
+            (Some(query), None) => self.insert_select(query, &filled, ctes)?,
+        }
+        if let Some(rows) = &mut rows {
+            rows.returning = returning.is_some();
+        }
+        self.on_conflict(on.as_ref(), &filled, ctes, &mut level)?;
+        self.returning(returning.as_deref(), &filled, ctes, &mut level)?;
+        let local = match (level.unmovable_subquery, &rows) {
+            (Some(refusal), _) => Local::No(refusal),
+            (None, Some(_)) => Local::Rows,
+            (None, None) => Local::No(Refusal::new(Reason::InsertSelect)),
+        };
+        Ok(Written {
+            target: filled.instance,
+            local,
+            rows,
+        })
+    }
+
+    /// The positions in the table of the inserted columns.
+    pub(super) fn insert_columns(
+        &mut self,
+        columns: &[ObjectName],
+        relation: &Relation,
+    ) -> Result<Vec<usize>, Refusal> {
+        if columns.is_empty() {
+            return Ok((0..relation.columns.len()).collect());
+        }
+        let mut positions = Vec::new();
+        for column in columns {
+            let parts = self.object_name(column);
+            match parts.as_slice() {
+                // An unknown column is PostgreSQL's error; it can be no key.
+                [name] => positions.push(relation.column(name).map_or(usize::MAX, |(p, _)| p)),
+                _ => return not_understood(),
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Whether all columns that PostgreSQL fills itself come out right on a shard.
+    pub(super) fn omitted_defaults(
+        &self,
+        relation: &Relation,
+        place: &Place,
+        positions: &[usize],
+        values: Option<&Values>,
+    ) -> Result<(), Refusal> {
+        if let Place::Home = place {
+            return Ok(());
+        }
+        let width = values.and_then(|v| v.rows.iter().map(|r| r.content.len()).min());
+        for (position, column) in relation.columns.iter().enumerate() {
+            let given = positions.iter().position(|p| *p == position);
+            // A short row leaves the last columns out; DEFAULT may stand in any row.
+            let filled = given.is_some_and(|at| {
+                width.is_none_or(|w| at < w)
+                    && values.is_none_or(|v| {
+                        v.rows
+                            .iter()
+                            .all(|r| !r.content.get(at).is_some_and(is_default))
+                    })
+            });
+            if filled {
+                continue;
+            }
+            omitted_default(relation, column, place)?;
+        }
+        Ok(())
+    }
+
+    /// INSERT ... SELECT: the stored key is what the query's column shows.
+    fn insert_select<'q>(
+        &mut self,
+        query: &'q Query,
+        filled: &Filled<'n>,
+        ctes: &Ctes<'q>,
+    ) -> Result<(), Refusal> {
+        let output = self.query(query, None, ctes)?;
+        let derived = self.derive(&output)?;
+        let Place::Sharded(keyed) = &filled.place else {
+            return Ok(());
+        };
+        let (relation, target) = (filled.relation, filled.instance);
+        self.stored.insert(target);
+        if !keyed.routable {
+            return Err(Refusal::of_table(Reason::KeyType, &relation.name));
+        }
+        for column in keyed.columns.iter().flatten() {
+            let at = filled.positions.iter().position(|p| p == column);
+            let at =
+                at.ok_or_else(|| Refusal::of_table(Reason::InsertWithoutKey, &relation.name))?;
+            // An outer join could make the shown column null, which the shard's own constraint must refuse.
+            let plain =
+                relation.columns[*column].typmod == -1 && relation.columns[*column].not_null;
+            if output.complete && plain && at < output.columns.len() {
+                self.equate((derived, at), (target, *column), &[target], false);
+            }
+        }
+        Ok(())
+    }
+
+    fn returning(
+        &mut self,
+        items: Option<&[SelectItem]>,
+        filled: &Filled<'n>,
+        ctes: &Ctes<'_>,
+        level: &mut Level,
+    ) -> Result<(), Refusal> {
+        let Some(items) = items else { return Ok(()) };
+        let from = From {
+            scope: Scope {
+                entries: vec![Entry::named(&filled.alias, filled.instance)],
+                merged: Vec::new(),
+            },
+            complete: true,
+            ..From::default()
+        };
+        let mut here = from.here(None, ctes, level);
+        self.projection(items, &from, &mut here).map(drop)
+    }
+}
+
+/// A source that is VALUES and nothing else.
+fn plain_values(query: &Query) -> Option<&Values> {
+    let bare = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && query.locks.is_empty()
+        && dialect::knows_query(query);
+    match &*query.body {
+        SetExpr::Values(values) if bare && !values.explicit_row => Some(values),
+        _ => None,
+    }
+}
+
+/// Whether a column that PostgreSQL fills itself comes out right where rows are on shards.
+pub fn omitted_default(relation: &Relation, column: &Column, place: &Place) -> Result<(), Refusal> {
+    let reason = match (&column.default, place) {
+        (DefaultKind::None | DefaultKind::Constant(_), _) => return Ok(()),
+        (_, Place::Reference) => Reason::ReferenceWrite,
+        (DefaultKind::Sequence, _) => Reason::InsertSequence,
+        (DefaultKind::Stable(_) | DefaultKind::Volatile(_), _) => return Ok(()),
+    };
+    Err(Refusal::of_column(reason, &relation.name, &column.name))
+}
+
+/// The refusal of a row that names no value for a column of the key.
+pub fn without_key(relation: &Relation, key: &str) -> Refusal {
+    let detail = format!("table \"{}\" is sharded by \"{key}\"", relation.name.name);
+    Refusal::about(Reason::InsertWithoutKey, detail)
+}

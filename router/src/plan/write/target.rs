@@ -1,0 +1,131 @@
+//! The table that is written: whether it may be at all, which of its columns are
+//! assigned, and what RETURNING sees of it.
+
+use sqlparser::ast::{Assignment, AssignmentTarget, Expr, ObjectName};
+
+use crate::catalog::types::words;
+use crate::catalog::{Relation, RelationKind};
+use crate::plan::expr::strip;
+use crate::plan::names::{Names, Place, Reach, Resolved};
+use crate::plan::refuse::{Reason, Refusal};
+use crate::plan::scope::Analysis;
+
+/// Writes of the home shard may reach further through triggers, which the text does not show.
+pub fn home_triggers(names: &Names<'_>, sql: &str) -> Result<(), Refusal> {
+    if !names.anything_declared() {
+        return Ok(());
+    }
+    let lower = sql.to_ascii_lowercase();
+    for relation in names
+        .catalog
+        .relations
+        .values()
+        .filter(|r| !r.triggers.is_empty())
+    {
+        let reaches = relation
+            .triggers
+            .iter()
+            .any(|t| names.reach(&t.function.name).unwrap_or(Reach::Nothing) == Reach::Anything);
+        if reaches && words(&lower).any(|w| w.eq_ignore_ascii_case(&relation.name.name)) {
+            return Err(Refusal::of_table(Reason::Trigger, &relation.name));
+        }
+    }
+    Ok(())
+}
+
+impl<'n> Analysis<'n> {
+    /// Whether a table may be written at all through here.
+    fn check_target(&mut self, relation: &Relation, place: &Place) -> Result<(), Refusal> {
+        if relation.kind == RelationKind::View {
+            return Err(Refusal::of_table(Reason::Rules, &relation.name));
+        }
+        if relation.has_rules && !matches!(place, Place::Home) {
+            return Err(Refusal::of_table(Reason::Rules, &relation.name));
+        }
+        for trigger in &relation.triggers {
+            let reach = match self.names.reach(&trigger.function.name) {
+                Some(reach) => reach,
+                None if trigger.function.is_system() => Reach::Nothing,
+                None => Reach::Anything,
+            };
+            let harmless = match place {
+                Place::Home => reach < Reach::Anything,
+                // It runs once per shard, and might see another time or chance on each.
+                Place::Reference => false,
+                Place::Sharded(keyed) => {
+                    let key_named = |word: &str| {
+                        keyed
+                            .sharded
+                            .columns
+                            .iter()
+                            .any(|(name, _)| name.eq_ignore_ascii_case(word))
+                    };
+                    let functions = self.names.catalog.functions.get(&trigger.function);
+                    let names_key = functions
+                        .into_iter()
+                        .flatten()
+                        .any(|f| words(&f.body).any(key_named));
+                    reach == Reach::Nothing && !(trigger.may_change_row && names_key)
+                }
+            };
+            if !harmless {
+                return Err(Refusal::of_table(Reason::Trigger, &relation.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The table that a name means, if it may be written.
+    pub(super) fn target(&mut self, name: &ObjectName) -> Result<(&'n Relation, Place), Refusal> {
+        let parts = self.object_name(name);
+        match self.names.resolve(&parts, self.context) {
+            Resolved::Relation(relation, place) => {
+                self.check_target(relation, &place)?;
+                self.row_security(relation, &place)?;
+                Ok((relation, place))
+            }
+            Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+            _ => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
+        }
+    }
+
+    /// The key columns that an assignment sets, with the value where it is one column's.
+    pub(super) fn assigned<'q>(
+        &mut self,
+        assignment: &'q Assignment,
+        relation: &Relation,
+        place: &Place,
+    ) -> Result<Vec<(usize, Option<&'q Expr>)>, Refusal> {
+        let targets: Vec<(String, Option<&Expr>)> = match &assignment.target {
+            AssignmentTarget::ColumnName(name) => {
+                let parts = self.object_name(name);
+                // Of a field or element, the column is the first part.
+                let column = parts.first().cloned().unwrap_or_default();
+                vec![(column, (parts.len() == 1).then_some(&assignment.value))]
+            }
+            AssignmentTarget::Tuple(names) => {
+                let values = match strip(&assignment.value) {
+                    Expr::Tuple(values) if values.len() == names.len() => Some(values),
+                    _ => None,
+                };
+                let each = names.iter().enumerate().map(|(at, name)| {
+                    let column = self
+                        .object_name(name)
+                        .into_iter()
+                        .next()
+                        .unwrap_or_default();
+                    (column, values.and_then(|v| v.get(at)))
+                });
+                each.collect()
+            }
+        };
+        let Place::Sharded(keyed) = place else {
+            return Ok(Vec::new());
+        };
+        let keys = targets.into_iter().filter_map(|(name, value)| {
+            let (position, _) = relation.column(&name)?;
+            keyed.position(position).map(|_| (position, value))
+        });
+        Ok(keys.collect())
+    }
+}

@@ -1,0 +1,333 @@
+//! Rules by request type and origin: which one fits a request, and what it makes of it.
+//!
+//! Pure. A [`RuleSet`] is made of the configuration. What depends on the origin alone
+//! is found once for a session ([`RuleSet::of_origin`]); what a statement is, once for
+//! each statement ([`facts`], [`survey`]). The first rule that fits decides. Where it is
+//! not certain whether a rule fits, a rule that refuses does, and any other does not.
+
+pub mod kinds;
+
+pub mod facts;
+
+pub mod survey;
+
+use crate::config::{Action, Config, Label, Origin, Rule, StatementKind};
+use crate::plan::{About, Pin};
+use facts::Facts;
+use kinds::Kinds;
+use mothership_shardmap::ShardId;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The rules in force, in their order.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    /// No two sets of the process have the same.
+    pub number: u64,
+    rules: Vec<Counted>,
+    has_replicas: bool,
+    has_shards: bool,
+}
+
+/// A rule, and how often it decided. The count outlives a reload by the rule's name.
+#[derive(Debug)]
+struct Counted {
+    rule: Rule,
+    kinds: Kinds,
+    /// Of the pools that it names, whichever rule gives it.
+    limit: Option<NonZeroU32>,
+    matched: Arc<AtomicU64>,
+}
+
+/// Which servers of a shard a rule leaves to a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Servers {
+    /// Those that fit without any rule.
+    #[default]
+    Any,
+    /// The primary.
+    Primary,
+    /// Replicas for what a replica may serve; with a label, those that have it.
+    Replicas(Option<Label>),
+}
+
+/// What the rules make of one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleOutcome {
+    /// The rule that decided, by its place.
+    pub rule: Option<usize>,
+    /// The group of servers.
+    pub servers: Servers,
+    /// The pools that it uses, which have connections, a limit and queues of their own.
+    pub pool: Option<Label>,
+    /// The most connections of each of those; without, what holds for other pools.
+    pub limit: Option<NonZeroU32>,
+    /// How far ahead of others it waits for a connection of its pool.
+    pub priority: i8,
+    /// The shard that it stays on.
+    pub shard: Option<Label>,
+    /// It is refused.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule's name.
+    pub rule: Label,
+    /// The operator's words.
+    pub message: String,
+    /// False where it could not be excluded that the rule fits.
+    pub is_certain: bool,
+}
+
+/// Whether a rule fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// It does not.
+    No,
+    /// It cannot be told.
+    Perhaps,
+    /// It does.
+    Yes,
+}
+
+/// What rules look at in one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// No rule speaks of it.
+    pub exempt: bool,
+    /// What it is.
+    pub kinds: Kinds,
+    /// What it may be besides.
+    pub perhaps: Kinds,
+    /// For each rule whether the statement names one of its tables; yes for rules without.
+    pub tables: Vec<Fit>,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl RuleSet {
+    /// The rules of a configuration, with what was counted under the same names before.
+    pub fn new(config: &Config, before: Option<&RuleSet>) -> Self {
+        let counted = |rule: &Rule| {
+            let known = before.into_iter().flat_map(|set| &set.rules);
+            let mut known = known.filter(|counted| counted.rule.name == rule.name);
+            Counted {
+                kinds: rule.when.kinds.iter().copied().collect(),
+                matched: known
+                    .next()
+                    .map(|c| Arc::clone(&c.matched))
+                    .unwrap_or_default(),
+                limit: match &rule.action {
+                    Action::Pool { name, .. } => limit_of(name, &config.rules),
+                    _ => None,
+                },
+                rule: rule.clone(),
+            }
+        };
+        let replicas = |rule: &Rule| matches!(rule.action, Action::Replica { .. });
+        let shards = |rule: &Rule| matches!(rule.action, Action::Shard(_));
+        RuleSet {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            rules: config.rules.iter().map(counted).collect(),
+            has_replicas: config.rules.iter().any(replicas),
+            has_shards: config.rules.iter().any(shards),
+        }
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> {
+        self.rules.iter().map(|counted| &counted.rule)
+    }
+
+    /// One of them.
+    pub fn rule(&self, at: usize) -> Option<&Rule> {
+        self.rules.get(at).map(|counted| &counted.rule)
+    }
+
+    /// Whether any rule gives reads to replicas, so that every write must be known as one.
+    pub fn has_replicas(&self) -> bool {
+        self.has_replicas
+    }
+
+    /// Whether any rule keeps statements on a shard.
+    pub fn has_shards(&self) -> bool {
+        self.has_shards
+    }
+
+    /// Whether any of these rules looks at more than the origin.
+    pub fn looks_at_statements(&self, mine: &[usize]) -> bool {
+        let mut rules = mine.iter().filter_map(|at| self.rule(*at));
+        rules.any(|rule| !rule.when.kinds.is_empty() || !rule.when.tables.is_empty())
+    }
+
+    /// The places of the rules that can decide about requests of this origin, in order.
+    pub fn of_origin(&self, origin: &Origin<'_>) -> Vec<usize> {
+        let mut mine = Vec::new();
+        for (at, Counted { rule, .. }) in self.rules.iter().enumerate() {
+            if !rule.when.fits_origin(origin) {
+                continue;
+            }
+            mine.push(at);
+            let always = rule.when.kinds.is_empty() && rule.when.tables.is_empty();
+            if always {
+                break;
+            }
+        }
+        mine
+    }
+
+    /// Whether any of these rules keeps statements on a shard.
+    pub fn pins(&self, mine: &[usize]) -> bool {
+        let mut rules = mine.iter().filter_map(|at| self.rule(*at));
+        rules.any(|rule| matches!(rule.action, Action::Shard(_)))
+    }
+
+    /// Whether a catalog is needed to say which of these rules fits, or to obey it.
+    pub fn needs_catalog(&self, mine: &[usize]) -> bool {
+        self.has_replicas || self.looks_at_statements(mine) || self.pins(mine)
+    }
+
+    /// What the rules at `mine` make of a request.
+    pub fn outcome(&self, mine: &[usize], request: &RequestFacts) -> RuleOutcome {
+        if request.exempt {
+            return RuleOutcome::default();
+        }
+        for &at in mine {
+            let Some(Counted {
+                rule, kinds, limit, ..
+            }) = self.rules.get(at)
+            else {
+                continue;
+            };
+            let of_kind = match kinds {
+                kinds if kinds.is_empty() || kinds.meets(request.kinds) => Fit::Yes,
+                kinds if kinds.meets(request.perhaps) => Fit::Perhaps,
+                _ => Fit::No,
+            };
+            let of_table = request.tables.get(at).copied().unwrap_or(Fit::Perhaps);
+            let fit = of_kind.min(of_table);
+            let refuses = matches!(rule.action, Action::Refuse { .. });
+            if fit == Fit::Yes || (fit == Fit::Perhaps && refuses) {
+                return RuleOutcome {
+                    limit: *limit,
+                    ..outcome(at, rule, fit)
+                };
+            }
+        }
+        RuleOutcome::default()
+    }
+
+    /// Counts a request about which the rule at `at` decided.
+    pub fn count(&self, at: usize) {
+        if let Some(counted) = self.rules.get(at) {
+            counted.matched.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often each rule decided, in their order.
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.rules.iter().map(|c| c.matched.load(Ordering::Relaxed))
+    }
+
+    /// The most connections of the pools of a label, if a rule says.
+    pub fn pool_max(&self, pool: &Label) -> Option<NonZeroU32> {
+        limit_of(pool, self.rules())
+    }
+}
+
+/// Rules that share pools share their limit, which one of them gives.
+fn limit_of<'r>(pool: &Label, rules: impl IntoIterator<Item = &'r Rule>) -> Option<NonZeroU32> {
+    rules.into_iter().find_map(|rule| match &rule.action {
+        Action::Pool { name, max } if name == pool => *max,
+        _ => None,
+    })
+}
+
+/// Whether a statement names a table of this rule, when it cannot be seen which it names.
+fn unseen(rule: &Rule) -> Fit {
+    match rule.when.tables.is_empty() {
+        true => Fit::Yes,
+        false => Fit::Perhaps,
+    }
+}
+
+fn outcome(at: usize, rule: &Rule, fit: Fit) -> RuleOutcome {
+    let mut outcome = RuleOutcome {
+        rule: Some(at),
+        priority: rule.priority,
+        ..RuleOutcome::default()
+    };
+    match &rule.action {
+        Action::Primary => outcome.servers = Servers::Primary,
+        Action::Replica { label } => outcome.servers = Servers::Replicas(label.clone()),
+        Action::Shard(shard) => outcome.shard = Some(shard.clone()),
+        Action::Pool { name, .. } => outcome.pool = Some(name.clone()),
+        Action::Refuse { message } => {
+            outcome.refusal = Some(Refusal {
+                rule: rule.name.clone(),
+                message: message.clone(),
+                is_certain: fit == Fit::Yes,
+            });
+        }
+    }
+    outcome
+}
+
+impl RequestFacts {
+    /// The request of a session of which no catalog is known: enough for rules that look
+    /// at the origin alone, and of others nothing is certain.
+    pub fn by_origin(facts: &Facts, rules: &RuleSet) -> Self {
+        RequestFacts {
+            exempt: facts.exempt,
+            kinds: facts.kinds.without(StatementKind::Read),
+            perhaps: Kinds::all(),
+            tables: rules.rules().map(unseen).collect(),
+        }
+    }
+}
+
+impl RuleOutcome {
+    /// What of it decides about the shard of a statement. `shards` are the names of all, in the order of the file.
+    pub fn pin<'s>(
+        &self,
+        rules: &RuleSet,
+        about: About,
+        shards: impl IntoIterator<Item = &'s str>,
+    ) -> Option<Pin> {
+        let name = self.shard.clone()?;
+        let mut ids = (0..).map(ShardId).zip(shards);
+        Some(Pin {
+            rule: rules.rule(self.rule?)?.name.clone(),
+            shard: ids
+                .find(|(_, shard)| *shard == name.as_str())
+                .map(|(id, _)| id),
+            name,
+            about,
+        })
+    }
+
+    /// What EXPLAIN (ROUTE) says of it; None without a rule.
+    pub fn told(&self, rules: &RuleSet) -> Option<String> {
+        let rule = rules.rule(self.rule?)?;
+        let what = match (&rule.action, &self.refusal) {
+            (_, Some(refusal)) if refusal.is_certain => "refuse".to_owned(),
+            (_, Some(_)) => "refuse, because it cannot be excluded that it fits".to_owned(),
+            (Action::Replica { label: Some(label) }, _) => format!("replica labelled {label}"),
+            (Action::Replica { label: None }, _) => "replica".to_owned(),
+            (Action::Shard(shard), _) => format!("shard {shard}"),
+            (Action::Pool { name, .. }, _) => format!("pool {name}"),
+            _ => "primary".to_owned(),
+        };
+        let priority = match self.priority {
+            0 => String::new(),
+            priority => format!(", priority {priority}"),
+        };
+        Some(format!("Rule: {} ({what}{priority})", rule.name))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Timeouts of sessions: who does the same for too long.
+//!
+//! A request costs no reading of a clock and no timer for it. A session says what it
+//! does and counts its steps; once in a while its core looks at all sessions, and one
+//! that does the same at the same step as before has done it since then. So a timeout
+//! comes late by an eighth of itself, or a second, and never early.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// Its client, outside of any transaction.
+    #[default]
+    Idle,
+    /// Its client, in a transaction or between the messages of a pipeline.
+    InTransaction,
+    /// A server.
+    Running,
+    /// Its client to read what is ready.
+    Stalled,
+}
+
+/// What took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// `listen.idle_timeout`
+    Idle,
+    /// `pool.idle_in_transaction_timeout`
+    InTransaction,
+    /// `pool.query_timeout`, and the cancel changed nothing.
+    Query,
+    /// `pool.send_timeout`
+    Reading,
+}
+
+/// How long each may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Without a request.
+    pub idle: Option<Duration>,
+    /// With a transaction open.
+    pub in_transaction: Option<Duration>,
+    /// A statement.
+    pub query: Option<Duration>,
+    /// Without reading.
+    pub send: Option<Duration>,
+    /// From a cancel to the end of the statement.
+    pub reset: Duration,
+}
+
+impl Terms {
+    /// How often sessions must be looked at.
+    pub fn tick(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(1);
+        const SHORTEST: Duration = Duration::from_millis(10);
+        let all = [self.idle, self.in_transaction, self.query, self.send];
+        let least = all.into_iter().flatten().min().unwrap_or(LONGEST);
+        // Not more often than a client can notice.
+        (least / 8).clamp(SHORTEST, LONGEST)
+    }
+
+    /// Nothing is limited.
+    pub fn are_none(&self) -> bool {
+        let all = [self.idle, self.in_transaction, self.query, self.send];
+        all.iter().all(Option::is_none)
+    }
+
+    fn of(&self, doing: Doing) -> Option<Duration> {
+        match doing {
+            Doing::Idle => self.idle,
+            Doing::InTransaction => self.in_transaction,
+            Doing::Running => self.query,
+            Doing::Stalled => self.send,
+        }
+    }
+}
+
+/// What is to be done with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Fine,
+    /// Its statement is cancelled.
+    Cancel,
+    /// It ends.
+    End(Overdue),
+}
+
+/// What a session does, for its core to see.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    doing: Cell<Doing>,
+    step: Cell<u64>,
+    /// What the core saw when it last saw something new.
+    noticed: Cell<Option<(Doing, u64, Instant)>>,
+    cancelled: Cell<Option<Instant>>,
+    overdue: Cell<Option<Overdue>>,
+}
+
+impl Pulse {
+    /// It does this now; the same as before is the same step.
+    pub fn set(&self, doing: Doing) {
+        if self.doing.replace(doing) != doing {
+            self.next();
+        }
+    }
+
+    /// It does something anew.
+    pub fn begin(&self, doing: Doing) {
+        self.doing.set(doing);
+        self.next();
+    }
+
+    fn next(&self) {
+        self.step.set(self.step.get().wrapping_add(1));
+    }
+
+    /// What took too long, once that was found.
+    pub fn overdue(&self) -> Option<Overdue> {
+        self.overdue.get()
+    }
+
+    /// Looks at the session; `queued` while it waits for a connection, which has a
+    /// timeout of its own.
+    pub fn look(&self, now: Instant, queued: bool, terms: &Terms) -> Verdict {
+        let (doing, step) = (self.doing.get(), self.step.get());
+        let since = match self.noticed.get() {
+            Some((before, at, since)) if (before, at) == (doing, step) && !queued => since,
+            _ => {
+                self.noticed.set(Some((doing, step, now)));
+                self.cancelled.set(None);
+                return Verdict::Fine;
+            }
+        };
+        let Some(limit) = terms.of(doing) else {
+            return Verdict::Fine;
+        };
+        if let Some(at) = self.cancelled.get() {
+            if now.saturating_duration_since(at) < terms.reset {
+                return Verdict::Fine;
+            }
+        } else if now.saturating_duration_since(since) < limit {
+            return Verdict::Fine;
+        }
+        let overdue = match doing {
+            Doing::Idle => Overdue::Idle,
+            Doing::InTransaction => Overdue::InTransaction,
+            Doing::Stalled => Overdue::Reading,
+            Doing::Running if self.cancelled.get().is_none() => {
+                self.cancelled.set(Some(now));
+                return Verdict::Cancel;
+            }
+            Doing::Running => Overdue::Query,
+        };
+        self.overdue.set(Some(overdue));
+        Verdict::End(overdue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn terms() -> Terms {
+        Terms {
+            idle: Some(SECOND * 100),
+            in_transaction: Some(SECOND * 10),
+            query: Some(SECOND * 20),
+            send: None,
+            reset: SECOND * 5,
+        }
+    }
+
+    #[test]
+    fn who_does_the_same_for_too_long_is_found_and_who_goes_on_is_not() {
+        let (pulse, begun) = (Pulse::default(), Instant::now());
+        for second in 0..1000 {
+            pulse.begin(Doing::InTransaction);
+            let verdict = pulse.look(begun + SECOND * second * 30, false, &terms());
+            assert_eq!(verdict, Verdict::Fine);
+        }
+        let begun = begun + SECOND * 1000 * 30;
+        pulse.begin(Doing::InTransaction);
+        let looks = (0..=10).map(|s| pulse.look(begun + SECOND * s, false, &terms()));
+        let looks: Vec<_> = looks.collect();
+        assert!(looks[..10].iter().all(|verdict| *verdict == Verdict::Fine));
+        assert_eq!(looks[10], Verdict::End(Overdue::InTransaction));
+        assert_eq!(pulse.overdue(), Some(Overdue::InTransaction));
+    }
+
+    #[test]
+    fn a_statement_is_cancelled_once_and_then_given_up() {
+        let (pulse, begun) = (Pulse::default(), Instant::now());
+        pulse.begin(Doing::Running);
+        let mut looks = (0..=25).map(|s| pulse.look(begun + SECOND * s, s < 1, &terms()));
+        assert!(
+            looks
+                .by_ref()
+                .take(20)
+                .all(|verdict| verdict == Verdict::Fine)
+        );
+        assert_eq!(looks.next(), Some(Verdict::Cancel));
+        assert!(
+            looks
+                .by_ref()
+                .take(4)
+                .all(|verdict| verdict == Verdict::Fine)
+        );
+        assert_eq!(looks.next(), Some(Verdict::End(Overdue::Query)));
+    }
+
+    #[test]
+    fn waiting_for_a_connection_is_not_running() {
+        let (pulse, begun) = (Pulse::default(), Instant::now());
+        pulse.begin(Doing::Running);
+        for second in 0..1000 {
+            let verdict = pulse.look(begun + SECOND * second, true, &terms());
+            assert_eq!(verdict, Verdict::Fine);
+        }
+    }
+
+    #[test]
+    fn short_timeouts_are_looked_at_often_and_long_ones_are_not() {
+        let mut terms = terms();
+        assert_eq!(terms.tick(), SECOND);
+        terms.query = Some(SECOND * 4 / 5);
+        assert_eq!(terms.tick(), SECOND / 10);
+        terms.query = Some(Duration::from_millis(1));
+        assert_eq!(terms.tick(), Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,320 @@
+//! Bind: the parameters say which shard a portal is on, or which ones.
+
+use super::ManyPortal;
+use crate::plan::Params;
+use crate::session::choose::Wants;
+use crate::session::dispatch::{Dispatch, Many};
+use crate::session::execute::{arguments, unknown_name};
+use crate::session::names::{Origin, Prepared};
+use crate::session::room::over_limit;
+use crate::session::rules::Moment;
+use crate::session::simple::{no_such_statement, prepared_over_shards};
+use crate::session::state::{Block, Place, Portal};
+use crate::session::touched::Parts;
+use crate::session::{Halt, Session, malformed};
+use mothership_proto::backend::{self, Column};
+use mothership_proto::frontend::{self, Bind, Parse, Target};
+use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+impl Session {
+    pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
+        self.begin_segment().await?;
+        let bind = Bind::read(body).map_err(malformed)?;
+        let Some(statement) = self.state.names.get(bind.statement).cloned() else {
+            self.flush_held().await?;
+            return Err(no_such_statement(bind.statement).into());
+        };
+        if !bind.portal.is_empty() && !self.state.portals.contains_key(bind.portal) {
+            let most = self.topology.config.limits.client_portals.get() as usize;
+            if self.state.portals.len() >= most {
+                return Err(over_limit(
+                    format!("a client may have {most} portals"),
+                    "limits.client_portals",
+                )
+                .into());
+            }
+        }
+        let statement = self.meant(&statement)?;
+        self.heed(&statement, Moment::Runs).await?;
+        let mut parts = None;
+        let place = if let Some(inner) = self.explained_by(&statement)? {
+            self.bind_explain(&bind, &statement, inner).await?
+        } else if unknown_name(&statement).is_some()
+            || statement.step().is_some_and(|s| self.runs_here(&s.kind))
+        {
+            self.flush_held().await?;
+            check_takes_nothing(&bind)?;
+            self.check_failed(&statement)?;
+            self.answer(backend::BIND_COMPLETE);
+            Place::Here
+        } else {
+            self.bind_on_servers(&bind, &statement, &mut parts).await?
+        };
+        let portal = Portal {
+            statement,
+            place,
+            parts,
+        };
+        match self.state.portals.get_mut(bind.portal) {
+            Some(known) => *known = portal,
+            None => {
+                self.state.portals.insert(bind.portal.into(), portal);
+            }
+        }
+        Ok(())
+    }
+
+    async fn bind_on_servers(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        parts: &mut Option<Parts>,
+    ) -> Result<Place, Halt> {
+        self.check_steps(&statement.steps)?;
+        if let Some(runs) = &statement.runs {
+            self.check_steps(&runs.body.steps)?;
+        }
+        let (shard, writes) = match self.dispatch_bind(bind, statement)? {
+            Dispatch::One {
+                shard,
+                writes,
+                parts: touched,
+            } => {
+                // An EXECUTE has more in its text than its body's plan knows.
+                *parts = touched.filter(|_| statement.runs.is_none());
+                (shard, writes)
+            }
+            Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
+        };
+        let parts = parts.as_ref();
+        self.join_segment(Some(shard), writes).await?;
+        let wants = self.wants(writes, &statement.steps, parts);
+        if matches!(wants, Wants::FreshRead(_)) && self.is_alone_in_segment(bind.portal) {
+            // What follows for this segment finds it attached.
+            self.attach_to(shard, wants).await?;
+        }
+        match self.held.take() {
+            Some((name, held)) if *name == *bind.statement => {
+                self.parse_on(shard, &name, &held).await?
+            }
+            other => {
+                self.held = other;
+                self.flush_held().await?;
+            }
+        }
+        let at = self.attach(shard).await?;
+        let name = self.on_server(at, bind.statement, statement).await?;
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        attached.inbox.wrote |= writes;
+        if writes && !statement.is_control() {
+            attached.inbox.touched.add(parts);
+        }
+        attached
+            .lease
+            .wire
+            .with_output(|out| bind.put_as(out, name.as_bytes()));
+        attached.lease.ledger.push(Owed::Bind(Audience::Client));
+        Ok(Place::Shard(shard))
+    }
+
+    /// Where a statement goes with the parameters of a Bind.
+    fn dispatch_bind(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+    ) -> Result<Dispatch, Halt> {
+        if self.world.is_none() {
+            return self.dispatch(statement, 0, &Params::NONE);
+        }
+        let (formats, values): (Vec<i16>, Vec<Option<&[u8]>>) = bind.values().unzip();
+        let params = Params {
+            formats: &formats,
+            values: &values,
+            ..Params::NONE
+        };
+        let Some(runs) = &statement.runs else {
+            return self.dispatch(statement, 0, &params);
+        };
+        // EXECUTE has its arguments in its text.
+        let strings = self.standard_strings();
+        let Some(arguments) = arguments(&statement.sql, strings, &runs.body) else {
+            return Err(prepared_over_shards().into());
+        };
+        let work = arguments.with(|params| self.dispatch(&runs.body, 0, params))?;
+        match &work {
+            // Each shard would need a text of its own, or a message that is no EXECUTE.
+            Dispatch::Many(many)
+                if many.copy_in
+                    || many.step_by_step
+                    || many.password
+                    || many.legs.iter().any(|(_, text)| text.is_some()) =>
+            {
+                Err(prepared_over_shards().into())
+            }
+            _ => Ok(work),
+        }
+    }
+
+    /// Binds on every shard of the work at once, and waits for all of them: an error
+    /// of one is the error of the Bind.
+    async fn bind_many(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        many: Many,
+    ) -> Result<Place, Halt> {
+        if many.copy_in || many.step_by_step || many.password {
+            self.flush_held().await?;
+            // COPY, maintenance and roles have no parameters: they run as simple queries.
+            self.answer(backend::BIND_COMPLETE);
+            return Ok(Place::Many(Rc::new(ManyPortal::new(many, None))));
+        }
+        if let Some((_, _held)) = self.held.take() {
+            // Each server gets it with its own Bind.
+            self.answer(backend::PARSE_COMPLETE);
+        }
+        self.join_segment(None, many.writes).await?;
+        if many.writes {
+            self.begin_implicit();
+        }
+        let wants = match self.is_alone_in_segment(bind.portal) {
+            true => self.wants(many.writes, &statement.steps, None),
+            false => Wants::Primary,
+        };
+        let types = many_types(&many, statement);
+        // First everything that may wait for a server, then what is asked of all at once.
+        let mut names = Vec::new();
+        for (shard, text) in &many.legs {
+            let at = self.attach_to(*shard, wants.clone()).await?;
+            let name = match text {
+                None => self.on_server(at, bind.statement, statement).await?,
+                Some(text) => {
+                    let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
+                    inbox.in_segment = true;
+                    let types = inbox.types_on_shard(&types);
+                    lease.notes.unnamed = None;
+                    lease.wire.with_output(|out| {
+                        Parse {
+                            name: b"",
+                            sql: text,
+                            types: &types,
+                        }
+                        .put(out);
+                        out.extend_from_slice(frontend::FLUSH);
+                    });
+                    lease.ledger.push(Owed::Parse(0, Audience::Router));
+                    String::new()
+                }
+            };
+            names.push((at, name));
+        }
+        self.settle_active().await?;
+        self.active = None;
+        let mut places = Vec::new();
+        for (at, name) in names {
+            let attached = &mut self.servers[at];
+            attached.inbox.in_segment = true;
+            attached.inbox.wrote |= many.writes;
+            attached.inbox.touched.add(None);
+            attached.inbox.first_leg = places.is_empty();
+            attached.lease.wire.with_output(|out| {
+                bind.put_as(out, name.as_bytes());
+                frontend::put_describe(out, Target::Portal, bind.portal);
+                out.extend_from_slice(frontend::FLUSH);
+            });
+            attached.lease.ledger.push(Owed::Bind(Audience::Router));
+            attached.inbox.describing.push_back(None);
+            attached
+                .lease
+                .ledger
+                .push(Owed::DescribePortal(Audience::Router));
+            places.push(at);
+        }
+        let mut columns: Option<Vec<Column>> = None;
+        for &at in &places {
+            let found = self.described(at).await?;
+            match (&columns, found) {
+                (None, found) => columns = Some(found),
+                (Some(first), found) => {
+                    let shard = self.servers[at].shard;
+                    crate::merge::reconcile(first, &found)
+                        .map_err(|d| Halt::Fail(d.report(&self.topology.shards[shard].name)))?;
+                }
+            }
+        }
+        self.active = None;
+        self.client.send(backend::BIND_COMPLETE);
+        Ok(Place::Many(Rc::new(ManyPortal::new(many, columns))))
+    }
+
+    /// The columns of a portal that is being bound and described.
+    async fn described(&mut self, at: usize) -> Result<Vec<Column>, Halt> {
+        let mut columns = Ok(Vec::new());
+        let mut error = None;
+        self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {
+            (Event::Failed, _) => {
+                error = Some(frame.body().to_vec());
+                true
+            }
+            (Event::Answered, backend::tag::ROW_DESCRIPTION) => {
+                columns = backend::columns(frame.body());
+                true
+            }
+            (Event::Answered, backend::tag::NO_DATA) => true,
+            _ => false,
+        })
+        .await?;
+        self.servers[at].inbox.describing.pop_front();
+        match (error, columns) {
+            (Some(body), _) => Err(self.failed_in_segment(&body)),
+            (None, Ok(columns)) => Ok(columns),
+            (None, Err(_)) => Err(Report::error(
+                sqlstate::INTERNAL_ERROR,
+                "server sent a malformed message",
+            )
+            .into()),
+        }
+    }
+
+    /// A server's error in the middle of a segment that several servers share.
+    fn failed_in_segment(&mut self, body: &[u8]) -> Halt {
+        self.client
+            .with_output(|out| crate::session::errors::put_as_error(out, body));
+        self.state.note_failure();
+        self.state.skipping = true;
+        if !self.implicit && self.state.block == Block::Open {
+            self.state.block = Block::Failed;
+        }
+        Halt::Failed
+    }
+}
+
+/// What the router answers itself has no parameters, and whoever binds some is told so in PostgreSQL's words.
+fn check_takes_nothing(bind: &Bind<'_>) -> Result<(), Halt> {
+    let (formats, values) = (bind.format_count(), bind.len());
+    let message = if formats > 1 && formats != values {
+        format!("bind message has {formats} parameter formats but {values} parameters")
+    } else if values > 0 {
+        let name = String::from_utf8_lossy(bind.statement);
+        format!(
+            "bind message supplies {values} parameters, but prepared statement \"{name}\" requires 0"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Report::error(sqlstate::PROTOCOL_VIOLATION, message).into())
+}
+
+/// The types of the parameters, which rows that are left out can no longer show.
+fn many_types(many: &Many, statement: &Prepared) -> Vec<u8> {
+    if let Some(types) = &many.parameter_types {
+        return types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+    }
+    match &statement.origin {
+        Origin::Parse(types) => types.to_vec(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,99 @@
+//! Describe, of statements and of portals.
+
+use crate::session::execute::unknown_name;
+use crate::session::rules::Moment;
+use crate::session::simple::no_such_statement;
+use crate::session::state::Place;
+use crate::session::{Halt, Session, malformed};
+use mothership_proto::backend;
+use mothership_proto::frontend::{self, Target};
+use mothership_proto::ledger::{Audience, Owed};
+
+impl Session {
+    pub(in crate::session) async fn on_describe(&mut self, body: &[u8]) -> Result<(), Halt> {
+        self.begin_segment().await?;
+        self.flush_held().await?;
+        let (target, name) = frontend::target(body).map_err(malformed)?;
+        match target {
+            Target::Statement => self.describe_statement(name).await,
+            Target::Portal => self.describe_portal(name).await,
+        }
+    }
+
+    async fn describe_statement(&mut self, name: &[u8]) -> Result<(), Halt> {
+        let Some(statement) = self.state.names.get(name).cloned() else {
+            return Err(no_such_statement(name).into());
+        };
+        let statement = self.meant(&statement)?;
+        if let Some(inner) = self.explained_by(&statement)? {
+            return self.describe_explain(&statement, inner);
+        }
+        if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
+            self.answer(backend::NO_PARAMETERS);
+            self.answer(backend::NO_DATA);
+            return Ok(());
+        }
+        self.heed(&statement, Moment::Prepared).await?;
+        self.check_steps(&statement.steps)?;
+        if unknown_name(&statement).is_some() {
+            // What it will run, and so what it will show, is not known yet.
+            self.answer(backend::NO_PARAMETERS);
+            self.answer(backend::NO_DATA);
+            return Ok(());
+        }
+        let at = self.attach(self.topology.home).await?;
+        let server_name = self.on_server(at, name, &statement).await?;
+        let attached = &mut self.servers[at];
+        attached.inbox.describing.push_back(Some(statement));
+        attached.lease.wire.with_output(|out| {
+            frontend::put_describe(out, Target::Statement, server_name.as_bytes())
+        });
+        attached
+            .lease
+            .ledger
+            .push(Owed::DescribeStatement(Audience::Client));
+        Ok(())
+    }
+
+    async fn describe_portal(&mut self, name: &[u8]) -> Result<(), Halt> {
+        let place = self.state.portals.get(name).map(|p| p.place.clone());
+        let shard = match place {
+            Some(Place::Here) => {
+                self.answer(backend::NO_DATA);
+                return Ok(());
+            }
+            Some(Place::Explained(explained)) => {
+                self.answer(explained.columns());
+                return Ok(());
+            }
+            Some(Place::Many(many)) => {
+                self.settle_active().await?;
+                match many.columns.as_deref() {
+                    Some([_, ..]) => {
+                        let columns = many.columns.as_deref().unwrap_or_default();
+                        self.client
+                            .with_output(|out| backend::put_columns(out, columns));
+                    }
+                    _ => self.client.send(backend::NO_DATA),
+                }
+                return Ok(());
+            }
+            Some(Place::Shard(shard)) => shard,
+            // A portal that is not there is the server's to report.
+            None => self.topology.home,
+        };
+        let at = self.attach(shard).await?;
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        attached.inbox.describing.push_back(None);
+        attached
+            .lease
+            .wire
+            .with_output(|out| frontend::put_describe(out, Target::Portal, name));
+        attached
+            .lease
+            .ledger
+            .push(Owed::DescribePortal(Audience::Client));
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! Execute: runs a portal, on one server, on several, or here.
+
+use super::ManyPortal;
+use crate::session::execute::unknown_name;
+use crate::session::inbox::Outcome;
+use crate::session::many::Merging;
+use crate::session::names::Prepared;
+use crate::session::simple::no_such_statement;
+use crate::session::state::Place;
+use crate::session::step::Kind;
+use crate::session::{Halt, Session, malformed};
+use mothership_proto::backend;
+use mothership_proto::frontend;
+use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+impl Session {
+    pub(in crate::session) async fn on_execute(&mut self, body: &[u8]) -> Result<(), Halt> {
+        self.begin_segment().await?;
+        self.flush_held().await?;
+        let (name, rows) = frontend::execute(body).map_err(malformed)?;
+        let portal = self.state.portals.get(name).cloned();
+        if let Some(portal) = &portal {
+            self.log_statement(&portal.statement.sql);
+            self.check_meant(&portal.statement)?;
+        }
+        let shard = match portal.as_ref().map(|p| &p.place) {
+            Some(Place::Here) => {
+                let statement = portal.map(|p| p.statement);
+                return match statement {
+                    Some(statement) => self.execute_local(name, &statement, rows).await,
+                    None => Ok(()),
+                };
+            }
+            Some(Place::Many(many)) => {
+                let many = Rc::clone(many);
+                let statement = portal.map(|p| p.statement);
+                return self.execute_many(name, rows, &many, statement).await;
+            }
+            Some(Place::Explained(explained)) => {
+                self.check_explain()?;
+                let rows = explained.rows(rows);
+                self.answer(rows);
+                return Ok(());
+            }
+            Some(Place::Shard(shard)) => *shard,
+            None => self.topology.home,
+        };
+        // COMMIT and the like, bound when the transaction had one server, and now it has
+        // more: all of them must do it.
+        if let Some(portal) = &portal
+            && portal
+                .statement
+                .step()
+                .is_some_and(|step| self.runs_here(&step.kind))
+        {
+            let statement = Rc::clone(&portal.statement);
+            return self.execute_local(name, &statement, rows).await;
+        }
+        if portal.as_ref().is_some_and(|p| p.statement.runs.is_some()) {
+            // The place that an error names is moved to the client's text: it must be this one's.
+            self.settle_active().await?;
+        }
+        let at = self.attach(shard).await?;
+        let steps = portal.as_ref().map(|portal| &portal.statement.steps[..]);
+        let may_write = self.may_write(steps.unwrap_or_default());
+        let inbox = &mut self.servers[at].inbox;
+        inbox.in_segment = true;
+        inbox.may_write |= may_write;
+        let portal_of_control = portal.as_ref().is_some_and(|p| p.statement.is_control());
+        if may_write && !portal_of_control {
+            let parts = portal.as_ref().and_then(|portal| portal.parts.as_ref());
+            inbox.touched.add(parts);
+        }
+        match &portal {
+            Some(portal) => {
+                let statement = Rc::clone(&portal.statement);
+                inbox.outcomes.push_back(match &portal.statement.runs {
+                    Some(runs) => Outcome::Runs(statement, Rc::clone(&runs.body)),
+                    None => Outcome::Of(statement, 0),
+                });
+                if let Some(step) = portal.statement.step() {
+                    inbox.committing |= matches!(step.kind, Kind::Commit { .. });
+                }
+            }
+            None => inbox.outcomes.push_back(Outcome::None),
+        }
+        let lease = &mut self.servers[at].lease;
+        lease
+            .wire
+            .with_output(|out| frontend::put_execute(out, name, rows));
+        lease.ledger.push(Owed::Execute(Audience::Client));
+        Ok(())
+    }
+
+    /// Executes a portal of several shards: their rows follow each other. A row limit
+    /// holds for all of them together.
+    async fn execute_many(
+        &mut self,
+        name: &[u8],
+        rows: i32,
+        portal: &Rc<ManyPortal>,
+        statement: Option<Rc<Prepared>>,
+    ) -> Result<(), Halt> {
+        self.settle_active().await?;
+        self.active = None;
+        let many = &portal.many;
+        if portal.columns.is_none() {
+            let sql = statement
+                .as_ref()
+                .map(|s| s.sql.clone())
+                .unwrap_or_default();
+            let done = self.query_many(&sql, many).await;
+            self.active = None;
+            let command = done?;
+            self.command_before_sync(command);
+            return Ok(());
+        }
+        let mut places = Vec::new();
+        for (shard, _) in &many.legs {
+            match self.servers.iter().position(|s| s.shard == *shard) {
+                Some(at) => places.push(at),
+                None => {
+                    return Err(Report::error(
+                        sqlstate::INVALID_CURSOR_NAME,
+                        format!(
+                            "portal \"{}\" does not exist",
+                            String::from_utf8_lossy(name)
+                        ),
+                    )
+                    .into());
+                }
+            }
+        }
+        let mut merging = Merging::new(&many.merge, places.len());
+        if let Some(columns) = &portal.columns {
+            merging = merging.with_columns(columns.clone())?;
+        }
+        if let Some(statement) = &statement {
+            merging.copies(&statement.sql, self.standard_strings());
+        }
+        let limited = rows > 0 && many.merge == crate::plan::Merge::Concat;
+        if !limited {
+            for &at in &places {
+                self.send_execute(at, name, 0);
+            }
+        }
+        let mut left = rows;
+        for (leg, &at) in places.iter().enumerate().skip(portal.leg.get()) {
+            if limited {
+                self.send_execute(at, name, left);
+            }
+            let mut suspended = false;
+            let mut seen = 0;
+            self.each_message(at, |frame, reply, client| {
+                suspended = reply.event == Event::Suspended;
+                seen += i32::from(frame.tag() == backend::tag::DATA_ROW);
+                merging.take(leg, frame, reply.event, client);
+                matches!(
+                    reply.event,
+                    Event::Completed | Event::Failed | Event::Suspended
+                )
+            })
+            .await?;
+            if merging.is_wrong() {
+                break;
+            }
+            left -= seen;
+            portal.shown.set(portal.shown.get() + i64::from(seen));
+            if limited {
+                portal.leg.set(leg + usize::from(!suspended));
+                if left <= 0 && (suspended || leg + 1 < places.len()) {
+                    self.client.send(backend::PORTAL_SUSPENDED);
+                    return Ok(());
+                }
+            }
+        }
+        if limited && !merging.is_wrong() {
+            let command = format!("SELECT {}", rows - left);
+            self.client
+                .with_output(|out| backend::put_complete(out, command.as_bytes()));
+            return Ok(());
+        }
+        let result = self
+            .finish_many(merging)
+            .map(|command| self.command_before_sync(command));
+        if let (Ok(()), Some(step)) = (&result, statement.as_ref().and_then(|s| s.step())) {
+            self.state.note_definitions(step);
+        }
+        result
+    }
+
+    /// A statement over several shards has ended. If the Sync that follows commits it, its
+    /// end is said after the commit: PostgreSQL sends both in one piece, and there are
+    /// drivers that take CommandComplete for the end of it all.
+    fn command_before_sync(&mut self, command: Vec<u8>) {
+        if self.implicit {
+            self.waiting_command = Some(command);
+        } else {
+            self.put_command(&command);
+        }
+    }
+
+    /// Something else than a Sync follows: the client may wait for the command's end.
+    pub(in crate::session) fn say_waiting_command(&mut self) {
+        if let Some(command) = self.waiting_command.take() {
+            self.put_command(&command);
+        }
+    }
+
+    fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        attached.lease.wire.with_output(|out| {
+            frontend::put_execute(out, name, rows);
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        attached.lease.ledger.push(Owed::Execute(Audience::Router));
+    }
+
+    /// Runs what the router answers itself, unless a server has come in between.
+    async fn execute_local(
+        &mut self,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+        rows: i32,
+    ) -> Result<(), Halt> {
+        let Some(step) = statement.step() else {
+            return Ok(());
+        };
+        if let Some(name) = unknown_name(statement) {
+            return Err(no_such_statement(name).into());
+        }
+        // Answers before this one must be out, because this one is written at once.
+        self.settle_active().await?;
+        if self.runs_here(&step.kind) {
+            self.active = None;
+            return self.run_here(&step.kind, &statement.sql).await;
+        }
+        let at = self.attach(self.topology.home).await?;
+        self.ensure_prepared(at, statement).await?;
+        let server_name = statement.server_name();
+        let attached = &mut self.servers[at];
+        attached
+            .inbox
+            .outcomes
+            .push_back(Outcome::Of(Rc::clone(statement), 0));
+        attached.inbox.may_write = true;
+        attached.inbox.touched.add(None);
+        attached.inbox.committing |= matches!(step.kind, Kind::Commit { .. });
+        attached.lease.wire.with_output(|out| {
+            frontend::put_plain_bind(out, name, server_name.as_bytes());
+            frontend::put_execute(out, name, rows);
+        });
+        attached.lease.ledger.push(Owed::Bind(Audience::Router));
+        attached.lease.ledger.push(Owed::Execute(Audience::Client));
+        Ok(())
+    }
+}

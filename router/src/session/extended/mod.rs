@@ -1,0 +1,80 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+//!
+//! Messages go to the server as they come; nothing waits for a reply that the
+//! client does not wait for itself, except where a statement must be prepared anew
+//! on a server that does not know it.
+
+mod parse;
+
+mod prepare;
+
+mod bind;
+
+mod describe;
+
+mod execute;
+
+mod close;
+
+mod sync;
+
+use crate::session::dispatch::Many;
+use crate::session::names::Prepared;
+use crate::session::simple::{ends_failure, failed_transaction};
+use crate::session::state::Phase;
+use crate::session::{Halt, Session};
+use mothership_proto::backend::{self, Column};
+use mothership_proto::frontend;
+use std::cell::Cell;
+
+impl Session {
+    /// In a failed transaction PostgreSQL parses and binds only what ends the failure.
+    fn check_failed(&self, statement: &Prepared) -> Result<(), Halt> {
+        let failed = self.state.block.status() == backend::TxStatus::Failed;
+        match statement.step() {
+            Some(step) if failed && !ends_failure(&step.kind) => Err(failed_transaction().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A segment begins with its first message: the newest knowledge holds for all of it.
+    async fn begin_segment(&mut self) -> Result<(), Halt> {
+        if self.state.phase == Phase::Idle {
+            self.state.phase = Phase::Segment;
+            self.refresh_world().await?;
+        }
+        self.state.phase = Phase::Segment;
+        Ok(())
+    }
+
+    /// Everything before is answered, so that what is written now comes after it.
+    pub(super) async fn settle_active(&mut self) -> Result<(), Halt> {
+        if let Some(at) = self.active {
+            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.settle(at).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A portal that is open on several shards.
+pub struct ManyPortal {
+    many: Many,
+    /// `None` for what runs as a simple query.
+    columns: Option<Vec<Column>>,
+    /// The shard whose rows come next.
+    leg: Cell<usize>,
+    /// Rows shown.
+    shown: Cell<i64>,
+}
+
+impl ManyPortal {
+    fn new(many: Many, columns: Option<Vec<Column>>) -> Self {
+        Self {
+            many,
+            columns,
+            leg: Cell::new(0),
+            shown: Cell::new(0),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Parse: what is wrong with a statement is said now, and which server gets it often only at its Bind.
+
+use crate::plan::Temporary;
+use crate::session::names::{Meaning, Origin, Prepared};
+use crate::session::rules::Moment;
+use crate::session::simple::duplicate_statement;
+use crate::session::state::Block;
+use crate::session::step::{Kind, steps};
+use crate::session::{Halt, Session, malformed};
+use mothership_proto::backend;
+use mothership_proto::frontend::{self, Parse};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+impl Session {
+    pub(in crate::session) async fn on_parse(&mut self, body: &[u8]) -> Result<(), Halt> {
+        self.begin_segment().await?;
+        self.flush_held().await?;
+        let parse = Parse::read(body).map_err(malformed)?;
+        if !parse.name.is_empty() && self.state.names.get(parse.name).is_some() {
+            return Err(duplicate_statement(parse.name).into());
+        }
+        self.check_text(parse.sql)?;
+        self.check_room(parse.name, parse.sql)?;
+        let statement = self.statement(&parse);
+        if let Some(Kind::Prepare(_)) = statement.step().map(|s| &s.kind) {
+            self.check_failed(&statement)?;
+            return self.refuse_prepare(parse.sql).await;
+        }
+        if let Some(Kind::Refuse(report)) = statement.step().map(|s| &s.kind) {
+            return Err(Halt::Fail((**report).clone()));
+        }
+        let meant = self.meant(&statement)?;
+        self.heed(&meant, Moment::Prepared).await?;
+        // Several commands are never ours to answer: the server, or the check below, refuses them.
+        let one = statement.steps.len() == 1;
+        if one
+            && (self.explained_by(&statement)?.is_some()
+                || statement.step().is_some_and(|s| self.runs_here(&s.kind)))
+        {
+            self.check_failed(&statement)?;
+            self.state.names.define(parse.name, statement, None);
+            self.answer(backend::PARSE_COMPLETE);
+            return Ok(());
+        }
+        self.check_steps(&statement.steps)?;
+        if self.world.is_some() || self.waits_for_bind(&statement) {
+            if statement.steps.len() > 1 {
+                return Err(Report::error(
+                    sqlstate::SYNTAX_ERROR,
+                    "cannot insert multiple commands into a prepared statement",
+                )
+                .into());
+            }
+            self.look_for_unknown(&statement, 0).await?;
+            // What is refused whatever its parameters are is refused now.
+            self.refuse_now(&statement)?;
+            // Which server it goes to is known at Bind, which often follows at once.
+            self.held = Some((parse.name.into(), Rc::clone(&statement)));
+            let context = self.context();
+            self.state
+                .names
+                .define(parse.name, statement, Some(context));
+            return Ok(());
+        }
+        let defined = Rc::clone(&statement);
+        self.state.names.define(parse.name, defined, None);
+        self.parse_on(self.topology.home, parse.name, &statement)
+            .await
+    }
+
+    /// Sends a Parse of the client to the server of a shard.
+    pub(super) async fn parse_on(
+        &mut self,
+        shard: usize,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        let at = self.attach(shard).await?;
+        let named = !name.is_empty();
+        let attached = &mut self.servers[at];
+        if named && attached.lease.notes.prepared.touch(statement.id) {
+            self.answer(backend::PARSE_COMPLETE);
+            return Ok(());
+        }
+        self.send_parse(at, statement, named, Audience::Client);
+        Ok(())
+    }
+
+    /// The held Parse can wait no longer: any server that knows the tables will do. What
+    /// one has parsed in this context already needs none: a client that only prepares must
+    /// not take a connection, least of all the home shard's for a transaction elsewhere.
+    pub(in crate::session) async fn flush_held(&mut self) -> Result<(), Halt> {
+        let Some((name, statement)) = self.held.take() else {
+            return Ok(());
+        };
+        let context = self.context();
+        let known = context.temporary == Temporary::None
+            && statement.valid_in.borrow().as_ref() == Some(&context);
+        let unchanged = !self.state.schema_changed_in_block && self.state.block != Block::Failed;
+        if known && unchanged {
+            self.answer(backend::PARSE_COMPLETE);
+            return Ok(());
+        }
+        self.parse_on(self.topology.home, &name, &statement).await
+    }
+
+    /// The statement of a Parse.
+    fn statement(&self, parse: &Parse<'_>) -> Rc<Prepared> {
+        let strings = self.standard_strings();
+        let read = || match self.shaped(parse.sql) {
+            Some(shaped) => Meaning::from(shaped),
+            None => Meaning::from(steps(parse.sql, strings)),
+        };
+        let (text, origin) = ((parse.sql, strings), Origin::Parse(parse.types.into()));
+        self.core.interner.intern(text, origin, self.epoch(), read)
+    }
+
+    /// PREPARE by Parse is refused, but what is no SQL is a server's to refuse, in its own words.
+    async fn refuse_prepare(&mut self, sql: &[u8]) -> Result<(), Halt> {
+        let at = self.attach(self.topology.home).await?;
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        attached.lease.notes.unnamed = None;
+        attached.lease.wire.with_output(|out| {
+            Parse {
+                name: b"",
+                sql,
+                types: &[],
+            }
+            .put(out);
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
+        self.settle(at).await?;
+        Err(Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "PREPARE cannot be sent through the extended protocol",
+        )
+        .hint("Send it as a simple query, or use the protocol's own Parse.")
+        .into())
+    }
+}

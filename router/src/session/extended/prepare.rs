@@ -1,0 +1,187 @@
+//! Makes statements known to servers, under our names: when a client parses them, and anew on a server that has not seen
+//! them.
+
+use crate::session::names::{Origin, Prepared};
+use crate::session::{Halt, Session};
+use mothership_proto::frontend::{self, Parse, Target};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+impl Session {
+    pub(super) fn send_parse(
+        &mut self,
+        at: usize,
+        statement: &Rc<Prepared>,
+        named: bool,
+        to: Audience,
+    ) {
+        let Origin::Parse(types) = &statement.origin else {
+            debug_assert!(false, "only what was parsed is parsed again");
+            return;
+        };
+        self.make_room(at);
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        let name = if named {
+            statement.server_name()
+        } else {
+            String::new()
+        };
+        let types = attached.inbox.types_on_shard(types);
+        let parse = Parse {
+            name: name.as_bytes(),
+            sql: &statement.sql,
+            types: &types,
+        };
+        attached.lease.wire.with_output(|out| parse.put(out));
+        if named {
+            attached.inbox.preparing.push(statement.id);
+            attached.lease.ledger.push(Owed::Parse(statement.id, to));
+        } else {
+            attached.lease.notes.unnamed = Some(statement.id);
+            attached.lease.ledger.push(Owed::Parse(0, to));
+        }
+    }
+
+    /// Drops the least recently used statement of a connection that has too many.
+    fn make_room(&mut self, at: usize) {
+        let limit = self.topology.config.pool.prepared_statements as usize;
+        let attached = &mut self.servers[at];
+        let pending = attached.inbox.preparing.len();
+        let Some(id) = attached
+            .lease
+            .notes
+            .prepared
+            .surplus(limit.saturating_sub(pending + 1))
+        else {
+            return;
+        };
+        attached.lease.notes.prepared.remove(id);
+        attached.inbox.closing.push_back(id);
+        let name = crate::session::names::server_name(id);
+        attached
+            .lease
+            .wire
+            .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
+        attached.lease.ledger.push(Owed::Close(Audience::Router));
+    }
+
+    /// Makes a statement of the client known to this server, if it is not yet.
+    pub(super) async fn ensure_prepared(
+        &mut self,
+        at: usize,
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        let attached = &mut self.servers[at];
+        if attached.lease.notes.prepared.touch(statement.id)
+            || attached.inbox.preparing.contains(&statement.id)
+        {
+            return Ok(());
+        }
+        match &statement.origin {
+            Origin::Parse(_) => self.parse_again(at, statement, true).await,
+            _ => {
+                let text = statement.definition();
+                self.run_quietly(at, &text).await?;
+                self.servers[at].lease.notes.prepared.insert(statement.id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a statement of the router inside of the client's segment and waits.
+    pub(in crate::session) async fn run_quietly(
+        &mut self,
+        at: usize,
+        sql: &[u8],
+    ) -> Result<(), Halt> {
+        self.servers[at].inbox.in_segment = true;
+        let lease = &mut self.servers[at].lease;
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| {
+            Parse {
+                name: b"",
+                sql,
+                types: &[],
+            }
+            .put(out);
+            frontend::put_plain_bind(out, b"", b"");
+            frontend::put_execute(out, b"", 0);
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        for owed in [
+            Owed::Parse(0, Audience::Router),
+            Owed::Bind(Audience::Router),
+            Owed::Execute(Audience::Router),
+        ] {
+            lease.ledger.push(owed);
+        }
+        self.settle(at).await
+    }
+
+    /// Parses a known statement on another server. If the server describes it
+    /// otherwise than the first one did, the client's idea of its columns is wrong:
+    /// PostgreSQL says so for a plan that outlived a change of its table.
+    async fn parse_again(
+        &mut self,
+        at: usize,
+        statement: &Rc<Prepared>,
+        named: bool,
+    ) -> Result<(), Halt> {
+        self.send_parse(at, statement, named, Audience::Router);
+        if statement.described.get().is_none() {
+            return Ok(());
+        }
+        let name = if named {
+            statement.server_name()
+        } else {
+            String::new()
+        };
+        let attached = &mut self.servers[at];
+        attached.inbox.changed = false;
+        attached
+            .inbox
+            .describing
+            .push_back(Some(Rc::clone(statement)));
+        attached.lease.wire.with_output(|out| {
+            frontend::put_describe(out, Target::Statement, name.as_bytes());
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        attached
+            .lease
+            .ledger
+            .push(Owed::DescribeStatement(Audience::Router));
+        self.settle(at).await?;
+        if std::mem::take(&mut self.servers[at].inbox.changed) {
+            return Err(Report::error(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+            )
+            // asyncpg tells this case from others by the routine.
+            .routine("RevalidateCachedQuery")
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The statement of a name, known to the server `at`, and its name there.
+    pub(super) async fn on_server(
+        &mut self,
+        at: usize,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<String, Halt> {
+        if let Some(runs) = &statement.runs {
+            self.ensure_prepared(at, &runs.body).await?;
+        }
+        if !name.is_empty() {
+            self.ensure_prepared(at, statement).await?;
+            return Ok(statement.server_name());
+        }
+        if self.servers[at].lease.notes.unnamed != Some(statement.id) {
+            self.parse_again(at, statement, false).await?;
+        }
+        Ok(String::new())
+    }
+}

@@ -1,0 +1,107 @@
+//! Flush, and Sync, which ends a segment on every server that took part in it.
+
+use crate::session::state::{Block, Phase};
+use crate::session::{Halt, Session};
+use mothership_proto::backend;
+use mothership_proto::frontend;
+use mothership_proto::ledger::{Audience, Event, Owed};
+
+impl Session {
+    pub(in crate::session) async fn on_flush(&mut self) -> Result<(), Halt> {
+        self.flush_held().await?;
+        if let Some(at) = self.active {
+            self.servers[at].lease.wire.send(frontend::FLUSH);
+        }
+        Ok(())
+    }
+
+    pub(in crate::session) async fn on_sync(&mut self) -> Result<(), Halt> {
+        if self.state.skipping {
+            self.held = None;
+        } else {
+            self.flush_held().await?;
+        }
+        if self.implicit {
+            return self.sync_implicit().await;
+        }
+        // Every server that took part in the segment must end it.
+        let segment = self.state.phase == Phase::Segment;
+        let last = self
+            .active
+            .filter(|_| segment)
+            .or_else(|| self.servers.iter().rposition(|s| s.inbox.in_segment));
+        for at in 0..self.servers.len() {
+            if Some(at) != last && self.servers[at].inbox.in_segment {
+                self.sync_quietly(at).await?;
+            }
+        }
+        let Some(at) = last.filter(|_| segment) else {
+            self.state.ready_alone(&mut self.client);
+            return Ok(());
+        };
+        let block_failed = self.state.block == Block::Failed
+            && self.servers[at].lease.status != backend::TxStatus::Failed;
+        if self.servers.len() > 1 || block_failed {
+            // The client's status is that of the whole, not of this server.
+            self.sync_quietly(at).await?;
+            self.state.ready_alone(&mut self.client);
+            return Ok(());
+        }
+        let lease = &mut self.servers[at].lease;
+        lease.wire.send(frontend::SYNC);
+        lease.ledger.push(Owed::Sync(Audience::Client));
+        self.active = Some(at);
+        self.state.phase = Phase::Syncing;
+        self.state.skipping = false;
+        Ok(())
+    }
+
+    /// Ends the segment on one server without telling the client.
+    async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
+        let lease = &mut self.servers[at].lease;
+        lease.wire.send(frontend::SYNC);
+        lease.ledger.push(Owed::Sync(Audience::Router));
+        self.each_message(at, |_, reply, _| matches!(reply.event, Event::Ready(_)))
+            .await?;
+        let status = self.servers[at].lease.status;
+        let inbox = &mut self.servers[at].inbox;
+        self.state.acknowledge_end(status, inbox);
+        inbox.in_segment = false;
+        if self.servers[at].lease.status == backend::TxStatus::Failed
+            && self.state.block == Block::Open
+        {
+            self.state.block = Block::Failed;
+        }
+        Ok(())
+    }
+
+    /// Ends the segment and with it the transaction of the router's own.
+    async fn sync_implicit(&mut self) -> Result<(), Halt> {
+        for at in 0..self.servers.len() {
+            if self.servers[at].inbox.in_segment {
+                self.sync_quietly(at).await?;
+            }
+        }
+        // The last statements may have failed only now.
+        let failed = self.state.skipping;
+        let result = if failed { Err(Halt::Failed) } else { Ok(()) };
+        let ended = self.end_implicit(result).await;
+        self.state.skipping = false;
+        self.state.phase = Phase::Query;
+        // Also before the error of a commit that failed, as PostgreSQL does.
+        if matches!(ended, Ok(()) | Err(Halt::Fail(_))) {
+            self.say_waiting_command();
+        }
+        self.waiting_command = None;
+        match ended {
+            Err(Halt::Fail(report)) => {
+                self.client.with_output(|out| report.put(out));
+                self.state.note_failure();
+            }
+            Err(Halt::End(end)) => return Err(Halt::End(end)),
+            Ok(()) | Err(Halt::Failed) => {}
+        }
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! What a transaction has done so far that each of its servers must be told: savepoints
+//! and settings, in the order in which they were given.
+//!
+//! Pure. A server has been told the first so many; before it works again it is told the
+//! rest ([`super::attach`]). Order matters twice: `SET` after `SET LOCAL` wins and the
+//! other way round, and going back to a savepoint must undo the same on every server.
+
+use super::settings::{Change, Settings};
+use std::sync::Arc;
+
+/// One thing that the transaction has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// SAVEPOINT.
+    Savepoint(String),
+    /// SET TRANSACTION, SET CONSTRAINTS, SET LOCAL: a statement that is repeated as it is.
+    Local(String),
+    /// Settings that outlive the transaction.
+    Session {
+        /// The changes in order.
+        changes: Vec<Change>,
+        /// What holds for the session after them.
+        after: Arc<Settings>,
+    },
+}
+
+/// The deeds of the open transaction.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    deeds: Vec<Deed>,
+}
+
+impl History {
+    /// The deeds in order.
+    pub fn deeds(&self) -> &[Deed] {
+        &self.deeds
+    }
+
+    /// What held for the session after the first `told` deeds, if it was changed by them and
+    /// more deeds followed.
+    pub fn settings_between(&self, told: usize) -> Option<&Arc<Settings>> {
+        let (known, rest) = self.deeds.split_at_checked(told)?;
+        let changed = known.iter().rev().find_map(|deed| match deed {
+            Deed::Session { after, .. } => Some(after),
+            Deed::Savepoint(_) | Deed::Local(_) => None,
+        });
+        changed.filter(|_| !rest.is_empty())
+    }
+
+    /// The bytes of the statements that hold for the transaction only.
+    pub fn local_bytes(&self) -> usize {
+        let local = |deed: &Deed| match deed {
+            Deed::Local(sql) => sql.len(),
+            Deed::Savepoint(_) | Deed::Session { .. } => 0,
+        };
+        self.deeds.iter().map(local).sum()
+    }
+
+    /// True if the savepoint is set.
+    pub fn has_savepoint(&self, name: &str) -> bool {
+        self.place(name).is_some()
+    }
+
+    /// SAVEPOINT.
+    pub fn savepoint(&mut self, name: &str) {
+        self.deeds.push(Deed::Savepoint(name.to_owned()));
+    }
+
+    /// ROLLBACK TO: the savepoint stays, what came after it is undone.
+    pub fn rollback_to(&mut self, name: &str) {
+        if let Some(at) = self.place(name) {
+            self.deeds.truncate(at + 1);
+        }
+    }
+
+    /// RELEASE: the savepoint and those after it are forgotten, the rest stays.
+    pub fn release(&mut self, name: &str) {
+        let Some(at) = self.place(name) else { return };
+        let mut number = 0;
+        self.deeds.retain(|deed| {
+            number += 1;
+            number <= at || !matches!(deed, Deed::Savepoint(_))
+        });
+    }
+
+    /// A statement that holds for the transaction only.
+    pub fn local(&mut self, sql: &str) {
+        self.deeds.push(Deed::Local(sql.to_owned()));
+    }
+
+    /// Settings of the session were changed; `after` holds now.
+    pub fn session(&mut self, changes: &[Change], after: &Arc<Settings>) {
+        self.deeds.push(Deed::Session {
+            changes: changes.to_vec(),
+            after: Arc::clone(after),
+        });
+    }
+
+    /// The transaction has ended.
+    pub fn clear(&mut self) {
+        self.deeds.clear();
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        let is = |deed: &Deed| matches!(deed, Deed::Savepoint(known) if known == name);
+        self.deeds.iter().rposition(is)
+    }
+}
+
+impl Deed {
+    /// The statements that do it on a server which has done all before it.
+    pub fn sql(&self) -> String {
+        match self {
+            Self::Savepoint(name) => format!("SAVEPOINT \"{}\"", name.replace('"', "\"\"")),
+            Self::Local(sql) => sql.clone(),
+            Self::Session { changes, after } => after.sql_of(changes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{Setting, Value};
+    use super::*;
+
+    fn set(name: &str, value: &str) -> Change {
+        Change::Set(Setting {
+            name: name.into(),
+            value: Value::Statement(format!("SET {name} = {value}")),
+        })
+    }
+
+    fn after(changes: &[(&str, &str)]) -> Arc<Settings> {
+        let mut settings = Settings::default();
+        for (name, value) in changes {
+            settings.set(name, Value::Statement(format!("SET {name} = {value}")));
+        }
+        Arc::new(settings)
+    }
+
+    fn told(history: &History) -> Vec<String> {
+        history.deeds().iter().map(Deed::sql).collect()
+    }
+
+    #[test]
+    fn deeds_are_told_in_their_order() {
+        let mut history = History::default();
+        history.session(&[set("a", "1")], &after(&[("a", "1")]));
+        history.local("SET LOCAL a = 2");
+        history.savepoint("s");
+        history.session(&[set("a", "1")], &after(&[("a", "1")]));
+        history.session(&[set("a", "3")], &after(&[("a", "3")]));
+        assert_eq!(
+            told(&history),
+            [
+                "SET a = 1;",
+                "SET LOCAL a = 2",
+                "SAVEPOINT \"s\"",
+                "SET a = 1;",
+                "SET a = 3;"
+            ]
+        );
+        history.rollback_to("s");
+        assert_eq!(
+            told(&history),
+            ["SET a = 1;", "SET LOCAL a = 2", "SAVEPOINT \"s\""]
+        );
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_what_the_session_began_with() {
+        let mut history = History::default();
+        history.session(&[Change::Reset("a".into())], &after(&[]));
+        history.local("SET LOCAL b = 1");
+        history.session(&[Change::Reset("b".into())], &after(&[("b", "0")]));
+        history.local("SET LOCAL b = 1");
+        history.session(&[Change::ResetAll], &after(&[("b", "0")]));
+        assert_eq!(
+            told(&history),
+            [
+                "RESET \"a\";",
+                "SET LOCAL b = 1",
+                "SET b = 0;",
+                "SET LOCAL b = 1",
+                "RESET ALL;SET b = 0;"
+            ]
+        );
+    }
+
+    #[test]
+    fn released_savepoints_leave_what_was_done_after_them() {
+        let mut history = History::default();
+        history.savepoint("s");
+        history.local("SET LOCAL a = 1");
+        history.savepoint("t");
+        history.local("SET LOCAL a = 2");
+        history.savepoint("s");
+        history.release("t");
+        assert_eq!(
+            told(&history),
+            ["SAVEPOINT \"s\"", "SET LOCAL a = 1", "SET LOCAL a = 2"]
+        );
+        assert!(history.has_savepoint("s") && !history.has_savepoint("t"));
+        history.release("s");
+        assert_eq!(told(&history), ["SET LOCAL a = 1", "SET LOCAL a = 2"]);
+    }
+}

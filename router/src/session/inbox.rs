@@ -1,0 +1,153 @@
+//! What one server has said since its session looked last, and what follows when its statements end.
+//!
+//! Pure. [`State::on_server`](super::state::State::on_server) writes it, a message at a time; the socket side reads it.
+
+use super::digest::Digest;
+use super::errors::Renamed;
+use super::names::Prepared;
+use super::settings::{Change, SessionSettings};
+use super::step::Kind;
+use super::touched::Touched;
+use crate::catalog::Oids;
+use crate::sql::effect::DiscardWhat;
+use mothership_pool::health::CommitClock;
+use mothership_proto::frame::Frame;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What is to be done when a statement has ended well.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Nothing.
+    None,
+    /// What its [`Step`](super::step::Step) says.
+    Of(Rc<Prepared>, usize),
+    /// The same for an EXECUTE, and what its body says.
+    Runs(Rc<Prepared>, Rc<Prepared>),
+    /// A statement was made by PREPARE under this name.
+    Defined(Box<[u8]>, Rc<Prepared>),
+}
+
+/// What arrived from one server since the session looked last.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// The settings that the connection carries.
+    pub carried: SessionSettings,
+    /// Outcomes of the statements under way, in order.
+    pub outcomes: VecDeque<Outcome>,
+    /// Statements that Parse has confirmed.
+    pub parsed: Vec<u64>,
+    /// Statements sent to be prepared and not confirmed.
+    pub preparing: Vec<u64>,
+    /// Statements sent to be closed and not confirmed, least recent first.
+    pub closing: VecDeque<u64>,
+    /// Describes under way, in order; a portal's has no statement.
+    pub describing: VecDeque<Option<Rc<Prepared>>>,
+    /// A statement is described otherwise than before: a table was changed.
+    pub changed: bool,
+    /// The digest of the description that is being read.
+    pub digest: Digest,
+    /// An error of the router's own request.
+    pub router_error: Option<Vec<u8>>,
+    /// The router's own request is private: its errors are not the client's.
+    pub private: bool,
+    /// The server's prepared statements are gone.
+    pub discarded: bool,
+    /// The server said that it ends the connection.
+    pub fatal: bool,
+    /// Something of the statement under way was passed to the client.
+    pub passed: bool,
+    /// A statement under way may write, so that its loss leaves the outcome unknown.
+    pub may_write: bool,
+    /// A COMMIT is under way.
+    pub committing: bool,
+    /// BEGIN went ahead of the client's statement and is not answered.
+    pub beginning: bool,
+    /// The transaction block is open here.
+    pub in_block: bool,
+    /// Something may have been written in it.
+    pub wrote: bool,
+    /// What that was, since the last transaction ended.
+    pub touched: Touched,
+    /// The session must stay on this server.
+    pub pinned: bool,
+    /// Extended messages were sent since the last Sync.
+    pub in_segment: bool,
+    /// How the shard's object ids differ from those that clients are told.
+    pub oids: Option<Arc<Oids>>,
+    /// How many deeds of the transaction the server was told.
+    pub told: usize,
+    /// The shard of the server.
+    pub shard: usize,
+    /// The first of several that run one statement: its notices are shown.
+    pub first_leg: bool,
+    /// The server refused a write because it is read-only (25006).
+    pub read_only: bool,
+    /// Counts the acknowledged writes of the shard.
+    pub clock: Option<Arc<CommitClock>>,
+    /// The simple query under way has a name of ours in place of the client's.
+    pub renamed: Option<Renamed>,
+}
+
+impl Inbox {
+    /// A message of the server in the client's object ids; `None` if it is so already.
+    pub fn translated(&self, frame: Frame<'_>) -> Option<Vec<u8>> {
+        self.oids.as_ref()?.at_home(frame)
+    }
+
+    /// Parameter types that a client declares, as the shard calls them.
+    pub fn types_on_shard<'a>(&self, types: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.oids {
+            Some(oids) => Cow::Owned(oids.on_shard(types)),
+            None => Cow::Borrowed(types),
+        }
+    }
+
+    /// How the text of the statement under way was renamed. Everything before a parsed EXECUTE is answered when it is
+    /// sent, so that it is the first whose outcome is awaited.
+    pub(super) fn renaming(&self) -> Option<Renamed> {
+        let parsed = match self.outcomes.front() {
+            Some(Outcome::Runs(statement, _)) => statement.runs.as_ref(),
+            _ => None,
+        };
+        parsed.map(|runs| runs.renamed).or(self.renamed)
+    }
+
+    /// The connection followed a statement.
+    pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
+        follow(&mut self.carried, kind, command);
+    }
+
+    /// For a connection to `shard` that carries these settings.
+    pub fn new(shard: usize, carried: SessionSettings) -> Self {
+        Self {
+            shard,
+            carried,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a statement that ended well does to a list of settings.
+pub(super) fn follow(settings: &mut SessionSettings, kind: &Kind, command: &[u8]) {
+    match kind {
+        Kind::Begin(_) => settings.begin(),
+        Kind::PrepareTransaction => settings.commit(),
+        // COMMIT of a failed transaction says ROLLBACK.
+        Kind::Commit { .. } | Kind::Rollback { .. } => match command {
+            b"COMMIT" => settings.commit(),
+            _ => settings.rollback(),
+        },
+        Kind::Savepoint(name) => settings.savepoint(name),
+        Kind::RollbackTo(name) => settings.rollback_to(name),
+        Kind::Release(name) => settings.release(name),
+        Kind::Settings(changes) => {
+            settings.begin();
+            changes.iter().for_each(|change| settings.apply(change));
+        }
+        Kind::Discard(DiscardWhat::All) => settings.apply(&Change::DiscardAll),
+        _ => {}
+    }
+}

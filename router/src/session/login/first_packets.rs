@@ -1,0 +1,94 @@
+//! Everything up to the StartupMessage: encryption is offered, a cancel request is passed on.
+
+use super::Refused;
+use crate::core::{ClientNumber, Core, Mail, Topology};
+use mothership_pool::wire::Wire;
+use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::startup::{Bounds, FirstPacket, Startup, StartupError};
+use std::sync::Arc;
+
+/// Everything up to the StartupMessage.
+pub(super) async fn first_packets(
+    core: &Core,
+    topology: &Topology,
+    client: &mut Wire,
+) -> Result<Startup, Refused> {
+    let limits = &topology.config.limits;
+    let bounds = Bounds {
+        packet: limits.startup_packet.bytes(),
+        parameters: limits.startup_parameters.get() as usize,
+    };
+    let (mut asked_ssl, mut asked_gss) = (false, false);
+    loop {
+        let parsed = FirstPacket::parse_within(client.input(), bounds);
+        let parsed = parsed.map_err(Refused::Startup)?;
+        let Some((packet, length)) = parsed else {
+            if client.fill().await? == 0 {
+                return Err(Refused::Gone);
+            }
+            continue;
+        };
+        let rest = client.input().len() - length;
+        match packet {
+            FirstPacket::Startup(startup) => {
+                client.consume(length);
+                return Ok(startup);
+            }
+            FirstPacket::Cancel { pid, secret } => {
+                let number = ClientNumber::decode(pid);
+                let most = limits.cancels.get() + limits.cancel_queue;
+                if let Some(owner) = core.shared.mail.get(number.core)
+                    && let Some(ticket) = core.shared.cancels.admit(most)
+                {
+                    // A core that has ended has nobody to cancel.
+                    let _ = owner.send(Mail::Cancel {
+                        slot: number.slot,
+                        secret: secret.to_vec(),
+                        ticket,
+                    });
+                }
+                return Err(Refused::Gone);
+            }
+            // Bytes behind a request for encryption were slipped in (CVE-2021-23214).
+            FirstPacket::Ssl | FirstPacket::Gss if rest > 0 => {
+                let message = "received unencrypted data after an encryption request";
+                return Err(Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into());
+            }
+            FirstPacket::Gss if !asked_gss => {
+                asked_gss = true;
+                client.consume(length);
+                client.send(b"N");
+            }
+            FirstPacket::Ssl if !asked_ssl && client.tls().is_none() => {
+                asked_ssl = true;
+                client.consume(length);
+                match &topology.tls {
+                    Some(offer) => {
+                        client.send(b"S");
+                        client.accept_tls(Arc::clone(&offer.config)).await?;
+                    }
+                    None => client.send(b"N"),
+                }
+            }
+            FirstPacket::DirectTls if client.tls().is_none() && topology.config.tls.direct => {
+                let Some(offer) = &topology.tls else {
+                    return Err(Refused::Gone);
+                };
+                client.accept_direct_tls(Arc::clone(&offer.config)).await?;
+                let alpn = client.tls().and_then(|tls| tls.alpn.as_deref());
+                if alpn != Some(b"postgresql") {
+                    let message = "received direct SSL connection request without ALPN protocol negotiation extension";
+                    return Err(Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into());
+                }
+            }
+            // What was answered once is no request any more, but a version that does not exist.
+            FirstPacket::Ssl | FirstPacket::DirectTls => return Err(asked_again(5679)),
+            FirstPacket::Gss => return Err(asked_again(5680)),
+        }
+    }
+}
+
+/// PostgreSQL's answer to an encryption request that comes a second time, or inside TLS.
+fn asked_again(minor: u16) -> Refused {
+    Refused::Startup(StartupError::Version { major: 1234, minor })
+}

@@ -1,0 +1,328 @@
+//! From an accepted socket to a logged-in session: first packets, TLS, login, and
+//! what a server says at its beginning.
+//!
+//! The whole login has one deadline. What decides is elsewhere: first packets in
+//! `proto::startup`, proofs in `proto::auth`; this file carries their bytes.
+
+mod first_packets;
+
+mod proof;
+
+mod identity;
+
+mod place;
+
+mod welcome;
+
+use crate::config::{AuthMethod, ClientTls};
+use crate::console::{self, Door};
+use crate::core::{ClientNumber, Core, Entry, Life, Topology, Who};
+use crate::log::client_text;
+use crate::session::Session;
+use crate::session::settings::SessionSettings;
+use crate::session::state::State;
+use crate::session::told::Told;
+use mothership_pool::wire::{Address, Wire};
+use mothership_proto::auth::{AuthError, ClientLogin, LookedUp, Method, Nonces, Proof, Secret};
+use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::startup::{Startup, StartupError};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use first_packets::first_packets;
+use identity::{identity, startup_settings};
+use place::{Counted, join_crowds};
+pub(crate) use place::{Place, limited, secret};
+pub use proof::prepare_secret;
+use proof::{look_up, passed_through, prove};
+pub use welcome::Welcomes;
+
+/// Why a login ended.
+#[derive(Debug)]
+enum Refused {
+    /// The client is gone, or was served (a cancel request).
+    Gone,
+    /// The first packet cannot be understood.
+    Startup(StartupError),
+    /// The proof failed.
+    Auth(AuthError),
+    /// Anything else, in the client's words.
+    Told(Box<Report>),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        tracing::debug!(error = %error, "client left during login");
+        Self::Gone
+    }
+}
+
+impl From<Report> for Refused {
+    fn from(report: Report) -> Self {
+        Self::Told(Box::new(report))
+    }
+}
+
+/// Serves a connection that was just accepted, to its end.
+pub async fn serve(core: Rc<Core>, client: Wire) {
+    let shared = Arc::clone(&core.shared);
+    let topology = shared.topology();
+    let listen = &topology.config.listen;
+    let most = listen.max_logins.get();
+    let _login = match Counted::try_new(&shared.logins, most) {
+        Some(login) => login,
+        None => {
+            return say_goodbye(
+                client,
+                too_many("logins are under way", "listen.max_logins"),
+            )
+            .await;
+        }
+    };
+    let mut client = client;
+    let login = tokio::time::timeout(listen.login_timeout, log_in(&core, &topology, &mut client));
+    let refused = match login.await {
+        Ok(Ok(accepted)) => {
+            drop(_login);
+            return accepted.run(core, topology, client).await;
+        }
+        Ok(Err(refused)) => refused,
+        // PostgreSQL says nothing to a client that does not finish its login.
+        Err(_) => Refused::Gone,
+    };
+    match refused {
+        Refused::Gone => {}
+        Refused::Startup(error) => {
+            client.with_output(|out| error.put(out));
+            finish(client).await;
+        }
+        Refused::Auth(error) => {
+            let most = topology.config.limits.log_text.get() as usize;
+            let told = error.to_string();
+            let reason = match &error {
+                AuthError::Failed { reason, .. } => Some(reason.to_string()),
+                _ => None,
+            };
+            tracing::info!(error = %client_text(&told, most), reason, "login failed");
+            pause_after(&core, &topology, &client, &error).await;
+            client.with_output(|out| error.put(out));
+            finish(client).await;
+        }
+        Refused::Told(report) => say_goodbye(client, *report).await,
+    }
+}
+
+/// Makes whoever guesses passwords wait, each time longer. An unknown user waits like
+/// a known one. The connection keeps its place in `listen.max_logins` meanwhile.
+async fn pause_after(core: &Core, topology: &Topology, client: &Wire, error: &AuthError) {
+    let AuthError::Failed { user, .. } = error else {
+        return;
+    };
+    let limits = &topology.config.limits;
+    let pause = core.shared.wrong_passwords.failed(
+        ip_of(client),
+        user,
+        limits.wrong_passwords.get(),
+        limits.wrong_password_pause,
+    );
+    tokio::time::sleep(pause).await;
+}
+
+/// The client's address; none on the unix socket.
+fn ip_of(client: &Wire) -> Option<std::net::IpAddr> {
+    match client.peer() {
+        Ok(Address::Tcp(address)) => Some(address.ip()),
+        Ok(Address::Unix(_)) | Err(_) => None,
+    }
+}
+
+fn disabled(database: &str) -> Report {
+    let message = format!("database \"{database}\" is not currently accepting connections");
+    // object_not_in_prerequisite_state, as for datallowconn.
+    Report::fatal("55000", message).detail("It was disabled in the console.")
+}
+
+fn too_many(what: &str, setting: &str) -> Report {
+    Report::fatal(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("sorry, too many {what} already"),
+    )
+    .hint(format!("The setting is {setting}."))
+}
+
+/// Tells the client why and closes.
+pub(crate) async fn say_goodbye(mut client: Wire, report: Report) {
+    client.with_output(|out| report.into_fatal().put(out));
+    finish(client).await;
+}
+
+async fn finish(client: Wire) {
+    // The client may not read, or be gone: it has been told, that is all.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), client.finish()).await;
+}
+
+/// A client whose proof was accepted.
+struct Accepted {
+    startup: Startup,
+    proof: Proof,
+    /// What the proof was measured against, and when it was looked up.
+    against: Option<(Instant, Secret)>,
+    /// Let into the console by the operating system's word.
+    is_peer: bool,
+}
+
+async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<Accepted, Refused> {
+    let startup = first_packets(core, topology, client).await?;
+    let mut out = Vec::new();
+    startup.put_negotiation(&mut out);
+    client.send(&out);
+    let peer = match client.peer()? {
+        Address::Tcp(address) => Some(address.ip()),
+        Address::Unix(_) => None,
+    };
+    let encrypted = client.tls().is_some();
+    let config = &topology.config;
+    let must_encrypt = !matches!(config.tls.mode, ClientTls::Disable | ClientTls::Allow);
+    if must_encrypt && !encrypted && peer.is_some() {
+        let message = "connection is not encrypted, but the router requires TLS";
+        return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).into());
+    }
+    let method = match config
+        .auth
+        .method(peer, encrypted, &startup.user, &startup.database)
+    {
+        AuthMethod::Trust => Method::Trust,
+        AuthMethod::Password => Method::Password,
+        AuthMethod::Md5 => Method::Md5,
+        AuthMethod::ScramSha256 => Method::Scram,
+        AuthMethod::Reject => Method::Reject,
+    };
+    let is_peer = console::is_peer(&config.console, client, &startup);
+    let (method, (asked, secret)) = if is_peer {
+        (Method::Trust, (Instant::now(), LookedUp::NoPassword))
+    } else {
+        let secret = look_up(core, topology, &startup.user, method).await?;
+        (method, secret)
+    };
+    let against = match &secret {
+        LookedUp::Known(secret) => Some((asked, secret.clone())),
+        _ => None,
+    };
+    let stand_in = &core.shared.stand_in;
+    let mut login = ClientLogin::new(&startup.user, method, secret, stand_in, &Nonces::fresh());
+    let offer = topology.tls.as_ref().filter(|_| encrypted);
+    if let Some(hash) = offer.and_then(|offer| offer.certificate_hash.as_deref()) {
+        login = login.with_certificate_hash(hash);
+    }
+    let proved = prove(core, topology, client, &mut login).await?;
+    if !matches!(proved.proof, Proof::Trusted) {
+        core.shared.wrong_passwords.succeeded(peer, &startup.user);
+    }
+    Ok(Accepted {
+        startup,
+        proof: proved.proof,
+        against,
+        is_peer,
+    })
+}
+
+impl Accepted {
+    /// Turns the client into a session and serves it.
+    async fn run(self, core: Rc<Core>, topology: Arc<Topology>, client: Wire) {
+        match console::door(&topology.config.console, &self.startup, self.is_peer) {
+            Door::Elsewhere => {}
+            Door::Open(role) => return console::serve(core, client, &self.startup, role).await,
+            Door::Closed(report) => return say_goodbye(client, report).await,
+        }
+        if core.life.get() != Life::Serving {
+            let message = "the database system is shutting down";
+            let report = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, message);
+            return say_goodbye(client, report).await;
+        }
+        let shared = Arc::clone(&core.shared);
+        if shared
+            .gates
+            .read()
+            .disabled
+            .contains(&self.startup.database)
+        {
+            return say_goodbye(client, disabled(&self.startup.database)).await;
+        }
+        let most = topology.config.listen.max_clients.get();
+        let Some(_client) = Counted::try_new(&shared.clients, most) else {
+            return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
+        };
+        let _crowds = match join_crowds(&core, &topology, &self.startup) {
+            Ok(crowds) => crowds,
+            Err(report) => return say_goodbye(client, report).await,
+        };
+        let protocol = self.startup.protocol();
+        let limits = &topology.config.limits;
+        let settings = match startup_settings(&self.startup).and_then(|settings| {
+            crate::session::room::check_settings(&settings, limits)?;
+            Ok(settings)
+        }) {
+            Ok(settings) => settings,
+            Err(report) => return say_goodbye(client, *report).await,
+        };
+        let Some(identity) = identity(&topology, &self) else {
+            let message = format!("database \"{}\" does not exist", self.startup.database);
+            return say_goodbye(
+                client,
+                Report::fatal(sqlstate::INVALID_CATALOG_NAME, message),
+            )
+            .await;
+        };
+        if let Some(proof) = passed_through(&topology, &identity, self.against) {
+            core.renew_proof(&topology, &identity.server_user, proof);
+        }
+        let who = Who {
+            number: shared.session_number(),
+            user: identity.user.clone(),
+            server_user: identity.server_user.clone(),
+            database: identity.database.clone(),
+            remote: client.peer().ok(),
+            local: client.local().ok(),
+            tls: client
+                .tls()
+                .map(|tls| format!("{}/{}", tls.version, tls.cipher)),
+            since: std::time::Instant::now(),
+            is_console: false,
+        };
+        let entry = Entry::new(secret(protocol), who);
+        let Some(place) = Place::take(&core, &entry) else {
+            return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
+        };
+        let number = ClientNumber {
+            process: 0,
+            core: core.index,
+            slot: place.slot,
+        };
+        let mut state = State::new(SessionSettings::new(settings), Told::new(Arc::default()));
+        state.deadlock = Rc::clone(&entry.deadlock);
+        let session = Session {
+            number: entry.who.number,
+            state,
+            servers: Vec::new(),
+            active: None,
+            implicit: false,
+            changing: None,
+            world: None,
+            rules: crate::session::rules::Ruled::default(),
+            context: None,
+            waiting_command: None,
+            held: None,
+            pools: Default::default(),
+            core,
+            topology,
+            client,
+            identity,
+            entry,
+        };
+        if let Some(session) = session.welcome(protocol, number).await {
+            session.run().await;
+        }
+    }
+}

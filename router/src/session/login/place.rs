@@ -1,0 +1,95 @@
+//! Places of clients: among all, among those of their user and database, in the table of their core.
+
+use crate::core::{ClientNumber, Core, Entry, Topology};
+use crate::throttle::{Crowd, InCrowd};
+use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::startup::{Protocol, Startup};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+/// The client's places among those of its user and of its database.
+pub(super) fn join_crowds(
+    core: &Core,
+    topology: &Topology,
+    startup: &Startup,
+) -> Result<[InCrowd; 2], Report> {
+    let user = topology.config.user(&startup.user);
+    let database = topology.config.database(&startup.database);
+    let user = user.and_then(|user| user.max_clients);
+    let database = database.and_then(|database| database.max_clients);
+    let full = |what: String, hint: &'static str| {
+        let message = format!("too many connections for {what}");
+        Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message).hint(hint)
+    };
+    let crowds = &core.shared.crowds;
+    let of_user = Crowd::User(startup.user.clone());
+    let of_user = crowds.join(of_user, user.map(std::num::NonZeroU32::get));
+    let of_user = of_user.ok_or_else(|| {
+        let what = format!("role \"{}\"", startup.user);
+        full(what, "The setting is max_clients of the user.")
+    })?;
+    let of_database = Crowd::Database(startup.database.clone());
+    let of_database = crowds.join(of_database, database.map(std::num::NonZeroU32::get));
+    let of_database = of_database.ok_or_else(|| {
+        let what = format!("database \"{}\"", startup.database);
+        full(what, "The setting is max_clients of the database.")
+    })?;
+    Ok([of_user, of_database])
+}
+
+/// A cancel key that nobody can guess: 4 bytes in protocol 3.0, 32 in 3.2.
+pub(crate) fn secret(protocol: Protocol) -> Vec<u8> {
+    if protocol.has_long_cancel_keys() {
+        rand::random::<[u8; 32]>().to_vec()
+    } else {
+        rand::random::<[u8; 4]>().to_vec()
+    }
+}
+
+/// One more of at most `most`, while the result lives.
+pub(crate) fn limited(count: &std::sync::atomic::AtomicU32, most: u32) -> Option<impl Drop + '_> {
+    Counted::try_new(count, most)
+}
+
+/// One of a limited number, while it lives.
+pub(super) struct Counted<'a>(&'a std::sync::atomic::AtomicU32);
+
+impl<'a> Counted<'a> {
+    pub(super) fn try_new(count: &'a std::sync::atomic::AtomicU32, most: u32) -> Option<Self> {
+        let one_more = |n: u32| (n < most).then_some(n + 1);
+        count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        Some(Self(count))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The session's place in the core's table.
+pub(crate) struct Place {
+    core: Rc<Core>,
+    pub(crate) slot: usize,
+}
+
+impl Place {
+    /// Enters a session, if there is room for its number in a cancel key.
+    pub(crate) fn take(core: &Rc<Core>, entry: &Rc<Entry>) -> Option<Self> {
+        let mut sessions = core.sessions.borrow_mut();
+        (sessions.len() < ClientNumber::MAX_SLOT).then(|| Self {
+            slot: sessions.insert(Rc::clone(entry)),
+            core: Rc::clone(core),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.sessions.borrow_mut().remove(self.slot);
+        self.core.left.notify_one();
+    }
+}

@@ -1,0 +1,213 @@
+//! What a session begins with and what a server says of it after login. The answer is asked once for each kind of
+//! startup settings, and said again to those who come after.
+
+use crate::commit::steps::Reply;
+use crate::core::ClientNumber;
+use crate::log::client_text;
+use crate::session::settings::{Settings, Value};
+use crate::session::told::Told;
+use crate::session::{Halt, Identity, Session};
+use mothership_pool::connection::{Parameters, remember};
+use mothership_proto::backend::{self, TxStatus};
+use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::startup::{Protocol, put_backend_key};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What the answer to a login depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WelcomeKey {
+    database: String,
+    user: String,
+    settings: Settings,
+    /// Definitions as they were: ALTER ROLE and ALTER DATABASE change what a session begins with.
+    epoch: u64,
+}
+
+/// What a session begins with.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// What a server reports.
+    told: Arc<Parameters>,
+    /// The search path where the startup packet sets none; asked where statements are planned
+    /// or rules look at them.
+    search_path: Option<String>,
+}
+
+/// Answers for new clients. Startup settings are the clients' own words, so there is a bound to how many are kept.
+#[derive(Debug, Default)]
+pub struct Welcomes {
+    known: RefCell<HashMap<WelcomeKey, Welcome>>,
+}
+
+/// Of one core. Clients have few kinds of startup settings, or a new one each time.
+const WELCOMES: usize = 1_000;
+
+impl Welcomes {
+    fn get(&self, key: &WelcomeKey) -> Option<Welcome> {
+        self.known.borrow().get(key).cloned()
+    }
+
+    fn remember(&self, key: WelcomeKey, welcome: Welcome) {
+        let mut known = self.known.borrow_mut();
+        known.retain(|other, _| other.epoch == key.epoch);
+        if known.len() >= WELCOMES {
+            // What is in use is asked for anew once, which costs a login a round trip.
+            known.clear();
+        }
+        known.insert(key, welcome);
+    }
+
+    /// Forgets all: servers may answer in another way now.
+    pub fn forget(&self) {
+        self.known.borrow_mut().clear();
+    }
+}
+
+impl Session {
+    /// Says what a server says after login. `None` if the session has ended.
+    pub(super) async fn welcome(
+        mut self,
+        protocol: Protocol,
+        number: ClientNumber,
+    ) -> Option<Self> {
+        let mut settings = Settings::clone(self.state.settings.startup());
+        settings.remove("application_name");
+        let key = WelcomeKey {
+            database: self.identity.database.clone(),
+            user: self.identity.server_user.clone(),
+            settings,
+            epoch: self.epoch(),
+        };
+        let known = self.core.welcomes.get(&key);
+        match known {
+            Some(welcome) => self.repeat(welcome),
+            None => match self.ask_welcome().await {
+                Ok(welcome) => {
+                    self.after_request();
+                    self.core.welcomes.remember(key, welcome);
+                }
+                Err(Halt::Fail(report)) => {
+                    self.leave(crate::session::End::Told(report)).await;
+                    return None;
+                }
+                Err(_) => return None,
+            },
+        }
+        let most = self.topology.config.limits.metric_labels.get() as usize;
+        let seen = Rc::clone(&self.entry.seen);
+        let Identity { database, user, .. } = &self.identity;
+        self.state.tally = self.core.metrics.tally(database, user, seen, most);
+        if let Some(Value::Text(name)) = self.state.settings.startup().get("application_name") {
+            self.state.tally.application_name(name.as_bytes());
+        }
+        let secret = self.entry.secret.clone();
+        self.client.with_output(|out| {
+            put_backend_key(out, protocol, number.encode(), &secret)
+                .expect("the secret was made for this protocol");
+            backend::put_ready(out, TxStatus::Idle);
+        });
+        if self.topology.config.logging.connections {
+            let who = &self.entry.who;
+            let most = self.topology.config.limits.log_text.get() as usize;
+            tracing::info!(
+                session = self.number,
+                user = %client_text(&who.user, most),
+                database = %client_text(&who.database, most),
+                from = who.remote.as_ref().map(|remote| format!("{remote:?}")),
+                tls = who.tls,
+                "client logged in"
+            );
+        }
+        Some(self)
+    }
+
+    /// Asks a server what a session begins with, which also checks the startup packet's
+    /// settings. What it reports goes to the client.
+    async fn ask_welcome(&mut self) -> Result<Welcome, Halt> {
+        // The value that RESET goes back to, whatever was set on this connection.
+        const PATH: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
+            WHERE name OPERATOR(pg_catalog.=) 'search_path'";
+        let at = self.attach(self.topology.home).await?;
+        let mut welcome = Welcome {
+            told: Arc::clone(self.state.told.list()),
+            search_path: None,
+        };
+        if self.topology.declared || !self.topology.config.rules.is_empty() {
+            self.send_router_query(at, PATH.as_bytes(), false);
+            let limit = self.topology.config.control.timeout;
+            let answer = tokio::time::timeout(limit, self.private_reply(at)).await;
+            let Ok((
+                Reply::Done {
+                    row: Some(path), ..
+                },
+                _,
+            )) = answer
+            else {
+                self.servers[at].lease.doubt();
+                let message = "server did not say what a session begins with";
+                return Err(Report::error(sqlstate::CONNECTION_FAILURE, message).into());
+            };
+            self.begin_with_path(&path);
+            welcome.search_path = Some(path);
+        }
+        Ok(welcome)
+    }
+
+    /// The search path that roles and databases begin with is set on every server: what a
+    /// statement is planned by and what it runs by must be one, also after ALTER ROLE.
+    fn begin_with_path(&mut self, path: &str) {
+        let value = Value::Text(path.to_owned());
+        self.state.settings.begin_with("search_path", value);
+    }
+
+    /// Says what another server said to a client with the same settings.
+    fn repeat(&mut self, welcome: Welcome) {
+        let mut told = welcome.told;
+        if let Some(path) = &welcome.search_path {
+            self.begin_with_path(path);
+        }
+        let name = match self.state.settings.startup().get("application_name") {
+            Some(Value::Text(name)) => name.clone().into_bytes(),
+            _ => Vec::new(),
+        };
+        let differs = |(n, v): &(Vec<u8>, Vec<u8>)| n == b"application_name" && *v != name;
+        if told.iter().any(differs) {
+            remember(Arc::make_mut(&mut told), b"application_name", &name);
+        }
+        self.client.with_output(|out| {
+            for (name, value) in told.iter() {
+                backend::put_parameter(out, name, value);
+            }
+        });
+        self.state.told = Told::new(told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_for_new_clients_are_kept_up_to_a_bound() {
+        let welcomes = Welcomes::default();
+        let key = |number: usize| WelcomeKey {
+            database: "app".into(),
+            user: format!("u{number}"),
+            settings: Settings::default(),
+            epoch: 0,
+        };
+        let welcome = Welcome {
+            told: Arc::new(vec![(b"a".to_vec(), b"b".to_vec())]),
+            search_path: None,
+        };
+        for number in 0..WELCOMES * 3 {
+            welcomes.remember(key(number), welcome.clone());
+            assert!(welcomes.get(&key(number)).is_some());
+            assert!(welcomes.known.borrow().len() <= WELCOMES);
+        }
+        assert!(welcomes.get(&key(0)).is_none());
+    }
+}

@@ -1,0 +1,514 @@
+//! Applies the rules: to every statement before anything of it runs.
+//!
+//! What a rule makes of a statement is `crate::rules`' decision. Here it is asked with
+//! what the session knows, remembered with the statement, and obeyed: by a refusal, or
+//! by what [`choose`](super::choose) and [`dispatch`](super::dispatch) ask of it. Whether
+//! a statement belongs to the shard of a rule, [`route`](crate::plan::route()) decides;
+//! of what has no plan, because no table is declared or only a function's number is
+//! known, [`unplanned`] does, and it is asked here. A session whose origin no rule fits
+//! pays one comparison for each request.
+
+use super::dispatch::{SEEN_JUST_NOW, search_path};
+use super::names::{Origin, Prepared};
+use super::step::{Defines, Kind};
+use super::{Halt, Session};
+use crate::config;
+use crate::config::Label;
+use crate::core::Topology;
+use crate::group::shard_id;
+use crate::plan::pin::unplanned;
+use crate::plan::{About, Elsewhere, Pin, Plan, Role};
+use crate::rules::facts::Facts;
+use crate::rules::survey::{Scope, Survey, about};
+use crate::rules::{Refusal, RequestFacts, RuleOutcome, RuleSet, Servers};
+use crate::sql::effect::{self, Statement, analyse};
+use crate::world::World;
+use mothership_pool::health::{Among, Reads};
+use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
+use std::cell::RefCell;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The rules of one session.
+#[derive(Default)]
+pub struct Ruled {
+    set: Arc<RuleSet>,
+    application: String,
+    /// Those that can decide about this origin.
+    mine: Vec<usize>,
+    survey: Option<Rc<Survey>>,
+    /// What is known of the database where no table is declared.
+    world: Option<Arc<World>>,
+    /// For the request at hand.
+    outcome: RuleOutcome,
+    /// Its statement is proven to read only what replicas have.
+    is_proven: bool,
+    /// The pools of the servers that the session has, for as long as it has any.
+    pool: Option<Label>,
+    /// Of each of those, if a rule says.
+    limit: Option<NonZeroU32>,
+}
+
+impl Ruled {
+    /// The name of the pools to lease from.
+    pub(super) fn pool(&self) -> Option<&Label> {
+        self.pool.as_ref()
+    }
+
+    /// The most connections of each of them, if a rule says.
+    pub(super) fn limit(&self) -> Option<NonZeroU32> {
+        self.limit
+    }
+
+    /// The priority of the request at hand.
+    pub(super) fn priority(&self) -> i8 {
+        self.outcome.priority
+    }
+
+    fn use_pool(&mut self, outcome: &RuleOutcome) {
+        self.pool.clone_from(&outcome.pool);
+        self.limit = outcome.limit;
+    }
+
+    /// Whether the catalog must be known, although no table is declared.
+    pub(super) fn needs_catalog(&self) -> bool {
+        self.set.needs_catalog(&self.mine)
+    }
+
+    /// Nothing is to be asked.
+    fn is_idle(&self) -> bool {
+        self.mine.is_empty() && !self.set.has_replicas()
+    }
+}
+
+/// When a statement is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// It is made known to a server, which may plan it.
+    Prepared,
+    /// It is about to run.
+    Runs,
+}
+
+/// What rules look at in the statements of one text, kept with it.
+#[derive(Debug, Default)]
+pub struct Requests {
+    facts: RefCell<Vec<(usize, Rc<Facts>)>>,
+    known: RefCell<Vec<(Asked, Rc<RequestFacts>)>>,
+}
+
+/// What [`RequestFacts`] were made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    at: usize,
+    rules: u64,
+    world: u64,
+    scope: Rc<Scope>,
+}
+
+/// Answers kept for one text, for sessions that differ in search_path and the like.
+const KEPT: usize = 4;
+
+impl Requests {
+    fn facts(&self, statement: &Prepared, at: usize, conforming: bool) -> Rc<Facts> {
+        let known = self.facts.borrow().iter().find(|(n, _)| *n == at).cloned();
+        if let Some((_, facts)) = known {
+            return facts;
+        }
+        let text = match statement.steps.get(at) {
+            Some(step) => statement.sql.get(step.span.start..step.span.end),
+            None => None,
+        };
+        let facts = Rc::new(text.map_or_else(Facts::unknown, |text| Facts::of(text, conforming)));
+        self.facts.borrow_mut().push((at, Rc::clone(&facts)));
+        facts
+    }
+}
+
+impl Session {
+    /// Takes over new rules, and finds those that fit the origin as it is now.
+    pub(super) fn refresh_rules(&mut self, topology: &Topology) {
+        let is_new = !Arc::ptr_eq(&topology.rules, &self.rules.set);
+        if !is_new && self.rules.set.rules().len() == 0 {
+            return;
+        }
+        let seen = Rc::clone(&self.entry.seen);
+        let application = seen.application_name.borrow();
+        if !is_new && *application == self.rules.application {
+            return;
+        }
+        let address = match &self.entry.who.remote {
+            Some(mothership_pool::wire::Address::Tcp(address)) => Some(address.ip()),
+            _ => None,
+        };
+        let origin = config::Origin {
+            user: &self.identity.user,
+            database: &self.identity.database,
+            application: &application,
+            address,
+        };
+        self.rules.mine = topology.rules.of_origin(&origin);
+        self.rules.set = Arc::clone(&topology.rules);
+        self.rules.application.clone_from(&application);
+        self.rules.survey = None;
+        self.rules.outcome = RuleOutcome::default();
+    }
+
+    /// What is known of the database.
+    pub(super) fn known_world(&self) -> Option<&Arc<World>> {
+        self.world.as_ref().or(self.rules.world.as_ref())
+    }
+
+    /// Works by newer knowledge from now on.
+    pub(super) fn put_world(&mut self, world: Arc<World>) {
+        self.rules.survey = None;
+        if self.topology.declared {
+            self.rules.world = None;
+            self.world = Some(world);
+        } else {
+            self.world = None;
+            self.rules.world = Some(world);
+        }
+    }
+
+    /// Asks the rules about every statement of a text. Fails if one of them is refused;
+    /// then nothing of the text may run.
+    pub(super) async fn heed(&mut self, statement: &Prepared, moment: Moment) -> Result<(), Halt> {
+        if self.rules.is_idle() {
+            // As it was when a rule decided last.
+            if self.rules.outcome.rule.is_some() {
+                self.rules.outcome = RuleOutcome::default();
+            }
+            if self.servers.is_empty() {
+                self.rules.pool = None;
+                self.rules.limit = None;
+            }
+            return Ok(());
+        }
+        self.look_for_hidden(statement).await?;
+        let mut first: Option<RuleOutcome> = None;
+        for at in 0..statement.steps.len() {
+            let outcome = self.outcome_of(statement, at);
+            let refusal = outcome.refusal.clone();
+            let decided = outcome
+                .rule
+                .filter(|_| moment == Moment::Runs || refusal.is_some());
+            if let Some(rule) = decided {
+                self.rules.set.count(rule);
+            }
+            if let Some(refusal) = refusal {
+                return Err(refused(&refusal).into());
+            }
+            if !matches!(first, Some(RuleOutcome { rule: Some(_), .. })) {
+                first = Some(outcome);
+            }
+        }
+        let outcome = first.unwrap_or_default();
+        if self.servers.is_empty() {
+            self.rules.use_pool(&outcome);
+        }
+        self.rules.outcome = outcome;
+        self.rules.is_proven = self.prove(statement);
+        Ok(())
+    }
+
+    /// The same for a function call by its OID, of which nothing is known.
+    pub(super) fn heed_unknown(&mut self) -> Result<(), Halt> {
+        let Ruled { set, mine, .. } = &self.rules;
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let request = RequestFacts::by_origin(&Facts::unknown(), set);
+        let outcome = set.outcome(mine, &request);
+        outcome.rule.into_iter().for_each(|rule| set.count(rule));
+        if let Some(refusal) = &outcome.refusal {
+            return Err(refused(refusal).into());
+        }
+        let pin = outcome.pin(set, About::Rows, self.shard_names());
+        if self.servers.is_empty() {
+            self.rules.use_pool(&outcome);
+        }
+        self.rules.outcome = outcome;
+        self.at_home(pin.as_ref()).map(|_| ())
+    }
+
+    /// What the rules make of one statement.
+    pub(super) fn outcome_of(&mut self, statement: &Prepared, at: usize) -> RuleOutcome {
+        let kind = statement.steps.get(at).map(|step| &step.kind);
+        match kind {
+            Some(Kind::ExplainRoute(_) | Kind::Refuse(_)) => return RuleOutcome::default(),
+            Some(Kind::Execute(name)) => {
+                let body = self.state.names.get(name).cloned();
+                // One that was parsed before has the name that its body had then.
+                let is_same = |body: &Rc<Prepared>| match statement.origin {
+                    Origin::Parse(_) => contains(&statement.sql, body.server_name().as_bytes()),
+                    _ => true,
+                };
+                let Some(body) = body.filter(is_same) else {
+                    let request = RequestFacts::by_origin(&Facts::unknown(), &self.rules.set);
+                    return self.rules.set.outcome(&self.rules.mine, &request);
+                };
+                // Its arguments may call functions.
+                if !self.facts(statement, at).calls.is_empty() {
+                    let own = self.asked(statement, at);
+                    if own.refusal.is_some() {
+                        return own;
+                    }
+                }
+                return self.asked(&body, 0);
+            }
+            _ => {}
+        }
+        self.asked(statement, at)
+    }
+
+    fn asked(&mut self, statement: &Prepared, at: usize) -> RuleOutcome {
+        if self.rules.mine.is_empty() {
+            return RuleOutcome::default();
+        }
+        let request = self.request(statement, at);
+        self.rules.set.outcome(&self.rules.mine, &request)
+    }
+
+    /// What the rules may look at in one statement.
+    fn request(&mut self, statement: &Prepared, at: usize) -> Rc<RequestFacts> {
+        let facts = self.facts(statement, at);
+        let rules = &self.rules;
+        let world = match rules.set.looks_at_statements(&rules.mine) {
+            true => self.known_world().cloned(),
+            false => None,
+        };
+        let Some(world) = world else {
+            return Rc::new(RequestFacts::by_origin(&facts, &self.rules.set));
+        };
+        let asked = Asked {
+            at,
+            rules: self.rules.set.number,
+            world: world.version,
+            scope: Rc::new(self.scope()),
+        };
+        let known = statement.requests.known.borrow();
+        if let Some((_, request)) = known.iter().find(|(known, _)| *known == asked) {
+            return Rc::clone(request);
+        }
+        drop(known);
+        let survey = self.survey(&world);
+        let (rules, catalog) = (&self.rules.set, world.catalog());
+        let request = Rc::new(survey.request(rules, catalog, &facts, &asked.scope));
+        let mut known = statement.requests.known.borrow_mut();
+        if known.len() >= KEPT.max(statement.steps.len()) {
+            known.remove(0);
+        }
+        known.push((asked, Rc::clone(&request)));
+        request
+    }
+
+    fn facts(&self, statement: &Prepared, at: usize) -> Rc<Facts> {
+        statement
+            .requests
+            .facts(statement, at, self.standard_strings())
+    }
+
+    fn survey(&mut self, world: &World) -> Rc<Survey> {
+        match &self.rules.survey {
+            Some(survey) => Rc::clone(survey),
+            None => {
+                let survey = self.core.survey(&self.rules.set, world);
+                self.rules.survey = Some(Rc::clone(&survey));
+                survey
+            }
+        }
+    }
+
+    fn scope(&mut self) -> Scope {
+        let context = self.context();
+        let settings = self.state.in_force();
+        use effect::Pin;
+        let unclear = [Pin::TempObject, Pin::Opaque, Pin::UnclearSetting];
+        Scope {
+            search_path: context.search_path.clone(),
+            is_path_known: search_path(settings).is_some(),
+            is_hidden: unclear.iter().any(|pin| self.state.pins.has(*pin))
+                || self.state.defined_in_block != Defines::Nothing,
+            is_redefined: self.state.defined_in_block == Defines::More,
+        }
+    }
+
+    /// A name that the catalog does not have may be that of a view which somebody has just
+    /// made past this router.
+    async fn look_for_hidden(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        let set = &self.rules.set;
+        let by_table = |at: &usize| set.rule(*at).is_some_and(|r| !r.when.tables.is_empty());
+        let Some(world) = self.known_world().cloned() else {
+            return Ok(());
+        };
+        if !self.rules.mine.iter().any(by_table) {
+            return Ok(());
+        }
+        let scope = self.scope();
+        // Then it is most likely a temporary table of the session.
+        if scope.is_hidden && world.read.elapsed() < SEEN_JUST_NOW {
+            return Ok(());
+        }
+        for at in 0..statement.steps.len() {
+            let facts = self.facts(statement, at);
+            if Survey::names_unknown(world.catalog(), &facts, &scope) {
+                // What somebody else reads just now may have been begun too early.
+                return self.reload_world(|_| false).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Without declared tables nothing is planned, but what a replica may serve must be
+    /// proven all the same.
+    fn prove(&mut self, statement: &Prepared) -> bool {
+        if self.world.is_some() || !self.rules.set.has_replicas() {
+            return false;
+        }
+        let (Some(world), [step]) = (self.rules.world.clone(), statement.steps.as_slice()) else {
+            return false;
+        };
+        let Ok(sql) = std::str::from_utf8(step.span.of(&statement.sql)) else {
+            return false;
+        };
+        let plan = self.plan(statement, 0, sql, &world);
+        matches!(plan.as_deref(), Ok(Plan::Single(single)) if single.role == Role::Replica)
+    }
+
+    /// Whether it is known what reads: without a catalog nothing is known of functions
+    /// and relations. A rule may keep reads on the primary.
+    pub(super) fn is_read_known(&self) -> bool {
+        match &self.rules.outcome.servers {
+            Servers::Primary => false,
+            Servers::Any => self.world.is_some(),
+            Servers::Replicas(_) => self.world.is_some() || self.rules.is_proven,
+        }
+    }
+
+    /// Where replicas serve reads of a database without declared tables, everything else
+    /// counts as a write that they must have seen.
+    pub(super) fn may_write_unseen(&self) -> bool {
+        self.rules.set.has_replicas() && !self.rules.is_proven
+    }
+
+    /// True for a Parse whose Bind says which server it goes to.
+    pub(super) fn waits_for_bind(&self, statement: &Prepared) -> bool {
+        let RuleOutcome { servers, shard, .. } = &self.rules.outcome;
+        let elsewhere = matches!(servers, Servers::Replicas(_)) || shard.is_some();
+        elsewhere && statement.steps.len() == 1
+    }
+
+    /// Which servers of a shard serve a read.
+    pub(super) fn ruled_reads(&self, shard: usize) -> (Reads, Among) {
+        match &self.rules.outcome.servers {
+            Servers::Any | Servers::Primary => (self.topology.reads(), Among::ALL),
+            Servers::Replicas(None) => (Reads::PreferReplicas, Among::ALL),
+            Servers::Replicas(Some(label)) => {
+                let servers = self.topology.config.shards[shard].servers.iter();
+                let without = servers
+                    .enumerate()
+                    .filter(|(_, s)| !s.labels.contains(label));
+                let among = without.fold(Among::ALL, |among, (at, _)| among.without(at));
+                (Reads::PreferReplicas, among)
+            }
+        }
+    }
+
+    /// What the rules leave to the route of a statement.
+    pub(super) fn pin(&mut self, statement: &Prepared, at: usize) -> Option<Pin> {
+        if self.rules.mine.is_empty() || !self.rules.set.has_shards() {
+            return None;
+        }
+        let outcome = self.outcome_of(statement, at);
+        outcome.shard.as_ref()?;
+        let facts = self.facts(statement, at);
+        self.pin_by(&outcome, &facts)
+    }
+
+    fn pin_by(&mut self, outcome: &RuleOutcome, facts: &Facts) -> Option<Pin> {
+        let scope = self.scope();
+        let catalog = self.known_world().map(|world| world.catalog());
+        let about = about(catalog, facts, &scope);
+        outcome.pin(&self.rules.set, about, self.shard_names())
+    }
+
+    fn shard_names(&self) -> impl Iterator<Item = &str> {
+        self.topology.shards.iter().map(|shard| shard.name.as_str())
+    }
+
+    /// The shard of a statement that is not planned.
+    pub(super) fn shard_unplanned(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+    ) -> Result<usize, Halt> {
+        let pin = self.pin(statement, at);
+        self.at_home(pin.as_ref())
+    }
+
+    fn at_home(&self, pin: Option<&Pin>) -> Result<usize, Halt> {
+        let shard = unplanned(shard_id(self.topology.home), pin);
+        shard
+            .map(ShardId::index)
+            .map_err(|its| elsewhere(&its).into())
+    }
+
+    /// What the rules make of a statement that stands in an EXPLAIN (ROUTE): what is
+    /// said of them, and what they leave to its route.
+    pub(super) fn explain_rules(&mut self, text: &[u8]) -> (Option<String>, Option<Pin>) {
+        if self.rules.mine.is_empty() {
+            return (None, None);
+        }
+        let strings = self.standard_strings();
+        let (outcome, facts) = match analyse(text, strings).statement {
+            Statement::Execute { name, .. } => {
+                let Some(body) = self.state.names.get(name.as_bytes()).cloned() else {
+                    return (None, None);
+                };
+                (self.asked(&body, 0), self.facts(&body, 0))
+            }
+            _ => {
+                let facts = Facts::of(text, strings);
+                let request = match self.known_world().cloned() {
+                    None => RequestFacts::by_origin(&facts, &self.rules.set),
+                    Some(world) => {
+                        let scope = self.scope();
+                        let survey = self.survey(&world);
+                        survey.request(&self.rules.set, world.catalog(), &facts, &scope)
+                    }
+                };
+                let outcome = self.rules.set.outcome(&self.rules.mine, &request);
+                (outcome, Rc::new(facts))
+            }
+        };
+        let pin = self.pin_by(&outcome, &facts);
+        (outcome.told(&self.rules.set), pin)
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn refused(refusal: &Refusal) -> Report {
+    let report = Report::error(sqlstate::INSUFFICIENT_PRIVILEGE, refusal.message.clone());
+    let rule = &refusal.rule;
+    match refusal.is_certain {
+        true => report.detail(format!("Rule \"{rule}\" of the router refuses it.")),
+        false => report
+            .detail(format!(
+                "Rule \"{rule}\" of the router refuses it, because it cannot be excluded that the rule fits."
+            ))
+            .hint("EXPLAIN (ROUTE) says what the router knows of a statement."),
+    }
+}
+
+/// A rule's own refusal in the client's words.
+pub(super) fn elsewhere(elsewhere: &Elsewhere) -> Report {
+    Report::error(Elsewhere::SQLSTATE, elsewhere.to_string())
+        .detail(elsewhere.detail())
+        .hint(Elsewhere::HINT)
+}

@@ -1,0 +1,138 @@
+//! What the client was told by ParameterStatus, and what follows from it for reading its statements.
+//!
+//! Every server connection has such a list of its own, and after a moment nearly all of them are equal. Equal lists
+//! are made one, so that the next comparison is one of pointers.
+
+use mothership_pool::connection::{Parameters, remember};
+use mothership_shardmap::{Encoding, TextContext, TimeZone};
+use std::sync::Arc;
+
+/// Names and values that the client knows.
+#[derive(Clone, Debug)]
+pub struct Told {
+    list: Arc<Parameters>,
+    /// Derived from the list, whenever it changes.
+    standard_strings: bool,
+    text: TextContext,
+}
+
+impl Told {
+    /// The client was told all of this.
+    pub fn new(list: Arc<Parameters>) -> Self {
+        let value = |name: &[u8]| {
+            let found = list.iter().find(|(n, _)| n == name);
+            found.map(|(_, value)| value.as_slice())
+        };
+        let text = |name: &[u8]| {
+            let value = value(name).unwrap_or_default();
+            std::str::from_utf8(value).unwrap_or_default()
+        };
+        Self {
+            standard_strings: value(b"standard_conforming_strings").is_none_or(|v| v == b"on"),
+            text: TextContext {
+                time_zone: TimeZone::from_setting(text(b"TimeZone")),
+                encoding: Encoding::from_settings(
+                    text(b"client_encoding"),
+                    text(b"server_encoding"),
+                ),
+            },
+            list,
+        }
+    }
+
+    /// All of it, in the order in which it was told first.
+    pub fn list(&self) -> &Arc<Parameters> {
+        &self.list
+    }
+
+    /// True if the client knows that this is the value.
+    pub fn has(&self, name: &[u8], value: &[u8]) -> bool {
+        self.list.iter().any(|(n, v)| n == name && v == value)
+    }
+
+    /// The client was told one more.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        let mut list = Arc::clone(&self.list);
+        remember(Arc::make_mut(&mut list), name, value);
+        *self = Self::new(list);
+    }
+
+    /// True if the client knows what a server reports, and the server reports no less than that.
+    pub fn is_same(&self, reported: &mut Arc<Parameters>) -> bool {
+        if Arc::ptr_eq(&self.list, reported) {
+            return true;
+        }
+        // No name is twice in a list, so equal length and containment make them equal but for their order.
+        let same =
+            self.list.len() == reported.len() && reported.iter().all(|(n, v)| self.has(n, v));
+        if same {
+            *reported = Arc::clone(&self.list);
+        }
+        same
+    }
+
+    /// Whether a backslash in a plain string is only a backslash.
+    pub fn standard_strings(&self) -> bool {
+        self.standard_strings
+    }
+
+    /// What the text of a value means.
+    pub fn text(&self) -> &TextContext {
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(pairs: &[(&str, &str)]) -> Arc<Parameters> {
+        let own = |text: &str| text.as_bytes().to_vec();
+        Arc::new(pairs.iter().map(|(n, v)| (own(n), own(v))).collect())
+    }
+
+    #[test]
+    fn what_is_told_later_counts() {
+        let mut told = Told::new(list(&[]));
+        assert!(told.standard_strings());
+        assert_eq!(*told.text(), TextContext::UNKNOWN);
+        told.add(b"standard_conforming_strings", b"off");
+        told.add(b"TimeZone", b"UTC");
+        told.add(b"client_encoding", b"UTF8");
+        told.add(b"server_encoding", b"UTF8");
+        assert!(!told.standard_strings());
+        assert_eq!(*told.text(), TextContext::UTC);
+        told.add(b"standard_conforming_strings", b"on");
+        told.add(b"TimeZone", b"Europe/Berlin");
+        assert!(told.standard_strings());
+        assert_eq!(told.text().time_zone, TimeZone::Other);
+        assert_eq!(told.list().len(), 4);
+    }
+
+    #[test]
+    fn equal_lists_become_one_and_others_stay() {
+        let told = Told::new(list(&[("a", "1"), ("b", "2")]));
+        let mut same = list(&[("b", "2"), ("a", "1")]);
+        assert!(told.is_same(&mut same));
+        assert!(Arc::ptr_eq(&same, told.list()));
+        for other in [
+            &[("a", "1"), ("b", "3")][..],
+            &[("a", "1")],
+            &[("a", "1"), ("c", "2")],
+            &[("a", "1"), ("b", "2"), ("c", "3")],
+        ] {
+            let mut reported = list(other);
+            assert!(!told.is_same(&mut reported), "{other:?}");
+            assert_eq!(reported, list(other));
+        }
+    }
+
+    #[test]
+    fn what_one_is_told_is_not_told_to_another() {
+        let mut one = Told::new(list(&[("a", "1")]));
+        let other = one.clone();
+        one.add(b"a", b"2");
+        assert!(one.has(b"a", b"2"));
+        assert!(other.has(b"a", b"1"));
+    }
+}

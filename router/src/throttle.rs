@@ -1,0 +1,249 @@
+//! Bounds of what clients can make the whole process do at once: passwords checked,
+//! cancel requests on their way, wrong passwords answered.
+//!
+//! All of it is shared by the cores. None of it is touched by a statement.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// At most so many at once; the others wait in their order. The number may change.
+#[derive(Debug)]
+pub struct Throttle {
+    free: Arc<Semaphore>,
+    size: Mutex<usize>,
+}
+
+impl Throttle {
+    /// For `size` at once.
+    pub fn new(size: u32) -> Self {
+        let size = size as usize;
+        Self {
+            free: Arc::new(Semaphore::new(size)),
+            size: Mutex::new(size),
+        }
+    }
+
+    /// Changes the number. Who is in stays in.
+    pub fn set(&self, wanted: u32) {
+        let wanted = wanted as usize;
+        let mut size = self.size.lock().expect("nobody panics while holding it");
+        if wanted > *size {
+            self.free.add_permits(wanted - *size);
+            *size = wanted;
+        } else {
+            // What is in use now is taken away by the next reload, at the latest.
+            *size -= self.free.forget_permits(*size - wanted);
+        }
+    }
+
+    /// One of them, until the result is dropped. Cancel safe.
+    pub async fn enter(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+}
+
+/// Cancel requests that are on their way, from the client to the end of their delivery.
+#[derive(Debug)]
+pub struct Cancels {
+    pending: Arc<AtomicU32>,
+    /// Those that are being delivered.
+    pub delivery: Throttle,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct CancelTicket(Arc<AtomicU32>);
+
+impl Cancels {
+    /// With so many delivered at once.
+    pub fn new(at_once: u32) -> Self {
+        Self {
+            pending: Arc::default(),
+            delivery: Throttle::new(at_once),
+        }
+    }
+
+    /// One more, unless `most` are under way: then it is dropped, which the protocol allows.
+    pub fn admit(&self, most: u32) -> Option<CancelTicket> {
+        let one_more = |n: u32| (n < most).then_some(n + 1);
+        let counted = self
+            .pending
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        counted
+            .ok()
+            .map(|_| CancelTicket(Arc::clone(&self.pending)))
+    }
+}
+
+impl Drop for CancelTicket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many clients of the same user, or of the same database, there are.
+#[derive(Debug, Default)]
+pub struct Crowds(Arc<Mutex<HashMap<Crowd, u32>>>);
+
+/// Who is counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Crowd {
+    /// The clients of a user.
+    User(String),
+    /// The clients of a database, by their name for it.
+    Database(String),
+}
+
+/// One client of a crowd, until it is dropped.
+#[derive(Debug)]
+pub struct InCrowd(Arc<Mutex<HashMap<Crowd, u32>>>, Crowd);
+
+impl Crowds {
+    /// One more client, unless there are `most`.
+    pub fn join(&self, crowd: Crowd, most: Option<u32>) -> Option<InCrowd> {
+        let mut crowds = self.0.lock().expect("nobody panics while holding it");
+        let count = crowds.entry(crowd.clone()).or_default();
+        if most.is_some_and(|most| *count >= most) {
+            return None;
+        }
+        *count += 1;
+        Some(InCrowd(Arc::clone(&self.0), crowd))
+    }
+}
+
+impl Drop for InCrowd {
+    fn drop(&mut self) {
+        let mut crowds = self.0.lock().expect("nobody panics while holding it");
+        if let Some(count) = crowds.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                crowds.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// The pause after the first wrong password; it doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+type Pair = (Option<IpAddr>, String);
+
+/// How often each user was given a wrong password from each address (none is the
+/// unix socket), since the last right one.
+///
+/// Two halves: when the newer one is full it becomes the older one, and what nobody
+/// tried for so long is forgotten. So a full memory costs nothing to find room in.
+#[derive(Debug, Default)]
+pub struct WrongPasswords(Mutex<Halves>);
+
+#[derive(Debug, Default)]
+struct Halves {
+    newer: HashMap<Pair, u32>,
+    older: HashMap<Pair, u32>,
+}
+
+impl WrongPasswords {
+    /// One more; returns how long its answer shall wait, at most `longest`. No more
+    /// than `most` pairs are remembered.
+    pub fn failed(
+        &self,
+        address: Option<IpAddr>,
+        user: &str,
+        most: u32,
+        longest: Duration,
+    ) -> Duration {
+        let pair = (address, user.to_owned());
+        let mut halves = self.0.lock().expect("nobody panics while holding it");
+        let before = halves.older.remove(&pair).unwrap_or(0);
+        let before = before.max(halves.newer.get(&pair).copied().unwrap_or(0));
+        let half = (most / 2).max(1) as usize;
+        if halves.newer.len() >= half && !halves.newer.contains_key(&pair) {
+            halves.older = std::mem::take(&mut halves.newer);
+            if most < 2 {
+                halves.older.clear();
+            }
+        }
+        halves.newer.insert(pair, before.saturating_add(1));
+        let doubled = FIRST_PAUSE.saturating_mul(1 << before.min(16));
+        doubled.min(longest)
+    }
+
+    /// A right one: what was before it is forgotten.
+    pub fn succeeded(&self, address: Option<IpAddr>, user: &str) {
+        let mut halves = self.0.lock().expect("nobody panics while holding it");
+        if halves.newer.is_empty() && halves.older.is_empty() {
+            return;
+        }
+        let pair = (address, user.to_owned());
+        halves.newer.remove(&pair);
+        halves.older.remove(&pair);
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let halves = self.0.lock().unwrap();
+        halves.newer.len() + halves.older.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn each_wrong_password_waits_longer_until_a_right_one() {
+        let wrong = WrongPasswords::default();
+        let pauses: Vec<_> = (0..7)
+            .map(|_| wrong.failed(None, "a", 10, LONGEST).as_millis())
+            .collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(wrong.failed(None, "b", 10, LONGEST).as_millis(), 100);
+        wrong.succeeded(None, "a");
+        assert_eq!(wrong.failed(None, "a", 10, LONGEST).as_millis(), 100);
+        assert_eq!(wrong.failed(None, "a", 10, Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_more_pairs_are_remembered_than_allowed() {
+        for most in [1, 2, 3, 10, 101] {
+            let wrong = WrongPasswords::default();
+            for user in 0..1000 {
+                wrong.failed(None, &user.to_string(), most, LONGEST);
+                assert!(wrong.len() <= most as usize, "{} of {most}", wrong.len());
+            }
+        }
+    }
+
+    #[test]
+    fn cancels_over_the_limit_are_dropped_and_each_place_comes_back() {
+        let cancels = Cancels::new(1);
+        let first = cancels.admit(2).expect("the first has room");
+        let second = cancels.admit(2).expect("so has the second");
+        assert!(cancels.admit(2).is_none());
+        drop(first);
+        assert!(cancels.admit(2).is_some());
+        drop(second);
+    }
+
+    #[tokio::test]
+    async fn a_throttle_follows_its_setting() {
+        let throttle = Throttle::new(1);
+        let first = throttle.enter().await;
+        let full = tokio::time::timeout(Duration::from_millis(5), throttle.enter()).await;
+        assert!(full.is_err());
+        throttle.set(2);
+        let second = throttle.enter().await;
+        drop((first, second));
+        throttle.set(1);
+        let _only = throttle.enter().await;
+        let full = tokio::time::timeout(Duration::from_millis(5), throttle.enter()).await;
+        assert!(full.is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make freshness`.
+//!
+//! Each is a program with numbers from the environment, which prints its seed and
+//! its counts, and whose exit status is the verdict.
+
+use crate::fleet::Shard;
+use crate::shared::{PASSWORD, USER};
+use crate::{Fleet, Router};
+use std::fmt::Display;
+
+/// A number from the environment; a panic if it is none.
+pub fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a whole number")),
+        _ => default,
+    }
+}
+
+/// `SEED`, or a random one. It is printed: with the same seed a run chooses the same things.
+pub fn seed() -> u64 {
+    let seed = number("SEED", u64::from(rand::random::<u32>()));
+    println!("SEED={seed}");
+    seed
+}
+
+/// Listener, control role, console and the fleet's shards with all their servers; `listen` and
+/// `control` are more for these sections, `more` stands behind the shards.
+pub fn config(fleet: &Fleet, listen: &str, control: &str, more: &str) -> String {
+    let mut text = format!(
+        "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n{listen}\n\
+         [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n{control}\n\
+         [console]\nadmin_users = [\"{USER}\"]\n\
+         [[user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n"
+    );
+    for (number, shard) in fleet.shards.iter().enumerate() {
+        text += &format!("[[shard]]\nname = \"s{}\"\n", number + 1);
+        for server in shard.replicas.iter().chain([&shard.primary]) {
+            let port = server.port();
+            text +=
+                &format!("[[shard.server]]\naddress = \"127.0.0.1:{port}\"\ntls = \"disable\"\n");
+        }
+    }
+    text + more
+}
+
+/// A table of the console by the names of its columns.
+pub fn console(router: &Router, command: &str) -> Vec<std::collections::HashMap<String, String>> {
+    let mut wire = crate::Wire::login(&router.endpoint(USER, PASSWORD, "mothership"));
+    let frames = wire.query(command);
+    let names = frames[0].columns();
+    let rows = frames.iter().filter(|frame| frame.kind == b'D');
+    rows.map(|row| names.iter().cloned().zip(row.row_text()).collect())
+        .collect()
+}
+
+/// Runs SQL past the router on every primary and returns what each said.
+pub fn on_all(fleet: &Fleet, sql: &str) -> Vec<String> {
+    let say = |shard: &Shard| shard.primary.sql("postgres", sql);
+    let said = fleet.shards.iter().map(say);
+    said.map(|said| said.unwrap_or_else(|error| panic!("{error}")))
+        .collect()
+}
+
+/// A number on every shard, added up.
+pub fn sum(fleet: &Fleet, sql: &str) -> i64 {
+    let numbers = on_all(fleet, sql);
+    numbers.iter().map(|n| n.parse::<i64>().unwrap()).sum()
+}
+
+/// How many prepared transactions the shards have.
+pub fn prepared(fleet: &Fleet) -> i64 {
+    sum(fleet, "SELECT count(*) FROM pg_prepared_xacts")
+}
+
+/// What was claimed and did not hold.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    broken: Vec<String>,
+}
+
+impl Verdict {
+    /// Notes whether `claim` holds, and prints it with the figure.
+    pub fn claim(&mut self, holds: bool, claim: &str, figure: impl Display) {
+        println!("{} {claim}: {figure}", if holds { "ok  " } else { "FAIL" });
+        if !holds {
+            self.broken.push(claim.to_owned());
+        }
+    }
+
+    /// The exit status of the program.
+    pub fn exit(self) -> std::process::ExitCode {
+        match self.broken.is_empty() {
+            true => std::process::ExitCode::SUCCESS,
+            false => std::process::ExitCode::FAILURE,
+        }
+    }
+}

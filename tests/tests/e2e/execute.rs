@@ -1,0 +1,470 @@
+//! SQL's EXECUTE, sent by the extended protocol and by simple queries: what it runs is what the client's own name means
+//! when it runs, whatever others call the same statement.
+//!
+//! Where PostgreSQL has an answer, the same messages are sent to it, and the answers are compared.
+
+use crate::shards::stage::{Stage, extended, one_each, say, send};
+use mothership_tests::endpoint::endpoint_listening;
+use mothership_tests::message::{self, Format};
+use mothership_tests::{Endpoint, Frame, Wire, endpoint};
+
+/// Bind and Execute of a named statement without parameters, and Sync.
+fn run(name: &str) -> [Vec<u8>; 3] {
+    [
+        message::bind("", name, Format::Text, &[], Format::Text),
+        message::execute("", 0),
+        message::sync(),
+    ]
+}
+
+/// Parse and Sync.
+fn parse(name: &str, sql: &str) -> [Vec<u8>; 2] {
+    [message::parse(name, sql, &[]), message::sync()]
+}
+
+const PARSED: [&str; 2] = ["ParseComplete", "ReadyForQuery I"];
+
+fn row(value: &str) -> Vec<String> {
+    let row = format!("DataRow {value}");
+    [
+        "BindComplete",
+        &row,
+        "CommandComplete SELECT 1",
+        "ReadyForQuery I",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+#[test]
+fn the_same_body_under_other_names_and_another_under_the_same_name() {
+    // Statements are shared by the clients of one core.
+    let server = endpoint_listening("workers = 1", "");
+    let (mut a, mut b) = (Wire::login(&server), Wire::login(&server));
+    let shared = "SELECT 'shared ' || $1::int4";
+    let other = "SELECT 'only of b ' || $1::int4";
+    // What one calls `mine` the other calls `yours`, and there `mine` is something else.
+    for (wire, statements) in [
+        (&mut a, [("mine", shared), ("yours", other)]),
+        (&mut b, [("yours", shared), ("mine", other)]),
+    ] {
+        for (name, sql) in statements {
+            assert_eq!(send(wire, &parse(name, sql)), PARSED);
+        }
+    }
+    // In the same place, so that both texts are equal once the names are ours.
+    for (wire, name) in [(&mut a, "mine"), (&mut b, "yours")] {
+        let sql = format!("EXECUTE {name} (1)");
+        assert_eq!(send(wire, &parse("e", &sql)), PARSED);
+        assert_eq!(send(wire, &run("e")), row("shared 1"));
+    }
+    for (wire, name) in [(&mut b, "mine"), (&mut a, "yours")] {
+        let sql = format!("EXECUTE {name} (1)");
+        assert_eq!(
+            send(wire, &extended(&sql, &[], &[]))[1..],
+            row("only of b 1")
+        );
+    }
+    // A server that has seen none of it: the first is held by a transaction.
+    say(&mut a, "BEGIN");
+    let mut said = row("shared 1");
+    said[3] = "ReadyForQuery T".to_owned();
+    assert_eq!(send(&mut a, &run("e")), said);
+    assert_eq!(send(&mut b, &run("e")), row("shared 1"));
+    say(&mut a, "COMMIT");
+    // A third has the body under neither name.
+    let mut c = Wire::login(&server);
+    assert_eq!(send(&mut c, &parse("third", shared)), PARSED);
+    for name in ["mine", "yours"] {
+        let said = send(&mut c, &extended(&format!("EXECUTE {name} (1)"), &[], &[]));
+        let error = format!("Error 26000 prepared statement \"{name}\" does not exist");
+        assert!(said.contains(&error), "{said:?}");
+    }
+    let sql = "EXECUTE third (1)";
+    assert_eq!(send(&mut c, &extended(sql, &[], &[]))[1..], row("shared 1"));
+}
+
+#[test]
+fn each_client_reaches_the_shard_of_its_own_statement() {
+    let stage = Stage::on_one_core();
+    let keys = one_each();
+    stage.fill(keys);
+    let (mut a, mut b) = (stage.wire(), stage.wire());
+    // The name of one leads by the other's statement to another shard.
+    let by_key = "SELECT note FROM items WHERE id = $1";
+    let reversed = format!(
+        "SELECT note FROM items WHERE id = {} AND $1::int8 > 0",
+        keys[1]
+    );
+    for (wire, statements) in [
+        (&mut a, [("p", by_key), ("q", &*reversed)]),
+        (&mut b, [("q", by_key), ("p", &*reversed)]),
+    ] {
+        for (name, sql) in statements {
+            assert_eq!(send(wire, &parse(name, sql)), PARSED);
+        }
+    }
+    for key in keys {
+        for (wire, name) in [(&mut a, "p"), (&mut b, "q")] {
+            let said = send(
+                wire,
+                &extended(&format!("EXECUTE {name} ({key})"), &[], &[]),
+            );
+            assert_eq!(said[1..], row(&format!("n{key}")), "{name} {key}");
+        }
+        for (wire, name) in [(&mut a, "q"), (&mut b, "p")] {
+            let said = send(
+                wire,
+                &extended(&format!("EXECUTE {name} ({key})"), &[], &[]),
+            );
+            assert_eq!(said[1..], row(&format!("n{}", keys[1])), "{name} {key}");
+        }
+    }
+}
+
+/// An answer with all that a client can see of an error.
+fn shown(frame: &Frame) -> String {
+    match frame.kind {
+        b'E' => format!("Error {:?}", ['C', 'M', 'D', 'P'].map(|c| frame.field(c))),
+        _ => frame.to_string(),
+    }
+}
+
+/// All that is said to these messages; each inner list is sent after the answer to the one before.
+fn said(endpoint: &Endpoint, requests: &[Vec<Vec<u8>>]) -> Vec<String> {
+    let mut wire = Wire::login(endpoint);
+    let mut lines = Vec::new();
+    for messages in requests {
+        wire.send_all(messages);
+        lines.extend(wire.until_ready().iter().map(shown));
+    }
+    lines
+}
+
+#[test]
+fn an_execute_by_parse_means_what_it_means_to_postgres() {
+    let query = |sql: &str| vec![message::query(sql)];
+    let parse = |name: &str, sql: &str| parse(name, sql).to_vec();
+    let run = |name: &str| run(name).to_vec();
+    let describe = |name: &str| vec![message::describe_statement(name), message::sync()];
+    let all = |sql: &str| {
+        let mut messages = extended(sql, &[], &[]);
+        messages.insert(2, message::describe_portal(""));
+        messages
+    };
+    let prepare = || query("PREPARE known (int) AS SELECT $1 AS a");
+    let cases: Vec<(&str, Vec<Vec<Vec<u8>>>)> = vec![
+        ("unknown", vec![all("EXECUTE unknown (1)")]),
+        (
+            "unknown, described",
+            vec![parse("e", "EXECUTE unknown"), describe("e"), run("e")],
+        ),
+        (
+            "unknown, in a block",
+            vec![
+                query("BEGIN"),
+                all("EXECUTE unknown"),
+                all("EXECUTE unknown"),
+                query("ROLLBACK"),
+                query("SELECT 'usable'"),
+            ],
+        ),
+        ("known", vec![prepare(), all("EXECUTE known (1)")]),
+        (
+            "known, described",
+            vec![
+                prepare(),
+                parse("e", "EXECUTE known (1)"),
+                describe("e"),
+                run("e"),
+            ],
+        ),
+        (
+            "prepared after it was parsed",
+            vec![parse("e", "EXECUTE known (1)"), prepare(), run("e")],
+        ),
+        (
+            "prepared in the same pipeline",
+            vec![vec![
+                message::parse("e", "EXECUTE known (1)", &[]),
+                message::parse("known", "SELECT $1::int", &[]),
+                message::bind("", "e", Format::Text, &[], Format::Text),
+                message::execute("", 0),
+                message::sync(),
+            ]],
+        ),
+        (
+            "deallocated",
+            vec![
+                prepare(),
+                parse("e", "EXECUTE known (1)"),
+                query("DEALLOCATE known"),
+                run("e"),
+                query("DEALLOCATE e"),
+                run("e"),
+            ],
+        ),
+        (
+            "deallocated after Bind",
+            vec![
+                prepare(),
+                query("BEGIN"),
+                vec![
+                    message::parse("", "EXECUTE known (1)", &[]),
+                    message::bind_text(&[]),
+                    message::close_statement("known"),
+                    message::execute("", 0),
+                    message::sync(),
+                ],
+                query("ROLLBACK"),
+            ],
+        ),
+        (
+            "prepared anew",
+            vec![
+                prepare(),
+                parse("e", "EXECUTE known (1)"),
+                run("e"),
+                query("DEALLOCATE known"),
+                query("PREPARE known (int) AS SELECT -$1 AS a"),
+                run("e"),
+            ],
+        ),
+        (
+            "explained",
+            vec![prepare(), all("EXPLAIN (COSTS off) EXECUTE known (1)")],
+        ),
+        (
+            "changes a setting of the session",
+            vec![
+                parse("s", "SELECT set_config('application_name', $1, false)"),
+                query("EXECUTE s ('by query')"),
+                query("SHOW application_name"),
+                all("EXECUTE s ('by parse')"),
+                query("SHOW application_name"),
+            ],
+        ),
+        (
+            "an argument with a type",
+            vec![prepare(), all("EXECUTE known (1::int)")],
+        ),
+        (
+            "no name",
+            vec![all("EXECUTE"), all("EXECUTE (1)"), all("EXECUTE known 1")],
+        ),
+        (
+            "no such column",
+            vec![prepare(), all("EXECUTE known (nothing)")],
+        ),
+        (
+            "a name of several bytes",
+            vec![
+                query(
+                    "PREPARE \"ä name that is longer than any of the router's own\" (int) AS SELECT $1",
+                ),
+                all("EXECUTE \"ä name that is longer than any of the router's own\" (nothing)"),
+                all(
+                    "/* ü */ EXECUTE  \"ä name that is longer than any of the router's own\" ('x'::text)",
+                ),
+                all(
+                    "EXPLAIN EXECUTE \"ä name that is longer than any of the router's own\" (nothing)",
+                ),
+            ],
+        ),
+        ("a parameter", vec![prepare(), all("EXECUTE known ($1)")]),
+        (
+            "no SQL",
+            vec![
+                prepare(),
+                all("EXECUTE known (1 +)"),
+                all("EXECUTE known (1"),
+            ],
+        ),
+        (
+            "an error after it is not moved",
+            vec![
+                prepare(),
+                vec![
+                    message::parse("", "EXECUTE known (1)", &[]),
+                    message::bind_text(&[]),
+                    message::execute("", 0),
+                    message::parse("", "SELECT nothing", &[]),
+                    message::sync(),
+                ],
+                vec![
+                    message::parse("e", "EXECUTE known (nothing)", &[]),
+                    message::bind("p", "e", Format::Text, &[], Format::Text),
+                    message::parse("", "SELECT nothing", &[]),
+                    message::execute("p", 0),
+                    message::sync(),
+                ],
+            ],
+        ),
+    ];
+    let server = endpoint();
+    let direct = server.shards.endpoint(0);
+    for (what, requests) in &cases {
+        let expected = said(&direct, requests);
+        assert_eq!(said(&server, requests), expected, "{what}");
+    }
+    println!("{} cases", cases.len());
+}
+
+#[test]
+fn what_an_argument_does_to_the_session_stays_with_it() {
+    let more = "[pool]\nmax = 1\n";
+    let server = endpoint_listening("workers = 1", more);
+    let set = "EXECUTE known (set_config('work_mem', '1234kB', false))";
+    let requests = [vec![message::query(set)], extended(set, &[], &[])];
+    for messages in requests {
+        let mut wire = Wire::login(&server);
+        wire.rows("PREPARE known (text) AS SELECT $1");
+        let said = send(&mut wire, &messages);
+        assert!(said.contains(&"DataRow 1234kB".to_owned()), "{said:?}");
+        assert_eq!(wire.rows("SHOW work_mem"), [["1234kB"]]);
+        drop(wire);
+        // There is one server connection: the next client would have it.
+        assert_ne!(Wire::login(&server).rows("SHOW work_mem"), [["1234kB"]]);
+    }
+}
+
+#[test]
+fn a_statement_that_is_the_sessions_business_is_not_run_by_execute() {
+    let server = endpoint();
+    let refused = |said: &[String]| {
+        let message = "Error 0A000 EXECUTE does not run this statement";
+        said.iter().any(|line| line == message)
+    };
+    for sql in [
+        "BEGIN",
+        "COMMIT",
+        "SAVEPOINT s",
+        "SET work_mem = '1234kB'",
+        "SET LOCAL work_mem = '1234kB'",
+        "RESET ALL",
+        "DISCARD ALL",
+        "DEALLOCATE ALL",
+        "EXECUTE p",
+        "EXECUTE other",
+        "",
+    ] {
+        let mut wire = Wire::login(&server);
+        wire.rows("PREPARE other AS SELECT 1");
+        assert_eq!(send(&mut wire, &parse("p", sql)), PARSED, "{sql}");
+        assert!(refused(&say(&mut wire, "EXECUTE p")), "{sql}");
+        let said = send(&mut wire, &extended("EXECUTE p", &[], &[]));
+        assert!(refused(&said), "{sql}: {said:?}");
+        assert_eq!(
+            say(&mut wire, "SELECT 1").last().unwrap(),
+            "ReadyForQuery I"
+        );
+        assert_ne!(wire.rows("SHOW work_mem"), [["1234kB"]]);
+        assert_eq!(wire.rows("EXECUTE other"), [["1"]]);
+    }
+    // What EXPLAIN does not run changes nothing, and whether it runs is not looked at.
+    let mut wire = Wire::login(&server);
+    let set = "SELECT set_config('work_mem', '1234kB', false)";
+    assert_eq!(send(&mut wire, &parse("p", set)), PARSED);
+    assert!(refused(&say(&mut wire, "EXPLAIN EXECUTE p")));
+    assert_ne!(wire.rows("SHOW work_mem"), [["1234kB"]]);
+    assert_eq!(wire.rows("EXECUTE p"), [["1234kB"]]);
+    assert_eq!(wire.rows("SHOW work_mem"), [["1234kB"]]);
+}
+
+#[test]
+fn a_portal_does_not_run_what_its_name_meant_before() {
+    let server = endpoint();
+    let mut wire = Wire::login(&server);
+    wire.rows("PREPARE p AS SELECT 1");
+    let messages = [
+        message::parse("", "EXECUTE p", &[]),
+        message::bind_text(&[]),
+        message::close_statement("p"),
+        message::parse("p", "SELECT 2", &[]),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let said = send(&mut wire, &messages);
+    let refused = "Error 0A000 what this EXECUTE runs was prepared anew after it was bound";
+    assert_eq!(said[said.len() - 2..], [refused, "ReadyForQuery I"]);
+    assert_eq!(wire.rows("SELECT 'usable'"), [["usable"]]);
+}
+
+#[test]
+fn arguments_that_may_mean_something_else_are_not_routed_by() {
+    let stage = Stage::new();
+    let keys = one_each();
+    stage.fill(keys);
+    let mut wire = stage.wire();
+    wire.rows("PREPARE p (int8) AS SELECT note FROM items WHERE id = $1");
+    for key in keys {
+        let note = format!("DataRow n{key}");
+        for argument in [key.to_string(), format!("'{key}'")] {
+            let sql = format!("EXECUTE p ({argument})");
+            assert!(say(&mut wire, &sql).contains(&note), "{sql}");
+            assert!(
+                send(&mut wire, &extended(&sql, &[], &[])).contains(&note),
+                "{sql}"
+            );
+        }
+        for argument in [format!("{key} + 0"), format!("{key}::int8")] {
+            let sql = format!("EXECUTE p ({argument})");
+            let refused =
+                |said: Vec<String>| said.iter().any(|line| line.starts_with("Error 0A000"));
+            assert!(refused(say(&mut wire, &sql)), "{sql}");
+            assert!(refused(send(&mut wire, &extended(&sql, &[], &[]))), "{sql}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_becomes_another_leads_to_no_wrong_shard() {
+    let table = "[[table]]\nname = \"words\"\nkey = [\"word\"]\nkey_type = [\"text\"]\n\
+                 [[table]]\nname = \"numbers\"\nkey = [\"number\"]\nkey_type = [\"int8\"]\n";
+    let stage = Stage::bare(table);
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE TABLE words (word text PRIMARY KEY)",
+        "CREATE TABLE numbers (number int8 PRIMARY KEY)",
+        "PREPARE word (int) AS SELECT word FROM words WHERE word = $1::text",
+        "PREPARE number (int) AS SELECT number FROM numbers WHERE number = $1",
+        "PREPARE insert (int) AS INSERT INTO words VALUES ($1)",
+    ] {
+        wire.rows(sql);
+    }
+    let guessed = "SELECT number FROM numbers WHERE number = $1";
+    assert_eq!(send(&mut wire, &parse("guessed", guessed)), PARSED);
+    let mut found = 0;
+    for n in 1..9 {
+        wire.rows(&format!("INSERT INTO words VALUES ('{n}')"));
+        wire.rows(&format!("INSERT INTO numbers VALUES ({n})"));
+        for (name, argument) in [
+            ("word", format!("{n}")),
+            ("word", format!("'00{n}'")),
+            ("word", format!("' {n}'")),
+            ("word", format!("{n}.4")),
+            ("number", format!("{n}.4")),
+            ("number", format!("'00{n}'")),
+            ("guessed", format!("{n}.4")),
+            ("guessed", format!("00{n}")),
+        ] {
+            let sql = format!("EXECUTE {name} ({argument})");
+            let extended = send(&mut wire, &extended(&sql, &[], &[]));
+            for said in [say(&mut wire, &sql), extended] {
+                let is_found = said.contains(&format!("DataRow {n}"));
+                let refused = said.iter().any(|line| line.starts_with("Error 0A000"));
+                assert!(is_found || refused, "{sql}: {said:?}");
+                found += usize::from(is_found);
+            }
+        }
+        // What is stored is found again by its key, or nothing is stored.
+        let sql = format!("EXECUTE insert ('00{n}0')");
+        let extended = send(&mut wire, &extended(&sql, &[], &[]));
+        let stored = [say(&mut wire, &sql), extended].concat();
+        let stored = stored.contains(&"CommandComplete INSERT 0 1".to_owned());
+        let rows = wire.rows(&format!("SELECT word FROM words WHERE word = '{n}0'"));
+        assert_eq!(rows.len(), usize::from(stored), "{sql}");
+    }
+    assert!(found >= 16, "only {found} are found");
+    stage.assert_nothing_open();
+}

@@ -1,0 +1,464 @@
+//! Attacks on resources. In each of them a bystander is served as if nothing happened.
+
+use super::stage::{LIMIT, Stage, certificate, state};
+use mothership_tests::message::{self, Format, V3_0};
+use mothership_tests::wire::Silence;
+use mothership_tests::{Endpoint, Folder, Wire, poll_until};
+use std::time::{Duration, Instant};
+
+/// Answers of a server until it closes.
+fn last_words(wire: &mut Wire) -> Option<mothership_tests::Frame> {
+    let mut last = None;
+    loop {
+        match wire.try_frame(LIMIT) {
+            Ok(frame) => last = Some(frame),
+            Err(Silence::Closed) => return last,
+            Err(Silence::Late) => panic!("the router does not close"),
+        }
+    }
+}
+
+// R1, R4
+#[test]
+fn logins_that_send_a_byte_at_a_time_end_at_one_deadline_and_cost_little() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\nmax_logins = 400\nlogin_timeout = \"6s\"\n[pool]\nmin = 1",
+    );
+    let bystander = stage.bystander();
+    let before = stage.router.resident_bytes();
+    let startup = message::startup(V3_0, &[("user", "slow"), ("database", "slow")]);
+    let begun = Instant::now();
+    let mut slow: Vec<Wire> = (0..600)
+        .map(|_| Wire::connect(stage.router.port()))
+        .collect();
+    // A second login of somebody else would be one too many as well: it is told so.
+    let mut refused = 0;
+    let mut at = 0;
+    let all_gone = poll_until(LIMIT, || {
+        // One byte a round keeps a deadline for each read alive for ever.
+        let byte = &startup[at % startup.len()..][..1];
+        at = (at + 1).min(startup.len() - 2);
+        slow.retain_mut(|wire| {
+            if wire.try_send(byte).is_err() {
+                return false;
+            }
+            match wire.try_frame(Duration::from_millis(1)) {
+                Err(Silence::Late) => true,
+                Err(Silence::Closed) => false,
+                Ok(frame) => {
+                    assert_eq!(frame.sqlstate(), "53300");
+                    refused += 1;
+                    false
+                }
+            }
+        });
+        if at == 2 {
+            let cost = stage.router.resident_bytes().saturating_sub(before) / 400;
+            println!("{cost} bytes for each login that is under way");
+            assert!(cost < 64 << 10, "{cost} bytes each");
+        }
+        slow.is_empty()
+    });
+    assert!(all_gone, "{} logins are still open", slow.len());
+    println!(
+        "all were gone after {:?}, {refused} were refused at once",
+        begun.elapsed()
+    );
+    assert!(refused > 0, "nobody was refused");
+    stage.wire();
+    bystander.noticed_nothing();
+}
+
+// R2
+#[test]
+fn a_first_packet_over_a_limit_is_refused_before_its_bytes_arrive() {
+    let stage = Stage::with("[listen]\nport = @port@\n[limits]\nstartup_packet = \"4000B\"");
+    let bystander = stage.bystander();
+    let user = ("user", "a");
+    let many: Vec<_> = (0..101).map(|n| (format!("a.p{n}"), "1")).collect();
+    let mut parameters = vec![user];
+    parameters.extend(many.iter().map(|(name, value)| (name.as_str(), *value)));
+    let long = "x".repeat(4000);
+    let options = "-c a.b=1 ".repeat(101);
+    let first = |length: u32| length.to_be_bytes().to_vec();
+    let refused: [(&str, Vec<u8>, &str); 9] = [
+        ("no length", first(0), "08P01"),
+        ("less than itself", first(3), "08P01"),
+        ("nothing in it", first(4), "08P01"),
+        ("over the setting", first(4005), "08P01"),
+        ("2 GiB", first(0x7fff_ffff), "08P01"),
+        ("negative", first(0xffff_ffff), "08P01"),
+        (
+            "a long value",
+            message::startup(V3_0, &[user, ("a.b", &long)]),
+            "08P01",
+        ),
+        (
+            "many parameters",
+            message::startup(V3_0, &parameters),
+            "54000",
+        ),
+        (
+            "many options",
+            message::startup(V3_0, &[user, ("options", &options)]),
+            "54000",
+        ),
+    ];
+    for (what, bytes, expected) in refused {
+        let mut wire = Wire::connect(stage.router.port());
+        wire.send(&bytes);
+        let error = last_words(&mut wire).unwrap_or_else(|| panic!("{what}: nothing was said"));
+        assert_eq!(error.sqlstate(), expected, "{what}: {error}");
+    }
+    bystander.noticed_nothing();
+}
+
+// R3
+#[test]
+fn handshakes_that_stall_or_lie_end_and_plain_clients_are_served() {
+    let folder = Folder::new("handshakes");
+    let [certificate, key] = certificate(&folder);
+    let stage = Stage::with(&format!(
+        "[listen]\nport = @port@\nlogin_timeout = \"6s\"\n[tls]\nmode = \"allow\"\ndirect = true\n\
+         certificate = \"{certificate}\"\nkey = \"{key}\""
+    ));
+    let off = Stage::with("[listen]\nport = @port@\nlogin_timeout = \"1h\"");
+    let bystander = stage.bystander();
+    let record = |length: u16| [&[0x16, 3, 1], length.to_be_bytes().as_slice()].concat();
+    let port = stage.router.port();
+    let mut ends = Vec::new();
+    for (asks, bytes) in [
+        // Nothing follows; less than was said; more than a record may have; no handshake.
+        (true, Vec::new()),
+        (true, record(512)),
+        (true, [record(0xffff), vec![1; 20_000]].concat()),
+        (true, [record(64), vec![0xff; 64]].concat()),
+        (false, record(512)),
+        (false, [record(0xffff), vec![1; 20_000]].concat()),
+    ] {
+        let mut wire = Wire::connect(port);
+        if asks {
+            wire.send(&message::request(message::SSL_REQUEST));
+            assert_eq!(wire.byte(), Ok(b'S'));
+        }
+        // It may close before all of it was sent.
+        let _ = wire.try_send(&bytes);
+        ends.push(wire);
+    }
+    // TLS where there is none: no deadline is needed to see it.
+    let mut wire = Wire::connect(off.router.port());
+    let _ = wire.try_send(&record(512));
+    ends.push(wire);
+    // Bytes in plain text behind a request for encryption are not for the router.
+    let mut wire = Wire::connect(port);
+    let login = message::startup(V3_0, &[("user", "a")]);
+    wire.send(&[message::request(message::SSL_REQUEST), login].concat());
+    ends.push(wire);
+    for (at, mut wire) in ends.into_iter().enumerate() {
+        let ended = poll_until(LIMIT, || match wire.byte() {
+            Ok(_) => false,
+            Err(silence) => silence == Silence::Closed,
+        });
+        assert!(ended, "handshake {at} goes on");
+    }
+    // Another protocol over the same port.
+    let mut other = std::process::Command::new("timeout");
+    other.args(["20", "openssl", "s_client", "-alpn", "h2", "-connect"]);
+    let other = other
+        .arg(format!("127.0.0.1:{port}"))
+        .stdin(std::process::Stdio::null());
+    let other = other.output().unwrap();
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(said.contains("no application protocol"), "{said}");
+    bystander.noticed_nothing();
+}
+
+// R5
+#[test]
+fn lengths_that_cannot_be_true_allocate_nothing_and_end_one_session() {
+    let stage = Stage::with("[listen]\nport = @port@\n[limits]\nlogin_message = \"1KiB\"");
+    let bystander = stage.bystander();
+    let before = stage.router.resident_bytes();
+    let header = |kind: u8, length: u32| [&[kind], length.to_be_bytes().as_slice()].concat();
+    for length in [0, 3, 1100, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+        let mut wire = Wire::connect(stage.router.port());
+        wire.send(&message::startup(V3_0, &[("user", "a")]));
+        assert_eq!(wire.frame().kind, b'R');
+        wire.send(&header(b'p', length));
+        let error = last_words(&mut wire).unwrap();
+        assert_eq!(error.sqlstate(), "08P01", "{length}: {error}");
+    }
+    for length in [0, 3, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+        for kind in [b'Q', b'P', b'B', b'd'] {
+            let mut wire = stage.wire();
+            wire.send(&header(kind, length));
+            let error = last_words(&mut wire).unwrap();
+            let known = ["08P01", "54000"].contains(&error.sqlstate().as_str());
+            assert!(known, "{length}: {error}");
+        }
+    }
+    // Lengths inside of a message: of a parameter, and how many there are.
+    let bodies: [&[u8]; 4] = [
+        b"\0\0\0\0\0\x01\x80\0\0\0\0\0",
+        b"\0\0\0\0\0\x01\x7f\xff\xff\xff\0\0",
+        b"\0\0\0\0\xff\xff",
+        b"\0\0\xff\xff",
+    ];
+    for body in bodies {
+        let request = [
+            message::parse("", "SELECT $1::text", &[]),
+            message::message(b'B', body),
+            message::sync(),
+        ];
+        assert_eq!(
+            state(&mut stage.wire(), &request.concat()),
+            "08P01",
+            "{body:?}"
+        );
+    }
+    let grown = stage.router.resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes");
+    bystander.noticed_nothing();
+}
+
+// R6
+#[test]
+fn a_flood_of_cancels_with_random_keys_reaches_no_server_and_a_true_one_does() {
+    let stage = Stage::with("[listen]\nport = @port@\n[pool]\nmin = 1");
+    let bystander = stage.bystander();
+    let mut victim = stage.wire();
+    victim.send(&message::query("SELECT pg_sleep(60)"));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' \
+                    AND datname = current_database() AND state = 'active'";
+    assert!(poll_until(LIMIT, || stage.shards.sql(0, sleeping).trim() == "1"));
+    let backends = stage.backends();
+    let port = stage.router.port();
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let (pid, key) = victim.key.clone().unwrap();
+    let floods: Vec<_> = (0..4_u64)
+        .map(|n| {
+            let key = key.clone();
+            std::thread::spawn(move || {
+                use rand::{RngExt, SeedableRng, rngs::StdRng};
+                let mut random = StdRng::seed_from_u64(seed + n);
+                for _ in 0..500 {
+                    let mut guess = key.clone();
+                    random.fill(&mut guess[..]);
+                    let slot = if random.random() {
+                        pid
+                    } else {
+                        random.random()
+                    };
+                    if guess != key {
+                        let mut wire = Wire::connect(port);
+                        let _ = wire.try_send(&message::cancel(slot, &guess));
+                    }
+                }
+            })
+        })
+        .collect();
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+    assert_eq!(stage.backends(), backends, "a server was connected to");
+    assert_eq!(stage.shards.sql(0, sleeping).trim(), "1", "a guess hit");
+    victim.cancel();
+    let frames = victim.until_ready();
+    let error = frames.iter().find(|frame| frame.kind == b'E').unwrap();
+    assert_eq!(error.sqlstate(), "57014");
+    bystander.noticed_nothing();
+}
+
+// R7
+#[test]
+fn guessing_passwords_takes_longer_each_time_and_holds_up_nobody_else() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\n[limits]\nwrong_password_pause = \"800ms\"\n\
+         [auth]\ncache = \"1h\"",
+    );
+    let bystander = stage.bystander();
+    let wrong = Endpoint {
+        password: "wrong".into(),
+        ..stage.endpoint()
+    };
+    let unknown = Endpoint {
+        user: "nobody".into(),
+        ..wrong.clone()
+    };
+    for guessed in [&wrong, &unknown] {
+        let begun = Instant::now();
+        for _ in 0..4 {
+            let mut wire = Wire::connect(guessed.port);
+            let error = wire.try_login(guessed, V3_0, &[]).unwrap_err();
+            assert_eq!(error.sqlstate(), "28P01");
+        }
+        // 100, 200, 400 and 800 ms are the least that a sleep may take.
+        assert!(begun.elapsed() >= Duration::from_millis(1500));
+    }
+    // Many at once, while the right password is let in without a pause.
+    let guesses: Vec<_> = (0..40)
+        .map(|_| {
+            let wrong = wrong.clone();
+            std::thread::spawn(move || {
+                let mut wire = Wire::connect(wrong.port);
+                wire.try_login(&wrong, V3_0, &[]).unwrap_err().sqlstate()
+            })
+        })
+        .collect();
+    stage.wire();
+    for guess in guesses {
+        assert_eq!(guess.join().unwrap(), "28P01");
+    }
+    bystander.noticed_nothing();
+}
+
+// R7: a password in clear text is checked by PBKDF2, and there the router pays.
+#[test]
+fn passwords_that_are_slow_to_check_are_checked_a_few_at_a_time() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\n[limits]\npassword_checks = 1\nwrong_password_pause = \"0s\"\n\
+         [[auth.rule]]\nmethod = \"password\"",
+    );
+    let bystander = stage.bystander();
+    let endpoint = stage.endpoint();
+    let logins: Vec<_> = (0..24)
+        .map(|n| {
+            let endpoint = Endpoint {
+                password: if n % 2 == 0 {
+                    "wrong".into()
+                } else {
+                    endpoint.password.clone()
+                },
+                ..endpoint.clone()
+            };
+            std::thread::spawn(move || {
+                let mut wire = Wire::connect(endpoint.port);
+                wire.try_login(&endpoint, V3_0, &[]).is_ok()
+            })
+        })
+        .collect();
+    let let_in = logins
+        .into_iter()
+        .filter(|_| true)
+        .map(|login| login.join().unwrap());
+    assert_eq!(let_in.filter(|let_in| *let_in).count(), 12);
+    bystander.noticed_nothing();
+}
+
+// R11
+#[test]
+fn nobody_fills_the_log_or_writes_lines_of_his_own() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\n[limits]\nlog_rate = 3\nlog_text = 40\nwrong_password_pause = \"0s\"",
+    );
+    let bystander = stage.bystander();
+    let begun = Instant::now();
+    for n in 0..60 {
+        let endpoint = Endpoint {
+            user: format!("u{n}\n2026-01-01 ERROR forged {}", "x".repeat(30)),
+            ..stage.endpoint()
+        };
+        let mut wire = Wire::connect(endpoint.port);
+        assert!(wire.try_login(&endpoint, V3_0, &[]).is_err());
+    }
+    let left_out = || stage.router.log().contains("log lines were left out");
+    assert!(
+        poll_until(LIMIT, left_out),
+        "it is not told that lines are missing"
+    );
+    let log = stage.router.log();
+    let seconds = begun.elapsed().as_secs() as usize + 1;
+    let failed = log.matches("login failed").count();
+    println!("{failed} lines in {seconds} s");
+    assert!(failed <= 3 * (seconds + 1), "{failed} lines in {seconds} s");
+    assert!(!log.contains("\n2026-01-01 ERROR forged"), "{log}");
+    assert!(
+        !log.contains("xxxxxxxxxx"),
+        "a text is longer than limits.log_text"
+    );
+    bystander.noticed_nothing();
+}
+
+// R13
+#[test]
+fn without_descriptors_it_waits_and_whoever_is_connected_is_served() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\nworkers = 1\nlogin_timeout = \"1h\"\n[pool]\nmin = 1\n\
+         [limits]\naccept_pause = \"100ms\"",
+    );
+    let bystander = stage.bystander();
+    let most = u64::try_from(stage.router.open_descriptors()).unwrap() + 8;
+    let before = limit_descriptors(stage.router.pid(), most);
+    let waiting: Vec<Wire> = (0..60)
+        .map(|_| Wire::connect(stage.router.port()))
+        .collect();
+    let out = || stage.router.log().matches("could not be accepted").count() > 1;
+    assert!(poll_until(LIMIT, out), "it is not out of descriptors");
+    // It pauses: the accepts that fail are few, and none of them is a spin.
+    let pauses = stage.router.log().matches("could not be accepted").count();
+    assert!(pauses < 100, "{pauses} attempts");
+    bystander.goes_on();
+    limit_descriptors(stage.router.pid(), before);
+    drop(waiting);
+    stage.wire();
+    bystander.noticed_nothing();
+}
+
+/// Sets the soft limit of descriptors of a process; returns what it was.
+fn limit_descriptors(pid: u32, most: u64) -> u64 {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let pid = pid.try_into().unwrap();
+    // SAFETY: both pointers are null or lead to one `rlimit` of ours.
+    let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) };
+    assert_eq!(read, 0);
+    let new = libc::rlimit {
+        rlim_cur: most,
+        ..old
+    };
+    // SAFETY: as above.
+    let set = unsafe {
+        libc::prlimit(
+            pid,
+            libc::RLIMIT_NOFILE,
+            &raw const new,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(set, 0);
+    old.rlim_cur
+}
+
+// R8
+#[test]
+fn a_pipeline_without_an_end_is_read_no_further_than_its_limit() {
+    let stage = Stage::with("[listen]\nport = @port@\n[limits]\npipeline = 10");
+    let bystander = stage.bystander();
+    let mut wire = stage.wire();
+    // Nothing in between makes the server answer; the router must see to it.
+    let mut messages = vec![message::parse("s", "SELECT $1::int", &[])];
+    for n in 0..200_i32 {
+        let value = n.to_be_bytes();
+        messages.push(message::bind(
+            "",
+            "s",
+            Format::Binary,
+            &[Some(&value)],
+            Format::Text,
+        ));
+        messages.push(message::execute("", 0));
+    }
+    messages.push(message::sync());
+    wire.send_all(&messages);
+    let frames = wire.until_ready();
+    let rows: Vec<_> = frames
+        .iter()
+        .filter(|f| f.kind == b'D')
+        .map(|f| f.row_text())
+        .collect();
+    let expected: Vec<_> = (0..200).map(|n| vec![n.to_string()]).collect();
+    assert_eq!(rows, expected);
+    assert_eq!(state(&mut wire, &message::query("SELECT 1/0")), "22012");
+    bystander.noticed_nothing();
+}

@@ -1,0 +1,204 @@
+//! Settings in transactions over shards: whatever order they are given in, and whenever
+//! a shard joins, a session sees what it would see on one PostgreSQL.
+
+use super::stage::{Stage, extended, keys_of, owner, say, send};
+use mothership_tests::{Shards, Wire};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+/// The same tables on both sides: one of each name in two schemas, with different rows.
+const OTHER: &str = r#"
+[[table]]
+name = "other.items"
+key = ["id"]
+key_type = ["int8"]
+"#;
+
+/// One random statement. What it does shows in [`read`].
+fn statement(rng: &mut StdRng) -> String {
+    let styles = ["iso_8601", "sql_standard", "postgres", "postgres_verbose"];
+    let paths = ["public", "other", "other, public", "public, other"];
+    let (name, value) = match rng.random_range(0..2) {
+        0 => (
+            "intervalstyle",
+            *styles.choose(rng).expect("there are styles"),
+        ),
+        _ => ("search_path", *paths.choose(rng).expect("there are paths")),
+    };
+    let savepoint = ["s", "T", "u"].choose(rng).expect("there are names");
+    match rng.random_range(0..14) {
+        0 | 1 => format!("SET {name} = {value}"),
+        2 | 3 => format!("SET LOCAL {name} TO {value}"),
+        4 => format!("SELECT set_config('{name}', '{value}', false)"),
+        5 | 6 => format!("SELECT set_config('{name}', '{value}', true)"),
+        7 => format!("RESET {name}"),
+        8 => format!("SET LOCAL {name} TO DEFAULT"),
+        9 => "RESET ALL".to_owned(),
+        10 | 11 => format!("SAVEPOINT {savepoint}"),
+        12 => format!("ROLLBACK TO {savepoint}"),
+        _ => format!("RELEASE {savepoint}"),
+    }
+}
+
+/// Shows the interval style, and by `v` which table the path leads to.
+fn read(id: i64) -> String {
+    format!("SELECT interval '1 day', v FROM items WHERE id = {id}")
+}
+
+#[test]
+fn settings_are_in_a_transaction_over_shards_what_they_are_on_one_postgres() {
+    let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |s| s.parse().unwrap());
+    println!("SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let stage = Stage::with(OTHER);
+    let mut made = stage.wire();
+    for sql in [
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.items (id int8 PRIMARY KEY, v int8)",
+    ] {
+        assert!(
+            say(&mut made, sql)[0].starts_with("CommandComplete"),
+            "{sql}"
+        );
+    }
+    let one = Shards::new(1);
+    one.sql(
+        0,
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text); CREATE SCHEMA other; \
+         CREATE TABLE other.items (id int8 PRIMARY KEY, v int8)",
+    );
+    let keys: Vec<i64> = (0..3).flat_map(|shard| keys_of(shard, 2)).collect();
+    for &id in &keys {
+        for (table, v) in [("public.items", 0), ("other.items", 1)] {
+            let sql = format!("INSERT INTO {table} (id, v) VALUES ({id}, {v})");
+            stage.shards.sql(owner(id), &sql);
+            one.sql(0, &sql);
+        }
+    }
+    let mut ours = stage.wire();
+    let mut theirs = Wire::login(&one.endpoint(0));
+    let mut told = Vec::new();
+    let mut ways = StdRng::seed_from_u64(seed ^ 1);
+    let mut both = |sql: &str| {
+        let one_by_one = sql.contains(';') || ways.random_bool(0.6);
+        told.push((one_by_one, sql.to_owned()));
+        let answer = |wire: &mut Wire| match one_by_one {
+            true => say(wire, sql),
+            false => send(wire, &extended(sql, &[], &[])),
+        };
+        let (ours, theirs) = (answer(&mut ours), answer(&mut theirs));
+        assert_eq!(ours, theirs, "SEED={seed} after {told:#?}");
+    };
+    for _ in 0..120 {
+        both("BEGIN");
+        for _ in 0..rng.random_range(1..10) {
+            let read = read(*keys.choose(&mut rng).expect("there are keys"));
+            match rng.random_range(0..10) {
+                0..3 => both(&read),
+                3 => both(&format!(
+                    "{}; {read}; {}",
+                    statement(&mut rng),
+                    statement(&mut rng)
+                )),
+                _ => both(&statement(&mut rng)),
+            }
+        }
+        keys.iter().for_each(|id| both(&read(*id)));
+        both(if rng.random_bool(0.5) {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        });
+        keys.iter().for_each(|id| both(&read(*id)));
+    }
+}
+
+#[test]
+fn a_local_setting_outlives_a_reset_before_it_on_the_server_that_ran_the_reset() {
+    let stage = Stage::with(OTHER);
+    let mut wire = stage.wire();
+    say(&mut wire, "CREATE SCHEMA other");
+    say(
+        &mut wire,
+        "CREATE TABLE other.items (id int8 PRIMARY KEY, v int8)",
+    );
+    let ids: Vec<i64> = (0..3).map(|shard| keys_of(shard, 1)[0]).collect();
+    for &id in &ids {
+        for (table, v) in [("public.items", 0), ("other.items", 1)] {
+            let sql = format!("INSERT INTO {table} (id, v) VALUES ({id}, {v})");
+            stage.shards.sql(owner(id), &sql);
+        }
+    }
+    let read = |shard: usize| format!("SELECT v FROM items WHERE id = {}", ids[shard]);
+    for local in [
+        "SELECT set_config('search_path', 'other', true)",
+        "SET LOCAL search_path TO other",
+    ] {
+        say(&mut wire, "BEGIN");
+        assert_eq!(wire.rows(&read(2)), [["0"]]);
+        say(&mut wire, "SET search_path = other, public");
+        assert_eq!(wire.rows(&read(0)), [["1"]]);
+        // On the server that was asked last.
+        send(&mut wire, &extended("RESET ALL", &[], &[]));
+        // The next is given on another, and the first one hears of it when it works again.
+        for shard in [1, 2] {
+            assert_eq!(wire.rows(&read(shard)), [["0"]]);
+        }
+        say(&mut wire, local);
+        for shard in [0, 1, 2, 0] {
+            assert_eq!(wire.rows(&read(shard)), [["1"]], "{local}, shard {shard}");
+        }
+        say(&mut wire, "COMMIT");
+        assert_eq!(wire.rows(&read(0)), [["0"]]);
+    }
+}
+
+#[test]
+fn a_search_path_of_the_database_is_what_statements_are_planned_by() {
+    let stage = Stage::with(OTHER);
+    let mut made = stage.wire();
+    say(&mut made, "CREATE SCHEMA other");
+    say(
+        &mut made,
+        "CREATE TABLE other.items (id int8 PRIMARY KEY, v int8)",
+    );
+    let ids: Vec<i64> = (0..3).map(|shard| keys_of(shard, 1)[0]).collect();
+    for (shard, id) in ids.iter().enumerate() {
+        let database = stage.shards.endpoint(shard).database;
+        let sql = format!(
+            "INSERT INTO public.items (id, v) VALUES ({id}, 0); \
+             INSERT INTO other.items VALUES ({id}, 1); \
+             ALTER DATABASE \"{database}\" SET search_path = other, public"
+        );
+        stage.shards.sql(shard, &sql);
+    }
+    // Connections from now on begin with it. A change of definitions through the router:
+    // sessions from now on ask anew.
+    stage.shards.sql_all(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    say(&mut stage.wire(), "CREATE TABLE more (id int8)");
+    let told = |wire: &mut Wire| -> Vec<String> {
+        let read = |id| format!("SELECT v FROM items WHERE id = {id}");
+        ids.iter()
+            .map(|id| wire.rows(&read(id)).concat().concat())
+            .collect()
+    };
+    // Who is there keeps what it began with, as in PostgreSQL.
+    assert_eq!(told(&mut made), ["0", "0", "0"]);
+    let mut wire = stage.wire();
+    assert_eq!(wire.rows("SHOW search_path"), [["other, public"]]);
+    assert_eq!(told(&mut wire), ["1", "1", "1"]);
+    assert!(
+        wire.rows("EXPLAIN (ROUTE) SELECT v FROM items")
+            .concat()
+            .concat()
+            .contains("other.items")
+    );
+    say(&mut wire, "SET search_path = public");
+    assert_eq!(told(&mut wire), ["0", "0", "0"]);
+    say(&mut wire, "RESET search_path");
+    assert_eq!(told(&mut wire), ["1", "1", "1"]);
+}
