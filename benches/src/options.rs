@@ -13,7 +13,7 @@ usage: bench --router PROGRAM [--pgbouncer PROGRAM]
   --seconds N       of one load (1)
   --clients A,B     clients at the same time (1,16,64)
   --modes A,B       of simple, extended, prepared (all)
-  --targets A,B     of direct, pgbouncer, shards, shards-1, pool, pool-1 (all)
+  --targets A,B     of direct, pgbouncer, shards, shards-cores, pool, pool-cores (all)
   --crowd N         clients of the last run, which looks for hangs and errors; 0: none (1000)
   --scale N         of pgbench's tables: 100,000 rows each (10)
   --out FILE        every sample as a line of JSON

@@ -3,7 +3,7 @@
 //! One PostgreSQL serves `direct`, PgBouncer and the router as a plain pooler. Three more are the
 //! shards of the router that routes; it fills them itself. All proxies may have as many server
 //! connections in all ([`CONNECTIONS`]) and keep them. PgBouncer has one thread by design; the
-//! router is run with as many runtimes as there are cores, and with one.
+//! router is run with its default, a runtime for every two cores, and with one for each.
 
 use crate::interrupt;
 use crate::load::Pgbench;
@@ -27,12 +27,12 @@ pub enum Target {
     PgBouncer,
     /// The router over three shards.
     Shards,
-    /// The same with one runtime.
-    ShardsOne,
+    /// The same with a runtime for each core.
+    ShardsCores,
     /// The router before one PostgreSQL, with nothing declared.
     Pool,
-    /// The same with one runtime.
-    PoolOne,
+    /// The same with a runtime for each core.
+    PoolCores,
 }
 
 impl Target {
@@ -41,9 +41,9 @@ impl Target {
         Target::Direct,
         Target::PgBouncer,
         Target::Shards,
-        Target::ShardsOne,
+        Target::ShardsCores,
         Target::Pool,
-        Target::PoolOne,
+        Target::PoolCores,
     ];
 
     /// Its name in tables and on the command line.
@@ -52,9 +52,9 @@ impl Target {
             Target::Direct => "direct",
             Target::PgBouncer => "pgbouncer",
             Target::Shards => "shards",
-            Target::ShardsOne => "shards-1",
+            Target::ShardsCores => "shards-cores",
             Target::Pool => "pool",
-            Target::PoolOne => "pool-1",
+            Target::PoolCores => "pool-cores",
         }
     }
 
@@ -70,14 +70,16 @@ impl Target {
 
     /// Whether it stands before the shards.
     fn is_sharded(self) -> bool {
-        matches!(self, Target::Shards | Target::ShardsOne)
+        matches!(self, Target::Shards | Target::ShardsCores)
     }
 
     /// Runtimes of the router, as its `listen.workers`.
-    fn workers(self) -> &'static str {
+    fn workers(self) -> String {
         match self {
-            Target::ShardsOne | Target::PoolOne => "1",
-            _ => "\"auto\"",
+            Target::ShardsCores | Target::PoolCores => thread::available_parallelism()
+                .map_or(1, |n| n.get())
+                .to_string(),
+            _ => "\"auto\"".to_owned(),
         }
     }
 }
@@ -167,7 +169,7 @@ impl Stage {
             true => self.shards.iter().map(Cluster::port).collect(),
             false => vec![self.single.port()],
         };
-        let text = router_settings(port, target.workers(), &servers);
+        let text = router_settings(port, &target.workers(), &servers);
         Proxy::router(&options.router, folder, target.name(), port, &text)
     }
 

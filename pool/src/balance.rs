@@ -220,9 +220,9 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// It is over and took so long, to the first byte of its answer or to the last, but always the same.
-    pub fn finish(self, latency: Duration) {
-        self.load.sample(latency, Instant::now());
+    /// It is over now and took so long, to the first byte of its answer or to the last, but always the same.
+    pub fn finish(self, latency: Duration, now: Instant) {
+        self.load.sample(latency, now);
     }
 }
 
@@ -413,7 +413,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for n in 1..=1000 {
-                        load.begin().finish(Duration::from_micros(n));
+                        load.begin()
+                            .finish(Duration::from_micros(n), Instant::now());
                         drop(load.begin());
                     }
                 });

@@ -75,7 +75,7 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     let listen = topology.config.listen.clone();
     let cores = match listen.workers {
         Workers::Count(count) => count.get() as usize,
-        Workers::Auto => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        Workers::Auto => std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)),
     };
     let mode = match listen.send_batch {
         SendBatch::Auto => SendMode::Auto,

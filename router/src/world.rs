@@ -273,6 +273,14 @@ pub enum WorldError {
         #[source]
         cause: tokio_postgres::Error,
     },
+    /// The server takes no writes.
+    #[error(
+        "the server of shard {shard} is in recovery, so its catalog may lack what clients were told of"
+    )]
+    InRecovery {
+        /// Which.
+        shard: String,
+    },
     /// The decision table of two-phase commit cannot be installed.
     #[error("decision table of shard {shard}")]
     Schema {
@@ -425,6 +433,19 @@ async fn load_one(
 ) -> Result<(Catalog, i64), WorldError> {
     let shard = || topology.shards[index].name.clone();
     let client = lend(control, topology, index, database).await?;
+    // Asked first: whoever is promoted afterwards may have replayed more by then.
+    const CLUSTER: &str = "SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
+    let (cluster, in_recovery): (i64, bool) = client
+        .query_one(CLUSTER, &[])
+        .await
+        .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .map_err(|cause| WorldError::Cluster {
+            shard: shard(),
+            cause,
+        })?;
+    if in_recovery {
+        return Err(WorldError::InRecovery { shard: shard() });
+    }
     let catalog = crate::catalog::load::load(&client)
         .await
         .map_err(|cause| WorldError::Load {
@@ -440,15 +461,6 @@ async fn load_one(
             most,
         });
     }
-    const CLUSTER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-    let cluster = client
-        .query_one(CLUSTER, &[])
-        .await
-        .and_then(|row| row.try_get(0));
-    let cluster = cluster.map_err(|cause| WorldError::Cluster {
-        shard: shard(),
-        cause,
-    })?;
     Ok((catalog, cluster))
 }
 

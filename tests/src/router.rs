@@ -80,7 +80,12 @@ impl Router {
 
     /// Replaces the configuration file; `sighup` makes the router read it.
     pub fn write_config(&self, config: &str) {
-        let text = config
+        let mut text = config.to_owned();
+        if !text.contains("\nworkers = ") {
+            // On every machine: what workers share is to be tested, too.
+            text = text.replace("port = @port@", "port = @port@\nworkers = 2");
+        }
+        let text = text
             .replace("@port@", &self.port.to_string())
             .replace("@metrics_port@", &self.metrics_port.to_string())
             .replace("@folder@", &self.folder.path().display().to_string());

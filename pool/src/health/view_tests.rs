@@ -240,12 +240,12 @@ fn a_dead_server_gets_nothing_and_a_slow_one_little() {
             .health
             .begin(0, 0)
             .unwrap()
-            .finish(Duration::from_millis(1));
+            .finish(Duration::from_millis(1), Instant::now());
         story
             .health
             .begin(0, 2)
             .unwrap()
-            .finish(Duration::from_millis(5));
+            .finish(Duration::from_millis(5), Instant::now());
     }
     let counts = story.counts(now);
     assert!(counts[2] > 50 && counts[2] < 1_000, "{counts:?}");
@@ -326,7 +326,7 @@ fn nanoseconds_of_a_choice() {
     let start = Instant::now();
     for _ in 0..rounds {
         let guard = story.health.begin(0, 1).unwrap();
-        guard.finish(Duration::from_micros(100));
+        guard.finish(Duration::from_micros(100), Instant::now());
     }
     let finish = start.elapsed() / rounds;
     let start = Instant::now();

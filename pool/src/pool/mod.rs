@@ -297,14 +297,14 @@ impl<N: Default + Send + 'static> Pool<N> {
         while self.idle.get() > 0 {
             self.idle.set(self.idle.get() - 1);
             let mut connection = self.pop()?;
+            let now = Instant::now();
             let fresh = self
                 .stale_before
                 .get()
                 .is_none_or(|at| connection.opened > at)
-                && Instant::now() < connection.expires;
+                && now < connection.expires;
             if fresh && connection.survives_idling() {
                 self.active.set(self.active.get() + 1);
-                let now = Instant::now();
                 self.last_used.set(now);
                 connection.standing.lend(now);
                 return Some(Lease {

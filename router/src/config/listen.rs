@@ -21,7 +21,7 @@ settings! {
         restart unix_socket_mode: FileMode = FileMode(0o777);
         /// Connections that the kernel keeps until they are accepted (`listen(2)`).
         restart backlog: u32 = 4096, 1..=65535;
-        /// Threads that serve clients, each with pools of its own; `"auto"` is one for each core.
+        /// Threads that serve clients, each with pools of its own; `"auto"` is one for every two cores that the process may use.
         restart workers: Workers = Workers::Auto;
         /// Send the replies of one wake-up in one system call where io_uring is allowed.
         restart send_batch: SendBatch = SendBatch::Auto;
@@ -111,7 +111,8 @@ words! {
 /// How many threads serve clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
-    /// One for each core that the process may use.
+    /// One for every two cores that the process may use: the servers, the clients and the kernel need the rest where
+    /// they are on the same machine, and fewer threads with more clients each send more with every wake-up.
     Auto,
     /// So many.
     Count(NonZeroU32),

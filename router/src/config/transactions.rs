@@ -37,7 +37,7 @@ settings! {
 settings! {
     /// What the router knows of tables, types and functions.
     pub struct Catalog {
-        /// Read again this often, besides after DDL that went through the router.
+        /// How old it may be. It is read again at half of this age, without anybody waiting, and after DDL that went through the router.
         reload refresh_interval: Duration = SECOND * 60, Duration::from_millis(100)..=(HOUR * 24);
         /// Reading it from one shard may take so long.
         reload timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;

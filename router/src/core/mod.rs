@@ -14,12 +14,16 @@ mod number;
 
 mod pools;
 
+mod knowledge;
+
 use crate::config;
 use crate::control::Control;
 use crate::metrics::Metrics;
+use crate::plan::PlanContext;
 use crate::rules::RuleSet;
 use crate::rules::survey::Survey;
 use crate::session::clock::Verdict;
+use crate::session::inbox::Lists;
 use crate::session::names::Interner;
 use crate::session::notes::Notes;
 use crate::session::shapes::Shapes;
@@ -32,18 +36,22 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use entry::{Entry, Who};
+pub use knowledge::Age;
 pub use number::{ClientNumber, same_secret};
 pub use shared::{Changing, Shared};
 pub use topology::{Server, ShardServers, Topology, TopologyError, keepalive};
 
 /// A server connection on loan to a session.
 pub type Lease = mothership_pool::pool::Lease<Notes>;
+
+/// Buffers and lists that a core keeps for the next request.
+const KEPT: usize = 8;
 
 /// Which pool: one server, one user, one database.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +132,8 @@ pub struct Core {
     surveys: RefCell<Vec<Surveyed>>,
     /// One reading of a database's catalog at a time.
     loading: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
+    /// When the catalog of a database was last read ahead of need, or begun to be.
+    ahead: RefCell<HashMap<String, std::time::Instant>>,
     /// What the process is told to do.
     pub life: Cell<Life>,
     /// A session has left.
@@ -132,7 +142,11 @@ pub struct Core {
     pub metrics: Metrics,
     /// No request is taken from clients (SUSPEND).
     pub suspended: Cell<bool>,
+    /// What plans of its sessions depend on: equal ones are one, which is compared faster.
+    contexts: RefCell<Vec<Weak<PlanContext>>>,
     scratch: RefCell<Vec<Vec<u8>>>,
+    /// Lists of inboxes that nobody uses.
+    lists: RefCell<Vec<Lists>>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool<Notes>>>>,
     /// How many of them were forgotten: whoever keeps a pool has to ask again when this changes.
     forgotten: Cell<u64>,
@@ -158,9 +172,12 @@ impl Core {
             control: Control::default(),
             surveys: RefCell::default(),
             loading: RefCell::default(),
+            ahead: RefCell::default(),
             life: Cell::new(Life::Serving),
             left: tokio::sync::Notify::new(),
+            contexts: RefCell::default(),
             scratch: RefCell::default(),
+            lists: RefCell::default(),
             pools: RefCell::default(),
             forgotten: Cell::new(0),
             keys: Rc::new(RefCell::new(KeyCache::new(DERIVED_KEYS))),
@@ -190,14 +207,43 @@ impl Core {
         survey
     }
 
+    /// The one of its sessions' contexts that is equal to this.
+    pub fn share_context(&self, context: PlanContext) -> Rc<PlanContext> {
+        /// Beyond, sessions have their own.
+        const MOST: usize = 64;
+        let mut contexts = self.contexts.borrow_mut();
+        let mut known = contexts.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.find(|known| **known == context) {
+            return known;
+        }
+        let context = Rc::new(context);
+        contexts.retain(|known| known.strong_count() > 0);
+        if contexts.len() < MOST {
+            contexts.push(Rc::downgrade(&context));
+        }
+        context
+    }
+
     /// A buffer for one message.
     pub fn take_scratch(&self) -> Vec<u8> {
         self.scratch.borrow_mut().pop().unwrap_or_default()
     }
 
+    /// Lists for an inbox.
+    pub fn take_lists(&self) -> Lists {
+        self.lists.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives lists back; large ones are freed.
+    pub fn give_lists(&self, given: Lists) {
+        let mut lists = self.lists.borrow_mut();
+        if given.is_small() && lists.len() < KEPT {
+            lists.push(given);
+        }
+    }
+
     /// Gives a buffer back; large ones are freed.
     pub fn give_scratch(&self, mut buffer: Vec<u8>) {
-        const KEPT: usize = 8;
         const LARGE: usize = 64 * 1024;
         let mut scratch = self.scratch.borrow_mut();
         if buffer.capacity() <= LARGE && scratch.len() < KEPT {

@@ -310,12 +310,13 @@ const CALLED: [&str; 13] = [
     "row",
 ];
 
-/// Whether it is a call that the parser reads. `(VALUES (1), (2))` is no call of a function `values`, and NFC in
-/// `normalize(x, NFC)` is no column.
+/// Whether it is a call that the parser reads. `(VALUES (1), (2))` is no call of a function `values`, NFC in
+/// `normalize(x, NFC)` is no column, and `position(a = b IN c)` has two operands.
 fn is_called(name: &Ident, function: &Function) -> bool {
     let unquoted = |word: &str| name.quote_style.is_none() && name.value.eq_ignore_ascii_case(word);
     let several = matches!(&function.args, FunctionArguments::List(list) if list.args.len() > 1);
-    let misread = unquoted("values") || unquoted("normalize") && several;
+    let grammar = unquoted("values") || unquoted("position");
+    let misread = grammar || unquoted("normalize") && several;
     !misread && !is_reserved(name, &CALLED)
 }
 
@@ -481,6 +482,7 @@ mod tests {
             "trim(LEADING FROM (a)[1]) = b",
             "id = (VALUES (1), (2))",
             "normalize(a, NFC) = b",
+            "position(a = b IN c)",
             "interval(3) '1 s' < a",
             "id = 0x1F",
             "json_objectagg(interval: a) AND id = 5",
@@ -498,6 +500,7 @@ mod tests {
             "a = current_user",
             "a = user",
             "normalize(a) = b",
+            "position(a || b IN c) = 1",
             "interval '1 s' < a",
             "a::interval(3) < b",
             "a::int isnull",

@@ -7,7 +7,9 @@ use super::inbox::Inbox;
 use super::settings::SessionSettings;
 use super::state::{Block, Phase};
 use super::{Attached, End, Halt, Session};
+use crate::catalog::Oids;
 use crate::config::Role;
+use crate::core::Core;
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
@@ -24,7 +26,10 @@ impl Session {
     /// Waits for a connection, for its settings and, where the transaction has
     /// modes, for its BEGIN. Fails with the report for the client.
     pub(super) async fn attach(&mut self, shard: usize) -> Result<usize, Halt> {
-        self.attach_to(shard, Wants::Primary).await
+        match self.ready_server(shard) {
+            Some(at) => Ok(at),
+            None => self.attach_to(shard, Wants::Primary).await,
+        }
     }
 
     /// The same for a request that may want no more than a read. A server that works
@@ -46,17 +51,53 @@ impl Session {
             self.settle(other).await?;
         }
         self.active = Some(at);
-        let world = self.world.as_ref();
-        self.servers[at].inbox.oids = world.and_then(|w| w.oids(shard)).map(Arc::clone);
+        self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
         self.bring_into_block(at).await?;
-        let role = if self.servers[at].is_primary {
-            Role::Primary
-        } else {
-            Role::Replica
-        };
-        self.state.tally.uses(shard, role.into());
+        self.count_use(at);
         self.bring_settings(at).await?;
         Ok(at)
+    }
+
+    /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
+    /// of a segment follow one for the same server.
+    fn ready_server(&mut self, shard: usize) -> Option<usize> {
+        let at = self.active?;
+        let attached = self.servers.get(at).filter(|s| s.shard == shard)?;
+        let inbox = &attached.inbox;
+        let in_block = match self.state.block {
+            Block::Begun | Block::Open => {
+                inbox.in_block && inbox.told == self.state.history.deeds().len()
+            }
+            Block::None | Block::Refused | Block::Failed | Block::Lost => true,
+        };
+        let same_oids = match (self.oids(shard), &inbox.oids) {
+            (None, None) => true,
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            _ => false,
+        };
+        let ready = in_block
+            && same_oids
+            && self.core.shared.doubts.count() == 0
+            && self.state.settings.same_as(&inbox.carried);
+        if !ready {
+            return None;
+        }
+        self.count_use(at);
+        Some(at)
+    }
+
+    fn count_use(&mut self, at: usize) {
+        let attached = &self.servers[at];
+        let role = match attached.is_primary {
+            true => Role::Primary,
+            false => Role::Replica,
+        };
+        self.state.tally.uses(attached.shard, role.into());
+    }
+
+    /// How the object ids of a shard differ from those that clients are told.
+    fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
+        self.world.as_ref()?.oids(shard)
     }
 
     /// Leases a connection, with the settings that hold outside of the transaction.
@@ -71,7 +112,7 @@ impl Session {
         lease.standing.set_borrower(self.number);
         self.state.tally.assigned(waited);
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
-        let mut inbox = Inbox::new(shard, carried);
+        let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
         inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
         self.servers.push(Attached {
             shard,
@@ -85,7 +126,7 @@ impl Session {
         let at = self.servers.len() - 1;
         if !is_primary && !self.replica_will_do(at).await {
             let attached = self.servers.pop();
-            attached.into_iter().for_each(give_back);
+            attached.into_iter().for_each(|a| give_back(a, &self.core));
             return Box::pin(self.join(shard, Wants::Primary)).await;
         }
         let outside = Arc::clone(self.state.settings.outside());
@@ -272,12 +313,13 @@ impl Session {
 }
 
 /// Gives a server back with the settings that it carries.
-pub(super) fn give_back(mut attached: Attached) {
+pub(super) fn give_back(mut attached: Attached, core: &Core) {
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;
     if let Some(flight) = attached.flight.take() {
         flight.land();
     }
+    core.give_lists(attached.inbox.into_lists());
 }
 
 /// What a client is told when no connection could be had.

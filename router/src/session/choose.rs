@@ -66,7 +66,9 @@ impl Flight {
     /// it was a single read. A transaction lasts as long as its client likes.
     pub fn land(self) {
         if self.measured {
-            self.counted.finish(self.since.elapsed());
+            let now = Instant::now();
+            let took = now.saturating_duration_since(self.since);
+            self.counted.finish(took, now);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::shapes::{Known, Room, Shaped};
 use super::simple::{is_common, is_control};
 use super::touched::Parts;
 use super::{Halt, Session};
-use crate::core::Changing;
+use crate::core::{Age, Changing, Core};
 use crate::metrics::latency::PlanKind;
 use crate::plan::{
     Merge, NoRoute, Params, Plan, PlanContext, Refusal, Role, Route, SplitRows, Temporary,
@@ -69,6 +69,12 @@ pub struct Planned {
     world: u64,
     context: Rc<PlanContext>,
     plan: Rc<Plan>,
+}
+
+impl Planned {
+    fn is_for(&self, world: u64, context: &Rc<PlanContext>) -> bool {
+        self.world == world && (Rc::ptr_eq(&self.context, context) || self.context == *context)
+    }
 }
 
 /// A catalog read so recently is not read again for a name that it does not have.
@@ -220,44 +226,53 @@ impl Session {
             return Ok(());
         }
         let epoch = self.epoch();
-        let interval = self.topology.config.catalog.refresh_interval;
-        let fresh = |world: &World| {
-            world.epoch >= epoch && world.read.elapsed() < interval && !world.is_superseded()
-        };
+        let most = self.topology.config.catalog.refresh_interval;
+        let age = |world: &World| Core::age(world, epoch, most);
         if let Some(world) = self.known_world()
-            && fresh(world)
+            && age(world) == Age::Fresh
         {
             return Ok(());
         }
-        if let Some(world) = self.core.shared.world(&self.identity.database)
-            && fresh(&world)
-        {
-            self.put_world(world);
-            return Ok(());
+        let database = &self.identity.database;
+        if let Some(world) = self.core.shared.world(database) {
+            let age = age(&world);
+            if age == Age::Due {
+                self.core.read_world_soon(&self.topology, database);
+            }
+            if age != Age::Over {
+                if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
+                    self.put_world(world);
+                }
+                return Ok(());
+            }
         }
-        self.reload_world(fresh).await
+        self.reload_world(|world| age(world) == Age::Fresh).await
     }
 
     /// A statement names relations that are neither in the catalog nor declared. Perhaps
     /// somebody has made them past this router: the catalog is read again before the
-    /// statement is believed to concern the home shard only.
+    /// statement is believed to concern the home shard only. Returns its plan, if anything is planned.
     pub(super) async fn look_for_unknown(
         &mut self,
         statement: &Prepared,
         at: usize,
-    ) -> Result<(), Halt> {
+    ) -> Result<Option<Rc<Plan>>, Halt> {
         let (Some(world), Some(step)) = (self.world.clone(), statement.steps.get(at)) else {
-            return Ok(());
+            return Ok(None);
         };
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
         let plan = self.plan(statement, at, sql, &world)?;
         let unknown = matches!(&*plan, Plan::Single(single) if !single.unknown.is_empty());
         if !unknown || world.read.elapsed() < SEEN_JUST_NOW {
-            return Ok(());
+            return Ok(Some(plan));
         }
         let version = world.version;
         self.reload_world(move |world: &World| world.version > version)
-            .await
+            .await?;
+        match self.world.clone() {
+            Some(world) => self.plan(statement, at, sql, &world).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Reads the catalog, unless another session has put one in force meanwhile that will do.
@@ -265,7 +280,6 @@ impl Session {
         &mut self,
         will_do: impl Fn(&World) -> bool,
     ) -> Result<(), Halt> {
-        let epoch = self.epoch();
         let loading = self.core.loading(&self.identity.database);
         let _one = loading.lock().await;
         // Another session may have read it meanwhile.
@@ -275,20 +289,9 @@ impl Session {
             self.put_world(world);
             return Ok(());
         }
-        let doubts = self.core.shared.doubts.none_since();
-        let (control, database) = (&self.core.control, &self.identity.database);
-        let read = match self.topology.declared {
-            true => crate::world::load(control, &self.topology, database, epoch).await,
-            // Nothing will be committed on several shards.
-            false => crate::world::look(control, &self.topology, database, epoch).await,
-        };
-        match read {
-            Ok(mut world) => {
-                world.doubts = doubts;
-                let world = Arc::new(world);
-                self.core
-                    .shared
-                    .set_world(&self.identity.database, Arc::clone(&world));
+        let database = &self.identity.database;
+        match self.core.read_world(&self.topology, database).await {
+            Ok(world) => {
                 self.put_world(world);
                 Ok(())
             }
@@ -310,17 +313,10 @@ impl Session {
         }
     }
 
-    /// Fails for a statement that is refused whatever its parameters are.
-    pub(super) fn refuse_now(&mut self, statement: &Prepared) -> Result<(), Halt> {
-        let Some(world) = self.world.clone() else {
-            return Ok(());
-        };
-        let Some(step) = statement.steps.first() else {
-            return Ok(());
-        };
-        let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
-        match &*self.plan(statement, 0, sql, &world)? {
-            Plan::Refuse(refusal) => Err(refused(refusal).into()),
+    /// What can be said of a statement before its parameters are known: fails if it is refused whatever they are.
+    pub(super) async fn check_unbound(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        match self.look_for_unknown(statement, 0).await?.as_deref() {
+            Some(Plan::Refuse(refusal)) => Err(refused(refusal).into()),
             _ => Ok(()),
         }
     }
@@ -368,14 +364,26 @@ impl Session {
         let Some(shaped) = &statement.shaped else {
             return self.own_plan(statement, at, sql, world);
         };
-        self.check_length(sql)?;
         let context = self.context();
+        if let Some(served) = &*statement.served.borrow()
+            && served.is_for(world.version, &context)
+        {
+            return Ok(Rc::clone(&served.plan));
+        }
+        self.check_length(sql)?;
         let types: &[u8] = match &statement.origin {
             Origin::Parse(types) => types,
             Origin::Prepare(_) | Origin::Query => &[],
         };
         match shaped.entry.plan(world.version, &context, types) {
-            Known::Plan(known) if world.planner().serves(&known, sql) => Ok(Rc::clone(&known.plan)),
+            Known::Plan(known) if world.planner().serves(&known, sql) => {
+                statement.served.replace(Some(Planned {
+                    world: world.version,
+                    context,
+                    plan: Rc::clone(&known.plan),
+                }));
+                Ok(Rc::clone(&known.plan))
+            }
             Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, world),
             Known::Nothing => {
                 let full = full_context(&context, &statement.origin);
@@ -429,13 +437,12 @@ impl Session {
         world: &Arc<World>,
     ) -> Result<Rc<Plan>, Halt> {
         let context = self.context();
-        if let Some(known) = statement.plans.borrow().iter().find(|(n, p)| {
-            *n == at
-                && p.world == world.version
-                && (Rc::ptr_eq(&p.context, &context) || p.context == context)
-        }) {
-            return Ok(Rc::clone(&known.1.plan));
+        let plans = statement.plans.borrow();
+        let mut known = plans.iter().filter(|(n, _)| *n == at);
+        if let Some((_, known)) = known.find(|(_, known)| known.is_for(world.version, &context)) {
+            return Ok(Rc::clone(&known.plan));
         }
+        drop(plans);
         self.check_length(sql)?;
         let full = full_context(&context, &statement.origin);
         let plan = Rc::new(world.plan(sql, &full));
@@ -545,7 +552,7 @@ impl Session {
                 }
             })
             .collect();
-        let context = Rc::new(PlanContext {
+        let context = self.core.share_context(PlanContext {
             search_path,
             role,
             parameter_types: Vec::new(),

@@ -91,6 +91,23 @@ pub struct Inbox {
     pub renamed: Option<Renamed>,
 }
 
+/// Lists without anything in them, so that not every request allocates its own.
+#[derive(Debug, Default)]
+pub struct Lists {
+    outcomes: VecDeque<Outcome>,
+    parsed: Vec<u64>,
+    describing: VecDeque<Option<Rc<Prepared>>>,
+}
+
+impl Lists {
+    /// Whether it is small enough to be kept.
+    pub fn is_small(&self) -> bool {
+        const MOST: usize = 64;
+        let largest = self.outcomes.capacity().max(self.parsed.capacity());
+        largest.max(self.describing.capacity()) <= MOST
+    }
+}
+
 impl Inbox {
     /// A message of the server in the client's object ids; `None` if it is so already.
     pub fn translated(&self, frame: Frame<'_>) -> Option<Vec<u8>> {
@@ -120,13 +137,29 @@ impl Inbox {
         follow(&mut self.carried, kind, command);
     }
 
-    /// For a connection to `shard` that carries these settings.
-    pub fn new(shard: usize, carried: SessionSettings) -> Self {
+    /// For a connection to `shard` that carries these settings, in what is left of another one.
+    pub fn new(shard: usize, carried: SessionSettings, lists: Lists) -> Self {
         Self {
             shard,
             carried,
+            outcomes: lists.outcomes,
+            parsed: lists.parsed,
+            describing: lists.describing,
             ..Self::default()
         }
+    }
+
+    /// Its lists, emptied, for another one.
+    pub fn into_lists(self) -> Lists {
+        let mut lists = Lists {
+            outcomes: self.outcomes,
+            parsed: self.parsed,
+            describing: self.describing,
+        };
+        lists.outcomes.clear();
+        lists.parsed.clear();
+        lists.describing.clear();
+        lists
     }
 }
 

@@ -352,7 +352,7 @@ impl Session {
         let session_mode = self.identity.session_mode;
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         for attached in self.servers.extract_if(.., leaves) {
-            attach::give_back(attached);
+            attach::give_back(attached, &self.core);
         }
         self.show_working();
     }
@@ -360,7 +360,7 @@ impl Session {
     fn detach_all(&mut self) {
         self.active = None;
         for attached in self.servers.drain(..) {
-            attach::give_back(attached);
+            attach::give_back(attached, &self.core);
         }
         self.show_working();
     }

@@ -6,6 +6,7 @@
 //! [`Names::undo`] keep the two apart. What a statement *is* does not belong to
 //! the client: equal texts share one [`Prepared`] and its number.
 
+use super::dispatch::Planned;
 use super::errors::Renamed;
 use super::rules::Requests;
 use super::shapes::Shaped;
@@ -42,8 +43,10 @@ pub struct Prepared {
     pub steps: Vec<Step>,
     /// Its shape, if texts of the shape share their meaning and plans.
     pub shaped: Option<Shaped>,
-    /// Its plans, each for one of its statements.
-    pub plans: RefCell<Vec<(usize, super::dispatch::Planned)>>,
+    /// Its own plans, each for one of its statements.
+    pub plans: RefCell<Vec<(usize, Planned)>>,
+    /// The plan of its shape that was found to serve it last.
+    pub served: RefCell<Option<Planned>>,
     /// What it runs, if it is an EXECUTE as servers know it.
     pub runs: Option<Runs>,
     /// A parsed EXECUTE as servers know it, for each of the bodies that its name meant of late.
@@ -170,6 +173,7 @@ impl Prepared {
             runs: meaning.runs,
             running: RefCell::default(),
             plans: RefCell::default(),
+            served: RefCell::default(),
             requests: Requests::default(),
             described: Cell::new(None),
             valid_in: RefCell::default(),

@@ -564,6 +564,43 @@ fn a_dead_or_frozen_replica_gets_nothing_and_reads_go_on() {
 }
 
 #[test]
+fn reads_go_on_while_no_primary_can_be_asked_for_its_catalog() {
+    const INTERVAL: Duration = Duration::from_secs(10);
+    let interval = format!("[catalog]\nrefresh_interval = \"{}s\"", INTERVAL.as_secs());
+    let mut world = World::with(1, &interval);
+    let mut wire = world.client();
+    // What is read of the catalog after this is new.
+    wire.query("COMMENT ON TABLE t IS 'changed'");
+    let begun = Instant::now();
+    assert_eq!(wire.rows("SELECT n FROM t WHERE id = 1"), [["0"]]);
+    let serves = poll_until(SOON, || world.replica_serves_row(&mut wire, 20, 1, "0"));
+    assert!(serves, "{:#?}", world.shown());
+    world.fleet.shards[0].primary.kill9();
+    let down = poll_until(SOON, || world.health(1) == "down");
+    assert!(down, "{:#?}", world.shown());
+    let mut reads = 0;
+    let until = begun + INTERVAL - Duration::from_millis(500);
+    while Instant::now() < until {
+        assert_eq!(wire.rows("SELECT n FROM t WHERE id = 1"), [["0"]]);
+        reads += 1;
+    }
+    assert!(reads > 0, "the machine was too slow for this test");
+    // But not for ever.
+    let over = poll_until(SOON, || {
+        let frames = wire.query("SELECT n FROM t WHERE id = 1");
+        let error = frames.iter().find(|f| f.kind == b'E');
+        error.is_some_and(|error| error.sqlstate() == "57P03")
+    });
+    assert!(over, "{:#?}", world.shown());
+    world.fleet.shards[0].primary.start().unwrap();
+    let again = poll_until(SOON, || {
+        let frames = wire.query("SELECT n FROM t WHERE id = 1");
+        frames.iter().all(|f| f.kind != b'E')
+    });
+    assert!(again, "{:#?}", world.shown());
+}
+
+#[test]
 fn after_a_promotion_writes_go_to_the_new_primary() {
     let mut world = World::new(1);
     let mut wire = world.client();

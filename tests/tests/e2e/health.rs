@@ -379,7 +379,7 @@ fn no_reader_misses_what_the_writer_was_told() {
                     .query_one("SELECT n FROM t", &[])
                     .await
                     .unwrap();
-                guard.finish(start.elapsed());
+                guard.finish(start.elapsed(), Instant::now());
                 let n: i64 = row.get(0);
                 assert!(
                     n >= expected,

@@ -16,7 +16,11 @@ use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use smallvec::SmallVec;
 use std::rc::Rc;
+
+/// So many parameters cost no allocation.
+const FEW: usize = 8;
 
 impl Session {
     pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -129,7 +133,9 @@ impl Session {
         if self.world.is_none() {
             return self.dispatch(statement, 0, &Params::NONE);
         }
-        let (formats, values): (Vec<i16>, Vec<Option<&[u8]>>) = bind.values().unzip();
+        let formats: SmallVec<[i16; FEW]> = bind.values().map(|(format, _)| format).collect();
+        let values: SmallVec<[Option<&[u8]>; FEW]> =
+            bind.values().map(|(_, value)| value).collect();
         let params = Params {
             formats: &formats,
             values: &values,

@@ -53,9 +53,7 @@ impl Session {
                 )
                 .into());
             }
-            self.look_for_unknown(&statement, 0).await?;
-            // What is refused whatever its parameters are is refused now.
-            self.refuse_now(&statement)?;
+            self.check_unbound(&statement).await?;
             // Which server it goes to is known at Bind, which often follows at once.
             self.held = Some((parse.name.into(), Rc::clone(&statement)));
             let context = self.context();

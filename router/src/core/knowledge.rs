@@ -1,0 +1,117 @@
+//! Reads what is known of databases: when somebody needs it, and ahead of need.
+//!
+//! Knowledge that a change has overtaken is read again before the next statement. What is only old, because somebody may
+//! have changed definitions past this router, is read again without anybody waiting: so a server that cannot be asked
+//! for a while, as in a failover, holds up nobody whose statement does not need it.
+
+use super::{Core, Topology};
+use crate::world::{World, WorldError, load, look};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Between two attempts to read ahead.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How good what is known still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// As good as new.
+    Fresh,
+    /// To be read again, and good meanwhile.
+    Due,
+    /// Not to be used.
+    Over,
+}
+
+impl Age {
+    /// Of knowledge that nothing has overtaken, read so long ago; `most` is how old it may be.
+    pub fn of(elapsed: Duration, most: Duration) -> Age {
+        if elapsed < most / 2 {
+            Age::Fresh
+        } else if elapsed < most {
+            Age::Due
+        } else {
+            Age::Over
+        }
+    }
+}
+
+impl Core {
+    /// How good a world is for a session that saw changes of definitions up to `epoch`, if it may be so old.
+    pub fn age(world: &World, epoch: u64, most: Duration) -> Age {
+        if world.epoch < epoch || world.is_superseded() {
+            return Age::Over;
+        }
+        Age::of(world.read.elapsed(), most)
+    }
+
+    /// Reads a database's catalogs and puts what they say in force.
+    ///
+    /// # Errors
+    /// When a shard cannot be asked, or the declarations do not fit what it says.
+    pub async fn read_world(
+        &self,
+        topology: &Topology,
+        database: &str,
+    ) -> Result<Arc<World>, WorldError> {
+        let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
+        let doubts = self.shared.doubts.none_since();
+        let read = match topology.declared {
+            true => load(&self.control, topology, database, epoch).await,
+            // Nothing will be committed on several shards.
+            false => look(&self.control, topology, database, epoch).await,
+        };
+        let mut world = read?;
+        world.doubts = doubts;
+        let world = Arc::new(world);
+        self.shared.set_world(database, Arc::clone(&world));
+        Ok(world)
+    }
+
+    /// Does so soon, if nobody of this core has begun to just now.
+    pub fn read_world_soon(self: &Rc<Self>, topology: &Arc<Topology>, database: &str) {
+        let mut ahead = self.ahead.borrow_mut();
+        if ahead.get(database).is_some_and(|at| at.elapsed() < PAUSE) {
+            return;
+        }
+        ahead.insert(database.to_owned(), Instant::now());
+        drop(ahead);
+        let (core, topology) = (Rc::clone(self), Arc::clone(topology));
+        let database = database.to_owned();
+        tokio::task::spawn_local(async move {
+            let loading = core.loading(&database);
+            // Somebody reads it already.
+            let Ok(_one) = loading.try_lock() else {
+                return;
+            };
+            let before = core.shared.world(&database).map(|world| world.read);
+            if let Err(error) = core.read_world(&topology, &database).await {
+                let error = crate::log::Chain(&error).to_string();
+                let age = before.map(|read| read.elapsed());
+                tracing::warn!(
+                    database,
+                    error,
+                    ?age,
+                    "the catalog could not be read again; what is known serves for a while"
+                );
+            }
+            core.ahead.borrow_mut().insert(database, Instant::now());
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_read_again_before_it_is_too_old() {
+        let age = |seconds| Age::of(Duration::from_secs(seconds), Duration::from_secs(60));
+        assert_eq!(
+            [0, 29, 30, 59, 60].map(age),
+            [Age::Fresh, Age::Fresh, Age::Due, Age::Due, Age::Over]
+        );
+    }
+}
