@@ -4,7 +4,7 @@
 //! have changed definitions past this router, is read again without anybody waiting: so a server that cannot be asked
 //! for a while, as in a failover, holds up nobody whose statement does not need it.
 
-use super::{Core, Topology};
+use super::Core;
 use crate::world::{World, WorldError, load, look};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,17 +51,15 @@ impl Core {
     ///
     /// # Errors
     /// When a shard cannot be asked, or the declarations do not fit what it says.
-    pub async fn read_world(
-        &self,
-        topology: &Topology,
-        database: &str,
-    ) -> Result<Arc<World>, WorldError> {
+    pub async fn read_world(&self, database: &str) -> Result<Arc<World>, WorldError> {
         let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
         let doubts = self.shared.doubts.none_since();
+        // Behind the epoch, which goes up after a new configuration is in force: what was read by an older one is old.
+        let topology = self.shared.topology();
         let read = match topology.declared {
-            true => load(&self.control, topology, database, epoch).await,
+            true => load(&self.control, &topology, database, epoch).await,
             // Nothing will be committed on several shards.
-            false => look(&self.control, topology, database, epoch).await,
+            false => look(&self.control, &topology, database, epoch).await,
         };
         let mut world = read?;
         world.doubts = doubts;
@@ -71,15 +69,14 @@ impl Core {
     }
 
     /// Does so soon, if nobody of this core has begun to just now.
-    pub fn read_world_soon(self: &Rc<Self>, topology: &Arc<Topology>, database: &str) {
+    pub fn read_world_soon(self: &Rc<Self>, database: &str) {
         let mut ahead = self.ahead.borrow_mut();
         if ahead.get(database).is_some_and(|at| at.elapsed() < PAUSE) {
             return;
         }
         ahead.insert(database.to_owned(), Instant::now());
         drop(ahead);
-        let (core, topology) = (Rc::clone(self), Arc::clone(topology));
-        let database = database.to_owned();
+        let (core, database) = (Rc::clone(self), database.to_owned());
         tokio::task::spawn_local(async move {
             let loading = core.loading(&database);
             // Somebody reads it already.
@@ -87,7 +84,7 @@ impl Core {
                 return;
             };
             let before = core.shared.world(&database).map(|world| world.read);
-            if let Err(error) = core.read_world(&topology, &database).await {
+            if let Err(error) = core.read_world(&database).await {
                 let error = crate::log::Chain(&error).to_string();
                 let age = before.map(|read| read.elapsed());
                 tracing::warn!(

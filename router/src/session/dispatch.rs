@@ -237,7 +237,7 @@ impl Session {
         if let Some(world) = self.core.shared.world(database) {
             let age = age(&world);
             if age == Age::Due {
-                self.core.read_world_soon(&self.topology, database);
+                self.core.read_world_soon(database);
             }
             if age != Age::Over {
                 if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
@@ -290,7 +290,7 @@ impl Session {
             return Ok(());
         }
         let database = &self.identity.database;
-        match self.core.read_world(&self.topology, database).await {
+        match self.core.read_world(database).await {
             Ok(world) => {
                 self.put_world(world);
                 Ok(())
