@@ -183,7 +183,7 @@ impl Session {
     /// Statements outside of blocks are SERIALIZABLE, which replicas do not have.
     fn is_serializable(&self) -> bool {
         let settings = self.state.settings.current();
-        let named = |name: &str| settings.get(name).map(super::dispatch::values);
+        let named = |name: &str| settings.get(name).map(super::planning::values);
         let known = ["read committed", "read uncommitted", "repeatable read"];
         let weaker = |values: Vec<String>| {
             let value = values.join(" ").to_ascii_lowercase();

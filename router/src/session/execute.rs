@@ -4,9 +4,9 @@
 //! itself looks when it runs. What goes to servers has our name of the body in place of the client's. What only Parse can
 //! name and the session must follow (SET, BEGIN, DEALLOCATE, another EXECUTE) is refused: EXECUTE would hide it.
 
-use super::dispatch::literals;
 use super::errors::Renamed;
 use super::names::{Meaning, Origin, Prepared, Runs};
+use super::planning::literals;
 use super::settings::{Change, Value};
 use super::simple::{no_such_statement, renamed};
 use super::step::{Kind, Step};

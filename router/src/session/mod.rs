@@ -32,6 +32,10 @@ pub mod clock;
 
 mod dispatch;
 
+mod planning;
+
+mod knowledge;
+
 mod simple;
 
 mod execute;
@@ -130,7 +134,7 @@ pub struct Session {
     /// The rules, and what they make of the request at hand.
     rules: rules::Ruled,
     /// What plans depend on, as of the last statement.
-    context: Option<dispatch::KeptContext>,
+    context: Option<planning::KeptContext>,
     /// The pools that it has used.
     pools: choose::KnownPools,
     /// CommandComplete of a write over several shards, which waits for the Sync that commits it.

@@ -6,8 +6,8 @@
 //! [`Names::undo`] keep the two apart. What a statement *is* does not belong to
 //! the client: equal texts share one [`Prepared`] and its number.
 
-use super::dispatch::Planned;
 use super::errors::Renamed;
+use super::planning::Planned;
 use super::rules::Requests;
 use super::shapes::Shaped;
 use super::step::Step;

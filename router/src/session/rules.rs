@@ -8,8 +8,9 @@
 //! known, [`unplanned`] does, and it is asked here. A session whose origin no rule fits
 //! pays one comparison for each request.
 
-use super::dispatch::{SEEN_JUST_NOW, search_path};
+use super::knowledge::SEEN_JUST_NOW;
 use super::names::{Origin, Prepared};
+use super::planning::search_path;
 use super::step::{Defines, Kind};
 use super::{Halt, Session};
 use crate::config;

@@ -1,0 +1,134 @@
+//! By what a session plans: sees to it that what it knows of its database is good enough for the statement at hand.
+
+use super::dispatch::{not_utf8, refused};
+use super::names::Prepared;
+use super::{Halt, Session};
+use crate::core::{Age, Core};
+use crate::plan::{Plan, Refusal};
+use crate::world::World;
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A catalog read so recently is not read again for a name that it does not have.
+pub(super) const SEEN_JUST_NOW: Duration = Duration::from_millis(500);
+
+impl Session {
+    /// Sees to it that the newest knowledge is used: after a change of definitions that
+    /// went through this router, and from time to time for those that did not.
+    pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
+        let topology = self.core.shared.topology();
+        self.refresh_rules(&topology);
+        if !Arc::ptr_eq(&topology, &self.topology) && self.servers.is_empty() {
+            self.topology = topology;
+        }
+        if !self.topology.declared && !self.rules.needs_catalog() {
+            return Ok(());
+        }
+        let epoch = self.epoch();
+        let most = self.topology.config.catalog.refresh_interval;
+        let age = |world: &World| Core::age(world, epoch, most);
+        if let Some(world) = self.known_world()
+            && age(world) == Age::Fresh
+        {
+            return Ok(());
+        }
+        let database = &self.identity.database;
+        if let Some(world) = self.core.shared.world(database) {
+            let age = age(&world);
+            if age == Age::Due {
+                self.core.read_world_soon(database);
+            }
+            if age != Age::Over {
+                if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
+                    self.put_world(world);
+                }
+                return Ok(());
+            }
+        }
+        self.reload_world(|world| age(world) == Age::Fresh).await
+    }
+
+    /// A statement names relations that are neither in the catalog nor declared. Perhaps
+    /// somebody has made them past this router: the catalog is read again before the
+    /// statement is believed to concern the home shard only. Returns its plan, if anything is planned.
+    pub(super) async fn look_for_unknown(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+    ) -> Result<Option<Rc<Plan>>, Halt> {
+        let (Some(world), Some(step)) = (self.world.clone(), statement.steps.get(at)) else {
+            return Ok(None);
+        };
+        let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
+        let plan = self.plan(statement, at, sql, &world)?;
+        let unknown = matches!(&*plan, Plan::Single(single) if !single.unknown.is_empty());
+        if !unknown || world.read.elapsed() < SEEN_JUST_NOW {
+            return Ok(Some(plan));
+        }
+        let version = world.version;
+        self.reload_world(move |world: &World| world.version > version)
+            .await?;
+        match self.world.clone() {
+            Some(world) => self.plan(statement, at, sql, &world).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the catalog, unless another session has put one in force meanwhile that will do.
+    pub(super) async fn reload_world(
+        &mut self,
+        will_do: impl Fn(&World) -> bool,
+    ) -> Result<(), Halt> {
+        let loading = self.core.loading(&self.identity.database);
+        let _one = loading.lock().await;
+        // Another session may have read it meanwhile.
+        if let Some(world) = self.core.shared.world(&self.identity.database)
+            && will_do(&world)
+        {
+            self.put_world(world);
+            return Ok(());
+        }
+        let database = &self.identity.database;
+        match self.core.read_world(database).await {
+            Ok(world) => {
+                self.put_world(world);
+                Ok(())
+            }
+            Err(error) => {
+                let chain = crate::log::Chain(&error).to_string();
+                tracing::error!(
+                    database = self.identity.database,
+                    error = chain,
+                    "the catalog could not be read"
+                );
+                Err(Report::error(
+                    sqlstate::CANNOT_CONNECT_NOW,
+                    "the catalog of the shards could not be read",
+                )
+                .detail(chain)
+                .hint("The router plans nothing by old knowledge. Mend the cause and try again.")
+                .into())
+            }
+        }
+    }
+
+    /// What can be said of a statement before its parameters are known: fails if it is refused whatever they are.
+    pub(super) async fn check_unbound(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        match self.look_for_unknown(statement, 0).await?.as_deref() {
+            Some(Plan::Refuse(refusal)) => Err(refused(refusal).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A key without a shard may have been added to a directory past this router: the
+    /// client's next try finds it.
+    pub(super) fn doubt_directories(&self, refusal: &Refusal, world: &World) {
+        let unknown = refusal.reason == crate::plan::Reason::NoOwner;
+        if unknown && !world.directories().is_empty() && world.read.elapsed() >= SEEN_JUST_NOW {
+            let epoch = &self.core.shared.schema_epoch;
+            epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The plan of a statement, from memory or made anew, and what of the session it depends on.
+//!
+//! Plans are kept with the statement and with its shape, keyed by the world and by what of the session a plan depends
+//! on.
+
+use super::names::{Origin, Prepared};
+use super::settings::{Settings, Value};
+use super::shapes::{Known, Room, Shaped};
+use super::{Halt, Session};
+use crate::plan::{Plan, PlanContext, Temporary, TextContext};
+use crate::sql::effect::{Pin, Statement, analyse};
+use crate::sql::lexer::{Kind as TokenKind, Lexer};
+use crate::world::World;
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A plan with what it was made for.
+#[derive(Debug)]
+pub struct Planned {
+    world: u64,
+    context: Rc<PlanContext>,
+    plan: Rc<Plan>,
+}
+
+impl Planned {
+    fn is_for(&self, world: u64, context: &Rc<PlanContext>) -> bool {
+        self.world == world && (Rc::ptr_eq(&self.context, context) || self.context == *context)
+    }
+}
+
+/// Plans kept for one statement, for sessions that differ in search_path and the like.
+const KEPT: usize = 4;
+
+impl Session {
+    /// The plan of a statement, from memory or made anew.
+    pub(super) fn plan(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        sql: &str,
+        world: &Arc<World>,
+    ) -> Result<Rc<Plan>, Halt> {
+        let Some(shaped) = &statement.shaped else {
+            return self.own_plan(statement, at, sql, world);
+        };
+        let context = self.context();
+        if let Some(served) = &*statement.served.borrow()
+            && served.is_for(world.version, &context)
+        {
+            return Ok(Rc::clone(&served.plan));
+        }
+        self.check_length(sql)?;
+        let types: &[u8] = match &statement.origin {
+            Origin::Parse(types) => types,
+            Origin::Prepare(_) | Origin::Query => &[],
+        };
+        match shaped.entry.plan(world.version, &context, types) {
+            Known::Plan(known) if world.planner().serves(&known, sql) => {
+                statement.served.replace(Some(Planned {
+                    world: world.version,
+                    context,
+                    plan: Rc::clone(&known.plan),
+                }));
+                Ok(Rc::clone(&known.plan))
+            }
+            Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, world),
+            Known::Nothing => {
+                let full = full_context(&context, &statement.origin);
+                let planner = (world.planner(), world.version);
+                let plan = Rc::new(shaped.entry.make_plan(
+                    planner,
+                    (&context, types),
+                    sql,
+                    &shaped.literals,
+                    &full,
+                ));
+                statement.keep(at, world.version, context, &plan);
+                // The text's own plan has no slots, and is as good.
+                Ok(plan)
+            }
+        }
+    }
+
+    /// The text as one of its shape.
+    pub(super) fn shaped(&self, sql: &[u8]) -> Option<Shaped> {
+        let limits = &self.topology.config.limits;
+        let room = Room {
+            shapes: limits.plans.get() as usize,
+            bytes: limits.plans_size.bytes(),
+        };
+        self.core.shapes.find(sql, self.standard_strings(), room)
+    }
+
+    fn check_length(&self, sql: &str) -> Result<(), Halt> {
+        let limit = self.topology.config.limits.parsed_statement.bytes();
+        if sql.len() > limit {
+            return Err(Report::error(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!(
+                    "statement of {} bytes is too long to be routed to shards",
+                    sql.len()
+                ),
+            )
+            .hint("The setting is limits.parsed_statement.")
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The plan of this very text.
+    pub(super) fn own_plan(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        sql: &str,
+        world: &Arc<World>,
+    ) -> Result<Rc<Plan>, Halt> {
+        let context = self.context();
+        let plans = statement.plans.borrow();
+        let mut known = plans.iter().filter(|(n, _)| *n == at);
+        if let Some((_, known)) = known.find(|(_, known)| known.is_for(world.version, &context)) {
+            return Ok(Rc::clone(&known.plan));
+        }
+        drop(plans);
+        self.check_length(sql)?;
+        let full = full_context(&context, &statement.origin);
+        let plan = Rc::new(world.plan(sql, &full));
+        statement.keep(at, world.version, context, &plan);
+        Ok(plan)
+    }
+
+    /// What of the session a plan depends on; the same `Rc` until that changes.
+    pub(super) fn context(&mut self) -> Rc<PlanContext> {
+        let settings = Arc::clone(self.state.in_force());
+        let unclear = [Pin::TempObject, Pin::Opaque, Pin::UnclearSetting]
+            .iter()
+            .any(|pin| self.state.pins.has(*pin));
+        let strings = self.standard_strings();
+        if let Some(kept) = &self.context
+            && Arc::ptr_eq(&kept.settings, &settings)
+            && kept.unclear == unclear
+            && kept.strings == strings
+        {
+            return Rc::clone(&kept.context);
+        }
+        let role = role(&settings).unwrap_or_else(|| self.identity.server_user.clone());
+        let path = search_path(&settings);
+        // A session of before tables were declared does not say: nothing is certain.
+        let unclear_path = path.is_none();
+        let standard = || vec!["$user".to_owned(), "public".to_owned()];
+        let search_path = path
+            .unwrap_or_else(standard)
+            .into_iter()
+            .map(|schema| {
+                if schema == "$user" {
+                    role.clone()
+                } else {
+                    schema
+                }
+            })
+            .collect();
+        let context = self.core.share_context(PlanContext {
+            search_path,
+            role,
+            parameter_types: Vec::new(),
+            temporary: if unclear || unclear_path {
+                Temporary::Unclear
+            } else {
+                Temporary::None
+            },
+            standard_conforming_strings: strings,
+        });
+        self.context = Some(KeptContext {
+            settings,
+            unclear,
+            strings,
+            context: Rc::clone(&context),
+        });
+        context
+    }
+
+    /// What the text of a key's value means in this session.
+    pub(super) fn text_context(&self) -> TextContext {
+        *self.state.told.text()
+    }
+}
+
+impl Prepared {
+    /// Remembers a plan of one of its statements.
+    fn keep(&self, at: usize, world: u64, context: Rc<PlanContext>, plan: &Rc<Plan>) {
+        let mut plans = self.plans.borrow_mut();
+        plans.retain(|(_, p)| p.world == world);
+        if plans.len() >= KEPT {
+            plans.remove(0);
+        }
+        let plan = Rc::clone(plan);
+        let planned = Planned {
+            world,
+            context,
+            plan,
+        };
+        plans.push((at, planned));
+    }
+}
+
+/// The context with the parameter types that Parse declared.
+fn full_context(context: &PlanContext, origin: &Origin) -> PlanContext {
+    let mut full = context.clone();
+    if let Origin::Parse(types) = origin {
+        full.parameter_types = types
+            .chunks_exact(4)
+            .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+    }
+    full
+}
+
+/// The context of the last statement, and what it was made of.
+pub struct KeptContext {
+    settings: Arc<Settings>,
+    unclear: bool,
+    strings: bool,
+    context: Rc<PlanContext>,
+}
+
+/// The role that a session has taken.
+fn role(settings: &Settings) -> Option<String> {
+    let value = settings
+        .get("role")
+        .or_else(|| settings.get("session_authorization"))?;
+    values(value).into_iter().next()
+}
+
+/// The search path that a session has set.
+pub(super) fn search_path(settings: &Settings) -> Option<Vec<String>> {
+    settings.get("search_path").map(values)
+}
+
+/// The arguments of an EXECUTE, if each is a plain literal: its text, or NULL.
+pub(super) fn literals(list: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+    let mut tokens = Lexer::new(list, true).peekable();
+    let mut found = Vec::new();
+    while tokens.peek().is_some() {
+        let mut token = tokens.next()?;
+        let mut text = Vec::new();
+        if token.kind == TokenKind::Operator && token.text(list) == b"-" {
+            text.push(b'-');
+            token = tokens
+                .next()
+                .filter(|t| matches!(t.kind, TokenKind::Integer | TokenKind::Decimal))?;
+        }
+        let value = match token.kind {
+            TokenKind::Integer | TokenKind::Decimal => {
+                text.extend_from_slice(token.text(list));
+                Some(text)
+            }
+            TokenKind::String => {
+                let quoted = token.text(list);
+                let inner = quoted.strip_prefix(b"'")?.strip_suffix(b"'")?;
+                Some(
+                    String::from_utf8(inner.to_vec())
+                        .ok()?
+                        .replace("''", "'")
+                        .into_bytes(),
+                )
+            }
+            TokenKind::Word if token.text(list).eq_ignore_ascii_case(b"null") => None,
+            _ => return None,
+        };
+        found.push(value);
+        if tokens.next().is_some_and(|t| t.kind != TokenKind::Comma) {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// The names in a setting's value: those after TO or =, or those of the bare list.
+pub(super) fn values(value: &Value) -> Vec<String> {
+    match value {
+        Value::Text(list) => names(list.as_bytes()),
+        Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
+            Statement::Set {
+                value: crate::sql::effect::SetValue::Given { span, .. },
+                ..
+            } => names(span.of(sql.as_bytes())),
+            Statement::SetRole {
+                role: crate::sql::effect::Target::Role(name),
+                ..
+            }
+            | Statement::SetSessionAuthorization {
+                role: crate::sql::effect::Target::Role(name),
+                ..
+            } => name.as_str().map(str::to_owned).into_iter().collect(),
+            _ => Vec::new(),
+        },
+    }
+}
+
+fn names(list: &[u8]) -> Vec<String> {
+    let tokens = Lexer::new(list, true);
+    tokens
+        .filter_map(|token| match token.kind {
+            // `$user` without quotes is two tokens that PostgreSQL's list takes as a name.
+            TokenKind::Word | TokenKind::QuotedIdent | TokenKind::UnicodeIdent => {
+                let name = crate::sql::name::identifier(token, list, b'\\')?;
+                name.as_str().map(str::to_owned)
+            }
+            TokenKind::String | TokenKind::EscapeString => {
+                let text = token.text(list);
+                let text = std::str::from_utf8(text)
+                    .ok()?
+                    .trim_start_matches(['E', 'e']);
+                Some(text.trim_matches('\'').to_owned())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_path_is_read_from_every_way_to_set_it() {
+        let statement = |sql: &str| values(&Value::Statement(sql.into()));
+        assert_eq!(
+            statement("SET search_path TO a, \"B c\", 'd'"),
+            ["a", "B c", "d"]
+        );
+        assert_eq!(statement("set search_path = public"), ["public"]);
+        assert_eq!(
+            values(&Value::Text("\"$user\", public".into())),
+            ["$user", "public"]
+        );
+        assert_eq!(values(&Value::Text(String::new())), [] as [&str; 0]);
+        assert_eq!(statement("SET ROLE alice"), ["alice"]);
+    }
+}
