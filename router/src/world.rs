@@ -43,7 +43,7 @@ pub struct World {
     pub version: u64,
     /// Changes of definitions that had gone through this router when it was read.
     pub epoch: u64,
-    /// When it was read.
+    /// When reading it began.
     pub read: Instant,
     /// What differs between the shards.
     pub drift: Vec<Drift>,

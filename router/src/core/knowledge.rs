@@ -52,6 +52,8 @@ impl Core {
     /// # Errors
     /// When a shard cannot be asked, or the declarations do not fit what it says.
     pub async fn read_world(&self, database: &str) -> Result<Arc<World>, WorldError> {
+        // What changes from here on may be missing in it.
+        let begun = Instant::now();
         let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
         let doubts = self.shared.doubts.none_since();
         // Behind the epoch, which goes up after a new configuration is in force: what was read by an older one is old.
@@ -62,14 +64,15 @@ impl Core {
             false => look(&self.control, &topology, database, epoch).await,
         };
         let mut world = read?;
+        world.read = begun;
         world.doubts = doubts;
         let world = Arc::new(world);
         self.shared.set_world(database, Arc::clone(&world));
         Ok(world)
     }
 
-    /// Does so soon, if nobody of this core has begun to just now.
-    pub fn read_world_soon(self: &Rc<Self>, database: &str) {
+    /// Does so soon in place of a world that is due, if nobody of this core has begun to just now.
+    pub fn read_world_soon(self: &Rc<Self>, database: &str, due: &World) {
         let mut ahead = self.ahead.borrow_mut();
         if ahead.get(database).is_some_and(|at| at.elapsed() < PAUSE) {
             return;
@@ -77,20 +80,23 @@ impl Core {
         ahead.insert(database.to_owned(), Instant::now());
         drop(ahead);
         let (core, database) = (Rc::clone(self), database.to_owned());
+        let (version, read) = (due.version, due.read);
         tokio::task::spawn_local(async move {
             let loading = core.loading(&database);
-            // Somebody reads it already.
+            // Somebody reads it already, or another core has read it.
             let Ok(_one) = loading.try_lock() else {
                 return;
             };
-            let before = core.shared.world(&database).map(|world| world.read);
+            let known = core.shared.world(&database);
+            if known.is_some_and(|known| known.version > version) {
+                return;
+            }
             if let Err(error) = core.read_world(&database).await {
                 let error = crate::log::Chain(&error).to_string();
-                let age = before.map(|read| read.elapsed());
                 tracing::warn!(
                     database,
                     error,
-                    ?age,
+                    age = ?read.elapsed(),
                     "the catalog could not be read again; what is known serves for a while"
                 );
             }

@@ -38,7 +38,7 @@ impl Session {
         if let Some(world) = self.core.shared.world(database) {
             let age = age(&world);
             if age == Age::Due {
-                self.core.read_world_soon(database);
+                self.core.read_world_soon(database, &world);
             }
             if age != Age::Over {
                 if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {

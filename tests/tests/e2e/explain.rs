@@ -6,7 +6,7 @@ use mothership_tests::message::{self, Format};
 use mothership_tests::{Endpoint, Folder, Router, Shards, Wire, connect, router::binary};
 use std::process::{Command, Output};
 
-const PASSWORD: &str = "open sesame";
+pub const PASSWORD: &str = "open sesame";
 
 /// Three shards with `orders` divided by `customer_id`, in three partitions each.
 struct World {
@@ -26,7 +26,8 @@ const TABLES: &str = "[[table]]\nname = \"orders\"\nkey = \"customer_id\"\n\
     [[table]]\nname = \"products\"\nkind = \"reference\"\n\
     [[table]]\nname = \"events\"\nkey = \"id\"\n";
 
-fn config(shards: &Shards, tables: &str) -> String {
+/// The shards under one database `shop`, with these sections before all others.
+pub fn config(shards: &Shards, tables: &str) -> String {
     let server = shards.endpoint(0);
     let mut config = format!(
         "{tables}[listen]\nport = @port@\nworkers = 2\n[pool]\nmin = 0\n[auth]\npassthrough = false\n\

@@ -44,15 +44,20 @@ impl World {
     }
 }
 
-#[test]
-fn who_waits_with_a_higher_priority_is_served_first_and_equals_in_their_order() {
+/// What is served notes itself in a table; the connection is held until its holder commits.
+fn held() -> (World, Wire) {
     let world = queued(1, UNDECLARED);
-    world
-        .shards
-        .sql(0, "CREATE TABLE served (n serial, who text)");
+    let table = "CREATE TABLE served (n serial, who text)";
+    world.shards.sql(0, table);
     let mut holder = world.named("plain");
     holder.query("BEGIN");
     assert_eq!(code(&holder.query("SELECT * FROM audit")), "");
+    (world, holder)
+}
+
+#[test]
+fn who_waits_with_a_higher_priority_is_served_first_and_equals_in_their_order() {
+    let (world, mut holder) = held();
     let mut waiting: Vec<Wire> = Vec::new();
     for who in ["low-1", "plain-1", "low-2", "plain-2", "high-1", "high-2"] {
         let mut wire = world.named(who);
@@ -87,13 +92,7 @@ fn who_waits_with_a_higher_priority_is_served_first_and_equals_in_their_order() 
 
 #[test]
 fn who_has_waited_longer_than_the_points_between_them_goes_before_a_higher_priority() {
-    let world = queued(1, UNDECLARED);
-    world
-        .shards
-        .sql(0, "CREATE TABLE served (n serial, who text)");
-    let mut holder = world.named("plain");
-    holder.query("BEGIN");
-    assert_eq!(code(&holder.query("SELECT * FROM audit")), "");
+    let (world, mut holder) = held();
     let mut waiting: Vec<Wire> = Vec::new();
     for who in ["plain", "little"] {
         let mut wire = world.named(who);

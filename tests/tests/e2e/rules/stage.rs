@@ -4,7 +4,7 @@ use mothership_tests::message;
 use mothership_tests::{Endpoint, Frame, Router, Shards, Wire};
 use std::time::Duration;
 
-pub const PASSWORD: &str = "open sesame";
+pub use crate::explain::PASSWORD;
 pub const SOON: Duration = Duration::from_secs(20);
 
 pub const SCHEMA: &str = "
@@ -100,29 +100,8 @@ impl World {
 }
 
 pub fn config(shards: &Shards, tables: &str, rules: &str) -> String {
-    let server = shards.endpoint(0);
-    let mut config = format!(
-        "{tables}[listen]\nport = @port@\nworkers = 2\n[pool]\nmin = 0\n[auth]\npassthrough = false\n\
-         [catalog]\nrefresh_interval = \"1h\"\n\
-         [console]\nadmin_users = [\"root\"]\n[[user]]\nname = \"root\"\npassword = \"{PASSWORD}\"\n\
-         [[user]]\nname = \"{0}\"\npassword = \"{1}\"\n\
-         [control]\nuser = \"{0}\"\npassword = \"{1}\"\n{rules}\n",
-        server.user, server.password
-    );
-    let databases =
-        (0..shards.count()).map(|at| format!("s{at} = \"{}\"", shards.endpoint(at).database));
-    let databases: Vec<String> = databases.collect();
-    config += &format!(
-        "[[database]]\nname = \"shop\"\non = {{ {} }}\n",
-        databases.join(", ")
-    );
-    for at in 0..shards.count() {
-        config += &format!(
-            "[[shard]]\nname = \"s{at}\"\n[[shard.server]]\naddress = \"127.0.0.1:{}\"\nrole = \"primary\"\n",
-            server.port
-        );
-    }
-    config
+    let sections = format!("{tables}[catalog]\nrefresh_interval = \"1h\"\n{rules}\n");
+    crate::explain::config(shards, &sections)
 }
 
 pub fn error(frames: &[Frame]) -> Option<&Frame> {
