@@ -38,15 +38,17 @@ impl Age {
     }
 }
 
-impl Core {
-    /// How good a world is for a session that saw changes of definitions up to `epoch`, if it may be so old.
-    pub fn age(world: &World, epoch: u64, most: Duration) -> Age {
-        if world.epoch < epoch || world.is_superseded() {
+impl World {
+    /// How good it is for a session that saw changes of definitions up to `epoch`, if it may be so old.
+    pub fn age(&self, epoch: u64, most: Duration) -> Age {
+        if self.epoch < epoch || self.is_superseded() {
             return Age::Over;
         }
-        Age::of(world.read.elapsed(), most)
+        Age::of(self.read.elapsed(), most)
     }
+}
 
+impl Core {
     /// Reads a database's catalogs and puts what they say in force.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::dispatch::{not_utf8, refused};
 use super::names::Prepared;
 use super::{Halt, Session};
-use crate::core::{Age, Core};
+use crate::core::Age;
 use crate::plan::{Plan, Refusal};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
@@ -28,7 +28,7 @@ impl Session {
         }
         let epoch = self.epoch();
         let most = self.topology.config.catalog.refresh_interval;
-        let age = |world: &World| Core::age(world, epoch, most);
+        let age = |world: &World| world.age(epoch, most);
         if let Some(world) = self.known_world()
             && age(world) == Age::Fresh
         {
