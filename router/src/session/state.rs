@@ -113,6 +113,8 @@ pub struct State {
     pub acknowledged: HashMap<usize, Moment>,
     /// Set when the session was found to wait for itself over several shards; whoever looks for that sets it.
     pub deadlock: Rc<RefCell<Option<String>>>,
+    /// A RESET ALL ran under a SET LOCAL: it may have left what the session had set on the servers of its transaction.
+    pub reset_under_local: bool,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -164,6 +166,7 @@ impl State {
             untold: Cell::new(false),
             acknowledged: HashMap::new(),
             deadlock: Rc::default(),
+            reset_under_local: false,
             failed: false,
         }
     }
@@ -377,6 +380,8 @@ impl State {
     /// What a statement that ended well changes in the transaction and the settings.
     pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
         follow(&mut self.settings, kind, command);
+        self.reset_under_local |= self.local.is_some()
+            && matches!(kind, Kind::Settings(changes) if changes.contains(&Change::ResetAll));
         if let Some(local) = &mut self.local {
             follow(local, kind, command);
         }
