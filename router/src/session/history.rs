@@ -174,7 +174,7 @@ mod tests {
         history.local("SET LOCAL b = 1");
         history.session(&[Change::Reset("b".into())], &after(&[("b", "0")]));
         history.local("SET LOCAL b = 1");
-        history.session(&[Change::ResetAll], &after(&[("b", "0")]));
+        history.session(&[Change::RESET_ALL], &after(&[("b", "0")]));
         assert_eq!(
             told(&history),
             [

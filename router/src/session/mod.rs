@@ -353,7 +353,6 @@ impl Session {
 
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
-        self.doubt_reset();
         let session_mode = self.identity.session_mode;
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         for attached in self.servers.extract_if(.., leaves) {
@@ -362,15 +361,7 @@ impl Session {
         self.show_working();
     }
 
-    /// Servers that may carry other settings than is known reach nobody else.
-    fn doubt_reset(&mut self) {
-        if std::mem::take(&mut self.state.reset_under_local) {
-            self.servers.iter_mut().for_each(|s| s.lease.doubt());
-        }
-    }
-
     fn detach_all(&mut self) {
-        self.doubt_reset();
         self.active = None;
         for attached in self.servers.drain(..) {
             attach::give_back(attached, &self.core);

@@ -34,6 +34,9 @@ pub struct Setting {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
     list: Vec<Setting>,
+    /// What SET LOCAL ... TO DEFAULT set last. RESET ALL passes over what is in force from no SET, and the session's
+    /// value below shows again when the transaction ends (PostgreSQL, guc.c: ResetAllOptions).
+    defaulted: Vec<String>,
 }
 
 /// Names that change what later statements may do.
@@ -80,11 +83,18 @@ impl Settings {
     /// Removes one.
     pub fn remove(&mut self, name: &str) {
         self.list.retain(|s| s.name != name);
+        self.defaulted.retain(|defaulted| defaulted != name);
     }
 
-    /// RESET ALL: what is left are the roles, which it does not touch.
-    pub fn reset_all(&mut self) {
-        self.list.retain(|s| ROLES.contains(&s.name.as_str()));
+    /// What RESET ALL passes over while these are in force.
+    pub fn defaulted(&self) -> &[String] {
+        &self.defaulted
+    }
+
+    /// RESET ALL: what is left are those that it passes over, and the roles, which it does not touch.
+    fn reset_all(&mut self, passes_over: &[String]) {
+        let stays = |s: &Setting| ROLES.contains(&s.name.as_str()) || passes_over.contains(&s.name);
+        self.list.retain(stays);
     }
 
     /// The statements that bring a connection from `have` to `self`; empty if
@@ -123,10 +133,11 @@ impl Settings {
                     continue;
                 }
                 Change::Reset(name) => name,
-                Change::ResetAll | Change::DiscardAll => {
+                Change::ResetAll { .. } | Change::DiscardAll => {
                     sql.push_str("RESET ALL;");
                     self.iter()
                         .filter(|s| !ROLES.contains(&s.name.as_str()))
+                        .filter(|s| !change.passes_over().contains(&s.name))
                         .for_each(|s| push_set(&mut sql, s));
                     continue;
                 }
@@ -168,7 +179,7 @@ pub fn local_sql(changes: &[Change]) -> String {
         let (name, value) = match change {
             Change::Set(setting) => (&setting.name, Some(&setting.value)),
             Change::Reset(name) => (name, None),
-            Change::ResetAll | Change::DiscardAll => continue,
+            Change::ResetAll { .. } | Change::DiscardAll => continue,
         };
         sql.push_str(separator);
         sql.push_str("pg_catalog.set_config(");
@@ -216,9 +227,26 @@ pub enum Change {
     /// RESET name, SET name TO DEFAULT.
     Reset(String),
     /// RESET ALL.
-    ResetAll,
+    ResetAll {
+        /// What it leaves as it is, because SET LOCAL ... TO DEFAULT is in force.
+        passes_over: Vec<String>,
+    },
     /// DISCARD ALL: RESET ALL and RESET SESSION AUTHORIZATION.
     DiscardAll,
+}
+
+impl Change {
+    /// RESET ALL where nothing is passed over.
+    pub const RESET_ALL: Self = Self::ResetAll {
+        passes_over: Vec::new(),
+    };
+
+    fn passes_over(&self) -> &[String] {
+        match self {
+            Self::ResetAll { passes_over } => passes_over,
+            _ => &[],
+        }
+    }
 }
 
 thread_local! {
@@ -315,13 +343,24 @@ impl SessionSettings {
                     settings.remove("role");
                 }
             }
-            Change::ResetAll => {
-                settings.reset_all();
+            Change::ResetAll { passes_over } => {
+                settings.reset_all(passes_over);
                 for setting in startup.iter() {
-                    settings.set(&setting.name, setting.value.clone());
+                    if !passes_over.contains(&setting.name) {
+                        settings.set(&setting.name, setting.value.clone());
+                    }
                 }
             }
             Change::DiscardAll => *settings = (*startup).clone(),
+        }
+    }
+
+    /// The same for the transaction only.
+    pub fn apply_local(&mut self, change: &Change) {
+        self.apply(change);
+        if let Change::Reset(name) = change {
+            let settings = Arc::make_mut(&mut self.current);
+            settings.defaulted.push(name.clone());
         }
     }
 
@@ -463,7 +502,7 @@ mod tests {
             name: "search_path".into(),
             value: Value::Statement("SET search_path TO b".into()),
         }));
-        session.apply(&Change::ResetAll);
+        session.apply(&Change::RESET_ALL);
         assert_eq!(session.current().get("search_path"), Some(&text("a")));
     }
 }

@@ -23,6 +23,7 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -113,8 +114,6 @@ pub struct State {
     pub acknowledged: HashMap<usize, Moment>,
     /// Set when the session was found to wait for itself over several shards; whoever looks for that sets it.
     pub deadlock: Rc<RefCell<Option<String>>>,
-    /// A RESET ALL ran under a SET LOCAL: it may have left what the session had set on the servers of its transaction.
-    pub reset_under_local: bool,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -166,7 +165,6 @@ impl State {
             untold: Cell::new(false),
             acknowledged: HashMap::new(),
             deadlock: Rc::default(),
-            reset_under_local: false,
             failed: false,
         }
     }
@@ -351,8 +349,9 @@ impl State {
         if !step.pins.is_empty() {
             inbox.pinned = true;
         }
-        self.follow(&step.kind, command);
-        inbox.follow(&step.kind, command);
+        let done = self.as_done(&step.kind);
+        self.follow(&done, command);
+        inbox.follow(&done, command);
         inbox.told = self.history.deeds().len();
         match &step.kind {
             Kind::Declare(name) => {
@@ -377,11 +376,20 @@ impl State {
         self.local.as_ref().unwrap_or(&self.settings).current()
     }
 
-    /// What a statement that ended well changes in the transaction and the settings.
+    /// A kind of statement with what it does where things stand now.
+    pub fn as_done<'a>(&self, kind: &'a Kind) -> Cow<'a, Kind> {
+        match (kind, &self.local) {
+            (Kind::Settings(changes), Some(local)) if changes.contains(&Change::RESET_ALL) => {
+                let passes_over = local.current().defaulted().to_vec();
+                Cow::Owned(Kind::Settings(vec![Change::ResetAll { passes_over }]))
+            }
+            _ => Cow::Borrowed(kind),
+        }
+    }
+
+    /// What a statement that ended well, [`State::as_done`], changes in the transaction and the settings.
     pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
         follow(&mut self.settings, kind, command);
-        self.reset_under_local |= self.local.is_some()
-            && matches!(kind, Kind::Settings(changes) if changes.contains(&Change::ResetAll));
         if let Some(local) = &mut self.local {
             follow(local, kind, command);
         }
@@ -409,7 +417,7 @@ impl State {
 
     fn apply_local(&mut self, changes: &[Change]) {
         let local = self.local.get_or_insert_with(|| self.settings.clone());
-        changes.iter().for_each(|change| local.apply(change));
+        changes.iter().for_each(|change| local.apply_local(change));
     }
 
     /// If a statement changed definitions, what is read of them before the transaction

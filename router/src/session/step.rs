@@ -406,7 +406,7 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
         S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
         S::Close(Some(n)) => Kind::Cursor(name(n)),
         S::Reset(n) => Kind::Settings(vec![Change::Reset(name(n))]),
-        S::ResetAll => Kind::Settings(vec![Change::ResetAll]),
+        S::ResetAll => Kind::Settings(vec![Change::RESET_ALL]),
         S::SetRole {
             scope: Scope::Session,
             role,

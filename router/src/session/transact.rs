@@ -147,9 +147,10 @@ impl Session {
         }
         let command = self.finish_many(merging)?;
         self.put_command(&command);
-        self.state.follow(kind, &command);
+        let done = self.state.as_done(kind);
+        self.state.follow(&done, &command);
         for attached in &mut self.servers {
-            attached.inbox.follow(kind, &command);
+            attached.inbox.follow(&done, &command);
             attached.inbox.told = self.state.history.deeds().len();
         }
         if matches!(kind, Kind::RollbackTo(_)) {
