@@ -10,6 +10,7 @@ use super::{Attached, End, Halt, Session};
 use crate::catalog::Oids;
 use crate::config::Role;
 use crate::core::Core;
+use crate::sql::split::split;
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
@@ -64,11 +65,11 @@ impl Session {
         let at = self.active?;
         let attached = self.servers.get(at).filter(|s| s.shard == shard)?;
         let inbox = &attached.inbox;
+        let told_all = inbox.told == self.state.history.deeds().len();
         let in_block = match self.state.block {
-            Block::Begun | Block::Open => {
-                inbox.in_block && inbox.told == self.state.history.deeds().len()
-            }
-            Block::None | Block::Refused | Block::Failed | Block::Lost => true,
+            Block::Begun | Block::Open => inbox.in_block && told_all,
+            Block::None => told_all,
+            Block::Refused | Block::Failed | Block::Lost => true,
         };
         let same_oids = match (self.oids(shard), &inbox.oids) {
             (None, None) => true,
@@ -188,6 +189,8 @@ impl Session {
                 self.tell_deeds(at).await
             }
             Block::Begun | Block::Open => self.begin_on(at).await,
+            // What holds for the segment.
+            Block::None if self.servers[at].inbox.in_segment => self.tell_deeds(at).await,
             Block::None | Block::Refused | Block::Failed | Block::Lost => Ok(()),
         }
     }
@@ -203,12 +206,7 @@ impl Session {
         }
         while let Some(deed) = self.state.history.deeds().get(self.servers[at].inbox.told) {
             let deed = deed.clone();
-            let sql = deed.sql();
-            if self.servers[at].inbox.in_segment {
-                self.run_quietly(at, sql.as_bytes()).await?;
-            } else {
-                self.ask(at, sql.as_bytes()).await?;
-            }
+            self.tell(at, &deed.sql()).await?;
             let inbox = &mut self.servers[at].inbox;
             inbox.told += 1;
             match deed {
@@ -238,9 +236,26 @@ impl Session {
     ) -> Result<(), Halt> {
         let sql = wanted.sql_from(self.servers[at].inbox.carried.current());
         if !sql.is_empty() {
-            self.ask(at, sql.as_bytes()).await?;
+            self.tell(at, &sql).await?;
         }
-        self.servers[at].inbox.carried.bring_to(wanted);
+        let inbox = &mut self.servers[at].inbox;
+        if inbox.in_segment {
+            inbox.carried.begin();
+        }
+        inbox.carried.bring_to(wanted);
+        Ok(())
+    }
+
+    /// Runs statements of the router's own on a server: within the segment that is open there, which a simple query
+    /// would end, and its implicit transaction with it.
+    async fn tell(&mut self, at: usize, sql: &str) -> Result<(), Halt> {
+        if !self.servers[at].inbox.in_segment {
+            return self.ask(at, sql.as_bytes()).await;
+        }
+        let strings = self.standard_strings();
+        for part in split(sql.as_bytes(), strings).filter(|part| !part.empty) {
+            self.run_quietly(at, part.span.of(sql.as_bytes())).await?;
+        }
         Ok(())
     }
 

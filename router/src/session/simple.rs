@@ -105,7 +105,10 @@ impl Session {
             self.look_for_unknown(statement, at).await?;
         }
         let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
-        if self.world.is_none() && self.servers.len() <= 1 {
+        let (_, before_last) = statement.steps.split_last().unzip();
+        let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
+        let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
+        if self.world.is_none() && self.servers.len() <= 1 && !leaves_startup {
             if let Some(step) = ours {
                 return Err(alone_report(&step.kind).into());
             }
@@ -169,6 +172,9 @@ impl Session {
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
             self.check_steps(std::slice::from_ref(step))?;
+            if self.implicit || self.state.block == Block::None {
+                check_block(&step.kind)?;
+            }
             if let Kind::Begin(_) = step.kind
                 && self.implicit
             {
@@ -657,6 +663,18 @@ fn alone_report(kind: &Kind) -> Report {
     )
     .detail("the router keeps prepared statements for all of its servers")
     .hint("Send the statements one by one.")
+}
+
+/// PostgreSQL's own words for savepoints of a text that is not in a transaction block.
+fn check_block(kind: &Kind) -> Result<(), Halt> {
+    let statement = match kind {
+        Kind::Savepoint(_) => "SAVEPOINT",
+        Kind::RollbackTo(_) => "ROLLBACK TO SAVEPOINT",
+        Kind::Release(_) => "RELEASE SAVEPOINT",
+        _ => return Ok(()),
+    };
+    let message = format!("{statement} can only be used in transaction blocks");
+    Err(Report::error(sqlstate::NO_ACTIVE_TRANSACTION, message).into())
 }
 
 /// PostgreSQL's own words for a statement in a failed transaction.

@@ -9,10 +9,10 @@ use super::errors::put_as_error;
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
 use super::names::{Names, Prepared};
-use super::settings::{Change, SessionSettings, Settings, local_sql};
+use super::settings::{Change, SessionSettings, Setting, Settings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
 use super::told::Told;
-use super::touched::{Parts, Touched};
+use super::touched::Parts;
 use crate::metrics::tally::Tally;
 use crate::sql::effect::DiscardWhat;
 use foldhash::{HashMap, HashMapExt};
@@ -351,8 +351,9 @@ impl State {
         }
         let done = self.as_done(&step.kind);
         self.follow(&done, command);
-        inbox.follow(&done, command);
+        inbox.follow(&self.on_servers(&done), command);
         inbox.told = self.history.deeds().len();
+        self.restore_startup(&done);
         match &step.kind {
             Kind::Declare(name) => {
                 self.cursors.insert(name.clone(), inbox.shard);
@@ -387,6 +388,61 @@ impl State {
         }
     }
 
+    /// The same as servers do it, whose own defaults are others than what the session's startup packet says: that was
+    /// set there, so RESET ALL does not pass over it.
+    pub fn on_servers<'a>(&self, done: &'a Kind) -> Cow<'a, Kind> {
+        match done {
+            Kind::Settings(changes) => match &changes[..] {
+                [Change::ResetAll { passes_over }] if !passes_over.is_empty() => {
+                    let startup = self.settings.startup();
+                    let mut passes_over = passes_over.clone();
+                    passes_over.retain(|name| startup.get(name).is_none());
+                    Cow::Owned(Kind::Settings(vec![Change::ResetAll { passes_over }]))
+                }
+                _ => Cow::Borrowed(done),
+            },
+            _ => Cow::Borrowed(done),
+        }
+    }
+
+    /// True for what takes a server to its own default where the session goes back to its startup packet's: it must be
+    /// brought there before the next statement.
+    pub fn leaves_startup(&self, kind: &Kind) -> bool {
+        let startup = self.settings.startup();
+        let leaves = |change: &Change| match change {
+            Change::Set(_) => false,
+            Change::Reset(name) => startup.get(name).is_some(),
+            Change::ResetAll { .. } | Change::DiscardAll => !startup.is_empty(),
+        };
+        match kind {
+            Kind::Settings(changes) | Kind::LocalConfig(Some(changes)) => {
+                changes.iter().any(leaves)
+            }
+            Kind::SetLocal(change, _) => leaves(change),
+            Kind::Discard(DiscardWhat::All) => !startup.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What its servers are to be told after a statement that leaves the startup packet's value in force for the
+    /// transaction.
+    pub fn restore_startup(&mut self, done: &Kind) {
+        let (Some(local), true) = (&self.local, self.leaves_startup(done)) else {
+            return;
+        };
+        let startup = self.settings.startup();
+        let defaulted = local.current().defaulted().iter();
+        let restored = defaulted.filter_map(|name| {
+            let value = startup.get(name)?.clone();
+            let name = name.clone();
+            Some(Change::Set(Setting { name, value }))
+        });
+        let restored: Vec<_> = restored.collect();
+        if !restored.is_empty() {
+            self.history.local(&local_sql(&restored));
+        }
+    }
+
     /// What a statement that ended well, [`State::as_done`], changes in the transaction and the settings.
     pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
         follow(&mut self.settings, kind, command);
@@ -401,7 +457,11 @@ impl State {
             Kind::Savepoint(name) => self.history.savepoint(name),
             Kind::RollbackTo(name) => self.history.rollback_to(name),
             Kind::Release(name) => self.history.release(name),
-            Kind::Settings(changes) => self.history.session(changes, self.settings.current()),
+            Kind::Settings(_) => {
+                if let Kind::Settings(changes) = &*self.on_servers(kind) {
+                    self.history.session(changes, self.settings.current());
+                }
+            }
             Kind::SetTransaction(text) => self.history.local(text),
             Kind::SetLocal(change, text) => {
                 self.history.local(text);
@@ -553,9 +613,7 @@ impl State {
             TxStatus::Idle => {
                 self.end_block();
                 self.modes.clear();
-                inbox.in_block = false;
-                inbox.wrote = false;
-                inbox.touched = Touched::Nothing;
+                inbox.leave_block();
                 self.end_implicit(inbox);
             }
             TxStatus::Open => {
@@ -571,11 +629,20 @@ impl State {
 
     /// Settings made outside of a block hold or fall with the whole request.
     fn end_implicit(&mut self, inbox: &mut Inbox) {
+        self.left_segment(inbox);
         if self.failed {
             self.settings.rollback();
-            inbox.carried.rollback();
         } else {
             self.settings.commit();
+        }
+    }
+
+    /// A server has ended what was no block, one of several maybe.
+    pub fn left_segment(&self, inbox: &mut Inbox) {
+        inbox.told = 0;
+        if self.failed {
+            inbox.carried.rollback();
+        } else {
             inbox.carried.commit();
         }
     }

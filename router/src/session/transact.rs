@@ -149,10 +149,12 @@ impl Session {
         self.put_command(&command);
         let done = self.state.as_done(kind);
         self.state.follow(&done, &command);
+        let on_servers = self.state.on_servers(&done);
         for attached in &mut self.servers {
-            attached.inbox.follow(&done, &command);
+            attached.inbox.follow(&on_servers, &command);
             attached.inbox.told = self.state.history.deeds().len();
         }
+        self.state.restore_startup(&done);
         if matches!(kind, Kind::RollbackTo(_)) {
             self.state.block = Block::Open;
         }
@@ -464,5 +466,6 @@ impl Inbox {
         self.in_block = false;
         self.wrote = false;
         self.touched = Touched::Nothing;
+        self.told = 0;
     }
 }

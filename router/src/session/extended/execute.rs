@@ -91,6 +91,11 @@ impl Session {
             .wire
             .with_output(|out| frontend::put_execute(out, name, rows));
         lease.ledger.push(Owed::Execute(Audience::Client));
+        let step = portal.as_ref().and_then(|portal| portal.statement.step());
+        if step.is_some_and(|step| self.state.leaves_startup(&step.kind)) {
+            // What follows in the segment is for what the session goes back to.
+            self.settle_active().await?;
+        }
         Ok(())
     }
 

@@ -67,6 +67,9 @@ impl Session {
         let inbox = &mut self.servers[at].inbox;
         self.state.acknowledge_end(status, inbox);
         inbox.in_segment = false;
+        if status == backend::TxStatus::Idle {
+            self.state.left_segment(inbox);
+        }
         if self.servers[at].lease.status == backend::TxStatus::Failed
             && self.state.block == Block::Open
         {

@@ -1,8 +1,8 @@
 //! Settings in transactions over shards: whatever order they are given in, and whenever
 //! a shard joins, a session sees what it would see on one PostgreSQL.
 
-use super::stage::{Stage, extended, keys_of, owner, say, send};
-use mothership_tests::{Shards, Wire};
+use super::stage::{LIMIT, Stage, extended, keys_of, owner, say, send};
+use mothership_tests::{Endpoint, Router, Shards, Wire, message};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -46,12 +46,69 @@ fn read(id: i64) -> String {
     format!("SELECT interval '1 day', v FROM items WHERE id = {id}")
 }
 
-#[test]
-fn settings_are_in_a_transaction_over_shards_what_they_are_on_one_postgres() {
-    let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |s| s.parse().unwrap());
-    println!("SEED={seed}");
+/// The answer to one request: statements in one text, or in one segment of the extended protocol.
+fn answer(wire: &mut Wire, statements: &[String], in_one_text: bool) -> Vec<String> {
+    if in_one_text {
+        return say(wire, &statements.join("; "));
+    }
+    let messages = statements.iter().flat_map(|sql| {
+        let mut messages = extended(sql, &[], &[]);
+        messages.pop();
+        messages
+    });
+    let mut messages: Vec<_> = messages.collect();
+    messages.push(message::sync());
+    send(wire, &messages)
+}
+
+/// Sessions that do the same at random on both sides see the same. What RESET goes back to is the startup packet's, if
+/// it says something.
+fn same_on_both(seed: u64, ours: &Endpoint, theirs: &Endpoint, keys: &[i64]) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let stage = Stage::with(OTHER);
+    let began: &[(&str, &str)] = match rng.random_bool(0.5) {
+        true => &[("intervalstyle", "sql_standard"), ("search_path", "other")],
+        false => &[],
+    };
+    let mut ours = Wire::login_with(ours, began);
+    let mut theirs = Wire::login_with(theirs, began);
+    ours.set_limit(LIMIT);
+    let mut told = Vec::new();
+    let mut ways = StdRng::seed_from_u64(seed ^ 1);
+    let mut both = |statements: &[String]| {
+        let in_one_text = ways.random_bool(0.6);
+        told.push((in_one_text, statements.join("; ")));
+        let ours = answer(&mut ours, statements, in_one_text);
+        let theirs = answer(&mut theirs, statements, in_one_text);
+        assert_eq!(
+            ours, theirs,
+            "SEED={seed}, began with {began:?}, after {told:#?}"
+        );
+    };
+    for _ in 0..120 {
+        both(&["BEGIN".to_owned()]);
+        for _ in 0..rng.random_range(1..10) {
+            let read = read(*keys.choose(&mut rng).expect("there are keys"));
+            match rng.random_range(0..10) {
+                0..3 => both(&[read]),
+                3 => both(&[statement(&mut rng), read, statement(&mut rng)]),
+                _ => both(&[statement(&mut rng)]),
+            }
+        }
+        keys.iter().for_each(|id| both(&[read(*id)]));
+        let end = match rng.random_bool(0.5) {
+            true => "COMMIT",
+            false => "ROLLBACK",
+        };
+        both(&[end.to_owned()]);
+        keys.iter().for_each(|id| both(&[read(*id)]));
+        // Outside of a transaction, too: the request is one.
+        both(&[statement(&mut rng), read(keys[0]), statement(&mut rng)]);
+        keys.iter().for_each(|id| both(&[read(*id)]));
+    }
+}
+
+/// The tables of [`OTHER`] with their rows, and one PostgreSQL that has the same.
+fn two_tables(stage: &Stage, keys: &[i64]) -> Shards {
     let mut made = stage.wire();
     for sql in [
         "CREATE SCHEMA other",
@@ -68,50 +125,56 @@ fn settings_are_in_a_transaction_over_shards_what_they_are_on_one_postgres() {
         "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text); CREATE SCHEMA other; \
          CREATE TABLE other.items (id int8 PRIMARY KEY, v int8)",
     );
-    let keys: Vec<i64> = (0..3).flat_map(|shard| keys_of(shard, 2)).collect();
-    for &id in &keys {
+    for &id in keys {
         for (table, v) in [("public.items", 0), ("other.items", 1)] {
             let sql = format!("INSERT INTO {table} (id, v) VALUES ({id}, {v})");
             stage.shards.sql(owner(id), &sql);
             one.sql(0, &sql);
         }
     }
-    let mut ours = stage.wire();
-    let mut theirs = Wire::login(&one.endpoint(0));
-    let mut told = Vec::new();
-    let mut ways = StdRng::seed_from_u64(seed ^ 1);
-    let mut both = |sql: &str| {
-        let one_by_one = sql.contains(';') || ways.random_bool(0.6);
-        told.push((one_by_one, sql.to_owned()));
-        let answer = |wire: &mut Wire| match one_by_one {
-            true => say(wire, sql),
-            false => send(wire, &extended(sql, &[], &[])),
-        };
-        let (ours, theirs) = (answer(&mut ours), answer(&mut theirs));
-        assert_eq!(ours, theirs, "SEED={seed} after {told:#?}");
-    };
-    for _ in 0..120 {
-        both("BEGIN");
-        for _ in 0..rng.random_range(1..10) {
-            let read = read(*keys.choose(&mut rng).expect("there are keys"));
-            match rng.random_range(0..10) {
-                0..3 => both(&read),
-                3 => both(&format!(
-                    "{}; {read}; {}",
-                    statement(&mut rng),
-                    statement(&mut rng)
-                )),
-                _ => both(&statement(&mut rng)),
-            }
-        }
-        keys.iter().for_each(|id| both(&read(*id)));
-        both(if rng.random_bool(0.5) {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
-        });
-        keys.iter().for_each(|id| both(&read(*id)));
-    }
+    one
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |s| s.parse().unwrap());
+    println!("SEED={seed}");
+    seed
+}
+
+#[test]
+fn settings_are_in_a_transaction_over_shards_what_they_are_on_one_postgres() {
+    let seed = seed();
+    let stage = Stage::with(OTHER);
+    let keys: Vec<i64> = (0..3).flat_map(|shard| keys_of(shard, 2)).collect();
+    let one = two_tables(&stage, &keys);
+    same_on_both(seed, &stage.endpoint(), &one.endpoint(0), &keys);
+}
+
+#[test]
+fn settings_are_through_a_pool_what_they_are_on_one_postgres() {
+    let seed = seed();
+    let stage = Stage::with(OTHER);
+    let one = two_tables(&stage, &[1, 2]);
+    let direct = one.endpoint(0);
+    let router = Router::start(&format!(
+        r#"
+[listen]
+port = @port@
+workers = 2
+[control]
+user = "{user}"
+password = "{password}"
+[[shard]]
+name = "one"
+[[shard.server]]
+address = "{host}:{port}"
+"#,
+        user = direct.user,
+        password = direct.password,
+        host = direct.host,
+        port = direct.port,
+    ));
+    same_on_both(seed, &direct.at_port(router.port()), &direct, &[1, 2]);
 }
 
 #[test]
