@@ -4,6 +4,7 @@
 //! What the commit does, and in which order, is [`crate::commit::steps`]'s to
 //! decide; this file carries its statements to the servers and their answers back.
 
+use super::attach::give_back;
 use super::inbox::Inbox;
 use super::many::Merging;
 use super::state::Block;
@@ -131,6 +132,9 @@ impl Session {
 
     /// One statement on every server of the transaction; the first one's answer is shown.
     async fn broadcast(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        if self.state.block == Block::Failed {
+            self.leave_outsiders();
+        }
         let count = self.servers.len();
         for at in 0..count {
             self.bring_into_block(at).await?;
@@ -159,6 +163,16 @@ impl Session {
             self.state.block = Block::Open;
         }
         Ok(())
+    }
+
+    /// Gives back servers that were taken for the statement that failed and were not in its transaction yet.
+    fn leave_outsiders(&mut self) {
+        self.active = None;
+        let outsider = |s: &mut super::Attached| !s.inbox.in_block && !s.inbox.in_segment;
+        for attached in self.servers.extract_if(.., outsider) {
+            give_back(attached, &self.core);
+        }
+        self.show_working();
     }
 
     /// Rolls back on every server. What cannot say so is closed, which is the same.

@@ -323,3 +323,34 @@ fn the_end_of_a_write_over_shards_is_said_when_it_has_committed() {
     );
     stage.assert_nothing_prepared();
 }
+
+#[test]
+fn a_savepoint_is_there_after_a_failure_behind_which_another_shard_was_asked_for() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    let mut wire = stage.wire();
+    say(&mut wire, "BEGIN");
+    say(
+        &mut wire,
+        &format!("INSERT INTO items (id, v) VALUES ({a}, 1)"),
+    );
+    say(&mut wire, "SAVEPOINT t");
+    let mut messages = extended("ROLLBACK TO s", &[], &[]);
+    messages.pop();
+    messages.extend(insert(b));
+    messages.push(message::sync());
+    let answer = send(&mut wire, &messages);
+    assert_eq!(
+        answer[2..],
+        [
+            "Error 3B001 savepoint \"s\" does not exist",
+            "ReadyForQuery E"
+        ]
+    );
+    assert_eq!(
+        say(&mut wire, "ROLLBACK TO t"),
+        ["CommandComplete ROLLBACK", "ReadyForQuery T"]
+    );
+    say(&mut wire, "COMMIT");
+    assert_eq!(stage.ids("items"), [a]);
+}
