@@ -7,6 +7,8 @@
 
 pub mod settings;
 
+mod resets;
+
 pub mod history;
 
 pub mod step;

@@ -9,7 +9,7 @@ use super::errors::put_as_error;
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
 use super::names::{Names, Prepared};
-use super::settings::{Change, SessionSettings, Setting, Settings, local_sql};
+use super::settings::{SessionSettings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
 use super::told::Told;
 use super::touched::Parts;
@@ -23,10 +23,8 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Where the conversation with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +89,7 @@ pub struct State {
     /// The settings that outlive the transaction.
     pub settings: SessionSettings,
     /// The same with those of SET LOCAL, from the first one to the end of the transaction.
-    local: Option<SessionSettings>,
+    pub(super) local: Option<SessionSettings>,
     /// The prepared statements.
     pub names: Names,
     /// The portals bound since the transaction began.
@@ -372,77 +370,6 @@ impl State {
         }
     }
 
-    /// The settings in force, those of the transaction included.
-    pub fn in_force(&self) -> &Arc<Settings> {
-        self.local.as_ref().unwrap_or(&self.settings).current()
-    }
-
-    /// A kind of statement with what it does where things stand now.
-    pub fn as_done<'a>(&self, kind: &'a Kind) -> Cow<'a, Kind> {
-        match (kind, &self.local) {
-            (Kind::Settings(changes), Some(local)) if changes.contains(&Change::RESET_ALL) => {
-                let passes_over = local.current().defaulted().to_vec();
-                Cow::Owned(Kind::Settings(vec![Change::ResetAll { passes_over }]))
-            }
-            _ => Cow::Borrowed(kind),
-        }
-    }
-
-    /// The same as servers do it, whose own defaults are others than what the session's startup packet says: that was
-    /// set there, so RESET ALL does not pass over it.
-    pub fn on_servers<'a>(&self, done: &'a Kind) -> Cow<'a, Kind> {
-        match done {
-            Kind::Settings(changes) => match &changes[..] {
-                [Change::ResetAll { passes_over }] if !passes_over.is_empty() => {
-                    let startup = self.settings.startup();
-                    let mut passes_over = passes_over.clone();
-                    passes_over.retain(|name| startup.get(name).is_none());
-                    Cow::Owned(Kind::Settings(vec![Change::ResetAll { passes_over }]))
-                }
-                _ => Cow::Borrowed(done),
-            },
-            _ => Cow::Borrowed(done),
-        }
-    }
-
-    /// True for what takes a server to its own default where the session goes back to its startup packet's: it must be
-    /// brought there before the next statement.
-    pub fn leaves_startup(&self, kind: &Kind) -> bool {
-        let startup = self.settings.startup();
-        let leaves = |change: &Change| match change {
-            Change::Set(_) => false,
-            Change::Reset(name) => startup.get(name).is_some(),
-            Change::ResetAll { .. } | Change::DiscardAll => !startup.is_empty(),
-        };
-        match kind {
-            Kind::Settings(changes) | Kind::LocalConfig(Some(changes)) => {
-                changes.iter().any(leaves)
-            }
-            Kind::SetLocal(change, _) => leaves(change),
-            Kind::Discard(DiscardWhat::All) => !startup.is_empty(),
-            _ => false,
-        }
-    }
-
-    /// What its servers are to be told after a statement that leaves the startup packet's value in force for the
-    /// transaction.
-    pub fn restore_startup(&mut self, done: &Kind) {
-        let (Some(local), true) = (&self.local, self.leaves_startup(done)) else {
-            return;
-        };
-        let startup = self.settings.startup();
-        let defaulted = local.current().defaulted().iter();
-        let restored = defaulted.filter_map(|name| {
-            let value = startup.get(name)?.clone();
-            let name = name.clone();
-            Some(Change::Set(Setting { name, value }))
-        });
-        let restored: Vec<_> = restored.collect();
-        if !restored.is_empty() {
-            self.history.local(&local_sql(&restored));
-        }
-    }
-
     /// What a statement that ended well, [`State::as_done`], changes in the transaction and the settings.
     pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
         follow(&mut self.settings, kind, command);
@@ -473,11 +400,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    fn apply_local(&mut self, changes: &[Change]) {
-        let local = self.local.get_or_insert_with(|| self.settings.clone());
-        changes.iter().for_each(|change| local.apply_local(change));
     }
 
     /// If a statement changed definitions, what is read of them before the transaction
