@@ -47,10 +47,12 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
     }
     let mut unclear = false;
     let mut comment = false;
-    let mut before = b' ';
-    for byte in sql {
+    for (at, byte) in sql.iter().enumerate() {
+        if !REMARKABLE[usize::from(*byte)] {
+            continue;
+        }
+        let before = at.checked_sub(1).map_or(b' ', |before| sql[before]);
         match byte {
-            b'\t' | b'\n' | b'\r' => {}
             0..0x20 | 0x7f => return false,
             b'-' if before == b'-' => return false,
             b'*' if before == b'/' => comment = true,
@@ -60,7 +62,6 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
             b'p' | b'P' if before | 0x20 == b'o' => unclear = true,
             _ => {}
         }
-        before = *byte;
     }
     if comment && !comments_are_simple(sql) {
         return false;
@@ -71,6 +72,20 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
     std::str::from_utf8(sql)
         .is_ok_and(|sql| !misread::has_unclear_tokens(sql, standard_conforming_strings))
 }
+
+/// Bytes that [`is_tame`] has a look at, with the one before them. Few bytes of a text are.
+const REMARKABLE: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < bytes.len() {
+        bytes[byte] = matches!(
+            byte as u8,
+            0..0x20 | 0x7f.. | b'-' | b'*' | b'&' | b'\\' | b'p' | b'P'
+        ) && !matches!(byte as u8, b'\t' | b'\n' | b'\r');
+        byte += 1;
+    }
+    bytes
+};
 
 /// No comment within a comment, even if one of them is in a string.
 fn comments_are_simple(sql: &[u8]) -> bool {

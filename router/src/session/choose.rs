@@ -50,7 +50,8 @@ pub(super) struct Chosen {
 /// A request under way on a server.
 pub struct Flight {
     counted: InFlight,
-    since: Instant,
+    /// Since it took off.
+    since: Option<Instant>,
     measured: bool,
 }
 
@@ -59,15 +60,15 @@ impl Flight {
     /// a connection fills the server's caches and says nothing of how busy it is.
     pub fn take_off(&mut self, warm: bool) {
         self.measured &= warm;
-        self.since = Instant::now();
+        self.since = self.measured.then(Instant::now);
     }
 
     /// The request has ended well: how long it took tells how busy the server is, if
     /// it was a single read. A transaction lasts as long as its client likes.
     pub fn land(self) {
-        if self.measured {
+        if let Some(since) = self.since {
             let now = Instant::now();
-            let took = now.saturating_duration_since(self.since);
+            let took = now.saturating_duration_since(since);
             self.counted.finish(took, now);
         }
     }
@@ -372,7 +373,6 @@ impl Session {
                 }
             }
         };
-        let since = Instant::now();
         Ok(Ok(Chosen {
             lease,
             waited,
@@ -380,7 +380,7 @@ impl Session {
             is_primary: false,
             flight: counted.map(|counted| Flight {
                 counted,
-                since,
+                since: None,
                 measured,
             }),
         }))

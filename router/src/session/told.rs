@@ -58,7 +58,7 @@ impl Told {
     }
 
     /// True if the client knows what a server reports, and the server reports no less than that.
-    pub fn is_same(&self, reported: &mut Arc<Parameters>) -> bool {
+    pub fn is_same(&mut self, reported: &mut Arc<Parameters>) -> bool {
         if Arc::ptr_eq(&self.list, reported) {
             return true;
         }
@@ -66,7 +66,13 @@ impl Told {
         let same =
             self.list.len() == reported.len() && reported.iter().all(|(n, v)| self.has(n, v));
         if same {
-            *reported = Arc::clone(&self.list);
+            // The lower one, on both sides: so all clients and servers come to have one soon. By turns the client's
+            // and the server's would stay different for ever.
+            if Arc::as_ptr(&self.list) < Arc::as_ptr(reported) {
+                *reported = Arc::clone(&self.list);
+            } else {
+                self.list = Arc::clone(reported);
+            }
         }
         same
     }
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn equal_lists_become_one_and_others_stay() {
-        let told = Told::new(list(&[("a", "1"), ("b", "2")]));
+        let mut told = Told::new(list(&[("a", "1"), ("b", "2")]));
         let mut same = list(&[("b", "2"), ("a", "1")]);
         assert!(told.is_same(&mut same));
         assert!(Arc::ptr_eq(&same, told.list()));
@@ -125,6 +131,22 @@ mod tests {
             assert!(!told.is_same(&mut reported), "{other:?}");
             assert_eq!(reported, list(other));
         }
+    }
+
+    #[test]
+    fn lists_of_many_clients_and_servers_become_one() {
+        let mut clients = [(); 3].map(|()| Told::new(list(&[("a", "1"), ("b", "2")])));
+        let mut servers = [(); 4].map(|()| list(&[("a", "1"), ("b", "2")]));
+        for _ in 0..2 {
+            for server in &mut servers {
+                clients.iter_mut().for_each(|client| {
+                    assert!(client.is_same(server));
+                });
+            }
+        }
+        let one = clients[0].list();
+        assert!(clients.iter().all(|client| Arc::ptr_eq(client.list(), one)));
+        assert!(servers.iter().all(|server| Arc::ptr_eq(server, one)));
     }
 
     #[test]
