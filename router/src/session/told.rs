@@ -40,7 +40,7 @@ impl Told {
         }
     }
 
-    /// All of it, in the order in which it was told first.
+    /// All of it, in any order.
     pub fn list(&self) -> &Arc<Parameters> {
         &self.list
     }
