@@ -211,7 +211,10 @@ impl Session {
             inbox.told += 1;
             match deed {
                 Deed::Savepoint(name) => inbox.carried.savepoint(&name),
-                Deed::Session { after, .. } => inbox.carried.bring_to(&after),
+                Deed::Session { after, .. } => {
+                    inbox.carried.begin();
+                    inbox.carried.bring_to(&after);
+                }
                 Deed::Local(_) => {}
             }
         }

@@ -346,7 +346,8 @@ impl SessionSettings {
             Change::ResetAll { passes_over } => {
                 settings.reset_all(passes_over);
                 for setting in startup.iter() {
-                    if !passes_over.contains(&setting.name) {
+                    let is_role = ROLES.contains(&setting.name.as_str());
+                    if !is_role && !passes_over.contains(&setting.name) {
                         settings.set(&setting.name, setting.value.clone());
                     }
                 }

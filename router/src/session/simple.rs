@@ -184,6 +184,13 @@ impl Session {
                     .with_output(|out| backend::put_complete(out, b"BEGIN"));
                 continue;
             }
+            if self.state.block == Block::None
+                && self.servers.is_empty()
+                && let Kind::Commit { chain } | Kind::Rollback { chain } = step.kind
+            {
+                self.end_nothing(&step.kind, chain)?;
+                continue;
+            }
             if self.runs_here(&step.kind) || (is_control(&step.kind) && !self.servers.is_empty()) {
                 self.run_here(&step.kind, text).await?;
                 if self.state.block == Block::None {
@@ -220,6 +227,25 @@ impl Session {
                     .ended_well(step, &command, &mut self.servers[at].inbox);
             }
         }
+        Ok(())
+    }
+
+    /// COMMIT or ROLLBACK of a text before anything else: PostgreSQL's own answer, without a server.
+    fn end_nothing(&mut self, kind: &Kind, chain: bool) -> Result<(), Halt> {
+        let command = match kind {
+            Kind::Commit { .. } => "COMMIT",
+            _ => "ROLLBACK",
+        };
+        if chain {
+            let message = format!("{command} AND CHAIN can only be used in transaction blocks");
+            return Err(Report::error(sqlstate::NO_ACTIVE_TRANSACTION, message).into());
+        }
+        let warning = "there is no transaction in progress";
+        let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, warning);
+        self.client.with_output(|out| {
+            warning.put(out);
+            backend::put_complete(out, command.as_bytes());
+        });
         Ok(())
     }
 

@@ -353,6 +353,14 @@ impl State {
         inbox.told = self.history.deeds().len();
         self.restore_startup(&done);
         match &step.kind {
+            // Known before ReadyForQuery: what follows in a pipeline may go to other servers.
+            Kind::Begin(_) => {
+                self.block = Block::Open;
+                inbox.in_block = true;
+            }
+            Kind::Commit { chain: false } | Kind::Rollback { chain: false } => {
+                inbox.in_block = false;
+            }
             Kind::Declare(name) => {
                 self.cursors.insert(name.clone(), inbox.shard);
             }

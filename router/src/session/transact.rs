@@ -46,11 +46,14 @@ impl Session {
     ) -> Result<(), Halt> {
         let others = |s: &&super::Attached| s.inbox.in_segment && Some(s.shard) != shard;
         let goes_over = self.servers.iter().any(|s| others(&s));
-        if self.state.block != Block::None || !goes_over {
+        if !goes_over {
             return Ok(());
         }
-        // What was done so far is known when it is answered.
+        // What was done so far is known when it is answered, a BEGIN or COMMIT of the client's too.
         self.settle_active().await?;
+        if self.state.block != Block::None {
+            return Ok(());
+        }
         let wrote = self
             .servers
             .iter()
@@ -159,8 +162,15 @@ impl Session {
             attached.inbox.told = self.state.history.deeds().len();
         }
         self.state.restore_startup(&done);
-        if matches!(kind, Kind::RollbackTo(_)) {
-            self.state.block = Block::Open;
+        match kind {
+            Kind::RollbackTo(_) => self.state.block = Block::Open,
+            Kind::Begin(_) => {
+                self.state.block = Block::Open;
+                self.servers
+                    .iter_mut()
+                    .for_each(|s| s.inbox.in_block = true);
+            }
+            _ => {}
         }
         Ok(())
     }

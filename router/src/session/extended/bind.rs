@@ -10,6 +10,7 @@ use crate::session::room::over_limit;
 use crate::session::rules::Moment;
 use crate::session::simple::{no_such_statement, prepared_over_shards};
 use crate::session::state::{Block, Place, Portal};
+use crate::session::step::{Kind, Step};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend::{self, Column};
@@ -93,7 +94,9 @@ impl Session {
             Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
         };
         let parts = parts.as_ref();
-        self.join_segment(Some(shard), writes).await?;
+        let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
+        let sets = statement.step().is_some_and(sets);
+        self.join_segment(Some(shard), writes || sets).await?;
         let wants = self.wants(writes, &statement.steps, parts);
         if matches!(wants, Wants::FreshRead(_)) && self.is_alone_in_segment(bind.portal) {
             // What follows for this segment finds it attached.

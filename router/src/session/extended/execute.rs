@@ -5,7 +5,7 @@ use crate::session::execute::unknown_name;
 use crate::session::inbox::Outcome;
 use crate::session::many::Merging;
 use crate::session::names::Prepared;
-use crate::session::simple::no_such_statement;
+use crate::session::simple::{is_common, no_such_statement};
 use crate::session::state::Place;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session, malformed};
@@ -240,6 +240,10 @@ impl Session {
         // Answers before this one must be out, because this one is written at once.
         self.settle_active().await?;
         if self.runs_here(&step.kind) {
+            if is_common(&step.kind) {
+                // Servers that only read so far must not commit it each for itself.
+                self.join_segment(None, true).await?;
+            }
             self.active = None;
             return self.run_here(&step.kind, &statement.sql).await;
         }

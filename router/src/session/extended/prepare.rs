@@ -8,6 +8,9 @@ use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
+/// The portal of the router's own statements within a segment.
+const OWN_PORTAL: &[u8] = b"mothership";
+
 impl Session {
     pub(super) fn send_parse(
         &mut self,
@@ -106,14 +109,17 @@ impl Session {
                 types: &[],
             }
             .put(out);
-            frontend::put_plain_bind(out, b"", b"");
-            frontend::put_execute(out, b"", 0);
+            // The unnamed portal may be the client's, bound and not executed yet.
+            frontend::put_plain_bind(out, OWN_PORTAL, b"");
+            frontend::put_execute(out, OWN_PORTAL, 0);
+            frontend::put_close(out, Target::Portal, OWN_PORTAL);
             out.extend_from_slice(frontend::FLUSH);
         });
         for owed in [
             Owed::Parse(0, Audience::Router),
             Owed::Bind(Audience::Router),
             Owed::Execute(Audience::Router),
+            Owed::Close(Audience::Router),
         ] {
             lease.ledger.push(owed);
         }

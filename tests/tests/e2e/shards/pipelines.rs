@@ -354,3 +354,170 @@ fn a_savepoint_is_there_after_a_failure_behind_which_another_shard_was_asked_for
     say(&mut wire, "COMMIT");
     assert_eq!(stage.ids("items"), [a]);
 }
+
+/// One segment of these statements, each with an unnamed statement and portal.
+fn segment(wire: &mut Wire, statements: &[&str]) -> Vec<String> {
+    let messages = statements.iter().flat_map(|sql| {
+        let mut messages = extended(sql, &[], &[]);
+        messages.pop();
+        messages
+    });
+    let mut messages: Vec<_> = messages.collect();
+    messages.push(message::sync());
+    let mut answer = send(wire, &messages);
+    answer.retain(|line| !["ParseComplete", "BindComplete"].contains(&line.as_str()));
+    answer
+}
+
+#[test]
+fn a_begin_behind_a_read_is_the_clients_own() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    let mut wire = stage.wire();
+    let read = format!("SELECT v FROM items WHERE id = {a}");
+    let insert = format!("INSERT INTO items (id, v) VALUES ({b}, 1)");
+    let answer = segment(&mut wire, &[&read, "BEGIN", &insert]);
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery T", "{answer:?}");
+    assert_eq!(
+        say(&mut wire, "ROLLBACK"),
+        ["CommandComplete ROLLBACK", "ReadyForQuery I"]
+    );
+    assert_eq!(stage.ids("items"), [] as [i64; 0]);
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn what_follows_a_commit_in_a_pipeline_holds_on_all_shards_or_on_none() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    let other = keys_of(0, 2)[1];
+    assert_ne!(a, other);
+    stage.fill([b]);
+    let add = |id: i64| format!("INSERT INTO items (id, v) VALUES ({id}, 1)");
+    let mut wire = stage.wire();
+    say(&mut wire, "BEGIN");
+    say(&mut wire, &add(a));
+    let answer = segment(&mut wire, &["COMMIT", &add(other), &add(b)]);
+    assert!(
+        answer.iter().any(|l| l.starts_with("Error 23505")),
+        "{answer:?}"
+    );
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery I", "{answer:?}");
+    let mut ids = vec![a, b];
+    ids.sort_unstable();
+    assert_eq!(stage.ids("items"), ids);
+    let c = keys_of(2, 1)[0];
+    say(&mut wire, "BEGIN");
+    say(&mut wire, &format!("DELETE FROM items WHERE id = {a}"));
+    let answer = segment(&mut wire, &["COMMIT", &add(other), &add(c)]);
+    assert_eq!(
+        answer,
+        [
+            "CommandComplete COMMIT",
+            "CommandComplete INSERT 0 1",
+            "CommandComplete INSERT 0 1",
+            "ReadyForQuery I"
+        ]
+    );
+    let mut ids = vec![other, b, c];
+    ids.sort_unstable();
+    assert_eq!(stage.ids("items"), ids);
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn a_text_that_begins_with_the_end_of_no_transaction_is_one_transaction_behind_it() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    stage.fill([b]);
+    let mut wire = stage.wire();
+    for (end, failing) in [
+        (
+            "COMMIT",
+            format!("INSERT INTO items (id, v) VALUES ({b}, 1)"),
+        ),
+        ("ROLLBACK", "SELECT 1 / 0".to_owned()),
+    ] {
+        let sql = format!(
+            "{end}; SET work_mem = '1GB'; INSERT INTO items (id, v) VALUES ({a}, 1); {failing}"
+        );
+        let answer = say(&mut wire, &sql);
+        assert_eq!(
+            answer[..2],
+            [
+                "Notice 25P01 there is no transaction in progress".to_owned(),
+                format!("CommandComplete {end}")
+            ]
+        );
+        assert_eq!(answer.last().unwrap(), "ReadyForQuery I", "{answer:?}");
+        assert_eq!(stage.ids("items"), [b], "{sql}");
+        assert_eq!(one(&mut wire, "SHOW work_mem"), "4MB");
+        assert_eq!(one(&mut stage.wire(), "SHOW work_mem"), "4MB");
+    }
+    assert_eq!(
+        say(&mut wire, "COMMIT AND CHAIN; SELECT 1"),
+        [
+            "Error 25P01 COMMIT AND CHAIN can only be used in transaction blocks",
+            "ReadyForQuery I"
+        ]
+    );
+}
+
+#[test]
+fn a_setting_falls_with_the_segment_that_read_on_two_shards_before_it() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    stage.fill([a, b]);
+    let read = |id: i64| format!("SELECT v FROM items WHERE id = {id}");
+    for set in [
+        "SET intervalstyle = 'iso_8601'",
+        "SELECT set_config('intervalstyle', 'iso_8601', false)",
+    ] {
+        let mut wire = stage.wire();
+        let answer = segment(&mut wire, &[&read(a), &read(b), set, "SELECT 1 / 0"]);
+        assert!(
+            answer.iter().any(|l| l.starts_with("Error 22012")),
+            "{answer:?}"
+        );
+        // Also for whoever gets the connections next.
+        for wire in [&mut wire, &mut stage.wire()] {
+            for id in [a, b] {
+                let sql = format!("SELECT interval '1 day' FROM items WHERE id = {id}");
+                assert_eq!(one(wire, &sql), "1 day", "{set} {id}");
+            }
+        }
+    }
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn statements_of_the_router_leave_the_clients_unnamed_portal_alone() {
+    let stage = Stage::new();
+    let mut wire = Wire::login_with(&stage.endpoint(), &[("application_name", "mine")]);
+    let bind = |portal: &str, statement: &str| {
+        message::bind(portal, statement, Format::Text, &[], Format::Text)
+    };
+    let answer = send(
+        &mut wire,
+        &[
+            message::parse("reset", "RESET application_name", &[]),
+            bind("p", "reset"),
+            message::parse("read", "SELECT 7", &[]),
+            bind("", "read"),
+            message::execute("p", 0),
+            message::execute("", 0),
+            message::sync(),
+        ],
+    );
+    assert_eq!(
+        answer[4..],
+        [
+            "CommandComplete RESET",
+            "DataRow 7",
+            "CommandComplete SELECT 1",
+            "ReadyForQuery I"
+        ]
+    );
+    assert_eq!(one(&mut wire, "SHOW application_name"), "mine");
+}
