@@ -352,7 +352,11 @@ impl SessionSettings {
                     }
                 }
             }
-            Change::DiscardAll => *settings = (*startup).clone(),
+            Change::DiscardAll => {
+                *settings = (*startup).clone();
+                // It ends with RESET SESSION AUTHORIZATION, which sets no role.
+                settings.remove("role");
+            }
         }
     }
 
@@ -494,6 +498,19 @@ mod tests {
         session.apply(&Change::Reset("work_mem".into()));
         session.commit();
         assert_eq!(**session.current(), settings(&[("timezone", "UTC")]));
+    }
+
+    #[test]
+    fn a_role_of_the_startup_packet_stays_through_reset_all_and_ends_with_discard_all() {
+        let mut session = SessionSettings::new(settings(&[("role", "a")]));
+        session.apply(&Change::Set(Setting {
+            name: "role".into(),
+            value: text("b"),
+        }));
+        session.apply(&Change::RESET_ALL);
+        assert_eq!(session.current().get("role"), Some(&text("b")));
+        session.apply(&Change::DiscardAll);
+        assert_eq!(session.current().get("role"), None);
     }
 
     #[test]

@@ -289,6 +289,17 @@ fn local_config(calls: &SetConfig<'_>) -> Option<Kind> {
     Some(Kind::LocalConfig(local.map(change).collect()))
 }
 
+/// Settings that no session has, only a transaction (manual, SET TRANSACTION).
+fn is_of_transaction(name: &Name<'_>) -> bool {
+    [
+        "transaction_isolation",
+        "transaction_read_only",
+        "transaction_deferrable",
+    ]
+    .iter()
+    .any(|setting| *name == *setting)
+}
+
 fn defines(statement: &Statement<'_>) -> Defines {
     match statement {
         Statement::Ddl {
@@ -362,6 +373,10 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
         S::Savepoint(n) => Kind::Savepoint(name(n)),
         S::RollbackTo(n) => Kind::RollbackTo(name(n)),
         S::Release(n) => Kind::Release(name(n)),
+        // SET TRANSACTION by another name: it ends with the transaction, and comes before its first query.
+        S::Set { name: n, .. } | S::Reset(n) if is_of_transaction(n) => {
+            Kind::SetTransaction(lossy(text))
+        }
         S::Set {
             scope: Scope::Session,
             name: n,
@@ -593,6 +608,13 @@ mod tests {
                 "SET LOCAL search_path = a, b".into()
             )
         );
+        for sql in [
+            "SET transaction_isolation = 'serializable'",
+            "SET LOCAL transaction_read_only TO on",
+            "RESET transaction_deferrable",
+        ] {
+            assert_eq!(one(sql).kind, Kind::SetTransaction(sql.into()));
+        }
         let local = "SET LOCAL work_mem TO DEFAULT";
         assert_eq!(
             one(local).kind,

@@ -178,6 +178,44 @@ address = "{host}:{port}"
 }
 
 #[test]
+fn what_a_transaction_is_set_to_by_name_ends_with_it() {
+    let stage = Stage::new();
+    let began = [("application_name", "mine")];
+    let mut wire = Wire::login_with(&stage.endpoint(), &began);
+    wire.set_limit(LIMIT);
+    let ids: Vec<i64> = (0..3).map(|shard| keys_of(shard, 1)[0]).collect();
+    for (set, value) in [
+        ("SET transaction_isolation = 'serializable'", "serializable"),
+        (
+            "SET LOCAL transaction_isolation TO 'repeatable read'",
+            "repeatable read",
+        ),
+    ] {
+        say(&mut wire, "BEGIN");
+        assert_eq!(
+            say(&mut wire, set),
+            ["CommandComplete SET", "ReadyForQuery T"]
+        );
+        assert_eq!(wire.rows("SHOW transaction_isolation"), [[value]]);
+        say(&mut wire, "COMMIT");
+        // Whoever comes next, on whichever connection, and this session on all shards.
+        let mut other = Wire::login_with(&stage.endpoint(), &[("application_name", "other")]);
+        for wire in [&mut other, &mut wire] {
+            assert_eq!(
+                wire.rows("SHOW transaction_isolation"),
+                [["read committed"]]
+            );
+            for id in &ids {
+                assert!(
+                    wire.rows(&format!("SELECT v FROM items WHERE id = {id}"))
+                        .is_empty()
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_local_setting_outlives_a_reset_before_it_on_the_server_that_ran_the_reset() {
     let stage = Stage::with(OTHER);
     let mut wire = stage.wire();
