@@ -175,10 +175,15 @@ impl Session {
         Ok(())
     }
 
-    /// Gives back servers that were taken for the statement that failed and were not in its transaction yet.
+    /// Gives back servers that were taken for the statement that failed and were not in its transaction yet, but none
+    /// that keeps something of the session.
     fn leave_outsiders(&mut self) {
         self.active = None;
-        let outsider = |s: &mut super::Attached| !s.inbox.in_block && !s.inbox.in_segment;
+        let session_mode = self.identity.session_mode;
+        let outsider = |s: &mut super::Attached| {
+            let inbox = &s.inbox;
+            !(session_mode || inbox.pinned || inbox.in_block || inbox.in_segment)
+        };
         for attached in self.servers.extract_if(.., outsider) {
             give_back(attached, &self.core);
         }

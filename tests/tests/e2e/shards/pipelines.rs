@@ -1,7 +1,7 @@
 //! Several statements in one request: texts of simple queries and pipelines of the
 //! extended protocol are one transaction over all shards.
 
-use super::stage::{Stage, extended, keys_of, lines, one, one_each, say, send};
+use super::stage::{Stage, extended, keys_of, lines, one, one_each, say, segment, send};
 use mothership_tests::Wire;
 use mothership_tests::message::{self, Format};
 
@@ -355,16 +355,9 @@ fn a_savepoint_is_there_after_a_failure_behind_which_another_shard_was_asked_for
     assert_eq!(stage.ids("items"), [a]);
 }
 
-/// One segment of these statements, each with an unnamed statement and portal.
-fn segment(wire: &mut Wire, statements: &[&str]) -> Vec<String> {
-    let messages = statements.iter().flat_map(|sql| {
-        let mut messages = extended(sql, &[], &[]);
-        messages.pop();
-        messages
-    });
-    let mut messages: Vec<_> = messages.collect();
-    messages.push(message::sync());
-    let mut answer = send(wire, &messages);
+/// What statements of one segment are answered, without what Parse and Bind are.
+fn in_one_segment(wire: &mut Wire, statements: &[&str]) -> Vec<String> {
+    let mut answer = send(wire, &segment(statements.iter().copied()));
     answer.retain(|line| !["ParseComplete", "BindComplete"].contains(&line.as_str()));
     answer
 }
@@ -376,7 +369,7 @@ fn a_begin_behind_a_read_is_the_clients_own() {
     let mut wire = stage.wire();
     let read = format!("SELECT v FROM items WHERE id = {a}");
     let insert = format!("INSERT INTO items (id, v) VALUES ({b}, 1)");
-    let answer = segment(&mut wire, &[&read, "BEGIN", &insert]);
+    let answer = in_one_segment(&mut wire, &[&read, "BEGIN", &insert]);
     assert_eq!(answer.last().unwrap(), "ReadyForQuery T", "{answer:?}");
     assert_eq!(
         say(&mut wire, "ROLLBACK"),
@@ -397,7 +390,7 @@ fn what_follows_a_commit_in_a_pipeline_holds_on_all_shards_or_on_none() {
     let mut wire = stage.wire();
     say(&mut wire, "BEGIN");
     say(&mut wire, &add(a));
-    let answer = segment(&mut wire, &["COMMIT", &add(other), &add(b)]);
+    let answer = in_one_segment(&mut wire, &["COMMIT", &add(other), &add(b)]);
     assert!(
         answer.iter().any(|l| l.starts_with("Error 23505")),
         "{answer:?}"
@@ -409,7 +402,7 @@ fn what_follows_a_commit_in_a_pipeline_holds_on_all_shards_or_on_none() {
     let c = keys_of(2, 1)[0];
     say(&mut wire, "BEGIN");
     say(&mut wire, &format!("DELETE FROM items WHERE id = {a}"));
-    let answer = segment(&mut wire, &["COMMIT", &add(other), &add(c)]);
+    let answer = in_one_segment(&mut wire, &["COMMIT", &add(other), &add(c)]);
     assert_eq!(
         answer,
         [
@@ -475,7 +468,7 @@ fn a_setting_falls_with_the_segment_that_read_on_two_shards_before_it() {
         "SELECT set_config('intervalstyle', 'iso_8601', false)",
     ] {
         let mut wire = stage.wire();
-        let answer = segment(&mut wire, &[&read(a), &read(b), set, "SELECT 1 / 0"]);
+        let answer = in_one_segment(&mut wire, &[&read(a), &read(b), set, "SELECT 1 / 0"]);
         assert!(
             answer.iter().any(|l| l.starts_with("Error 22012")),
             "{answer:?}"

@@ -1,8 +1,8 @@
 //! Settings in transactions over shards: whatever order they are given in, and whenever
 //! a shard joins, a session sees what it would see on one PostgreSQL.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, owner, say, send};
-use mothership_tests::{Endpoint, Router, Shards, Wire, message};
+use super::stage::{LIMIT, Stage, extended, keys_of, owner, say, segment, send};
+use mothership_tests::{Endpoint, Router, Shards, Wire};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -51,14 +51,7 @@ fn answer(wire: &mut Wire, statements: &[String], in_one_text: bool) -> Vec<Stri
     if in_one_text {
         return say(wire, &statements.join("; "));
     }
-    let messages = statements.iter().flat_map(|sql| {
-        let mut messages = extended(sql, &[], &[]);
-        messages.pop();
-        messages
-    });
-    let mut messages: Vec<_> = messages.collect();
-    messages.push(message::sync());
-    send(wire, &messages)
+    send(wire, &segment(statements.iter().map(String::as_str)))
 }
 
 /// Sessions that do the same at random on both sides see the same. What RESET goes back to is the startup packet's, if

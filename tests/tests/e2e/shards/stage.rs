@@ -237,6 +237,16 @@ pub fn extended(sql: &str, types: &[u32], values: &[&str]) -> Vec<Vec<u8>> {
     ]
 }
 
+/// Statements one behind the other in one segment, each through the unnamed statement and portal.
+pub fn segment<'a>(statements: impl IntoIterator<Item = &'a str>) -> Vec<Vec<u8>> {
+    let messages = statements.into_iter().flat_map(|sql| {
+        let mut messages = extended(sql, &[], &[]);
+        messages.pop();
+        messages
+    });
+    messages.chain([message::sync()]).collect()
+}
+
 /// The only row's only value of a simple query.
 pub fn one(wire: &mut Wire, sql: &str) -> String {
     let rows = wire.rows(sql);
