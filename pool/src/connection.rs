@@ -173,21 +173,23 @@ impl<N> ServerConnection<N> {
         self.doubtful
     }
 
-    /// Hands every whole message that was received to `each`, judged by the ledger, and
+    /// Hands every whole message that was received to `reader`, judged by the ledger, and
     /// the router's own answers in their turn, until it says stop, and reads once from the socket when none is left.
     ///
-    /// Ready(Ok(true)) after at least one message. Cancel safe: what was not handed
+    /// Ready after at least one message. Cancel safe: what was not handed
     /// out stays in the buffer. Any error leaves the connection doubtful.
     pub fn poll_messages(
         &mut self,
         cx: &mut Context<'_>,
-        mut each: impl FnMut(Frame<'_>, Step) -> Flow,
+        mut reader: impl Reader,
     ) -> Poll<Result<(), Broken>> {
         let result = loop {
-            match self.drain(&mut each) {
-                Ok(true) => break Ok(()),
-                Ok(false) => {}
-                Err(error) => break Err(error),
+            if !self.wire.input().is_empty() || self.ledger.has_answer() {
+                match self.drain(&mut reader) {
+                    Ok(true) => break Ok(()),
+                    Ok(false) => {}
+                    Err(error) => break Err(error),
+                }
             }
             match self.wire.poll_fill(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -203,20 +205,23 @@ impl<N> ServerConnection<N> {
     }
 
     /// Handles what is in the buffer; true if there was a whole message.
-    fn drain(&mut self, each: &mut impl FnMut(Frame<'_>, Step) -> Flow) -> Result<bool, Broken> {
+    fn drain(&mut self, reader: &mut impl Reader) -> Result<bool, Broken> {
+        // What passes on and was not handed over yet: from here to `used`.
+        let mut passing = 0;
         let mut used = 0;
         let mut any = false;
+        let input = self.wire.input();
         let result = loop {
             while let Some(bytes) = self.ledger.next_answer() {
                 let step = Step {
                     event: Event::Own,
                     to: Audience::Client,
                 };
-                each(Frame { bytes: &bytes }, step);
+                reader.message(&input[passing..used], Frame { bytes: &bytes }, step);
+                passing = used;
                 any = true;
             }
-            let input = &self.wire.input()[used..];
-            let frame = match frame::next(input, self.longest) {
+            let frame = match frame::next(&input[used..], self.longest) {
                 Ok(Next::Whole(frame)) => frame,
                 Ok(Next::Partial { .. }) => break Ok(()),
                 Err(error) => break Err(error.into()),
@@ -234,13 +239,19 @@ impl<N> ServerConnection<N> {
                 }
                 _ => {}
             }
-            let flow = each(frame, step);
+            let (flow, fate) = reader.message(&input[passing..used], frame, step);
             used += frame.bytes.len();
             any = true;
+            if fate == Fate::Used {
+                passing = used;
+            }
             if flow == Flow::Stop {
                 break Ok(());
             }
         };
+        if passing < used {
+            reader.pass(&input[passing..used]);
+        }
         self.wire.consume(used);
         result.map(|()| any)
     }
@@ -261,10 +272,11 @@ impl<N> ServerConnection<N> {
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {
-            let polled = self.poll_messages(&mut cx, |frame, _| match frame.tag() {
-                tag::ERROR => Flow::Stop,
-                _ => Flow::Continue,
-            });
+            let polled =
+                self.poll_messages(&mut cx, |frame: Frame<'_>, _: Step| match frame.tag() {
+                    tag::ERROR => Flow::Stop,
+                    _ => Flow::Continue,
+                });
             match polled {
                 Poll::Pending => return self.is_clean(),
                 Poll::Ready(Ok(())) if self.is_clean() => {}
@@ -281,6 +293,39 @@ pub enum Flow {
     Continue,
     /// Leave the rest in the buffer.
     Stop,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The reader is done with it.
+    Used,
+    /// It is to pass on as it is, in one piece with its neighbours.
+    Passes,
+}
+
+/// Takes what a server sends.
+///
+/// Messages that pass on as they are, which are most, are handed over in one piece: a reader says of each that it
+/// [`Fate::Passes`], and gets them together by [`Reader::pass`], or with the first message that does not.
+pub trait Reader {
+    /// One message, and what it means. `before` is what is to pass on before it: unless the message passes, too, the
+    /// reader hands it on first.
+    fn message(&mut self, before: &[u8], frame: Frame<'_>, step: Step) -> (Flow, Fate);
+
+    /// Whole messages, one after the other, that are to pass on.
+    fn pass(&mut self, messages: &[u8]);
+}
+
+/// A reader that passes nothing on.
+impl<F: FnMut(Frame<'_>, Step) -> Flow> Reader for F {
+    fn message(&mut self, _: &[u8], frame: Frame<'_>, step: Step) -> (Flow, Fate) {
+        (self(frame, step), Fate::Used)
+    }
+
+    fn pass(&mut self, messages: &[u8]) {
+        debug_assert!(messages.is_empty(), "every message was used");
+    }
 }
 
 /// Keeps the latest value of a reported parameter; see [`Parameters`] for the exception.

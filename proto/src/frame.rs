@@ -131,7 +131,7 @@ pub fn put_str(out: &mut Vec<u8>, text: &[u8]) {
 
 /// Splits a zero-terminated string off the front.
 pub fn take_str<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let end = body.iter().position(|&b| b == 0)?;
+    let end = memchr::memchr(0, body)?;
     let text = &body[..end];
     *body = &body[end + 1..];
     Some(text)

@@ -171,9 +171,14 @@ impl Ledger {
         self.mode == Mode::CopyIn
     }
 
+    /// True if the turn of an answer of the router's own has come.
+    pub fn has_answer(&self) -> bool {
+        matches!(self.queue.front(), Some(Owed::Answer(_)))
+    }
+
     /// The router's own answer, if its turn has come.
     pub fn next_answer(&mut self) -> Option<Cow<'static, [u8]>> {
-        if !matches!(self.queue.front(), Some(Owed::Answer(_))) {
+        if !self.has_answer() {
             return None;
         }
         match self.queue.pop_front() {

@@ -13,6 +13,8 @@ pub mod frame;
 
 pub mod frontend;
 
+pub mod segment;
+
 pub mod backend;
 
 pub mod report;

@@ -7,6 +7,7 @@
 use crate::backend::tag;
 use crate::frame::{put, put_str, take_str};
 use std::borrow::Cow;
+use std::ops::Deref;
 
 /// SQLSTATE codes that the router raises or acts on (manual, appendix A).
 pub mod sqlstate {
@@ -71,8 +72,15 @@ impl Severity {
 }
 
 /// An error or notice that the router raises.
+///
+/// It is one pointer wide, because every step of a request returns a result that may carry one, and what makes one is
+/// cold, so that it stands beside the path that is taken and not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct Report(Box<Content>);
+
+/// What a [`Report`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
     /// How bad it is.
     pub severity: Severity,
     /// SQLSTATE.
@@ -87,8 +95,17 @@ pub struct Report {
     pub routine: Option<&'static str>,
 }
 
+impl Deref for Report {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.0
+    }
+}
+
 impl Report {
     /// An error of one statement.
+    #[cold]
     pub fn error(
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
@@ -97,6 +114,7 @@ impl Report {
     }
 
     /// An error that ends the connection.
+    #[cold]
     pub fn fatal(
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
@@ -105,6 +123,7 @@ impl Report {
     }
 
     /// A warning.
+    #[cold]
     pub fn warning(
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
@@ -112,42 +131,52 @@ impl Report {
         Self::new(Severity::Warning, code, message)
     }
 
+    /// A notice.
+    #[cold]
+    pub fn notice(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Severity::Notice, sqlstate::SUCCESS, message)
+    }
+
     fn new(
         severity: Severity,
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Content {
             severity,
             code: code.into(),
             message: message.into(),
             detail: None,
             hint: None,
             routine: None,
-        }
+        }))
     }
 
     /// Adds the detail.
+    #[cold]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
-        self.detail = Some(detail.into());
+        self.0.detail = Some(detail.into());
         self
     }
 
     /// Adds the hint.
+    #[cold]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     /// Names the function of PostgreSQL that raises the same error.
+    #[cold]
     pub fn routine(mut self, routine: &'static str) -> Self {
-        self.routine = Some(routine);
+        self.0.routine = Some(routine);
         self
     }
 
     /// The same, ending the connection.
+    #[cold]
     pub fn into_fatal(mut self) -> Self {
-        self.severity = Severity::Fatal;
+        self.0.severity = Severity::Fatal;
         self
     }
 

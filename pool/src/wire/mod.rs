@@ -204,6 +204,8 @@ impl Wire {
     }
 
     fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Most polls find nothing, and a buffer is taken only for something.
+        ready!(self.socket.poll_read_ready(cx))?;
         let read = self.socket.poll_read(cx, self.input.room());
         self.input.filled(match read {
             Poll::Ready(Ok(n)) => n,

@@ -52,6 +52,15 @@ impl Socket {
         }
     }
 
+    /// Ready when a read may find something. Where nothing came it needs no room to say so.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => stream.poll_read_ready(cx),
+            Socket::Unix(stream) => stream.poll_read_ready(cx),
+            Socket::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
     /// Reads once. `poll_read` of tokio waits for more after a short read without asking the kernel again.
     pub(super) fn poll_read(
         &mut self,

@@ -16,9 +16,8 @@ use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, Bind, Parse, Target, tag};
-use mothership_proto::report::{Report, Severity, sqlstate};
+use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Startup, put_backend_key};
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -466,7 +465,7 @@ impl Conversation {
                 ..done("SHOW")
             },
             Command::SetDriverSetting => Answer {
-                notice: Some(notice("SET ignored")),
+                notice: Some(Report::notice("SET ignored")),
                 ..done("SET")
             },
             Command::Set { key, .. } => return Ok(Err(cannot_set(&self.core, key))),
@@ -588,13 +587,6 @@ fn done(tag: &str) -> Answer {
     }
 }
 
-fn notice(message: impl Into<Cow<'static, str>>) -> Report {
-    Report {
-        severity: Severity::Notice,
-        ..Report::warning(sqlstate::SUCCESS, message)
-    }
-}
-
 fn cannot_set(core: &Core, key: &str) -> Report {
     let topology = core.shared.topology();
     if !topology.config.entries().contains_key(key) {
@@ -625,5 +617,5 @@ fn help() -> Report {
         text.push_str(&format!("\t{}{takes}\n", act.word));
     }
     text.push_str("\tSET key = arg");
-    notice("Console usage").detail(text)
+    Report::notice("Console usage").detail(text)
 }

@@ -39,12 +39,12 @@ impl Age {
 }
 
 impl World {
-    /// How good it is for a session that saw changes of definitions up to `epoch`, if it may be so old.
-    pub fn age(&self, epoch: u64, most: Duration) -> Age {
+    /// How good it is `now` for a session that saw changes of definitions up to `epoch`, if it may be so old.
+    pub fn age(&self, epoch: u64, most: Duration, now: Instant) -> Age {
         if self.epoch < epoch || self.is_superseded() {
             return Age::Over;
         }
-        Age::of(self.read.elapsed(), most)
+        Age::of(now.saturating_duration_since(self.read), most)
     }
 }
 

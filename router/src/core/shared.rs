@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// What all cores share.
 pub struct Shared {
     config: RwLock<Arc<Topology>>,
+    /// Where the configuration in force lies; whoever holds it can tell by that.
+    current: AtomicUsize,
     limits: Mutex<HashMap<PoolKey, Arc<Limit>>>,
     outer: Mutex<HashMap<OuterKey, Arc<Limit>>>,
     /// Clients of each user and database that has a limit of its own.
@@ -111,9 +113,11 @@ impl Shared {
         let password_checks = Throttle::new(limits.password_checks.get());
         let doubts = Arc::<Doubts>::default();
         doubts.set_clocks(topology.clocks());
+        let topology = Arc::new(topology);
         Arc::new(Self {
             prober: Mutex::new(prober),
-            config: RwLock::new(Arc::new(topology)),
+            current: AtomicUsize::new(Arc::as_ptr(&topology).addr()),
+            config: RwLock::new(topology),
             limits: Mutex::default(),
             outer: Mutex::default(),
             crowds: Crowds::default(),
@@ -146,6 +150,11 @@ impl Shared {
         Arc::clone(&self.config.read().expect("nobody panics while holding it"))
     }
 
+    /// Whether this configuration is in force: no other one lies where it does while it is held.
+    pub fn is_current(&self, topology: &Arc<Topology>) -> bool {
+        self.current.load(Ordering::Acquire) == Arc::as_ptr(topology).addr()
+    }
+
     /// Puts a new configuration in force; sessions see it at their next request.
     /// `prober` is the one that watches its servers, if it is a new one.
     pub fn set_topology(&self, topology: Topology, prober: Option<Prober>) {
@@ -154,7 +163,12 @@ impl Shared {
         self.cancels.delivery.set(limits.cancels.get());
         self.password_checks.set(limits.password_checks.get());
         crate::log::reload(&topology.config.logging, limits.log_rate.get());
-        *self.config.write().expect("nobody panics while holding it") = Arc::new(topology);
+        let topology = Arc::new(topology);
+        let mut config = self.config.write().expect("nobody panics while holding it");
+        let place = Arc::as_ptr(&topology).addr();
+        *config = topology;
+        self.current.store(place, Ordering::Release);
+        drop(config);
         if prober.is_some() {
             let mut kept = self.prober.lock().expect("nobody panics while holding it");
             let before = std::mem::replace(&mut *kept, prober);

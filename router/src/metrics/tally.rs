@@ -6,7 +6,7 @@
 //! it goes, when it was answered.
 
 use super::latency::{Latencies, LatencyKey, Place, PlanKind, ServedBy, Spent};
-use super::traffic::Traffic;
+use super::traffic::{Totals, Traffic};
 use crate::session::step::Pins;
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frontend::tag;
@@ -59,6 +59,7 @@ pub struct Tally {
     planned: Option<Instant>,
     waited: Duration,
     transaction: Option<Instant>,
+    ended: Option<Instant>,
     key: LatencyKey,
 }
 
@@ -79,6 +80,7 @@ impl Tally {
             planned: None,
             waited: Duration::ZERO,
             transaction: None,
+            ended: None,
             key: LatencyKey::default(),
         }
     }
@@ -93,6 +95,17 @@ impl Tally {
                 _ => {}
             }
         });
+        self.begin();
+    }
+
+    /// Messages that are neither Parse nor Bind were taken with others; `length` with their headers.
+    pub fn took_more(&mut self, length: usize) {
+        let count = |totals: &mut Totals| totals.received += length as u64;
+        self.traffic.count(count);
+    }
+
+    /// The first message of a request is looked at.
+    pub fn begin(&mut self) {
         if self.begun.is_none() {
             let now = Instant::now();
             self.begun = Some(now);
@@ -100,6 +113,16 @@ impl Tally {
             self.seen.requested.set(Some(now));
             self.seen.timed_out.set(false);
         }
+    }
+
+    /// When the request was taken.
+    pub fn begun(&self) -> Instant {
+        self.begun.unwrap_or_else(Instant::now)
+    }
+
+    /// When the last request was answered.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended
     }
 
     /// It is known where the request goes. Only the first call of a request counts
@@ -163,6 +186,7 @@ impl Tally {
             return;
         };
         let now = Instant::now();
+        self.ended = Some(now);
         let total = now.saturating_duration_since(begun);
         let waiting = std::mem::take(&mut self.waited).min(total);
         let planning = self.planned.take();

@@ -33,6 +33,7 @@ mod names;
 mod parse;
 mod query;
 mod read;
+pub mod sample;
 mod scope;
 pub mod shaped;
 pub mod slots;

@@ -52,15 +52,15 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
             continue;
         }
         let before = at.checked_sub(1).map_or(b' ', |before| sql[before]);
+        if is_harmless(before, *byte) {
+            continue;
+        }
         match byte {
             0..0x20 | 0x7f => return false,
-            b'-' if before == b'-' => return false,
-            b'*' if before == b'/' => comment = true,
-            // u&'..', escapes.
-            b'&' | b'\\' | 0x80.. => unclear = true,
-            // operator(..)
-            b'p' | b'P' if before | 0x20 == b'o' => unclear = true,
-            _ => {}
+            b'-' => return false,
+            b'*' => comment = true,
+            // u&'..', escapes; operator(..)
+            _ => unclear = true,
         }
     }
     if comment && !comments_are_simple(sql) {
@@ -71,6 +71,16 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
     }
     std::str::from_utf8(sql)
         .is_ok_and(|sql| !misread::has_unclear_tokens(sql, standard_conforming_strings))
+}
+
+/// Whether a byte after this one is of no interest to [`is_tame`], wherever in a text.
+pub(super) fn is_harmless(before: u8, byte: u8) -> bool {
+    match byte {
+        b'-' => before != b'-',
+        b'*' => before != b'/',
+        b'p' | b'P' => before | 0x20 != b'o',
+        _ => !REMARKABLE[usize::from(byte)],
+    }
 }
 
 /// Bytes that [`is_tame`] has a look at, with the one before them. Few bytes of a text are.

@@ -20,6 +20,7 @@ use mothership_proto::report::{Fields, Report, sqlstate};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Session {
     /// The place of the server that serves `shard`, ready for a statement.
@@ -127,7 +128,9 @@ impl Session {
         let at = self.servers.len() - 1;
         if !is_primary && !self.replica_will_do(at).await {
             let attached = self.servers.pop();
-            attached.into_iter().for_each(|a| give_back(a, &self.core));
+            attached
+                .into_iter()
+                .for_each(|a| give_back(a, None, &self.core));
             return Box::pin(self.join(shard, Wants::Primary)).await;
         }
         let outside = Arc::clone(self.state.settings.outside());
@@ -331,11 +334,13 @@ impl Session {
 }
 
 /// Gives a server back with the settings that it carries.
-pub(super) fn give_back(mut attached: Attached, core: &Core) {
+///
+/// `ended` is when a request of the session was answered last, if one was.
+pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &Core) {
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;
     if let Some(flight) = attached.flight.take() {
-        flight.land();
+        flight.land(ended);
     }
     core.give_lists(attached.inbox.into_lists());
 }

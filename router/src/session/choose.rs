@@ -64,10 +64,12 @@ impl Flight {
     }
 
     /// The request has ended well: how long it took tells how busy the server is, if
-    /// it was a single read. A transaction lasts as long as its client likes.
-    pub fn land(self) {
+    /// it was a single read. A transaction lasts as long as its client likes. `ended` is when a request of the
+    /// session was answered last, if one was.
+    pub fn land(self, ended: Option<Instant>) {
         if let Some(since) = self.since {
-            let now = Instant::now();
+            let ended = ended.filter(|ended| *ended >= since);
+            let now = ended.unwrap_or_else(Instant::now);
             let took = now.saturating_duration_since(since);
             self.counted.finish(took, now);
         }

@@ -64,6 +64,17 @@ impl Session {
         at: usize,
         params: &Params<'_>,
     ) -> Result<Dispatch, Halt> {
+        self.dispatch_planned(statement, at, params, None)
+    }
+
+    /// The same for a statement whose plan was looked up for this very run.
+    pub(super) fn dispatch_planned(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        params: &Params<'_>,
+        plan: Option<Rc<Plan>>,
+    ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
         if step.is_some_and(|step| step.changes_schema) {
             self.begin_change();
@@ -105,7 +116,10 @@ impl Session {
             None => &statement.sql,
         };
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
-        let mut plan = self.plan(statement, at, sql, &world)?;
+        let mut plan = match plan {
+            Some(plan) => plan,
+            None => self.plan(statement, at, sql, &world)?,
+        };
         if let Some(step) = step {
             self.check_defined(step, &plan)?;
         }

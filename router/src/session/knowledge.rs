@@ -9,7 +9,7 @@ use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A catalog read so recently is not read again for a name that it does not have.
 pub(super) const SEEN_JUST_NOW: Duration = Duration::from_millis(500);
@@ -18,22 +18,34 @@ impl Session {
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
     pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
-        let topology = self.core.shared.topology();
-        self.refresh_rules(&topology);
-        if !Arc::ptr_eq(&topology, &self.topology) && self.servers.is_empty() {
-            self.topology = topology;
+        match self.is_up_to_date() {
+            true => Ok(()),
+            false => self.find_world().await,
+        }
+    }
+
+    /// Takes over a new configuration. True if nothing newer has to be read.
+    pub(super) fn is_up_to_date(&mut self) -> bool {
+        if !self.core.shared.is_current(&self.topology) || self.rules.may_change(&self.topology) {
+            let topology = self.core.shared.topology();
+            self.refresh_rules(&topology);
+            if self.servers.is_empty() {
+                self.topology = topology;
+            }
         }
         if !self.topology.declared && !self.rules.needs_catalog() {
-            return Ok(());
+            return true;
         }
+        let most = self.topology.config.catalog.refresh_interval;
+        let now = self.state.tally.begun();
+        let fresh = |world: &Arc<World>| world.age(self.epoch(), most, now) == Age::Fresh;
+        self.known_world().is_some_and(fresh)
+    }
+
+    async fn find_world(&mut self) -> Result<(), Halt> {
         let epoch = self.epoch();
         let most = self.topology.config.catalog.refresh_interval;
-        let age = |world: &World| world.age(epoch, most);
-        if let Some(world) = self.known_world()
-            && age(world) == Age::Fresh
-        {
-            return Ok(());
-        }
+        let age = |world: &World| world.age(epoch, most, Instant::now());
         let database = &self.identity.database;
         if let Some(world) = self.core.shared.world(database) {
             let age = age(&world);
@@ -58,22 +70,46 @@ impl Session {
         statement: &Prepared,
         at: usize,
     ) -> Result<Option<Rc<Plan>>, Halt> {
+        match self.plan_by_known(statement, at)? {
+            Some((plan, true)) => self.look_again(statement, at, plan).await,
+            Some((plan, false)) => Ok(Some(plan)),
+            None => Ok(None),
+        }
+    }
+
+    /// The plan of a statement, if anything is planned, and whether it names what is unknown.
+    pub(super) fn plan_by_known(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+    ) -> Result<Option<(Rc<Plan>, bool)>, Halt> {
         let (Some(world), Some(step)) = (self.world.clone(), statement.steps.get(at)) else {
             return Ok(None);
         };
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
         let plan = self.plan(statement, at, sql, &world)?;
         let unknown = matches!(&*plan, Plan::Single(single) if !single.unknown.is_empty());
-        if !unknown || world.read.elapsed() < SEEN_JUST_NOW {
+        Ok(Some((plan, unknown)))
+    }
+
+    /// Reads the catalog again for a statement that by the present one has this plan, unless that is of just now.
+    async fn look_again(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+        plan: Rc<Plan>,
+    ) -> Result<Option<Rc<Plan>>, Halt> {
+        let Some(world) = self.world.clone() else {
+            return Ok(None);
+        };
+        if world.read.elapsed() < SEEN_JUST_NOW {
             return Ok(Some(plan));
         }
         let version = world.version;
         self.reload_world(move |world: &World| world.version > version)
             .await?;
-        match self.world.clone() {
-            Some(world) => self.plan(statement, at, sql, &world).map(Some),
-            None => Ok(None),
-        }
+        let planned = self.plan_by_known(statement, at)?;
+        Ok(planned.map(|(plan, _)| plan))
     }
 
     /// Reads the catalog, unless another session has put one in force meanwhile that will do.

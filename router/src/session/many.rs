@@ -7,6 +7,7 @@
 
 use super::clock::Doing;
 use super::dispatch::Many;
+use super::passage::Passage;
 use super::state::{Block, Phase};
 use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
@@ -295,7 +296,7 @@ impl Session {
                 } = self;
                 let super::Attached { lease, inbox, .. } = &mut servers[at];
                 let mut done = false;
-                let polled = lease.poll_messages(cx, |frame, reply| {
+                let polled = lease.poll_messages(cx, |frame: Frame<'_>, reply: Reply| {
                     let translated = inbox.translated(frame);
                     let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
                     let aside = matches!(
@@ -309,7 +310,9 @@ impl Session {
                                 to: Audience::Client,
                                 ..reply
                             };
-                            return state.on_server(frame, shown, inbox, client);
+                            // Its neighbours are merged, so it goes by itself.
+                            let mut passage = Passage::new(client, b"", false);
+                            return state.on_server(frame, shown, inbox, &mut passage);
                         }
                         return Flow::Continue;
                     }

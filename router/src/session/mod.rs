@@ -28,6 +28,8 @@ pub mod errors;
 
 pub mod inbox;
 
+mod passage;
+
 pub mod state;
 
 pub mod clock;
@@ -357,8 +359,9 @@ impl Session {
     fn detach_unpinned(&mut self) {
         let session_mode = self.identity.session_mode;
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
+        let ended = self.state.tally.ended();
         for attached in self.servers.extract_if(.., leaves) {
-            attach::give_back(attached, &self.core);
+            attach::give_back(attached, ended, &self.core);
         }
         self.show_working();
     }
@@ -366,7 +369,7 @@ impl Session {
     fn detach_all(&mut self) {
         self.active = None;
         for attached in self.servers.drain(..) {
-            attach::give_back(attached, &self.core);
+            attach::give_back(attached, None, &self.core);
         }
         self.show_working();
     }

@@ -14,6 +14,7 @@ use super::step::Step;
 use crate::plan::{Literals, PlanContext};
 use crate::sql::cursor::Span;
 use foldhash::HashMap;
+use smallvec::{SmallVec, smallvec};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -40,7 +41,7 @@ pub struct Prepared {
     /// How it is made known.
     pub origin: Origin,
     /// What each of its statements means for a session; one, or none for an empty text.
-    pub steps: Vec<Step>,
+    pub steps: Steps,
     /// Its shape, if texts of the shape share their meaning and plans.
     pub shaped: Option<Shaped>,
     /// Its own plans, each for one of its statements.
@@ -110,10 +111,13 @@ impl Drop for Counted {
     }
 }
 
+/// The statements of a text; most have one.
+pub type Steps = SmallVec<[Step; 1]>;
+
 /// What a text means.
 #[derive(Debug, Default)]
 pub struct Meaning {
-    steps: Vec<Step>,
+    steps: Steps,
     shaped: Option<Shaped>,
     runs: Option<Runs>,
 }
@@ -122,7 +126,7 @@ impl Meaning {
     /// That of an EXECUTE.
     pub fn execute(step: Step, runs: Runs) -> Meaning {
         Meaning {
-            steps: vec![step],
+            steps: smallvec![step],
             shaped: None,
             runs: Some(runs),
         }
@@ -132,7 +136,7 @@ impl Meaning {
 impl From<Vec<Step>> for Meaning {
     fn from(steps: Vec<Step>) -> Meaning {
         Meaning {
-            steps,
+            steps: steps.into(),
             ..Meaning::default()
         }
     }

@@ -78,8 +78,14 @@ impl Ruled {
         self.set.needs_catalog(&self.mine)
     }
 
+    /// Whether what fits the origin may be another rule than at the last request under the same configuration.
+    pub(super) fn may_change(&self, topology: &Topology) -> bool {
+        let is_new = !Arc::ptr_eq(&topology.rules, &self.set);
+        is_new || self.set.rules().len() > 0
+    }
+
     /// Nothing is to be asked.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.mine.is_empty() && !self.set.has_replicas()
     }
 }
@@ -174,18 +180,22 @@ impl Session {
         }
     }
 
+    /// Nothing is to be asked: all is as if no rule had ever decided.
+    pub(super) fn heed_none(&mut self) {
+        if self.rules.outcome.rule.is_some() {
+            self.rules.outcome = RuleOutcome::default();
+        }
+        if self.servers.is_empty() {
+            self.rules.pool = None;
+            self.rules.limit = None;
+        }
+    }
+
     /// Asks the rules about every statement of a text. Fails if one of them is refused;
     /// then nothing of the text may run.
     pub(super) async fn heed(&mut self, statement: &Prepared, moment: Moment) -> Result<(), Halt> {
         if self.rules.is_idle() {
-            // As it was when a rule decided last.
-            if self.rules.outcome.rule.is_some() {
-                self.rules.outcome = RuleOutcome::default();
-            }
-            if self.servers.is_empty() {
-                self.rules.pool = None;
-                self.rules.limit = None;
-            }
+            self.heed_none();
             return Ok(());
         }
         self.look_for_hidden(statement).await?;

@@ -2,16 +2,19 @@
 //! side, and hands what a server says to [`State`](super::state::State).
 
 use super::clock::Doing;
-use super::state::{Block, Phase};
+use super::inbox::Inbox;
+use super::passage::Passage;
+use super::state::{Block, Phase, State};
 use super::{
     Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
 };
 use crate::core::Life;
-use mothership_pool::connection::Broken;
+use mothership_pool::connection::{Broken, Fate, Flow, Reader};
+use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::frontend::tag;
-use mothership_proto::ledger::Owed;
+use mothership_proto::ledger::{Event, Owed, Step};
 use mothership_proto::report::{Report, sqlstate};
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -23,6 +26,10 @@ const READ_AHEAD: usize = 64 * 1024;
 impl Session {
     /// Takes one message from the client's input, if a whole one is there.
     pub(super) async fn take_frame(&mut self) -> Result<bool, End> {
+        match self.take_segment().await {
+            Ok(false) => {}
+            taken => return self.taken(taken.map(|_| ())).await,
+        }
         let limit = self.topology.config.limits.client_message.bytes();
         let message = match frame::next(self.client.input(), limit) {
             Ok(Next::Whole(frame)) => frame,
@@ -55,6 +62,11 @@ impl Session {
         self.client.consume(length);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
         self.core.give_scratch(bytes);
+        self.taken(result).await
+    }
+
+    /// What was taken from the input was served, or has failed.
+    async fn taken(&mut self, result: Result<(), Halt>) -> Result<bool, End> {
         match result {
             Ok(()) => Ok(true),
             Err(Halt::Failed) => {
@@ -222,11 +234,14 @@ impl Session {
             ..
         } = self;
         let Attached { lease, inbox, .. } = &mut servers[at];
-        let polled = lease.poll_messages(cx, |frame, reply| {
-            let translated = inbox.translated(frame);
-            let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
-            state.on_server(frame, reply, inbox, client)
-        });
+        let polled = lease.poll_messages(
+            cx,
+            Relay {
+                client,
+                state,
+                inbox,
+            },
+        );
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
@@ -429,13 +444,16 @@ impl Session {
         for at in (0..self.servers.len()).rev() {
             let attached = &mut self.servers[at];
             let lease = &mut attached.lease;
-            if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !in_segment) {
+            // One that is kept and has no part in the segment has nothing to fail, and would get no Sync.
+            let takes_part = in_segment && attached.inbox.in_segment;
+            if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !takes_part) {
                 continue;
             }
             // A statement that PostgreSQL cannot parse fails without doing anything.
             const NONSENSE: &[u8] = b"mothership: an error was raised by the router";
             attached.inbox.private = true;
             if in_segment {
+                attached.inbox.in_segment = true;
                 let parse = mothership_proto::frontend::Parse {
                     name: b"",
                     sql: NONSENSE,
@@ -483,6 +501,28 @@ impl Session {
             confirm(&bytes, &mut self.state);
             self.client.send(&bytes);
         }
+    }
+}
+
+/// Takes what a server sends for the client.
+struct Relay<'a> {
+    client: &'a mut Wire,
+    state: &'a mut State,
+    inbox: &'a mut Inbox,
+}
+
+impl Reader for Relay<'_> {
+    fn message(&mut self, before: &[u8], frame: Frame<'_>, reply: Step) -> (Flow, Fate) {
+        let translated = self.inbox.translated(frame);
+        let is_original = translated.is_none() && reply.event != Event::Own;
+        let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
+        let mut passage = Passage::new(self.client, before, is_original);
+        let flow = self.state.on_server(frame, reply, self.inbox, &mut passage);
+        (flow, passage.end())
+    }
+
+    fn pass(&mut self, messages: &[u8]) {
+        self.client.send(messages);
     }
 }
 

@@ -6,6 +6,7 @@
 //! too, so that it is not tried again.
 
 use super::step::{Kind, Step, steps};
+use crate::plan::sample::{Found, Sample};
 use crate::plan::{PlanContext, Planner, ShapedPlan, shaped, slots};
 use crate::sql::cursor::Span;
 use crate::sql::effect::{Statement, analyse};
@@ -24,6 +25,9 @@ const MOST_LITERALS: usize = 1024;
 
 /// Plans kept for one shape, for sessions that differ in search_path and the like.
 const KEPT: usize = 4;
+
+/// Texts that others are compared with before they are cut into tokens.
+const SAMPLES: usize = 16;
 
 /// What a shape with its plans is reckoned to take at least, in bytes.
 const OVERHEAD: usize = 2048;
@@ -45,7 +49,7 @@ pub struct Shaped {
     /// Where the statement stands in the text.
     pub span: Span,
     /// The literals that the shape leaves out, by their places in the statement.
-    pub literals: Box<[Literal]>,
+    pub literals: Found,
 }
 
 impl Shaped {
@@ -133,6 +137,14 @@ impl Entry {
         planned.own
     }
 
+    /// Another text is of this shape. `None` if each must be read for itself.
+    fn use_again(&self) -> Option<()> {
+        self.recent.set(true);
+        self.step.as_ref()?;
+        self.uses.set(self.uses.get() + 1);
+        Some(())
+    }
+
     fn bytes(&self) -> usize {
         // A plan has a value of its own for each literal, which is a few bytes here.
         self.text.len() * 16 + OVERHEAD
@@ -152,6 +164,8 @@ struct Cache {
     /// The hand of the clock is at the front: who was used since it passed stays for another round.
     clock: VecDeque<u128>,
     bytes: usize,
+    /// Texts of shapes, those that recognised the most others first.
+    samples: Vec<(Sample, Rc<Entry>)>,
 }
 
 impl Default for Shapes {
@@ -166,35 +180,35 @@ impl Default for Shapes {
 impl Shapes {
     /// The text as one of its shape, if what is known of the shape holds for it.
     pub fn find(&self, sql: &[u8], strings: bool, room: Room) -> Option<Shaped> {
+        if let Some(shaped) = self.kept.borrow_mut().recognise(sql, strings) {
+            return Some(shaped);
+        }
         let mut scratch = self.scratch.borrow_mut();
         let shape = shape(sql, strings, &mut scratch)?;
         if !shaped::is_tame(sql, &shape, strings) {
             return None;
         }
         let span = shape.span;
-        let shift = |literal: &Literal| Literal {
-            span: Span {
-                start: literal.span.start - span.start,
-                end: literal.span.end - span.start,
-            },
-            ..*literal
-        };
+        let mut literals = Found::from_slice(shape.literals);
+        within(&mut literals, span);
         let mut cache = self.kept.borrow_mut();
         if let Some(entry) = cache.known.get(&shape.hash) {
             // Whoever makes two texts of one hash gets no use of the cache.
             if *entry.text != *shape.text {
                 return None;
             }
-            entry.recent.set(true);
-            entry.step.as_ref()?;
-            entry.uses.set(entry.uses.get() + 1);
+            entry.use_again()?;
+            let entry = Rc::clone(entry);
+            if let Some(sample) = Sample::of(sql, strings, &shape) {
+                cache.samples.truncate(SAMPLES - 1);
+                cache.samples.push((sample, Rc::clone(&entry)));
+            }
             return Some(Shaped {
-                entry: Rc::clone(entry),
+                entry,
                 span,
-                literals: shape.literals.iter().map(shift).collect(),
+                literals,
             });
         }
-        let literals: Box<[Literal]> = shape.literals.iter().map(shift).collect();
         let entry = Rc::new(Entry {
             hash: shape.hash,
             text: shape.text.into(),
@@ -235,7 +249,38 @@ impl Shapes {
     }
 }
 
+/// Makes the places of literals in a text those in the statement that stands at `span` in it.
+fn within(literals: &mut [Literal], span: Span) {
+    for literal in literals {
+        literal.span.start -= span.start;
+        literal.span.end -= span.start;
+    }
+}
+
 impl Cache {
+    /// The text as one of its shape, if it is written like one that was seen.
+    fn recognise(&mut self, sql: &[u8], strings: bool) -> Option<Shaped> {
+        for at in 0..self.samples.len() {
+            let mut literals = Found::new();
+            let (sample, entry) = &self.samples[at];
+            let Some(span) = sample.read(sql, strings, &mut literals) else {
+                continue;
+            };
+            entry.use_again()?;
+            within(&mut literals, span);
+            let entry = Rc::clone(entry);
+            if at > 0 {
+                self.samples.swap(at, at - 1);
+            }
+            return Some(Shaped {
+                entry,
+                span,
+                literals,
+            });
+        }
+        None
+    }
+
     fn enter(&mut self, hash: u128, entry: Rc<Entry>, room: Room) {
         let bytes = entry.bytes();
         while !self.known.is_empty()
@@ -258,6 +303,7 @@ impl Cache {
             }
             if let Some(entry) = self.known.remove(&hash) {
                 self.bytes -= entry.bytes();
+                self.samples.retain(|(_, of)| !Rc::ptr_eq(of, &entry));
             }
             return;
         }

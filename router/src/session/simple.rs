@@ -69,15 +69,15 @@ impl Session {
             return Ok(());
         }
         match &step.kind {
-            Kind::Refuse(report) => return Err(Halt::Fail((**report).clone())),
+            Kind::Refuse(report) => return Err(Halt::Fail(report.clone())),
             Kind::Prepare(name) => return self.prepare(sql, step, name).await,
             Kind::Execute(name) => return self.execute(sql, step, name, statement).await,
             Kind::ExplainRoute(inner) => return self.explain_query(statement, *inner),
             _ => {}
         }
         self.check_steps(&statement.steps)?;
-        self.look_for_unknown(statement, 0).await?;
-        match self.dispatch(statement, 0, &Params::NONE)? {
+        let plan = self.look_for_unknown(statement, 0).await?;
+        match self.dispatch_planned(statement, 0, &Params::NONE, plan)? {
             Dispatch::One {
                 shard,
                 writes,
@@ -674,7 +674,7 @@ fn must_be_alone(kind: &Kind) -> bool {
 
 fn alone_report(kind: &Kind) -> Report {
     if let Kind::Refuse(report) = kind {
-        return (**report).clone();
+        return report.clone();
     }
     if let Kind::ExplainRoute(_) = kind {
         return Report::error(

@@ -9,6 +9,7 @@ use super::errors::put_as_error;
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
 use super::names::{Names, Prepared};
+use super::passage::Passage;
 use super::settings::{SessionSettings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
 use super::told::Told;
@@ -173,7 +174,7 @@ impl State {
         frame: Frame<'_>,
         reply: Reply,
         inbox: &mut Inbox,
-        client: &mut Wire,
+        client: &mut Passage<'_>,
     ) -> Flow {
         let for_client = reply.to == Audience::Client;
         if for_client {
@@ -186,21 +187,21 @@ impl State {
                 }
                 if for_client {
                     inbox.passed = true;
-                    client.send(frame.bytes);
+                    client.pass(frame);
                 }
                 Flow::Continue
             }
             Event::Completed => {
                 if for_client {
                     self.completed(frame, inbox);
-                    client.send(frame.bytes);
+                    client.pass(frame);
                 }
                 Flow::Continue
             }
             Event::Answered => {
                 self.answered(frame, inbox);
                 if for_client {
-                    client.send(frame.bytes);
+                    client.pass(frame);
                 }
                 Flow::Continue
             }
@@ -210,7 +211,7 @@ impl State {
                 inbox.preparing.retain(|&p| p != id);
                 if for_client {
                     self.names.confirm_parsed();
-                    client.send(frame.bytes);
+                    client.pass(frame);
                 }
                 Flow::Continue
             }
@@ -218,13 +219,13 @@ impl State {
                 // A client that wants one row of set_config or of a lock gets no more,
                 // but what the statement did is done.
                 self.took_effect(b"", inbox);
-                client.send(frame.bytes);
+                client.pass(frame);
                 Flow::Continue
             }
             Event::Ready(status) => {
                 if for_client {
                     self.ready(status, inbox);
-                    client.send(frame.bytes);
+                    client.pass(frame);
                     return Flow::Stop;
                 }
                 inbox.beginning = false;
@@ -232,7 +233,7 @@ impl State {
             }
             Event::Own => {
                 super::serve::confirm(frame.bytes, self);
-                client.send(frame.bytes);
+                client.pass(frame);
                 Flow::Continue
             }
             Event::Failed => self.failed(frame, for_client, inbox, client),
@@ -241,17 +242,17 @@ impl State {
                     // The Sync that was under way is ignored by the server.
                     extended: matches!(self.phase, Phase::Segment | Phase::Syncing),
                 };
-                client.send(frame.bytes);
+                client.pass(frame);
                 Flow::Stop
             }
             Event::Notice => {
                 if for_client {
-                    client.send(frame.bytes);
+                    client.pass(frame);
                 }
                 Flow::Continue
             }
             Event::Notification => {
-                client.send(frame.bytes);
+                client.pass(frame);
                 Flow::Continue
             }
             Event::Parameter => {
@@ -264,7 +265,7 @@ impl State {
     }
 
     /// Passes a ParameterStatus on if it is news to the client.
-    fn tell(&mut self, frame: Frame<'_>, client: &mut Wire) {
+    fn tell(&mut self, frame: Frame<'_>, client: &mut Passage<'_>) {
         if let Ok((name, value)) = backend::parameter(frame.body())
             && name != IN_HOT_STANDBY
             && !self.told.has(name, value)
@@ -273,7 +274,7 @@ impl State {
             if name == b"application_name" {
                 self.tally.application_name(value);
             }
-            client.send(frame.bytes);
+            client.pass(frame);
         }
     }
 
@@ -455,7 +456,7 @@ impl State {
         frame: Frame<'_>,
         for_client: bool,
         inbox: &mut Inbox,
-        client: &mut Wire,
+        client: &mut Passage<'_>,
     ) -> Flow {
         let fields = Fields::read(frame.body());
         inbox.fatal |= fields.is_fatal();
@@ -484,16 +485,20 @@ impl State {
             let message = "canceling statement due to statement timeout";
             let report = Report::error(sqlstate::QUERY_CANCELED, message);
             let report = report.hint("The setting is pool.query_timeout.");
-            client.with_output(|out| report.put(out));
+            client.client().with_output(|out| report.put(out));
         } else if fields.is_fatal() {
             // The server's connection ends, the client's does not.
-            client.with_output(|out| put_as_error(out, frame.body()));
+            client
+                .client()
+                .with_output(|out| put_as_error(out, frame.body()));
         } else if let Some(report) = self.found_deadlock(&fields) {
-            client.with_output(|out| report.put(out));
+            client.client().with_output(|out| report.put(out));
         } else if let Some(renamed) = renamed.filter(|_| for_client) {
-            client.with_output(|out| renamed.put(out, frame.body()));
+            client
+                .client()
+                .with_output(|out| renamed.put(out, frame.body()));
         } else {
-            client.send(frame.bytes);
+            client.pass(frame);
         }
         match self.phase {
             Phase::Segment => self.skipping = true,

@@ -109,7 +109,7 @@ pub enum Kind {
     /// EXPLAIN (ROUTE): the router says where this statement would go.
     ExplainRoute(Span),
     /// It is not done.
-    Refuse(Box<Report>),
+    Refuse(Report),
 }
 
 /// One statement of a text.
@@ -206,7 +206,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     );
     let client_encoding = effects_encoding(&kind);
     if let Some(encoding) = client_encoding {
-        kind = Kind::Refuse(Box::new(unsafe_encoding(&encoding)));
+        kind = Kind::Refuse(unsafe_encoding(&encoding));
     }
     if is_setting && !text.is_ascii() || unreplayable(&statement) {
         pins = pins.with(Pin::UnclearSetting);
@@ -385,7 +385,7 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
             SetValue::Default => Kind::Settings(vec![Change::Reset(name(n))]),
             SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
                 Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
-                    Kind::Refuse(Box::new(unsafe_encoding(encoding)))
+                    Kind::Refuse(unsafe_encoding(encoding))
                 }
                 _ => Kind::Settings(vec![written(name(n), text)]),
             },
@@ -400,7 +400,7 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
             SetValue::Default => Kind::SetLocal(Change::Reset(name(n)), lossy(text)),
             SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
                 Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
-                    Kind::Refuse(Box::new(unsafe_encoding(encoding)))
+                    Kind::Refuse(unsafe_encoding(encoding))
                 }
                 _ => Kind::SetLocal(written(name(n), text), lossy(text)),
             },

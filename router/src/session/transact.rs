@@ -18,8 +18,9 @@ use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
 use mothership_pool::health::Scope;
 use mothership_proto::backend::{self, TxStatus, tag};
+use mothership_proto::frame::Frame;
 use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event, Owed, Step as Judged};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -185,7 +186,7 @@ impl Session {
             !(session_mode || inbox.pinned || inbox.in_block || inbox.in_segment)
         };
         for attached in self.servers.extract_if(.., outsider) {
-            give_back(attached, &self.core);
+            give_back(attached, None, &self.core);
         }
         self.show_working();
     }
@@ -403,7 +404,7 @@ impl Session {
         let lease = &mut self.servers[at].lease;
         let polled = poll_fn(|cx| {
             loop {
-                let polled = lease.poll_messages(cx, |frame, reply| {
+                let polled = lease.poll_messages(cx, |frame: Frame<'_>, reply: Judged| {
                     match (reply.event, frame.tag()) {
                         (Event::Completed, tag::COMMAND_COMPLETE) => {
                             command = String::from_utf8_lossy(

@@ -237,7 +237,8 @@ fn literal_kind(token: Token, text: &[u8]) -> Option<LiteralKind> {
     })
 }
 
-fn integer_kind(digits: &[u8]) -> LiteralKind {
+/// The type of an integer without a sign, by its digits.
+pub fn integer_kind(digits: &[u8]) -> LiteralKind {
     let zeros = digits.iter().take_while(|b| **b == b'0').count();
     let digits = &digits[zeros..];
     let at_most = |limit: &[u8]| {

@@ -18,6 +18,8 @@ mod close;
 
 mod sync;
 
+mod whole;
+
 use crate::session::dispatch::Many;
 use crate::session::names::Prepared;
 use crate::session::simple::{ends_failure, failed_transaction};

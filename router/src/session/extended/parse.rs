@@ -29,7 +29,7 @@ impl Session {
             return self.refuse_prepare(parse.sql).await;
         }
         if let Some(Kind::Refuse(report)) = statement.step().map(|s| &s.kind) {
-            return Err(Halt::Fail((**report).clone()));
+            return Err(Halt::Fail(report.clone()));
         }
         let meant = self.meant(&statement)?;
         self.heed(&meant, Moment::Prepared).await?;
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// The statement of a Parse.
-    fn statement(&self, parse: &Parse<'_>) -> Rc<Prepared> {
+    pub(super) fn statement(&self, parse: &Parse<'_>) -> Rc<Prepared> {
         let strings = self.standard_strings();
         let read = || match self.shaped(parse.sql) {
             Some(shaped) => Meaning::from(shaped),

@@ -12,12 +12,12 @@ use mothership_proto::startup::Startup;
 
 /// The settings of the startup packet. PostgreSQL cleans application_name instead
 /// of refusing it.
-pub(super) fn startup_settings(startup: &Startup) -> Result<Settings, Box<Report>> {
+pub(super) fn startup_settings(startup: &Startup) -> Result<Settings, Report> {
     let mut settings = Settings::default();
     for (name, value) in &startup.settings {
         let name = name.to_ascii_lowercase();
         if name == "client_encoding" && !safe_encoding(value) {
-            return Err(Box::new(crate::session::step::unsafe_encoding(value)));
+            return Err(crate::session::step::unsafe_encoding(value));
         }
         let value = match name.as_str() {
             "application_name" => clean(value),

@@ -49,7 +49,7 @@ enum Refused {
     /// The proof failed.
     Auth(AuthError),
     /// Anything else, in the client's words.
-    Told(Box<Report>),
+    Told(Report),
 }
 
 impl From<io::Error> for Refused {
@@ -61,7 +61,7 @@ impl From<io::Error> for Refused {
 
 impl From<Report> for Refused {
     fn from(report: Report) -> Self {
-        Self::Told(Box::new(report))
+        Self::Told(report)
     }
 }
 
@@ -110,7 +110,7 @@ pub async fn serve(core: Rc<Core>, client: Wire) {
             client.with_output(|out| error.put(out));
             finish(client).await;
         }
-        Refused::Told(report) => say_goodbye(client, *report).await,
+        Refused::Told(report) => say_goodbye(client, report).await,
     }
 }
 
@@ -265,7 +265,7 @@ impl Accepted {
             Ok(settings)
         }) {
             Ok(settings) => settings,
-            Err(report) => return say_goodbye(client, *report).await,
+            Err(report) => return say_goodbye(client, report).await,
         };
         let Some(identity) = identity(&topology, &self) else {
             let message = format!("database \"{}\" does not exist", self.startup.database);

@@ -1,0 +1,239 @@
+//! A whole segment at once: one statement that runs once, on one shard, outside of any transaction.
+//!
+//! It is what most clients send most of the time, and then nothing that the messages' own handlers see to one by one can
+//! stand between them: nothing is open, held, pinned or set aside. So the segment is planned as a whole and goes to its
+//! server in one piece. What is decided, and what the session and the server's ledger know afterwards, is what the
+//! handlers would have decided and left. A segment that is anything else, or whose statement the router would refuse or
+//! has to ask about, is left to them: until a server is asked for, nothing has changed.
+
+use crate::plan::{Params, Plan};
+use crate::session::choose::Wants;
+use crate::session::clock::Doing;
+use crate::session::dispatch::Dispatch;
+use crate::session::inbox::Outcome;
+use crate::session::names::Prepared;
+use crate::session::state::{Block, Phase};
+use crate::session::step::Kind;
+use crate::session::touched::Parts;
+use crate::session::{Halt, Session};
+use mothership_proto::frontend::{Parse, tag};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::segment::{self, Segment};
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+/// So many parameters cost no allocation.
+const FEW: usize = 8;
+
+/// Where the statement of a segment goes.
+struct Way {
+    statement: Rc<Prepared>,
+    shard: usize,
+    writes: bool,
+    parts: Option<Parts>,
+}
+
+impl Session {
+    /// Serves the segment at the beginning of the input, if it is one for this file. False if it is not, or not there
+    /// whole; then nothing was taken.
+    pub(in crate::session) async fn take_segment(&mut self) -> Result<bool, Halt> {
+        let first = self.client.input().first();
+        if !matches!(first, Some(&(tag::PARSE | tag::BIND))) || !self.is_free() {
+            return Ok(false);
+        }
+        let limit = self.topology.config.limits.client_message.bytes();
+        let Some(length) = segment::length(self.client.input(), limit) else {
+            return Ok(false);
+        };
+        let mut bytes = self.core.take_scratch();
+        bytes.extend_from_slice(&self.client.input()[..length]);
+        let taken = match Segment::read(&bytes) {
+            Some(segment) => self.on_segment(&segment, &bytes).await,
+            None => Ok(false),
+        };
+        if let Ok(true) = taken {
+            self.client.consume(length);
+        }
+        self.core.give_scratch(bytes);
+        taken
+    }
+
+    /// Nothing of before has a say in what comes now.
+    fn is_free(&self) -> bool {
+        self.state.phase == Phase::Idle
+            && self.state.block == Block::None
+            && self.servers.is_empty()
+            && self.state.pins.is_empty()
+            && !self.identity.session_mode
+            && !self.implicit
+            && !self.state.skipping
+            && self.held.is_none()
+            && self.waiting_command.is_none()
+            && self.changing.is_none()
+            && self.rules.is_idle()
+    }
+
+    async fn on_segment(&mut self, segment: &Segment<'_>, bytes: &[u8]) -> Result<bool, Halt> {
+        self.entry.pulse.begin(Doing::Running);
+        self.state.tally.begin();
+        let Some(way) = self.way_of(segment) else {
+            return Ok(false);
+        };
+        // From here on it is taken.
+        self.state.phase = Phase::Segment;
+        let before_server = bytes.len() - segment.tail.len();
+        if let Some(parse) = &segment.parse {
+            let length = before_server - bind_length(segment);
+            self.state.tally.took(tag::PARSE, length);
+            let context = self.world.is_some().then(|| self.context());
+            let statement = Rc::clone(&way.statement);
+            self.state.names.define(parse.name, statement, context);
+        }
+        self.state.tally.took(tag::BIND, bind_length(segment));
+        let sent = match self.ask_for_server(segment, &way).await {
+            Ok(at) => self.send_segment(at, segment, &way, bytes).await,
+            Err(halt) => Err(halt),
+        };
+        if let Err(halt) = sent {
+            // What is behind Bind is there to be skipped.
+            self.client.consume(before_server);
+            return Err(halt);
+        }
+        Ok(true)
+    }
+
+    /// Where the statement goes. `None` if a handler has to see to it.
+    fn way_of(&mut self, segment: &Segment<'_>) -> Option<Way> {
+        if !self.is_up_to_date() {
+            return None;
+        }
+        self.heed_none();
+        let statement = match &segment.parse {
+            Some(parse) => {
+                self.check_text(parse.sql).ok()?;
+                self.check_room(parse.name, parse.sql).ok()?;
+                self.statement(parse)
+            }
+            None => Rc::clone(self.state.names.get(segment.bind.statement)?),
+        };
+        let [step] = statement.steps.as_slice() else {
+            return None;
+        };
+        let plain = step.kind == Kind::Plain && !step.changes_schema && !step.copy_in;
+        if !plain || statement.runs.is_some() {
+            return None;
+        }
+        self.check_steps(&statement.steps).ok()?;
+        let plan = match self.plan_by_known(&statement, 0).ok()? {
+            Some((_, true)) => return None,
+            Some((plan, false)) if matches!(&*plan, Plan::Refuse(_)) => return None,
+            Some((plan, false)) => Some(plan),
+            None => None,
+        };
+        let bind = &segment.bind;
+        let formats: SmallVec<[i16; FEW]> = bind.values().map(|(format, _)| format).collect();
+        let values: SmallVec<[Option<&[u8]>; FEW]> =
+            bind.values().map(|(_, value)| value).collect();
+        let params = match self.world {
+            Some(_) => Params {
+                formats: &formats,
+                values: &values,
+                ..Params::NONE
+            },
+            None => Params::NONE,
+        };
+        match self.dispatch_planned(&statement, 0, &params, plan).ok()? {
+            Dispatch::One {
+                shard,
+                writes,
+                parts,
+            } => Some(Way {
+                statement,
+                shard,
+                writes,
+                parts,
+            }),
+            Dispatch::Many(_) => None,
+        }
+    }
+
+    async fn ask_for_server(&mut self, segment: &Segment<'_>, way: &Way) -> Result<usize, Halt> {
+        let wants = match self.world {
+            Some(_) => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
+            // Its Parse would have gone ahead to the primary.
+            None if segment.parse.is_some() => Wants::Primary,
+            None => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
+        };
+        self.attach_to(way.shard, wants).await
+    }
+
+    async fn send_segment(
+        &mut self,
+        at: usize,
+        segment: &Segment<'_>,
+        way: &Way,
+        bytes: &[u8],
+    ) -> Result<(), Halt> {
+        let statement = &way.statement;
+        let name = match segment.parse {
+            Some(_) => String::new(),
+            None => {
+                let name = segment.bind.statement;
+                self.on_server(at, name, statement).await?
+            }
+        };
+        self.log_statement(&statement.sql);
+        let may_write = self.may_write(&statement.steps);
+        let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
+        match &segment.parse {
+            // The names are the same there, and so are the types.
+            Some(_) if inbox.oids.is_none() => lease.wire.send(bytes),
+            Some(parse) => {
+                let types = inbox.types_on_shard(parse.types);
+                lease.wire.with_output(|out| {
+                    Parse {
+                        types: &types,
+                        ..*parse
+                    }
+                    .put(out);
+                    segment.bind.put_as(out, b"");
+                    out.extend_from_slice(segment.tail);
+                });
+            }
+            None => lease.wire.with_output(|out| {
+                segment.bind.put_as(out, name.as_bytes());
+                out.extend_from_slice(segment.tail);
+            }),
+        }
+        if segment.parse.is_some() {
+            lease.notes.unnamed = Some(statement.id);
+            lease.ledger.push(Owed::Parse(0, Audience::Client));
+        }
+        lease.ledger.push(Owed::Bind(Audience::Client));
+        if segment.describes {
+            inbox.describing.push_back(None);
+            lease.ledger.push(Owed::DescribePortal(Audience::Client));
+        }
+        lease.ledger.push(Owed::Execute(Audience::Client));
+        lease.ledger.push(Owed::Sync(Audience::Client));
+        inbox.in_segment = true;
+        inbox.wrote |= way.writes;
+        inbox.may_write |= may_write;
+        if (way.writes || may_write) && !statement.is_control() {
+            inbox.touched.add(way.parts.as_ref());
+        }
+        inbox
+            .outcomes
+            .push_back(Outcome::Of(Rc::clone(statement), 0));
+        self.state.tally.took_more(segment.tail.len());
+        self.active = Some(at);
+        self.state.phase = Phase::Syncing;
+        Ok(())
+    }
+}
+
+/// The length of Bind as it was sent.
+fn bind_length(segment: &Segment<'_>) -> usize {
+    let names = segment.bind.portal.len() + segment.bind.statement.len() + 2;
+    mothership_proto::frame::HEADER + names + segment.bind.rest.len()
+}

@@ -1,0 +1,225 @@
+//! A segment that the router has whole goes to its server in one piece; one that comes with anything else is served
+//! message by message. Clients see the same.
+
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say};
+use mothership_tests::message::{self, Format};
+use mothership_tests::{Wire, poll_until};
+
+/// How a segment is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sent {
+    /// In one piece, and alone.
+    Whole,
+    /// Behind a message that does nothing, so that it is nothing special.
+    Led,
+    /// Each byte in a packet.
+    Slowly,
+}
+
+/// The answer to a segment, without that to what leads it.
+fn answer(wire: &mut Wire, messages: &[Vec<u8>], sent: Sent) -> Vec<String> {
+    let bytes = messages.concat();
+    let leader = message::close_portal("nothing");
+    match sent {
+        Sent::Whole => wire.send(&bytes),
+        Sent::Led => wire.send(&[leader, bytes].concat()),
+        Sent::Slowly => wire.send_slowly(&bytes),
+    }
+    let mut answer = lines(&wire.until_ready());
+    if sent == Sent::Led {
+        assert_eq!(answer.remove(0), "CloseComplete", "{answer:?}");
+    }
+    answer
+}
+
+/// The same with a Describe of the portal.
+fn described(sql: &str, types: &[u32], values: &[&str]) -> Vec<Vec<u8>> {
+    let mut messages = extended(sql, types, values);
+    messages.insert(2, message::describe_portal(""));
+    messages
+}
+
+/// Each statement of a conversation, as one segment.
+fn conversation() -> Vec<Vec<Vec<u8>>> {
+    const INT8: u32 = 20;
+    let [a, b, c] = one_each();
+    let [first, second] = [keys_of(1, 9)[7], keys_of(1, 9)[8]];
+    let by_key = "SELECT id, v, note FROM items WHERE id = $1";
+    let mut all = Vec::new();
+    for key in [a, b, c] {
+        let add = "INSERT INTO items (id, v, note) VALUES ($1, $2, 'new') RETURNING v";
+        all.push(described(add, &[INT8, INT8], &[&key.to_string(), "7"]));
+        all.push(extended(by_key, &[], &[&key.to_string()]));
+        all.push(described(by_key, &[INT8], &[&key.to_string()]));
+        // It is there already.
+        all.push(described(add, &[INT8, INT8], &[&key.to_string(), "8"]));
+    }
+    let a = a.to_string();
+    let bind =
+        |values: &[Option<&[u8]>], format| message::bind("", "", format, values, Format::Text);
+    let run = |bind: Vec<u8>, rows| vec![bind, message::execute("", rows), message::sync()];
+    // The unnamed statement stays after its segment.
+    all.push(run(bind(&[Some(a.as_bytes())], Format::Text), 0));
+    all.push(run(bind(&[None], Format::Text), 0));
+    all.push(run(
+        bind(&[Some(&[0, 0, 0, 0, 0, 0, 0, 1])], Format::Binary),
+        0,
+    ));
+    all.push(run(bind(&[Some(b"x")], Format::Text), 0));
+    all.push(run(bind(&[], Format::Text), 0));
+    for sql in [
+        "UPDATE items SET v = v + 1 WHERE id = $1",
+        "DELETE FROM items WHERE id = $1 AND v < 0",
+        "SELECT 1 / (id - id) FROM items WHERE id = $1",
+        "SELECT nothing FROM items WHERE id = $1",
+        "SELECT $1 FROM nowhere",
+        "SELEC $1",
+        "SELECT set_config('app.x', $1, false)",
+        "SELECT id FROM items WHERE v = $1 ORDER BY id LIMIT 1 OFFSET 2",
+    ] {
+        all.push(described(sql, &[], &[&a]));
+    }
+    for sql in [
+        "SELECT count(*) FROM items",
+        "SELECT 1",
+        "",
+        "SET application_name = 'segments'",
+        "SHOW application_name",
+        "BEGIN",
+        "SELECT v FROM items WHERE v > 0",
+        "INSERT INTO kinds VALUES (1, 'one')",
+        "SAVEPOINT s",
+        "ROLLBACK TO s",
+        "COMMIT",
+        "SELECT name FROM kinds",
+        "SELECT 1; SELECT 2",
+        "PREPARE p AS SELECT 1",
+        "EXPLAIN (ROUTE) SELECT v FROM items WHERE id = 1",
+        "SELECT count(pg_advisory_lock(1))",
+        "SELECT pg_advisory_unlock(1)",
+        "DISCARD ALL",
+    ] {
+        all.push(described(sql, &[], &[]));
+    }
+    // A row limit, and a named statement.
+    let two = format!("SELECT id FROM items WHERE id IN ({first}, {second})");
+    let fill = format!("INSERT INTO items (id) VALUES ({first}), ({second})");
+    all.push(described(&fill, &[], &[]));
+    let mut limited = described(&two, &[], &[]);
+    limited[3] = message::execute("", 1);
+    all.push(limited);
+    all.push(vec![message::parse("n", by_key, &[]), message::sync()]);
+    let named = |value: &str| {
+        let values = [Some(value.as_bytes())];
+        let bind = message::bind("", "n", Format::Text, &values, Format::Text);
+        let mut messages = run(bind, 0);
+        messages.insert(1, message::describe_portal(""));
+        messages
+    };
+    all.push(named(&a));
+    all.push(named(&second.to_string()));
+    all.push(named("y"));
+    all.push(vec![message::close_statement("n"), message::sync()]);
+    all.push(named(&a));
+    all
+}
+
+#[test]
+fn a_segment_in_one_piece_is_answered_as_one_in_pieces() {
+    let stages = [Sent::Whole, Sent::Led, Sent::Slowly].map(|sent| (sent, Stage::new()));
+    let mut wires: Vec<_> = stages.iter().map(|(_, stage)| stage.wire()).collect();
+    for (at, messages) in conversation().iter().enumerate() {
+        let mut answers = stages.iter().zip(&mut wires).map(|((sent, _), wire)| {
+            let answer = answer(wire, messages, *sent);
+            (*sent, answer)
+        });
+        let (_, whole) = answers.next().expect("it comes first");
+        for (sent, other) in answers {
+            assert_eq!(whole, other, "segment {at}, {sent:?}");
+        }
+    }
+    let [(_, whole), others @ ..] = &stages;
+    for (_, stage) in others {
+        assert_eq!(whole.rows("items"), stage.rows("items"));
+        assert_eq!(whole.copies("kinds"), stage.copies("kinds"));
+    }
+    for (_, stage) in &stages {
+        stage.assert_nothing_prepared();
+        stage.assert_nothing_open();
+    }
+}
+
+#[test]
+fn segments_one_behind_the_other_are_answered_in_order() {
+    let stage = Stage::new();
+    stage.fill(1..=50);
+    let mut wire = stage.wire();
+    let ask = |id: i64| extended("SELECT v FROM items WHERE id = $1", &[], &[&id.to_string()]);
+    let all: Vec<_> = (1..=50).flat_map(ask).collect();
+    wire.send_all(&all);
+    for id in 1..=50 {
+        let row = format!("DataRow {}", id * 2);
+        let answer = lines(&wire.until_ready());
+        assert_eq!(
+            answer[2..],
+            [&row, "CommandComplete SELECT 1", "ReadyForQuery I"],
+            "{id}: {answer:?}"
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_gets_no_server_fails_and_the_next_one_does_not() {
+    let stage = Stage::new();
+    let [a, _, c] = one_each();
+    let database = stage.shards.endpoint(2).database;
+    let allow = |yes: bool| {
+        let sql = format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS {yes}");
+        stage.shards.sql(0, &sql);
+    };
+    let mut wire = stage.wire();
+    // The catalog is known, and need not be asked for.
+    assert_eq!(say(&mut wire, "SELECT count(*) FROM items")[1], "DataRow 0");
+    allow(false);
+    let gone = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{database}'"
+    );
+    assert!(poll_until(LIMIT, || stage.shards.sql(0, &gone) == "0"));
+    let read = |id: i64| described("SELECT v FROM items WHERE id = $1", &[], &[&id.to_string()]);
+    for sent in [Sent::Whole, Sent::Led] {
+        let refused = answer(&mut wire, &read(c), sent);
+        let [error, ready] = refused.as_slice() else {
+            panic!("{sent:?}: {refused:?}")
+        };
+        let its = format!("Error 55000 database \"{database}\" is not currently accepting");
+        assert!(error.starts_with(&its), "{sent:?}: {error}");
+        assert_eq!(ready, "ReadyForQuery I", "{sent:?}");
+        let other = answer(&mut wire, &read(a), sent);
+        assert_eq!(other.last().unwrap(), "ReadyForQuery I", "{other:?}");
+        assert!(!other[0].starts_with("Error"), "{sent:?}: {other:?}");
+    }
+    allow(true);
+    let sql = format!("SELECT v FROM items WHERE id = {c}");
+    let again = || !say(&mut wire, &sql)[0].starts_with("Error");
+    assert!(poll_until(LIMIT, again), "the shard is back");
+}
+
+#[test]
+fn a_refusal_leaves_a_server_alone_that_is_kept_and_has_no_part_in_it() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let lock = "SELECT pg_backend_pid() FROM (SELECT pg_advisory_lock(1)) AS l";
+    let kept = answer(&mut wire, &extended(lock, &[], &[]), Sent::Whole);
+    let refused = "SELECT id FROM items ORDER BY v LIMIT 1 OFFSET 2";
+    for sent in [Sent::Whole, Sent::Led] {
+        let refusal = answer(&mut wire, &extended(refused, &[], &[]), sent);
+        assert!(refusal[0].starts_with("Error 0A000"), "{refusal:?}");
+        assert_eq!(refusal[1..], ["ReadyForQuery I"]);
+        let pid = extended("SELECT pg_backend_pid()", &[], &[]);
+        assert_eq!(answer(&mut wire, &pid, sent)[2], kept[2], "{sent:?}");
+    }
+    assert_eq!(
+        say(&mut wire, "SELECT pg_advisory_unlock(1)")[1],
+        "DataRow t"
+    );
+}
