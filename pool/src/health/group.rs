@@ -76,29 +76,35 @@ pub enum NoPrimary {
     Unconfirmed(u8),
 }
 
-impl fmt::Display for NoPrimary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl NoPrimary {
+    /// In words; `name` says what a server is called.
+    pub fn in_words(self, name: impl Fn(u8) -> String) -> String {
         match self {
-            NoPrimary::Asking => f.write_str("servers have not been asked yet"),
-            NoPrimary::Silent => f.write_str("no server has answered"),
-            NoPrimary::Down(server) => write!(f, "server {server} is down"),
-            NoPrimary::OnlyReplicas => f.write_str("all servers that answer are replicas"),
+            NoPrimary::Asking => "servers have not been asked yet".to_owned(),
+            NoPrimary::Silent => "no server has answered".to_owned(),
+            NoPrimary::Down(server) => format!("{} is down", name(server)),
+            NoPrimary::OnlyReplicas => "all servers that answer are replicas".to_owned(),
             NoPrimary::Replaced(server) => {
-                write!(f, "server {server} is on a timeline that was replaced")
+                format!("{} is on a timeline that was replaced", name(server))
             }
             NoPrimary::Foreign(server) => {
-                write!(f, "server {server} belongs to another database system")
+                format!("{} belongs to another database system", name(server))
             }
             NoPrimary::Two(a, b) => {
-                write!(f, "servers {a} and {b} both say that they are the primary")
+                let (a, b) = (name(a), name(b));
+                format!("{a} and {b} both say that they are the primary")
             }
             NoPrimary::Unconfirmed(server) => {
-                write!(
-                    f,
-                    "no other server has confirmed that {server} is the primary"
-                )
+                let server = name(server);
+                format!("no other server has confirmed that {server} is the primary")
             }
         }
+    }
+}
+
+impl fmt::Display for NoPrimary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_words(|server| format!("server {server}")))
     }
 }
 

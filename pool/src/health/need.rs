@@ -120,13 +120,20 @@ pub enum WhyNot {
     NoneFit,
 }
 
+impl WhyNot {
+    /// In words; `name` says what a server is called.
+    pub fn in_words(self, name: impl Fn(u8) -> String) -> String {
+        match self {
+            WhyNot::NoGroup => "no such group".to_owned(),
+            WhyNot::NoPrimary(why) => format!("no primary: {}", why.in_words(name)),
+            WhyNot::Disabled => "the primary is disabled".to_owned(),
+            WhyNot::NoneFit => "no server is fit".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WhyNot::NoGroup => f.write_str("no such group"),
-            WhyNot::NoPrimary(why) => write!(f, "no primary: {why}"),
-            WhyNot::Disabled => f.write_str("the primary is disabled"),
-            WhyNot::NoneFit => f.write_str("no server is fit"),
-        }
+        f.write_str(&self.in_words(|server| format!("server {server}")))
     }
 }

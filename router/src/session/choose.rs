@@ -433,12 +433,17 @@ impl Session {
     }
 
     fn no_server(&self, shard: usize, error: NoServer) -> Report {
-        let name = &self.topology.shards[shard].name;
+        let shard = &self.topology.shards[shard];
+        let name = &shard.name;
+        let address = |server: u8| match shard.servers.get(usize::from(server)) {
+            Some(server) => server.endpoint.address.to_string(),
+            None => format!("server {server}"),
+        };
         Report::error(
             sqlstate::CANNOT_CONNECT_NOW,
             format!("shard \"{name}\" has no server for this statement"),
         )
-        .detail(error.why.to_string())
+        .detail(error.why.in_words(address))
         .hint("SHOW ENDPOINTS in the console says what is known of each server.")
     }
 

@@ -276,7 +276,7 @@ fn local_config(calls: &SetConfig<'_>) -> Option<Kind> {
     let SetConfig::Calls(calls) = calls else {
         return None;
     };
-    let mut local = calls.iter().filter(|call| call.local).peekable();
+    let mut local = calls.iter().filter(|call| is_local(call)).peekable();
     local.peek()?;
     let change = |call: &SetConfigCall<'_>| match (&call.name, &call.value) {
         (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
@@ -287,6 +287,11 @@ fn local_config(calls: &SetConfig<'_>) -> Option<Kind> {
         _ => None,
     };
     Some(Kind::LocalConfig(local.map(change).collect()))
+}
+
+/// Whether what a call sets ends with the transaction, whatever its last argument says.
+fn is_local(call: &SetConfigCall<'_>) -> bool {
+    call.local || matches!(&call.name, Argument::Text(name) if is_of_transaction(name))
 }
 
 /// Settings that no session has, only a transaction (manual, SET TRANSACTION).
@@ -506,7 +511,7 @@ fn set_config(calls: &SetConfig<'_>) -> Option<Vec<Change>> {
         // Unclear mentions are pinned by the effects already.
         return Some(Vec::new());
     };
-    let session = calls.iter().filter(|call| !call.local);
+    let session = calls.iter().filter(|call| !is_local(call));
     session
         .map(|call| match (&call.name, &call.value) {
             (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
@@ -639,6 +644,13 @@ mod tests {
             one("SELECT pg_catalog.set_config('search_path', '', false)").kind,
             Kind::Settings(_)
         ));
+        assert_eq!(
+            one("SELECT set_config('transaction_isolation', 'serializable', false)").kind,
+            Kind::LocalConfig(Some(vec![Change::Set(Setting {
+                name: "transaction_isolation".into(),
+                value: Value::Text("serializable".into())
+            })]))
+        );
         for unclear in [
             "SELECT set_config('search_path', $1, false)",
             "SELECT set_config('a.b', c, false) FROM t",

@@ -70,7 +70,6 @@ impl Session {
             && self.held.is_none()
             && self.waiting_command.is_none()
             && self.changing.is_none()
-            && self.rules.is_idle()
     }
 
     async fn on_segment(&mut self, segment: &Segment<'_>, bytes: &[u8]) -> Result<bool, Halt> {
@@ -104,7 +103,8 @@ impl Session {
 
     /// Where the statement goes. `None` if a handler has to see to it.
     fn way_of(&mut self, segment: &Segment<'_>) -> Option<Way> {
-        if !self.is_up_to_date() {
+        // Which rules fit is known only of the present configuration.
+        if !self.is_up_to_date() || !self.rules.is_idle() {
             return None;
         }
         self.heed_none();

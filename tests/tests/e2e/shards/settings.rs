@@ -177,27 +177,36 @@ fn what_a_transaction_is_set_to_by_name_ends_with_it() {
     let mut wire = Wire::login_with(&stage.endpoint(), &began);
     wire.set_limit(LIMIT);
     let ids: Vec<i64> = (0..3).map(|shard| keys_of(shard, 1)[0]).collect();
-    for (set, value) in [
-        ("SET transaction_isolation = 'serializable'", "serializable"),
+    for (set, name, value, usual) in [
+        (
+            "SET transaction_isolation = 'serializable'",
+            "transaction_isolation",
+            "serializable",
+            "read committed",
+        ),
         (
             "SET LOCAL transaction_isolation TO 'repeatable read'",
+            "transaction_isolation",
             "repeatable read",
+            "read committed",
+        ),
+        (
+            "SELECT set_config('transaction_read_only', 'on', false)",
+            "transaction_read_only",
+            "on",
+            "off",
         ),
     ] {
         say(&mut wire, "BEGIN");
-        assert_eq!(
-            say(&mut wire, set),
-            ["CommandComplete SET", "ReadyForQuery T"]
-        );
-        assert_eq!(wire.rows("SHOW transaction_isolation"), [[value]]);
+        let answer = say(&mut wire, set);
+        assert_eq!(answer.last().unwrap(), "ReadyForQuery T", "{set}");
+        let show = format!("SHOW {name}");
+        assert_eq!(wire.rows(&show), [[value]]);
         say(&mut wire, "COMMIT");
         // Whoever comes next, on whichever connection, and this session on all shards.
         let mut other = Wire::login_with(&stage.endpoint(), &[("application_name", "other")]);
         for wire in [&mut other, &mut wire] {
-            assert_eq!(
-                wire.rows("SHOW transaction_isolation"),
-                [["read committed"]]
-            );
+            assert_eq!(wire.rows(&show), [[usual]]);
             for id in &ids {
                 assert!(
                     wire.rows(&format!("SELECT v FROM items WHERE id = {id}"))
