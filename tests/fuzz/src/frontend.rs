@@ -6,6 +6,7 @@
 
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, Bind, Parse, tag};
+use mothership_proto::segment::{self, Segment};
 
 use crate::input::{Input, pieces};
 use crate::memory::bounded;
@@ -38,6 +39,55 @@ pub fn check(data: &[u8]) {
     for message in &whole.frames {
         assert!(message.len() <= limit);
         read(message);
+    }
+    segments(stream, &whole.frames, limit);
+}
+
+/// Whatever is taken for a segment of one statement consists of the messages that are cut there, in their order, and
+/// says of them what each of them says.
+fn segments(stream: &[u8], frames: &[Vec<u8>], limit: usize) {
+    let mut at = 0;
+    for first in 0..frames.len() {
+        let rest = &stream[at..];
+        at += frames[first].len();
+        let Some(length) = bounded(0, "measuring", || segment::length(rest, limit)) else {
+            continue;
+        };
+        let count = (3..=5).find(|count| {
+            let lengths = frames[first..].iter().take(*count).map(Vec::len);
+            lengths.sum::<usize>() == length
+        });
+        let count = count.expect("three to five whole messages");
+        let tags: Vec<u8> = frames[first..][..count].iter().map(|f| f[0]).collect();
+        let text = String::from_utf8_lossy(&tags);
+        assert!(["PBDES", "PBES", "BDES", "BES"].contains(&&*text), "{text}");
+        let Some(found) = bounded(0, "reading", || Segment::read(&rest[..length])) else {
+            continue;
+        };
+        let body = |tag: u8| {
+            let at = tags.iter().position(|t| *t == tag);
+            at.map(|at| &frames[first + at][frame::HEADER..])
+        };
+        let parse = body(tag::PARSE).map(|body| Parse::read(body).expect("read before"));
+        let bind = Bind::read(body(tag::BIND).expect("there")).expect("read before");
+        let execute = frontend::execute(body(tag::EXECUTE).expect("there"));
+        assert_eq!(
+            found.parse.map(|p| (p.name, p.sql, p.types)),
+            parse.map(|p| (p.name, p.sql, p.types))
+        );
+        assert_eq!(
+            (found.bind.portal, found.bind.statement, found.bind.rest),
+            (bind.portal, bind.statement, bind.rest)
+        );
+        assert_eq!(execute, Ok((&b""[..], found.rows)));
+        assert_eq!(found.describes, body(tag::DESCRIBE).is_some());
+        let behind: Vec<u8> = frames[first..][..count]
+            .iter()
+            .skip(1 + usize::from(found.parse.is_some()))
+            .flatten()
+            .copied()
+            .collect();
+        assert_eq!(found.tail, behind);
     }
 }
 
@@ -157,6 +207,20 @@ pub fn seeds() -> Vec<Vec<u8>> {
     frontend::put_close(&mut pipeline, frontend::Target::Statement, b"s");
     pipeline.extend_from_slice(frontend::FLUSH);
     pipeline.extend_from_slice(frontend::SYNC);
+    let mut segment = vec![2, 1];
+    Parse {
+        name: b"",
+        sql: b"select $1::int",
+        types: &[],
+    }
+    .put(&mut segment);
+    frame::put(&mut segment, tag::BIND, |body| {
+        body.extend_from_slice(b"\0\0");
+        body.extend_from_slice(&rest);
+    });
+    frontend::put_describe(&mut segment, frontend::Target::Portal, b"");
+    frontend::put_execute(&mut segment, b"", 10);
+    segment.extend_from_slice(frontend::SYNC);
     let mut simple = vec![3, 0];
     frontend::put_query(&mut simple, b"copy t from stdin");
     frame::put(&mut simple, tag::COPY_DATA, |body| {
@@ -165,7 +229,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     simple.extend_from_slice(frontend::COPY_DONE);
     frontend::put_copy_fail(&mut simple, b"no more");
     simple.extend_from_slice(frontend::TERMINATE);
-    let mut seeds = vec![pipeline, simple];
+    let mut seeds = vec![pipeline, segment, simple];
     for length in [i32::MIN, -1, 0, 3, 4, 63, 64, i32::MAX] {
         let mut stream = vec![0, 0, b'Q'];
         stream.extend_from_slice(&length.to_be_bytes());

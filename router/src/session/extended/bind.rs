@@ -1,7 +1,7 @@
 //! Bind: the parameters say which shard a portal is on, or which ones.
 
 use super::ManyPortal;
-use crate::plan::Params;
+use crate::plan::{Params, Plan};
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::{arguments, unknown_name};
@@ -81,7 +81,7 @@ impl Session {
         if let Some(runs) = &statement.runs {
             self.check_steps(&runs.body.steps)?;
         }
-        let (shard, writes) = match self.dispatch_bind(bind, statement)? {
+        let (shard, writes) = match self.dispatch_bind(bind, statement, None)? {
             Dispatch::One {
                 shard,
                 writes,
@@ -127,11 +127,12 @@ impl Session {
         Ok(Place::Shard(shard))
     }
 
-    /// Where a statement goes with the parameters of a Bind.
-    fn dispatch_bind(
+    /// Where a statement goes with the parameters of a Bind; `plan` if it was looked up for this very run.
+    pub(super) fn dispatch_bind(
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
+        plan: Option<Rc<Plan>>,
     ) -> Result<Dispatch, Halt> {
         if self.world.is_none() {
             return self.dispatch(statement, 0, &Params::NONE);
@@ -145,7 +146,7 @@ impl Session {
             ..Params::NONE
         };
         let Some(runs) = &statement.runs else {
-            return self.dispatch(statement, 0, &params);
+            return self.dispatch_planned(statement, 0, &params, plan);
         };
         // EXECUTE has its arguments in its text.
         let strings = self.standard_strings();

@@ -6,7 +6,7 @@
 //! handlers would have decided and left. A segment that is anything else, or whose statement the router would refuse or
 //! has to ask about, is left to them: until a server is asked for, nothing has changed.
 
-use crate::plan::{Params, Plan};
+use crate::plan::Plan;
 use crate::session::choose::Wants;
 use crate::session::clock::Doing;
 use crate::session::dispatch::Dispatch;
@@ -19,11 +19,7 @@ use crate::session::{Halt, Session};
 use mothership_proto::frontend::{Parse, tag};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::segment::{self, Segment};
-use smallvec::SmallVec;
 use std::rc::Rc;
-
-/// So many parameters cost no allocation.
-const FEW: usize = 8;
 
 /// Where the statement of a segment goes.
 struct Way {
@@ -80,9 +76,9 @@ impl Session {
         };
         // From here on it is taken.
         self.state.phase = Phase::Segment;
-        let before_server = bytes.len() - segment.tail.len();
+        let up_to_bind = bytes.len() - segment.tail.len();
         if let Some(parse) = &segment.parse {
-            let length = before_server - bind_length(segment);
+            let length = up_to_bind - bind_length(segment);
             self.state.tally.took(tag::PARSE, length);
             let context = self.world.is_some().then(|| self.context());
             let statement = Rc::clone(&way.statement);
@@ -95,7 +91,7 @@ impl Session {
         };
         if let Err(halt) = sent {
             // What is behind Bind is there to be skipped.
-            self.client.consume(before_server);
+            self.client.consume(up_to_bind);
             return Err(halt);
         }
         Ok(true)
@@ -130,19 +126,7 @@ impl Session {
             Some((plan, false)) => Some(plan),
             None => None,
         };
-        let bind = &segment.bind;
-        let formats: SmallVec<[i16; FEW]> = bind.values().map(|(format, _)| format).collect();
-        let values: SmallVec<[Option<&[u8]>; FEW]> =
-            bind.values().map(|(_, value)| value).collect();
-        let params = match self.world {
-            Some(_) => Params {
-                formats: &formats,
-                values: &values,
-                ..Params::NONE
-            },
-            None => Params::NONE,
-        };
-        match self.dispatch_planned(&statement, 0, &params, plan).ok()? {
+        match self.dispatch_bind(&segment.bind, &statement, plan).ok()? {
             Dispatch::One {
                 shard,
                 writes,
@@ -158,11 +142,10 @@ impl Session {
     }
 
     async fn ask_for_server(&mut self, segment: &Segment<'_>, way: &Way) -> Result<usize, Halt> {
-        let wants = match self.world {
-            Some(_) => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
-            // Its Parse would have gone ahead to the primary.
-            None if segment.parse.is_some() => Wants::Primary,
-            None => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
+        let wants = match (&self.world, &segment.parse) {
+            // By itself its Parse would have gone ahead to the primary.
+            (None, Some(_)) => Wants::Primary,
+            _ => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
         };
         self.attach_to(way.shard, wants).await
     }
@@ -219,7 +202,7 @@ impl Session {
         inbox.in_segment = true;
         inbox.wrote |= way.writes;
         inbox.may_write |= may_write;
-        if (way.writes || may_write) && !statement.is_control() {
+        if way.writes || may_write {
             inbox.touched.add(way.parts.as_ref());
         }
         inbox
