@@ -2,7 +2,7 @@
 
 use super::super::shaped::is_tame;
 use super::*;
-use crate::sql::shape::vary::vary;
+use crate::sql::shape::vary::{statements, vary};
 use crate::sql::shape::{Scratch, shape};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -111,13 +111,9 @@ fn whatever_a_sample_recognises_has_its_shape() {
         .unwrap_or_else(|| rand::rng().random());
     println!("SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let cases = include_str!("tests/cases.txt").lines();
-    let effects = include_str!("../sql/effect/cases.sql").lines();
-    let written = |line: &&str| !line.starts_with("    ") && !line.starts_with(['#', '-']);
     let mut recognised = 0;
     let mut refused = 0;
-    for statement in cases.chain(effects).filter(written) {
-        let statement = statement.replace("\\n", "\n");
+    for statement in statements() {
         for strings in [true, false] {
             let origin = vary(&mut rng, &statement);
             let Some(known) = sample(&origin, strings) else {

@@ -55,6 +55,8 @@ pub struct Inbox {
     pub private: bool,
     /// The server's prepared statements are gone.
     pub discarded: bool,
+    /// Something failed: a Parse that did leaves no unnamed statement behind.
+    pub unnamed_lost: bool,
     /// The server said that it ends the connection.
     pub fatal: bool,
     /// Something of the statement under way was passed to the client.

@@ -297,6 +297,7 @@ impl Session {
                 let super::Attached { lease, inbox, .. } = &mut servers[at];
                 let mut done = false;
                 let polled = lease.poll_messages(cx, |frame: Frame<'_>, reply: Reply| {
+                    inbox.unnamed_lost |= reply.event == Event::Failed;
                     let translated = inbox.translated(frame);
                     let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
                     let aside = matches!(

@@ -266,6 +266,9 @@ impl Session {
             lease.notes.prepared.clear();
             lease.notes.unnamed = None;
         }
+        if std::mem::take(&mut inbox.unnamed_lost) {
+            lease.notes.unnamed = None;
+        }
         if is_news {
             lease
                 .standing
@@ -513,6 +516,7 @@ struct Relay<'a> {
 
 impl Reader for Relay<'_> {
     fn message(&mut self, before: &[u8], frame: Frame<'_>, reply: Step) -> (Flow, Fate) {
+        self.inbox.unnamed_lost |= reply.event == Event::Failed;
         let translated = self.inbox.translated(frame);
         let is_original = translated.is_none() && reply.event != Event::Own;
         let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });

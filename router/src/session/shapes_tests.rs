@@ -1,7 +1,7 @@
 //! Texts of one shape mean the same; the cache keeps its limits.
 
 use super::*;
-use crate::sql::shape::vary::vary;
+use crate::sql::shape::vary::{statements, vary};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -9,17 +9,6 @@ const ROOM: Room = Room {
     shapes: 100_000,
     bytes: 1 << 30,
 };
-
-fn statements() -> Vec<String> {
-    let plans = include_str!("../plan/tests/cases.txt").lines();
-    let effects = include_str!("../sql/effect/cases.sql").lines();
-    let written = |line: &&str| !line.starts_with("    ") && !line.starts_with(['#', '-']);
-    plans
-        .chain(effects)
-        .filter(written)
-        .map(|line| line.replace("\\n", "\n"))
-        .collect()
-}
 
 #[test]
 fn texts_of_a_shape_mean_what_each_means_for_itself() {

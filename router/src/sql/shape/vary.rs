@@ -6,6 +6,18 @@ use rand::seq::IndexedRandom;
 
 use crate::sql::lexer::{Kind, Lexer};
 
+/// The statements of the planner's and the analyser's cases.
+pub fn statements() -> Vec<String> {
+    let plans = include_str!("../../plan/tests/cases.txt").lines();
+    let effects = include_str!("../effect/cases.sql").lines();
+    let written = |line: &&str| !line.starts_with("    ") && !line.starts_with(['#', '-']);
+    plans
+        .chain(effects)
+        .filter(written)
+        .map(|line| line.replace("\\n", "\n"))
+        .collect()
+}
+
 const NUMBERS: &[&str] = &[
     "0",
     "1",

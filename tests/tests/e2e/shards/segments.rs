@@ -223,3 +223,36 @@ fn a_refusal_leaves_a_server_alone_that_is_kept_and_has_no_part_in_it() {
         "DataRow t"
     );
 }
+
+#[test]
+fn an_unnamed_statement_that_failed_to_parse_for_one_client_is_there_for_another() {
+    // One connection for both.
+    let stage = Stage::with("[pool]\nmin = 1\nmax = 1\n");
+    // Equal settings, so that nothing is said to the server in between.
+    let client = || Wire::login_with(&stage.endpoint(), &[("statement_timeout", "500")]);
+    let mut wire = client();
+    say(&mut wire, "INSERT INTO notes VALUES (1, 'mine')");
+    let sql = "SELECT body FROM notes";
+    let run = [
+        message::bind_text(&[]),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let row = [
+        "BindComplete",
+        "DataRow mine",
+        "CommandComplete SELECT 1",
+        "ReadyForQuery I",
+    ];
+    let mut holder = Wire::login(&stage.shards.endpoint(0));
+    for sent in [Sent::Whole, Sent::Led] {
+        let parsed = answer(&mut wire, &extended(sql, &[], &[]), sent);
+        assert_eq!(parsed[1..], row, "{sent:?}");
+        // Another client's Parse waits for the table until its time is over.
+        holder.query("BEGIN; LOCK TABLE notes");
+        let failed = answer(&mut client(), &extended(sql, &[], &[]), sent);
+        assert!(failed[0].starts_with("Error 57014"), "{sent:?}: {failed:?}");
+        holder.query("ROLLBACK");
+        assert_eq!(answer(&mut wire, &run, sent), row, "{sent:?}");
+    }
+}
