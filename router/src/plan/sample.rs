@@ -30,7 +30,7 @@ impl Sample {
     /// `sql`, whose shape is `shape` with this standard_conforming_strings, and which is tame. `None` if it is too
     /// long, or if one of its literals could be another token in the place of a plain one.
     pub fn of(sql: &[u8], strings: bool, shape: &Shape<'_>) -> Option<Sample> {
-        // With nothing before and behind it but what a literal cannot begin or go on with.
+        // Nothing may follow an integer that another one could run into.
         let plain = |literal: &Literal| match literal.kind {
             LiteralKind::Int4 | LiteralKind::Int8 => {
                 let next = sql.get(literal.span.end);
