@@ -95,6 +95,12 @@ impl Session {
                 self.state.ready_alone(&mut self.client);
                 Ok(())
             }
+            Dispatch::Gather(work) => {
+                let command = self.query_gather(sql, &work).await?;
+                self.put_command(&command);
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
         }
     }
 
@@ -158,7 +164,7 @@ impl Session {
                     Some((known, wrote)) => found = Some((known, wrote | writes)),
                     None => found = Some((shard, writes)),
                 },
-                Dispatch::Many(_) => return Ok(None),
+                Dispatch::Many(_) | Dispatch::Gather(_) => return Ok(None),
             }
         }
         let others = |shard: usize| self.servers.iter().any(|s| s.shard != shard);
@@ -209,6 +215,11 @@ impl Session {
             self.begin_implicit();
             let many = match self.dispatch(statement, at, &Params::NONE)? {
                 Dispatch::Many(many) => many,
+                Dispatch::Gather(work) => {
+                    let command = self.query_gather(text, &work).await?;
+                    self.put_command(&command);
+                    continue;
+                }
                 Dispatch::One { shard, writes, .. } => Many {
                     legs: vec![(shard, Some(Rc::from(text)))],
                     merge: Merge::Concat,
@@ -511,7 +522,7 @@ impl Session {
         };
         match arguments.with(|params| self.dispatch(prepared, 0, params))? {
             Dispatch::One { shard, writes, .. } => Ok((shard, writes)),
-            Dispatch::Many(_) => Err(prepared_over_shards().into()),
+            Dispatch::Many(_) | Dispatch::Gather(_) => Err(prepared_over_shards().into()),
         }
     }
 
