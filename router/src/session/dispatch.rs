@@ -12,6 +12,7 @@ use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
+use crate::plan::gather::Ending;
 use crate::plan::{
     Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, SplitRows, parts as touched,
     route, slots,
@@ -152,7 +153,7 @@ impl Session {
             self.state.schema_changed_in_block = true;
         }
         self.state.tally.planned(kind_of(&plan, &route));
-        if !route.fragments.is_empty() {
+        if route.gathered.is_some() {
             let work = gather_work(&plan, &route, &params.literals);
             return work.map(|work| Dispatch::Gather(Box::new(work)));
         }
@@ -314,20 +315,28 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
         _ => None,
     };
     let filled = |text: &String| Some(slots::filled(text, literals)?.into_owned());
-    let work = gather.and_then(|gather| {
-        let shards = route.fragments.iter();
-        let places = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
-        Some(GatherWork {
-            plan: Arc::clone(gather),
-            fragments: gather
-                .fragments
-                .iter()
-                .map(|f| filled(&f.sql))
-                .collect::<Option<_>>()?,
-            shards: shards.map(places).collect(),
-            residue: filled(&gather.residue)?,
-        })
-    });
+    let work = gather
+        .zip(route.gathered.as_ref())
+        .and_then(|(gather, places)| {
+            let shards = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
+            let (head, tail) = match &gather.ending {
+                Ending::Store(store) => (filled(&store.head)?, filled(&store.tail)?),
+                Ending::Answer | Ending::Write(_) => Default::default(),
+            };
+            Some(GatherWork {
+                plan: Arc::clone(gather),
+                fragments: gather
+                    .fragments
+                    .iter()
+                    .map(|f| filled(&f.sql))
+                    .collect::<Option<_>>()?,
+                shards: places.fragments.iter().map(shards).collect(),
+                residue: filled(&gather.residue)?,
+                target: shards(&places.target),
+                head,
+                tail,
+            })
+        });
     work.ok_or_else(|| {
         let message = "the parts of a gathered statement were not found";
         Report::error(sqlstate::INTERNAL_ERROR, message).into()
@@ -339,7 +348,7 @@ fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
     match plan {
         _ if route.shards.len() == 1 => PlanKind::Single,
         Plan::Split(_) => PlanKind::Split,
-        _ if !route.fragments.is_empty() => PlanKind::Gather,
+        _ if route.gathered.is_some() => PlanKind::Gather,
         _ => PlanKind::Scatter,
     }
 }

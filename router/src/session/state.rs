@@ -137,6 +137,8 @@ pub enum Place {
     Shard(usize),
     /// Several.
     Many(Rc<super::extended::ManyPortal>),
+    /// Several, when it is executed: a write that gathers.
+    Gathered(Rc<super::gather::GatherPortal>),
     /// The router: EXPLAIN (ROUTE).
     Explained(Rc<super::explain::Explained>),
 }

@@ -164,7 +164,7 @@ fn bare_parameter(expr: &Expr) -> Option<u16> {
 }
 
 /// The longest text that a varchar(n) stores as it is; other modifiers round, and are refused.
-fn stored_chars(relation: &Relation, column: usize) -> Result<Option<usize>, Refusal> {
+pub(super) fn stored_chars(relation: &Relation, column: usize) -> Result<Option<usize>, Refusal> {
     let info = &relation.columns[column];
     match (info.typmod, info.type_oid) {
         (-1, _) => Ok(None),

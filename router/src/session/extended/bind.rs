@@ -93,7 +93,12 @@ impl Session {
             }
             Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
             Dispatch::Gather(work) => {
-                self.join_segment(None, false).await?;
+                self.settle_active().await?;
+                self.join_segment(None, work.writes()).await?;
+                if work.writes() {
+                    let portal = self.bind_gathered_write(bind, statement, *work).await?;
+                    return Ok(Place::Gathered(Rc::new(portal)));
+                }
                 let shard = self.bind_gather(bind, statement, &work).await?;
                 return Ok(Place::Shard(shard));
             }

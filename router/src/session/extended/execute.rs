@@ -38,6 +38,14 @@ impl Session {
                 let statement = portal.map(|p| p.statement);
                 return self.execute_many(name, rows, &many, statement).await;
             }
+            Some(Place::Gathered(gathered)) => {
+                let gathered = Rc::clone(gathered);
+                self.settle_active().await?;
+                self.active = None;
+                let command = self.execute_gathered_write(&gathered).await?;
+                self.command_before_sync(command);
+                return Ok(());
+            }
             Some(Place::Explained(explained)) => {
                 self.check_explain()?;
                 let rows = explained.rows(rows);
