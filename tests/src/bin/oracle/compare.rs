@@ -10,7 +10,13 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default, Clone)]
 pub struct Types {
     pub names: BTreeMap<u32, String>,
+    /// Those that may stand inside of values, too: a shard puts its own into arrays and records.
+    pub inside: BTreeMap<u32, String>,
 }
+
+/// Object ids from here on are given by each database on its own.
+const FIRST_OWN: u32 = 16384;
+const RECORD: u32 = 2249;
 
 /// Why two answers are not the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +33,30 @@ impl Types {
         }
     }
 
+    /// Whether a value has another database's object id in it than that of the type's name.
+    pub fn is_foreign(&self, answer: &Answer) -> bool {
+        let own = |at: usize| {
+            answer
+                .columns
+                .get(at)
+                .is_some_and(|c| c.format == 1 && c.ty >= FIRST_OWN)
+        };
+        let values = answer.rows.iter().flat_map(|row| row.iter().enumerate());
+        values
+            .filter(|(at, _)| own(*at))
+            .filter_map(|(_, value)| value.as_ref())
+            .any(|value| {
+                value.windows(4).any(|four| {
+                    let oid = u32::from_be_bytes(four.try_into().expect("four bytes"));
+                    self.inside.contains_key(&oid) && !self.names.contains_key(&oid)
+                })
+            })
+    }
+
     /// A binary value with the names of types in place of the database's own object ids.
     ///
-    /// Arrays and records carry them as four bytes on their own; whatever four bytes have the
-    /// number of such a type are taken for it, which on both sides happens alike.
+    /// Arrays and records carry them as four bytes on their own; any four bytes that are the
+    /// number of such a type are taken for it.
     fn neutral(&self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut at = 0;
@@ -40,7 +66,7 @@ impl Types {
                 .and_then(|four| <[u8; 4]>::try_from(four).ok());
             match four
                 .map(u32::from_be_bytes)
-                .and_then(|oid| self.names.get(&oid))
+                .and_then(|oid| self.inside.get(&oid))
             {
                 Some(name) => {
                     out.extend(name.as_bytes());
@@ -157,7 +183,8 @@ fn rows(side: &Side, statement: &Statement) -> Vec<Row> {
                 column.map_or(0, |c| c.ty),
             );
         }
-        match column.is_some_and(|c| c.format == 1) {
+        // An anonymous record may have such values in it, too.
+        match column.is_some_and(|c| c.format == 1 && (c.ty >= FIRST_OWN || c.ty == RECORD)) {
             true => side.types.neutral(value),
             false => value.clone(),
         }

@@ -312,6 +312,10 @@ impl Play<'_> {
             }
             return Next::Goes;
         }
+        let foreign = r
+            .as_ref()
+            .is_ok_and(|answer| self.world.r_types.is_foreign(answer));
+        self.report.foreign += u64::from(foreign);
         let error = o
             .error
             .as_ref()
@@ -403,6 +407,7 @@ fn protocol(rng: &mut StdRng, reads: bool) -> Protocol {
         15 => Protocol::Text(1),
         16 => Protocol::Binary(7),
         17 => Protocol::Text(7),
+        18 if rng.random_bool(0.5) => Protocol::Part(2),
         18 => Protocol::Binary(1),
         _ => Protocol::Text(1),
     }

@@ -16,6 +16,8 @@ pub struct Report {
     pub errors: BTreeMap<String, u64>,
     pub reasons: BTreeMap<String, u64>,
     pub plans: BTreeMap<String, u64>,
+    /// Binary answers with object ids of a shard inside of values.
+    pub foreign: u64,
     pub injected: u64,
     pub found: u64,
     features: BTreeMap<&'static str, (u64, u64)>,
@@ -106,6 +108,12 @@ impl Report {
             self.open,
             share(self.open)
         );
+        if self.foreign > 0 {
+            println!(
+                "equal but for a shard's own object ids inside of binary values: {}",
+                self.foreign
+            );
+        }
         if !self.kinds.is_empty() {
             println!("wrong by kind: {:?}", self.kinds);
         }

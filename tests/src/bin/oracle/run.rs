@@ -1,7 +1,7 @@
 //! Ways to run a statement: each sends messages on a raw connection and makes one
 //! [`Answer`] of what comes back.
 
-use crate::statement::Statement;
+use crate::statement::{Statement, Value};
 use crate::values::Ty;
 use mothership_tests::frame::Frame;
 use mothership_tests::message::{self, message as framed};
@@ -19,6 +19,8 @@ pub enum Protocol {
     Text(u32),
     /// The same with binary results and parameters.
     Binary(u32),
+    /// With text and a row limit, and the rest is never fetched.
+    Part(u32),
     /// PREPARE and EXECUTE.
     Prepare,
     /// COPY (…) TO STDOUT.
@@ -157,6 +159,7 @@ pub fn run(wire: &mut Wire, protocol: Protocol, statement: &Statement) -> Result
         Protocol::Copy => simple(wire, &format!("COPY ({}) TO STDOUT", statement.inline())),
         Protocol::Prepare => prepared(wire, statement),
         Protocol::Text(rows) => extended(wire, statement, false, rows),
+        Protocol::Part(rows) => extended_in_part(wire, statement, rows),
         Protocol::Binary(rows) => extended(wire, statement, true, rows),
     }
 }
@@ -222,6 +225,29 @@ fn extended(
     }
     send(wire, &message::sync())?;
     collect(wire, &mut answer, b"")?;
+    Ok(answer)
+}
+
+/// The first rows alone; which these are is nobody's promise, so only their number stays.
+fn extended_in_part(wire: &mut Wire, statement: &Statement, rows: u32) -> Result<Answer, Lost> {
+    let (text, values) = statement.parameters();
+    let types: Vec<u32> = values.iter().map(|value| value.ty.oid()).collect();
+    let sent = |value: &&Value| {
+        let text = value.text.as_ref()?;
+        Some((text.as_bytes().to_vec(), false))
+    };
+    let sent: Vec<_> = values.iter().map(sent).collect();
+    let messages = [
+        message::parse("", &text, &types),
+        bind(&sent, false),
+        message::describe_portal(""),
+        message::execute("", rows),
+        message::sync(),
+    ];
+    let mut answer = Answer::default();
+    send(wire, &messages.concat())?;
+    collect(wire, &mut answer, &[])?;
+    answer.rows.iter_mut().for_each(Vec::clear);
     Ok(answer)
 }
 

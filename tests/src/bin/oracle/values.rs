@@ -437,11 +437,7 @@ impl Ty {
     }
 }
 
-/// A string constant.
+/// A string constant; standard_conforming_strings is on.
 pub fn quote(text: &str) -> String {
-    let escaped = text.replace('\'', "''");
-    if text.contains('\\') {
-        return format!("E'{}'", escaped.replace('\\', "\\\\"));
-    }
-    format!("'{escaped}'")
+    format!("'{}'", text.replace('\'', "''"))
 }
