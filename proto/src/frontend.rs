@@ -252,6 +252,39 @@ pub fn put_execute(out: &mut Vec<u8>, portal: &[u8], rows: i32) {
     });
 }
 
+/// Writes `Bind` for a portal and a statement, by their names. Each value has its own format; `None` is NULL.
+pub fn put_bind<'v>(
+    out: &mut Vec<u8>,
+    (portal, statement): (&[u8], &[u8]),
+    values: impl ExactSizeIterator<Item = (i16, Option<&'v [u8]>)> + Clone,
+    result_formats: &[i16],
+) {
+    put(out, tag::BIND, |body| {
+        put_str(body, portal);
+        put_str(body, statement);
+        // The counts are unsigned: there may be 65535.
+        let count = (values.len() as u16).to_be_bytes();
+        body.extend_from_slice(&count);
+        for (format, _) in values.clone() {
+            body.extend_from_slice(&format.to_be_bytes());
+        }
+        body.extend_from_slice(&count);
+        for (_, value) in values {
+            match value {
+                None => body.extend_from_slice(&(-1i32).to_be_bytes()),
+                Some(bytes) => {
+                    body.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+                    body.extend_from_slice(bytes);
+                }
+            }
+        }
+        body.extend_from_slice(&(result_formats.len() as u16).to_be_bytes());
+        for format in result_formats {
+            body.extend_from_slice(&format.to_be_bytes());
+        }
+    });
+}
+
 /// Writes a `Bind` of the unnamed portal without parameters and with text results.
 pub fn put_plain_bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8]) {
     put(out, tag::BIND, |body| {

@@ -11,9 +11,9 @@ use crate::sql::functions::{Trait, special};
 
 use super::types::words;
 use super::{
-    Catalog, Check, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Key, Leaf,
-    LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
-    TypeInfo, TypeKind, Volatility,
+    Catalog, Check, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Handed,
+    Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind,
+    Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// Why a catalog could not be read.
@@ -119,11 +119,21 @@ pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.re
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
 /// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default,
-/// identity, generated.
+/// identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
+/// whether arrays of it must be handed over as texts.
 pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
-    pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated \
+    pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, \
+    pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod), \
+    CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) t.typcollation THEN \
+        (SELECT pg_catalog.concat(pg_catalog.quote_ident(cn.nspname), '.', pg_catalog.quote_ident(co.collname)) \
+            FROM pg_catalog.pg_collation co \
+            JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) co.collnamespace \
+            WHERE co.oid OPERATOR(pg_catalog.=) a.attcollation) END, \
+    t.typcategory OPERATOR(pg_catalog.=) 'A'::pg_catalog.\"char\" \
+        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)' \
     FROM pg_catalog.pg_attribute a \
+    JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid \
@@ -520,6 +530,12 @@ fn column(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
             default
         },
         generated,
+        handed: Handed {
+            base: row.text(12)?,
+            full: row.text(13)?,
+            collate: row.maybe(14).map(str::to_owned),
+            as_text: row.flag(15),
+        },
     };
     // A table made after the relations were read cannot be: it is one snapshot. Temporary ones are left out.
     if let Some(relation) = catalog.relations.get_mut(&row.name(0)?) {

@@ -120,6 +120,33 @@ pub struct Column {
     pub default: DefaultKind,
     /// GENERATED ALWAYS AS (expression) STORED.
     pub generated: bool,
+    /// How its values are handed to another server.
+    pub handed: Handed,
+}
+
+/// How a column's values are handed to another server as an array, so that they come out as of the same type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// The type without its modifier, as SQL (`format_type(type, -1)`).
+    pub base: String,
+    /// With it.
+    pub full: String,
+    /// The column's collation as SQL, where it is not that of its type.
+    pub collate: Option<String>,
+    /// As texts: arrays, which an array of them would flatten, and what has another binary form on each server.
+    pub as_text: bool,
+}
+
+impl Handed {
+    /// A type without a modifier.
+    pub fn plain(type_name: &str) -> Handed {
+        Handed {
+            base: type_name.to_owned(),
+            full: type_name.to_owned(),
+            collate: None,
+            as_text: type_name.ends_with("[]"),
+        }
+    }
 }
 
 /// Where an omitted value comes from.

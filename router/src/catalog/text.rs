@@ -27,7 +27,7 @@
 //! planner reads, not all that PostgreSQL knows.
 
 use super::{
-    Catalog, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Key, Leaf,
+    Catalog, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Handed, Key, Leaf,
     LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
     TypeInfo, TypeKind, Volatility,
 };
@@ -407,6 +407,7 @@ fn column(name: &str, type_oid: u32, type_name: &str) -> Column {
         not_null: false,
         default: DefaultKind::None,
         generated: false,
+        handed: Handed::plain(type_name),
     }
 }
 

@@ -69,6 +69,10 @@ settings! {
         reload copy_buffer: ByteSize = MIB, ByteSize::kib(16)..=GIB;
         /// One row of a divided COPY.
         reload copy_row: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=LARGEST_MESSAGE;
+        /// Rows that one statement gathers from several shards. More are an error (54000), never a shorter answer.
+        reload gathered_rows: NonZeroU32 = nonzero(5_000_000), nonzero(1)..=nonzero(1_000_000_000);
+        /// Their size together, in memory of the router and of the server that they are handed to.
+        reload gathered_size: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=ByteSize::mib(900);
         /// Pools (server, user and database) of a worker that exist at once.
         reload pools: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Cancel requests that are being delivered at once.

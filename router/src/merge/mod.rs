@@ -6,11 +6,13 @@
 //!
 //! Where rows are only put one after another, they pass untouched and only their
 //! [`RowDescription`](columns) and their [`CommandTag`] are merged; rows of
-//! aggregates are merged by [`Aggregates`].
+//! aggregates are merged by [`Aggregates`]. Rows that another server is to work on become [`Arrays`].
 
 pub mod columns;
 
 mod aggregates;
+
+mod arrays;
 
 mod numeric;
 
@@ -19,6 +21,7 @@ mod tag;
 mod error;
 
 pub use aggregates::{AggregateMerge, Aggregates};
+pub use arrays::{Arrays, NotTaken};
 pub use columns::{Difference, reconcile};
 pub use error::MergeError;
 pub use numeric::{NumericError, NumericSum};

@@ -68,6 +68,7 @@ pub fn plan(
             target: Target::AnyShard,
             role: role(),
             fallback: None,
+            gather: None,
             otherwise: Refusal::new(Reason::SeveralShards),
             unknown: Vec::new(),
             touches: super::Touches::Anything,
@@ -114,6 +115,15 @@ fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
         }) => refuse(Reason::Aggregate),
         // RETURNING of a divided INSERT.
         Plan::Split(_) => refuse(Reason::ReturningSplit),
+        // The residue's rows come as rows, not as COPY.
+        Plan::Gather(gather) => {
+            let reason = gather.why.reason;
+            utility::only_single(Plan::Gather(gather), reason)
+        }
+        Plan::Single(single) => Ok(Plan::Single(super::Single {
+            gather: None,
+            ..single
+        })),
         plan => Ok(plan),
     }
 }

@@ -56,6 +56,7 @@ fn single(analysis: &Analysis<'_>, target: Option<usize>, shard: Target) -> Sing
         target: shard,
         role: role(analysis, target.is_none()),
         fallback: None,
+        gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown: analysis.seen.unknown.iter().cloned().collect(),
         touches: Touches::Anything,

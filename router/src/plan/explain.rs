@@ -36,11 +36,16 @@ impl fmt::Display for Plan {
                 otherwise,
                 unknown,
                 fallback: _,
+                gather,
                 touches: _,
             }) => {
                 write!(f, "Single {target} role={role}")?;
-                if otherwise.reason != super::Reason::SeveralShards {
-                    write!(f, " else={otherwise}")?;
+                match gather {
+                    Some(_) => f.write_str(" else=gather")?,
+                    None if otherwise.reason != super::Reason::SeveralShards => {
+                        write!(f, " else={otherwise}")?;
+                    }
+                    None => {}
                 }
                 if !unknown.is_empty() {
                     write!(f, " unknown={}", unknown.join(","))?;
@@ -55,6 +60,7 @@ impl fmt::Display for Plan {
                 write!(f, "Scatter {target} merge={merge} role={role}")
             }
             Plan::Split(split) => split.fmt(f),
+            Plan::Gather(gather) => gather.fmt(f),
             Plan::Ddl(Ddl {
                 place,
                 transactional,

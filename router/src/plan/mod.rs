@@ -28,6 +28,7 @@ mod decide;
 mod dialect;
 mod expr;
 mod functions;
+pub mod gather;
 mod misread;
 mod names;
 mod parse;
@@ -54,6 +55,7 @@ use condition::{Cond, Scalar};
 pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
 pub use explain::explain;
 pub(crate) use functions::is_opaque;
+pub use gather::Gather;
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
 pub(crate) use names::RUNS_SQL;
@@ -78,6 +80,8 @@ pub enum Plan {
     Scatter(Scatter),
     /// A write whose rows are divided by shard.
     Split(Split),
+    /// Rows of several shards, on which one server runs the statement.
+    Gather(Arc<Gather>),
     /// A change of definitions.
     Ddl(Ddl),
     /// Not answered.
@@ -101,6 +105,8 @@ pub struct Single {
     /// How answers are merged if the key of a Bind cannot be read with certainty, so that every shard that the
     /// first condition allows is asked.
     pub fallback: Option<Merge>,
+    /// How it is answered if the keys turn out to lie on several shards and `fallback` is none.
+    pub gather: Option<Arc<Gather>>,
     /// The refusal if the keys turn out to lie on several shards and there is no fallback.
     pub otherwise: Refusal,
     /// Names of relations that are neither in the catalog nor declared. If the catalog may be

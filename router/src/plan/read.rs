@@ -1,9 +1,12 @@
 //! Plans of queries.
 
+use std::sync::Arc;
+
 use sqlparser::ast::Statement;
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
+use super::gather;
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
@@ -27,8 +30,30 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     analysis.placeholders.clone_from(&parsed.placeholders);
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
-    let plan = finish(&analysis, output.local, None)?;
+    let plan = match finish(&analysis, output.local, None) {
+        Err(why) if gather::helps(why.reason) => {
+            Plan::Gather(Arc::new(gather::plan(&analysis, query, &parsed, why)?))
+        }
+        Ok(Plan::Single(single)) if may_lead_apart(&single) => Plan::Single(Single {
+            gather: gather::plan(&analysis, query, &parsed, single.otherwise.clone())
+                .ok()
+                .map(Arc::new),
+            ..single
+        }),
+        plan => plan?,
+    };
     Ok(plan.touching(touches(&analysis, None, &parsed)))
+}
+
+/// Whether the values of a Bind may lead to several shards, and no merge is known.
+fn may_lead_apart(single: &Single) -> bool {
+    match &single.target {
+        Target::Keys(keyed) if single.fallback.is_none() => match keyed.as_slice() {
+            [by] => !by.cond.is_point(by.sharded.columns.len()),
+            _ => true,
+        },
+        _ => false,
+    }
 }
 
 /// Parses a statement that may touch declared tables, and makes sure that the parser's tokens are PostgreSQL's.
@@ -70,6 +95,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
         target: Target::Home,
         role,
         fallback: None,
+        gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown,
         touches: Touches::Anything,

@@ -186,6 +186,10 @@ reasons! {
     HomeAndSharded = "home-and-sharded", "0A000",
         "a table of the home shard is used together with a sharded table",
         "Declare it as a reference table, or query them separately.";
+    /// PostgreSQL would see another statement in it if it ran on gathered rows.
+    GatherDiffers = "gather-differs", "0A000",
+        "this statement cannot be run on rows of several shards without becoming another one",
+        "Add an equality on the shard key, or write it in plainer SQL.";
     /// FOR UPDATE and its kin over several shards.
     Locking = "locking-over-shards", "0A000",
         "row locks over several shards are not supported",

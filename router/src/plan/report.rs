@@ -8,6 +8,7 @@ use mothership_shardmap::{ShardId, ShardMap, TextContext};
 
 use super::condition::{Cond, Edge, Item, Scalar, Shown};
 use super::context::Params;
+use super::gather::Gather;
 use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
 use super::route::{Route, route};
@@ -92,8 +93,26 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
         lines.push(format!("Partition: {leaf}"));
     }
     lines.push(server(&route.role));
-    if several {
-        lines.push(format!("Merge: {}", merge(plan, route)));
+    match gathers(plan) {
+        Some(gather) if !route.fragments.is_empty() => {
+            lines.push(format!("Because: {}", gather.why.message()));
+            for (fragment, shards) in gather.fragments.iter().zip(&route.fragments) {
+                let names: Vec<&str> = shards.iter().map(|s| map.shard_name(s)).collect();
+                lines.push(format!(
+                    "Fragment: {} on {}",
+                    fragment.sql,
+                    names.join(", ")
+                ));
+            }
+            let place = if gather.home {
+                "the home shard"
+            } else {
+                "one of the shards"
+            };
+            lines.push(format!("Residue on {place}: {}", gather.residue));
+        }
+        _ if several => lines.push(format!("Merge: {}", merge(plan, route))),
+        _ => {}
     }
     about(plan, several, &mut lines);
     lines
@@ -111,6 +130,7 @@ fn undecided(plan: &Plan, (reason, sqlstate): (&str, &str), map: &ShardMap) -> V
     match plan {
         Plan::Single(single) => lines.push(server(&single.role)),
         Plan::Scatter(scatter) => lines.push(server(&scatter.role)),
+        Plan::Gather(gather) => lines.push(server(&gather.role)),
         _ => {}
     }
     about(plan, false, &mut lines);
@@ -156,12 +176,23 @@ fn kind(plan: &Plan, several: bool) -> String {
     match plan {
         Plan::Local(_) => "Local".to_owned(),
         Plan::Single(_) if !several => "Single".to_owned(),
+        Plan::Single(single) if single.fallback.is_none() => "Gather".to_owned(),
         Plan::Single(_) => "Scatter (the key cannot be read with certainty)".to_owned(),
         Plan::Scatter(_) if several => "Scatter".to_owned(),
         Plan::Scatter(_) => "Single (its keys lead to one shard)".to_owned(),
         Plan::Split(_) => "Split".to_owned(),
+        Plan::Gather(_) if several => "Gather".to_owned(),
+        Plan::Gather(_) => "Single (its keys lead to one shard)".to_owned(),
         Plan::Ddl(ddl) => format!("Ddl ({})", ddl.why),
         Plan::Refuse(_) => "Refuse".to_owned(),
+    }
+}
+
+fn gathers(plan: &Plan) -> Option<&Gather> {
+    match plan {
+        Plan::Gather(gather) => Some(gather),
+        Plan::Single(single) => single.gather.as_deref(),
+        _ => None,
     }
 }
 
@@ -234,6 +265,7 @@ fn divided(split: &Split) -> String {
 
 fn conditions(plan: &Plan) -> &[KeyedBy] {
     let target = match plan {
+        Plan::Gather(gather) => return &gather.keyed,
         Plan::Single(single) => &single.target,
         Plan::Scatter(scatter) => &scatter.target,
         Plan::Split(split) => return &split.others,

@@ -9,6 +9,7 @@ use mothership_shardmap::{
 
 use super::condition::{Alternative, Cond, Item, Scalar, Value, Values, evaluate};
 use super::context::{Params, TextContext};
+use super::gather::{Fragment, Gather};
 use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
@@ -30,6 +31,8 @@ pub struct Route {
     pub leaf: Option<Name>,
     /// For a divided VALUES list on several shards: which rows go to which shard.
     pub rows: BTreeMap<ShardId, Vec<usize>>,
+    /// For a plan that gathers: the shards of each fragment.
+    pub fragments: Vec<ShardSet>,
 }
 
 /// More combinations of composite key values than this are not looked up one by one.
@@ -60,6 +63,7 @@ pub fn route(
     Ok(Route {
         shards,
         anywhere: false,
+        fragments: Vec::new(),
         ..route
     })
 }
@@ -96,6 +100,9 @@ fn by_keys(
                     leaf,
                     ..plain(ShardSet::one(shard), single.role.clone())
                 }),
+                (Err(_), None, _) if let Some(gather) = &single.gather => {
+                    Ok(gathered(gather, params, map, text))
+                }
                 (Err(refusal), Some(merge), Some(root)) if refusal == single.otherwise => {
                     let shards = shards_of(root, params, text);
                     Ok(merged(shards, single.role.clone(), merge, map))
@@ -120,6 +127,7 @@ fn by_keys(
             Ok(merged(shards, scatter.role.clone(), &scatter.merge, map))
         }
         Plan::Split(split) => divide(split, params, map, text),
+        Plan::Gather(gather) => Ok(gathered(gather, params, map, text)),
         Plan::Ddl(ddl) => {
             let shards = match ddl.place {
                 DdlPlace::AllShards | DdlPlace::OncePerCluster => map.all(),
@@ -138,6 +146,33 @@ fn plain(shards: ShardSet, role: Role) -> Route {
         merge: None,
         leaf: None,
         rows: BTreeMap::new(),
+        fragments: Vec::new(),
+    }
+}
+
+/// Of a plan that gathers: one shard if it has all that matters, else the shards of each fragment.
+fn gathered(gather: &Gather, params: &Params<'_>, map: &ShardMap, text: &TextContext) -> Route {
+    let all = |keyed: &[KeyedBy]| {
+        let sets = keyed.iter().map(|by| shards_of(by, params, text));
+        sets.fold(ShardSet::empty(), |all, set| all.union(&set))
+    };
+    let mut shards = all(&gather.keyed);
+    if gather.home || shards.is_empty() {
+        shards = shards.union(&ShardSet::one(map.home()));
+    }
+    let role = gather.role.clone();
+    if shards.single().is_some() {
+        return plain(shards, role);
+    }
+    let of = |fragment: &Fragment| match fragment.keys.as_slice() {
+        [] => map.all(),
+        keys => all(keys),
+    };
+    let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();
+    let shards = fragments.iter().fold(shards, |all, set| all.union(set));
+    Route {
+        fragments,
+        ..plain(shards, role)
     }
 }
 

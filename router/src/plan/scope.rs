@@ -23,6 +23,7 @@ use crate::catalog::Relation;
 use super::condition::{Cond, Scalar};
 use super::context::PlanContext;
 use super::functions::Call;
+use super::gather::Notes;
 use super::names::{Keyed, Names, folded, same_family};
 use super::refuse::{Reason, Refusal, refuse};
 use super::slots::{Looked, Text};
@@ -132,6 +133,8 @@ pub struct Analysis<'n> {
     pub stored: BTreeSet<usize>,
     /// What was asked of literals that are not part of the planning.
     pub looked: Rc<Looked>,
+    /// For the case that the rows are gathered.
+    pub notes: Notes<'n>,
 }
 
 impl<'n> Analysis<'n> {
@@ -154,6 +157,7 @@ impl<'n> Analysis<'n> {
             kept: Vec::new(),
             stored: BTreeSet::new(),
             looked: Rc::default(),
+            notes: Notes::default(),
         }
     }
 

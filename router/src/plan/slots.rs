@@ -6,8 +6,10 @@
 //! it did not ask for, and whoever would ask (`1 = 0`, a sum, the name of a setting, a search of the text for
 //! tables) notes it in [`Looked`]: then the plan is that of one text, or of the texts that pass the same question.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -323,6 +325,25 @@ pub fn blanked(sql: &str, literals: &[Literal]) -> Option<(String, Vec<(usize, S
     Some((String::from_utf8(blank).ok()?, slots))
 }
 
+/// A text of ours with the literals of `literals` where it has slots, as they are written there. `None` if one is
+/// not there.
+pub fn filled<'t>(text: &'t str, literals: &Literals<'_>) -> Option<Cow<'t, str>> {
+    let Some(first) = text.find(MARK) else {
+        return Some(Cow::Borrowed(text));
+    };
+    let mut out = text[..first].to_owned();
+    for part in text[first..].split(MARK).skip(1) {
+        let rest = part.get(1..)?;
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let literal = literals.all.get(rest[..end].parse::<usize>().ok()?)?;
+        out.push_str(std::str::from_utf8(literal.span.of(literals.sql)).ok()?);
+        out.push_str(&rest[end..]);
+    }
+    Some(Cow::Owned(out))
+}
+
 impl Plan {
     /// The plan with constants in its slots, as planning the text for itself makes it; but places of rows are those
     /// of the text that was planned.
@@ -330,8 +351,13 @@ impl Plan {
         Some(match self {
             Plan::Single(single) => Plan::Single(Single {
                 target: target(&single.target, literals)?,
+                gather: match &single.gather {
+                    Some(gather) => Some(Arc::new(gather.with_literals(literals)?)),
+                    None => None,
+                },
                 ..single.clone()
             }),
+            Plan::Gather(gather) => Plan::Gather(Arc::new(gather.with_literals(literals)?)),
             Plan::Scatter(scatter) => Plan::Scatter(Scatter {
                 target: target(&scatter.target, literals)?,
                 ..scatter.clone()
@@ -353,7 +379,7 @@ fn target(target: &Target, literals: &Literals<'_>) -> Option<Target> {
     })
 }
 
-fn all(keyed: &[KeyedBy], literals: &Literals<'_>) -> Option<Vec<KeyedBy>> {
+pub(super) fn all(keyed: &[KeyedBy], literals: &Literals<'_>) -> Option<Vec<KeyedBy>> {
     let one = |by: &KeyedBy| {
         let kept = by.kept.iter();
         Some(KeyedBy {

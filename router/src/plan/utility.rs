@@ -12,6 +12,7 @@ pub fn home(why: &str) -> Plan {
         target: Target::Home,
         role: Role::Primary(why.to_owned()),
         fallback: None,
+        gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown: Vec::new(),
         touches: Touches::Anything,
@@ -29,6 +30,7 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
             Ok(Plan::Single(Single {
                 otherwise,
                 fallback: None,
+                gather: None,
                 touches: Touches::Anything,
                 ..single
             }))
@@ -48,6 +50,7 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
                     target: Target::Keys(keyed),
                     role: scatter.role,
                     fallback: None,
+                    gather: None,
                     otherwise: Refusal::new(reason),
                     unknown: Vec::new(),
                     touches: Touches::Anything,
@@ -55,6 +58,24 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
             }
             _ => refuse(reason),
         },
+        Plan::Gather(gather) => {
+            let listed = gather
+                .keyed
+                .iter()
+                .all(|k| k.cond != super::condition::Cond::Any);
+            if !listed || gather.home {
+                return refuse(reason);
+            }
+            Ok(Plan::Single(Single {
+                target: Target::Keys(gather.keyed.clone()),
+                role: gather.role.clone(),
+                fallback: None,
+                gather: None,
+                otherwise: Refusal::new(reason),
+                unknown: Vec::new(),
+                touches: Touches::Anything,
+            }))
+        }
         Plan::Refuse(refusal) => Err(refusal),
         Plan::Local(_) | Plan::Ddl(_) => Ok(plan),
     }

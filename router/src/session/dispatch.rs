@@ -4,6 +4,7 @@
 //! Without declared tables there is no world, and everything goes to the home shard
 //! as it is.
 
+use super::gather::GatherWork;
 use super::names::Prepared;
 use super::rules::elsewhere;
 use super::simple::{is_common, is_control};
@@ -12,11 +13,13 @@ use super::{Halt, Session};
 use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
 use crate::plan::{
-    Merge, NoRoute, Params, Plan, Refusal, Role, Route, SplitRows, parts as touched, route,
+    Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, SplitRows, parts as touched,
+    route, slots,
 };
 use crate::sql::password::RolePassword;
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ pub enum Dispatch {
     },
     /// To several.
     Many(Many),
+    /// To one, with what is fetched from several.
+    Gather(Box<GatherWork>),
 }
 
 /// Work for several shards.
@@ -147,12 +152,17 @@ impl Session {
             self.state.schema_changed_in_block = true;
         }
         self.state.tally.planned(kind_of(&plan, &route));
+        if !route.fragments.is_empty() {
+            let work = gather_work(&plan, &route, &params.literals);
+            return work.map(|work| Dispatch::Gather(Box::new(work)));
+        }
         let mut work = self.work(sql, &plan, &route)?;
         match &mut work {
             Dispatch::Many(many) => many.copy_in |= step.is_some_and(|s| s.copy_in),
             Dispatch::One { shard, parts, .. } => {
                 *parts = self.parts(*shard, &world, || touched(&plan, &route, params, &context));
             }
+            Dispatch::Gather(_) => {}
         }
         Ok(work)
     }
@@ -296,11 +306,40 @@ impl Session {
     }
 }
 
+/// The texts and shards of a run that gathers.
+fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<GatherWork, Halt> {
+    let gather = match plan {
+        Plan::Gather(gather) => Some(gather),
+        Plan::Single(single) => single.gather.as_ref(),
+        _ => None,
+    };
+    let filled = |text: &String| Some(slots::filled(text, literals)?.into_owned());
+    let work = gather.and_then(|gather| {
+        let shards = route.fragments.iter();
+        let places = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
+        Some(GatherWork {
+            plan: Arc::clone(gather),
+            fragments: gather
+                .fragments
+                .iter()
+                .map(|f| filled(&f.sql))
+                .collect::<Option<_>>()?,
+            shards: shards.map(places).collect(),
+            residue: filled(&gather.residue)?,
+        })
+    });
+    work.ok_or_else(|| {
+        let message = "the parts of a gathered statement were not found";
+        Report::error(sqlstate::INTERNAL_ERROR, message).into()
+    })
+}
+
 /// What a statement counts as: with one shard it is single, whatever it could have been.
 fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
     match plan {
         _ if route.shards.len() == 1 => PlanKind::Single,
         Plan::Split(_) => PlanKind::Split,
+        _ if !route.fragments.is_empty() => PlanKind::Gather,
         _ => PlanKind::Scatter,
     }
 }

@@ -50,6 +50,8 @@ mod explain;
 
 mod many;
 
+mod gather;
+
 mod passwords;
 
 mod copy_in;

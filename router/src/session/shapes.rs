@@ -357,6 +357,7 @@ impl Entry {
                 Plan::Single(_) => "single",
                 Plan::Scatter(_) => "scatter",
                 Plan::Split(_) => "split",
+                Plan::Gather(_) => "gather",
                 Plan::Ddl(_) => "ddl",
                 Plan::Refuse(_) => "refuse",
             },

@@ -96,6 +96,12 @@ impl Session {
                 self.state.ready_alone(&mut self.client);
                 Ok(())
             }
+            Dispatch::Gather(work) => {
+                let command = self.query_gather(sql, &work).await?;
+                self.put_command(&command);
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
         }
     }
 
@@ -159,7 +165,7 @@ impl Session {
                     Some((known, wrote)) => found = Some((known, wrote | writes)),
                     None => found = Some((shard, writes)),
                 },
-                Dispatch::Many(_) => return Ok(None),
+                Dispatch::Many(_) | Dispatch::Gather(_) => return Ok(None),
             }
         }
         let others = |shard: usize| self.servers.iter().any(|s| s.shard != shard);
@@ -210,6 +216,11 @@ impl Session {
             self.begin_implicit();
             let many = match self.dispatch(statement, at, &Params::NONE)? {
                 Dispatch::Many(many) => many,
+                Dispatch::Gather(work) => {
+                    let command = self.query_gather(text, &work).await?;
+                    self.put_command(&command);
+                    continue;
+                }
                 Dispatch::One { shard, writes, .. } => Many {
                     legs: vec![(shard, Some(Rc::from(text)))],
                     merge: Merge::Concat,
@@ -512,7 +523,7 @@ impl Session {
         };
         match arguments.with(|params| self.dispatch(prepared, 0, params))? {
             Dispatch::One { shard, writes, .. } => Ok((shard, writes)),
-            Dispatch::Many(_) => Err(prepared_over_shards().into()),
+            Dispatch::Many(_) | Dispatch::Gather(_) => Err(prepared_over_shards().into()),
         }
     }
 

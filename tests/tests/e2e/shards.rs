@@ -17,6 +17,8 @@ mod definitions;
 mod directory;
 #[path = "shards/faults.rs"]
 mod faults;
+#[path = "shards/gathered.rs"]
+mod gathered;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/reads.rs"]

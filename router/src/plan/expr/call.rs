@@ -118,6 +118,7 @@ impl<'n> Analysis<'n> {
             FunctionArgExpr::Wildcard => Ok(()),
             FunctionArgExpr::QualifiedWildcard(name) => {
                 self.object_name(name);
+                self.notes.stars = true;
                 Ok(())
             }
             FunctionArgExpr::WildcardWithOptions(_) => not_understood(),

@@ -111,6 +111,7 @@ impl<'n> Analysis<'n> {
                         &name,
                     );
                 }
+                self.note_row(&name, ident.span.start, &here.scopes);
                 Ok(())
             }
             Expr::CompoundIdentifier(parts) => {

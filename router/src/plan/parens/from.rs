@@ -159,7 +159,7 @@ impl Writer {
         self.put(if with { " WITH ORDINALITY" } else { "" });
     }
 
-    fn alias(&mut self, alias: Option<&TableAlias>) -> Done {
+    pub(super) fn alias(&mut self, alias: Option<&TableAlias>) -> Done {
         match alias {
             None => Ok(()),
             Some(alias) => {

@@ -5,7 +5,7 @@
 //! grammar must see the same tree in both, which `make grammar` asks of a million
 //! statements. Only what the planner takes a key or a merge from is printed; the
 //! rest is refused here as there. Every node is named, so that a new one in the
-//! parser does not pass unseen.
+//! parser does not pass unseen. What is proven so writes the queries of `gather`, too.
 
 mod call;
 mod constant;
@@ -14,7 +14,7 @@ mod from;
 mod query;
 mod write;
 
-use sqlparser::ast::{Ident, ObjectName, Statement};
+use sqlparser::ast::{Cte, Expr, Ident, ObjectName, Query, Statement, TableAlias};
 
 use crate::plan::PlanContext;
 use crate::plan::names::folded;
@@ -38,6 +38,43 @@ pub fn parenthesised(sql: &str, context: &PlanContext) -> Result<String, Refusal
         writer.statement(&parsed(&Text::whole(inner), context)?.statement)?;
         Ok(writer.out)
     })
+}
+
+/// A query, as its text.
+///
+/// # Errors
+/// What is not understood.
+pub(super) fn query(query: &Query) -> Result<String, Refusal> {
+    written(|w| w.query(query))
+}
+
+/// The CTEs of a WITH, without that word.
+pub(super) fn ctes(list: &[Cte]) -> Result<String, Refusal> {
+    written(|w| w.ctes(list))
+}
+
+/// An expression in parentheses.
+pub(super) fn expr(expr: &Expr) -> Result<String, Refusal> {
+    written(|w| w.expr(expr))
+}
+
+/// A relation in FROM with its alias.
+pub(super) fn relation(name: &ObjectName, alias: Option<&TableAlias>) -> Result<String, Refusal> {
+    written(|w| {
+        w.name(name)?;
+        w.alias(alias)
+    })
+}
+
+/// A name in quotes.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn written(write: impl FnOnce(&mut Writer) -> Done) -> Result<String, Refusal> {
+    let mut writer = Writer::default();
+    write(&mut writer)?;
+    Ok(writer.out)
 }
 
 /// The part of a statement that the planner parses; None for a statement that it knows by its words.
@@ -111,7 +148,7 @@ impl Writer {
         let name = folded(ident);
         match ident.quote_style {
             None => self.put(&name),
-            Some('"') => self.put(&format!("\"{}\"", name.replace('"', "\"\""))),
+            Some('"') => self.put(&quoted(&name)),
             Some(_) => return not_understood(),
         }
         Ok(())

@@ -64,7 +64,13 @@ impl Writer {
         } else {
             "WITH "
         });
-        self.list(cte_tables, |w, cte| {
+        self.ctes(cte_tables)?;
+        self.put(" ");
+        Ok(())
+    }
+
+    pub(super) fn ctes(&mut self, list: &[Cte]) -> Done {
+        self.list(list, |w, cte| {
             let Cte {
                 alias,
                 query,
@@ -82,9 +88,7 @@ impl Writer {
                 Some(CteAsMaterialized::NotMaterialized) => " AS NOT MATERIALIZED ",
             });
             w.query_in_parens(query)
-        })?;
-        self.put(" ");
-        Ok(())
+        })
     }
 
     fn body(&mut self, body: &SetExpr) -> Done {

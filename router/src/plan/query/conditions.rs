@@ -28,7 +28,9 @@ impl<'n> Analysis<'n> {
             // Every row that WHERE lets through satisfies all conjuncts, so they restrict every
             // entry; where one is on a nullable side, `strict` has made the join an inner one.
             self.conjunct(conjunct, &all, scopes);
-            required.extend(self.strict(conjunct, true, scopes));
+            let strict = self.strict(conjunct, true, scopes);
+            self.note_filter(conjunct, &all, tree, &strict, scopes);
+            required.extend(strict);
         }
         self.join_conditions(tree, required, scopes)
     }
@@ -83,7 +85,11 @@ impl<'n> Analysis<'n> {
         let mut strict = Vec::new();
         for conjunct in on.map(|e| chain(e, &Op::And)).unwrap_or_default() {
             self.conjunct(conjunct, &scope, scopes);
-            strict.extend(self.strict(conjunct, true, scopes));
+            let of_this = self.strict(conjunct, true, scopes);
+            for side in [left, right] {
+                self.note_filter(conjunct, &scope, side, &of_this, scopes);
+            }
+            strict.extend(of_this);
         }
         for (a, b) in pairs {
             self.equate(*a, *b, &scope, true);

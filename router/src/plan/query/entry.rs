@@ -10,7 +10,7 @@ use crate::plan::scope::{Analysis, ColumnInfo, Entry, Instance, Scopes, Source};
 
 use super::OutColumn;
 use super::from::{From, Tree};
-use super::local::obstacle_of;
+use super::local::{Local, obstacle_of};
 use super::with::Ctes;
 
 impl<'n> Analysis<'n> {
@@ -45,6 +45,7 @@ impl<'n> Analysis<'n> {
                         if let Some(sample) = sample {
                             // A sample of each shard is not a sample of the whole.
                             from.obstacle = Some(Refusal::new(Reason::NotUnderstood));
+                            self.notes.sampled = true;
                             self.sampled(sample, outer, ctes)?;
                         }
                         return self.named_table(name, alias, from, ctes);
@@ -178,7 +179,13 @@ impl<'n> Analysis<'n> {
             return not_understood();
         }
         let parts = self.object_name(name);
-        let (instance, output) = self.table(&parts, ctes)?;
+        let (instance, output, view) = self.table(&parts, ctes)?;
+        if output.is_none() || view.is_some() {
+            let local = output
+                .as_ref()
+                .is_some_and(|output| output.local == Local::Rows);
+            self.note_read(name, instance, view.map(|view| (view, local)));
+        }
         if let Some(output) = &output {
             from.hinder(obstacle_of(output));
         }

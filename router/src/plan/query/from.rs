@@ -192,6 +192,7 @@ impl<'n> Analysis<'n> {
                 .map(|name| self.object_name(name).pop().unwrap_or_default())
                 .collect(),
             JoinConstraint::Natural => {
+                self.notes.stars = true;
                 if !from.complete {
                     return not_understood();
                 }

@@ -14,7 +14,7 @@ mod relation;
 mod select;
 mod with;
 
-pub use from::{From, Tree};
+pub use from::{From, Kind, Tree};
 pub use local::Local;
 pub use with::Ctes;
 

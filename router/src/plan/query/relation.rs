@@ -19,32 +19,38 @@ use super::with::Ctes;
 use super::{Open, Output};
 
 impl<'n> Analysis<'n> {
-    /// The instance of a table, view or CTE; the output of a view or CTE as well.
+    /// The instance of a table, view or CTE; the output of a view or CTE as well, and which view it is.
+    #[allow(clippy::type_complexity)]
     pub(super) fn table(
         &mut self,
         parts: &[String],
         ctes: &Ctes<'_>,
-    ) -> Result<(usize, Option<Output>), Refusal> {
+    ) -> Result<(usize, Option<Output>, Option<&'n Relation>), Refusal> {
         if let [name] = parts
             && let Some(node) = ctes.find(name)
         {
             let node = Rc::clone(node);
-            return self.cte_reference(&node);
+            let (instance, output) = self.cte_reference(&node)?;
+            return Ok((instance, output, None));
         }
         match self.names.resolve(parts, self.context) {
-            Resolved::Relation(relation, place) => self.relation(relation, place),
+            Resolved::Relation(relation, place) => {
+                let (instance, output) = self.relation(relation, place)?;
+                let view = output.is_some().then_some(relation);
+                Ok((instance, output, view))
+            }
             Resolved::System => {
                 self.seen.catalogs = true;
-                Ok((self.add_unseen(parts.join("."))?, None))
+                Ok((self.add_unseen(parts.join("."))?, None, None))
             }
             Resolved::Temporary => {
                 self.seen.not_on_replicas = true;
                 let name = parts.last().cloned().unwrap_or_default();
-                Ok((self.add_unseen(name)?, None))
+                Ok((self.add_unseen(name)?, None, None))
             }
             Resolved::Unknown(name) => {
                 self.seen.unknown.insert(name.clone());
-                Ok((self.add_unseen(name)?, None))
+                Ok((self.add_unseen(name)?, None, None))
             }
             Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
             Resolved::Unclear => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),

@@ -120,6 +120,10 @@ impl<'n> Analysis<'n> {
         if let Some(having) = &select.having {
             self.walk(having, here)?;
         }
+        if plain && !nodes.is_empty() && self.in_view == 0 {
+            let place = select.select_token.0.span.start;
+            self.notes.groups.push((place, nodes.clone()));
+        }
         Ok(match (exprs.is_empty(), plain) {
             (true, _) if select.having.is_none() => Grouped::No,
             (false, true) => Grouped::By(nodes),
@@ -148,6 +152,7 @@ impl<'n> Analysis<'n> {
                     columns.push(self.out_column(expr, Some(name), &here.scopes));
                 }
                 SelectItem::Wildcard(options) if dialect::knows_wildcard(options) => {
+                    self.notes.stars = true;
                     columns.extend(from.star.iter().cloned());
                     complete &= from.complete;
                 }
@@ -155,6 +160,7 @@ impl<'n> Analysis<'n> {
                     SelectItemQualifiedWildcardKind::ObjectName(name),
                     options,
                 ) if dialect::knows_wildcard(options) => {
+                    self.notes.stars = true;
                     let parts = self.object_name(name);
                     match self.qualified_star(&parts, here.scopes.scope) {
                         Some(instance) => {

@@ -143,6 +143,7 @@ impl<'n> Analysis<'n> {
             self.facts.truncate(before.1);
             self.links.truncate(before.2);
             self.sharded_below.retain(|instance| *instance < before.0);
+            self.notes.truncate(before.0);
         }
         Ok(ctes.and(name, CteBody::Inline(cte)))
     }

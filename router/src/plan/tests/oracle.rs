@@ -197,7 +197,7 @@ async fn compare(config: Config) {
         // Without an end.
         "JOIN x ON t.a = x.a",
     ];
-    let (mut equal, mut refused, mut errors) = (0, 0, 0);
+    let (mut equal, mut refused, mut errors, mut gathered) = (0, 0, 0, 0);
     let mut wrong = Vec::new();
     let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
     for sql in include_str!("cases.txt").lines() {
@@ -222,6 +222,11 @@ async fn compare(config: Config) {
                     continue;
                 }
             };
+        if !route.fragments.is_empty() {
+            // The router's own to run: `make oracle`.
+            gathered += 1;
+            continue;
+        }
         let mut parts = Vec::new();
         let mut failed = None;
         for shard in route.shards.iter() {
@@ -254,7 +259,9 @@ async fn compare(config: Config) {
             }
         }
     }
-    println!("equal {equal}, same error {errors}, refused {refused}: {reasons:?}");
+    println!(
+        "equal {equal}, same error {errors}, gathered {gathered}, refused {refused}: {reasons:?}"
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(equal > 200);
     drop(clients);

@@ -34,6 +34,7 @@ fn rest(plan: &Plan) -> String {
             single.unknown
         ),
         Plan::Scatter(_) => "scatter".to_owned(),
+        Plan::Gather(gather) => format!("gather {} {}", gather.fragments.len(), gather.home),
         Plan::Split(split) => match &split.rows {
             SplitRows::Values {
                 rows,

@@ -92,6 +92,11 @@ impl Session {
                 (shard, writes)
             }
             Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
+            Dispatch::Gather(work) => {
+                self.join_segment(None, false).await?;
+                let shard = self.bind_gather(bind, statement, &work).await?;
+                return Ok(Place::Shard(shard));
+            }
         };
         let parts = parts.as_ref();
         let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
@@ -164,6 +169,7 @@ impl Session {
             {
                 Err(prepared_over_shards().into())
             }
+            Dispatch::Gather(_) => Err(prepared_over_shards().into()),
             _ => Ok(work),
         }
     }
@@ -290,7 +296,7 @@ impl Session {
     }
 
     /// A server's error in the middle of a segment that several servers share.
-    fn failed_in_segment(&mut self, body: &[u8]) -> Halt {
+    pub(in crate::session) fn failed_in_segment(&mut self, body: &[u8]) -> Halt {
         self.client
             .with_output(|out| crate::session::errors::put_as_error(out, body));
         self.state.note_failure();

@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// Sends a Parse of the client to the server of a shard.
-    pub(super) async fn parse_on(
+    pub(in crate::session) async fn parse_on(
         &mut self,
         shard: usize,
         name: &[u8],

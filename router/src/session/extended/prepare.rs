@@ -172,7 +172,7 @@ impl Session {
     }
 
     /// The statement of a name, known to the server `at`, and its name there.
-    pub(super) async fn on_server(
+    pub(in crate::session) async fn on_server(
         &mut self,
         at: usize,
         name: &[u8],

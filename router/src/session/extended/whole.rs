@@ -137,7 +137,7 @@ impl Session {
                 writes,
                 parts,
             }),
-            Dispatch::Many(_) => None,
+            Dispatch::Many(_) | Dispatch::Gather(_) => None,
         }
     }
 

@@ -1,0 +1,354 @@
+//! Gather: the rows that a statement needs are fetched from their shards and handed to one PostgreSQL, which runs the
+//! statement on them.
+//!
+//! So PostgreSQL itself sorts, groups, joins and computes. Each place of the text where a sharded table is read becomes
+//! a fragment: a query of the columns that the statement mentions and of the conditions that are about that table
+//! alone, sent to the shards that own its keys. What runs on the rows is the residue: the statement, with a CTE in
+//! the place of each fragment. Rows are handed over as one array for each column, which `unnest` in a select list
+//! makes rows of again; that writes nothing, works in read-only transactions and on replicas, and needs no rights.
+//!
+//! The statement itself is parsed on the same server first. What that says of its parameters and columns is what the
+//! client is told, and what the residue is held against: if PostgreSQL should see another statement in it, it is
+//! refused.
+
+pub mod notes;
+mod rewrite;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sqlparser::ast::{ObjectName, Query, TableAlias, TableFactor};
+use sqlparser::tokenizer::{Location, Token};
+
+use crate::catalog::{Handed, Name, Relation};
+
+use super::decide::{keyed_by, role};
+use super::names::{fold, folded};
+use super::parens;
+use super::parse::Parsed;
+use super::refuse::{Reason, Refusal, refuse};
+use super::scope::{Analysis, Source};
+use super::slots::{self, Literals};
+use super::{KeyedBy, Role};
+
+pub use notes::Notes;
+use notes::Read;
+
+/// A statement whose rows are gathered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gather {
+    /// Which server of each shard.
+    pub role: Role,
+    /// The keys of every sharded table of the statement: if all lie on one shard, it runs there untouched.
+    pub keyed: Vec<KeyedBy>,
+    /// Whether the residue reads tables of the home shard.
+    pub home: bool,
+    /// What is fetched.
+    pub fragments: Vec<Fragment>,
+    /// What runs on it. Its parameters are the statement's own, then an array for each column of each fragment.
+    pub residue: String,
+    /// How many parameters come before the arrays.
+    pub parameters: usize,
+    /// Why nothing cheaper will do.
+    pub why: Refusal,
+}
+
+/// The rows of one FROM entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fragment {
+    /// The table or view.
+    pub table: Name,
+    /// The query that the shards get; its parameters are the statement's.
+    pub sql: String,
+    /// What must hold of the keys of each use of the rows. None: any shard may have some.
+    pub keys: Vec<KeyedBy>,
+    /// The type of each of its columns as it comes from a shard, by the object ids of the home shard.
+    pub elements: Vec<u32>,
+}
+
+impl Gather {
+    /// The texts with their literals, for a plan of a shape. `None` if the text has no such literal.
+    pub fn with_literals(&self, literals: &Literals<'_>) -> Option<Gather> {
+        let fragment = |fragment: &Fragment| {
+            Some(Fragment {
+                sql: slots::filled(&fragment.sql, literals)?.into_owned(),
+                keys: slots::all(&fragment.keys, literals)?,
+                ..fragment.clone()
+            })
+        };
+        Some(Gather {
+            keyed: slots::all(&self.keyed, literals)?,
+            fragments: self.fragments.iter().map(fragment).collect::<Option<_>>()?,
+            residue: slots::filled(&self.residue, literals)?.into_owned(),
+            ..self.clone()
+        })
+    }
+}
+
+impl fmt::Display for Gather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.home { "home" } else { "any shard" };
+        write!(
+            f,
+            "Gather on {place} role={} because={}",
+            self.role, self.why
+        )?;
+        for fragment in &self.fragments {
+            write!(f, "; {}", fragment.sql)?;
+        }
+        write!(f, "; {}", self.residue)
+    }
+}
+
+/// Whether gathering the rows helps against this reason.
+pub fn helps(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::OrderBy
+            | Reason::Limit
+            | Reason::Distinct
+            | Reason::GroupBy
+            | Reason::Aggregate
+            | Reason::Window
+            | Reason::SetOperation
+            | Reason::Subquery
+            | Reason::Join
+            | Reason::OuterJoin
+            | Reason::HomeAndSharded
+            | Reason::SeveralShards
+    )
+}
+
+const TEXT: u32 = 25;
+const BOOL: u32 = 16;
+
+/// The columns that belong to one server's copy of a row.
+const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
+
+/// The first part of the names of our CTEs.
+const CTE: &str = "__mothership_g";
+
+/// Plans a query that has been walked. `why` is the reason against anything cheaper.
+///
+/// # Errors
+/// `why`, where gathering would not give PostgreSQL's own answer either, or a reason that says more.
+pub fn plan(
+    analysis: &Analysis<'_>,
+    query: &Query,
+    parsed: &Parsed,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let seen = &analysis.seen;
+    if seen.writes {
+        return Err(why);
+    }
+    if seen.locks {
+        return refuse(Reason::Locking);
+    }
+    let strings = analysis.context.standard_conforming_strings;
+    if analysis.notes.sampled || !strings || !speaks_plainly(parsed) {
+        return Err(why);
+    }
+    let mut places: BTreeMap<Location, Vec<Read<'_>>> = BTreeMap::new();
+    for read in &analysis.notes.reads {
+        let sharded = match read.view {
+            Some(_) => analysis.reads_sharded(read.instance),
+            None => matches!(
+                analysis.instances[read.instance].source,
+                Source::Sharded(..)
+            ),
+        };
+        if sharded {
+            places.entry(read.place).or_default().push(*read);
+        }
+    }
+    let parameters = parsed
+        .placeholders
+        .iter()
+        .map(|(_, number)| usize::from(*number));
+    let parameters = parameters
+        .max()
+        .unwrap_or(0)
+        .max(analysis.context.parameter_types.len());
+    let entries = rewrite::entries(query, &places);
+    if entries.len() != places.len() {
+        return Err(why);
+    }
+    let mut rewriting = rewrite::Rewriting::new(analysis);
+    let mut fragments = Vec::new();
+    let mut next = parameters + 1;
+    for (number, (place, reads)) in places.iter().enumerate() {
+        let (name, alias) = &entries[place];
+        let made = fragment(analysis, parsed, reads, (name, alias.as_ref()), &why)?;
+        let cte = format!("{CTE}{}", number + 1);
+        rewriting.replace(*place, reads, &cte, &made, &mut next);
+        fragments.push(made.fragment);
+    }
+    let residue = rewriting.residue(query)?;
+    let sharded = analysis
+        .sharded()
+        .filter_map(|(instance, _, _)| keyed_by(analysis, instance));
+    let keyed: Vec<KeyedBy> = sharded.collect();
+    let home = analysis
+        .instances
+        .iter()
+        .any(|i| matches!(i.source, Source::Home(_)));
+    Ok(Gather {
+        role: role(analysis, true),
+        keyed,
+        home,
+        fragments,
+        residue,
+        parameters,
+        why,
+    })
+}
+
+/// Whether the text has nothing that its tree does not tell, or that the stand-ins of tables do not have.
+fn speaks_plainly(parsed: &Parsed) -> bool {
+    let word = |at: usize| match parsed.tokens.get(at).map(|t| &t.token) {
+        Some(Token::Word(word)) => fold(&word.value, word.quote_style.is_some()),
+        _ => String::new(),
+    };
+    (0..parsed.tokens.len()).all(|at| {
+        let name = word(at);
+        let only = name == "only"
+            && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
+        !only && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
+    })
+}
+
+/// A fragment and what its stand-in must know.
+struct Made<'r> {
+    fragment: Fragment,
+    relation: &'r Relation,
+    /// Under which the statement knows the entry.
+    alias: String,
+    columns: Vec<Fetched>,
+}
+
+/// A column of a fragment.
+struct Fetched {
+    /// Its name in the stand-in, before the alias.
+    name: String,
+    /// Its name in the statement.
+    known: String,
+    /// Its type.
+    handed: Handed,
+}
+
+/// The fragment of one place, with its columns.
+fn fragment<'n>(
+    analysis: &Analysis<'n>,
+    parsed: &Parsed,
+    reads: &[Read<'n>],
+    (name, alias): (&ObjectName, Option<&TableAlias>),
+    why: &Refusal,
+) -> Result<Made<'n>, Refusal> {
+    let read = &reads[0];
+    let instance = &analysis.instances[read.instance];
+    let relation: &'n Relation = match (read.view, &instance.source) {
+        (Some((view, true)), _) => view,
+        (None, Source::Sharded(relation, _)) => relation,
+        _ => return Err(why.clone()),
+    };
+    // The names under which the statement knows the columns.
+    if !instance.complete || instance.columns.len() != relation.columns.len() {
+        return Err(why.clone());
+    }
+    let whole = analysis.notes.stars
+        || alias.is_some_and(|alias| !alias.columns.is_empty())
+        || analysis
+            .notes
+            .rows
+            .iter()
+            .any(|(_, row)| reads.iter().any(|read| read.instance == *row));
+    let words: std::collections::HashSet<String> = parsed
+        .tokens
+        .iter()
+        .filter_map(|t| match &t.token {
+            Token::Word(word) => Some(fold(&word.value, word.quote_style.is_some())),
+            _ => None,
+        })
+        .collect();
+    let mut fetched = Vec::new();
+    let mut elements = Vec::new();
+    let mut list = Vec::new();
+    let entry_name = match alias {
+        Some(alias) => folded(&alias.name),
+        None => relation.name.name.clone(),
+    };
+    let entry = parens::quoted(&entry_name);
+    for (column, known) in relation.columns.iter().zip(&instance.columns) {
+        if !whole && !words.contains(&known.name) {
+            continue;
+        }
+        let as_text = column.handed.as_text;
+        let cast = if as_text { "::text" } else { "" };
+        elements.push(if as_text { TEXT } else { column.type_oid });
+        list.push(format!("{entry}.{}{cast}", parens::quoted(&known.name)));
+        fetched.push(Fetched {
+            name: column.name.clone(),
+            known: known.name.clone(),
+            handed: column.handed.clone(),
+        });
+    }
+    if fetched.is_empty() {
+        // The rows still count.
+        list.push("true".to_owned());
+        elements.push(BOOL);
+        fetched.push(Fetched {
+            name: "__mothership_row".to_owned(),
+            known: String::new(),
+            handed: Handed::plain("boolean"),
+        });
+    }
+    let mut sql = format!(
+        "SELECT {} FROM {}",
+        list.join(", "),
+        parens::relation(name, alias)?
+    );
+    let filters = analysis
+        .notes
+        .filters
+        .iter()
+        .filter(|(of, _)| *of == read.instance);
+    let filters: Vec<String> = filters
+        .map(|(_, expr)| parens::expr(expr))
+        .collect::<Result<_, _>>()?;
+    if !filters.is_empty() {
+        sql.push_str(" WHERE ");
+        sql.push_str(&filters.join(" AND "));
+    }
+    let keys = match read.view {
+        Some(_) => Vec::new(),
+        None => reads
+            .iter()
+            .filter_map(|read| keyed_by(analysis, read.instance))
+            .collect(),
+    };
+    Ok(Made {
+        fragment: Fragment {
+            table: relation.name.clone(),
+            sql,
+            keys,
+            elements,
+        },
+        relation,
+        alias: entry_name,
+        columns: fetched,
+    })
+}
+
+/// A FROM entry that names a relation.
+fn named(factor: &TableFactor) -> Option<(&ObjectName, Option<&TableAlias>)> {
+    match factor {
+        TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            ..
+        } => Some((name, alias.as_ref())),
+        _ => None,
+    }
+}

@@ -1,0 +1,263 @@
+//! What the walk through a statement writes down for the case that its rows must be gathered: which names read
+//! tables, which conditions hold of one table alone, and what speaks against it.
+
+use sqlparser::ast::{Expr, Function, ObjectName};
+use sqlparser::tokenizer::Location;
+
+use crate::catalog::Relation;
+use crate::plan::expr::strip;
+use crate::plan::functions::{self, Call};
+use crate::plan::names::folded;
+use crate::plan::query::{Kind, Tree};
+use crate::plan::scope::{Analysis, Node, Scopes, Source};
+
+/// A name in a FROM clause of the statement's own text.
+#[derive(Debug, Clone, Copy)]
+pub struct Read<'n> {
+    /// Where the name begins.
+    pub place: Location,
+    /// Its FROM entry. A CTE is walked at each reference: then there are several reads at one place.
+    pub instance: usize,
+    /// The view that it is, with whether each shard may compute its own rows of it.
+    pub view: Option<(&'n Relation, bool)>,
+}
+
+/// The notes of one statement.
+#[derive(Debug, Clone, Default)]
+pub struct Notes<'n> {
+    /// Names that read tables and views.
+    pub reads: Vec<Read<'n>>,
+    /// Conditions without which no row of the instance matters, on its columns alone.
+    pub filters: Vec<(usize, Expr)>,
+    /// All columns of some table are used: `*`, NATURAL.
+    pub stars: bool,
+    /// Names that stand for a whole row.
+    pub rows: Vec<(Location, usize)>,
+    /// GROUP BY with the columns that it lists, by the place of its SELECT.
+    pub groups: Vec<(Location, Vec<Node>)>,
+    /// Something that the rows' stand-ins cannot give: TABLESAMPLE.
+    pub sampled: bool,
+}
+
+impl Notes<'_> {
+    /// Forgets what belongs to instances from `first` on.
+    pub fn truncate(&mut self, first: usize) {
+        self.reads.retain(|read| read.instance < first);
+        self.filters.retain(|(instance, _)| *instance < first);
+        self.rows.retain(|(_, instance)| *instance < first);
+    }
+}
+
+/// Where a name begins.
+pub fn place_of(name: &ObjectName) -> Option<Location> {
+    Some(name.0.first()?.as_ident()?.span.start)
+}
+
+impl<'n> Analysis<'n> {
+    /// Notes what a name in FROM reads.
+    pub fn note_read(
+        &mut self,
+        name: &ObjectName,
+        instance: usize,
+        view: Option<(&'n Relation, bool)>,
+    ) {
+        if self.in_view == 0
+            && let Some(place) = place_of(name)
+        {
+            self.notes.reads.push(Read {
+                place,
+                instance,
+                view,
+            });
+        }
+    }
+
+    /// Notes that an identifier is the name of a FROM entry and no column: a whole row.
+    pub fn note_row(&mut self, name: &str, place: Location, scopes: &Scopes<'_>) {
+        if self.in_view > 0 || self.resolve(&[name.to_owned()], scopes).is_some() {
+            return;
+        }
+        let mut level = Some(scopes);
+        while let Some(at) = level {
+            if let Some(entry) = at.scope.entries.iter().find(|entry| entry.alias == name) {
+                self.notes.rows.push((place, entry.instance));
+                return;
+            }
+            level = at.outer;
+        }
+    }
+
+    /// Notes a condition that holds of every row that matters, for the one sharded instance of `scope` that it is
+    /// about. `below` is what has been joined when it is applied: rows of a nullable side may only be left out if
+    /// the condition is never true of their absence.
+    pub fn note_filter(
+        &mut self,
+        expr: &Expr,
+        scope: &[usize],
+        below: &Tree<'_>,
+        strict: &[usize],
+        scopes: &Scopes<'_>,
+    ) {
+        if self.in_view > 0 {
+            return;
+        }
+        let mut only = None;
+        if !self.is_about_one(expr, &mut only, scopes) {
+            return;
+        }
+        let here =
+            |instance: &usize| scope.contains(instance) && below.instances().contains(instance);
+        let Some(instance) = only.filter(here) else {
+            return;
+        };
+        let sharded = matches!(self.instances[instance].source, Source::Sharded(..));
+        if sharded && (strict.contains(&instance) || !nullable(below).contains(&instance)) {
+            self.notes.filters.push((instance, expr.clone()));
+        }
+    }
+
+    /// Whether an expression is made of columns of one instance and constants, and is the same on every server.
+    fn is_about_one(&self, expr: &Expr, only: &mut Option<usize>, scopes: &Scopes<'_>) -> bool {
+        let mut all = |list: &[&Expr]| list.iter().all(|e| self.is_about_one(e, only, scopes));
+        match strip(expr) {
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => match self.node(expr, scopes) {
+                Some((instance, _)) => *only.get_or_insert(instance) == instance,
+                None => false,
+            },
+            Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) => true,
+            Expr::BinaryOp { left, right, .. }
+            | Expr::AnyOp { left, right, .. }
+            | Expr::AllOp { left, right, .. } => all(&[left, right]),
+            Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => all(&[a, b]),
+            Expr::UnaryOp { expr: e, .. }
+            | Expr::Cast { expr: e, .. }
+            | Expr::Collate { expr: e, .. }
+            | Expr::Extract { expr: e, .. }
+            | Expr::IsTrue(e)
+            | Expr::IsNotTrue(e)
+            | Expr::IsFalse(e)
+            | Expr::IsNotFalse(e)
+            | Expr::IsNull(e)
+            | Expr::IsNotNull(e)
+            | Expr::IsUnknown(e)
+            | Expr::IsNotUnknown(e) => all(&[e]),
+            Expr::InList { expr, list, .. } => {
+                let list: Vec<&Expr> = std::iter::once(&**expr).chain(list).collect();
+                all(&list)
+            }
+            Expr::Between {
+                expr, low, high, ..
+            } => all(&[expr, low, high]),
+            Expr::Like {
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            }
+            | Expr::ILike {
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            }
+            | Expr::SimilarTo {
+                expr,
+                pattern,
+                escape_char,
+                ..
+            } => {
+                let escape = escape_char.as_deref();
+                let list: Vec<&Expr> = [&**expr, pattern].into_iter().chain(escape).collect();
+                all(&list)
+            }
+            Expr::Case {
+                operand,
+                conditions,
+                else_result,
+                ..
+            } => {
+                let whens = conditions
+                    .iter()
+                    .flat_map(|when| [&when.condition, &when.result]);
+                let rest = operand.as_deref().into_iter().chain(else_result.as_deref());
+                let list: Vec<&Expr> = whens.chain(rest).collect();
+                all(&list)
+            }
+            Expr::Substring {
+                expr,
+                substring_from,
+                substring_for,
+                ..
+            } => {
+                let rest = substring_from
+                    .as_deref()
+                    .into_iter()
+                    .chain(substring_for.as_deref());
+                let list: Vec<&Expr> = std::iter::once(&**expr).chain(rest).collect();
+                all(&list)
+            }
+            Expr::Tuple(list) => all(&list.iter().collect::<Vec<_>>()),
+            Expr::Array(array) => all(&array.elem.iter().collect::<Vec<_>>()),
+            Expr::Function(function) => match self.arguments_of_harmless(function) {
+                Some(arguments) => all(&arguments),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The arguments of a plain call of a function that is the same on every server.
+    fn arguments_of_harmless<'f>(&self, function: &'f Function) -> Option<Vec<&'f Expr>> {
+        use sqlparser::ast::{FunctionArg, FunctionArgExpr, FunctionArguments};
+        let parts: Vec<String> = function
+            .name
+            .0
+            .iter()
+            .map(|p| p.as_ident().map(folded))
+            .collect::<Option<_>>()?;
+        let (schema, name) = match parts.as_slice() {
+            [name] => (None, name.as_str()),
+            [schema, name] => (Some(schema.as_str()), name.as_str()),
+            _ => return None,
+        };
+        let plain = function.over.is_none()
+            && function.filter.is_none()
+            && function.within_group.is_empty()
+            && functions::call(self.names, schema, name) == Call::Harmless
+            && !functions::is_aggregate(self.names, schema, name);
+        let FunctionArguments::List(list) = &function.args else {
+            return None;
+        };
+        if !plain || list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+            return None;
+        }
+        let one = |arg: &'f FunctionArg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        };
+        list.args.iter().map(one).collect()
+    }
+}
+
+/// The instances that outer joins may leave without a row.
+fn nullable(tree: &Tree<'_>) -> Vec<usize> {
+    match tree {
+        Tree::Leaf(_) => Vec::new(),
+        Tree::Join {
+            kind, left, right, ..
+        } => {
+            let side = |tree: &Tree<'_>, all: bool| {
+                if all {
+                    tree.instances()
+                } else {
+                    nullable(tree)
+                }
+            };
+            let mut found = side(left, *kind == Kind::Full);
+            found.extend(side(right, *kind != Kind::Inner));
+            found
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The residue: the statement with a CTE in the place of each table whose rows were fetched.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{
+    CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor, UnaryOperator,
+    Visit, VisitMut, Visitor, VisitorMut,
+};
+use sqlparser::tokenizer::Location;
+
+use crate::plan::expr::strip;
+use crate::plan::names::folded;
+use crate::plan::parens;
+use crate::plan::refuse::Refusal;
+use crate::plan::scope::{Analysis, Source};
+
+use super::notes::{Read, place_of};
+use super::{Fetched, Made, named};
+
+/// The FROM entries at these places, each with its name and alias.
+pub fn entries(
+    query: &Query,
+    places: &BTreeMap<Location, Vec<Read<'_>>>,
+) -> BTreeMap<Location, (ObjectName, Option<TableAlias>)> {
+    struct Find<'p, 'n> {
+        places: &'p BTreeMap<Location, Vec<Read<'n>>>,
+        found: BTreeMap<Location, (ObjectName, Option<TableAlias>)>,
+    }
+    impl Visitor for Find<'_, '_> {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let Some((name, alias)) = named(factor)
+                && let Some(place) = place_of(name).filter(|place| self.places.contains_key(place))
+            {
+                self.found.insert(place, (name.clone(), alias.cloned()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find {
+        places,
+        found: BTreeMap::new(),
+    };
+    let _ = query.visit(&mut find);
+    find.found
+}
+
+/// What stands in for a table.
+struct StandIn {
+    /// The CTE.
+    cte: String,
+    /// What the statement calls it.
+    alias: String,
+    /// The table's row type.
+    row_type: ObjectName,
+    /// The columns that it has and that can be grouped by, by the statement's names for them.
+    columns: Vec<String>,
+}
+
+/// Makes the residue of a statement.
+pub struct Rewriting<'a, 'n> {
+    analysis: &'a Analysis<'n>,
+    /// By the place of the table's name.
+    places: HashMap<Location, Rc<StandIn>>,
+    /// The same by the instances.
+    instances: HashMap<usize, Rc<StandIn>>,
+    /// Qualified names of tables: their columns lose the schema.
+    unqualified: Vec<(String, String)>,
+    ctes: Vec<String>,
+}
+
+impl<'a, 'n> Rewriting<'a, 'n> {
+    /// Of a statement that has been walked.
+    pub fn new(analysis: &'a Analysis<'n>) -> Self {
+        Rewriting {
+            analysis,
+            places: HashMap::new(),
+            instances: HashMap::new(),
+            unqualified: Vec::new(),
+            ctes: Vec::new(),
+        }
+    }
+
+    /// Puts the CTE `name` in a place; its arrays are the parameters from `next` on.
+    pub(super) fn replace(
+        &mut self,
+        place: Location,
+        reads: &[Read<'_>],
+        name: &str,
+        made: &Made<'_>,
+        next: &mut usize,
+    ) {
+        let names: Vec<String> = made
+            .columns
+            .iter()
+            .map(|c| parens::quoted(&c.name))
+            .collect();
+        let mut lists = Vec::with_capacity(names.len());
+        for Fetched { handed, .. } in &made.columns {
+            let array = if handed.as_text { "text" } else { &handed.base };
+            let mut list = format!("unnest(${next}::{array}[])");
+            if handed.as_text || handed.full != handed.base {
+                list = format!("{list}::{}", handed.full);
+            }
+            if let Some(collation) = &handed.collate {
+                list = format!("{list} COLLATE {collation}");
+            }
+            lists.push(list);
+            *next += 1;
+        }
+        // Within a subquery it may be read again and again.
+        self.ctes.push(format!(
+            "{name} ({}) AS MATERIALIZED (SELECT {})",
+            names.join(", "),
+            lists.join(", ")
+        ));
+        let own = &made.relation.name;
+        self.unqualified
+            .push((own.schema.clone(), own.name.clone()));
+        let parts = [&own.schema, &own.name]
+            .map(|part| ObjectNamePart::Identifier(Ident::with_quote('"', part)));
+        let columns = made
+            .columns
+            .iter()
+            .filter(|column| has_equality(&column.handed.base));
+        let stand_in = Rc::new(StandIn {
+            cte: name.to_owned(),
+            alias: made.alias.clone(),
+            row_type: ObjectName(parts.to_vec()),
+            columns: columns.map(|column| column.known.clone()).collect(),
+        });
+        for read in reads {
+            self.instances.insert(read.instance, Rc::clone(&stand_in));
+        }
+        self.places.insert(place, stand_in);
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn residue(&mut self, query: &Query) -> Result<String, Refusal> {
+        let mut query = query.clone();
+        let _ = VisitMut::visit(&mut query, self);
+        let recursive = query.with.as_ref().is_some_and(|with| with.recursive);
+        let with = query.with.take();
+        let mut text = String::from(if recursive {
+            "WITH RECURSIVE "
+        } else {
+            "WITH "
+        });
+        text.push_str(&self.ctes.join(", "));
+        if let Some(with) = &with {
+            text.push_str(", ");
+            text.push_str(&parens::ctes(&with.cte_tables)?);
+        }
+        text.push(' ');
+        text.push_str(&parens::query(&query)?);
+        Ok(text)
+    }
+
+    fn is_unqualified(&self, schema: &Ident, table: &Ident) -> bool {
+        let name = (folded(schema), folded(table));
+        self.unqualified.contains(&name)
+    }
+
+    /// PostgreSQL knows that a table's other columns follow from its primary key; of a stand-in it does not, so they
+    /// are grouped by, too.
+    fn dependent(&self, select: &Select) -> Vec<Expr> {
+        let place = select.select_token.0.span.start;
+        let mut groups = self.analysis.notes.groups.iter();
+        let Some((_, nodes)) = groups.find(|(at, _)| *at == place) else {
+            return Vec::new();
+        };
+        let instances: BTreeSet<usize> = nodes.iter().map(|(instance, _)| *instance).collect();
+        let mut found = Vec::new();
+        for instance in instances {
+            let Source::Sharded(relation, _) = &self.analysis.instances[instance].source else {
+                continue;
+            };
+            let Some(stand_in) = self.instances.get(&instance) else {
+                continue;
+            };
+            let grouped = |column: &String| {
+                let found = relation.column(column);
+                found.is_some_and(|(at, _)| nodes.contains(&(instance, at)))
+            };
+            let mut keys = relation.keys.iter();
+            if keys.any(|key| key.primary && key.columns.iter().all(grouped)) {
+                let column = |name: &String| {
+                    let parts = [&stand_in.alias, name];
+                    let parts = parts.map(|part| Ident::with_quote('"', part));
+                    Expr::CompoundIdentifier(parts.to_vec())
+                };
+                found.extend(stand_in.columns.iter().map(column));
+            }
+        }
+        found
+    }
+}
+
+/// The row of a stand-in as a row of its table; NULL where an outer join has found none. Rows of tables are never all
+/// NULL: they have keys.
+fn whole_row(entry: &Ident, row_type: &ObjectName) -> Expr {
+    let row = || Box::new(Expr::Identifier(entry.clone()));
+    let cast = Expr::Cast {
+        kind: CastKind::DoubleColon,
+        expr: row(),
+        data_type: DataType::Custom(row_type.clone(), Vec::new()),
+        format: None,
+    };
+    let no_token = || AttachedToken::empty();
+    Expr::Nested(Box::new(Expr::Case {
+        case_token: no_token(),
+        end_token: no_token(),
+        operand: None,
+        conditions: vec![CaseWhen {
+            condition: Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: Box::new(Expr::Nested(Box::new(Expr::IsNull(row())))),
+            },
+            result: cast,
+        }],
+        else_result: None,
+    }))
+}
+
+/// Whether values of a type can be compared, so that they can be grouped by.
+fn has_equality(base: &str) -> bool {
+    !matches!(
+        base,
+        "json" | "xml" | "point" | "line" | "lseg" | "box" | "path" | "polygon" | "circle"
+    )
+}
+
+impl VisitorMut for Rewriting<'_, '_> {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            ..
+        } = factor
+            && let Some(stand_in) = place_of(name).and_then(|place| self.places.get(&place))
+        {
+            *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(&stand_in.cte))]);
+            if alias.is_none() {
+                *alias = Some(TableAlias {
+                    explicit: true,
+                    name: Ident::with_quote('"', &stand_in.alias),
+                    columns: Vec::new(),
+                    at: None,
+                });
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && let Expr::Identifier(ident) = strip(expr)
+                && self
+                    .analysis
+                    .notes
+                    .rows
+                    .iter()
+                    .any(|(at, _)| *at == ident.span.start)
+            {
+                // What stands for it would have another name.
+                let alias = Ident::with_quote('"', folded(ident));
+                *item = SelectItem::ExprWithAlias {
+                    expr: expr.clone(),
+                    alias,
+                };
+            }
+            if let SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                _,
+            ) = item
+                && let [schema, table] = name.0.as_slice()
+                && let (Some(schema), Some(table)) = (schema.as_ident(), table.as_ident())
+                && self.is_unqualified(schema, table)
+            {
+                name.0.remove(0);
+            }
+        }
+        let dependent = self.dependent(select);
+        if let GroupByExpr::Expressions(list, _) = &mut select.group_by {
+            list.extend(dependent);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::CompoundIdentifier(parts) => {
+                if let [schema, table, _, ..] = parts.as_slice()
+                    && self.is_unqualified(schema, table)
+                {
+                    parts.remove(0);
+                }
+            }
+            Expr::Identifier(ident) => {
+                let place = ident.span.start;
+                let mut rows = self.analysis.notes.rows.iter();
+                let stand_in = rows
+                    .find(|(at, _)| *at == place)
+                    .and_then(|(_, instance)| self.instances.get(instance));
+                if let Some(stand_in) = stand_in {
+                    *expr = whole_row(ident, &stand_in.row_type);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Statements whose rows are gathered from several shards: each gets the answer that one PostgreSQL with all the rows
+//! gives, in the simple and in the extended protocol.
+
+use super::stage::{LIMIT, Stage, extended, say, send};
+use mothership_tests::{Shards, Wire};
+
+const TABLES: &str = r#"
+[[table]]
+name = "people"
+key = ["id"]
+key_type = ["int8"]
+[[table]]
+name = "orders"
+key = ["person"]
+key_type = ["int8"]
+[[table]]
+name = "kinds"
+kind = "reference"
+"#;
+
+const DEFINITIONS: [&str; 8] = [
+    "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')",
+    "CREATE DOMAIN short AS varchar(8)",
+    "CREATE TABLE people (id int8 PRIMARY KEY, name text, \"Nick\" text COLLATE \"C\", age int, money numeric(10,2), \
+     f float8, born date, seen timestamptz, feels mood, tags text[], doc jsonb, code char(4), s short)",
+    "CREATE TABLE orders (id int8, person int8 NOT NULL, kind int, amount numeric, at timestamp, PRIMARY KEY (person, id))",
+    "CREATE TABLE kinds (id int PRIMARY KEY, label text)",
+    "CREATE TABLE notes (id int PRIMARY KEY, person int8, body text)",
+    "CREATE VIEW adults AS SELECT id, name, age FROM people WHERE age >= 18",
+    "CREATE VIEW by_kind AS SELECT kind, count(*) AS n, sum(amount) AS total FROM orders GROUP BY kind",
+];
+
+fn rows() -> Vec<String> {
+    let mut rows = Vec::new();
+    for id in 1..=40i64 {
+        let or_null = |some: bool, text: String| if some { text } else { "NULL".to_owned() };
+        rows.push(format!(
+            "INSERT INTO people VALUES ({id}, {}, 'n{}', {}, {}, {}, date '2000-01-01' + {}, {}, '{}', {}, {}, 'c{}', 's{id}')",
+            or_null(id % 7 != 0, format!("'name{}'", id % 11)),
+            (id * 7) % 13,
+            or_null(id % 9 != 0, (id % 50).to_string()),
+            or_null(id % 5 != 0, format!("{}.{:02}", id * 3, id)),
+            ["'NaN'", "'-0'", "1.5", "'Infinity'", "0.1"][id as usize % 5],
+            id * 30,
+            or_null(id % 4 != 0, format!("timestamptz '2020-01-01 00:00:00+00' + interval '{id} hours'")),
+            ["sad", "ok", "happy"][id as usize % 3],
+            or_null(id % 3 != 0, format!("ARRAY['a{id}', NULL, 'b,\"']")),
+            or_null(id % 6 != 0, format!("'{{\"a\": {id}, \"b\": [1, {}]}}'", id % 3)),
+            id % 4,
+        ));
+        for n in 0..id % 4 {
+            rows.push(format!(
+                "INSERT INTO orders VALUES ({n}, {id}, {}, {}.{}0, timestamp '2021-01-01' + interval '{} min')",
+                or_null(n != 2, (id % 5).to_string()),
+                id * n,
+                n,
+                id * 60 + n
+            ));
+        }
+    }
+    for id in 0..5 {
+        rows.push(format!("INSERT INTO kinds VALUES ({id}, 'kind {id}')"));
+        rows.push(format!(
+            "INSERT INTO notes VALUES ({id}, {}, 'note {id}')",
+            id * 4 + 1
+        ));
+    }
+    rows
+}
+
+/// The same tables with the same rows, divided and in one PostgreSQL.
+fn both() -> (Stage, Shards) {
+    let stage = Stage::bare(TABLES);
+    let one = Shards::new(1);
+    let mut wire = stage.wire();
+    for sql in DEFINITIONS {
+        let said = say(&mut wire, sql);
+        assert!(said[0].starts_with("CommandComplete"), "{sql}: {said:?}");
+        one.sql(0, sql);
+    }
+    for sql in rows() {
+        let said = say(&mut wire, &sql);
+        assert!(said[0].starts_with("CommandComplete"), "{sql}: {said:?}");
+    }
+    one.sql(0, &rows().join("; "));
+    (stage, one)
+}
+
+/// Statements with an order for every row, so that answers are equal line by line.
+const STATEMENTS: &[&str] = &[
+    // Order, limits.
+    "SELECT * FROM people ORDER BY id",
+    "SELECT id, name FROM people ORDER BY name, id",
+    "SELECT id FROM people ORDER BY name DESC NULLS LAST, id DESC LIMIT 7 OFFSET 3",
+    "SELECT id, \"Nick\" FROM people ORDER BY \"Nick\", 1 LIMIT 5",
+    "SELECT name AS id FROM people ORDER BY id, people.id",
+    "SELECT id FROM people ORDER BY f, id",
+    "SELECT id FROM people ORDER BY feels DESC, money, id",
+    "SELECT id FROM people WHERE age > 20 ORDER BY age * -1, id FETCH FIRST 3 ROWS ONLY",
+    "SELECT id, age FROM people WHERE id IN (1, 2, 3, 4, 5, 6) ORDER BY age DESC NULLS LAST",
+    "SELECT age FROM people ORDER BY age FETCH FIRST 4 ROWS WITH TIES",
+    "TABLE kinds",
+    // Aggregates.
+    "SELECT avg(age), avg(money), sum(money), min(name), max(\"Nick\"), count(DISTINCT name) FROM people",
+    "SELECT count(*)::int FROM people",
+    "SELECT 1 + count(*), round(avg(money), 2) FROM people WHERE id > 3",
+    "SELECT stddev(age), variance(money), corr(age, id) IS NOT NULL FROM people",
+    "SELECT name, count(*), sum(money) FROM people GROUP BY name ORDER BY 1",
+    "SELECT age / 10, count(*) FILTER (WHERE money > 30) FROM people GROUP BY 1 HAVING count(*) > 2 ORDER BY 1",
+    "SELECT string_agg(name, ',' ORDER BY id) FROM people",
+    "SELECT array_agg(tags[1] ORDER BY id), jsonb_agg(doc -> 'b' ORDER BY id) FROM people WHERE id < 9",
+    "SELECT kind, grouping(kind), count(*) FROM orders GROUP BY ROLLUP (kind) ORDER BY 1, 2",
+    "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY age), mode() WITHIN GROUP (ORDER BY name) FROM people",
+    "SELECT sum(amount) FROM orders HAVING sum(amount) > 0",
+    "SELECT p.id, p.name, p.age, count(o.id) FROM people p LEFT JOIN orders o ON o.person = p.id GROUP BY p.id ORDER BY p.id",
+    "SELECT bool_and(age > 1), bit_or(age), every(money IS NULL) FROM people",
+    "SELECT count(*) FROM people WHERE false",
+    "SELECT sum(age) FROM people WHERE id = 1 AND id = 2",
+    "SELECT name, max(id) FROM people WHERE id IN (1, 2, 8) GROUP BY name ORDER BY 2",
+    // Distinct.
+    "SELECT DISTINCT name FROM people ORDER BY name",
+    "SELECT DISTINCT ON (feels) feels, id, money FROM people ORDER BY feels, money DESC NULLS LAST, id",
+    "SELECT DISTINCT f = 1.5 FROM people ORDER BY 1",
+    // Windows.
+    "SELECT id, row_number() OVER (ORDER BY money NULLS FIRST, id), sum(age) OVER (PARTITION BY feels ORDER BY id) FROM people ORDER BY id",
+    "SELECT id, lag(age, 2, 0) OVER w, ntile(3) OVER w FROM people WINDOW w AS (ORDER BY id) ORDER BY id",
+    "SELECT kind, rank() OVER (ORDER BY count(*) DESC, kind), count(*) FROM orders GROUP BY kind ORDER BY 2",
+    // Joins.
+    "SELECT p.id, o.id, o.amount FROM people p JOIN orders o ON o.person = p.id ORDER BY 1, 2",
+    "SELECT a.id, b.id FROM people a JOIN people b ON a.age = b.age + 1 ORDER BY 1, 2",
+    "SELECT p.id, o.id FROM people p JOIN orders o ON o.id = p.id ORDER BY 1, 2, o.person",
+    "SELECT k.id, o.person, o.id FROM kinds k LEFT JOIN orders o ON o.kind = k.id AND o.amount > 50 ORDER BY 1, 2, 3",
+    "SELECT p.id, o.id FROM people p FULL JOIN orders o ON o.id = p.id AND o.amount > 10 ORDER BY 1, 2, o.person",
+    "SELECT n.id, n.body, p.name FROM notes n JOIN people p ON p.id = n.person ORDER BY n.id",
+    "SELECT n.id, p.name FROM notes n LEFT JOIN people p ON p.id = n.person AND p.age > 10 ORDER BY n.id",
+    "SELECT count(*) FROM people, orders",
+    "SELECT id, label, n FROM kinds NATURAL JOIN (SELECT kind AS id, count(*) AS n FROM orders GROUP BY kind) c ORDER BY id",
+    "SELECT p.id, l.id FROM people p, LATERAL (SELECT o.id FROM orders o WHERE o.person < p.id AND o.amount > 100 ORDER BY o.amount DESC, o.person LIMIT 1) l ORDER BY p.id",
+    "SELECT p.id, u.t FROM people p CROSS JOIN LATERAL unnest(p.tags) WITH ORDINALITY u(t, n) ORDER BY p.id, u.n",
+    "SELECT public.people.id, people.name FROM public.people ORDER BY public.people.id LIMIT 3",
+    "SELECT public.people.* FROM public.people ORDER BY 1 LIMIT 2",
+    "SELECT x.b FROM people AS x (a, b) ORDER BY x.a LIMIT 4",
+    // Subqueries.
+    "SELECT id FROM people WHERE age = (SELECT max(age) FROM people) ORDER BY id",
+    "SELECT id FROM people WHERE id IN (SELECT person FROM orders WHERE amount > 20) ORDER BY id",
+    "SELECT id FROM people WHERE id NOT IN (SELECT kind FROM orders) ORDER BY id",
+    "SELECT id FROM people p WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.kind = p.age) ORDER BY id",
+    "SELECT id, (SELECT count(*) FROM orders o WHERE o.kind < p.id % 4) FROM people p ORDER BY id",
+    "SELECT count(*) FROM (SELECT DISTINCT name FROM people) d",
+    "SELECT * FROM (SELECT id, name FROM people ORDER BY money DESC NULLS LAST, id LIMIT 5) t ORDER BY id",
+    "SELECT id FROM kinds WHERE id < (SELECT count(*) FROM people) - 38 ORDER BY id",
+    "SELECT id FROM people ORDER BY (SELECT count(*) FROM orders o WHERE o.id = people.id % 4), id LIMIT 5",
+    "SELECT (SELECT id FROM people WHERE name IS NULL)",
+    // CTEs.
+    "WITH big AS (SELECT * FROM orders WHERE amount > 30) SELECT a.person, b.person FROM big a JOIN big b USING (kind) ORDER BY 1, 2, a.id, b.id",
+    "WITH x AS MATERIALIZED (SELECT kind, sum(amount) s FROM orders GROUP BY kind) SELECT * FROM x ORDER BY s DESC NULLS LAST",
+    "WITH RECURSIVE r AS (SELECT id, 1 AS d FROM people WHERE id = 1 UNION ALL SELECT p.id, d + 1 FROM r JOIN people p ON p.id = r.id + 3) SELECT * FROM r ORDER BY d",
+    "WITH unused AS (SELECT * FROM people) SELECT count(*) FROM orders WHERE kind IS NULL GROUP BY kind",
+    // Set operations.
+    "SELECT id FROM people UNION SELECT person FROM orders ORDER BY 1",
+    "SELECT id % 4 FROM people UNION ALL SELECT kind FROM orders ORDER BY 1",
+    "SELECT id FROM people EXCEPT SELECT person FROM orders ORDER BY 1",
+    "(SELECT age FROM people INTERSECT ALL SELECT kind FROM orders) ORDER BY 1",
+    "SELECT 1, 'a' UNION SELECT id, name FROM people WHERE id < 3 ORDER BY 1, 2",
+    // Views.
+    "SELECT name, count(*) FROM adults GROUP BY name ORDER BY name",
+    "SELECT a.id, o.id FROM adults a JOIN orders o ON o.id = a.id ORDER BY 1, 2, o.person",
+    // Whole rows, odd values.
+    "SELECT o FROM orders o ORDER BY person, id LIMIT 3",
+    "SELECT (o).amount, o.* FROM orders o ORDER BY o.person, o.id LIMIT 3",
+    "SELECT to_jsonb(o) FROM orders o ORDER BY person, id LIMIT 2",
+    "SELECT count(o) FROM people p LEFT JOIN orders o ON o.person = p.id + 1",
+    "SELECT o IS NULL FROM people p LEFT JOIN orders o ON o.person = p.id + 1 ORDER BY p.id, o.id",
+    "SELECT code, code || '|', s, length(code) FROM people ORDER BY code, id LIMIT 3",
+    "SELECT seen, born, doc, tags FROM people ORDER BY seen NULLS FIRST, id LIMIT 20",
+    "SELECT money, sum(money) OVER (ORDER BY id) FROM people ORDER BY id",
+    "SELECT feels, count(*) FROM people GROUP BY feels ORDER BY feels",
+    "SELECT pg_typeof(code), pg_typeof(s), pg_typeof(feels), pg_typeof(money) FROM people ORDER BY id LIMIT 1",
+    "SELECT now() = now(), id FROM people ORDER BY id LIMIT 1",
+    // Errors of PostgreSQL itself, with their places.
+    "SELECT nothing FROM people ORDER BY id",
+    "SELECT name, count(*) FROM people ORDER BY 1",
+    "SELECT id FROM people ORDER BY 3",
+    "SELECT DISTINCT name FROM people ORDER BY age",
+    "SELECT 1 / (id - id) FROM people ORDER BY id",
+    "SELECT id FROM people WHERE 1 / (age - 5) > 0 ORDER BY id",
+    "SELECT id FROM people WHERE age = 'x' ORDER BY id",
+    "SELECT id FROM people ORDER BY id LIMIT -1",
+    "SELECT id FROM people p JOIN orders o ON true ORDER BY id",
+];
+
+fn compare(statements: &[&str], ask: impl Fn(&mut Wire, &str) -> Vec<String>) {
+    let (stage, one) = both();
+    let mut ours = stage.wire();
+    let mut theirs = Wire::login(&one.endpoint(0));
+    theirs.set_limit(LIMIT);
+    let mut wrong = Vec::new();
+    for sql in statements {
+        let (found, wanted) = (ask(&mut ours, sql), ask(&mut theirs, sql));
+        if found != wanted {
+            wrong.push(format!(
+                "{sql}\n  router:     {found:?}\n  postgresql: {wanted:?}"
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} differ:\n{}",
+        wrong.len(),
+        statements.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn a_simple_query_over_gathered_rows_is_answered_as_by_one_postgresql() {
+    compare(STATEMENTS, say);
+}
+
+#[test]
+fn the_extended_protocol_too() {
+    compare(STATEMENTS, |wire, sql| send(wire, &extended(sql, &[], &[])));
+}
