@@ -13,6 +13,7 @@ use super::step::{Defines, Kind, Step, currval_refused, steps};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::plan::{Merge, Params};
+use crate::sql::cursor::Cursor;
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse, put_query};
@@ -189,7 +190,7 @@ impl Session {
                 // It takes over what was done before it.
                 self.implicit = false;
                 self.client
-                    .with_output(|out| backend::put_complete(out, b"BEGIN"));
+                    .with_output(|out| backend::put_complete(out, begin_command(text)));
                 continue;
             }
             if self.state.block == Block::None
@@ -383,7 +384,7 @@ impl Session {
                     let warning = Report::warning(sqlstate::ACTIVE_TRANSACTION, warning);
                     self.client.with_output(|out| warning.put(out));
                 }
-                b"BEGIN"
+                begin_command(sql)
             }
             Kind::Commit { chain } | Kind::Rollback { chain } => {
                 let commits =
@@ -752,4 +753,14 @@ pub(super) fn duplicate_statement(name: &[u8]) -> Report {
             String::from_utf8_lossy(name)
         ),
     )
+}
+
+/// What CommandComplete says of a statement that begins a transaction.
+fn begin_command(sql: &[u8]) -> &'static [u8] {
+    let mut words = Cursor::new(sql, true);
+    while words.skip_semicolon() {}
+    match words.sees("start") {
+        true => b"START TRANSACTION",
+        false => b"BEGIN",
+    }
 }

@@ -29,8 +29,19 @@ pub struct CteNode<'q> {
 enum CteBody<'q> {
     /// A plain query: each reference is walked like a derived table.
     Inline(&'q Cte),
-    /// Recursive or data-modifying: walked once; its references say nothing.
-    Opaque,
+    /// Recursive or data-modifying: walked once. Its references say nothing but what it read.
+    Opaque {
+        sharded: bool,
+        unstable: Option<Refusal>,
+    },
+}
+
+impl CteBody<'_> {
+    /// What a CTE is to itself: the whole is judged when it has been walked.
+    const ITSELF: Self = CteBody::Opaque {
+        sharded: false,
+        unstable: None,
+    };
 }
 
 impl<'q> Ctes<'q> {
@@ -117,15 +128,15 @@ impl<'n> Analysis<'n> {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
         ) {
             self.seen.writes = true;
-            self.query(&cte.query, outer, ctes)?;
-            return Ok(ctes.and(name, CteBody::Opaque));
+            let output = self.query(&cte.query, outer, ctes)?;
+            return Ok(ctes.and(name, opaque(output)));
         }
         if recursive {
             let before = (self.instances.len(), self.facts.len(), self.links.len());
-            let inner = ctes.and(name.clone(), CteBody::Opaque);
-            self.query(&cte.query, outer, &inner)?;
+            let inner = ctes.and(name.clone(), CteBody::ITSELF);
+            let output = self.query(&cte.query, outer, &inner)?;
             if inner.0.as_ref().is_some_and(|node| node.used.get()) {
-                return Ok(ctes.and(name, CteBody::Opaque));
+                return Ok(ctes.and(name, opaque(output)));
             }
             // RECURSIVE was said of another one. Each reference walks it again.
             self.instances.truncate(before.0);
@@ -143,8 +154,11 @@ impl<'n> Analysis<'n> {
     ) -> Result<(usize, Option<Output>), Refusal> {
         node.used.set(true);
         let output = match &node.body {
-            CteBody::Opaque => Output {
+            CteBody::Opaque { sharded, unstable } => Output {
+                // A recursive CTE looks at all its rows again: no shard has them all.
+                sharded: *sharded,
                 local: Local::No(Refusal::new(Reason::Subquery)),
+                unstable: unstable.clone(),
                 ..Output::opaque()
             },
             CteBody::Inline(cte) => {
@@ -165,5 +179,12 @@ impl<'n> Analysis<'n> {
             }
         };
         Ok((self.derive(&output)?, Some(output)))
+    }
+}
+
+fn opaque<'q>(output: Output) -> CteBody<'q> {
+    CteBody::Opaque {
+        sharded: output.sharded,
+        unstable: output.unstable,
     }
 }

@@ -1,6 +1,7 @@
 //! Execute: runs a portal, on one server, on several, or here.
 
 use super::ManyPortal;
+use crate::plan::Merge;
 use crate::session::execute::unknown_name;
 use crate::session::inbox::Outcome;
 use crate::session::many::Merging;
@@ -130,6 +131,15 @@ impl Session {
             self.command_before_sync(command);
             return Ok(());
         }
+        let returns = portal.columns.as_ref().is_some_and(|c| !c.is_empty());
+        if rows > 0 && many.writes && returns {
+            return Err(limited_returning().into());
+        }
+        let one_row = matches!(many.merge, Merge::Aggregates(_));
+        if one_row && portal.leg.get() > 0 {
+            self.put_command(b"SELECT 0");
+            return Ok(());
+        }
         let mut places = Vec::new();
         for (shard, _) in &many.legs {
             match self.servers.iter().position(|s| s.shard == *shard) {
@@ -153,14 +163,17 @@ impl Session {
         if let Some(statement) = &statement {
             merging.copies(&statement.sql, self.standard_strings());
         }
-        let limited = rows > 0 && many.merge == crate::plan::Merge::Concat;
+        // What changes rows is run whole by its first Execute, whatever the limit.
+        let limited = rows > 0 && many.merge == Merge::Concat && !many.writes;
         if !limited {
             for &at in &places {
                 self.send_execute(at, name, 0);
             }
         }
         let mut left = rows;
-        for (leg, &at) in places.iter().enumerate().skip(portal.leg.get()) {
+        // A portal that has shown everything says so again, as its last shard does.
+        let done = portal.leg.get().min(places.len().saturating_sub(1));
+        for (leg, &at) in places.iter().enumerate().skip(done) {
             if limited {
                 self.send_execute(at, name, left);
             }
@@ -180,7 +193,6 @@ impl Session {
                 break;
             }
             left -= seen;
-            portal.shown.set(portal.shown.get() + i64::from(seen));
             if limited {
                 portal.leg.set(leg + usize::from(!suspended));
                 if left <= 0 && (suspended || leg + 1 < places.len()) {
@@ -189,15 +201,17 @@ impl Session {
                 }
             }
         }
-        if limited && !merging.is_wrong() {
-            let command = format!("SELECT {}", rows - left);
-            self.client
-                .with_output(|out| backend::put_complete(out, command.as_bytes()));
-            return Ok(());
-        }
-        let result = self
-            .finish_many(merging)
-            .map(|command| self.command_before_sync(command));
+        let result = self.finish_many(merging).map(|command| {
+            if !one_row {
+                return self.command_before_sync(command);
+            }
+            portal.leg.set(places.len());
+            match rows {
+                // PostgreSQL does not look whether there is another one.
+                1 => self.client.send(backend::PORTAL_SUSPENDED),
+                _ => self.put_command(&command),
+            }
+        });
         if let (Ok(()), Some(step)) = (&result, statement.as_ref().and_then(|s| s.step())) {
             self.state.note_definitions(step);
         }
@@ -274,4 +288,14 @@ impl Session {
         attached.lease.ledger.push(Owed::Execute(Audience::Client));
         Ok(())
     }
+}
+
+/// PostgreSQL has changed all rows when it shows the first ones; shards that are asked one
+/// after the other would not have, when the client does not fetch them all.
+fn limited_returning() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "RETURNING over several shards cannot be fetched in parts",
+    )
+    .hint("Execute the portal without a row limit.")
 }

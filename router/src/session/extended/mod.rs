@@ -66,8 +66,6 @@ pub struct ManyPortal {
     columns: Option<Vec<Column>>,
     /// The shard whose rows come next.
     leg: Cell<usize>,
-    /// Rows shown.
-    shown: Cell<i64>,
 }
 
 impl ManyPortal {
@@ -76,7 +74,6 @@ impl ManyPortal {
             many,
             columns,
             leg: Cell::new(0),
-            shown: Cell::new(0),
         }
     }
 }

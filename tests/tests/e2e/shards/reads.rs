@@ -216,6 +216,52 @@ fn a_portal_with_a_row_limit_goes_on_over_the_shards() {
 }
 
 #[test]
+fn a_row_limit_is_kept_as_postgresql_keeps_it() {
+    let stage = Stage::new();
+    stage.fill(1..=50);
+    let mut wire = stage.wire();
+    wire.query("BEGIN");
+    let mut ask = |sql: &str, limits: &[u32]| {
+        let mut messages = vec![
+            message::parse("", sql, &[]),
+            message::bind("", "", Format::Text, &[], Format::Text),
+        ];
+        messages.extend(limits.iter().map(|rows| message::execute("", *rows)));
+        messages.push(message::sync());
+        send(&mut wire, &messages).split_off(2)
+    };
+    // A write without rows to return has no parts.
+    let sql = "UPDATE items SET v = 1 WHERE id < 21";
+    assert_eq!(ask(sql, &[1])[0], "CommandComplete UPDATE 20");
+    // One row is all there is, but that is known only to who asks again.
+    let sql = "SELECT count(*) FROM items";
+    assert_eq!(
+        ask(sql, &[1, 1])[..3],
+        ["DataRow 50", "PortalSuspended", "CommandComplete SELECT 0"]
+    );
+    assert_eq!(
+        ask(sql, &[2])[..2],
+        ["DataRow 50", "CommandComplete SELECT 1"]
+    );
+    // Who has seen everything is told so again.
+    let seen = ask("SELECT id FROM items", &[50, 50, 50]);
+    let rest: Vec<_> = seen.iter().filter(|l| !l.starts_with("DataRow")).collect();
+    assert_eq!(
+        rest[..3],
+        [
+            "PortalSuspended",
+            "CommandComplete SELECT 0",
+            "CommandComplete SELECT 0"
+        ]
+    );
+    // Rows that are never fetched must be changed all the same, which is not promised.
+    let refused = ask("DELETE FROM items RETURNING id", &[1]);
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    say(&mut wire, "ROLLBACK");
+    assert_eq!(stage.ids("items").len(), 50);
+}
+
+#[test]
 fn what_is_refused_says_why_and_leaves_the_session_usable() {
     let stage = Stage::new();
     stage.fill(1..=9);

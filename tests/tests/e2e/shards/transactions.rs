@@ -266,6 +266,29 @@ fn modes_of_a_transaction_hold_on_every_shard() {
 }
 
 #[test]
+fn a_transaction_begins_under_the_name_that_it_was_given() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for (sql, command) in [
+        ("START TRANSACTION", "CommandComplete START TRANSACTION"),
+        (
+            ";/* x */ start transaction READ ONLY",
+            "CommandComplete START TRANSACTION",
+        ),
+        ("BEGIN TRANSACTION", "CommandComplete BEGIN"),
+    ] {
+        assert_eq!(say(&mut wire, sql)[0], command, "{sql}");
+        say(&mut wire, "ROLLBACK");
+        let said = send(&mut wire, &extended(sql, &[], &[]));
+        assert_eq!(said[2], command, "{sql}");
+        say(&mut wire, "ROLLBACK");
+        let said = say(&mut wire, &format!("SELECT count(*) FROM items; {sql}"));
+        assert_eq!(said[3], command, "{sql}");
+        say(&mut wire, "ROLLBACK");
+    }
+}
+
+#[test]
 fn a_chained_transaction_goes_on_with_its_modes() {
     let stage = Stage::new();
     let [a, b, c] = one_each();

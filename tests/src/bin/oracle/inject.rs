@@ -1,0 +1,105 @@
+//! Faults that are put into the router's answers on purpose, to see that they are found.
+
+use crate::run::{Answer, Row};
+use crate::statement::{Order, Statement};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A row is missing.
+    Drop,
+    /// A row is there twice.
+    Double,
+    /// Two rows of an ordered answer have changed places.
+    Swap,
+    /// A column has another type.
+    Type,
+    /// A number is one more.
+    Merge,
+}
+
+/// How many answers of several rows there are for one with a fault.
+const RARELY: u32 = 500;
+
+/// Puts one kind of fault into some answers.
+pub struct Injector {
+    fault: Option<Fault>,
+    rng: StdRng,
+}
+
+impl Injector {
+    /// As the environment says it.
+    pub fn new(name: &str, seed: u64) -> Injector {
+        let fault = match name {
+            "" => None,
+            "drop" => Some(Fault::Drop),
+            "double" => Some(Fault::Double),
+            "swap" => Some(Fault::Swap),
+            "type" => Some(Fault::Type),
+            "merge" => Some(Fault::Merge),
+            other => panic!("INJECT={other} is none of drop, double, swap, type, merge"),
+        };
+        Injector {
+            fault,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Whether there are any.
+    pub fn is_on(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Falsifies the answer, rarely; whether it did.
+    pub fn falsify(&mut self, answer: &mut Answer, statement: &Statement) -> bool {
+        let Some(fault) = self.fault else {
+            return false;
+        };
+        if answer.rows.len() < 2 || self.rng.random_range(0..RARELY) != 0 {
+            return false;
+        }
+        let at = self.rng.random_range(0..answer.rows.len());
+        match fault {
+            Fault::Drop => {
+                answer.rows.remove(at);
+                true
+            }
+            Fault::Double => {
+                let row = answer.rows[at].clone();
+                answer.rows.insert(at, row);
+                true
+            }
+            Fault::Swap => swap(answer, statement),
+            Fault::Type => answer
+                .columns
+                .first_mut()
+                .map(|column| column.ty ^= 1)
+                .is_some(),
+            Fault::Merge => answer.rows.iter_mut().any(one_more),
+        }
+    }
+}
+
+fn swap(answer: &mut Answer, statement: &Statement) -> bool {
+    let Order::Columns(keys) = &statement.order else {
+        return false;
+    };
+    let key = |row: &Row| keys.first().and_then(|at| row.get(*at).cloned());
+    let found =
+        (1..answer.rows.len()).find(|at| key(&answer.rows[at - 1]) != key(&answer.rows[*at]));
+    found.map(|at| answer.rows.swap(at - 1, at)).is_some()
+}
+
+/// The first value of the row that is a number in text.
+fn one_more(row: &mut Row) -> bool {
+    row.iter_mut().flatten().any(|value| {
+        let number = std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok());
+        let more = number.and_then(|number| number.checked_add(1));
+        more.map(|more| *value = more.to_string().into_bytes())
+            .is_some()
+    })
+}

@@ -1,0 +1,132 @@
+//! The verdict on one statement.
+
+use crate::compare::{Side, Types, difference};
+use crate::run::{Answer, Lost, Protocol};
+use crate::schema::Schema;
+use crate::statement::{Effect, Statement};
+use crate::twins;
+use mothership_tests::Wire;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Equal,
+    /// The same as far as SQL says what the answer is.
+    Open,
+    /// The router's message.
+    Refused(String),
+    Wrong {
+        kind: &'static str,
+        detail: String,
+    },
+}
+
+/// The plain database with what is needed to ask it again.
+pub struct Truth<'t> {
+    pub o: &'t mut Wire,
+    pub schema: &'t Schema,
+    pub o_types: &'t Types,
+    pub r_types: &'t Types,
+}
+
+/// The router's own word that it does not answer.
+pub fn refusal(o: Option<&Answer>, r: &Answer) -> Option<String> {
+    let (code, message) = r.error.as_ref()?;
+    let same = o
+        .and_then(|o| o.error.as_ref())
+        .is_some_and(|(other, _)| other == code);
+    let own = code == "0A000" || (code == "54001" && message.contains("to be routed"));
+    (own && !same).then(|| message.clone())
+}
+
+impl Truth<'_> {
+    /// Judges the router's answer beside the one of PostgreSQL.
+    pub fn judge(
+        &mut self,
+        statement: &Statement,
+        protocol: Protocol,
+        o: &Answer,
+        r: &Result<Answer, Lost>,
+    ) -> Verdict {
+        let r = match r {
+            Ok(answer) => answer,
+            Err(Lost::Hung) => return wrong("hung", "no answer"),
+            Err(Lost::Closed) => return wrong("closed", "the connection is closed"),
+        };
+        if let Some(message) = refusal(Some(o), r) {
+            return Verdict::Refused(message);
+        }
+        let (o_side, r_side) = (
+            Side {
+                answer: o,
+                types: self.o_types,
+            },
+            Side {
+                answer: r,
+                types: self.r_types,
+            },
+        );
+        let Some(found) = difference(&o_side, &r_side, statement, true) else {
+            return Verdict::Equal;
+        };
+        let open = matches!(found.kind, "rows" | "order" | "error" | "count");
+        if !open || statement.effect != Effect::Reads || o.status == 'E' {
+            return wrong(found.kind, &found.detail);
+        }
+        let twins = twins::answers(self.o, self.schema, protocol, statement);
+        let twin_sides: Vec<Side> = twins
+            .iter()
+            .map(|answer| Side {
+                answer,
+                types: self.o_types,
+            })
+            .collect();
+        if twin_sides
+            .iter()
+            .any(|twin| difference(twin, &r_side, statement, false).is_none())
+        {
+            return Verdict::Open;
+        }
+        let stable = twin_sides
+            .iter()
+            .all(|twin| difference(twin, &o_side, statement, false).is_none());
+        let counted = twins
+            .iter()
+            .all(|twin| twin.rows.len() == o.rows.len() && twin.error.is_none());
+        // Even of an answer that is open the number of rows may be certain.
+        if stable
+            || (counted && r.rows.len() != o.rows.len())
+            || self.invented(&twins, o, r, statement)
+        {
+            return wrong(found.kind, &found.detail);
+        }
+        Verdict::Open
+    }
+
+    /// Rows of a LIMIT must be among those without it.
+    fn invented(
+        &mut self,
+        twins: &[Answer],
+        o: &Answer,
+        r: &Answer,
+        statement: &Statement,
+    ) -> bool {
+        let Some(unlimited) = &statement.unlimited else {
+            return false;
+        };
+        let error = |answer: &Answer| answer.error.is_some();
+        if r.columns.iter().any(|column| column.format == 1) || error(o) || twins.iter().any(error)
+        {
+            return false;
+        }
+        let all = crate::run::simple(self.o, &statement.inlined(unlimited));
+        all.is_ok_and(|all| !error(&all) && !r.rows.iter().all(|row| all.rows.contains(row)))
+    }
+}
+
+fn wrong(kind: &'static str, detail: &str) -> Verdict {
+    Verdict::Wrong {
+        kind,
+        detail: detail.to_owned(),
+    }
+}

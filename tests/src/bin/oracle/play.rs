@@ -1,0 +1,414 @@
+//! The cases of one world, one after another: a statement alone, or several in a
+//! transaction block with savepoints.
+
+use crate::compare::show;
+use crate::expr::Gen;
+use crate::inject::Injector;
+use crate::judge::{Truth, Verdict, refusal};
+use crate::mix;
+use crate::reduce;
+use crate::report::Report;
+use crate::run::{self, Answer, Lost, Protocol, simple};
+use crate::statement::{Effect, Statement};
+use crate::world::World;
+use mothership_tests::Wire;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::ops::Range;
+
+/// Cases between two looks at all tables.
+const BATCH: u64 = 50;
+
+/// One world with what is counted over all of them.
+pub struct Play<'p> {
+    pub world: World,
+    pub report: &'p mut Report,
+    pub injector: &'p mut Injector,
+    pub seed: u64,
+    /// The only case that is told of.
+    pub only: Option<u64>,
+    /// Tells of every statement that PostgreSQL itself refuses.
+    pub verbose: bool,
+}
+
+/// Whether the world can go on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Goes,
+    /// Both sides are no longer the same.
+    Spoilt,
+}
+
+impl Play<'_> {
+    /// Plays these cases.
+    pub fn run(mut self, cases: Range<u64>) {
+        for fault in std::mem::take(&mut self.world.faults) {
+            self.fault("rows", cases.start, &fault);
+        }
+        for number in cases {
+            if self.case(number) == Next::Spoilt {
+                break;
+            }
+            if number % BATCH == BATCH - 1 && self.look(number) == Next::Spoilt {
+                break;
+            }
+        }
+    }
+
+    fn fault(&mut self, kind: &'static str, number: u64, fault: &str) {
+        println!(
+            "WRONG {kind} seed={} case={number} {}\n  {fault}",
+            self.seed,
+            self.place()
+        );
+        self.report.fault(kind);
+    }
+
+    fn place(&self) -> String {
+        format!(
+            "layout={} shards={}",
+            self.world.layout.name(),
+            self.world.shards
+        )
+    }
+
+    /// All tables are compared, and nothing may be left behind.
+    fn look(&mut self, number: u64) -> Next {
+        let tables: Vec<String> = self
+            .world
+            .schema
+            .tables
+            .iter()
+            .map(|table| table.name().to_owned())
+            .collect();
+        let mut next = Next::Goes;
+        for fault in self.world.differing(&tables) {
+            self.fault("state", number, &fault);
+            next = Next::Spoilt;
+        }
+        for fault in self.world.leftovers() {
+            self.fault("leftover", number, &fault);
+        }
+        next
+    }
+
+    fn case(&mut self, number: u64) -> Next {
+        let mut rng = StdRng::seed_from_u64(mix(self.seed, number, 2));
+        match rng.random_range(0..100) {
+            0..70 => {
+                let statement = self.generate(number, 0, false);
+                self.read(number, &statement, protocol(&mut rng, true))
+            }
+            70..86 => {
+                let statement = self.generate(number, 0, true);
+                self.write(number, &statement, protocol(&mut rng, false))
+            }
+            _ => self.block(number, &mut rng),
+        }
+    }
+
+    fn generate(&self, number: u64, step: u64, write: bool) -> Statement {
+        let generator = Gen::new(mix(self.seed, number, 3 + step), &self.world.schema);
+        match write {
+            true => generator.write(),
+            false => generator.statement(),
+        }
+    }
+
+    fn read(&mut self, number: u64, statement: &Statement, protocol: Protocol) -> Next {
+        let o = run::run(&mut self.world.o, protocol, statement);
+        let r = run::run(&mut self.world.r, protocol, statement);
+        if number.is_multiple_of(4)
+            && let Some(plan) = self.world.plan(&statement.inline())
+        {
+            *self.report.plans.entry(plan).or_default() += 1;
+        }
+        self.judge(number, statement, protocol, "alone", o, r)
+    }
+
+    /// The router first: what it refuses is not done by PostgreSQL either.
+    fn write(&mut self, number: u64, statement: &Statement, protocol: Protocol) -> Next {
+        let r = run::run(&mut self.world.r, protocol, statement);
+        let refused = matches!(&r, Ok(answer) if refusal(None, answer).is_some());
+        let o = match refused {
+            false => run::run(&mut self.world.o, protocol, statement),
+            true => {
+                let _ = simple(&mut self.world.o, "BEGIN");
+                let o = run::run(&mut self.world.o, protocol, statement);
+                let _ = simple(&mut self.world.o, "ROLLBACK");
+                let _ = simple(&mut self.world.o, "DEALLOCATE ALL");
+                // As it would have been outside.
+                o.map(|answer| Answer {
+                    status: 'I',
+                    ..answer
+                })
+            }
+        };
+        if self.judge(number, statement, protocol, "alone", o, r) == Next::Spoilt {
+            return Next::Spoilt;
+        }
+        self.compare_tables(number, std::slice::from_ref(statement))
+    }
+
+    fn compare_tables(&mut self, number: u64, statements: &[Statement]) -> Next {
+        let mut tables = Vec::new();
+        for statement in statements {
+            if let Effect::Writes(written) = &statement.effect {
+                tables.extend(written.clone());
+            }
+        }
+        tables.sort();
+        tables.dedup();
+        let mut next = Next::Goes;
+        for fault in self.world.differing(&tables) {
+            let texts: Vec<String> = statements.iter().map(Statement::inline).collect();
+            self.fault(
+                "state",
+                number,
+                &format!("{fault}\n  after: {}", texts.join("\n         ")),
+            );
+            next = Next::Spoilt;
+        }
+        next
+    }
+
+    /// BEGIN, some statements, savepoints, COMMIT or ROLLBACK.
+    fn block(&mut self, number: u64, rng: &mut StdRng) -> Next {
+        let begin = [
+            "BEGIN",
+            "BEGIN",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            "BEGIN READ WRITE",
+        ]
+        .choose(rng)
+        .unwrap();
+        if self.both(number, begin) == Next::Spoilt {
+            return Next::Spoilt;
+        }
+        let mut done = Vec::new();
+        for step in 0..rng.random_range(2..5) {
+            let savepoint = rng.random_bool(0.3);
+            if savepoint && self.both(number, "SAVEPOINT s") == Next::Spoilt {
+                return Next::Spoilt;
+            }
+            let write = rng.random_bool(0.5);
+            let statement = self.generate(number, step, write);
+            let protocol = protocol(rng, !write);
+            let r = run::run(&mut self.world.r, protocol, &statement);
+            // So that PostgreSQL can be asked again.
+            let o = run::run(&mut self.world.o, protocol, &statement);
+            let failed = matches!(&o, Ok(answer) if answer.status == 'E');
+            let refused = matches!(&r, Ok(answer) if refusal(o.as_ref().ok(), answer).is_some());
+            if self.judge(number, &statement, protocol, "block", o, r) == Next::Spoilt {
+                return Next::Spoilt;
+            }
+            done.push(statement);
+            if refused || (failed && !savepoint) {
+                break;
+            }
+            if savepoint
+                && (failed || rng.random_bool(0.4))
+                && self.both(number, "ROLLBACK TO SAVEPOINT s") == Next::Spoilt
+            {
+                return Next::Spoilt;
+            }
+        }
+        // A refusal has failed the transaction on one side only.
+        let refused = self.status() == ('T', 'E');
+        let end = if refused || rng.random_bool(0.3) {
+            "ROLLBACK"
+        } else {
+            "COMMIT"
+        };
+        if self.both(number, end) == Next::Spoilt {
+            return Next::Spoilt;
+        }
+        let _ = (deallocate(&mut self.world.o), deallocate(&mut self.world.r));
+        self.compare_tables(number, &done)
+    }
+
+    /// The state of the transaction of each side.
+    fn status(&mut self) -> (char, char) {
+        let of = |wire: &mut Wire| simple(wire, "").map_or('?', |answer| answer.status);
+        (of(&mut self.world.o), of(&mut self.world.r))
+    }
+
+    /// What concerns the transaction itself is the same for both.
+    fn both(&mut self, number: u64, sql: &str) -> Next {
+        let (o, r) = (
+            simple(&mut self.world.o, sql),
+            simple(&mut self.world.r, sql),
+        );
+        let same = match (&o, &r) {
+            // A transaction that the router has refused something in has failed on that side only.
+            (Ok(o), Ok(r)) if sql == "ROLLBACK" => o.status == r.status,
+            (Ok(o), Ok(r)) => o.tags == r.tags && o.status == r.status,
+            _ => false,
+        };
+        if same {
+            return Next::Goes;
+        }
+        let said = |answer: &Result<Answer, Lost>| {
+            answer
+                .as_ref()
+                .map_or_else(|lost| format!("{lost:?}"), show)
+        };
+        self.fault(
+            "transaction",
+            number,
+            &format!("{sql}\n  o: {}\n  r: {}", said(&o), said(&r)),
+        );
+        Next::Spoilt
+    }
+
+    fn judge(
+        &mut self,
+        number: u64,
+        statement: &Statement,
+        protocol: Protocol,
+        tx: &str,
+        o: Result<Answer, Lost>,
+        mut r: Result<Answer, Lost>,
+    ) -> Next {
+        let o =
+            o.unwrap_or_else(|lost| panic!("PostgreSQL itself: {lost:?}: {}", statement.inline()));
+        let slow = o.error.as_ref().is_some_and(|(code, _)| code == "57014");
+        let mut injected = false;
+        if let Ok(answer) = &mut r
+            && statement.effect == Effect::Reads
+        {
+            injected = self.injector.falsify(answer, statement);
+        }
+        let World {
+            o: wire,
+            schema,
+            o_types,
+            r_types,
+            ..
+        } = &mut self.world;
+        let mut truth = Truth {
+            o: wire,
+            schema,
+            o_types,
+            r_types,
+        };
+        let verdict = match slow {
+            true => Verdict::Open,
+            false => truth.judge(statement, protocol, &o, &r),
+        };
+        let lost = r.is_err();
+        if injected {
+            let found = matches!(verdict, Verdict::Wrong { .. });
+            self.report.injected += 1;
+            self.report.found += u64::from(found);
+            if !found {
+                println!(
+                    "NOT FOUND seed={} case={number} {}\n  {}",
+                    self.seed,
+                    self.place(),
+                    statement.inline()
+                );
+            }
+            return Next::Goes;
+        }
+        let foreign = r
+            .as_ref()
+            .is_ok_and(|answer| self.world.r_types.is_foreign(answer));
+        self.report.foreign += u64::from(foreign);
+        let error = o
+            .error
+            .as_ref()
+            .map(|(code, message)| format!("{code} {}", shortened(message)));
+        let way = format!("{tx} {protocol:?}");
+        self.report
+            .count(statement, way, error.as_deref(), &verdict);
+        if self.verbose
+            && let Some(error) = &error
+        {
+            println!("{error}: {}", statement.inline());
+        }
+        if self.only == Some(number) {
+            println!(
+                "case={number} {tx} {protocol:?}\n  {}\n  o: {}",
+                statement.inline(),
+                show(&o)
+            );
+            println!(
+                "  r: {}\n  {verdict:?}",
+                r.as_ref().map(show).unwrap_or_default()
+            );
+        }
+        let Verdict::Wrong { kind, detail } = verdict else {
+            return Next::Goes;
+        };
+        println!(
+            "WRONG {kind} seed={} case={number} {} {tx} {protocol:?}",
+            self.seed,
+            self.place()
+        );
+        println!("  {}\n  {detail}\n  o: {}", statement.inline(), show(&o));
+        println!(
+            "  r: {}",
+            r.as_ref()
+                .map(show)
+                .unwrap_or_else(|lost| format!("{lost:?}"))
+        );
+        if lost {
+            // A transaction that was open on it is gone.
+            let _ = simple(&mut self.world.o, "ROLLBACK");
+            self.world.reconnect();
+            return if tx == "block" {
+                Next::Spoilt
+            } else {
+                Next::Goes
+            };
+        }
+        let rows_alike = matches!(kind, "tag" | "shape" | "columns" | "parameters");
+        if tx == "block" || statement.effect != Effect::Reads {
+            // Whether rows were changed alike is seen by looking at them.
+            return if tx == "block" && !rows_alike {
+                Next::Spoilt
+            } else {
+                Next::Goes
+            };
+        }
+        let least = reduce::reduce(&mut self.world, statement, protocol, kind);
+        println!("  reduced: {}", least.inline());
+        Next::Goes
+    }
+}
+
+fn deallocate(wire: &mut Wire) -> Result<Answer, Lost> {
+    simple(wire, "DEALLOCATE ALL")
+}
+
+/// Without names and values, so that the same errors are counted together.
+fn shortened(message: &str) -> String {
+    let mut out = String::new();
+    let mut quoted = false;
+    for c in message.chars() {
+        quoted ^= c == '"';
+        if !quoted {
+            out.push(c);
+        }
+    }
+    out.truncate(out.char_indices().nth(70).map_or(out.len(), |(at, _)| at));
+    out
+}
+
+fn protocol(rng: &mut StdRng, reads: bool) -> Protocol {
+    match rng.random_range(0..20) {
+        0..6 => Protocol::Simple,
+        6..9 => Protocol::Text(0),
+        9..13 => Protocol::Binary(0),
+        13 | 14 => Protocol::Prepare,
+        15 | 16 if reads => Protocol::Copy,
+        15 => Protocol::Text(1),
+        16 => Protocol::Binary(7),
+        17 => Protocol::Text(7),
+        18 if rng.random_bool(0.5) => Protocol::Part(2),
+        18 => Protocol::Binary(1),
+        _ => Protocol::Text(1),
+    }
+}

@@ -1,0 +1,128 @@
+//! What is counted, and the last lines of a run.
+
+use crate::judge::Verdict;
+use crate::statement::Statement;
+use std::collections::BTreeMap;
+
+/// Counts.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub statements: u64,
+    pub equal: u64,
+    pub open: u64,
+    pub refused: u64,
+    pub wrong: u64,
+    /// What PostgreSQL itself refused, and with what.
+    pub errors: BTreeMap<String, u64>,
+    pub reasons: BTreeMap<String, u64>,
+    pub plans: BTreeMap<String, u64>,
+    /// Binary answers with object ids of a shard inside of values.
+    pub foreign: u64,
+    pub injected: u64,
+    pub found: u64,
+    features: BTreeMap<&'static str, (u64, u64)>,
+    kinds: BTreeMap<&'static str, u64>,
+    ways: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// One statement more.
+    pub fn count(
+        &mut self,
+        statement: &Statement,
+        way: String,
+        error: Option<&str>,
+        verdict: &Verdict,
+    ) {
+        self.statements += 1;
+        *self.ways.entry(way).or_default() += 1;
+        if let Some(error) = error {
+            *self.errors.entry(error.to_owned()).or_default() += 1;
+        }
+        let answered = matches!(verdict, Verdict::Equal | Verdict::Open);
+        for feature in &statement.features {
+            let (all, equal) = self.features.entry(feature).or_default();
+            *all += 1;
+            *equal += u64::from(answered);
+        }
+        match verdict {
+            Verdict::Equal => self.equal += 1,
+            Verdict::Open => {
+                self.equal += 1;
+                self.open += 1;
+            }
+            Verdict::Refused(message) => {
+                self.refused += 1;
+                *self.reasons.entry(message.clone()).or_default() += 1;
+            }
+            Verdict::Wrong { kind, .. } => {
+                self.wrong += 1;
+                *self.kinds.entry(kind).or_default() += 1;
+            }
+        }
+    }
+
+    /// Something that is wrong beside statements: rows, leftovers.
+    pub fn fault(&mut self, kind: &'static str) {
+        self.wrong += 1;
+        *self.kinds.entry(kind).or_default() += 1;
+    }
+
+    /// Everything, and the closing line.
+    pub fn print(&self, seed: u64) {
+        let share = |part: u64| {
+            format!(
+                "{:.1} %",
+                100.0 * part as f64 / self.statements.max(1) as f64
+            )
+        };
+        let by_count = |map: &BTreeMap<String, u64>| {
+            let mut list: Vec<(String, u64)> = map.iter().map(|(k, v)| (k.clone(), *v)).collect();
+            list.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            list
+        };
+        println!("features: how many statements have them, how many of these were answered");
+        for (feature, (all, equal)) in &self.features {
+            println!("  {feature:<28} {all:>7} {equal:>7}");
+        }
+        println!("ways:");
+        by_count(&self.ways)
+            .iter()
+            .for_each(|(way, count)| println!("  {way:<28} {count:>7}"));
+        println!("plans:");
+        by_count(&self.plans)
+            .iter()
+            .for_each(|(plan, count)| println!("  {plan:<28} {count:>7}"));
+        println!("refused by reason:");
+        by_count(&self.reasons)
+            .iter()
+            .for_each(|(reason, count)| println!("  {count:>7} {reason}"));
+        let errors: u64 = self.errors.values().sum();
+        println!("refused by PostgreSQL itself: {errors}, {}", share(errors));
+        by_count(&self.errors)
+            .iter()
+            .take(12)
+            .for_each(|(error, count)| println!("  {count:>7} {error}"));
+        println!(
+            "equal as far as SQL determines the answer: {}, {}",
+            self.open,
+            share(self.open)
+        );
+        if self.foreign > 0 {
+            println!(
+                "equal but for a shard's own object ids inside of binary values: {}",
+                self.foreign
+            );
+        }
+        if !self.kinds.is_empty() {
+            println!("wrong by kind: {:?}", self.kinds);
+        }
+        if self.injected > 0 {
+            println!("injected: {}, found: {}", self.injected, self.found);
+        }
+        println!(
+            "oracle: statements={} equal={} refused={} wrong={} seed={seed}",
+            self.statements, self.equal, self.refused, self.wrong
+        );
+    }
+}

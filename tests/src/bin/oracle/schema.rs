@@ -1,0 +1,479 @@
+//! The tables of one world: which there are, which rows they have at first, and how
+//! the router is told to lay them out.
+//!
+//! All by seed. What is made here is text: SQL for the databases, TOML for the router.
+
+use crate::values::{self, PRELUDE, Ty, quote};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+
+/// How tables lie on shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layout {
+    /// By the primary key.
+    Pk,
+    /// By a column that repeats.
+    Nonpk,
+    /// Beside reference tables and tables of the home shard.
+    Mixed,
+    /// Everything on one shard, by ranges.
+    Uneven,
+    /// By ranges.
+    Range,
+    /// By lists.
+    List,
+    /// By two columns.
+    Composite,
+    /// By a lookup table.
+    Directory,
+}
+
+/// All of them, in the order in which worlds take turns.
+pub const LAYOUTS: [Layout; 8] = [
+    Layout::Pk,
+    Layout::Mixed,
+    Layout::Nonpk,
+    Layout::Range,
+    Layout::Composite,
+    Layout::Uneven,
+    Layout::List,
+    Layout::Directory,
+];
+
+impl Layout {
+    /// As it is written in the environment and in the report.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+/// Where a table's rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sharded,
+    Reference,
+    Home,
+}
+
+/// A table or view as a FROM clause sees it.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    pub name: String,
+    pub columns: Vec<(String, Ty)>,
+}
+
+/// A table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub relation: Relation,
+    pub kind: Kind,
+    /// Places of the key columns; empty where there is no key.
+    pub key: Vec<usize>,
+    /// Places of the primary key's columns; empty where there is none.
+    pub unique: Vec<usize>,
+    /// Values for each column.
+    pub pools: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn name(&self) -> &str {
+        &self.relation.name
+    }
+}
+
+/// Everything of one world.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    pub tables: Vec<Table>,
+    pub views: Vec<Relation>,
+    /// For every database.
+    pub everywhere: Vec<String>,
+    /// For the home shard and the one database that has everything.
+    pub at_home: Vec<String>,
+    /// Of the lookup table, for the home shard alone.
+    pub lookup: Vec<String>,
+    /// Views' names with their definitions, to make them again.
+    pub view_texts: Vec<(String, String)>,
+    /// Rows, as statements to be run through the router and on the one database.
+    pub rows: Vec<String>,
+    /// The tables for the router.
+    pub config: String,
+}
+
+impl Schema {
+    /// The world of this seed.
+    pub fn new(seed: u64, layout: Layout, shards: usize) -> Schema {
+        Maker {
+            rng: StdRng::seed_from_u64(seed),
+            layout,
+            shards,
+            schema: Schema {
+                tables: Vec::new(),
+                views: Vec::new(),
+                everywhere: vec![PRELUDE.to_owned()],
+                at_home: Vec::new(),
+                lookup: Vec::new(),
+                view_texts: Vec::new(),
+                rows: Vec::new(),
+                config: String::new(),
+            },
+        }
+        .make()
+    }
+
+    /// All tables and views.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.tables
+            .iter()
+            .map(|table| &table.relation)
+            .chain(&self.views)
+    }
+}
+
+struct Maker {
+    rng: StdRng,
+    layout: Layout,
+    shards: usize,
+    schema: Schema,
+}
+
+const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+
+impl Maker {
+    fn make(mut self) -> Schema {
+        let main = match self.layout {
+            Layout::Range | Layout::Uneven | Layout::List => {
+                *[Ty::Int8, Ty::Int4, Ty::Text, Ty::Date, Ty::Numeric]
+                    .choose(&mut self.rng)
+                    .unwrap()
+            }
+            Layout::Directory => *[Ty::Int8, Ty::Text, Ty::Uuid]
+                .choose(&mut self.rng)
+                .unwrap(),
+            _ => *values::KEYS[..11].choose(&mut self.rng).unwrap(),
+        };
+        self.strategy(main);
+        self.sharded("t", main, true);
+        self.sharded("u", main, true);
+        let other = *values::KEYS.choose(&mut self.rng).unwrap();
+        self.sharded("w", other, false);
+        if self.layout == Layout::Mixed || self.rng.random_bool(0.5) {
+            self.plain("r", Kind::Reference);
+        }
+        if self.layout == Layout::Mixed {
+            self.plain("q", Kind::Reference);
+        }
+        if self.layout == Layout::Mixed || self.rng.random_bool(0.3) {
+            self.plain("h", Kind::Home);
+        }
+        self.views();
+        self.schema
+    }
+
+    /// The named strategy of the main tables, where the layout wants one.
+    fn strategy(&mut self, key: Ty) {
+        let shards = self.shards;
+        let name = |shard: usize| format!("s{}", shard % shards + 1);
+        let (key_type, pool) = (key.name(), key.key_pool());
+        let text = match self.layout {
+            Layout::Range => {
+                let bounds = match key {
+                    Ty::Text => ["a", "kd", "ke", "kg", "ki", "kk"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                    Ty::Date => [1, 3, 4, 6, 8, 9].map(|n| format!("2024-03-0{n}")).to_vec(),
+                    Ty::Numeric => ["0", "1", "2.25", "4", "5", "1000"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                    _ => [0, 2, 5, 6, 9, 12].map(|n| n.to_string()).to_vec(),
+                };
+                let bounds = &bounds[..self.rng.random_range(2..=bounds.len())];
+                let mut lines = vec![format!("{{ below = {:?}, shard = \"s1\" }}", bounds[0])];
+                for (at, pair) in bounds.windows(2).enumerate() {
+                    let (from, below) = (&pair[0], &pair[1]);
+                    lines.push(format!(
+                        "{{ from = {from:?}, below = {below:?}, shard = {:?} }}",
+                        name(at + 1)
+                    ));
+                }
+                let last = bounds.last().unwrap();
+                lines.push(format!(
+                    "{{ from = {last:?}, shard = {:?} }}",
+                    name(bounds.len())
+                ));
+                format!(
+                    "kind = \"range\"\nkey_type = {key_type:?}\nrange = [{}]\n",
+                    lines.join(", ")
+                )
+            }
+            Layout::Uneven => {
+                // All but what is smaller than everything else: on the last shard, and the others are empty.
+                let low = match key {
+                    Ty::Text => "",
+                    Ty::Date => "-infinity",
+                    Ty::Numeric => "-1000000",
+                    _ => "-1000000",
+                };
+                format!(
+                    "kind = \"range\"\nkey_type = {key_type:?}\nother = \"s1\"\nrange = [{{ from = {low:?}, shard = {:?} }}]\n",
+                    name(shards - 1)
+                )
+            }
+            Layout::List => {
+                let mut lists = vec![Vec::new(); shards];
+                for key in &pool {
+                    // A few are left to `other`.
+                    if self.rng.random_bool(0.8) {
+                        lists[self.rng.random_range(0..shards)].push(format!("{key:?}"));
+                    }
+                }
+                let lists: Vec<String> = (0..shards)
+                    .filter(|at| !lists[*at].is_empty())
+                    .map(|at| {
+                        format!(
+                            "{{ keys = [{}], shard = {:?} }}",
+                            lists[at].join(", "),
+                            name(at)
+                        )
+                    })
+                    .collect();
+                format!(
+                    "kind = \"list\"\nkey_type = {key_type:?}\nother = {:?}\nlist = [{}]\n",
+                    name(shards - 1),
+                    lists.join(", ")
+                )
+            }
+            Layout::Directory => {
+                let mut rows = Vec::new();
+                for key in &pool {
+                    let shard = name(self.rng.random_range(0..shards));
+                    rows.push(format!("({}, '{shard}')", quote(key)));
+                }
+                self.schema.lookup = vec![
+                    format!("CREATE TABLE places (k {key_type} PRIMARY KEY, shard text NOT NULL)"),
+                    format!("INSERT INTO places VALUES {}", rows.join(", ")),
+                ];
+                "kind = \"directory\"\ntable = \"places\"\nkey_column = \"k\"\nshard_column = \"shard\"\n".to_owned()
+            }
+            _ => return,
+        };
+        self.schema.config += &format!("[[strategy]]\nname = \"main\"\n{text}");
+    }
+
+    fn sharded(&mut self, name: &str, key: Ty, main: bool) {
+        let mut columns = vec![("id".to_owned(), key)];
+        let (mut keys, mut unique) = (vec![0], vec![0]);
+        match self.layout {
+            Layout::Composite if main => {
+                columns.push(("k2".to_owned(), Ty::Text));
+                (keys, unique) = (vec![0, 1], vec![0, 1]);
+            }
+            Layout::Nonpk => {
+                columns.push(("n".to_owned(), Ty::Int4));
+                unique = if self.rng.random_bool(0.6) {
+                    vec![1, 0]
+                } else {
+                    Vec::new()
+                };
+            }
+            _ => {}
+        }
+        let named = matches!(
+            self.layout,
+            Layout::Range | Layout::Uneven | Layout::List | Layout::Directory
+        );
+        let list = |of: Vec<String>| format!("[{}]", of.join(", "));
+        let quoted = |at: &usize| format!("{:?}", columns[*at].0);
+        let types = |at: &usize| format!("{:?}", columns[*at].1.name());
+        let mut config = format!(
+            "[[table]]\nname = {name:?}\nkey = {}\n",
+            list(keys.iter().map(quoted).collect())
+        );
+        if self.rng.random_bool(0.5) {
+            config += &format!("key_type = {}\n", list(keys.iter().map(types).collect()));
+        }
+        if main && named {
+            config += "strategy = \"main\"\n";
+        } else if name == "u" && self.rng.random_bool(0.3) {
+            config += "colocate = \"t\"\n";
+        }
+        self.schema.config += &config;
+        self.table(name, Kind::Sharded, columns, keys, unique);
+    }
+
+    fn plain(&mut self, name: &str, kind: Kind) {
+        let key = *[Ty::Int4, Ty::Int8, Ty::Text]
+            .choose(&mut self.rng)
+            .unwrap();
+        if kind == Kind::Reference {
+            self.schema.config += &format!("[[table]]\nname = {name:?}\nkind = \"reference\"\n");
+        }
+        self.table(
+            name,
+            kind,
+            vec![("id".to_owned(), key)],
+            Vec::new(),
+            vec![0],
+        );
+    }
+
+    /// More columns, the definition, and rows.
+    fn table(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        mut columns: Vec<(String, Ty)>,
+        key: Vec<usize>,
+        unique: Vec<usize>,
+    ) {
+        let mut names = NAMES.to_vec();
+        names.shuffle(&mut self.rng);
+        let common = [Ty::Int4, Ty::Text, Ty::Numeric, Ty::Float8];
+        for name in &names[..self.rng.random_range(3..=7)] {
+            let ty = if self.rng.random_bool(0.4) {
+                *common.choose(&mut self.rng).unwrap()
+            } else {
+                *values::ALL.choose(&mut self.rng).unwrap()
+            };
+            columns.push(((*name).to_owned(), ty));
+        }
+        let pools: Vec<Vec<String>> = columns
+            .iter()
+            .enumerate()
+            .map(
+                |(at, (_, ty))| match key.contains(&at) || unique.contains(&at) {
+                    true => {
+                        let mut pool = ty.key_pool();
+                        pool.shuffle(&mut self.rng);
+                        let most = if key.len() > 1 { 5 } else { 24 };
+                        pool.truncate(most);
+                        pool
+                    }
+                    false => ty.pool().iter().map(|v| (*v).to_owned()).collect(),
+                },
+            )
+            .collect();
+        let mut lines: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(at, (name, ty))| {
+                let null = if key.contains(&at) { " NOT NULL" } else { "" };
+                format!("{name} {}{null}", ty.declared())
+            })
+            .collect();
+        if !unique.is_empty() {
+            let names: Vec<&str> = unique.iter().map(|at| columns[*at].0.as_str()).collect();
+            lines.push(format!("PRIMARY KEY ({})", names.join(", ")));
+        }
+        let create = format!("CREATE TABLE {name} ({})", lines.join(", "));
+        match kind {
+            Kind::Home => self.schema.at_home.push(create),
+            _ => self.schema.everywhere.push(create),
+        }
+        let table = Table {
+            relation: Relation {
+                name: name.to_owned(),
+                columns,
+            },
+            kind,
+            key,
+            unique,
+            pools,
+        };
+        self.fill(&table);
+        self.schema.tables.push(table);
+    }
+
+    fn fill(&mut self, table: &Table) {
+        let count = *[0, 1, 5, 12, 18, 25].choose(&mut self.rng).unwrap();
+        let mut taken = std::collections::BTreeSet::new();
+        let mut rows = Vec::new();
+        for _ in 0..count {
+            let (row, unique) = self.row(table);
+            if unique.is_empty() || taken.insert(unique) {
+                rows.push(row);
+            }
+        }
+        for rows in rows.chunks(7) {
+            let into = format!("INSERT INTO {} VALUES {}", table.name(), rows.join(", "));
+            self.schema.rows.push(into);
+        }
+    }
+
+    fn row(&mut self, table: &Table) -> (String, Vec<String>) {
+        let mut values = Vec::new();
+        for (at, pool) in table.pools.iter().enumerate() {
+            let needed = table.key.contains(&at) || table.unique.contains(&at);
+            if !needed && self.rng.random_bool(0.15) {
+                values.push("NULL".to_owned());
+            } else {
+                values.push(quote(pool.choose(&mut self.rng).unwrap()));
+            }
+        }
+        let unique = table.unique.iter().map(|at| values[*at].clone()).collect();
+        (format!("({})", values.join(", ")), unique)
+    }
+
+    fn views(&mut self) {
+        let of = |name: &str, schema: &Schema| {
+            let table = schema.tables.iter().find(|table| table.name() == name);
+            table.map(|table| table.relation.columns.clone())
+        };
+        let t = of("t", &self.schema).unwrap();
+        let names = |columns: &[(String, Ty)]| {
+            let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+            names.join(", ")
+        };
+        let mut views = vec![
+            (
+                "tv",
+                format!("SELECT {} FROM t", names(&t)),
+                t.clone(),
+                false,
+            ),
+            (
+                "tn",
+                "SELECT id AS x, count(*) AS n FROM t GROUP BY id".to_owned(),
+                vec![("x".to_owned(), t[0].1), ("n".to_owned(), Ty::Int8)],
+                false,
+            ),
+        ];
+        let u = of("u", &self.schema).unwrap();
+        let last = |columns: &[(String, Ty)]| columns.last().unwrap().clone();
+        let (tl, ul) = (last(&t), last(&u));
+        let both = if self.layout == Layout::Composite {
+            " AND t.k2 = u.k2"
+        } else {
+            ""
+        };
+        views.push((
+            "tu",
+            format!(
+                "SELECT t.id, t.{} AS x, u.{} AS y FROM t JOIN u ON t.id = u.id{both}",
+                tl.0, ul.0
+            ),
+            vec![
+                ("id".to_owned(), t[0].1),
+                ("x".to_owned(), tl.1),
+                ("y".to_owned(), ul.1),
+            ],
+            false,
+        ));
+        if let Some(h) = of("h", &self.schema) {
+            views.push(("hv", format!("SELECT {} FROM h", names(&h)), h, true));
+        }
+        for (name, text, columns, home) in views {
+            let create = format!("CREATE VIEW {name} AS {text}");
+            match home {
+                true => self.schema.at_home.push(create),
+                false => self.schema.everywhere.push(create),
+            }
+            self.schema.view_texts.push((name.to_owned(), text));
+            self.schema.views.push(Relation {
+                name: name.to_owned(),
+                columns,
+            });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Whether an answer is the only right one.
+//!
+//! SQL leaves some answers open: which of two equal numbers stands for both, in
+//! which order peers come. So before an answer is called wrong, PostgreSQL is asked
+//! again with the same rows in another order and with other plans. What it answers
+//! differently itself was not determined.
+
+use crate::run::{self, Answer, Protocol, simple};
+use crate::schema::Schema;
+use crate::statement::Statement;
+use mothership_tests::Wire;
+
+/// Ways to plan, one for each twin.
+const PLANS: [&[&str]; 4] = [
+    &["jit = off"],
+    &[
+        "enable_hashagg = off",
+        "enable_hashjoin = off",
+        "enable_seqscan = off",
+    ],
+    &[
+        "enable_sort = off",
+        "enable_nestloop = off",
+        "enable_mergejoin = off",
+    ],
+    &[
+        "enable_mergejoin = off",
+        "enable_hashjoin = off",
+        "enable_material = off",
+    ],
+];
+
+/// What PostgreSQL answers otherwise; the connection is in no transaction, or in one that has not failed.
+pub fn answers(
+    o: &mut Wire,
+    schema: &Schema,
+    protocol: Protocol,
+    statement: &Statement,
+) -> Vec<Answer> {
+    let inside = simple(o, "SELECT 1").is_ok_and(|answer| answer.status == 'T');
+    if !inside {
+        let _ = simple(o, "BEGIN");
+    }
+    let _ = simple(o, "SAVEPOINT twins");
+    let mut answers = Vec::new();
+    for (salt, plan) in PLANS.iter().enumerate() {
+        let mut made = simple(o, &tables(schema, salt)).is_ok_and(|answer| answer.error.is_none());
+        for setting in *plan {
+            made &= simple(o, &format!("SET LOCAL {setting}")).is_ok();
+        }
+        if made && let Ok(answer) = run::run(o, protocol, statement) {
+            answers.push(answer);
+        }
+        let _ = simple(o, "ROLLBACK TO twins");
+        let _ = simple(o, "DEALLOCATE ALL");
+    }
+    let _ = simple(o, if inside { "RELEASE twins" } else { "ROLLBACK" });
+    answers
+}
+
+/// Temporary tables hide those of the same name.
+fn tables(schema: &Schema, salt: usize) -> String {
+    let mut sql = String::new();
+    for table in &schema.tables {
+        let name = table.name();
+        sql += &format!(
+            "CREATE TEMP TABLE {name} (LIKE public.{name} INCLUDING ALL); \
+             INSERT INTO pg_temp.{name} SELECT * FROM public.{name} AS x ORDER BY md5(x::text || '{salt}'); "
+        );
+    }
+    for (name, text) in &schema.view_texts {
+        sql += &format!("CREATE TEMP VIEW {name} AS {text}; ");
+    }
+    sql
+}

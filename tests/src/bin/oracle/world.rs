@@ -1,0 +1,309 @@
+//! One world: a plain PostgreSQL database and the router with its shards, the same
+//! tables and rows in both; and the check that they are still the same.
+
+use crate::compare::Types;
+use crate::judge::refusal;
+use crate::run::{self, simple};
+use crate::schema::{Kind, Layout, Schema, Table};
+use crate::values::quote;
+use mothership_tests::{Endpoint, Router, Shards, Wire};
+use std::collections::BTreeMap;
+
+/// Both sides.
+pub struct World {
+    pub schema: Schema,
+    pub layout: Layout,
+    pub shards: usize,
+    /// The plain database.
+    pub o: Wire,
+    /// Through the router.
+    pub r: Wire,
+    pub o_types: Types,
+    pub r_types: Types,
+    /// What was found wrong while it was filled.
+    pub faults: Vec<String>,
+    homes: BTreeMap<String, String>,
+    databases: Vec<Wire>,
+    // In this order: the router is ended before its databases are dropped.
+    pub router: Router,
+    _databases: Shards,
+}
+
+/// How long a statement may run, far less than an answer is waited for.
+const TIMEOUT: &str = "SET statement_timeout = '8s'";
+
+impl World {
+    /// Made and filled.
+    pub fn new(seed: u64, layout: Layout, shards: usize) -> World {
+        let schema = Schema::new(seed, layout, shards);
+        let databases = Shards::new(shards + 1);
+        let mut direct: Vec<Wire> = (0..=shards)
+            .map(|at| Wire::login(&databases.endpoint(at)))
+            .collect();
+        for (at, wire) in direct.iter_mut().enumerate() {
+            // So that object ids differ from one to the next.
+            for number in 0..at {
+                must(wire, &format!("CREATE DOMAIN other{number} AS int4"));
+            }
+            schema
+                .everywhere
+                .iter()
+                .filter(|sql| !sql.starts_with("CREATE VIEW"))
+                .for_each(|sql| must(wire, sql));
+            if at == 0 || at == shards {
+                schema.at_home.iter().for_each(|sql| must(wire, sql));
+            }
+            if at == 0 {
+                schema.lookup.iter().for_each(|sql| must(wire, sql));
+            }
+            schema
+                .everywhere
+                .iter()
+                .filter(|sql| sql.starts_with("CREATE VIEW"))
+                .for_each(|sql| must(wire, sql));
+        }
+        let router = Router::start(&config(&databases, shards, &schema));
+        let endpoint = Endpoint {
+            database: "app".into(),
+            ..databases.endpoint(0).at_port(router.port())
+        };
+        let (mut o, mut r) = (
+            Wire::login(&databases.endpoint(shards)),
+            Wire::login(&endpoint),
+        );
+        must(&mut o, TIMEOUT);
+        must(&mut r, TIMEOUT);
+        let (o_types, mut r_types) = (types(&mut o), types(&mut r));
+        for wire in &mut direct[..shards] {
+            r_types.inside.extend(types(wire).names);
+        }
+        let mut world = World {
+            schema,
+            layout,
+            shards,
+            o,
+            r,
+            o_types,
+            r_types,
+            faults: Vec::new(),
+            homes: BTreeMap::new(),
+            databases: direct,
+            router,
+            _databases: databases,
+        };
+        world.fill();
+        world
+    }
+
+    fn fill(&mut self) {
+        for sql in self.schema.rows.clone() {
+            match simple(&mut self.r, &sql) {
+                Ok(answer) if answer.error.is_none() => must(&mut self.o, &sql),
+                // Rows that it does not take are on neither side.
+                Ok(answer) if refusal(None, &answer).is_some() => {}
+                said => self.faults.push(format!("{sql}: {said:?}")),
+            }
+        }
+        let tables: Vec<String> = self
+            .schema
+            .tables
+            .iter()
+            .map(|table| table.name().to_owned())
+            .collect();
+        let wrong = self.differing(&tables);
+        self.faults.extend(wrong);
+    }
+
+    /// The router's connection anew, when the old one is lost.
+    pub fn reconnect(&mut self) {
+        let endpoint = Endpoint {
+            database: "app".into(),
+            ..self._databases.endpoint(0).at_port(self.router.port())
+        };
+        self.r = Wire::login(&endpoint);
+        must(&mut self.r, TIMEOUT);
+    }
+
+    /// In which of these tables the shards together have other rows than the one
+    /// database, or one where it does not belong.
+    pub fn differing(&mut self, tables: &[String]) -> Vec<String> {
+        let tables: Vec<Table> = self
+            .schema
+            .tables
+            .iter()
+            .filter(|table| tables.iter().any(|name| name == table.name()))
+            .cloned()
+            .collect();
+        tables
+            .iter()
+            .filter_map(|table| self.differs(table))
+            .collect()
+    }
+
+    fn differs(&mut self, table: &Table) -> Option<String> {
+        let name = table.name();
+        let sql = format!("SELECT x::text FROM {name} AS x");
+        let mut all = one_column(&mut self.databases[self.shards], &sql);
+        all.sort();
+        let shards = match table.kind {
+            Kind::Home => 1,
+            _ => self.shards,
+        };
+        let mut parts = Vec::new();
+        for wire in &mut self.databases[..shards] {
+            parts.push(one_column(wire, &sql));
+        }
+        if table.kind == Kind::Reference {
+            for (shard, mut rows) in parts.into_iter().enumerate() {
+                rows.sort();
+                if rows != all {
+                    return Some(format!(
+                        "{name} on s{}: {rows:?}, and not {all:?}",
+                        shard + 1
+                    ));
+                }
+            }
+            return None;
+        }
+        let mut union = parts.concat();
+        union.sort();
+        if union != all {
+            let more: Vec<_> = union.iter().filter(|row| !all.contains(row)).collect();
+            let less: Vec<_> = all.iter().filter(|row| !union.contains(row)).collect();
+            let counts = format!("{} rows on shards, {} in one", union.len(), all.len());
+            return Some(format!(
+                "{name}: {counts}; only on shards {more:?}; only in one {less:?}"
+            ));
+        }
+        if table.kind == Kind::Sharded {
+            return self.misplaced(table);
+        }
+        None
+    }
+
+    /// A row that does not lie where the router would look for it.
+    fn misplaced(&mut self, table: &Table) -> Option<String> {
+        let columns: Vec<(String, &str)> = table
+            .key
+            .iter()
+            .map(|at| &table.relation.columns[*at])
+            .map(|(name, ty)| (name.clone(), ty.name()))
+            .collect();
+        let key: Vec<String> = columns
+            .iter()
+            .map(|(name, _)| format!("{name}::text"))
+            .collect();
+        let sql = format!("SELECT DISTINCT {} FROM {}", key.join(", "), table.name());
+        for shard in 0..self.shards {
+            for values in run::rows(&mut self.databases[shard], &sql) {
+                let condition: Vec<String> = columns
+                    .iter()
+                    .zip(&values)
+                    .map(|((name, ty), value)| format!("{name} = {}::{ty}", quote(value)))
+                    .collect();
+                let route = format!(
+                    "EXPLAIN (ROUTE) SELECT 1 FROM {} WHERE {}",
+                    table.name(),
+                    condition.join(" AND ")
+                );
+                let expected = format!("Shards: s{}", shard + 1);
+                if !self.homes.contains_key(&route) {
+                    let lines = run::rows(&mut self.r, &route).concat();
+                    let told = lines
+                        .iter()
+                        .find(|line| line.starts_with("Shards"))
+                        .cloned();
+                    self.homes.insert(route.clone(), told.unwrap_or_default());
+                }
+                if self.homes[&route] != expected {
+                    return Some(format!(
+                        "{}: {values:?} lies on s{}, but {:?}",
+                        table.name(),
+                        shard + 1,
+                        self.homes[&route]
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// What should not be left behind on shards.
+    pub fn leftovers(&mut self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (at, wire) in self.databases[..self.shards].iter_mut().enumerate() {
+            let sql = "SELECT 'prepared ' || gid FROM pg_prepared_xacts WHERE database = current_database() \
+                UNION ALL SELECT 'temporary ' || relname FROM pg_class WHERE relpersistence = 't' AND relkind = 'r' \
+                UNION ALL SELECT 'open ' || query FROM pg_stat_activity WHERE datname = current_database() \
+                AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL \
+                AND state LIKE 'idle in%'";
+            found.extend(
+                one_column(wire, sql)
+                    .into_iter()
+                    .map(|what| format!("s{}: {what}", at + 1)),
+            );
+        }
+        found
+    }
+
+    /// The kind of plan that the router has for it.
+    pub fn plan(&mut self, sql: &str) -> Option<String> {
+        let answer = simple(&mut self.r, &format!("EXPLAIN (ROUTE) {sql}")).ok()?;
+        let first = answer.rows.first()?.first()?.as_ref()?;
+        let text = String::from_utf8_lossy(first).into_owned();
+        Some(text.strip_prefix("Plan: ").unwrap_or(&text).to_owned())
+    }
+}
+
+fn config(databases: &Shards, shards: usize, schema: &Schema) -> String {
+    let direct = databases.endpoint(0);
+    let (user, password, host, port) = (&direct.user, &direct.password, &direct.host, direct.port);
+    let mut config = format!(
+        "{}[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n\
+         [control]\nuser = \"{user}\"\npassword = \"{password}\"\n",
+        schema.config
+    );
+    let mut on = Vec::new();
+    for shard in 0..shards {
+        let name = shard + 1;
+        config += &format!(
+            "[[shard]]\nname = \"s{name}\"\n[[shard.server]]\naddress = \"{host}:{port}\"\n"
+        );
+        on.push(format!(
+            "s{name} = \"{}\"",
+            databases.endpoint(shard).database
+        ));
+    }
+    config
+        + &format!(
+            "[[database]]\nname = \"app\"\non = {{ {} }}\n",
+            on.join(", ")
+        )
+}
+
+fn must(wire: &mut Wire, sql: &str) {
+    let answer = simple(wire, sql).unwrap_or_else(|lost| panic!("{sql}: {lost:?}"));
+    assert!(answer.error.is_none(), "{sql}: {:?}", answer.error);
+}
+
+fn one_column(wire: &mut Wire, sql: &str) -> Vec<String> {
+    run::rows(wire, sql)
+        .into_iter()
+        .map(|mut row| row.remove(0))
+        .collect()
+}
+
+/// Users' types by their object ids.
+fn types(wire: &mut Wire) -> Types {
+    let sql = "SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid >= 16384 \
+        AND format_type(oid, NULL) NOT LIKE '%other%'";
+    let rows = run::rows(wire, sql);
+    let names = rows
+        .into_iter()
+        .map(|row| (row[0].parse().unwrap(), row[1].clone()));
+    let names: BTreeMap<u32, String> = names.collect();
+    Types {
+        inside: names.clone(),
+        names,
+    }
+}

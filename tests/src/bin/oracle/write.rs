@@ -1,0 +1,409 @@
+//! Statements that change rows. Which rows they leave behind is determined: what is
+//! joined for a change is joined by something unique.
+
+use crate::expr::{Atom, Ctx, Gen};
+use crate::schema::{Kind, Table};
+use crate::statement::{Effect, Order, Statement};
+use rand::seq::SliceRandom;
+
+impl Gen<'_> {
+    /// A statement that writes.
+    pub fn write(mut self) -> Statement {
+        let sharded: Vec<Table> = self
+            .schema
+            .tables
+            .iter()
+            .filter(|t| t.kind == Kind::Sharded)
+            .cloned()
+            .collect();
+        let target = match self.chance(80) {
+            true => self.pick(&sharded),
+            false => self.pick(&self.schema.tables.clone()),
+        };
+        self.has(match target.kind {
+            Kind::Sharded => "write sharded",
+            Kind::Reference => "write reference",
+            Kind::Home => "write home",
+        });
+        self.budget = 2;
+        let text = match self.below(20) {
+            0..8 => self.insert(&target),
+            8 | 9 => self.insert_select(&target),
+            10..14 => self.update(&target),
+            14 | 15 => self.delete(&target),
+            16 => self.joined(&target, false),
+            17 => self.joined(&target, true),
+            18 => self.merge(&target),
+            _ => self.modifying_cte(&target),
+        };
+        Statement {
+            text,
+            values: self.values,
+            features: self.features,
+            order: Order::None,
+            effect: Effect::Writes(vec![target.name().to_owned()]),
+            floats: false,
+            unlimited: None,
+        }
+    }
+
+    fn atoms(table: &Table, alias: &str) -> Vec<Atom> {
+        let columns = table.relation.columns.iter().enumerate();
+        columns
+            .map(|(at, (name, ty))| Atom {
+                sql: format!("{alias}.{name}"),
+                ty: *ty,
+                key: table.key.contains(&at),
+            })
+            .collect()
+    }
+
+    fn ctx(table: &Table, level: u32) -> Ctx {
+        Ctx {
+            atoms: Self::atoms(table, table.name()),
+            level,
+            ..Ctx::default()
+        }
+    }
+
+    /// Columns to insert: always those that are needed, others by chance.
+    fn columns(&mut self, table: &Table) -> Vec<usize> {
+        let needed = |at: &usize| table.key.contains(at) || table.unique.contains(at);
+        let mut columns: Vec<usize> = (0..table.relation.columns.len())
+            .filter(|at| needed(at) || self.chance(70))
+            .collect();
+        if self.chance(40) {
+            columns.shuffle(&mut self.rng);
+        }
+        columns
+    }
+
+    fn names(table: &Table, columns: &[usize]) -> String {
+        let names: Vec<&str> = columns
+            .iter()
+            .map(|at| table.relation.columns[*at].0.as_str())
+            .collect();
+        names.join(", ")
+    }
+
+    fn stored(&mut self, table: &Table, at: usize) -> String {
+        let ty = table.relation.columns[at].1;
+        if table.key.contains(&at) || table.unique.contains(&at) {
+            return self.key_literal(ty);
+        }
+        match self.below(12) {
+            0 => "DEFAULT".to_owned(),
+            1 => "NULL".to_owned(),
+            _ => self.literal(ty),
+        }
+    }
+
+    fn insert(&mut self, table: &Table) -> String {
+        self.has("INSERT");
+        let columns = self.columns(table);
+        let rows = self.pick(&[1, 1, 1, 2, 3, 6]);
+        if rows > 1 {
+            self.has("INSERT of several rows");
+        }
+        let mut lines = Vec::new();
+        for _ in 0..rows {
+            let values: Vec<String> = columns.iter().map(|at| self.stored(table, *at)).collect();
+            lines.push(format!("({})", values.join(", ")));
+        }
+        let (conflict, returning) = (self.conflict(table, &columns), self.returning(table));
+        format!(
+            "INSERT INTO {} ({}) VALUES {}{conflict}{returning}",
+            table.name(),
+            Self::names(table, &columns),
+            lines.join(", ")
+        )
+    }
+
+    fn conflict(&mut self, table: &Table, columns: &[usize]) -> String {
+        if table.unique.is_empty() || self.chance(50) {
+            return String::new();
+        }
+        self.has("ON CONFLICT");
+        let target = Self::names(table, &table.unique);
+        let free: Vec<usize> = columns
+            .iter()
+            .copied()
+            .filter(|at| !table.unique.contains(at) && !table.key.contains(at))
+            .collect();
+        if free.is_empty() || self.chance(50) {
+            return match self.chance(50) {
+                true => " ON CONFLICT DO NOTHING".to_owned(),
+                false => format!(" ON CONFLICT ({target}) DO NOTHING"),
+            };
+        }
+        let at = self.pick(&free);
+        let name = &table.relation.columns[at].0;
+        let condition = match self.chance(30) {
+            true => {
+                let ctx = Self::ctx(table, 9);
+                format!(" WHERE {}", self.predicate(&ctx, 0))
+            }
+            false => String::new(),
+        };
+        format!(" ON CONFLICT ({target}) DO UPDATE SET {name} = excluded.{name}{condition}")
+    }
+
+    fn returning(&mut self, table: &Table) -> String {
+        if self.chance(55) {
+            return String::new();
+        }
+        self.has("RETURNING");
+        if self.chance(40) {
+            return format!(" RETURNING {}.*", table.name());
+        }
+        let ctx = Self::ctx(table, 9);
+        let ty = self.pick(&table.relation.columns).1;
+        format!(
+            " RETURNING {}, {} AS z",
+            self.pick(&ctx.atoms).sql,
+            self.expr(&ctx, ty, 1)
+        )
+    }
+
+    fn insert_select(&mut self, table: &Table) -> String {
+        self.has("INSERT SELECT");
+        let same: Vec<Table> = self
+            .schema
+            .tables
+            .iter()
+            .filter(|source| {
+                !source.unique.is_empty()
+                    && source.relation.columns[0].1 == table.relation.columns[0].1
+            })
+            .cloned()
+            .collect();
+        let columns = self.columns(table);
+        let mut values = Vec::new();
+        let source = if same.is_empty() {
+            table.clone()
+        } else {
+            self.pick(&same)
+        };
+        let ctx = Ctx {
+            atoms: Self::atoms(&source, "s"),
+            level: 9,
+            ..Ctx::default()
+        };
+        for at in &columns {
+            let (name, ty) = &table.relation.columns[*at];
+            let needed = table.key.contains(at) || table.unique.contains(at);
+            let there = source
+                .relation
+                .columns
+                .iter()
+                .any(|column| column == &(name.clone(), *ty));
+            values.push(match (needed, there) {
+                (true, true) => format!("s.{name}"),
+                (true, false) => self.key_literal(*ty),
+                (false, _) => self.expr(&ctx, *ty, 1),
+            });
+        }
+        let condition = match self.key_condition(&ctx) {
+            Some(condition) if self.chance(60) => condition,
+            _ => self.predicate(&ctx, 0),
+        };
+        let conflict = if table.unique.is_empty() {
+            ""
+        } else {
+            " ON CONFLICT DO NOTHING"
+        };
+        format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {} AS s WHERE {condition}{conflict}",
+            table.name(),
+            Self::names(table, &columns),
+            values.join(", "),
+            source.name()
+        )
+    }
+
+    /// `column = expression` for some columns that are not in a key.
+    fn assignments(&mut self, table: &Table, ctx: &Ctx) -> Option<String> {
+        let free: Vec<usize> = (0..table.relation.columns.len())
+            .filter(|at| !table.key.contains(at) && !table.unique.contains(at))
+            .collect();
+        if free.is_empty() {
+            return None;
+        }
+        let mut chosen = vec![self.pick(&free)];
+        let second = self.pick(&free);
+        if second != chosen[0] && self.chance(40) {
+            chosen.push(second);
+        }
+        let mut set = Vec::new();
+        for at in chosen {
+            let (name, ty) = &table.relation.columns[at];
+            let value = match self.chance(8) {
+                true => "DEFAULT".to_owned(),
+                false => self.expr(ctx, *ty, 1),
+            };
+            set.push(format!("{name} = {value}"));
+        }
+        Some(set.join(", "))
+    }
+
+    fn condition(&mut self, table: &Table, ctx: &Ctx) -> String {
+        let key = match self.chance(75) {
+            true => self.key_condition(&Ctx {
+                atoms: Self::atoms(table, table.name()),
+                ..Ctx::default()
+            }),
+            false => None,
+        };
+        match key {
+            Some(key) if self.chance(70) => key,
+            Some(key) => format!("{key} AND ({})", self.predicate(ctx, 1)),
+            None => self.predicate(ctx, 1),
+        }
+    }
+
+    fn update(&mut self, table: &Table) -> String {
+        self.has("UPDATE");
+        let ctx = Self::ctx(table, 1);
+        if self.chance(4) && !table.key.is_empty() {
+            self.has("UPDATE of the key");
+            let (name, ty) = table.relation.columns[0].clone();
+            let (to, condition) = (self.key_literal(ty), self.condition(table, &ctx));
+            return format!(
+                "UPDATE {} SET {name} = {to} WHERE {condition}",
+                table.name()
+            );
+        }
+        let Some(set) = self.assignments(table, &ctx) else {
+            return self.delete(table);
+        };
+        let (condition, returning) = (self.condition(table, &ctx), self.returning(table));
+        format!(
+            "UPDATE {} SET {set} WHERE {condition}{returning}",
+            table.name()
+        )
+    }
+
+    fn delete(&mut self, table: &Table) -> String {
+        self.has("DELETE");
+        let ctx = Self::ctx(table, 1);
+        let (condition, returning) = (self.condition(table, &ctx), self.returning(table));
+        format!("DELETE FROM {} WHERE {condition}{returning}", table.name())
+    }
+
+    /// A table whose unique columns are of the types and names of the target's key; and the condition that joins them.
+    fn partner(&mut self, table: &Table) -> Option<(Table, String)> {
+        let fits = |other: &&Table| {
+            !other.unique.is_empty()
+                && other.name() != table.name()
+                && other.unique.iter().all(|at| {
+                    let column = &other.relation.columns[*at];
+                    table.relation.columns.contains(column)
+                })
+        };
+        let others: Vec<Table> = self.schema.tables.iter().filter(fits).cloned().collect();
+        if others.is_empty() {
+            return None;
+        }
+        let other = self.pick(&others);
+        let on: Vec<String> = other
+            .unique
+            .iter()
+            .map(|at| {
+                let name = &other.relation.columns[*at].0;
+                format!("{}.{name} = s.{name}", table.name())
+            })
+            .collect();
+        Some((other, on.join(" AND ")))
+    }
+
+    /// UPDATE FROM or DELETE USING.
+    fn joined(&mut self, table: &Table, delete: bool) -> String {
+        let Some((other, on)) = self.partner(table) else {
+            return self.update(table);
+        };
+        let ctx = Ctx {
+            atoms: [Self::atoms(table, table.name()), Self::atoms(&other, "s")].concat(),
+            level: 9,
+            ..Ctx::default()
+        };
+        let condition = self.condition(table, &ctx);
+        let (name, other_name) = (table.name(), other.name());
+        if delete {
+            self.has("DELETE USING");
+            let returning = self.returning(table);
+            return format!(
+                "DELETE FROM {name} USING {other_name} AS s WHERE {on} AND {condition}{returning}"
+            );
+        }
+        let Some(set) = self.assignments(table, &ctx) else {
+            return self.delete(table);
+        };
+        self.has("UPDATE FROM");
+        let returning = self.returning(table);
+        format!(
+            "UPDATE {name} SET {set} FROM {other_name} AS s WHERE {on} AND ({condition}){returning}"
+        )
+    }
+
+    fn merge(&mut self, table: &Table) -> String {
+        let Some((other, on)) = self.partner(table) else {
+            return self.insert(table);
+        };
+        let both = Ctx {
+            atoms: [Self::atoms(table, table.name()), Self::atoms(&other, "s")].concat(),
+            level: 9,
+            ..Ctx::default()
+        };
+        let Some(set) = self.assignments(table, &both) else {
+            return self.delete(table);
+        };
+        self.has("MERGE");
+        let unique = |at: &usize| table.key.contains(at) || table.unique.contains(at);
+        let needed: Vec<usize> = (0..table.relation.columns.len()).filter(unique).collect();
+        let from = needed.iter().map(|at| {
+            let column = &table.relation.columns[*at];
+            match other.relation.columns.contains(column) {
+                true => format!("s.{}", column.0),
+                false => "NULL".to_owned(),
+            }
+        });
+        let from: Vec<String> = from.collect();
+        let restrict = match self.chance(60) {
+            true => match self.key_condition(&Ctx {
+                atoms: Self::atoms(table, table.name()),
+                ..Ctx::default()
+            }) {
+                Some(key) => format!(" AND {key}"),
+                None => String::new(),
+            },
+            false => String::new(),
+        };
+        let matched = match self.below(3) {
+            0 => "DELETE".to_owned(),
+            1 => "DO NOTHING".to_owned(),
+            _ => format!("UPDATE SET {set}"),
+        };
+        format!(
+            "MERGE INTO {} USING {} AS s ON {on}{restrict} WHEN MATCHED THEN {matched} \
+             WHEN NOT MATCHED THEN INSERT ({}) VALUES ({})",
+            table.name(),
+            other.name(),
+            Self::names(table, &needed),
+            from.join(", ")
+        )
+    }
+
+    fn modifying_cte(&mut self, table: &Table) -> String {
+        self.has("modifying CTE");
+        let ctx = Self::ctx(table, 9);
+        let condition = self.condition(table, &ctx);
+        let change = match self.assignments(table, &ctx) {
+            Some(set) if self.chance(50) => {
+                format!("UPDATE {} SET {set} WHERE {condition}", table.name())
+            }
+            _ => format!("DELETE FROM {} WHERE {condition}", table.name()),
+        };
+        let read = self.pick(&["SELECT count(*) FROM d", "SELECT * FROM d", "SELECT 1"]);
+        format!("WITH d AS ({change} RETURNING *) {read}")
+    }
+}
