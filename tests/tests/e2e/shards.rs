@@ -21,6 +21,8 @@ mod faults;
 mod pipelines;
 #[path = "shards/reads.rs"]
 mod reads;
+#[path = "shards/returning.rs"]
+mod returning;
 #[path = "shards/segments.rs"]
 mod segments;
 #[path = "shards/settings.rs"]

@@ -138,6 +138,10 @@ impl Session {
                 }
             }
         }
+        if portal.held.borrow().is_some() {
+            self.put_held(rows, portal);
+            return Ok(());
+        }
         let mut merging = Merging::new(&many.merge, places.len());
         if let Some(columns) = &portal.columns {
             merging = merging.with_columns(columns.clone())?;
@@ -145,17 +149,18 @@ impl Session {
         if let Some(statement) = &statement {
             merging.copies(&statement.sql, self.standard_strings());
         }
-        let limited = rows > 0 && many.merge == crate::plan::Merge::Concat;
+        let limited = rows > 0 && !many.writes && many.merge == crate::plan::Merge::Concat;
         if !limited {
             for &at in &places {
                 self.send_execute(at, name, 0);
             }
+            return self
+                .execute_whole(rows, portal, &places, merging, statement)
+                .await;
         }
         let mut left = rows;
         for (leg, &at) in places.iter().enumerate().skip(portal.leg.get()) {
-            if limited {
-                self.send_execute(at, name, left);
-            }
+            self.send_execute(at, name, left);
             let mut suspended = false;
             let mut seen = 0;
             self.each_message(at, |frame, reply, client| {
@@ -172,28 +177,73 @@ impl Session {
                 break;
             }
             left -= seen;
-            portal.shown.set(portal.shown.get() + i64::from(seen));
-            if limited {
-                portal.leg.set(leg + usize::from(!suspended));
-                if left <= 0 && (suspended || leg + 1 < places.len()) {
-                    self.client.send(backend::PORTAL_SUSPENDED);
-                    return Ok(());
-                }
+            portal.leg.set(leg + usize::from(!suspended));
+            if left <= 0 && (suspended || leg + 1 < places.len()) {
+                self.client.send(backend::PORTAL_SUSPENDED);
+                return Ok(());
             }
         }
-        if limited && !merging.is_wrong() {
+        if !merging.is_wrong() {
             let command = format!("SELECT {}", rows - left);
             self.client
                 .with_output(|out| backend::put_complete(out, command.as_bytes()));
             return Ok(());
         }
-        let result = self
-            .finish_many(merging)
-            .map(|command| self.command_before_sync(command));
-        if let (Ok(()), Some(step)) = (&result, statement.as_ref().and_then(|s| s.step())) {
+        self.finish_many(merging).map(drop)
+    }
+
+    /// Runs a portal on all its shards to the end. If a client wants some of the rows of a write, the others are held:
+    /// all of it must be done now, as in PostgreSQL, whether they are ever asked for or not.
+    async fn execute_whole(
+        &mut self,
+        rows: i32,
+        portal: &Rc<ManyPortal>,
+        places: &[usize],
+        mut merging: Merging,
+        statement: Option<Rc<Prepared>>,
+    ) -> Result<(), Halt> {
+        let many = &portal.many;
+        let shows = portal.columns.as_ref().is_some_and(|c| !c.is_empty());
+        let held = rows > 0 && many.writes && shows;
+        if held {
+            merging = merging.holding(self.topology.config.limits.held_rows.bytes());
+        }
+        let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
+        self.collect_all(many, places, &mut merging, ends).await?;
+        let waiting = merging.held();
+        let command = self.finish_many(merging)?;
+        if let Some(step) = statement.as_ref().and_then(|s| s.step()) {
             self.state.note_definitions(step);
         }
-        result
+        if held {
+            portal.held.replace(Some((waiting, command)));
+            self.put_held(rows, portal);
+        } else {
+            self.command_before_sync(command);
+        }
+        Ok(())
+    }
+
+    /// So many of the rows that wait, or all; as PostgreSQL, which counts those of one Execute in the tag.
+    fn put_held(&mut self, rows: i32, portal: &Rc<ManyPortal>) {
+        let mut held = portal.held.borrow_mut();
+        let Some((waiting, command)) = &mut *held else {
+            return;
+        };
+        let wanted = usize::try_from(rows).ok().filter(|rows| *rows > 0);
+        let count = wanted.map_or(waiting.len(), |rows| rows.min(waiting.len()));
+        for row in waiting.drain(..count) {
+            self.client.send(&row);
+        }
+        if wanted == Some(count) {
+            self.client.send(backend::PORTAL_SUSPENDED);
+            return;
+        }
+        let verb = command.iter().rposition(|byte| *byte == b' ');
+        let mut command = command[..verb.map_or(0, |end| end + 1)].to_vec();
+        command.extend_from_slice(count.to_string().as_bytes());
+        drop(held);
+        self.command_before_sync(command);
     }
 
     /// A statement over several shards has ended. If the Sync that follows commits it, its
