@@ -384,6 +384,7 @@ fn divide(
             parameter_types,
             max_chars,
             whole,
+            ..
         } => {
             let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
             for (index, row) in rows.iter().enumerate() {
@@ -421,6 +422,27 @@ fn divide(
                 ..plain(shards, role)
             })
         }
+    }
+}
+
+impl Split {
+    /// For each row of a divided VALUES list whose stored rows are shown, which of the route's shards stores it.
+    pub fn order(&self, route: &Route) -> Option<Vec<usize>> {
+        let SplitRows::Values {
+            rows,
+            returning: true,
+            ..
+        } = &self.rows
+        else {
+            return None;
+        };
+        let mut order = vec![0; rows.len()];
+        for (leg, shard) in route.shards.iter().enumerate() {
+            for row in route.rows.get(&shard)? {
+                *order.get_mut(*row)? = leg;
+            }
+        }
+        Some(order)
     }
 }
 

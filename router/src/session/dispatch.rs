@@ -60,6 +60,8 @@ pub struct Many {
     pub copy: Option<Rc<crate::plan::Split>>,
     /// The parameters' types, for a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
+    /// For RETURNING of a divided INSERT: for each row of the client's list, which of the legs stores it.
+    pub order: Option<Rc<[usize]>>,
 }
 
 impl Session {
@@ -301,6 +303,10 @@ impl Session {
                         },
                     ..
                 }) => Some(parameter_types.clone()),
+                _ => None,
+            },
+            order: match plan {
+                Plan::Split(split) => split.order(route).map(Rc::from),
                 _ => None,
             },
         }))

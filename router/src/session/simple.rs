@@ -232,6 +232,7 @@ impl Session {
                     copy_in: false,
                     copy: None,
                     parameter_types: None,
+                    order: None,
                 },
             };
             let command = self.query_many(text, &many).await?;

@@ -23,6 +23,8 @@ mod gathered;
 mod pipelines;
 #[path = "shards/reads.rs"]
 mod reads;
+#[path = "shards/returning.rs"]
+mod returning;
 #[path = "shards/segments.rs"]
 mod segments;
 #[path = "shards/settings.rs"]

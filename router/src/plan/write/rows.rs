@@ -208,7 +208,7 @@ pub(super) fn split(
     finish(analysis, written.local.clone(), Some(written.target))?;
     let whole = match &written.local {
         Local::No(refusal) => Some(refusal.clone()),
-        _ => rows.returning.then(|| Refusal::new(Reason::ReturningSplit)),
+        _ => None,
     };
     Ok(Plan::Split(Split {
         table: rows.table.clone(),
@@ -218,6 +218,7 @@ pub(super) fn split(
             parameter_types: parameter_types(analysis, parsed, rows),
             max_chars: rows.max_chars.clone(),
             whole,
+            returning: rows.returning,
         },
         others,
         touches: Touches::Anything,
