@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness proofs bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness deadlocks proofs bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -73,6 +73,9 @@ crash: postgres proofs ## kill -9 of the router under TPC-B, KILLS times: nothin
 freshness: postgres proofs ## READS beside writes and a delayed replica: none misses what a client was told of.
 	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
 
+deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
+	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
+
 # The same in short, with the binaries of the tests.
 test-proofs: postgres
 	cargo build -p mothership -p mothership-tests --bins
@@ -80,6 +83,7 @@ test-proofs: postgres
 	env CLIENTS=8 SECONDS=2 SCALE=1 "$$CARGO_TARGET_DIR/debug/tpcb"
 	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
+	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
 
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, OUT=FILE; see CONTRIBUTING.md.
 bench: postgres build ## The router, PgBouncer and PostgreSQL itself under pgbench, in one run.

@@ -65,8 +65,8 @@ pub struct Inbox {
     pub may_write: bool,
     /// A COMMIT is under way.
     pub committing: bool,
-    /// BEGIN went ahead of the client's statement and is not answered.
-    pub beginning: bool,
+    /// So many requests of our own, such as BEGIN, went ahead of the client's statement and are not answered.
+    pub ahead: u32,
     /// The transaction block is open here.
     pub in_block: bool,
     /// Something may have been written in it.
@@ -81,6 +81,8 @@ pub struct Inbox {
     pub oids: Option<Arc<Oids>>,
     /// How many deeds of the transaction the server was told.
     pub told: usize,
+    /// The branch carries the transaction's mark, taken after so many deeds.
+    pub mark: Option<usize>,
     /// The shard of the server.
     pub shard: usize,
     /// The first of several that run one statement: its notices are shown.

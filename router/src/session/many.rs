@@ -317,9 +317,14 @@ impl Session {
                         }
                         return Flow::Continue;
                     }
-                    if inbox.beginning && reply.event != Event::Failed {
-                        // BEGIN went ahead of the statement; its answer is nobody's.
-                        inbox.beginning = !matches!(reply.event, Event::Ready(_));
+                    if inbox.ahead > 0 {
+                        // What went ahead of the statement, such as BEGIN, has no answer of
+                        // its own; if it failed, the statement does.
+                        match reply.event {
+                            Event::Ready(_) => inbox.ahead -= 1,
+                            Event::Failed => drop(each(frame, reply, client)),
+                            _ => {}
+                        }
                         return Flow::Continue;
                     }
                     if let Event::Parsed(id) = reply.event {

@@ -308,6 +308,7 @@ impl Accepted {
             servers: Vec::new(),
             active: None,
             implicit: false,
+            marked: crate::commit::gid::TransactionId(0),
             changing: None,
             world: None,
             rules: crate::session::rules::Ruled::default(),
