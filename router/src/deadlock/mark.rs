@@ -33,12 +33,12 @@ impl Mark {
         ours.then(|| Self((((classid as u64) & 0xffff) << 32) | u64::from(second)))
     }
 
-    /// The statement that takes it, in a transaction.
+    /// The call that takes it, in a transaction.
     pub fn sql(self) -> String {
         let first = (CLASS << 16) | (self.0 >> 32) as u32;
         let second = self.0 as u32;
         format!(
-            "SELECT pg_catalog.pg_advisory_xact_lock_shared({}, {})",
+            "pg_catalog.pg_advisory_xact_lock_shared({}, {})",
             first.cast_signed(),
             second.cast_signed()
         )
@@ -55,7 +55,7 @@ mod tests {
         let mark = Mark::of(TransactionId(0xffff_0001_8000_0002));
         assert_eq!(
             mark.sql(),
-            "SELECT pg_catalog.pg_advisory_xact_lock_shared(1836253185, -2147483646)"
+            "pg_catalog.pg_advisory_xact_lock_shared(1836253185, -2147483646)"
         );
         assert_eq!(Mark::read(1_836_253_185, 0x8000_0002), Some(mark));
     }

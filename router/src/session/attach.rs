@@ -55,7 +55,7 @@ impl Session {
         self.active = Some(at);
         self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
         self.bring_into_block(at).await?;
-        self.mark_branches().await?;
+        self.mark_branches(shard).await?;
         self.count_use(at);
         self.bring_settings(at).await?;
         Ok(at)
@@ -69,7 +69,9 @@ impl Session {
         let inbox = &attached.inbox;
         let told_all = inbox.told == self.state.history.deeds().len();
         let in_block = match self.state.block {
-            Block::Begun | Block::Open => inbox.in_block && told_all && self.unmarked().is_none(),
+            Block::Begun | Block::Open => {
+                inbox.in_block && told_all && self.unmarked().is_none() && !self.must_stay()
+            }
             Block::None => told_all,
             Block::Refused | Block::Failed | Block::Lost => true,
         };

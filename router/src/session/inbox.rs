@@ -11,6 +11,7 @@ use super::touched::Touched;
 use crate::catalog::Oids;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::health::CommitClock;
+use mothership_proto::backend;
 use mothership_proto::frame::Frame;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -49,6 +50,8 @@ pub struct Inbox {
     pub changed: bool,
     /// The digest of the description that is being read.
     pub digest: Digest,
+    /// The first value of the last row that answered a question of the router's own.
+    pub row: Option<String>,
     /// An error of the router's own request.
     pub router_error: Option<Vec<u8>>,
     /// The router's own request is private: its errors are not the client's.
@@ -134,6 +137,13 @@ impl Inbox {
             _ => None,
         };
         parsed.map(|runs| runs.renamed).or(self.renamed)
+    }
+
+    /// Keeps the first value of a row that is for the router.
+    pub(super) fn keep_row(&mut self, frame: Frame<'_>) {
+        let values = backend::row_values(frame.body()).unwrap_or_default();
+        let first = values.first().copied().flatten();
+        self.row = first.map(|value| String::from_utf8_lossy(value).into_owned());
     }
 
     /// The connection followed a statement.

@@ -70,7 +70,6 @@ mod serve;
 
 pub mod login;
 
-use crate::commit::gid::TransactionId;
 use crate::config::LogStatements;
 use crate::core::{Changing, Core, Entry, Lease, Topology};
 use crate::log::client_text;
@@ -134,8 +133,8 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
-    /// The transaction that the marks on servers name.
-    marked: TransactionId,
+    /// The transaction over several shards that the marks on servers name.
+    joint: Option<marks::Joint>,
     /// Definitions may be changed by what is under way.
     changing: Option<Changing>,
     /// What is known of the database, if any table is declared.

@@ -188,6 +188,8 @@ impl State {
                 if for_client {
                     inbox.passed = true;
                     client.pass(frame);
+                } else if frame.tag() == tag::DATA_ROW {
+                    inbox.keep_row(frame);
                 }
                 Flow::Continue
             }

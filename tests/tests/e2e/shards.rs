@@ -17,6 +17,8 @@ mod definitions;
 mod directory;
 #[path = "shards/faults.rs"]
 mod faults;
+#[path = "shards/isolation.rs"]
+mod isolation;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/reads.rs"]

@@ -308,7 +308,7 @@ impl Accepted {
             servers: Vec::new(),
             active: None,
             implicit: false,
-            marked: crate::commit::gid::TransactionId(0),
+            joint: None,
             changing: None,
             world: None,
             rules: crate::session::rules::Ruled::default(),

@@ -124,7 +124,12 @@ impl Stage {
 
     /// A raw client.
     pub fn wire(&self) -> Wire {
-        let mut wire = Wire::login(&self.endpoint());
+        self.wire_of(&self.router)
+    }
+
+    /// The same by another router.
+    pub fn wire_of(&self, router: &Router) -> Wire {
+        let mut wire = Wire::login(&self.endpoint_of(router));
         wire.set_limit(LIMIT);
         wire
     }
