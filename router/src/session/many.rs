@@ -263,9 +263,10 @@ impl Session {
             let at = self.attach_to(*shard, wants.clone()).await?;
             places.push((at, text.as_deref().unwrap_or(sql)));
         }
+        let servers: Vec<usize> = places.iter().map(|place| place.0).collect();
+        self.check_isolation(&servers).await?;
         let rewritten;
         if many.password {
-            let servers: Vec<usize> = places.iter().map(|p| p.0).collect();
             rewritten = self.with_one_verifier(sql, &servers).await?;
             if let Some(text) = &rewritten {
                 places.iter_mut().for_each(|place| place.1 = text);
@@ -276,9 +277,7 @@ impl Session {
             self.send_router_query(at, text, many.writes);
         }
         if many.copy_in {
-            return self
-                .copy_many(sql, many, &places.iter().map(|p| p.0).collect::<Vec<_>>())
-                .await;
+            return self.copy_many(sql, many, &servers).await;
         }
         let mut merging = Merging::new(&many.merge, places.len());
         merging.copies(sql, self.standard_strings());
@@ -395,9 +394,15 @@ impl Session {
                         }
                         return Flow::Continue;
                     }
-                    if inbox.beginning && reply.event != Event::Failed {
-                        // BEGIN went ahead of the statement; its answer is nobody's.
-                        inbox.beginning = !matches!(reply.event, Event::Ready(_));
+                    if inbox.ahead > 0 {
+                        // What went ahead of the statement, such as BEGIN, has no answer of
+                        // its own; if it failed, the statement does.
+                        match reply.event {
+                            Event::Ready(_) => inbox.ahead -= 1,
+                            Event::Failed => drop(each(frame, reply, client)),
+                            Event::Part if frame.tag() == tag::DATA_ROW => inbox.keep_row(frame),
+                            _ => {}
+                        }
                         return Flow::Continue;
                     }
                     if let Event::Parsed(id) = reply.event {

@@ -19,6 +19,8 @@ mod directory;
 mod faults;
 #[path = "shards/gathered.rs"]
 mod gathered;
+#[path = "shards/isolation.rs"]
+mod isolation;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/reads.rs"]

@@ -234,6 +234,8 @@ impl Session {
         }
         self.settle_active().await?;
         self.active = None;
+        let servers: Vec<usize> = names.iter().map(|name| name.0).collect();
+        self.check_isolation(&servers).await?;
         let mut places = Vec::new();
         for (at, name) in names {
             let attached = &mut self.servers[at];
