@@ -54,6 +54,8 @@ pub struct Many {
     pub copy: Option<Rc<crate::plan::Split>>,
     /// The parameters' types, for a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
+    /// It asks for the time, which is to be the same on all: its texts are written anew.
+    pub timed: bool,
 }
 
 impl Session {
@@ -154,7 +156,11 @@ impl Session {
                 *parts = self.parts(*shard, &world, || touched(&plan, &route, params, &context));
             }
         }
-        Ok(work)
+        let defines = matches!(&*plan, Plan::Ddl(_));
+        match defines {
+            true => Ok(work),
+            false => self.with_one_time(work, (statement, sql), step, params, &world),
+        }
     }
 
     /// The parts that a statement touches, if it is proven that they are all. `touched` says so of its plan.
@@ -292,6 +298,7 @@ impl Session {
                 }) => Some(parameter_types.clone()),
                 _ => None,
             },
+            timed: false,
         }))
     }
 }

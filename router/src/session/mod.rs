@@ -66,6 +66,8 @@ mod transact;
 
 mod marks;
 
+mod time;
+
 mod serve;
 
 pub mod login;

@@ -218,6 +218,7 @@ impl Session {
                     copy_in: false,
                     copy: None,
                     parameter_types: None,
+                    timed: false,
                 },
             };
             let command = self.query_many(text, &many).await?;
