@@ -322,6 +322,10 @@ reasons! {
     ViewMixed = "view-over-mixed-tables", "0A000",
         "a view over tables of the home shard and declared tables is not supported",
         "Declare all its tables.";
+    /// A time that each shard would tell for itself.
+    TimeHidden = "time-over-shards", "0A000",
+        "a statement or transaction over several shards asks for the time where it cannot be made the same on all",
+        "Call now() or CURRENT_TIMESTAMP in the statement itself, give the value as a parameter, or keep the transaction to one shard.";
 }
 
 /// The document `docs/refused.md`, made from the reasons.

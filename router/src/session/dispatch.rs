@@ -62,6 +62,8 @@ pub struct Many {
     pub parameter_types: Option<Vec<u32>>,
     /// For RETURNING of a divided INSERT: for each row of the client's list, which of the legs stores it.
     pub order: Option<Rc<[usize]>>,
+    /// It asks for the time, which is to be the same on all: its texts are written anew.
+    pub timed: bool,
 }
 
 impl Session {
@@ -167,7 +169,11 @@ impl Session {
             }
             Dispatch::Gather(_) => {}
         }
-        Ok(work)
+        let defines = matches!(&*plan, Plan::Ddl(_));
+        match defines {
+            true => Ok(work),
+            false => self.with_one_time(work, (statement, sql), step, params, &world),
+        }
     }
 
     /// The parts that a statement touches, if it is proven that they are all. `touched` says so of its plan.
@@ -309,6 +315,7 @@ impl Session {
                 Plan::Split(split) => split.order(route).map(Rc::from),
                 _ => None,
             },
+            timed: false,
         }))
     }
 }

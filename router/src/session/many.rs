@@ -258,13 +258,19 @@ impl Session {
             self.begin_implicit();
         }
         let wants = self.wants_of_many(sql, many);
-        let mut places = Vec::new();
-        for (shard, text) in &many.legs {
+        let mut servers = Vec::new();
+        for (shard, _) in &many.legs {
             let at = self.attach_to(*shard, wants.clone()).await?;
-            places.push((at, text.as_deref().unwrap_or(sql)));
+            self.check_isolation(at, many.legs.len()).await?;
+            servers.push(at);
         }
-        let servers: Vec<usize> = places.iter().map(|place| place.0).collect();
-        self.check_isolation(&servers).await?;
+        let timed = match servers.first() {
+            Some(&at) => self.timed(many, sql, at).await?,
+            None => None,
+        };
+        let legs = timed.as_ref().map_or(&many.legs, |timed| &timed.legs);
+        let texts = legs.iter().map(|(_, text)| text.as_deref().unwrap_or(sql));
+        let mut places: Vec<(usize, &[u8])> = servers.iter().copied().zip(texts).collect();
         let rewritten;
         if many.password {
             rewritten = self.with_one_verifier(sql, &servers).await?;

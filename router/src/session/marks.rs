@@ -66,6 +66,19 @@ impl Session {
         wanted.then(|| self.servers.iter().position(lacks))?
     }
 
+    /// The shard on which the open transaction began, if it works on one.
+    pub(super) fn first_shard(&self) -> Option<usize> {
+        let mut working = self
+            .servers
+            .iter()
+            .filter(|s| s.inbox.in_block || s.inbox.in_segment);
+        let marked = self.servers.iter().any(|s| s.inbox.mark.is_some());
+        match &self.joint {
+            Some(joint) if marked => Some(joint.first),
+            _ => working.next().map(|s| s.shard),
+        }
+    }
+
     /// The transaction is open on several servers.
     pub(super) fn is_joint(&self) -> bool {
         self.servers.iter().filter(|s| s.inbox.in_block).count() > 1
@@ -155,29 +168,32 @@ impl Session {
         }
     }
 
-    /// Refuses a read on several shards outside of a transaction where each would be a SERIALIZABLE one of its own.
-    pub(super) async fn check_isolation(&mut self, servers: &[usize]) -> Result<(), Halt> {
-        if self.state.block != Block::None || servers.len() < 2 {
+    /// Refuses a read on several shards outside of a transaction where each would be a SERIALIZABLE one of its own. `at` is
+    /// one of the servers, which has nothing of the statement yet.
+    pub(super) async fn check_isolation(&mut self, at: usize, shards: usize) -> Result<(), Halt> {
+        if self.state.block != Block::None || shards < 2 {
             return Ok(());
         }
-        match self.default_isolation() {
-            Some(true) => return Err(over_shards().into()),
-            Some(false) => return Ok(()),
-            None => {}
-        }
-        for &at in servers {
-            const QUESTION: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
-                WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
-            if self.servers[at].lease.notes.serializable.is_none() {
+        let serializable = match (
+            self.default_isolation(),
+            self.servers[at].lease.notes.serializable,
+        ) {
+            (Some(said), _) => said,
+            (None, Some(known)) => known,
+            (None, None) => {
+                const QUESTION: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
+                    WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
                 self.tell(at, QUESTION).await?;
                 let row = self.servers[at].inbox.row.take().ok_or_else(unsaid)?;
-                self.servers[at].lease.notes.serializable = Some(row == "serializable");
+                let serializable = row == "serializable";
+                self.servers[at].lease.notes.serializable = Some(serializable);
+                serializable
             }
-            if self.servers[at].lease.notes.serializable == Some(true) {
-                return Err(over_shards().into());
-            }
+        };
+        match serializable {
+            true => Err(over_shards().into()),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 

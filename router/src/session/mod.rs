@@ -68,6 +68,8 @@ mod transact;
 
 mod marks;
 
+mod time;
+
 mod serve;
 
 pub mod login;

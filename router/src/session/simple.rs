@@ -233,6 +233,7 @@ impl Session {
                     copy: None,
                     parameter_types: None,
                     order: None,
+                    timed: false,
                 },
             };
             let command = self.query_many(text, &many).await?;

@@ -33,6 +33,8 @@ mod segments;
 mod settings;
 #[path = "shards/shapes.rs"]
 mod shapes;
+#[path = "shards/time.rs"]
+mod time;
 #[path = "shards/transactions.rs"]
 mod transactions;
 #[path = "shards/writes.rs"]

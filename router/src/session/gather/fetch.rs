@@ -69,7 +69,8 @@ impl Session {
         shards.sort_unstable();
         shards.dedup();
         for shard in &shards {
-            self.attach_to(*shard, wants.clone()).await?;
+            let at = self.attach_to(*shard, wants.clone()).await?;
+            self.check_isolation(at, shards.len()).await?;
         }
         let mut legs = Vec::with_capacity(shards.len());
         for shard in shards {

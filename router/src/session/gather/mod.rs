@@ -111,6 +111,7 @@ impl Session {
         let (arrays, described) = self.fetched(fetching)?;
         if work.writes() {
             let run = write::Run {
+                sql,
                 values: &[],
                 formats: &[],
                 arrays: &arrays,
@@ -119,7 +120,9 @@ impl Session {
             };
             return self.write_gathered(at, work, &run).await;
         }
-        self.query_residue(at, work, &arrays, &described).await
+        let text = self.with_times(sql, &work.residue, false).await?;
+        self.query_residue(at, (work, &text), &arrays, &described)
+            .await
     }
 
     /// The same of a query at Bind: afterwards the portal is there on the server of the shard that is returned.
@@ -148,8 +151,11 @@ impl Session {
             self.collect_leg(leg, &mut fetching).await?;
         }
         let (arrays, described) = self.fetched(fetching)?;
+        let text = self
+            .with_times(&statement.sql, &work.residue, false)
+            .await?;
         self.active = Some(at);
-        self.bind_residue(at, bind, work, &values, &arrays, &described)
+        self.bind_residue(at, bind, (work, &text), &values, (&arrays, &described))
             .await?;
         Ok(residue)
     }

@@ -16,14 +16,14 @@ impl Session {
     pub(super) async fn query_residue(
         &mut self,
         at: usize,
-        work: &GatherWork,
+        (work, text): (&GatherWork, &str),
         arrays: &[Vec<u8>],
         described: &Described,
     ) -> Result<Vec<u8>, Halt> {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.first_leg = true;
         lease.wire.with_output(|out| {
-            let sql = work.residue.as_bytes();
+            let sql = text.as_bytes();
             Parse {
                 name: b"",
                 sql,
@@ -79,17 +79,16 @@ impl Session {
         &mut self,
         at: usize,
         bind: &Bind<'_>,
-        work: &GatherWork,
+        (work, text): (&GatherWork, &str),
         values: &[Value<'_>],
-        arrays: &[Vec<u8>],
-        described: &Described,
+        (arrays, described): (&[Vec<u8>], &Described),
     ) -> Result<(), Halt> {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.first_leg = true;
         let types = inbox.types_on_shard(&described.parameters);
         lease.notes.unnamed = None;
         lease.wire.with_output(|out| {
-            let sql = work.residue.as_bytes();
+            let sql = text.as_bytes();
             Parse {
                 name: b"",
                 sql,

@@ -28,6 +28,8 @@ pub struct GatherPortal {
     work: GatherWork,
     /// The values of its Bind, as they came.
     bind: Box<[u8]>,
+    /// The client's text.
+    sql: Box<[u8]>,
     /// The shard that has described it.
     shard: usize,
     described: Described,
@@ -48,6 +50,8 @@ impl GatherPortal {
 
 /// The parts of one run.
 pub(super) struct Run<'r> {
+    /// The client's text.
+    pub sql: &'r [u8],
     pub values: &'r [Value<'r>],
     /// Of the results.
     pub formats: &'r [i16],
@@ -80,6 +84,7 @@ impl Session {
         Ok(GatherPortal {
             work,
             bind: bind.rest.into(),
+            sql: statement.sql.as_ref().into(),
             shard,
             described,
             formats: bind.result_formats().collect(),
@@ -110,6 +115,7 @@ impl Session {
         }
         let (arrays, _) = self.fetched(fetching)?;
         let run = Run {
+            sql: &portal.sql,
             values: &values,
             formats: &portal.formats,
             arrays: &arrays,
@@ -134,15 +140,17 @@ impl Session {
                     Written::Everywhere => Merge::First,
                     Written::Home | Written::Owners(_) => Merge::Concat,
                 };
-                let mut parts = Vec::new();
+                let mut servers = Vec::new();
                 for shard in &work.target {
-                    let at = self.attach(*shard).await?;
-                    parts.push(Part {
-                        at,
-                        sql: &work.residue,
-                        arrays: run.arrays,
-                    });
+                    servers.push(self.attach(*shard).await?);
                 }
+                let sql = self.with_times(run.sql, &work.residue, true).await?;
+                let part = |at: usize| Part {
+                    at,
+                    sql: &sql,
+                    arrays: run.arrays,
+                };
+                let parts: Vec<Part<'_>> = servers.into_iter().map(part).collect();
                 self.write_parts(work, &parts, &merge, run).await
             }
             Ending::Answer => Ok(Vec::new()),
@@ -199,6 +207,7 @@ impl Session {
             let none = Arrays::new(&dividing.elements).finish();
             stored.push((at, none));
         }
+        let sql = self.with_times(run.sql, &sql, true).await?;
         let parts: Vec<Part<'_>> = stored
             .iter()
             .map(|(at, arrays)| Part {
