@@ -30,6 +30,10 @@ struct Wanted<'w> {
 impl Gen<'_> {
     /// A whole SELECT statement.
     pub fn statement(mut self) -> Statement {
+        if self.chance(40) {
+            // Short ones, too: their plans differ more.
+            self.budget = self.pick(&[1, 1, 2]);
+        }
         let named = self.chance(70);
         let wanted = Wanted {
             types: None,
