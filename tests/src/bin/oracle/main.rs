@@ -28,6 +28,8 @@ mod compare;
 
 mod twins;
 
+mod choice;
+
 mod judge;
 
 mod inject;
