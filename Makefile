@@ -74,7 +74,7 @@ freshness: postgres proofs ## READS beside writes and a delayed replica: none mi
 	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
 
 oracle: postgres proofs ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=.
-	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) VERBOSE=$(VERBOSE) $(PROOF)
+	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) VERBOSE=$(VERBOSE) $(PROOF)
 
 deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
@@ -88,6 +88,8 @@ test-proofs: postgres
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=1000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
+	for fault in drop double swap type merge; do \
+	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, OUT=FILE; see CONTRIBUTING.md.
 bench: postgres build ## The router, PgBouncer and PostgreSQL itself under pgbench, in one run.

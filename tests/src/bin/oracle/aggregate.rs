@@ -57,6 +57,7 @@ impl Gen<'_> {
         }
         let extreme = ty.has_extremes() && self.chance(40);
         if extreme {
+            self.has("choice");
             let name = self.pick(&["min", "max"]);
             return Some(format!("{name}({distinct}{})", of(self, ty)));
         }

@@ -204,6 +204,7 @@ impl<'a> Gen<'a> {
             }
             3 if ty.ordered() => format!("nullif({a}, {})", self.expr(ctx, ty, depth)),
             4 if ty.ordered() => {
+                self.has("choice");
                 let name = self.pick(&["greatest", "least"]);
                 format!("{name}({a}, {})", self.expr(ctx, ty, depth))
             }

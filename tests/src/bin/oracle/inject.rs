@@ -20,18 +20,19 @@ pub enum Fault {
     Merge,
 }
 
-/// How many answers of several rows there are for one with a fault.
-const RARELY: u32 = 500;
-
 /// Puts one kind of fault into some answers.
 pub struct Injector {
     fault: Option<Fault>,
+    /// How many answers of several rows there are for one with a fault.
+    rarity: u32,
+    /// The next one that can have a fault gets it.
+    due: bool,
     rng: StdRng,
 }
 
 impl Injector {
     /// As the environment says it.
-    pub fn new(name: &str, seed: u64) -> Injector {
+    pub fn new(name: &str, rarity: u64, seed: u64) -> Injector {
         let fault = match name {
             "" => None,
             "drop" => Some(Fault::Drop),
@@ -43,6 +44,8 @@ impl Injector {
         };
         Injector {
             fault,
+            rarity: u32::try_from(rarity).unwrap().max(1),
+            due: false,
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -57,28 +60,28 @@ impl Injector {
         let Some(fault) = self.fault else {
             return false;
         };
-        if answer.rows.len() < 2 || self.rng.random_range(0..RARELY) != 0 {
+        if answer.rows.len() < 2 {
             return false;
         }
+        self.due |= self.rng.random_range(0..self.rarity) == 0;
         let at = self.rng.random_range(0..answer.rows.len());
-        match fault {
-            Fault::Drop => {
-                answer.rows.remove(at);
-                true
-            }
-            Fault::Double => {
-                let row = answer.rows[at].clone();
-                answer.rows.insert(at, row);
-                true
-            }
-            Fault::Swap => swap(answer, statement),
-            Fault::Type => answer
-                .columns
-                .first_mut()
-                .map(|column| column.ty ^= 1)
-                .is_some(),
-            Fault::Merge => answer.rows.iter_mut().any(one_more),
-        }
+        let done = self.due
+            && match fault {
+                Fault::Drop => {
+                    answer.rows.remove(at);
+                    true
+                }
+                Fault::Double => {
+                    let row = answer.rows[at].clone();
+                    answer.rows.insert(at, row);
+                    true
+                }
+                Fault::Swap => swap(answer, statement),
+                Fault::Type => answer.columns.first_mut().map(|c| c.ty ^= 1).is_some(),
+                Fault::Merge => answer.rows.iter_mut().any(one_more),
+            };
+        self.due &= !done;
+        done
     }
 }
 

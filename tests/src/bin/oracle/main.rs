@@ -3,8 +3,8 @@
 //! router refuses. How anyone can check the promise "never a wrong answer".
 //!
 //! COUNT, SEED, LAYOUT, SHARDS come from the environment; `ONLY` runs one numbered
-//! case (with what went before in its world); INJECT puts faults into answers to see
-//! that they are found; VERBOSE=1 shows what PostgreSQL itself refuses. See `make oracle`.
+//! case (with what went before in its world); INJECT=drop puts faults of a
+//! kind into one of ONE_IN answers, to see that they are found; VERBOSE=1 shows what PostgreSQL itself refuses. See `make oracle`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
@@ -27,6 +27,8 @@ mod run;
 mod compare;
 
 mod twins;
+
+mod choice;
 
 mod judge;
 
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
         shards => vec![usize::try_from(shards).unwrap()],
     };
     let only = text("ONLY").parse::<u64>().ok();
-    let mut injector = Injector::new(&text("INJECT"), seed);
+    let mut injector = Injector::new(&text("INJECT"), number("ONE_IN", 500), seed);
     let mut report = Report::default();
     let worlds = match only {
         Some(only) => only / WORLD..only / WORLD + 1,

@@ -10,6 +10,8 @@ use crate::values::{ALL, Ty};
 pub struct Rel {
     pub sql: String,
     pub columns: Vec<(String, Ty)>,
+    /// The expressions of the columns, where an ORDER BY may repeat them.
+    outputs: Option<Vec<String>>,
     /// In whose place an ORDER BY may use other expressions than output columns.
     inner: Option<Ctx>,
     /// One table, rows as they are: may be locked.
@@ -30,6 +32,10 @@ struct Wanted<'w> {
 impl Gen<'_> {
     /// A whole SELECT statement.
     pub fn statement(mut self) -> Statement {
+        if self.chance(40) {
+            // Short ones, too: their plans differ more.
+            self.budget = self.pick(&[1, 1, 2]);
+        }
         let named = self.chance(70);
         let wanted = Wanted {
             types: None,
@@ -164,9 +170,10 @@ impl Gen<'_> {
             ]);
             *items.last_mut().expect("just put") += how;
         }
-        let total = sortable.len() == rel.columns.len() && self.chance(65);
-        if total {
-            items.extend((1..=rel.columns.len()).map(|at| at.to_string()));
+        let whole = rel.whole_order().filter(|_| self.chance(65));
+        let total = whole.is_some();
+        if let Some(whole) = whole {
+            items.extend(whole);
             order.extend(0..rel.columns.len());
         }
         if items.is_empty() {
@@ -287,6 +294,7 @@ impl Gen<'_> {
                     sql: format!("TABLE {}", relation.name),
                     columns: relation.columns,
                     inner: None,
+                    outputs: None,
                     plain: false,
                 };
             }
@@ -328,6 +336,7 @@ impl Gen<'_> {
             sql,
             columns: first.columns,
             inner: None,
+            outputs: None,
             plain: false,
         }
     }
@@ -501,9 +510,10 @@ impl Gen<'_> {
 
     /// ORDER BY and LIMIT below the top, so that the rows are determined.
     fn inner_limit(&mut self, rel: &mut Rel) {
-        if rel.columns.iter().all(|(_, ty)| ty.ordered()) && self.chance(25) {
+        if let Some(all) = rel.whole_order()
+            && self.chance(25)
+        {
             self.has("LIMIT in subquery");
-            let all: Vec<String> = (1..=rel.columns.len()).map(|at| at.to_string()).collect();
             let direction = self.pick(&["", " DESC"]);
             rel.sql = format!(
                 "{} ORDER BY {}{direction} LIMIT {}",
@@ -644,6 +654,7 @@ impl Gen<'_> {
         ctx.windows = self.chance(12);
         let types = self.output_types(wanted, &ctx, comparable);
         let mut outputs = Vec::new();
+        let mut exprs = Vec::new();
         let mut columns = Vec::new();
         let star = !grouped && wanted.types.is_none() && single && !wanted.named && self.chance(12);
         for ty in types {
@@ -653,6 +664,7 @@ impl Gen<'_> {
                 Ty::Pos | Ty::Varchar | Ty::Char => format!("({sql})::{}", ty.name()),
                 _ => sql,
             };
+            exprs.push(sql.clone());
             let (name, text) = match wanted.named || self.chance(60) {
                 true => {
                     let name = self.name("o");
@@ -690,6 +702,7 @@ impl Gen<'_> {
                 sql,
                 columns,
                 inner: None,
+                outputs: None,
                 plain: false,
             };
         }
@@ -700,7 +713,16 @@ impl Gen<'_> {
             }
             false => "",
         };
-        self.finish(from, outputs, columns, tail, word, ctx, single && !grouped)
+        let known = match star {
+            true => ctx.atoms.iter().map(|atom| atom.sql.clone()).collect(),
+            false => exprs,
+        };
+        let repeatable = word.is_empty().then_some(known);
+        let rel = self.finish(from, outputs, columns, tail, word, ctx, single && !grouped);
+        Rel {
+            outputs: repeatable,
+            ..rel
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the clauses of one SELECT")]
@@ -722,6 +744,7 @@ impl Gen<'_> {
                 && distinct.is_empty()
                 && !windows
                 && from.starts_with(['t', 'u', 'w', 'r', 'q', 'h']),
+            outputs: None,
             inner: distinct.is_empty().then_some(ctx),
         }
     }
@@ -868,7 +891,17 @@ impl Gen<'_> {
             Vec::new()
         };
         let rel = self.query(wanted, &correlated);
-        format!("({} ORDER BY 1 LIMIT 1)", rel.sql)
+        match rel.whole_order() {
+            Some(all) => format!("({} ORDER BY {} LIMIT 1)", rel.sql, all.join(", ")),
+            None => {
+                let d = self.name("d");
+                let text = format!("{d}.x::text COLLATE \"C\"");
+                format!(
+                    "(SELECT {d}.x FROM ({}) AS {d} (x) ORDER BY 1, {text} LIMIT 1)",
+                    rel.sql
+                )
+            }
+        }
     }
 
     /// A condition on `a` with a subquery.
@@ -900,6 +933,21 @@ impl Gen<'_> {
 }
 
 impl Rel {
+    /// An ORDER BY that leaves nothing open that could be seen: what is equal and not the
+    /// same is sorted by its text.
+    fn whole_order(&self) -> Option<Vec<String>> {
+        if !self.columns.iter().all(|(_, ty)| ty.ordered()) {
+            return None;
+        }
+        let mut items: Vec<String> = (1..=self.columns.len()).map(|at| at.to_string()).collect();
+        let inexact = (0..self.columns.len()).filter(|at| !self.columns[*at].1.is_exact());
+        for at in inexact {
+            let sql = &self.outputs.as_ref()?[at];
+            items.push(format!("({sql})::text COLLATE \"C\""));
+        }
+        Some(items)
+    }
+
     /// Whether a name of the output is one and can be meant by nothing else.
     fn unambiguous(&self, at: usize) -> bool {
         let name = &self.columns[at].0;

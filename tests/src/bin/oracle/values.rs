@@ -177,6 +177,14 @@ impl Ty {
         self != Json
     }
 
+    /// Equal values are the same value: which of them is shown makes no difference.
+    pub fn is_exact(self) -> bool {
+        !matches!(
+            self,
+            Numeric | Float4 | Float8 | Nondet | Interval | Json | Jsonb
+        )
+    }
+
     /// `min` and `max` take it and give it back.
     pub fn has_extremes(self) -> bool {
         !matches!(

@@ -1,0 +1,159 @@
+//! Values that are equal and not the same: 1.0 and 1.00, 0 and -0, a month and 30 days.
+//!
+//! DISTINCT, GROUP BY, UNION and the like show one of them, and which is nobody's
+//! promise. Here all of them get one form.
+
+use crate::run::{Answer, Row};
+use crate::statement::Statement;
+
+const NUMERIC: u32 = 1700;
+const FLOATS: [u32; 2] = [700, 701];
+const INTERVAL: u32 = 1186;
+
+/// What shows one of several equal values.
+const CHOOSERS: [&str; 6] = [
+    "DISTINCT",
+    "DISTINCT ON",
+    "set operation",
+    "GROUP BY",
+    "choice",
+    "aggregate DISTINCT",
+];
+
+/// Whether the two differ in nothing but which of equal values is shown, where the
+/// statement leaves that open.
+pub fn only_differs(statement: &Statement, o: &Answer, r: &Answer) -> bool {
+    let chooses = CHOOSERS
+        .iter()
+        .any(|word| statement.features.contains(word));
+    let same = o.error.is_none() && r.error.is_none() && o.rows.len() == r.rows.len();
+    chooses && same && forms(o) == forms(r)
+}
+
+fn forms(answer: &Answer) -> Vec<Row> {
+    let form = |row: &Row| -> Row {
+        let values = row.iter().enumerate();
+        let one = |(at, value): (usize, &Option<Vec<u8>>)| {
+            let column = answer
+                .columns
+                .get(at)
+                .map_or((NUMERIC, 0), |c| (c.ty, c.format));
+            value
+                .as_ref()
+                .map(|value| form(value, column.0, column.1 == 1))
+        };
+        values.map(one).collect()
+    };
+    let mut rows: Vec<Row> = answer.rows.iter().map(form).collect();
+    rows.sort();
+    rows
+}
+
+fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
+    let text = || std::str::from_utf8(value).unwrap_or_default();
+    let formed = match (ty, binary) {
+        (NUMERIC, false) => trimmed(text()),
+        (NUMERIC, true) if value.len() >= 8 => {
+            // Without the number of digits that are shown.
+            return [&value[..6], &value[8..]].concat();
+        }
+        (ty, false) if FLOATS.contains(&ty) && text() == "-0" => "0".to_owned(),
+        (ty, true) if FLOATS.contains(&ty) && value.iter().skip(1).all(|b| *b == 0) => {
+            "0".to_owned()
+        }
+        (INTERVAL, true) if value.len() == 16 => {
+            let number = |from: usize, to: usize| {
+                let sign = if value[from] & 0x80 == 0 { 0 } else { 0xff };
+                let mut wide = [sign; 16];
+                wide[16 - (to - from)..].copy_from_slice(&value[from..to]);
+                i128::from_be_bytes(wide)
+            };
+            span(number(12, 16), number(8, 12), number(0, 8)).to_string()
+        }
+        (INTERVAL, false) => interval(text()).map_or_else(|| text().to_owned(), |n| n.to_string()),
+        _ => return value.to_vec(),
+    };
+    formed.into_bytes()
+}
+
+/// A number without zeros at its end; other text as it is.
+fn trimmed(text: &str) -> String {
+    let number = text.parse::<f64>().is_ok() && text.contains('.') && !text.contains('e');
+    match number {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    }
+}
+
+/// Microseconds, as PostgreSQL compares intervals.
+fn span(months: i128, days: i128, microseconds: i128) -> i128 {
+    (months * 30 + days) * 86_400_000_000 + microseconds
+}
+
+/// Of `1 year 2 mons -3 days 04:05:06.789`.
+fn interval(text: &str) -> Option<i128> {
+    let (mut months, mut days, mut time) = (0, 0, 0);
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        if word.contains(':') {
+            let (sign, clock) = match word.strip_prefix('-') {
+                Some(clock) => (-1, clock),
+                None => (1, word),
+            };
+            let mut parts = clock.split(':');
+            let hours: i128 = parts.next()?.trim_start_matches('+').parse().ok()?;
+            let minutes: i128 = parts.next()?.parse().ok()?;
+            let (seconds, fraction) = match parts.next()?.split_once('.') {
+                Some((seconds, fraction)) => {
+                    (seconds.parse::<i128>().ok()?, format!("{fraction:0<6}"))
+                }
+                None => (clock.rsplit(':').next()?.parse().ok()?, "0".to_owned()),
+            };
+            let all = (hours * 60 + minutes) * 60 + seconds;
+            time = sign * (all * 1_000_000 + fraction.parse::<i128>().ok()?);
+            continue;
+        }
+        let number: i128 = word.trim_start_matches('+').parse().ok()?;
+        match words.next()?.trim_end_matches('s') {
+            "year" => months += number * 12,
+            "mon" => months += number,
+            "day" => days += number,
+            _ => return None,
+        }
+    }
+    Some(span(months, days, time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_have_one_form() {
+        for (ty, a, b) in [
+            (NUMERIC, "1.0", "1.00"),
+            (NUMERIC, "0", "0.0"),
+            (INTERVAL, "-4 mons +120 days", "-2 mons +60 days"),
+            (INTERVAL, "1 day", "24:00:00"),
+            (INTERVAL, "-00:00:00.000001", "-00:00:00.000001"),
+            (701, "-0", "0"),
+        ] {
+            assert_eq!(
+                form(a.as_bytes(), ty, false),
+                form(b.as_bytes(), ty, false),
+                "{a} {b}"
+            );
+        }
+        for (ty, a, b) in [
+            (NUMERIC, "10", "1"),
+            (INTERVAL, "1 day", "-1 days"),
+            (25, "1.0", "1.00"),
+        ] {
+            assert_ne!(
+                form(a.as_bytes(), ty, false),
+                form(b.as_bytes(), ty, false),
+                "{a} {b}"
+            );
+        }
+    }
+}
