@@ -31,6 +31,8 @@ mod line_map;
 
 mod out;
 
+mod rows;
+
 mod error;
 
 pub use error::CopyError;
@@ -38,4 +40,5 @@ pub use format::{Columns, CopyFormat, CsvFormat, Header, TextFormat};
 pub use line_map::LineMap;
 pub use options::{CopyOptions, OptionError};
 pub use out::CopyOut;
+pub use rows::CopyRows;
 pub use splitter::{HeaderPiece, KeyColumn, Piece, Row, RowKey, Rules, Splitter};

@@ -5,6 +5,7 @@
 //! the tokens, both in the list of today and in the words of former versions; what decides
 //! where rows and fields end must be known, and anything else passes to the servers.
 
+use super::gather::Ending;
 use super::names::{Names, Place, Reach, Resolved, named};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
@@ -115,15 +116,7 @@ fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
         }) => refuse(Reason::Aggregate),
         // RETURNING of a divided INSERT.
         Plan::Split(_) => refuse(Reason::ReturningSplit),
-        // The residue's rows come as rows, not as COPY.
-        Plan::Gather(gather) => {
-            let reason = gather.why.reason;
-            utility::only_single(Plan::Gather(gather), reason)
-        }
-        Plan::Single(single) => Ok(Plan::Single(super::Single {
-            gather: None,
-            ..single
-        })),
+        Plan::Gather(gather) if gather.ending != Ending::Answer => Err(gather.why.clone()),
         plan => Ok(plan),
     }
 }

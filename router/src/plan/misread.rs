@@ -16,6 +16,7 @@ use sqlparser::ast::{
 use crate::sql::keywords;
 use crate::sql::lexer::{Kind, Lexer, Token};
 
+use super::grammar::lower_bound;
 use super::parse::{self, Parsed};
 use super::slots::Slot;
 
@@ -44,8 +45,8 @@ impl Context {
         let misread = match text.as_str() {
             // No other name of `=`, but an operator that somebody may have made.
             "==" => true,
-            // BETWEEN SYMMETRIC (1) AND 2 is no call of a function of that name.
-            "symmetric" | "asymmetric" => self.last == "between",
+            // BETWEEN ASYMMETRIC (1) AND 2 is no call of a function of that name.
+            "asymmetric" => self.last == "between",
             // INTERVAL (3) '1 s' loses its precision. As a type it keeps it.
             "(" => self.last == "interval" && !matches!(self.before.as_str(), "::" | "as"),
             // `JSON_OBJECTAGG(interval : a)` has a key and a value.
@@ -159,7 +160,9 @@ pub fn agrees(expr: &Expr) -> bool {
         Expr::InList { expr, .. } | Expr::InSubquery { expr, .. } => tighter(expr, IN),
         Expr::Between {
             expr, low, high, ..
-        } => tighter(expr, IN) && tighter(low, IN) && tighter(high, IN),
+        } => tighter(expr, IN) && tighter(lower_bound(low).0, IN) && tighter(high, IN),
+        // The mark of BETWEEN SYMMETRIC.
+        marked @ Expr::Prefixed { .. } => lower_bound(marked).1,
         Expr::Like {
             any: false,
             expr,
@@ -477,7 +480,6 @@ mod tests {
     #[test]
     fn words_of_the_grammar_are_no_names() {
         for condition in [
-            "id BETWEEN SYMMETRIC (5) AND 3",
             "id BETWEEN asymmetric (3) AND 5",
             "trim(LEADING FROM (a)[1]) = b",
             "id = (VALUES (1), (2))",
@@ -495,6 +497,9 @@ mod tests {
         }
         for condition in [
             "id BETWEEN 3 AND 5",
+            "id BETWEEN SYMMETRIC (5) AND 3",
+            "a::text COLLATE \"C\" < b",
+            "b NOT LIKE ALL (ARRAY['x'])",
             "\"symmetric\"(5) < id",
             "trim(a) = b",
             "a = current_user",

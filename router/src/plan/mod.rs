@@ -29,6 +29,7 @@ mod dialect;
 mod expr;
 mod functions;
 pub mod gather;
+mod grammar;
 mod misread;
 mod names;
 mod parse;

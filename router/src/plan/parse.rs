@@ -1,11 +1,12 @@
 //! The door to sqlparser: text in, one statement and its tokens out, with bounds on depth.
 
 use sqlparser::ast::{Query, Statement};
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::expr::placeholder;
+use super::grammar::Grammar;
+use super::names::fold;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::slots::Text;
 
@@ -40,8 +41,9 @@ fn parse(
     tokens: Vec<TokenWithSpan>,
     prepare: impl Fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>,
 ) -> Result<Parsed, Refusal> {
+    let grammar = Grammar::default();
     let statement = {
-        let mut parser = Parser::new(&PostgreSqlDialect {})
+        let mut parser = Parser::new(&grammar)
             .with_recursion_limit(MAX_NESTING)
             .with_tokens_with_locations(prepare(tokens.clone()));
         let mut statements = parser.parse_statements().map_err(refused)?;
@@ -78,6 +80,73 @@ pub fn view(definition: &str) -> Option<Box<Query>> {
         Statement::Query(query) => Some(query),
         _ => None,
     }
+}
+
+/// In the name of a window: what its frame excludes, which the tree has no place for, and its own name if it has one.
+const EXCLUDES: &str = "exclude ";
+
+/// What a window's frame excludes, and the name of the window that it is made of.
+pub fn excluded(name: &str) -> Option<(&str, Option<&str>)> {
+    let rest = name.strip_prefix(EXCLUDES)?;
+    Some(match rest.split_once('.') {
+        Some((what, base)) => (what, Some(base)),
+        None => (rest, None),
+    })
+}
+
+/// EXCLUDE of window frames becomes the name of the window.
+fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let word = |tokens: &[TokenWithSpan], at: usize| match tokens.get(at).map(|t| &t.token) {
+        Some(Token::Word(w)) if w.quote_style.is_none() => w.value.to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let mut at = 0;
+    while at < tokens.len() {
+        let second = word(&tokens, at + 1);
+        let (what, length) = match (second.as_str(), word(&tokens, at + 2).as_str()) {
+            _ if word(&tokens, at) != "exclude" => ("", 0),
+            ("current", "row") => ("CURRENT ROW", 3),
+            ("no", "others") => ("NO OTHERS", 3),
+            ("group", _) => ("GROUP", 2),
+            ("ties", _) => ("TIES", 2),
+            _ => ("", 0),
+        };
+        let ends = tokens.get(at + length).map(|t| &t.token) == Some(&Token::RParen);
+        let mut depth = 0;
+        let open = tokens[..at].iter().rposition(|t| {
+            match t.token {
+                Token::RParen => depth += 1,
+                Token::LParen if depth == 0 => return true,
+                Token::LParen => depth -= 1,
+                _ => {}
+            }
+            false
+        });
+        let Some(open) = open.filter(|_| length > 0 && ends) else {
+            at += 1;
+            continue;
+        };
+        let place = tokens[at].span;
+        tokens.drain(at..at + length);
+        let clauses = ["partition", "order", "rows", "range", "groups"];
+        let base = match tokens.get(open + 1).map(|t| &t.token) {
+            Some(Token::Word(w)) if !clauses.contains(&word(&tokens, open + 1).as_str()) => {
+                Some(fold(&w.value, w.quote_style.is_some()))
+            }
+            _ => None,
+        };
+        let name = match &base {
+            Some(base) => format!("{EXCLUDES}{what}.{base}"),
+            None => format!("{EXCLUDES}{what}"),
+        };
+        let name = TokenWithSpan::new(Token::make_word(&name, Some('"')), place);
+        match base {
+            Some(_) => tokens[open + 1] = name,
+            None => tokens.insert(open + 1, name),
+        }
+        at = open + 1;
+    }
+    tokens
 }
 
 /// Where ONLY is said of a relation, and no alias.
@@ -141,12 +210,12 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
         at += skip;
     }
-    out
+    without_excludes(out)
 }
 
 /// The tokens of a text, white space included.
 pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
-    let dialect = PostgreSqlDialect {};
+    let dialect = Grammar::default();
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|_| Refusal::new(Reason::NotUnderstood))?;

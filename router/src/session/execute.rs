@@ -24,6 +24,34 @@ pub(super) struct Arguments {
     /// `None` is NULL.
     values: Vec<Option<Vec<u8>>>,
     formats: Vec<i16>,
+    /// Whether each is a number.
+    numbers: Vec<bool>,
+}
+
+/// One argument of an EXECUTE.
+pub(super) struct Argument {
+    text: Option<Vec<u8>>,
+    number: bool,
+}
+
+impl Argument {
+    /// As it is written; `None` is NULL.
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        self.text.as_deref()
+    }
+
+    /// Whether a parameter of this type gets the same value from the text as from the argument. A string is read as its
+    /// parameter's type, and a number becomes it by a cast.
+    pub(super) fn fits(&self, oid: u32) -> bool {
+        let text = self.text().unwrap_or_default();
+        match self.number {
+            false => true,
+            true if is_integer(text) => {
+                matches!(oid, 20 | 21 | 23 | 25 | 26 | 700 | 701 | 1043 | 1700)
+            }
+            true => matches!(oid, 700 | 701 | 1700),
+        }
+    }
 }
 
 /// The format code of a value whose parameter has it as it is written.
@@ -32,6 +60,14 @@ const TEXT: i16 = 0;
 const UNKNOWN: i16 = 2;
 
 impl Arguments {
+    /// One by one.
+    pub(super) fn list(self) -> Vec<Argument> {
+        let numbers = self.numbers.into_iter();
+        let each = self.values.into_iter().zip(numbers);
+        each.map(|(text, number)| Argument { text, number })
+            .collect()
+    }
+
     /// Does something with them as parameters.
     pub(super) fn with<T>(&self, then: impl FnOnce(&Params<'_>) -> T) -> T {
         let values: Vec<Option<&[u8]>> = self.values.iter().map(|a| a.as_deref()).collect();
@@ -175,7 +211,11 @@ pub(super) fn arguments(sql: &[u8], strings: bool, body: &Prepared) -> Option<Ar
         }
     };
     let formats = values.iter().enumerate().map(format).collect();
-    Some(Arguments { values, formats })
+    Some(Arguments {
+        values,
+        formats,
+        numbers,
+    })
 }
 
 /// The types that PREPARE declares.

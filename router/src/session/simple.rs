@@ -494,13 +494,25 @@ impl Session {
         };
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
-        let (shard, writes) = self.shard_of_execute(sql, &prepared)?;
+        let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
+            Dispatch::One { shard, writes, .. } => (shard, writes),
+            Dispatch::Many(many) => {
+                let result = self.execute_many_prepared(sql, span, &prepared, many).await;
+                return self.end_execute(result).await;
+            }
+            Dispatch::Gather(work) => {
+                let arguments = arguments(sql, self.standard_strings(), &prepared);
+                let arguments = arguments.unwrap_or_default().list();
+                let result = self
+                    .execute_gather((name, &prepared), &arguments, &work)
+                    .await;
+                return self.end_execute(result).await;
+            }
+        };
         let at = self.attach(shard).await?;
         self.servers[at].inbox.wrote |= writes;
         self.servers[at].inbox.touched.add(None);
-        if !self.servers[at].lease.notes.prepared.touch(prepared.id) {
-            self.make_prepared(at, &prepared).await?;
-        }
+        self.make_known(at, &prepared).await?;
         let text = renamed(sql, span, &prepared.server_name());
         self.send_query(
             at,
@@ -513,22 +525,63 @@ impl Session {
         Ok(())
     }
 
-    /// The shard of an EXECUTE, by the literals that it gives as arguments.
-    fn shard_of_execute(
-        &mut self,
-        sql: &[u8],
-        prepared: &Rc<Prepared>,
-    ) -> Result<(usize, bool), Halt> {
+    /// Where an EXECUTE goes, by the literals that it gives as arguments.
+    fn dispatch_execute(&mut self, sql: &[u8], prepared: &Rc<Prepared>) -> Result<Dispatch, Halt> {
         if self.world.is_none() {
-            return Ok((self.shard_unplanned(prepared, 0)?, true));
+            return Ok(Dispatch::One {
+                shard: self.shard_unplanned(prepared, 0)?,
+                writes: true,
+                parts: None,
+            });
         }
         let Some(arguments) = arguments(sql, self.standard_strings(), prepared) else {
             return Err(prepared_over_shards().into());
         };
-        match arguments.with(|params| self.dispatch(prepared, 0, params))? {
-            Dispatch::One { shard, writes, .. } => Ok((shard, writes)),
-            Dispatch::Many(_) | Dispatch::Gather(_) => Err(prepared_over_shards().into()),
+        arguments.with(|params| self.dispatch(prepared, 0, params))
+    }
+
+    /// EXECUTE on several shards, each of which has the statement.
+    async fn execute_many_prepared(
+        &mut self,
+        sql: &[u8],
+        span: crate::sql::cursor::Span,
+        prepared: &Rc<Prepared>,
+        many: Many,
+    ) -> Result<Vec<u8>, Halt> {
+        let divided = many.legs.iter().any(|(_, text)| text.is_some());
+        if divided || many.copy_in || many.step_by_step || many.password || many.timed {
+            return Err(prepared_over_shards().into());
         }
+        if many.writes {
+            self.begin_implicit();
+        }
+        for (shard, _) in &many.legs {
+            let at = self.attach(*shard).await?;
+            self.make_known(at, prepared).await?;
+        }
+        let text = renamed(sql, span, &prepared.server_name());
+        self.query_many(&text, &many).await
+    }
+
+    /// The end of an EXECUTE on several shards.
+    async fn end_execute(&mut self, result: Result<Vec<u8>, Halt>) -> Result<(), Halt> {
+        let mut command = Vec::new();
+        self.end_implicit(result.map(|c| command = c)).await?;
+        self.put_command(&command);
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+
+    /// Prepares a statement on a server outside of a segment, if it is not there.
+    pub(super) async fn make_known(
+        &mut self,
+        at: usize,
+        prepared: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        if self.servers[at].lease.notes.prepared.touch(prepared.id) {
+            return Ok(());
+        }
+        self.make_prepared(at, prepared).await
     }
 
     /// Prepares a statement on a server outside of a segment, and waits for it.

@@ -5,6 +5,7 @@
 use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator, Value};
 
 use crate::plan::condition::{Cond, Edge, Item, Scalar};
+use crate::plan::grammar::lower_bound;
 use crate::plan::scope::{Analysis, Scopes};
 
 use super::{chain, strip};
@@ -61,7 +62,7 @@ impl Analysis<'_> {
                 negated,
                 low,
                 high,
-            } if *negated != wanted => {
+            } if *negated != wanted && !lower_bound(low).1 => {
                 let low = self.comparison(expr, &Op::GtEq, low, true, instance, scopes);
                 low.and(self.comparison(expr, &Op::LtEq, high, true, instance, scopes))
             }

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 };
 
 use crate::plan::functions::Call;
+use crate::plan::grammar::lower_bound;
 use crate::plan::names::folded;
 use crate::plan::query::Ctes;
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
@@ -164,7 +165,7 @@ impl<'n> Analysis<'n> {
             }
             Expr::Between {
                 expr, low, high, ..
-            } => self.walk_all([&**expr, &**low, &**high], here),
+            } => self.walk_all([&**expr, lower_bound(low).0, &**high], here),
             Expr::Like {
                 any: false,
                 expr,

@@ -7,9 +7,10 @@ use sqlparser::ast::{
 };
 
 use crate::plan::names::fold;
+use crate::plan::parse::excluded;
 use crate::plan::refuse::not_understood;
 
-use super::{Done, Writer};
+use super::{Done, Writer, quoted};
 
 /// The functions of time that are words of the grammar.
 fn has_precision(name: &ObjectName) -> bool {
@@ -175,8 +176,11 @@ impl Writer {
             window_frame,
         } = spec;
         self.put("(");
-        if let Some(name) = window_name {
-            self.ident(name)?;
+        let excluded = window_name.as_ref().and_then(|name| excluded(&name.value));
+        match (window_name, excluded) {
+            (Some(_), Some((_, base))) => self.put(&base.map(quoted).unwrap_or_default()),
+            (Some(name), None) => self.ident(name)?,
+            (None, _) => {}
         }
         if !partition_by.is_empty() {
             self.put(" PARTITION BY ");
@@ -188,6 +192,9 @@ impl Writer {
         }
         if let Some(frame) = window_frame {
             self.frame(frame)?;
+        }
+        if let Some((what, _)) = excluded {
+            self.put(&format!(" EXCLUDE {what}"));
         }
         self.put(")");
         Ok(())

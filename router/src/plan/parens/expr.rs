@@ -6,6 +6,7 @@ use sqlparser::ast::{
 };
 
 use crate::plan::expr::{is_default, strip};
+use crate::plan::grammar::lower_bound;
 use crate::plan::misread;
 use crate::plan::refuse::not_understood;
 
@@ -145,6 +146,8 @@ impl Writer {
                 } else {
                     " BETWEEN "
                 });
+                let (low, symmetric) = lower_bound(low);
+                self.put(if symmetric { "SYMMETRIC " } else { "" });
                 self.infix(low, "AND", high)
             }
             Expr::BinaryOp { left, op, right } => self.infix(left, &op.to_string(), right),

@@ -25,8 +25,8 @@ pub(super) struct Leg {
 pub(super) struct Fetching {
     arrays: Vec<Arrays>,
     pub described: Described,
-    /// What failed had begun to run.
-    is_running: bool,
+    /// What failed had begun to run, and its columns are to be told.
+    pub is_running: bool,
     rows_left: u64,
     bytes_left: usize,
     error: Option<Vec<u8>>,
@@ -232,6 +232,11 @@ impl Session {
 }
 
 impl Fetching {
+    /// Nothing has gone wrong so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.error.is_none() && self.wrong.is_none()
+    }
+
     fn row(&mut self, fragment: Option<&usize>, body: &[u8]) {
         if self.error.is_some() || self.wrong.is_some() {
             return;

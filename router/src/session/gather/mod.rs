@@ -6,6 +6,8 @@
 //! the extended protocol a query is gathered at Bind, when PostgreSQL takes its snapshot; what is left is a portal of
 //! one server. A write is gathered when it is executed.
 
+mod copy;
+
 mod fetch;
 
 mod residue;
@@ -13,13 +15,17 @@ mod residue;
 mod write;
 
 use super::choose::Wants;
+use super::dispatch::refused;
+use super::execute::Argument;
 use super::many::Merging;
 use super::names::Prepared;
+use super::simple::prepared_over_shards;
 use super::state::Phase;
 use super::step::steps;
 use super::{Halt, Session};
 use crate::plan::gather::Ending;
 use crate::plan::{Gather, Merge, Role};
+use copy::Shown;
 use fetch::Leg;
 use mothership_proto::backend::Column;
 use mothership_proto::frontend::{self, Bind, Parse, Target};
@@ -82,6 +88,8 @@ impl Session {
             Role::Primary(_) => Wants::Primary,
             Role::Replica => self.wants(false, &steps(sql, self.standard_strings()), None),
         };
+        let copied = copy::copied(sql, self.standard_strings())?;
+        let sql = copied.as_ref().map_or(sql, |copied| copied.query);
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
         let mut fetching = self.fetching(work);
@@ -108,6 +116,9 @@ impl Session {
         for leg in &legs {
             self.collect_leg(leg, &mut fetching).await?;
         }
+        if copied.is_some() {
+            fetching.is_running = false;
+        }
         let (arrays, described) = self.fetched(fetching)?;
         if work.writes() {
             let run = write::Run {
@@ -121,7 +132,81 @@ impl Session {
             return self.write_gathered(at, work, &run).await;
         }
         let text = self.with_times(sql, &work.residue, false).await?;
-        self.query_residue(at, (work, &text), &arrays, &described)
+        let shown = match &copied {
+            Some(copied) => Shown::Copied(&copied.format),
+            None => Shown::Rows,
+        };
+        self.query_residue(at, (work, &text), (&[], &arrays), &described, shown)
+            .await
+    }
+
+    /// The same for EXECUTE of a statement with these arguments.
+    pub(super) async fn execute_gather(
+        &mut self,
+        (name, prepared): (&[u8], &Rc<Prepared>),
+        arguments: &[Argument],
+        work: &GatherWork,
+    ) -> Result<Vec<u8>, Halt> {
+        if work.writes() {
+            self.begin_implicit();
+        }
+        let residue = self.residue_shard(work);
+        let mut legs = self.attach_legs(work, residue, &Wants::Primary).await?;
+        let at = self.place_of(residue)?;
+        self.make_known(at, prepared).await?;
+        let lease = &mut self.servers[at].lease;
+        lease.wire.with_output(|out| {
+            let name = prepared.server_name();
+            frontend::put_describe(out, Target::Statement, name.as_bytes());
+            out.extend_from_slice(frontend::SYNC);
+        });
+        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        lease.ledger.push(Owed::Sync(Audience::Router));
+        let mut fetching = self.fetching(work);
+        let asks = Leg {
+            at,
+            describes: true,
+            fragments: Vec::new(),
+        };
+        self.collect_leg(&asks, &mut fetching).await?;
+        if fetching.is_fine() {
+            let types = fetching.described.parameters.chunks_exact(4);
+            let types = types.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+            let count = types.len();
+            if count != arguments.len() {
+                return Err(wrong_arguments(name, arguments.len(), count));
+            }
+            if !types
+                .zip(arguments)
+                .all(|(oid, argument)| argument.fits(oid))
+            {
+                return Err(prepared_over_shards().into());
+            }
+        }
+        let values: Vec<Value<'_>> = arguments.iter().map(|a| (0, a.text())).collect();
+        legs.retain(|leg| !leg.fragments.is_empty() && fetching.is_fine());
+        for leg in &legs {
+            self.send_fragments(leg, work, (&fetching.described.parameters, &values));
+        }
+        for leg in &legs {
+            self.collect_leg(leg, &mut fetching).await?;
+        }
+        let (arrays, described) = self.fetched(fetching)?;
+        let sql = &prepared.steps[0].span.of(&prepared.sql);
+        if work.writes() {
+            let run = write::Run {
+                sql,
+                values: &values,
+                formats: &[],
+                arrays: &arrays,
+                described: &described,
+                describes: true,
+            };
+            return self.write_gathered(at, work, &run).await;
+        }
+        let text = self.with_times(sql, &work.residue, false).await?;
+        let given = (&values[..], &arrays[..]);
+        self.query_residue(at, (work, &text), given, &described, Shown::Rows)
             .await
     }
 
@@ -132,6 +217,10 @@ impl Session {
         statement: &Rc<Prepared>,
         work: &GatherWork,
     ) -> Result<usize, Halt> {
+        if copy::copied(&statement.sql, self.standard_strings())?.is_some() {
+            // It would have to be a portal of COPY.
+            return Err(refused(&work.plan.why).into());
+        }
         let alone = self.is_alone_in_segment(bind.portal);
         let wants = match work.plan.role {
             Role::Replica if alone => self.wants(false, &statement.steps, None),
@@ -216,6 +305,15 @@ impl Session {
             Ok(_) => Halt::Failed,
         }
     }
+}
+
+/// PostgreSQL's own words.
+fn wrong_arguments(name: &[u8], given: usize, expected: usize) -> Halt {
+    let name = String::from_utf8_lossy(name);
+    let message = format!("wrong number of parameters for prepared statement \"{name}\"");
+    Report::error(sqlstate::SYNTAX_ERROR, message)
+        .detail(format!("Expected {expected} parameters but got {given}."))
+        .into()
 }
 
 /// PostgreSQL's own words.

