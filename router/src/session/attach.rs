@@ -106,7 +106,7 @@ impl Session {
     }
 
     /// Leases a connection, with the settings that hold outside of the transaction.
-    async fn join(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
+    pub(super) async fn join(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
         let Chosen {
             lease,
             waited,

@@ -66,6 +66,8 @@ mod transact;
 
 mod marks;
 
+mod snapshots;
+
 mod time;
 
 mod serve;

@@ -270,6 +270,7 @@ impl Session {
         many: Many,
         wants: &Wants,
     ) -> Result<Many, Halt> {
+        self.open_snapshots(&many).await?;
         let mut first = None;
         for (shard, _) in &many.legs {
             let at = self.attach_to(*shard, wants.clone()).await?;

@@ -137,3 +137,78 @@ fn a_statement_over_shards_is_refused_where_transactions_are_serializable_by_def
     }
     stage.assert_nothing_open();
 }
+
+#[test]
+fn snapshots_of_all_shards_are_opened_by_the_first_statement_for_several() {
+    let stage = Stage::new();
+    let keys = [0, 1, 2].map(|shard| keys_of(shard, 4));
+    stage.fill(keys.iter().map(|keys| keys[0]));
+    let (mut reader, mut writer) = (stage.wire(), stage.wire());
+    let all = "SELECT count(*) FROM items";
+    let count = |at: usize, wire: &mut mothership_tests::Wire| {
+        let insert = keys.iter().map(|keys| format!("({}, 1, 'x')", keys[at]));
+        let insert = insert.collect::<Vec<_>>().join(", ");
+        let told = say(wire, &format!("INSERT INTO items VALUES {insert}"));
+        assert_eq!(told[0], "CommandComplete INSERT 0 3");
+    };
+    let one = |wire: &mut mothership_tests::Wire, sql: &str| wire.rows(sql)[0][0].clone();
+    let two_shards = format!(
+        "SELECT id FROM items WHERE id IN ({}, {})",
+        keys[0][0], keys[1][0]
+    );
+    let on_third = |at: usize| format!("SELECT count(*) FROM items WHERE id = {}", keys[2][at]);
+    let begins: [&[&str]; 4] = [
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ"],
+        &["BEGIN", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+        &[
+            "SET default_transaction_isolation = 'repeatable read'",
+            "BEGIN",
+        ],
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ"],
+    ];
+    for (round, begin) in begins.into_iter().enumerate() {
+        for sql in begin {
+            say(&mut reader, sql);
+        }
+        // By a simple query, and by an extended one.
+        if round == 3 {
+            let told = send(&mut reader, &extended(&two_shards, &[], &[]));
+            assert_eq!(
+                told.iter()
+                    .filter(|line| line.starts_with("DataRow"))
+                    .count(),
+                2,
+                "{told:?}"
+            );
+        } else {
+            assert_eq!(reader.rows(&two_shards).len(), 2);
+        }
+        let before = (3 + 3 * round).to_string();
+        if round < 3 {
+            count(round + 1, &mut writer);
+            assert_eq!(one(&mut reader, &on_third(round + 1)), "0", "{begin:?}");
+        }
+        let seen = if round < 3 { before } else { "12".into() };
+        assert_eq!(one(&mut reader, all), seen, "{begin:?}");
+        assert_eq!(say(&mut reader, "COMMIT")[0], "CommandComplete COMMIT");
+        say(&mut reader, "RESET default_transaction_isolation");
+    }
+    // A statement for one shard opens that one, and the others when they join.
+    say(&mut writer, "DELETE FROM items WHERE note = 'x'");
+    say(&mut reader, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let on_first = format!("SELECT count(*) FROM items WHERE id = {}", keys[0][1]);
+    assert_eq!(one(&mut reader, &on_first), "0");
+    count(1, &mut writer);
+    assert_eq!(one(&mut reader, &on_first), "0");
+    assert_eq!(one(&mut reader, &on_third(1)), "1");
+    say(&mut reader, "COMMIT");
+    // READ COMMITTED reads what is committed.
+    say(&mut writer, "DELETE FROM items WHERE note = 'x'");
+    say(&mut reader, "BEGIN");
+    assert_eq!(reader.rows(&two_shards).len(), 2);
+    count(1, &mut writer);
+    assert_eq!(one(&mut reader, &on_third(1)), "1");
+    assert_eq!(one(&mut reader, all), "6");
+    say(&mut reader, "COMMIT");
+    stage.assert_nothing_open();
+}
