@@ -66,6 +66,8 @@ mod transact;
 
 mod marks;
 
+mod prepared;
+
 mod snapshots;
 
 mod time;
@@ -137,6 +139,8 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
+    /// The shard that has what the COMMIT PREPARED at hand names.
+    prepared_on: Option<usize>,
     /// The transaction over several shards that the marks on servers name.
     joint: Option<marks::Joint>,
     /// Definitions may be changed by what is under way.

@@ -81,6 +81,7 @@ impl Session {
         if let Some(runs) = &statement.runs {
             self.check_steps(&runs.body.steps)?;
         }
+        self.look_for_prepared(statement, 0).await?;
         let (shard, writes) = match self.dispatch_bind(bind, statement, None)? {
             Dispatch::One {
                 shard,

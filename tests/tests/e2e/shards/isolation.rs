@@ -212,3 +212,79 @@ fn snapshots_of_all_shards_are_opened_by_the_first_statement_for_several() {
     say(&mut reader, "COMMIT");
     stage.assert_nothing_open();
 }
+
+#[test]
+fn what_a_client_prepares_is_on_one_shard_and_found_again() {
+    let stage = Stage::new();
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let mut wire = stage.wire();
+    let note = |wire: &mut mothership_tests::Wire, id: i64| {
+        wire.rows(&format!("SELECT note FROM items WHERE id = {id}"))[0][0].clone()
+    };
+    let name = |at: usize| format!("{}_{at}", stage.shards.endpoint(0).database);
+    let by_either = |wire: &mut mothership_tests::Wire, sql: &str, by_parse: bool| match by_parse {
+        false => say(wire, sql),
+        true => send(wire, &extended(sql, &[], &[])),
+    };
+    for by_parse in [false, true] {
+        for (at, id) in ids.into_iter().enumerate() {
+            for (end, expected) in [("ROLLBACK", format!("n{id}")), ("COMMIT", format!("p{id}"))] {
+                say(&mut wire, "BEGIN");
+                say(
+                    &mut wire,
+                    &format!("UPDATE items SET note = 'p{id}' WHERE id = {id}"),
+                );
+                let prepare = format!("PREPARE TRANSACTION '{}'", name(at));
+                let told = by_either(&mut wire, &prepare, by_parse);
+                assert!(
+                    told.contains(&"CommandComplete PREPARE TRANSACTION".into()),
+                    "{told:?}"
+                );
+                assert_eq!(told.last().unwrap(), "ReadyForQuery I");
+                assert_eq!(stage.prepared(), 1);
+                let finish = format!("{end} PREPARED '{}'", name(at));
+                let told = by_either(&mut wire, &finish, by_parse);
+                assert!(
+                    told.contains(&format!("CommandComplete {end} PREPARED")),
+                    "{told:?}"
+                );
+                assert_eq!(stage.prepared(), 0);
+                assert_eq!(note(&mut wire, id), expected);
+                let told = by_either(&mut wire, &finish, by_parse);
+                assert!(
+                    told.iter().any(|line| line.starts_with("Error 42704")),
+                    "{told:?}"
+                );
+            }
+            say(
+                &mut wire,
+                &format!("UPDATE items SET note = 'n{id}' WHERE id = {id}"),
+            );
+        }
+        // Over several shards it is refused, and nothing is left.
+        say(&mut wire, "BEGIN");
+        say(&mut wire, "UPDATE items SET note = 'all'");
+        let told = by_either(
+            &mut wire,
+            &format!("PREPARE TRANSACTION '{}'", name(0)),
+            by_parse,
+        );
+        let refused =
+            "Error 0A000 PREPARE TRANSACTION cannot be used by a transaction over several shards";
+        assert!(told.contains(&refused.into()), "{told:?}");
+        assert_eq!(told.last().unwrap(), "ReadyForQuery I");
+        assert_eq!(
+            (stage.prepared(), note(&mut wire, ids[0])),
+            (0, format!("n{}", ids[0]))
+        );
+    }
+    // A name of the router's own is not the client's to finish.
+    let ours = "ms1:r1:0000000000000000000000073:shard-a:shard_b:1k7zd2l6lxwjk:cn4:3mv:hbv8u65a0w";
+    let told = say(&mut wire, &format!("COMMIT PREPARED '{ours}'"));
+    assert!(
+        told[0].starts_with("Error 0A000 prepared transaction is a part of one"),
+        "{told:?}"
+    );
+    stage.assert_nothing_open();
+}
