@@ -392,8 +392,11 @@ impl Session {
             self.entry.deadlock.replace(None);
         }
         let mut working = self.entry.working.borrow_mut();
+        let mut limits = self.entry.limits.borrow_mut();
         working.clear();
+        limits.clear();
         for attached in &self.servers {
+            limits.push(Arc::as_ptr(attached.lease.pool().limit()) as usize);
             let endpoint = attached.lease.pool().opener().endpoint().clone();
             working.push((endpoint, Arc::clone(&attached.lease.cancel)));
         }
