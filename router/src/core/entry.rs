@@ -33,18 +33,33 @@ pub struct Who {
     pub is_console: bool,
 }
 
+/// A wait for a connection.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The limit of its pool, as a number: all cores have the same.
+    pub limit: usize,
+    /// How many the pool may have.
+    pub most: u32,
+    /// Since when.
+    pub since: std::time::Instant,
+}
+
 /// A session as others on its core see it.
 pub struct Entry {
     /// What a cancel must know.
     pub secret: Vec<u8>,
     /// What works for the session at this moment.
     pub working: RefCell<Vec<(Arc<Endpoint>, Arc<CancelTarget>)>>,
+    /// The limits of the pools that these are from.
+    pub limits: RefCell<Vec<usize>>,
     /// Told to stop waiting for a server connection.
     pub cancelled: tokio::sync::Notify,
     /// It waits for itself over several shards: its statement is cancelled, and this is the detail of the error.
     pub deadlock: Rc<RefCell<Option<String>>>,
     /// What its last transaction over several shards carries on servers.
     pub mark: Cell<Option<Mark>>,
+    /// What it waits for while it holds others: a connection of this pool, since then.
+    pub queued: RefCell<Option<Queued>>,
     /// True while it waits for one.
     pub waiting: Cell<bool>,
     /// An administrator wants it gone.
@@ -67,9 +82,11 @@ impl Entry {
             seen: Rc::default(),
             secret,
             working: RefCell::default(),
+            limits: RefCell::default(),
             cancelled: tokio::sync::Notify::new(),
             deadlock: Rc::default(),
             mark: Cell::new(None),
+            queued: RefCell::default(),
             waiting: Cell::new(false),
             killed: Cell::new(false),
             pulse: Pulse::default(),

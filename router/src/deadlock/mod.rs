@@ -5,7 +5,8 @@
 //! What is seen in two looks, `transactions.deadlock_timeout` apart, with the same
 //! statements waiting for the same locks, does not end by itself. Then it is asked
 //! which backends belong to transactions of other routers ([`mark`]), and [`graph`]
-//! chooses the victims, which every router does alike. A router ends its own: the
+//! chooses the victims, which every router does alike. Who waits for a connection of a
+//! pool, while he holds another, is looked at as well ([`queue`]). A router ends its own: the
 //! victim's statement is cancelled by a question that finds it still waiting like
 //! that, and its session makes 40P01 of the server's error.
 
@@ -15,15 +16,18 @@ pub mod mark;
 
 mod questions;
 
+mod queue;
+
 use crate::commit::gid::Gid;
 use crate::control::{Control, ControlError};
-use crate::core::{Shared, Topology};
+use crate::core::{self, Shared, Topology};
 use crate::log::Chain;
 use graph::{Age, Cycle, Node, Wait, deadlocks, detail};
 use mark::Mark;
 use mothership_pool::connection::CancelGuard;
 use mothership_pool::endpoint::{Address, Endpoint};
 use questions::{CANCEL, MARKS, PREPARED, WAITING};
+use queue::Queued;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -35,6 +39,9 @@ struct Held {
     session: u64,
     mark: Option<Mark>,
     processes: Vec<(Arc<Endpoint>, i32)>,
+    /// The limits of the pools that these are from.
+    limits: Vec<usize>,
+    queued: Option<core::Queued>,
 }
 
 /// A process that waits, as its server tells it.
@@ -55,12 +62,14 @@ struct Known {
     marked: HashMap<(usize, i32), Mark>,
     ages: BTreeMap<Node, Age>,
     prepared: HashMap<(usize, i32), Vec<Mark>>,
+    queued: Vec<Queued>,
 }
 
 /// Looks as long as it is polled.
 pub async fn watch(shared: &Shared) {
     let control = Control::default();
     let mut before: Vec<Waiting> = Vec::new();
+    let mut queued_before: Vec<Queued> = Vec::new();
     loop {
         let topology = shared.topology();
         tokio::time::sleep(topology.config.transactions.deadlock_timeout).await;
@@ -70,12 +79,20 @@ pub async fn watch(shared: &Shared) {
         let (mut known, now) = look(&control, shared, &topology).await;
         let lasting: Vec<Waiting> = now.iter().filter(|w| before.contains(w)).cloned().collect();
         before = now;
-        if lasting.is_empty() {
+        let queued = known
+            .queued
+            .iter()
+            .filter(|one| queued_before.contains(one));
+        let queued: Vec<Queued> = queued.cloned().collect();
+        queued_before = std::mem::take(&mut known.queued);
+        if lasting.is_empty() && queued.is_empty() {
             continue;
         }
         recognise(&control, &topology, &lasting, &mut known).await;
         let waits = known.waits(&lasting);
+        let mut found = false;
         for cycle in deadlocks(&waits, &known.ages) {
+            found = true;
             let victim = cycle[0];
             let own = matches!(victim.waiter, Node::Session(_));
             if own {
@@ -85,7 +102,35 @@ pub async fn watch(shared: &Shared) {
             }
             before.retain(|w| !own || (w.server, w.pid) != (victim.server, victim.pid));
         }
+        // What the victims held is free soon: it is looked at again then.
+        if !found {
+            for victim in queue::victims(&waits, &queued) {
+                let ended = end_wait(shared, victim).await;
+                tracing::info!(?victim, ended, "deadlock over shards and pools");
+            }
+        }
     }
+}
+
+/// Ends the wait of a session for a connection, if it still waits.
+async fn end_wait(shared: &Shared, victim: Node) -> bool {
+    let Node::Session(number) = victim else {
+        return false;
+    };
+    let told = shared.ask(move |core| {
+        let sessions = core.sessions.borrow();
+        let mut sessions = sessions.iter().map(|(_, entry)| entry);
+        let entry = sessions.find(|entry| entry.who.number == number)?;
+        let waits = entry.waiting.get() && entry.queued.borrow().is_some();
+        if waits {
+            let detail =
+                "The transaction waits for a connection, and those who have one wait for it.";
+            entry.deadlock.replace(Some(detail.into()));
+            entry.cancelled.notify_one();
+        }
+        Some(waits)
+    });
+    told.await.into_iter().flatten().any(|waits| waits)
 }
 
 /// Ends the victim of a cycle, and says so.
@@ -105,6 +150,8 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
         let held = sessions.iter().map(|(_, entry)| Held {
             session: entry.who.number,
             mark: entry.mark.get(),
+            limits: entry.limits.borrow().clone(),
+            queued: entry.queued.borrow().clone(),
             processes: entry
                 .working
                 .borrow()
@@ -125,13 +172,14 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
         let processes: Vec<(usize, i32)> = processes
             .filter_map(|(endpoint, pid)| Some((server(endpoint)?, *pid)))
             .collect();
-        if processes.len() > 1 {
+        if processes.len() > 1 || held.queued.is_some() {
             concerned.extend(processes.iter().map(|process| process.0));
         }
         let of_session = |process| (process, held.session);
         known.sessions.extend(processes.into_iter().map(of_session));
         known.own.extend(held.mark.map(|mark| (mark, held.session)));
     }
+    known.queued = queued(&held);
     if concerned.is_empty() {
         return (known, Vec::new());
     }
@@ -144,6 +192,27 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
         waiting.extend(all_waiting(control, topology, others).await);
     }
     (known, waiting)
+}
+
+/// Who waits for a connection, and who holds those of that pool.
+fn queued(held: &[Held]) -> Vec<Queued> {
+    let mut all = Vec::new();
+    for one in held {
+        let Some(queued) = &one.queued else { continue };
+        let holders = held.iter().flat_map(|other| {
+            let of_pool = other.limits.iter().filter(|limit| **limit == queued.limit);
+            of_pool.map(|_| Node::Session(other.session))
+        });
+        let mut holders: Vec<Node> = holders.collect();
+        holders.sort();
+        all.push(Queued {
+            waiter: Node::Session(one.session),
+            holders,
+            most: queued.most as usize,
+            since: queued.since,
+        });
+    }
+    all
 }
 
 /// The primaries, each by its first shard: several shards may be databases of one server.

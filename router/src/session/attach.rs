@@ -106,7 +106,7 @@ impl Session {
     }
 
     /// Leases a connection, with the settings that hold outside of the transaction.
-    async fn join(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
+    pub(super) async fn join(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
         let Chosen {
             lease,
             waited,
@@ -315,6 +315,9 @@ impl Session {
                     return Poll::Ready(Ok(got));
                 }
                 if cancelled.as_mut().poll(cx).is_ready() {
+                    if let Some(detail) = entry.deadlock.take() {
+                        return Poll::Ready(Err(Halt::Fail(deadlock_report(detail))));
+                    }
                     return Poll::Ready(Err(Halt::Fail(Report::error(
                         sqlstate::QUERY_CANCELED,
                         "canceling statement due to user request",
@@ -334,6 +337,13 @@ impl Session {
         entry.waiting.set(false);
         result
     }
+}
+
+/// What is told of a deadlock over several shards.
+pub(super) fn deadlock_report(detail: String) -> Report {
+    Report::error(sqlstate::DEADLOCK_DETECTED, "deadlock detected")
+        .detail(detail)
+        .hint("Roll back and try again. Lock rows of several shards in one order, such as that of their keys.")
 }
 
 /// Gives a server back with the settings that it carries.

@@ -12,7 +12,8 @@ use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
 use crate::config;
-use crate::core::{Lease, PoolKey, Topology};
+use crate::core::{Lease, PoolKey, Queued, Topology};
+use futures_util::FutureExt;
 use mothership_pool::balance::InFlight;
 use mothership_pool::health::{Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
 use mothership_pool::pool::{LeaseError, Pool, Priority};
@@ -376,7 +377,20 @@ impl Session {
                     Priority::Join
                 };
                 let since = Instant::now();
-                match self.while_client_waits(pool.lease(priority)).await? {
+                if priority == Priority::Join {
+                    self.entry.queued.replace(Some(Queued {
+                        limit: Arc::as_ptr(pool.limit()) as usize,
+                        most: pool.limit().max(),
+                        since,
+                    }));
+                }
+                let leased = self.while_client_waits(pool.lease(priority)).await;
+                self.entry.queued.replace(None);
+                if self.entry.deadlock.take().is_some() {
+                    // It came too late to end this wait, and is for no other.
+                    let _ = self.entry.cancelled.notified().now_or_never();
+                }
+                match leased? {
                     Ok(lease) => (lease, since.elapsed()),
                     Err(error) => return Ok(Err(error)),
                 }

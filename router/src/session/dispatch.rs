@@ -121,6 +121,17 @@ impl Session {
                 parts: None,
             });
         }
+        // Looked for just before.
+        let prepared_on = self.prepared_on.take();
+        let finishes =
+            |s: &super::step::Step| matches!(s.kind, super::step::Kind::FinishPrepared(_));
+        if let Some(shard) = prepared_on.filter(|_| step.is_some_and(finishes)) {
+            return Ok(Dispatch::One {
+                shard,
+                writes: true,
+                parts: None,
+            });
+        }
         let sql = match step {
             Some(step) => step.span.of(&statement.sql),
             None => &statement.sql,

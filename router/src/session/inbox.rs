@@ -50,7 +50,7 @@ pub struct Inbox {
     pub changed: bool,
     /// The digest of the description that is being read.
     pub digest: Digest,
-    /// The first value of the last row that answered a question of the router's own.
+    /// The first value of the first row that answered a question of the router's own since this was emptied.
     pub row: Option<String>,
     /// An error of the router's own request.
     pub router_error: Option<Vec<u8>>,
@@ -141,6 +141,9 @@ impl Inbox {
 
     /// Keeps the first value of a row that is for the router.
     pub(super) fn keep_row(&mut self, frame: Frame<'_>) {
+        if self.row.is_some() {
+            return;
+        }
         let values = backend::row_values(frame.body()).unwrap_or_default();
         let first = values.first().copied().flatten();
         self.row = first.map(|value| String::from_utf8_lossy(value).into_owned());

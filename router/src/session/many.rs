@@ -257,6 +257,7 @@ impl Session {
         if many.writes {
             self.begin_implicit();
         }
+        self.open_snapshots(many).await?;
         let wants = self.wants_of_many(sql, many);
         let mut servers = Vec::new();
         for (shard, _) in &many.legs {

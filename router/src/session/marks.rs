@@ -94,24 +94,8 @@ impl Session {
     /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
     pub(super) async fn mark_branches(&mut self, shard: usize) -> Result<(), Halt> {
         while let Some(at) = self.unmarked() {
-            let first = self.servers[at].shard;
-            if self.servers.iter().all(|s| s.inbox.mark.is_none()) {
-                let id = TransactionId::random();
-                self.entry.mark.set(Some(Mark::of(id)));
-                self.joint = Some(Joint {
-                    id,
-                    first,
-                    said: None,
-                });
-            }
-            let Some(joint) = &self.joint else { break };
-            let (mark, asks) = (Mark::of(joint.id).sql(), joint.first == first);
-            let sql = match asks && joint.said.is_none() {
-                true => format!("SELECT {}, {mark}", Said::QUESTION),
-                false => format!("SELECT {mark}"),
-            };
+            let sql = self.mark_of(at);
             let attached = &mut self.servers[at];
-            attached.inbox.row = None;
             if attached.inbox.ahead > 0 {
                 attached.inbox.ahead += 1;
                 attached
@@ -122,7 +106,6 @@ impl Session {
             } else {
                 self.tell(at, &sql).await?;
             }
-            self.servers[at].inbox.mark = Some(self.state.history.deeds().len());
             if self.is_joint() {
                 let said = self.said().await?;
                 let first = self.joint.as_ref().map(|joint| joint.first);
@@ -138,6 +121,31 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The statement by which a server takes the mark, counted as taken. The first one begins a transaction over several.
+    pub(super) fn mark_of(&mut self, at: usize) -> String {
+        let shard = self.servers[at].shard;
+        let marked = self.servers.iter().any(|s| s.inbox.mark.is_some());
+        let joint = match self.joint.take().filter(|_| marked) {
+            Some(joint) => joint,
+            None => Joint {
+                id: TransactionId::random(),
+                first: shard,
+                said: None,
+            },
+        };
+        let mark = Mark::of(joint.id);
+        self.entry.mark.set(Some(mark));
+        let asks = joint.first == shard && joint.said.is_none();
+        self.joint = Some(joint);
+        let inbox = &mut self.servers[at].inbox;
+        inbox.row = None;
+        inbox.mark = Some(self.state.history.deeds().len());
+        match asks {
+            true => format!("SELECT {}, {}", Said::QUESTION, mark.sql()),
+            false => format!("SELECT {}", mark.sql()),
+        }
     }
 
     /// What the first server of the transaction says of it.
@@ -183,6 +191,7 @@ impl Session {
             (None, None) => {
                 const QUESTION: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
                     WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
+                self.servers[at].inbox.row = None;
                 self.tell(at, QUESTION).await?;
                 let row = self.servers[at].inbox.row.take().ok_or_else(unsaid)?;
                 let serializable = row == "serializable";

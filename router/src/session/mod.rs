@@ -68,6 +68,10 @@ mod transact;
 
 mod marks;
 
+mod prepared;
+
+mod snapshots;
+
 mod time;
 
 mod serve;
@@ -137,6 +141,8 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
+    /// The shard that has what the COMMIT PREPARED at hand names.
+    prepared_on: Option<usize>,
     /// The transaction over several shards that the marks on servers name.
     joint: Option<marks::Joint>,
     /// Definitions may be changed by what is under way.
@@ -388,8 +394,11 @@ impl Session {
             self.entry.deadlock.replace(None);
         }
         let mut working = self.entry.working.borrow_mut();
+        let mut limits = self.entry.limits.borrow_mut();
         working.clear();
+        limits.clear();
         for attached in &self.servers {
+            limits.push(Arc::as_ptr(attached.lease.pool().limit()) as usize);
             let endpoint = attached.lease.pool().opener().endpoint().clone();
             working.push((endpoint, Arc::clone(&attached.lease.cancel)));
         }

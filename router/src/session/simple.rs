@@ -78,6 +78,7 @@ impl Session {
         }
         self.check_steps(&statement.steps)?;
         let plan = self.look_for_unknown(statement, 0).await?;
+        self.look_for_prepared(statement, 0).await?;
         match self.dispatch_planned(statement, 0, &Params::NONE, plan)? {
             Dispatch::One {
                 shard,

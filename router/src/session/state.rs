@@ -523,11 +523,7 @@ impl State {
     pub fn found_deadlock(&self, fields: &Fields<'_>) -> Option<Report> {
         let detail = self.deadlock.take()?;
         let cancelled = fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes());
-        cancelled.then(|| {
-            Report::error(sqlstate::DEADLOCK_DETECTED, "deadlock detected")
-                .detail(detail)
-                .hint("Roll back and try again. Lock rows of several shards in one order, such as that of their keys.")
-        })
+        cancelled.then(|| super::attach::deadlock_report(detail))
     }
 
     /// An error was reported to the client.

@@ -79,6 +79,8 @@ pub enum Kind {
     },
     /// PREPARE TRANSACTION: the block ends and its settings stay.
     PrepareTransaction,
+    /// COMMIT PREPARED or ROLLBACK PREPARED: the name.
+    FinishPrepared(String),
     /// It sets a savepoint.
     Savepoint(String),
     /// It goes back to one.
@@ -375,6 +377,7 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
         S::Commit { chain } => Kind::Commit { chain: *chain },
         S::Rollback { chain } => Kind::Rollback { chain: *chain },
         S::PrepareTransaction(_) => Kind::PrepareTransaction,
+        S::CommitPrepared(n) | S::RollbackPrepared(n) => Kind::FinishPrepared(name(n)),
         S::Savepoint(n) => Kind::Savepoint(name(n)),
         S::RollbackTo(n) => Kind::RollbackTo(name(n)),
         S::Release(n) => Kind::Release(name(n)),

@@ -119,6 +119,12 @@ impl Session {
             _ if self.state.block == Block::Failed && !matches!(kind, Kind::RollbackTo(_)) => {
                 Err(super::simple::failed_transaction().into())
             }
+            Kind::PrepareTransaction if self.is_joint() => {
+                // As any PREPARE TRANSACTION that fails, it ends the transaction.
+                self.rollback_all().await;
+                self.after_block(false);
+                Err(super::prepared::over_shards().into())
+            }
             _ => self.broadcast(kind, sql).await,
         }
     }

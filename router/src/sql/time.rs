@@ -530,4 +530,19 @@ mod tests {
             assert!(Uses::of(sql, true).is_err(), "{sql}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_harm(
+            text in "((now|current_date|age|\"now\"|pg_catalog|from|join|on|as|é|'now'|[(),.;\"' $1-])( ?)){0,12}"
+        ) {
+            if let Ok(uses) = Uses::of(&text, true) {
+                let moments = Moments { transaction: "T".into(), statement: "S".into() };
+                let fixed = uses.fixed(&text, &moments);
+                proptest::prop_assert_eq!(uses.is_empty(), fixed == text);
+            }
+            let _ = crate::sql::fill::filled(&format!("insert into {text}"), true, &[("a".into(), "1".into())]);
+            let _ = crate::sql::fill::width(&format!("insert into t values {text}"), true);
+        }
+    }
 }

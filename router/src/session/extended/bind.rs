@@ -81,6 +81,7 @@ impl Session {
         if let Some(runs) = &statement.runs {
             self.check_steps(&runs.body.steps)?;
         }
+        self.look_for_prepared(statement, 0).await?;
         let (shard, writes) = match self.dispatch_bind(bind, statement, None)? {
             Dispatch::One {
                 shard,
@@ -281,6 +282,7 @@ impl Session {
         many: Many,
         wants: &Wants,
     ) -> Result<Many, Halt> {
+        self.open_snapshots(&many).await?;
         let mut first = None;
         for (shard, _) in &many.legs {
             let at = self.attach_to(*shard, wants.clone()).await?;

@@ -308,6 +308,7 @@ impl Accepted {
             servers: Vec::new(),
             active: None,
             implicit: false,
+            prepared_on: None,
             joint: None,
             changing: None,
             world: None,

@@ -302,3 +302,33 @@ async fn what_is_prepared_waits_and_is_waited_for() {
     assert_eq!(by_age, ["b", "a"], "{losers:?}");
     assert!(losers.iter().any(|loser| loser.1), "{losers:?}");
 }
+
+const NARROW: &str =
+    "[pool]\nmax = 1\njoin_timeout = \"1h\"\n[transactions]\ndeadlock_timeout = \"100ms\"\n";
+
+/// Each has the only connection of a shard, and wants that of the other's.
+#[tokio::test]
+async fn waits_for_connections_and_for_locks_are_one_deadlock() {
+    let stage = Stage::with(NARROW);
+    let ids = one_each();
+    let (x, y) = (ids[0], ids[1]);
+    stage.fill(ids.iter().copied());
+    let (a, b) = (stage.client().await, stage.client().await);
+    for _ in 0..3 {
+        for client in [&a, &b] {
+            within(client.batch_execute("BEGIN")).await.unwrap();
+        }
+        within(run(&a, &update(x, "a"), false)).await.unwrap();
+        within(run(&b, &update(y, "b"), false)).await.unwrap();
+        let wants = [&*update(y, "a"), &*update(x, "b")];
+        let (loser, detail) = collide([&a, &b], wants, false).await;
+        assert!(detail.contains("waits for a connection"), "{detail}");
+        let winner = ["b", "a"][loser];
+        for id in [x, y] {
+            let rows =
+                within(a.query(&format!("SELECT note FROM items WHERE id = {id}"), &[])).await;
+            assert_eq!(rows.unwrap()[0].get::<_, &str>(0), winner);
+        }
+    }
+    stage.assert_nothing_prepared();
+}

@@ -137,3 +137,154 @@ fn a_statement_over_shards_is_refused_where_transactions_are_serializable_by_def
     }
     stage.assert_nothing_open();
 }
+
+#[test]
+fn snapshots_of_all_shards_are_opened_by_the_first_statement_for_several() {
+    let stage = Stage::new();
+    let keys = [0, 1, 2].map(|shard| keys_of(shard, 4));
+    stage.fill(keys.iter().map(|keys| keys[0]));
+    let (mut reader, mut writer) = (stage.wire(), stage.wire());
+    let all = "SELECT count(*) FROM items";
+    let count = |at: usize, wire: &mut mothership_tests::Wire| {
+        let insert = keys.iter().map(|keys| format!("({}, 1, 'x')", keys[at]));
+        let insert = insert.collect::<Vec<_>>().join(", ");
+        let told = say(wire, &format!("INSERT INTO items VALUES {insert}"));
+        assert_eq!(told[0], "CommandComplete INSERT 0 3");
+    };
+    let one = |wire: &mut mothership_tests::Wire, sql: &str| wire.rows(sql)[0][0].clone();
+    let two_shards = format!(
+        "SELECT id FROM items WHERE id IN ({}, {})",
+        keys[0][0], keys[1][0]
+    );
+    let on_third = |at: usize| format!("SELECT count(*) FROM items WHERE id = {}", keys[2][at]);
+    let begins: [&[&str]; 4] = [
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ"],
+        &["BEGIN", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+        &[
+            "SET default_transaction_isolation = 'repeatable read'",
+            "BEGIN",
+        ],
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ"],
+    ];
+    for (round, begin) in begins.into_iter().enumerate() {
+        for sql in begin {
+            say(&mut reader, sql);
+        }
+        // By a simple query, and by an extended one.
+        if round == 3 {
+            let told = send(&mut reader, &extended(&two_shards, &[], &[]));
+            assert_eq!(
+                told.iter()
+                    .filter(|line| line.starts_with("DataRow"))
+                    .count(),
+                2,
+                "{told:?}"
+            );
+        } else {
+            assert_eq!(reader.rows(&two_shards).len(), 2);
+        }
+        let before = (3 + 3 * round).to_string();
+        if round < 3 {
+            count(round + 1, &mut writer);
+            assert_eq!(one(&mut reader, &on_third(round + 1)), "0", "{begin:?}");
+        }
+        let seen = if round < 3 { before } else { "12".into() };
+        assert_eq!(one(&mut reader, all), seen, "{begin:?}");
+        assert_eq!(say(&mut reader, "COMMIT")[0], "CommandComplete COMMIT");
+        say(&mut reader, "RESET default_transaction_isolation");
+    }
+    // A statement for one shard opens that one, and the others when they join.
+    say(&mut writer, "DELETE FROM items WHERE note = 'x'");
+    say(&mut reader, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let on_first = format!("SELECT count(*) FROM items WHERE id = {}", keys[0][1]);
+    assert_eq!(one(&mut reader, &on_first), "0");
+    count(1, &mut writer);
+    assert_eq!(one(&mut reader, &on_first), "0");
+    assert_eq!(one(&mut reader, &on_third(1)), "1");
+    say(&mut reader, "COMMIT");
+    // READ COMMITTED reads what is committed.
+    say(&mut writer, "DELETE FROM items WHERE note = 'x'");
+    say(&mut reader, "BEGIN");
+    assert_eq!(reader.rows(&two_shards).len(), 2);
+    count(1, &mut writer);
+    assert_eq!(one(&mut reader, &on_third(1)), "1");
+    assert_eq!(one(&mut reader, all), "6");
+    say(&mut reader, "COMMIT");
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn what_a_client_prepares_is_on_one_shard_and_found_again() {
+    let stage = Stage::new();
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let mut wire = stage.wire();
+    let note = |wire: &mut mothership_tests::Wire, id: i64| {
+        wire.rows(&format!("SELECT note FROM items WHERE id = {id}"))[0][0].clone()
+    };
+    let name = |at: usize| format!("{}_{at}", stage.shards.endpoint(0).database);
+    let by_either = |wire: &mut mothership_tests::Wire, sql: &str, by_parse: bool| match by_parse {
+        false => say(wire, sql),
+        true => send(wire, &extended(sql, &[], &[])),
+    };
+    for by_parse in [false, true] {
+        for (at, id) in ids.into_iter().enumerate() {
+            for (end, expected) in [("ROLLBACK", format!("n{id}")), ("COMMIT", format!("p{id}"))] {
+                say(&mut wire, "BEGIN");
+                say(
+                    &mut wire,
+                    &format!("UPDATE items SET note = 'p{id}' WHERE id = {id}"),
+                );
+                let prepare = format!("PREPARE TRANSACTION '{}'", name(at));
+                let told = by_either(&mut wire, &prepare, by_parse);
+                assert!(
+                    told.contains(&"CommandComplete PREPARE TRANSACTION".into()),
+                    "{told:?}"
+                );
+                assert_eq!(told.last().unwrap(), "ReadyForQuery I");
+                assert_eq!(stage.prepared(), 1);
+                let finish = format!("{end} PREPARED '{}'", name(at));
+                let told = by_either(&mut wire, &finish, by_parse);
+                assert!(
+                    told.contains(&format!("CommandComplete {end} PREPARED")),
+                    "{told:?}"
+                );
+                assert_eq!(stage.prepared(), 0);
+                assert_eq!(note(&mut wire, id), expected);
+                let told = by_either(&mut wire, &finish, by_parse);
+                assert!(
+                    told.iter().any(|line| line.starts_with("Error 42704")),
+                    "{told:?}"
+                );
+            }
+            say(
+                &mut wire,
+                &format!("UPDATE items SET note = 'n{id}' WHERE id = {id}"),
+            );
+        }
+        // Over several shards it is refused, and nothing is left.
+        say(&mut wire, "BEGIN");
+        say(&mut wire, "UPDATE items SET note = 'all'");
+        let told = by_either(
+            &mut wire,
+            &format!("PREPARE TRANSACTION '{}'", name(0)),
+            by_parse,
+        );
+        let refused =
+            "Error 0A000 PREPARE TRANSACTION cannot be used by a transaction over several shards";
+        assert!(told.contains(&refused.into()), "{told:?}");
+        assert_eq!(told.last().unwrap(), "ReadyForQuery I");
+        assert_eq!(
+            (stage.prepared(), note(&mut wire, ids[0])),
+            (0, format!("n{}", ids[0]))
+        );
+    }
+    // A name of the router's own is not the client's to finish.
+    let ours = "ms1:r1:0000000000000000000000073:shard-a:shard_b:1k7zd2l6lxwjk:cn4:3mv:hbv8u65a0w";
+    let told = say(&mut wire, &format!("COMMIT PREPARED '{ours}'"));
+    assert!(
+        told[0].starts_with("Error 0A000 prepared transaction is a part of one"),
+        "{told:?}"
+    );
+    stage.assert_nothing_open();
+}

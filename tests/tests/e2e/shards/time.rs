@@ -183,6 +183,36 @@ fn without_tables(frame: &Frame) -> String {
 }
 
 #[test]
+fn settings_told_by_queries_do_not_hide_the_time() {
+    let stage = stage();
+    let ids = one_each();
+    let mut wire = stage.wire();
+    let rows = ids.map(|id| format!("({id}, 'x')")).join(", ");
+    for by_parse in [false, true] {
+        for local in [
+            "SELECT set_config('app.tenant', 'a|b', false)",
+            "SELECT set_config('work_mem', '1MB', true)",
+        ] {
+            for begin in ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"] {
+                ok(&mut wire, local, false);
+                ok(
+                    &mut wire,
+                    &format!("INSERT INTO stamped (id, note) VALUES {rows}"),
+                    by_parse,
+                );
+                ok(&mut wire, begin, by_parse);
+                ok(&mut wire, local, by_parse);
+                ok(&mut wire, "UPDATE stamped SET at = now()", by_parse);
+                ok(&mut wire, "COMMIT", by_parse);
+                assert_eq!(values(&stage, "at", "stamped").len(), 1);
+                ok(&mut wire, "DELETE FROM stamped", by_parse);
+            }
+        }
+    }
+    stage.assert_nothing_prepared();
+}
+
+#[test]
 fn where_the_time_is_asked_for_out_of_sight_it_is_refused() {
     let stage = stage();
     let ids = one_each();

@@ -1,0 +1,108 @@
+//! Transactions that a client prepares itself, with a name of its own: PREPARE TRANSACTION on one shard, and
+//! the shard on which COMMIT PREPARED and ROLLBACK PREPARED find it again.
+//!
+//! On several shards it is refused: its parts would have to be finished by two statements
+//! of the client, of which the second may say the opposite of what the first has done on
+//! some shards.
+
+use super::names::Prepared;
+use super::state::Block;
+use super::step::Kind;
+use super::{Halt, Session};
+use crate::commit::gid::Gid;
+use crate::control::ControlError;
+use mothership_proto::report::{Report, sqlstate};
+
+/// Asked of the database of each shard.
+const IS_HERE: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts \
+    WHERE gid OPERATOR(pg_catalog.=) $1 AND database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
+
+impl Session {
+    /// Finds the shard that has what COMMIT PREPARED or ROLLBACK PREPARED names, for the dispatch that follows. Where no
+    /// shard has it, PostgreSQL says so.
+    pub(super) async fn look_for_prepared(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+    ) -> Result<(), Halt> {
+        self.prepared_on = None;
+        let kind = statement.steps.get(at).map(|step| &step.kind);
+        let Some(Kind::FinishPrepared(name)) = kind else {
+            return Ok(());
+        };
+        if Gid::parse(name).is_some() {
+            let message = "prepared transaction is a part of one over several shards";
+            return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+                .detail("its parts are finished together, by the router")
+                .hint("SHOW TRANSACTIONS in the console lists what is in doubt.")
+                .into());
+        }
+        // In a block it fails on whichever server.
+        if self.world.is_none() || self.state.block != Block::None {
+            return Ok(());
+        }
+        let name = name.clone();
+        let shards = 0..self.topology.shards.len();
+        let asked = shards.map(|shard| self.has_prepared(shard, &name));
+        let asked = futures_util::future::join_all(asked).await;
+        let mut silent = None;
+        let mut found = Vec::new();
+        for (shard, answer) in asked.into_iter().enumerate() {
+            match answer {
+                Ok(true) => found.push(shard),
+                Ok(false) => {}
+                Err(error) => silent = Some(error),
+            }
+        }
+        match (&found[..], silent) {
+            ([one], _) => self.prepared_on = Some(*one),
+            ([], None) => {}
+            ([], Some(error)) => {
+                tracing::warn!(error = %crate::log::Chain(&error), "cannot look for what is prepared");
+                let message = "cannot find out which shard has the prepared transaction";
+                return Err(Report::error(sqlstate::CONNECTION_FAILURE, message)
+                    .hint("Try again when all shards answer.")
+                    .into());
+            }
+            _ => {
+                let message = "several shards have a prepared transaction of this name";
+                return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+                    .hint("Finish them on the shards directly.")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn has_prepared(&self, shard: usize, name: &str) -> Result<bool, ControlError> {
+        let database = self.topology.database_on(&self.identity.database, shard);
+        let limit = self.topology.config.control.timeout;
+        let address = || self.topology.primary(shard).endpoint.address.clone();
+        let asked = async {
+            let control = &self.core.control;
+            let client = control.lend(&self.topology, shard, &database).await?;
+            let row = client.query_one(IS_HERE, &[&name]).await;
+            let count = row.and_then(|row| row.try_get::<_, i64>(0));
+            count.map_err(|cause| ControlError::Query {
+                address: address(),
+                cause,
+            })
+        };
+        let late = |_| ControlError::TimedOut {
+            address: address(),
+            limit,
+        };
+        let count = tokio::time::timeout(limit, asked).await.map_err(late)??;
+        Ok(count > 0)
+    }
+}
+
+/// What PREPARE TRANSACTION over several shards is told.
+pub(super) fn over_shards() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "PREPARE TRANSACTION cannot be used by a transaction over several shards",
+    )
+    .detail("the transaction was rolled back on all of them")
+    .hint("COMMIT holds on all shards or on none. Or keep the transaction to one shard.")
+}

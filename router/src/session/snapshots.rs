@@ -1,0 +1,108 @@
+//! The snapshots of a REPEATABLE READ transaction, opened on all shards together.
+//!
+//! A server takes the snapshot of such a transaction at its first query there, and each
+//! shard has its own. The first statement that goes to several shards opens those of all
+//! at once, so that what others commit later is seen on none of them: the window in which
+//! a commit can fall between them is that of one round trip. A statement for one shard
+//! opens that one only; many transactions need no other.
+
+use super::choose::Wants;
+use super::dispatch::Many;
+use super::history::Deed;
+use super::state::Block;
+use super::{Halt, Session};
+use mothership_proto::frontend::put_query;
+use mothership_proto::ledger::{Audience, Owed};
+
+impl Session {
+    /// Opens the snapshots of all shards, if the transaction keeps one and this statement is for several of them.
+    pub(super) async fn open_snapshots(&mut self, many: &Many) -> Result<(), Halt> {
+        let open = matches!(self.state.block, Block::Begun | Block::Open);
+        let lacks = |shard: usize| {
+            let has = |s: &super::Attached| s.shard == shard && s.inbox.in_block;
+            !self.servers.iter().any(has)
+        };
+        let shards: Vec<usize> = (0..self.topology.shards.len())
+            .filter(|s| lacks(*s))
+            .collect();
+        let wanted = open && !self.implicit && many.legs.len() > 1 && !shards.is_empty();
+        if !wanted || !self.keeps_snapshot() {
+            return Ok(());
+        }
+        self.settle_active().await?;
+        self.active = None;
+        for shard in shards {
+            match self.begin_on_shard(shard).await {
+                Ok(()) => {}
+                // What the statement does not need may be away.
+                Err(Halt::Fail(_)) if many.legs.iter().all(|(leg, _)| *leg != shard) => {}
+                Err(halt) => return Err(halt),
+            }
+        }
+        self.query_all_at_once().await
+    }
+
+    async fn begin_on_shard(&mut self, shard: usize) -> Result<(), Halt> {
+        self.wait_for_doubts(shard).await?;
+        let at = match self.servers.iter().position(|s| s.shard == shard) {
+            Some(at) => at,
+            None => self.join(shard, Wants::Primary).await?,
+        };
+        self.bring_into_block(at).await?;
+        // BEGIN goes ahead of a statement, and none follows before the others have begun as well.
+        self.settle(at).await
+    }
+
+    /// The marks are the first queries: each server gets its own before the first answer is awaited.
+    async fn query_all_at_once(&mut self) -> Result<(), Halt> {
+        let mut asked = Vec::new();
+        while let Some(at) = self.unmarked() {
+            let sql = self.mark_of(at);
+            if self.servers[at].inbox.in_segment {
+                self.tell(at, &sql).await?;
+                continue;
+            }
+            let attached = &mut self.servers[at];
+            attached.inbox.private = true;
+            attached.lease.notes.unnamed = None;
+            attached
+                .lease
+                .wire
+                .with_output(|out| put_query(out, sql.as_bytes()));
+            attached.lease.ledger.push(Owed::Query(Audience::Router));
+            asked.push(at);
+        }
+        for at in asked {
+            self.finish_private(at).await?;
+        }
+        // Before anything relies on it: how it is isolated may be otherwise than the client has said.
+        if self.is_joint() {
+            self.said().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the transaction reads by one snapshot to its end, as far as the client has said so.
+    fn keeps_snapshot(&self) -> bool {
+        let keeps = |text: &str| {
+            let lower = text.to_ascii_lowercase();
+            let level = lower.contains("isolation").then_some(lower);
+            level.map(|level| level.contains("repeatable"))
+        };
+        let deeds = self.state.history.deeds().iter().rev();
+        let mut set = deeds.filter_map(|deed| match deed {
+            Deed::Local(sql) => keeps(sql),
+            Deed::Savepoint(_) | Deed::Session { .. } => None,
+        });
+        let settings = self.state.settings.current();
+        let by_default = || {
+            let values = settings.get("default_transaction_isolation");
+            let values = values.map(super::planning::values);
+            values
+                .is_some_and(|values| values.join(" ").to_ascii_lowercase().contains("repeatable"))
+        };
+        set.next()
+            .or_else(|| keeps(&self.state.modes))
+            .unwrap_or_else(by_default)
+    }
+}
