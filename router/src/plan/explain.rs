@@ -55,6 +55,7 @@ impl fmt::Display for Plan {
                 write!(f, "Scatter {target} merge={merge} role={role}")
             }
             Plan::Split(split) => split.fmt(f),
+            Plan::Fill(fill) => fill.fmt(f),
             Plan::Ddl(Ddl {
                 place,
                 transactional,

@@ -27,6 +27,7 @@ mod ddl;
 mod decide;
 mod dialect;
 mod expr;
+pub mod fill;
 mod functions;
 mod misread;
 mod names;
@@ -78,6 +79,8 @@ pub enum Plan {
     Scatter(Scatter),
     /// A write whose rows are divided by shard.
     Split(Split),
+    /// An INSERT that is planned when the router has written values into it.
+    Fill(fill::Fill),
     /// A change of definitions.
     Ddl(Ddl),
     /// Not answered.

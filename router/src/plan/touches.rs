@@ -195,7 +195,9 @@ pub fn parts(
                 parts.push(part(&split.table, sharded, &key));
             }
         }
-        Plan::Local(_) | Plan::Scatter(_) | Plan::Ddl(_) | Plan::Refuse(_) => return None,
+        Plan::Local(_) | Plan::Scatter(_) | Plan::Fill(_) | Plan::Ddl(_) | Plan::Refuse(_) => {
+            return None;
+        }
     }
     parts.sort_unstable();
     parts.dedup();

@@ -357,6 +357,7 @@ impl Entry {
                 Plan::Single(_) => "single",
                 Plan::Scatter(_) => "scatter",
                 Plan::Split(_) => "split",
+                Plan::Fill(_) => "fill",
                 Plan::Ddl(_) => "ddl",
                 Plan::Refuse(_) => "refuse",
             },

@@ -309,6 +309,7 @@ impl Accepted {
             active: None,
             implicit: false,
             changing: None,
+            made_values: false,
             world: None,
             rules: crate::session::rules::Ruled::default(),
             context: None,

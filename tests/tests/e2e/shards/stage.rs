@@ -40,6 +40,7 @@ pub struct Stage {
     pub router: Router,
     /// The databases behind it.
     pub shards: Shards,
+    config: String,
 }
 
 impl Stage {
@@ -96,7 +97,16 @@ impl Stage {
             on.join(", ")
         );
         let router = Router::start(&config);
-        Stage { router, shards }
+        Stage {
+            router,
+            shards,
+            config,
+        }
+    }
+
+    /// One more router before the same shards.
+    pub fn another(&self) -> Router {
+        Router::start(&self.config)
     }
 
     /// How to reach the router.
@@ -197,7 +207,10 @@ pub fn owner(id: i64) -> usize {
             (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
         })
     });
-    ((crc % 16_384) * 3 / 16_384) as usize
+    let slot = crc % 16_384;
+    (0..3)
+        .rfind(|shard| slot >= shard * 16_384 / 3)
+        .expect("the first begins at 0") as usize
 }
 
 /// The first positive keys of a shard.
