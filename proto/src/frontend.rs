@@ -167,6 +167,34 @@ impl<'a> Bind<'a> {
             .map(|b| i16::from_be_bytes([b[0], b[1]]))
     }
 
+    /// The body with further values behind these, as texts.
+    pub fn with_texts<'t>(&self, more: impl ExactSizeIterator<Item = &'t str>) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.rest.len() + 32 * more.len() + 64);
+        put_str(&mut body, self.portal);
+        put_str(&mut body, self.statement);
+        let count = self.count + more.len();
+        if self.formats.is_empty() {
+            body.extend_from_slice(&[0, 0]);
+        } else {
+            // One format is for all, and must not be that of the texts.
+            body.extend_from_slice(&(count as u16).to_be_bytes());
+            for (format, _) in self.values() {
+                body.extend_from_slice(&format.to_be_bytes());
+            }
+            body.resize(body.len() + 2 * more.len(), 0);
+        }
+        body.extend_from_slice(&(count as u16).to_be_bytes());
+        body.extend_from_slice(self.values);
+        for text in more {
+            body.extend_from_slice(&(text.len() as u32).to_be_bytes());
+            body.extend_from_slice(text.as_bytes());
+        }
+        let results = self.result_formats.len() / 2;
+        body.extend_from_slice(&(results as u16).to_be_bytes());
+        body.extend_from_slice(self.result_formats);
+        body
+    }
+
     /// Writes the message for a server, under that server's statement name.
     pub fn put_as(&self, out: &mut Vec<u8>, statement: &[u8]) {
         put(out, tag::BIND, |body| {

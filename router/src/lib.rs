@@ -26,6 +26,8 @@ pub mod world;
 
 pub mod directory;
 
+pub mod sequences;
+
 pub mod group;
 
 pub mod copy;

@@ -11,9 +11,9 @@ use crate::sql::functions::{Trait, special};
 
 use super::types::words;
 use super::{
-    Catalog, Check, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Handed,
-    Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind,
-    Strategy, Trigger, TypeInfo, TypeKind, Volatility,
+    Catalog, Check, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function,
+    FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation,
+    RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// Why a catalog could not be read.
@@ -120,7 +120,7 @@ pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.re
 
 /// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default,
 /// identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
-/// whether arrays of it must be handed over as texts.
+/// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names.
 pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
     pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, \
@@ -131,7 +131,7 @@ pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
             JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) co.collnamespace \
             WHERE co.oid OPERATOR(pg_catalog.=) a.attcollation) END, \
     t.typcategory OPERATOR(pg_catalog.=) 'A'::pg_catalog.\"char\" \
-        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)' \
+        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)', s.nspname, s.relname \
     FROM pg_catalog.pg_attribute a \
     JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
@@ -140,6 +140,22 @@ pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
         AND d.adnum OPERATOR(pg_catalog.=) a.attnum \
     LEFT JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation \
         AND l.collname OPERATOR(pg_catalog.<>) 'default' \
+    LEFT JOIN LATERAL (SELECT sn.nspname, sc.relname FROM ( \
+            SELECT y.objid AS sequence FROM pg_catalog.pg_depend y \
+            WHERE a.attidentity OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" \
+            AND y.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+            AND y.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+            AND y.refobjid OPERATOR(pg_catalog.=) a.attrelid \
+            AND y.refobjsubid OPERATOR(pg_catalog.=) a.attnum::pg_catalog.int4 \
+            AND y.deptype OPERATOR(pg_catalog.=) 'i'::pg_catalog.\"char\" \
+            UNION ALL SELECT y.refobjid FROM pg_catalog.pg_depend y \
+            WHERE d.oid IS NOT NULL \
+            AND y.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+            AND y.objid OPERATOR(pg_catalog.=) d.oid \
+            AND y.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass) u \
+        JOIN pg_catalog.pg_class sc ON sc.oid OPERATOR(pg_catalog.=) u.sequence \
+            AND sc.relkind OPERATOR(pg_catalog.=) 'S'::pg_catalog.\"char\" \
+        JOIN pg_catalog.pg_namespace sn ON sn.oid OPERATOR(pg_catalog.=) sc.relnamespace LIMIT 1) s ON TRUE \
     WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
     AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f']::pg_catalog.\"char\"[]) \
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
@@ -508,7 +524,7 @@ fn hash_bound(text: &str) -> Option<LeafBound> {
 }
 
 fn column(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
-    let default = default_kind(catalog, row.maybe(9), row.maybe(10)?);
+    let default = default_kind(catalog, row.maybe(9), (row.maybe(10)?, row.name(16)));
     let generated = row.maybe(11).is_some_and(|g| !g.is_empty());
     let column = Column {
         name: row.text(2)?,
@@ -544,10 +560,18 @@ fn column(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
     Some(())
 }
 
-/// What kind of default an expression is, by the functions that it calls.
-pub fn default_kind(catalog: &Catalog, expression: Option<&str>, identity: &str) -> DefaultKind {
+/// What kind of default an expression is, by the functions that it calls. `sequence` is that of an identity, or one
+/// that the expression names.
+pub fn default_kind(
+    catalog: &Catalog,
+    expression: Option<&str>,
+    (identity, sequence): (&str, Option<Name>),
+) -> DefaultKind {
     if !identity.is_empty() {
-        return DefaultKind::Sequence;
+        return DefaultKind::Sequence(FromSequence {
+            sequence,
+            always: identity == "a",
+        });
     }
     let Some(expression) = expression else {
         return DefaultKind::None;
@@ -557,7 +581,12 @@ pub fn default_kind(catalog: &Catalog, expression: Option<&str>, identity: &str)
     for word in words(&lower) {
         let user = catalog.functions_named(word).map(|f| f.volatility).max();
         match (special(word.as_bytes()), user) {
-            (Some(Trait::Sequence | Trait::SequenceSession), _) => return DefaultKind::Sequence,
+            (Some(Trait::Sequence | Trait::SequenceSession), _) => {
+                return DefaultKind::Sequence(FromSequence {
+                    sequence: sequence.filter(|_| is_next_value(expression)),
+                    always: false,
+                });
+            }
             (Some(_), _) | (_, Some(Volatility::Volatile)) if !is_time(word) => {
                 kind = DefaultKind::Volatile(expression.to_owned());
             }
@@ -571,6 +600,13 @@ pub fn default_kind(catalog: &Catalog, expression: Option<&str>, identity: &str)
     }
     // pgcrypto's and uuid-ossp's functions are users' functions, and volatile; so are all others that are not known.
     kind
+}
+
+/// `nextval('s'::regclass)` and nothing around it, as PostgreSQL prints it.
+fn is_next_value(expression: &str) -> bool {
+    let inner = expression.strip_prefix("nextval('");
+    let inner = inner.and_then(|inner| inner.strip_suffix("'::regclass)"));
+    inner.is_some_and(|name| !name.contains('\''))
 }
 
 fn is_time(word: &str) -> bool {
@@ -710,7 +746,7 @@ mod tests {
             "function public.v volatile sql SELECT 1\nfunction public.s stable sql SELECT 1",
         )
         .unwrap();
-        let kind = |e| default_kind(&catalog, Some(e), "");
+        let kind = |e| default_kind(&catalog, Some(e), ("", Some(Name::new("public", "s"))));
         assert!(matches!(kind("'x'::text"), DefaultKind::Constant(_)));
         assert!(matches!(kind("(5 + 1)"), DefaultKind::Constant(_)));
         assert!(matches!(kind("now()"), DefaultKind::Stable(_)));
@@ -725,12 +761,26 @@ mod tests {
             kind("clock_timestamp() + now()"),
             DefaultKind::Volatile(_)
         ));
-        assert!(matches!(
-            kind("nextval('x'::regclass)"),
-            DefaultKind::Sequence
-        ));
-        assert_eq!(default_kind(&catalog, None, "a"), DefaultKind::Sequence);
-        assert_eq!(default_kind(&catalog, None, ""), DefaultKind::None);
+        let sequence = || Some(Name::new("public", "s"));
+        let of = |sequence, always| DefaultKind::Sequence(FromSequence { sequence, always });
+        for (expression, is_next_value) in [
+            ("nextval('x'::regclass)", true),
+            ("nextval('x'::text)", false),
+            ("(nextval('x'::regclass) + 1)", false),
+            ("(nextval('x'::regclass))::text", false),
+            (
+                "COALESCE(nextval('x'::regclass), nextval('y'::regclass))",
+                false,
+            ),
+            ("currval('x'::regclass)", false),
+        ] {
+            let expected = of(sequence().filter(|_| is_next_value), false);
+            assert_eq!(kind(expression), expected, "{expression}");
+        }
+        let identity = |kind| default_kind(&catalog, None, (kind, sequence()));
+        assert_eq!(identity("a"), of(sequence(), true));
+        assert_eq!(identity("d"), of(sequence(), false));
+        assert_eq!(default_kind(&catalog, None, ("", None)), DefaultKind::None);
     }
 
     #[test]

@@ -157,11 +157,20 @@ pub enum DefaultKind {
     /// A constant or an expression of immutable functions, as PostgreSQL prints it.
     Constant(String),
     /// A sequence: `nextval`, `serial`, identity.
-    Sequence,
+    Sequence(FromSequence),
     /// Constant within a transaction: `now()`, `CURRENT_USER`.
     Stable(String),
     /// Another value for each row.
     Volatile(String),
+}
+
+/// A default that a sequence gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromSequence {
+    /// The sequence, if the default is its next value and nothing else.
+    pub sequence: Option<Name>,
+    /// GENERATED ALWAYS AS IDENTITY: a value of the client's own needs OVERRIDING SYSTEM VALUE.
+    pub always: bool,
 }
 
 /// A primary key, unique or exclusion constraint or unique index.

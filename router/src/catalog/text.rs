@@ -9,7 +9,8 @@
 //! table public.t            (then its parts, indented or not)
 //!   column id bigint not null
 //!   column b text collate "C" default 'x'
-//!   column s bigint default nextval
+//!   column s bigint default nextval public.t_s_seq
+//!   column i bigint default identity always public.t_i_seq
 //!   contained
 //!   primary key id
 //!   unique b, id
@@ -27,9 +28,9 @@
 //! planner reads, not all that PostgreSQL knows.
 
 use super::{
-    Catalog, Collation, Column, DefaultKind, ForeignKey, Function, FunctionKind, Handed, Key, Leaf,
-    LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
-    TypeInfo, TypeKind, Volatility,
+    Catalog, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function, FunctionKind,
+    Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind,
+    Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// A line that could not be read.
@@ -386,7 +387,13 @@ fn column_option<'a>(column: &mut Column, options: &'a str) -> Result<&'a str, &
         // The rest of the line is the default.
         "default" => {
             column.default = match rest {
-                "nextval" | "identity" => DefaultKind::Sequence,
+                "identity always" | "identity" | "nextval" => from_sequence(None, rest),
+                call if call.starts_with("nextval ") => {
+                    from_sequence(Some(name(&call["nextval ".len()..])?), rest)
+                }
+                call if call.starts_with("identity always ") => {
+                    from_sequence(Some(name(&call["identity always ".len()..])?), rest)
+                }
                 "now()" | "current_user" => DefaultKind::Stable(rest.to_owned()),
                 call if call.ends_with("()") => DefaultKind::Volatile(call.to_owned()),
                 constant => DefaultKind::Constant(constant.to_owned()),
@@ -395,6 +402,13 @@ fn column_option<'a>(column: &mut Column, options: &'a str) -> Result<&'a str, &
         }
         _ => Err("unknown column option"),
     }
+}
+
+fn from_sequence(sequence: Option<Name>, text: &str) -> DefaultKind {
+    DefaultKind::Sequence(FromSequence {
+        sequence,
+        always: text.starts_with("identity always"),
+    })
 }
 
 fn column(name: &str, type_oid: u32, type_name: &str) -> Column {

@@ -57,7 +57,7 @@ pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
 pub use shards::{ChannelBinding, Database, Role, Server, ServerTls, Shard};
 pub use tables::{DefaultTable, KeyList, KeyRange, Place, Strategy, StrategyKind, Table, Tables};
-pub use transactions::{Catalog, Control, Transactions};
+pub use transactions::{Catalog, Control, Sequences, Transactions};
 pub use units::{ByteSize, Share};
 pub use value::At;
 
@@ -87,6 +87,8 @@ pub struct Config {
     pub transactions: Transactions,
     /// What the router knows of tables.
     pub catalog: Catalog,
+    /// Values from sequences.
+    pub sequences: Sequences,
     /// The router's own logins.
     pub control: Control,
     /// The largest of everything else.

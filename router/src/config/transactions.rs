@@ -47,6 +47,15 @@ settings! {
 }
 
 settings! {
+    /// Values that the router takes from sequences for columns of sharded tables.
+    pub struct Sequences {
+        /// So many are taken from the home shard at once and kept for the next rows. What is kept when the router ends,
+        /// or when definitions change, is a gap.
+        reload block: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(100_000);
+    }
+}
+
+settings! {
     /// The role of the router's own questions: health, lag, catalog, recovery, passwords. No
     /// client's setting is ever applied to these connections.
     pub struct Control {

@@ -15,7 +15,7 @@ use super::rules::WrittenRule;
 use super::section::{Applies, Entries, Reader, Shown, Surroundings, settings};
 use super::shards::{WrittenDatabase, WrittenShard};
 use super::tables::{TableDefaults, WrittenStrategy, WrittenTable};
-use super::transactions::{Catalog, Control, Transactions};
+use super::transactions::{Catalog, Control, Sequences, Transactions};
 use super::value::Value;
 use super::{Config, check};
 
@@ -50,6 +50,8 @@ settings! {
         restart transactions: Transactions;
         /// What the router knows of tables.
         restart catalog: Catalog;
+        /// Values from sequences.
+        restart sequences: Sequences;
         /// The router's own logins.
         restart control: Control;
         /// The largest of everything else.

@@ -7,6 +7,7 @@ use crate::commit::recover::Sweep;
 use crate::config;
 use crate::console::gates::Gates;
 use crate::proofs::Proofs;
+use crate::sequences::Sequences;
 use crate::throttle::{Cancels, Crowds, Throttle, WrongPasswords};
 use crate::world::World;
 use mothership_pool::endpoint::EndpointId;
@@ -52,6 +53,8 @@ pub struct Shared {
     worlds: Mutex<HashMap<String, Arc<World>>>,
     /// What the log was told of each database, so that it is told once.
     told: Mutex<HashMap<String, Vec<String>>>,
+    /// Values that were taken from sequences.
+    pub sequences: Sequences,
     /// What recovery found when it looked last.
     pub swept: watch::Sender<Sweep>,
     /// To whoever supervises the process.
@@ -132,6 +135,7 @@ impl Shared {
             doubts,
             worlds: Mutex::default(),
             told: Mutex::default(),
+            sequences: Sequences::default(),
             swept: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),

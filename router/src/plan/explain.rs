@@ -61,6 +61,7 @@ impl fmt::Display for Plan {
             }
             Plan::Split(split) => split.fmt(f),
             Plan::Gather(gather) => gather.fmt(f),
+            Plan::Fill(fill) => fill.fmt(f),
             Plan::Ddl(Ddl {
                 place,
                 transactional,

@@ -27,6 +27,7 @@ mod ddl;
 mod decide;
 mod dialect;
 mod expr;
+pub mod fill;
 mod functions;
 pub mod gather;
 mod grammar;
@@ -83,6 +84,8 @@ pub enum Plan {
     Split(Split),
     /// Rows of several shards, on which one server runs the statement.
     Gather(Arc<Gather>),
+    /// An INSERT that is planned when the router has written values into it.
+    Fill(fill::Fill),
     /// A change of definitions.
     Ddl(Ddl),
     /// Not answered.

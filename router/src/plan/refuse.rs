@@ -240,8 +240,8 @@ reasons! {
         "Extend the map by a range, list or directory entry.";
     /// A column filled from a sequence of one shard.
     InsertSequence = "insert-needs-sequence", "0A000",
-        "a column of a sharded table takes its default from a sequence",
-        "Give the value explicitly; sequences over shards come later.";
+        "a column of a sharded table takes its default from a sequence where the router cannot write it",
+        "Use INSERT ... VALUES as a statement of its own, or give the value.";
     /// INSERT ... SELECT that is not bound to one shard.
     InsertSelect = "insert-select-over-shards", "0A000",
         "INSERT ... SELECT over several shards is not supported yet",

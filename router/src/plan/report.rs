@@ -8,6 +8,7 @@ use mothership_shardmap::{ShardId, ShardMap, TextContext};
 
 use super::condition::{Cond, Edge, Item, Scalar, Shown};
 use super::context::Params;
+use super::fill::Fill;
 use super::gather::{Ending, Gather};
 use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
@@ -35,6 +36,7 @@ pub fn report(
     match (plan, route(plan, params, map, text, pin)) {
         (Plan::Local(_), _) => vec!["Plan: Local".to_owned(), "Shards: none".to_owned()],
         (Plan::Refuse(refusal), _) => refused(refusal, None),
+        (Plan::Fill(fill), _) => filled(fill, map),
         (_, Ok(route)) => routed(plan, &route, map, open),
         (_, Err(NoRoute::Refused(refusal))) if open => {
             undecided(plan, (refusal.reason.text().code, refusal.sqlstate()), map)
@@ -125,6 +127,23 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
     lines
 }
 
+/// An INSERT whose keys are not made yet.
+fn filled(fill: &Fill, map: &ShardMap) -> Vec<String> {
+    let mut sources: Vec<String> = fill.values.iter().map(|v| v.source.to_string()).collect();
+    sources.sort();
+    sources.dedup();
+    vec![
+        format!("Plan: {}", kind(&Plan::Fill(fill.clone()), false)),
+        format!("Table: {}", fill.table),
+        format!("Values: {}", sources.join(", ")),
+        format!(
+            "Shards: those of {} that the keys lead to",
+            map.shards().join(", ")
+        ),
+        server(&Role::Primary("writes".to_owned())),
+    ]
+}
+
 /// Where a statement may go whose parameters have no values.
 fn undecided(plan: &Plan, (reason, sqlstate): (&str, &str), map: &ShardMap) -> Vec<String> {
     let mut lines = vec![
@@ -190,6 +209,7 @@ fn kind(plan: &Plan, several: bool) -> String {
         Plan::Split(_) => "Split".to_owned(),
         Plan::Gather(_) if several => "Gather".to_owned(),
         Plan::Gather(_) => "Single (its keys lead to one shard)".to_owned(),
+        Plan::Fill(_) => "Fill (planned when the router has made its values)".to_owned(),
         Plan::Ddl(ddl) => format!("Ddl ({})", ddl.why),
         Plan::Refuse(_) => "Refuse".to_owned(),
     }

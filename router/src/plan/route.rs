@@ -86,6 +86,8 @@ fn by_keys(
 ) -> Result<Route, Refusal> {
     match plan {
         Plan::Refuse(refusal) => Err(refusal.clone()),
+        // Whoever can makes the values first.
+        Plan::Fill(fill) => Err(Refusal::of_table(Reason::InsertSequence, &fill.table)),
         Plan::Local(_) => Ok(plain(
             ShardSet::one(map.home()),
             Role::Primary("local".into()),

@@ -225,6 +225,11 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Whether it is without its literals.
+    pub fn is_masked(&self) -> bool {
+        self.masked.is_some()
+    }
+
     /// What was asked so far.
     pub fn looked(&self) -> &Rc<Looked> {
         &self.looked
@@ -367,7 +372,7 @@ impl Plan {
                 others: all(&split.others, literals)?,
                 ..split.clone()
             }),
-            Plan::Local(_) | Plan::Ddl(_) | Plan::Refuse(_) => self.clone(),
+            Plan::Local(_) | Plan::Ddl(_) | Plan::Fill(_) | Plan::Refuse(_) => self.clone(),
         })
     }
 }

@@ -49,6 +49,10 @@ pub(crate) fn map() -> ShardMap {
         builder.table("public", table, hash(&id8));
     }
     builder.table("public", "i4", hash(&[("id", KeyType::Int4)]));
+    builder.table("public", "sq", hash(&id8));
+    builder.table("public", "idn", hash(&[("id", KeyType::Int4)]));
+    builder.table("public", "ud", hash(&[("id", KeyType::Uuid)]));
+    builder.table("public", "kd", hash(&[("k", KeyType::Text)]));
     builder.table("public", "w", hash(&[("k", KeyType::Int8)]));
     builder.table(
         "public",
@@ -105,6 +109,20 @@ fn refusal(no_route: NoRoute) -> Refusal {
 fn shown(planner: &Planner<'_>, map: &ShardMap, sql: &str, context: &PlanContext) -> String {
     let plan = planner.plan(sql, context);
     let mut out = plan.to_string();
+    if let Plan::Fill(fill) = &plan {
+        // As if its values were these.
+        let value = |(at, wanted): (usize, &fill::Wanted)| match wanted.source {
+            fill::Source::Next(_) => (at + 1).to_string(),
+            fill::Source::RandomUuid => format!("00000000-0000-4000-8000-{at:012}"),
+        };
+        let values: Vec<String> = fill.values.iter().enumerate().map(value).collect();
+        let filled = fill.with_constants(sql, &values).expect("all are there");
+        let (text, _) = fill.with_parameters(sql, &[]).expect("they are few");
+        return format!(
+            "{out}: {filled} | {text} = {}",
+            shown(planner, map, &filled, context)
+        );
+    }
     if !sql.contains('$') && !matches!(plan, Plan::Refuse(_) | Plan::Local(_) | Plan::Ddl(_)) {
         match route(&plan, &Params::NONE, map, &TextContext::UTC, None) {
             Ok(route) => {

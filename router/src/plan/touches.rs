@@ -195,7 +195,12 @@ pub fn parts(
                 parts.push(part(&split.table, sharded, &key));
             }
         }
-        Plan::Local(_) | Plan::Scatter(_) | Plan::Gather(_) | Plan::Ddl(_) | Plan::Refuse(_) => {
+        Plan::Local(_)
+        | Plan::Scatter(_)
+        | Plan::Gather(_)
+        | Plan::Fill(_)
+        | Plan::Ddl(_)
+        | Plan::Refuse(_) => {
             return None;
         }
     }

@@ -76,6 +76,7 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
                 touches: Touches::Anything,
             }))
         }
+        Plan::Fill(_) => refuse(reason),
         Plan::Refuse(refusal) => Err(refusal),
         Plan::Local(_) | Plan::Ddl(_) => Ok(plan),
     }

@@ -1,7 +1,7 @@
 //! By what a session plans: sees to it that what it knows of its database is good enough for the statement at hand.
 
 use super::dispatch::{not_utf8, refused};
-use super::names::Prepared;
+use super::names::{Origin, Prepared};
 use super::{Halt, Session};
 use crate::core::Age;
 use crate::plan::{Plan, Refusal};
@@ -152,7 +152,16 @@ impl Session {
 
     /// What can be said of a statement before its parameters are known: fails if it is refused whatever they are.
     pub(super) async fn check_unbound(&mut self, statement: &Prepared) -> Result<(), Halt> {
-        match self.look_for_unknown(statement, 0).await?.as_deref() {
+        let plan = self.look_for_unknown(statement, 0).await?;
+        let plan = match plan.as_deref() {
+            Some(Plan::Fill(fill)) if matches!(statement.origin, Origin::Parse(_)) => {
+                // What is refused of it is refused with any values.
+                let (filled, _) = self.filled_statement(statement, fill)?;
+                self.plan_by_known(&filled, 0)?.map(|(plan, _)| plan)
+            }
+            _ => plan,
+        };
+        match plan.as_deref() {
             Some(Plan::Refuse(refusal)) => Err(refused(refusal).into()),
             _ => Ok(()),
         }

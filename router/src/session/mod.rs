@@ -36,6 +36,10 @@ pub mod clock;
 
 mod dispatch;
 
+mod fill;
+
+mod bind_count;
+
 mod planning;
 
 mod knowledge;
@@ -147,6 +151,8 @@ pub struct Session {
     joint: Option<marks::Joint>,
     /// Definitions may be changed by what is under way.
     changing: Option<Changing>,
+    /// The router took values from sequences for it, of which no server knows.
+    made_values: bool,
     /// What is known of the database, if any table is declared.
     world: Option<Arc<crate::world::World>>,
     /// The rules, and what they make of the request at hand.

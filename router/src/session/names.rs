@@ -52,6 +52,8 @@ pub struct Prepared {
     pub runs: Option<Runs>,
     /// A parsed EXECUTE as servers know it, for each of the bodies that its name meant of late.
     running: RefCell<Vec<Rc<Prepared>>>,
+    /// Itself with further parameters for values that the router makes.
+    pub filled: RefCell<Option<Rc<Prepared>>>,
     /// What rules look at in each of its statements.
     pub requests: Requests,
     /// Digest of its parameter and result types, as the first server described them.
@@ -178,6 +180,7 @@ impl Prepared {
             running: RefCell::default(),
             plans: RefCell::default(),
             served: RefCell::default(),
+            filled: RefCell::default(),
             requests: Requests::default(),
             described: Cell::new(None),
             valid_in: RefCell::default(),

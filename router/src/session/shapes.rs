@@ -358,6 +358,7 @@ impl Entry {
                 Plan::Scatter(_) => "scatter",
                 Plan::Split(_) => "split",
                 Plan::Gather(_) => "gather",
+                Plan::Fill(_) => "fill",
                 Plan::Ddl(_) => "ddl",
                 Plan::Refuse(_) => "refuse",
             },

@@ -9,10 +9,10 @@ use super::names::{Origin, Prepared};
 use super::rules::Moment;
 use super::settings::{Change, Value};
 use super::state::{Block, Phase};
-use super::step::{Defines, Kind, Step, currval_refused, steps};
+use super::step::{Defines, Kind, Step, currval_refused};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
-use crate::plan::{Merge, Params};
+use crate::plan::{Merge, Params, Plan};
 use crate::sql::cursor::Cursor;
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
@@ -39,14 +39,7 @@ impl Session {
         self.refresh_world().await?;
         self.state.names.drop_unnamed();
         self.state.portals.remove(&b""[..]);
-        let strings = self.standard_strings();
-        let statement = match self.shaped(sql) {
-            Some(shaped) => Rc::new(Prepared::query(sql, shaped)),
-            None => self
-                .core
-                .interner
-                .intern((sql, strings), Origin::Query, 0, || steps(sql, strings)),
-        };
+        let statement = self.queried(sql);
         self.heed(&statement, Moment::Runs).await?;
         match statement.steps.as_slice() {
             [] => {
@@ -78,6 +71,13 @@ impl Session {
         }
         self.check_steps(&statement.steps)?;
         let plan = self.look_for_unknown(statement, 0).await?;
+        if matches!(plan.as_deref(), Some(Plan::Fill(_)))
+            && let Some(filled) = self.filled_query(statement, 0).await?
+            && let [step] = filled.steps.as_slice()
+        {
+            // It leaves nothing to the router any longer.
+            return Box::pin(self.query_one(&filled.sql, step, &filled)).await;
+        }
         self.look_for_prepared(statement, 0).await?;
         match self.dispatch_planned(statement, 0, &Params::NONE, plan)? {
             Dispatch::One {
@@ -158,6 +158,11 @@ impl Session {
             if is_control(&step.kind) {
                 continue;
             }
+            // Its values are made when it runs.
+            if matches!(self.plan_by_known(statement, at)?, Some((plan, _)) if matches!(*plan, Plan::Fill(_)))
+            {
+                return Ok(None);
+            }
             // What comes after it may be planned otherwise then.
             if changes_plans(step) && at + 1 < statement.steps.len() {
                 return Ok(None);
@@ -217,6 +222,11 @@ impl Session {
                 return Err(alone_report(&step.kind).into());
             }
             self.begin_implicit();
+            let filled = self.filled_query(statement, at).await?;
+            let (statement, at, text) = match &filled {
+                Some(filled) => (filled, 0, &*filled.sql),
+                None => (statement, at, text),
+            };
             let many = match self.dispatch(statement, at, &Params::NONE)? {
                 Dispatch::Many(many) => many,
                 Dispatch::Gather(work) => {
@@ -317,8 +327,7 @@ impl Session {
         self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
             if step.pins.has(Pin::SequenceState)
-                && self.state.pins.is_empty()
-                && !self.identity.session_mode
+                && (self.made_values || self.state.pins.is_empty() && !self.identity.session_mode)
             {
                 return Err(currval_refused().into());
             }

@@ -8,12 +8,12 @@
 use super::settings::{Change, Setting, Value};
 use crate::sql::cursor::Span;
 use crate::sql::effect::{
-    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Effects, Isolation, Object, Pin, Scope,
-    SetConfig, SetConfigCall, SetValue, Statement, Target, Verb, Writes, analyse,
+    Analysis, Argument, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Isolation, Object,
+    Pin, Scope, SetConfig, SetConfigCall, SetValue, Statement, Target, Verb, Writes, analyse,
 };
 use crate::sql::encoding::safe_encoding;
 use crate::sql::functions::is_known_to_read;
-use crate::sql::lexer::Lexer;
+use crate::sql::lexer::{Lexer, Token};
 use crate::sql::name::Name;
 use crate::sql::split::split;
 use mothership_proto::report::{Report, sqlstate};
@@ -228,7 +228,8 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         changes_schema: matches!(
             statement,
             Statement::Ddl { .. } | Statement::Do | Statement::Call
-        ) || effects.opaque,
+        ) || effects.opaque
+            || sets_sequence(&statement, &effects, text, scs),
         defines: defines(&statement),
         names_rows: names_rows(&statement, text, scs),
         copy_in: matches!(
@@ -242,6 +243,14 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
         kind,
     }
+}
+
+/// Whether a sequence may stand elsewhere afterwards, so that the values which were taken from it are old.
+fn sets_sequence(statement: &Statement<'_>, effects: &Effects<'_>, text: &[u8], scs: bool) -> bool {
+    let sets = |function: &FunctionName<'_>| function.name == "setval";
+    let restarts = |token: Token| token.text(text).eq_ignore_ascii_case(b"restart");
+    effects.functions.iter().any(sets)
+        || matches!(statement, Statement::Truncate) && Lexer::new(text, scs).any(restarts)
 }
 
 /// EXPLAIN (ROUTE) executes nothing, whatever else its options say.

@@ -66,7 +66,12 @@ fn verdict(plan: &Plan) -> char {
             ..
         })
         | Plan::Local(_) => 'H',
-        Plan::Ddl(_) | Plan::Single(_) | Plan::Scatter(_) | Plan::Split(_) | Plan::Gather(_) => 'P',
+        Plan::Ddl(_)
+        | Plan::Single(_)
+        | Plan::Scatter(_)
+        | Plan::Split(_)
+        | Plan::Gather(_)
+        | Plan::Fill(_) => 'P',
     }
 }
 

@@ -29,6 +29,8 @@ mod reads;
 mod returning;
 #[path = "shards/segments.rs"]
 mod segments;
+#[path = "shards/sequences.rs"]
+mod sequences;
 #[path = "shards/settings.rs"]
 mod settings;
 #[path = "shards/shapes.rs"]

@@ -62,6 +62,7 @@ pub(crate) fn check(
         balance: written.balance,
         transactions: written.transactions,
         catalog: written.catalog,
+        sequences: written.sequences,
         control: written.control,
         limits: written.limits,
         auth: written.auth,

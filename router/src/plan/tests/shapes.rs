@@ -43,6 +43,7 @@ fn rest(plan: &Plan) -> String {
             } => format!("split {} {parameter_types:?}", rows.len()),
             SplitRows::Copy { .. } => "copy".to_owned(),
         },
+        Plan::Fill(fill) => format!("{fill:?}"),
         Plan::Ddl(ddl) => format!("{ddl:?}"),
         Plan::Local(local) => format!("{local:?}"),
         Plan::Refuse(refusal) => format!("{refusal:?}"),

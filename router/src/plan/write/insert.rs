@@ -207,7 +207,7 @@ impl<'n> Analysis<'n> {
 }
 
 /// A source that is VALUES and nothing else.
-fn plain_values(query: &Query) -> Option<&Values> {
+pub(super) fn plain_values(query: &Query) -> Option<&Values> {
     let bare = query.with.is_none()
         && query.order_by.is_none()
         && query.limit_clause.is_none()
@@ -225,7 +225,7 @@ pub fn omitted_default(relation: &Relation, column: &Column, place: &Place) -> R
     let reason = match (&column.default, place) {
         (DefaultKind::None | DefaultKind::Constant(_), _) => return Ok(()),
         (_, Place::Reference) => Reason::ReferenceWrite,
-        (DefaultKind::Sequence, _) => Reason::InsertSequence,
+        (DefaultKind::Sequence(_), _) => Reason::InsertSequence,
         (DefaultKind::Stable(_) | DefaultKind::Volatile(_), _) => return Ok(()),
     };
     Err(Refusal::of_column(reason, &relation.name, &column.name))

@@ -6,6 +6,7 @@
 //! shard, so whatever could come out differently there is refused.
 
 mod conflict;
+mod fill;
 mod insert;
 mod merge;
 mod rows;
@@ -55,6 +56,9 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         return Ok(utility::home("writes"));
     }
     let parsed = parsed(text, context)?;
+    if let Some(fill) = fill::fill(names, text, context, &parsed)? {
+        return Ok(Plan::Fill(fill));
+    }
     let mut analysis = Analysis::of(text, names, context);
     analysis.placeholders.clone_from(&parsed.placeholders);
     let ctes = Ctes::default();

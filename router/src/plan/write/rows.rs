@@ -237,7 +237,15 @@ fn parameter_types(analysis: &Analysis<'_>, parsed: &Parsed, rows: &Rows) -> Vec
     for (_, number) in &parsed.placeholders {
         *uses.entry(*number).or_default() += 1;
     }
-    let alone: HashMap<u16, u32> = rows.parameters.iter().copied().collect();
+    // How often a parameter stands alone in a row, and the type of its columns if that is one.
+    let mut alone: HashMap<u16, (usize, u32)> = HashMap::new();
+    for (number, oid) in &rows.parameters {
+        let (count, known) = alone.entry(*number).or_insert((0, *oid));
+        *count += 1;
+        if known != oid {
+            *known = 0;
+        }
+    }
     let declared = |number: u16| {
         let at = usize::from(number).checked_sub(1)?;
         analysis
@@ -249,8 +257,11 @@ fn parameter_types(analysis: &Analysis<'_>, parsed: &Parsed, rows: &Rows) -> Vec
     };
     let of = |number: u16| match (declared(number), uses.get(&number)) {
         (Some(oid), _) => oid,
-        (None, Some(1)) => alone.get(&number).copied().unwrap_or(0),
-        _ => 0,
+        (None, Some(count)) => match alone.get(&number) {
+            Some((all, oid)) if all == count => *oid,
+            _ => 0,
+        },
+        (None, None) => 0,
     };
     (1..=count).map(of).collect()
 }

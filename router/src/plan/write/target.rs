@@ -5,10 +5,12 @@ use sqlparser::ast::{Assignment, AssignmentTarget, Expr, ObjectName};
 
 use crate::catalog::types::words;
 use crate::catalog::{Relation, RelationKind};
-use crate::plan::expr::strip;
+use crate::plan::expr::{is_default, strip};
 use crate::plan::names::{Names, Place, Reach, Resolved};
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::Analysis;
+
+use super::omitted_default;
 
 /// Writes of the home shard may reach further through triggers, which the text does not show.
 pub fn home_triggers(names: &Names<'_>, sql: &str) -> Result<(), Refusal> {
@@ -119,6 +121,15 @@ impl<'n> Analysis<'n> {
                 each.collect()
             }
         };
+        for (name, value) in &targets {
+            // What PostgreSQL would fill in must come out right, too.
+            if value.is_some_and(is_default)
+                && let Some((_, column)) = relation.column(name)
+                && !matches!(place, Place::Home)
+            {
+                omitted_default(relation, column, place)?;
+            }
+        }
         let Place::Sharded(keyed) = place else {
             return Ok(Vec::new());
         };

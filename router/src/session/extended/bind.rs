@@ -2,6 +2,7 @@
 
 use super::ManyPortal;
 use crate::plan::{Params, Plan};
+use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::{arguments, unknown_name};
@@ -43,6 +44,11 @@ impl Session {
         }
         let statement = self.meant(&statement)?;
         self.heed(&statement, Moment::Runs).await?;
+        let filled = self.filled_bind(&bind, &statement).await?;
+        let (statement, bind) = match &filled {
+            Some((filled, body)) => (Rc::clone(filled), Bind::read(body).map_err(malformed)?),
+            None => (statement, bind),
+        };
         let mut parts = None;
         let place = if let Some(inner) = self.explained_by(&statement)? {
             self.bind_explain(&bind, &statement, inner).await?
@@ -50,7 +56,7 @@ impl Session {
             || statement.step().is_some_and(|s| self.runs_here(&s.kind))
         {
             self.flush_held().await?;
-            check_takes_nothing(&bind)?;
+            bind_count::check(&bind, 0)?;
             self.check_failed(&statement)?;
             self.answer(backend::BIND_COMPLETE);
             Place::Here
@@ -336,22 +342,6 @@ impl Session {
         }
         Halt::Failed
     }
-}
-
-/// What the router answers itself has no parameters, and whoever binds some is told so in PostgreSQL's words.
-fn check_takes_nothing(bind: &Bind<'_>) -> Result<(), Halt> {
-    let (formats, values) = (bind.format_count(), bind.len());
-    let message = if formats > 1 && formats != values {
-        format!("bind message has {formats} parameter formats but {values} parameters")
-    } else if values > 0 {
-        let name = String::from_utf8_lossy(bind.statement);
-        format!(
-            "bind message supplies {values} parameters, but prepared statement \"{name}\" requires 0"
-        )
-    } else {
-        return Ok(());
-    };
-    Err(Report::error(sqlstate::PROTOCOL_VIOLATION, message).into())
 }
 
 /// The types of the parameters, which rows that are left out can no longer show.

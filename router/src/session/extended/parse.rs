@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// The statement of a Parse.
-    pub(super) fn statement(&self, parse: &Parse<'_>) -> Rc<Prepared> {
+    pub(in crate::session) fn statement(&self, parse: &Parse<'_>) -> Rc<Prepared> {
         let strings = self.standard_strings();
         let read = || match self.shaped(parse.sql) {
             Some(shaped) => Meaning::from(shaped),

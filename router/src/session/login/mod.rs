@@ -311,6 +311,7 @@ impl Accepted {
             prepared_on: None,
             joint: None,
             changing: None,
+            made_values: false,
             world: None,
             rules: crate::session::rules::Ruled::default(),
             context: None,

@@ -222,7 +222,10 @@ pub fn owner(id: i64) -> usize {
             (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
         })
     });
-    ((crc % 16_384) * 3 / 16_384) as usize
+    let slot = crc % 16_384;
+    (0..3)
+        .rfind(|shard| slot >= shard * 16_384 / 3)
+        .expect("the first begins at 0") as usize
 }
 
 /// The first positive keys of a shard.

@@ -1,0 +1,524 @@
+//! Finds the values of an INSERT that the router has to make: what is left to a sequence, and keys from other defaults.
+//!
+//! Only of VALUES and DEFAULT VALUES in a statement of its own. What does not fit is left as it is, so that the ordinary
+//! way refuses it or lets PostgreSQL find the mistake.
+
+use std::ops::Range;
+
+use sqlparser::ast::{Expr, Insert, ObjectName, Parens, Statement, TableObject, Values};
+
+use crate::catalog::{Catalog, Column, DefaultKind, FromSequence, Name, Relation, RelationKind};
+use crate::plan::PlanContext;
+use crate::plan::context::Temporary;
+use crate::plan::dialect;
+use crate::plan::expr::{is_default, strip};
+use crate::plan::fill::{Edit, Fill, Piece, Source, Wanted};
+use crate::plan::names::{Names, Place, fold, folded};
+use crate::plan::parse::{Parsed, Places};
+use crate::plan::refuse::{Refusal, not_understood};
+use crate::plan::scope::Analysis;
+use crate::plan::slots::Text;
+use crate::sql::lexer::{Kind, Lexer, Token};
+
+use super::insert::plain_values;
+
+/// The type of what `nextval` gives, and of a UUID.
+const INT8: u32 = 20;
+const UUID: u32 = 2950;
+
+/// What stands in for a value that the client leaves to the router.
+#[derive(Clone)]
+enum Given {
+    /// A value that is made at each run.
+    Made(Source),
+    /// An expression that is always the same.
+    Always(String),
+}
+
+/// What the router has to write into an INSERT, if anything.
+///
+/// # Errors
+/// If the text is without its literals: where its values stand is known of whole texts only.
+pub(super) fn fill(
+    names: &Names<'_>,
+    text: &Text<'_>,
+    context: &PlanContext,
+    parsed: &Parsed,
+) -> Result<Option<Fill>, Refusal> {
+    let Statement::Insert(insert) = &parsed.statement else {
+        return Ok(None);
+    };
+    let mut analysis = Analysis::of(text, names, context);
+    let TableObject::TableName(name) = &insert.table else {
+        return Ok(None);
+    };
+    // A table that may not be written is refused by whoever plans the write.
+    let (Ok((relation, Place::Sharded(keyed))), true) =
+        (analysis.target(name), dialect::knows_insert(insert))
+    else {
+        return Ok(None);
+    };
+    let keys: Vec<usize> = keyed.columns.iter().flatten().copied().collect();
+    let filler = Filler {
+        catalog: names.catalog,
+        context,
+        relation,
+        keys,
+        sql: text.to_cut(),
+    };
+    let Some(planned) = filler.plan(insert) else {
+        return Ok(None);
+    };
+    if text.is_masked() {
+        return not_understood();
+    }
+    Ok(filler.write(insert, &planned, parsed))
+}
+
+struct Filler<'a> {
+    catalog: &'a Catalog,
+    context: &'a PlanContext,
+    relation: &'a Relation,
+    keys: Vec<usize>,
+    sql: &'a str,
+}
+
+/// What is to be written, by rows and columns.
+struct Planned<'a> {
+    /// The VALUES list; none for DEFAULT VALUES.
+    values: Option<&'a Values>,
+    /// Of each row, the fields to replace: their index, and the column of the table.
+    replaced: Vec<Vec<(usize, usize)>>,
+    /// Columns that are appended to each row.
+    appended: Vec<usize>,
+    /// Whether a column that is GENERATED ALWAYS gets a value.
+    overriding: bool,
+}
+
+impl Filler<'_> {
+    /// `None` if there is nothing to do, or something that this cannot do.
+    fn plan<'i>(&self, insert: &'i Insert) -> Option<Planned<'i>> {
+        let values = match insert.source.as_deref() {
+            Some(query) => Some(plain_values(query)?),
+            None => None,
+        };
+        let width = values.map_or(0, |values| values.rows[0].content.len());
+        let positions = self.positions(insert, width)?;
+        let rows = values.map_or(&[][..], |values| &values.rows);
+        if rows.iter().any(|row| row.content.len() != width) {
+            return None;
+        }
+        let mut overriding = false;
+        let mut replaced = Vec::new();
+        for row in rows {
+            let mut fields = Vec::new();
+            for (at, (expr, column)) in row.content.iter().zip(&positions).enumerate() {
+                if self.is_left_to_us(expr, *column)? {
+                    overriding |= self.is_always(*column) && is_default(expr);
+                    fields.push((at, *column));
+                }
+            }
+            replaced.push(fields);
+        }
+        let mut appended = Vec::new();
+        for column in 0..self.relation.columns.len() {
+            if !positions.contains(&column) && self.is_ours(column)? {
+                overriding |= self.is_always(column);
+                appended.push(column);
+            }
+        }
+        if overriding && self.gives_own(rows, &positions) {
+            return None;
+        }
+        let any = !appended.is_empty() || replaced.iter().any(|fields| !fields.is_empty());
+        any.then_some(Planned {
+            values,
+            replaced,
+            appended,
+            overriding,
+        })
+    }
+
+    /// The columns that the fields of a row are for.
+    fn positions(&self, insert: &Insert, width: usize) -> Option<Vec<usize>> {
+        if insert.columns.is_empty() {
+            return (width <= self.relation.columns.len()).then(|| (0..width).collect());
+        }
+        if insert.source.is_some() && insert.columns.len() != width {
+            return None;
+        }
+        let position = |column: &ObjectName| match column.0.as_slice() {
+            [part] => Some(self.relation.column(&folded(part.as_ident()?))?.0),
+            _ => None,
+        };
+        insert.columns.iter().map(position).collect()
+    }
+
+    /// Whether a field is left to the router; `None` if it should be, and cannot.
+    fn is_left_to_us(&self, expr: &Expr, column: usize) -> Option<bool> {
+        if is_default(expr) {
+            return self.is_ours(column);
+        }
+        let Expr::Function(function) = strip(expr) else {
+            return Some(false);
+        };
+        let name = function.name.0.last().and_then(|part| part.as_ident());
+        let name = name.map(folded).unwrap_or_default();
+        Some(match name.as_str() {
+            "nextval" => true,
+            "gen_random_uuid" | "uuid_generate_v4" => self.keys.contains(&column),
+            _ => false,
+        })
+    }
+
+    /// Whether a column that the client leaves out is the router's to fill; `None` if it should be, and cannot.
+    fn is_ours(&self, column: usize) -> Option<bool> {
+        let own = &self.relation.columns[column];
+        match (self.default_of(own), &own.default) {
+            // The shard may fill what is no key.
+            (Some(Given::Always(_)), _) => Some(self.keys.contains(&column)),
+            (Some(Given::Made(Source::RandomUuid)), _) => Some(self.keys.contains(&column)),
+            (Some(Given::Made(Source::Next(_))), _) => Some(true),
+            (None, DefaultKind::Sequence(_)) => None,
+            (None, _) if self.keys.contains(&column) => None,
+            (None, _) => Some(false),
+        }
+    }
+
+    fn is_always(&self, column: usize) -> bool {
+        let default = &self.relation.columns[column].default;
+        matches!(
+            default,
+            DefaultKind::Sequence(FromSequence { always: true, .. })
+        )
+    }
+
+    /// Whether a row has a value of the client's own where PostgreSQL wants OVERRIDING SYSTEM VALUE for it.
+    fn gives_own(&self, rows: &[Parens<Vec<Expr>>], positions: &[usize]) -> bool {
+        let overrides = self.words_before_rows().any(|word| word == "overriding");
+        let own = |expr: &Expr, column: usize| self.is_always(column) && !is_default(expr);
+        !overrides
+            && rows
+                .iter()
+                .flat_map(|row| row.content.iter().zip(positions))
+                .any(|(expr, column)| own(expr, *column))
+    }
+
+    fn default_of(&self, column: &Column) -> Option<Given> {
+        match &column.default {
+            DefaultKind::Sequence(from) => from.sequence.clone().map(Source::Next).map(Given::Made),
+            DefaultKind::Constant(text) => Some(Given::Always(format!("({text})"))),
+            DefaultKind::Volatile(text) => {
+                let tokens: Vec<Token> = self.tokens(text).collect();
+                let source = self.random_uuid(text, &tokens);
+                source.map(Given::Made)
+            }
+            DefaultKind::None | DefaultKind::Stable(_) => None,
+        }
+    }
+
+    fn tokens<'t>(&self, text: &'t str) -> Lexer<'t> {
+        Lexer::new(text.as_bytes(), self.context.standard_conforming_strings)
+    }
+
+    fn words_before_rows(&self) -> impl Iterator<Item = String> {
+        let tokens = self.tokens(self.sql);
+        let words = tokens.take_while(|token| {
+            !token
+                .text(self.sql.as_bytes())
+                .eq_ignore_ascii_case(b"values")
+        });
+        words
+            .filter(|token| token.kind == Kind::Word)
+            .map(|token| fold(&self.sql[token.start..token.end], false))
+    }
+
+    /// The changes of the text. `None` if its places are not found, or a call in it is none that is known.
+    fn write(&self, insert: &Insert, planned: &Planned<'_>, parsed: &Parsed) -> Option<Fill> {
+        let mut writer = Writer {
+            edits: Vec::new(),
+            values: Vec::new(),
+        };
+        let Some(values) = planned.values else {
+            return self.write_defaults(planned, parsed, writer);
+        };
+        let mut places = Places::new(self.sql);
+        let mut spans = Vec::new();
+        for row in &values.rows {
+            let open = places.advance_to(row.opening_token.0.span.start);
+            spans.push(open..places.advance_to(row.closing_token.0.span.start));
+        }
+        let before = spans.first()?.start;
+        let head: Vec<Token> = self.tokens(&self.sql[..before]).collect();
+        let (keyword, head) = head.split_last()?;
+        if !keyword
+            .text(self.sql.as_bytes())
+            .eq_ignore_ascii_case(b"values")
+        {
+            return None;
+        }
+        if !insert.columns.is_empty() && !planned.appended.is_empty() {
+            let close = head.iter().rev().find(|token| token.kind == Kind::RParen)?;
+            let names = planned.appended.iter().map(|column| self.quoted(*column));
+            let names = names.fold(String::new(), |all, name| all + ", " + &name);
+            writer.put(close.start..close.start, vec![Piece::Text(names)]);
+        }
+        if planned.overriding && !self.words_before_rows().any(|word| word == "overriding") {
+            writer.put(
+                keyword.start..keyword.start,
+                vec![Piece::Text(OVERRIDING.to_owned())],
+            );
+        }
+        for (span, replaced) in spans.iter().zip(&planned.replaced) {
+            let fields = self.fields(span.start + 1..span.end);
+            for (at, column) in replaced {
+                let field = fields.get(*at)?;
+                let given = self.given(&self.sql[field.clone()], *column)?;
+                let piece = writer.piece(given, self.type_of(*column));
+                writer.put(field.clone(), vec![piece]);
+            }
+            let mut more = Vec::new();
+            let mut next = if insert.columns.is_empty() {
+                fields.len()
+            } else {
+                usize::MAX
+            };
+            for column in &planned.appended {
+                // Without a list of columns those between are named, too.
+                while next < *column {
+                    more.push(Piece::Text(", DEFAULT".to_owned()));
+                    next += 1;
+                }
+                next = next.saturating_add(1);
+                more.push(Piece::Text(", ".to_owned()));
+                let given = self.default_of(&self.relation.columns[*column])?;
+                more.push(writer.piece(given, self.type_of(*column)));
+            }
+            if !more.is_empty() {
+                writer.put(span.end..span.end, more);
+            }
+        }
+        Some(self.filled(writer, parsed))
+    }
+
+    /// DEFAULT VALUES becomes a list of the columns that the router fills.
+    fn write_defaults(
+        &self,
+        planned: &Planned<'_>,
+        parsed: &Parsed,
+        mut writer: Writer,
+    ) -> Option<Fill> {
+        let tokens: Vec<Token> = self.tokens(self.sql).collect();
+        let is = |token: &Token, word: &[u8]| {
+            token.kind == Kind::Word && token.text(self.sql.as_bytes()).eq_ignore_ascii_case(word)
+        };
+        let found = tokens
+            .windows(2)
+            .find(|two| is(&two[0], b"default") && is(&two[1], b"values"))?;
+        let columns = planned.appended.iter().map(|column| self.quoted(*column));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let overrides = self.words_before_rows().any(|word| word == "overriding");
+        let overriding = if planned.overriding && !overrides {
+            OVERRIDING
+        } else {
+            ""
+        };
+        let mut put = vec![Piece::Text(format!("({columns}) {overriding}VALUES ("))];
+        for (at, column) in planned.appended.iter().enumerate() {
+            if at > 0 {
+                put.push(Piece::Text(", ".to_owned()));
+            }
+            let given = self.default_of(&self.relation.columns[*column])?;
+            put.push(writer.piece(given, self.type_of(*column)));
+        }
+        put.push(Piece::Text(")".to_owned()));
+        writer.put(found[0].start..found[1].end, put);
+        // The list of columns stands before OVERRIDING.
+        (!overrides && !planned.appended.is_empty()).then(|| self.filled(writer, parsed))
+    }
+
+    fn filled(&self, writer: Writer, parsed: &Parsed) -> Fill {
+        let numbers = parsed.placeholders.iter().map(|(_, number)| *number);
+        Fill {
+            table: self.relation.name.clone(),
+            edits: writer.edits,
+            values: writer.values,
+            parameters: numbers.max().unwrap_or(0).into(),
+        }
+    }
+
+    fn quoted(&self, column: usize) -> String {
+        format!(
+            "\"{}\"",
+            self.relation.columns[column].name.replace('"', "\"\"")
+        )
+    }
+
+    /// The type of a parameter for a column: its own, or what a sequence gives.
+    fn type_of(&self, column: usize) -> u32 {
+        self.catalog
+            .base_type(self.relation.columns[column].type_oid)
+    }
+
+    /// The fields of a row, by the commas that stand in no parentheses.
+    fn fields(&self, row: Range<usize>) -> Vec<Range<usize>> {
+        let mut fields = Vec::new();
+        let (mut depth, mut from, mut to) = (0_usize, None, row.start);
+        for token in self.tokens(&self.sql[row.clone()]) {
+            let (start, end) = (row.start + token.start, row.start + token.end);
+            match token.kind {
+                Kind::Comma if depth == 0 => {
+                    fields.push(from.take().unwrap_or(start)..to);
+                    continue;
+                }
+                Kind::LParen | Kind::LBracket => depth += 1,
+                Kind::RParen | Kind::RBracket => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            from.get_or_insert(start);
+            to = end;
+        }
+        fields.push(from.unwrap_or(row.end)..to);
+        fields
+    }
+
+    /// What a field that is left to the router gets.
+    fn given(&self, field: &str, column: usize) -> Option<Given> {
+        if field.eq_ignore_ascii_case("default") {
+            return self.default_of(&self.relation.columns[column]);
+        }
+        let tokens: Vec<Token> = self.tokens(field).collect();
+        let next = self.next_value(field, &tokens);
+        let source = next.or_else(|| self.random_uuid(field, &tokens));
+        source.map(Given::Made)
+    }
+
+    /// `nextval('s')` of a sequence that is certain.
+    fn next_value(&self, text: &str, tokens: &[Token]) -> Option<Source> {
+        let (name, inner) = self.call(text, tokens)?;
+        let inner = match inner {
+            [argument] => argument,
+            [argument, cast, word] => {
+                let regclass = word.text(text.as_bytes()).eq_ignore_ascii_case(b"regclass");
+                (cast.kind == Kind::TypeCast && regclass).then_some(argument)?
+            }
+            _ => return None,
+        };
+        let temporary = !matches!(self.context.temporary, Temporary::None);
+        if !is_built_in(&name, "nextval") || inner.kind != Kind::String || temporary {
+            return None;
+        }
+        let quoted = &text[inner.start..inner.end];
+        let inner = quoted.strip_prefix('\'')?.strip_suffix('\'')?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let parts: Vec<String> = inner.split('.').map(|part| fold(part, false)).collect();
+        if !parts
+            .iter()
+            .all(|part| !part.is_empty() && part.bytes().all(plain))
+        {
+            return None;
+        }
+        let relation = match parts.as_slice() {
+            [name] => self.catalog.find(name, &self.context.search_path)?,
+            [schema, name] => {
+                let name = Name::new(schema.clone(), name.clone());
+                self.catalog.relation(&name)?
+            }
+            _ => return None,
+        };
+        let is_sequence = relation.kind == RelationKind::Sequence;
+        is_sequence.then(|| Source::Next(relation.name.clone()))
+    }
+
+    /// `gen_random_uuid()`, PostgreSQL's own or pgcrypto's, or uuid-ossp's `uuid_generate_v4()`.
+    fn random_uuid(&self, text: &str, tokens: &[Token]) -> Option<Source> {
+        let (name, inner) = self.call(text, tokens)?;
+        let (extension, own) = match name.last()?.as_str() {
+            "gen_random_uuid" => ("pgcrypto", is_built_in(&name, "gen_random_uuid")),
+            "uuid_generate_v4" => ("uuid-ossp", false),
+            _ => return None,
+        };
+        let mut others = self.catalog.functions_named(name.last()?);
+        let theirs = others.all(|function| function.extension.as_deref() == Some(extension));
+        let found = own || self.finds(&name);
+        (found && theirs && inner.is_empty()).then_some(Source::RandomUuid)
+    }
+
+    /// Whether users have a function of that name, where it is looked for.
+    fn finds(&self, name: &[String]) -> bool {
+        let has = |schema: &String, name: &String| {
+            let name = Name::new(schema.clone(), name.clone());
+            self.catalog.functions.contains_key(&name)
+        };
+        match name {
+            [name] => self
+                .context
+                .search_path
+                .iter()
+                .any(|schema| has(schema, name)),
+            [schema, name] => has(schema, name),
+            _ => false,
+        }
+    }
+
+    /// The name of the function that a text calls and does no more, and the tokens between the parentheses.
+    fn call<'t>(&self, text: &str, tokens: &'t [Token]) -> Option<(Vec<String>, &'t [Token])> {
+        let open = tokens.iter().position(|token| token.kind == Kind::LParen)?;
+        let (close, rest) = tokens.split_last()?;
+        let inner = rest.get(open + 1..)?;
+        let nested = inner
+            .iter()
+            .any(|token| matches!(token.kind, Kind::LParen | Kind::RParen));
+        if close.kind != Kind::RParen || nested {
+            return None;
+        }
+        let mut name = Vec::new();
+        for (at, token) in tokens[..open].iter().enumerate() {
+            match (at % 2, token.kind) {
+                (0, Kind::Word) => name.push(fold(&text[token.start..token.end], false)),
+                (1, Kind::Dot) => {}
+                _ => return None,
+            }
+        }
+        (open % 2 == 1).then_some((name, inner))
+    }
+}
+
+/// Whether a call means a function of PostgreSQL's own.
+fn is_built_in(name: &[String], wanted: &str) -> bool {
+    match name {
+        [name] => name == wanted,
+        [schema, name] => schema == "pg_catalog" && name == wanted,
+        _ => false,
+    }
+}
+
+/// What PostgreSQL wants to hear before it takes a value for a column that is GENERATED ALWAYS.
+const OVERRIDING: &str = "OVERRIDING SYSTEM VALUE ";
+
+struct Writer {
+    edits: Vec<Edit>,
+    values: Vec<Wanted>,
+}
+
+impl Writer {
+    fn put(&mut self, at: Range<usize>, put: Vec<Piece>) {
+        self.edits.push(Edit { at, put });
+    }
+
+    fn piece(&mut self, given: Given, column: u32) -> Piece {
+        let source = match given {
+            Given::Always(text) => return Piece::Text(text),
+            Given::Made(source) => source,
+        };
+        // As the column's own type it is read as a key is; other types are cast from what the call gives.
+        let integer = matches!(column, 20 | 21 | 23);
+        let type_oid = match source {
+            Source::Next(_) if integer => column,
+            Source::Next(_) => INT8,
+            Source::RandomUuid => UUID,
+        };
+        self.values.push(Wanted { source, type_oid });
+        Piece::Value(self.values.len() - 1)
+    }
+}

@@ -1,0 +1,227 @@
+//! Values of sequences for columns of sharded tables.
+//!
+//! Each sequence has one owner, the home shard's sequence of its name; those of the other shards are not used. The router
+//! takes values in blocks, so that they are unique over all shards and routers and keep increment, bounds and cycle. What
+//! was taken before a change of definitions is not given after it: it may have been a `setval`, or ALTER SEQUENCE. What is
+//! thrown away is a gap, as in PostgreSQL.
+
+use crate::catalog::Name;
+use crate::control::{Control, ControlError};
+use crate::core::{Shared, Topology};
+use mothership_pool::endpoint::Address;
+use mothership_proto::report::{Report, sqlstate};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The database, by the clients' name, and the sequence.
+type Key = (String, Name);
+
+/// The values that a process has taken, by sequence.
+#[derive(Debug, Default)]
+pub struct Sequences {
+    known: Mutex<HashMap<Key, Arc<Cached>>>,
+}
+
+/// What was taken of one sequence.
+#[derive(Debug, Default)]
+struct Cached {
+    block: Mutex<Block>,
+    /// Held by whoever takes more.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Values, and the definitions that held when they were asked for.
+#[derive(Debug, Default)]
+struct Block {
+    epoch: u64,
+    values: VecDeque<i64>,
+}
+
+impl Block {
+    /// So many values, if there are enough of `epoch`.
+    fn take(&mut self, epoch: u64, count: usize) -> Option<Vec<i64>> {
+        if self.epoch != epoch {
+            self.values.clear();
+            self.epoch = epoch;
+        }
+        (self.values.len() >= count).then(|| self.values.drain(..count).collect())
+    }
+
+    /// Keeps what was asked for at `epoch`, and takes of it what is there to be taken.
+    fn refill(&mut self, epoch: u64, values: Vec<i64>, count: usize) -> Vec<i64> {
+        if self.epoch != epoch {
+            self.values.clear();
+            self.epoch = epoch;
+        }
+        self.values.extend(values);
+        self.values.drain(..count.min(self.values.len())).collect()
+    }
+}
+
+/// Why there are no values.
+#[derive(Debug, thiserror::Error)]
+pub enum SequenceError {
+    /// No connection to the home shard.
+    #[error("values of sequence {sequence}")]
+    Control {
+        /// Of which.
+        sequence: Name,
+        /// Why.
+        #[source]
+        cause: ControlError,
+    },
+    /// The home shard said no.
+    #[error("values of sequence {sequence}")]
+    Server {
+        /// Of which.
+        sequence: Name,
+        /// Why.
+        #[source]
+        cause: tokio_postgres::Error,
+    },
+    /// It took too long: somebody may hold a lock on the sequence.
+    #[error("values of sequence {sequence} took longer than {limit:?} at {address}")]
+    TimedOut {
+        /// Of which.
+        sequence: Name,
+        /// Where.
+        address: Address,
+        /// How long was waited.
+        limit: Duration,
+    },
+}
+
+impl SequenceError {
+    /// As the client sees it: what the server says of the sequence is about the client's statement.
+    pub fn report(&self) -> Report {
+        let hint = "The values come from the sequence of that name on the home shard, by the control role.";
+        let chain = crate::log::Chain(self).to_string();
+        match self {
+            SequenceError::Server { cause, .. } => match cause.as_db_error() {
+                Some(said) => {
+                    let code = said.code().code().to_owned();
+                    Report::error(code, said.message().to_owned()).hint(hint)
+                }
+                None => unavailable(chain).hint(hint),
+            },
+            SequenceError::Control { .. } | SequenceError::TimedOut { .. } => {
+                unavailable(chain).hint(hint)
+            }
+        }
+    }
+}
+
+fn unavailable(detail: String) -> Report {
+    let message = "no values could be taken from a sequence";
+    Report::error(sqlstate::CANNOT_CONNECT_NOW, message).detail(detail)
+}
+
+impl Sequences {
+    fn of(&self, database: &str, sequence: &Name) -> Arc<Cached> {
+        let mut known = self.known.lock().expect("nobody panics while holding it");
+        let key = (database.to_owned(), sequence.clone());
+        Arc::clone(known.entry(key).or_default())
+    }
+
+    /// The next values of a sequence, in its order. Values are lost if the call is dropped.
+    ///
+    /// # Errors
+    /// When the home shard gives none.
+    pub async fn next(
+        &self,
+        (shared, control): (&Shared, &Control),
+        topology: &Topology,
+        (database, sequence): (&str, &Name),
+        count: usize,
+    ) -> Result<Vec<i64>, SequenceError> {
+        let cached = self.of(database, sequence);
+        let kept = || {
+            let epoch = shared.schema_epoch.load(Ordering::SeqCst);
+            let mut block = cached.block.lock().expect("nobody panics while holding it");
+            block.take(epoch, count)
+        };
+        if let Some(values) = kept() {
+            return Ok(values);
+        }
+        let limit = topology.config.control.timeout;
+        let more = async {
+            let _turn = cached.turn.lock().await;
+            if let Some(values) = kept() {
+                return Ok(values);
+            }
+            // Whatever changes from here on makes them old.
+            let epoch = shared.schema_epoch.load(Ordering::SeqCst);
+            let values = ask(control, topology, (database, sequence), count).await?;
+            let mut block = cached.block.lock().expect("nobody panics while holding it");
+            Ok(block.refill(epoch, values, count))
+        };
+        match tokio::time::timeout(limit, more).await {
+            Ok(values) => values,
+            Err(_) => Err(SequenceError::TimedOut {
+                sequence: sequence.clone(),
+                address: topology.primary(topology.home).endpoint.address.clone(),
+                limit,
+            }),
+        }
+    }
+}
+
+/// Takes a block, of what is left if that is less, but always as many as are wanted now.
+const TAKE: &str = "SELECT pg_catalog.nextval(s.seqrelid::pg_catalog.regclass) \
+    FROM pg_catalog.pg_sequence s, pg_catalog.generate_series(1::pg_catalog.int8, GREATEST($2::pg_catalog.int8, \
+        CASE WHEN s.seqcycle THEN $3::pg_catalog.int8 ELSE LEAST($3::pg_catalog.numeric, pg_catalog.div( \
+            CASE WHEN s.seqincrement OPERATOR(pg_catalog.>) 0 THEN s.seqmax ELSE s.seqmin END::pg_catalog.numeric \
+            OPERATOR(pg_catalog.-) COALESCE(pg_catalog.pg_sequence_last_value(s.seqrelid)::pg_catalog.numeric, \
+                s.seqstart::pg_catalog.numeric OPERATOR(pg_catalog.-) s.seqincrement::pg_catalog.numeric), \
+            s.seqincrement::pg_catalog.numeric))::pg_catalog.int8 END)) \
+    WHERE s.seqrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
+
+async fn ask(
+    control: &Control,
+    topology: &Topology,
+    (database, sequence): (&str, &Name),
+    count: usize,
+) -> Result<Vec<i64>, SequenceError> {
+    let home = topology.home;
+    let there = topology.database_on(database, home);
+    let client = control
+        .lend(topology, home, &there)
+        .await
+        .map_err(|cause| SequenceError::Control {
+            sequence: sequence.clone(),
+            cause,
+        })?;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let name = format!("{}.{}", quoted(&sequence.schema), quoted(&sequence.name));
+    let block = i64::from(topology.config.sequences.block.get());
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let rows = client.query(TAKE, &[&name, &count, &block]).await;
+    let values = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+    values.map_err(|cause| SequenceError::Server {
+        sequence: sequence.clone(),
+        cause,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_given_once_and_never_after_a_change() {
+        let mut block = Block::default();
+        assert_eq!(block.take(1, 2), None);
+        assert_eq!(block.refill(1, vec![5, 7, 9], 2), [5, 7]);
+        assert_eq!(block.take(1, 2), None);
+        assert_eq!(block.take(1, 1), Some(vec![9]));
+        assert_eq!(block.refill(1, vec![11, 13], 1), [11]);
+        // What is left was asked for before the change.
+        assert_eq!(block.take(2, 1), None);
+        assert_eq!(block.refill(2, vec![1, 2, 3], 2), [1, 2]);
+        // Somebody was told of the change while these were under way.
+        assert_eq!(block.refill(1, vec![20, 21], 1), [20]);
+        assert_eq!(block.take(2, 1), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! Makes the values that an INSERT leaves to the router, and the statement that has them.
+//!
+//! `plan::fill` says which and where. A simple query becomes a text with constants. A parsed statement becomes one with
+//! further parameters, the same at each of its Binds, so that servers prepare it once; what the client is told of its
+//! parameters and columns is of its own text.
+
+use super::bind_count;
+use super::dispatch::not_utf8;
+use super::names::{Origin, Prepared};
+use super::step::steps;
+use super::{Halt, Session};
+use crate::plan::Plan;
+use crate::plan::fill::{Fill, Source};
+use mothership_proto::frontend::Bind;
+use mothership_proto::report::{Report, sqlstate};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+impl Session {
+    /// The `at`-th statement of a simple query with the values that it leaves to the router; `None` if it leaves none.
+    pub(super) async fn filled_query(
+        &mut self,
+        statement: &Prepared,
+        at: usize,
+    ) -> Result<Option<Rc<Prepared>>, Halt> {
+        let Some(plan) = self.fill_of(statement, at)? else {
+            return Ok(None);
+        };
+        let (Plan::Fill(fill), Some(step)) = (&*plan, statement.steps.get(at)) else {
+            return Ok(None);
+        };
+        self.check_steps(std::slice::from_ref(step))?;
+        let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
+        let values = self.make_values(fill).await?;
+        let text = fill.with_constants(sql, &values).ok_or_else(misplaced)?;
+        self.check_text(text.as_bytes())?;
+        Ok(Some(self.queried(text.as_bytes())))
+    }
+
+    /// The text of a simple query, read.
+    pub(super) fn queried(&self, sql: &[u8]) -> Rc<Prepared> {
+        let strings = self.standard_strings();
+        match self.shaped(sql) {
+            Some(shaped) => Rc::new(Prepared::query(sql, shaped)),
+            None => self
+                .core
+                .interner
+                .intern((sql, strings), Origin::Query, 0, || steps(sql, strings)),
+        }
+    }
+
+    /// A Bind of a parsed statement that leaves values to the router: the statement with further parameters, and the
+    /// body of the Bind with their values.
+    pub(super) async fn filled_bind(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+    ) -> Result<Option<(Rc<Prepared>, Vec<u8>)>, Halt> {
+        let Some(plan) = self.fill_of(statement, 0)? else {
+            return Ok(None);
+        };
+        let Plan::Fill(fill) = &*plan else {
+            return Ok(None);
+        };
+        self.check_steps(&statement.steps)?;
+        let (filled, own) = self.filled_statement(statement, fill)?;
+        if bind.len() != own || bind.format_count() > 1 && bind.format_count() != own {
+            // Parse is answered before.
+            self.flush_held().await?;
+            bind_count::check(bind, own)?;
+        }
+        let values = match self.make_values(fill).await {
+            Ok(values) => values,
+            Err(halt) => {
+                self.flush_held().await?;
+                return Err(halt);
+            }
+        };
+        let body = bind.with_texts(values.iter().map(String::as_str));
+        Ok(Some((filled, body)))
+    }
+
+    /// A parsed statement with further parameters for the values that it leaves to the router, and how many it has of
+    /// its own.
+    pub(super) fn filled_statement(
+        &self,
+        statement: &Prepared,
+        fill: &Fill,
+    ) -> Result<(Rc<Prepared>, usize), Halt> {
+        let Origin::Parse(declared) = &statement.origin else {
+            return Err(misplaced().into());
+        };
+        let declared: Vec<u32> = declared
+            .chunks_exact(4)
+            .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        let own = declared.len().max(fill.parameters);
+        let sql = statement.step().map(|step| step.span.of(&statement.sql));
+        let sql = std::str::from_utf8(sql.unwrap_or_default()).map_err(|_| not_utf8())?;
+        let Some((text, types)) = fill.with_parameters(sql, &declared) else {
+            return Err(Report::error(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                "this INSERT has too many rows for one statement",
+            )
+            .detail("the router adds a parameter for each value that it makes, and a statement has at most 65535")
+            .hint("Insert fewer rows at a time, or send them without parameters.")
+            .into());
+        };
+        self.check_text(text.as_bytes())?;
+        let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+        let parse = mothership_proto::frontend::Parse {
+            name: b"",
+            sql: text.as_bytes(),
+            types: &types,
+        };
+        let filled = self.statement(&parse);
+        // It lives as long as what it is made of, and servers know it as long.
+        statement.filled.replace(Some(Rc::clone(&filled)));
+        Ok((filled, own))
+    }
+
+    /// The plan of a statement, if values are to be written into it. What SQL's PREPARE has named is left alone: its
+    /// EXECUTE has no place for them.
+    fn fill_of(&mut self, statement: &Prepared, at: usize) -> Result<Option<Rc<Plan>>, Halt> {
+        let writes = statement.steps.get(at).is_some_and(|step| step.writes);
+        if self.world.is_none()
+            || !writes
+            || statement.runs.is_some()
+            || matches!(statement.origin, Origin::Prepare(_))
+        {
+            return Ok(None);
+        }
+        let planned = self.plan_by_known(statement, at)?;
+        let plan = planned.map(|(plan, _)| plan);
+        Ok(plan.filter(|plan| matches!(**plan, Plan::Fill(_))))
+    }
+
+    /// The values of a fill, in its order.
+    async fn make_values(&mut self, fill: &Fill) -> Result<Vec<String>, Halt> {
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+        for wanted in &fill.values {
+            if let Source::Next(sequence) = &wanted.source {
+                *counts.entry(sequence).or_default() += 1;
+            }
+        }
+        // What currval would say is another value now, or none.
+        self.made_values |= !counts.is_empty();
+        let mut taken = BTreeMap::new();
+        for (sequence, count) in counts {
+            let core = &self.core;
+            let of = (self.identity.database.as_str(), sequence);
+            let values = core
+                .shared
+                .sequences
+                .next((&core.shared, &core.control), &self.topology, of, count)
+                .await
+                .map_err(|error| Halt::Fail(error.report()))?;
+            taken.insert(sequence, values.into_iter());
+        }
+        let value = |source: &Source| match source {
+            Source::Next(sequence) => {
+                let values = taken.get_mut(sequence)?;
+                values.next().map(|value| value.to_string())
+            }
+            Source::RandomUuid => Some(random_uuid()),
+        };
+        let values = fill.values.iter().map(|wanted| &wanted.source).map(value);
+        let values: Option<Vec<String>> = values.collect();
+        values.ok_or_else(|| gone(fill).into())
+    }
+}
+
+/// A random UUID of version 4 (RFC 9562).
+fn random_uuid() -> String {
+    let random: u128 = rand::random();
+    let marks = !(0xf000 << 64 | 0xc000 << 48);
+    let uuid = random & marks | 0x4000 << 64 | 0x8000 << 48;
+    let digits = format!("{uuid:032x}");
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &digits[group]);
+    groups.join("-")
+}
+
+/// A sequence of the catalog that the home shard does not have any longer.
+fn gone(fill: &Fill) -> Report {
+    let message = "a sequence was dropped while values were taken from it";
+    Report::error(sqlstate::UNDEFINED_OBJECT, message)
+        .detail(format!("it gives values for table \"{}\"", fill.table.name))
+        .hint("Try again.")
+}
+
+fn misplaced() -> Report {
+    Report::error(
+        sqlstate::INTERNAL_ERROR,
+        "the places of values were not found in the text of an INSERT",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_uuid_says_that_it_is_random() {
+        for _ in 0..1000 {
+            let uuid = random_uuid();
+            let groups: Vec<&str> = uuid.split('-').collect();
+            let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
+            assert!(groups[2].starts_with('4'), "{uuid}");
+            assert!(groups[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
+        }
+        assert_ne!(random_uuid(), random_uuid());
+    }
+}
