@@ -14,11 +14,12 @@ pub(super) struct Copied<'s> {
     pub format: CopyFormat,
 }
 
-/// How the residue's rows reach the client.
-#[derive(Clone, Copy)]
-pub(super) enum Shown<'f> {
-    Rows,
-    Copied(&'f CopyFormat),
+/// How the residue's rows reach the client: as they are, or in the form of COPY.
+#[derive(Default)]
+pub(super) struct Shown<'f> {
+    format: Option<&'f CopyFormat>,
+    /// What goes with the next piece of data, as PostgreSQL sends it.
+    pending: Vec<u8>,
 }
 
 /// The COPY of a query that a text is, if it is one.
@@ -56,63 +57,74 @@ pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied<'_>>, Re
     }))
 }
 
-impl Shown<'_> {
-    /// The format of the values.
-    pub(super) fn code(self) -> i16 {
-        match self {
-            Shown::Rows => 0,
-            Shown::Copied(format) => CopyRows::new(format).code(),
+impl<'f> Shown<'f> {
+    /// As COPY.
+    pub(super) fn copied(format: &'f CopyFormat) -> Self {
+        Shown {
+            format: Some(format),
+            pending: Vec::new(),
         }
     }
 
+    /// The format of the values.
+    pub(super) fn code(&self) -> i16 {
+        self.format.map_or(0, |format| CopyRows::new(format).code())
+    }
+
     /// Before the rows.
-    pub(super) fn begin(self, client: &mut Wire, columns: &[Column]) {
-        match self {
-            Shown::Rows => client.with_output(|out| backend::put_columns(out, columns)),
-            Shown::Copied(format) => {
-                let rows = CopyRows::new(format);
-                client.with_output(|out| {
-                    frame::put(out, tag::COPY_OUT, |body| {
-                        body.push(rows.code() as u8);
-                        body.extend_from_slice(&(columns.len() as u16).to_be_bytes());
-                        for _ in columns {
-                            body.extend_from_slice(&rows.code().to_be_bytes());
-                        }
-                    });
-                });
-                let names: Vec<&[u8]> = columns.iter().map(|c| c.name.as_slice()).collect();
-                put(client, rows.head(&names));
-            }
+    pub(super) fn begin(&mut self, client: &mut Wire, columns: &[Column]) {
+        let Some(format) = self.format else {
+            return client.with_output(|out| backend::put_columns(out, columns));
+        };
+        let rows = CopyRows::new(format);
+        client.with_output(|out| {
+            frame::put(out, tag::COPY_OUT, |body| {
+                body.push(rows.code() as u8);
+                body.extend_from_slice(&(columns.len() as u16).to_be_bytes());
+                for _ in columns {
+                    body.extend_from_slice(&rows.code().to_be_bytes());
+                }
+            });
+        });
+        let names: Vec<&[u8]> = columns.iter().map(|c| c.name.as_slice()).collect();
+        match (rows.head(&names), rows.code()) {
+            (Some(head), 1) => self.pending = head,
+            (Some(head), _) => self.put(client, head),
+            (None, _) => {}
         }
     }
 
     /// One row.
-    pub(super) fn row(self, client: &mut Wire, frame: Frame<'_>) {
-        match self {
-            Shown::Rows => client.send(frame.bytes),
-            Shown::Copied(format) => {
+    pub(super) fn row(&mut self, client: &mut Wire, frame: Frame<'_>) {
+        match self.format {
+            None => client.send(frame.bytes),
+            Some(format) => {
                 let values = backend::row_values(frame.body()).unwrap_or_default();
-                put(client, Some(CopyRows::new(format).row(&values)));
+                self.put(client, CopyRows::new(format).row(&values));
             }
         }
     }
 
     /// Behind the rows; the command as the client sees it.
-    pub(super) fn end(self, client: &mut Wire, command: &[u8]) -> Vec<u8> {
-        match self {
-            Shown::Rows => command.to_vec(),
-            Shown::Copied(format) => {
-                put(client, CopyRows::new(format).tail());
-                client.with_output(|out| frame::put(out, tag::COPY_DONE, |_| {}));
-                let count = command.strip_prefix(b"SELECT").unwrap_or_default();
-                [b"COPY", count].concat()
-            }
+    pub(super) fn end(&mut self, client: &mut Wire, command: &[u8]) -> Vec<u8> {
+        let Some(format) = self.format else {
+            return command.to_vec();
+        };
+        if let Some(tail) = CopyRows::new(format).tail() {
+            self.put(client, tail);
         }
+        client.with_output(|out| frame::put(out, tag::COPY_DONE, |_| {}));
+        let count = command.strip_prefix(b"SELECT").unwrap_or_default();
+        [b"COPY", count].concat()
     }
-}
 
-fn put(client: &mut Wire, data: Option<Vec<u8>>) {
-    if let Some(data) = data {
-        client.with_output(|out| frame::put(out, tag::COPY_DATA, |b| b.extend_from_slice(&data)));
+    fn put(&mut self, client: &mut Wire, data: Vec<u8>) {
+        let pending = std::mem::take(&mut self.pending);
+        client.with_output(|out| {
+            frame::put(out, tag::COPY_DATA, |body| {
+                body.extend_from_slice(&pending);
+                body.extend_from_slice(&data);
+            });
+        });
     }
 }

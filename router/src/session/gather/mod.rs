@@ -133,8 +133,8 @@ impl Session {
         }
         let text = self.with_times(sql, &work.residue, false).await?;
         let shown = match &copied {
-            Some(copied) => Shown::Copied(&copied.format),
-            None => Shown::Rows,
+            Some(copied) => Shown::copied(&copied.format),
+            None => Shown::default(),
         };
         self.query_residue(at, (work, &text), (&[], &arrays), &described, shown)
             .await
@@ -206,7 +206,7 @@ impl Session {
         }
         let text = self.with_times(sql, &work.residue, false).await?;
         let given = (&values[..], &arrays[..]);
-        self.query_residue(at, (work, &text), given, &described, Shown::Rows)
+        self.query_residue(at, (work, &text), given, &described, Shown::default())
             .await
     }
 

@@ -20,7 +20,7 @@ impl Session {
         (work, text): (&GatherWork, &str),
         (values, arrays): (&[Value<'_>], &[Vec<u8>]),
         described: &Described,
-        shown: Shown<'_>,
+        mut shown: Shown<'_>,
     ) -> Result<Vec<u8>, Halt> {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.first_leg = true;
