@@ -286,6 +286,9 @@ impl Gen<'_> {
         if self.budget > 1 && self.chance(12) {
             return self.set_operation(wanted, outer);
         }
+        if self.chance(3) {
+            return self.values_or_nothing(wanted, outer);
+        }
         if wanted.types.is_none() && self.chance(3) {
             let (relation, _) = self.relation();
             if !wanted.comparable || relation.columns.iter().all(|(_, ty)| ty.ordered()) {
@@ -300,6 +303,54 @@ impl Gen<'_> {
             }
         }
         self.select(wanted, outer)
+    }
+
+    /// A SELECT without FROM, or VALUES.
+    fn values_or_nothing(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
+        let types = match wanted.types {
+            Some(types) => types.to_vec(),
+            None => (0..=self.below(2)).map(|_| self.common_type()).collect(),
+        };
+        let ctx = Ctx {
+            outer: outer.to_vec(),
+            level: wanted.level,
+            ..Ctx::default()
+        };
+        let one = |gen_: &mut Self, ty: Ty| {
+            let sql = gen_.expr(&ctx, ty, 1);
+            Self::typed(&sql, ty)
+        };
+        if self.chance(50) {
+            self.has("VALUES");
+            let mut rows = Vec::new();
+            for _ in 0..=self.below(3) {
+                let row: Vec<String> = types.iter().map(|ty| one(self, *ty)).collect();
+                rows.push(format!("({})", row.join(", ")));
+            }
+            let names = (1..=types.len()).map(|at| format!("column{at}"));
+            return Rel {
+                sql: format!("VALUES {}", rows.join(", ")),
+                columns: names.zip(types).collect(),
+                inner: None,
+                outputs: None,
+                plain: false,
+            };
+        }
+        self.has("SELECT without FROM");
+        let mut columns = Vec::new();
+        let mut outputs = Vec::new();
+        for ty in types {
+            let name = self.name("o");
+            outputs.push(format!("{} AS {name}", one(self, ty)));
+            columns.push((name, ty));
+        }
+        Rel {
+            sql: format!("SELECT {}", outputs.join(", ")),
+            columns,
+            inner: None,
+            outputs: None,
+            plain: false,
+        }
     }
 
     fn set_operation(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
@@ -657,6 +708,15 @@ impl Gen<'_> {
         let mut exprs = Vec::new();
         let mut columns = Vec::new();
         let star = !grouped && wanted.types.is_none() && single && !wanted.named && self.chance(12);
+        if grouped && wanted.types.is_none() && self.chance(15) {
+            self.named_keys(&ctx, &mut tail, &mut outputs, &mut columns);
+            exprs.extend(
+                ctx.atoms
+                    .iter()
+                    .take(columns.len())
+                    .map(|atom| atom.sql.clone()),
+            );
+        }
         for ty in types {
             let sql = self.expr(&ctx, ty, 2);
             let sql = match ty {
@@ -747,6 +807,36 @@ impl Gen<'_> {
             outputs: None,
             inner: distinct.is_empty().then_some(ctx),
         }
+    }
+
+    /// The keys of a plain GROUP BY as outputs, and there named by their places or names.
+    fn named_keys(
+        &mut self,
+        ctx: &Ctx,
+        tail: &mut String,
+        outputs: &mut Vec<String>,
+        columns: &mut Vec<(String, Ty)>,
+    ) {
+        let is_key = |atom: &&Atom| !atom.sql.starts_with("grouping(");
+        let keys: Vec<Atom> = ctx.atoms.iter().filter(is_key).cloned().collect();
+        let texts: Vec<&str> = keys.iter().map(|key| key.sql.as_str()).collect();
+        let clause = format!(" GROUP BY {}", texts.join(", "));
+        if keys.is_empty() || keys.len() != ctx.atoms.len() || !tail.contains(&clause) {
+            return;
+        }
+        self.has("GROUP BY place or name");
+        let mut by = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let name = self.name("o");
+            outputs.push(format!("{} AS {name}", key.sql));
+            by.push(if self.chance(50) {
+                (at + 1).to_string()
+            } else {
+                name.clone()
+            });
+            columns.push((name, key.ty));
+        }
+        *tail = tail.replacen(&clause, &format!(" GROUP BY {}", by.join(", ")), 1);
     }
 
     fn output_types(&mut self, wanted: Wanted, ctx: &Ctx, comparable: bool) -> Vec<Ty> {
