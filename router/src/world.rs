@@ -6,6 +6,7 @@
 //! nothing to plan: every statement belongs to the home shard.
 
 use crate::catalog::load::LoadError;
+use crate::catalog::times::Times;
 use crate::catalog::{Catalog, Drift, Name, Oids, Relation, RelationKind};
 use crate::commit::schema::{self, SchemaError};
 use crate::config::{Config, DefaultTable, KnownTable, MapMistake, TablePattern};
@@ -15,8 +16,8 @@ use crate::directory::{self, Directories, DirectoryError};
 use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What a planner looks at.
@@ -60,6 +61,8 @@ pub struct World {
     pub doubts: Option<u64>,
     /// A newer one may be in force, or none.
     superseded: AtomicBool,
+    /// What asks for the time, looked for when somebody wants to know.
+    times: OnceLock<Times>,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -127,6 +130,7 @@ impl World {
             }),
             doubts: None,
             superseded: AtomicBool::new(false),
+            times: OnceLock::new(),
         })
     }
 
@@ -148,6 +152,11 @@ impl World {
     /// The home shard's catalog.
     pub fn catalog(&self) -> &Catalog {
         &self.snapshot.borrow_owner().catalog
+    }
+
+    /// What asks for the time of its transaction.
+    pub fn times(&self) -> &Times {
+        self.times.get_or_init(|| Times::of(self.catalog()))
     }
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.

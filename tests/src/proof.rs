@@ -1,4 +1,4 @@
-//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make freshness`.
+//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make freshness`, `make deadlocks`.
 //!
 //! Each is a program with numbers from the environment, which prints its seed and
 //! its counts, and whose exit status is the verdict.

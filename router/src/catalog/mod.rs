@@ -10,6 +10,7 @@ pub mod load;
 pub mod oids;
 pub mod relation;
 pub mod text;
+pub mod times;
 pub mod types;
 
 use std::collections::{BTreeMap, BTreeSet};

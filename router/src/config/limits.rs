@@ -65,6 +65,8 @@ settings! {
         reload savepoints: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Bytes that wait for one client before its server is no longer read.
         reload client_buffer: ByteSize = ByteSize::kib(256), ByteSize::kib(16)..=GIB;
+        /// Rows that a write on several shards has returned and that wait for a client that fetches them in pieces.
+        reload held_rows: ByteSize = ByteSize::mib(16), ByteSize::kib(64)..=GIB;
         /// Bytes of a divided COPY that wait for one shard before the client is no longer read.
         reload copy_buffer: ByteSize = MIB, ByteSize::kib(16)..=GIB;
         /// One row of a divided COPY.

@@ -1,5 +1,6 @@
 //! A session as others on its core see it.
 
+use crate::deadlock::mark::Mark;
 use crate::metrics::tally::Seen;
 use crate::session::clock::Pulse;
 use mothership_pool::connection::CancelTarget;
@@ -42,6 +43,8 @@ pub struct Entry {
     pub cancelled: tokio::sync::Notify,
     /// It waits for itself over several shards: its statement is cancelled, and this is the detail of the error.
     pub deadlock: Rc<RefCell<Option<String>>>,
+    /// What its last transaction over several shards carries on servers.
+    pub mark: Cell<Option<Mark>>,
     /// True while it waits for one.
     pub waiting: Cell<bool>,
     /// An administrator wants it gone.
@@ -66,6 +69,7 @@ impl Entry {
             working: RefCell::default(),
             cancelled: tokio::sync::Notify::new(),
             deadlock: Rc::default(),
+            mark: Cell::new(None),
             waiting: Cell::new(false),
             killed: Cell::new(false),
             pulse: Pulse::default(),

@@ -1,9 +1,11 @@
 //! Who waits for whom over all shards, and whether somebody waits for himself.
 //!
-//! Pure. One session has a server process on each of its shards: that is where waits
+//! Pure. A transaction has a server process on each of its shards: that is where waits
 //! of single servers, which these see themselves, become cycles that none of them
-//! can see.
+//! can see. Routers that see the same waits choose the same victims, whatever the
+//! order in which they see them.
 
+use super::mark::Mark;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Somebody who holds locks or waits for them.
@@ -11,14 +13,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub enum Node {
     /// A session of this router, with all its server processes.
     Session(u64),
-    /// A process of somebody else: its shard and its number there.
+    /// A transaction of another router, with all its server processes.
+    Transaction(Mark),
+    /// A process of somebody else: its server, by its first shard, and its number there.
     Process(usize, i32),
 }
 
 /// One waits for another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wait {
-    /// The shard on which.
+    /// The server on which, by its first shard.
+    pub server: usize,
+    /// The shard on which: several may be on one server.
     pub shard: usize,
     /// Who.
     pub waiter: Node,
@@ -26,43 +32,79 @@ pub struct Wait {
     pub pid: i32,
     /// For whom.
     pub blocker: Node,
-    /// Its process there.
+    /// Its process there; 0 for what is prepared.
     pub blocker_pid: i32,
     /// What makes this wait another than a later one of the same process: its transaction, statement and lock.
     pub identity: String,
-    /// When the waiter's transaction began, in seconds.
-    pub since: f64,
 }
 
-/// The waits that have lasted from one look to the next.
-pub fn lasting(before: &[Wait], now: Vec<Wait>) -> Vec<Wait> {
-    now.into_iter()
-        .filter(|wait| before.contains(wait))
-        .collect()
+/// How young a transaction over several shards is. The youngest is ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Age {
+    /// It carries no mark, so that no other router can tell that it is one: only its own can end it.
+    Hidden,
+    /// When its first part began, in seconds, and what other routers know it by.
+    Since(f64, Mark),
 }
 
-/// A cycle over more than one shard, as the waits that make it, each waiting for the next one's waiter. Cycles on one
-/// shard are left to its server.
-pub fn deadlock(waits: &[Wait]) -> Option<Vec<&Wait>> {
+impl Age {
+    /// The age of both parts of a transaction.
+    pub fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Since(a, mark), Self::Since(b, _)) => Self::Since(a.min(b), mark),
+            (since @ Self::Since(..), Self::Hidden) | (Self::Hidden, since) => since,
+        }
+    }
+
+    fn is_younger(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Since(a, mine), Self::Since(b, theirs)) => {
+                a.total_cmp(&b).then(mine.cmp(&theirs)).is_gt()
+            }
+            (Self::Hidden, Self::Since(..)) => true,
+            (_, Self::Hidden) => false,
+        }
+    }
+}
+
+/// A cycle that no server sees, as the waits that make it, each waiting for the next one's waiter. The first one's
+/// waiter is to be ended. A cycle without a transaction of several processes is left to its server.
+pub type Cycle<'w> = Vec<&'w Wait>;
+
+/// A victim for each cycle over several shards: without their waits there is none.
+pub fn deadlocks<'w>(waits: &'w [Wait], ages: &BTreeMap<Node, Age>) -> Vec<Cycle<'w>> {
     let mut of: BTreeMap<Node, Vec<&Wait>> = BTreeMap::new();
     for wait in waits {
         of.entry(wait.waiter).or_default().push(wait);
     }
-    // Such a cycle comes to some session on one shard and leaves it on another.
-    let first = waits
-        .iter()
-        .filter(|wait| matches!(wait.waiter, Node::Session(_)));
-    first.into_iter().find_map(|first| back_to(first, &of))
+    let mut candidates: Vec<(Node, Age)> = of
+        .keys()
+        .filter(|node| !matches!(node, Node::Process(..)))
+        .map(|node| (*node, ages.get(node).copied().unwrap_or(Age::Hidden)))
+        .collect();
+    // The youngest first; among those that only this router knows, any order will do.
+    candidates.sort_by(|(_, a), (_, b)| b.is_younger(*a).cmp(&a.is_younger(*b)));
+    let mut cycles = Vec::new();
+    for (candidate, _) in candidates {
+        // Such a cycle comes to some transaction at one process and leaves it at another.
+        let leaving = of[&candidate].iter();
+        if let Some(cycle) = leaving.copied().find_map(|first| back_to(first, &of)) {
+            of.remove(&candidate);
+            cycles.push(cycle);
+        }
+    }
+    cycles
 }
 
-/// The shortest way from a wait back to its waiter that arrives on another shard.
+/// The shortest way from a wait back to its waiter that arrives at another process.
 fn back_to<'w>(first: &'w Wait, of: &BTreeMap<Node, Vec<&'w Wait>>) -> Option<Vec<&'w Wait>> {
     let mut came_by: BTreeMap<Node, &Wait> = BTreeMap::from([(first.blocker, first)]);
     let mut seen = BTreeSet::from([first.waiter, first.blocker]);
     let mut open = VecDeque::from([first.blocker]);
     while let Some(node) = open.pop_front() {
         for &wait in of.get(&node).into_iter().flatten() {
-            if wait.blocker == first.waiter && wait.shard != first.shard {
+            let arrives = (wait.server, wait.blocker_pid) != (first.server, first.pid);
+            if wait.blocker == first.waiter && arrives {
                 let mut cycle = vec![wait];
                 let mut node = wait.waiter;
                 loop {
@@ -84,25 +126,15 @@ fn back_to<'w>(first: &'w Wait, of: &BTreeMap<Node, Vec<&'w Wait>>) -> Option<Ve
     None
 }
 
-/// Whose statement is to be cancelled: the session of the cycle whose transaction is the youngest.
-pub fn victim<'w>(cycle: &[&'w Wait]) -> Option<&'w Wait> {
-    let sessions = cycle
-        .iter()
-        .filter(|wait| matches!(wait.waiter, Node::Session(_)));
-    sessions
-        .copied()
-        .max_by(|a, b| a.since.total_cmp(&b.since).then(a.waiter.cmp(&b.waiter)))
-}
-
 /// The detail of the error, in PostgreSQL's manner.
 pub fn detail(cycle: &[&Wait], shards: &[String]) -> String {
     let name = |shard: usize| shards.get(shard).map_or("?", String::as_str);
     let lines = cycle.iter().map(|wait| {
-        let (pid, other) = (wait.pid, wait.blocker_pid);
-        format!(
-            "On shard {}, process {pid} waits for process {other}.",
-            name(wait.shard)
-        )
+        let (shard, pid) = (name(wait.shard), wait.pid);
+        match wait.blocker_pid {
+            0 => format!("On shard {shard}, process {pid} waits for a prepared transaction."),
+            other => format!("On shard {shard}, process {pid} waits for process {other}."),
+        }
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -110,19 +142,31 @@ pub fn detail(cycle: &[&Wait], shards: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit::gid::TransactionId;
     use rand::rngs::StdRng;
+    use rand::seq::SliceRandom;
     use rand::{RngExt, SeedableRng};
 
     fn wait(shard: usize, waiter: Node, blocker: Node) -> Wait {
+        // One process for each shard.
+        let pid = |node| match node {
+            Node::Session(number) => number as i32,
+            Node::Transaction(_) => 77,
+            Node::Process(_, pid) => 100 + pid,
+        };
         Wait {
+            server: shard,
             shard,
             waiter,
-            pid: 1,
+            pid: pid(waiter),
             blocker,
-            blocker_pid: 2,
+            blocker_pid: pid(blocker),
             identity: String::new(),
-            since: 0.0,
         }
+    }
+
+    fn mark(number: u64) -> Mark {
+        Mark::of(TransactionId(number.into()))
     }
 
     /// Every simple cycle, by trying all ways.
@@ -147,6 +191,11 @@ mod tests {
         })
     }
 
+    fn victims(waits: &[Wait], ages: &BTreeMap<Node, Age>) -> Vec<Node> {
+        let cycles = deadlocks(waits, ages);
+        cycles.iter().map(|cycle| cycle[0].waiter).collect()
+    }
+
     #[test]
     fn a_cycle_is_found_exactly_if_there_is_one_over_several_shards() {
         let seed: u64 = rand::rng().random();
@@ -169,46 +218,111 @@ mod tests {
                 .filter(|wait| wait.waiter != wait.blocker)
                 .collect();
             let expected = some_cycle_over_shards(&waits, &mut Vec::new());
-            let found = deadlock(&waits);
-            assert_eq!(found.is_some(), expected, "{waits:#?}");
-            match found {
-                None => without += 1,
-                Some(cycle) => {
-                    with += 1;
-                    let next = cycle.iter().skip(1).chain(cycle.first());
-                    assert!(cycle.iter().zip(next).all(|(a, b)| a.blocker == b.waiter));
-                    let waiters: BTreeSet<Node> = cycle.iter().map(|w| w.waiter).collect();
-                    assert_eq!(waiters.len(), cycle.len());
-                    let shards: BTreeSet<usize> = cycle.iter().map(|w| w.shard).collect();
-                    assert!(shards.len() > 1);
-                    assert!(victim(&cycle).is_some());
-                }
+            let ages = BTreeMap::new();
+            let found = deadlocks(&waits, &ages);
+            assert_eq!(!found.is_empty(), expected, "{waits:#?}");
+            match expected {
+                false => without += 1,
+                true => with += 1,
             }
+            for cycle in &found {
+                let next = cycle.iter().skip(1).chain(cycle.first());
+                assert!(cycle.iter().zip(next).all(|(a, b)| a.blocker == b.waiter));
+                let waiters: BTreeSet<Node> = cycle.iter().map(|w| w.waiter).collect();
+                assert_eq!(waiters.len(), cycle.len());
+                let shards: BTreeSet<usize> = cycle.iter().map(|w| w.shard).collect();
+                assert!(shards.len() > 1);
+            }
+            // With the victims gone nobody waits for himself, and none of them is one for nothing.
+            let ended: Vec<Node> = found.iter().map(|cycle| cycle[0].waiter).collect();
+            let left: Vec<Wait> = waits
+                .iter()
+                .filter(|wait| !ended.contains(&wait.waiter))
+                .cloned()
+                .collect();
+            assert!(!some_cycle_over_shards(&left, &mut Vec::new()));
         }
         println!("with a cycle {with}, without {without}");
         assert!(with > 1000 && without > 1000);
     }
 
     #[test]
-    fn only_waits_that_last_count_and_the_youngest_transaction_is_the_victim() {
-        let (a, b) = (Node::Session(1), Node::Session(2));
-        let mut first = wait(0, a, b);
-        first.since = 5.0;
-        let second = wait(1, b, a);
-        let before = [first.clone(), second.clone()];
-        let other = Wait {
-            identity: "another statement".into(),
-            ..second.clone()
+    fn two_routers_choose_the_same_victims() {
+        let seed: u64 = rand::rng().random();
+        println!("SEED={seed}");
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut with = 0;
+        for _ in 0..20_000 {
+            let count = rng.random_range(2..6);
+            // Transactions with an even number are the first router's, the others the second's.
+            let edges: Vec<(usize, u64, u64)> = (0..rng.random_range(2..12))
+                .map(|_| {
+                    let mut one = || rng.random_range(0..count);
+                    (one() as usize % 3, one(), one())
+                })
+                .filter(|(_, a, b)| a != b)
+                .collect();
+            let since: Vec<f64> = (0..count).map(|_| rng.random_range(0..4).into()).collect();
+            let mut chosen = [0, 1].map(|router| {
+                let node = |number: u64| match number % 2 == router {
+                    true => Node::Session(number),
+                    false => Node::Transaction(mark(number)),
+                };
+                let mut waits: Vec<Wait> = edges
+                    .iter()
+                    .map(|(shard, a, b)| wait(*shard, node(*a), node(*b)))
+                    .collect();
+                waits.shuffle(&mut rng);
+                let ages = (0..count)
+                    .map(|n| (node(n), Age::Since(since[n as usize], mark(n))))
+                    .collect();
+                let numbers = victims(&waits, &ages).into_iter().map(|node| match node {
+                    Node::Session(number) => mark(number),
+                    Node::Transaction(mark) => mark,
+                    Node::Process(..) => panic!("a process is no victim"),
+                });
+                numbers.collect::<Vec<_>>()
+            });
+            chosen.iter_mut().for_each(|list| list.sort());
+            assert_eq!(chosen[0], chosen[1], "{edges:?} {since:?}");
+            with += usize::from(!chosen[0].is_empty());
+        }
+        println!("with a cycle {with}");
+        assert!(with > 1000);
+    }
+
+    #[test]
+    fn the_youngest_transaction_over_several_shards_is_the_victim() {
+        let (a, b) = (Node::Session(1), Node::Transaction(mark(2)));
+        let waits = [wait(0, a, b), wait(1, b, a)];
+        let ages = |first: f64| {
+            BTreeMap::from([
+                (a, Age::Since(first, mark(1))),
+                (b, Age::Since(4.0, mark(2))),
+            ])
         };
+        assert_eq!(victims(&waits, &ages(5.0)), [a]);
+        assert_eq!(victims(&waits, &ages(3.0)), [b]);
+        assert_eq!(victims(&waits, &ages(4.0)), [b]);
+        // Nobody else could end what carries no mark.
+        assert_eq!(victims(&waits, &BTreeMap::from([(b, ages(9.0)[&b])])), [a]);
+        // What waits on one shard only is its server's.
+        assert_eq!(victims(&[wait(0, a, b), wait(0, b, a)], &ages(5.0)), []);
+    }
+
+    #[test]
+    fn the_detail_names_processes_and_what_is_prepared() {
+        let (a, b) = (Node::Session(1), Node::Session(2));
+        let prepared = Wait {
+            pid: 3,
+            blocker_pid: 0,
+            ..wait(1, b, a)
+        };
+        let first = wait(0, a, b);
         assert_eq!(
-            lasting(&before, vec![first.clone(), other]),
-            [first.clone()]
-        );
-        let cycle = deadlock(&before).unwrap();
-        assert_eq!(victim(&cycle), Some(&first));
-        assert_eq!(
-            detail(&cycle, &["s1".into(), "s2".into()]),
-            "On shard s1, process 1 waits for process 2.\nOn shard s2, process 1 waits for process 2."
+            detail(&[&first, &prepared], &["s1".into(), "s2".into()]),
+            "On shard s1, process 1 waits for process 2.\n\
+             On shard s2, process 3 waits for a prepared transaction."
         );
     }
 }

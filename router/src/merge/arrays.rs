@@ -9,7 +9,7 @@ use mothership_proto::frame::{take, take_i16, take_i32};
 const HEADER: usize = 20;
 
 /// Columns of rows that are being gathered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Arrays {
     columns: Vec<Column>,
     rows: u32,

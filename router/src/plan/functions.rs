@@ -11,7 +11,7 @@ use super::names::{Names, Reach};
 pub enum Call {
     /// The same anywhere, replicas included.
     Harmless,
-    /// Constant in a transaction, different between shards: `now()`.
+    /// Constant in a transaction, and given as a value where there are several parts: `now()`.
     Time,
     /// Another value on each call, from any primary: `random()`.
     Volatile,

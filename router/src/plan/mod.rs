@@ -220,8 +220,10 @@ pub enum SplitRows {
         parameter_types: Vec<u32>,
         /// For each key column of type varchar(n), n: longer values are not stored as they are.
         max_chars: Vec<Option<usize>>,
-        /// The refusal if the rows lie on several shards, for RETURNING.
+        /// The refusal if the rows lie on several shards.
         whole: Option<Refusal>,
+        /// Whether the stored rows are shown, in the order of these.
+        returning: bool,
     },
     /// The rows of COPY FROM STDIN.
     Copy {

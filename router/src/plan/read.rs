@@ -6,7 +6,7 @@ use sqlparser::ast::Statement;
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
-use super::gather;
+use super::gather::{self, Ending, Root};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
@@ -31,13 +31,20 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
     let plan = match finish(&analysis, output.local, None) {
-        Err(why) if gather::helps(why.reason) => {
-            Plan::Gather(Arc::new(gather::plan(&analysis, query, &parsed, why)?))
-        }
+        Err(why) if gather::helps(why.reason) => Plan::Gather(Arc::new(gather::plan(
+            &analysis,
+            Root::Query(query),
+            &parsed,
+            Ending::Answer,
+            why,
+        )?)),
         Ok(Plan::Single(single)) if may_lead_apart(&single) => Plan::Single(Single {
-            gather: gather::plan(&analysis, query, &parsed, single.otherwise.clone())
-                .ok()
-                .map(Arc::new),
+            gather: {
+                let why = single.otherwise.clone();
+                gather::plan(&analysis, Root::Query(query), &parsed, Ending::Answer, why)
+                    .ok()
+                    .map(Arc::new)
+            },
             ..single
         }),
         plan => plan?,
@@ -46,7 +53,7 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
 }
 
 /// Whether the values of a Bind may lead to several shards, and no merge is known.
-fn may_lead_apart(single: &Single) -> bool {
+pub(super) fn may_lead_apart(single: &Single) -> bool {
     match &single.target {
         Target::Keys(keyed) if single.fallback.is_none() => match keyed.as_slice() {
             [by] => !by.cond.is_point(by.sharded.columns.len()),

@@ -246,10 +246,10 @@ reasons! {
     InsertSelect = "insert-select-over-shards", "0A000",
         "INSERT ... SELECT over several shards is not supported yet",
         "Select the shard key as a constant, or from a table bound to the same key.";
-    /// RETURNING of rows that were divided.
+    /// RETURNING of rows that may be divided, as the rows of COPY.
     ReturningSplit = "returning-over-shards", "0A000",
-        "RETURNING of an INSERT over several shards is not supported yet",
-        "Insert the rows of one shard at a time.";
+        "RETURNING of an INSERT into a sharded table is not supported within COPY",
+        "Run the INSERT by itself; its rows are its answer.";
     /// ON CONFLICT whose arbiter does not hold the key.
     Conflict = "conflict-without-key", "0A000",
         "ON CONFLICT on a sharded table needs a unique constraint that contains the shard key",
@@ -322,6 +322,10 @@ reasons! {
     ViewMixed = "view-over-mixed-tables", "0A000",
         "a view over tables of the home shard and declared tables is not supported",
         "Declare all its tables.";
+    /// A time that each shard would tell for itself.
+    TimeHidden = "time-over-shards", "0A000",
+        "a statement or transaction over several shards asks for the time where it cannot be made the same on all",
+        "Call now() or CURRENT_TIMESTAMP in the statement itself, give the value as a parameter, or keep the transaction to one shard.";
 }
 
 /// The document `docs/refused.md`, made from the reasons.

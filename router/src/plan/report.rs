@@ -8,7 +8,7 @@ use mothership_shardmap::{ShardId, ShardMap, TextContext};
 
 use super::condition::{Cond, Edge, Item, Scalar, Shown};
 use super::context::Params;
-use super::gather::Gather;
+use super::gather::{Ending, Gather};
 use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
 use super::route::{Route, route};
@@ -93,10 +93,10 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
         lines.push(format!("Partition: {leaf}"));
     }
     lines.push(server(&route.role));
-    match gathers(plan) {
-        Some(gather) if !route.fragments.is_empty() => {
+    match (gathers(plan), &route.gathered) {
+        (Some(gather), Some(gathered)) => {
             lines.push(format!("Because: {}", gather.why.message()));
-            for (fragment, shards) in gather.fragments.iter().zip(&route.fragments) {
+            for (fragment, shards) in gather.fragments.iter().zip(&gathered.fragments) {
                 let names: Vec<&str> = shards.iter().map(|s| map.shard_name(s)).collect();
                 lines.push(format!(
                     "Fragment: {} on {}",
@@ -104,12 +104,19 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                     names.join(", ")
                 ));
             }
-            let place = if gather.home {
-                "the home shard"
-            } else {
-                "one of the shards"
+            let targets: Vec<&str> = gathered.target.iter().map(|s| map.shard_name(s)).collect();
+            let place = match targets.is_empty() {
+                false => targets.join(", "),
+                true if gather.home => "the home shard".to_owned(),
+                true => "one of the shards".to_owned(),
             };
             lines.push(format!("Residue on {place}: {}", gather.residue));
+            if let Ending::Store(store) = &gather.ending {
+                lines.push(format!(
+                    "Rows are stored by their keys: {}...{}",
+                    store.head, store.tail
+                ));
+            }
         }
         _ if several => lines.push(format!("Merge: {}", merge(plan, route))),
         _ => {}

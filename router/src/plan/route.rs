@@ -9,7 +9,7 @@ use mothership_shardmap::{
 
 use super::condition::{Alternative, Cond, Item, Scalar, Value, Values, evaluate};
 use super::context::{Params, TextContext};
-use super::gather::{Fragment, Gather};
+use super::gather::{Ending, Fragment, Gather, Written};
 use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
@@ -31,8 +31,17 @@ pub struct Route {
     pub leaf: Option<Name>,
     /// For a divided VALUES list on several shards: which rows go to which shard.
     pub rows: BTreeMap<ShardId, Vec<usize>>,
-    /// For a plan that gathers: the shards of each fragment.
+    /// For a plan that gathers, where its parts run.
+    pub gathered: Option<Gathered>,
+}
+
+/// Where the parts of a plan that gathers run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gathered {
+    /// The shards of each fragment.
     pub fragments: Vec<ShardSet>,
+    /// Where the residue writes; empty if it is a query.
+    pub target: ShardSet,
 }
 
 /// More combinations of composite key values than this are not looked up one by one.
@@ -63,7 +72,7 @@ pub fn route(
     Ok(Route {
         shards,
         anywhere: false,
-        fragments: Vec::new(),
+        gathered: None,
         ..route
     })
 }
@@ -101,7 +110,7 @@ fn by_keys(
                     ..plain(ShardSet::one(shard), single.role.clone())
                 }),
                 (Err(_), None, _) if let Some(gather) = &single.gather => {
-                    Ok(gathered(gather, params, map, text))
+                    gathered(gather, params, map, text)
                 }
                 (Err(refusal), Some(merge), Some(root)) if refusal == single.otherwise => {
                     let shards = shards_of(root, params, text);
@@ -127,7 +136,7 @@ fn by_keys(
             Ok(merged(shards, scatter.role.clone(), &scatter.merge, map))
         }
         Plan::Split(split) => divide(split, params, map, text),
-        Plan::Gather(gather) => Ok(gathered(gather, params, map, text)),
+        Plan::Gather(gather) => gathered(gather, params, map, text),
         Plan::Ddl(ddl) => {
             let shards = match ddl.place {
                 DdlPlace::AllShards | DdlPlace::OncePerCluster => map.all(),
@@ -146,12 +155,20 @@ fn plain(shards: ShardSet, role: Role) -> Route {
         merge: None,
         leaf: None,
         rows: BTreeMap::new(),
-        fragments: Vec::new(),
+        gathered: None,
     }
 }
 
 /// Of a plan that gathers: one shard if it has all that matters, else the shards of each fragment.
-fn gathered(gather: &Gather, params: &Params<'_>, map: &ShardMap, text: &TextContext) -> Route {
+fn gathered(
+    gather: &Gather,
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+) -> Result<Route, Refusal> {
+    if let Ending::Write(Written::Owners(by)) = &gather.ending {
+        kept(by, params, text)?;
+    }
     let all = |keyed: &[KeyedBy]| {
         let sets = keyed.iter().map(|by| shards_of(by, params, text));
         sets.fold(ShardSet::empty(), |all, set| all.union(&set))
@@ -161,19 +178,38 @@ fn gathered(gather: &Gather, params: &Params<'_>, map: &ShardMap, text: &TextCon
         shards = shards.union(&ShardSet::one(map.home()));
     }
     let role = gather.role.clone();
-    if shards.single().is_some() {
-        return plain(shards, role);
+    let copies = match &gather.ending {
+        Ending::Write(Written::Everywhere) => true,
+        Ending::Store(store) => store.sharded.is_none(),
+        Ending::Answer | Ending::Write(_) => false,
+    };
+    if shards.single().is_some() && !copies {
+        return Ok(plain(shards, role));
     }
     let of = |fragment: &Fragment| match fragment.keys.as_slice() {
         [] => map.all(),
         keys => all(keys),
     };
     let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();
-    let shards = fragments.iter().fold(shards, |all, set| all.union(set));
-    Route {
-        fragments,
+    let target = match &gather.ending {
+        Ending::Answer | Ending::Store(_) => ShardSet::empty(),
+        Ending::Write(Written::Home) => ShardSet::one(map.home()),
+        Ending::Write(Written::Everywhere) => map.all(),
+        Ending::Write(Written::Owners(by)) => match shards_of(by, params, text) {
+            // Any one gives columns and tag.
+            none if none.is_empty() => ShardSet::one(map.home()),
+            some => some,
+        },
+    };
+    let mut shards = fragments.iter().fold(shards, |all, set| all.union(set));
+    shards = match &gather.ending {
+        Ending::Store(_) => map.all(),
+        _ => shards.union(&target),
+    };
+    Ok(Route {
+        gathered: Some(Gathered { fragments, target }),
         ..plain(shards, role)
-    }
+    })
 }
 
 fn merged(shards: ShardSet, role: Role, merge: &Merge, map: &ShardMap) -> Route {
@@ -348,6 +384,7 @@ fn divide(
             parameter_types,
             max_chars,
             whole,
+            ..
         } => {
             let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
             for (index, row) in rows.iter().enumerate() {
@@ -385,6 +422,27 @@ fn divide(
                 ..plain(shards, role)
             })
         }
+    }
+}
+
+impl Split {
+    /// For each row of a divided VALUES list whose stored rows are shown, which of the route's shards stores it.
+    pub fn order(&self, route: &Route) -> Option<Vec<usize>> {
+        let SplitRows::Values {
+            rows,
+            returning: true,
+            ..
+        } = &self.rows
+        else {
+            return None;
+        };
+        let mut order = vec![0; rows.len()];
+        for (leg, shard) in route.shards.iter().enumerate() {
+            for row in route.rows.get(&shard)? {
+                *order.get_mut(*row)? = leg;
+            }
+        }
+        Some(order)
     }
 }
 

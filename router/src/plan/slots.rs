@@ -406,6 +406,7 @@ fn rows(rows: &SplitRows, literals: &Literals<'_>) -> Option<SplitRows> {
         parameter_types,
         max_chars,
         whole,
+        returning,
     } = rows
     else {
         return Some(rows.clone());
@@ -422,6 +423,7 @@ fn rows(rows: &SplitRows, literals: &Literals<'_>) -> Option<SplitRows> {
         parameter_types: parameter_types.clone(),
         max_chars: max_chars.clone(),
         whole: whole.clone(),
+        returning: *returning,
     })
 }
 

@@ -55,6 +55,7 @@ impl Session {
         self.active = Some(at);
         self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
         self.bring_into_block(at).await?;
+        self.mark_branches(shard).await?;
         self.count_use(at);
         self.bring_settings(at).await?;
         Ok(at)
@@ -68,7 +69,9 @@ impl Session {
         let inbox = &attached.inbox;
         let told_all = inbox.told == self.state.history.deeds().len();
         let in_block = match self.state.block {
-            Block::Begun | Block::Open => inbox.in_block && told_all,
+            Block::Begun | Block::Open => {
+                inbox.in_block && told_all && self.unmarked().is_none() && !self.must_stay()
+            }
             Block::None => told_all,
             Block::Refused | Block::Failed | Block::Lost => true,
         };
@@ -166,7 +169,7 @@ impl Session {
         } else if self.state.modes.is_empty() {
             // A plain BEGIN cannot fail, so the statement follows it at once.
             let attached = &mut self.servers[at];
-            attached.inbox.beginning = true;
+            attached.inbox.ahead += 1;
             attached
                 .lease
                 .wire
@@ -254,7 +257,7 @@ impl Session {
 
     /// Runs statements of the router's own on a server: within the segment that is open there, which a simple query
     /// would end, and its implicit transaction with it.
-    async fn tell(&mut self, at: usize, sql: &str) -> Result<(), Halt> {
+    pub(super) async fn tell(&mut self, at: usize, sql: &str) -> Result<(), Halt> {
         if !self.servers[at].inbox.in_segment {
             return self.ask(at, sql.as_bytes()).await;
         }
@@ -282,7 +285,7 @@ impl Session {
             return Err(Halt::Failed);
         };
         attached.inbox.private = false;
-        attached.inbox.beginning = false;
+        attached.inbox.ahead = 0;
         settled?;
         match attached.inbox.router_error.take() {
             None => Ok(()),

@@ -185,6 +185,11 @@ impl Session {
 
     /// Statements outside of blocks are SERIALIZABLE, which replicas do not have.
     fn is_serializable(&self) -> bool {
+        self.default_isolation() == Some(true)
+    }
+
+    /// Whether they are, if the client has said so; it may have said something that is not known.
+    pub(super) fn default_isolation(&self) -> Option<bool> {
         let settings = self.state.settings.current();
         let named = |name: &str| settings.get(name).map(super::planning::values);
         let known = ["read committed", "read uncommitted", "repeatable read"];
@@ -192,7 +197,7 @@ impl Session {
             let value = values.join(" ").to_ascii_lowercase();
             known.contains(&&*value)
         };
-        named("default_transaction_isolation").is_some_and(|values| !weaker(values))
+        named("default_transaction_isolation").map(|values| !weaker(values))
     }
 
     /// Leases a connection to a server that does.
@@ -256,7 +261,9 @@ impl Session {
         if let Some(serializable) = lease.notes.serializable {
             return !serializable;
         }
-        const QUESTION: &[u8] = b"SHOW default_transaction_isolation";
+        // Not what the settings say that it carries from another session.
+        const QUESTION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
+            WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
         lease.notes.unnamed = None;
         lease.wire.with_output(|out| put_query(out, QUESTION));
         lease.ledger.push(Owed::Query(Audience::Router));

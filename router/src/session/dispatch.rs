@@ -12,6 +12,7 @@ use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
+use crate::plan::gather::Ending;
 use crate::plan::{
     Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, SplitRows, parts as touched,
     route, slots,
@@ -59,6 +60,10 @@ pub struct Many {
     pub copy: Option<Rc<crate::plan::Split>>,
     /// The parameters' types, for a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
+    /// For RETURNING of a divided INSERT: for each row of the client's list, which of the legs stores it.
+    pub order: Option<Rc<[usize]>>,
+    /// It asks for the time, which is to be the same on all: its texts are written anew.
+    pub timed: bool,
 }
 
 impl Session {
@@ -152,7 +157,7 @@ impl Session {
             self.state.schema_changed_in_block = true;
         }
         self.state.tally.planned(kind_of(&plan, &route));
-        if !route.fragments.is_empty() {
+        if route.gathered.is_some() {
             let work = gather_work(&plan, &route, &params.literals);
             return work.map(|work| Dispatch::Gather(Box::new(work)));
         }
@@ -164,7 +169,11 @@ impl Session {
             }
             Dispatch::Gather(_) => {}
         }
-        Ok(work)
+        let defines = matches!(&*plan, Plan::Ddl(_));
+        match defines {
+            true => Ok(work),
+            false => self.with_one_time(work, (statement, sql), step, params, &world),
+        }
     }
 
     /// The parts that a statement touches, if it is proven that they are all. `touched` says so of its plan.
@@ -302,6 +311,11 @@ impl Session {
                 }) => Some(parameter_types.clone()),
                 _ => None,
             },
+            order: match plan {
+                Plan::Split(split) => split.order(route).map(Rc::from),
+                _ => None,
+            },
+            timed: false,
         }))
     }
 }
@@ -314,20 +328,28 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
         _ => None,
     };
     let filled = |text: &String| Some(slots::filled(text, literals)?.into_owned());
-    let work = gather.and_then(|gather| {
-        let shards = route.fragments.iter();
-        let places = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
-        Some(GatherWork {
-            plan: Arc::clone(gather),
-            fragments: gather
-                .fragments
-                .iter()
-                .map(|f| filled(&f.sql))
-                .collect::<Option<_>>()?,
-            shards: shards.map(places).collect(),
-            residue: filled(&gather.residue)?,
-        })
-    });
+    let work = gather
+        .zip(route.gathered.as_ref())
+        .and_then(|(gather, places)| {
+            let shards = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
+            let (head, tail) = match &gather.ending {
+                Ending::Store(store) => (filled(&store.head)?, filled(&store.tail)?),
+                Ending::Answer | Ending::Write(_) => Default::default(),
+            };
+            Some(GatherWork {
+                plan: Arc::clone(gather),
+                fragments: gather
+                    .fragments
+                    .iter()
+                    .map(|f| filled(&f.sql))
+                    .collect::<Option<_>>()?,
+                shards: places.fragments.iter().map(shards).collect(),
+                residue: filled(&gather.residue)?,
+                target: shards(&places.target),
+                head,
+                tail,
+            })
+        });
     work.ok_or_else(|| {
         let message = "the parts of a gathered statement were not found";
         Report::error(sqlstate::INTERNAL_ERROR, message).into()
@@ -339,7 +361,7 @@ fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
     match plan {
         _ if route.shards.len() == 1 => PlanKind::Single,
         Plan::Split(_) => PlanKind::Split,
-        _ if !route.fragments.is_empty() => PlanKind::Gather,
+        _ if route.gathered.is_some() => PlanKind::Gather,
         _ => PlanKind::Scatter,
     }
 }

@@ -11,6 +11,7 @@ use super::touched::Touched;
 use crate::catalog::Oids;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::health::CommitClock;
+use mothership_proto::backend;
 use mothership_proto::frame::Frame;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -49,6 +50,8 @@ pub struct Inbox {
     pub changed: bool,
     /// The digest of the description that is being read.
     pub digest: Digest,
+    /// The first value of the last row that answered a question of the router's own.
+    pub row: Option<String>,
     /// An error of the router's own request.
     pub router_error: Option<Vec<u8>>,
     /// The router's own request is private: its errors are not the client's.
@@ -65,8 +68,8 @@ pub struct Inbox {
     pub may_write: bool,
     /// A COMMIT is under way.
     pub committing: bool,
-    /// BEGIN went ahead of the client's statement and is not answered.
-    pub beginning: bool,
+    /// So many requests of our own, such as BEGIN, went ahead of the client's statement and are not answered.
+    pub ahead: u32,
     /// The transaction block is open here.
     pub in_block: bool,
     /// Something may have been written in it.
@@ -81,6 +84,8 @@ pub struct Inbox {
     pub oids: Option<Arc<Oids>>,
     /// How many deeds of the transaction the server was told.
     pub told: usize,
+    /// The branch carries the transaction's mark, taken after so many deeds.
+    pub mark: Option<usize>,
     /// The shard of the server.
     pub shard: usize,
     /// The first of several that run one statement: its notices are shown.
@@ -132,6 +137,13 @@ impl Inbox {
             _ => None,
         };
         parsed.map(|runs| runs.renamed).or(self.renamed)
+    }
+
+    /// Keeps the first value of a row that is for the router.
+    pub(super) fn keep_row(&mut self, frame: Frame<'_>) {
+        let values = backend::row_values(frame.body()).unwrap_or_default();
+        let first = values.first().copied().flatten();
+        self.row = first.map(|value| String::from_utf8_lossy(value).into_owned());
     }
 
     /// The connection followed a statement.

@@ -8,6 +8,7 @@
 use super::clock::Doing;
 use super::dispatch::Many;
 use super::passage::Passage;
+use super::room::over_limit;
 use super::state::{Block, Phase};
 use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
@@ -20,6 +21,7 @@ use mothership_proto::frame::{self, Frame};
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -30,6 +32,8 @@ pub(super) struct Merging {
     columns: Option<Vec<Column>>,
     aggregates: Option<Aggregates>,
     copy: Option<CopyOut>,
+    /// Rows that wait until they are asked for.
+    hold: Option<Hold>,
     command: CommandTag,
     /// The first error of a shard, whole.
     pub(super) error: Option<Vec<u8>>,
@@ -45,6 +49,7 @@ impl Merging {
             columns: None,
             aggregates: None,
             copy: None,
+            hold: None,
             command: CommandTag::new(),
             error: None,
             wrong: None,
@@ -55,6 +60,21 @@ impl Merging {
     pub(super) fn with_columns(mut self, columns: Vec<Column>) -> Result<Self, Report> {
         self.describe(columns)?;
         Ok(self)
+    }
+
+    /// Rows are kept and not passed on; see [`Merging::held`].
+    pub(super) fn holding(mut self, most: usize) -> Self {
+        self.hold = Some(Hold {
+            rows: VecDeque::new(),
+            bytes: 0,
+            most,
+        });
+        self
+    }
+
+    /// The rows that were kept.
+    pub(super) fn held(&mut self) -> VecDeque<Box<[u8]>> {
+        self.hold.take().map(|hold| hold.rows).unwrap_or_default()
     }
 
     /// Of COPY TO, headers and trailers come once.
@@ -134,7 +154,10 @@ impl Merging {
             tag::DATA_ROW => match (&mut self.aggregates, &self.merge) {
                 (Some(aggregates), _) => aggregates.row(frame.body()).map_err(|e| e.report())?,
                 (None, Merge::First) if leg > 0 => {}
-                _ => client.send(frame.bytes),
+                _ => match &mut self.hold {
+                    Some(hold) => hold.keep(frame.bytes)?,
+                    None => client.send(frame.bytes),
+                },
             },
             tag::COPY_OUT if leg == 0 => client.send(frame.bytes),
             tag::COPY_DATA => {
@@ -193,6 +216,27 @@ fn merge_of(merge: crate::plan::AggregateMerge) -> crate::merge::AggregateMerge 
     }
 }
 
+/// Rows that wait until they are asked for.
+struct Hold {
+    rows: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Hold {
+    fn keep(&mut self, row: &[u8]) -> Result<(), Report> {
+        self.bytes += row.len();
+        if self.bytes > self.most {
+            return Err(over_limit(
+                format!("rows of more than {} bytes wait to be fetched", self.most),
+                "limits.held_rows",
+            ));
+        }
+        self.rows.push_back(row.into());
+        Ok(())
+    }
+}
+
 impl Session {
     /// Writes CommandComplete, or what stands for it when there was no statement.
     pub(super) fn put_command(&mut self, command: &[u8]) {
@@ -214,14 +258,21 @@ impl Session {
             self.begin_implicit();
         }
         let wants = self.wants_of_many(sql, many);
-        let mut places = Vec::new();
-        for (shard, text) in &many.legs {
+        let mut servers = Vec::new();
+        for (shard, _) in &many.legs {
             let at = self.attach_to(*shard, wants.clone()).await?;
-            places.push((at, text.as_deref().unwrap_or(sql)));
+            self.check_isolation(at, many.legs.len()).await?;
+            servers.push(at);
         }
+        let timed = match servers.first() {
+            Some(&at) => self.timed(many, sql, at).await?,
+            None => None,
+        };
+        let legs = timed.as_ref().map_or(&many.legs, |timed| &timed.legs);
+        let texts = legs.iter().map(|(_, text)| text.as_deref().unwrap_or(sql));
+        let mut places: Vec<(usize, &[u8])> = servers.iter().copied().zip(texts).collect();
         let rewritten;
         if many.password {
-            let servers: Vec<usize> = places.iter().map(|p| p.0).collect();
             rewritten = self.with_one_verifier(sql, &servers).await?;
             if let Some(text) = &rewritten {
                 places.iter_mut().for_each(|place| place.1 = text);
@@ -232,16 +283,48 @@ impl Session {
             self.send_router_query(at, text, many.writes);
         }
         if many.copy_in {
-            return self
-                .copy_many(sql, many, &places.iter().map(|p| p.0).collect::<Vec<_>>())
-                .await;
+            return self.copy_many(sql, many, &servers).await;
         }
         let mut merging = Merging::new(&many.merge, places.len());
         merging.copies(sql, self.standard_strings());
-        for (leg, (at, _)) in places.iter().enumerate() {
-            self.collect(leg, *at, &mut merging).await?;
-        }
+        let places: Vec<usize> = places.iter().map(|place| place.0).collect();
+        let ends = |event| matches!(event, Event::Ready(_));
+        self.collect_all(many, &places, &mut merging, ends).await?;
         self.finish_many(merging)
+    }
+
+    /// Takes the answers of all shards up to the event that ends each. The rows of a divided INSERT are taken in the
+    /// order of the client's list, of which each shard stores its part in order. A shard that skipped some (ON
+    /// CONFLICT, a trigger) has fewer; then the order is another one, and nobody is promised any.
+    pub(super) async fn collect_all(
+        &mut self,
+        many: &Many,
+        places: &[usize],
+        merging: &mut Merging,
+        ends: impl Fn(Event) -> bool,
+    ) -> Result<(), Halt> {
+        let mut ended = vec![false; places.len()];
+        for &leg in many.order.as_deref().unwrap_or_default() {
+            if ended[leg] || merging.is_wrong() {
+                continue;
+            }
+            self.each_message(places[leg], |frame, reply, client| {
+                merging.take(leg, frame, reply.event, client);
+                ended[leg] = ends(reply.event);
+                ended[leg] || frame.tag() == tag::DATA_ROW
+            })
+            .await?;
+        }
+        for (leg, &at) in places.iter().enumerate() {
+            if !ended[leg] {
+                self.each_message(at, |frame, reply, client| {
+                    merging.take(leg, frame, reply.event, client);
+                    ends(reply.event)
+                })
+                .await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
@@ -317,9 +400,15 @@ impl Session {
                         }
                         return Flow::Continue;
                     }
-                    if inbox.beginning && reply.event != Event::Failed {
-                        // BEGIN went ahead of the statement; its answer is nobody's.
-                        inbox.beginning = !matches!(reply.event, Event::Ready(_));
+                    if inbox.ahead > 0 {
+                        // What went ahead of the statement, such as BEGIN, has no answer of
+                        // its own; if it failed, the statement does.
+                        match reply.event {
+                            Event::Ready(_) => inbox.ahead -= 1,
+                            Event::Failed => drop(each(frame, reply, client)),
+                            Event::Part if frame.tag() == tag::DATA_ROW => inbox.keep_row(frame),
+                            _ => {}
+                        }
                         return Flow::Continue;
                     }
                     if let Event::Parsed(id) = reply.event {

@@ -66,6 +66,10 @@ mod attach;
 
 mod transact;
 
+mod marks;
+
+mod time;
+
 mod serve;
 
 pub mod login;
@@ -133,6 +137,8 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
+    /// The transaction over several shards that the marks on servers name.
+    joint: Option<marks::Joint>,
     /// Definitions may be changed by what is under way.
     changing: Option<Changing>,
     /// What is known of the database, if any table is declared.

@@ -97,7 +97,9 @@ impl Session {
                 Ok(())
             }
             Dispatch::Gather(work) => {
-                let command = self.query_gather(sql, &work).await?;
+                let mut command = Vec::new();
+                let result = self.query_gather(sql, &work).await;
+                self.end_implicit(result.map(|c| command = c)).await?;
                 self.put_command(&command);
                 self.state.ready_alone(&mut self.client);
                 Ok(())
@@ -230,6 +232,8 @@ impl Session {
                     copy_in: false,
                     copy: None,
                     parameter_types: None,
+                    order: None,
+                    timed: false,
                 },
             };
             let command = self.query_many(text, &many).await?;

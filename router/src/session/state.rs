@@ -137,6 +137,8 @@ pub enum Place {
     Shard(usize),
     /// Several.
     Many(Rc<super::extended::ManyPortal>),
+    /// Several, when it is executed: a write that gathers.
+    Gathered(Rc<super::gather::GatherPortal>),
     /// The router: EXPLAIN (ROUTE).
     Explained(Rc<super::explain::Explained>),
 }
@@ -188,6 +190,8 @@ impl State {
                 if for_client {
                     inbox.passed = true;
                     client.pass(frame);
+                } else if frame.tag() == tag::DATA_ROW {
+                    inbox.keep_row(frame);
                 }
                 Flow::Continue
             }
@@ -228,7 +232,7 @@ impl State {
                     client.pass(frame);
                     return Flow::Stop;
                 }
-                inbox.beginning = false;
+                inbox.ahead = inbox.ahead.saturating_sub(1);
                 Flow::Continue
             }
             Event::Own => {
@@ -351,7 +355,7 @@ impl State {
         let done = self.as_done(&step.kind);
         self.follow(&done, command);
         inbox.follow(&self.on_servers(&done), command);
-        inbox.told = self.history.deeds().len();
+        inbox.heard(&done, self.history.deeds().len());
         self.restore_startup(&done);
         match &step.kind {
             // Known before ReadyForQuery: what follows in a pipeline may go to other servers.
@@ -474,7 +478,7 @@ impl State {
             return Flow::Continue;
         }
         // Without its BEGIN the client's statement would run on its own.
-        inbox.fatal |= inbox.beginning;
+        inbox.fatal |= inbox.ahead > 0;
         self.note_failure();
         let renamed = inbox.renaming();
         inbox.outcomes.clear();

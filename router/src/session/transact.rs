@@ -12,7 +12,6 @@ use super::step::Kind;
 use super::touched::Touched;
 use super::{Halt, Session};
 use crate::commit::doubt::Site;
-use crate::commit::gid::TransactionId;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
@@ -160,7 +159,9 @@ impl Session {
         let on_servers = self.state.on_servers(&done);
         for attached in &mut self.servers {
             attached.inbox.follow(&on_servers, &command);
-            attached.inbox.told = self.state.history.deeds().len();
+            attached
+                .inbox
+                .heard(&done, self.state.history.deeds().len());
         }
         self.state.restore_startup(&done);
         match kind {
@@ -244,7 +245,7 @@ impl Session {
         let terms = Terms {
             router: self.core.shared.router.clone(),
             schema: transactions.schema.clone(),
-            id: TransactionId::random(),
+            id: self.transaction_id(),
             serializable: self
                 .state
                 .modes
@@ -318,7 +319,11 @@ impl Session {
                     _ => None,
                 };
                 match shard.and_then(|shard| errors.remove(&shard)) {
-                    Some(body) => Err(Halt::Fail(super::attach::report_of(&body))),
+                    Some(body) => {
+                        let deadlock = self.state.found_deadlock(&Fields::read(&body));
+                        let report = deadlock.unwrap_or_else(|| super::attach::report_of(&body));
+                        Err(Halt::Fail(report))
+                    }
                     None => Err(Halt::Fail(self.outcome_report(&end))),
                 }
             }
@@ -497,5 +502,6 @@ impl Inbox {
         self.wrote = false;
         self.touched = Touched::Nothing;
         self.told = 0;
+        self.mark = None;
     }
 }

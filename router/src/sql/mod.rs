@@ -10,6 +10,7 @@
 pub mod cursor;
 pub mod effect;
 pub mod encoding;
+pub mod fill;
 pub mod functions;
 pub mod keywords;
 pub mod lexer;
@@ -18,3 +19,4 @@ pub mod password;
 pub mod redact;
 pub mod shape;
 pub mod split;
+pub mod time;

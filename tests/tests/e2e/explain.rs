@@ -109,15 +109,20 @@ fn a_route_is_explained_through_the_simple_protocol_without_a_server() {
             .starts_with("Differs: one snapshot per shard")
     );
 
-    let refused = lines(
+    let gathered = lines(
         &mut wire,
-        "EXPLAIN (ROUTE) SELECT * FROM orders ORDER BY note",
+        "EXPLAIN (ROUTE) SELECT note FROM orders WHERE note > 'a' ORDER BY note",
     );
+    assert_eq!(gathered[..2], ["Plan: Gather", "Shards: s0, s1, s2"]);
+    assert!(gathered[4].starts_with("Fragment: SELECT"), "{gathered:?}");
+    assert!(gathered[5].starts_with("Residue on"), "{gathered:?}");
+
+    let refused = lines(&mut wire, "EXPLAIN (ROUTE) SELECT * FROM orders FOR UPDATE");
     assert_eq!(
         refused[..3],
         [
             "Plan: Refuse",
-            "Reason: order-by-over-shards",
+            "Reason: locking-over-shards",
             "SQLSTATE: 0A000"
         ]
     );

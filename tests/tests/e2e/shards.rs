@@ -19,16 +19,22 @@ mod directory;
 mod faults;
 #[path = "shards/gathered.rs"]
 mod gathered;
+#[path = "shards/isolation.rs"]
+mod isolation;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/reads.rs"]
 mod reads;
+#[path = "shards/returning.rs"]
+mod returning;
 #[path = "shards/segments.rs"]
 mod segments;
 #[path = "shards/settings.rs"]
 mod settings;
 #[path = "shards/shapes.rs"]
 mod shapes;
+#[path = "shards/time.rs"]
+mod time;
 #[path = "shards/transactions.rs"]
 mod transactions;
 #[path = "shards/writes.rs"]

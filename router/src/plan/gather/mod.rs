@@ -17,7 +17,7 @@ mod rewrite;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use sqlparser::ast::{ObjectName, Query, TableAlias, TableFactor};
+use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
 use crate::catalog::{Handed, Name, Relation};
@@ -29,7 +29,7 @@ use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Source};
 use super::slots::{self, Literals};
-use super::{KeyedBy, Role};
+use super::{KeyedBy, Role, SameSharded};
 
 pub use notes::Notes;
 use notes::Read;
@@ -49,8 +49,60 @@ pub struct Gather {
     pub residue: String,
     /// How many parameters come before the arrays.
     pub parameters: usize,
+    /// What becomes of what the residue gives.
+    pub ending: Ending,
     /// Why nothing cheaper will do.
     pub why: Refusal,
+}
+
+/// What becomes of what the residue gives.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// It is a query, and its rows are the answer.
+    Answer,
+    /// It is an UPDATE or DELETE, or an INSERT at home.
+    Write(Written),
+    /// It is the source of an INSERT, whose rows are stored where they belong.
+    Store(Box<Store>),
+}
+
+/// Where a residue runs that writes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Written {
+    /// On the home shard.
+    Home,
+    /// On every shard alike.
+    Everywhere,
+    /// On the shards that may have rows of the target.
+    Owners(Box<KeyedBy>),
+}
+
+/// An INSERT of rows that a query gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Store {
+    /// How keys lead to shards; none for a reference table, which gets all rows everywhere.
+    pub sharded: Option<SameSharded>,
+    /// Where the columns of the key are among the rows'.
+    pub key: Vec<usize>,
+    /// For each of them of type varchar(n), n.
+    pub max_chars: Vec<Option<usize>>,
+    /// The INSERT up to its source.
+    pub head: String,
+    /// And behind it.
+    pub tail: String,
+    /// How the columns that are filled are handed over.
+    pub columns: Vec<Filled>,
+}
+
+/// How a column that an INSERT fills is handed over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filled {
+    /// The object id of the type that its values should have.
+    pub oid: u32,
+    /// What that is called.
+    pub name: String,
+    /// What they are to become, where they come as texts.
+    pub cast: Option<String>,
 }
 
 /// The rows of one FROM entry.
@@ -80,14 +132,38 @@ impl Gather {
             keyed: slots::all(&self.keyed, literals)?,
             fragments: self.fragments.iter().map(fragment).collect::<Option<_>>()?,
             residue: slots::filled(&self.residue, literals)?.into_owned(),
+            ending: self.ending.with_literals(literals)?,
             ..self.clone()
+        })
+    }
+}
+
+impl Ending {
+    fn with_literals(&self, literals: &Literals<'_>) -> Option<Ending> {
+        Some(match self {
+            Ending::Write(Written::Owners(by)) => {
+                let mut filled = slots::all(std::slice::from_ref(&**by), literals)?;
+                Ending::Write(Written::Owners(Box::new(filled.pop()?)))
+            }
+            Ending::Store(store) => Ending::Store(Box::new(Store {
+                head: slots::filled(&store.head, literals)?.into_owned(),
+                tail: slots::filled(&store.tail, literals)?.into_owned(),
+                ..(**store).clone()
+            })),
+            ending => ending.clone(),
         })
     }
 }
 
 impl fmt::Display for Gather {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.home { "home" } else { "any shard" };
+        let place = match &self.ending {
+            Ending::Write(Written::Home) => "home",
+            Ending::Write(Written::Everywhere) => "every shard",
+            Ending::Write(Written::Owners(_)) => "the shards of the target",
+            _ if self.home => "home",
+            _ => "any shard",
+        };
         write!(
             f,
             "Gather on {place} role={} because={}",
@@ -96,7 +172,11 @@ impl fmt::Display for Gather {
         for fragment in &self.fragments {
             write!(f, "; {}", fragment.sql)?;
         }
-        write!(f, "; {}", self.residue)
+        write!(f, "; {}", self.residue)?;
+        match &self.ending {
+            Ending::Store(store) => write!(f, "; {}...{}", store.head, store.tail),
+            Ending::Answer | Ending::Write(_) => Ok(()),
+        }
     }
 }
 
@@ -116,10 +196,11 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::OuterJoin
             | Reason::HomeAndSharded
             | Reason::SeveralShards
+            | Reason::InsertSelect
     )
 }
 
-const TEXT: u32 = 25;
+pub(super) const TEXT: u32 = 25;
 const BOOL: u32 = 16;
 
 /// The columns that belong to one server's copy of a row.
@@ -128,14 +209,24 @@ const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tabl
 /// The first part of the names of our CTEs.
 const CTE: &str = "__mothership_g";
 
+/// A statement whose rows are gathered, as far as the residue is made of it.
+#[derive(Clone, Copy)]
+pub enum Root<'q> {
+    /// A query.
+    Query(&'q Query),
+    /// UPDATE or DELETE, or an INSERT at home; its target is read where it is.
+    Write(&'q Statement, usize),
+}
+
 /// Plans a query that has been walked. `why` is the reason against anything cheaper.
 ///
 /// # Errors
 /// `why`, where gathering would not give PostgreSQL's own answer either, or a reason that says more.
 pub fn plan(
     analysis: &Analysis<'_>,
-    query: &Query,
+    root: Root<'_>,
     parsed: &Parsed,
+    ending: Ending,
     why: Refusal,
 ) -> Result<Gather, Refusal> {
     let seen = &analysis.seen;
@@ -149,6 +240,10 @@ pub fn plan(
     if analysis.notes.sampled || !strings || !speaks_plainly(parsed) {
         return Err(why);
     }
+    let target = match root {
+        Root::Query(_) => None,
+        Root::Write(_, target) => Some(target),
+    };
     let mut places: BTreeMap<Location, Vec<Read<'_>>> = BTreeMap::new();
     for read in &analysis.notes.reads {
         let sharded = match read.view {
@@ -158,19 +253,17 @@ pub fn plan(
                 Source::Sharded(..)
             ),
         };
-        if sharded {
+        if sharded && Some(read.instance) != target {
             places.entry(read.place).or_default().push(*read);
         }
     }
-    let parameters = parsed
-        .placeholders
-        .iter()
-        .map(|(_, number)| usize::from(*number));
-    let parameters = parameters
+    let numbers = parsed.placeholders.iter();
+    let numbers = numbers.map(|(_, number)| usize::from(*number));
+    let parameters = numbers
         .max()
         .unwrap_or(0)
         .max(analysis.context.parameter_types.len());
-    let entries = rewrite::entries(query, &places);
+    let entries = rewrite::entries(root, &places);
     if entries.len() != places.len() {
         return Err(why);
     }
@@ -184,7 +277,7 @@ pub fn plan(
         rewriting.replace(*place, reads, &cte, &made, &mut next);
         fragments.push(made.fragment);
     }
-    let residue = rewriting.residue(query)?;
+    let residue = rewriting.residue(root)?;
     let sharded = analysis
         .sharded()
         .filter_map(|(instance, _, _)| keyed_by(analysis, instance));
@@ -194,12 +287,13 @@ pub fn plan(
         .iter()
         .any(|i| matches!(i.source, Source::Home(_)));
     Ok(Gather {
-        role: role(analysis, true),
+        role: role(analysis, ending == Ending::Answer),
         keyed,
         home,
         fragments,
         residue,
         parameters,
+        ending,
         why,
     })
 }
@@ -214,7 +308,9 @@ fn speaks_plainly(parsed: &Parsed) -> bool {
         let name = word(at);
         let only = name == "only"
             && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
-        !only && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
+        // The parser is not given ONLY and OVERRIDING.
+        let lost = only || name == "overriding";
+        !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
     })
 }
 

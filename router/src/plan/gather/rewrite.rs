@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor, UnaryOperator,
-    Visit, VisitMut, Visitor, VisitorMut,
+    CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor, UnaryOperator, Visit,
+    VisitMut, Visitor, VisitorMut, With,
 };
 use sqlparser::tokenizer::Location;
 
@@ -19,11 +19,11 @@ use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 
 use super::notes::{Read, place_of};
-use super::{Fetched, Made, named};
+use super::{Fetched, Made, Root, named};
 
 /// The FROM entries at these places, each with its name and alias.
 pub fn entries(
-    query: &Query,
+    root: Root<'_>,
     places: &BTreeMap<Location, Vec<Read<'_>>>,
 ) -> BTreeMap<Location, (ObjectName, Option<TableAlias>)> {
     struct Find<'p, 'n> {
@@ -45,7 +45,10 @@ pub fn entries(
         places,
         found: BTreeMap::new(),
     };
-    let _ = query.visit(&mut find);
+    let _ = match root {
+        Root::Query(query) => query.visit(&mut find),
+        Root::Write(statement, _) => statement.visit(&mut find),
+    };
     find.found
 }
 
@@ -143,24 +146,38 @@ impl<'a, 'n> Rewriting<'a, 'n> {
     ///
     /// # Errors
     /// What cannot be written.
-    pub fn residue(&mut self, query: &Query) -> Result<String, Refusal> {
-        let mut query = query.clone();
-        let _ = VisitMut::visit(&mut query, self);
-        let recursive = query.with.as_ref().is_some_and(|with| with.recursive);
-        let with = query.with.take();
-        let mut text = String::from(if recursive {
-            "WITH RECURSIVE "
-        } else {
-            "WITH "
-        });
-        text.push_str(&self.ctes.join(", "));
-        if let Some(with) = &with {
-            text.push_str(", ");
-            text.push_str(&parens::ctes(&with.cte_tables)?);
+    pub fn residue(&mut self, root: Root<'_>) -> Result<String, Refusal> {
+        match root {
+            Root::Query(query) => {
+                let mut query = query.clone();
+                let _ = VisitMut::visit(&mut query, self);
+                let with = query.with.take();
+                Ok(format!("{}{}", self.with(with)?, parens::query(&query)?))
+            }
+            Root::Write(statement, _) => {
+                let mut statement = statement.clone();
+                let _ = VisitMut::visit(&mut statement, self);
+                Ok(format!(
+                    "{}{}",
+                    self.with(None)?,
+                    parens::statement(&statement)?
+                ))
+            }
         }
-        text.push(' ');
-        text.push_str(&parens::query(&query)?);
-        Ok(text)
+    }
+
+    /// WITH: our own first, then the statement's.
+    fn with(&self, theirs: Option<With>) -> Result<String, Refusal> {
+        let recursive = theirs.as_ref().is_some_and(|with| with.recursive);
+        let mut list = self.ctes.clone();
+        if let Some(with) = &theirs {
+            list.push(parens::ctes(&with.cte_tables)?);
+        }
+        Ok(match (list.is_empty(), recursive) {
+            (true, _) => String::new(),
+            (false, false) => format!("WITH {} ", list.join(", ")),
+            (false, true) => format!("WITH RECURSIVE {} ", list.join(", ")),
+        })
     }
 
     fn is_unqualified(&self, schema: &Ident, table: &Ident) -> bool {

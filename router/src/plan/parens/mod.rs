@@ -14,7 +14,7 @@ mod from;
 mod query;
 mod write;
 
-use sqlparser::ast::{Cte, Expr, Ident, ObjectName, Query, Statement, TableAlias};
+use sqlparser::ast::{Cte, Expr, Ident, Insert, ObjectName, Query, Statement, TableAlias};
 
 use crate::plan::PlanContext;
 use crate::plan::names::folded;
@@ -46,6 +46,22 @@ pub fn parenthesised(sql: &str, context: &PlanContext) -> Result<String, Refusal
 /// What is not understood.
 pub(super) fn query(query: &Query) -> Result<String, Refusal> {
     written(|w| w.query(query))
+}
+
+/// A query or a write, as its text.
+///
+/// # Errors
+/// What is not understood.
+pub(super) fn statement(statement: &Statement) -> Result<String, Refusal> {
+    written(|w| w.statement(statement))
+}
+
+/// An INSERT up to its source, and what comes behind it.
+pub(super) fn around_source(insert: &Insert) -> Result<(String, String), Refusal> {
+    Ok((
+        written(|w| w.insert_head(insert))?,
+        written(|w| w.insert_tail(insert))?,
+    ))
 }
 
 /// The CTEs of a WITH, without that word.

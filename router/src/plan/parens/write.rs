@@ -14,6 +14,16 @@ use super::{Done, Writer};
 
 impl Writer {
     pub(super) fn insert(&mut self, insert: &Insert) -> Done {
+        self.insert_head(insert)?;
+        match &insert.source {
+            None => self.put("DEFAULT VALUES"),
+            Some(query) => self.query(query)?,
+        }
+        self.insert_tail(insert)
+    }
+
+    /// Everything before the source.
+    pub(super) fn insert_head(&mut self, insert: &Insert) -> Done {
         if !dialect::knows_insert(insert) {
             return not_understood();
         }
@@ -22,9 +32,6 @@ impl Writer {
             table: TableObject::TableName(table),
             table_alias,
             columns,
-            source,
-            on,
-            returning,
             ..
         } = insert
         else {
@@ -42,16 +49,17 @@ impl Writer {
             self.put(")");
         }
         self.put(" ");
-        match source {
-            None => self.put("DEFAULT VALUES"),
-            Some(query) => self.query(query)?,
-        }
-        match on {
+        Ok(())
+    }
+
+    /// Everything behind the source.
+    pub(super) fn insert_tail(&mut self, insert: &Insert) -> Done {
+        match &insert.on {
             None => {}
             Some(OnInsert::OnConflict(conflict)) => self.on_conflict(conflict)?,
             Some(_) => return not_understood(),
         }
-        self.returning(returning.as_deref())
+        self.returning(insert.returning.as_deref())
     }
 
     fn on_conflict(&mut self, conflict: &OnConflict) -> Done {

@@ -115,7 +115,7 @@ fn the_same_statement_gathers_or_not_by_its_values() {
         ..Params::NONE
     };
     let route = bound(sql, &[], &two).unwrap();
-    assert_eq!((route.fragments.len(), route.shards.len()), (1, 2));
+    assert_eq!((route.gathered.is_some(), route.shards.len()), (true, 2));
 }
 
 #[test]

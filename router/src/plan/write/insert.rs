@@ -85,6 +85,7 @@ impl<'n> Analysis<'n> {
             target: filled.instance,
             local,
             rows,
+            positions: Some(filled.positions),
         })
     }
 
@@ -149,6 +150,19 @@ impl<'n> Analysis<'n> {
     ) -> Result<(), Refusal> {
         let output = self.query(query, None, ctes)?;
         let derived = self.derive(&output)?;
+        // A query of fewer columns leaves the last ones to their defaults.
+        let width = if output.complete {
+            output.columns.len()
+        } else {
+            0
+        };
+        for position in filled.positions.iter().skip(width) {
+            if let Some(column) = filled.relation.columns.get(*position)
+                && !matches!(filled.place, Place::Home)
+            {
+                omitted_default(filled.relation, column, &filled.place)?;
+            }
+        }
         let Place::Sharded(keyed) = &filled.place else {
             return Ok(());
         };

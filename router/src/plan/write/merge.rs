@@ -90,6 +90,7 @@ impl<'n> Analysis<'n> {
             target,
             local,
             rows: None,
+            positions: None,
         })
     }
 

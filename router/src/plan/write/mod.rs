@@ -9,24 +9,30 @@ mod conflict;
 mod insert;
 mod merge;
 mod rows;
+mod source;
 mod target;
 mod update;
 
 pub use insert::{omitted_default, without_key};
 pub use target::home_triggers;
 
-use sqlparser::ast::Statement;
+use std::sync::Arc;
 
-use crate::plan::decide::finish;
+use sqlparser::ast::{Insert, Query, Statement};
+
+use crate::plan::decide::{finish, keyed_by};
 use crate::plan::functions::Call;
+use crate::plan::gather::{self, Ending, Gather, Root};
 use crate::plan::names::Names;
+use crate::plan::parens;
+use crate::plan::parse::Parsed;
 use crate::plan::query::{Ctes, Local};
-use crate::plan::read::{explained, parsed};
+use crate::plan::read::{explained, may_lead_apart, parsed};
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
-use crate::plan::scope::{Analysis, Source};
+use crate::plan::scope::{Analysis, Instance, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
-use crate::plan::{Merge, Plan, PlanContext, Role, Scatter, Target, utility};
+use crate::plan::{Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility};
 
 use rows::{Rows, split};
 
@@ -38,6 +44,8 @@ struct Written {
     local: Local,
     /// The rows of a VALUES list into a sharded table.
     rows: Option<Rows>,
+    /// Of an INSERT: the columns that are given.
+    positions: Option<Vec<usize>>,
 }
 
 /// Plans a write.
@@ -62,7 +70,10 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         analysis.instances[written.target].source,
         Source::Reference(_)
     ) {
-        return everywhere(&analysis, &written);
+        return everywhere(&analysis, &written).or_else(|why| {
+            let gathered = gathered(&analysis, &parsed, &written, why)?;
+            Ok(Plan::Gather(Arc::new(gathered)))
+        });
     }
     let touches = match (&parsed.statement, &written.rows) {
         (Statement::Update(_) | Statement::Delete(_), None) | (Statement::Insert(_), Some(_)) => {
@@ -72,9 +83,134 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     };
     let plan = match written.rows {
         Some(ref rows) => split(&analysis, text.to_cut(), &parsed, rows, &written),
-        None => finish(&analysis, written.local, Some(written.target)),
+        None => finish(&analysis, written.local.clone(), Some(written.target)),
     };
-    Ok(plan?.touching(touches))
+    let plan = match plan {
+        Err(why) if written.rows.is_none() && gather::helps(why.reason) => {
+            Plan::Gather(Arc::new(gathered(&analysis, &parsed, &written, why)?))
+        }
+        Ok(Plan::Single(single)) if may_lead_apart(&single) => {
+            let why = single.otherwise.clone();
+            let gather = gathered(&analysis, &parsed, &written, why).ok();
+            Plan::Single(Single {
+                gather: gather.map(Arc::new),
+                ..single
+            })
+        }
+        plan => plan?,
+    };
+    Ok(plan.touching(touches))
+}
+
+/// A write that needs rows of other shards than those that it is done on.
+fn gathered(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    written: &Written,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let source = &analysis.instances[written.target].source;
+    if let Statement::Insert(insert) = &parsed.statement
+        && let (Some(query), None) = (&insert.source, &written.rows)
+        && !matches!(source, Source::Home(_))
+    {
+        return insert_gathered(analysis, parsed, (insert, query), written, why);
+    }
+    let ending = match (&parsed.statement, source) {
+        (Statement::Update(_) | Statement::Delete(_), Source::Sharded(..)) => {
+            let by = keyed_by(analysis, written.target).ok_or_else(|| why.clone())?;
+            gather::Written::Owners(Box::new(by))
+        }
+        // An UPDATE may find several rows to take its values from, and take another one on each shard.
+        (Statement::Delete(_), Source::Reference(_)) if only_harmless(analysis) => {
+            gather::Written::Everywhere
+        }
+        (Statement::Update(_) | Statement::Delete(_) | Statement::Insert(_), Source::Home(_)) => {
+            gather::Written::Home
+        }
+        _ => return Err(why),
+    };
+    let home = |(index, i): (usize, &Instance<'_>)| {
+        index != written.target && matches!(i.source, Source::Home(_))
+    };
+    let reads_home = analysis.instances.iter().enumerate().any(home);
+    if reads_home && ending != gather::Written::Home {
+        // Its rows would have to go to the other shards.
+        return Err(why);
+    }
+    let root = Root::Write(&parsed.statement, written.target);
+    gather::plan(analysis, root, parsed, Ending::Write(ending), why)
+}
+
+/// INSERT of what a query gives, which runs first.
+fn insert_gathered(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    (insert, query): (&Insert, &Query),
+    written: &Written,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let Some(positions) = &written.positions else {
+        return Err(why);
+    };
+    let (relation, sharded) = match &analysis.instances[written.target].source {
+        Source::Sharded(relation, keyed) => (*relation, Some(keyed)),
+        Source::Reference(relation) if only_harmless(analysis) => (*relation, None),
+        _ => return Err(why),
+    };
+    let (mut key, mut max_chars) = (Vec::new(), Vec::new());
+    for column in sharded.iter().flat_map(|keyed| &keyed.columns) {
+        let column = column.ok_or_else(|| why.clone())?;
+        let at = positions.iter().position(|p| *p == column);
+        key.push(at.ok_or_else(|| why.clone())?);
+        max_chars.push(rows::stored_chars(relation, column)?);
+    }
+    let mut columns = Vec::new();
+    for position in positions {
+        let Some(column) = relation.columns.get(*position) else {
+            // PostgreSQL will say that there is no such column.
+            columns.push(gather::Filled {
+                oid: gather::TEXT,
+                name: "text".to_owned(),
+                cast: None,
+            });
+            continue;
+        };
+        let base = column.handed.base.clone();
+        columns.push(match column.handed.as_text {
+            true => gather::Filled {
+                oid: gather::TEXT,
+                name: "text".to_owned(),
+                cast: Some(base),
+            },
+            false => gather::Filled {
+                oid: column.type_oid,
+                name: base,
+                cast: None,
+            },
+        });
+    }
+    let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
+    let (head, tail) = parens::around_source(insert)?;
+    let store = gather::Store {
+        sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
+        key,
+        max_chars,
+        head,
+        tail,
+        columns,
+    };
+    let query = source::typed(query, analysis.names.catalog, relation, positions);
+    let ending = Ending::Store(Box::new(store));
+    let mut gather = gather::plan(analysis, Root::Query(&query), parsed, ending, why)?;
+    gather.residue = source::with_texts(gather.residue, &texts);
+    Ok(gather)
+}
+
+/// Whether nothing that the statement calls could differ between shards.
+fn only_harmless(analysis: &Analysis<'_>) -> bool {
+    let mut calls = analysis.seen.calls.keys();
+    calls.all(|call| *call == Call::Harmless)
 }
 
 /// A write of a reference table: the same on every shard, or not at all.

@@ -164,7 +164,7 @@ fn bare_parameter(expr: &Expr) -> Option<u16> {
 }
 
 /// The longest text that a varchar(n) stores as it is; other modifiers round, and are refused.
-fn stored_chars(relation: &Relation, column: usize) -> Result<Option<usize>, Refusal> {
+pub(super) fn stored_chars(relation: &Relation, column: usize) -> Result<Option<usize>, Refusal> {
     let info = &relation.columns[column];
     match (info.typmod, info.type_oid) {
         (-1, _) => Ok(None),
@@ -208,7 +208,7 @@ pub(super) fn split(
     finish(analysis, written.local.clone(), Some(written.target))?;
     let whole = match &written.local {
         Local::No(refusal) => Some(refusal.clone()),
-        _ => rows.returning.then(|| Refusal::new(Reason::ReturningSplit)),
+        _ => None,
     };
     Ok(Plan::Split(Split {
         table: rows.table.clone(),
@@ -218,6 +218,7 @@ pub(super) fn split(
             parameter_types: parameter_types(analysis, parsed, rows),
             max_chars: rows.max_chars.clone(),
             whole,
+            returning: rows.returning,
         },
         others,
         touches: Touches::Anything,

@@ -66,6 +66,7 @@ impl<'n> Analysis<'n> {
             target,
             local,
             rows: None,
+            positions: None,
         })
     }
 
@@ -99,6 +100,7 @@ impl<'n> Analysis<'n> {
             target,
             local,
             rows: None,
+            positions: None,
         })
     }
 

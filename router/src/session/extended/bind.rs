@@ -93,7 +93,12 @@ impl Session {
             }
             Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
             Dispatch::Gather(work) => {
-                self.join_segment(None, false).await?;
+                self.settle_active().await?;
+                self.join_segment(None, work.writes()).await?;
+                if work.writes() {
+                    let portal = self.bind_gathered_write(bind, statement, *work).await?;
+                    return Ok(Place::Gathered(Rc::new(portal)));
+                }
                 let shard = self.bind_gather(bind, statement, &work).await?;
                 return Ok(Place::Shard(shard));
             }
@@ -165,6 +170,7 @@ impl Session {
                 if many.copy_in
                     || many.step_by_step
                     || many.password
+                    || many.timed
                     || many.legs.iter().any(|(_, text)| text.is_some()) =>
             {
                 Err(prepared_over_shards().into())
@@ -200,6 +206,7 @@ impl Session {
             true => self.wants(many.writes, &statement.steps, None),
             false => Wants::Primary,
         };
+        let many = self.attach_many(statement, many, &wants).await?;
         let types = many_types(&many, statement);
         // First everything that may wait for a server, then what is asked of all at once.
         let mut names = Vec::new();
@@ -264,6 +271,27 @@ impl Session {
         self.active = None;
         self.client.send(backend::BIND_COMPLETE);
         Ok(Place::Many(Rc::new(ManyPortal::new(many, columns))))
+    }
+
+    /// Attaches every server of the work before any gets something of it: what they are told and asked then would take
+    /// the place of an unnamed statement. The work comes back with its time in its texts.
+    async fn attach_many(
+        &mut self,
+        statement: &Prepared,
+        many: Many,
+        wants: &Wants,
+    ) -> Result<Many, Halt> {
+        let mut first = None;
+        for (shard, _) in &many.legs {
+            let at = self.attach_to(*shard, wants.clone()).await?;
+            self.check_isolation(at, many.legs.len()).await?;
+            first.get_or_insert(at);
+        }
+        let timed = match first {
+            Some(at) => self.timed(&many, &statement.sql, at).await?,
+            None => None,
+        };
+        Ok(timed.unwrap_or(many))
     }
 
     /// The columns of a portal that is being bound and described.

@@ -32,7 +32,9 @@ impl Session {
                     }
                     self.client.send(backend::CLOSE_COMPLETE);
                 }
-                Some(Place::Here | Place::Explained(_)) | None => self.close_nothing(),
+                Some(Place::Here | Place::Explained(_) | Place::Gathered(_)) | None => {
+                    self.close_nothing()
+                }
             },
         }
         Ok(())

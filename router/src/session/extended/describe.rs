@@ -78,6 +78,14 @@ impl Session {
                 }
                 return Ok(());
             }
+            Some(Place::Gathered(portal)) => {
+                self.settle_active().await?;
+                match portal.columns() {
+                    Some(columns) => self.client.send(&columns),
+                    None => self.client.send(backend::NO_DATA),
+                }
+                return Ok(());
+            }
             Some(Place::Shard(shard)) => shard,
             // A portal that is not there is the server's to report.
             None => self.topology.home,

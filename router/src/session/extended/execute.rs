@@ -39,6 +39,14 @@ impl Session {
                 let statement = portal.map(|p| p.statement);
                 return self.execute_many(name, rows, &many, statement).await;
             }
+            Some(Place::Gathered(gathered)) => {
+                let gathered = Rc::clone(gathered);
+                self.settle_active().await?;
+                self.active = None;
+                let command = self.execute_gathered_write(&gathered).await?;
+                self.command_before_sync(command);
+                return Ok(());
+            }
             Some(Place::Explained(explained)) => {
                 self.check_explain()?;
                 let rows = explained.rows(rows);
@@ -123,10 +131,6 @@ impl Session {
             self.command_before_sync(command);
             return Ok(());
         }
-        let returns = portal.columns.as_ref().is_some_and(|c| !c.is_empty());
-        if rows > 0 && many.writes && returns {
-            return Err(limited_returning().into());
-        }
         let one_row = matches!(many.merge, Merge::Aggregates(_));
         if one_row && portal.leg.get() > 0 {
             self.put_command(b"SELECT 0");
@@ -148,6 +152,10 @@ impl Session {
                 }
             }
         }
+        if portal.held.borrow().is_some() {
+            self.put_held(rows, portal);
+            return Ok(());
+        }
         let mut merging = Merging::new(&many.merge, places.len());
         if let Some(columns) = &portal.columns {
             merging = merging.with_columns(columns.clone())?;
@@ -155,20 +163,20 @@ impl Session {
         if let Some(statement) = &statement {
             merging.copies(&statement.sql, self.standard_strings());
         }
-        // What changes rows is run whole by its first Execute, whatever the limit.
         let limited = rows > 0 && many.merge == Merge::Concat && !many.writes;
         if !limited {
             for &at in &places {
                 self.send_execute(at, name, 0);
             }
+            return self
+                .execute_whole(rows, portal, &places, merging, statement)
+                .await;
         }
         let mut left = rows;
         // A portal that has shown everything says so again, as its last shard does.
         let done = portal.leg.get().min(places.len().saturating_sub(1));
         for (leg, &at) in places.iter().enumerate().skip(done) {
-            if limited {
-                self.send_execute(at, name, left);
-            }
+            self.send_execute(at, name, left);
             let mut suspended = false;
             let mut seen = 0;
             self.each_message(at, |frame, reply, client| {
@@ -185,29 +193,77 @@ impl Session {
                 break;
             }
             left -= seen;
-            if limited {
-                portal.leg.set(leg + usize::from(!suspended));
-                if left <= 0 && (suspended || leg + 1 < places.len()) {
-                    self.client.send(backend::PORTAL_SUSPENDED);
-                    return Ok(());
-                }
+            portal.leg.set(leg + usize::from(!suspended));
+            if left <= 0 && (suspended || leg + 1 < places.len()) {
+                self.client.send(backend::PORTAL_SUSPENDED);
+                return Ok(());
             }
         }
-        let result = self.finish_many(merging).map(|command| {
-            if !one_row {
-                return self.command_before_sync(command);
-            }
+        self.finish_many(merging)
+            .map(|command| self.put_command(&command))
+    }
+
+    /// Runs a portal on all its shards to the end. If a client wants some of the rows of a write, the others are held:
+    /// all of it must be done now, as in PostgreSQL, whether they are ever asked for or not.
+    async fn execute_whole(
+        &mut self,
+        rows: i32,
+        portal: &Rc<ManyPortal>,
+        places: &[usize],
+        mut merging: Merging,
+        statement: Option<Rc<Prepared>>,
+    ) -> Result<(), Halt> {
+        let many = &portal.many;
+        let shows = portal.columns.as_ref().is_some_and(|c| !c.is_empty());
+        let held = rows > 0 && many.writes && shows;
+        if held {
+            merging = merging.holding(self.topology.config.limits.held_rows.bytes());
+        }
+        let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
+        self.collect_all(many, places, &mut merging, ends).await?;
+        let waiting = merging.held();
+        let command = self.finish_many(merging)?;
+        if matches!(many.merge, Merge::Aggregates(_)) {
             portal.leg.set(places.len());
             match rows {
                 // PostgreSQL does not look whether there is another one.
                 1 => self.client.send(backend::PORTAL_SUSPENDED),
                 _ => self.put_command(&command),
             }
-        });
-        if let (Ok(()), Some(step)) = (&result, statement.as_ref().and_then(|s| s.step())) {
+            return Ok(());
+        }
+        if let Some(step) = statement.as_ref().and_then(|s| s.step()) {
             self.state.note_definitions(step);
         }
-        result
+        if held {
+            portal.held.replace(Some((waiting, command)));
+            self.put_held(rows, portal);
+        } else {
+            self.command_before_sync(command);
+        }
+        Ok(())
+    }
+
+    /// So many of the rows that wait, or all; as PostgreSQL, which counts those of one Execute in the tag.
+    fn put_held(&mut self, rows: i32, portal: &Rc<ManyPortal>) {
+        let mut held = portal.held.borrow_mut();
+        let Some((waiting, command)) = &mut *held else {
+            return;
+        };
+        let wanted = usize::try_from(rows).ok().filter(|rows| *rows > 0);
+        let count = wanted.map_or(waiting.len(), |rows| rows.min(waiting.len()));
+        for row in waiting.drain(..count) {
+            self.client.send(&row);
+        }
+        if wanted == Some(count) {
+            self.client.send(backend::PORTAL_SUSPENDED);
+            return;
+        }
+        let verb = command.iter().rposition(|byte| *byte == b' ');
+        let mut command = command[..verb.map_or(0, |end| end + 1)].to_vec();
+        command.extend_from_slice(count.to_string().as_bytes());
+        drop(held);
+        self.command_before_sync(command);
     }
 
     /// A statement over several shards has ended. If the Sync that follows commits it, its
@@ -280,14 +336,4 @@ impl Session {
         attached.lease.ledger.push(Owed::Execute(Audience::Client));
         Ok(())
     }
-}
-
-/// PostgreSQL has changed all rows when it shows the first ones; shards that are asked one
-/// after the other would not have, when the client does not fetch them all.
-fn limited_returning() -> Report {
-    Report::error(
-        sqlstate::FEATURE_NOT_SUPPORTED,
-        "RETURNING over several shards cannot be fetched in parts",
-    )
-    .hint("Execute the portal without a row limit.")
 }

@@ -27,7 +27,8 @@ use crate::session::state::Phase;
 use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 impl Session {
     /// In a failed transaction PostgreSQL parses and binds only what ends the failure.
@@ -59,6 +60,9 @@ impl Session {
     }
 }
 
+/// Rows as messages, and the tag of the statement that returned them.
+type Held = (VecDeque<Box<[u8]>>, Vec<u8>);
+
 /// A portal that is open on several shards.
 pub struct ManyPortal {
     many: Many,
@@ -66,6 +70,8 @@ pub struct ManyPortal {
     columns: Option<Vec<Column>>,
     /// The shard whose rows come next.
     leg: Cell<usize>,
+    /// The rows of a write that wait to be fetched, and its tag.
+    held: RefCell<Option<Held>>,
 }
 
 impl ManyPortal {
@@ -74,6 +80,7 @@ impl ManyPortal {
             many,
             columns,
             leg: Cell::new(0),
+            held: RefCell::default(),
         }
     }
 }

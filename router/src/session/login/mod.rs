@@ -308,6 +308,7 @@ impl Accepted {
             servers: Vec::new(),
             active: None,
             implicit: false,
+            joint: None,
             changing: None,
             world: None,
             rules: crate::session::rules::Ruled::default(),

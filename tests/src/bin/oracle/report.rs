@@ -4,6 +4,9 @@ use crate::judge::Verdict;
 use crate::statement::Statement;
 use std::collections::BTreeMap;
 
+/// So many refused statements are shown for each reason.
+const EXAMPLES: usize = 4;
+
 /// Counts.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -21,6 +24,8 @@ pub struct Report {
     pub injected: u64,
     pub found: u64,
     features: BTreeMap<&'static str, (u64, u64)>,
+    /// The shortest statements that were refused for each reason.
+    shortest: BTreeMap<String, Vec<String>>,
     kinds: BTreeMap<&'static str, u64>,
     ways: BTreeMap<String, u64>,
 }
@@ -54,6 +59,11 @@ impl Report {
             Verdict::Refused(message) => {
                 self.refused += 1;
                 *self.reasons.entry(message.clone()).or_default() += 1;
+                let text = statement.inline();
+                let shortest = self.shortest.entry(message.clone()).or_default();
+                shortest.push(text);
+                shortest.sort_by_key(String::len);
+                shortest.truncate(EXAMPLES);
             }
             Verdict::Wrong { kind, .. } => {
                 self.wrong += 1;
@@ -94,9 +104,11 @@ impl Report {
             .iter()
             .for_each(|(plan, count)| println!("  {plan:<28} {count:>7}"));
         println!("refused by reason:");
-        by_count(&self.reasons)
-            .iter()
-            .for_each(|(reason, count)| println!("  {count:>7} {reason}"));
+        by_count(&self.reasons).iter().for_each(|(reason, count)| {
+            println!("  {count:>7} {reason}");
+            let shortest = self.shortest.get(reason).into_iter().flatten();
+            shortest.for_each(|sql| println!("          {sql}"));
+        });
         let errors: u64 = self.errors.values().sum();
         println!("refused by PostgreSQL itself: {errors}, {}", share(errors));
         by_count(&self.errors)

@@ -1,8 +1,8 @@
 //! Transactions that wait for each other on two shards, where no server can see it:
 //! one of them is told, the other goes on.
 
-use super::stage::{Stage, one_each, within};
-use mothership_tests::poll_until;
+use super::stage::{Stage, one_each, owner, within};
+use mothership_tests::{connect, poll_until};
 use std::time::Duration;
 use tokio_postgres::Client;
 
@@ -136,4 +136,169 @@ async fn three_in_a_ring_lose_one_and_who_only_waits_loses_nothing() {
     waited.unwrap();
     waiter.batch_execute("COMMIT").await.unwrap();
     assert_eq!(stage.shards.sql(0, "SELECT note FROM items"), "waited");
+}
+
+/// Rounds of the bar's deadlock, at the default setting: each ends within 3 s.
+async fn collide_often(stage: &Stage, clients: [&Client; 2], rounds: usize) {
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let (x, y) = (ids[0], ids[1]);
+    for round in 0..rounds {
+        for client in clients {
+            within(client.batch_execute("BEGIN")).await.unwrap();
+        }
+        // Both orders of age, and of who comes second.
+        let (a, b) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
+        within(run(clients[a], &update(x, "a"), false))
+            .await
+            .unwrap();
+        within(run(clients[b], &update(y, "b"), false))
+            .await
+            .unwrap();
+        let mut wants = [String::new(), String::new()];
+        (wants[a], wants[b]) = (update(y, "a"), update(x, "b"));
+        let began = std::time::Instant::now();
+        collide(clients, [&wants[0], &wants[1]], false).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(3), "round {round}: {took:?}");
+    }
+    stage.assert_nothing_prepared();
+}
+
+#[tokio::test]
+async fn a_deadlock_through_two_routers_ends_within_three_seconds_on_one_side() {
+    let stage = Stage::new();
+    let other = stage.another_router();
+    let (a, b) = (stage.client().await, stage.client_of(&other).await);
+    collide_often(&stage, [&a, &b], 4).await;
+}
+
+#[tokio::test]
+async fn a_deadlock_through_one_router_ends_within_three_seconds_on_one_side() {
+    let stage = Stage::new();
+    let (a, b) = (stage.client().await, stage.client().await);
+    collide_often(&stage, [&a, &b], 4).await;
+}
+
+#[tokio::test]
+async fn a_mark_that_a_savepoint_took_along_is_taken_again() {
+    let stage = Stage::with(QUICK);
+    let other = stage.another_router();
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let (a, b) = (stage.client().await, stage.client_of(&other).await);
+    let marks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid::int8 >> 16 = 28019 \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for client in [&a, &b] {
+        within(client.batch_execute("BEGIN")).await.unwrap();
+    }
+    // One shard needs none.
+    within(a.batch_execute(&update(ids[0], "a"))).await.unwrap();
+    assert_eq!(stage.shards.sql_all(marks), ["0", "0", "0"]);
+    within(a.batch_execute("SAVEPOINT s")).await.unwrap();
+    within(a.batch_execute(&update(ids[2], "a"))).await.unwrap();
+    assert_eq!(stage.shards.sql_all(marks), ["1", "0", "1"]);
+    within(a.batch_execute("ROLLBACK TO s")).await.unwrap();
+    assert_eq!(stage.shards.sql_all(marks), ["0", "0", "0"]);
+    within(b.batch_execute(&update(ids[1], "b"))).await.unwrap();
+    let (x, y) = (update(ids[1], "a"), update(ids[0], "b"));
+    collide([&a, &b], [&x, &y], false).await;
+    assert_eq!(stage.shards.sql_all(marks), ["0", "0", "0"]);
+}
+
+#[tokio::test]
+async fn three_in_a_ring_through_three_routers_lose_one() {
+    let stage = Stage::with(QUICK);
+    let others = [stage.another_router(), stage.another_router()];
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let clients = [
+        stage.client().await,
+        stage.client_of(&others[0]).await,
+        stage.client_of(&others[1]).await,
+    ];
+    for (client, id) in clients.iter().zip(&ids) {
+        within(client.batch_execute("BEGIN")).await.unwrap();
+        within(run(client, &update(*id, "mine"), true))
+            .await
+            .unwrap();
+    }
+    let go = async |at: usize| {
+        let done = run(&clients[at], &update(ids[(at + 1) % 3], "next"), true).await;
+        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        clients[at].batch_execute(end).await.unwrap();
+        done.err()
+            .map(|e| e.as_db_error().unwrap().code().code().to_owned())
+    };
+    let ring = async { tokio::join!(go(0), go(1), go(2)) };
+    let told = tokio::time::timeout(LONG, ring).await.expect("it ends");
+    let told: Vec<String> = [told.0, told.1, told.2].into_iter().flatten().collect();
+    assert_eq!(told, ["40P01"]);
+}
+
+const LATE: &str = "[[table]]\nname = \"late\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n\
+    [transactions]\ndeadlock_timeout = \"100ms\"\n";
+
+/// A transaction waits in its COMMIT, because a constraint is checked there, with a part that is prepared or is about to
+/// be; and somebody waits for that part.
+#[tokio::test]
+async fn what_is_prepared_waits_and_is_waited_for() {
+    let stage = Stage::with(LATE);
+    let other = stage.another_router();
+    let ids = one_each();
+    let (a, b) = (stage.client().await, stage.client_of(&other).await);
+    let define = "CREATE TABLE late (id int8 PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)";
+    within(a.batch_execute(define)).await.unwrap();
+    stage.fill(ids.iter().copied());
+    let mut losers = Vec::new();
+    for (x, y) in [(ids[0], ids[1]), (ids[1], ids[0])] {
+        for a_is_older in [true, false] {
+            let insert = format!("INSERT INTO late VALUES ({y})");
+            let begin = async || {
+                within(a.batch_execute("BEGIN")).await.unwrap();
+                within(a.batch_execute(&update(x, "a"))).await.unwrap();
+            };
+            if a_is_older {
+                begin().await;
+            }
+            within(b.batch_execute("BEGIN")).await.unwrap();
+            within(b.batch_execute(&insert)).await.unwrap();
+            if !a_is_older {
+                begin().await;
+            }
+            within(a.batch_execute(&insert)).await.unwrap();
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+            let direct = within(connect(&stage.shards.endpoint(owner(y)))).await;
+            let commit = a.batch_execute("COMMIT");
+            let collide = async {
+                let seen = async {
+                    while direct.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                within(seen).await;
+                let done = b.batch_execute(&update(x, "b")).await;
+                let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+                b.batch_execute(end).await.unwrap();
+                done
+            };
+            let both = async { tokio::join!(commit, collide) };
+            let told = tokio::time::timeout(LONG, both).await.expect("it ends");
+            let (loser, error) = match told {
+                (Err(error), Ok(())) => ("a", error),
+                (Ok(()), Err(error)) => ("b", error),
+                other => panic!("exactly one fails: {other:?}"),
+            };
+            let error = error.as_db_error().unwrap();
+            assert_eq!(error.code().code(), "40P01", "{error:?}");
+            losers.push((loser, error.detail().unwrap().contains("prepared")));
+            stage.assert_nothing_prepared();
+            within(a.batch_execute("DELETE FROM late")).await.unwrap();
+        }
+    }
+    // Of what is prepared nobody knows when it began: then the parts that still run tell the age.
+    let by_age = losers.iter().filter(|loser| !loser.1);
+    let by_age: Vec<&str> = by_age.map(|loser| loser.0).collect();
+    assert_eq!(by_age, ["b", "a"], "{losers:?}");
+    assert!(losers.iter().any(|loser| loser.1), "{losers:?}");
 }

@@ -107,9 +107,9 @@ async fn a_driver_reads_one_row_many_and_sums_over_all_shards() {
     found.sort_unstable();
     assert_eq!(found, [6, 8, 10, 12, 14]);
     let sql = "SELECT count(*), sum(id)::int8, min(v), max(v) FROM items WHERE id > $1";
-    let refused = within(client.query_one(sql, &[&10_i64])).await;
-    // A cast around an aggregate is an expression over it, which is not merged.
-    assert_eq!(refused.unwrap_err().code().unwrap().code(), "0A000");
+    let row = within(client.query_one(sql, &[&10_i64])).await.unwrap();
+    let found: (i64, i64, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+    assert_eq!(found, (80, (11..=90).sum(), 22, 180));
     let sql = "SELECT count(*), min(v), max(v) FROM items WHERE id > $1";
     let row = within(client.query_one(sql, &[&10_i64])).await.unwrap();
     let found: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
@@ -268,16 +268,10 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
     let key = keys_of(1, 1)[0];
     let mut wire = stage.wire();
     let refused = [
-        "SELECT id FROM items ORDER BY id",
-        "SELECT id FROM items LIMIT 1",
-        "SELECT DISTINCT v FROM items",
-        "SELECT v, count(*) FROM items GROUP BY v",
-        "SELECT avg(v) FROM items",
-        "SELECT row_number() OVER () FROM items",
-        "SELECT * FROM items a JOIN items b ON a.v = b.id",
-        "SELECT * FROM items, notes",
         "SELECT id FROM items FOR UPDATE",
-        "SELECT id FROM items UNION SELECT id FROM accounts",
+        "SELECT id, ctid FROM items ORDER BY id",
+        "SELECT id FROM items TABLESAMPLE bernoulli (50) ORDER BY id",
+        "SELECT id FROM ONLY items ORDER BY id",
         "DECLARE c CURSOR FOR SELECT * FROM items",
         "EXPLAIN SELECT * FROM items",
         "UPDATE items SET id = id + 1",
@@ -301,7 +295,7 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
     // In a transaction a refusal fails it, as any error does.
     wire.query("BEGIN");
     assert_eq!(one(&mut wire, &count), (key * 2).to_string());
-    let refused = say(&mut wire, "SELECT avg(v) FROM items");
+    let refused = say(&mut wire, "SELECT id FROM items FOR UPDATE");
     assert_eq!(refused[1], "ReadyForQuery E");
     assert!(say(&mut wire, &count)[0].starts_with("Error 25P02"));
     assert_eq!(

@@ -40,6 +40,8 @@ pub struct Stage {
     pub router: Router,
     /// The databases behind it.
     pub shards: Shards,
+    /// What the router was told.
+    config: String,
 }
 
 impl Stage {
@@ -96,20 +98,38 @@ impl Stage {
             on.join(", ")
         );
         let router = Router::start(&config);
-        Stage { router, shards }
+        Stage {
+            router,
+            shards,
+            config,
+        }
+    }
+
+    /// Another router for the same shards.
+    pub fn another_router(&self) -> Router {
+        Router::start(&self.config)
     }
 
     /// How to reach the router.
     pub fn endpoint(&self) -> Endpoint {
+        self.endpoint_of(&self.router)
+    }
+
+    fn endpoint_of(&self, router: &Router) -> Endpoint {
         Endpoint {
             database: "app".into(),
-            ..self.shards.endpoint(0).at_port(self.router.port())
+            ..self.shards.endpoint(0).at_port(router.port())
         }
     }
 
     /// A raw client.
     pub fn wire(&self) -> Wire {
-        let mut wire = Wire::login(&self.endpoint());
+        self.wire_of(&self.router)
+    }
+
+    /// The same by another router.
+    pub fn wire_of(&self, router: &Router) -> Wire {
+        let mut wire = Wire::login(&self.endpoint_of(router));
         wire.set_limit(LIMIT);
         wire
     }
@@ -117,6 +137,11 @@ impl Stage {
     /// A driver.
     pub async fn client(&self) -> Client {
         within(connect(&self.endpoint())).await
+    }
+
+    /// The same by another router.
+    pub async fn client_of(&self, router: &Router) -> Client {
+        within(connect(&self.endpoint_of(router))).await
     }
 
     /// Fills `items` past the router: for each id its double as `v` and a note.

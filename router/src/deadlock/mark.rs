@@ -1,0 +1,81 @@
+//! What a transaction over several shards carries on each server, so that every
+//! router can read there which backends belong together (ADR 9).
+//!
+//! It is an advisory lock of the transaction, shared, so that it never waits and
+//! ends with it; in `pg_locks` all can see it. Of its two keys the first begins with
+//! sixteen bits of ours, and the rest are the last 48 bits of the transaction's id,
+//! which what it prepares has in its name.
+//!
+//! Pure.
+
+use crate::commit::gid::TransactionId;
+
+/// The upper half of the first key: `ms`.
+const CLASS: u32 = 0x6d73;
+
+/// The first keys that may be ours, as `pg_locks` shows them.
+pub const FIRST_KEYS: (i64, i64) = ((CLASS as i64) << 16, ((CLASS as i64) << 16) | 0xffff);
+
+/// The part of a transaction's id that servers show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// That of a transaction.
+    pub fn of(id: TransactionId) -> Self {
+        Self((id.0 & 0xffff_ffff_ffff) as u64)
+    }
+
+    /// The keys of a lock as `pg_locks` has them: `classid` and `objid`. `None` if it is not ours.
+    pub fn read(classid: i64, objid: i64) -> Option<Self> {
+        let ours = (FIRST_KEYS.0..=FIRST_KEYS.1).contains(&classid);
+        let second = u32::try_from(objid).ok()?;
+        ours.then(|| Self((((classid as u64) & 0xffff) << 32) | u64::from(second)))
+    }
+
+    /// The call that takes it, in a transaction.
+    pub fn sql(self) -> String {
+        let first = (CLASS << 16) | (self.0 >> 32) as u32;
+        let second = self.0 as u32;
+        format!(
+            "pg_catalog.pg_advisory_xact_lock_shared({}, {})",
+            first.cast_signed(),
+            second.cast_signed()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_mark_is_the_end_of_the_id() {
+        let mark = Mark::of(TransactionId(0xffff_0001_8000_0002));
+        assert_eq!(
+            mark.sql(),
+            "pg_catalog.pg_advisory_xact_lock_shared(1836253185, -2147483646)"
+        );
+        assert_eq!(Mark::read(1_836_253_185, 0x8000_0002), Some(mark));
+    }
+
+    #[test]
+    fn locks_of_others_are_no_marks() {
+        assert_eq!(Mark::read(0x6d72_ffff, 1), None);
+        assert_eq!(Mark::read(0x6d74_0000, 1), None);
+        assert_eq!(Mark::read(1, 2), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_mark_reads_back(id: u128) {
+            let mark = Mark::of(TransactionId(id));
+            let sql = mark.sql();
+            let keys = sql.split(['(', ')']).nth(1).unwrap();
+            let keys: Vec<i32> = keys.split(", ").map(|key| key.parse().unwrap()).collect();
+            let shown = |key: i32| i64::from(key.cast_unsigned());
+            prop_assert_eq!(Mark::read(shown(keys[0]), shown(keys[1])), Some(mark));
+        }
+    }
+}

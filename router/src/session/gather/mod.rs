@@ -1,0 +1,229 @@
+//! Runs a plan that gathers: fetches the fragments from their shards, hands them to one server, and lets it run the
+//! residue.
+//!
+//! What is fetched is held here in its binary form until all of it is there, so its rows and bytes have limits. A
+//! server is asked first what the client's own text means: its parameters and columns are what the client is told. In
+//! the extended protocol a query is gathered at Bind, when PostgreSQL takes its snapshot; what is left is a portal of
+//! one server. A write is gathered when it is executed.
+
+mod fetch;
+
+mod residue;
+
+mod write;
+
+use super::choose::Wants;
+use super::many::Merging;
+use super::names::Prepared;
+use super::state::Phase;
+use super::step::steps;
+use super::{Halt, Session};
+use crate::plan::gather::Ending;
+use crate::plan::{Gather, Merge, Role};
+use fetch::Leg;
+use mothership_proto::backend::Column;
+use mothership_proto::frontend::{self, Bind, Parse, Target};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+use std::sync::Arc;
+pub use write::GatherPortal;
+
+/// The portal of the router's own statements here, which is nobody else's.
+const PORTAL: &[u8] = b"mothership_gather";
+
+/// A plan that gathers, with the texts and shards of one run.
+pub struct GatherWork {
+    /// The plan.
+    pub plan: Arc<Gather>,
+    /// The texts of the fragments.
+    pub fragments: Vec<String>,
+    /// Their shards.
+    pub shards: Vec<Vec<usize>>,
+    /// The text that runs on their rows.
+    pub residue: String,
+    /// The shards that it writes to.
+    pub target: Vec<usize>,
+    /// An INSERT up to its rows.
+    pub head: String,
+    /// And behind them.
+    pub tail: String,
+}
+
+impl GatherWork {
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        self.plan.ending != Ending::Answer
+    }
+}
+
+/// A value of a parameter: its format, and its bytes if it is not NULL.
+type Value<'v> = (i16, Option<&'v [u8]>);
+
+/// What a server says of the client's own text.
+#[derive(Default)]
+struct Described {
+    /// The types of its parameters, in the client's object ids.
+    parameters: Vec<u8>,
+    columns: Vec<Column>,
+}
+
+impl Session {
+    /// Runs a simple query that gathers, up to its CommandComplete, which is returned and not written.
+    pub(super) async fn query_gather(
+        &mut self,
+        sql: &[u8],
+        work: &GatherWork,
+    ) -> Result<Vec<u8>, Halt> {
+        if work.writes() {
+            self.begin_implicit();
+        }
+        let wants = match work.plan.role {
+            Role::Primary(_) => Wants::Primary,
+            Role::Replica => self.wants(false, &steps(sql, self.standard_strings()), None),
+        };
+        let residue = self.residue_shard(work);
+        let mut legs = self.attach_legs(work, residue, &wants).await?;
+        let mut fetching = self.fetching(work);
+        let at = self.place_of(residue)?;
+        if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
+            leg.describes = true;
+            let lease = &mut self.servers[at].lease;
+            lease.wire.with_output(|out| {
+                let types = &[];
+                Parse {
+                    name: b"",
+                    sql,
+                    types,
+                }
+                .put(out);
+                frontend::put_describe(out, Target::Statement, b"");
+            });
+            lease.ledger.push(Owed::Parse(0, Audience::Router));
+            lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        }
+        for leg in &legs {
+            self.send_fragments(leg, work, (&[], &[]));
+        }
+        for leg in &legs {
+            self.collect_leg(leg, &mut fetching).await?;
+        }
+        let (arrays, described) = self.fetched(fetching)?;
+        if work.writes() {
+            let run = write::Run {
+                sql,
+                values: &[],
+                formats: &[],
+                arrays: &arrays,
+                described: &described,
+                describes: true,
+            };
+            return self.write_gathered(at, work, &run).await;
+        }
+        let text = self.with_times(sql, &work.residue, false).await?;
+        self.query_residue(at, (work, &text), &arrays, &described)
+            .await
+    }
+
+    /// The same of a query at Bind: afterwards the portal is there on the server of the shard that is returned.
+    pub(super) async fn bind_gather(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        work: &GatherWork,
+    ) -> Result<usize, Halt> {
+        let alone = self.is_alone_in_segment(bind.portal);
+        let wants = match work.plan.role {
+            Role::Replica if alone => self.wants(false, &statement.steps, None),
+            _ => Wants::Primary,
+        };
+        let residue = self.residue_shard(work);
+        let mut legs = self.attach_legs(work, residue, &wants).await?;
+        let (at, described) = self.describe_gathered(bind, statement, residue).await?;
+        let mut fetching = self.fetching(work);
+        fetching.described = described;
+        let values: Vec<Value<'_>> = bind.values().collect();
+        legs.retain(|leg| !leg.fragments.is_empty());
+        for leg in &legs {
+            self.send_fragments(leg, work, (&fetching.described.parameters, &values));
+        }
+        for leg in &legs {
+            self.collect_leg(leg, &mut fetching).await?;
+        }
+        let (arrays, described) = self.fetched(fetching)?;
+        let text = self
+            .with_times(&statement.sql, &work.residue, false)
+            .await?;
+        self.active = Some(at);
+        self.bind_residue(at, bind, (work, &text), &values, (&arrays, &described))
+            .await?;
+        Ok(residue)
+    }
+
+    /// Asks the server of a shard, which is attached, what a statement of the client means that is being bound.
+    async fn describe_gathered(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        shard: usize,
+    ) -> Result<(usize, Described), Halt> {
+        let ours = |name: &[u8]| *name == *bind.statement;
+        match self.held.take() {
+            Some((name, held)) if ours(&name) => {
+                self.parse_on(shard, &name, &held).await?;
+                self.settle_active().await?;
+            }
+            other => {
+                self.held = other;
+                self.flush_held().await?;
+                self.settle_active().await?;
+            }
+        }
+        let at = self.place_of(shard)?;
+        let name = self.on_server(at, bind.statement, statement).await?;
+        let leg = Leg {
+            at,
+            describes: true,
+            fragments: Vec::new(),
+        };
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        attached.lease.wire.with_output(|out| {
+            frontend::put_describe(out, Target::Statement, name.as_bytes());
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        let owed = Owed::DescribeStatement(Audience::Router);
+        attached.lease.ledger.push(owed);
+        let mut fetching = fetch::Fetching::default();
+        self.collect_leg(&leg, &mut fetching).await?;
+        let (_, described) = self.fetched(fetching)?;
+        let needed = described.parameters.len() / 4;
+        if needed != bind.len() {
+            return Err(wrong_count(bind, needed));
+        }
+        Ok((at, described))
+    }
+
+    /// A server's error is the client's.
+    fn failed_with(&mut self, body: &[u8]) -> Halt {
+        if self.state.phase == Phase::Segment {
+            return self.failed_in_segment(body);
+        }
+        let mut merging = Merging::new(&Merge::Concat, 1);
+        merging.error = Some(body.to_vec());
+        match self.finish_many(merging) {
+            Err(halt) => halt,
+            Ok(_) => Halt::Failed,
+        }
+    }
+}
+
+/// PostgreSQL's own words.
+fn wrong_count(bind: &Bind<'_>, needed: usize) -> Halt {
+    let name = String::from_utf8_lossy(bind.statement);
+    let given = bind.len();
+    let message = format!(
+        "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {needed}"
+    );
+    Report::error(sqlstate::PROTOCOL_VIOLATION, message).into()
+}

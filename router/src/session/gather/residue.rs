@@ -1,0 +1,212 @@
+//! The residue of a query: run on one server, and held against the client's own text.
+
+use super::{Described, GatherWork, PORTAL, Value};
+use crate::plan::refuse::Reason;
+use crate::plan::{Gather, Refusal};
+use crate::session::dispatch::refused;
+use crate::session::{Attached, Halt, Session};
+use mothership_proto::backend::{self, Column, tag};
+use mothership_proto::frame::Frame;
+use mothership_proto::frontend::{self, Bind, Parse, Target};
+use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
+use mothership_proto::report::{Fields, Report};
+
+impl Session {
+    /// Runs the residue as a simple query would be: one server, results as text.
+    pub(super) async fn query_residue(
+        &mut self,
+        at: usize,
+        (work, text): (&GatherWork, &str),
+        arrays: &[Vec<u8>],
+        described: &Described,
+    ) -> Result<Vec<u8>, Halt> {
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.first_leg = true;
+        lease.wire.with_output(|out| {
+            let sql = text.as_bytes();
+            Parse {
+                name: b"",
+                sql,
+                types: &[],
+            }
+            .put(out);
+            frontend::put_describe(out, Target::Statement, b"");
+            let values = arrays.iter().map(|array| (1, Some(array.as_slice())));
+            frontend::put_bind(out, (PORTAL, b""), values, &[0]);
+            frontend::put_execute(out, PORTAL, 0);
+            frontend::put_close(out, Target::Portal, PORTAL);
+            out.extend_from_slice(frontend::SYNC);
+        });
+        for owed in [
+            Owed::Parse(0, Audience::Router),
+            Owed::DescribeStatement(Audience::Router),
+            Owed::Bind(Audience::Router),
+            Owed::Execute(Audience::Router),
+            Owed::Close(Audience::Router),
+            Owed::Sync(Audience::Router),
+        ] {
+            lease.ledger.push(owed);
+        }
+        let mut checking = Checking::new(described);
+        let mut command = Vec::new();
+        self.each_message(at, |frame, reply, client| {
+            checking.take(frame, reply);
+            if checking.is_wrong() {
+                return matches!(reply.event, Event::Ready(_));
+            }
+            match (reply.event, frame.tag()) {
+                (_, tag::ROW_DESCRIPTION) => {
+                    client.with_output(|out| backend::put_columns(out, &described.columns));
+                }
+                (_, tag::DATA_ROW) => client.send(frame.bytes),
+                (Event::Completed, tag::COMMAND_COMPLETE) => {
+                    command = backend::command(frame.body()).unwrap_or_default().to_vec();
+                }
+                _ => {}
+            }
+            matches!(reply.event, Event::Ready(_))
+        })
+        .await?;
+        match checking.outcome(&work.plan) {
+            Ok(()) => Ok(command),
+            Err(Wrong::Server(body)) => Err(self.failed_with(&body)),
+            Err(Wrong::Ours(report)) => Err(report.into()),
+        }
+    }
+
+    /// Makes the client's portal of the residue.
+    pub(super) async fn bind_residue(
+        &mut self,
+        at: usize,
+        bind: &Bind<'_>,
+        (work, text): (&GatherWork, &str),
+        values: &[Value<'_>],
+        (arrays, described): (&[Vec<u8>], &Described),
+    ) -> Result<(), Halt> {
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.first_leg = true;
+        let types = inbox.types_on_shard(&described.parameters);
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| {
+            let sql = text.as_bytes();
+            Parse {
+                name: b"",
+                sql,
+                types: &types,
+            }
+            .put(out);
+            frontend::put_describe(out, Target::Statement, b"");
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        lease.ledger.push(Owed::Parse(0, Audience::Router));
+        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        let mut checking = Checking::new(described);
+        self.each_message(at, |frame, reply, _| {
+            checking.take(frame, reply);
+            let described = matches!(frame.tag(), tag::ROW_DESCRIPTION | tag::NO_DATA);
+            described || reply.event == Event::Failed
+        })
+        .await?;
+        match checking.outcome(&work.plan) {
+            Ok(()) => {}
+            Err(Wrong::Server(body)) => return Err(self.failed_with(&body)),
+            Err(Wrong::Ours(report)) => return Err(report.into()),
+        }
+        let formats: Vec<i16> = bind.result_formats().collect();
+        let lease = &mut self.servers[at].lease;
+        lease.wire.with_output(|out| {
+            let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
+            let values = values
+                .iter()
+                .copied()
+                .take(work.plan.parameters)
+                .chain(arrays);
+            let values: Vec<Value<'_>> = values.collect();
+            frontend::put_bind(out, (bind.portal, b""), values.into_iter(), &formats);
+        });
+        lease.ledger.push(Owed::Bind(Audience::Client));
+        Ok(())
+    }
+}
+
+/// Holds the residue against what the client's own text means.
+struct Checking<'d> {
+    described: &'d Described,
+    parsed: bool,
+    failed: Option<Vec<u8>>,
+    differs: Option<String>,
+}
+
+enum Wrong {
+    Server(Vec<u8>),
+    Ours(Report),
+}
+
+impl<'d> Checking<'d> {
+    fn new(described: &'d Described) -> Self {
+        Checking {
+            described,
+            parsed: false,
+            failed: None,
+            differs: None,
+        }
+    }
+
+    fn take(&mut self, frame: Frame<'_>, reply: Reply) {
+        match (reply.event, frame.tag()) {
+            (Event::Failed, _) if self.parsed => {
+                self.failed
+                    .get_or_insert_with(|| without_position(frame.body()));
+            }
+            (Event::Failed, _) => {
+                // The client's own text was fine.
+                let fields = Fields::read(frame.body());
+                let said = String::from_utf8_lossy(fields.message.unwrap_or_default());
+                self.differs.get_or_insert_with(|| said.into_owned());
+            }
+            (Event::Parsed(_), _) => self.parsed = true,
+            (_, tag::ROW_DESCRIPTION) => {
+                let columns = backend::columns(frame.body()).unwrap_or_default();
+                let same = |(a, b): (&Column, &Column)| {
+                    a.name == b.name && a.type_oid == b.type_oid && a.modifier == b.modifier
+                };
+                let wanted = &self.described.columns;
+                if columns.len() != wanted.len() || !columns.iter().zip(wanted).all(same) {
+                    self.differs = Some("its columns would have other names or types".to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_wrong(&self) -> bool {
+        self.failed.is_some() || self.differs.is_some()
+    }
+
+    fn outcome(self, plan: &Gather) -> Result<(), Wrong> {
+        if let Some(body) = self.failed {
+            return Err(Wrong::Server(body));
+        }
+        match self.differs {
+            None => Ok(()),
+            Some(said) => Err(Wrong::Ours(wrong_statement(plan, &said))),
+        }
+    }
+}
+
+/// The residue is not the statement that the client has written.
+pub(super) fn wrong_statement(plan: &Gather, said: &str) -> Report {
+    let detail = format!("{}; {said}", plan.why.message());
+    refused(&Refusal::about(Reason::GatherDiffers, detail))
+}
+
+/// An error without its place, which is in a text that the client has not written.
+pub(super) fn without_position(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    for field in body.split_inclusive(|byte| *byte == 0) {
+        if field.first() != Some(&b'P') {
+            out.extend_from_slice(field);
+        }
+    }
+    out
+}

@@ -1,0 +1,484 @@
+//! Writes with gathered rows: a residue that runs on the shards of its target, and the rows of a query that are
+//! stored where their keys belong.
+
+use super::residue::{without_position, wrong_statement};
+use super::{Described, GatherWork, PORTAL, Value};
+use crate::catalog::types::builtin_name;
+use crate::merge::Arrays;
+use crate::plan::condition::Scalar;
+use crate::plan::gather::{Ending, Filled, Store, Written};
+use crate::plan::refuse::Reason;
+use crate::plan::route::{owner, stored_key};
+use crate::plan::{Merge, Params, Refusal};
+use crate::session::choose::Wants;
+use crate::session::dispatch::refused;
+use crate::session::many::Merging;
+use crate::session::names::Prepared;
+use crate::session::state::Phase;
+use crate::session::{Attached, Halt, Session};
+use mothership_proto::backend::{self, Column, tag};
+use mothership_proto::frontend::{self, Bind, Parse, Target};
+use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::report::{Fields, Report, sqlstate};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A portal of a write that gathers: everything is done when it is executed.
+pub struct GatherPortal {
+    work: GatherWork,
+    /// The values of its Bind, as they came.
+    bind: Box<[u8]>,
+    /// The client's text.
+    sql: Box<[u8]>,
+    /// The shard that has described it.
+    shard: usize,
+    described: Described,
+    formats: Vec<i16>,
+}
+
+impl GatherPortal {
+    /// The columns of RETURNING, in the formats that were asked for.
+    pub(in crate::session) fn columns(&self) -> Option<Vec<u8>> {
+        if self.described.columns.is_empty() {
+            return None;
+        }
+        let mut out = Vec::new();
+        backend::put_columns(&mut out, &formatted(&self.described.columns, &self.formats));
+        Some(out)
+    }
+}
+
+/// The parts of one run.
+pub(super) struct Run<'r> {
+    /// The client's text.
+    pub sql: &'r [u8],
+    pub values: &'r [Value<'r>],
+    /// Of the results.
+    pub formats: &'r [i16],
+    pub arrays: &'r [Vec<u8>],
+    pub described: &'r Described,
+    /// The client is to be told the columns (simple protocol).
+    pub describes: bool,
+}
+
+/// A statement for one shard, with the arrays that it gets.
+struct Part<'r> {
+    at: usize,
+    sql: &'r str,
+    arrays: &'r [Vec<u8>],
+}
+
+impl Session {
+    /// Bind of a write: what it means is asked now, and done later.
+    pub(in crate::session) async fn bind_gathered_write(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        work: GatherWork,
+    ) -> Result<GatherPortal, Halt> {
+        self.begin_implicit();
+        let shard = self.residue_shard(&work);
+        self.attach(shard).await?;
+        let (_, described) = self.describe_gathered(bind, statement, shard).await?;
+        self.answer(backend::BIND_COMPLETE);
+        Ok(GatherPortal {
+            work,
+            bind: bind.rest.into(),
+            sql: statement.sql.as_ref().into(),
+            shard,
+            described,
+            formats: bind.result_formats().collect(),
+        })
+    }
+
+    /// Execute of a write, up to its CommandComplete, which is returned and not written.
+    pub(in crate::session) async fn execute_gathered_write(
+        &mut self,
+        portal: &GatherPortal,
+    ) -> Result<Vec<u8>, Halt> {
+        let GatherPortal {
+            work, described, ..
+        } = portal;
+        self.begin_implicit();
+        let nameless = [b"\0\0", &*portal.bind].concat();
+        let bind = Bind::read(&nameless).map_err(crate::session::malformed)?;
+        let values: Vec<Value<'_>> = bind.values().collect();
+        let legs = self
+            .attach_legs(work, portal.shard, &Wants::Primary)
+            .await?;
+        let mut fetching = self.fetching(work);
+        for leg in legs.iter().filter(|leg| !leg.fragments.is_empty()) {
+            self.send_fragments(leg, work, (&described.parameters, &values));
+        }
+        for leg in legs.iter().filter(|leg| !leg.fragments.is_empty()) {
+            self.collect_leg(leg, &mut fetching).await?;
+        }
+        let (arrays, _) = self.fetched(fetching)?;
+        let run = Run {
+            sql: &portal.sql,
+            values: &values,
+            formats: &portal.formats,
+            arrays: &arrays,
+            described,
+            describes: false,
+        };
+        let at = self.place_of(portal.shard)?;
+        self.write_gathered(at, work, &run).await
+    }
+
+    /// Writes what was gathered. `at` is the server that has described the statement.
+    pub(super) async fn write_gathered(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        run: &Run<'_>,
+    ) -> Result<Vec<u8>, Halt> {
+        match &work.plan.ending {
+            Ending::Store(store) => self.store(at, work, store, run).await,
+            Ending::Write(written) => {
+                let merge = match written {
+                    Written::Everywhere => Merge::First,
+                    Written::Home | Written::Owners(_) => Merge::Concat,
+                };
+                let mut servers = Vec::new();
+                for shard in &work.target {
+                    servers.push(self.attach(*shard).await?);
+                }
+                let sql = self.with_times(run.sql, &work.residue, true).await?;
+                let part = |at: usize| Part {
+                    at,
+                    sql: &sql,
+                    arrays: run.arrays,
+                };
+                let parts: Vec<Part<'_>> = servers.into_iter().map(part).collect();
+                self.write_parts(work, &parts, &merge, run).await
+            }
+            Ending::Answer => Ok(Vec::new()),
+        }
+    }
+
+    /// Runs the query of an INSERT on one server and stores its rows.
+    async fn store(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        store: &Store,
+        run: &Run<'_>,
+    ) -> Result<Vec<u8>, Halt> {
+        let all: Vec<usize> = (0..self.topology.shards.len()).collect();
+        let mut dividing = Dividing::new(store, &self.fetch_limits());
+        let mut failed = None;
+        self.send_statement(at, work, (&work.residue, run.arrays), run, &[1], true);
+        let context = self.text_context();
+        let segment = self.state.phase == Phase::Segment;
+        let mut parsed = false;
+        self.each_message(at, |frame, reply, _| {
+            match (reply.event, frame.tag()) {
+                (Event::Ready(_), _) => return true,
+                (Event::Failed, _) => {
+                    failed.get_or_insert_with(|| frame.body().to_vec());
+                    return segment;
+                }
+                (Event::Parsed(_), _) => parsed = true,
+                (_, tag::ROW_DESCRIPTION) => dividing.columns(frame.body()),
+                (_, tag::DATA_ROW) => dividing.row(frame.body(), &all, &context),
+                (_, tag::CLOSE_COMPLETE) => return segment,
+                _ => {}
+            }
+            false
+        })
+        .await?;
+        if let Some(body) = failed {
+            return Err(match parsed {
+                true => self.failed_with(&without_position(&body)),
+                false => differs(work, &body),
+            });
+        }
+        if let Some(report) = dividing.wrong {
+            return Err(report.into());
+        }
+        let sql = dividing.statement(work, run.values.len());
+        let mut stored = Vec::new();
+        for (shard, arrays) in dividing.shards {
+            stored.push((self.attach(shard).await?, arrays.finish()));
+        }
+        if stored.is_empty() {
+            // Of no rows there is still a tag, and what the statement itself is refused for.
+            let none = Arrays::new(&dividing.elements).finish();
+            stored.push((at, none));
+        }
+        let sql = self.with_times(run.sql, &sql, true).await?;
+        let parts: Vec<Part<'_>> = stored
+            .iter()
+            .map(|(at, arrays)| Part {
+                at: *at,
+                sql: &sql,
+                arrays,
+            })
+            .collect();
+        let merge = match store.sharded {
+            Some(_) => Merge::Concat,
+            None => Merge::First,
+        };
+        self.write_parts(work, &parts, &merge, run).await
+    }
+
+    /// Runs a statement on several servers and makes one answer of theirs.
+    async fn write_parts(
+        &mut self,
+        work: &GatherWork,
+        parts: &[Part<'_>],
+        merge: &Merge,
+        run: &Run<'_>,
+    ) -> Result<Vec<u8>, Halt> {
+        let segment = self.state.phase == Phase::Segment;
+        for (leg, part) in parts.iter().enumerate() {
+            let inbox = &mut self.servers[part.at].inbox;
+            inbox.first_leg = leg == 0;
+            inbox.wrote = true;
+            inbox.may_write = true;
+            self.send_statement(
+                part.at,
+                work,
+                (part.sql, part.arrays),
+                run,
+                run.formats,
+                false,
+            );
+        }
+        let columns = formatted(&run.described.columns, run.formats);
+        if run.describes && !columns.is_empty() {
+            self.client
+                .with_output(|out| backend::put_columns(out, &columns));
+        }
+        let mut merging = Merging::new(merge, parts.len());
+        if !columns.is_empty() {
+            merging = merging.with_columns(columns)?;
+        }
+        let mut unlike = None;
+        for (leg, part) in parts.iter().enumerate() {
+            let mut parsed = false;
+            self.each_message(part.at, |frame, reply, client| {
+                parsed |= matches!(reply.event, Event::Parsed(_));
+                if reply.event == Event::Failed && !parsed {
+                    unlike.get_or_insert_with(|| frame.body().to_vec());
+                    return segment;
+                }
+                let done = merging.take(leg, frame, reply.event, client);
+                let failed = reply.event == Event::Failed;
+                done || (segment && (failed || frame.tag() == tag::CLOSE_COMPLETE))
+            })
+            .await?;
+        }
+        self.active = None;
+        if let Some(body) = unlike {
+            return Err(differs(work, &body));
+        }
+        if let Some(body) = &mut merging.error {
+            *body = without_position(body);
+        }
+        self.finish_many(merging)
+    }
+
+    /// Parses, binds and executes a statement with the statement's own parameters and arrays behind them.
+    fn send_statement(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        (sql, arrays): (&str, &[Vec<u8>]),
+        run: &Run<'_>,
+        formats: &[i16],
+        describes: bool,
+    ) {
+        let segment = self.state.phase == Phase::Segment;
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.in_segment |= segment;
+        inbox.touched.add(None);
+        lease.notes.unnamed = None;
+        let types = inbox.types_on_shard(&run.described.parameters);
+        let values = run.values.iter().copied().take(work.plan.parameters);
+        let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
+        let values: Vec<Value<'_>> = values.chain(arrays).collect();
+        lease.wire.with_output(|out| {
+            let sql = sql.as_bytes();
+            Parse {
+                name: b"",
+                sql,
+                types: &types,
+            }
+            .put(out);
+            if describes {
+                frontend::put_describe(out, Target::Statement, b"");
+            }
+            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), formats);
+            frontend::put_execute(out, PORTAL, 0);
+            frontend::put_close(out, Target::Portal, PORTAL);
+            out.extend_from_slice(if segment {
+                frontend::FLUSH
+            } else {
+                frontend::SYNC
+            });
+        });
+        lease.ledger.push(Owed::Parse(0, Audience::Router));
+        if describes {
+            lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        }
+        lease.ledger.push(Owed::Bind(Audience::Router));
+        lease.ledger.push(Owed::Execute(Audience::Router));
+        lease.ledger.push(Owed::Close(Audience::Router));
+        if !segment {
+            lease.ledger.push(Owed::Sync(Audience::Router));
+        }
+    }
+}
+
+/// Columns in the formats that Bind asked for: none is text, one is for all.
+fn formatted(columns: &[Column], formats: &[i16]) -> Vec<Column> {
+    let format = |at: usize| match formats {
+        [] => 0,
+        [one] => *one,
+        each => each.get(at).copied().unwrap_or(0),
+    };
+    let columns = columns.iter().enumerate();
+    columns
+        .map(|(at, column)| Column {
+            format: format(at),
+            ..column.clone()
+        })
+        .collect()
+}
+
+/// The client's own text was fine, and ours is not.
+fn differs(work: &GatherWork, body: &[u8]) -> Halt {
+    let said = String::from_utf8_lossy(Fields::read(body).message.unwrap_or_default()).into_owned();
+    wrong_statement(&work.plan, &said).into()
+}
+
+/// The rows of a query on their way to the shards that own them.
+struct Dividing<'s> {
+    store: &'s Store,
+    /// The types of the query's columns, and what they are called.
+    elements: Vec<u32>,
+    names: Vec<String>,
+    shards: BTreeMap<usize, Arrays>,
+    rows_left: u64,
+    bytes_left: usize,
+    wrong: Option<Report>,
+}
+
+impl<'s> Dividing<'s> {
+    fn new(store: &'s Store, (rows_left, bytes_left): &(u64, usize)) -> Self {
+        Dividing {
+            store,
+            elements: Vec::new(),
+            names: Vec::new(),
+            shards: BTreeMap::new(),
+            rows_left: *rows_left,
+            bytes_left: *bytes_left,
+            wrong: None,
+        }
+    }
+
+    fn columns(&mut self, body: &[u8]) {
+        let columns = backend::columns(body).unwrap_or_default();
+        let names = columns
+            .iter()
+            .zip(&self.store.columns)
+            .map(|(found, wanted)| match found.type_oid == wanted.oid {
+                true => Some(wanted.name.clone()),
+                false => builtin_name(found.type_oid).map(str::to_owned),
+            });
+        match names.collect::<Option<Vec<_>>>() {
+            Some(names) if columns.len() == self.store.columns.len() => {
+                self.elements = columns.iter().map(|c| c.type_oid).collect();
+                self.names = names;
+            }
+            _ => {
+                let detail = "its columns are not those of the table";
+                self.wrong = Some(refused(&Refusal::about(Reason::InsertSelect, detail)));
+            }
+        }
+    }
+
+    fn row(&mut self, body: &[u8], all: &[usize], context: &crate::plan::TextContext) {
+        if self.wrong.is_some() {
+            return;
+        }
+        if let Err(report) = self.place(body, all, context) {
+            self.wrong = Some(report);
+            self.shards.clear();
+        }
+    }
+
+    fn place(
+        &mut self,
+        body: &[u8],
+        all: &[usize],
+        context: &crate::plan::TextContext,
+    ) -> Result<(), Report> {
+        let shards: Vec<usize> = match &self.store.sharded {
+            None => all.to_vec(),
+            Some(sharded) => {
+                let malformed =
+                    |_| Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
+                let values = backend::row_values(body).map_err(malformed)?;
+                let scalars: Vec<Scalar> = self
+                    .store
+                    .key
+                    .iter()
+                    .map(|at| Scalar::Param {
+                        number: u16::try_from(*at + 1).unwrap_or(0),
+                        as_type: self.elements.get(*at).copied().unwrap_or(0),
+                    })
+                    .collect();
+                let params = Params {
+                    formats: &[1],
+                    values: &values,
+                    ..Params::NONE
+                };
+                let key = stored_key(
+                    &scalars,
+                    &sharded.0,
+                    &self.store.max_chars,
+                    &params,
+                    context,
+                );
+                let key = key.map_err(|refusal| refused(&refusal))?;
+                // It was not read as a value of the key's type.
+                let key = key.ok_or_else(|| refused(&Refusal::new(Reason::InsertKey)))?;
+                let shard = owner(&sharded.0, &key).map_err(|refusal| refused(&refusal))?;
+                vec![usize::from(shard.0)]
+            }
+        };
+        let mut added = 0;
+        for shard in shards {
+            let arrays = self.shards.entry(shard);
+            let arrays = arrays.or_insert_with(|| Arrays::new(&self.elements));
+            let taken = arrays.add(body);
+            added = taken
+                .map_err(|error| Report::error(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        }
+        let rows = self.rows_left.checked_sub(1);
+        self.rows_left =
+            rows.ok_or_else(|| super::fetch::too_much("rows", "limits.gathered_rows"))?;
+        let bytes = self.bytes_left.checked_sub(added);
+        self.bytes_left =
+            bytes.ok_or_else(|| super::fetch::too_much("bytes", "limits.gathered_size"))?;
+        Ok(())
+    }
+
+    /// The INSERT of one shard's rows; its arrays are the parameters behind the statement's own.
+    fn statement(&self, work: &GatherWork, given: usize) -> String {
+        let before = given.min(work.plan.parameters);
+        let lists = self.names.iter().zip(&self.store.columns).enumerate();
+        let lists = lists.map(|(at, (name, Filled { cast, .. }))| {
+            let list = format!("unnest(${}::{name}[])", before + at + 1);
+            match cast {
+                Some(cast) => format!("{list}::{cast}"),
+                None => list,
+            }
+        });
+        let lists: Vec<String> = lists.collect();
+        format!("{}SELECT {}{}", work.head, lists.join(", "), work.tail)
+    }
+}

@@ -1,0 +1,239 @@
+//! The marks of a transaction over several shards, and what its parts must agree on.
+//!
+//! Each server that such a transaction works on carries a mark, so that other routers
+//! can tell which backends belong together (ADR 9). It is taken as soon as the
+//! transaction is open on a second server, behind what that server is told of the
+//! transaction, because SET TRANSACTION must come before any query. It goes ahead of the
+//! statement that follows BEGIN; only a server that had begun before costs a round trip
+//! of its own. Going back to a savepoint releases what was taken after it.
+//!
+//! In the same answer the first server says what the others cannot be asked: how the
+//! transaction is isolated, by whatever default, and when it began.
+
+use super::inbox::Inbox;
+use super::state::Block;
+use super::step::Kind;
+use super::{Attached, Halt, Session};
+use crate::commit::gid::TransactionId;
+use crate::deadlock::mark::Mark;
+use mothership_proto::frontend::put_query;
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+
+/// A transaction over several shards.
+pub(super) struct Joint {
+    /// By its end the marks name it, and what is prepared of it.
+    id: TransactionId,
+    /// The shard on which it began.
+    pub first: usize,
+    /// What the server there said of it; not yet at first.
+    said: Option<Said>,
+}
+
+/// What a server says of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// It is SERIALIZABLE.
+    pub serializable: bool,
+    /// Its `now()`, in UTC.
+    pub now: String,
+}
+
+impl Said {
+    /// What the server is asked, behind the call that takes the mark.
+    const QUESTION: &str = "pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation'), \
+        pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US'))";
+
+    fn read(row: &str) -> Option<Self> {
+        let (isolation, now) = row.split_once('|')?;
+        Some(Self {
+            serializable: isolation == "serializable",
+            now: now.to_owned(),
+        })
+    }
+}
+
+impl Session {
+    /// The first server that works for a transaction over several and has no mark of it.
+    pub(super) fn unmarked(&self) -> Option<usize> {
+        if self.servers.len() < 2 && !self.implicit {
+            return None;
+        }
+        // The router has transactions of its own for statements on several shards only.
+        let several = self.implicit || self.is_joint();
+        let lacks = |s: &Attached| s.inbox.in_block && s.inbox.mark.is_none();
+        let wanted = several && self.state.block == Block::Open;
+        wanted.then(|| self.servers.iter().position(lacks))?
+    }
+
+    /// The shard on which the open transaction began, if it works on one.
+    pub(super) fn first_shard(&self) -> Option<usize> {
+        let mut working = self
+            .servers
+            .iter()
+            .filter(|s| s.inbox.in_block || s.inbox.in_segment);
+        let marked = self.servers.iter().any(|s| s.inbox.mark.is_some());
+        match &self.joint {
+            Some(joint) if marked => Some(joint.first),
+            _ => working.next().map(|s| s.shard),
+        }
+    }
+
+    /// The transaction is open on several servers.
+    pub(super) fn is_joint(&self) -> bool {
+        self.servers.iter().filter(|s| s.inbox.in_block).count() > 1
+    }
+
+    /// Whether the transaction is known to be one that must stay on its first shard.
+    pub(super) fn must_stay(&self) -> bool {
+        let said = self.joint.as_ref().and_then(|joint| joint.said.as_ref());
+        let marked = || self.servers.iter().any(|s| s.inbox.mark.is_some());
+        said.is_some_and(|said| said.serializable) && self.state.block == Block::Open && marked()
+    }
+
+    /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
+    pub(super) async fn mark_branches(&mut self, shard: usize) -> Result<(), Halt> {
+        while let Some(at) = self.unmarked() {
+            let first = self.servers[at].shard;
+            if self.servers.iter().all(|s| s.inbox.mark.is_none()) {
+                let id = TransactionId::random();
+                self.entry.mark.set(Some(Mark::of(id)));
+                self.joint = Some(Joint {
+                    id,
+                    first,
+                    said: None,
+                });
+            }
+            let Some(joint) = &self.joint else { break };
+            let (mark, asks) = (Mark::of(joint.id).sql(), joint.first == first);
+            let sql = match asks && joint.said.is_none() {
+                true => format!("SELECT {}, {mark}", Said::QUESTION),
+                false => format!("SELECT {mark}"),
+            };
+            let attached = &mut self.servers[at];
+            attached.inbox.row = None;
+            if attached.inbox.ahead > 0 {
+                attached.inbox.ahead += 1;
+                attached
+                    .lease
+                    .wire
+                    .with_output(|out| put_query(out, sql.as_bytes()));
+                attached.lease.ledger.push(Owed::Query(Audience::Router));
+            } else {
+                self.tell(at, &sql).await?;
+            }
+            self.servers[at].inbox.mark = Some(self.state.history.deeds().len());
+            if self.is_joint() {
+                let said = self.said().await?;
+                let first = self.joint.as_ref().map(|joint| joint.first);
+                if said.serializable && first != Some(shard) {
+                    return Err(over_shards().into());
+                }
+            }
+        }
+        if self.must_stay() && self.is_joint() {
+            let first = self.joint.as_ref().map(|joint| joint.first);
+            if first != Some(shard) {
+                return Err(over_shards().into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the first server of the transaction says of it.
+    pub(super) async fn said(&mut self) -> Result<Said, Halt> {
+        let first = self.joint.as_ref().map(|joint| joint.first);
+        let at = self.servers.iter().position(|s| Some(s.shard) == first);
+        let (Some(joint), Some(at)) = (&self.joint, at) else {
+            return Err(unsaid().into());
+        };
+        if let Some(said) = &joint.said {
+            return Ok(said.clone());
+        }
+        self.settle(at).await?;
+        let row = self.servers[at].inbox.row.take();
+        let said = row.as_deref().and_then(Said::read).ok_or_else(unsaid)?;
+        if let Some(joint) = &mut self.joint {
+            joint.said = Some(said.clone());
+        }
+        Ok(said)
+    }
+
+    /// The id by which the transaction is committed over several shards: that of its marks.
+    pub(super) fn transaction_id(&self) -> TransactionId {
+        let marked = |s: &Attached| s.inbox.mark.is_some();
+        match &self.joint {
+            Some(joint) if self.servers.iter().any(marked) => joint.id,
+            _ => TransactionId::random(),
+        }
+    }
+
+    /// Refuses a read on several shards outside of a transaction where each would be a SERIALIZABLE one of its own. `at` is
+    /// one of the servers, which has nothing of the statement yet.
+    pub(super) async fn check_isolation(&mut self, at: usize, shards: usize) -> Result<(), Halt> {
+        if self.state.block != Block::None || shards < 2 {
+            return Ok(());
+        }
+        let serializable = match (
+            self.default_isolation(),
+            self.servers[at].lease.notes.serializable,
+        ) {
+            (Some(said), _) => said,
+            (None, Some(known)) => known,
+            (None, None) => {
+                const QUESTION: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
+                    WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
+                self.tell(at, QUESTION).await?;
+                let row = self.servers[at].inbox.row.take().ok_or_else(unsaid)?;
+                let serializable = row == "serializable";
+                self.servers[at].lease.notes.serializable = Some(serializable);
+                serializable
+            }
+        };
+        match serializable {
+            true => Err(over_shards().into()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn over_shards() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "SERIALIZABLE transaction cannot work on several shards",
+    )
+    .detail("each shard would see to the order of its own part only")
+    .hint("Use REPEATABLE READ, or keep the transaction to rows of one key.")
+}
+
+fn unsaid() -> Report {
+    let message = "server does not say how its transaction is isolated";
+    Report::error(sqlstate::INTERNAL_ERROR, message)
+}
+
+impl Inbox {
+    /// The server was told of a statement of the transaction, which has `deeds` deeds since.
+    pub(super) fn heard(&mut self, kind: &Kind, deeds: usize) {
+        self.told = deeds;
+        if matches!(kind, Kind::RollbackTo(_)) && self.mark.is_some_and(|mark| mark >= deeds) {
+            self.mark = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_read() {
+        let said = |serializable| Said {
+            serializable,
+            now: "2026-11-21 01:02:03.000004".into(),
+        };
+        let read = |isolation: &str| Said::read(&format!("{isolation}|2026-11-21 01:02:03.000004"));
+        assert_eq!(read("serializable"), Some(said(true)));
+        assert_eq!(read("repeatable read"), Some(said(false)));
+        assert_eq!(Said::read(""), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! One time for all shards: `now()` and its relatives are the same in all parts of a transaction, and in all parts of a
+//! statement.
+//!
+//! The first server of a transaction has a time, and what runs there asks for it as it
+//! stands. What runs elsewhere, or on several, gets a text in which that time stands as a
+//! value, defaults that the client left out included. Where the time is asked for out
+//! of sight, in a function's body or a trigger, the statement is refused.
+
+use super::dispatch::{Dispatch, Many, refused};
+use super::names::{Origin, Prepared};
+use super::state::Block;
+use super::step::{Kind, Step};
+use super::{Halt, Session};
+use crate::plan::{Bound, Merge, Params, Reason, Refusal};
+use crate::sql::fill::{Target, filled};
+use crate::sql::time::{Moments, Unclear, Uses, is_moving};
+use crate::world::World;
+use mothership_proto::report::{Report, sqlstate};
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The parameters that are no times, whatever they say: text, varchar, char, name, json, jsonb.
+const TEXTS: [u32; 6] = [25, 1043, 1042, 19, 114, 3802];
+
+impl Session {
+    /// The same work, with texts of its own where it would tell another time than the other parts of the transaction.
+    pub(super) fn with_one_time(
+        &self,
+        work: Dispatch,
+        (statement, sql): (&Prepared, &str),
+        step: Option<&Step>,
+        params: &Params<'_>,
+        world: &Arc<World>,
+    ) -> Result<Dispatch, Halt> {
+        let (writes, elsewhere) = match &work {
+            Dispatch::One { shard, writes, .. } => {
+                let first = self.first_shard();
+                let block = self.state.block != Block::None || *writes;
+                (*writes, block && first.is_some_and(|first| first != *shard))
+            }
+            Dispatch::Many(many) => (many.writes, many.legs.len() > 1),
+            // Its texts are written when its servers are known.
+            Dispatch::Gather(_) => return Ok(work),
+        };
+        if !elsewhere {
+            return Ok(work);
+        }
+        let strings = self.standard_strings();
+        let some = Moments {
+            transaction: String::new(),
+            statement: String::new(),
+        };
+        let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
+        let timed = with_moments(sql, strings, writes, world, &some).map_err(hidden)?;
+        let types: &[u8] = match &statement.origin {
+            Origin::Parse(types) => types,
+            _ => &[],
+        };
+        let is_text = |at: usize| {
+            let oid = types.chunks_exact(4).nth(at);
+            oid.is_some_and(|oid| {
+                TEXTS.contains(&u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]))
+            })
+        };
+        let mut numbers = (1u16..).take(params.values.len());
+        let moving = |number: u16| match params.get(number) {
+            Some(Bound::Text(value)) => !is_text(usize::from(number) - 1) && is_moving(value),
+            _ => false,
+        };
+        if numbers.any(moving) {
+            return Err(hidden("a parameter that may be the time".into()));
+        }
+        if timed.is_none() {
+            return Ok(work);
+        }
+        let plain = step.is_none_or(|step| step.kind == Kind::Plain && step.pins.is_empty());
+        match work {
+            Dispatch::Many(many) if many.copy_in => Ok(Dispatch::Many(many)),
+            Dispatch::Many(many) => Ok(Dispatch::Many(Many {
+                timed: true,
+                ..many
+            })),
+            Dispatch::One { shard, writes, .. } if plain => Ok(Dispatch::Many(Many {
+                legs: vec![(shard, None)],
+                merge: Merge::Concat,
+                writes,
+                step_by_step: false,
+                password: false,
+                copy_in: false,
+                copy: None,
+                parameter_types: None,
+                order: None,
+                timed: true,
+            })),
+            Dispatch::One { .. } | Dispatch::Gather(_) => Err(hidden(
+                "a cursor, or a statement that stays with its server".into(),
+            )),
+        }
+    }
+
+    /// The texts of a statement's shards with one time. `at` is one of their servers; all are attached.
+    pub(super) async fn timed(
+        &mut self,
+        many: &Many,
+        sql: &[u8],
+        at: usize,
+    ) -> Result<Option<Many>, Halt> {
+        let Some(world) = self.world.clone().filter(|_| many.timed) else {
+            return Ok(None);
+        };
+        let moments = match self.state.block {
+            Block::None if many.legs.len() < 2 => return Ok(None),
+            Block::None => {
+                let now = self.time_on(at, "now").await?;
+                Moments {
+                    transaction: now.clone(),
+                    statement: now,
+                }
+            }
+            _ => self.moments(sql).await?,
+        };
+        let strings = self.standard_strings();
+        let mut legs = Vec::with_capacity(many.legs.len());
+        for (shard, text) in &many.legs {
+            let text = std::str::from_utf8(text.as_deref().unwrap_or(sql));
+            let text = text.map_err(|_| super::dispatch::not_utf8())?;
+            let written = with_moments(text, strings, many.writes, &world, &moments);
+            let written =
+                written.map_err(|what| refused(&Refusal::about(Reason::TimeHidden, what)))?;
+            let written = written.unwrap_or_else(|| text.to_owned());
+            legs.push((*shard, Some(Rc::from(written.into_bytes()))));
+        }
+        Ok(Some(Many {
+            legs,
+            ..many.clone()
+        }))
+    }
+
+    /// A text that runs for a statement on one server or several, with the times of the open transaction, if others
+    /// take part in it.
+    ///
+    /// # Errors
+    /// Where it asks for the time so that nothing can be put in its place.
+    pub(super) async fn with_times<'t>(
+        &mut self,
+        sql: &[u8],
+        text: &'t str,
+        writes: bool,
+    ) -> Result<Cow<'t, str>, Halt> {
+        let Some(world) = self.world.clone().filter(|_| self.joint.is_some()) else {
+            return Ok(Cow::Borrowed(text));
+        };
+        let strings = self.standard_strings();
+        let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
+        let none = Moments {
+            transaction: String::new(),
+            statement: String::new(),
+        };
+        let asks = with_moments(text, strings, writes, &world, &none).map_err(hidden)?;
+        if asks.is_none() {
+            return Ok(Cow::Borrowed(text));
+        }
+        let moments = self.moments(sql).await?;
+        let written = with_moments(text, strings, writes, &world, &moments).map_err(hidden)?;
+        Ok(written.map_or(Cow::Borrowed(text), Cow::Owned))
+    }
+
+    /// The times of the open transaction, and of the statement that is about to run.
+    async fn moments(&mut self, sql: &[u8]) -> Result<Moments, Halt> {
+        let said = self.said().await?;
+        let uses = std::str::from_utf8(sql).map(|sql| Uses::of(sql, self.standard_strings()));
+        let needs = uses.is_ok_and(|uses| uses.is_ok_and(|uses| uses.need_statement()));
+        let first = self.first_shard();
+        let first = self.servers.iter().position(|s| Some(s.shard) == first);
+        let statement = match first {
+            // A transaction of the router's own for one statement began with it.
+            Some(at) if needs && !self.implicit => self.time_on(at, "statement_timestamp").await?,
+            _ => said.now.clone(),
+        };
+        Ok(Moments {
+            transaction: said.now,
+            statement,
+        })
+    }
+
+    /// What a server says to such a call, in UTC.
+    async fn time_on(&mut self, at: usize, call: &str) -> Result<String, Halt> {
+        let sql = format!(
+            "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.{call}()), 'YYYY-MM-DD HH24:MI:SS.US')"
+        );
+        self.tell(at, &sql).await?;
+        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        row.ok_or_else(|| {
+            Report::error(sqlstate::INTERNAL_ERROR, "server does not say the time").into()
+        })
+    }
+}
+
+/// A statement with these times wherever it asks for them, also by defaults of columns that it leaves out; `None` if it
+/// does not.
+///
+/// # Errors
+/// Where it asks so that nothing can be put in its place.
+fn with_moments(
+    sql: &str,
+    strings: bool,
+    writes: bool,
+    world: &World,
+    moments: &Moments,
+) -> Result<Option<String>, String> {
+    let times = world.times();
+    let found = times.found(sql, strings, writes);
+    if let Some(hidden) = found.hidden {
+        return Err(hidden);
+    }
+    let unclear = |Unclear(what): Unclear| what;
+    let uses = Uses::of(sql, strings).map_err(unclear)?;
+    let fixed = (!uses.is_empty()).then(|| uses.fixed(sql, moments));
+    if !(writes && found.has_defaults) {
+        return Ok(fixed);
+    }
+    if found.says_default {
+        return Err("DEFAULT of a column that is filled with the time".into());
+    }
+    let text = fixed.as_deref().unwrap_or(sql);
+    let Some(target) = Target::of(text, strings) else {
+        return match found.inserts {
+            true => Err("a column that is filled with the time".into()),
+            // An UPDATE fills nothing.
+            false => Ok(fixed),
+        };
+    };
+    let Some(defaults) = times.defaults(&target.name) else {
+        return Err(format!("default of a column of table \"{}\"", target.name));
+    };
+    let listed = |column: &str| match &target.columns {
+        Some(columns) => columns.iter().any(|listed| listed == column),
+        None => false,
+    };
+    let omitted: Vec<_> = defaults
+        .iter()
+        .filter(|(column, _)| !listed(column))
+        .collect();
+    let about = |column: &str| {
+        format!(
+            "default of column \"{column}\" of table \"{}\"",
+            target.name
+        )
+    };
+    let Some((first, _)) = omitted.first() else {
+        return Ok(fixed);
+    };
+    let mut more = Vec::new();
+    for (column, default) in &omitted {
+        let uses = Uses::of(default, true).ok().filter(|uses| !uses.is_empty());
+        let uses = uses.filter(|_| !times.asks(default));
+        let uses = uses.ok_or_else(|| about(column))?;
+        more.push((column.clone(), uses.fixed(default, moments)));
+    }
+    if target.columns.is_none() && is_whole(text, strings, world, &target.name) {
+        return Ok(fixed);
+    }
+    let written = filled(text, strings, &more);
+    written.map(Some).ok_or_else(|| about(first))
+}
+
+/// Whether a statement without a list of columns gives a value to each.
+fn is_whole(sql: &str, strings: bool, world: &World, table: &str) -> bool {
+    let mut relations = world.catalog().relations.values();
+    let columns = relations
+        .find(|r| r.name.name == table)
+        .map(|r| r.columns.len());
+    let is_copy = sql
+        .trim_start()
+        .get(..4)
+        .is_some_and(|word| word.eq_ignore_ascii_case("copy"));
+    is_copy || columns.is_some() && crate::sql::fill::width(sql, strings) == columns
+}

@@ -1,0 +1,272 @@
+//! One `now()` for all shards: in reads, writes and defaults of a transaction or statement over several, and a refusal
+//! where it would be asked for out of sight.
+
+use super::stage::{Stage, extended, keys_of, one_each, say, segment, send};
+use mothership_tests::{Frame, Wire};
+use std::collections::BTreeSet;
+
+const TABLES: &str = "[[table]]\nname = \"stamped\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n\
+    [[table]]\nname = \"touched\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n";
+
+const REFUSED: &str = "Error 0A000 a statement or transaction over several shards asks for the time where it cannot be \
+    made the same on all";
+
+fn stage() -> Stage {
+    let stage = Stage::with(TABLES);
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE TABLE stamped (id int8 PRIMARY KEY, note text, at timestamptz DEFAULT now(), day date DEFAULT CURRENT_DATE, \
+            later timestamptz DEFAULT (now() + '1 day'::interval))",
+        "CREATE TABLE touched (id int8 PRIMARY KEY, at timestamptz)",
+        "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := now(); RETURN NEW; END $$",
+        "CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION stamp()",
+        "CREATE FUNCTION since(timestamptz) RETURNS interval STABLE LANGUAGE sql AS 'SELECT now() - $1'",
+        "CREATE FUNCTION twice(int8) RETURNS int8 STABLE LANGUAGE sql AS 'SELECT $1 * 2'",
+        "CREATE VIEW recent AS SELECT id, note FROM stamped WHERE at > now() - interval '1 day'",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    stage
+}
+
+/// The different values that the shards have of an expression over the rows of a table.
+fn values(stage: &Stage, expression: &str, table: &str) -> BTreeSet<String> {
+    let all = stage
+        .shards
+        .sql_all(&format!("SELECT {expression} FROM {table}"));
+    all.iter()
+        .flat_map(|text| text.lines().map(str::to_owned))
+        .collect()
+}
+
+fn ok(wire: &mut Wire, sql: &str, by_parse: bool) {
+    let told = match by_parse {
+        false => say(wire, sql),
+        true => send(wire, &extended(sql, &[], &[])),
+    };
+    assert!(
+        !told.iter().any(|line| line.starts_with("Error")),
+        "{sql}: {told:?}"
+    );
+}
+
+#[test]
+fn a_statement_over_shards_writes_one_time() {
+    let stage = stage();
+    let ids = one_each();
+    let mut wire = stage.wire();
+    for by_parse in [false, true] {
+        let rows = ids.map(|id| format!("({id}, 'x')")).join(", ");
+        ok(
+            &mut wire,
+            &format!("INSERT INTO stamped (id, note) VALUES {rows}"),
+            by_parse,
+        );
+        assert_eq!(values(&stage, "id", "stamped").len(), 3);
+        assert_eq!(
+            values(&stage, "(at, day, later, later - at)", "stamped").len(),
+            1
+        );
+        let written = values(&stage, "at", "stamped");
+        ok(
+            &mut wire,
+            "UPDATE stamped SET at = now(), note = CURRENT_TIMESTAMP(2)::text || LOCALTIME",
+            by_parse,
+        );
+        assert_eq!(values(&stage, "(at, note)", "stamped").len(), 1);
+        assert_ne!(values(&stage, "at", "stamped"), written);
+        // A value, and no default.
+        ok(
+            &mut wire,
+            "DELETE FROM stamped WHERE at <= statement_timestamp()",
+            by_parse,
+        );
+        assert_eq!(values(&stage, "id", "stamped").len(), 0);
+    }
+    let rows = ids
+        .map(|id| format!("({id}, 'x', NULL, NULL, NULL)"))
+        .join(", ");
+    ok(
+        &mut wire,
+        &format!("INSERT INTO stamped VALUES {rows}"),
+        false,
+    );
+    assert_eq!(
+        values(&stage, "(at, day, later)", "stamped"),
+        BTreeSet::from(["(,,)".to_owned()])
+    );
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn a_transaction_over_shards_has_one_time() {
+    let stage = stage();
+    let ids = one_each();
+    let mut wire = stage.wire();
+    let read = |id: i64| {
+        format!(
+            "SELECT now(), current_timestamp(3), current_date, current_time, localtime(1), localtimestamp, transaction_timestamp() FROM stamped WHERE id = {id}"
+        )
+    };
+    for isolation in ["", "ISOLATION LEVEL REPEATABLE READ"] {
+        for by_parse in [false, true] {
+            say(&mut wire, "DELETE FROM stamped");
+            say(&mut wire, &format!("BEGIN {isolation}"));
+            for id in ids {
+                ok(
+                    &mut wire,
+                    &format!("INSERT INTO stamped (id) VALUES ({id})"),
+                    by_parse,
+                );
+            }
+            assert_eq!(values(&stage, "id", "stamped").len(), 0);
+            let mut answers = BTreeSet::new();
+            for id in ids {
+                let frames = match by_parse {
+                    false => wire.query(&read(id)),
+                    true => {
+                        let described = |frame: &Frame| matches!(frame.kind, b'D' | b'T');
+                        let mut frames = Vec::new();
+                        wire.send_all(&described_by(&read(id)));
+                        frames.extend(wire.until_ready().into_iter().filter(described));
+                        frames
+                    }
+                };
+                // Names and types of columns, and values.
+                let shown = frames.into_iter().filter(|f| matches!(f.kind, b'D' | b'T'));
+                answers.insert(shown.map(|f| without_tables(&f)).collect::<Vec<_>>());
+            }
+            assert_eq!(answers.len(), 1, "{answers:?}");
+            let all = wire.rows("SELECT now()::text, statement_timestamp() FROM stamped");
+            assert_eq!(
+                (all.len(), all.iter().collect::<BTreeSet<_>>().len()),
+                (3, 1),
+                "{all:?}"
+            );
+            assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete COMMIT");
+            assert_eq!(values(&stage, "(at, day, later)", "stamped").len(), 1);
+            assert_eq!(
+                values(&stage, "at::text", "stamped"),
+                BTreeSet::from([all[0][0].clone()])
+            );
+        }
+    }
+    // A pipeline and a text are transactions too.
+    say(&mut wire, "DELETE FROM stamped");
+    let inserts: Vec<String> = ids
+        .iter()
+        .map(|id| format!("INSERT INTO stamped (id) VALUES ({id})"))
+        .collect();
+    let told = send(&mut wire, &segment(inserts.iter().map(String::as_str)));
+    assert!(
+        !told.iter().any(|line| line.starts_with("Error")),
+        "{told:?}"
+    );
+    assert_eq!(values(&stage, "(at, later)", "stamped").len(), 1);
+    say(&mut wire, "DELETE FROM stamped");
+    ok(&mut wire, &inserts.join("; "), false);
+    assert_eq!(values(&stage, "id", "stamped").len(), 3);
+    assert_eq!(values(&stage, "(at, later)", "stamped").len(), 1);
+    stage.assert_nothing_open();
+}
+
+fn described_by(sql: &str) -> Vec<Vec<u8>> {
+    let mut messages = extended(sql, &[], &[]);
+    messages.insert(2, mothership_tests::message::describe_portal(""));
+    messages
+}
+
+/// A RowDescription whose columns are of no table, or a row.
+fn without_tables(frame: &Frame) -> String {
+    format!("{frame} {:?}", frame.body)
+}
+
+#[test]
+fn where_the_time_is_asked_for_out_of_sight_it_is_refused() {
+    let stage = stage();
+    let ids = one_each();
+    let mut wire = stage.wire();
+    let rows = ids.map(|id| format!("({id}, 'x')")).join(", ");
+    ok(
+        &mut wire,
+        &format!("INSERT INTO stamped (id, note) VALUES {rows}"),
+        false,
+    );
+    let (x, y) = (ids[0], ids[1]);
+    let over_shards = [
+        "SELECT since(at) FROM stamped".to_owned(),
+        "SELECT * FROM recent".to_owned(),
+        "UPDATE touched SET id = id".to_owned(),
+        "UPDATE touched SET at = NULL".to_owned(),
+        format!("INSERT INTO touched (id) VALUES ({x}), ({y})"),
+        "UPDATE stamped SET at = DEFAULT".to_owned(),
+        "UPDATE stamped SET at = 'now'".to_owned(),
+        "SELECT age(at) FROM stamped".to_owned(),
+        format!(
+            "INSERT INTO stamped VALUES ({}), ({})",
+            keys_of(0, 2)[1],
+            keys_of(1, 2)[1]
+        ),
+        format!(
+            "INSERT INTO stamped (id, at) VALUES ({}, DEFAULT), ({}, now())",
+            keys_of(0, 2)[1],
+            keys_of(1, 2)[1]
+        ),
+    ];
+    for sql in &over_shards {
+        let told = say(&mut wire, sql);
+        let other = told[0].starts_with("Error 0A000") && sql.starts_with("UPDATE touched SET id");
+        assert!(told[0] == REFUSED || other, "{sql}: {told:?}");
+        let told = send(&mut wire, &extended(sql, &[], &[]));
+        assert!(
+            told.iter().any(|line| line.starts_with("Error 0A000")),
+            "{sql}: {told:?}"
+        );
+    }
+    // Parameters are looked at.
+    let update = "UPDATE stamped SET at = $1";
+    assert!(send(&mut wire, &extended(update, &[], &["tomorrow"])).contains(&REFUSED.into()));
+    let told = send(&mut wire, &extended(update, &[], &["2026-01-01"]));
+    assert!(
+        told.contains(&"CommandComplete UPDATE 3".into()),
+        "{told:?}"
+    );
+    let told = send(
+        &mut wire,
+        &extended("UPDATE stamped SET note = $1", &[25], &["today"]),
+    );
+    assert!(
+        told.contains(&"CommandComplete UPDATE 3".into()),
+        "{told:?}"
+    );
+    // Where a transaction began it may all be.
+    let here = |id: i64| {
+        [
+            format!("SELECT since(at) FROM stamped WHERE id = {id}"),
+            format!("SELECT note FROM recent WHERE id = {id}"),
+            format!("UPDATE touched SET at = NULL WHERE id = {id}"),
+            format!("UPDATE stamped SET at = DEFAULT WHERE id = {id}"),
+            format!("SELECT age(at) FROM stamped WHERE id = {id}"),
+        ]
+    };
+    for (of_first, of_second) in here(x).iter().zip(here(y)) {
+        ok(&mut wire, of_first, false);
+        ok(&mut wire, "BEGIN", false);
+        ok(&mut wire, of_first, false);
+        ok(&mut wire, of_first, true);
+        let told = say(&mut wire, &of_second);
+        assert_eq!(told[0], REFUSED, "{of_second}: {told:?}");
+        ok(&mut wire, "ROLLBACK", false);
+    }
+    // What only looks so is not refused.
+    for sql in [
+        "SELECT twice(id) FROM stamped",
+        "SELECT 'call now()' FROM stamped",
+        "UPDATE stamped SET note = 'now and then'",
+    ] {
+        ok(&mut wire, sql, false);
+        ok(&mut wire, sql, true);
+    }
+    stage.assert_nothing_open();
+}
