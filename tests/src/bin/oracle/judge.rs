@@ -107,6 +107,15 @@ impl Truth<'_> {
         if stable || (counted && r.rows.len() != o.rows.len()) {
             return wrong(found.kind, &found.detail);
         }
+        // Twins that show the same rows agree on an order, and it is another one.
+        let ordered_otherwise = |twin: &&Side| {
+            difference(twin, &r_side, statement, false).is_some_and(|d| d.kind == "order")
+        };
+        let same_rows: Vec<&Side> = twin_sides.iter().filter(ordered_otherwise).collect();
+        let agree = |pair: &[&Side]| difference(pair[0], pair[1], statement, false).is_none();
+        if same_rows.len() > 1 && same_rows.windows(2).all(agree) {
+            return wrong("order", &found.detail);
+        }
         Verdict::Open
     }
 
