@@ -404,7 +404,12 @@ impl Rel {
         let inexact = (0..self.columns.len()).filter(|at| !self.columns[*at].1.is_exact());
         for at in inexact {
             let sql = &self.outputs.as_ref()?[at];
-            items.push(format!("({sql})::text COLLATE \"C\""));
+            // Text of a collation keeps it; all else has the database's when it becomes text.
+            let collate = match self.columns[at].1 {
+                Ty::Nondet => " COLLATE \"C\"",
+                _ => "",
+            };
+            items.push(format!("({sql})::text{collate}"));
         }
         Some(items)
     }
