@@ -30,7 +30,7 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     analysis.placeholders.clone_from(&parsed.placeholders);
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
-    let plan = match finish(&analysis, output.local, None) {
+    let plan = match finish(&analysis, output.over_shards(), None) {
         Err(why) if gather::helps(why.reason) => Plan::Gather(Arc::new(gather::plan(
             &analysis,
             Root::Query(query),

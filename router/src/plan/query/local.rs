@@ -63,6 +63,17 @@ impl<'n> Analysis<'n> {
     }
 }
 
+impl Output {
+    /// What merges a statement's rows where it reads a sharded table somewhere, be it in a
+    /// CTE that nothing refers to: without one in its own FROM each shard has all the rows.
+    pub fn over_shards(self) -> Local {
+        match self.sharded {
+            true => self.local,
+            false => Local::No(Refusal::new(Reason::Subquery)),
+        }
+    }
+}
+
 /// The first reason stays: it is the outermost in the text.
 pub(super) fn first(known: &Local, reason: Reason) -> Refusal {
     match known {

@@ -66,7 +66,7 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         // WITH before a write.
         let output = analysis.query(query, None, &ctes)?;
         explained(&analysis, names, &parsed)?;
-        return finish(&analysis, output.local, None);
+        return finish(&analysis, output.over_shards(), None);
     }
     let written = analysis.write(&parsed.statement, &ctes)?;
     explained(&analysis, names, &parsed)?;

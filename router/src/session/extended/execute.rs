@@ -43,7 +43,7 @@ impl Session {
                 let gathered = Rc::clone(gathered);
                 self.settle_active().await?;
                 self.active = None;
-                let command = self.execute_gathered_write(&gathered).await?;
+                let command = self.execute_gathered_write(&gathered, rows).await?;
                 self.command_before_sync(command);
                 return Ok(());
             }

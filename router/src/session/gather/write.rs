@@ -20,6 +20,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -34,6 +35,8 @@ pub struct GatherPortal {
     shard: usize,
     described: Described,
     formats: Vec<i16>,
+    /// It has run: what it changes is changed once.
+    ran: Cell<bool>,
 }
 
 impl GatherPortal {
@@ -88,6 +91,7 @@ impl Session {
             shard,
             described,
             formats: bind.result_formats().collect(),
+            ran: Cell::new(false),
         })
     }
 
@@ -95,10 +99,23 @@ impl Session {
     pub(in crate::session) async fn execute_gathered_write(
         &mut self,
         portal: &GatherPortal,
+        rows: i32,
     ) -> Result<Vec<u8>, Halt> {
         let GatherPortal {
             work, described, ..
         } = portal;
+        if portal.ran.replace(true) {
+            let message = "portal of a gathered write cannot be run again";
+            return Err(Report::error("55000", message).into());
+        }
+        if rows > 0 && !described.columns.is_empty() {
+            // All is done at once; which rows were left to show would have to be kept.
+            let message = "RETURNING of a gathered write cannot be fetched in parts";
+            let report = Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message);
+            return Err(report
+                .hint("Execute the portal without a row limit.")
+                .into());
+        }
         self.begin_implicit();
         let nameless = [b"\0\0", &*portal.bind].concat();
         let bind = Bind::read(&nameless).map_err(crate::session::malformed)?;

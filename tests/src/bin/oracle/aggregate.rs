@@ -55,6 +55,17 @@ impl Gen<'_> {
                 _ => format!("percentile_disc(0.5) WITHIN GROUP (ORDER BY {x} DESC)"),
             });
         }
+        if sets && matches!(ty, Ty::Int8 | Ty::Float8) && self.chance(6) {
+            self.has("hypothetical-set aggregate");
+            let of_type = self.some_type(rows);
+            let x = of(self, of_type);
+            let name = match ty {
+                Ty::Int8 => self.pick(&["rank", "dense_rank"]),
+                _ => self.pick(&["percent_rank", "cume_dist"]),
+            };
+            let sought = self.literal(of_type);
+            return Some(format!("{name}({sought}) WITHIN GROUP (ORDER BY {x})"));
+        }
         let extreme = ty.has_extremes() && self.chance(40);
         if extreme {
             self.has("choice");
@@ -233,14 +244,23 @@ impl Gen<'_> {
             over.push(format!("ORDER BY {}", order.join(", ")));
             if frame {
                 self.has("window frame");
-                let unit = self.pick(&["ROWS", "GROUPS"]);
-                let ends = self.pick(&[
-                    "UNBOUNDED PRECEDING",
-                    "BETWEEN 1 PRECEDING AND 1 FOLLOWING",
-                    "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
-                    "BETWEEN 2 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW",
-                    "BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING EXCLUDE TIES",
-                ]);
+                let unit = self.pick(&["ROWS", "GROUPS", "RANGE"]);
+                let ends: &[&str] = match unit {
+                    // A distance needs a type that can be added to.
+                    "RANGE" => &[
+                        "UNBOUNDED PRECEDING",
+                        "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+                        "BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP",
+                    ],
+                    _ => &[
+                        "UNBOUNDED PRECEDING",
+                        "BETWEEN 1 PRECEDING AND 1 FOLLOWING",
+                        "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+                        "BETWEEN 2 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW",
+                        "BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING EXCLUDE TIES",
+                    ],
+                };
+                let ends = self.pick(ends);
                 over.push(format!("{unit} {ends}"));
             }
         }

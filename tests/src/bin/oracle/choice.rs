@@ -4,7 +4,7 @@
 //! promise. Here all of them get one form.
 
 use crate::run::{Answer, Row};
-use crate::statement::Statement;
+use crate::statement::{Order, Statement};
 
 const NUMERIC: u32 = 1700;
 const FLOATS: [u32; 2] = [700, 701];
@@ -27,7 +27,27 @@ pub fn only_differs(statement: &Statement, o: &Answer, r: &Answer) -> bool {
         .iter()
         .any(|word| statement.features.contains(word));
     let same = o.error.is_none() && r.error.is_none() && o.rows.len() == r.rows.len();
-    chooses && same && forms(o) == forms(r)
+    if !chooses || !same {
+        return false;
+    }
+    let (o, r) = (forms(o), forms(r));
+    let in_order = match &statement.order {
+        Order::None => true,
+        Order::Hidden => o == r,
+        Order::Columns(keys) => {
+            let of = |row: &Row| -> Row {
+                keys.iter()
+                    .map(|at| row.get(*at).cloned().flatten())
+                    .collect()
+            };
+            o.iter().map(of).eq(r.iter().map(of))
+        }
+    };
+    let sorted = |mut rows: Vec<Row>| {
+        rows.sort();
+        rows
+    };
+    in_order && sorted(o) == sorted(r)
 }
 
 fn forms(answer: &Answer) -> Vec<Row> {
@@ -44,9 +64,7 @@ fn forms(answer: &Answer) -> Vec<Row> {
         };
         values.map(one).collect()
     };
-    let mut rows: Vec<Row> = answer.rows.iter().map(form).collect();
-    rows.sort();
-    rows
+    answer.rows.iter().map(form).collect()
 }
 
 fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
@@ -127,6 +145,32 @@ fn interval(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statement::Effect;
+
+    #[test]
+    fn a_choice_does_not_excuse_another_order() {
+        let rows = |values: [&str; 2]| Answer {
+            rows: values.map(|v| vec![Some(v.as_bytes().to_vec())]).to_vec(),
+            ..Answer::default()
+        };
+        let statement = Statement {
+            text: String::new(),
+            values: Vec::new(),
+            features: ["DISTINCT"].into(),
+            order: Order::Columns(vec![0]),
+            effect: Effect::Reads,
+            floats: false,
+            unlimited: None,
+        };
+        let (o, other, swapped) = (rows(["1.0", "2"]), rows(["1.00", "2"]), rows(["2", "1.0"]));
+        assert!(only_differs(&statement, &o, &other));
+        assert!(!only_differs(&statement, &o, &swapped));
+        let unordered = Statement {
+            order: Order::None,
+            ..statement
+        };
+        assert!(only_differs(&unordered, &o, &swapped));
+    }
 
     #[test]
     fn equal_values_have_one_form() {

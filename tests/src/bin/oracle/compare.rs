@@ -26,7 +26,8 @@ pub struct Difference {
 }
 
 impl Types {
-    fn name(&self, oid: u32) -> String {
+    /// What a type is called, or its number where that is the same everywhere.
+    pub fn name(&self, oid: u32) -> String {
         match self.names.get(&oid) {
             Some(name) => name.clone(),
             None => oid.to_string(),

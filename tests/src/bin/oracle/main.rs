@@ -2,9 +2,10 @@
 //! router over shards that hold the same rows; both answers must be the same, or the
 //! router refuses. How anyone can check the promise "never a wrong answer".
 //!
-//! COUNT, SEED, LAYOUT, SHARDS come from the environment; `ONLY` runs one numbered
-//! case (with what went before in its world); INJECT=drop puts faults of a
-//! kind into one of ONE_IN answers, to see that they are found; VERBOSE=1 shows what PostgreSQL itself refuses. See `make oracle`.
+//! COUNT, SEED, LAYOUT, SHARDS come from the environment. ONLY runs one numbered case,
+//! with what went before it in its world. INJECT=drop puts faults of a kind into one of
+//! ONE_IN answers, to see that they are found. VERBOSE=1 shows what PostgreSQL itself
+//! refuses. See `make oracle`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
@@ -16,9 +17,17 @@ mod statement;
 
 mod expr;
 
+mod condition;
+
 mod aggregate;
 
 mod query;
+
+mod source;
+
+mod select;
+
+mod subquery;
 
 mod write;
 

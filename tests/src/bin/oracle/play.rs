@@ -98,7 +98,13 @@ impl Play<'_> {
         match rng.random_range(0..100) {
             0..70 => {
                 let statement = self.generate(number, 0, false);
-                self.read(number, &statement, protocol(&mut rng, true))
+                let protocol = protocol(&mut rng, true);
+                let next = self.read(number, &statement, protocol);
+                if next == Next::Spoilt || statement.values.is_empty() || rng.random_bool(0.7) {
+                    return next;
+                }
+                let again = statement.with_other_values(&mut rng);
+                self.read(number, &again, protocol)
             }
             70..86 => {
                 let statement = self.generate(number, 0, true);

@@ -1,9 +1,9 @@
-//! Queries: SELECT in its clauses, set operations, CTEs, and what stands in FROM.
+//! Queries: set operations, CTEs, VALUES, ORDER BY and LIMIT; and whole statements of them.
 
 use crate::expr::{Atom, Ctx, Gen};
-use crate::schema::{Kind, Relation};
+use crate::schema::Relation;
 use crate::statement::{Effect, Order, Statement};
-use crate::values::{ALL, Ty};
+use crate::values::Ty;
 
 /// A query with the columns that it gives.
 #[derive(Debug, Clone)]
@@ -11,22 +11,22 @@ pub struct Rel {
     pub sql: String,
     pub columns: Vec<(String, Ty)>,
     /// The expressions of the columns, where an ORDER BY may repeat them.
-    outputs: Option<Vec<String>>,
+    pub outputs: Option<Vec<String>>,
     /// In whose place an ORDER BY may use other expressions than output columns.
-    inner: Option<Ctx>,
+    pub inner: Option<Ctx>,
     /// One table, rows as they are: may be locked.
-    plain: bool,
+    pub plain: bool,
 }
 
 /// What a query may be.
 #[derive(Clone, Copy)]
-struct Wanted<'w> {
-    types: Option<&'w [Ty]>,
+pub struct Wanted<'w> {
+    pub types: Option<&'w [Ty]>,
     /// Columns must have names of their own.
-    named: bool,
+    pub named: bool,
     /// All columns must have equality.
-    comparable: bool,
-    level: u32,
+    pub comparable: bool,
+    pub level: u32,
 }
 
 impl Gen<'_> {
@@ -75,7 +75,7 @@ impl Gen<'_> {
     }
 
     /// LIMIT and its kin; not determined ones only in forms that give a certain number of rows.
-    fn limit(&mut self, determined: bool, order_by: &str) -> Option<String> {
+    pub fn limit(&mut self, determined: bool, order_by: &str) -> Option<String> {
         let n = self.pick(&[0, 1, 2, 3, 5, 10]);
         if !determined && !order_by.is_empty() && self.chance(60) {
             // Peers come all or not at all, so that this is determined again.
@@ -106,7 +106,7 @@ impl Gen<'_> {
         })
     }
 
-    fn literal_int8(&mut self, text: &str) -> String {
+    pub fn literal_int8(&mut self, text: &str) -> String {
         self.put(crate::statement::Value {
             ty: Ty::Int8,
             text: Some(text.to_owned()),
@@ -117,7 +117,7 @@ impl Gen<'_> {
     }
 
     /// ORDER BY, what it promises, and whether nothing that is visible is left open.
-    fn order(&mut self, rel: &Rel) -> (String, Order, bool) {
+    pub fn order(&mut self, rel: &Rel) -> (String, Order, bool) {
         if self.chance(45) {
             return (String::new(), Order::None, false);
         }
@@ -187,7 +187,7 @@ impl Gen<'_> {
     }
 
     /// A query of any form.
-    fn query(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
+    pub fn query(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
         self.budget -= 1;
         let cte = wanted.level < 2 && self.budget > 1 && self.chance(12);
         if !cte {
@@ -230,7 +230,7 @@ impl Gen<'_> {
     }
 
     /// A recursive CTE that ends.
-    fn recursive(&mut self, name: &str) -> String {
+    pub fn recursive(&mut self, name: &str) -> String {
         let (relation, key) = self.relation();
         let ty = self.pick(&relation.columns).1;
         let ty = if ty.ordered() { ty } else { Ty::Int4 };
@@ -278,13 +278,16 @@ impl Gen<'_> {
         format!("{name} (n, v) AS ({start} {union} {step})")
     }
 
-    fn typed(sql: &str, ty: Ty) -> String {
+    pub fn typed(sql: &str, ty: Ty) -> String {
         format!("({sql})::{}", ty.name())
     }
 
-    fn body(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
+    pub fn body(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
         if self.budget > 1 && self.chance(12) {
             return self.set_operation(wanted, outer);
+        }
+        if self.chance(3) {
+            return self.values_or_nothing(wanted, outer);
         }
         if wanted.types.is_none() && self.chance(3) {
             let (relation, _) = self.relation();
@@ -302,7 +305,55 @@ impl Gen<'_> {
         self.select(wanted, outer)
     }
 
-    fn set_operation(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
+    /// A SELECT without FROM, or VALUES.
+    pub fn values_or_nothing(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
+        let types = match wanted.types {
+            Some(types) => types.to_vec(),
+            None => (0..=self.below(2)).map(|_| self.common_type()).collect(),
+        };
+        let ctx = Ctx {
+            outer: outer.to_vec(),
+            level: wanted.level,
+            ..Ctx::default()
+        };
+        let one = |gen_: &mut Self, ty: Ty| {
+            let sql = gen_.expr(&ctx, ty, 1);
+            Self::typed(&sql, ty)
+        };
+        if self.chance(50) {
+            self.has("VALUES");
+            let mut rows = Vec::new();
+            for _ in 0..=self.below(3) {
+                let row: Vec<String> = types.iter().map(|ty| one(self, *ty)).collect();
+                rows.push(format!("({})", row.join(", ")));
+            }
+            let names = (1..=types.len()).map(|at| format!("column{at}"));
+            return Rel {
+                sql: format!("VALUES {}", rows.join(", ")),
+                columns: names.zip(types).collect(),
+                inner: None,
+                outputs: None,
+                plain: false,
+            };
+        }
+        self.has("SELECT without FROM");
+        let mut columns = Vec::new();
+        let mut outputs = Vec::new();
+        for ty in types {
+            let name = self.name("o");
+            outputs.push(format!("{} AS {name}", one(self, ty)));
+            columns.push((name, ty));
+        }
+        Rel {
+            sql: format!("SELECT {}", outputs.join(", ")),
+            columns,
+            inner: None,
+            outputs: None,
+            plain: false,
+        }
+    }
+
+    pub fn set_operation(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
         self.has("set operation");
         let types = match wanted.types {
             Some(types) => types.to_vec(),
@@ -340,602 +391,12 @@ impl Gen<'_> {
             plain: false,
         }
     }
-
-    /// A type that columns are likely to have.
-    fn common_type(&mut self) -> Ty {
-        if self.chance(25) {
-            return self.pick(&ALL);
-        }
-        let relations: Vec<Relation> = self.schema.relations().cloned().collect();
-        let relation = self.pick(&relations);
-        self.pick(&relation.columns).1
-    }
-
-    /// A table, view or CTE; and the place of its first key column.
-    pub fn relation(&mut self) -> (Relation, Vec<usize>) {
-        if !self.ctes.is_empty() && self.chance(55) {
-            return (self.pick(&self.ctes.clone()), Vec::new());
-        }
-        if self.chance(12) && !self.schema.views.is_empty() {
-            let views = &self.schema.views;
-            self.has("view");
-            return (self.pick(views), vec![0]);
-        }
-        let tables = &self.schema.tables;
-        let table = self.pick(tables);
-        match table.kind {
-            Kind::Sharded => self.has("sharded table"),
-            Kind::Reference => self.has("reference table"),
-            Kind::Home => self.has("home table"),
-        }
-        let key = if table.key.is_empty() {
-            vec![0]
-        } else {
-            table.key.clone()
-        };
-        (table.relation, key)
-    }
-
-    fn one_table(&mut self, relation: &Relation, key: Vec<usize>) -> (String, Vec<Atom>) {
-        let alias = self.name("t");
-        let only = if self.chance(3) && self.schema.tables.iter().any(|t| t.name() == relation.name)
-        {
-            "ONLY "
-        } else {
-            ""
-        };
-        let (sql, atoms) = Self::aliased(
-            format!("{only}{}", relation.name),
-            &alias,
-            &relation.columns,
-            &key,
-        );
-        (sql, atoms)
-    }
-
-    fn aliased(
-        sql: String,
-        alias: &str,
-        columns: &[(String, Ty)],
-        key: &[usize],
-    ) -> (String, Vec<Atom>) {
-        let atoms = columns.iter().enumerate().map(|(at, (name, ty))| Atom {
-            sql: format!("{alias}.{name}"),
-            ty: *ty,
-            key: key.contains(&at),
-        });
-        (format!("{sql} AS {alias}"), atoms.collect())
-    }
-
-    /// One entry of FROM: its text and columns. `lateral`: columns that it may use.
-    fn entry(
-        &mut self,
-        level: u32,
-        lateral: Option<&[Atom]>,
-        outer: &[Atom],
-    ) -> (String, Vec<Atom>) {
-        match self.below(20) {
-            0..3 if level < 2 && self.budget > 0 => {
-                let mut reach = outer.to_vec();
-                let mut word = "";
-                if let Some(left) = lateral
-                    && self.chance(40)
-                {
-                    self.has("LATERAL");
-                    word = "LATERAL ";
-                    reach.extend_from_slice(left);
-                }
-                self.has("derived table");
-                let wanted = Wanted {
-                    types: None,
-                    named: true,
-                    comparable: false,
-                    level: level + 1,
-                };
-                let mut rel = self.query(wanted, &reach);
-                self.inner_limit(&mut rel);
-                let alias = self.name("d");
-                Self::aliased(format!("{word}({})", rel.sql), &alias, &rel.columns, &[])
-            }
-            3 => {
-                self.has("VALUES in FROM");
-                let types: Vec<Ty> = (0..=self.below(2)).map(|_| self.common_type()).collect();
-                let mut rows = Vec::new();
-                for _ in 0..3 {
-                    let row: Vec<String> = types
-                        .iter()
-                        .map(|ty| Self::typed(&self.key_or_value(*ty), *ty))
-                        .collect();
-                    rows.push(format!("({})", row.join(", ")));
-                }
-                let alias = self.name("v");
-                let columns: Vec<(String, Ty)> = types
-                    .iter()
-                    .enumerate()
-                    .map(|(at, ty)| (format!("x{at}"), *ty))
-                    .collect();
-                let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-                let (sql, atoms) = Self::aliased(
-                    format!("(VALUES {})", rows.join(", ")),
-                    &alias,
-                    &columns,
-                    &[],
-                );
-                (format!("{sql} ({})", names.join(", ")), atoms)
-            }
-            4 => {
-                self.has("function in FROM");
-                let alias = self.name("f");
-                let ints =
-                    lateral.and_then(|left| left.iter().find(|atom| atom.ty == Ty::Ints).cloned());
-                let (call, ty) = match ints {
-                    Some(array) => (format!("unnest({})", array.sql), Ty::Int4),
-                    None => match self.below(2) {
-                        0 => ("generate_series(1, 4)".to_owned(), Ty::Int4),
-                        _ => (
-                            format!(
-                                "unnest(ARRAY[{}, {}])",
-                                self.literal(Ty::Text),
-                                self.literal(Ty::Text)
-                            ),
-                            Ty::Text,
-                        ),
-                    },
-                };
-                let ordinality = self.chance(30);
-                let mut columns = vec![("x".to_owned(), ty)];
-                let mut names = "x";
-                let mut with = "";
-                if ordinality {
-                    self.has("WITH ORDINALITY");
-                    columns.push(("o".to_owned(), Ty::Int8));
-                    (names, with) = ("x, o", " WITH ORDINALITY");
-                }
-                let (sql, atoms) = Self::aliased(format!("{call}{with}"), &alias, &columns, &[]);
-                (format!("{sql} ({names})"), atoms)
-            }
-            _ => {
-                let (relation, key) = self.relation();
-                self.one_table(&relation, key)
-            }
-        }
-    }
-
-    fn key_or_value(&mut self, ty: Ty) -> String {
-        match crate::values::KEYS.contains(&ty) {
-            true => self.key_literal(ty),
-            false => self.literal(ty),
-        }
-    }
-
-    /// ORDER BY and LIMIT below the top, so that the rows are determined.
-    fn inner_limit(&mut self, rel: &mut Rel) {
-        if let Some(all) = rel.whole_order()
-            && self.chance(25)
-        {
-            self.has("LIMIT in subquery");
-            let direction = self.pick(&["", " DESC"]);
-            rel.sql = format!(
-                "{} ORDER BY {}{direction} LIMIT {}",
-                rel.sql,
-                all.join(", "),
-                self.below(5) + 1
-            );
-        }
-    }
-
-    /// FROM and its columns.
-    fn from(&mut self, level: u32, outer: &[Atom]) -> (String, Vec<Atom>, bool) {
-        let (mut sql, mut atoms) = self.entry(level, None, outer);
-        let more = match self.below(10) {
-            0..5 => 0,
-            5..8 => 1,
-            8 => 2,
-            _ => {
-                if level == 0 {
-                    3
-                } else {
-                    1
-                }
-            }
-        };
-        for _ in 0..more {
-            let kind = self.pick(&[
-                "JOIN",
-                "JOIN",
-                "LEFT JOIN",
-                "LEFT JOIN",
-                "RIGHT JOIN",
-                "FULL JOIN",
-                "CROSS JOIN",
-                ",",
-            ]);
-            let may_see = matches!(kind, "JOIN" | "LEFT JOIN" | "CROSS JOIN" | ",");
-            let (right, columns) = self.entry(level, may_see.then_some(&atoms), outer);
-            self.has(match kind {
-                "JOIN" => "inner join",
-                "LEFT JOIN" => "left join",
-                "RIGHT JOIN" => "right join",
-                "FULL JOIN" => "full join",
-                _ => "cross join",
-            });
-            let joined = match kind {
-                // A comma binds less than JOIN does; further entries are joined to all of it.
-                "," => format!("({sql} CROSS JOIN {right})"),
-                "CROSS JOIN" => format!("{sql} CROSS JOIN {right}"),
-                kind => format!("{sql} {kind} {right} {}", self.on(kind, &atoms, &columns)),
-            };
-            sql = joined;
-            atoms.extend(columns);
-        }
-        if more > 0 && self.chance(8) && !sql.starts_with('(') && !sql.contains("LATERAL") {
-            // The same with a comma where it may be.
-            self.has("comma join");
-            let (right, columns) = self.entry(level, None, outer);
-            sql = format!("{sql}, {right}");
-            atoms.extend(columns);
-        }
-        (sql, atoms, more == 0)
-    }
-
-    fn on(&mut self, kind: &str, left: &[Atom], right: &[Atom]) -> String {
-        let mut pairs: Vec<(Atom, Atom)> = Vec::new();
-        for l in left.iter().filter(|l| l.ty.ordered()) {
-            for r in right.iter().filter(|r| r.ty == l.ty) {
-                let often = if l.key && r.key { 4 } else { 1 };
-                pairs.extend(std::iter::repeat_n((l.clone(), r.clone()), often));
-            }
-        }
-        let ctx = Ctx {
-            atoms: [left, right].concat(),
-            level: 9,
-            ..Ctx::default()
-        };
-        if pairs.is_empty() {
-            return match kind {
-                "FULL JOIN" => "ON true".to_owned(),
-                _ => format!("ON {}", self.predicate(&ctx, 0)),
-            };
-        }
-        let (l, r) = self.pick(&pairs);
-        let name = |atom: &Atom| atom.sql.rsplit('.').next().unwrap_or_default().to_owned();
-        let column = name(&l);
-        let once = |atoms: &[Atom]| atoms.iter().filter(|atom| name(atom) == column).count() == 1;
-        if name(&r) == column && once(left) && once(right) && self.chance(25) {
-            self.has("USING");
-            return format!("USING ({column})");
-        }
-        let mut on = vec![format!("{} = {}", l.sql, r.sql)];
-        // Both columns of a composite key, more often than not.
-        let k2 = |atoms: &[Atom]| {
-            atoms
-                .iter()
-                .find(|atom| atom.key && name(atom) == "k2")
-                .cloned()
-        };
-        if let (Some(l), Some(r)) = (k2(left), k2(right))
-            && self.chance(60)
-        {
-            on.push(format!("{} = {}", l.sql, r.sql));
-        }
-        if kind != "FULL JOIN" && self.chance(25) {
-            on.push(self.predicate(&ctx, 0));
-        }
-        format!("ON {}", on.join(" AND "))
-    }
-
-    fn select(&mut self, wanted: Wanted, outer: &[Atom]) -> Rel {
-        let (from, atoms, single) = self.from(wanted.level, outer);
-        let rows = Ctx {
-            atoms,
-            outer: outer.to_vec(),
-            level: wanted.level,
-            ..Ctx::default()
-        };
-        let mut tail = String::new();
-        if self.chance(60) {
-            self.has("WHERE");
-            let depth = self.pick(&[0, 0, 1, 2]);
-            let mut condition = self.predicate(&rows, depth);
-            if self.chance(25)
-                && let Some(key) = self.key_condition(&rows)
-            {
-                condition = format!("{key} AND ({condition})");
-            }
-            tail += &format!(" WHERE {condition}");
-        }
-        let grouped = self.chance(28);
-        let mut ctx = match grouped {
-            true => self.group(&rows, &mut tail),
-            false => rows,
-        };
-        let distinct = self.chance(if grouped { 4 } else { 12 });
-        let comparable = wanted.comparable || distinct;
-        ctx.windows = self.chance(12);
-        let types = self.output_types(wanted, &ctx, comparable);
-        let mut outputs = Vec::new();
-        let mut exprs = Vec::new();
-        let mut columns = Vec::new();
-        let star = !grouped && wanted.types.is_none() && single && !wanted.named && self.chance(12);
-        for ty in types {
-            let sql = self.expr(&ctx, ty, 2);
-            let sql = match ty {
-                // As an output it is to be of exactly this type, also where it is null or unknown.
-                Ty::Pos | Ty::Varchar | Ty::Char => format!("({sql})::{}", ty.name()),
-                _ => sql,
-            };
-            exprs.push(sql.clone());
-            let (name, text) = match wanted.named || self.chance(60) {
-                true => {
-                    let name = self.name("o");
-                    let text = format!("{sql} AS {name}");
-                    (name, text)
-                }
-                false => (String::new(), sql),
-            };
-            outputs.push(text);
-            columns.push((name, ty));
-        }
-        if star {
-            self.has("SELECT *");
-            outputs = vec!["*".to_owned()];
-            columns = ctx
-                .atoms
-                .iter()
-                .map(|atom| (String::new(), atom.ty))
-                .collect();
-        }
-        if distinct && columns.iter().any(|(_, ty)| !ty.ordered()) {
-            return self.finish(from, outputs, columns, tail, "", ctx, single && !grouped);
-        }
-        if distinct && !grouped && !star && !ctx.windows && wanted.level > 0 && self.chance(30) {
-            // Its ORDER BY is part of it, so what is sorted anew is around it.
-            self.has("DISTINCT ON");
-            let all: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
-            let sql = format!(
-                "SELECT * FROM (SELECT DISTINCT ON (1) {} FROM {from}{tail} ORDER BY {}) AS {}",
-                outputs.join(", "),
-                all.join(", "),
-                self.name("d")
-            );
-            return Rel {
-                sql,
-                columns,
-                inner: None,
-                outputs: None,
-                plain: false,
-            };
-        }
-        let word = match distinct {
-            true => {
-                self.has("DISTINCT");
-                "DISTINCT "
-            }
-            false => "",
-        };
-        let known = match star {
-            true => ctx.atoms.iter().map(|atom| atom.sql.clone()).collect(),
-            false => exprs,
-        };
-        let repeatable = word.is_empty().then_some(known);
-        let rel = self.finish(from, outputs, columns, tail, word, ctx, single && !grouped);
-        Rel {
-            outputs: repeatable,
-            ..rel
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the clauses of one SELECT")]
-    fn finish(
-        &mut self,
-        from: String,
-        outputs: Vec<String>,
-        columns: Vec<(String, Ty)>,
-        tail: String,
-        distinct: &str,
-        ctx: Ctx,
-        plain: bool,
-    ) -> Rel {
-        let windows = self.features.contains("window");
-        Rel {
-            sql: format!("SELECT {distinct}{} FROM {from}{tail}", outputs.join(", ")),
-            columns,
-            plain: plain
-                && distinct.is_empty()
-                && !windows
-                && from.starts_with(['t', 'u', 'w', 'r', 'q', 'h']),
-            outputs: None,
-            inner: distinct.is_empty().then_some(ctx),
-        }
-    }
-
-    fn output_types(&mut self, wanted: Wanted, ctx: &Ctx, comparable: bool) -> Vec<Ty> {
-        if let Some(types) = wanted.types {
-            return types.to_vec();
-        }
-        let count = self.below(4) + 1;
-        let mut types = Vec::new();
-        for _ in 0..count {
-            let reach = ctx.types();
-            let ty = match (reach.is_empty(), self.below(10)) {
-                (false, 0..7) => self.pick(&reach),
-                (_, 7) => Ty::Int8,
-                (_, 8) => Ty::Numeric,
-                _ => self.common_type(),
-            };
-            types.push(if comparable && !ty.ordered() {
-                Ty::Text
-            } else {
-                ty
-            });
-        }
-        types
-    }
-
-    /// GROUP BY and HAVING, and what stands above them.
-    fn group(&mut self, rows: &Ctx, tail: &mut String) -> Ctx {
-        let mut keys: Vec<Atom> = Vec::new();
-        for _ in 0..self.below(3) {
-            let ty = self.some_type(&Ctx {
-                outer: Vec::new(),
-                ..rows.clone()
-            });
-            let columns: Vec<Atom> = rows
-                .atoms
-                .iter()
-                .filter(|atom| atom.ty == ty)
-                .cloned()
-                .collect();
-            let atom = match columns.is_empty() || self.chance(20) {
-                true => {
-                    let inner = Ctx {
-                        outer: Vec::new(),
-                        level: 9,
-                        ..rows.clone()
-                    };
-                    Atom {
-                        sql: format!(
-                            "coalesce({}, {})",
-                            self.expr(&inner, ty, 1),
-                            self.literal(ty)
-                        ),
-                        ty,
-                        key: false,
-                    }
-                }
-                false => Atom {
-                    key: false,
-                    ..self.pick(&columns)
-                },
-            };
-            if !keys.iter().any(|key| key.sql == atom.sql) {
-                keys.push(atom);
-            }
-        }
-        let texts: Vec<String> = keys.iter().map(|key| key.sql.clone()).collect();
-        let mut atoms = keys.clone();
-        if !keys.is_empty() {
-            self.has("GROUP BY");
-            let list = texts.join(", ");
-            let by = match self.below(10) {
-                0 => format!("ROLLUP ({list})"),
-                1 => format!("CUBE ({list})"),
-                2 => format!("GROUPING SETS (({list}), ({}), ())", texts[0]),
-                3 => format!("DISTINCT {list}, {}", texts[0]),
-                _ => list,
-            };
-            if by.starts_with(['R', 'C', 'G']) && by.contains("(") && !by.starts_with("CASE") {
-                self.has("grouping sets");
-                atoms.push(Atom {
-                    sql: format!("grouping({})", texts[0]),
-                    ty: Ty::Int4,
-                    key: false,
-                });
-            }
-            *tail += &format!(" GROUP BY {by}");
-        } else {
-            self.has("ungrouped aggregate");
-            if self.chance(30) {
-                *tail += " GROUP BY ()";
-            }
-        }
-        let ctx = Ctx {
-            atoms,
-            outer: rows.outer.clone(),
-            rows: Some(Box::new(rows.clone())),
-            windows: false,
-            level: rows.level,
-        };
-        // Without an aggregate or a key it would be no grouped query at all.
-        let needed = keys.is_empty();
-        if self.chance(25) {
-            self.has("HAVING");
-            *tail += &format!(" HAVING {}", self.predicate(&ctx, 1));
-        } else if needed {
-            *tail += " HAVING count(*) >= 0";
-        }
-        ctx
-    }
-
-    /// What a subquery may use of the queries around: plain columns, because of a grouped
-    /// query's expressions PostgreSQL knows no more down there that they are grouped by.
-    fn seen_from_below(ctx: &Ctx) -> Vec<Atom> {
-        let plain = |atom: &&Atom| {
-            atom.sql
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))
-        };
-        ctx.atoms
-            .iter()
-            .chain(&ctx.outer)
-            .filter(plain)
-            .cloned()
-            .collect()
-    }
-
-    /// A subquery that gives one value at most.
-    pub fn scalar_subquery(&mut self, ctx: &Ctx, ty: Ty) -> String {
-        if !ty.ordered() {
-            return self.literal(ty);
-        }
-        let types = [ty];
-        let wanted = Wanted {
-            types: Some(&types),
-            named: true,
-            comparable: true,
-            level: ctx.level + 1,
-        };
-        let correlated = if self.chance(50) {
-            Self::seen_from_below(ctx)
-        } else {
-            Vec::new()
-        };
-        let rel = self.query(wanted, &correlated);
-        match rel.whole_order() {
-            Some(all) => format!("({} ORDER BY {} LIMIT 1)", rel.sql, all.join(", ")),
-            None => {
-                let d = self.name("d");
-                let text = format!("{d}.x::text COLLATE \"C\"");
-                format!(
-                    "(SELECT {d}.x FROM ({}) AS {d} (x) ORDER BY 1, {text} LIMIT 1)",
-                    rel.sql
-                )
-            }
-        }
-    }
-
-    /// A condition on `a` with a subquery.
-    pub fn subquery_condition(&mut self, ctx: &Ctx, ty: Ty, a: &str) -> String {
-        let correlated = if self.chance(60) {
-            Self::seen_from_below(ctx)
-        } else {
-            Vec::new()
-        };
-        let types = [ty];
-        let wanted = Wanted {
-            types: Some(&types),
-            named: true,
-            comparable: false,
-            level: ctx.level + 1,
-        };
-        let rel = self.query(wanted, &correlated);
-        match self.below(6) {
-            0 => format!("EXISTS ({})", rel.sql),
-            1 => format!("NOT EXISTS ({})", rel.sql),
-            2 | 3 => format!("{a} IN ({})", rel.sql),
-            4 => format!("{a} NOT IN ({})", rel.sql),
-            _ => {
-                let op = self.pick(&["= ANY", "<> ALL", "> ALL", "< ANY"]);
-                format!("{a} {op} ({})", rel.sql)
-            }
-        }
-    }
 }
 
 impl Rel {
     /// An ORDER BY that leaves nothing open that could be seen: what is equal and not the
     /// same is sorted by its text.
-    fn whole_order(&self) -> Option<Vec<String>> {
+    pub fn whole_order(&self) -> Option<Vec<String>> {
         if !self.columns.iter().all(|(_, ty)| ty.ordered()) {
             return None;
         }
@@ -943,13 +404,18 @@ impl Rel {
         let inexact = (0..self.columns.len()).filter(|at| !self.columns[*at].1.is_exact());
         for at in inexact {
             let sql = &self.outputs.as_ref()?[at];
-            items.push(format!("({sql})::text COLLATE \"C\""));
+            // Text of a collation keeps it; all else has the database's when it becomes text.
+            let collate = match self.columns[at].1 {
+                Ty::Nondet => " COLLATE \"C\"",
+                _ => "",
+            };
+            items.push(format!("({sql})::text{collate}"));
         }
         Some(items)
     }
 
     /// Whether a name of the output is one and can be meant by nothing else.
-    fn unambiguous(&self, at: usize) -> bool {
+    pub fn unambiguous(&self, at: usize) -> bool {
         let name = &self.columns[at].0;
         !name.is_empty()
             && self

@@ -228,6 +228,19 @@ fn extended(
     Ok(answer)
 }
 
+/// The columns as they are told of before anything is planned.
+pub fn described(wire: &mut Wire, statement: &Statement) -> Result<Vec<Column>, Lost> {
+    let messages = [
+        message::parse("", &statement.inline(), &[]),
+        message::describe_statement(""),
+        message::sync(),
+    ];
+    let mut answer = Answer::default();
+    send(wire, &messages.concat())?;
+    collect(wire, &mut answer, &[])?;
+    Ok(answer.columns)
+}
+
 /// The first rows alone; which these are is nobody's promise, so only their number stays.
 fn extended_in_part(wire: &mut Wire, statement: &Statement, rows: u32) -> Result<Answer, Lost> {
     let (text, values) = statement.parameters();

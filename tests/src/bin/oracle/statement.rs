@@ -3,7 +3,10 @@
 //! Values are marked in the text, so that one statement can be written with its
 //! values in place or as parameters. What asks for neither is plain text.
 
-use crate::values::{Ty, quote};
+use crate::values::{KEYS, Ty, quote};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use std::collections::BTreeSet;
 
 /// Around the number of a value in a text.
@@ -82,6 +85,29 @@ impl Statement {
         });
         let used = used.into_iter().filter(|at| self.values[*at].parameter);
         (text, used.map(|at| &self.values[at]).collect())
+    }
+
+    /// The same statement with other values: a text that the router has seen in this shape.
+    pub fn with_other_values(&self, rng: &mut StdRng) -> Statement {
+        let mut other = self.clone();
+        for value in &mut other.values {
+            // What is counted by must stay a count.
+            let counts = value.ty == Ty::Int8 && !value.inline.contains("::");
+            if !counts && rng.random_bool(0.7) {
+                let pool = match rng.random_bool(0.5) && KEYS.contains(&value.ty) {
+                    true => value.ty.key_pool(),
+                    false => value.ty.pool().iter().map(|v| (*v).to_owned()).collect(),
+                };
+                let text = pool.choose(rng).expect("no pool is empty").clone();
+                value.inline = match value.ty.bare(&text) {
+                    Some(bare) if !value.inline.contains("::") => bare,
+                    _ => Value::cast_inline(value.ty, Some(&text)),
+                };
+                value.text = Some(text);
+            }
+        }
+        other.features.insert("again with other values");
+        other
     }
 
     /// Each mark by its value and its place among the parameters; and the values in the order of their first use.

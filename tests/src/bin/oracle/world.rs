@@ -243,6 +243,21 @@ impl World {
                     .map(|what| format!("s{}: {what}", at + 1)),
             );
         }
+        // Whatever somebody has set for the session has the same value on both sides.
+        let set = "SELECT name FROM pg_settings WHERE source = 'session'";
+        let names = [one_column(&mut self.o, set), one_column(&mut self.r, set)].concat();
+        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+        let values = format!(
+            "SELECT name || '=' || setting FROM pg_settings WHERE name IN ({}) ORDER BY 1",
+            names.join(", ")
+        );
+        let (o, r) = (
+            one_column(&mut self.o, &values),
+            one_column(&mut self.r, &values),
+        );
+        if o != r {
+            found.push(format!("settings {r:?}, and not {o:?}"));
+        }
         found
     }
 

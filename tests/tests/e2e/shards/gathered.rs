@@ -2,7 +2,7 @@
 //! gives, in the simple and in the extended protocol.
 
 use super::stage::{LIMIT, Stage, extended, say, send};
-use mothership_tests::{Shards, Wire};
+use mothership_tests::{Shards, Wire, message};
 
 const TABLES: &str = r#"
 [[table]]
@@ -410,4 +410,27 @@ fn in_a_transaction_and_in_one_text_too() {
         said
     });
     compare_writes(|wire, sql| say(wire, &format!("SELECT count(*) FROM people; {sql}")));
+}
+
+#[test]
+fn a_gathered_write_is_done_once_and_shown_whole() {
+    let stage = Stage::new();
+    stage.fill(1..=20);
+    let mut wire = stage.wire();
+    let mut ask = |sql: &str, limits: &[u32]| {
+        wire.query("BEGIN");
+        let mut messages = vec![message::parse("", sql, &[]), message::bind_text(&[])];
+        messages.extend(limits.iter().map(|rows| message::execute("", *rows)));
+        messages.push(message::sync());
+        let said = send(&mut wire, &messages).split_off(2);
+        wire.query("ROLLBACK");
+        said
+    };
+    let write = "UPDATE items SET v = v + 1 WHERE v > (SELECT avg(v) FROM items)";
+    assert_eq!(ask(write, &[3])[0], "CommandComplete UPDATE 10");
+    let twice = ask(write, &[0, 0]);
+    assert_eq!(twice[0], "CommandComplete UPDATE 10");
+    assert!(twice[1].starts_with("Error 55000"), "{twice:?}");
+    let refused = ask(&format!("{write} RETURNING id"), &[3]);
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
 }
