@@ -13,7 +13,7 @@ use mothership_proto::report::{Report, sqlstate};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The database, by the clients' name, and the sequence.
 type Key = (String, Name);
@@ -22,7 +22,12 @@ type Key = (String, Name);
 #[derive(Debug, Default)]
 pub struct Sequences {
     known: Mutex<HashMap<Key, Arc<Cached>>>,
+    /// Who may use which, and of when that is.
+    allowed: Mutex<HashMap<(Key, String), (u64, Instant)>>,
 }
+
+/// Grants may change past this router: what a role may use is asked again after this.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
 /// What was taken of one sequence.
 #[derive(Debug, Default)]
@@ -125,6 +130,46 @@ impl Sequences {
         Arc::clone(known.entry(key).or_default())
     }
 
+    /// Whether a role may take values of a sequence; nextval asks the same.
+    ///
+    /// # Errors
+    /// When the home shard does not say.
+    pub async fn may_use(
+        &self,
+        (shared, control): (&Shared, &Control),
+        topology: &Topology,
+        (database, sequence): (&str, &Name),
+        role: &str,
+    ) -> Result<bool, SequenceError> {
+        let epoch = shared.schema_epoch.load(Ordering::SeqCst);
+        let key = ((database.to_owned(), sequence.clone()), role.to_owned());
+        let known = {
+            let allowed = self.allowed.lock().expect("nobody panics while holding it");
+            allowed.get(&key).copied()
+        };
+        if known.is_some_and(|(of, when)| of == epoch && when.elapsed() < ASKED_AGAIN) {
+            return Ok(true);
+        }
+        let limit = topology.config.control.timeout;
+        let asked = tokio::time::timeout(
+            limit,
+            is_allowed(control, topology, (database, sequence), role),
+        );
+        let says = asked.await.unwrap_or_else(|_| {
+            Err(SequenceError::TimedOut {
+                sequence: sequence.clone(),
+                address: topology.primary(topology.home).endpoint.address.clone(),
+                limit,
+            })
+        })?;
+        if says {
+            let mut allowed = self.allowed.lock().expect("nobody panics while holding it");
+            allowed.retain(|_, (of, when)| *of == epoch && when.elapsed() < ASKED_AGAIN);
+            allowed.insert(key, (epoch, Instant::now()));
+        }
+        Ok(says)
+    }
+
     /// The next values of a sequence, in its order. Values are lost if the call is dropped.
     ///
     /// # Errors
@@ -178,6 +223,39 @@ const TAKE: &str = "SELECT pg_catalog.nextval(s.seqrelid::pg_catalog.regclass) \
             s.seqincrement::pg_catalog.numeric))::pg_catalog.int8 END)) \
     WHERE s.seqrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
 
+/// As `nextval_internal` in PostgreSQL's `sequence.c`.
+const ALLOWED: &str = "SELECT pg_catalog.has_sequence_privilege($1::pg_catalog.text::pg_catalog.name, \
+    pg_catalog.to_regclass($2)::pg_catalog.oid, 'USAGE, UPDATE')";
+
+async fn is_allowed(
+    control: &Control,
+    topology: &Topology,
+    (database, sequence): (&str, &Name),
+    role: &str,
+) -> Result<bool, SequenceError> {
+    let home = topology.home;
+    let there = topology.database_on(database, home);
+    let client = control.lend(topology, home, &there).await;
+    let client = client.map_err(|cause| SequenceError::Control {
+        sequence: sequence.clone(),
+        cause,
+    })?;
+    let row = client.query_one(ALLOWED, &[&role, &quoted(sequence)]).await;
+    let says = row.and_then(|row| row.try_get::<_, Option<bool>>(0));
+    // Of a sequence that is not there nextval says so itself.
+    says.map(|says| says.unwrap_or(true))
+        .map_err(|cause| SequenceError::Server {
+            sequence: sequence.clone(),
+            cause,
+        })
+}
+
+/// Its name as SQL.
+fn quoted(name: &Name) -> String {
+    let part = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", part(&name.schema), part(&name.name))
+}
+
 async fn ask(
     control: &Control,
     topology: &Topology,
@@ -193,8 +271,7 @@ async fn ask(
             sequence: sequence.clone(),
             cause,
         })?;
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let name = format!("{}.{}", quoted(&sequence.schema), quoted(&sequence.name));
+    let name = quoted(sequence);
     let block = i64::from(topology.config.sequences.block.get());
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let rows = client.query(TAKE, &[&name, &count, &block]).await;

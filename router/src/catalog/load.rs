@@ -571,6 +571,7 @@ pub fn default_kind(
         return DefaultKind::Sequence(FromSequence {
             sequence,
             always: identity == "a",
+            identity: true,
         });
     }
     let Some(expression) = expression else {
@@ -585,6 +586,7 @@ pub fn default_kind(
                 return DefaultKind::Sequence(FromSequence {
                     sequence: sequence.filter(|_| is_next_value(expression)),
                     always: false,
+                    identity: false,
                 });
             }
             (Some(_), _) | (_, Some(Volatility::Volatile)) if !is_time(word) => {
@@ -762,7 +764,13 @@ mod tests {
             DefaultKind::Volatile(_)
         ));
         let sequence = || Some(Name::new("public", "s"));
-        let of = |sequence, always| DefaultKind::Sequence(FromSequence { sequence, always });
+        let of = |sequence, always, identity| {
+            DefaultKind::Sequence(FromSequence {
+                sequence,
+                always,
+                identity,
+            })
+        };
         for (expression, is_next_value) in [
             ("nextval('x'::regclass)", true),
             ("nextval('x'::text)", false),
@@ -774,12 +782,12 @@ mod tests {
             ),
             ("currval('x'::regclass)", false),
         ] {
-            let expected = of(sequence().filter(|_| is_next_value), false);
+            let expected = of(sequence().filter(|_| is_next_value), false, false);
             assert_eq!(kind(expression), expected, "{expression}");
         }
         let identity = |kind| default_kind(&catalog, None, (kind, sequence()));
-        assert_eq!(identity("a"), of(sequence(), true));
-        assert_eq!(identity("d"), of(sequence(), false));
+        assert_eq!(identity("a"), of(sequence(), true, true));
+        assert_eq!(identity("d"), of(sequence(), false, true));
         assert_eq!(default_kind(&catalog, None, ("", None)), DefaultKind::None);
     }
 

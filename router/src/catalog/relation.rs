@@ -171,6 +171,8 @@ pub struct FromSequence {
     pub sequence: Option<Name>,
     /// GENERATED ALWAYS AS IDENTITY: a value of the client's own needs OVERRIDING SYSTEM VALUE.
     pub always: bool,
+    /// GENERATED AS IDENTITY: whoever may insert may use the sequence.
+    pub identity: bool,
 }
 
 /// A primary key, unique or exclusion constraint or unique index.

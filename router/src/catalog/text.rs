@@ -408,6 +408,7 @@ fn from_sequence(sequence: Option<Name>, text: &str) -> DefaultKind {
     DefaultKind::Sequence(FromSequence {
         sequence,
         always: text.starts_with("identity always"),
+        identity: text.starts_with("identity"),
     })
 }
 

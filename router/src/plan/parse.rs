@@ -149,6 +149,20 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
+/// A view's definition with its words, whose lines are moved down; None if it is not understood.
+pub fn view_at(definition: &str, lines: u64) -> Option<(Box<Query>, Vec<TokenWithSpan>)> {
+    let mut tokens = tokens(definition).ok()?;
+    for token in &mut tokens {
+        token.span.start.line += lines;
+        token.span.end.line += lines;
+    }
+    let parsed = parse(tokens, normalised).ok()?;
+    match parsed.statement {
+        Statement::Query(query) => Some((query, parsed.tokens)),
+        _ => None,
+    }
+}
+
 /// Where ONLY is said of a relation, and no alias.
 const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", "table"];
 

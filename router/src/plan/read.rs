@@ -6,7 +6,7 @@ use sqlparser::ast::Statement;
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
-use super::gather::{self, Ending, Root};
+use super::gather::{self, Ending, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
@@ -22,7 +22,17 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if !text.mentions(names) && !text.runs_sql(names) {
         return Ok(elsewhere(names, text, context));
     }
-    let parsed = parsed(text, context)?;
+    walked(names, text, context, parsed(text, context)?, 0)
+}
+
+/// Plans a parsed query. `depth` counts how often views have become part of it.
+fn walked(
+    names: &Names<'_>,
+    text: &Text<'_>,
+    context: &PlanContext,
+    parsed: Parsed,
+    depth: u64,
+) -> Result<Plan, Refusal> {
     let Statement::Query(query) = &parsed.statement else {
         return not_understood();
     };
@@ -31,13 +41,14 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
     let plan = match finish(&analysis, output.over_shards(), None) {
-        Err(why) if gather::helps(why.reason) => Plan::Gather(Arc::new(gather::plan(
-            &analysis,
-            Root::Query(query),
-            &parsed,
-            Ending::Answer,
-            why,
-        )?)),
+        Err(why) if gather::helps(why.reason) => {
+            if let Some(parsed) = views::expanded(&analysis, query, &parsed, depth) {
+                return walked(names, text, context, parsed, depth + 1);
+            }
+            let root = Root::Query(query);
+            let gather = gather::plan(&analysis, root, &parsed, Ending::Answer, why)?;
+            Plan::Gather(Arc::new(gather))
+        }
         Ok(Plan::Single(single)) if may_lead_apart(&single) => Plan::Single(Single {
             gather: {
                 let why = single.otherwise.clone();

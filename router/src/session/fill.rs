@@ -9,6 +9,7 @@ use super::dispatch::not_utf8;
 use super::names::{Origin, Prepared};
 use super::step::steps;
 use super::{Halt, Session};
+use crate::catalog::{Column, DefaultKind, Name};
 use crate::plan::Plan;
 use crate::plan::fill::{Fill, Source};
 use mothership_proto::frontend::Bind;
@@ -146,7 +147,9 @@ impl Session {
         // What currval would say is another value now, or none.
         self.made_values |= !counts.is_empty();
         let mut taken = BTreeMap::new();
+        let role = self.context().role.clone();
         for (sequence, count) in counts {
+            self.check_sequence(sequence, &role).await?;
             let core = &self.core;
             let of = (self.identity.database.as_str(), sequence);
             let values = core
@@ -167,6 +170,40 @@ impl Session {
         let values = fill.values.iter().map(|wanted| &wanted.source).map(value);
         let values: Option<Vec<String>> = values.collect();
         values.ok_or_else(|| gone(fill).into())
+    }
+}
+
+impl Session {
+    /// Fails as nextval does for a role that may not use a sequence. Whoever may insert may use that of an identity.
+    async fn check_sequence(&self, sequence: &Name, role: &str) -> Result<(), Halt> {
+        let of = (self.identity.database.as_str(), sequence);
+        let shared = (&*self.core.shared, &self.core.control);
+        let asked =
+            self.core
+                .shared
+                .sequences
+                .may_use((shared.0, shared.1), &self.topology, of, role);
+        if asked.await.map_err(|error| Halt::Fail(error.report()))? {
+            return Ok(());
+        }
+        let identity = |column: &Column| match &column.default {
+            DefaultKind::Sequence(from) => {
+                from.identity && from.sequence.as_ref() == Some(sequence)
+            }
+            _ => false,
+        };
+        let relations = self
+            .world
+            .iter()
+            .flat_map(|world| world.catalog().relations.values());
+        if relations
+            .flat_map(|relation| &relation.columns)
+            .any(identity)
+        {
+            return Ok(());
+        }
+        let message = format!("permission denied for sequence {}", sequence.name);
+        Err(Report::error(sqlstate::INSUFFICIENT_PRIVILEGE, message).into())
     }
 }
 

@@ -13,6 +13,7 @@
 
 pub mod notes;
 mod rewrite;
+pub mod views;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -237,7 +238,7 @@ pub fn plan(
         return refuse(Reason::Locking);
     }
     let strings = analysis.context.standard_conforming_strings;
-    if analysis.notes.sampled || !strings || !speaks_plainly(parsed) {
+    if analysis.notes.sampled || !strings || !speaks_plainly(parsed, analysis) {
         return Err(why);
     }
     let target = match root {
@@ -299,7 +300,7 @@ pub fn plan(
 }
 
 /// Whether the text has nothing that its tree does not tell, or that the stand-ins of tables do not have.
-fn speaks_plainly(parsed: &Parsed) -> bool {
+fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>) -> bool {
     let word = |at: usize| match parsed.tokens.get(at).map(|t| &t.token) {
         Some(Token::Word(word)) => fold(&word.value, word.quote_style.is_some()),
         _ => String::new(),
@@ -309,9 +310,28 @@ fn speaks_plainly(parsed: &Parsed) -> bool {
         let only = name == "only"
             && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
         // The parser is not given ONLY and OVERRIDING.
-        let lost = only || name == "overriding";
+        let lost = (only && has_children(analysis)) || name == "overriding";
         !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
     })
+}
+
+/// Whether ONLY may mean something: some table of the statement has partitions or children, or is not known.
+fn has_children(analysis: &Analysis<'_>) -> bool {
+    let relations = &analysis.names.catalog.relations;
+    let is_parent = |table: &Relation| {
+        table.partitioning.is_some()
+            || relations
+                .values()
+                .any(|r| r.parent.as_ref() == Some(&table.name))
+    };
+    analysis
+        .instances
+        .iter()
+        .any(|instance| match &instance.source {
+            Source::Sharded(relation, _) | Source::Reference(relation) => is_parent(relation),
+            Source::Home(_) => true,
+            Source::Derived | Source::Rows => false,
+        })
 }
 
 /// A fragment and what its stand-in must know.

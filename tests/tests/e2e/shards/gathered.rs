@@ -18,7 +18,7 @@ name = "kinds"
 kind = "reference"
 "#;
 
-const DEFINITIONS: [&str; 8] = [
+const DEFINITIONS: [&str; 9] = [
     "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')",
     "CREATE DOMAIN short AS varchar(8)",
     "CREATE TABLE people (id int8 PRIMARY KEY, name text, \"Nick\" text COLLATE \"C\", age int, money numeric(10,2), \
@@ -28,6 +28,7 @@ const DEFINITIONS: [&str; 8] = [
     "CREATE TABLE notes (id int PRIMARY KEY, person int8, body text)",
     "CREATE VIEW adults AS SELECT id, name, age FROM people WHERE age >= 18",
     "CREATE VIEW by_kind AS SELECT kind, count(*) AS n, sum(amount) AS total FROM orders GROUP BY kind",
+    "CREATE VIEW busy AS SELECT b.kind, b.n, o.person FROM by_kind b JOIN orders o USING (kind) WHERE b.n > 3 ORDER BY o.person, o.id, 1 LIMIT 5",
 ];
 
 fn rows() -> Vec<String> {
@@ -165,6 +166,13 @@ const STATEMENTS: &[&str] = &[
     // Views.
     "SELECT name, count(*) FROM adults GROUP BY name ORDER BY name",
     "SELECT a.id, o.id FROM adults a JOIN orders o ON o.id = a.id ORDER BY 1, 2, o.person",
+    "SELECT * FROM by_kind ORDER BY kind",
+    "TABLE by_kind ORDER BY n DESC, kind",
+    "SELECT b.n, k.label FROM by_kind b JOIN kinds k ON k.id = b.kind WHERE b.total > 10 ORDER BY 1, 2",
+    "SELECT x.k, p.id FROM by_kind AS x (k, c) LEFT JOIN people p ON p.id = x.c ORDER BY 1, 2",
+    "SELECT (SELECT max(n) FROM by_kind), count(*) FROM by_kind b WHERE EXISTS (SELECT 1 FROM busy WHERE busy.kind = b.kind)",
+    "SELECT busy.* FROM busy ORDER BY kind LIMIT 2",
+    "SELECT id FROM ONLY people ORDER BY name, id LIMIT 3",
     // Whole rows, odd values.
     "SELECT o FROM orders o ORDER BY person, id LIMIT 3",
     "SELECT (o).amount, o.* FROM orders o ORDER BY o.person, o.id LIMIT 3",

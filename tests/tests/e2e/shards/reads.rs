@@ -272,7 +272,6 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
         "SELECT id FROM items FOR UPDATE",
         "SELECT id, ctid FROM items ORDER BY id",
         "SELECT id FROM items TABLESAMPLE bernoulli (50) ORDER BY id",
-        "SELECT id FROM ONLY items ORDER BY id",
         "DECLARE c CURSOR FOR SELECT * FROM items",
         "EXPLAIN SELECT * FROM items",
         "UPDATE items SET id = id + 1",

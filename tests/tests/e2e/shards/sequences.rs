@@ -304,6 +304,38 @@ fn values_come_from_the_sequence_that_clients_see() {
 }
 
 #[test]
+fn a_role_needs_the_privilege_that_nextval_asks_for() {
+    let stage = stage();
+    let mut wire = stage.wire();
+    let role = format!("clerk_{}", std::process::id());
+    say(&mut wire, &format!("CREATE ROLE {role}"));
+    say(
+        &mut wire,
+        &format!("GRANT INSERT, SELECT ON people, orders TO {role}"),
+    );
+    say(&mut wire, &format!("SET ROLE {role}"));
+    let denied = say(&mut wire, "INSERT INTO people (name) VALUES ('a')");
+    assert_eq!(
+        denied[0],
+        "Error 42501 permission denied for sequence people_id_seq"
+    );
+    // An identity's is used by whoever may insert.
+    let stored = say(&mut wire, "INSERT INTO orders (total) VALUES (1)");
+    assert_eq!(stored[0], "CommandComplete INSERT 0 1");
+    say(&mut wire, "RESET ROLE");
+    say(
+        &mut wire,
+        &format!("GRANT USAGE ON SEQUENCE people_id_seq TO {role}"),
+    );
+    say(&mut wire, &format!("SET ROLE {role}"));
+    let stored = say(&mut wire, "INSERT INTO people (name) VALUES ('a')");
+    assert_eq!(stored[0], "CommandComplete INSERT 0 1");
+    say(&mut wire, "RESET ROLE");
+    say(&mut wire, &format!("DROP OWNED BY {role}"));
+    say(&mut wire, &format!("DROP ROLE {role}"));
+}
+
+#[test]
 fn a_sequence_ends_where_it_ends() {
     let stage = stage();
     let mut wire = stage.wire();
