@@ -12,6 +12,7 @@
 //! refused.
 
 pub mod notes;
+mod partial;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -170,6 +171,11 @@ pub fn plan(
         .max()
         .unwrap_or(0)
         .max(analysis.context.parameter_types.len());
+    // What the shards compute themselves reads its tables there.
+    let pushed = partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1));
+    for (_, pushed) in &pushed {
+        places.retain(|place, _| !pushed.swallowed.contains(place));
+    }
     let entries = rewrite::entries(query, &places);
     if entries.len() != places.len() {
         return Err(why);
@@ -183,6 +189,10 @@ pub fn plan(
         let cte = format!("{CTE}{}", number + 1);
         rewriting.replace(*place, reads, &cte, &made, &mut next);
         fragments.push(made.fragment);
+    }
+    for (number, (place, pushed)) in pushed.into_iter().enumerate() {
+        let cte = format!("{CTE}p{}", number + 1);
+        fragments.push(rewriting.push(place, pushed, &cte, &mut next));
     }
     let residue = rewriting.residue(query)?;
     let sharded = analysis
