@@ -181,7 +181,7 @@ fn merge(
 }
 
 /// Whether each row of every other instance is only joined to rows of `root` with the same whole key.
-fn colocated(analysis: &Analysis<'_>, root: usize, sharded: &[usize]) -> bool {
+pub fn colocated(analysis: &Analysis<'_>, root: usize, sharded: &[usize]) -> bool {
     let Source::Sharded(_, key) = &analysis.instances[root].source else {
         return false;
     };

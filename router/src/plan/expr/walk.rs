@@ -112,11 +112,15 @@ impl<'n> Analysis<'n> {
                         &name,
                     );
                 }
+                self.note_meaning(expr, ident.span.start, &here.scopes);
                 self.note_row(&name, ident.span.start, &here.scopes);
                 Ok(())
             }
             Expr::CompoundIdentifier(parts) => {
                 parts.iter().for_each(|p| drop(self.ident(p)));
+                if let Some(first) = parts.first() {
+                    self.note_meaning(expr, first.span.start, &here.scopes);
+                }
                 // x.f calls f(x) where x has no column f.
                 if let Some(last) = parts.last() {
                     self.field_call(&folded(last));

@@ -12,6 +12,7 @@
 //! refused.
 
 pub mod notes;
+mod partial;
 mod rewrite;
 pub mod views;
 
@@ -264,6 +265,16 @@ pub fn plan(
         .max()
         .unwrap_or(0)
         .max(analysis.context.parameter_types.len());
+    // What the shards compute themselves reads its tables there.
+    let pushed = match root {
+        Root::Query(query) => {
+            partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1))
+        }
+        Root::Write(..) => Vec::new(),
+    };
+    for (_, pushed) in &pushed {
+        places.retain(|place, _| !pushed.swallowed.contains(place));
+    }
     let entries = rewrite::entries(root, &places);
     if entries.len() != places.len() {
         return Err(why);
@@ -277,6 +288,10 @@ pub fn plan(
         let cte = format!("{CTE}{}", number + 1);
         rewriting.replace(*place, reads, &cte, &made, &mut next);
         fragments.push(made.fragment);
+    }
+    for (number, (place, pushed)) in pushed.into_iter().enumerate() {
+        let cte = format!("{CTE}p{}", number + 1);
+        fragments.push(rewriting.push(place, pushed, &cte, &mut next));
     }
     let residue = rewriting.residue(root)?;
     let sharded = analysis

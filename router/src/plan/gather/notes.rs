@@ -1,6 +1,9 @@
 //! What the walk through a statement writes down for the case that its rows must be gathered: which names read
 //! tables, which conditions hold of one table alone, and what speaks against it.
 
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
 use sqlparser::ast::{Expr, Function, ObjectName};
 use sqlparser::tokenizer::Location;
 
@@ -8,8 +11,8 @@ use crate::catalog::Relation;
 use crate::plan::expr::strip;
 use crate::plan::functions::{self, Call};
 use crate::plan::names::folded;
-use crate::plan::query::{Kind, Tree};
-use crate::plan::scope::{Analysis, Node, Scopes, Source};
+use crate::plan::query::{Kind, OutColumn, Tree};
+use crate::plan::scope::{Analysis, Node, Scope, Scopes, Source};
 
 /// A name in a FROM clause of the statement's own text.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,35 @@ pub struct Notes<'n> {
     pub groups: Vec<(Location, Vec<Node>)>,
     /// Something that the rows' stand-ins cannot give: TABLESAMPLE.
     pub sampled: bool,
+    /// Every SELECT, once for each walk through it.
+    pub levels: Vec<Level>,
+    /// What names in expressions were found to mean: the instance, `None` if that is not certain.
+    pub meant: HashMap<Location, Vec<Option<usize>>>,
+    /// The column that a column of a subquery shows unchanged.
+    pub shown: HashMap<Node, Node>,
+    /// There are joins with USING or NATURAL.
+    pub merged: bool,
+    /// Names in FROM that mean a CTE.
+    pub ctes: HashSet<Location>,
+}
+
+/// A SELECT of the statement's own text.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// Where it begins.
+    pub place: Location,
+    /// The shards may compute its FROM and WHERE apart, as far as that is a matter of joins and subqueries.
+    pub apart: bool,
+    /// The instances of its FROM and WHERE, with all below.
+    pub instances: Range<usize>,
+    /// What its expressions may name.
+    pub scope: Scope,
+    /// What `*` stands for, if that is known.
+    pub star: Option<Vec<OutColumn>>,
+    /// It has aggregates, GROUP BY or HAVING.
+    pub aggregates: bool,
+    /// It has windows.
+    pub windows: bool,
 }
 
 impl Notes<'_> {
@@ -45,6 +77,8 @@ impl Notes<'_> {
         self.reads.retain(|read| read.instance < first);
         self.filters.retain(|(instance, _)| *instance < first);
         self.rows.retain(|(_, instance)| *instance < first);
+        self.levels.retain(|level| level.instances.start < first);
+        self.shown.retain(|(instance, _), _| *instance < first);
     }
 }
 
@@ -69,6 +103,14 @@ impl<'n> Analysis<'n> {
                 instance,
                 view,
             });
+        }
+    }
+
+    /// Notes what a name in an expression means.
+    pub fn note_meaning(&mut self, expr: &Expr, place: Location, scopes: &Scopes<'_>) {
+        if self.in_view == 0 {
+            let meant = self.node(expr, scopes).map(|(instance, _)| instance);
+            self.notes.meant.entry(place).or_default().push(meant);
         }
     }
 

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor, UnaryOperator, Visit,
-    VisitMut, Visitor, VisitorMut, With,
+    CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart,
+    OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    TableAlias, TableFactor, UnaryOperator, Visit, VisitMut, Visitor, VisitorMut, With,
 };
 use sqlparser::tokenizer::Location;
 
@@ -19,7 +19,8 @@ use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 
 use super::notes::{Read, place_of};
-use super::{Fetched, Made, Root, named};
+use super::partial::Pushed;
+use super::{Fetched, Fragment, Made, Root, named};
 
 /// The FROM entries at these places, each with its name and alias.
 pub fn entries(
@@ -74,6 +75,8 @@ pub struct Rewriting<'a, 'n> {
     /// Qualified names of tables: their columns lose the schema.
     unqualified: Vec<(String, String)>,
     ctes: Vec<String>,
+    /// Levels that the shards compute, with what is left of them.
+    levels: HashMap<Location, (Select, Vec<OrderByExpr>)>,
 }
 
 impl<'a, 'n> Rewriting<'a, 'n> {
@@ -85,6 +88,7 @@ impl<'a, 'n> Rewriting<'a, 'n> {
             instances: HashMap::new(),
             unqualified: Vec::new(),
             ctes: Vec::new(),
+            levels: HashMap::new(),
         }
     }
 
@@ -97,30 +101,7 @@ impl<'a, 'n> Rewriting<'a, 'n> {
         made: &Made<'_>,
         next: &mut usize,
     ) {
-        let names: Vec<String> = made
-            .columns
-            .iter()
-            .map(|c| parens::quoted(&c.name))
-            .collect();
-        let mut lists = Vec::with_capacity(names.len());
-        for Fetched { handed, .. } in &made.columns {
-            let array = if handed.as_text { "text" } else { &handed.base };
-            let mut list = format!("unnest(${next}::{array}[])");
-            if handed.as_text || handed.full != handed.base {
-                list = format!("{list}::{}", handed.full);
-            }
-            if let Some(collation) = &handed.collate {
-                list = format!("{list} COLLATE {collation}");
-            }
-            lists.push(list);
-            *next += 1;
-        }
-        // Within a subquery it may be read again and again.
-        self.ctes.push(format!(
-            "{name} ({}) AS MATERIALIZED (SELECT {})",
-            names.join(", "),
-            lists.join(", ")
-        ));
+        self.define(name, &made.columns, next);
         let own = &made.relation.name;
         self.unqualified
             .push((own.schema.clone(), own.name.clone()));
@@ -140,6 +121,43 @@ impl<'a, 'n> Rewriting<'a, 'n> {
             self.instances.insert(read.instance, Rc::clone(&stand_in));
         }
         self.places.insert(place, stand_in);
+    }
+
+    /// The level at `place` reads what the shards computed of it.
+    pub(super) fn push(
+        &mut self,
+        place: Location,
+        pushed: Pushed,
+        name: &str,
+        next: &mut usize,
+    ) -> Fragment {
+        self.define(name, &pushed.columns, next);
+        self.levels.insert(place, (pushed.select, pushed.order));
+        pushed.fragment
+    }
+
+    /// A CTE of arrays, which are the parameters from `next` on.
+    fn define(&mut self, name: &str, columns: &[Fetched], next: &mut usize) {
+        let names: Vec<String> = columns.iter().map(|c| parens::quoted(&c.name)).collect();
+        let mut lists = Vec::with_capacity(names.len());
+        for Fetched { handed, .. } in columns {
+            let array = if handed.as_text { "text" } else { &handed.base };
+            let mut list = format!("unnest(${next}::{array}[])");
+            if handed.as_text || handed.full != handed.base {
+                list = format!("{list}::{}", handed.full);
+            }
+            if let Some(collation) = &handed.collate {
+                list = format!("{list} COLLATE {collation}");
+            }
+            lists.push(list);
+            *next += 1;
+        }
+        // Within a subquery it may be read again and again.
+        self.ctes.push(format!(
+            "{name} ({}) AS MATERIALIZED (SELECT {})",
+            names.join(", "),
+            lists.join(", ")
+        ));
     }
 
     /// The text.
@@ -279,7 +297,22 @@ impl VisitorMut for Rewriting<'_, '_> {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = &*query.body
+            && let Some((_, left)) = self.levels.get(&select.select_token.0.span.start)
+            && let Some(order) = &mut query.order_by
+            && let OrderByKind::Expressions(list) = &mut order.kind
+        {
+            list.clone_from(left);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if let Some((left, _)) = self.levels.get(&select.select_token.0.span.start) {
+            select.clone_from(left);
+            return ControlFlow::Continue(());
+        }
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item
                 && let Expr::Identifier(ident) = strip(expr)

@@ -14,7 +14,9 @@ mod from;
 mod query;
 mod write;
 
-use sqlparser::ast::{Cte, Expr, Ident, Insert, ObjectName, Query, Statement, TableAlias};
+use sqlparser::ast::{
+    Cte, Expr, Ident, Insert, ObjectName, Query, Statement, TableAlias, TableWithJoins,
+};
 
 use crate::plan::PlanContext;
 use crate::plan::names::folded;
@@ -79,6 +81,15 @@ pub(super) fn relation(name: &ObjectName, alias: Option<&TableAlias>) -> Result<
     written(|w| {
         w.name(name)?;
         w.alias(alias)
+    })
+}
+
+/// FROM and WHERE, each with its word before it.
+pub(super) fn from(list: &[TableWithJoins], selection: Option<&Expr>) -> Result<String, Refusal> {
+    written(|w| {
+        w.put(" FROM ");
+        w.from(list)?;
+        w.condition(" WHERE ", selection)
     })
 }
 

@@ -5,6 +5,7 @@ use sqlparser::ast::{FunctionArg, ObjectName, Query, TableAlias, TableFactor, Ta
 
 use crate::plan::expr::{Here, Level};
 use crate::plan::functions::{self, Call};
+use crate::plan::gather::notes::place_of;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, ColumnInfo, Entry, Instance, Scopes, Source};
 
@@ -185,6 +186,8 @@ impl<'n> Analysis<'n> {
                 .as_ref()
                 .is_some_and(|output| output.local == Local::Rows);
             self.note_read(name, instance, view.map(|view| (view, local)));
+        } else if let Some(place) = place_of(name) {
+            self.notes.ctes.insert(place);
         }
         if let Some(output) = &output {
             from.hinder(obstacle_of(output));

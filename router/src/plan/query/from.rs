@@ -202,6 +202,7 @@ impl<'n> Analysis<'n> {
                     .collect()
             }
         };
+        self.notes.merged = true;
         let mut pairs = Vec::new();
         let mut merged = Vec::new();
         for name in &names {

@@ -183,6 +183,7 @@ impl<'n> Analysis<'n> {
         for (position, column) in output.columns.iter().enumerate() {
             let here = (instance, position);
             if let Some(node) = column.node {
+                self.notes.shown.insert(here, node);
                 // The column's values are among its source's, whatever else the query does.
                 self.links.push(Link {
                     from: node,

@@ -8,6 +8,7 @@ use sqlparser::ast::{
 
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level, strip};
+use crate::plan::gather::notes;
 use crate::plan::misread;
 use crate::plan::names::folded;
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
@@ -31,6 +32,7 @@ impl<'n> Analysis<'n> {
         if select.into.is_some() {
             return refuse(Reason::CreateFromSharded);
         }
+        let first = self.instances.len();
         let from = self.from(&select.from, outer, ctes)?;
         let mut level = Level::default();
         let mut here = from.here(outer, ctes, &mut level);
@@ -38,6 +40,10 @@ impl<'n> Analysis<'n> {
             self.walk(condition, &mut here)?;
         }
         let from_obstacle = self.conditions(&from, select.selection.as_ref(), &here.scopes);
+        let apart = from_obstacle.is_none()
+            && from.obstacle.is_none()
+            && here.level.unmovable_subquery.is_none();
+        let below = first..self.instances.len();
 
         let grouped = self.grouping(select, &mut here)?;
         for window in &select.named_window {
@@ -62,6 +68,17 @@ impl<'n> Analysis<'n> {
 
         let instances = from.tree.as_ref().map(Tree::instances).unwrap_or_default();
         let in_from = instances.iter().any(|i| self.reads_sharded(*i));
+        if self.in_view == 0 {
+            self.notes.levels.push(notes::Level {
+                place: select.select_token.0.span.start,
+                apart: apart && in_from,
+                instances: below,
+                scope: from.scope.clone(),
+                star: from.complete.then(|| from.star.clone()),
+                aggregates: here.level.aggregates || !matches!(grouped, Grouped::No),
+                windows: here.level.windows || !select.named_window.is_empty(),
+            });
+        }
         let sharded = in_from
             || here
                 .level

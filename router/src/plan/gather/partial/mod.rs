@@ -1,0 +1,433 @@
+//! Partial aggregates: a SELECT with aggregates whose joins the shards may compute apart is computed by them group by
+//! group, and the residue puts their groups together.
+//!
+//! A level comes in; a query for the shards and the SELECT that reads its rows go out. Each aggregate becomes a column
+//! of the shards' query and an aggregate of that column, so that any division of the rows gives the same; what an
+//! aggregate sees only once (`DISTINCT`) becomes one more column that the shards group by. If something is not known
+//! to be so, there is no push, and rows are gathered as they are.
+
+mod combined;
+mod movable;
+mod named;
+mod typed;
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Distinct, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderByExpr, Query, Select,
+    SelectItem, TableFactor, TableWithJoins, Value, Visit, Visitor, visit_expressions,
+};
+use sqlparser::tokenizer::Location;
+
+use crate::catalog::Handed;
+use crate::plan::KeyedBy;
+use crate::plan::expr::strip;
+use crate::plan::functions;
+use crate::plan::names::folded;
+use crate::plan::parens;
+use crate::plan::scope::{Analysis, Scopes};
+use crate::plan::slots::Slot;
+
+use super::notes::Level;
+use super::{Fetched, Fragment, TEXT};
+use movable::{go_on, is_bare_call, is_harmless, keys, movable_from};
+use typed::{Types, column_of, name_of};
+
+/// A level that the shards compute.
+pub(super) struct Pushed {
+    /// What they are asked.
+    pub fragment: Fragment,
+    /// Its columns.
+    pub columns: Vec<Fetched>,
+    /// The SELECT that reads them.
+    pub select: Select,
+    /// Its ORDER BY, if it has one of its own.
+    pub order: Vec<OrderByExpr>,
+    /// The relations and SELECTs that are in the fragment now.
+    pub swallowed: Vec<Location>,
+}
+
+/// The levels of a statement that are pushed down, from the outermost inwards.
+pub(super) fn all(
+    analysis: &Analysis<'_>,
+    query: &Query,
+    cte: impl Fn(usize) -> String,
+) -> Vec<(Location, Pushed)> {
+    struct Find<'a, 'n, F> {
+        analysis: &'a Analysis<'n>,
+        cte: F,
+        own_order: Vec<(Location, Vec<OrderByExpr>)>,
+        found: Vec<(Location, Pushed)>,
+    }
+    impl<F: Fn(usize) -> String> Visitor for Find<'_, '_, F> {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            use sqlparser::ast::{OrderByKind, SetExpr};
+            if let SetExpr::Select(select) = &*query.body
+                && let Some(order) = &query.order_by
+                && let OrderByKind::Expressions(list) = &order.kind
+            {
+                let place = select.select_token.0.span.start;
+                self.own_order.push((place, list.clone()));
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            let place = select.select_token.0.span.start;
+            let mut pushed = self.found.iter();
+            if pushed.any(|(_, pushed)| pushed.swallowed.contains(&place)) {
+                return ControlFlow::Continue(());
+            }
+            let order = self.own_order.iter().find(|(at, _)| *at == place);
+            let order = order.map(|(_, list)| list.as_slice()).unwrap_or_default();
+            let cte = (self.cte)(self.found.len());
+            self.found
+                .extend(push(self.analysis, select, order, &cte).map(|pushed| (place, pushed)));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find {
+        analysis,
+        cte,
+        own_order: Vec::new(),
+        found: Vec::new(),
+    };
+    let _ = query.visit(&mut find);
+    find.found
+}
+
+/// Pushes a SELECT down, if that is known to give the same. `order` is that of its query, `cte` the name of its rows.
+fn push(
+    analysis: &Analysis<'_>,
+    select: &Select,
+    order: &[OrderByExpr],
+    cte: &str,
+) -> Option<Pushed> {
+    let place = select.select_token.0.span.start;
+    let walks: Vec<&Level> = analysis
+        .notes
+        .levels
+        .iter()
+        .filter(|level| level.place == place)
+        .collect();
+    let level = *walks.first()?;
+    let may =
+        |level: &&Level| level.apart && level.star.is_some() && level.aggregates && !level.windows;
+    // Before 14 other names and types come out of some functions.
+    let usual = analysis.names.catalog.server_version >= 140_000
+        && !analysis
+            .context
+            .search_path
+            .iter()
+            .any(|s| s == "pg_catalog");
+    if !usual || !walks.iter().all(may) || place.line == 0 {
+        return None;
+    }
+    let keys = walks.iter().map(|level| keys(analysis, level));
+    let keys: Vec<KeyedBy> = keys.collect::<Option<_>>()?;
+    let swallowed = movable_from(analysis, level, select)?;
+    let scopes = Scopes {
+        scope: &level.scope,
+        outer: None,
+    };
+    let types = Types { analysis, scopes };
+    let mut pushing = Pushing {
+        types,
+        cte,
+        columns: Vec::new(),
+        groups: Vec::new(),
+        partials: 0,
+    };
+    let (select, order, fragment_groups) = pushing.level(select, order)?;
+    if pushing.columns.is_empty() {
+        return None;
+    }
+    let list: Vec<&str> = pushing.columns.iter().map(|c| c.sql.as_str()).collect();
+    let mut sql = format!("SELECT {}{}", list.join(", "), fragment_groups.0);
+    if !fragment_groups.1.is_empty() {
+        sql.push_str(&format!(" GROUP BY {}", fragment_groups.1.join(", ")));
+    }
+    Some(Pushed {
+        fragment: Fragment {
+            table: keys.first()?.table.clone(),
+            sql,
+            keys,
+            elements: pushing.columns.iter().map(|c| c.element).collect(),
+        },
+        columns: pushing.columns.into_iter().map(|c| c.fetched).collect(),
+        select,
+        order,
+        swallowed,
+    })
+}
+
+/// A column of the shards' query.
+struct Column {
+    sql: String,
+    element: u32,
+    fetched: Fetched,
+}
+
+struct Pushing<'a, 'n> {
+    types: Types<'a, 'n>,
+    cte: &'a str,
+    columns: Vec<Column>,
+    /// What the shards group by, with the column that shows it; whether the residue groups by it, too.
+    groups: Vec<(Expr, usize)>,
+    /// How many columns are aggregates.
+    partials: usize,
+}
+
+impl Pushing<'_, '_> {
+    /// The level of the residue, and FROM and WHERE and GROUP BY of the shards' query.
+    #[allow(clippy::type_complexity)]
+    fn level(
+        &mut self,
+        select: &Select,
+        order: &[OrderByExpr],
+    ) -> Option<(Select, Vec<OrderByExpr>, (String, Vec<String>))> {
+        let GroupByExpr::Expressions(by, modifiers) = &select.group_by else {
+            return None;
+        };
+        if !modifiers.is_empty() || !select.named_window.is_empty() || select.into.is_some() {
+            return None;
+        }
+        for expr in by {
+            let expr = self.grouped(expr, &select.projection)?;
+            self.key(&expr)?;
+        }
+        let grouped: Vec<usize> = self.groups.iter().map(|(_, column)| *column).collect();
+        let mut names = Vec::new();
+        let mut projection = Vec::new();
+        for item in &select.projection {
+            let (expr, name) = match item {
+                SelectItem::UnnamedExpr(expr) => (expr, named::name(expr)?),
+                SelectItem::ExprWithAlias { expr, alias } => (expr, folded(alias)),
+                _ => return None,
+            };
+            projection.push(SelectItem::ExprWithAlias {
+                expr: self.combined(expr, &grouped)?,
+                alias: Ident::with_quote('"', &name),
+            });
+            names.push(name);
+        }
+        let having = match &select.having {
+            Some(having) => Some(self.combined(having, &grouped)?),
+            None => None,
+        };
+        let distinct = match &select.distinct {
+            Some(Distinct::On(list)) => {
+                let list = list.iter().map(|expr| self.ordered(expr, &names, &grouped));
+                Some(Distinct::On(list.collect::<Option<_>>()?))
+            }
+            other => other.clone(),
+        };
+        let order = order.iter().map(|item| {
+            Some(OrderByExpr {
+                expr: self.ordered(&item.expr, &names, &grouped)?,
+                ..item.clone()
+            })
+        });
+        let order = order.collect::<Option<Vec<_>>>()?;
+        // Without either, every shard would have a row for each of its rows, or one for none.
+        if by.is_empty() && self.partials == 0 && self.groups.is_empty() {
+            return None;
+        }
+        let from = parens::from(&select.from, select.selection.as_ref()).ok()?;
+        let by_shards = self.groups.iter().map(|(expr, _)| parens::expr(expr).ok());
+        let by_shards = by_shards.collect::<Option<Vec<String>>>()?;
+        let by_residue = grouped.iter().map(|column| self.reference(*column));
+        let residue = Select {
+            distinct,
+            projection,
+            from: vec![stand_in(self.cte)],
+            selection: None,
+            group_by: GroupByExpr::Expressions(by_residue.collect(), Vec::new()),
+            having,
+            ..select.clone()
+        };
+        Some((residue, order, (from, by_shards)))
+    }
+
+    /// What an entry of GROUP BY means: an input column, an output column, an expression.
+    fn grouped(&self, expr: &Expr, items: &[SelectItem]) -> Option<Expr> {
+        let output = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                Some(strip(expr).clone())
+            }
+            _ => None,
+        };
+        match strip(expr) {
+            Expr::Value(value) => match &value.value {
+                Value::Number(digits, false) => {
+                    // Stars before it would move its place.
+                    let items = items.iter().map(output).collect::<Option<Vec<_>>>()?;
+                    let at = digits.parse::<usize>().ok()?.checked_sub(1)?;
+                    items.get(at).cloned()
+                }
+                Value::Placeholder(text) => {
+                    if Slot::of_placeholder(text).is_some() {
+                        self.types.analysis.looked.value.set(true);
+                    }
+                    None
+                }
+                _ => None,
+            },
+            Expr::Identifier(ident)
+                if self.types.analysis.node(expr, &self.types.scopes).is_none() =>
+            {
+                let name = folded(ident);
+                let mut meant = items.iter().filter(|item| match item {
+                    SelectItem::ExprWithAlias { alias, .. } => folded(alias) == name,
+                    SelectItem::UnnamedExpr(expr) => {
+                        named::name(expr).is_none_or(|known| known == name)
+                    }
+                    _ => true,
+                });
+                match (meant.next(), meant.next()) {
+                    (Some(item), None) => output(item),
+                    _ => None,
+                }
+            }
+            expr => Some(expr.clone()),
+        }
+    }
+
+    /// An entry of ORDER BY: an output column by name or place, else an expression.
+    fn ordered(&mut self, expr: &Expr, names: &[String], grouped: &[usize]) -> Option<Expr> {
+        match strip(expr) {
+            Expr::Value(_) => Some(strip(expr).clone()),
+            Expr::Identifier(ident) => {
+                let name = folded(ident);
+                match names.iter().position(|known| *known == name) {
+                    Some(at) => Some(Expr::value(Value::Number((at + 1).to_string(), false))),
+                    None => self.combined(expr, grouped),
+                }
+            }
+            expr => self.combined(expr, grouped),
+        }
+    }
+
+    /// The column of the shards' query for something that they group by.
+    fn key(&mut self, expr: &Expr) -> Option<usize> {
+        let expr = strip(expr);
+        if let Some(known) = self.known_key(expr) {
+            return Some(known);
+        }
+        let (sql, element, handed) = self.handed(expr)?;
+        let column = self.add(sql, element, handed);
+        self.groups.push((expr.clone(), column));
+        Some(column)
+    }
+
+    fn known_key(&self, expr: &Expr) -> Option<usize> {
+        let node = |expr: &Expr| self.types.analysis.node(expr, &self.types.scopes);
+        let same = |(known, _): &&(Expr, usize)| match (node(known), node(expr)) {
+            (Some(a), Some(b)) => a == b,
+            _ => strip(known) == strip(expr),
+        };
+        self.groups.iter().find(same).map(|(_, column)| *column)
+    }
+
+    /// How the value of an expression is handed over: what the shards select, of which type.
+    fn handed(&self, expr: &Expr) -> Option<(String, u32, Handed)> {
+        if !self.is_movable(expr) || matches!(expr, Expr::Value(_)) {
+            return None;
+        }
+        let text = parens::expr(expr).ok()?;
+        let analysis = self.types.analysis;
+        if let Expr::Identifier(_) | Expr::CompoundIdentifier(_) = expr {
+            if self.is_merged(expr) {
+                return None;
+            }
+            let column = column_of(analysis, analysis.node(expr, &self.types.scopes)?)?;
+            let handed = column.handed.clone();
+            return Some(if handed.as_text {
+                (format!("{text}::text"), TEXT, handed)
+            } else {
+                (text, column.type_oid, handed)
+            });
+        }
+        let typed = self.types.of(expr).filter(|typed| !typed.modified)?;
+        let name = name_of(typed.oid)?;
+        Some((format!("{text}::{name}"), typed.oid, Handed::plain(name)))
+    }
+
+    /// A column of USING may be of another type than the one that it shows.
+    fn is_merged(&self, expr: &Expr) -> bool {
+        let merged = &self.types.scopes.scope.merged;
+        matches!(expr, Expr::Identifier(ident) if merged.iter().any(|(name, _)| *name == folded(ident)))
+    }
+
+    /// Whether an expression means the same on a shard: columns of this level, constants, harmless calls.
+    fn is_movable(&self, expr: &Expr) -> bool {
+        let analysis = self.types.analysis;
+        let walked = visit_expressions(expr, |expr| {
+            go_on(match expr {
+                Expr::Identifier(ident) => {
+                    !is_bare_call(ident)
+                        && !self.is_merged(expr)
+                        && analysis.node(expr, &self.types.scopes).is_some()
+                }
+                Expr::CompoundIdentifier(_) => analysis.node(expr, &self.types.scopes).is_some(),
+                Expr::Subquery(_)
+                | Expr::Exists { .. }
+                | Expr::InSubquery { .. }
+                | Expr::CompoundFieldAccess { .. } => false,
+                Expr::Function(function) => {
+                    let name = function
+                        .name
+                        .0
+                        .last()
+                        .and_then(|p| p.as_ident())
+                        .map(folded);
+                    is_harmless(analysis, expr)
+                        && name.is_some_and(|name| {
+                            !functions::is_aggregate(analysis.names, None, &name)
+                        })
+                }
+                _ => true,
+            })
+        });
+        walked.is_continue()
+    }
+
+    fn add(&mut self, sql: String, element: u32, handed: Handed) -> usize {
+        let column = self.columns.len();
+        self.columns.push(Column {
+            sql,
+            element,
+            fetched: Fetched {
+                name: format!("c{}", column + 1),
+                known: String::new(),
+                handed,
+            },
+        });
+        column
+    }
+
+    /// A column of the stand-in. It is qualified: no output column is called so.
+    fn reference(&self, column: usize) -> Expr {
+        let name = &self.columns[column].fetched.name;
+        Expr::CompoundIdentifier(vec![Ident::new(self.cte), Ident::new(name)])
+    }
+}
+
+/// FROM of the level in the residue.
+fn stand_in(cte: &str) -> TableWithJoins {
+    TableWithJoins {
+        relation: TableFactor::Table {
+            name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(cte))]),
+            alias: None,
+            args: None,
+            with_hints: Vec::new(),
+            version: None,
+            with_ordinality: false,
+            partitions: Vec::new(),
+            json_path: None,
+            sample: None,
+            index_hints: Vec::new(),
+        },
+        joins: Vec::new(),
+    }
+}
