@@ -6,50 +6,52 @@
 
 use super::errors::Renamed;
 use super::names::{Meaning, Origin, Prepared, Runs};
-use super::planning::literals;
+use super::planning::{Literal, literals};
 use super::settings::{Change, Value};
 use super::simple::{no_such_statement, renamed};
 use super::step::{Kind, Step};
 use super::{Halt, Session};
+use crate::catalog::types::builtin_oid;
 use crate::plan::Params;
 use crate::sql::cursor::Span;
 use crate::sql::effect::{Statement, analyse};
-use crate::sql::lexer::{Kind as TokenKind, Lexer};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
 /// The arguments of an EXECUTE.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Arguments {
     /// `None` is NULL.
     values: Vec<Option<Vec<u8>>>,
     formats: Vec<i16>,
-    /// Whether each is a number.
-    numbers: Vec<bool>,
+    literals: Vec<Literal>,
 }
 
 /// One argument of an EXECUTE.
-pub(super) struct Argument {
-    text: Option<Vec<u8>>,
-    number: bool,
-}
+pub(super) struct Argument(Literal);
 
 impl Argument {
     /// As it is written; `None` is NULL.
     pub(super) fn text(&self) -> Option<&[u8]> {
-        self.text.as_deref()
+        self.0.text.as_deref()
     }
 
     /// Whether a parameter of this type gets the same value from the text as from the argument. A string is read as its
-    /// parameter's type, and a number becomes it by a cast.
+    /// parameter's type, and a number or what is cast to another type becomes it by a cast.
     pub(super) fn fits(&self, oid: u32) -> bool {
         let text = self.text().unwrap_or_default();
-        match self.number {
-            false => true,
-            true if is_integer(text) => {
+        match (&self.0.cast, self.0.number) {
+            (Some(_), _) if self.0.text.is_none() => true,
+            // Of char and bit there is more to say than their names.
+            (Some(name), false) => {
+                builtin_oid(name) == Some(oid) && !matches!(oid, 1042 | 1560 | 1562)
+            }
+            (Some(_), true) => false,
+            (None, false) => true,
+            (None, true) if is_integer(text) => {
                 matches!(oid, 20 | 21 | 23 | 25 | 26 | 700 | 701 | 1043 | 1700)
             }
-            true => matches!(oid, 700 | 701 | 1700),
+            (None, true) => matches!(oid, 700 | 701 | 1700),
         }
     }
 }
@@ -62,10 +64,7 @@ const UNKNOWN: i16 = 2;
 impl Arguments {
     /// One by one.
     pub(super) fn list(self) -> Vec<Argument> {
-        let numbers = self.numbers.into_iter();
-        let each = self.values.into_iter().zip(numbers);
-        each.map(|(text, number)| Argument { text, number })
-            .collect()
+        self.literals.into_iter().map(Argument).collect()
     }
 
     /// Does something with them as parameters.
@@ -184,37 +183,25 @@ pub(super) fn arguments(sql: &[u8], strings: bool, body: &Prepared) -> Option<Ar
     if !strings && list.contains(&b'\\') {
         return None;
     }
-    let values = literals(list)?;
-    // Whether each is a number.
-    let mut numbers = vec![false];
-    for token in Lexer::new(list, strings) {
-        match token.kind {
-            TokenKind::Comma => numbers.push(false),
-            TokenKind::Integer | TokenKind::Decimal => {
-                numbers.pop();
-                numbers.push(true);
-            }
-            _ => {}
-        }
-    }
+    let found = literals(list)?;
     let declared = declared_types(body, strings);
-    let format = |(at, value): (usize, &Option<Vec<u8>>)| {
-        let value = value.as_deref().unwrap_or_default();
-        let number = numbers.get(at).copied().unwrap_or(false);
+    let format = |(at, literal): (usize, &Literal)| {
+        let value = literal.text.as_deref().unwrap_or_default();
         let of_type = declared
             .get(at)
             .is_none_or(|name| is_written_so(name, value));
-        if of_type && (!number || is_integer(value)) {
+        if of_type && literal.cast.is_none() && (!literal.number || is_integer(value)) {
             TEXT
         } else {
             UNKNOWN
         }
     };
-    let formats = values.iter().enumerate().map(format).collect();
+    let formats = found.iter().enumerate().map(format).collect();
+    let values = found.iter().map(|literal| literal.text.clone()).collect();
     Some(Arguments {
         values,
         formats,
-        numbers,
+        literals: found,
     })
 }
 
@@ -335,6 +322,9 @@ mod tests {
                 "EXECUTE p (007, 'x', -0, .5, 5., 1.50, 1e3)",
                 Some("?|x|?|?|?|?|?"),
             ),
+            ("EXECUTE p ('7'::int8, NULL::text, 8)", Some("?|NULL|8")),
+            ("EXECUTE p (-7::int8)", None),
+            ("EXECUTE p ('a'::mood)", None),
             ("EXECUTE p (0x10)", None),
             ("EXECUTE p (1 + 1)", None),
             ("EXECUTE p (now())", None),

@@ -7,6 +7,7 @@ use super::names::{Origin, Prepared};
 use super::settings::{Settings, Value};
 use super::shapes::{Known, Room, Shaped};
 use super::{Halt, Session};
+use crate::catalog::types::builtin_oid;
 use crate::plan::{Plan, PlanContext, Temporary, TextContext};
 use crate::sql::effect::{Pin, Statement, analyse};
 use crate::sql::lexer::{Kind as TokenKind, Lexer};
@@ -237,8 +238,18 @@ pub(super) fn search_path(settings: &Settings) -> Option<Vec<String>> {
     settings.get("search_path").map(values)
 }
 
-/// The arguments of an EXECUTE, if each is a plain literal: its text, or NULL.
-pub(super) fn literals(list: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+/// An argument of an EXECUTE.
+pub(super) struct Literal {
+    /// Its text, or NULL.
+    pub text: Option<Vec<u8>>,
+    /// It is a number.
+    pub number: bool,
+    /// The type that it is cast to, in lower case.
+    pub cast: Option<String>,
+}
+
+/// The arguments of an EXECUTE, if each is a plain literal, perhaps with a cast.
+pub(super) fn literals(list: &[u8]) -> Option<Vec<Literal>> {
     let mut tokens = Lexer::new(list, true).peekable();
     let mut found = Vec::new();
     while tokens.peek().is_some() {
@@ -250,6 +261,8 @@ pub(super) fn literals(list: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
                 .next()
                 .filter(|t| matches!(t.kind, TokenKind::Integer | TokenKind::Decimal))?;
         }
+        let negative = !text.is_empty();
+        let number = matches!(token.kind, TokenKind::Integer | TokenKind::Decimal);
         let value = match token.kind {
             TokenKind::Integer | TokenKind::Decimal => {
                 text.extend_from_slice(token.text(list));
@@ -268,7 +281,31 @@ pub(super) fn literals(list: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
             TokenKind::Word if token.text(list).eq_ignore_ascii_case(b"null") => None,
             _ => return None,
         };
-        found.push(value);
+        let mut cast = None;
+        if tokens.next_if(|t| t.kind == TokenKind::TypeCast).is_some() {
+            // A minus before a cast is applied behind it.
+            if negative {
+                return None;
+            }
+            let mut name = String::new();
+            while let Some(part) = tokens.next_if(|t| t.kind != TokenKind::Comma) {
+                if !matches!(part.kind, TokenKind::Word) {
+                    return None;
+                }
+                if !name.is_empty() {
+                    name.push(' ');
+                }
+                name.push_str(&String::from_utf8_lossy(part.text(list)).to_ascii_lowercase());
+            }
+            // A type of a user may run code of his.
+            builtin_oid(&name)?;
+            cast = Some(name);
+        }
+        found.push(Literal {
+            text: value,
+            number,
+            cast,
+        });
         if tokens.next().is_some_and(|t| t.kind != TokenKind::Comma) {
             return None;
         }

@@ -394,7 +394,7 @@ fn prepared_by_sql_too() {
         (
             "int, text",
             "SELECT id, age FROM people WHERE age > $1 AND name <> $2 ORDER BY id",
-            "20, 'name3'",
+            "'20'::int, 'name3'::text",
         ),
         (
             "",
