@@ -80,7 +80,7 @@ deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one rout
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
 
 tpch: postgres proofs ## The 22 queries of TPC-H at SCALE over shards, in two layouts: equal to one PostgreSQL, and how long in ROUNDS. SEED=, LAYOUT=, ONLY=, TIMEOUT=.
-	@env SCALE=$(SCALE) ROUNDS=$(ROUNDS) SEED=$(SEED) LAYOUT=$(LAYOUT) ONLY=$(ONLY) TIMEOUT=$(TIMEOUT) $(PROOF)
+	@env SCALE=$(SCALE) ROUNDS=$(ROUNDS) SEED=$(SEED) LAYOUT=$(LAYOUT) ONLY=$(ONLY) TIMEOUT=$(TIMEOUT) VERBOSE=$(VERBOSE) $(PROOF)
 
 # The same in short, with the binaries of the tests.
 test-proofs: postgres

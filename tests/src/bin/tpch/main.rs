@@ -2,7 +2,8 @@
 //! the answers must be the same, and what it costs to have shards is printed.
 //!
 //! SCALE, SEED and ROUNDS come from the environment; with ROUNDS=0 nothing is measured. TIMEOUT is for how many
-//! seconds a query may run, LAYOUT=1 runs one of the layouts, ONLY=17 one of the queries. See `make tpch`.
+//! seconds a query may run, LAYOUT=1 runs one of the layouts, ONLY=17 one of the queries,
+//! VERBOSE=1 prints what EXPLAIN (ROUTE) says. See `make tpch`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 

@@ -93,6 +93,9 @@ fn timed(wire: &mut Wire, sql: &str) -> (Answer, f64) {
 fn moved(sharded: &mut Sharded, text: &str) -> (String, u64) {
     let report = sharded.client.rows(&format!("EXPLAIN (ROUTE) {text}"));
     let lines: Vec<&str> = report.iter().map(|row| row[0].as_str()).collect();
+    if std::env::var("VERBOSE").as_deref() == Ok("1") {
+        println!("{text}\n  {}", lines.join("\n  "));
+    }
     let behind = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name));
     let plan = behind("Plan: ").unwrap_or("?").to_owned();
     let fragments = lines
