@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness deadlocks oracle proofs bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness deadlocks oracle tpch proofs bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -79,6 +79,9 @@ oracle: postgres proofs ## COUNT random statements, each on one PostgreSQL and t
 deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
 
+tpch: postgres proofs ## The 22 queries of TPC-H at SCALE over shards, in two layouts: equal to one PostgreSQL, and how long in ROUNDS. SEED=, LAYOUT=, ONLY=, TIMEOUT=.
+	@env SCALE=$(SCALE) ROUNDS=$(ROUNDS) SEED=$(SEED) LAYOUT=$(LAYOUT) ONLY=$(ONLY) TIMEOUT=$(TIMEOUT) VERBOSE=$(VERBOSE) $(PROOF)
+
 # The same in short, with the binaries of the tests.
 test-proofs: postgres
 	cargo build -p mothership -p mothership-tests --bins
@@ -88,6 +91,7 @@ test-proofs: postgres
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=1000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
+	env SCALE=0.001 ROUNDS=0 "$$CARGO_TARGET_DIR/debug/tpch"
 	for fault in drop double swap type merge; do \
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 

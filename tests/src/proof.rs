@@ -1,4 +1,5 @@
-//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make freshness`, `make deadlocks`.
+//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make freshness`, `make deadlocks`,
+//! `make tpch`.
 //!
 //! Each is a program with numbers from the environment, which prints its seed and
 //! its counts, and whose exit status is the verdict.

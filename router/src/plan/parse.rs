@@ -139,6 +139,11 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             Some(base) => format!("{EXCLUDES}{what}.{base}"),
             None => format!("{EXCLUDES}{what}"),
         };
+        // It stands where its own name stands, so that no other meaning is looked for there.
+        let place = match &base {
+            Some(_) => tokens[open + 1].span,
+            None => place,
+        };
         let name = TokenWithSpan::new(Token::make_word(&name, Some('"')), place);
         match base {
             Some(_) => tokens[open + 1] = name,
