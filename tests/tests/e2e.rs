@@ -46,6 +46,8 @@ mod pool;
 mod roles;
 #[path = "e2e/rules.rs"]
 mod rules;
+#[path = "e2e/semantics.rs"]
+mod semantics;
 #[path = "e2e/shards.rs"]
 mod shards;
 #[path = "e2e/wire.rs"]

@@ -199,7 +199,7 @@ impl Session {
             self.flush_held().await?;
             // COPY, maintenance and roles have no parameters: they run as simple queries.
             self.answer(backend::BIND_COMPLETE);
-            return Ok(Place::Many(Rc::new(ManyPortal::new(many, None))));
+            return Ok(Place::Many(Rc::new(ManyPortal::new(many, None, false))));
         }
         if let Some((_, _held)) = self.held.take() {
             // Each server gets it with its own Bind.
@@ -264,9 +264,11 @@ impl Session {
             places.push(at);
         }
         let mut columns: Option<Vec<Column>> = None;
+        let mut shows = false;
         for &at in &places {
             let found = self.described(at).await?;
-            match (&columns, found) {
+            shows |= found.is_some();
+            match (&columns, found.unwrap_or_default()) {
                 (None, found) => columns = Some(found),
                 (Some(first), found) => {
                     let shard = self.servers[at].shard;
@@ -277,7 +279,7 @@ impl Session {
         }
         self.active = None;
         self.client.send(backend::BIND_COMPLETE);
-        Ok(Place::Many(Rc::new(ManyPortal::new(many, columns))))
+        Ok(Place::Many(Rc::new(ManyPortal::new(many, columns, shows))))
     }
 
     /// Attaches every server of the work before any gets something of it: what they are told and asked then would take
@@ -302,9 +304,10 @@ impl Session {
         Ok(timed.unwrap_or(many))
     }
 
-    /// The columns of a portal that is being bound and described.
-    async fn described(&mut self, at: usize) -> Result<Vec<Column>, Halt> {
-        let mut columns = Ok(Vec::new());
+    /// The columns of a portal that is being bound and described; `None` if it has no rows. `SELECT FROM t` has rows
+    /// without columns.
+    async fn described(&mut self, at: usize) -> Result<Option<Vec<Column>>, Halt> {
+        let mut columns = Ok(None);
         let mut error = None;
         self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {
             (Event::Failed, _) => {
@@ -312,7 +315,7 @@ impl Session {
                 true
             }
             (Event::Answered, backend::tag::ROW_DESCRIPTION) => {
-                columns = backend::columns(frame.body());
+                columns = backend::columns(frame.body()).map(Some);
                 true
             }
             (Event::Answered, backend::tag::NO_DATA) => true,

@@ -68,13 +68,13 @@ impl Session {
             }
             Some(Place::Many(many)) => {
                 self.settle_active().await?;
-                match many.columns.as_deref() {
-                    Some([_, ..]) => {
+                match many.shows {
+                    true => {
                         let columns = many.columns.as_deref().unwrap_or_default();
                         self.client
                             .with_output(|out| backend::put_columns(out, columns));
                     }
-                    _ => self.client.send(backend::NO_DATA),
+                    false => self.client.send(backend::NO_DATA),
                 }
                 return Ok(());
             }

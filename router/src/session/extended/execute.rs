@@ -214,8 +214,7 @@ impl Session {
         statement: Option<Rc<Prepared>>,
     ) -> Result<(), Halt> {
         let many = &portal.many;
-        let shows = portal.columns.as_ref().is_some_and(|c| !c.is_empty());
-        let held = rows > 0 && many.writes && shows;
+        let held = rows > 0 && many.writes && portal.shows;
         if held {
             merging = merging.holding(self.topology.config.limits.held_rows.bytes());
         }

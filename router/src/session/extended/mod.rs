@@ -68,6 +68,8 @@ pub struct ManyPortal {
     many: Many,
     /// `None` for what runs as a simple query.
     columns: Option<Vec<Column>>,
+    /// Whether it has rows, be it of no columns.
+    shows: bool,
     /// The shard whose rows come next.
     leg: Cell<usize>,
     /// The rows of a write that wait to be fetched, and its tag.
@@ -75,10 +77,11 @@ pub struct ManyPortal {
 }
 
 impl ManyPortal {
-    fn new(many: Many, columns: Option<Vec<Column>>) -> Self {
+    fn new(many: Many, columns: Option<Vec<Column>>, shows: bool) -> Self {
         Self {
             many,
             columns,
+            shows,
             leg: Cell::new(0),
             held: RefCell::default(),
         }
