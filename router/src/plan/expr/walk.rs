@@ -2,7 +2,7 @@
 //! has, which names it uses. What is not known here is refused.
 
 use sqlparser::ast::{
-    AccessExpr, CastKind, DataType, Expr, OrderByExpr, OrderByOptions, Subscript, Value,
+    AccessExpr, CastKind, DataType, Expr, OrderByExpr, OrderByOptions, SetExpr, Subscript, Value,
     ValueWithSpan,
 };
 
@@ -250,9 +250,17 @@ impl<'n> Analysis<'n> {
                 access_chain.iter().try_for_each(|a| self.access(a, here))
             }
             Expr::Function(function) => self.function(function, here),
-            Expr::Exists { subquery, .. } | Expr::Subquery(subquery) => {
-                self.subquery(subquery, here).map(drop)
+            Expr::Exists { subquery, .. } => {
+                if matches!(*subquery.body, SetExpr::Select(_)) {
+                    self.notes.existence.push(self.depth + 1);
+                } else {
+                    self.notes.existence.push(0);
+                }
+                let walked = self.subquery(subquery, here).map(drop);
+                self.notes.existence.pop();
+                walked
             }
+            Expr::Subquery(subquery) => self.subquery(subquery, here).map(drop),
             Expr::InSubquery { expr, subquery, .. } => {
                 self.walk(expr, here)?;
                 self.subquery(subquery, here).map(drop)

@@ -34,6 +34,8 @@ pub struct Notes<'n> {
     pub filters: Vec<(usize, Expr)>,
     /// All columns of some table are used: `*`, NATURAL.
     pub stars: bool,
+    /// How deep the queries are of which only their existence matters: no column of their `*` is used.
+    pub existence: Vec<u32>,
     /// Names that stand for a whole row.
     pub rows: Vec<(Location, usize)>,
     /// GROUP BY with the columns that it lists, by the place of its SELECT.

@@ -169,7 +169,7 @@ impl<'n> Analysis<'n> {
                     columns.push(self.out_column(expr, Some(name), &here.scopes));
                 }
                 SelectItem::Wildcard(options) if dialect::knows_wildcard(options) => {
-                    self.notes.stars = true;
+                    self.notes.stars |= self.notes.existence.last() != Some(&self.depth);
                     columns.extend(from.star.iter().cloned());
                     complete &= from.complete;
                 }

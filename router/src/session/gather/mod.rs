@@ -96,6 +96,8 @@ impl Session {
         let at = self.place_of(residue)?;
         if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
             leg.describes = true;
+            // What it has to say of the client's own text is the client's to hear.
+            self.servers[at].inbox.first_leg = true;
             let lease = &mut self.servers[at].lease;
             lease.wire.with_output(|out| {
                 let types = &[];
