@@ -24,6 +24,7 @@ mod run;
 mod report;
 
 use crate::layout::LAYOUTS;
+use crate::run::Wanted;
 use crate::servers::{Server, Sharded};
 use mothership_tests::proof::{self, number};
 use rand::SeedableRng;
@@ -32,7 +33,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let scale = scale();
-    let rounds = number("ROUNDS", 3);
+    let wanted = Wanted {
+        rounds: number("ROUNDS", 3),
+        routes: number("VERBOSE", 0) == 1,
+    };
     let seed = proof::seed();
     let timeout = format!("SET statement_timeout = '{}s'", number("TIMEOUT", 120));
     let (only, chosen) = (number("ONLY", 0), number("LAYOUT", 0));
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
         println!("layout {number}: {}", layout.name());
         let mut sharded = Sharded::new(&server, layout, &tables);
         sharded.client.rows(&timeout);
-        let outcomes = run::run(&mut plain, &mut sharded, &queries, rounds, &mut random);
+        let outcomes = run::run(&mut plain, &mut sharded, &queries, wanted, &mut random);
         wrong += report::print(&outcomes, seed);
     }
     match wrong {

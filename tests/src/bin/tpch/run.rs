@@ -14,7 +14,7 @@ const SLOW: Duration = Duration::from_secs(15);
 /// What came of a query.
 pub struct Outcome {
     pub number: usize,
-    /// How many rows plain PostgreSQL has for it.
+    /// How many rows plain PostgreSQL has for it, without those that are all NULL: what finds none proves little.
     pub rows: usize,
     pub verdict: Verdict,
     /// What EXPLAIN (ROUTE) calls the plan.
@@ -25,19 +25,28 @@ pub struct Outcome {
     pub times: Vec<(f64, f64)>,
 }
 
-/// Asks each query once, and what was answered right and soon `rounds` times more, both sides by turns.
+/// What is to be done with each query.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// How often its times are taken.
+    pub rounds: u64,
+    /// What EXPLAIN (ROUTE) says is printed.
+    pub routes: bool,
+}
+
+/// Asks each query once, and what was answered right and soon once more in each round, both sides by turns.
 pub fn run(
     plain: &mut Wire,
     sharded: &mut Sharded,
     queries: &[Query],
-    rounds: u64,
+    wanted: Wanted,
     random: &mut StdRng,
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = Vec::new();
     for query in queries {
-        outcomes.push(first(plain, sharded, query, rounds > 0));
+        outcomes.push(first(plain, sharded, query, wanted));
     }
-    for _ in 0..rounds {
+    for _ in 0..wanted.rounds {
         for (query, outcome) in queries.iter().zip(&mut outcomes) {
             let slow = outcome
                 .times
@@ -57,16 +66,19 @@ pub fn run(
     outcomes
 }
 
-fn first(plain: &mut Wire, sharded: &mut Sharded, query: &Query, measures: bool) -> Outcome {
+fn first(plain: &mut Wire, sharded: &mut Sharded, query: &Query, wanted: Wanted) -> Outcome {
     let text = query.text();
     let (expected, plain_time) = timed(plain, &text);
     let (told, router_time) = timed(&mut sharded.client, &text);
     let verdict = judge(query, (&expected, &told), || ask(plain, &query.sql));
     let rows = match &expected {
-        Answer::Rows(_, rows) => rows.len(),
+        Answer::Rows(_, rows) => rows
+            .iter()
+            .filter(|row| row.iter().any(Option::is_some))
+            .count(),
         Answer::Error { .. } => 0,
     };
-    let (plan, moved) = moved(sharded, &text);
+    let (plan, moved) = moved(sharded, &text, wanted.routes);
     // The first run fills caches; it counts only where there will be no other.
     let slow = router_time > SLOW.as_secs_f64();
     Outcome {
@@ -75,7 +87,7 @@ fn first(plain: &mut Wire, sharded: &mut Sharded, query: &Query, measures: bool)
         verdict,
         plan,
         moved,
-        times: match measures && slow {
+        times: match wanted.rounds > 0 && slow {
             true => vec![(plain_time, router_time)],
             false => Vec::new(),
         },
@@ -90,10 +102,10 @@ fn timed(wire: &mut Wire, sql: &str) -> (Answer, f64) {
 
 /// The plan, and how many rows shards send for it: those of the fragments, or of the statement itself where each shard
 /// answers it. What one shard answers alone does not move.
-fn moved(sharded: &mut Sharded, text: &str) -> (String, u64) {
+fn moved(sharded: &mut Sharded, text: &str, shows: bool) -> (String, u64) {
     let report = sharded.client.rows(&format!("EXPLAIN (ROUTE) {text}"));
     let lines: Vec<&str> = report.iter().map(|row| row[0].as_str()).collect();
-    if std::env::var("VERBOSE").as_deref() == Ok("1") {
+    if shows {
         println!("{text}\n  {}", lines.join("\n  "));
     }
     let behind = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name));
