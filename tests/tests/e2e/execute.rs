@@ -399,7 +399,18 @@ fn arguments_that_may_mean_something_else_are_not_routed_by() {
     wire.rows("PREPARE p (int8) AS SELECT note FROM items WHERE id = $1");
     for key in keys {
         let note = format!("DataRow n{key}");
-        for argument in [key.to_string(), format!("'{key}'")] {
+        for argument in [
+            key.to_string(),
+            format!("'{key}'"),
+            format!("{key}::int8"),
+            format!("'{key}'::text"),
+        ] {
+            if argument.ends_with("text") {
+                // PostgreSQL's own error, and no row.
+                let said = say(&mut wire, &format!("EXECUTE p ({argument})"));
+                assert!(said[0].starts_with("Error 42804"), "{said:?}");
+                continue;
+            }
             let sql = format!("EXECUTE p ({argument})");
             assert!(say(&mut wire, &sql).contains(&note), "{sql}");
             assert!(
@@ -407,7 +418,7 @@ fn arguments_that_may_mean_something_else_are_not_routed_by() {
                 "{sql}"
             );
         }
-        for argument in [format!("{key} + 0"), format!("{key}::int8")] {
+        for argument in [format!("{key} + 0"), format!("-{key}::int8")] {
             let sql = format!("EXECUTE p ({argument})");
             let refused =
                 |said: Vec<String>| said.iter().any(|line| line.starts_with("Error 0A000"));
