@@ -85,6 +85,11 @@ pub fn view(definition: &str) -> Option<Box<Query>> {
 /// In the name of a window: what its frame excludes, which the tree has no place for, and its own name if it has one.
 const EXCLUDES: &str = "exclude ";
 
+/// So many of them in a statement, and so many tokens before one in its window, are looked at; a statement with more is
+/// not understood.
+const MAX_EXCLUDES: usize = 100;
+const MAX_WINDOW: usize = 2_000;
+
 /// What a window's frame excludes, and the name of the window that it is made of.
 pub fn excluded(name: &str) -> Option<(&str, Option<&str>)> {
     let rest = name.strip_prefix(EXCLUDES)?;
@@ -101,10 +106,17 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         _ => String::new(),
     };
     let mut at = 0;
-    while at < tokens.len() {
-        let second = word(&tokens, at + 1);
-        let (what, length) = match (second.as_str(), word(&tokens, at + 2).as_str()) {
-            _ if word(&tokens, at) != "exclude" => ("", 0),
+    let mut left = MAX_EXCLUDES;
+    while at < tokens.len() && left > 0 {
+        if word(&tokens, at) != "exclude" {
+            at += 1;
+            continue;
+        }
+        left -= 1;
+        let (what, length) = match (
+            word(&tokens, at + 1).as_str(),
+            word(&tokens, at + 2).as_str(),
+        ) {
             ("current", "row") => ("CURRENT ROW", 3),
             ("no", "others") => ("NO OTHERS", 3),
             ("group", _) => ("GROUP", 2),
@@ -113,7 +125,8 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         };
         let ends = tokens.get(at + length).map(|t| &t.token) == Some(&Token::RParen);
         let mut depth = 0;
-        let open = tokens[..at].iter().rposition(|t| {
+        let from = at.saturating_sub(MAX_WINDOW);
+        let open = tokens[from..at].iter().rposition(|t| {
             match t.token {
                 Token::RParen => depth += 1,
                 Token::LParen if depth == 0 => return true,
@@ -122,7 +135,7 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             }
             false
         });
-        let Some(open) = open.filter(|_| length > 0 && ends) else {
+        let Some(open) = open.filter(|_| length > 0 && ends).map(|open| from + open) else {
             at += 1;
             continue;
         };

@@ -151,7 +151,13 @@ impl Moment {
             None => (text, false),
         };
         let mut cursor = Cursor(text);
-        let day = cursor.day(before_christ)?;
+        let day = match cursor.day(before_christ) {
+            // BC may stand in the middle, too, and has other leap years.
+            Err(KeyError::Invalid) if text.iter().any(u8::is_ascii_alphabetic) => {
+                return Err(KeyError::Unsure);
+            }
+            day => day?,
+        };
         let (time, offset) = match cursor.0 {
             [] => (None, None),
             [b' ', ..] => cursor.time()?,
@@ -368,6 +374,7 @@ mod tests {
             "2024-02-29 12:00:00.1234567",
             "0000-01-01",
             "2024-02-29 BCE",
+            "4713-02-29 BC 03:43:48",
         ] {
             assert_eq!(
                 timestamp_from_text(text.as_bytes()),

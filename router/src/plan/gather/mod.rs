@@ -53,6 +53,8 @@ pub struct Gather {
     pub parameters: usize,
     /// What becomes of what the residue gives.
     pub ending: Ending,
+    /// Arrays are handed over as texts, which settings may change.
+    pub texts: bool,
     /// Why nothing cheaper will do.
     pub why: Refusal,
 }
@@ -282,16 +284,23 @@ pub fn plan(
     let mut rewriting = rewrite::Rewriting::new(analysis);
     let mut fragments = Vec::new();
     let mut next = parameters + 1;
+    let mut texts = match &ending {
+        Ending::Store(store) => store.columns.iter().any(|column| column.cast.is_some()),
+        Ending::Answer | Ending::Write(_) => false,
+    };
     for (number, (place, reads)) in places.iter().enumerate() {
         let (name, alias) = &entries[place];
         let made = fragment(analysis, parsed, reads, (name, alias.as_ref()), &why)?;
         let cte = format!("{CTE}{}", number + 1);
+        texts |= made.columns.iter().any(|column| column.handed.as_text);
         rewriting.replace(*place, reads, &cte, &made, &mut next);
         fragments.push(made.fragment);
     }
     for (number, (place, pushed)) in pushed.into_iter().enumerate() {
         let cte = format!("{CTE}p{}", number + 1);
-        fragments.push(rewriting.push(place, pushed, &cte, &mut next));
+        let fragment = rewriting.push(place, pushed, &cte, &mut next);
+        texts |= fragment.sql.contains("::text");
+        fragments.push(fragment);
     }
     let residue = rewriting.residue(root)?;
     let sharded = analysis
@@ -310,6 +319,7 @@ pub fn plan(
         residue,
         parameters,
         ending,
+        texts,
         why,
     })
 }

@@ -2,7 +2,11 @@
 
 use super::{Described, GatherWork, PORTAL, Value};
 use crate::merge::{Arrays, NotTaken};
+use crate::plan::Refusal;
+use crate::plan::refuse::Reason;
 use crate::session::choose::Wants;
+use crate::session::dispatch::refused;
+use crate::session::planning::values;
 use crate::session::state::{Block, Phase};
 use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend::{self, tag};
@@ -64,6 +68,7 @@ impl Session {
         residue: usize,
         wants: &Wants,
     ) -> Result<Vec<Leg>, Halt> {
+        self.check_texts(work)?;
         let mut shards: Vec<usize> = work.shards.iter().flatten().copied().collect();
         shards.push(residue);
         shards.sort_unstable();
@@ -85,6 +90,30 @@ impl Session {
             });
         }
         Ok(legs)
+    }
+
+    /// Arrays are handed over as texts: a session that has them written otherwise than PostgreSQL does of itself might
+    /// get others back.
+    fn check_texts(&self, work: &GatherWork) -> Result<(), Halt> {
+        const FORMS: [&str; 4] = [
+            "datestyle",
+            "intervalstyle",
+            "extra_float_digits",
+            "bytea_output",
+        ];
+        let settings = self.state.settings.current();
+        let changes = |name: &&&str| {
+            settings
+                .get(name)
+                .is_some_and(|value| !is_exact(name, value))
+        };
+        match FORMS.iter().find(changes) {
+            Some(name) if work.plan.texts => {
+                let detail = format!("arrays are handed over as texts, and {name} is set");
+                Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The server of a shard that was attached before.
@@ -273,6 +302,29 @@ impl Fetching {
                 let message = "server sent a malformed message";
                 self.wrong = Some(Report::error(sqlstate::INTERNAL_ERROR, message));
             }
+        }
+    }
+}
+
+/// Whether values that are written under this setting are read again as the same.
+fn is_exact(name: &str, value: &crate::session::settings::Value) -> bool {
+    use crate::session::settings::Value;
+    let words = values(value).join(",").to_ascii_lowercase();
+    match name {
+        "datestyle" => words.starts_with("iso"),
+        "intervalstyle" => words == "postgres",
+        "bytea_output" => words == "hex",
+        _ => {
+            let text = match value {
+                Value::Text(text) => &**text,
+                Value::Statement(sql) => &**sql,
+            };
+            let text = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+            let start = text
+                .rfind(|c: char| !c.is_ascii_digit())
+                .map_or(0, |at| at + 1);
+            let digits = text[start..].parse::<u8>();
+            digits.is_ok_and(|digits| digits > 0) && !text[..start].ends_with('-')
         }
     }
 }

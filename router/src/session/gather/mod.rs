@@ -8,6 +8,8 @@
 
 mod copy;
 
+mod divide;
+
 mod fetch;
 
 mod residue;

@@ -464,6 +464,29 @@ fn in_a_transaction_and_in_one_text_too() {
 }
 
 #[test]
+fn arrays_are_not_gathered_in_a_form_that_may_change_them() {
+    let (stage, _one) = both();
+    let mut wire = stage.wire();
+    let sql = "SELECT tags FROM people ORDER BY id LIMIT 1";
+    assert_eq!(say(&mut wire, sql)[1], "DataRow {a1,NULL,\"b,\\\"\"}");
+    for exact in [
+        "extra_float_digits = 3",
+        "DateStyle = 'ISO, DMY'",
+        "bytea_output TO hex",
+    ] {
+        say(&mut wire, &format!("SET {exact}"));
+        assert!(say(&mut wire, sql)[1].starts_with("DataRow"), "{exact}");
+    }
+    say(&mut wire, "SET extra_float_digits = 0");
+    let refused = say(&mut wire, sql);
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    assert_eq!(
+        say(&mut wire, "SELECT id FROM people ORDER BY f, id LIMIT 1").len(),
+        4
+    );
+}
+
+#[test]
 fn a_gathered_write_is_done_once_and_shown_whole() {
     let stage = Stage::new();
     stage.fill(1..=20);

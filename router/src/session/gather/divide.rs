@@ -1,0 +1,137 @@
+//! The rows of an INSERT's query, divided by the shards that own their keys.
+
+use super::GatherWork;
+use super::fetch::too_much;
+use crate::catalog::types::builtin_name;
+use crate::merge::Arrays;
+use crate::plan::condition::Scalar;
+use crate::plan::gather::{Filled, Store};
+use crate::plan::refuse::Reason;
+use crate::plan::route::{owner, stored_key};
+use crate::plan::{Params, Refusal, TextContext};
+use crate::session::dispatch::refused;
+use mothership_proto::backend;
+use mothership_proto::report::{Report, sqlstate};
+use std::collections::BTreeMap;
+
+/// The rows of a query on their way to the shards that own them.
+pub(super) struct Dividing<'s> {
+    store: &'s Store,
+    /// The types of the query's columns, and what they are called.
+    pub elements: Vec<u32>,
+    names: Vec<String>,
+    pub shards: BTreeMap<usize, Arrays>,
+    rows_left: u64,
+    bytes_left: usize,
+    pub wrong: Option<Report>,
+}
+
+impl<'s> Dividing<'s> {
+    pub(super) fn new(store: &'s Store, (rows_left, bytes_left): &(u64, usize)) -> Self {
+        Dividing {
+            store,
+            elements: Vec::new(),
+            names: Vec::new(),
+            shards: BTreeMap::new(),
+            rows_left: *rows_left,
+            bytes_left: *bytes_left,
+            wrong: None,
+        }
+    }
+
+    pub(super) fn columns(&mut self, body: &[u8]) {
+        let columns = backend::columns(body).unwrap_or_default();
+        let names = columns
+            .iter()
+            .zip(&self.store.columns)
+            .map(|(found, wanted)| match found.type_oid == wanted.oid {
+                true => Some(wanted.name.clone()),
+                false => builtin_name(found.type_oid).map(str::to_owned),
+            });
+        match names.collect::<Option<Vec<_>>>() {
+            Some(names) if columns.len() == self.store.columns.len() => {
+                self.elements = columns.iter().map(|c| c.type_oid).collect();
+                self.names = names;
+            }
+            _ => {
+                let detail = "its columns are not those of the table";
+                self.wrong = Some(refused(&Refusal::about(Reason::InsertSelect, detail)));
+            }
+        }
+    }
+
+    pub(super) fn row(&mut self, body: &[u8], all: &[usize], context: &TextContext) {
+        if self.wrong.is_some() {
+            return;
+        }
+        if let Err(report) = self.place(body, all, context) {
+            self.wrong = Some(report);
+            self.shards.clear();
+        }
+    }
+
+    fn place(&mut self, body: &[u8], all: &[usize], context: &TextContext) -> Result<(), Report> {
+        let shards: Vec<usize> = match &self.store.sharded {
+            None => all.to_vec(),
+            Some(sharded) => {
+                let malformed =
+                    |_| Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
+                let values = backend::row_values(body).map_err(malformed)?;
+                let scalars: Vec<Scalar> = self
+                    .store
+                    .key
+                    .iter()
+                    .map(|at| Scalar::Param {
+                        number: u16::try_from(*at + 1).unwrap_or(0),
+                        as_type: self.elements.get(*at).copied().unwrap_or(0),
+                    })
+                    .collect();
+                let params = Params {
+                    formats: &[1],
+                    values: &values,
+                    ..Params::NONE
+                };
+                let key = stored_key(
+                    &scalars,
+                    &sharded.0,
+                    &self.store.max_chars,
+                    &params,
+                    context,
+                );
+                let key = key.map_err(|refusal| refused(&refusal))?;
+                // It was not read as a value of the key's type.
+                let key = key.ok_or_else(|| refused(&Refusal::new(Reason::InsertKey)))?;
+                let shard = owner(&sharded.0, &key).map_err(|refusal| refused(&refusal))?;
+                vec![usize::from(shard.0)]
+            }
+        };
+        let mut added = 0;
+        for shard in shards {
+            let arrays = self.shards.entry(shard);
+            let arrays = arrays.or_insert_with(|| Arrays::new(&self.elements));
+            let taken = arrays.add(body);
+            added = taken
+                .map_err(|error| Report::error(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        }
+        let rows = self.rows_left.checked_sub(1);
+        self.rows_left = rows.ok_or_else(|| too_much("rows", "limits.gathered_rows"))?;
+        let bytes = self.bytes_left.checked_sub(added);
+        self.bytes_left = bytes.ok_or_else(|| too_much("bytes", "limits.gathered_size"))?;
+        Ok(())
+    }
+
+    /// The INSERT of one shard's rows; its arrays are the parameters behind the statement's own.
+    pub(super) fn statement(&self, work: &GatherWork, given: usize) -> String {
+        let before = given.min(work.plan.parameters);
+        let lists = self.names.iter().zip(&self.store.columns).enumerate();
+        let lists = lists.map(|(at, (name, Filled { cast, .. }))| {
+            let list = format!("unnest(${}::{name}[])", before + at + 1);
+            match cast {
+                Some(cast) => format!("{list}::{cast}"),
+                None => list,
+            }
+        });
+        let lists: Vec<String> = lists.collect();
+        format!("{}SELECT {}{}", work.head, lists.join(", "), work.tail)
+    }
+}
