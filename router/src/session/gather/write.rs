@@ -180,7 +180,8 @@ impl Session {
         let all: Vec<usize> = (0..self.topology.shards.len()).collect();
         let mut dividing = Dividing::new(store, &self.fetch_limits());
         let mut failed = None;
-        self.send_statement(at, work, (&work.residue, run.arrays), run, &[1], true);
+        let query = self.with_times(run.sql, &work.residue, false).await?;
+        self.send_statement(at, work, (&query, run.arrays), run, &[1], true);
         let context = self.text_context();
         let segment = self.state.phase == Phase::Segment;
         let mut parsed = false;

@@ -171,6 +171,40 @@ fn a_transaction_over_shards_has_one_time() {
     stage.assert_nothing_open();
 }
 
+#[test]
+fn the_query_of_an_insert_has_the_time_of_its_transaction() {
+    let stage = stage();
+    let ids = one_each();
+    let mut wire = stage.wire();
+    ok(&mut wire, "CREATE TABLE kept AS SELECT 1 AS one", false);
+    for by_parse in [false, true] {
+        // A table of the home shard is read there, and the transaction began on another in two cases of three.
+        for first in ids {
+            say(&mut wire, "DELETE FROM stamped");
+            let rows = ids.map(|id| format!("({id}, 'x')")).join(", ");
+            ok(
+                &mut wire,
+                &format!("INSERT INTO stamped (id, note) VALUES {rows}"),
+                by_parse,
+            );
+            ok(&mut wire, "BEGIN", by_parse);
+            let begins = format!("UPDATE stamped SET at = now() WHERE id = {first}");
+            ok(&mut wire, &begins, by_parse);
+            ok(
+                &mut wire,
+                "INSERT INTO stamped (id, note, at, day, later) \
+                 SELECT 1000000 + row_number() OVER (ORDER BY id), 'copy', now(), CURRENT_DATE, now() FROM stamped, kept",
+                by_parse,
+            );
+            ok(&mut wire, "COMMIT", by_parse);
+            let copies = format!("stamped WHERE note = 'copy' OR id = {first}");
+            assert_eq!(values(&stage, "id", &copies).len(), 4);
+            assert_eq!(values(&stage, "at", &copies).len(), 1);
+        }
+    }
+    stage.assert_nothing_open();
+}
+
 fn described_by(sql: &str) -> Vec<Vec<u8>> {
     let mut messages = extended(sql, &[], &[]);
     messages.insert(2, mothership_tests::message::describe_portal(""));
