@@ -5,6 +5,7 @@
 //! that are under way keep theirs. Without any declaration there is no world and
 //! nothing to plan: every statement belongs to the home shard.
 
+use crate::catalog::drift::Difference;
 use crate::catalog::load::LoadError;
 use crate::catalog::times::Times;
 use crate::catalog::{Catalog, Drift, Name, Oids, Relation, RelationKind};
@@ -98,7 +99,9 @@ impl World {
             )
         };
         let drift = crate::catalog::drift(&catalogs, everywhere);
+        let text_order_differs = drift.iter().any(|d| d.what == Difference::TextOrder);
         let mut catalog = catalogs.swap_remove(home);
+        catalog.text_order_differs = text_order_differs;
         // Statements are planned by this one, and run on the others as well.
         for other in &catalogs {
             contain_what_all_do(&mut catalog, other);

@@ -40,6 +40,8 @@ pub enum Difference {
     Extension(String),
     /// The servers' major versions differ.
     Version,
+    /// Encodings or collations of the databases differ.
+    TextOrder,
 }
 
 impl fmt::Display for Drift {
@@ -62,6 +64,9 @@ impl Drift {
             Difference::Function(n) => format!("function {n} differs on {other}"),
             Difference::Extension(n) => format!("extension {n} differs on {other}"),
             Difference::Version => format!("the major version differs on {other}"),
+            Difference::TextOrder => {
+                format!("encoding, collation or its version differs on {other}")
+            }
         }
     }
 
@@ -77,7 +82,8 @@ impl Drift {
             Difference::Type(_)
             | Difference::Function(_)
             | Difference::Extension(_)
-            | Difference::Version => None,
+            | Difference::Version
+            | Difference::TextOrder => None,
         }
     }
 }
@@ -109,6 +115,9 @@ fn compare(
 ) {
     if a.server_version / 10_000 != b.server_version / 10_000 {
         add(Difference::Version);
+    }
+    if a.text_order != b.text_order {
+        add(Difference::TextOrder);
     }
     let names: BTreeSet<&Name> = a.relations.keys().chain(b.relations.keys()).collect();
     for name in names {
@@ -246,6 +255,10 @@ mod tests {
                 "extension citext differs on shard 2",
             ]
         );
+        let sorts_otherwise = parse("text_order UTF8 de_DE.UTF-8 de_DE.UTF-8 2.36").unwrap();
+        let found = drift(&[parse("").unwrap(), sorts_otherwise], |_| true);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].what, Difference::TextOrder);
         assert_eq!(drift(&[a], |_| true), []);
     }
 }

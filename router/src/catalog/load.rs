@@ -43,8 +43,19 @@ pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
 /// Ends it.
 pub const END: &str = "ROLLBACK";
 
-/// The server's version.
-pub const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')";
+/// The server's version, and all that decides the order of its texts. Which of these columns pg_database has depends on
+/// the version; what a library's collations are versioned by is the same for all of them.
+pub const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.concat_ws(' ', \
+    pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, \
+    pg_catalog.row_to_json(d) OPERATOR(pg_catalog.->>) 'datlocprovider', \
+    pg_catalog.row_to_json(d) OPERATOR(pg_catalog.->>) 'daticulocale', \
+    pg_catalog.row_to_json(d) OPERATOR(pg_catalog.->>) 'datlocale', \
+    pg_catalog.row_to_json(d) OPERATOR(pg_catalog.->>) 'daticurules', \
+    (SELECT pg_catalog.max(pg_catalog.pg_collation_actual_version(c.oid)) FROM pg_catalog.pg_collation c \
+        WHERE c.collprovider OPERATOR(pg_catalog.=) 'c'::pg_catalog.\"char\"), \
+    (SELECT pg_catalog.max(pg_catalog.pg_collation_actual_version(c.oid)) FROM pg_catalog.pg_collation c \
+        WHERE c.collname OPERATOR(pg_catalog.=) 'und-x-icu')) \
+    FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
 
 /// Schemas outside the system's.
 pub const SCHEMAS: &str = "SELECT n.nspname FROM pg_catalog.pg_namespace n \
@@ -357,6 +368,7 @@ impl Cells<'_> {
 
 fn version(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
     catalog.server_version = row.number(0)?;
+    catalog.text_order = row.text(1)?;
     Some(())
 }
 
@@ -794,7 +806,7 @@ mod tests {
     #[test]
     fn a_short_row_is_an_error_and_no_panic() {
         let mut answers = vec![Vec::new(); QUERIES.len()];
-        answers[0] = vec![vec![Some("150004".to_owned())]];
+        answers[0] = vec![vec![Some("150004".to_owned()), Some("UTF8 C C".to_owned())]];
         assert_eq!(decode(&answers).unwrap().server_version, 150_004);
         for at in 0..QUERIES.len() {
             let mut broken = answers.clone();
@@ -822,6 +834,7 @@ mod tests {
             }
         });
         assert!(catalog.server_version >= 130_000 && catalog.schemas.contains("public"));
+        assert!(catalog.text_order.contains("UTF8 "));
         println!("{catalog:#?}");
     }
 }

@@ -65,6 +65,11 @@ pub fn is_system_schema(schema: &str) -> bool {
 pub struct Catalog {
     /// `server_version_num`, 150004 for 15.4; 0 when unknown.
     pub server_version: u32,
+    /// The database's encoding and collation with the versions of the libraries behind it, in words: where they are equal,
+    /// texts have the same order.
+    pub text_order: String,
+    /// Some other shard's texts have another order, so that what one of them sorts or compares is not what another would.
+    pub text_order_differs: bool,
     /// The schemas outside the system's.
     pub schemas: BTreeSet<String>,
     /// Tables, views, sequences.

@@ -3,6 +3,7 @@
 //! ```text
 //! # comment
 //! server_version 150004
+//! text_order UTF8 C C
 //! schema app
 //! type public.mood enum sad ok happy
 //! type public.posint domain int4
@@ -78,6 +79,8 @@ impl Reader {
         let (word, rest) = split_word(line);
         match word {
             "server_version" => self.catalog.server_version = number(rest)?,
+            "text_order" => self.catalog.text_order = rest.to_owned(),
+            "text_order_differs" => self.catalog.text_order_differs = true,
             "schema" => drop(self.catalog.schemas.insert(rest.to_owned())),
             "extension" => {
                 self.catalog

@@ -15,8 +15,6 @@ use tokio::sync::oneshot;
 /// How often a command that waits looks again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// `object_not_in_prerequisite_state`: what was asked does not fit the state.
-const WRONG_STATE: &str = "55000";
 /// `config_file_error`
 const CONFIG_FILE: &str = "F0000";
 
@@ -104,7 +102,7 @@ fn existing<'a>(shared: &Shared, act: &Act, name: &'a str) -> Result<&'a str, Re
 }
 
 fn wrong_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Report {
-    Report::error(WRONG_STATE, message)
+    Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
 }
 
 fn owned(database: Option<&str>) -> Option<String> {

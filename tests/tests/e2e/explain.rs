@@ -360,6 +360,23 @@ fn check_config_asks_the_servers() {
 }
 
 #[test]
+fn shards_that_sort_texts_differently_are_told_of() {
+    let world = World::new(TABLES);
+    let config = config(&world.shards, TABLES);
+    let told = "warning: encoding, collation or its version differs on s1";
+    let (good, said) = mothership(&config, &["check-config", "--connect"]);
+    assert!(good && !said.contains(told), "{said}");
+
+    // Another name of the same order will do here.
+    world.shards.sql(
+        1,
+        "UPDATE pg_database SET datcollate = 'POSIX' WHERE datname = current_database()",
+    );
+    let (good, said) = mothership(&config, &["check-config", "--connect"]);
+    assert!(good && said.contains(told), "{said}");
+}
+
+#[test]
 fn show_map_tells_tables_slots_and_what_differs() {
     let world = World::new(TABLES);
     world

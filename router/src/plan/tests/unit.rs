@@ -37,6 +37,24 @@ fn shards(sql: &str, types: &[u32], formats: &[i16], values: &[Option<&[u8]>]) -
 }
 
 #[test]
+fn shards_whose_collations_differ_do_not_say_which_text_is_the_largest() {
+    let map = map();
+    let asked = |catalog: Catalog| {
+        let planner = Planner::new(&catalog, &map);
+        match planner.plan("SELECT max(b) FROM t", &PlanContext::default()) {
+            Plan::Gather(gather) => gather.fragments[0].sql.clone(),
+            plan => panic!("{plan}"),
+        }
+    };
+    assert!(asked(catalog()).contains("max("));
+    let differing = Catalog {
+        text_order_differs: true,
+        ..catalog()
+    };
+    assert!(!asked(differing).contains("max("));
+}
+
+#[test]
 fn text_and_binary_parameters_of_every_width_are_one_key() {
     let sql = "SELECT * FROM t WHERE id = $1";
     let literal = shards("SELECT * FROM t WHERE id = 5", &[], &[], &[]);

@@ -101,7 +101,7 @@ impl Session {
         } = portal;
         if portal.ran.replace(true) {
             let message = "portal of a gathered write cannot be run again";
-            return Err(Report::error("55000", message).into());
+            return Err(Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message).into());
         }
         if rows > 0 && !described.columns.is_empty() {
             // All is done at once; which rows were left to show would have to be kept.

@@ -140,8 +140,9 @@ fn ip_of(client: &Wire) -> Option<std::net::IpAddr> {
 
 fn disabled(database: &str) -> Report {
     let message = format!("database \"{database}\" is not currently accepting connections");
-    // object_not_in_prerequisite_state, as for datallowconn.
-    Report::fatal("55000", message).detail("It was disabled in the console.")
+    // As for datallowconn.
+    Report::fatal(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
+        .detail("It was disabled in the console.")
 }
 
 fn too_many(what: &str, setting: &str) -> Report {

@@ -237,7 +237,10 @@ impl Pushing<'_, '_> {
                 (typed.oid, Handed::plain(name_of(typed.oid)?))
             }
             // Of a varchar it is a text, under the column's collation.
-            (None, Some(column)) if matches!(column.type_oid, TEXT | VARCHAR) => {
+            (None, Some(column))
+                if matches!(column.type_oid, TEXT | VARCHAR)
+                    && !analysis.names.catalog.text_order_differs =>
+            {
                 let collate = column.handed.collate.clone();
                 let text = Handed::plain("text");
                 (TEXT, Handed { collate, ..text })

@@ -304,13 +304,9 @@ fn wider(left: u32, right: u32) -> Option<u32> {
     }
 }
 
-/// Whether PostgreSQL's own min and max know the type, and give it back.
+/// Whether PostgreSQL's own min and max know the type, give it back, and need no collation.
 pub fn has_order(oid: u32) -> bool {
     name_of(oid).is_some_and(|_| oid != BOOL)
-        || KeyType::from_oid(oid).is_some_and(|key| {
-            matches!(
-                key,
-                KeyType::Text | KeyType::Timestamp | KeyType::TimestampTz
-            )
-        })
+        || KeyType::from_oid(oid)
+            .is_some_and(|key| matches!(key, KeyType::Timestamp | KeyType::TimestampTz))
 }
