@@ -15,7 +15,7 @@ mod query;
 mod write;
 
 use sqlparser::ast::{
-    Cte, Expr, Ident, Insert, ObjectName, Query, Statement, TableAlias, TableWithJoins,
+    Cte, Expr, Ident, Insert, ObjectName, OrderByExpr, Query, Statement, TableAlias, TableWithJoins,
 };
 
 use crate::plan::PlanContext;
@@ -91,6 +91,11 @@ pub(super) fn from(list: &[TableWithJoins], selection: Option<&Expr>) -> Result<
         w.from(list)?;
         w.condition(" WHERE ", selection)
     })
+}
+
+/// The entries of an ORDER BY.
+pub(super) fn order(list: &[OrderByExpr]) -> Result<String, Refusal> {
+    written(|w| w.order(list))
 }
 
 /// A name in quotes.

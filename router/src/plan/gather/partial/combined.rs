@@ -26,6 +26,10 @@ impl Pushing<'_, '_> {
         if let Some(column) = self.known_key(expr).filter(|c| grouped.contains(c)) {
             return Some(self.reference(column));
         }
+        if self.rows && matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+            let column = self.key(expr)?;
+            return Some(self.reference(column));
+        }
         let mut each = |expr: &Expr| self.combined(expr, grouped).map(nested);
         Some(match expr {
             Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) => expr.clone(),
@@ -121,6 +125,10 @@ impl Pushing<'_, '_> {
             return self.aggregate(function, &name, list);
         }
         if function.filter.is_some() || list.duplicate_treatment.is_some() {
+            return None;
+        }
+        // One that returns a set would make other rows of the first ones.
+        if self.rows && !Self::is_scalar(&name, &function.args) {
             return None;
         }
         let args = list.args.iter().map(|argument| match argument {

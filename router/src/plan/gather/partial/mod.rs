@@ -7,6 +7,7 @@
 //! to be so, there is no push, and rows are gathered as they are.
 
 mod combined;
+mod first;
 mod movable;
 mod named;
 mod typed;
@@ -29,7 +30,7 @@ use crate::plan::scope::{Analysis, Scopes};
 use crate::plan::slots::Slot;
 
 use super::notes::Level;
-use super::{Fetched, Fragment, TEXT};
+use super::{CTE, Fetched, Fragment, TEXT};
 use movable::{go_on, is_bare_call, is_harmless, keys, movable_from};
 use typed::{Types, column_of, name_of};
 
@@ -56,19 +57,20 @@ pub(super) fn all(
     struct Find<'a, 'n, F> {
         analysis: &'a Analysis<'n>,
         cte: F,
-        own_order: Vec<(Location, Vec<OrderByExpr>)>,
+        own: Vec<(Location, Vec<OrderByExpr>, Option<String>)>,
         found: Vec<(Location, Pushed)>,
     }
     impl<F: Fn(usize) -> String> Visitor for Find<'_, '_, F> {
         type Break = ();
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
             use sqlparser::ast::{OrderByKind, SetExpr};
-            if let SetExpr::Select(select) = &*query.body
-                && let Some(order) = &query.order_by
-                && let OrderByKind::Expressions(list) = &order.kind
-            {
+            if let SetExpr::Select(select) = &*query.body {
+                let list = match query.order_by.as_ref().map(|order| &order.kind) {
+                    Some(OrderByKind::Expressions(list)) => list.clone(),
+                    _ => Vec::new(),
+                };
                 let place = select.select_token.0.span.start;
-                self.own_order.push((place, list.clone()));
+                self.own.push((place, list, first::limit_of(query)));
             }
             ControlFlow::Continue(())
         }
@@ -78,29 +80,30 @@ pub(super) fn all(
             if pushed.any(|(_, pushed)| pushed.swallowed.contains(&place)) {
                 return ControlFlow::Continue(());
             }
-            let order = self.own_order.iter().find(|(at, _)| *at == place);
-            let order = order.map(|(_, list)| list.as_slice()).unwrap_or_default();
+            let own = self.own.iter().find(|(at, _, _)| *at == place);
+            let own = own.map(|(_, order, limit)| (order.as_slice(), limit.as_deref()));
+            let own = own.unwrap_or_default();
             let cte = (self.cte)(self.found.len());
             self.found
-                .extend(push(self.analysis, select, order, &cte).map(|pushed| (place, pushed)));
+                .extend(push(self.analysis, select, own, &cte).map(|pushed| (place, pushed)));
             ControlFlow::Continue(())
         }
     }
     let mut find = Find {
         analysis,
         cte,
-        own_order: Vec::new(),
+        own: Vec::new(),
         found: Vec::new(),
     };
     let _ = query.visit(&mut find);
     find.found
 }
 
-/// Pushes a SELECT down, if that is known to give the same. `order` is that of its query, `cte` the name of its rows.
+/// Pushes a SELECT down, if that is known to give the same. `order` and `limit` are those of its query, `cte` the name of its rows.
 fn push(
     analysis: &Analysis<'_>,
     select: &Select,
-    order: &[OrderByExpr],
+    (order, limit): (&[OrderByExpr], Option<&str>),
     cte: &str,
 ) -> Option<Pushed> {
     let place = select.select_token.0.span.start;
@@ -111,8 +114,7 @@ fn push(
         .filter(|level| level.place == place)
         .collect();
     let level = *walks.first()?;
-    let may =
-        |level: &&Level| level.apart && level.star.is_some() && level.aggregates && !level.windows;
+    let may = |level: &&Level| level.apart && level.star.is_some() && !level.windows;
     // Before 14 other names and types come out of some functions.
     let usual = analysis.names.catalog.server_version >= 140_000
         && !analysis
@@ -137,16 +139,25 @@ fn push(
         columns: Vec::new(),
         groups: Vec::new(),
         partials: 0,
+        rows: !level.aggregates,
     };
-    let (select, order, fragment_groups) = pushing.level(select, order)?;
+    let (select, order, rest) = match limit {
+        _ if level.aggregates => pushing.level(select, order)?,
+        Some(limit) => pushing.first_rows(select, order, limit, level.star.as_deref()?)?,
+        None => return None,
+    };
     if pushing.columns.is_empty() {
         return None;
     }
-    let list: Vec<&str> = pushing.columns.iter().map(|c| c.sql.as_str()).collect();
-    let mut sql = format!("SELECT {}{}", list.join(", "), fragment_groups.0);
-    if !fragment_groups.1.is_empty() {
-        sql.push_str(&format!(" GROUP BY {}", fragment_groups.1.join(", ")));
-    }
+    let list = pushing.columns.iter().enumerate();
+    let list: Vec<String> = list
+        .map(|(number, column)| match pushing.rows {
+            // What the shards sort by must not mean these columns, which may be texts of what it means.
+            true => format!("{} AS {CTE}c{}", column.sql, number + 1),
+            false => column.sql.clone(),
+        })
+        .collect();
+    let sql = format!("SELECT {}{rest}", list.join(", "));
     Some(Pushed {
         fragment: Fragment {
             table: keys.first()?.table.clone(),
@@ -176,16 +187,17 @@ struct Pushing<'a, 'n> {
     groups: Vec<(Expr, usize)>,
     /// How many columns are aggregates.
     partials: usize,
+    /// Rows and no groups: every column is there.
+    rows: bool,
 }
 
 impl Pushing<'_, '_> {
     /// The level of the residue, and FROM and WHERE and GROUP BY of the shards' query.
-    #[allow(clippy::type_complexity)]
     fn level(
         &mut self,
         select: &Select,
         order: &[OrderByExpr],
-    ) -> Option<(Select, Vec<OrderByExpr>, (String, Vec<String>))> {
+    ) -> Option<(Select, Vec<OrderByExpr>, String)> {
         let GroupByExpr::Expressions(by, modifiers) = &select.group_by else {
             return None;
         };
@@ -233,9 +245,12 @@ impl Pushing<'_, '_> {
         if by.is_empty() && self.partials == 0 && self.groups.is_empty() {
             return None;
         }
-        let from = parens::from(&select.from, select.selection.as_ref()).ok()?;
+        let mut rest = parens::from(&select.from, select.selection.as_ref()).ok()?;
         let by_shards = self.groups.iter().map(|(expr, _)| parens::expr(expr).ok());
         let by_shards = by_shards.collect::<Option<Vec<String>>>()?;
+        if !by_shards.is_empty() {
+            rest.push_str(&format!(" GROUP BY {}", by_shards.join(", ")));
+        }
         let by_residue = grouped.iter().map(|column| self.reference(*column));
         let residue = Select {
             distinct,
@@ -246,7 +261,7 @@ impl Pushing<'_, '_> {
             having,
             ..select.clone()
         };
-        Some((residue, order, (from, by_shards)))
+        Some((residue, order, rest))
     }
 
     /// What an entry of GROUP BY means: an input column, an output column, an expression.
