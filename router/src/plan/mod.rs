@@ -58,6 +58,7 @@ pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
 pub use explain::explain;
 pub(crate) use functions::is_opaque;
 pub use gather::Gather;
+use gather::{Keep, Keeper};
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
 pub(crate) use names::RUNS_SQL;
@@ -370,41 +371,61 @@ impl<'a> Planner<'a> {
     fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
         let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
         let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
-        match analysis.statement {
+        match &analysis.statement {
             Statement::Empty => Ok(Plan::Local(Local::Empty)),
             Statement::Select => {
                 let planned = read::plan(&self.names, &Text::whole(sql), context);
-                match planned {
-                    Err(refusal)
-                        if refusal.reason == Reason::NotUnderstood
-                            && utility::names_nothing_declared(&self.names, sql, context) =>
-                    {
-                        Ok(utility::home("names declared tables in strings only"))
-                    }
-                    planned => planned,
-                }
+                self.unless_in_strings(planned, sql, context)
             }
             Statement::Insert | Statement::Update | Statement::Delete | Statement::Merge => {
                 write::plan(&self.names, &Text::whole(sql), context)
             }
             Statement::Copy {
                 direction, source, ..
-            } => copy::plan(self, sql, direction, &source, context),
+            } => copy::plan(self, sql, *direction, source, context),
             Statement::Explain { inner, .. } => {
-                utility::only_single(self.decide(within(inner), context)?, Reason::Explain)
+                utility::only_single(self.decide(within(*inner), context)?, Reason::Explain)
             }
-            Statement::Declare { query, .. } => {
-                let plan = self.decide(within(query), context)?;
-                utility::cursor(utility::only_single(plan, Reason::Cursor)?)
+            Statement::Declare { name, query, .. } => {
+                let Some(head) = utility::declaration(&analysis.statement) else {
+                    return refuse::not_understood();
+                };
+                let keep = Keep {
+                    by: Keeper::Cursor(String::from_utf8_lossy(name.as_bytes()).into_owned()),
+                    head,
+                    tail: String::new(),
+                    query: query.start..query.end,
+                };
+                let sql = within(*query);
+                let planned = read::kept(&self.names, sql, context, keep);
+                utility::cursor(self.unless_in_strings(planned, sql, context)?)
             }
-            Statement::Prepare { body, .. } => self.decide(within(body), context),
+            Statement::Prepare { body, .. } => self.decide(within(*body), context),
             Statement::Do | Statement::Call => utility::code(&self.names, sql),
             Statement::Truncate | Statement::Lock => ddl::whole_tables(&self.names, sql, context),
-            Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, verb, object, context),
-            Statement::Other(what) => ddl::maintenance(&self.names, sql, what, context),
+            Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, *verb, *object, context),
+            Statement::Other(what) => ddl::maintenance(&self.names, sql, *what, context),
             Statement::Several | Statement::Unclear => utility::unclear(&self.names, sql),
             // The session follows these itself; the server hears them as they are.
             _ => Ok(utility::home("a statement about the session")),
+        }
+    }
+
+    /// A query that cannot be read, and that names declared tables in strings only, is the home shard's.
+    fn unless_in_strings(
+        &self,
+        planned: Result<Plan, Refusal>,
+        sql: &str,
+        context: &PlanContext,
+    ) -> Result<Plan, Refusal> {
+        match planned {
+            Err(refusal)
+                if refusal.reason == Reason::NotUnderstood
+                    && utility::names_nothing_declared(&self.names, sql, context) =>
+            {
+                Ok(utility::home("names declared tables in strings only"))
+            }
+            planned => planned,
         }
     }
 }

@@ -6,7 +6,7 @@ use sqlparser::ast::Statement;
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
-use super::gather::{self, Ending, Root, views};
+use super::gather::{self, Ending, Keep, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
@@ -22,15 +22,35 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if !text.mentions(names) && !text.runs_sql(names) {
         return Ok(elsewhere(names, text, context));
     }
-    walked(names, text, context, parsed(text, context)?, 0)
+    walked(
+        (names, text, context),
+        parsed(text, context)?,
+        &Ending::Answer,
+        0,
+    )
+}
+
+/// Plans a query whose rows are kept on one server: if several shards have them, they are gathered.
+pub fn kept(
+    names: &Names<'_>,
+    sql: &str,
+    context: &PlanContext,
+    keep: Keep,
+) -> Result<Plan, Refusal> {
+    let text = Text::whole(sql);
+    if !text.mentions(names) && !text.runs_sql(names) {
+        return Ok(elsewhere(names, &text, context));
+    }
+    let ending = Ending::Keep(Box::new(keep));
+    let parsed = parsed(&text, context)?;
+    walked((names, &text, context), parsed, &ending, 0)
 }
 
 /// Plans a parsed query. `depth` counts how often views have become part of it.
 fn walked(
-    names: &Names<'_>,
-    text: &Text<'_>,
-    context: &PlanContext,
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
     parsed: Parsed,
+    ending: &Ending,
     depth: u64,
 ) -> Result<Plan, Refusal> {
     let Statement::Query(query) = &parsed.statement else {
@@ -40,19 +60,33 @@ fn walked(
     analysis.placeholders.clone_from(&parsed.placeholders);
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
-    let plan = match finish(&analysis, output.over_shards(), None) {
+    let finished = finish(&analysis, output.over_shards(), None);
+    let plan = match (finished, ending) {
+        // There is no answer of theirs to merge: the rows are wanted on one server.
+        (Ok(Plan::Scatter(_)), Ending::Keep(keep)) => Err(Refusal::new(keep.by.reason())),
+        (Ok(Plan::Single(single)), Ending::Keep(keep)) => Ok(Plan::Single(Single {
+            fallback: None,
+            otherwise: Refusal {
+                reason: keep.by.reason(),
+                ..single.otherwise
+            },
+            ..single
+        })),
+        (finished, _) => finished,
+    };
+    let plan = match plan {
         Err(why) if gather::helps(why.reason) => {
             if let Some(parsed) = views::expanded(&analysis, query, &parsed, depth) {
-                return walked(names, text, context, parsed, depth + 1);
+                return walked((names, text, context), parsed, ending, depth + 1);
             }
             let root = Root::Query(query);
-            let gather = gather::plan(&analysis, root, &parsed, Ending::Answer, why)?;
+            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why)?;
             Plan::Gather(Arc::new(gather))
         }
         Ok(Plan::Single(single)) if may_lead_apart(&single) => Plan::Single(Single {
             gather: {
                 let why = single.otherwise.clone();
-                gather::plan(&analysis, Root::Query(query), &parsed, Ending::Answer, why)
+                gather::plan(&analysis, Root::Query(query), &parsed, ending.clone(), why)
                     .ok()
                     .map(Arc::new)
             },

@@ -212,7 +212,7 @@ reasons! {
         "Create the table first, then copy the rows.";
     /// A cursor over several shards.
     Cursor = "cursor-over-shards", "0A000",
-        "a cursor over several shards is not supported yet",
+        "a cursor has its rows on one server, and they cannot be gathered there",
         "Add an equality on the shard key.";
     /// EXPLAIN of a statement over several shards.
     Explain = "explain-over-shards", "0A000",

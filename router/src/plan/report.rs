@@ -113,11 +113,16 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                 true => "one of the shards".to_owned(),
             };
             lines.push(format!("Residue on {place}: {}", gather.residue));
-            if let Ending::Store(store) = &gather.ending {
-                lines.push(format!(
+            match &gather.ending {
+                Ending::Store(store) => lines.push(format!(
                     "Rows are stored by their keys: {}...{}",
                     store.head, store.tail
-                ));
+                )),
+                Ending::Keep(keep) => lines.push(format!(
+                    "Rows are kept there: {}...{}",
+                    keep.head, keep.tail
+                )),
+                Ending::Answer | Ending::Write(_) => {}
             }
         }
         _ if several => lines.push(format!("Merge: {}", merge(plan, route))),

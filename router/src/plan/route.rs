@@ -183,7 +183,7 @@ fn gathered(
     let copies = match &gather.ending {
         Ending::Write(Written::Everywhere) => true,
         Ending::Store(store) => store.sharded.is_none(),
-        Ending::Answer | Ending::Write(_) => false,
+        Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
     if shards.single().is_some() && !copies {
         return Ok(plain(shards, role));
@@ -194,7 +194,7 @@ fn gathered(
     };
     let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();
     let target = match &gather.ending {
-        Ending::Answer | Ending::Store(_) => ShardSet::empty(),
+        Ending::Answer | Ending::Store(_) | Ending::Keep(_) => ShardSet::empty(),
         Ending::Write(Written::Home) => ShardSet::one(map.home()),
         Ending::Write(Written::Everywhere) => map.all(),
         Ending::Write(Written::Owners(by)) => match shards_of(by, params, text) {

@@ -1,10 +1,13 @@
 //! Statements that hold others, and those that no parser here looks into.
 
+use super::gather::Gather;
 use super::names::Names;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::{Plan, PlanContext, Role, Single, Target, Touches};
 use crate::catalog::types::words;
+use crate::sql::effect::Statement;
 use crate::sql::lexer::{Kind, Lexer};
+use std::sync::Arc;
 
 /// The home shard's primary.
 pub fn home(why: &str) -> Plan {
@@ -82,6 +85,28 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
     }
 }
 
+/// DECLARE up to its query. PostgreSQL lets a cursor go backwards where its plan can; rows that have been gathered always can.
+pub fn declaration(statement: &Statement<'_>) -> Option<String> {
+    let Statement::Declare {
+        name,
+        hold,
+        scroll,
+        binary,
+        query: _,
+    } = statement
+    else {
+        return None;
+    };
+    let binary = if *binary { "BINARY " } else { "" };
+    let scroll = match scroll {
+        Some(false) => "NO SCROLL",
+        Some(true) | None => "SCROLL",
+    };
+    let hold = if *hold { " WITH HOLD" } else { "" };
+    let name = super::parens::quoted(name.as_str()?);
+    Some(format!("DECLARE {name} {binary}{scroll} CURSOR{hold} FOR "))
+}
+
 /// A cursor lives in a transaction, and FETCH must find it where it was declared.
 pub fn cursor(plan: Plan) -> Result<Plan, Refusal> {
     match plan {
@@ -90,6 +115,10 @@ pub fn cursor(plan: Plan) -> Result<Plan, Refusal> {
             touches: Touches::Anything,
             ..single
         })),
+        Plan::Gather(gather) => Ok(Plan::Gather(Arc::new(Gather {
+            role: Role::Primary("a cursor".to_owned()),
+            ..(*gather).clone()
+        }))),
         plan => Ok(plan),
     }
 }

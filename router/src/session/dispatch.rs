@@ -173,6 +173,16 @@ impl Session {
             return work.map(|work| Dispatch::Gather(Box::new(work)));
         }
         let mut work = self.work(sql, &plan, &route)?;
+        if let (Dispatch::One { shard, .. }, Some(super::step::Kind::Declare(name))) =
+            (&work, step.map(|step| &step.kind))
+            && self
+                .state
+                .cursors
+                .get(name)
+                .is_some_and(|c| c.shard() != *shard)
+        {
+            return Err(taken(name).into());
+        }
         match &mut work {
             Dispatch::Many(many) => many.copy_in |= step.is_some_and(|s| s.copy_in),
             Dispatch::One { shard, parts, .. } => {
@@ -248,7 +258,9 @@ impl Session {
     /// The shard that holds the cursor which a statement works on.
     pub(super) fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
         match kind {
-            super::step::Kind::Cursor(name) => self.state.cursors.get(name).copied(),
+            super::step::Kind::Cursor(name) | super::step::Kind::Close(name) => {
+                Some(self.state.cursors.get(name)?.shard())
+            }
             _ => None,
         }
     }
@@ -345,6 +357,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
             let shards = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
             let (head, tail) = match &gather.ending {
                 Ending::Store(store) => (filled(&store.head)?, filled(&store.tail)?),
+                Ending::Keep(keep) => (keep.head.clone(), keep.tail.clone()),
                 Ending::Answer | Ending::Write(_) => Default::default(),
             };
             Some(GatherWork {
@@ -404,6 +417,13 @@ pub(super) fn refused(refusal: &Refusal) -> Report {
         Some(detail) => report.detail(detail.clone()),
         None => report,
     }
+}
+
+/// The server that will run it cannot say whether the name is taken.
+fn taken(name: &str) -> Report {
+    let message = format!("a cursor \"{name}\" may be open on another shard");
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .hint("Use another name, or close it before.")
 }
 
 pub(super) fn not_utf8() -> Report {

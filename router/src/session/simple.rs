@@ -694,6 +694,7 @@ pub(super) fn is_common(kind: &Kind) -> bool {
         Kind::SetTransaction(_)
         | Kind::SetLocal(..)
         | Kind::Discard(_)
+        | Kind::CloseAll
         | Kind::PrepareTransaction => true,
         _ => false,
     }

@@ -15,7 +15,7 @@ use super::step::{Defines, Kind, Pins, Step};
 use super::told::Told;
 use super::touched::Parts;
 use crate::metrics::tally::Tally;
-use crate::sql::effect::DiscardWhat;
+use crate::sql::effect::{DiscardWhat, Pin};
 use foldhash::{HashMap, HashMapExt};
 use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
 use mothership_pool::health::Moment;
@@ -85,8 +85,8 @@ pub struct State {
     pub modes: String,
     /// What was done since, for all shards that take part.
     pub history: History,
-    /// Cursors of this transaction, and the shards that hold them.
-    pub cursors: HashMap<String, usize>,
+    /// Cursors of this transaction, those that outlived theirs, and the shards that hold them.
+    pub cursors: HashMap<String, Opened>,
     /// The settings that outlive the transaction.
     pub settings: SessionSettings,
     /// The same with those of SET LOCAL, from the first one to the end of the transaction.
@@ -115,6 +115,24 @@ pub struct State {
     pub deadlock: Rc<RefCell<Option<String>>>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
+}
+
+/// A cursor as the router knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It is closed when the transaction ends.
+    InBlock(usize),
+    /// WITH HOLD: it may still be there afterwards.
+    Held(usize),
+}
+
+impl Opened {
+    /// The shard that has it.
+    pub fn shard(self) -> usize {
+        match self {
+            Opened::InBlock(shard) | Opened::Held(shard) => shard,
+        }
+    }
 }
 
 /// A portal as the router knows it.
@@ -367,9 +385,16 @@ impl State {
                 inbox.in_block = false;
             }
             Kind::Declare(name) => {
-                self.cursors.insert(name.clone(), inbox.shard);
+                let opened = match step.pins.has(Pin::HoldCursor) {
+                    true => Opened::Held(inbox.shard),
+                    false => Opened::InBlock(inbox.shard),
+                };
+                self.cursors.insert(name.clone(), opened);
             }
+            Kind::Close(name) => drop(self.cursors.remove(name)),
+            Kind::CloseAll => self.cursors.clear(),
             Kind::Discard(DiscardWhat::All) => {
+                self.cursors.clear();
                 self.names.clear();
                 self.portals.clear();
                 inbox.discarded = true;
@@ -433,7 +458,7 @@ impl State {
         self.untold.set(false);
         self.history.clear();
         self.local = None;
-        self.cursors.clear();
+        self.cursors.retain(|_, at| matches!(at, Opened::Held(_)));
         self.portals.clear();
     }
 

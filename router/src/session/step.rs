@@ -104,8 +104,12 @@ pub enum Kind {
     LocalConfig(Option<Vec<Change>>),
     /// It declares a cursor.
     Declare(String),
-    /// It works on a cursor: FETCH, MOVE, CLOSE.
+    /// It works on a cursor: FETCH, MOVE.
     Cursor(String),
+    /// CLOSE of one cursor.
+    Close(String),
+    /// CLOSE ALL: every server of the session closes its own.
+    CloseAll,
     /// It throws away what belongs to the session.
     Discard(DiscardWhat),
     /// EXPLAIN (ROUTE): the router says where this statement would go.
@@ -436,7 +440,8 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
         ),
         S::Declare { name: n, .. } => Kind::Declare(name(n)),
         S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
-        S::Close(Some(n)) => Kind::Cursor(name(n)),
+        S::Close(Some(n)) => Kind::Close(name(n)),
+        S::Close(None) => Kind::CloseAll,
         S::Reset(n) => Kind::Settings(vec![Change::Reset(name(n))]),
         S::ResetAll => Kind::Settings(vec![Change::RESET_ALL]),
         S::SetRole {

@@ -8,13 +8,14 @@ use super::attach::give_back;
 use super::inbox::Inbox;
 use super::many::Merging;
 use super::state::Block;
-use super::step::Kind;
+use super::step::{Kind, Pins};
 use super::touched::Touched;
 use super::{Halt, Session};
 use crate::commit::doubt::Site;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
+use crate::sql::effect::Pin;
 use mothership_pool::health::Scope;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
@@ -172,6 +173,14 @@ impl Session {
         self.state.restore_startup(&done);
         match kind {
             Kind::RollbackTo(_) => self.state.block = Block::Open,
+            Kind::CloseAll => {
+                self.state.cursors.clear();
+                self.state.pins = self.state.pins.minus(Pins::NONE.with(Pin::HoldCursor));
+                let stays = !self.state.pins.is_empty();
+                for attached in &mut self.servers {
+                    attached.inbox.pinned &= stays;
+                }
+            }
             Kind::Begin(_) => {
                 self.state.block = Block::Open;
                 self.servers

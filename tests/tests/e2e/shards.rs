@@ -9,6 +9,8 @@ pub mod stage;
 
 #[path = "shards/copying.rs"]
 mod copying;
+#[path = "shards/cursors.rs"]
+mod cursors;
 #[path = "shards/deadlocks.rs"]
 mod deadlocks;
 #[path = "shards/definitions.rs"]

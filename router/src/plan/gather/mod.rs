@@ -68,6 +68,37 @@ pub enum Ending {
     Write(Written),
     /// It is the source of an INSERT, whose rows are stored where they belong.
     Store(Box<Store>),
+    /// It is the query of a statement that keeps its rows on one server.
+    Keep(Box<Keep>),
+}
+
+/// A statement around a query, which keeps the rows of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Keep {
+    /// What keeps them.
+    pub by: Keeper,
+    /// The statement up to the query.
+    pub head: String,
+    /// And behind it.
+    pub tail: String,
+    /// Where the query stands in the client's text.
+    pub query: std::ops::Range<usize>,
+}
+
+/// What keeps the rows of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// A cursor of this name, wherever the residue runs.
+    Cursor(String),
+}
+
+impl Keeper {
+    /// Why the rows of a query that shards could compute apart are gathered.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Keeper::Cursor(_) => Reason::Cursor,
+        }
+    }
 }
 
 /// Where a residue runs that writes.
@@ -154,7 +185,7 @@ impl Ending {
                 tail: slots::filled(&store.tail, literals)?.into_owned(),
                 ..(**store).clone()
             })),
-            ending => ending.clone(),
+            ending @ (Ending::Answer | Ending::Write(_) | Ending::Keep(_)) => ending.clone(),
         })
     }
 }
@@ -179,6 +210,7 @@ impl fmt::Display for Gather {
         write!(f, "; {}", self.residue)?;
         match &self.ending {
             Ending::Store(store) => write!(f, "; {}...{}", store.head, store.tail),
+            Ending::Keep(keep) => write!(f, "; {}...{}", keep.head, keep.tail),
             Ending::Answer | Ending::Write(_) => Ok(()),
         }
     }
@@ -201,6 +233,7 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::HomeAndSharded
             | Reason::SeveralShards
             | Reason::InsertSelect
+            | Reason::Cursor
     )
 }
 
@@ -286,7 +319,7 @@ pub fn plan(
     let mut next = parameters + 1;
     let mut texts = match &ending {
         Ending::Store(store) => store.columns.iter().any(|column| column.cast.is_some()),
-        Ending::Answer | Ending::Write(_) => false,
+        Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
     for (number, (place, reads)) in places.iter().enumerate() {
         let (name, alias) = &entries[place];

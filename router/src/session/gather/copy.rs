@@ -1,6 +1,7 @@
 //! COPY of a query whose rows are gathered: they come as rows, and the client gets them as COPY.
 
 use crate::copy::{CopyFormat, CopyOptions, CopyRows};
+use crate::sql::cursor::Span;
 use crate::sql::effect::{CopySource, Statement, analyse};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -8,9 +9,9 @@ use mothership_proto::frame::{self, Frame};
 use mothership_proto::report::{Report, sqlstate};
 
 /// A COPY of a query.
-pub(super) struct Copied<'s> {
-    /// The query.
-    pub query: &'s [u8],
+pub(super) struct Copied {
+    /// Where its query stands.
+    pub query: Span,
     pub format: CopyFormat,
 }
 
@@ -26,7 +27,7 @@ pub(super) struct Shown<'f> {
 ///
 /// # Errors
 /// For options that are not written here.
-pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied<'_>>, Report> {
+pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied>, Report> {
     if !sql
         .windows(4)
         .any(|word| word.eq_ignore_ascii_case(b"copy"))
@@ -52,7 +53,7 @@ pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied<'_>>, Re
         return Err(refused(what.to_owned()));
     }
     Ok(Some(Copied {
-        query: span.of(sql),
+        query: span,
         format: options.format,
     }))
 }

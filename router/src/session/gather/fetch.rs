@@ -3,6 +3,7 @@
 use super::{Described, GatherWork, PORTAL, Value};
 use crate::merge::{Arrays, NotTaken};
 use crate::plan::Refusal;
+use crate::plan::gather::{Ending, Keeper};
 use crate::plan::refuse::Reason;
 use crate::session::choose::Wants;
 use crate::session::dispatch::refused;
@@ -46,6 +47,13 @@ impl Session {
         }
         if let Some(shard) = work.target.first() {
             return *shard;
+        }
+        // Of a name that is taken its server has something to say.
+        if let Ending::Keep(keep) = &work.plan.ending
+            && let Keeper::Cursor(name) = &keep.by
+            && let Some(opened) = self.state.cursors.get(name)
+        {
+            return opened.shard();
         }
         if self.state.block != Block::None
             && let Some(attached) = self.servers.first()

@@ -6,6 +6,8 @@
 //! the extended protocol a query is gathered at Bind, when PostgreSQL takes its snapshot; what is left is a portal of
 //! one server. A write is gathered when it is executed.
 
+mod asked;
+
 mod copy;
 
 mod divide;
@@ -24,8 +26,8 @@ use super::names::Prepared;
 use super::simple::prepared_over_shards;
 use super::state::Phase;
 use super::step::steps;
-use super::{Halt, Session};
-use crate::plan::gather::Ending;
+use super::{Attached, Halt, Session};
+use crate::plan::gather::{Ending, Keeper};
 use crate::plan::{Gather, Merge, Role};
 use copy::Shown;
 use fetch::Leg;
@@ -33,6 +35,7 @@ use mothership_proto::backend::Column;
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 pub use write::GatherPortal;
@@ -61,7 +64,19 @@ pub struct GatherWork {
 impl GatherWork {
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        self.plan.ending != Ending::Answer
+        match &self.plan.ending {
+            Ending::Answer => false,
+            Ending::Write(_) | Ending::Store(_) => true,
+            Ending::Keep(keep) => !matches!(keep.by, Keeper::Cursor(_)),
+        }
+    }
+
+    /// The statement that keeps the rows of this residue, if they are kept.
+    fn keeping(&self, residue: &str) -> Option<String> {
+        match &self.plan.ending {
+            Ending::Keep(_) => Some(format!("{}{residue}{}", self.head, self.tail)),
+            Ending::Answer | Ending::Write(_) | Ending::Store(_) => None,
+        }
     }
 }
 
@@ -91,7 +106,12 @@ impl Session {
             Role::Replica => self.wants(false, &steps(sql, self.standard_strings()), None),
         };
         let copied = copy::copied(sql, self.standard_strings())?;
-        let sql = copied.as_ref().map_or(sql, |copied| copied.query);
+        let text = sql;
+        let sql = &*match (&copied, &work.plan.ending) {
+            (Some(copied), _) => asked::within(sql, copied.query.start..copied.query.end),
+            (None, Ending::Keep(keep)) => asked::within(sql, keep.query.clone()),
+            (None, _) => Cow::Borrowed(sql),
+        };
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
         let mut fetching = self.fetching(work);
@@ -135,13 +155,22 @@ impl Session {
             };
             return self.write_gathered(at, work, &run).await;
         }
-        let text = self.with_times(sql, &work.residue, false).await?;
+        let residue = self.with_times(sql, &work.residue, false).await?;
         let shown = match &copied {
             Some(copied) => Shown::copied(&copied.format),
             None => Shown::default(),
         };
-        self.query_residue(at, (work, &text), (&[], &arrays), &described, shown)
-            .await
+        let given = (&[][..], &arrays[..]);
+        let command = self
+            .query_residue(at, (work, &residue), given, &described, shown)
+            .await?;
+        if let Some(step) = steps(text, self.standard_strings()).first()
+            && work.keeping("").is_some()
+        {
+            let inbox = &mut self.servers[at].inbox;
+            self.state.ended_well(step, &command, inbox);
+        }
+        Ok(command)
     }
 
     /// The same for EXECUTE of a statement with these arguments.
@@ -234,7 +263,14 @@ impl Session {
         let mut legs = self.attach_legs(work, residue, &wants).await?;
         let (at, described) = self.describe_gathered(bind, statement, residue).await?;
         let mut fetching = self.fetching(work);
-        fetching.described = described;
+        fetching.described = match &work.plan.ending {
+            Ending::Keep(keep) => {
+                let text = statement.step().map(|step| step.span.of(&statement.sql));
+                let query = asked::within(text.unwrap_or(&statement.sql), keep.query.clone());
+                self.describe_kept(at, &query, described).await?
+            }
+            Ending::Answer | Ending::Write(_) | Ending::Store(_) => described,
+        };
         let values: Vec<Value<'_>> = bind.values().collect();
         legs.retain(|leg| !leg.fragments.is_empty());
         for leg in &legs {
@@ -295,6 +331,39 @@ impl Session {
             return Err(wrong_count(bind, needed));
         }
         Ok((at, described))
+    }
+
+    /// Asks the server `at` for the columns of a query that is a part of what it has described.
+    async fn describe_kept(
+        &mut self,
+        at: usize,
+        query: &[u8],
+        described: Described,
+    ) -> Result<Described, Halt> {
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        let types = inbox.types_on_shard(&described.parameters);
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| {
+            Parse {
+                name: b"",
+                sql: query,
+                types: &types,
+            }
+            .put(out);
+            frontend::put_describe(out, Target::Statement, b"");
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        lease.ledger.push(Owed::Parse(0, Audience::Router));
+        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        let leg = Leg {
+            at,
+            describes: true,
+            fragments: Vec::new(),
+        };
+        let mut fetching = fetch::Fetching::default();
+        self.collect_leg(&leg, &mut fetching).await?;
+        let (_, described) = self.fetched(fetching)?;
+        Ok(described)
     }
 
     /// A server's error is the client's.

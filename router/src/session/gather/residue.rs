@@ -27,6 +27,7 @@ impl Session {
         let types = inbox.types_on_shard(&described.parameters);
         let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
         let values: Vec<Value<'_>> = values.iter().copied().chain(arrays).collect();
+        let keeping = work.keeping(text);
         lease.wire.with_output(|out| {
             let sql = text.as_bytes();
             Parse {
@@ -36,14 +37,26 @@ impl Session {
             }
             .put(out);
             frontend::put_describe(out, Target::Statement, b"");
+            if let Some(keeping) = &keeping {
+                let sql = keeping.as_bytes();
+                Parse {
+                    name: b"",
+                    sql,
+                    types: &types,
+                }
+                .put(out);
+            }
             frontend::put_bind(out, (PORTAL, b""), values.into_iter(), &[shown.code()]);
             frontend::put_execute(out, PORTAL, 0);
             frontend::put_close(out, Target::Portal, PORTAL);
             out.extend_from_slice(frontend::SYNC);
         });
+        lease.ledger.push(Owed::Parse(0, Audience::Router));
+        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        if keeping.is_some() {
+            lease.ledger.push(Owed::Parse(0, Audience::Router));
+        }
         for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::DescribeStatement(Audience::Router),
             Owed::Bind(Audience::Router),
             Owed::Execute(Audience::Router),
             Owed::Close(Audience::Router),
@@ -59,11 +72,16 @@ impl Session {
                 return matches!(reply.event, Event::Ready(_));
             }
             match (reply.event, frame.tag()) {
-                (_, tag::ROW_DESCRIPTION) => shown.begin(client, &described.columns),
+                (_, tag::ROW_DESCRIPTION) if keeping.is_none() => {
+                    shown.begin(client, &described.columns)
+                }
                 (_, tag::DATA_ROW) => shown.row(client, frame),
                 (Event::Completed, tag::COMMAND_COMPLETE) => {
                     let said = backend::command(frame.body()).unwrap_or_default();
-                    command = shown.end(client, said);
+                    command = match keeping {
+                        Some(_) => said.to_vec(),
+                        None => shown.end(client, said),
+                    };
                 }
                 _ => {}
             }
@@ -116,8 +134,22 @@ impl Session {
             Err(Wrong::Ours(report)) => return Err(report.into()),
         }
         let formats: Vec<i16> = bind.result_formats().collect();
-        let lease = &mut self.servers[at].lease;
+        let keeping = work.keeping(text);
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        let types = inbox.types_on_shard(&described.parameters);
+        if keeping.is_some() {
+            lease.ledger.push(Owed::Parse(0, Audience::Router));
+        }
         lease.wire.with_output(|out| {
+            if let Some(keeping) = &keeping {
+                let sql = keeping.as_bytes();
+                Parse {
+                    name: b"",
+                    sql,
+                    types: &types,
+                }
+                .put(out);
+            }
             let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
             let values = values
                 .iter()

@@ -165,7 +165,7 @@ impl Session {
                 let parts: Vec<Part<'_>> = servers.into_iter().map(part).collect();
                 self.write_parts(work, &parts, &merge, run).await
             }
-            Ending::Answer => Ok(Vec::new()),
+            Ending::Answer | Ending::Keep(_) => Ok(Vec::new()),
         }
     }
 

@@ -88,7 +88,7 @@ fn both() -> (Stage, Shards) {
 }
 
 /// Statements with an order for every row, so that answers are equal line by line.
-const STATEMENTS: &[&str] = &[
+pub const STATEMENTS: &[&str] = &[
     // Order, limits.
     "SELECT * FROM people ORDER BY id",
     "SELECT id, name FROM people ORDER BY name, id",
@@ -248,7 +248,7 @@ const STATEMENTS: &[&str] = &[
     "SELECT id FROM people p JOIN orders o ON true ORDER BY id",
 ];
 
-fn compare(statements: &[&str], ask: impl Fn(&mut Wire, &str) -> Vec<String>) {
+pub fn compare(statements: &[&str], ask: impl Fn(&mut Wire, &str) -> Vec<String>) {
     let (stage, one) = both();
     let mut ours = stage.wire();
     let mut theirs = Wire::login(&one.endpoint(0));

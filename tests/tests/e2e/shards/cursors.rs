@@ -1,0 +1,174 @@
+//! Cursors over several shards: their rows are gathered at DECLARE, and stay on one server.
+
+use super::gathered::{STATEMENTS, compare};
+use super::stage::{Stage, extended, one, one_each, say, send};
+
+/// What is done with a cursor of ten rows or so.
+const MOVES: &[&str] = &[
+    "FETCH c",
+    "FETCH 2 FROM c",
+    "FETCH FORWARD 3 IN c",
+    "MOVE 1 IN c",
+    "FETCH PRIOR FROM c",
+    "FETCH BACKWARD 2 FROM c",
+    "FETCH ABSOLUTE 4 FROM c",
+    "FETCH RELATIVE -2 FROM c",
+    "FETCH RELATIVE 0 FROM c",
+    "FETCH LAST FROM c",
+    "FETCH NEXT FROM c",
+    "MOVE BACKWARD ALL IN c",
+    "FETCH FIRST FROM c",
+    "FETCH 0 FROM c",
+    "FETCH ALL FROM c",
+    "FETCH BACKWARD ALL FROM c",
+    "SELECT count(*) FROM pg_cursors WHERE name = 'c' AND is_scrollable",
+];
+
+#[test]
+fn every_row_of_a_cursor_is_that_of_its_query() {
+    compare(STATEMENTS, |wire, sql| {
+        let mut said = say(wire, "BEGIN");
+        said.extend(say(wire, &format!("DECLARE c CURSOR FOR {sql}")));
+        for text in ["FETCH 3 FROM c", "FETCH ALL FROM c", "CLOSE c", "COMMIT"] {
+            said.extend(say(wire, text));
+        }
+        at_open(said)
+    });
+}
+
+#[test]
+fn in_the_extended_protocol_too() {
+    compare(STATEMENTS, |wire, sql| {
+        let ask = |sql: &str| extended(sql, &[], &[]);
+        let mut said = say(wire, "BEGIN");
+        said.extend(send(wire, &ask(&format!("DECLARE c CURSOR FOR {sql}"))));
+        for text in ["FETCH 3 FROM c", "FETCH ALL FROM c"] {
+            said.extend(send(wire, &ask(text)));
+        }
+        said.extend(say(wire, "COMMIT"));
+        at_open(said)
+    });
+}
+
+/// A row that cannot be computed is found when it is fetched, or where the rows are gathered: then the cursor is not
+/// there. Either way nothing but the error and the end of the transaction is left.
+fn at_open(mut said: Vec<String>) -> Vec<String> {
+    if said.iter().any(|line| line.starts_with("Error")) {
+        said.retain(|line| line.starts_with("Error") && !line.starts_with("Error 25P02"));
+    }
+    said
+}
+
+#[test]
+fn a_scroll_cursor_goes_wherever_it_is_told() {
+    let queries = [
+        "SELECT id, name FROM people WHERE id < 12 ORDER BY id",
+        "SELECT o.id, o.person, k.label FROM orders o LEFT JOIN kinds k ON k.id = o.kind WHERE o.person < 9 ORDER BY 2, 1",
+        "SELECT kind, count(*) FROM orders GROUP BY kind ORDER BY kind",
+        "SELECT id FROM people WHERE id < 0",
+    ];
+    compare(&queries, |wire, sql| {
+        let mut said = say(wire, "BEGIN");
+        said.extend(say(
+            wire,
+            &format!("DECLARE c NO SCROLL CURSOR FOR {sql}; FETCH 2 FROM c; CLOSE c"),
+        ));
+        said.extend(say(wire, &format!("DECLARE c SCROLL CURSOR FOR {sql}")));
+        for text in MOVES {
+            said.extend(say(wire, text));
+        }
+        said.extend(say(wire, "COMMIT"));
+        said
+    });
+}
+
+#[test]
+fn a_cursor_that_holds_outlives_its_transaction() {
+    let declare =
+        "DECLARE \"H c\" SCROLL CURSOR WITH HOLD FOR SELECT id, age FROM people ORDER BY id";
+    compare(&[declare], |wire, sql| {
+        let mut said = Vec::new();
+        for text in [
+            sql,
+            "FETCH 2 FROM \"H c\"",
+            "UPDATE people SET age = age + 1",
+            "BEGIN",
+            "SELECT count(*) FROM people",
+            "FETCH LAST FROM \"H c\"",
+            "COMMIT",
+            "FETCH FIRST FROM \"H c\"",
+            "CLOSE \"H c\"",
+            "FETCH \"H c\"",
+            "BEGIN",
+            sql,
+            "ROLLBACK",
+            "FETCH \"H c\"",
+            sql,
+            "CLOSE ALL",
+            "FETCH \"H c\"",
+            "UPDATE people SET age = age - 1",
+        ] {
+            said.extend(say(wire, text));
+        }
+        said
+    });
+}
+
+#[test]
+fn a_cursor_sees_what_was_there_when_it_was_declared() {
+    let stage = Stage::new();
+    stage.fill(1..=20);
+    let mut wire = stage.wire();
+    wire.query("BEGIN");
+    let declare = "DECLARE c CURSOR FOR SELECT id FROM items WHERE v > 10 ORDER BY id";
+    assert_eq!(
+        say(&mut wire, declare),
+        ["CommandComplete DECLARE CURSOR", "ReadyForQuery T"]
+    );
+    wire.query("DELETE FROM items WHERE id > 10");
+    assert_eq!(wire.rows("FETCH ALL FROM c").len(), 15);
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "10");
+    for id in one_each() {
+        say(
+            &mut wire,
+            &format!("DECLARE c{id} CURSOR FOR SELECT {id} FROM items WHERE id = {id}"),
+        );
+    }
+    assert_eq!(
+        say(&mut wire, "CLOSE ALL"),
+        ["CommandComplete CLOSE CURSOR ALL", "ReadyForQuery T"]
+    );
+    let [_, _, last] = one_each();
+    let gone = say(&mut wire, &format!("FETCH c{last}"));
+    assert!(gone[0].starts_with("Error 34000"), "{gone:?}");
+    assert_eq!(say(&mut wire, "ROLLBACK")[0], "CommandComplete ROLLBACK");
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn what_postgresql_says_of_cursors_is_said() {
+    let statements = [
+        "DECLARE c CURSOR FOR SELECT id FROM people ORDER BY id",
+        "DECLARE c CURSOR FOR SELECT id FROM people ORDER BY id; FETCH 2 FROM c; FETCH NEXT FROM c",
+        "DECLARE c CURSOR FOR SELECT id FROM people ORDER BY žluť",
+        "BEGIN; DECLARE c CURSOR FOR SELECT id FROM people ORDER BY id; DECLARE c CURSOR FOR SELECT age FROM people ORDER BY id",
+        "ROLLBACK",
+        "BEGIN; DECLARE c NO SCROLL CURSOR FOR SELECT id FROM people ORDER BY id; FETCH 2 FROM c; FETCH PRIOR FROM c",
+        "ROLLBACK",
+        "FETCH c",
+    ];
+    compare(&statements, say);
+}
+
+#[test]
+fn parameters_of_a_cursor_are_bound() {
+    let queries = ["SELECT id, age FROM people WHERE age > $1 AND name <> $2 ORDER BY id"];
+    compare(&queries, |wire, sql| {
+        let mut said = say(wire, "BEGIN");
+        let sql = format!("DECLARE c CURSOR FOR {sql}");
+        said.extend(send(wire, &extended(&sql, &[23], &["20", "name3"])));
+        said.extend(say(wire, "FETCH ALL FROM c"));
+        said.extend(say(wire, "COMMIT"));
+        said
+    });
+}
