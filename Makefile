@@ -73,7 +73,7 @@ crash: postgres proofs ## kill -9 of the router under TPC-B, KILLS times: nothin
 freshness: postgres proofs ## READS beside writes and a delayed replica: none misses what a client was told of.
 	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
 
-oracle: postgres proofs ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=.
+oracle: postgres proofs ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, WRITES=1.
 	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) VERBOSE=$(VERBOSE) $(PROOF)
 
 deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.

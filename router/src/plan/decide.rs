@@ -20,6 +20,20 @@ pub fn finish(
     local: Local,
     target: Option<usize>,
 ) -> Result<Plan, Refusal> {
+    let roots = match target {
+        Some(target) => vec![target],
+        None => analysis.sharded().map(|(index, _, _)| index).collect(),
+    };
+    finish_from(analysis, local, target, roots)
+}
+
+/// The same where each row of the whole is one of an instance among `roots`.
+pub fn finish_from(
+    analysis: &Analysis<'_>,
+    local: Local,
+    target: Option<usize>,
+    roots: Vec<usize>,
+) -> Result<Plan, Refusal> {
     let worst = analysis.seen.calls.iter().next_back();
     // It belongs to one server, or reaches further than is known.
     let worst = worst.filter(|(call, _)| **call > Call::Volatile);
@@ -42,7 +56,7 @@ pub fn finish(
             Err(about_function(Reason::FunctionUnproven, name))
         }
         (false, None, Some((_, name))) => Err(about_function(Reason::FunctionOfServer, name)),
-        (false, None, None) => by_keys(analysis, local, &sharded, target),
+        (false, None, None) => by_keys(analysis, local, &sharded, (target, roots)),
     }
 }
 
@@ -85,7 +99,7 @@ fn by_keys(
     analysis: &Analysis<'_>,
     local: Local,
     sharded: &[usize],
-    target: Option<usize>,
+    (target, roots): (Option<usize>, Vec<usize>),
 ) -> Result<Plan, Refusal> {
     let keyed = sharded.iter().filter_map(|i| keyed_by(analysis, *i));
     let mut keyed: Vec<KeyedBy> = keyed.collect();
@@ -94,7 +108,7 @@ fn by_keys(
         .all(|k| k.cond.is_point(k.sharded.columns.len()));
     let listed = keyed.iter().all(|k| k.cond != Cond::Any);
     let single = |keyed| single(analysis, target, Target::Keys(keyed));
-    match merge(analysis, local, sharded, target) {
+    match merge(analysis, local, sharded, roots) {
         Ok((merge, root)) => {
             // The root's keys are those of every row; the other instances follow it.
             let root = sharded.iter().position(|i| *i == root).unwrap_or(0);
@@ -156,7 +170,7 @@ fn merge(
     analysis: &Analysis<'_>,
     local: Local,
     sharded: &[usize],
-    target: Option<usize>,
+    roots: Vec<usize>,
 ) -> Result<(Merge, usize), Refusal> {
     let merge = match local {
         Local::Rows => Merge::Concat,
@@ -169,10 +183,6 @@ fn merge(
     if analysis.seen.locks {
         return refuse(Reason::Locking);
     }
-    let roots: Vec<usize> = match target {
-        Some(target) => vec![target],
-        None => sharded.to_vec(),
-    };
     let root = roots
         .into_iter()
         .find(|root| colocated(analysis, *root, sharded));

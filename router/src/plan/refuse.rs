@@ -276,8 +276,8 @@ reasons! {
         "Let the policy use settings and columns of its own table only.";
     /// MERGE.
     Merge = "merge-over-shards", "0A000",
-        "MERGE over several shards is not supported",
-        "Bind source and target to one shard by an equality on the shard key.";
+        "this MERGE cannot be divided by the shard key",
+        "Join by equality of the whole shard key, and insert rows with the key that they are joined by.";
     /// COPY with something that cannot be divided.
     Copy = "copy-not-divisible", "0A000",
         "this COPY cannot be divided by the shard key",

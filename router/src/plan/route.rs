@@ -9,7 +9,7 @@ use mothership_shardmap::{
 
 use super::condition::{Alternative, Cond, Item, Scalar, Value, Values, evaluate};
 use super::context::{Params, TextContext};
-use super::gather::{Ending, Fragment, Gather, Written};
+use super::gather::{Ending, Fragment, Gather, Holders, Written};
 use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
@@ -188,9 +188,10 @@ fn gathered(
     if shards.single().is_some() && !copies {
         return Ok(plain(shards, role));
     }
-    let of = |fragment: &Fragment| match fragment.keys.as_slice() {
-        [] => map.all(),
-        keys => all(keys),
+    let of = |fragment: &Fragment| match &fragment.of {
+        Holders::Keys(keys) => all(keys),
+        Holders::All => map.all(),
+        Holders::Home => ShardSet::one(map.home()),
     };
     let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();
     let target = match &gather.ending {

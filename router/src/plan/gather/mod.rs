@@ -22,14 +22,14 @@ use std::fmt;
 use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
-use crate::catalog::{Handed, Name, Relation};
+use crate::catalog::{Column, Handed, Name, Relation, RelationKind};
 
 use super::decide::{keyed_by, role};
 use super::names::{fold, folded};
 use super::parens;
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
-use super::scope::{Analysis, Source};
+use super::scope::{Analysis, Node, Source};
 use super::slots::{self, Literals};
 use super::{KeyedBy, Role, SameSharded};
 
@@ -64,9 +64,9 @@ pub struct Gather {
 pub enum Ending {
     /// It is a query, and its rows are the answer.
     Answer,
-    /// It is an UPDATE or DELETE, or an INSERT at home.
+    /// It is an UPDATE, DELETE or MERGE, or an INSERT at home.
     Write(Written),
-    /// It is the source of an INSERT, whose rows are stored where they belong.
+    /// It is the source of an INSERT or MERGE, whose rows go where they belong.
     Store(Box<Store>),
     /// It is the query of a statement that keeps its rows on one server.
     Keep(Box<Keep>),
@@ -112,7 +112,7 @@ pub enum Written {
     Owners(Box<KeyedBy>),
 }
 
-/// An INSERT of rows that a query gives.
+/// An INSERT of rows that a query gives, or a MERGE of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     /// How keys lead to shards; none for a reference table, which gets all rows everywhere.
@@ -121,7 +121,9 @@ pub struct Store {
     pub key: Vec<usize>,
     /// For each of them of type varchar(n), n.
     pub max_chars: Vec<Option<usize>>,
-    /// The INSERT up to its source.
+    /// What becomes of rows without a key.
+    pub nulls: Nulls,
+    /// The statement up to its source.
     pub head: String,
     /// And behind it.
     pub tail: String,
@@ -129,7 +131,16 @@ pub struct Store {
     pub columns: Vec<Filled>,
 }
 
-/// How a column that an INSERT fills is handed over.
+/// What becomes of rows of which a column of the key is NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nulls {
+    /// They have no shard.
+    Refused,
+    /// They find no row on any shard, and none stores them.
+    Anywhere,
+}
+
+/// How a column of the source is handed over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
     /// The object id of the type that its values should have.
@@ -147,10 +158,21 @@ pub struct Fragment {
     pub table: Name,
     /// The query that the shards get; its parameters are the statement's.
     pub sql: String,
-    /// What must hold of the keys of each use of the rows. None: any shard may have some.
-    pub keys: Vec<KeyedBy>,
+    /// Which shards have the rows.
+    pub of: Holders,
     /// The type of each of its columns as it comes from a shard, by the object ids of the home shard.
     pub elements: Vec<u32>,
+}
+
+/// Which shards have the rows of a fragment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Holders {
+    /// Those that the keys of its uses lead to.
+    Keys(Vec<KeyedBy>),
+    /// Any may have some.
+    All,
+    /// The home shard has all.
+    Home,
 }
 
 impl Gather {
@@ -159,7 +181,10 @@ impl Gather {
         let fragment = |fragment: &Fragment| {
             Some(Fragment {
                 sql: slots::filled(&fragment.sql, literals)?.into_owned(),
-                keys: slots::all(&fragment.keys, literals)?,
+                of: match &fragment.of {
+                    Holders::Keys(keys) => Holders::Keys(slots::all(keys, literals)?),
+                    of => of.clone(),
+                },
                 ..fragment.clone()
             })
         };
@@ -234,6 +259,7 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::SeveralShards
             | Reason::InsertSelect
             | Reason::Cursor
+            | Reason::Merge
     )
 }
 
@@ -251,7 +277,9 @@ const CTE: &str = "__mothership_g";
 pub enum Root<'q> {
     /// A query.
     Query(&'q Query),
-    /// UPDATE or DELETE, or an INSERT at home; its target is read where it is.
+    /// The source of a MERGE, which also reads its target.
+    Source(&'q Query, usize),
+    /// UPDATE, DELETE or MERGE, or an INSERT at home; its target is read where it is.
     Write(&'q Statement, usize),
 }
 
@@ -279,20 +307,18 @@ pub fn plan(
     }
     let target = match root {
         Root::Query(_) => None,
-        Root::Write(_, target) => Some(target),
+        Root::Source(_, target) | Root::Write(_, target) => Some(target),
     };
     let mut places: BTreeMap<Location, Vec<Read<'_>>> = BTreeMap::new();
+    let brought = Brought::to(&ending, parsed);
     for read in &analysis.notes.reads {
-        let sharded = match read.view {
-            Some(_) => analysis.reads_sharded(read.instance),
-            None => matches!(
-                analysis.instances[read.instance].source,
-                Source::Sharded(..)
-            ),
-        };
-        if sharded && Some(read.instance) != target {
+        if Some(read.instance) != target && brought.has(analysis, read) {
             places.entry(read.place).or_default().push(*read);
         }
+    }
+    if brought > Brought::Sharded && analysis.has_home_beside(target, &places) {
+        // Its rows would have to go to the other shards.
+        return Err(why);
     }
     let numbers = parsed.placeholders.iter();
     let numbers = numbers.map(|(_, number)| usize::from(*number));
@@ -302,7 +328,7 @@ pub fn plan(
         .max(analysis.context.parameter_types.len());
     // What the shards compute themselves reads its tables there.
     let pushed = match root {
-        Root::Query(query) => {
+        Root::Query(query) | Root::Source(query, _) => {
             partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1))
         }
         Root::Write(..) => Vec::new(),
@@ -355,6 +381,68 @@ pub fn plan(
         texts,
         why,
     })
+}
+
+/// Of which tables the rows are brought to where the residue runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Brought {
+    /// It runs at home if there are tables of the home shard in it.
+    Sharded,
+    /// It runs on other shards.
+    ShardedAndHome,
+    /// It is to do the same everywhere, so that copies, too, are read once: their rows may lie in another order.
+    Every,
+}
+
+impl Brought {
+    fn to(ending: &Ending, parsed: &Parsed) -> Brought {
+        match ending {
+            Ending::Answer | Ending::Keep(_) | Ending::Store(_) | Ending::Write(Written::Home) => {
+                Brought::Sharded
+            }
+            // Which rows come first must not be another matter on each shard.
+            Ending::Write(Written::Owners(_)) if may_choose(parsed) => Brought::Every,
+            Ending::Write(Written::Owners(_)) => Brought::ShardedAndHome,
+            Ending::Write(Written::Everywhere) => Brought::Every,
+        }
+    }
+
+    fn has(self, analysis: &Analysis<'_>, read: &Read<'_>) -> bool {
+        match (read.view, &analysis.instances[read.instance].source) {
+            (Some(_), _) => analysis.reads_sharded(read.instance),
+            (None, Source::Sharded(..)) => true,
+            (None, Source::Home(_)) => self >= Brought::ShardedAndHome,
+            (None, Source::Reference(_)) => self == Brought::Every,
+            (None, Source::Derived | Source::Rows) => false,
+        }
+    }
+}
+
+impl Analysis<'_> {
+    /// Whether the statement reads a table of the home shard, other than `target`, elsewhere than at these places.
+    fn has_home_beside(
+        &self,
+        target: Option<usize>,
+        places: &BTreeMap<Location, Vec<Read<'_>>>,
+    ) -> bool {
+        let replaced = |index: usize| places.values().flatten().any(|r| r.instance == index);
+        let mut instances = self.instances.iter().enumerate();
+        instances.any(|(index, instance)| {
+            matches!(instance.source, Source::Home(_)) && Some(index) != target && !replaced(index)
+        })
+    }
+}
+
+/// Whether some query of the text may take some of its rows and leave others.
+fn may_choose(parsed: &Parsed) -> bool {
+    let chooses = |token: &Token| match token {
+        Token::Word(word) => {
+            let word = fold(&word.value, word.quote_style.is_some());
+            matches!(word.as_str(), "limit" | "offset" | "fetch" | "distinct")
+        }
+        _ => false,
+    };
+    parsed.tokens.iter().any(|token| chooses(&token.token))
 }
 
 /// Whether the text has nothing that its tree does not tell, or that the stand-ins of tables do not have.
@@ -423,7 +511,11 @@ fn fragment<'n>(
     let instance = &analysis.instances[read.instance];
     let relation: &'n Relation = match (read.view, &instance.source) {
         (Some((view, true)), _) => view,
-        (None, Source::Sharded(relation, _)) => relation,
+        (None, Source::Sharded(relation, _) | Source::Reference(relation)) => relation,
+        (None, Source::Home(name)) => match analysis.at_home(name) {
+            Some(relation) => relation,
+            None => return Err(why.clone()),
+        },
         _ => return Err(why.clone()),
     };
     // The names under which the statement knows the columns.
@@ -494,24 +586,53 @@ fn fragment<'n>(
         sql.push_str(" WHERE ");
         sql.push_str(&filters.join(" AND "));
     }
-    let keys = match read.view {
-        Some(_) => Vec::new(),
-        None => reads
-            .iter()
-            .filter_map(|read| keyed_by(analysis, read.instance))
-            .collect(),
+    let keys = || {
+        let keys = reads.iter();
+        keys.filter_map(|read| keyed_by(analysis, read.instance))
+    };
+    let of = match (read.view, &instance.source) {
+        (Some(_), _) => Holders::All,
+        (None, Source::Sharded(..)) => Holders::Keys(keys().collect()),
+        (None, _) => Holders::Home,
     };
     Ok(Made {
         fragment: Fragment {
             table: relation.name.clone(),
             sql,
-            keys,
+            of,
             elements,
         },
         relation,
         alias: entry_name,
         columns: fetched,
     })
+}
+
+impl<'n> Analysis<'n> {
+    /// The column of a table that a column shows unchanged, through subqueries.
+    pub fn origin(&self, mut node: Node) -> Option<&'n Column> {
+        while let Some(next) = self.notes.shown.get(&node) {
+            node = *next;
+        }
+        let relation = match &self.instances[node.0].source {
+            Source::Sharded(relation, _) | Source::Reference(relation) => *relation,
+            Source::Home(name) => self.at_home(name)?,
+            Source::Derived | Source::Rows => return None,
+        };
+        relation.columns.get(node.1)
+    }
+
+    /// The table of the home shard of that name, if it is an ordinary one that the catalog knows.
+    fn at_home(&self, name: &str) -> Option<&'n Relation> {
+        let mut relations = self.names.catalog.relations.values();
+        relations.find(|relation| {
+            let kind = matches!(
+                relation.kind,
+                RelationKind::Table | RelationKind::MaterializedView
+            );
+            kind && relation.name.to_string() == name
+        })
+    }
 }
 
 /// A FROM entry that names a relation.

@@ -131,7 +131,7 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    /// Notes a condition that holds of every row that matters, for the one sharded instance of `scope` that it is
+    /// Notes a condition that holds of every row that matters, for the one table of `scope` that it is
     /// about. `below` is what has been joined when it is applied: rows of a nullable side may only be left out if
     /// the condition is never true of their absence.
     pub fn note_filter(
@@ -154,8 +154,11 @@ impl<'n> Analysis<'n> {
         let Some(instance) = only.filter(here) else {
             return;
         };
-        let sharded = matches!(self.instances[instance].source, Source::Sharded(..));
-        if sharded && (strict.contains(&instance) || !nullable(below).contains(&instance)) {
+        let stored = !matches!(
+            self.instances[instance].source,
+            Source::Derived | Source::Rows
+        );
+        if stored && (strict.contains(&instance) || !nullable(below).contains(&instance)) {
             self.notes.filters.push((instance, expr.clone()));
         }
     }

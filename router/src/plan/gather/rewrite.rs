@@ -47,7 +47,7 @@ pub fn entries(
         found: BTreeMap::new(),
     };
     let _ = match root {
-        Root::Query(query) => query.visit(&mut find),
+        Root::Query(query) | Root::Source(query, _) => query.visit(&mut find),
         Root::Write(statement, _) => statement.visit(&mut find),
     };
     find.found
@@ -166,7 +166,7 @@ impl<'a, 'n> Rewriting<'a, 'n> {
     /// What cannot be written.
     pub fn residue(&mut self, root: Root<'_>) -> Result<String, Refusal> {
         match root {
-            Root::Query(query) => {
+            Root::Query(query) | Root::Source(query, _) => {
                 let mut query = query.clone();
                 let _ = VisitMut::visit(&mut query, self);
                 let with = query.with.take();

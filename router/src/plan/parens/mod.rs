@@ -15,7 +15,8 @@ mod query;
 mod write;
 
 use sqlparser::ast::{
-    Cte, Expr, Ident, Insert, ObjectName, OrderByExpr, Query, Statement, TableAlias, TableWithJoins,
+    Cte, Expr, Ident, Insert, Merge, ObjectName, OrderByExpr, Query, Statement, TableAlias,
+    TableWithJoins,
 };
 
 use crate::plan::PlanContext;
@@ -63,6 +64,14 @@ pub(super) fn around_source(insert: &Insert) -> Result<(String, String), Refusal
     Ok((
         written(|w| w.insert_head(insert))?,
         written(|w| w.insert_tail(insert))?,
+    ))
+}
+
+/// A MERGE up to its source, and what comes behind it.
+pub(super) fn around_merged(merge: &Merge) -> Result<(String, String), Refusal> {
+    Ok((
+        written(|w| w.merge_head(merge))?,
+        written(|w| w.merge_tail(merge))?,
     ))
 }
 

@@ -175,22 +175,27 @@ impl Writer {
     }
 
     pub(super) fn merge(&mut self, merge: &Merge) -> Done {
+        self.merge_head(merge)?;
+        self.factor(&merge.source)?;
+        self.merge_tail(merge)
+    }
+
+    /// Everything before the source.
+    pub(super) fn merge_head(&mut self, merge: &Merge) -> Done {
         if !dialect::knows_merge(merge) {
             return not_understood();
         }
-        let Merge {
-            table,
-            source,
-            on,
-            clauses,
-            ..
-        } = merge;
         self.put("MERGE INTO ");
-        self.factor(table)?;
+        self.factor(&merge.table)?;
         self.put(" USING ");
-        self.factor(source)?;
-        self.condition(" ON ", Some(on))?;
-        clauses.iter().try_for_each(|clause| self.when(clause))
+        Ok(())
+    }
+
+    /// Everything behind the source.
+    pub(super) fn merge_tail(&mut self, merge: &Merge) -> Done {
+        self.condition(" ON ", Some(&merge.on))?;
+        let mut clauses = merge.clauses.iter();
+        clauses.try_for_each(|clause| self.when(clause))
     }
 
     fn when(&mut self, clause: &MergeClause) -> Done {

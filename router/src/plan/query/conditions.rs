@@ -35,13 +35,6 @@ impl<'n> Analysis<'n> {
         self.join_conditions(tree, required, scopes)
     }
 
-    /// The ON of a MERGE, which decides which of the target's rows match.
-    pub fn on_target(&mut self, on: &Expr, target: usize, scopes: &Scopes<'_>) {
-        for conjunct in chain(on, &Op::And) {
-            self.conjunct(conjunct, &[target], scopes);
-        }
-    }
-
     fn join_conditions(
         &mut self,
         tree: &Tree<'_>,

@@ -86,6 +86,7 @@ impl<'n> Analysis<'n> {
             local,
             rows,
             positions: Some(filled.positions),
+            merged: None,
         })
     }
 

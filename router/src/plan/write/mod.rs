@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::{Insert, Query, Statement};
 
-use crate::plan::decide::{finish, keyed_by};
+use crate::plan::decide::{finish, finish_from, keyed_by};
 use crate::plan::functions::Call;
 use crate::plan::gather::{self, Ending, Gather, Root};
 use crate::plan::names::Names;
@@ -30,11 +30,12 @@ use crate::plan::parse::Parsed;
 use crate::plan::query::{Ctes, Local};
 use crate::plan::read::{explained, may_lead_apart, parsed};
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
-use crate::plan::scope::{Analysis, Instance, Source};
+use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
 use crate::plan::{Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility};
 
+use merge::{Merged, merge_gathered};
 use rows::{Rows, split};
 
 /// What walking a write gave.
@@ -47,6 +48,8 @@ struct Written {
     rows: Option<Rows>,
     /// Of an INSERT: the columns that are given.
     positions: Option<Vec<usize>>,
+    /// Of a MERGE.
+    merged: Option<Merged>,
 }
 
 /// Plans a write.
@@ -87,7 +90,14 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     };
     let plan = match written.rows {
         Some(ref rows) => split(&analysis, text.to_cut(), &parsed, rows, &written),
-        None => finish(&analysis, written.local.clone(), Some(written.target)),
+        None => {
+            let target = written.target;
+            let roots = match &written.merged {
+                Some(merged) => merged.roots(&analysis, target),
+                None => vec![target],
+            };
+            finish_from(&analysis, written.local.clone(), Some(target), roots)
+        }
     };
     let plan = match plan {
         Err(why) if written.rows.is_none() && gather::helps(why.reason) => {
@@ -120,28 +130,35 @@ fn gathered(
     {
         return insert_gathered(analysis, parsed, (insert, query), written, why);
     }
+    if let (Statement::Merge(merge), Some(merged), Source::Sharded(..)) =
+        (&parsed.statement, &written.merged, source)
+        && merged.outer()
+    {
+        return merge_gathered(analysis, parsed, (merge, merged), written.target, why);
+    }
     let ending = match (&parsed.statement, source) {
-        (Statement::Update(_) | Statement::Delete(_), Source::Sharded(..)) => {
+        (
+            Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_),
+            Source::Sharded(..),
+        ) => {
             let by = keyed_by(analysis, written.target).ok_or_else(|| why.clone())?;
             gather::Written::Owners(Box::new(by))
         }
         // An UPDATE may find several rows to take its values from, and take another one on each shard.
-        (Statement::Delete(_), Source::Reference(_)) if only_harmless(analysis) => {
+        (Statement::Delete(_) | Statement::Merge(_), Source::Reference(_))
+            if only_harmless(analysis) =>
+        {
             gather::Written::Everywhere
         }
-        (Statement::Update(_) | Statement::Delete(_) | Statement::Insert(_), Source::Home(_)) => {
-            gather::Written::Home
-        }
+        (
+            Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Insert(_)
+            | Statement::Merge(_),
+            Source::Home(_),
+        ) => gather::Written::Home,
         _ => return Err(why),
     };
-    let home = |(index, i): (usize, &Instance<'_>)| {
-        index != written.target && matches!(i.source, Source::Home(_))
-    };
-    let reads_home = analysis.instances.iter().enumerate().any(home);
-    if reads_home && ending != gather::Written::Home {
-        // Its rows would have to go to the other shards.
-        return Err(why);
-    }
     let root = Root::Write(&parsed.statement, written.target);
     gather::plan(analysis, root, parsed, Ending::Write(ending), why)
 }
@@ -200,6 +217,7 @@ fn insert_gathered(
         sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
         key,
         max_chars,
+        nulls: gather::Nulls::Refused,
         head,
         tail,
         columns,

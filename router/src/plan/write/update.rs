@@ -67,6 +67,7 @@ impl<'n> Analysis<'n> {
             local,
             rows: None,
             positions: None,
+            merged: None,
         })
     }
 
@@ -101,6 +102,7 @@ impl<'n> Analysis<'n> {
             local,
             rows: None,
             positions: None,
+            merged: None,
         })
     }
 

@@ -5,7 +5,7 @@ use super::fetch::too_much;
 use crate::catalog::types::builtin_name;
 use crate::merge::Arrays;
 use crate::plan::condition::Scalar;
-use crate::plan::gather::{Filled, Store};
+use crate::plan::gather::{Filled, Nulls, Store};
 use crate::plan::refuse::Reason;
 use crate::plan::route::{owner, stored_key};
 use crate::plan::{Params, Refusal, TextContext};
@@ -98,11 +98,26 @@ impl<'s> Dividing<'s> {
                     &params,
                     context,
                 );
-                let key = key.map_err(|refusal| refused(&refusal))?;
-                // It was not read as a value of the key's type.
-                let key = key.ok_or_else(|| refused(&Refusal::new(Reason::InsertKey)))?;
-                let shard = owner(&sharded.0, &key).map_err(|refusal| refused(&refusal))?;
-                vec![usize::from(shard.0)]
+                let key = match key {
+                    Err(refusal)
+                        if refusal.reason == Reason::InsertNullKey
+                            && self.store.nulls == Nulls::Anywhere =>
+                    {
+                        None
+                    }
+                    Err(refusal) => return Err(refused(&refusal)),
+                    // It was not read as a value of the key's type.
+                    Ok(None) => return Err(refused(&Refusal::new(Reason::InsertKey))),
+                    Ok(key) => key,
+                };
+                let owner = key.map(|key| owner(&sharded.0, &key));
+                let shard = owner.transpose().map_err(|refusal| refused(&refusal))?;
+                let first = all.first().copied();
+                shard
+                    .map(|shard| usize::from(shard.0))
+                    .or(first)
+                    .into_iter()
+                    .collect()
             }
         };
         let mut added = 0;

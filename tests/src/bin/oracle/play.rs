@@ -28,6 +28,8 @@ pub struct Play<'p> {
     pub seed: u64,
     /// The only case that is told of.
     pub only: Option<u64>,
+    /// Every statement is one that writes.
+    pub writes: bool,
     /// Tells of every statement that PostgreSQL itself refuses.
     pub verbose: bool,
 }
@@ -95,7 +97,11 @@ impl Play<'_> {
 
     fn case(&mut self, number: u64) -> Next {
         let mut rng = StdRng::seed_from_u64(mix(self.seed, number, 2));
-        match rng.random_range(0..100) {
+        let kind = match self.writes {
+            true => 70,
+            false => rng.random_range(0..100),
+        };
+        match kind {
             0..70 => {
                 let statement = self.generate(number, 0, false);
                 let protocol = protocol(&mut rng, true);

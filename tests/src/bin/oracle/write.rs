@@ -383,13 +383,36 @@ impl Gen<'_> {
             1 => "DO NOTHING".to_owned(),
             _ => format!("UPDATE SET {set}"),
         };
+        let also = |generator: &mut Self, ctx: &Ctx| match generator.chance(25) {
+            true => format!(" AND ({})", generator.predicate(ctx, 0)),
+            false => String::new(),
+        };
+        let of_source = Ctx {
+            atoms: Self::atoms(&other, "s"),
+            level: 9,
+            ..Ctx::default()
+        };
+        let source = match self.chance(30) {
+            true => format!(
+                "(SELECT * FROM {} AS s WHERE {})",
+                other.name(),
+                self.predicate(&of_source, 0)
+            ),
+            false => other.name().to_owned(),
+        };
+        let first = also(self, &both);
+        let mut clauses = format!("WHEN MATCHED{first} THEN {matched}");
+        if self.chance(70) {
+            clauses += &format!(
+                " WHEN NOT MATCHED{} THEN INSERT ({}) VALUES ({})",
+                also(self, &of_source),
+                Self::names(table, &needed),
+                from.join(", ")
+            );
+        }
         format!(
-            "MERGE INTO {} USING {} AS s ON {on}{restrict} WHEN MATCHED THEN {matched} \
-             WHEN NOT MATCHED THEN INSERT ({}) VALUES ({})",
-            table.name(),
-            other.name(),
-            Self::names(table, &needed),
-            from.join(", ")
+            "MERGE INTO {} USING {source} AS s ON {on}{restrict} {clauses}",
+            table.name()
         )
     }
 

@@ -30,7 +30,7 @@ use crate::plan::scope::{Analysis, Scopes};
 use crate::plan::slots::Slot;
 
 use super::notes::Level;
-use super::{CTE, Fetched, Fragment, TEXT};
+use super::{CTE, Fetched, Fragment, Holders, TEXT};
 use movable::{go_on, is_bare_call, is_harmless, keys, movable_from};
 use typed::{Types, column_of, name_of};
 
@@ -162,7 +162,7 @@ fn push(
         fragment: Fragment {
             table: keys.first()?.table.clone(),
             sql,
-            keys,
+            of: Holders::Keys(keys),
             elements: pushing.columns.iter().map(|c| c.element).collect(),
         },
         columns: pushing.columns.into_iter().map(|c| c.fetched).collect(),
