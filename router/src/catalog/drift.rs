@@ -161,14 +161,16 @@ fn same_kind(a: &TypeKind, b: &TypeKind) -> bool {
             TypeKind::Domain {
                 base_name: x,
                 typmod: m,
+                default: v,
                 ..
             },
             TypeKind::Domain {
                 base_name: y,
                 typmod: n,
+                default: w,
                 ..
             },
-        ) => x == y && m == n,
+        ) => (x, m, v) == (y, n, w),
         (x, y) => x == y,
     }
 }

@@ -62,12 +62,14 @@ pub const SCHEMAS: &str = "SELECT n.nspname FROM pg_catalog.pg_namespace n \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
-/// Types of users: name, object id, array's object id, kind, base, base's name, modifier, enum labels.
+/// Types of users: name, object id, array's object id, kind, base, base's name, modifier, enum labels,
+/// default.
 pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typtype, t.typbasetype, \
     CASE WHEN t.typbasetype OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
         THEN pg_catalog.format_type(t.typbasetype, NULL) END, t.typtypmod, \
     (SELECT pg_catalog.string_agg(e.enumlabel, E'\\n' ORDER BY e.enumsortorder) \
-        FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid) \
+        FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), \
+    pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass) \
     FROM pg_catalog.pg_type t \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
@@ -129,12 +131,14 @@ pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.re
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
-/// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default,
-/// identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
+/// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default (that of a
+/// domain where the column has none), identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
 /// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names.
 pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
-    pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, \
+    COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid), \
+        pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass)), \
+    a.attidentity, a.attgenerated, \
     pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod), \
     CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) t.typcollation THEN \
         (SELECT pg_catalog.concat(pg_catalog.quote_ident(cn.nspname), '.', pg_catalog.quote_ident(co.collname)) \
@@ -384,6 +388,7 @@ fn user_type(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
             base: row.number(5)?,
             base_name: row.text(6)?,
             typmod: row.number(7)?,
+            default: row.text(9),
         },
         _ => TypeKind::Other,
     };

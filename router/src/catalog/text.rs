@@ -7,6 +7,7 @@
 //! schema app
 //! type public.mood enum sad ok happy
 //! type public.posint domain int4
+//! type public.ticket domain text default random()::text
 //! table public.t            (then its parts, indented or not)
 //!   column id bigint not null
 //!   column b text collate "C" default 'x'
@@ -134,11 +135,16 @@ impl Reader {
         let kind = match kind {
             "enum" => TypeKind::Enum(rest.split_whitespace().map(str::to_owned).collect()),
             "domain" => {
-                let (base, typmod) = self.type_oid(rest).ok_or("unknown base type")?;
+                let (base_name, default) = match rest.split_once(" default ") {
+                    Some((base_name, default)) => (base_name, Some(default.to_owned())),
+                    None => (rest, None),
+                };
+                let (base, typmod) = self.type_oid(base_name).ok_or("unknown base type")?;
                 TypeKind::Domain {
                     base,
-                    base_name: rest.to_owned(),
+                    base_name: base_name.to_owned(),
                     typmod,
+                    default,
                 }
             }
             "other" => TypeKind::Other,

@@ -24,6 +24,8 @@ pub enum TypeKind {
         base_name: String,
         /// The modifier that the domain puts on its base, -1 for none.
         typmod: i32,
+        /// What columns of it are filled with that have no default of their own.
+        default: Option<String>,
     },
     /// Composite, range, base type of an extension: nothing the planner reads.
     Other,

@@ -318,6 +318,10 @@ reasons! {
     DdlNotUnderstood = "ddl-not-understood", "0A000",
         "this change of a declared table is not understood well enough to be applied to all shards",
         "Use plain CREATE, ALTER or DROP statements, one change at a time.";
+    /// ALTER TABLE that would fill a column of the rows that are there.
+    DdlFillsRows = "ddl-fills-rows", "0A000",
+        "this change writes values into rows that are there, which each shard would make for itself",
+        "Add the column without them, give the rows their values with UPDATE, and set the default then.";
     /// A view over tables in different places.
     ViewMixed = "view-over-mixed-tables", "0A000",
         "a view over tables of the home shard and declared tables is not supported",

@@ -1,7 +1,7 @@
 //! ALTER TABLE: what may change of a table that is on all shards.
 
 use mothership_shardmap::Placement;
-use sqlparser::ast::{AlterTableOperation, ColumnOption, Expr, Ident, Statement};
+use sqlparser::ast::{AlterTableOperation, Ident, Statement};
 
 use crate::plan::names::{Names, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
@@ -10,6 +10,7 @@ use crate::plan::{DdlPlace, Plan, PlanContext, parse};
 use super::column::about_column;
 use super::constraint::Constraints;
 use super::create::Future;
+use super::fills;
 use super::words::{Only, Words, places_named};
 use super::{ddl, home_table, on_all_shards, path_of};
 
@@ -46,6 +47,7 @@ fn alter_operation(
     context: &PlanContext,
 ) -> Result<(), Refusal> {
     use AlterTableOperation as Op;
+    use sqlparser::ast::AlterColumnOperation as Column;
     let sharded = match &own.placement {
         Placement::Sharded(sharded) => Some(sharded),
         _ => None,
@@ -69,13 +71,9 @@ fn alter_operation(
             enforce(constraints)
         }
         Op::AddColumn { column_def, .. } => {
-            // Rows that are there already get a default at once, on each shard its own.
-            let differs = column_def.options.iter().any(|option| {
-                matches!(&option.option, ColumnOption::Default(expr) if !is_plain_default(expr))
-            });
-            if differs && !own.is_home() {
+            if !own.is_home() && fills::is_different(names, column_def) {
                 let column = folded(&column_def.name);
-                return Err(about_column(Reason::DdlNotUnderstood, &own.name, &column));
+                return Err(about_column(Reason::DdlFillsRows, &own.name, &column));
             }
             constraints.add_column(column_def);
             enforce(constraints)
@@ -87,13 +85,19 @@ fn alter_operation(
         Op::RenameColumn {
             old_column_name, ..
         } if is_key(old_column_name) => key_change(old_column_name),
-        Op::AlterColumn { column_name, op } if is_key(column_name) => {
-            use sqlparser::ast::AlterColumnOperation as Column;
-            match op {
-                Column::SetNotNull | Column::SetDefault { .. } | Column::DropDefault => Ok(()),
-                _ => key_change(column_name),
-            }
+        Op::AlterColumn {
+            column_name,
+            op: Column::SetDataType {
+                using: Some(using), ..
+            },
+        } if !own.is_home() && !fills::is_same_everywhere(names, using) => {
+            let column = folded(column_name);
+            Err(about_column(Reason::DdlFillsRows, &own.name, &column))
         }
+        Op::AlterColumn { column_name, op } if is_key(column_name) => match op {
+            Column::SetNotNull | Column::SetDefault { .. } | Column::DropDefault => Ok(()),
+            _ => key_change(column_name),
+        },
         Op::RenameColumn { .. }
         | Op::AlterColumn { .. }
         | Op::DropConstraint { .. }
@@ -109,17 +113,6 @@ fn alter_operation(
         // A declaration is by name, so a renamed table would change its place.
         _ if own.is_home() => Ok(()),
         _ => Err(Refusal::of_table(Reason::DdlNotUnderstood, &own.name)),
-    }
-}
-
-/// A default that gives the same value on every shard.
-fn is_plain_default(expr: &Expr) -> bool {
-    match expr {
-        Expr::Value(_) | Expr::TypedString(_) => true,
-        Expr::Nested(e) | Expr::Cast { expr: e, .. } | Expr::UnaryOp { expr: e, .. } => {
-            is_plain_default(e)
-        }
-        _ => false,
     }
 }
 

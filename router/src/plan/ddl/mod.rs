@@ -9,6 +9,7 @@ mod alter;
 mod column;
 mod constraint;
 mod create;
+mod fills;
 mod index;
 mod words;
 

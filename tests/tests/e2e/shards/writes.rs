@@ -187,6 +187,46 @@ fn reference_tables_are_the_same_on_every_shard() {
 }
 
 #[test]
+fn what_a_domain_gives_where_a_column_is_left_out_is_the_same_on_every_shard() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE DOMAIN ticket AS text DEFAULT md5(random()::text)",
+        "CREATE DOMAIN color AS text DEFAULT 'red'",
+        "ALTER TABLE kinds ADD COLUMN color color",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(
+            answer[0].starts_with("CommandComplete"),
+            "{sql}: {answer:?}"
+        );
+    }
+    say(&mut wire, "INSERT INTO kinds (id) VALUES (1)");
+    assert_eq!(stage.copies("kinds"), ["1||red"]);
+    let filled = say(&mut wire, "ALTER TABLE kinds ADD COLUMN ticket ticket");
+    assert!(filled[0].starts_with("Error 0A000"), "{filled:?}");
+    for sql in [
+        "ALTER TABLE kinds ADD COLUMN ticket text",
+        "DELETE FROM kinds",
+        "ALTER TABLE kinds ALTER COLUMN ticket TYPE ticket",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(
+            answer[0].starts_with("CommandComplete"),
+            "{sql}: {answer:?}"
+        );
+    }
+    // Refused or not, the copies are equal.
+    say(&mut wire, "INSERT INTO kinds (id) VALUES (2)");
+    say(
+        &mut wire,
+        "INSERT INTO kinds (id, ticket) VALUES (3, 'own')",
+    );
+    let copies = stage.copies("kinds");
+    assert_eq!(copies.last().unwrap(), "3||red|own");
+}
+
+#[test]
 fn truncate_empties_every_shard_and_a_home_table_only_its_own() {
     let stage = Stage::new();
     stage.fill(1..=30);
