@@ -10,6 +10,8 @@
 
 pub mod columns;
 
+pub mod plans;
+
 mod aggregates;
 
 mod arrays;

@@ -216,7 +216,7 @@ reasons! {
         "Add an equality on the shard key.";
     /// EXPLAIN of a statement over several shards.
     Explain = "explain-over-shards", "0A000",
-        "EXPLAIN of a statement over several shards is not supported yet",
+        "EXPLAIN of this statement over several shards is not supported",
         "Use EXPLAIN (ROUTE), or add an equality on the shard key.";
     /// A parameter whose type is only known where its row is.
     ParameterType = "parameter-type", "0A000",

@@ -66,6 +66,24 @@ pub struct Many {
     pub timed: bool,
 }
 
+impl Many {
+    /// One shard.
+    pub(super) fn one(shard: usize, text: Option<Rc<[u8]>>, writes: bool) -> Many {
+        Many {
+            legs: vec![(shard, text)],
+            merge: Merge::Concat,
+            writes,
+            step_by_step: false,
+            password: false,
+            copy_in: false,
+            copy: None,
+            parameter_types: None,
+            order: None,
+            timed: false,
+        }
+    }
+}
+
 impl Session {
     /// Where the `at`-th statement of `statement` goes with these parameters.
     pub(super) fn dispatch(

@@ -4,6 +4,9 @@
 //! statements that the session itself knows a place for. A refused statement has an
 //! answer as any other; only a failed transaction has none, as in PostgreSQL.
 
+mod options;
+mod over;
+
 use super::dispatch::not_utf8;
 use super::execute::arguments;
 use super::names::{Origin, Prepared};
@@ -18,7 +21,9 @@ use crate::sql::cursor::Span;
 use mothership_proto::backend::{self, Column, TxStatus};
 use mothership_proto::frame;
 use mothership_proto::frontend::Bind;
-use std::cell::Cell;
+pub(in crate::session) use over::Explaining;
+use over::Given;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// As PostgreSQL's EXPLAIN calls it.
@@ -41,20 +46,24 @@ impl Explained {
 
     /// The next rows, at most `limit` unless that is 0, and what ends them.
     pub(super) fn rows(&self, limit: i32) -> Vec<u8> {
-        let from = self.shown.get();
-        let left = self.lines.len() - from;
-        let limit = usize::try_from(limit).unwrap_or(0);
-        let mut out = Vec::new();
-        if limit > 0 && limit < left {
-            put_lines(&mut out, &self.lines[from..from + limit]);
-            self.shown.set(from + limit);
-            out.extend_from_slice(backend::PORTAL_SUSPENDED);
-        } else {
-            put_lines(&mut out, &self.lines[from..]);
-            self.shown.set(self.lines.len());
-            backend::put_complete(&mut out, b"EXPLAIN");
+        let (mut out, ended) = self.some(limit);
+        match ended {
+            true => backend::put_complete(&mut out, b"EXPLAIN"),
+            false => out.extend_from_slice(backend::PORTAL_SUSPENDED),
         }
         out
+    }
+
+    /// The next rows, and whether they are the last.
+    fn some(&self, limit: i32) -> (Vec<u8>, bool) {
+        let from = self.shown.get();
+        let left = self.lines.len() - from;
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+        let count = limit.map_or(left, |limit| limit.min(left));
+        let mut out = Vec::new();
+        put_lines(&mut out, &self.lines[from..from + count]);
+        self.shown.set(from + count);
+        (out, limit.is_none_or(|limit| limit >= left))
     }
 }
 
@@ -76,7 +85,131 @@ fn put_lines(out: &mut Vec<u8>, lines: &[String]) {
     }
 }
 
+/// A portal of EXPLAIN over several shards: it is done when it is executed.
+pub struct ExplainPortal {
+    explaining: Explaining,
+    statement: Rc<Prepared>,
+    /// The name of the statement, and the values of its Bind, as they came.
+    bind: Box<[u8]>,
+    format: i16,
+    /// What has come of it.
+    explained: RefCell<Option<Rc<Explained>>>,
+}
+
+impl ExplainPortal {
+    /// RowDescription.
+    pub(super) fn columns(&self) -> Vec<u8> {
+        columns_of(self.explaining.is_json(), self.format)
+    }
+}
+
+fn columns_of(json: bool, format: i16) -> Vec<u8> {
+    const JSON: u32 = 114;
+    if !json {
+        return columns(format);
+    }
+    let mut out = Vec::new();
+    let column = Column {
+        format,
+        type_oid: JSON,
+        ..Column::text(COLUMN)
+    };
+    backend::put_columns(&mut out, &[column]);
+    out
+}
+
 impl Session {
+    /// EXPLAIN over several shards, as a simple query: its whole answer up to CommandComplete.
+    pub(super) async fn explain_query_over(
+        &mut self,
+        explaining: &Explaining,
+    ) -> Result<Vec<u8>, Halt> {
+        let given = Given {
+            types: &[],
+            values: &[],
+        };
+        let lines = self.explain_over(explaining, given).await?;
+        let mut out = columns_of(explaining.is_json(), 0);
+        put_lines(&mut out, &lines);
+        backend::put_complete(&mut out, b"EXPLAIN");
+        Ok(out)
+    }
+
+    /// Bind of EXPLAIN over several shards.
+    pub(super) async fn bind_explaining(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        explaining: Explaining,
+    ) -> Result<Place, Halt> {
+        self.flush_held().await?;
+        self.answer(backend::BIND_COMPLETE);
+        let mut named = bind.statement.to_vec();
+        named.push(0);
+        named.extend_from_slice(bind.rest);
+        Ok(Place::Explaining(Rc::new(ExplainPortal {
+            explaining,
+            statement: Rc::clone(statement),
+            bind: named.into(),
+            format: bind.result_formats().next().unwrap_or(0),
+            explained: RefCell::default(),
+        })))
+    }
+
+    /// Execute of EXPLAIN over several shards.
+    pub(super) async fn execute_explaining(
+        &mut self,
+        portal: &ExplainPortal,
+        rows: i32,
+    ) -> Result<(), Halt> {
+        let known = portal.explained.borrow().clone();
+        let explained = match known {
+            Some(explained) => explained,
+            None => {
+                let explained = Rc::new(self.explain_portal(portal).await?);
+                portal.explained.replace(Some(Rc::clone(&explained)));
+                explained
+            }
+        };
+        let (rows, ended) = explained.some(rows);
+        self.client.send(&rows);
+        match ended {
+            // What it has written is not committed yet.
+            true => self.command_before_sync(b"EXPLAIN".to_vec()),
+            false => self.client.send(backend::PORTAL_SUSPENDED),
+        }
+        Ok(())
+    }
+
+    async fn explain_portal(&mut self, portal: &ExplainPortal) -> Result<Explained, Halt> {
+        let explaining = &portal.explaining;
+        self.settle_active().await?;
+        self.join_segment(None, explaining.writes()).await?;
+        self.active = None;
+        if explaining.writes() {
+            self.begin_implicit();
+        }
+        let body = [b"\0", &*portal.bind].concat();
+        let bind = Bind::read(&body).map_err(super::malformed)?;
+        let shard = explaining.first_shard(self);
+        self.attach(shard).await?;
+        let (_, described) = self
+            .describe_gathered(&bind, &portal.statement, shard)
+            .await?;
+        self.active = None;
+        let values: Vec<_> = bind.values().collect();
+        let given = Given {
+            types: &described.parameters,
+            values: &values,
+        };
+        let lines = self.explain_over(explaining, given).await?;
+        Ok(Explained {
+            lines,
+            format: portal.format,
+            shown: Cell::new(0),
+        })
+    }
+
     /// The statement that `statement` explains, if it is an EXPLAIN (ROUTE).
     ///
     /// # Errors

@@ -152,6 +152,11 @@ impl Session {
 
     /// What can be said of a statement before its parameters are known: fails if it is refused whatever they are.
     pub(super) async fn check_unbound(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        if let (Some(inner), Some(_)) = (statement.step().and_then(|s| s.explains), &self.world) {
+            // Where it runs is known when it is bound.
+            let explained = self.explained_statement(statement, inner.of(&statement.sql));
+            return Box::pin(self.check_unbound(&explained)).await;
+        }
         let plan = self.look_for_unknown(statement, 0).await?;
         let plan = match plan.as_deref() {
             Some(Plan::Fill(fill)) if matches!(statement.origin, Origin::Parse(_)) => {

@@ -12,7 +12,7 @@ use super::state::{Block, Phase};
 use super::step::{Defines, Kind, Step, currval_refused};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
-use crate::plan::{Merge, Params, Plan};
+use crate::plan::{Params, Plan};
 use crate::sql::cursor::Cursor;
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
@@ -70,6 +70,14 @@ impl Session {
             _ => {}
         }
         self.check_steps(&statement.steps)?;
+        if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
+            let result = self.explain_query_over(&explaining).await;
+            let mut answer = Vec::new();
+            self.end_implicit(result.map(|rows| answer = rows)).await?;
+            self.client.send(&answer);
+            self.state.ready_alone(&mut self.client);
+            return Ok(());
+        }
         let plan = self.look_for_unknown(statement, 0).await?;
         if matches!(plan.as_deref(), Some(Plan::Fill(_)))
             && let Some(filled) = self.filled_query(statement, 0).await?
@@ -158,6 +166,9 @@ impl Session {
             if is_control(&step.kind) {
                 continue;
             }
+            if step.explains.is_some() && self.world.is_some() {
+                return Ok(None);
+            }
             // Its values are made when it runs.
             if matches!(self.plan_by_known(statement, at)?, Some((plan, _)) if matches!(*plan, Plan::Fill(_)))
             {
@@ -222,6 +233,11 @@ impl Session {
                 return Err(alone_report(&step.kind).into());
             }
             self.begin_implicit();
+            if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
+                let answer = self.explain_query_over(&explaining).await?;
+                self.client.send(&answer);
+                continue;
+            }
             let filled = self.filled_query(statement, at).await?;
             let (statement, at, text) = match &filled {
                 Some(filled) => (filled, 0, &*filled.sql),
@@ -234,18 +250,9 @@ impl Session {
                     self.put_command(&command);
                     continue;
                 }
-                Dispatch::One { shard, writes, .. } => Many {
-                    legs: vec![(shard, Some(Rc::from(text)))],
-                    merge: Merge::Concat,
-                    writes,
-                    step_by_step: false,
-                    password: false,
-                    copy_in: false,
-                    copy: None,
-                    parameter_types: None,
-                    order: None,
-                    timed: false,
-                },
+                Dispatch::One { shard, writes, .. } => {
+                    Many::one(shard, Some(Rc::from(text)), writes)
+                }
             };
             let command = self.query_many(text, &many).await?;
             self.put_command(&command);
@@ -504,7 +511,9 @@ impl Session {
         };
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
-        let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
+        let work = self.dispatch_execute(sql, &prepared)?;
+        self.check_explained(sql, &work)?;
+        let (shard, writes) = match work {
             Dispatch::One { shard, writes, .. } => (shard, writes),
             Dispatch::Many(many) => {
                 let result = self.execute_many_prepared(sql, span, &prepared, many).await;

@@ -159,6 +159,8 @@ pub enum Place {
     Gathered(Rc<super::gather::GatherPortal>),
     /// The router: EXPLAIN (ROUTE).
     Explained(Rc<super::explain::Explained>),
+    /// Several, when it is executed: EXPLAIN over several shards.
+    Explaining(Rc<super::explain::ExplainPortal>),
 }
 
 impl State {

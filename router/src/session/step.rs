@@ -145,6 +145,8 @@ pub struct Step {
     pub defines: Defines,
     /// Reads or writes rows of something that it names.
     pub names_rows: bool,
+    /// EXPLAIN of a query or a write: where that stands.
+    pub explains: Option<Span>,
 }
 
 /// What a statement defines, for statements after it in the same transaction, which
@@ -245,6 +247,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
             }
         ),
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
+        explains: explains(&statement, text, scs).map(|s| shift(s, span.start)),
         kind,
     }
 }
@@ -272,7 +275,27 @@ fn explain_route(span: Span, inner: Span) -> Step {
         copy_in: false,
         defines: Defines::Nothing,
         names_rows: false,
+        explains: None,
     }
+}
+
+/// The query or write that an EXPLAIN explains.
+fn explains(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Span> {
+    use Statement as S;
+    let S::Explain {
+        inner,
+        route: false,
+        ..
+    } = statement
+    else {
+        return None;
+    };
+    let explained = analyse(inner.of(text), scs).statement;
+    matches!(
+        explained,
+        S::Select | S::Insert | S::Update | S::Delete | S::Merge
+    )
+    .then_some(*inner)
 }
 
 /// The functions of others than PostgreSQL that are called, by their names alone.

@@ -17,6 +17,8 @@ mod deadlocks;
 mod definitions;
 #[path = "shards/directory.rs"]
 mod directory;
+#[path = "shards/explaining.rs"]
+mod explaining;
 #[path = "shards/faults.rs"]
 mod faults;
 #[path = "shards/gathered.rs"]

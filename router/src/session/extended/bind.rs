@@ -87,6 +87,17 @@ impl Session {
         if let Some(runs) = &statement.runs {
             self.check_steps(&runs.body.steps)?;
         }
+        if let Some(step) = statement.step().filter(|step| step.explains.is_some()) {
+            let (formats, values): (Vec<i16>, Vec<Option<&[u8]>>) = bind.values().unzip();
+            let params = Params {
+                formats: &formats,
+                values: &values,
+                ..Params::NONE
+            };
+            if let Some(explaining) = self.explaining(statement, step, &params).await? {
+                return self.bind_explaining(bind, statement, explaining).await;
+            }
+        }
         self.look_for_prepared(statement, 0).await?;
         let (shard, writes) = match self.dispatch_bind(bind, statement, None)? {
             Dispatch::One {
@@ -171,6 +182,7 @@ impl Session {
             return Err(prepared_over_shards().into());
         };
         let work = arguments.with(|params| self.dispatch(&runs.body, 0, params))?;
+        self.check_explained(&statement.sql, &work)?;
         match &work {
             // Each shard would need a text of its own, or a message that is no EXECUTE.
             Dispatch::Many(many)

@@ -32,9 +32,10 @@ impl Session {
                     }
                     self.client.send(backend::CLOSE_COMPLETE);
                 }
-                Some(Place::Here | Place::Explained(_) | Place::Gathered(_)) | None => {
-                    self.close_nothing()
-                }
+                Some(
+                    Place::Here | Place::Explained(_) | Place::Explaining(_) | Place::Gathered(_),
+                )
+                | None => self.close_nothing(),
             },
         }
         Ok(())

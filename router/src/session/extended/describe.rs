@@ -66,6 +66,11 @@ impl Session {
                 self.answer(explained.columns());
                 return Ok(());
             }
+            Some(Place::Explaining(portal)) => {
+                self.settle_active().await?;
+                self.client.send(&portal.columns());
+                return Ok(());
+            }
             Some(Place::Many(many)) => {
                 self.settle_active().await?;
                 match many.shows {

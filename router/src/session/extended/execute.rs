@@ -47,6 +47,10 @@ impl Session {
                 self.command_before_sync(command);
                 return Ok(());
             }
+            Some(Place::Explaining(portal)) => {
+                let portal = Rc::clone(portal);
+                return self.execute_explaining(&portal, rows).await;
+            }
             Some(Place::Explained(explained)) => {
                 self.check_explain()?;
                 let rows = explained.rows(rows);
@@ -268,7 +272,7 @@ impl Session {
     /// A statement over several shards has ended. If the Sync that follows commits it, its
     /// end is said after the commit: PostgreSQL sends both in one piece, and there are
     /// drivers that take CommandComplete for the end of it all.
-    fn command_before_sync(&mut self, command: Vec<u8>) {
+    pub(in crate::session) fn command_before_sync(&mut self, command: Vec<u8>) {
         if self.implicit {
             self.waiting_command = Some(command);
         } else {

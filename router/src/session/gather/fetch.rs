@@ -17,7 +17,7 @@ use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Report, sqlstate};
 
 /// What is being asked of one server.
-pub(super) struct Leg {
+pub(in crate::session) struct Leg {
     pub at: usize,
     /// What the client's own text means.
     pub describes: bool,
@@ -27,7 +27,7 @@ pub(super) struct Leg {
 
 /// What has come of all of them.
 #[derive(Default)]
-pub(super) struct Fetching {
+pub(in crate::session) struct Fetching {
     arrays: Vec<Arrays>,
     pub described: Described,
     /// What failed had begun to run, and its columns are to be told.
@@ -41,7 +41,7 @@ pub(super) struct Fetching {
 impl Session {
     /// Where the residue runs: at home if it reads tables there, where it writes, else where the transaction is, else on one of the
     /// shards, another one for each client.
-    pub(super) fn residue_shard(&self, work: &GatherWork) -> usize {
+    pub(in crate::session) fn residue_shard(&self, work: &GatherWork) -> usize {
         if work.plan.home {
             return self.topology.home;
         }
@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// Servers for all of it, in the order of the shards.
-    pub(super) async fn attach_legs(
+    pub(in crate::session) async fn attach_legs(
         &mut self,
         work: &GatherWork,
         residue: usize,
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// The server of a shard that was attached before.
-    pub(super) fn place_of(&self, shard: usize) -> Result<usize, Halt> {
+    pub(in crate::session) fn place_of(&self, shard: usize) -> Result<usize, Halt> {
         let at = self.servers.iter().position(|s| s.shard == shard);
         // It was lost, and the client was told.
         at.ok_or(Halt::Failed)
@@ -140,7 +140,7 @@ impl Session {
         )
     }
 
-    pub(super) fn fetching(&self, work: &GatherWork) -> Fetching {
+    pub(in crate::session) fn fetching(&self, work: &GatherWork) -> Fetching {
         let (rows_left, bytes_left) = self.fetch_limits();
         let arrays = work.plan.fragments.iter().map(|f| Arrays::new(&f.elements));
         Fetching {
@@ -155,7 +155,7 @@ impl Session {
     }
 
     /// Sends one server its fragments, with the parameters of the statement.
-    pub(super) fn send_fragments(
+    pub(in crate::session) fn send_fragments(
         &mut self,
         leg: &Leg,
         work: &GatherWork,
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// Takes what one server says, to its end.
-    pub(super) async fn collect_leg(
+    pub(in crate::session) async fn collect_leg(
         &mut self,
         leg: &Leg,
         fetching: &mut Fetching,
@@ -245,7 +245,7 @@ impl Session {
     }
 
     /// All that was fetched, or what went wrong.
-    pub(super) fn fetched(
+    pub(in crate::session) fn fetched(
         &mut self,
         fetching: Fetching,
     ) -> Result<(Vec<Vec<u8>>, Described), Halt> {
@@ -269,6 +269,11 @@ impl Session {
 }
 
 impl Fetching {
+    /// How many rows and bytes may still come.
+    pub(in crate::session) fn left(&self) -> (u64, usize) {
+        (self.rows_left, self.bytes_left)
+    }
+
     /// Nothing has gone wrong so far.
     pub(super) fn is_fine(&self) -> bool {
         self.error.is_none() && self.wrong.is_none()

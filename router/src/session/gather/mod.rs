@@ -38,10 +38,12 @@ use mothership_proto::report::{Report, sqlstate};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
+
+pub(super) use residue::without_position;
 pub use write::GatherPortal;
 
 /// The portal of the router's own statements here, which is nobody else's.
-const PORTAL: &[u8] = b"mothership_gather";
+pub(super) const PORTAL: &[u8] = b"mothership_gather";
 
 /// A plan that gathers, with the texts and shards of one run.
 pub struct GatherWork {
@@ -81,13 +83,13 @@ impl GatherWork {
 }
 
 /// A value of a parameter: its format, and its bytes if it is not NULL.
-type Value<'v> = (i16, Option<&'v [u8]>);
+pub(super) type Value<'v> = (i16, Option<&'v [u8]>);
 
 /// What a server says of the client's own text.
 #[derive(Default)]
-struct Described {
+pub(super) struct Described {
     /// The types of its parameters, in the client's object ids.
-    parameters: Vec<u8>,
+    pub parameters: Vec<u8>,
     columns: Vec<Column>,
 }
 
@@ -290,7 +292,7 @@ impl Session {
     }
 
     /// Asks the server of a shard, which is attached, what a statement of the client means that is being bound.
-    async fn describe_gathered(
+    pub(super) async fn describe_gathered(
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
@@ -367,7 +369,7 @@ impl Session {
     }
 
     /// A server's error is the client's.
-    fn failed_with(&mut self, body: &[u8]) -> Halt {
+    pub(super) fn failed_with(&mut self, body: &[u8]) -> Halt {
         if self.state.phase == Phase::Segment {
             return self.failed_in_segment(body);
         }

@@ -236,7 +236,7 @@ pub(super) fn wrong_statement(plan: &Gather, said: &str) -> Report {
 }
 
 /// An error without its place, which is in a text that the client has not written.
-pub(super) fn without_position(body: &[u8]) -> Vec<u8> {
+pub(in crate::session) fn without_position(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     for field in body.split_inclusive(|byte| *byte == 0) {
         if field.first() != Some(&b'P') {

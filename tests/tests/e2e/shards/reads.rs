@@ -273,7 +273,6 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
         "SELECT id, ctid FROM items ORDER BY id",
         "SELECT id FROM items TABLESAMPLE bernoulli (50) ORDER BY id",
         "DECLARE c CURSOR FOR SELECT * FROM items FOR UPDATE",
-        "EXPLAIN SELECT * FROM items",
         "UPDATE items SET id = id + 1",
         "INSERT INTO items (v) VALUES (1)",
     ];

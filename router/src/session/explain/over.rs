@@ -1,0 +1,516 @@
+//! EXPLAIN of a statement over several shards: each server explains its part, and the router says how they come
+//! together.
+//!
+//! With ANALYZE every part that writes is executed once, in the transaction that the statement itself would have. Of
+//! a statement that gathers, what is fetched is executed by EXPLAIN and then once more to have its rows. A statement
+//! of one shard does not come here: its server's answer passes untouched.
+
+use super::options::{Format, Options};
+use crate::merge::plans::{Fact, Plans, ServerPlan, without_arrays};
+use crate::plan::gather::Ending;
+use crate::plan::refuse::Reason;
+use crate::plan::{Params, Plan, Refusal, report};
+use crate::session::choose::Wants;
+use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
+use crate::session::gather::{GatherWork, PORTAL, Value, without_position};
+use crate::session::names::{Origin, Prepared};
+use crate::session::state::Phase;
+use crate::session::step::Step;
+use crate::session::{Attached, Halt, Session};
+use crate::sql::effect::{Statement, analyse};
+use mothership_proto::backend::{self, tag};
+use mothership_proto::frontend::{self, Parse, Target};
+use mothership_proto::ledger::{Audience, Event, Owed};
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// An EXPLAIN that concerns several shards.
+pub(in crate::session) struct Explaining {
+    options: Options,
+    /// The client's whole text of it.
+    text: Box<[u8]>,
+    /// Where the statement begins that is explained.
+    inner: usize,
+    over: Over,
+    /// What EXPLAIN (ROUTE) says of it.
+    report: Vec<String>,
+}
+
+/// Where its parts are.
+enum Over {
+    Many(Many),
+    Gather(Box<GatherWork>),
+}
+
+/// A text for one server that explains its part.
+struct Question<'q> {
+    at: usize,
+    title: String,
+    /// The whole text.
+    sql: Cow<'q, [u8]>,
+    /// Behind the statement's own parameters.
+    arrays: &'q [Vec<u8>],
+    /// Places in it are places in the client's text.
+    own: bool,
+}
+
+/// The statement's parameters: their types and values.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'g> {
+    pub types: &'g [u8],
+    pub values: &'g [Value<'g>],
+}
+
+impl Explaining {
+    /// Whether something is executed that changes anything.
+    pub(in crate::session) fn writes(&self) -> bool {
+        self.options.analyze && self.may_write()
+    }
+
+    fn may_write(&self) -> bool {
+        match &self.over {
+            Over::Many(many) => many.writes,
+            Over::Gather(work) => work.writes(),
+        }
+    }
+
+    /// The type of the only column.
+    pub(super) fn is_json(&self) -> bool {
+        self.options.format == Format::Json
+    }
+
+    fn head(&self) -> &[u8] {
+        &self.text[..self.inner]
+    }
+
+    fn statement(&self) -> &[u8] {
+        &self.text[self.inner..]
+    }
+
+    /// The client's EXPLAIN of another text.
+    fn of(&self, sql: &[u8]) -> Vec<u8> {
+        [self.head(), sql].concat()
+    }
+
+    /// The shard that says what the statement's parameters are.
+    pub(super) fn first_shard(&self, session: &Session) -> usize {
+        match &self.over {
+            Over::Many(many) => many.legs.first().map_or(0, |(shard, _)| *shard),
+            Over::Gather(work) => session.residue_shard(work),
+        }
+    }
+}
+
+impl Session {
+    /// The EXPLAIN that a step is, if what it explains needs several shards or values of the router.
+    ///
+    /// # Errors
+    /// Where the statement is refused, or cannot be explained.
+    pub(in crate::session) async fn explaining(
+        &mut self,
+        statement: &Prepared,
+        step: &Step,
+        params: &Params<'_>,
+    ) -> Result<Option<Explaining>, Halt> {
+        let (Some(inner), Some(world)) = (step.explains, self.world.clone()) else {
+            return Ok(None);
+        };
+        let text: Box<[u8]> = step.span.of(&statement.sql).into();
+        let begins = inner.start - step.span.start;
+        let explained = self.explained_statement(statement, &text[begins..]);
+        let plan = self.look_for_unknown(&explained, 0).await?;
+        let is_fill = matches!(plan.as_deref(), Some(Plan::Fill(_)));
+        let filled = match (is_fill, &statement.origin) {
+            (true, Origin::Parse(_)) => {
+                return Err(unexplained("its values are made by the router"));
+            }
+            (true, _) => self.filled_query(&explained, 0).await?,
+            (false, _) => None,
+        };
+        let (explained, plan) = match filled {
+            Some(filled) => (filled, None),
+            None => (explained, plan),
+        };
+        let over = match self.dispatch_planned(&explained, 0, params, plan)? {
+            Dispatch::One { .. } if !is_fill => return Ok(None),
+            Dispatch::One { shard, writes, .. } => {
+                let text = Rc::from(&*explained.sql);
+                Over::Many(Many::one(shard, Some(text), writes))
+            }
+            Dispatch::Many(many) if many.copy_in || many.step_by_step || many.password => {
+                return Err(unexplained(
+                    "it is no query, INSERT, UPDATE, DELETE or MERGE",
+                ));
+            }
+            Dispatch::Many(many) => Over::Many(many),
+            Dispatch::Gather(work) => Over::Gather(work),
+        };
+        let options = Options::of(&text[..begins], self.standard_strings());
+        if options.format == Format::Other {
+            return Err(unexplained(
+                "over several shards it is told as text or JSON",
+            ));
+        }
+        if let Over::Gather(work) = &over
+            && options.analyze
+            && matches!(work.plan.ending, Ending::Store(_))
+        {
+            let why = "the rows of an INSERT's query are stored by their keys; without ANALYZE it is explained";
+            return Err(unexplained(why));
+        }
+        let sql = std::str::from_utf8(&explained.sql).map_err(|_| not_utf8())?;
+        let plan = self.plan(&explained, 0, sql, &world)?;
+        let pin = self.pin(&explained, 0);
+        let params = &Params {
+            literals: explained.literals(),
+            ..*params
+        };
+        let report = report(
+            sql,
+            &plan,
+            params,
+            world.map(),
+            &self.text_context(),
+            pin.as_ref(),
+        );
+        Ok(Some(Explaining {
+            options,
+            text,
+            inner: begins,
+            over,
+            report,
+        }))
+    }
+
+    /// EXPLAIN of an EXECUTE has the plan of one server.
+    pub(in crate::session) fn check_explained(
+        &self,
+        sql: &[u8],
+        work: &Dispatch,
+    ) -> Result<(), Halt> {
+        let statement = analyse(sql, self.standard_strings()).statement;
+        match (statement, work) {
+            (_, Dispatch::One { .. }) => Ok(()),
+            (Statement::Explain { .. }, _) => Err(unexplained(
+                "explain the prepared statement itself, and not its EXECUTE",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The statement that an EXPLAIN explains, with the same parameters.
+    pub(in crate::session) fn explained_statement(
+        &self,
+        statement: &Prepared,
+        sql: &[u8],
+    ) -> Rc<Prepared> {
+        match &statement.origin {
+            Origin::Parse(types) => self.statement(&Parse {
+                name: b"",
+                sql,
+                types,
+            }),
+            Origin::Prepare(_) | Origin::Query => self.queried(sql),
+        }
+    }
+
+    /// Explains it: the rows of the answer.
+    pub(super) async fn explain_over(
+        &mut self,
+        explaining: &Explaining,
+        given: Given<'_>,
+    ) -> Result<Vec<String>, Halt> {
+        if explaining.writes() {
+            self.begin_implicit();
+        }
+        let begun = Instant::now();
+        let parts = match &explaining.over {
+            Over::Many(many) => self.explain_many(explaining, many, given).await?,
+            Over::Gather(work) => self.explain_gather(explaining, work, given).await?,
+        };
+        self.active = None;
+        if let ([part], Over::Many(_)) = (&parts[..], &explaining.over) {
+            return Ok(part.lines.clone());
+        }
+        let (kind, facts) = self.facts_of(explaining);
+        let plans = Plans {
+            kind,
+            facts,
+            parts,
+            time: explaining.options.sums_up().then(|| time(begun.elapsed())),
+        };
+        match explaining.options.format {
+            Format::Json => match plans.json() {
+                Some(document) => Ok(vec![document]),
+                None => Err(unexplained("a server's answer was not understood")),
+            },
+            Format::Text | Format::Other => Ok(plans.text()),
+        }
+    }
+
+    /// The router's own part, as EXPLAIN (ROUTE) has it; the texts of the parts come with them.
+    fn facts_of(&self, explaining: &Explaining) -> (String, Vec<(String, Fact)>) {
+        let mut kind = "Several shards".to_owned();
+        let mut facts = Vec::new();
+        for line in &explaining.report {
+            match line.split_once(": ") {
+                Some(("Plan", what)) => kind = what.to_owned(),
+                Some(("Fragment" | "Rows are stored by their keys", _)) | None => {}
+                Some((name, _)) if name.starts_with("Residue") => {}
+                Some((name, value)) => facts.push((name.to_owned(), Fact::Text(value.to_owned()))),
+            }
+        }
+        let shards = &self.topology.shards;
+        let asked = |shard: usize| match &explaining.over {
+            Over::Many(many) => many.legs.iter().any(|(leg, _)| *leg == shard),
+            Over::Gather(work) => work.shards.iter().flatten().any(|leg| *leg == shard),
+        };
+        let pruned: Vec<&str> = (0..shards.len())
+            .filter(|shard| !asked(*shard))
+            .map(|shard| shards[shard].name.as_str())
+            .collect();
+        if !pruned.is_empty() {
+            facts.push(("Pruned".to_owned(), Fact::Text(pruned.join(", "))));
+        }
+        (kind, facts)
+    }
+
+    /// Each shard explains its own text of the statement.
+    async fn explain_many(
+        &mut self,
+        explaining: &Explaining,
+        many: &Many,
+        given: Given<'_>,
+    ) -> Result<Vec<ServerPlan>, Halt> {
+        self.open_snapshots(many).await?;
+        let mut servers = Vec::new();
+        for (shard, _) in &many.legs {
+            let at = self.attach_to(*shard, Wants::Primary).await?;
+            self.check_isolation(at, many.legs.len()).await?;
+            servers.push(at);
+        }
+        let timed = match servers.first() {
+            Some(&at) => self.timed(many, explaining.statement(), at).await?,
+            None => None,
+        };
+        let legs = timed.as_ref().map_or(&many.legs, |timed| &timed.legs);
+        let mut questions = Vec::with_capacity(legs.len());
+        for (at, (shard, text)) in servers.into_iter().zip(legs) {
+            questions.push(Question {
+                at,
+                title: format!("Shard {}", self.topology.shards[*shard].name),
+                sql: match text {
+                    Some(text) => Cow::Owned(explaining.of(text)),
+                    None => Cow::Borrowed(&*explaining.text),
+                },
+                arrays: &[],
+                own: text.is_none(),
+            });
+        }
+        self.ask_plans(explaining, &questions, given).await
+    }
+
+    /// The shards explain what is fetched of them, and a server what it does with it.
+    async fn explain_gather(
+        &mut self,
+        explaining: &Explaining,
+        work: &GatherWork,
+        given: Given<'_>,
+    ) -> Result<Vec<ServerPlan>, Halt> {
+        let residue = self.residue_shard(work);
+        let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
+        let mut parts = Vec::new();
+        for (number, sql) in work.fragments.iter().enumerate() {
+            let mut questions = Vec::new();
+            for leg in legs.iter().filter(|leg| leg.fragments.contains(&number)) {
+                let shard = self.servers[leg.at].shard;
+                let name = &self.topology.shards[shard].name;
+                questions.push(Question {
+                    at: leg.at,
+                    title: format!("Fragment {} on {name}", number + 1),
+                    sql: Cow::Owned(explaining.of(sql.as_bytes())),
+                    arrays: &[],
+                    own: false,
+                });
+            }
+            let mut found = self.ask_plans(explaining, &questions, given).await?;
+            if explaining.options.verbose {
+                for part in &mut found {
+                    part.facts
+                        .push(("Query".to_owned(), Fact::Text(sql.clone())));
+                }
+            }
+            parts.extend(found);
+        }
+        let mut fetching = self.fetching(work);
+        if explaining.options.analyze {
+            let asking = legs.iter().filter(|leg| !leg.fragments.is_empty());
+            for leg in asking.clone() {
+                self.send_fragments(leg, work, (given.types, given.values));
+            }
+            for leg in asking {
+                let (begun, before) = (Instant::now(), fetching.left());
+                self.collect_leg(leg, &mut fetching).await?;
+                let after = fetching.left();
+                let shard = self.servers[leg.at].shard;
+                let mut facts = vec![
+                    ("Rows".to_owned(), Fact::Count(before.0 - after.0)),
+                    ("Bytes".to_owned(), Fact::Count((before.1 - after.1) as u64)),
+                ];
+                if explaining.options.times() {
+                    facts.push(("Time".to_owned(), time(begun.elapsed())));
+                }
+                parts.push(ServerPlan {
+                    title: format!("Fetched from {}", self.topology.shards[shard].name),
+                    facts,
+                    lines: Vec::new(),
+                });
+            }
+            // An error of a fragment has no columns before it here.
+            fetching.is_running = false;
+        }
+        let (arrays, _) = self.fetched(fetching)?;
+        let mut servers = vec![self.place_of(residue)?];
+        if let Ending::Write(_) = &work.plan.ending {
+            servers.clear();
+            for shard in &work.target {
+                servers.push(self.attach(*shard).await?);
+            }
+        }
+        let writes = matches!(work.plan.ending, Ending::Write(_));
+        let text = self
+            .with_times(explaining.statement(), &work.residue, writes)
+            .await?;
+        let question = |at: usize| Question {
+            at,
+            title: format!(
+                "Residue on {}",
+                self.topology.shards[self.servers[at].shard].name
+            ),
+            sql: Cow::Owned(explaining.of(text.as_bytes())),
+            arrays: &arrays,
+            own: false,
+        };
+        let questions: Vec<Question<'_>> = servers.into_iter().map(question).collect();
+        let mut found = self.ask_plans(explaining, &questions, given).await?;
+        for part in &mut found {
+            if explaining.options.verbose {
+                part.lines
+                    .iter_mut()
+                    .for_each(|line| *line = without_arrays(line));
+                part.facts
+                    .push(("Query".to_owned(), Fact::Text(text.to_string())));
+            }
+            if !explaining.options.analyze {
+                let note = "planned for no rows, as nothing is fetched";
+                part.facts
+                    .push(("Note".to_owned(), Fact::Text(note.to_owned())));
+            }
+        }
+        parts.extend(found);
+        Ok(parts)
+    }
+
+    /// Asks several servers at once, and takes their answers in this order.
+    async fn ask_plans(
+        &mut self,
+        explaining: &Explaining,
+        questions: &[Question<'_>],
+        given: Given<'_>,
+    ) -> Result<Vec<ServerPlan>, Halt> {
+        let begun = Instant::now();
+        for (leg, question) in questions.iter().enumerate() {
+            self.servers[question.at].inbox.first_leg = leg == 0;
+            self.send_question(question, explaining.writes(), given);
+        }
+        let segment = self.state.phase == Phase::Segment;
+        let mut parts = Vec::new();
+        let mut failed: Option<Vec<u8>> = None;
+        for question in questions {
+            let mut lines = Vec::new();
+            self.each_message(question.at, |frame, reply, _| {
+                match (reply.event, frame.tag()) {
+                    (Event::Failed, _) => {
+                        failed.get_or_insert_with(|| match question.own {
+                            true => frame.body().to_vec(),
+                            false => without_position(frame.body()),
+                        });
+                        return segment;
+                    }
+                    (_, tag::DATA_ROW) => {
+                        let values = backend::row_values(frame.body()).unwrap_or_default();
+                        let line = values.first().copied().flatten().unwrap_or_default();
+                        let line = String::from_utf8_lossy(line);
+                        lines.extend(line.split('\n').map(str::to_owned));
+                    }
+                    (_, tag::CLOSE_COMPLETE) => return segment,
+                    _ => {}
+                }
+                matches!(reply.event, Event::Ready(_))
+            })
+            .await?;
+            let mut facts = Vec::new();
+            if explaining.options.times() {
+                facts.push(("Time".to_owned(), time(begun.elapsed())));
+            }
+            parts.push(ServerPlan {
+                title: question.title.clone(),
+                facts,
+                lines,
+            });
+        }
+        match failed {
+            Some(body) => Err(self.failed_with(&body)),
+            None => Ok(parts),
+        }
+    }
+
+    fn send_question(&mut self, question: &Question<'_>, writes: bool, given: Given<'_>) {
+        let segment = self.state.phase == Phase::Segment;
+        let Attached { lease, inbox, .. } = &mut self.servers[question.at];
+        inbox.in_segment |= segment;
+        inbox.wrote |= writes;
+        inbox.may_write |= writes;
+        inbox.touched.add(None);
+        lease.notes.unnamed = None;
+        let types = inbox.types_on_shard(given.types);
+        let arrays = question.arrays.iter();
+        let arrays = arrays.map(|array| (1, Some(array.as_slice())));
+        let values: Vec<Value<'_>> = given.values.iter().copied().chain(arrays).collect();
+        lease.wire.with_output(|out| {
+            Parse {
+                name: b"",
+                sql: &question.sql,
+                types: &types,
+            }
+            .put(out);
+            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), &[]);
+            frontend::put_execute(out, PORTAL, 0);
+            frontend::put_close(out, Target::Portal, PORTAL);
+            out.extend_from_slice(match segment {
+                true => frontend::FLUSH,
+                false => frontend::SYNC,
+            });
+        });
+        for owed in [
+            Owed::Parse(0, Audience::Router),
+            Owed::Bind(Audience::Router),
+            Owed::Execute(Audience::Router),
+            Owed::Close(Audience::Router),
+        ] {
+            lease.ledger.push(owed);
+        }
+        if !segment {
+            lease.ledger.push(Owed::Sync(Audience::Router));
+        }
+    }
+}
+
+fn time(elapsed: Duration) -> Fact {
+    Fact::Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn unexplained(why: &str) -> Halt {
+    refused(&Refusal::about(Reason::Explain, why)).into()
+}
