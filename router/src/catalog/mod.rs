@@ -108,6 +108,14 @@ impl Catalog {
         self.types.values().find(|t| t.oid == oid)
     }
 
+    /// Whether texts of the default collation compare byte by byte, in UTF8, on every shard.
+    pub fn sorts_bytes(&self) -> bool {
+        let words: Vec<&str> = self.text_order.split(' ').collect();
+        let library = self.server_version < 150_000 || words.get(3) == Some(&"c");
+        let plain = |name: Option<&&str>| matches!(name, Some(&"C" | &"POSIX"));
+        words.first() == Some(&"UTF8") && plain(words.get(1)) && library && !self.text_order_differs
+    }
+
     /// The base of a domain, followed to its end; any other type is its own.
     pub fn base_type(&self, oid: u32) -> u32 {
         let mut current = oid;

@@ -6,7 +6,7 @@
 //!
 //! Where rows are only put one after another, they pass untouched and only their
 //! [`RowDescription`](columns) and their [`CommandTag`] are merged; rows of
-//! aggregates are merged by [`Aggregates`]. Rows that another server is to work on become [`Arrays`].
+//! aggregates are merged by [`Aggregates`]; rows that the shards have sorted by [`SortedRows`]. Rows that another server is to work on become [`Arrays`].
 
 pub mod columns;
 
@@ -15,6 +15,10 @@ pub mod plans;
 mod aggregates;
 
 mod arrays;
+
+pub mod order;
+
+mod sorted;
 
 mod numeric;
 
@@ -27,4 +31,6 @@ pub use arrays::{Arrays, NotTaken};
 pub use columns::{Difference, reconcile};
 pub use error::MergeError;
 pub use numeric::{NumericError, NumericSum};
+pub use order::{Order, order_of};
+pub use sorted::{Shape, SortKey, SortedRows};
 pub use tag::{CommandTag, TagError};

@@ -114,6 +114,10 @@ fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
             merge: Merge::Aggregates(_),
             ..
         }) => refuse(Reason::Aggregate),
+        Plan::Scatter(Scatter {
+            merge: Merge::Sorted(sorted),
+            ..
+        }) => Ok(Plan::Gather(sorted.otherwise.clone())),
         // RETURNING of a divided INSERT.
         Plan::Split(_) => refuse(Reason::ReturningSplit),
         Plan::Gather(gather) if gather.ending != Ending::Answer => Err(gather.why.clone()),

@@ -1,15 +1,18 @@
 //! How the answers of several shards become one.
 //!
 //! Only what is proven equal to PostgreSQL's own answer: rows one after another where
-//! no order was asked for, and single aggregates over integers.
+//! no order was asked for, single aggregates over integers, and rows in an order that
+//! is known here (`sorted`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use mothership_shardmap::KeyType;
 use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem};
 
 use super::names::folded;
 use super::scope::{Analysis, Scopes};
+use super::sorted::{Flow, Sorted};
 
 /// How the answers of several shards become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub enum Merge {
     Concat,
     /// One row; each column merged on its own. Every shard answers with exactly one row.
     Aggregates(Vec<AggregateMerge>),
+    /// The rows of all shards in one order, each shard's in that order already.
+    Sorted(Arc<Sorted>),
+    /// The same with the values of one Bind: what a route has of it.
+    Flow(Arc<Flow>),
     /// Every shard does the same; the first one's rows and tag are the answer.
     First,
 }
@@ -43,6 +50,8 @@ impl fmt::Display for Merge {
         match self {
             Merge::Concat => f.write_str("concat"),
             Merge::First => f.write_str("first"),
+            Merge::Sorted(sorted) => sorted.fmt(f),
+            Merge::Flow(flow) => flow.fmt(f),
             Merge::Aggregates(list) => {
                 f.write_str("aggregates(")?;
                 for (index, merge) in list.iter().enumerate() {

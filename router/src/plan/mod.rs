@@ -40,6 +40,7 @@ pub mod sample;
 mod scope;
 pub mod shaped;
 pub mod slots;
+pub mod sorted;
 pub mod touches;
 mod utility;
 mod write;
@@ -69,6 +70,7 @@ pub use route::{Route, route};
 pub use shaped::ShapedPlan;
 pub use slots::Literals;
 use slots::Text;
+pub use sorted::{Flow, Sorted};
 pub use touches::{Touches, parts};
 
 /// What is to be done with a statement. Complete: executing it takes no further decision

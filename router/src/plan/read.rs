@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::Statement;
+use sqlparser::ast::{Query, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
-use super::gather::{self, Ending, Keep, Root, views};
+use super::gather::{self, Ending, Gather, Keep, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
-use super::query::Ctes;
+use super::query::{Ctes, Local};
 use super::refuse::{Reason, Refusal, not_understood};
 use super::scope::Analysis;
 use super::slots::Text;
+use super::sorted::Sorted;
 use super::touches::{Touches, touches};
-use super::{Plan, PlanContext, Role, Single, Target};
+use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
 
 /// Plans SELECT, VALUES, TABLE and WITH.
 pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
@@ -80,21 +81,51 @@ fn walked(
                 return walked((names, text, context), parsed, ending, depth + 1);
             }
             let root = Root::Query(query);
+            let reason = why.reason;
             let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why)?;
-            Plan::Gather(Arc::new(gather))
+            let gather = Arc::new(gather);
+            match sorted(&analysis, query, reason, &gather) {
+                Some(scatter) => Plan::Scatter(scatter),
+                None => Plan::Gather(gather),
+            }
         }
-        Ok(Plan::Single(single)) if may_lead_apart(&single) => Plan::Single(Single {
-            gather: {
-                let why = single.otherwise.clone();
-                gather::plan(&analysis, Root::Query(query), &parsed, ending.clone(), why)
-                    .ok()
-                    .map(Arc::new)
-            },
-            ..single
-        }),
+        Ok(Plan::Single(single)) if may_lead_apart(&single) => {
+            let why = single.otherwise.clone();
+            let reason = why.reason;
+            let gather = gather::plan(&analysis, Root::Query(query), &parsed, ending.clone(), why);
+            let gather = gather.ok().map(Arc::new);
+            let merged = gather
+                .as_ref()
+                .and_then(|gather| sorted(&analysis, query, reason, gather));
+            match merged {
+                Some(scatter) => Plan::Scatter(scatter),
+                None => Plan::Single(Single { gather, ..single }),
+            }
+        }
         plan => plan?,
     };
     Ok(plan.touching(touches(&analysis, None, &parsed)))
+}
+
+/// The plan of a query whose rows the shards can sort, if nothing else was in the way.
+fn sorted(
+    analysis: &Analysis<'_>,
+    query: &Query,
+    reason: Reason,
+    gather: &Arc<Gather>,
+) -> Option<Scatter> {
+    let helps = matches!(reason, Reason::OrderBy | Reason::Limit | Reason::Distinct);
+    if !helps || gather.ending != Ending::Answer {
+        return None;
+    }
+    let sorted = Sorted::plan(analysis, query, Arc::clone(gather))?;
+    match finish(analysis, Local::Rows, None) {
+        Ok(Plan::Scatter(scatter)) => Some(Scatter {
+            merge: Merge::Sorted(Arc::new(sorted)),
+            ..scatter
+        }),
+        _ => None,
+    }
 }
 
 /// Whether the values of a Bind may lead to several shards, and no merge is known.

@@ -13,7 +13,7 @@ use super::gather::{Ending, Gather};
 use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
 use super::route::{Route, route};
-use super::{DdlPlace, KeyedBy, Merge, Plan, Role, Split, SplitRows, Target};
+use super::{DdlPlace, KeyedBy, Merge, Plan, Role, Scatter, Split, SplitRows, Target};
 use crate::catalog::types::builtin_array_oid;
 use crate::sql::lexer::{Kind, Lexer};
 
@@ -224,6 +224,10 @@ fn gathers(plan: &Plan) -> Option<&Gather> {
     match plan {
         Plan::Gather(gather) => Some(gather),
         Plan::Single(single) => single.gather.as_deref(),
+        Plan::Scatter(Scatter {
+            merge: Merge::Sorted(sorted),
+            ..
+        }) => Some(&sorted.otherwise),
         _ => None,
     }
 }

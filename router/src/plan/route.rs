@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use mothership_shardmap::{
     KeyBytes, KeyType, NoOwner, ShardId, ShardMap, ShardSet, Sharded, partition,
@@ -135,7 +136,19 @@ fn by_keys(
                     shards.unwrap_or_default()
                 }
             };
-            Ok(merged(shards, scatter.role.clone(), &scatter.merge, map))
+            let role = scatter.role.clone();
+            match &scatter.merge {
+                Merge::Sorted(sorted) if shards.len() > 1 => {
+                    match sorted.with_values(params, text) {
+                        Some(flow) => {
+                            let merge = Merge::Flow(Arc::new(flow));
+                            Ok(merged(shards, role, &merge, map))
+                        }
+                        None => gathered(&sorted.otherwise, params, map, text),
+                    }
+                }
+                merge => Ok(merged(shards, role, merge, map)),
+            }
         }
         Plan::Split(split) => divide(split, params, map, text),
         Plan::Gather(gather) => gathered(gather, params, map, text),

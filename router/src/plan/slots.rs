@@ -19,7 +19,7 @@ use super::misread;
 use super::names::Names;
 use super::parse;
 use super::refuse::{Refusal, not_understood};
-use super::{KeyedBy, LeafBy, Plan, Scatter, Single, Split, SplitRows, Target, ValuesRow};
+use super::{KeyedBy, LeafBy, Merge, Plan, Scatter, Single, Split, SplitRows, Target, ValuesRow};
 use crate::sql::lexer::Lexer;
 use crate::sql::shape::{Literal, LiteralKind};
 
@@ -365,6 +365,12 @@ impl Plan {
             Plan::Gather(gather) => Plan::Gather(Arc::new(gather.with_literals(literals)?)),
             Plan::Scatter(scatter) => Plan::Scatter(Scatter {
                 target: target(&scatter.target, literals)?,
+                merge: match &scatter.merge {
+                    Merge::Sorted(sorted) => {
+                        Merge::Sorted(Arc::new(sorted.with_literals(literals)?))
+                    }
+                    merge => merge.clone(),
+                },
                 ..scatter.clone()
             }),
             Plan::Split(split) => Plan::Split(Split {
@@ -476,7 +482,7 @@ fn cond(from: &Cond, literals: &Literals<'_>) -> Option<Cond> {
     })
 }
 
-fn scalar(from: &Scalar, literals: &Literals<'_>) -> Option<Scalar> {
+pub(super) fn scalar(from: &Scalar, literals: &Literals<'_>) -> Option<Scalar> {
     match from {
         Scalar::Slot(slot) => literals.scalar(*slot),
         known => Some(known.clone()),

@@ -14,8 +14,8 @@ use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
 use crate::plan::gather::Ending;
 use crate::plan::{
-    Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, SplitRows, parts as touched,
-    route, slots,
+    Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, Scatter, SplitRows,
+    parts as touched, route, slots,
 };
 use crate::sql::password::RolePassword;
 use crate::world::World;
@@ -215,6 +215,28 @@ impl Session {
         }
     }
 
+    /// The same for the body of an EXECUTE. Its text is the client's and no shard has another, so what would need one is
+    /// gathered.
+    pub(super) fn dispatch_body(
+        &mut self,
+        body: &Prepared,
+        params: &Params<'_>,
+    ) -> Result<Dispatch, Halt> {
+        let (Some(world), [step]) = (self.world.clone(), body.steps.as_slice()) else {
+            return self.dispatch(body, 0, params);
+        };
+        let sql = std::str::from_utf8(step.span.of(&body.sql)).map_err(|_| not_utf8())?;
+        let plan = self.plan(body, 0, sql, &world)?;
+        let plan = match &*plan {
+            Plan::Scatter(Scatter {
+                merge: Merge::Sorted(sorted),
+                ..
+            }) => Rc::new(Plan::Gather(Arc::clone(&sorted.otherwise))),
+            _ => plan,
+        };
+        self.dispatch_planned(body, 0, params, Some(plan))
+    }
+
     /// The parts that a statement touches, if it is proven that they are all. `touched` says so of its plan.
     fn parts(
         &self,
@@ -307,11 +329,15 @@ impl Session {
                 parts: None,
             });
         }
+        let sorted: Option<Rc<[u8]>> = match &route.merge {
+            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
+            _ => None,
+        };
         let mut legs = Vec::new();
         for shard in route.shards.iter() {
             let text = match plan {
                 Plan::Split(split) => part(sql, split, route, shard)?,
-                _ => None,
+                _ => sorted.clone(),
             };
             legs.push((usize::from(shard.0), text));
         }
@@ -366,6 +392,10 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
     let gather = match plan {
         Plan::Gather(gather) => Some(gather),
         Plan::Single(single) => single.gather.as_ref(),
+        Plan::Scatter(Scatter {
+            merge: Merge::Sorted(sorted),
+            ..
+        }) => Some(&sorted.otherwise),
         _ => None,
     };
     let filled = |text: &String| Some(slots::filled(text, literals)?.into_owned());
@@ -392,10 +422,12 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
                 tail,
             })
         });
-    work.ok_or_else(|| {
-        let message = "the parts of a gathered statement were not found";
-        Report::error(sqlstate::INTERNAL_ERROR, message).into()
-    })
+    work.ok_or_else(not_found)
+}
+
+fn not_found() -> Halt {
+    let message = "the parts of a statement were not found in its text";
+    Report::error(sqlstate::INTERNAL_ERROR, message).into()
 }
 
 /// What a statement counts as: with one shard it is single, whatever it could have been.

@@ -279,6 +279,9 @@ impl Session {
                 places.iter_mut().for_each(|place| place.1 = text);
             }
         }
+        if let Some(plan) = many.sorted() {
+            return self.query_sorted(plan, sql, &places).await;
+        }
         for (leg, &(at, text)) in places.iter().enumerate() {
             self.servers[at].inbox.first_leg = leg == 0;
             self.send_router_query(at, text, many.writes);

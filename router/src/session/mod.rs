@@ -54,6 +54,8 @@ mod explain;
 
 mod many;
 
+pub mod sorted;
+
 mod gather;
 
 mod passwords;

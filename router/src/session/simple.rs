@@ -556,7 +556,7 @@ impl Session {
         let Some(arguments) = arguments(sql, self.standard_strings(), prepared) else {
             return Err(prepared_over_shards().into());
         };
-        arguments.with(|params| self.dispatch(prepared, 0, params))
+        arguments.with(|params| self.dispatch_body(prepared, params))
     }
 
     /// EXECUTE on several shards, each of which has the statement.

@@ -39,6 +39,8 @@ mod sequences;
 mod settings;
 #[path = "shards/shapes.rs"]
 mod shapes;
+#[path = "shards/sorted.rs"]
+mod sorted;
 #[path = "shards/time.rs"]
 mod time;
 #[path = "shards/transactions.rs"]

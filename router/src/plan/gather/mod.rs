@@ -12,7 +12,7 @@
 //! refused.
 
 pub mod notes;
-mod partial;
+pub(in crate::plan) mod partial;
 mod rewrite;
 pub mod views;
 

@@ -125,7 +125,7 @@ fn array_parameters_go_to_the_owners_of_their_elements() {
 
 #[test]
 fn the_same_statement_gathers_or_not_by_its_values() {
-    let sql = "SELECT * FROM t WHERE id = ANY($1) ORDER BY a";
+    let sql = "SELECT * FROM t WHERE id = ANY($1) ORDER BY b";
     assert_eq!(shards(sql, &[], &[], &[Some(b"{5,5}")]).len(), 1);
     let two = Params {
         formats: &[],
@@ -134,6 +134,25 @@ fn the_same_statement_gathers_or_not_by_its_values() {
     };
     let route = bound(sql, &[], &two).unwrap();
     assert_eq!((route.gathered.is_some(), route.shards.len()), (true, 2));
+}
+
+#[test]
+fn sorted_rows_are_merged_only_with_a_limit_that_is_certain() {
+    let sql = "SELECT id FROM t ORDER BY a LIMIT $1 OFFSET $2";
+    let gathers = |limit, offset| {
+        let params = Params {
+            formats: &[],
+            values: &[limit, offset],
+            ..Params::NONE
+        };
+        bound(sql, &[], &params).unwrap().gathered.is_some()
+    };
+    assert!(!gathers(Some(b"10"), Some(b"0")));
+    assert!(!gathers(None, None));
+    assert!(gathers(Some(b"-1"), None));
+    assert!(gathers(Some(b"x"), None));
+    assert!(gathers(Some(b"1"), Some(b"-1")));
+    assert!(gathers(Some(b"9223372036854775808"), None));
 }
 
 #[test]

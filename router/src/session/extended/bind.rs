@@ -10,6 +10,7 @@ use crate::session::names::{Origin, Prepared};
 use crate::session::room::over_limit;
 use crate::session::rules::Moment;
 use crate::session::simple::{no_such_statement, prepared_over_shards};
+use crate::session::sorted::{unlike_the_plan, visible};
 use crate::session::state::{Block, Place, Portal};
 use crate::session::step::{Kind, Step};
 use crate::session::touched::Parts;
@@ -181,7 +182,7 @@ impl Session {
         let Some(arguments) = arguments(&statement.sql, strings, &runs.body) else {
             return Err(prepared_over_shards().into());
         };
-        let work = arguments.with(|params| self.dispatch(&runs.body, 0, params))?;
+        let work = arguments.with(|params| self.dispatch_body(&runs.body, params))?;
         self.check_explained(&statement.sql, &work)?;
         match &work {
             // Each shard would need a text of its own, or a message that is no EXECUTE.
@@ -213,7 +214,11 @@ impl Session {
             self.answer(backend::BIND_COMPLETE);
             return Ok(Place::Many(Rc::new(ManyPortal::new(many, None, false))));
         }
-        if let Some((_, _held)) = self.held.take() {
+        if many.sorted().is_some() {
+            // What the shards get is another text: if something is wrong with this one, it is said of this one.
+            self.flush_held().await?;
+            self.settle_active().await?;
+        } else if let Some((_, _held)) = self.held.take() {
             // Each server gets it with its own Bind.
             self.answer(backend::PARSE_COMPLETE);
         }
@@ -256,6 +261,8 @@ impl Session {
         self.settle_active().await?;
         self.active = None;
         let mut places = Vec::new();
+        let asked: Vec<i16> = bind.result_formats().collect();
+        let formats = many.sorted().map(|sorted| sorted.formats(&asked));
         for (at, name) in names {
             let attached = &mut self.servers[at];
             attached.inbox.in_segment = true;
@@ -263,7 +270,14 @@ impl Session {
             attached.inbox.touched.add(None);
             attached.inbox.first_leg = places.is_empty();
             attached.lease.wire.with_output(|out| {
-                bind.put_as(out, name.as_bytes());
+                match &formats {
+                    Some(formats) => {
+                        let values: Vec<_> = bind.values().collect();
+                        let names = (bind.portal, name.as_bytes());
+                        frontend::put_bind(out, names, values.into_iter(), formats);
+                    }
+                    None => bind.put_as(out, name.as_bytes()),
+                }
                 frontend::put_describe(out, Target::Portal, bind.portal);
                 out.extend_from_slice(frontend::FLUSH);
             });
@@ -279,6 +293,12 @@ impl Session {
         let mut shows = false;
         for &at in &places {
             let found = self.described(at).await?;
+            let found = match (many.sorted(), found) {
+                (Some(plan), Some(found)) => {
+                    Some(visible(plan, found).ok_or_else(unlike_the_plan)?)
+                }
+                (_, found) => found,
+            };
             shows |= found.is_some();
             match (&columns, found.unwrap_or_default()) {
                 (None, found) => columns = Some(found),

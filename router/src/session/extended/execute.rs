@@ -7,6 +7,7 @@ use crate::session::inbox::Outcome;
 use crate::session::many::Merging;
 use crate::session::names::Prepared;
 use crate::session::simple::{is_common, no_such_statement};
+use crate::session::sorted::Streams;
 use crate::session::state::Place;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session, malformed};
@@ -156,6 +157,24 @@ impl Session {
                 }
             }
         }
+        if let Some(plan) = many.sorted() {
+            let streams = portal.sorted.borrow_mut().take();
+            let mut streams = streams.unwrap_or_else(|| Streams::new(plan, places.len()));
+            let before = streams.sent();
+            let more = self
+                .execute_sorted((name, rows), &places, &mut streams)
+                .await?;
+            if streams.is_wrong() {
+                return self.end_sorted(streams).map(|_| ());
+            }
+            let command = format!("SELECT {}", streams.sent() - before).into_bytes();
+            portal.sorted.replace(Some(streams));
+            match more {
+                true => self.client.send(backend::PORTAL_SUSPENDED),
+                false => self.command_before_sync(command),
+            }
+            return Ok(());
+        }
         if portal.held.borrow().is_some() {
             self.put_held(rows, portal);
             return Ok(());
@@ -287,7 +306,7 @@ impl Session {
         }
     }
 
-    fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
+    pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
         attached.lease.wire.with_output(|out| {

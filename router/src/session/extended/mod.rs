@@ -23,6 +23,7 @@ mod whole;
 use crate::session::dispatch::Many;
 use crate::session::names::Prepared;
 use crate::session::simple::{ends_failure, failed_transaction};
+use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column};
@@ -74,6 +75,8 @@ pub struct ManyPortal {
     leg: Cell<usize>,
     /// The rows of a write that wait to be fetched, and its tag.
     held: RefCell<Option<Held>>,
+    /// Sorted rows of which some have been fetched.
+    sorted: RefCell<Option<Streams>>,
 }
 
 impl ManyPortal {
@@ -84,6 +87,7 @@ impl ManyPortal {
             shows,
             leg: Cell::new(0),
             held: RefCell::default(),
+            sorted: RefCell::default(),
         }
     }
 }

@@ -16,11 +16,10 @@ use crate::plan::gather::BOOL;
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::query::OutColumn;
-use crate::plan::scope::Analysis;
 use crate::plan::slots::Slot;
 
-use super::typed::name_of;
-use super::{Pushing, named, stand_in};
+use super::typed::{Types, name_of};
+use super::{Pushing, is_movable, named, stand_in};
 
 /// Built-in functions that give one value for each row, whatever their arguments.
 const SCALAR: [&str; 22] = [
@@ -50,7 +49,7 @@ const SCALAR: [&str; 22] = [
 
 /// How many rows a shard has to send of a query with LIMIT or FETCH, as the end of its own query. `None` if it has no
 /// limit, or one that is not a plain value.
-pub(super) fn limit_of(query: &Query) -> Option<String> {
+pub(in crate::plan) fn limit_of(query: &Query) -> Option<String> {
     let (limit, offset) = match &query.limit_clause {
         None => (None, None),
         Some(LimitClause::LimitOffset { limit, offset, .. }) => {
@@ -72,16 +71,15 @@ pub(super) fn limit_of(query: &Query) -> Option<String> {
     };
     let limit = value(limit)?;
     let amount = match offset {
-        // Negative ones fail in the residue, whichever PostgreSQL looks at first.
-        None => format!("greatest(0, {limit}::bigint)"),
-        // The sum may be larger than any bigint, but there are not so many rows.
+        None => limit,
+        // Negative ones fail in the residue, whichever PostgreSQL looks at first. NULL is no limit, and none of these
+        // lets it through. The sum may be larger than any bigint, but there are not so many rows.
         Some(offset) => format!(
-            "greatest(0, least({limit}::bigint::numeric + {}::bigint, 9223372036854775807))::bigint",
+            "(CASE WHEN {limit}::bigint IS NOT NULL THEN \
+             greatest(0, least({limit}::bigint::numeric + {}::bigint, 9223372036854775807))::bigint END)",
             value(offset)?
         ),
     };
-    // NULL is no limit, and neither greatest nor least would let it through.
-    let amount = format!("(CASE WHEN {limit}::bigint IS NOT NULL THEN {amount} END)");
     Some(match ties {
         true => format!(" FETCH FIRST {amount} ROWS WITH TIES"),
         false => format!(" LIMIT {amount}"),
@@ -107,41 +105,11 @@ impl Pushing<'_, '_> {
         if !plain || !windows || select.distinct.is_some() || select.into.is_some() {
             return None;
         }
-        let mut items = Vec::new();
-        for item in &select.projection {
-            match item {
-                SelectItem::UnnamedExpr(expr) => items.push((expr.clone(), named::name(expr)?)),
-                SelectItem::ExprWithAlias { expr, alias } => {
-                    items.push((expr.clone(), folded(alias)));
-                }
-                SelectItem::Wildcard(_) => {
-                    for column in star {
-                        items.push((self.of_star(column)?, column.name.clone()));
-                    }
-                }
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::ObjectName(name),
-                    _,
-                ) => {
-                    let alias = folded(name.0.last()?.as_ident()?);
-                    let mine = |column: &&OutColumn| {
-                        let of = |(instance, _)| self.alias_of(instance) == Some(alias.as_str());
-                        column.node.is_some_and(of)
-                    };
-                    let columns: Vec<_> = star.iter().filter(mine).collect();
-                    if name.0.len() != 1 || columns.is_empty() {
-                        return None;
-                    }
-                    for column in columns {
-                        items.push((self.of_star(column)?, column.name.clone()));
-                    }
-                }
-                _ => return None,
-            }
-        }
-        let names: Vec<String> = items.iter().map(|(_, name)| name.clone()).collect();
+        let items = Items::of(&self.types, select, star)?;
+        let list = &items.list;
+        let names: Vec<String> = list.iter().map(|(_, name)| name.clone()).collect();
         let mut projection = Vec::new();
-        for (expr, name) in &items {
+        for (expr, name) in list {
             projection.push(SelectItem::ExprWithAlias {
                 expr: self.combined(expr, &[])?,
                 alias: Ident::with_quote('"', name),
@@ -154,7 +122,7 @@ impl Pushing<'_, '_> {
                 expr: self.ordered(&item.expr, &names, &[])?,
                 ..item.clone()
             });
-            if let Some(expr) = self.sorted_by(&item.expr, &items)? {
+            if let Some(expr) = items.sorted_by(&self.types, &item.expr)? {
                 by_shards.push(OrderByExpr {
                     expr,
                     ..item.clone()
@@ -182,24 +150,84 @@ impl Pushing<'_, '_> {
         Some((residue, by_residue, rest))
     }
 
-    /// What an entry of ORDER BY means, as the shards sort by it; nothing where it is a constant.
+    /// Whether a call gives one value for each row.
+    pub(super) fn is_scalar(name: &str, arguments: &FunctionArguments) -> bool {
+        matches!(arguments, FunctionArguments::List(_)) && SCALAR.contains(&name)
+    }
+}
+
+/// The select list with `*` written out, and the names of its columns.
+pub(in crate::plan) struct Items {
+    /// Each with its name.
+    pub list: Vec<(Expr, String)>,
+}
+
+impl Items {
+    /// That of a SELECT. `None` if a column or a name is not certain.
+    pub(in crate::plan) fn of(
+        types: &Types<'_, '_>,
+        select: &Select,
+        star: &[OutColumn],
+    ) -> Option<Items> {
+        let mut list = Vec::new();
+        for item in &select.projection {
+            match item {
+                SelectItem::UnnamedExpr(expr) => list.push((expr.clone(), named::name(expr)?)),
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    list.push((expr.clone(), folded(alias)));
+                }
+                SelectItem::Wildcard(_) => {
+                    for column in star {
+                        list.push((of_star(types, column)?, column.name.clone()));
+                    }
+                }
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => {
+                    let alias = folded(name.0.last()?.as_ident()?);
+                    let mine = |column: &&OutColumn| {
+                        let of = |(instance, _)| alias_of(types, instance) == Some(alias.as_str());
+                        column.node.is_some_and(of)
+                    };
+                    let columns: Vec<_> = star.iter().filter(mine).collect();
+                    // What USING has merged is not where it was.
+                    let merged = !types.scopes.scope.merged.is_empty();
+                    if name.0.len() != 1 || columns.is_empty() || merged {
+                        return None;
+                    }
+                    for column in columns {
+                        list.push((of_star(types, column)?, column.name.clone()));
+                    }
+                }
+                _ => return None,
+            }
+        }
+        Some(Items { list })
+    }
+
+    /// What an entry of ORDER BY or DISTINCT ON means, as the shards sort by it; nothing where it is a constant.
     #[allow(clippy::option_option)]
-    fn sorted_by(&self, expr: &Expr, items: &[(Expr, String)]) -> Option<Option<Expr>> {
+    pub(in crate::plan) fn sorted_by(
+        &self,
+        types: &Types<'_, '_>,
+        expr: &Expr,
+    ) -> Option<Option<Expr>> {
         let meant = match strip(expr) {
             Expr::Value(value) => match &value.value {
                 Value::Number(digits, false) => {
                     let at = digits.parse::<usize>().ok()?.checked_sub(1)?;
-                    strip(&items.get(at)?.0)
+                    strip(&self.list.get(at)?.0)
                 }
                 Value::Placeholder(text) if Slot::of_placeholder(text).is_some() => {
-                    self.types.analysis.looked.value.set(true);
+                    types.analysis.looked.value.set(true);
                     return None;
                 }
                 _ => return None,
             },
             Expr::Identifier(ident) => {
                 let name = folded(ident);
-                let mut meant = items.iter().filter(|(_, known)| *known == name);
+                let mut meant = self.list.iter().filter(|(_, known)| *known == name);
                 match (meant.next(), meant.next()) {
                     (Some((item, _)), None) => strip(item),
                     (None, _) => strip(expr),
@@ -212,28 +240,22 @@ impl Pushing<'_, '_> {
         if matches!(meant, Expr::Value(_)) {
             return Some(None);
         }
-        self.is_movable(meant).then(|| Some(meant.clone()))
+        is_movable(types, meant).then(|| Some(meant.clone()))
     }
+}
 
-    /// A column of `*` by its name and that of its entry.
-    fn of_star(&self, column: &OutColumn) -> Option<Expr> {
-        let node = column.node?;
-        let info = self.types.analysis.instances[node.0].columns.get(node.1)?;
-        let parts = [self.alias_of(node.0)?, &info.name];
-        let parts = parts.map(|part| Ident::with_quote('"', part));
-        let expr = Expr::CompoundIdentifier(parts.to_vec());
-        let analysis: &Analysis<'_> = self.types.analysis;
-        (analysis.node(&expr, &self.types.scopes) == Some(node)).then_some(expr)
-    }
+/// A column of `*` by its name and that of its entry.
+fn of_star(types: &Types<'_, '_>, column: &OutColumn) -> Option<Expr> {
+    let node = column.node?;
+    let info = types.analysis.instances[node.0].columns.get(node.1)?;
+    let parts = [alias_of(types, node.0)?, &info.name];
+    let parts = parts.map(|part| Ident::with_quote('"', part));
+    let expr = Expr::CompoundIdentifier(parts.to_vec());
+    (types.analysis.node(&expr, &types.scopes) == Some(node)).then_some(expr)
+}
 
-    fn alias_of(&self, instance: usize) -> Option<&str> {
-        let mut entries = self.types.scopes.scope.entries.iter();
-        let entry = entries.find(|entry| entry.instance == instance)?;
-        Some(&entry.alias)
-    }
-
-    /// Whether a call gives one value for each row.
-    pub(super) fn is_scalar(name: &str, arguments: &FunctionArguments) -> bool {
-        matches!(arguments, FunctionArguments::List(_)) && SCALAR.contains(&name)
-    }
+fn alias_of<'t>(types: &'t Types<'_, '_>, instance: usize) -> Option<&'t str> {
+    let mut entries = types.scopes.scope.entries.iter();
+    let entry = entries.find(|entry| entry.instance == instance)?;
+    Some(&entry.alias)
 }

@@ -7,10 +7,10 @@
 //! to be so, there is no push, and rows are gathered as they are.
 
 mod combined;
-mod first;
+pub(in crate::plan) mod first;
 mod movable;
 mod named;
-mod typed;
+pub(in crate::plan) mod typed;
 
 use std::ops::ControlFlow;
 
@@ -352,7 +352,7 @@ impl Pushing<'_, '_> {
         let text = parens::expr(expr).ok()?;
         let analysis = self.types.analysis;
         if let Expr::Identifier(_) | Expr::CompoundIdentifier(_) = expr {
-            if self.is_merged(expr) {
+            if is_merged(&self.types, expr) {
                 return None;
             }
             let column = column_of(analysis, analysis.node(expr, &self.types.scopes)?)?;
@@ -368,43 +368,8 @@ impl Pushing<'_, '_> {
         Some((format!("{text}::{name}"), typed.oid, Handed::plain(name)))
     }
 
-    /// A column of USING may be of another type than the one that it shows.
-    fn is_merged(&self, expr: &Expr) -> bool {
-        let merged = &self.types.scopes.scope.merged;
-        matches!(expr, Expr::Identifier(ident) if merged.iter().any(|(name, _)| *name == folded(ident)))
-    }
-
-    /// Whether an expression means the same on a shard: columns of this level, constants, harmless calls.
     fn is_movable(&self, expr: &Expr) -> bool {
-        let analysis = self.types.analysis;
-        let walked = visit_expressions(expr, |expr| {
-            go_on(match expr {
-                Expr::Identifier(ident) => {
-                    !is_bare_call(ident)
-                        && !self.is_merged(expr)
-                        && analysis.node(expr, &self.types.scopes).is_some()
-                }
-                Expr::CompoundIdentifier(_) => analysis.node(expr, &self.types.scopes).is_some(),
-                Expr::Subquery(_)
-                | Expr::Exists { .. }
-                | Expr::InSubquery { .. }
-                | Expr::CompoundFieldAccess { .. } => false,
-                Expr::Function(function) => {
-                    let name = function
-                        .name
-                        .0
-                        .last()
-                        .and_then(|p| p.as_ident())
-                        .map(folded);
-                    is_harmless(analysis, expr)
-                        && name.is_some_and(|name| {
-                            !functions::is_aggregate(analysis.names, None, &name)
-                        })
-                }
-                _ => true,
-            })
-        });
-        walked.is_continue()
+        is_movable(&self.types, expr)
     }
 
     fn add(&mut self, sql: String, element: u32, handed: Handed) -> usize {
@@ -445,4 +410,42 @@ fn stand_in(cte: &str) -> TableWithJoins {
         },
         joins: Vec::new(),
     }
+}
+
+/// A column of USING may be of another type than the one that it shows.
+fn is_merged(types: &Types<'_, '_>, expr: &Expr) -> bool {
+    let merged = &types.scopes.scope.merged;
+    matches!(expr, Expr::Identifier(ident) if merged.iter().any(|(name, _)| *name == folded(ident)))
+}
+
+/// Whether an expression means the same on a shard: columns of this level, constants, harmless calls.
+fn is_movable(types: &Types<'_, '_>, expr: &Expr) -> bool {
+    let analysis = types.analysis;
+    let walked = visit_expressions(expr, |expr| {
+        go_on(match expr {
+            Expr::Identifier(ident) => {
+                !is_bare_call(ident)
+                    && !is_merged(types, expr)
+                    && analysis.node(expr, &types.scopes).is_some()
+            }
+            Expr::CompoundIdentifier(_) => analysis.node(expr, &types.scopes).is_some(),
+            Expr::Subquery(_)
+            | Expr::Exists { .. }
+            | Expr::InSubquery { .. }
+            | Expr::CompoundFieldAccess { .. } => false,
+            Expr::Function(function) => {
+                let name = function
+                    .name
+                    .0
+                    .last()
+                    .and_then(|p| p.as_ident())
+                    .map(folded);
+                is_harmless(analysis, expr)
+                    && name
+                        .is_some_and(|name| !functions::is_aggregate(analysis.names, None, &name))
+            }
+            _ => true,
+        })
+    });
+    walked.is_continue()
 }

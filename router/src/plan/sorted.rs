@@ -1,0 +1,432 @@
+//! Queries whose rows the shards sort, and the router merges as they come: ORDER BY, LIMIT, DISTINCT.
+//!
+//! Each shard gets the statement with the values that it sorts by as further columns before its own, and sorts by these
+//! columns; a limit goes with it. What comes out is for [`crate::merge::SortedRows`]. Only what [`order_of`] knows is
+//! compared: anything else is gathered, and so is what a Bind's values do not allow (`otherwise`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use mothership_shardmap::{Encoding, KeyBytes, KeyType, TextContext};
+use sqlparser::ast::{
+    Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, OrderBy,
+    OrderByExpr, OrderByKind, OrderByOptions, OrderBySort, Query, SelectItem, SetExpr, Value,
+};
+
+use super::condition::{self, Scalar};
+use super::context::Params;
+use super::expr::strip;
+use super::functions::Call;
+use super::gather::Gather;
+use super::gather::partial::first::{Items, limit_of};
+use super::gather::partial::typed::{Types, column_of};
+use super::parens;
+use super::scope::{Analysis, Scopes};
+use super::slots::{self, Literals};
+use crate::catalog::Collation;
+use crate::merge::{Order, Shape, SortKey, order_of};
+
+/// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`).
+const MOST_COLUMNS: usize = 1600;
+
+/// A query whose rows the shards sort.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sorted {
+    /// The flow of its rows, without what the values of a Bind say of it.
+    flow: Flow,
+    /// OFFSET.
+    offset: Option<Scalar>,
+    /// LIMIT or FETCH FIRST.
+    limit: Option<Scalar>,
+    /// Texts are compared, in the server's encoding.
+    texts: bool,
+    /// How it is answered where this will not do.
+    pub otherwise: Arc<Gather>,
+}
+
+// A gather is compared by what matters of it.
+impl Eq for Sorted {}
+
+/// What the shards are asked in one run, and what is made of their rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// The statement.
+    pub sql: String,
+    /// How many columns the client gets.
+    pub columns: usize,
+    /// What is made of the rows.
+    pub shape: Shape,
+}
+
+impl Sorted {
+    /// Plans a query. `otherwise` answers it without this.
+    pub fn plan(analysis: &Analysis<'_>, query: &Query, otherwise: Arc<Gather>) -> Option<Sorted> {
+        let SetExpr::Select(select) = &*query.body else {
+            return None;
+        };
+        let place = select.select_token.0.span.start;
+        let mut walks = analysis.notes.levels.iter();
+        let level = walks.find(|level| level.place == place)?;
+        let plain = matches!(&select.group_by, GroupByExpr::Expressions(by, more) if by.is_empty() && more.is_empty());
+        let plain = plain
+            && select.having.is_none()
+            && select.named_window.is_empty()
+            && select.into.is_none()
+            && !level.aggregates
+            && !level.windows;
+        let calls = analysis.seen.calls.keys().next_back();
+        let steady = calls.is_none_or(|call| *call <= Call::Time);
+        let catalog = analysis.names.catalog;
+        if walks.any(|other| other.place == place)
+            || query.with.is_some()
+            || !plain
+            || !steady
+            || !level.apart
+            || catalog.server_version < 140_000
+        {
+            return None;
+        }
+        let types = Types {
+            analysis,
+            scopes: Scopes {
+                scope: &level.scope,
+                outer: None,
+            },
+        };
+        let items = Items::of(&types, select, level.star.as_deref()?)?;
+        let order: &[OrderByExpr] = match query.order_by.as_ref().map(|order| &order.kind) {
+            None => &[],
+            Some(OrderByKind::Expressions(list)) => list,
+            Some(OrderByKind::All(_)) => return None,
+        };
+        let mut keys = Keys {
+            types: &types,
+            found: Vec::new(),
+        };
+        for entry in order {
+            if let Some(meant) = items.sorted_by(&types, &entry.expr)? {
+                keys.add(&meant, &entry.options)?;
+            }
+        }
+        let ordered = keys.found.len();
+        let mut distinct_on = None;
+        let once = match &select.distinct {
+            None | Some(Distinct::All) => None,
+            Some(Distinct::Distinct) => {
+                for (item, _) in &items.list {
+                    keys.add_equal(item)?;
+                }
+                // PostgreSQL refuses what it does not select.
+                let selected = |key: &Key| items.list.iter().any(|(item, _)| same(item, &key.expr));
+                if !keys.found[..ordered].iter().all(selected) {
+                    return None;
+                }
+                Some(keys.found.len())
+            }
+            Some(Distinct::On(list)) => {
+                let mut on: Vec<Expr> = Vec::new();
+                for expr in list {
+                    // A constant is in one group with every other.
+                    if let Some(meant) = items.sorted_by(&types, expr)?
+                        && !on.iter().any(|known| same(known, &meant))
+                    {
+                        on.push(meant);
+                    }
+                }
+                // PostgreSQL wants them to come first in ORDER BY.
+                let leading = on.len().min(ordered);
+                let mut first = keys.found[..leading].iter();
+                if !first.all(|key| on.iter().any(|expr| same(expr, &key.expr))) {
+                    return None;
+                }
+                for expr in &on {
+                    keys.add_equal(expr)?;
+                }
+                let leads = |key: &Key| on.iter().any(|expr| same(expr, &key.expr));
+                if on.is_empty() || !keys.found[..on.len()].iter().all(leads) {
+                    return None;
+                }
+                distinct_on = Some(on.len());
+                Some(on.len())
+            }
+        };
+        let (limit, offset, ties) = limits(query)?;
+        let ties = match ties {
+            true if ordered == 0 => return None,
+            true => Some(ordered),
+            false => None,
+        };
+        let scalar = |expr: Option<&Expr>| match expr {
+            Some(expr) => Some(Some(analysis.scalar(expr)?)),
+            None => Some(None),
+        };
+        if keys.found.len() + items.list.len() > MOST_COLUMNS {
+            return None;
+        }
+        let texts = keys.found.iter().any(|key| key.is_text);
+        if texts && catalog.text_order_differs {
+            return None;
+        }
+        let mut sql = keys.asked(query, distinct_on)?;
+        sql.push_str(&match (limit, offset) {
+            (None, None) => String::new(),
+            // It leaves out nothing there, but says which parameter it is.
+            (None, Some(offset)) => format!(" OFFSET (0 * {}::bigint)", parens::expr(offset).ok()?),
+            (Some(_), _) => limit_of(query)?,
+        });
+        Some(Sorted {
+            flow: Flow {
+                sql,
+                columns: items.list.len(),
+                shape: Shape {
+                    keys: keys.found.iter().map(|key| key.sorts).collect(),
+                    once,
+                    offset: 0,
+                    limit: None,
+                    ties,
+                },
+            },
+            offset: scalar(offset)?,
+            limit: scalar(limit)?,
+            texts,
+            otherwise,
+        })
+    }
+
+    /// The flow for the values of one Bind. `None` if they do not allow any.
+    pub fn with_values(&self, params: &Params<'_>, text: &TextContext) -> Option<Flow> {
+        if self.texts && text.encoding != Encoding::Utf8 {
+            return None;
+        }
+        let amount = |scalar: &Option<Scalar>| match scalar {
+            None => Some(None),
+            Some(scalar) => match scalar.value(KeyType::Int8, params, text) {
+                condition::Value::Null => Some(None),
+                condition::Value::Key(key) => u64_of(&key).map(Some),
+                // What fails, fails where PostgreSQL says so.
+                _ => None,
+            },
+        };
+        Some(Flow {
+            sql: slots::filled(&self.flow.sql, &params.literals)?.into_owned(),
+            columns: self.flow.columns,
+            shape: Shape {
+                offset: amount(&self.offset)?.unwrap_or(0),
+                limit: amount(&self.limit)?,
+                ..self.flow.shape.clone()
+            },
+        })
+    }
+
+    /// With the literals of a text in its slots.
+    pub fn with_literals(&self, literals: &Literals<'_>) -> Option<Sorted> {
+        let filled = |scalar: &Option<Scalar>| match scalar {
+            Some(scalar) => Some(Some(slots::scalar(scalar, literals)?)),
+            None => Some(None),
+        };
+        Some(Sorted {
+            flow: Flow {
+                sql: slots::filled(&self.flow.sql, literals)?.into_owned(),
+                ..self.flow.clone()
+            },
+            offset: filled(&self.offset)?,
+            limit: filled(&self.limit)?,
+            otherwise: Arc::new(self.otherwise.with_literals(literals)?),
+            ..self.clone()
+        })
+    }
+}
+
+impl Flow {
+    /// The formats of all columns for those that a client asks of its own.
+    pub fn formats(&self, asked: &[i16]) -> Vec<i16> {
+        let keys = std::iter::repeat_n(1, self.shape.keys.len());
+        match asked {
+            [] => keys.chain(std::iter::repeat_n(0, self.columns)).collect(),
+            [all] => keys
+                .chain(std::iter::repeat_n(*all, self.columns))
+                .collect(),
+            each => keys.chain(each.iter().copied()).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Sorted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.flow.fmt(f)
+    }
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sorted({})", self.sql)
+    }
+}
+
+/// A value that rows are sorted by.
+struct Key {
+    /// What the statement sorts by.
+    expr: Expr,
+    /// The column that the shards are asked for.
+    asked: Expr,
+    sorts: SortKey,
+    options: OrderByOptions,
+    is_text: bool,
+}
+
+struct Keys<'t, 'a, 'n> {
+    types: &'t Types<'a, 'n>,
+    found: Vec<Key>,
+}
+
+impl Keys<'_, '_, '_> {
+    fn add(&mut self, expr: &Expr, options: &OrderByOptions) -> Option<()> {
+        let descending = match options.sort {
+            None | Some(OrderBySort::Asc) => false,
+            Some(OrderBySort::Desc) => true,
+            Some(OrderBySort::Using(_)) => return None,
+        };
+        let (order, is_text) = self.order(expr)?;
+        self.found.push(Key {
+            expr: expr.clone(),
+            asked: expr.clone(),
+            sorts: SortKey {
+                order,
+                descending,
+                nulls_first: options.nulls_first.unwrap_or(descending),
+            },
+            options: options.clone(),
+            is_text,
+        });
+        Some(())
+    }
+
+    /// One more value that tells rows apart, in whatever order.
+    fn add_equal(&mut self, expr: &Expr) -> Option<()> {
+        if self.found.iter().any(|key| same(&key.expr, expr)) {
+            return Some(());
+        }
+        let options = OrderByOptions {
+            sort: None,
+            nulls_first: None,
+        };
+        if matches!(strip(expr), Expr::Value(_)) {
+            // The same in all rows.
+            return Some(());
+        }
+        if self.order(expr).is_some() {
+            return self.add(expr, &options);
+        }
+        // Texts that are equal have equal bytes, whatever their collation, unless that says otherwise.
+        let order = order_of(self.column(expr)?.0, true)?;
+        let parts = ["pg_catalog", "C"].map(|part| Ident::with_quote('"', part));
+        let bytes = ObjectName(parts.map(ObjectNamePart::Identifier).to_vec());
+        self.found.push(Key {
+            expr: expr.clone(),
+            asked: Expr::Collate {
+                expr: Box::new(expr.clone()),
+                collation: bytes,
+            },
+            sorts: SortKey {
+                order,
+                descending: false,
+                nulls_first: false,
+            },
+            options,
+            is_text: true,
+        });
+        Some(())
+    }
+
+    /// The type of a column, if equal values of it have equal forms.
+    fn column(&self, expr: &Expr) -> Option<(u32, &Collation)> {
+        let analysis = self.types.analysis;
+        let node = analysis.node(expr, &self.types.scopes)?;
+        let column = column_of(analysis, node)?;
+        let deterministic = column.collation.is_deterministic();
+        let oid = analysis.names.catalog.base_type(column.type_oid);
+        deterministic.then_some((oid, &column.collation))
+    }
+
+    fn order(&self, expr: &Expr) -> Option<(Order, bool)> {
+        if let Expr::Identifier(_) | Expr::CompoundIdentifier(_) = strip(expr) {
+            let (oid, collation) = self.column(expr)?;
+            let bytes = match collation {
+                Collation::Bytes => true,
+                Collation::Default => self.types.analysis.names.catalog.sorts_bytes(),
+                Collation::Named { .. } => false,
+            };
+            let order = order_of(oid, bytes)?;
+            return Some((order, order_of(oid, false).is_none()));
+        }
+        if let Expr::Collate { expr, collation } = strip(expr) {
+            let name = collation.0.last()?.as_ident()?;
+            let bytes = name.quote_style.is_some() && matches!(&*name.value, "C" | "POSIX");
+            let order = order_of(self.column(expr)?.0, true)?;
+            return bytes.then_some((order, true));
+        }
+        Some((order_of(self.types.of(expr)?.oid, false)?, false))
+    }
+
+    /// The statement as the shards get it, up to its limit.
+    fn asked(&self, query: &Query, distinct_on: Option<usize>) -> Option<String> {
+        let place = |at: usize| Expr::value(Value::Number((at + 1).to_string(), false));
+        let mut query = query.clone();
+        let SetExpr::Select(select) = &mut *query.body else {
+            return None;
+        };
+        let own = std::mem::take(&mut select.projection);
+        let keys = self
+            .found
+            .iter()
+            .map(|key| SelectItem::UnnamedExpr(key.asked.clone()));
+        select.projection = keys.chain(own).collect();
+        if let Some(count) = distinct_on {
+            select.distinct = Some(Distinct::On((0..count).map(place).collect()));
+        }
+        let order = self.found.iter().enumerate().map(|(at, key)| OrderByExpr {
+            expr: place(at),
+            options: key.options.clone(),
+            with_fill: None,
+        });
+        query.order_by = (!self.found.is_empty()).then(|| OrderBy {
+            kind: OrderByKind::Expressions(order.collect()),
+            interpolate: None,
+        });
+        query.limit_clause = None;
+        query.fetch = None;
+        parens::query(&query).ok()
+    }
+}
+
+fn same(a: &Expr, b: &Expr) -> bool {
+    strip(a) == strip(b)
+}
+
+/// LIMIT or FETCH FIRST, OFFSET, and whether ties of the last row follow.
+#[allow(clippy::type_complexity)]
+fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, bool)> {
+    let (limit, offset) = match &query.limit_clause {
+        None => (None, None),
+        Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+            (limit.as_ref(), offset.as_ref().map(|offset| &offset.value))
+        }
+        Some(LimitClause::OffsetCommaLimit { .. }) => return None,
+    };
+    Some(match &query.fetch {
+        None => (limit, offset, false),
+        Some(Fetch {
+            quantity: Some(rows),
+            with_ties,
+            ..
+        }) => (Some(rows), offset, *with_ties),
+        Some(_) => return None,
+    })
+}
+
+/// A number of rows; none that is negative.
+fn u64_of(key: &KeyBytes) -> Option<u64> {
+    let bytes: [u8; 8] = key.as_bytes().try_into().ok()?;
+    let value = (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64;
+    u64::try_from(value).ok()
+}

@@ -1,0 +1,368 @@
+//! Runs a query whose rows the shards have sorted: they are taken from all shards at once and go to the client in order.
+//!
+//! A server is read only when its next row decides what goes on, so that what the client does not take waits in the
+//! servers. Of each there is one row here, and in a portal that is fetched in parts, at most [`AT_ONCE`].
+
+use super::dispatch::Many;
+use super::gather::without_position;
+use super::many::Merging;
+use super::{Halt, Session};
+use crate::merge::{SortedRows, order_of, reconcile};
+use crate::plan::{Flow, Merge};
+use mothership_pool::wire::Wire;
+use mothership_proto::backend::{self, Column, tag};
+use mothership_proto::frame::Frame;
+use mothership_proto::frontend::{self, Parse, Target};
+use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// So many rows are asked of a shard at a time, where the client wants only some.
+const AT_ONCE: i32 = 256;
+
+/// The sorted rows of all shards, on their way to the client.
+pub struct Streams {
+    plan: Arc<Flow>,
+    rows: SortedRows,
+    legs: Vec<Leg>,
+    /// What the first shard answers about is the client's own text.
+    is_own: bool,
+    /// The client's own, once they are known.
+    columns: Option<Vec<Column>>,
+    error: Option<Vec<u8>>,
+    wrong: Option<Report>,
+}
+
+/// One shard's part.
+#[derive(Default)]
+struct Leg {
+    state: LegState,
+    /// Rows that were asked for and not wanted yet.
+    held: VecDeque<Box<[u8]>>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum LegState {
+    /// It waits to be asked for more.
+    #[default]
+    Resting,
+    /// It answers.
+    Asked,
+    /// It has no more rows.
+    Ended,
+}
+
+impl Streams {
+    /// Of so many shards.
+    pub(super) fn new(plan: &Arc<Flow>, shards: usize) -> Streams {
+        Streams {
+            rows: SortedRows::new(plan.shape.clone(), shards),
+            legs: (0..shards).map(|_| Leg::default()).collect(),
+            plan: Arc::clone(plan),
+            is_own: false,
+            columns: None,
+            error: None,
+            wrong: None,
+        }
+    }
+
+    /// The shard whose next row, or end, must come now.
+    fn wants(&self) -> Option<usize> {
+        match (&self.error, &self.wrong) {
+            (None, None) => self.rows.wants(),
+            _ => None,
+        }
+    }
+
+    /// Takes one message of a shard.
+    fn take(&mut self, leg: usize, frame: Frame<'_>, event: Event, client: &mut Wire) {
+        match (event, frame.tag()) {
+            (Event::Failed, _) => {
+                let error = || match self.is_own {
+                    true => frame.body().to_vec(),
+                    false => without_position(frame.body()),
+                };
+                self.error.get_or_insert_with(error);
+            }
+            (Event::Parsed(_), _) => self.is_own = false,
+            (Event::Completed, _) => {
+                self.legs[leg].state = LegState::Ended;
+                self.end(leg, client);
+            }
+            (Event::Suspended, _) => self.legs[leg].state = LegState::Resting,
+            (_, tag::ROW_DESCRIPTION) => self.describe(leg, frame, client),
+            (_, tag::DATA_ROW) => self.row(leg, frame.body(), client),
+            _ => {}
+        }
+    }
+
+    fn row(&mut self, leg: usize, body: &[u8], client: &mut Wire) {
+        if self.wants() == Some(leg) {
+            let passed = client.with_output(|out| self.rows.row(body, out));
+            self.wrong = passed.err().map(|error| error.report());
+        }
+    }
+
+    fn end(&mut self, leg: usize, client: &mut Wire) {
+        if self.wants() == Some(leg) {
+            let passed = client.with_output(|out| self.rows.end(out));
+            self.wrong = passed.err().map(|error| error.report());
+        }
+    }
+
+    fn describe(&mut self, leg: usize, frame: Frame<'_>, client: &mut Wire) {
+        let columns = backend::columns(frame.body());
+        let columns = columns
+            .ok()
+            .and_then(|columns| visible(&self.plan, columns));
+        match (columns, &self.columns) {
+            (None, _) => self.wrong = Some(unlike_the_plan()),
+            (Some(columns), None) => {
+                client.with_output(|out| backend::put_columns(out, &columns));
+                self.columns = Some(columns);
+            }
+            (Some(columns), Some(first)) => {
+                if let Err(difference) = reconcile(first, &columns) {
+                    self.wrong = Some(difference.report(&leg.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Shards that have to be asked before anything can go on.
+    fn to_ask(&self) -> Vec<usize> {
+        let rests = |leg: &usize| {
+            let leg = &self.legs[*leg];
+            leg.state == LegState::Resting && leg.held.is_empty()
+        };
+        (0..self.legs.len()).filter(rests).collect()
+    }
+}
+
+fn put_parse(out: &mut Vec<u8>, sql: &[u8]) {
+    let types = &[];
+    Parse {
+        name: b"",
+        sql,
+        types,
+    }
+    .put(out);
+}
+
+/// The client's columns of those that a shard has described, if these are what was asked for.
+pub(super) fn visible(plan: &Flow, mut columns: Vec<Column>) -> Option<Vec<Column>> {
+    let keys = &plan.shape.keys;
+    if columns.len() != keys.len() + plan.columns {
+        return None;
+    }
+    let own = columns.split_off(keys.len());
+    let known = |(column, key): (&Column, &crate::merge::SortKey)| {
+        column.format == 1 && order_of(column.type_oid, true) == Some(key.order)
+    };
+    columns.iter().zip(keys).all(known).then_some(own)
+}
+
+pub(super) fn unlike_the_plan() -> Report {
+    let message = "a shard answers with other columns than its definitions say";
+    Report::error(sqlstate::INTERNAL_ERROR, message)
+        .hint("Bring the shards to the same schema; SHOW MAP lists what differs.")
+}
+
+impl Session {
+    /// Runs it as a simple query, on servers that are attached, each with its text. The first one parses the client's
+    /// own text before: if that is wrong, it says where. CommandComplete is returned and not written.
+    pub(super) async fn query_sorted(
+        &mut self,
+        plan: &Arc<Flow>,
+        own: &[u8],
+        places: &[(usize, &[u8])],
+    ) -> Result<Vec<u8>, Halt> {
+        let formats = plan.formats(&[]);
+        for (leg, &(at, sql)) in places.iter().enumerate() {
+            let attached = &mut self.servers[at];
+            attached.inbox.first_leg = leg == 0;
+            attached.inbox.touched.add(None);
+            let lease = &mut attached.lease;
+            lease.notes.unnamed = None;
+            if leg == 0 {
+                lease.wire.with_output(|out| put_parse(out, own));
+                lease.ledger.push(Owed::Parse(0, Audience::Router));
+            }
+            lease.wire.with_output(|out| {
+                put_parse(out, sql);
+                frontend::put_bind(out, (b"", b""), std::iter::empty(), &formats);
+                frontend::put_describe(out, Target::Portal, b"");
+                frontend::put_execute(out, b"", 0);
+                out.extend_from_slice(frontend::SYNC);
+            });
+            for owed in [
+                Owed::Parse(0, Audience::Router),
+                Owed::Bind(Audience::Router),
+                Owed::DescribePortal(Audience::Router),
+                Owed::Execute(Audience::Router),
+                Owed::Sync(Audience::Router),
+            ] {
+                lease.ledger.push(owed);
+            }
+        }
+        let mut streams = Streams::new(plan, places.len());
+        streams.is_own = true;
+        streams
+            .legs
+            .iter_mut()
+            .for_each(|leg| leg.state = LegState::Asked);
+        let places: Vec<usize> = places.iter().map(|place| place.0).collect();
+        self.flow(&places, &mut streams, |event| {
+            matches!(event, Event::Ready(_))
+        })
+        .await?;
+        self.end_sorted(streams)
+    }
+
+    /// Lets the rows of shards that have been asked for all of them go on in order, up to the event that ends each
+    /// shard's answer.
+    async fn flow(
+        &mut self,
+        places: &[usize],
+        streams: &mut Streams,
+        ends: impl Fn(Event) -> bool,
+    ) -> Result<(), Halt> {
+        let asked = |leg: &Leg| leg.state == LegState::Asked;
+        let mut ended: Vec<bool> = streams.legs.iter().map(|leg| !asked(leg)).collect();
+        while let Some(leg) = streams.wants() {
+            if let Some(row) = streams.legs[leg].held.pop_front() {
+                streams.row(leg, &row, &mut self.client);
+            } else if streams.legs[leg].state == LegState::Ended {
+                streams.end(leg, &mut self.client);
+            } else {
+                self.each_message(places[leg], |frame, reply, client| {
+                    streams.take(leg, frame, reply.event, client);
+                    ended[leg] = ends(reply.event);
+                    ended[leg] || streams.wants() != Some(leg)
+                })
+                .await?;
+            }
+        }
+        for (leg, &at) in places.iter().enumerate() {
+            if !ended[leg] {
+                self.each_message(at, |frame, reply, client| {
+                    streams.take(leg, frame, reply.event, client);
+                    ends(reply.event)
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes a portal of several shards: all its rows, or so many of them. Returns whether there may be more.
+    pub(super) async fn execute_sorted(
+        &mut self,
+        (name, rows): (&[u8], i32),
+        places: &[usize],
+        streams: &mut Streams,
+    ) -> Result<bool, Halt> {
+        if rows > 0 {
+            return self.some_sorted((name, rows), places, streams).await;
+        }
+        for (leg, &at) in places.iter().enumerate() {
+            if streams.legs[leg].state == LegState::Resting {
+                self.send_execute(at, name, 0);
+                streams.legs[leg].state = LegState::Asked;
+            }
+        }
+        let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
+        self.flow(places, streams, ends).await?;
+        Ok(false)
+    }
+
+    async fn some_sorted(
+        &mut self,
+        (name, rows): (&[u8], i32),
+        places: &[usize],
+        streams: &mut Streams,
+    ) -> Result<bool, Halt> {
+        let most = streams.rows.sent() + u64::try_from(rows).unwrap_or(0);
+        while let Some(leg) = streams.wants() {
+            if streams.rows.sent() == most {
+                return Ok(true);
+            }
+            if let Some(row) = streams.legs[leg].held.pop_front() {
+                streams.row(leg, &row, &mut self.client);
+            } else if streams.legs[leg].state == LegState::Ended {
+                streams.end(leg, &mut self.client);
+            } else {
+                let legs = streams.to_ask();
+                for leg in &legs {
+                    self.send_execute(places[*leg], name, rows.min(AT_ONCE));
+                }
+                for leg in legs {
+                    self.hold_sorted(leg, places[leg], streams).await?;
+                }
+            }
+        }
+        Ok(streams.rows.sent() == most)
+    }
+
+    /// Takes the rows that a shard was asked for, and keeps them.
+    async fn hold_sorted(
+        &mut self,
+        leg: usize,
+        at: usize,
+        streams: &mut Streams,
+    ) -> Result<(), Halt> {
+        self.each_message(at, |frame, reply, _| {
+            let Streams { legs, error, .. } = streams;
+            match (reply.event, frame.tag()) {
+                (Event::Completed, _) => legs[leg].state = LegState::Ended,
+                (Event::Suspended, _) => legs[leg].state = LegState::Resting,
+                (Event::Failed, _) => {
+                    error.get_or_insert_with(|| without_position(frame.body()));
+                }
+                (_, tag::DATA_ROW) => {
+                    legs[leg].held.push_back(frame.body().into());
+                    return false;
+                }
+                _ => return false,
+            }
+            true
+        })
+        .await
+    }
+
+    /// The end of the answer: its tag, or its error.
+    pub(super) fn end_sorted(&mut self, streams: Streams) -> Result<Vec<u8>, Halt> {
+        if let Some(body) = streams.error {
+            let mut merging = Merging::new(&Merge::Concat, 1);
+            merging.error = Some(body);
+            return self.finish_many(merging);
+        }
+        match streams.wrong {
+            Some(report) => Err(report.into()),
+            None => Ok(format!("SELECT {}", streams.rows.sent()).into_bytes()),
+        }
+    }
+}
+
+impl Streams {
+    /// Whether something has gone wrong.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.wrong.is_some()
+    }
+
+    /// How many rows the client has got.
+    pub(super) fn sent(&self) -> u64 {
+        self.rows.sent()
+    }
+}
+
+impl Many {
+    /// The plan, if its rows come sorted.
+    pub(super) fn sorted(&self) -> Option<&Arc<Flow>> {
+        match &self.merge {
+            Merge::Flow(flow) => Some(flow),
+            _ => None,
+        }
+    }
+}
