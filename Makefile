@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness deadlocks oracle tpch proofs bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness deadlocks oracle merge-proof tpch proofs bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -76,6 +76,9 @@ freshness: postgres proofs ## READS beside writes and a delayed replica: none mi
 oracle: postgres proofs ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, WRITES=1.
 	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) VERBOSE=$(VERBOSE) $(PROOF)
 
+merge-proof: postgres proofs ## Every type that the router compares itself, COUNT pairs of each as PostgreSQL sorts them. SEED=, TYPE=.
+	@env COUNT=$(COUNT) SEED=$(SEED) TYPE=$(TYPE) $(PROOF)
+
 deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
 
@@ -90,6 +93,7 @@ test-proofs: postgres
 	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=1000 "$$CARGO_TARGET_DIR/debug/oracle"
+	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"
 	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
 	env SCALE=0.001 ROUNDS=0 "$$CARGO_TARGET_DIR/debug/tpch"
 	for fault in drop double swap type merge; do \
