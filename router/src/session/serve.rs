@@ -322,7 +322,9 @@ impl Session {
             error = %error,
             "lost a server connection",
         );
-        if !was_told && self.state.phase != Phase::Idle {
+        // Of a segment that is skipped to its Sync the client has heard already.
+        let heard = was_told || (self.state.skipping && !unknown);
+        if !heard && self.state.phase != Phase::Idle {
             let report = if let Broken::Frame(FrameError::TooLong { length, limit, .. }) = error
                 && !unknown
             {

@@ -15,12 +15,33 @@ impl Session {
         Ok(())
     }
 
+    /// Whatever becomes of the segment, its Sync is answered: the client waits for that and sends no other.
     pub(in crate::session) async fn on_sync(&mut self) -> Result<(), Halt> {
-        if self.state.skipping {
-            self.held = None;
-        } else {
-            self.flush_held().await?;
+        let flushed = match self.state.skipping {
+            true => {
+                self.held = None;
+                Ok(())
+            }
+            false => self.flush_held().await,
+        };
+        match flushed {
+            // Where it has failed the client was told.
+            Ok(()) | Err(Halt::Failed) => {}
+            Err(Halt::Fail(report)) => self.raise(report).await?,
+            Err(end) => return Err(end),
         }
+        match self.end_segment().await {
+            // A server was lost and the client told; all others were closed with it.
+            Err(Halt::Failed) => {
+                self.waiting_command = None;
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    async fn end_segment(&mut self) -> Result<(), Halt> {
         if self.implicit {
             return self.sync_implicit().await;
         }

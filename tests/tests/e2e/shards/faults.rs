@@ -99,6 +99,59 @@ fn a_shard_that_is_cut_in_the_middle_of_a_statement_fails_it() {
     stage.assert_nothing_open();
 }
 
+#[test]
+fn a_shard_that_is_lost_at_sync_is_told_of_and_sync_is_answered() {
+    let stage = Stage::new();
+    stage.fill(1..=20);
+    let [a, b] = [0, 1].map(|shard| {
+        let keys = keys_of(shard, 1);
+        format!("UPDATE items SET v = v + 1 WHERE id = {}", keys[0])
+    });
+    let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+        WHERE NOT l.granted AND a.datname = current_database()";
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+        WHERE NOT l.granted AND a.datname = current_database()";
+    for (block, status) in [(true, 'E'), (false, 'I')] {
+        // The row on the second shard waits for this lock; Sync has come when its server is lost.
+        let holder = &mut Wire::login(&stage.shards.endpoint(1));
+        holder.query("BEGIN");
+        holder.query(&b);
+        let mut wire = stage.wire();
+        if block {
+            wire.query("BEGIN");
+        }
+        wire.send_all(&super::stage::segment([a.as_str(), b.as_str()]));
+        assert!(poll_until(LIMIT, || stage.shards.sql(1, waiting) == "1"));
+        assert_eq!(stage.shards.sql(1, kill), "1");
+        let answer = super::stage::lines(&wire.until_ready());
+        let errors = answer.iter().filter(|line| line.starts_with("Error"));
+        assert_eq!(errors.count(), 1, "{answer:?}");
+        assert_eq!(answer.last().unwrap(), &format!("ReadyForQuery {status}"));
+        wire.query("ROLLBACK");
+        holder.query("ROLLBACK");
+        assert_eq!(one(&mut wire, "SELECT sum(v) FROM items"), "420");
+        stage.assert_nothing_prepared();
+        stage.assert_nothing_open();
+    }
+}
+
+#[test]
+fn a_parse_without_a_server_fails_and_its_sync_is_answered() {
+    let stage = Stage::on_one_core_with("[pool]\nmax = 1\nqueue_timeout = \"3s\"\n");
+    let (mut holder, mut wire) = (stage.wire(), stage.wire());
+    holder.query("BEGIN");
+    holder.query("SELECT count(*) FROM notes");
+    let messages = [
+        mothership_tests::message::parse("p", "SELECT 1", &[]),
+        mothership_tests::message::sync(),
+    ];
+    let answer = send(&mut wire, &messages);
+    assert!(answer[0].starts_with("Error 53300"), "{answer:?}");
+    assert_eq!(answer[1..], ["ReadyForQuery I"]);
+    holder.query("ROLLBACK");
+    assert_eq!(one(&mut wire, "SELECT 1"), "1");
+}
+
 const ACCOUNTS: i64 = 60;
 const BALANCE: i64 = 1000;
 

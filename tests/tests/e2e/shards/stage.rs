@@ -57,7 +57,12 @@ impl Stage {
 
     /// The same on one core, where clients share what is known of statements.
     pub fn on_one_core() -> Stage {
-        Stage::defined(Stage::listening("workers = 1", TABLES))
+        Stage::on_one_core_with("")
+    }
+
+    /// The same with more lines of configuration.
+    pub fn on_one_core_with(more: &str) -> Stage {
+        Stage::defined(Stage::listening("workers = 1", &format!("{TABLES}{more}")))
     }
 
     fn defined(stage: Stage) -> Stage {
