@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash freshness deadlocks oracle merge-proof tpch proofs bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle merge-proof tpch proofs bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -70,6 +70,9 @@ tpcb: postgres proofs ## pgbench -S and TPC-B over shards with CLIENTS, SECONDS 
 crash: postgres proofs ## kill -9 of the router under TPC-B, KILLS times: nothing lost, nothing made up, nothing left prepared.
 	@env CLIENTS=$(CLIENTS) KILLS=$(KILLS) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
 
+restarts: postgres proofs ## Servers, the router and pgbench are killed by turns EVERY few of SECONDS under TPC-B over shards: nothing lost, nothing made up.
+	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) EVERY=$(EVERY) COMPARE=$(COMPARE) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
+
 freshness: postgres proofs ## READS beside writes and a delayed replica: none misses what a client was told of.
 	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
 
@@ -91,6 +94,7 @@ test-proofs: postgres
 	env CLIENTS=60 SECONDS=10 "$$CARGO_TARGET_DIR/debug/canary"
 	env CLIENTS=8 SECONDS=2 SCALE=1 "$$CARGO_TARGET_DIR/debug/tpcb"
 	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
+	env CLIENTS=8 SECONDS=20 EVERY=3 COMPARE=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/restarts"
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=1000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"

@@ -1,33 +1,54 @@
 //! pgbench's tables, sharded over three PostgreSQL servers, and what must hold of
-//! them after any load: for `make tpcb` and `make crash`.
+//! them after any load: for `make tpcb`, `make crash` and `make restarts`.
 //!
 //! Accounts, tellers and branches go by their own ids, history by account: nearly
-//! every TPC-B transaction writes on several shards.
+//! every TPC-B transaction writes on several shards. For comparing they can lie on
+//! one shard, declared and planned in the same way.
 
 use crate::proof::{self, Verdict, on_all};
 use crate::shared::{PASSWORD, USER};
-use crate::{Endpoint, Fleet, Router, binaries};
+use crate::{Endpoint, Fleet, Router, binaries, poll_until};
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
-const TABLES: &str = r#"
-[[table]]
-name = "pgbench_accounts"
-key = "aid"
-key_type = "int4"
-[[table]]
-name = "pgbench_tellers"
-key = "tid"
-key_type = "int4"
-[[table]]
-name = "pgbench_branches"
-key = "bid"
-key_type = "int4"
-[[table]]
-name = "pgbench_history"
-key = "aid"
-key_type = "int4"
-"#;
+/// How long transactions may stay open when nobody is there for them any longer.
+const SOON: Duration = Duration::from_secs(60);
+
+const KEYS: [(&str, &str); 4] = [
+    ("accounts", "aid"),
+    ("tellers", "tid"),
+    ("branches", "bid"),
+    ("history", "aid"),
+];
+
+/// Where the rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// On the shards of their own ids.
+    ByIds,
+    /// All on the second of three shards.
+    OneShard,
+}
+
+impl Spread {
+    fn tables(self) -> String {
+        let (mut text, strategy) = match self {
+            Spread::ByIds => (String::new(), ""),
+            Spread::OneShard => {
+                let one = "[[strategy]]\nname = \"one\"\nkind = \"range\"\nkey_type = \"int4\"\n\
+                    [[strategy.range]]\nshard = \"s2\"\n";
+                (one.to_owned(), "strategy = \"one\"\n")
+            }
+        };
+        for (table, key) in KEYS {
+            text += &format!(
+                "[[table]]\nname = \"pgbench_{table}\"\nkey = \"{key}\"\nkey_type = \"int4\"\n{strategy}"
+            );
+        }
+        text
+    }
+}
 
 /// Three shards and a router.
 #[derive(Debug)]
@@ -38,11 +59,20 @@ pub struct Bench {
     pub fleet: Fleet,
 }
 
+/// CPU time of the processes behind the clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    /// The router's.
+    pub router: Duration,
+    /// All servers', with their sessions.
+    pub servers: Duration,
+}
+
 impl Bench {
     /// With tables of this scale, made and filled by pgbench through the router.
-    pub fn new(scale: u64) -> Bench {
+    pub fn new(scale: u64, spread: Spread) -> Bench {
         let fleet = Fleet::new(3, 0);
-        let router = Router::start(&proof::config(&fleet, "", "", TABLES));
+        let router = Router::start(&proof::config(&fleet, "", "", &spread.tables()));
         let bench = Bench { router, fleet };
         let mut initialise = bench.pgbench();
         initialise.args(["-i", "-q", "-s", &scale.to_string()]);
@@ -68,6 +98,24 @@ impl Bench {
     /// The rows of history, over all shards.
     pub fn history(&self) -> i64 {
         proof::sum(&self.fleet, "SELECT count(*) FROM pgbench_history")
+    }
+
+    /// Waits until the shards have noticed that nobody is there for what was open: no transaction is. What waits
+    /// for a row that somebody has prepared notices only after recovery.
+    pub fn wait_quiet(&self) {
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+            AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        let closed = poll_until(SOON, || proof::sum(&self.fleet, open) == 0);
+        assert!(closed, "transactions stay open");
+    }
+
+    /// CPU that the router and the servers have used so far.
+    pub fn cpu(&self) -> Cpu {
+        let servers = self.fleet.shards.iter().filter_map(|s| s.primary.pid());
+        Cpu {
+            router: proof::cpu_of_family(self.router.pid()),
+            servers: servers.map(proof::cpu_of_family).sum(),
+        }
     }
 
     /// Claims that every balance is the sum of what history says of it, over all shards.

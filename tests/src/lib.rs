@@ -30,6 +30,8 @@ pub mod proof;
 
 pub mod bench;
 
+pub mod teller;
+
 pub use endpoint::{Endpoint, connect, endpoint};
 pub use fleet::Fleet;
 pub use folder::Folder;

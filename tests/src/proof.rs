@@ -1,5 +1,5 @@
-//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make freshness`, `make deadlocks`,
-//! `make tpch`.
+//! What the long proofs share: `make canary`, `make tpcb`, `make crash`, `make restarts`, `make freshness`,
+//! `make deadlocks`, `make tpch`.
 //!
 //! Each is a program with numbers from the environment, which prints its seed and
 //! its counts, and whose exit status is the verdict.
@@ -8,6 +8,7 @@ use crate::fleet::Shard;
 use crate::shared::{PASSWORD, USER};
 use crate::{Fleet, Router};
 use std::fmt::Display;
+use std::time::Duration;
 
 /// A number from the environment; a panic if it is none.
 pub fn number(name: &str, default: u64) -> u64 {
@@ -73,6 +74,26 @@ pub fn sum(fleet: &Fleet, sql: &str) -> i64 {
 /// How many prepared transactions the shards have.
 pub fn prepared(fleet: &Fleet) -> i64 {
     sum(fleet, "SELECT count(*) FROM pg_prepared_xacts")
+}
+
+/// CPU time of a process, of its children, and of those that it has waited for; see /proc/PID/stat in proc(5).
+pub fn cpu_of_family(pid: u32) -> Duration {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|n| n.parse().ok());
+    ticks(pid, 4) + children.map(|child| ticks(child, 2)).sum::<Duration>()
+}
+
+/// The first of utime, stime, cutime and cstime; nothing of a process that is gone.
+fn ticks(pid: u32, fields: usize) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before them is in parentheses and may contain anything.
+    let behind = text.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let times = behind.split_whitespace().skip(11).take(fields);
+    let ticks: u64 = times.filter_map(|field| field.parse::<u64>().ok()).sum();
+    // SAFETY: sysconf touches no memory of ours.
+    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Duration::from_secs_f64(ticks as f64 / a_second as f64)
 }
 
 /// What was claimed and did not hold.

@@ -10,7 +10,7 @@
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
-use mothership_tests::bench::Bench;
+use mothership_tests::bench::{Bench, Spread};
 use mothership_tests::proof::{self, Verdict, number};
 use mothership_tests::{Folder, poll_until};
 use rand::rngs::StdRng;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let kills = number("KILLS", 10);
     let mut rng = StdRng::seed_from_u64(proof::seed());
     let mut verdict = Verdict::default();
-    let mut bench = Bench::new(number("SCALE", 10));
+    let mut bench = Bench::new(number("SCALE", 10), Spread::ByIds);
     let mut caught = 0;
     let mut rows = bench.history();
     for round in 1..=kills {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             since.elapsed()
         );
         verdict.claim(finished, "nothing stays prepared", figure);
-        quiet(&bench);
+        bench.wait_quiet();
         // A PREPARE that a server had received and not yet done may have come after that look.
         let finished = poll_until(RECOVERY, || proof::prepared(&bench.fleet) == 0);
         assert!(finished, "something was prepared late and stays");
@@ -81,15 +81,6 @@ fn load(bench: &Bench, folder: &Folder, clients: u64) -> Child {
     command.args(["-M", "prepared", "-c", &clients.to_string()]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     mothership_tests::cluster::spawn_tied(command, libc::SIGKILL).unwrap()
-}
-
-/// Waits until the shards have noticed that the old router is gone: no transaction is open. What waits for a
-/// row that somebody has prepared notices only after recovery.
-fn quiet(bench: &Bench) {
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
-        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
-    let closed = poll_until(SOON, || proof::sum(&bench.fleet, open) == 0);
-    assert!(closed, "transactions stay open");
 }
 
 /// Transactions whose COMMIT was answered, by pgbench's logs: client, number, time in µs (or a word for failed ones), …

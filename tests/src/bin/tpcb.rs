@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
-use mothership_tests::bench::Bench;
+use mothership_tests::bench::{Bench, Spread};
 use mothership_tests::poll_until;
 use mothership_tests::proof::{self, Verdict, number};
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let clients = number("CLIENTS", 64).to_string();
     let seconds = number("SECONDS", 60).to_string();
     let mut verdict = Verdict::default();
-    let bench = Bench::new(number("SCALE", 10));
+    let bench = Bench::new(number("SCALE", 10), Spread::ByIds);
     let mut written = 0;
     for mode in ["simple", "extended", "prepared"] {
         for script in ["select-only", "tpcb-like"] {
