@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle merge-proof tpch proofs bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle merge-proof scatter tpch proofs bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -81,6 +81,9 @@ oracle: postgres proofs ## COUNT random statements, each on one PostgreSQL and t
 
 merge-proof: postgres proofs ## Every type that the router compares itself, COUNT pairs of each as PostgreSQL sorts them. SEED=, TYPE=.
 	@env COUNT=$(COUNT) SEED=$(SEED) TYPE=$(TYPE) $(PROOF)
+
+scatter: postgres proofs ## What statements over three shards cost the router, for SECONDS each, and its memory while it merges ROWS sorted rows.
+	@env SECONDS=$(SECONDS) ROWS=$(ROWS) $(PROOF)
 
 deadlocks: postgres proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
