@@ -4,6 +4,7 @@
 //! apart without being decoded (PostgreSQL's `array_send` in `arrayfuncs.c`).
 
 use mothership_proto::frame::{take, take_i16, take_i32};
+use std::collections::HashSet;
 
 /// Dimensions, flag of nulls, type of the elements, length, lower bound.
 const HEADER: usize = 20;
@@ -21,6 +22,15 @@ struct Column {
     nulls: bool,
     /// The header, which is written at the end, and the elements.
     bytes: Vec<u8>,
+}
+
+/// Different values as one array.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyArray {
+    /// How many there are.
+    pub count: u32,
+    /// The array.
+    pub array: Vec<u8>,
 }
 
 /// What cannot be taken.
@@ -78,22 +88,53 @@ impl Arrays {
         self.rows
     }
 
+    /// The values of a column, each once, if there are not more than `most`; no NULL is among them.
+    pub fn keys(&self, column: usize, most: u32) -> Option<KeyArray> {
+        let column = &self.columns[column];
+        let mut found: HashSet<&[u8], foldhash::fast::FixedState> = HashSet::default();
+        let mut array = vec![0; HEADER];
+        let mut rest = &column.bytes[HEADER..];
+        while !rest.is_empty() {
+            let value = rest;
+            // NULL has no bytes.
+            let Ok(length) = usize::try_from(take_i32(&mut rest)?) else {
+                continue;
+            };
+            take(&mut rest, length)?;
+            let value = &value[..value.len() - rest.len()];
+            if found.insert(value) {
+                if found.len() > most as usize {
+                    return None;
+                }
+                array.extend_from_slice(value);
+            }
+        }
+        let count = u32::try_from(found.len()).ok()?;
+        finish(&mut array, (column.element, false, count));
+        Some(KeyArray { count, array })
+    }
+
     /// The arrays, one for each column.
     pub fn finish(self) -> Vec<Vec<u8>> {
         let rows = self.rows;
         let one = |mut column: Column| {
-            let header = [1, u32::from(column.nulls), column.element, rows, 1];
-            for (at, word) in header.iter().enumerate() {
-                column.bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_be_bytes());
-            }
-            if rows == 0 {
-                // An empty array has no dimensions.
-                column.bytes[..4].fill(0);
-                column.bytes.truncate(12);
-            }
+            finish(&mut column.bytes, (column.element, column.nulls, rows));
             column.bytes
         };
         self.columns.into_iter().map(one).collect()
+    }
+}
+
+/// Writes the header of an array.
+fn finish(bytes: &mut Vec<u8>, (element, nulls, length): (u32, bool, u32)) {
+    let header = [1, u32::from(nulls), element, length, 1];
+    for (at, word) in header.iter().enumerate() {
+        bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_be_bytes());
+    }
+    if length == 0 {
+        // An empty array has no dimensions.
+        bytes[..4].fill(0);
+        bytes.truncate(12);
     }
 }
 
@@ -134,6 +175,27 @@ mod tests {
         assert_eq!(
             Arrays::new(&[20]).finish(),
             [[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20]]
+        );
+    }
+
+    #[test]
+    fn keys_are_the_values_once_and_without_nulls() {
+        let mut arrays = Arrays::new(&[23]);
+        let (seven, eight): (&[u8], &[u8]) = (&[0, 0, 0, 7], &[0, 0, 0, 8]);
+        for value in [Some(seven), None, Some(eight), Some(seven)] {
+            arrays.add(&body(&[value])).expect("a row");
+        }
+        let keys = arrays.keys(0, 2).expect("two are not too many");
+        assert_eq!(keys.count, 2);
+        let mut alone = Arrays::new(&[23]);
+        for value in [seven, eight] {
+            alone.add(&body(&[Some(value)])).expect("a row");
+        }
+        assert_eq!(alone.finish(), [keys.array]);
+        assert_eq!(arrays.keys(0, 1), None);
+        assert_eq!(
+            Arrays::new(&[20]).keys(0, 1).map(|keys| keys.array.len()),
+            Some(12)
         );
     }
 

@@ -27,7 +27,7 @@ mod tag;
 mod error;
 
 pub use aggregates::{AggregateMerge, Aggregates};
-pub use arrays::{Arrays, NotTaken};
+pub use arrays::{Arrays, KeyArray, NotTaken};
 pub use columns::{Difference, reconcile};
 pub use error::MergeError;
 pub use numeric::{NumericError, NumericSum};

@@ -105,6 +105,14 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                     fragment.sql,
                     names.join(", ")
                 ));
+                for keys in &fragment.narrowing.by {
+                    lines.push(format!(
+                        "Keys: {} may be only those of fragment {}, column {}",
+                        keys.column,
+                        keys.from + 1,
+                        keys.at + 1
+                    ));
+                }
             }
             let targets: Vec<&str> = gathered.target.iter().map(|s| map.shard_name(s)).collect();
             let place = match targets.is_empty() {

@@ -11,10 +11,13 @@
 //! client is told, and what the residue is held against: if PostgreSQL should see another statement in it, it is
 //! refused.
 
+mod fragment;
+pub mod narrow;
 pub mod notes;
 pub(in crate::plan) mod partial;
 mod rewrite;
 pub mod views;
+pub mod waves;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,17 +25,18 @@ use std::fmt;
 use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
-use crate::catalog::{Column, Handed, Name, Relation, RelationKind};
+use crate::catalog::{Column, Name, Relation, RelationKind};
 
 use super::decide::{keyed_by, role};
-use super::names::{fold, folded};
-use super::parens;
+use super::names::fold;
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Node, Source};
 use super::slots::{self, Literals};
 use super::{KeyedBy, Role, SameSharded};
 
+use narrow::Sources;
+pub use narrow::{Keys, Narrowing};
 pub use notes::Notes;
 use notes::Read;
 
@@ -162,6 +166,8 @@ pub struct Fragment {
     pub of: Holders,
     /// The type of each of its columns as it comes from a shard, by the object ids of the home shard.
     pub elements: Vec<u32>,
+    /// How what others have fetched leaves out rows of it.
+    pub narrowing: Narrowing,
 }
 
 /// Which shards have the rows of a fragment.
@@ -231,6 +237,9 @@ impl fmt::Display for Gather {
         )?;
         for fragment in &self.fragments {
             write!(f, "; {}", fragment.sql)?;
+            for keys in &fragment.narrowing.by {
+                write!(f, " [{keys}]")?;
+            }
         }
         write!(f, "; {}", self.residue)?;
         match &self.ending {
@@ -264,7 +273,7 @@ pub fn helps(reason: Reason) -> bool {
 }
 
 pub(super) const TEXT: u32 = 25;
-const BOOL: u32 = 16;
+pub(super) const BOOL: u32 = 16;
 
 /// The columns that belong to one server's copy of a row.
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
@@ -336,32 +345,45 @@ pub fn plan(
     for (_, pushed) in &pushed {
         places.retain(|place, _| !pushed.swallowed.contains(place));
     }
-    let entries = rewrite::entries(root, &places);
-    if entries.len() != places.len() {
+    let entries = rewrite::entries(root, analysis);
+    if !places.keys().all(|place| entries.contains_key(place)) {
         return Err(why);
     }
     let mut rewriting = rewrite::Rewriting::new(analysis);
-    let mut fragments = Vec::new();
+    let mut fragments: Vec<Fragment> = Vec::new();
     let mut next = parameters + 1;
     let mut texts = match &ending {
         Ending::Store(store) => store.columns.iter().any(|column| column.cast.is_some()),
         Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
+    let stand_ins = places.values().flatten().map(|read| read.instance);
+    let pruned = rewrite::Pruned::of(root, analysis, &stand_ins.collect());
+    let text = pruned.text()?.to_lowercase();
+    let mut sources = Sources::default();
     for (number, (place, reads)) in places.iter().enumerate() {
         let (name, alias) = &entries[place];
-        let made = fragment(analysis, parsed, reads, (name, alias.as_ref()), &why)?;
+        let made = fragment::of(
+            analysis,
+            (&text, &entries),
+            reads,
+            (name, alias.as_ref()),
+            &why,
+        )?;
         let cte = format!("{CTE}{}", number + 1);
         texts |= made.columns.iter().any(|column| column.handed.as_text);
         rewriting.replace(*place, reads, &cte, &made, &mut next);
+        sources.table(fragments.len(), reads, &made);
         fragments.push(made.fragment);
     }
     for (number, (place, pushed)) in pushed.into_iter().enumerate() {
         let cte = format!("{CTE}p{}", number + 1);
+        sources.groups(fragments.len(), &pushed);
         let fragment = rewriting.push(place, pushed, &cte, &mut next);
         texts |= fragment.sql.contains("::text");
         fragments.push(fragment);
     }
-    let residue = rewriting.residue(root)?;
+    sources.narrow(analysis, &mut fragments);
+    let residue = rewriting.residue(pruned.root(root))?;
     let sharded = analysis
         .sharded()
         .filter_map(|(instance, _, _)| keyed_by(analysis, instance));
@@ -480,134 +502,6 @@ fn has_children(analysis: &Analysis<'_>) -> bool {
         })
 }
 
-/// A fragment and what its stand-in must know.
-struct Made<'r> {
-    fragment: Fragment,
-    relation: &'r Relation,
-    /// Under which the statement knows the entry.
-    alias: String,
-    columns: Vec<Fetched>,
-}
-
-/// A column of a fragment.
-struct Fetched {
-    /// Its name in the stand-in, before the alias.
-    name: String,
-    /// Its name in the statement.
-    known: String,
-    /// Its type.
-    handed: Handed,
-}
-
-/// The fragment of one place, with its columns.
-fn fragment<'n>(
-    analysis: &Analysis<'n>,
-    parsed: &Parsed,
-    reads: &[Read<'n>],
-    (name, alias): (&ObjectName, Option<&TableAlias>),
-    why: &Refusal,
-) -> Result<Made<'n>, Refusal> {
-    let read = &reads[0];
-    let instance = &analysis.instances[read.instance];
-    let relation: &'n Relation = match (read.view, &instance.source) {
-        (Some((view, true)), _) => view,
-        (None, Source::Sharded(relation, _) | Source::Reference(relation)) => relation,
-        (None, Source::Home(name)) => match analysis.at_home(name) {
-            Some(relation) => relation,
-            None => return Err(why.clone()),
-        },
-        _ => return Err(why.clone()),
-    };
-    // The names under which the statement knows the columns.
-    if !instance.complete || instance.columns.len() != relation.columns.len() {
-        return Err(why.clone());
-    }
-    let whole = analysis.notes.stars
-        || alias.is_some_and(|alias| !alias.columns.is_empty())
-        || analysis
-            .notes
-            .rows
-            .iter()
-            .any(|(_, row)| reads.iter().any(|read| read.instance == *row));
-    let words: std::collections::HashSet<String> = parsed
-        .tokens
-        .iter()
-        .filter_map(|t| match &t.token {
-            Token::Word(word) => Some(fold(&word.value, word.quote_style.is_some())),
-            _ => None,
-        })
-        .collect();
-    let mut fetched = Vec::new();
-    let mut elements = Vec::new();
-    let mut list = Vec::new();
-    let entry_name = match alias {
-        Some(alias) => folded(&alias.name),
-        None => relation.name.name.clone(),
-    };
-    let entry = parens::quoted(&entry_name);
-    for (column, known) in relation.columns.iter().zip(&instance.columns) {
-        if !whole && !words.contains(&known.name) {
-            continue;
-        }
-        let as_text = column.handed.as_text;
-        let cast = if as_text { "::text" } else { "" };
-        elements.push(if as_text { TEXT } else { column.type_oid });
-        list.push(format!("{entry}.{}{cast}", parens::quoted(&known.name)));
-        fetched.push(Fetched {
-            name: column.name.clone(),
-            known: known.name.clone(),
-            handed: column.handed.clone(),
-        });
-    }
-    if fetched.is_empty() {
-        // The rows still count.
-        list.push("true".to_owned());
-        elements.push(BOOL);
-        fetched.push(Fetched {
-            name: "__mothership_row".to_owned(),
-            known: String::new(),
-            handed: Handed::plain("boolean"),
-        });
-    }
-    let mut sql = format!(
-        "SELECT {} FROM {}",
-        list.join(", "),
-        parens::relation(name, alias)?
-    );
-    let filters = analysis
-        .notes
-        .filters
-        .iter()
-        .filter(|(of, _)| *of == read.instance);
-    let filters: Vec<String> = filters
-        .map(|(_, expr)| parens::expr(expr))
-        .collect::<Result<_, _>>()?;
-    if !filters.is_empty() {
-        sql.push_str(" WHERE ");
-        sql.push_str(&filters.join(" AND "));
-    }
-    let keys = || {
-        let keys = reads.iter();
-        keys.filter_map(|read| keyed_by(analysis, read.instance))
-    };
-    let of = match (read.view, &instance.source) {
-        (Some(_), _) => Holders::All,
-        (None, Source::Sharded(..)) => Holders::Keys(keys().collect()),
-        (None, _) => Holders::Home,
-    };
-    Ok(Made {
-        fragment: Fragment {
-            table: relation.name.clone(),
-            sql,
-            of,
-            elements,
-        },
-        relation,
-        alias: entry_name,
-        columns: fetched,
-    })
-}
-
 impl<'n> Analysis<'n> {
     /// The column of a table that a column shows unchanged, through subqueries.
     pub fn origin(&self, mut node: Node) -> Option<&'n Column> {
@@ -623,7 +517,7 @@ impl<'n> Analysis<'n> {
     }
 
     /// The table of the home shard of that name, if it is an ordinary one that the catalog knows.
-    fn at_home(&self, name: &str) -> Option<&'n Relation> {
+    pub(super) fn at_home(&self, name: &str) -> Option<&'n Relation> {
         let mut relations = self.names.catalog.relations.values();
         relations.find(|relation| {
             let kind = matches!(

@@ -2,9 +2,9 @@
 //! tables, which conditions hold of one table alone, and what speaks against it.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use sqlparser::ast::{Expr, Function, ObjectName};
+use sqlparser::ast::{BinaryOperator as Op, Expr, Function, ObjectName, visit_expressions};
 use sqlparser::tokenizer::Location;
 
 use crate::catalog::Relation;
@@ -30,8 +30,11 @@ pub struct Read<'n> {
 pub struct Notes<'n> {
     /// Names that read tables and views.
     pub reads: Vec<Read<'n>>,
-    /// Conditions without which no row of the instance matters, on its columns alone.
+    /// Conditions without which no row of the instance matters, on its columns alone, of sharded and reference tables.
     pub filters: Vec<(usize, Expr)>,
+    /// Such conditions that need not be asked again of the rows that satisfy them, as no outer join adds others; by the
+    /// place of their first name, which that of a condition around them may be, too.
+    pub settled: HashMap<Location, (usize, Expr)>,
     /// All columns of some table are used: `*`, NATURAL.
     pub stars: bool,
     /// How deep the queries are of which only their existence matters: no column of their `*` is used.
@@ -78,6 +81,7 @@ impl Notes<'_> {
     pub fn truncate(&mut self, first: usize) {
         self.reads.retain(|read| read.instance < first);
         self.filters.retain(|(instance, _)| *instance < first);
+        self.settled.retain(|_, (instance, _)| *instance < first);
         self.rows.retain(|(_, instance)| *instance < first);
         self.levels.retain(|level| level.instances.start < first);
         self.shown.retain(|(instance, _), _| *instance < first);
@@ -131,40 +135,79 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    /// Notes a condition that holds of every row that matters, for the one table of `scope` that it is
-    /// about. `below` is what has been joined when it is applied: rows of a nullable side may only be left out if
+    /// Notes a condition that holds of every row that matters, for the one table of `scope` that it is about.
+    /// `below` is what has been joined when it is applied: rows of a nullable side may only be left out if
     /// the condition is never true of their absence.
     pub fn note_filter(
         &mut self,
         expr: &Expr,
         scope: &[usize],
-        below: &Tree<'_>,
+        below: &[&Tree<'_>],
         strict: &[usize],
         scopes: &Scopes<'_>,
     ) {
-        if self.in_view > 0 {
-            return;
-        }
         let mut only = None;
         if !self.is_about_one(expr, &mut only, scopes) {
             return;
         }
-        let here =
-            |instance: &usize| scope.contains(instance) && below.instances().contains(instance);
-        let Some(instance) = only.filter(here) else {
+        let Some(instance) = only.filter(|instance| scope.contains(instance)) else {
             return;
         };
-        let stored = !matches!(
-            self.instances[instance].source,
-            Source::Derived | Source::Rows
-        );
-        if stored && (strict.contains(&instance) || !nullable(below).contains(&instance)) {
-            self.notes.filters.push((instance, expr.clone()));
+        let noted = self.note_part(instance, expr.clone(), below, strict);
+        if noted && !below.iter().any(|tree| nullable(tree).contains(&instance)) {
+            let settled = first_name(expr).map(|place| (place, (instance, expr.clone())));
+            self.notes.settled.extend(settled);
         }
     }
 
+    /// Notes a condition on one table that follows from one that holds of every row that matters. Whether it is of use.
+    pub fn note_part(
+        &mut self,
+        instance: usize,
+        expr: Expr,
+        below: &[&Tree<'_>],
+        strict: &[usize],
+    ) -> bool {
+        let is_table = !matches!(
+            self.instances[instance].source,
+            Source::Derived | Source::Rows
+        );
+        let below = below
+            .iter()
+            .find(|tree| tree.instances().contains(&instance));
+        let Some(below) = below.filter(|_| is_table && self.in_view == 0) else {
+            return false;
+        };
+        let holds = strict.contains(&instance) || !nullable(below).contains(&instance);
+        if holds {
+            self.notes.filters.push((instance, expr));
+        }
+        holds
+    }
+
+    /// What arms of an OR, each a list of conditions, ask of one instance: nothing, if one of them asks nothing.
+    pub fn part_of_arms(
+        &self,
+        arms: &[Vec<&Expr>],
+        instance: usize,
+        scopes: &Scopes<'_>,
+    ) -> Option<Expr> {
+        let is_about = |expr: &&&Expr| {
+            let mut only = None;
+            self.is_about_one(expr, &mut only, scopes) && only == Some(instance)
+        };
+        let arm = |arm: &Vec<&Expr>| {
+            let about = arm.iter().filter(is_about);
+            let about = about.map(|expr| Expr::Nested(Box::new((*expr).clone())));
+            about.reduce(|left, right| nested(left, Op::And, right))
+        };
+        let arms: Vec<Expr> = arms.iter().map(arm).collect::<Option<_>>()?;
+        arms.into_iter()
+            .reduce(|left, right| nested(left, Op::Or, right))
+    }
+
     /// Whether an expression is made of columns of one instance and constants, and is the same on every server.
-    fn is_about_one(&self, expr: &Expr, only: &mut Option<usize>, scopes: &Scopes<'_>) -> bool {
+    pub fn is_about_one(&self, expr: &Expr, only: &mut Option<usize>, scopes: &Scopes<'_>) -> bool {
         let mut all = |list: &[&Expr]| list.iter().all(|e| self.is_about_one(e, only, scopes));
         match strip(expr) {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => match self.node(expr, scopes) {
@@ -286,6 +329,24 @@ impl<'n> Analysis<'n> {
         };
         list.args.iter().map(one).collect()
     }
+}
+
+fn nested(left: Expr, op: Op, right: Expr) -> Expr {
+    let (left, right) = (Box::new(left), Box::new(right));
+    Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }))
+}
+
+/// Where the first name of a condition stands.
+pub fn first_name(expr: &Expr) -> Option<Location> {
+    let found = visit_expressions(expr, |expr| match expr {
+        Expr::Identifier(ident) => ControlFlow::Break(ident.span.start),
+        Expr::CompoundIdentifier(parts) => match parts.first() {
+            Some(part) => ControlFlow::Break(part.span.start),
+            None => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    });
+    found.break_value()
 }
 
 /// The instances that outer joins may leave without a row.

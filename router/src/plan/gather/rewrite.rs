@@ -1,41 +1,40 @@
 //! The residue: the statement with a CTE in the place of each table whose rows were fetched.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart,
-    OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableFactor, UnaryOperator, Visit, VisitMut, Visitor, VisitorMut, With,
+    BinaryOperator, CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, JoinConstraint,
+    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins,
+    UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut, With,
 };
 use sqlparser::tokenizer::Location;
 
-use crate::plan::expr::strip;
+use crate::plan::expr::{chain, strip};
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 
-use super::notes::{Read, place_of};
+use super::fragment::{Entries, Fetched, Made};
+use super::notes::{Read, first_name, place_of};
 use super::partial::Pushed;
-use super::{Fetched, Fragment, Made, Root, named};
+use super::{Fragment, Root, named};
 
-/// The FROM entries at these places, each with its name and alias.
-pub fn entries(
-    root: Root<'_>,
-    places: &BTreeMap<Location, Vec<Read<'_>>>,
-) -> BTreeMap<Location, (ObjectName, Option<TableAlias>)> {
-    struct Find<'p, 'n> {
-        places: &'p BTreeMap<Location, Vec<Read<'n>>>,
-        found: BTreeMap<Location, (ObjectName, Option<TableAlias>)>,
+/// The FROM entries that read tables and views.
+pub fn entries(root: Root<'_>, analysis: &Analysis<'_>) -> Entries {
+    struct Find {
+        places: HashSet<Location>,
+        found: Entries,
     }
-    impl Visitor for Find<'_, '_> {
+    impl Visitor for Find {
         type Break = ();
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
             if let Some((name, alias)) = named(factor)
-                && let Some(place) = place_of(name).filter(|place| self.places.contains_key(place))
+                && let Some(place) = place_of(name).filter(|place| self.places.contains(place))
             {
                 self.found.insert(place, (name.clone(), alias.cloned()));
             }
@@ -43,14 +42,139 @@ pub fn entries(
         }
     }
     let mut find = Find {
-        places,
-        found: BTreeMap::new(),
+        places: analysis.notes.reads.iter().map(|read| read.place).collect(),
+        found: Entries::new(),
     };
     let _ = match root {
         Root::Query(query) | Root::Source(query, _) => query.visit(&mut find),
         Root::Write(statement, _) => statement.visit(&mut find),
     };
     find.found
+}
+
+/// A statement without the conditions that hold of all rows that are fetched.
+pub enum Pruned {
+    Query(Box<Query>),
+    Write(Box<Statement>),
+}
+
+impl Pruned {
+    /// `stand_ins` are the instances whose rows are fetched.
+    pub fn of(root: Root<'_>, analysis: &Analysis<'_>, stand_ins: &HashSet<usize>) -> Pruned {
+        let mut pruning = Pruning {
+            settled: &analysis.notes.settled,
+            stand_ins,
+        };
+        match root {
+            Root::Query(query) | Root::Source(query, _) => {
+                let mut query = Box::new(query.clone());
+                let _ = VisitMut::visit(&mut *query, &mut pruning);
+                Pruned::Query(query)
+            }
+            Root::Write(statement, _) => {
+                let mut statement = Box::new(statement.clone());
+                let _ = VisitMut::visit(&mut *statement, &mut pruning);
+                Pruned::Write(statement)
+            }
+        }
+    }
+
+    /// In the place of `root`.
+    pub fn root<'p>(&'p self, root: Root<'_>) -> Root<'p> {
+        match (self, root) {
+            (Pruned::Query(query), Root::Source(_, target)) => Root::Source(query, target),
+            (Pruned::Query(query), _) => Root::Query(query),
+            (Pruned::Write(statement), Root::Write(_, target)) => Root::Write(statement, target),
+            // It was made of a root of the same kind.
+            (Pruned::Write(statement), _) => Root::Write(statement, usize::MAX),
+        }
+    }
+
+    /// What it names.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn text(&self) -> Result<String, Refusal> {
+        match self {
+            Pruned::Query(query) => parens::query(query),
+            Pruned::Write(statement) => parens::statement(statement),
+        }
+    }
+}
+
+struct Pruning<'a> {
+    settled: &'a HashMap<Location, (usize, Expr)>,
+    stand_ins: &'a HashSet<usize>,
+}
+
+impl Pruning<'_> {
+    fn is_settled(&self, expr: &Expr) -> bool {
+        let settled = first_name(expr).and_then(|place| self.settled.get(&place));
+        settled.is_some_and(|(instance, condition)| {
+            self.stand_ins.contains(instance) && strip(condition) == strip(expr)
+        })
+    }
+
+    /// What is left of a condition.
+    fn left(&self, expr: &Expr) -> Option<Expr> {
+        let conjuncts = chain(expr, &BinaryOperator::And);
+        if !conjuncts.iter().any(|conjunct| self.is_settled(conjunct)) {
+            return Some(expr.clone());
+        }
+        let left = conjuncts.into_iter().filter(|e| !self.is_settled(e));
+        left.cloned().reduce(|left, right| Expr::BinaryOp {
+            left: Box::new(Expr::Nested(Box::new(left))),
+            op: BinaryOperator::And,
+            right: Box::new(Expr::Nested(Box::new(right))),
+        })
+    }
+}
+
+impl VisitorMut for Pruning<'_> {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if let Some(selection) = &select.selection {
+            select.selection = self.left(selection);
+        }
+        for item in &mut select.from {
+            self.joins(item);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Pruning<'_> {
+    fn joins(&self, item: &mut TableWithJoins) {
+        if let TableFactor::NestedJoin {
+            table_with_joins, ..
+        } = &mut item.relation
+        {
+            self.joins(table_with_joins);
+        }
+        for join in &mut item.joins {
+            if let TableFactor::NestedJoin {
+                table_with_joins, ..
+            } = &mut join.relation
+            {
+                self.joins(table_with_joins);
+            }
+            let constraint = match &mut join.join_operator {
+                JoinOperator::Join(constraint)
+                | JoinOperator::Inner(constraint)
+                | JoinOperator::Left(constraint)
+                | JoinOperator::LeftOuter(constraint)
+                | JoinOperator::Right(constraint)
+                | JoinOperator::RightOuter(constraint)
+                | JoinOperator::FullOuter(constraint) => constraint,
+                _ => continue,
+            };
+            if let JoinConstraint::On(on) = constraint {
+                let left = self.left(on);
+                *on = left.unwrap_or_else(|| Expr::value(Value::Boolean(true)));
+            }
+        }
+    }
 }
 
 /// What stands in for a table.

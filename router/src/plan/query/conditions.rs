@@ -29,8 +29,9 @@ impl<'n> Analysis<'n> {
             // entry; where one is on a nullable side, `strict` has made the join an inner one.
             self.conjunct(conjunct, &all, scopes);
             let strict = self.strict(conjunct, true, scopes);
-            self.note_filter(conjunct, &all, tree, &strict, scopes);
+            self.note_filter(conjunct, &all, &[tree], &strict, scopes);
             required.extend(strict);
+            self.disjunction(conjunct, &all, &[tree], scopes);
         }
         self.join_conditions(tree, required, scopes)
     }
@@ -79,10 +80,10 @@ impl<'n> Analysis<'n> {
         for conjunct in on.map(|e| chain(e, &Op::And)).unwrap_or_default() {
             self.conjunct(conjunct, &scope, scopes);
             let of_this = self.strict(conjunct, true, scopes);
-            for side in [left, right] {
-                self.note_filter(conjunct, &scope, side, &of_this, scopes);
-            }
+            let sides = [&**left, &**right];
+            self.note_filter(conjunct, &scope, &sides, &of_this, scopes);
             strict.extend(of_this);
+            self.disjunction(conjunct, &scope, &sides, scopes);
         }
         for (a, b) in pairs {
             self.equate(*a, *b, &scope, true);
@@ -156,6 +157,47 @@ impl<'n> Analysis<'n> {
             }
             Expr::IsTrue(inner) => self.conjunct(inner, scope, scopes),
             _ => {}
+        }
+    }
+
+    /// What an OR says that none of its arms says alone: what each of them repeats, and what each of them asks of one
+    /// instance, as `a.x = 1 OR a.x = 2` follows from `a.x = 1 AND b.y = 2 OR a.x = 2 AND b.y = 1`.
+    fn disjunction(
+        &mut self,
+        expr: &Expr,
+        scope: &[usize],
+        below: &[&Tree<'_>],
+        scopes: &Scopes<'_>,
+    ) {
+        let arms = chain(expr, &Op::Or);
+        if arms.len() < 2 {
+            return;
+        }
+        let arms: Vec<Vec<&Expr>> = arms.into_iter().map(|arm| chain(arm, &Op::And)).collect();
+        let (first, others) = arms.split_first().expect("there are two");
+        // Whether constants are equal is another matter for each text of a shape.
+        let is_join = |expr: &Expr| match expr {
+            Expr::BinaryOp {
+                left,
+                op: Op::Eq,
+                right,
+            } => self.node(left, scopes).is_some() && self.node(right, scopes).is_some(),
+            _ => false,
+        };
+        let shared = first.iter().filter(|conjunct| {
+            is_join(conjunct) && others.iter().all(|arm| arm.contains(conjunct))
+        });
+        for conjunct in shared.copied().collect::<Vec<_>>() {
+            self.conjunct(conjunct, scope, scopes);
+        }
+        if self.is_about_one(expr, &mut None, scopes) {
+            return;
+        }
+        for &instance in scope {
+            if let Some(part) = self.part_of_arms(&arms, instance, scopes) {
+                let strict = self.strict(&part, true, scopes);
+                self.note_part(instance, part, below, &strict);
+            }
         }
     }
 

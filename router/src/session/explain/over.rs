@@ -341,26 +341,28 @@ impl Session {
                         .push(("Query".to_owned(), Fact::Text(sql.clone())));
                 }
             }
+            if !work.plan.fragments[number].narrowing.by.is_empty() {
+                let note = "explained without the keys of other fragments";
+                for part in &mut found {
+                    part.facts
+                        .push(("Note".to_owned(), Fact::Text(note.to_owned())));
+                }
+            }
             parts.extend(found);
         }
         let mut fetching = self.fetching(work);
         if explaining.options.analyze {
-            let asking = legs.iter().filter(|leg| !leg.fragments.is_empty());
-            for leg in asking.clone() {
-                self.send_fragments(leg, work, (given.types, given.values));
-            }
-            for leg in asking {
-                let (begun, before) = (Instant::now(), fetching.left());
-                self.collect_leg(leg, &mut fetching).await?;
-                let after = fetching.left();
-                let shard = self.servers[leg.at].shard;
+            let given = (given.types, given.values);
+            self.fetch(&legs, work, given, &mut fetching).await?;
+            for (at, tally) in &fetching.tallies {
                 let mut facts = vec![
-                    ("Rows".to_owned(), Fact::Count(before.0 - after.0)),
-                    ("Bytes".to_owned(), Fact::Count((before.1 - after.1) as u64)),
+                    ("Rows".to_owned(), Fact::Count(tally.rows)),
+                    ("Bytes".to_owned(), Fact::Count(tally.bytes)),
                 ];
                 if explaining.options.times() {
-                    facts.push(("Time".to_owned(), time(begun.elapsed())));
+                    facts.push(("Time".to_owned(), time(tally.time)));
                 }
+                let shard = self.servers[*at].shard;
                 parts.push(ServerPlan {
                     title: format!("Fetched from {}", self.topology.shards[shard].name),
                     facts,

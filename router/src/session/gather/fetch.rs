@@ -1,20 +1,27 @@
 //! The fragments, fetched from their shards; what comes is held until all of it is there.
 
-use super::{Described, GatherWork, PORTAL, Value};
-use crate::merge::{Arrays, NotTaken};
+use super::send::Ask;
+use super::{Described, GatherWork, Value};
+use crate::merge::{Arrays, KeyArray, NotTaken};
 use crate::plan::Refusal;
-use crate::plan::gather::{Ending, Keeper};
+use crate::plan::gather::waves::{MANY, Waves, expected};
+use crate::plan::gather::{Ending, Keeper, Keys};
 use crate::plan::refuse::Reason;
 use crate::session::choose::Wants;
 use crate::session::dispatch::refused;
 use crate::session::planning::values;
 use crate::session::state::{Block, Phase};
-use crate::session::{Attached, Halt, Session};
+use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::Event;
 use mothership_proto::report::{Report, sqlstate};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Fewer keys than these are written as an array, which the server's planner looks at.
+const FEW_KEYS: u32 = 200;
 
 /// What is being asked of one server.
 pub(in crate::session) struct Leg {
@@ -36,6 +43,45 @@ pub(in crate::session) struct Fetching {
     bytes_left: usize,
     error: Option<Vec<u8>>,
     wrong: Option<Report>,
+    /// How many rows a shard expects of a fragment.
+    expected: HashMap<usize, u64>,
+    /// The keys of a fragment's column; `None` if they are too many.
+    keys: HashMap<(usize, usize), Option<Rc<KeyArray>>>,
+    /// What each server has sent, by its place among the attached.
+    pub tallies: BTreeMap<usize, Tally>,
+}
+
+/// What one server has sent.
+#[derive(Default)]
+pub(in crate::session) struct Tally {
+    pub rows: u64,
+    pub bytes: u64,
+    /// How long it was waited for.
+    pub time: Duration,
+}
+
+/// What a server is asked of fragments.
+pub(super) enum Asked {
+    /// The rows, which are those of each of these.
+    Rows(Vec<usize>),
+    /// How many rows it expects.
+    Expected(usize),
+}
+
+impl Asked {
+    fn fragment(&self) -> usize {
+        match self {
+            Asked::Rows(fragments) => fragments[0],
+            Asked::Expected(fragment) => *fragment,
+        }
+    }
+}
+
+/// The text of a fragment as it is sent, with the keys in it.
+#[derive(PartialEq)]
+struct Text {
+    sql: String,
+    keys: Vec<Rc<KeyArray>>,
 }
 
 impl Session {
@@ -145,73 +191,157 @@ impl Session {
         let arrays = work.plan.fragments.iter().map(|f| Arrays::new(&f.elements));
         Fetching {
             arrays: arrays.collect(),
-            described: Described::default(),
-            is_running: false,
             rows_left,
             bytes_left,
-            error: None,
-            wrong: None,
+            ..Fetching::default()
         }
     }
 
-    /// Sends one server its fragments, with the parameters of the statement.
-    pub(in crate::session) fn send_fragments(
+    /// Fetches all fragments, in the order of `Waves`. `given` are the types and values of the statement's parameters.
+    pub(in crate::session) async fn fetch(
         &mut self,
-        leg: &Leg,
+        legs: &[Leg],
+        work: &GatherWork,
+        given: (&[u8], &[Value<'_>]),
+        fetching: &mut Fetching,
+    ) -> Result<(), Halt> {
+        let mut waves = Waves::new(&work.plan.fragments);
+        let mut describes = legs.iter().any(|leg| leg.describes);
+        while !waves.are_done() || describes {
+            let texts = fetching.texts(work, &mut waves, given.1.len());
+            let asked = waves.asked();
+            if !asked.is_empty() {
+                self.exchange(
+                    legs,
+                    work,
+                    given,
+                    (&texts, &asked, describes),
+                    true,
+                    fetching,
+                )
+                .await?;
+                describes = false;
+                if !fetching.is_fine() {
+                    return Ok(());
+                }
+                for fragment in asked {
+                    let shards = work.shards[fragment].len().try_into().unwrap_or(u64::MAX);
+                    let rows = fetching.expected.remove(&fragment);
+                    waves.expect(fragment, rows.unwrap_or(u64::MAX).saturating_mul(shards));
+                }
+            }
+            let next = waves.begin();
+            self.exchange(
+                legs,
+                work,
+                given,
+                (&texts, &next, describes),
+                false,
+                fetching,
+            )
+            .await?;
+            describes = false;
+            if !fetching.is_fine() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends each server its fragments, or, if they are only to be `explained`, one of them, and takes the answers.
+    async fn exchange(
+        &mut self,
+        legs: &[Leg],
         work: &GatherWork,
         (types, values): (&[u8], &[Value<'_>]),
-    ) {
+        (texts, fragments, describes): (&[Text], &[usize], bool),
+        explained: bool,
+        fetching: &mut Fetching,
+    ) -> Result<(), Halt> {
         let segment = self.state.phase == Phase::Segment;
         // One more than there may be, to notice it.
         let most = self.topology.config.limits.gathered_rows.get();
         let most = i32::try_from(most).unwrap_or(i32::MAX).saturating_add(1);
-        let Attached { lease, inbox, .. } = &mut self.servers[leg.at];
-        inbox.in_segment |= segment;
-        inbox.touched.add(None);
-        lease.notes.unnamed = None;
-        let types = inbox.types_on_shard(types);
-        for fragment in &leg.fragments {
-            let sql = work.fragments[*fragment].as_bytes();
-            lease.wire.with_output(|out| {
-                Parse {
-                    name: b"",
+        let mut open = Vec::new();
+        let mut told: Vec<usize> = Vec::new();
+        for leg in legs {
+            let mut asked: Vec<Asked> = Vec::new();
+            for &fragment in fragments.iter().filter(|at| leg.fragments.contains(at)) {
+                if explained {
+                    if !told.contains(&fragment) {
+                        told.push(fragment);
+                        asked.push(Asked::Expected(fragment));
+                    }
+                    continue;
+                }
+                // Equal texts have equal rows.
+                let same = |asked: &&mut Asked| {
+                    matches!(asked, Asked::Rows(list) if texts[list[0]] == texts[fragment]
+                        && work.shards[list[0]] == work.shards[fragment])
+                };
+                match asked.iter_mut().find(same) {
+                    Some(Asked::Rows(list)) => list.push(fragment),
+                    _ => asked.push(Asked::Rows(vec![fragment])),
+                }
+            }
+            if asked.is_empty() && !(describes && leg.describes) {
+                continue;
+            }
+            let attached = &mut self.servers[leg.at];
+            attached.inbox.in_segment |= segment;
+            attached.inbox.touched.add(None);
+            let types = attached.inbox.types_on_shard(types);
+            for asked in &asked {
+                let text = &texts[asked.fragment()];
+                let keys = text.keys.iter().map(|keys| (1, Some(&*keys.array)));
+                let values: Vec<Value<'_>> = values.iter().copied().chain(keys).collect();
+                let explain = format!("EXPLAIN {}", text.sql);
+                let (sql, formats, rows) = match asked {
+                    Asked::Rows(_) => (&text.sql, &[1], most),
+                    Asked::Expected(_) => (&explain, &[0], 1),
+                };
+                attached.ask(&Ask {
                     sql,
                     types: &types,
-                }
-                .put(out);
-                frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[1]);
-                frontend::put_execute(out, PORTAL, most);
-                frontend::put_close(out, Target::Portal, PORTAL);
-            });
-            for owed in [
-                Owed::Parse(0, Audience::Router),
-                Owed::Bind(Audience::Router),
-                Owed::Execute(Audience::Router),
-                Owed::Close(Audience::Router),
-            ] {
-                lease.ledger.push(owed);
+                    values: &values,
+                    describes: None,
+                    formats,
+                    rows,
+                });
             }
+            attached.end_asks(segment);
+            open.push((leg, asked));
         }
-        if segment {
-            lease.wire.send(frontend::FLUSH);
-        } else {
-            lease.wire.send(frontend::SYNC);
-            lease.ledger.push(Owed::Sync(Audience::Router));
+        for (leg, asked) in open {
+            let leg = Leg {
+                at: leg.at,
+                describes: leg.describes && describes,
+                fragments: Vec::new(),
+            };
+            let (begun, before) = (Instant::now(), fetching.left());
+            self.collect_leg(&leg, &asked, fetching).await?;
+            let after = fetching.left();
+            let tally = fetching.tallies.entry(leg.at).or_default();
+            tally.rows += before.0.saturating_sub(after.0);
+            tally.bytes += before.1.saturating_sub(after.1) as u64;
+            tally.time += begun.elapsed();
         }
+        Ok(())
     }
 
     /// Takes what one server says, to its end.
-    pub(in crate::session) async fn collect_leg(
+    pub(super) async fn collect_leg(
         &mut self,
         leg: &Leg,
+        asked: &[Asked],
         fetching: &mut Fetching,
     ) -> Result<(), Halt> {
         let segment = self.state.phase == Phase::Segment;
         let mut describes = leg.describes;
         let mut runs = false;
-        let mut fragments = leg.fragments.iter();
-        let mut fragment = fragments.next();
-        if segment && !describes && fragment.is_none() {
+        let mut all = asked.iter();
+        let mut now = all.next();
+        if segment && !describes && now.is_none() {
             return Ok(());
         }
         self.each_message(leg.at, |frame, reply, _| {
@@ -220,13 +350,14 @@ impl Session {
                 (Event::Failed, _) => {
                     if fetching.error.is_none() {
                         fetching.error = Some(frame.body().to_vec());
-                        fetching.is_running = runs;
+                        // What EXPLAIN says fails when it is planned.
+                        fetching.is_running = runs && !matches!(now, Some(Asked::Expected(_)));
                     }
                     return segment;
                 }
                 (_, tag::PARSE_COMPLETE) => runs = false,
                 (_, tag::BIND_COMPLETE) => runs = true,
-                (_, tag::DATA_ROW) => fetching.row(fragment, frame.body()),
+                (_, tag::DATA_ROW) => fetching.row(now, frame.body()),
                 (_, tag::PARAMETER_DESCRIPTION) => {
                     fetching.described.parameters =
                         frame.body().get(2..).unwrap_or_default().to_vec();
@@ -236,10 +367,10 @@ impl Session {
                     describes = false;
                 }
                 (_, tag::NO_DATA) => describes = false,
-                (_, tag::CLOSE_COMPLETE) => fragment = fragments.next(),
+                (_, tag::CLOSE_COMPLETE) => now = all.next(),
                 _ => {}
             }
-            segment && !describes && fragment.is_none()
+            segment && !describes && now.is_none()
         })
         .await
     }
@@ -270,7 +401,7 @@ impl Session {
 
 impl Fetching {
     /// How many rows and bytes may still come.
-    pub(in crate::session) fn left(&self) -> (u64, usize) {
+    fn left(&self) -> (u64, usize) {
         (self.rows_left, self.bytes_left)
     }
 
@@ -279,14 +410,72 @@ impl Fetching {
         self.error.is_none() && self.wrong.is_none()
     }
 
-    fn row(&mut self, fragment: Option<&usize>, body: &[u8]) {
-        if self.error.is_some() || self.wrong.is_some() {
+    /// The texts of the fragments that are not there yet, with the keys that leave out rows of them.
+    fn texts(&mut self, work: &GatherWork, waves: &mut Waves<'_>, values: usize) -> Vec<Text> {
+        let Fetching { arrays, keys, .. } = self;
+        let mut known = |wanted: &Keys| {
+            let place = (wanted.from, wanted.at);
+            let found = keys.entry(place).or_insert_with(|| {
+                let keys = arrays[wanted.from].keys(wanted.at, MANY);
+                keys.map(Rc::new)
+            });
+            found.clone()
+        };
+        let text = |(at, sql): (usize, &String)| {
+            let chosen = waves.narrowing(at, |keys| Some(known(keys)?.count));
+            let mut text = Text {
+                sql: sql.clone(),
+                keys: Vec::new(),
+            };
+            let filtered = work.plan.fragments[at].narrowing.filtered;
+            for wanted in chosen {
+                let joint = match filtered || !text.keys.is_empty() {
+                    true => "AND",
+                    false => "WHERE",
+                };
+                let Some(keys) = known(wanted) else { continue };
+                let number = values + text.keys.len() + 1;
+                let Keys { column, base, .. } = wanted;
+                text.sql += &match keys.count {
+                    0..FEW_KEYS => format!(" {joint} {column} = ANY (${number}::{base}[])"),
+                    // Planning looks at each element of an array, and not into a query.
+                    _ => format!(" {joint} {column} IN (SELECT unnest(${number}::{base}[]))"),
+                };
+                text.keys.push(keys);
+            }
+            text
+        };
+        work.fragments.iter().enumerate().map(text).collect()
+    }
+
+    fn row(&mut self, asked: Option<&Asked>, body: &[u8]) {
+        if !self.is_fine() {
             return;
         }
-        let Some(arrays) = fragment.and_then(|fragment| self.arrays.get_mut(*fragment)) else {
+        match asked {
+            None => {}
+            Some(Asked::Expected(fragment)) => {
+                let line = backend::row_values(body).unwrap_or_default();
+                let line = line.first().copied().flatten().unwrap_or_default();
+                let rows = expected(&String::from_utf8_lossy(line));
+                // The first line is the one that counts.
+                self.expected
+                    .entry(*fragment)
+                    .or_insert(rows.unwrap_or(u64::MAX));
+            }
+            Some(Asked::Rows(fragments)) => {
+                for fragment in fragments {
+                    self.add(*fragment, body);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, fragment: usize, body: &[u8]) {
+        if !self.is_fine() {
             return;
-        };
-        match arrays.add(body) {
+        }
+        match self.arrays[fragment].add(body) {
             Ok(bytes) => match (
                 self.rows_left.checked_sub(1),
                 self.bytes_left.checked_sub(bytes),

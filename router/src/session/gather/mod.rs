@@ -16,6 +16,8 @@ mod fetch;
 
 mod residue;
 
+mod send;
+
 mod write;
 
 use super::choose::Wants;
@@ -136,12 +138,8 @@ impl Session {
             lease.ledger.push(Owed::Parse(0, Audience::Router));
             lease.ledger.push(Owed::DescribeStatement(Audience::Router));
         }
-        for leg in &legs {
-            self.send_fragments(leg, work, (&[], &[]));
-        }
-        for leg in &legs {
-            self.collect_leg(leg, &mut fetching).await?;
-        }
+        let given: (&[u8], &[Value<'_>]) = (&[], &[]);
+        self.fetch(&legs, work, given, &mut fetching).await?;
         if copied.is_some() {
             fetching.is_running = false;
         }
@@ -186,7 +184,7 @@ impl Session {
             self.begin_implicit();
         }
         let residue = self.residue_shard(work);
-        let mut legs = self.attach_legs(work, residue, &Wants::Primary).await?;
+        let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
         let at = self.place_of(residue)?;
         self.make_known(at, prepared).await?;
         let lease = &mut self.servers[at].lease;
@@ -203,7 +201,7 @@ impl Session {
             describes: true,
             fragments: Vec::new(),
         };
-        self.collect_leg(&asks, &mut fetching).await?;
+        self.collect_leg(&asks, &[], &mut fetching).await?;
         if fetching.is_fine() {
             let types = fetching.described.parameters.chunks_exact(4);
             let types = types.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
@@ -219,12 +217,10 @@ impl Session {
             }
         }
         let values: Vec<Value<'_>> = arguments.iter().map(|a| (0, a.text())).collect();
-        legs.retain(|leg| !leg.fragments.is_empty() && fetching.is_fine());
-        for leg in &legs {
-            self.send_fragments(leg, work, (&fetching.described.parameters, &values));
-        }
-        for leg in &legs {
-            self.collect_leg(leg, &mut fetching).await?;
+        if fetching.is_fine() {
+            let types = fetching.described.parameters.clone();
+            let given = (&*types, &*values);
+            self.fetch(&legs, work, given, &mut fetching).await?;
         }
         let (arrays, described) = self.fetched(fetching)?;
         let sql = &prepared.steps[0].span.of(&prepared.sql);
@@ -262,7 +258,7 @@ impl Session {
             _ => Wants::Primary,
         };
         let residue = self.residue_shard(work);
-        let mut legs = self.attach_legs(work, residue, &wants).await?;
+        let legs = self.attach_legs(work, residue, &wants).await?;
         let (at, described) = self.describe_gathered(bind, statement, residue).await?;
         let mut fetching = self.fetching(work);
         fetching.described = match &work.plan.ending {
@@ -274,13 +270,9 @@ impl Session {
             Ending::Answer | Ending::Write(_) | Ending::Store(_) => described,
         };
         let values: Vec<Value<'_>> = bind.values().collect();
-        legs.retain(|leg| !leg.fragments.is_empty());
-        for leg in &legs {
-            self.send_fragments(leg, work, (&fetching.described.parameters, &values));
-        }
-        for leg in &legs {
-            self.collect_leg(leg, &mut fetching).await?;
-        }
+        let types = fetching.described.parameters.clone();
+        let given = (&*types, &*values);
+        self.fetch(&legs, work, given, &mut fetching).await?;
         let (arrays, described) = self.fetched(fetching)?;
         let text = self
             .with_times(&statement.sql, &work.residue, false)
@@ -326,7 +318,7 @@ impl Session {
         let owed = Owed::DescribeStatement(Audience::Router);
         attached.lease.ledger.push(owed);
         let mut fetching = fetch::Fetching::default();
-        self.collect_leg(&leg, &mut fetching).await?;
+        self.collect_leg(&leg, &[], &mut fetching).await?;
         let (_, described) = self.fetched(fetching)?;
         let needed = described.parameters.len() / 4;
         if needed != bind.len() {
@@ -363,7 +355,7 @@ impl Session {
             fragments: Vec::new(),
         };
         let mut fetching = fetch::Fetching::default();
-        self.collect_leg(&leg, &mut fetching).await?;
+        self.collect_leg(&leg, &[], &mut fetching).await?;
         let (_, described) = self.fetched(fetching)?;
         Ok(described)
     }

@@ -1,7 +1,8 @@
 //! The residue of a query: run on one server, and held against the client's own text.
 
 use super::copy::Shown;
-use super::{Described, GatherWork, PORTAL, Value};
+use super::send::Ask;
+use super::{Described, GatherWork, Value};
 use crate::plan::refuse::Reason;
 use crate::plan::{Gather, Refusal};
 use crate::session::dispatch::refused;
@@ -22,48 +23,21 @@ impl Session {
         described: &Described,
         mut shown: Shown<'_>,
     ) -> Result<Vec<u8>, Halt> {
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        inbox.first_leg = true;
-        let types = inbox.types_on_shard(&described.parameters);
+        let attached = &mut self.servers[at];
+        attached.inbox.first_leg = true;
+        let types = attached.inbox.types_on_shard(&described.parameters);
         let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
         let values: Vec<Value<'_>> = values.iter().copied().chain(arrays).collect();
         let keeping = work.keeping(text);
-        lease.wire.with_output(|out| {
-            let sql = text.as_bytes();
-            Parse {
-                name: b"",
-                sql,
-                types: &types,
-            }
-            .put(out);
-            frontend::put_describe(out, Target::Statement, b"");
-            if let Some(keeping) = &keeping {
-                let sql = keeping.as_bytes();
-                Parse {
-                    name: b"",
-                    sql,
-                    types: &types,
-                }
-                .put(out);
-            }
-            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), &[shown.code()]);
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Target::Portal, PORTAL);
-            out.extend_from_slice(frontend::SYNC);
+        attached.ask(&Ask {
+            describes: Some(text),
+            sql: keeping.as_deref().unwrap_or(text),
+            types: &types,
+            values: &values,
+            formats: &[shown.code()],
+            rows: 0,
         });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
-        if keeping.is_some() {
-            lease.ledger.push(Owed::Parse(0, Audience::Router));
-        }
-        for owed in [
-            Owed::Bind(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-            Owed::Sync(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
+        attached.end_asks(false);
         let mut checking = Checking::new(described);
         let mut command = Vec::new();
         self.each_message(at, |frame, reply, client| {

@@ -3,7 +3,8 @@
 
 use super::divide::Dividing;
 use super::residue::{without_position, wrong_statement};
-use super::{Described, GatherWork, PORTAL, Value};
+use super::send::Ask;
+use super::{Described, GatherWork, Value};
 use crate::merge::Arrays;
 use crate::plan::Merge;
 use crate::plan::gather::{Ending, Store, Written};
@@ -11,10 +12,10 @@ use crate::session::choose::Wants;
 use crate::session::many::Merging;
 use crate::session::names::Prepared;
 use crate::session::state::Phase;
-use crate::session::{Attached, Halt, Session};
+use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column, tag};
-use mothership_proto::frontend::{self, Bind, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::Bind;
+use mothership_proto::ledger::Event;
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -119,12 +120,8 @@ impl Session {
             .attach_legs(work, portal.shard, &Wants::Primary)
             .await?;
         let mut fetching = self.fetching(work);
-        for leg in legs.iter().filter(|leg| !leg.fragments.is_empty()) {
-            self.send_fragments(leg, work, (&described.parameters, &values));
-        }
-        for leg in legs.iter().filter(|leg| !leg.fragments.is_empty()) {
-            self.collect_leg(leg, &mut fetching).await?;
-        }
+        let given = (&*described.parameters, &*values);
+        self.fetch(&legs, work, given, &mut fetching).await?;
         let (arrays, _) = self.fetched(fetching)?;
         let run = Run {
             sql: &portal.sql,
@@ -304,44 +301,22 @@ impl Session {
         describes: bool,
     ) {
         let segment = self.state.phase == Phase::Segment;
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        inbox.in_segment |= segment;
-        inbox.touched.add(None);
-        lease.notes.unnamed = None;
-        let types = inbox.types_on_shard(&run.described.parameters);
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment |= segment;
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(&run.described.parameters);
         let values = run.values.iter().copied().take(work.plan.parameters);
         let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
         let values: Vec<Value<'_>> = values.chain(arrays).collect();
-        lease.wire.with_output(|out| {
-            let sql = sql.as_bytes();
-            Parse {
-                name: b"",
-                sql,
-                types: &types,
-            }
-            .put(out);
-            if describes {
-                frontend::put_describe(out, Target::Statement, b"");
-            }
-            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), formats);
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Target::Portal, PORTAL);
-            out.extend_from_slice(if segment {
-                frontend::FLUSH
-            } else {
-                frontend::SYNC
-            });
+        attached.ask(&Ask {
+            sql,
+            types: &types,
+            values: &values,
+            describes: describes.then_some(sql),
+            formats,
+            rows: 0,
         });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        if describes {
-            lease.ledger.push(Owed::DescribeStatement(Audience::Router));
-        }
-        lease.ledger.push(Owed::Bind(Audience::Router));
-        lease.ledger.push(Owed::Execute(Audience::Router));
-        lease.ledger.push(Owed::Close(Audience::Router));
-        if !segment {
-            lease.ledger.push(Owed::Sync(Audience::Router));
-        }
+        attached.end_asks(segment);
     }
 }
 

@@ -26,11 +26,12 @@ use crate::plan::expr::strip;
 use crate::plan::functions;
 use crate::plan::names::folded;
 use crate::plan::parens;
-use crate::plan::scope::{Analysis, Scopes};
+use crate::plan::scope::{Analysis, Node, Scopes, Source};
 use crate::plan::slots::Slot;
 
+use super::fragment::Fetched;
 use super::notes::Level;
-use super::{CTE, Fetched, Fragment, Holders, TEXT};
+use super::{CTE, Fragment, Holders, Narrowing, TEXT};
 use movable::{go_on, is_bare_call, is_harmless, keys, movable_from};
 use typed::{Types, column_of, name_of};
 
@@ -46,6 +47,8 @@ pub(super) struct Pushed {
     pub order: Vec<OrderByExpr>,
     /// The relations and SELECTs that are in the fragment now.
     pub swallowed: Vec<Location>,
+    /// The columns of tables that it groups by, with its columns that show them.
+    pub nodes: Vec<(Node, usize)>,
 }
 
 /// The levels of a statement that are pushed down, from the outermost inwards.
@@ -141,6 +144,7 @@ fn push(
         partials: 0,
         rows: !level.aggregates,
     };
+    let whole = select;
     let (select, order, rest) = match limit {
         _ if level.aggregates => pushing.level(select, order)?,
         Some(limit) => pushing.first_rows(select, order, limit, level.star.as_deref()?)?,
@@ -157,19 +161,64 @@ fn push(
             false => column.sql.clone(),
         })
         .collect();
-    let sql = format!("SELECT {}{rest}", list.join(", "));
+    let mut sql = format!("SELECT {}{rest}", list.join(", "));
+    let groups = pushing.groups.iter().filter(|_| level.aggregates);
+    let nodes = groups.filter_map(|(expr, column)| Some((analysis.node(expr, &scopes)?, *column)));
+    let nodes: Vec<(Node, usize)> = nodes.collect();
+    // Groups that lie on one shard are finished there.
+    let having = whole.having.as_ref().filter(|having| {
+        is_divided(analysis, level, &nodes) && is_the_same_everywhere(analysis, having)
+    });
+    if let Some(having) = having {
+        sql.push_str(&format!(" HAVING {}", parens::expr(having).ok()?));
+    }
+    let filtered = having.is_some() || whole.selection.is_some();
     Some(Pushed {
         fragment: Fragment {
             table: keys.first()?.table.clone(),
             sql,
             of: Holders::Keys(keys),
             elements: pushing.columns.iter().map(|c| c.element).collect(),
+            narrowing: Narrowing {
+                filtered,
+                by: Vec::new(),
+            },
         },
         columns: pushing.columns.into_iter().map(|c| c.fetched).collect(),
         select,
         order,
         swallowed,
+        nodes,
     })
+}
+
+/// Whether rows of different shards are never in one group: the whole key of the only table is among what groups have
+/// in common.
+fn is_divided(analysis: &Analysis<'_>, level: &Level, nodes: &[(Node, usize)]) -> bool {
+    let [entry] = level.scope.entries.as_slice() else {
+        return false;
+    };
+    let Source::Sharded(_, keyed) = &analysis.instances[entry.instance].source else {
+        return false;
+    };
+    let grouped = |column: usize| {
+        let node = (entry.instance, column);
+        nodes.iter().any(|(grouped, _)| *grouped == node)
+    };
+    let mut columns = keyed.columns.iter();
+    keyed.routable && columns.all(|column| column.is_some_and(grouped))
+}
+
+/// Whether an expression over groups calls nothing that differs between servers.
+fn is_the_same_everywhere(analysis: &Analysis<'_>, expr: &Expr) -> bool {
+    visit_expressions(expr, |expr| {
+        go_on(match expr {
+            Expr::Identifier(ident) => !is_bare_call(ident),
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => false,
+            expr => is_harmless(analysis, expr),
+        })
+    })
+    .is_continue()
 }
 
 /// A column of the shards' query.
