@@ -2,7 +2,11 @@
 //! them is held back to be sorted.
 
 use super::stage::{LIMIT, Stage, extended, owner, say, send};
+use mothership_tests::message::Format;
 use mothership_tests::{Shards, Wire, message};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
 
 /// With this nothing can be gathered: what is answered has been merged as it came.
 const TABLES: &str = r#"
@@ -114,12 +118,16 @@ const STATEMENTS: &[&str] = &[
 ];
 
 fn compare(asks: impl Fn(&mut Wire, &str) -> Vec<String>) {
+    compare_each(STATEMENTS, asks);
+}
+
+fn compare_each(statements: &[&str], asks: impl Fn(&mut Wire, &str) -> Vec<String>) {
     let (stage, one) = both();
     let mut ours = stage.wire();
     let mut theirs = Wire::login(&one.endpoint(0));
     theirs.set_limit(LIMIT);
     let mut wrong = Vec::new();
-    for sql in STATEMENTS {
+    for sql in statements {
         let (found, wanted) = (asks(&mut ours, sql), asks(&mut theirs, sql));
         if found != wanted {
             wrong.push(format!(
@@ -131,7 +139,7 @@ fn compare(asks: impl Fn(&mut Wire, &str) -> Vec<String>) {
         wrong.is_empty(),
         "{} of {} differ:\n{}",
         wrong.len(),
-        STATEMENTS.len(),
+        statements.len(),
         wrong.join("\n")
     );
 }
@@ -166,4 +174,82 @@ fn a_portal_of_sorted_rows_is_fetched_in_parts() {
             send(wire, &messages)
         });
     }
+}
+
+/// Equal values of these look the same, so that it does not matter which of them is shown.
+const SAFE: [&str; 16] = [
+    "a", "s", "m", "b", "c", "v", "y", "u", "d", "ts", "tz", "w", "o", "mo", "r", "id",
+];
+/// These do not, or need more words.
+const ODD: [&str; 6] = ["n", "f", "i", "p", "t COLLATE \"C\"", "a * s - id"];
+
+/// Random statements with an order for every row.
+fn random(seed: u64, count: usize) -> Vec<String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut statements = Vec::new();
+    for _ in 0..count {
+        let number = rng.random_range(1..4);
+        let columns: Vec<&str> = SAFE.sample(&mut rng, number).copied().collect();
+        let odd = ODD.choose(&mut rng).unwrap();
+        let mut by = |column: &str| {
+            let direction = ["", " ASC", " DESC"].choose(&mut rng).unwrap();
+            let nulls = ["", "", " NULLS FIRST", " NULLS LAST"]
+                .choose(&mut rng)
+                .unwrap();
+            format!("{column}{direction}{nulls}")
+        };
+        let all: Vec<String> = columns.iter().map(|column| by(column)).collect();
+        let (list, all) = (columns.join(", "), all.join(", "));
+        let id = by("id");
+        let odd = by(odd);
+        let filter = [
+            "",
+            "",
+            "WHERE a > -2",
+            "WHERE b",
+            "WHERE id IN (3, 14, 15, 9, 26)",
+            "WHERE id < 0",
+        ];
+        let from = format!("FROM things {}", filter.choose(&mut rng).unwrap());
+        let (limit, offset) = (rng.random_range(0..30), rng.random_range(0..12));
+        let end = match rng.random_range(0..4) {
+            0 => String::new(),
+            1 => format!(" LIMIT {limit}"),
+            2 => format!(" LIMIT {limit} OFFSET {offset}"),
+            _ => format!(" OFFSET {offset} FETCH FIRST {limit} ROWS ONLY"),
+        };
+        statements.push(match rng.random_range(0..5) {
+            0 => format!("SELECT DISTINCT {list} {from} ORDER BY {all}{end}"),
+            1 => format!("SELECT DISTINCT ON ({list}) {list}, id AS x {from} ORDER BY {all}, {id}{end}"),
+            2 => format!(
+                "SELECT {list} {from} ORDER BY {all} OFFSET {offset} FETCH NEXT {limit} ROWS WITH TIES"
+            ),
+            3 => format!("SELECT * {from} ORDER BY {odd}, {all}, {id}{end}"),
+            _ => format!("SELECT {list}, t {from} ORDER BY {all}, {odd}, {id}{end}"),
+        });
+    }
+    statements
+}
+
+#[test]
+fn random_sorted_statements_are_those_of_one_postgresql() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = number("SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let count = number("COUNT").unwrap_or(300);
+    println!("SEED={seed} COUNT={count}");
+    let statements = random(
+        seed,
+        usize::try_from(count).expect("a number of statements"),
+    );
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    compare_each(&statements, say);
+    compare_each(&statements, |wire, sql| {
+        let binary = message::bind("", "", Format::Text, &[], Format::Binary);
+        let parse = message::parse("", sql, &[]);
+        let (some, all) = (message::execute("", 5), message::execute("", 0));
+        send(
+            wire,
+            &[parse, binary, some.clone(), some, all, message::sync()],
+        )
+    });
 }
