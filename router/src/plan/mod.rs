@@ -31,6 +31,7 @@ pub mod fill;
 mod functions;
 pub mod gather;
 mod grammar;
+mod keep;
 mod misread;
 mod names;
 mod parse;
@@ -59,7 +60,7 @@ pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
 pub use explain::explain;
 pub(crate) use functions::is_opaque;
 pub use gather::Gather;
-use gather::{Keep, Keeper};
+pub(crate) use keep::alone;
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
 pub(crate) use names::RUNS_SQL;
@@ -377,7 +378,17 @@ impl<'a> Planner<'a> {
             Statement::Empty => Ok(Plan::Local(Local::Empty)),
             Statement::Select => {
                 let planned = read::plan(&self.names, &Text::whole(sql), context);
-                self.unless_in_strings(planned, sql, context)
+                match planned {
+                    Err(refusal) if refusal.reason == Reason::CreateFromSharded => {
+                        keep::select_into(&self.names, sql, context)
+                    }
+                    // The parser knows fewer forms of INTO.
+                    Err(refusal) if refusal.reason == Reason::NotUnderstood => {
+                        let made = keep::select_into(&self.names, sql, context);
+                        made.or_else(|_| self.unless_in_strings(Err(refusal), sql, context))
+                    }
+                    planned => self.unless_in_strings(planned, sql, context),
+                }
             }
             Statement::Insert | Statement::Update | Statement::Delete | Statement::Merge => {
                 write::plan(&self.names, &Text::whole(sql), context)
@@ -388,19 +399,9 @@ impl<'a> Planner<'a> {
             Statement::Explain { inner, .. } => {
                 utility::only_single(self.decide(within(*inner), context)?, Reason::Explain)
             }
-            Statement::Declare { name, query, .. } => {
-                let Some(head) = utility::declaration(&analysis.statement) else {
-                    return refuse::not_understood();
-                };
-                let keep = Keep {
-                    by: Keeper::Cursor(String::from_utf8_lossy(name.as_bytes()).into_owned()),
-                    head,
-                    tail: String::new(),
-                    query: query.start..query.end,
-                };
-                let sql = within(*query);
-                let planned = read::kept(&self.names, sql, context, keep);
-                utility::cursor(self.unless_in_strings(planned, sql, context)?)
+            Statement::Declare { query, .. } => {
+                let planned = keep::cursor(&self.names, sql, &analysis.statement, context);
+                self.unless_in_strings(planned, within(*query), context)
             }
             Statement::Prepare { body, .. } => self.decide(within(*body), context),
             Statement::Do | Statement::Call => utility::code(&self.names, sql),

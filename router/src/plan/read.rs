@@ -6,7 +6,7 @@ use sqlparser::ast::{Query, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
-use super::gather::{self, Ending, Gather, Keep, Root, views};
+use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
@@ -34,10 +34,13 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
 /// Plans a query whose rows are kept on one server: if several shards have them, they are gathered.
 pub fn kept(
     names: &Names<'_>,
-    sql: &str,
+    sql: &[u8],
     context: &PlanContext,
     keep: Keep,
 ) -> Result<Plan, Refusal> {
+    let Ok(sql) = std::str::from_utf8(sql) else {
+        return not_understood();
+    };
     let text = Text::whole(sql);
     if !text.mentions(names) && !text.runs_sql(names) {
         return Ok(elsewhere(names, &text, context));
@@ -65,6 +68,12 @@ fn walked(
     let plan = match (finished, ending) {
         // There is no answer of theirs to merge: the rows are wanted on one server.
         (Ok(Plan::Scatter(_)), Ending::Keep(keep)) => Err(Refusal::new(keep.by.reason())),
+        // Not even one shard of them is where the table will be.
+        (Ok(Plan::Single(single)), Ending::Keep(keep))
+            if keep.by == Keeper::Table && matches!(single.target, Target::Keys(_)) =>
+        {
+            Err(Refusal::new(keep.by.reason()))
+        }
         (Ok(Plan::Single(single)), Ending::Keep(keep)) => Ok(Plan::Single(Single {
             fallback: None,
             otherwise: Refusal {

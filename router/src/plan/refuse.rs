@@ -208,7 +208,7 @@ reasons! {
         "Run its statements directly.";
     /// SELECT INTO, CREATE TABLE AS from sharded tables.
     CreateFromSharded = "create-from-sharded", "0A000",
-        "creating a table from sharded tables is not supported yet",
+        "this table or view cannot be made of sharded tables",
         "Create the table first, then copy the rows.";
     /// A cursor over several shards.
     Cursor = "cursor-over-shards", "0A000",

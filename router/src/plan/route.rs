@@ -10,7 +10,7 @@ use mothership_shardmap::{
 
 use super::condition::{Alternative, Cond, Item, Scalar, Value, Values, evaluate};
 use super::context::{Params, TextContext};
-use super::gather::{Ending, Fragment, Gather, Holders, Written};
+use super::gather::{Ending, Fragment, Gather, Holders, Keeper, Written};
 use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
@@ -198,7 +198,9 @@ fn gathered(
         Ending::Store(store) => store.sharded.is_none(),
         Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
-    if shards.single().is_some() && !copies {
+    let at_home = matches!(&gather.ending, Ending::Keep(keep) if keep.by == Keeper::Table);
+    let elsewhere = at_home && shards.single() != Some(map.home());
+    if shards.single().is_some() && !copies && !elsewhere {
         return Ok(plain(shards, role));
     }
     let of = |fragment: &Fragment| match &fragment.of {
@@ -208,6 +210,7 @@ fn gathered(
     };
     let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();
     let target = match &gather.ending {
+        Ending::Keep(_) if at_home => ShardSet::one(map.home()),
         Ending::Answer | Ending::Store(_) | Ending::Keep(_) => ShardSet::empty(),
         Ending::Write(Written::Home) => ShardSet::one(map.home()),
         Ending::Write(Written::Everywhere) => map.all(),

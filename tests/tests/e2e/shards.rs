@@ -25,6 +25,8 @@ mod faults;
 mod gathered;
 #[path = "shards/isolation.rs"]
 mod isolation;
+#[path = "shards/made.rs"]
+mod made;
 #[path = "shards/narrowed.rs"]
 mod narrowed;
 #[path = "shards/pipelines.rs"]

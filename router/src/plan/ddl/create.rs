@@ -8,7 +8,7 @@ use crate::catalog::{Name, Relation};
 use crate::config::KnownTable;
 use crate::plan::names::{Names, Place, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{Plan, PlanContext, parse};
+use crate::plan::{Plan, PlanContext, keep, parse};
 
 use super::column::{about_column, key_column, primary_key_of, type_of};
 use super::constraint::Constraints;
@@ -28,7 +28,7 @@ pub(super) fn create_table(
             Some(name) if !names.mentions(sql) && future(names, name, &[], context)?.is_home() => {
                 home_table()
             }
-            _ => refuse(Reason::DdlNotUnderstood),
+            _ => keep::create_table(names, sql, context),
         },
     }
 }
@@ -52,6 +52,7 @@ fn create_parsed(
     if takes_columns_from_elsewhere(create) {
         return match (future.is_home(), names.mentions(sql)) {
             (true, false) => home_table(),
+            _ if create.query.is_some() => keep::create_table(names, sql, context),
             _ => refuse(Reason::CreateFromSharded),
         };
     }
@@ -74,6 +75,15 @@ fn create_parsed(
 /// Whether not all columns are in the statement.
 fn takes_columns_from_elsewhere(create: &CreateTable) -> bool {
     create.query.is_some() || create.like.is_some() || create.inherits.is_some()
+}
+
+/// Whether a table of this name will live on the home shard.
+pub fn is_of_home(
+    names: &Names<'_>,
+    path: &[String],
+    context: &PlanContext,
+) -> Result<bool, Refusal> {
+    Ok(future(names, path, &[], context)?.is_home())
 }
 
 /// The name and columns of a table that a CREATE TABLE makes, as far as they stand in the statement; `None` for a

@@ -14,14 +14,14 @@ mod index;
 mod words;
 
 pub use constraint::unenforced;
-pub use create::created;
+pub use create::{created, is_of_home};
 
 use sqlparser::ast::ObjectName;
 
 use crate::catalog::RelationKind;
 use crate::plan::names::{Names, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, utility};
+use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
 use crate::sql::effect::{Object, Other, Verb};
 
 use alter::alter_table;
@@ -39,7 +39,7 @@ pub fn plan(
 ) -> Result<Plan, Refusal> {
     let words = Words::of(sql, context);
     if matches!(verb, Verb::Create) && words.creates_temporary() {
-        return temporary(names, sql, &words);
+        return temporary(names, sql, &words, context);
     }
     match object {
         Object::Role => Ok(ddl(
@@ -105,12 +105,17 @@ fn home_table() -> Result<Plan, Refusal> {
 }
 
 /// Temporary objects belong to the session's server, which is at home.
-fn temporary(names: &Names<'_>, sql: &str, words: &Words) -> Result<Plan, Refusal> {
+fn temporary(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
     // A list of columns reads nothing, whatever its names look like.
     let reads = ["as", "like", "inherits", "select", "execute", "owned"];
     let may_read = reads.iter().any(|word| words.has(word));
     if may_read && names.mentions(sql) {
-        return refuse(Reason::CreateFromSharded);
+        return keep::create_table(names, sql, context);
     }
     Ok(utility::home("a temporary object"))
 }

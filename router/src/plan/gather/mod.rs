@@ -85,8 +85,8 @@ pub struct Keep {
     pub head: String,
     /// And behind it.
     pub tail: String,
-    /// Where the query stands in the client's text.
-    pub query: std::ops::Range<usize>,
+    /// The query alone, its places being those of the client's text.
+    pub asked: String,
 }
 
 /// What keeps the rows of a query.
@@ -94,6 +94,8 @@ pub struct Keep {
 pub enum Keeper {
     /// A cursor of this name, wherever the residue runs.
     Cursor(String),
+    /// A table of the home shard.
+    Table,
 }
 
 impl Keeper {
@@ -101,6 +103,7 @@ impl Keeper {
     pub fn reason(&self) -> Reason {
         match self {
             Keeper::Cursor(_) => Reason::Cursor,
+            Keeper::Table => Reason::CreateFromSharded,
         }
     }
 }
@@ -268,6 +271,7 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::SeveralShards
             | Reason::InsertSelect
             | Reason::Cursor
+            | Reason::CreateFromSharded
             | Reason::Merge
     )
 }

@@ -45,6 +45,7 @@ impl Session {
                 self.settle_active().await?;
                 self.active = None;
                 let command = self.execute_gathered_write(&gathered, rows).await?;
+                self.note_kept(&gathered, &command);
                 self.command_before_sync(command);
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! COPY of a query whose rows are gathered: they come as rows, and the client gets them as COPY.
 
 use crate::copy::{CopyFormat, CopyOptions, CopyRows};
-use crate::sql::cursor::Span;
+use crate::plan::alone;
 use crate::sql::effect::{CopySource, Statement, analyse};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -10,8 +10,8 @@ use mothership_proto::report::{Report, sqlstate};
 
 /// A COPY of a query.
 pub(super) struct Copied {
-    /// Where its query stands.
-    pub query: Span,
+    /// Its query, in its place.
+    pub query: String,
     pub format: CopyFormat,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied>, Report
         return Err(refused(what.to_owned()));
     }
     Ok(Some(Copied {
-        query: span,
+        query: alone(&String::from_utf8_lossy(sql), span),
         format: options.format,
     }))
 }

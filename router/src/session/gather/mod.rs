@@ -6,8 +6,6 @@
 //! the extended protocol a query is gathered at Bind, when PostgreSQL takes its snapshot; what is left is a portal of
 //! one server. A write is gathered when it is executed.
 
-mod asked;
-
 mod copy;
 
 mod divide;
@@ -37,7 +35,6 @@ use mothership_proto::backend::Column;
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -111,10 +108,10 @@ impl Session {
         };
         let copied = copy::copied(sql, self.standard_strings())?;
         let text = sql;
-        let sql = &*match (&copied, &work.plan.ending) {
-            (Some(copied), _) => asked::within(sql, copied.query.start..copied.query.end),
-            (None, Ending::Keep(keep)) => asked::within(sql, keep.query.clone()),
-            (None, _) => Cow::Borrowed(sql),
+        let sql = match (&copied, &work.plan.ending) {
+            (Some(copied), _) => copied.query.as_bytes(),
+            (None, Ending::Keep(keep)) => keep.asked.as_bytes(),
+            (None, _) => sql,
         };
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
@@ -153,7 +150,9 @@ impl Session {
                 described: &described,
                 describes: true,
             };
-            return self.write_gathered(at, work, &run).await;
+            let command = self.write_gathered(at, work, &run).await?;
+            self.keeps(text, at, work, &command);
+            return Ok(command);
         }
         let residue = self.with_times(sql, &work.residue, false).await?;
         let shown = match &copied {
@@ -164,13 +163,18 @@ impl Session {
         let command = self
             .query_residue(at, (work, &residue), given, &described, shown)
             .await?;
-        if let Some(step) = steps(text, self.standard_strings()).first()
-            && work.keeping("").is_some()
+        self.keeps(text, at, work, &command);
+        Ok(command)
+    }
+
+    /// What follows for the session from a statement that keeps rows on the server `at`.
+    fn keeps(&mut self, sql: &[u8], at: usize, work: &GatherWork, command: &[u8]) {
+        if let Some(step) = steps(sql, self.standard_strings()).first()
+            && matches!(work.plan.ending, Ending::Keep(_))
         {
             let inbox = &mut self.servers[at].inbox;
-            self.state.ended_well(step, &command, inbox);
+            self.state.ended_well(step, command, inbox);
         }
-        Ok(command)
     }
 
     /// The same for EXECUTE of a statement with these arguments.
@@ -263,9 +267,8 @@ impl Session {
         let mut fetching = self.fetching(work);
         fetching.described = match &work.plan.ending {
             Ending::Keep(keep) => {
-                let text = statement.step().map(|step| step.span.of(&statement.sql));
-                let query = asked::within(text.unwrap_or(&statement.sql), keep.query.clone());
-                self.describe_kept(at, &query, described).await?
+                let asked = keep.asked.as_bytes();
+                self.describe_text(at, asked, &described.parameters).await?
             }
             Ending::Answer | Ending::Write(_) | Ending::Store(_) => described,
         };
@@ -327,28 +330,36 @@ impl Session {
         Ok((at, described))
     }
 
-    /// Asks the server `at` for the columns of a query that is a part of what it has described.
-    async fn describe_kept(
+    /// Asks the server `at` for the columns of a text with parameters of these types.
+    async fn describe_text(
         &mut self,
         at: usize,
-        query: &[u8],
-        described: Described,
+        sql: &[u8],
+        types: &[u8],
     ) -> Result<Described, Halt> {
+        let segment = self.state.phase == Phase::Segment;
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        let types = inbox.types_on_shard(&described.parameters);
+        let types = inbox.types_on_shard(types);
         lease.notes.unnamed = None;
         lease.wire.with_output(|out| {
+            let types = &types;
             Parse {
                 name: b"",
-                sql: query,
-                types: &types,
+                sql,
+                types,
             }
             .put(out);
             frontend::put_describe(out, Target::Statement, b"");
-            out.extend_from_slice(frontend::FLUSH);
+            out.extend_from_slice(match segment {
+                true => frontend::FLUSH,
+                false => frontend::SYNC,
+            });
         });
         lease.ledger.push(Owed::Parse(0, Audience::Router));
         lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+        if !segment {
+            lease.ledger.push(Owed::Sync(Audience::Router));
+        }
         let leg = Leg {
             at,
             describes: true,

@@ -2,12 +2,13 @@
 
 use super::copy::Shown;
 use super::send::Ask;
+use super::write::same_columns;
 use super::{Described, GatherWork, Value};
 use crate::plan::refuse::Reason;
 use crate::plan::{Gather, Refusal};
 use crate::session::dispatch::refused;
 use crate::session::{Attached, Halt, Session};
-use mothership_proto::backend::{self, Column, tag};
+use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
@@ -176,11 +177,7 @@ impl<'d> Checking<'d> {
             (Event::Parsed(_), _) => self.parsed = true,
             (_, tag::ROW_DESCRIPTION) => {
                 let columns = backend::columns(frame.body()).unwrap_or_default();
-                let same = |(a, b): (&Column, &Column)| {
-                    a.name == b.name && a.type_oid == b.type_oid && a.modifier == b.modifier
-                };
-                let wanted = &self.described.columns;
-                if columns.len() != wanted.len() || !columns.iter().zip(wanted).all(same) {
+                if !same_columns(&columns, &self.described.columns) {
                     self.differs = Some("its columns would have other names or types".to_owned());
                 }
             }

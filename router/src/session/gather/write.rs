@@ -135,6 +135,13 @@ impl Session {
         self.write_gathered(at, work, &run).await
     }
 
+    /// A portal that has made a table: what follows for the session.
+    pub(in crate::session) fn note_kept(&mut self, portal: &GatherPortal, command: &[u8]) {
+        if let Ok(at) = self.place_of(portal.shard) {
+            self.keeps(&portal.sql, at, &portal.work, command);
+        }
+    }
+
     /// Writes what was gathered. `at` is the server that has described the statement.
     pub(super) async fn write_gathered(
         &mut self,
@@ -162,7 +169,31 @@ impl Session {
                 let parts: Vec<Part<'_>> = servers.into_iter().map(part).collect();
                 self.write_parts(work, &parts, &merge, run).await
             }
-            Ending::Answer | Ending::Keep(_) => Ok(Vec::new()),
+            Ending::Keep(keep) => {
+                let types = &run.described.parameters;
+                let sql = self.with_times(run.sql, &work.residue, true).await?;
+                let wanted = self.describe_text(at, keep.asked.as_bytes(), types).await?;
+                let found = self.describe_text(at, sql.as_bytes(), types).await?;
+                if !same_columns(&wanted.columns, &found.columns) {
+                    let said = "its columns would have other names or types";
+                    return Err(wrong_statement(&work.plan, said).into());
+                }
+                let sql = work.keeping(&sql).unwrap_or_default();
+                let part = Part {
+                    at,
+                    sql: &sql,
+                    arrays: run.arrays,
+                };
+                let run = Run {
+                    described: &Described {
+                        parameters: run.described.parameters.clone(),
+                        columns: Vec::new(),
+                    },
+                    ..*run
+                };
+                self.write_parts(work, &[part], &Merge::Concat, &run).await
+            }
+            Ending::Answer => Ok(Vec::new()),
         }
     }
 
@@ -318,6 +349,14 @@ impl Session {
         });
         attached.end_asks(segment);
     }
+}
+
+/// Whether two statements give the same columns.
+pub(super) fn same_columns(a: &[Column], b: &[Column]) -> bool {
+    let same = |(a, b): (&Column, &Column)| {
+        a.name == b.name && a.type_oid == b.type_oid && a.modifier == b.modifier
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// Columns in the formats that Bind asked for: none is text, one is for all.
