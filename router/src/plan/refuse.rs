@@ -208,7 +208,7 @@ reasons! {
         "Run its statements directly.";
     /// SELECT INTO, CREATE TABLE AS from sharded tables.
     CreateFromSharded = "create-from-sharded", "0A000",
-        "this table or view cannot be made of sharded tables",
+        "a table or view made of sharded tables would have rows of several shards",
         "Create the table first, then copy the rows.";
     /// A cursor over several shards.
     Cursor = "cursor-over-shards", "0A000",

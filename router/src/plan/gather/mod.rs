@@ -228,6 +228,7 @@ impl fmt::Display for Gather {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match &self.ending {
             Ending::Write(Written::Home) => "home",
+            Ending::Keep(keep) if keep.by == Keeper::Table => "home",
             Ending::Write(Written::Everywhere) => "every shard",
             Ending::Write(Written::Owners(_)) => "the shards of the target",
             _ if self.home => "home",
