@@ -1,7 +1,8 @@
 //! What PostgreSQL's grammar has and the parser has not: operators that it does not take behind any operand.
 //!
 //! Trees for these are made of nodes that the parser has: COLLATE behind a cast is `Collate`, `LIKE ANY` is the operator
-//! `~~` with ANY, as in PostgreSQL itself, and BETWEEN SYMMETRIC is `Between` with a mark on its lower bound.
+//! `~~` with ANY, as in PostgreSQL itself, and BETWEEN SYMMETRIC is `Between` with a mark on its lower bound. The first
+//! entry of GROUP BY DISTINCT is a mark. A query in parentheses that begins with one in parentheses is a subquery.
 
 use sqlparser::ast::{BinaryOperator, Expr, Ident, Statement};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
@@ -17,6 +18,19 @@ pub fn lower_bound(low: &Expr) -> (&Expr, bool) {
     match low {
         Expr::Prefixed { prefix, value } if prefix.value == SYMMETRIC => (value, true),
         low => (low, false),
+    }
+}
+
+/// The quotes of a name that stands for a word of the grammar. Nobody can write them.
+pub const MARK: char = '`';
+/// The name that stands for DISTINCT as the first entry of GROUP BY.
+pub const DISTINCT: &str = "distinct";
+
+/// The entries of a GROUP BY, and whether it is GROUP BY DISTINCT.
+pub fn grouped(exprs: &[Expr]) -> (&[Expr], bool) {
+    match exprs {
+        [Expr::Identifier(mark), entries @ ..] if mark.quote_style == Some(MARK) => (entries, true),
+        entries => (entries, false),
     }
 }
 
@@ -84,7 +98,18 @@ impl Dialect for Grammar {
         supports_aliased_function_args() -> bool;
         supports_comment_optimizer_hint() -> bool;
         parse_statement(parser: &mut Parser) -> Option<Result<Statement, ParserError>>;
-        parse_prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>>;
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if opens_set_operation(parser) {
+            parser.advance_token();
+            let query = parser.parse_query();
+            return Some(query.and_then(|query| {
+                parser.expect_token(&Token::RParen)?;
+                Ok(Expr::Subquery(query))
+            }));
+        }
+        self.0.parse_prefix(parser)
     }
 
     fn parse_infix(
@@ -155,6 +180,43 @@ impl Grammar {
             high: Box::new(high),
         })
     }
+}
+
+/// Whether a set operation in parentheses follows whose first arm is in parentheses, too: `((SELECT 1) UNION SELECT 2)`.
+/// The parser would take the arm for an operand.
+fn opens_set_operation(parser: &Parser) -> bool {
+    let mut ahead = (parser.index()..)
+        .map(|at| &parser.token_at(at).token)
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .take_while(|token| **token != Token::EOF);
+    let mut opened = 0;
+    let first = ahead.by_ref().find(|token| {
+        opened += usize::from(**token == Token::LParen);
+        **token != Token::LParen
+    });
+    let keyword = |token: Option<&Token>| match token {
+        Some(Token::Word(word)) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    if opened < 2
+        || !matches!(
+            keyword(first),
+            Keyword::SELECT | Keyword::WITH | Keyword::VALUES
+        )
+    {
+        return false;
+    }
+    // The end of what the second parenthesis opens.
+    let end = ahead.by_ref().find(|token| {
+        match token {
+            Token::LParen => opened += 1,
+            Token::RParen => opened -= 1,
+            _ => {}
+        }
+        opened == 1
+    });
+    let operators = [Keyword::UNION, Keyword::INTERSECT, Keyword::EXCEPT];
+    end.is_some() && operators.contains(&keyword(ahead.next()))
 }
 
 /// `left operator ANY (right)`, from the parenthesis on.

@@ -152,11 +152,13 @@ pub fn agrees(expr: &Expr) -> bool {
         | Expr::IsNull(e)
         | Expr::IsNotNull(e)
         | Expr::IsUnknown(e)
-        | Expr::IsNotUnknown(e) => tighter(e, IS),
+        | Expr::IsNotUnknown(e) => is_whole(e) || tighter(e, IS),
         Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => {
-            tighter(a, IS) && tighter(b, IS)
+            (is_whole(a) || tighter(a, IS)) && tighter(b, IS)
         }
-        Expr::IsJson { expr, .. } | Expr::IsNormalized { expr, .. } => tighter(expr, IS),
+        Expr::IsJson { expr, .. } | Expr::IsNormalized { expr, .. } => {
+            is_whole(expr) || tighter(expr, IS)
+        }
         Expr::InList { expr, .. } | Expr::InSubquery { expr, .. } => tighter(expr, IN),
         Expr::Between {
             expr, low, high, ..
@@ -232,6 +234,22 @@ pub fn agrees(expr: &Expr) -> bool {
         Expr::GroupingSets(sets) => !sets.iter().flatten().any(is_grouping),
         _ => class(expr).is_some(),
     }
+}
+
+/// Whether it is an IS that ends with a word: `a IS NULL IS TRUE` can only be read in one way, although IS does not
+/// chain behind an operand.
+fn is_whole(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::IsTrue(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsNotFalse(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotUnknown(_)
+    )
 }
 
 /// Whether the first operand of an expression is a query, without parentheses of its own around.

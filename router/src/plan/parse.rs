@@ -1,11 +1,12 @@
 //! The door to sqlparser: text in, one statement and its tokens out, with bounds on depth.
 
 use sqlparser::ast::{Query, Statement};
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
 use super::expr::placeholder;
-use super::grammar::Grammar;
+use super::grammar::{self, Grammar};
 use super::names::fold;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::slots::Text;
@@ -186,7 +187,8 @@ const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", 
 
 /// The tokens in a form that the parser knows, with the same meaning for routing; the client's text is what
 /// servers get. Row locks of any strength are one, ONLY changes nothing for tables without
-/// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t.
+/// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t. GROUP BY DISTINCT has a mark for
+/// its first entry.
 fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> = tokens
         .into_iter()
@@ -226,6 +228,14 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             1
         } else if word(at) == "table" {
             out.extend(replace(&[keyword("SELECT"), Token::Mul, keyword("FROM")]));
+            1
+        } else if word(at) == "distinct" && at > 1 && words(at - 2, &["group", "by"]) {
+            let mark = Token::Word(Word {
+                value: grammar::DISTINCT.to_owned(),
+                quote_style: Some(grammar::MARK),
+                keyword: Keyword::NoKeyword,
+            });
+            out.extend(replace(&[mark, Token::Comma]));
             1
         } else if word(at) == "isnull" {
             out.extend(replace(&[keyword("IS"), keyword("NULL")]));

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 };
 
 use crate::plan::dialect;
+use crate::plan::grammar::grouped;
 use crate::plan::misread::is_name;
 use crate::plan::refuse::not_understood;
 
@@ -288,7 +289,12 @@ impl Writer {
         if exprs.is_empty() {
             return Ok(());
         }
-        self.put(" GROUP BY ");
+        let (exprs, distinct) = grouped(exprs);
+        self.put(if distinct {
+            " GROUP BY DISTINCT "
+        } else {
+            " GROUP BY "
+        });
         self.list(exprs, |w, expr| match expr {
             // Grouping sets are no expressions: nothing may stand around them.
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => w.bare(expr),

@@ -9,6 +9,7 @@ use sqlparser::ast::{
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level, strip};
 use crate::plan::gather::notes;
+use crate::plan::grammar::grouped;
 use crate::plan::misread;
 use crate::plan::names::folded;
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
@@ -118,7 +119,7 @@ impl<'n> Analysis<'n> {
     fn grouping(&mut self, select: &Select, here: &mut Here<'_>) -> Result<Grouped, Refusal> {
         let (exprs, modifiers) = match &select.group_by {
             GroupByExpr::All(_) => return not_understood(),
-            GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
+            GroupByExpr::Expressions(exprs, modifiers) => (grouped(exprs).0, modifiers),
         };
         if !modifiers.is_empty() {
             return not_understood();

@@ -5,7 +5,7 @@
 //! COUNT, SEED, LAYOUT, SHARDS come from the environment. ONLY runs one numbered case,
 //! with what went before it in its world. INJECT=drop puts faults of a kind into one of
 //! ONE_IN answers, to see that they are found. WRITES=1 plays writes only. VERBOSE=1 shows
-//! what PostgreSQL itself refuses. See `make oracle`.
+//! what is refused, by PostgreSQL itself or by the router. See `make oracle`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 

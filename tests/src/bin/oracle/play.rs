@@ -30,7 +30,7 @@ pub struct Play<'p> {
     pub only: Option<u64>,
     /// Every statement is one that writes.
     pub writes: bool,
-    /// Tells of every statement that PostgreSQL itself refuses.
+    /// Tells of every statement that is refused, by PostgreSQL itself or by the router.
     pub verbose: bool,
 }
 
@@ -339,6 +339,11 @@ impl Play<'_> {
             && let Some(error) = &error
         {
             println!("{error}: {}", statement.inline());
+        }
+        if self.verbose
+            && let Verdict::Refused(reason) = &verdict
+        {
+            println!("refused, {reason}: case={number} {}", statement.inline());
         }
         if self.only == Some(number) {
             println!(

@@ -24,6 +24,7 @@ use crate::catalog::Handed;
 use crate::plan::KeyedBy;
 use crate::plan::expr::strip;
 use crate::plan::functions;
+use crate::plan::grammar;
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
@@ -253,6 +254,8 @@ impl Pushing<'_, '_> {
         if !modifiers.is_empty() || !select.named_window.is_empty() || select.into.is_some() {
             return None;
         }
+        // Without grouping sets DISTINCT says nothing, and what has some is not taken.
+        let (by, _) = grammar::grouped(by);
         for expr in by {
             let expr = self.grouped(expr, &select.projection)?;
             self.key(&expr)?;
