@@ -261,7 +261,7 @@ reasons! {
     /// A reference table would get different rows.
     ReferenceWrite = "reference-write-differs", "0A000",
         "this write of a reference table could give different rows on different shards",
-        "Use constants and parameters instead of volatile functions, now(), sequences, subqueries and LIMIT.";
+        "Use constants and parameters instead of volatile functions, subqueries and LIMIT; sequences fill columns of INSERT ... VALUES.";
     /// A trigger that is not proven to stay with its row.
     Trigger = "trigger-unproven", "0A000",
         "a trigger of a sharded or reference table may touch other tables or change the shard key",

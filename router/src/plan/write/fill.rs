@@ -53,19 +53,35 @@ pub(super) fn fill(
         return Ok(None);
     };
     // A table that may not be written is refused by whoever plans the write.
-    let (Ok((relation, Place::Sharded(keyed))), true) =
-        (analysis.target(name), dialect::knows_insert(insert))
+    let (Ok((relation, place)), true) = (analysis.target(name), dialect::knows_insert(insert))
     else {
         return Ok(None);
     };
-    let keys: Vec<usize> = keyed.columns.iter().flatten().copied().collect();
-    let filler = Filler {
+    let mut filler = Filler {
         catalog: names.catalog,
         context,
         relation,
-        keys,
+        once: Vec::new(),
+        calls: Vec::new(),
         sql: text.to_cut(),
     };
+    match place {
+        Place::Sharded(keyed) => {
+            filler.once = keyed.columns.iter().flatten().copied().collect();
+            filler.calls.clone_from(&filler.once);
+        }
+        // Its copies are to be the same.
+        Place::Reference => {
+            let all = 0..relation.columns.len();
+            let random = |at: &usize| {
+                let given = filler.default_of(&relation.columns[*at]);
+                matches!(given, Some(Given::Made(Source::RandomUuid)))
+            };
+            filler.once = all.clone().filter(random).collect();
+            filler.calls = all.collect();
+        }
+        Place::Home => return Ok(None),
+    }
     let Some(planned) = filler.plan(insert) else {
         return Ok(None);
     };
@@ -79,7 +95,10 @@ struct Filler<'a> {
     catalog: &'a Catalog,
     context: &'a PlanContext,
     relation: &'a Relation,
-    keys: Vec<usize>,
+    /// Columns that PostgreSQL may not fill itself: those of the key, and what would be another value on each shard.
+    once: Vec<usize>,
+    /// Columns whose random values are made here when the client calls for them.
+    calls: Vec<usize>,
     sql: &'a str,
 }
 
@@ -166,7 +185,7 @@ impl Filler<'_> {
         let name = name.map(folded).unwrap_or_default();
         Some(match name.as_str() {
             "nextval" => true,
-            "gen_random_uuid" | "uuid_generate_v4" => self.keys.contains(&column),
+            "gen_random_uuid" | "uuid_generate_v4" => self.calls.contains(&column),
             _ => false,
         })
     }
@@ -176,11 +195,11 @@ impl Filler<'_> {
         let own = &self.relation.columns[column];
         match (self.default_of(own), &own.default) {
             // The shard may fill what is no key.
-            (Some(Given::Always(_)), _) => Some(self.keys.contains(&column)),
-            (Some(Given::Made(Source::RandomUuid)), _) => Some(self.keys.contains(&column)),
+            (Some(Given::Always(_)), _) => Some(self.once.contains(&column)),
+            (Some(Given::Made(Source::RandomUuid)), _) => Some(self.once.contains(&column)),
             (Some(Given::Made(Source::Next(_))), _) => Some(true),
             (None, DefaultKind::Sequence(_)) => None,
-            (None, _) if self.keys.contains(&column) => None,
+            (None, _) if self.once.contains(&column) => None,
             (None, _) => Some(false),
         }
     }

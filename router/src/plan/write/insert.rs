@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{Insert, ObjectName, Query, SelectItem, SetExpr, TableObject, Values};
 
+use crate::catalog::types::words;
 use crate::catalog::{Column, DefaultKind, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
@@ -58,7 +59,12 @@ impl<'n> Analysis<'n> {
         };
         let mut level = Level::default();
         let values = source.as_deref().and_then(plain_values);
-        self.omitted_defaults(relation, &filled.place, &filled.positions, values)?;
+        // The time is given to all copies as a value, where rows are listed.
+        let given = |column: &Column| match (&filled.place, values, &column.default) {
+            (Place::Reference, Some(_), DefaultKind::Stable(text)) => is_plain_time(text),
+            _ => false,
+        };
+        self.omitted_defaults(relation, &filled.place, (&filled.positions, values), given)?;
         let mut rows = None;
         match (source.as_deref(), values) {
             (None, _) => {
@@ -116,8 +122,8 @@ impl<'n> Analysis<'n> {
         &self,
         relation: &Relation,
         place: &Place,
-        positions: &[usize],
-        values: Option<&Values>,
+        (positions, values): (&[usize], Option<&Values>),
+        is_given: impl Fn(&Column) -> bool,
     ) -> Result<(), Refusal> {
         if let Place::Home = place {
             return Ok(());
@@ -134,7 +140,7 @@ impl<'n> Analysis<'n> {
                             .all(|r| !r.content.get(at).is_some_and(is_default))
                     })
             });
-            if filled {
+            if filled || is_given(column) {
                 continue;
             }
             omitted_default(relation, column, place)?;
@@ -219,6 +225,35 @@ pub(super) fn plain_values(query: &Query) -> Option<&Values> {
         SetExpr::Values(values) if bare && !values.explicit_row => Some(values),
         _ => None,
     }
+}
+
+/// Whether a default is the time of its transaction and nothing else, whatever the zone.
+fn is_plain_time(default: &str) -> bool {
+    const WORDS: [&str; 20] = [
+        "now",
+        "current_timestamp",
+        "current_date",
+        "current_time",
+        "localtimestamp",
+        "localtime",
+        "transaction_timestamp",
+        "statement_timestamp",
+        "pg_catalog",
+        "timezone",
+        "at",
+        "time",
+        "zone",
+        "with",
+        "without",
+        "text",
+        "timestamp",
+        "timestamptz",
+        "date",
+        "utc",
+    ];
+    let lower = default.to_ascii_lowercase();
+    words(&lower)
+        .all(|word| WORDS.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether a column that PostgreSQL fills itself comes out right where rows are on shards.

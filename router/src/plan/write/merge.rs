@@ -215,7 +215,7 @@ impl<'n> Analysis<'n> {
         for expr in &row.content {
             self.walk(expr, here)?;
         }
-        self.omitted_defaults(relation, place, positions, Some(values))?;
+        self.omitted_defaults(relation, place, (positions, Some(values)), |_| false)?;
         let Place::Sharded(keyed) = place else {
             return Ok(Vec::new());
         };

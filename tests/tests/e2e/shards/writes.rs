@@ -266,3 +266,49 @@ fn truncate_empties_every_shard_and_a_home_table_only_its_own() {
     assert_eq!(stage.ids("items").len(), 30);
     stage.assert_nothing_prepared();
 }
+
+const LOGS: &str = "[[table]]\nname = \"logs\"\nkind = \"reference\"\n";
+
+#[test]
+fn a_reference_table_gets_the_same_times_and_random_values_on_every_shard() {
+    let stage = Stage::bare(LOGS);
+    let mut wire = stage.wire();
+    let made = say(
+        &mut wire,
+        "CREATE TABLE logs (id bigserial PRIMARY KEY, token uuid DEFAULT gen_random_uuid(), \
+         at timestamptz NOT NULL DEFAULT now(), day date DEFAULT CURRENT_DATE, other uuid, body text)",
+    );
+    assert_eq!(made[0], "CommandComplete CREATE TABLE");
+    let writes = [
+        "INSERT INTO logs (body) VALUES ('a')",
+        "INSERT INTO logs (body) VALUES ('b'), ('c') RETURNING id, body",
+        "INSERT INTO logs (id, other, body) VALUES (DEFAULT, gen_random_uuid(), 'd')",
+        "INSERT INTO logs (body, at) VALUES ('e', now() - interval '1 day')",
+        "UPDATE logs SET at = now(), body = body || '!' WHERE id > 2",
+        "DELETE FROM logs WHERE at < now() - interval '1 hour'",
+    ];
+    for sql in writes {
+        let said = say(&mut wire, sql);
+        assert!(!said[0].starts_with("Error"), "{sql}: {said:?}");
+        let said = send(&mut wire, &extended(sql, &[], &[]));
+        assert!(
+            !said.iter().any(|line| line.starts_with("Error")),
+            "{sql}: {said:?}"
+        );
+        // The same on every shard.
+        stage.copies("logs");
+    }
+    let bodies: Vec<String> = stage.copies("(SELECT id, body FROM logs) l");
+    assert_eq!(bodies.len(), 10, "{bodies:?}");
+    for sql in [
+        "UPDATE logs SET body = random()::text",
+        "UPDATE logs SET token = gen_random_uuid()",
+        "UPDATE logs SET token = DEFAULT",
+        "INSERT INTO logs (body) VALUES (clock_timestamp()::text)",
+    ] {
+        let refused = say(&mut wire, sql);
+        assert!(refused[0].starts_with("Error 0A000"), "{sql}: {refused:?}");
+    }
+    stage.copies("logs");
+    stage.assert_nothing_prepared();
+}
