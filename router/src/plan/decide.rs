@@ -183,6 +183,9 @@ fn merge(
     if analysis.seen.locks {
         return refuse(Reason::Locking);
     }
+    if let Some(name) = &analysis.seen.once {
+        return Err(about_function(Reason::ComputedOnce, name));
+    }
     let root = roots
         .into_iter()
         .find(|root| colocated(analysis, *root, sharded));

@@ -202,6 +202,10 @@ reasons! {
     FunctionUnproven = "function-unproven", "0A000",
         "a user function may touch tables and cannot be proven to stay on one shard",
         "Declare it IMMUTABLE if it touches no tables, or run its statements directly.";
+    /// A volatile function in a subquery.
+    ComputedOnce = "computed-once", "0A000",
+        "a function in a subquery gives one value for all rows, and would give another on each shard",
+        "Ask for the value first, and give it as a parameter.";
     /// CALL or DO that may touch sharded tables.
     CodeUnproven = "code-unproven", "0A000",
         "a procedure or DO block may touch sharded tables",

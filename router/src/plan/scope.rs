@@ -85,6 +85,8 @@ pub struct Link {
 pub struct Seen {
     /// The calls, with one example of each sort.
     pub calls: BTreeMap<Call, String>,
+    /// A function in a subquery that gives another value on each call: PostgreSQL may call it once for all rows.
+    pub once: Option<String>,
     /// FOR UPDATE and its kin.
     pub locks: bool,
     /// A data-modifying CTE.
@@ -123,6 +125,8 @@ pub struct Analysis<'n> {
     pub in_view: u32,
     /// How many levels of queries are open.
     pub depth: u32,
+    /// How deep the query is whose rows are those of the statement; 0 where they are a table's, as in UPDATE.
+    pub rows_depth: u32,
     /// Derived instances over sharded tables.
     pub sharded_below: BTreeSet<usize>,
     /// The instance of each subquery in an expression, by its place in memory while its level is walked.
@@ -152,6 +156,7 @@ impl<'n> Analysis<'n> {
             placeholders: Vec::new(),
             in_view: 0,
             depth: 0,
+            rows_depth: 1,
             sharded_below: BTreeSet::new(),
             subqueries: std::collections::HashMap::new(),
             kept: Vec::new(),
@@ -188,6 +193,9 @@ impl<'n> Analysis<'n> {
 
     /// Notes a call.
     pub fn note(&mut self, call: Call, name: &str) {
+        if call == Call::Volatile && self.depth > self.rows_depth {
+            self.seen.once.get_or_insert_with(|| name.to_owned());
+        }
         self.seen
             .calls
             .entry(call)

@@ -187,8 +187,9 @@ impl Session {
         }
         self.state.tally.planned(kind_of(&plan, &route));
         if route.gathered.is_some() {
-            let work = gather_work(&plan, &route, &params.literals);
-            return work.map(|work| Dispatch::Gather(Box::new(work)));
+            let work = gather_work(&plan, &route, &params.literals)?;
+            let work = Dispatch::Gather(Box::new(work));
+            return self.with_one_time(work, (statement, sql), step, params, &world);
         }
         let mut work = self.work(sql, &plan, &route)?;
         if let (Dispatch::One { shard, .. }, Some(super::step::Kind::Declare(name))) =

@@ -40,8 +40,7 @@ impl Session {
                 (*writes, block && first.is_some_and(|first| first != *shard))
             }
             Dispatch::Many(many) => (many.writes, many.legs.len() > 1),
-            // Its texts are written when its servers are known.
-            Dispatch::Gather(_) => return Ok(work),
+            Dispatch::Gather(work) => (work.writes(), true),
         };
         if !elsewhere {
             return Ok(work);
@@ -52,7 +51,11 @@ impl Session {
             statement: String::new(),
         };
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
-        let timed = with_moments(sql, strings, writes, world, &some).map_err(hidden)?;
+        // The texts of what gathers are written when its servers are known.
+        let timed = match &work {
+            Dispatch::Gather(_) => None,
+            _ => with_moments(sql, strings, writes, world, &some).map_err(hidden)?,
+        };
         let types: &[u8] = match &statement.origin {
             Origin::Parse(types) => types,
             _ => &[],

@@ -274,6 +274,7 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::Cursor
             | Reason::CreateFromSharded
             | Reason::Merge
+            | Reason::ComputedOnce
     )
 }
 
@@ -314,6 +315,13 @@ pub fn plan(
     }
     if seen.locks {
         return refuse(Reason::Locking);
+    }
+    if let (Ending::Write(Written::Owners(_) | Written::Everywhere), Some(name)) =
+        (&ending, &seen.once)
+    {
+        // Each of its servers would call it.
+        let detail = format!("function {name}()");
+        return Err(Refusal::about(Reason::ComputedOnce, detail));
     }
     let strings = analysis.context.standard_conforming_strings;
     if analysis.notes.sampled || !strings || !speaks_plainly(parsed, analysis) {

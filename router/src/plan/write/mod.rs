@@ -71,6 +71,9 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         explained(&analysis, names, &parsed)?;
         return finish(&analysis, output.over_shards(), None);
     }
+    if !matches!(parsed.statement, Statement::Insert(_)) {
+        analysis.rows_depth = 0;
+    }
     let written = analysis.write(&parsed.statement, &ctes)?;
     explained(&analysis, names, &parsed)?;
     if matches!(

@@ -664,3 +664,32 @@ fn random_aggregates_over_gathered_groups_are_those_of_one_postgresql() {
     let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
     compare(&statements, say);
 }
+
+#[test]
+fn what_a_subquery_calls_once_is_one_value_on_all_shards() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let mut wire = stage.wire();
+    let rows = wire.rows("SELECT id, (SELECT random()) FROM items");
+    assert_eq!(rows.len(), 30);
+    assert!(rows.iter().all(|row| row[1] == rows[0][1]), "{rows:?}");
+    let refused = say(
+        &mut wire,
+        "UPDATE items SET v = (SELECT (random() * 1e9)::int8)",
+    );
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+}
+
+#[test]
+fn a_parameter_that_is_the_time_is_not_read_by_several_servers() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let mut wire = stage.wire();
+    let sql =
+        "SELECT count(*) FROM items a JOIN items b ON a.v = b.id WHERE $1::timestamptz > 'epoch'";
+    let answer = send(&mut wire, &extended(sql, &[], &["2020-01-01"]));
+    assert!(!answer[2].starts_with("Error"), "{answer:?}");
+    let answer = send(&mut wire, &extended(sql, &[1184], &["now"]));
+    let refused = answer.iter().any(|line| line.starts_with("Error 0A000"));
+    assert!(refused, "{answer:?}");
+}
