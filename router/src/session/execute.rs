@@ -15,6 +15,7 @@ use crate::catalog::types::builtin_oid;
 use crate::plan::Params;
 use crate::sql::cursor::Span;
 use crate::sql::effect::{Statement, analyse};
+use crate::sql::time::is_moving;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
@@ -34,6 +35,11 @@ impl Argument {
     /// As it is written; `None` is NULL.
     pub(super) fn text(&self) -> Option<&[u8]> {
         self.0.text.as_deref()
+    }
+
+    /// Whether it may be a time that is another one later.
+    pub(super) fn is_moving(&self) -> bool {
+        self.text().is_some_and(is_moving)
     }
 
     /// Whether a parameter of this type gets the same value from the text as from the argument. A string is read as its
@@ -63,8 +69,14 @@ const UNKNOWN: i16 = 2;
 
 impl Arguments {
     /// One by one.
-    pub(super) fn list(self) -> Vec<Argument> {
-        self.literals.into_iter().map(Argument).collect()
+    pub(super) fn list(&self) -> Vec<Argument> {
+        self.literals.iter().cloned().map(Argument).collect()
+    }
+
+    /// Whether each is the value of its parameter as it is written.
+    pub(super) fn are_certain(&self) -> bool {
+        let mut both = self.values.iter().zip(&self.formats);
+        both.all(|(value, format)| value.is_none() || *format == TEXT)
     }
 
     /// Does something with them as parameters.

@@ -4,6 +4,7 @@
 //! further parameters, the same at each of its Binds, so that servers prepare it once; what the client is told of its
 //! parameters and columns is of its own text.
 
+use super::arguments::Bound;
 use super::bind_count;
 use super::dispatch::not_utf8;
 use super::names::{Origin, Prepared};
@@ -79,6 +80,20 @@ impl Session {
         };
         let body = bind.with_texts(values.iter().map(String::as_str));
         Ok(Some((filled, body)))
+    }
+
+    /// The same of what an EXECUTE runs.
+    pub(super) async fn filled_bound(&mut self, bound: Bound) -> Result<Bound, Halt> {
+        let Some(plan) = self.fill_of(&bound.statement, 0)? else {
+            return Ok(bound);
+        };
+        let Plan::Fill(fill) = &*plan else {
+            return Ok(bound);
+        };
+        self.check_steps(&bound.statement.steps)?;
+        let (filled, _) = self.filled_statement(&bound.statement, fill)?;
+        let values = self.make_values(fill).await?;
+        Ok(bound.filled(filled, values))
     }
 
     /// A parsed statement with further parameters for the values that it leaves to the router, and how many it has of

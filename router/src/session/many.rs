@@ -18,12 +18,18 @@ use mothership_pool::connection::Flow;
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
-use mothership_proto::frontend::put_query;
+use mothership_proto::frontend::{self, Parse, Target, put_query};
 use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
+
+/// The types of parameters, and their values with their formats.
+pub(super) type Given<'g> = (&'g [u8], &'g [(i16, Option<&'g [u8]>)]);
+
+/// The portal of a text with parameters that the router runs.
+const PORTAL: &[u8] = b"mothership_bound";
 
 /// Answers of shards on their way to one.
 pub(super) struct Merging {
@@ -251,6 +257,16 @@ impl Session {
     /// Runs a simple query on several shards, up to its CommandComplete, which is
     /// returned and not written.
     pub(super) async fn query_many(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
+        self.run_many(sql, many, None).await
+    }
+
+    /// The same of a text with parameters, of these types and values.
+    pub(super) async fn run_many(
+        &mut self,
+        sql: &[u8],
+        many: &Many,
+        bound: Option<Given<'_>>,
+    ) -> Result<Vec<u8>, Halt> {
         if many.step_by_step {
             return self.step_by_step(sql, many).await;
         }
@@ -284,7 +300,10 @@ impl Session {
         }
         for (leg, &(at, text)) in places.iter().enumerate() {
             self.servers[at].inbox.first_leg = leg == 0;
-            self.send_router_query(at, text, many.writes);
+            match bound {
+                None => self.send_router_query(at, text, many.writes),
+                Some(given) => self.send_router_bound(at, text, given, many.writes),
+            }
         }
         if many.copy_in {
             return self.copy_many(sql, many, &servers).await;
@@ -338,6 +357,41 @@ impl Session {
         attached.lease.notes.unnamed = None;
         attached.lease.wire.with_output(|out| put_query(out, sql));
         attached.lease.ledger.push(Owed::Query(Audience::Router));
+    }
+
+    /// The same of a text with parameters; it is answered as a simple query is, with texts.
+    fn send_router_bound(
+        &mut self,
+        at: usize,
+        sql: &[u8],
+        (types, values): Given<'_>,
+        writes: bool,
+    ) {
+        let super::Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.wrote |= writes;
+        inbox.touched.add(None);
+        lease.notes.unnamed = None;
+        let types = inbox.types_on_shard(types);
+        lease.wire.with_output(|out| {
+            let name = b"";
+            let types = &types;
+            Parse { name, sql, types }.put(out);
+            frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[0]);
+            frontend::put_describe(out, Target::Portal, PORTAL);
+            frontend::put_execute(out, PORTAL, 0);
+            frontend::put_close(out, Target::Portal, PORTAL);
+            out.extend_from_slice(frontend::SYNC);
+        });
+        for owed in [
+            Owed::Parse(0, Audience::Router),
+            Owed::Bind(Audience::Router),
+            Owed::DescribePortal(Audience::Router),
+            Owed::Execute(Audience::Router),
+            Owed::Close(Audience::Router),
+            Owed::Sync(Audience::Router),
+        ] {
+            lease.ledger.push(owed);
+        }
     }
 
     /// Takes the answer of one shard up to its end.

@@ -48,6 +48,8 @@ mod simple;
 
 mod execute;
 
+mod arguments;
+
 mod extended;
 
 mod explain;

@@ -54,6 +54,8 @@ pub struct Prepared {
     running: RefCell<Vec<Rc<Prepared>>>,
     /// Itself with further parameters for values that the router makes.
     pub filled: RefCell<Option<Rc<Prepared>>>,
+    /// Itself as Parse would have it with all types of its parameters, which a server has found.
+    pub typed: RefCell<Option<Rc<Prepared>>>,
     /// What rules look at in each of its statements.
     pub requests: Requests,
     /// Digest of its parameter and result types, as the first server described them.
@@ -181,6 +183,7 @@ impl Prepared {
             plans: RefCell::default(),
             served: RefCell::default(),
             filled: RefCell::default(),
+            typed: RefCell::default(),
             requests: Requests::default(),
             described: Cell::new(None),
             valid_in: RefCell::default(),

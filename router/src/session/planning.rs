@@ -239,6 +239,7 @@ pub(super) fn search_path(settings: &Settings) -> Option<Vec<String>> {
 }
 
 /// An argument of an EXECUTE.
+#[derive(Clone)]
 pub(super) struct Literal {
     /// Its text, or NULL.
     pub text: Option<Vec<u8>>,

@@ -14,7 +14,7 @@ use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::plan::{Params, Plan};
 use crate::sql::cursor::Cursor;
-use crate::sql::effect::Pin;
+use crate::sql::effect::{Pin, Statement, analyse};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse, put_query};
 use mothership_proto::ledger::{Audience, Owed};
@@ -511,20 +511,15 @@ impl Session {
         };
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
-        let work = self.dispatch_execute(sql, &prepared)?;
-        self.check_explained(sql, &work)?;
-        let (shard, writes) = match work {
-            Dispatch::One { shard, writes, .. } => (shard, writes),
-            Dispatch::Many(many) => {
+        let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
+            Some(Dispatch::One { shard, writes, .. }) => (shard, writes),
+            Some(Dispatch::Many(many)) => {
                 let result = self.execute_many_prepared(sql, span, &prepared, many).await;
                 return self.end_execute(result).await;
             }
-            Dispatch::Gather(work) => {
-                let arguments = arguments(sql, self.standard_strings(), &prepared);
-                let arguments = arguments.unwrap_or_default().list();
-                let result = self
-                    .execute_gather((name, &prepared), &arguments, &work)
-                    .await;
+            _ => {
+                let of = ((sql, span), step, (name, &prepared));
+                let result = self.execute_bound(of).await;
                 return self.end_execute(result).await;
             }
         };
@@ -544,19 +539,83 @@ impl Session {
         Ok(())
     }
 
-    /// Where an EXECUTE goes, by the literals that it gives as arguments.
-    fn dispatch_execute(&mut self, sql: &[u8], prepared: &Rc<Prepared>) -> Result<Dispatch, Halt> {
+    /// Where an EXECUTE goes as it is written, by the literals that it gives as arguments; `None` if what it runs has to be
+    /// bound to their values.
+    pub(super) fn dispatch_execute(
+        &mut self,
+        sql: &[u8],
+        prepared: &Rc<Prepared>,
+    ) -> Result<Option<Dispatch>, Halt> {
         if self.world.is_none() {
-            return Ok(Dispatch::One {
+            return Ok(Some(Dispatch::One {
                 shard: self.shard_unplanned(prepared, 0)?,
                 writes: true,
                 parts: None,
-            });
+            }));
         }
         let Some(arguments) = arguments(sql, self.standard_strings(), prepared) else {
-            return Err(prepared_over_shards().into());
+            return Ok(None);
         };
-        arguments.with(|params| self.dispatch_body(prepared, params))
+        let work = match arguments.with(|params| self.dispatch_body(prepared, params)) {
+            Ok(work) => work,
+            Err(halt) if explains(sql, self.standard_strings()) => return Err(halt),
+            // More is known when a server has been asked.
+            Err(_) => return Ok(None),
+        };
+        self.check_explained(sql, &work)?;
+        Ok(match work {
+            // What begins elsewhere has another time for a literal that asks for it.
+            Dispatch::One { shard, .. }
+                if arguments.are_certain()
+                    || self.first_shard().is_none_or(|first| first == shard)
+                    || explains(sql, self.standard_strings()) =>
+            {
+                Some(work)
+            }
+            Dispatch::Many(many)
+                if arguments.are_certain()
+                    && !many.timed
+                    && many.legs.iter().all(|(_, text)| text.is_none()) =>
+            {
+                Some(Dispatch::Many(many))
+            }
+            _ => None,
+        })
+    }
+
+    /// EXECUTE as the protocol would run its body, with the values of its arguments.
+    async fn execute_bound(
+        &mut self,
+        (text, own, named): (
+            (&[u8], crate::sql::cursor::Span),
+            &Step,
+            (&[u8], &Rc<Prepared>),
+        ),
+    ) -> Result<Vec<u8>, Halt> {
+        let bound = self.bound(text, own, named).await?;
+        let bound = self.filled_bound(bound).await?;
+        let statement = &bound.statement;
+        let values = bound.values();
+        let many = match bound.with(|params| self.dispatch_body(statement, params))? {
+            Dispatch::Gather(work) => {
+                return self.execute_gather(statement, &values, &work).await;
+            }
+            Dispatch::One { shard, writes, .. } => Many::one(shard, None, writes),
+            Dispatch::Many(many) => many,
+        };
+        if many.writes || self.may_write(&statement.steps) {
+            self.begin_implicit();
+        }
+        let types = super::extended::many_types(&many, statement);
+        let command = self
+            .run_many(&statement.sql, &many, Some((&types, &values)))
+            .await?;
+        if let ([(shard, _)], Some(step)) = (&*many.legs, statement.step())
+            && let Some(attached) = self.servers.iter_mut().find(|s| s.shard == *shard)
+        {
+            self.state.ended_well(step, &command, &mut attached.inbox);
+        }
+        Ok(command)
     }
 
     /// EXECUTE on several shards, each of which has the statement.
@@ -567,8 +626,7 @@ impl Session {
         prepared: &Rc<Prepared>,
         many: Many,
     ) -> Result<Vec<u8>, Halt> {
-        let divided = many.legs.iter().any(|(_, text)| text.is_some());
-        if divided || many.copy_in || many.step_by_step || many.password || many.timed {
+        if many.copy_in || many.step_by_step || many.password {
             return Err(prepared_over_shards().into());
         }
         if many.writes {
@@ -609,10 +667,11 @@ impl Session {
             Origin::Parse(types) => {
                 let attached = &mut self.servers[at];
                 let name = prepared.server_name();
+                let types = attached.inbox.types_on_shard(types).into_owned();
                 let parse = Parse {
                     name: name.as_bytes(),
                     sql: &prepared.sql,
-                    types,
+                    types: &types,
                 };
                 attached.inbox.private = true;
                 attached.lease.wire.with_output(|out| {
@@ -747,6 +806,11 @@ pub(super) fn renamed(sql: &[u8], span: crate::sql::cursor::Span, name: &str) ->
 /// What [`renamed`] does to positions; it writes two quotes.
 fn renaming(sql: &[u8], span: crate::sql::cursor::Span, prepared: &Prepared) -> Renamed {
     Renamed::new(sql, span, prepared.server_name().len() + 2)
+}
+
+/// Whether it is EXPLAIN of an EXECUTE.
+fn explains(sql: &[u8], strings: bool) -> bool {
+    matches!(analyse(sql, strings).statement, Statement::Explain { .. })
 }
 
 /// What the router takes part in cannot be one of several statements of a text.

@@ -144,6 +144,8 @@ pub struct Portal {
     pub place: Place,
     /// What it touches on the server of its shard; without, it may be anything.
     pub parts: Option<Parts>,
+    /// The EXECUTE that the client has bound, where this is what it runs.
+    pub executes: Option<Rc<Prepared>>,
 }
 
 /// Who runs a portal.

@@ -11,7 +11,7 @@ use super::names::{Origin, Prepared};
 use super::state::Block;
 use super::step::{Kind, Step};
 use super::{Halt, Session};
-use crate::plan::{Bound, Merge, Params, Reason, Refusal};
+use crate::plan::{Bound, Params, Reason, Refusal};
 use crate::sql::fill::{Target, filled};
 use crate::sql::time::{Moments, Unclear, Uses, is_moving};
 use crate::world::World;
@@ -85,16 +85,8 @@ impl Session {
                 ..many
             })),
             Dispatch::One { shard, writes, .. } if plain => Ok(Dispatch::Many(Many {
-                legs: vec![(shard, None)],
-                merge: Merge::Concat,
-                writes,
-                step_by_step: false,
-                password: false,
-                copy_in: false,
-                copy: None,
-                parameter_types: None,
-                order: None,
                 timed: true,
+                ..Many::one(shard, None, writes)
             })),
             Dispatch::One { .. } | Dispatch::Gather(_) => Err(hidden(
                 "a cursor, or a statement that stays with its server".into(),

@@ -43,8 +43,15 @@ impl Session {
                 .into());
             }
         }
-        let statement = self.meant(&statement)?;
+        let own = statement;
+        let statement = self.meant(&own)?;
         self.heed(&statement, Moment::Runs).await?;
+        let executed = self.executed_bind(&bind, &own, &statement).await?;
+        let executes = executed.is_some().then(|| Rc::clone(&statement));
+        let (statement, bind) = match &executed {
+            Some((body, bound)) => (Rc::clone(body), Bind::read(bound).map_err(malformed)?),
+            None => (statement, bind),
+        };
         let filled = self.filled_bind(&bind, &statement).await?;
         let (statement, bind) = match &filled {
             Some((filled, body)) => (Rc::clone(filled), Bind::read(body).map_err(malformed)?),
@@ -68,6 +75,7 @@ impl Session {
             statement,
             place,
             parts,
+            executes,
         };
         match self.state.portals.get_mut(bind.portal) {
             Some(known) => *known = portal,
@@ -198,6 +206,47 @@ impl Session {
             Dispatch::Gather(_) => Err(prepared_over_shards().into()),
             _ => Ok(work),
         }
+    }
+
+    /// A Bind of an EXECUTE that cannot run as it is written: what it runs, and the body of a Bind of that to the values
+    /// of the arguments. `own` is the statement as the client has parsed it.
+    async fn executed_bind(
+        &mut self,
+        bind: &Bind<'_>,
+        own: &Rc<Prepared>,
+        statement: &Rc<Prepared>,
+    ) -> Result<Option<(Rc<Prepared>, Vec<u8>)>, Halt> {
+        let (Some(runs), [step]) = (&statement.runs, own.steps.as_slice()) else {
+            return Ok(None);
+        };
+        let (Kind::Execute(name), Some(span)) = (&step.kind, step.name_span) else {
+            return Ok(None);
+        };
+        if self.world.is_none() || self.explained_by(statement)?.is_some() {
+            return Ok(None);
+        }
+        let whole = self.dispatch_execute(&own.sql, &runs.body);
+        if matches!(whole, Ok(Some(_)) | Err(_)) {
+            // An error is said again in its turn.
+            return Ok(None);
+        }
+        self.flush_held().await?;
+        bind_count::check(bind, 0)?;
+        self.check_steps(&own.steps)?;
+        self.check_steps(&runs.body.steps)?;
+        self.settle_active().await?;
+        let plain = arguments(&own.sql, self.standard_strings(), &runs.body).is_some();
+        self.join_segment(Some(self.topology.home), !plain).await?;
+        let bound = self
+            .bound((&own.sql, span), step, (name, &runs.body))
+            .await?;
+        let values = bound.values();
+        let results: Vec<i16> = bind.result_formats().collect();
+        let mut message = Vec::new();
+        let names = (bind.portal, bind.statement);
+        frontend::put_bind(&mut message, names, values.iter().copied(), &results);
+        // Behind the tag and the length.
+        Ok(Some((Rc::clone(&bound.statement), message.split_off(5))))
     }
 
     /// Binds on every shard of the work at once, and waits for all of them: an error
@@ -380,7 +429,7 @@ impl Session {
 }
 
 /// The types of the parameters, which rows that are left out can no longer show.
-fn many_types(many: &Many, statement: &Prepared) -> Vec<u8> {
+pub(in crate::session) fn many_types(many: &Many, statement: &Prepared) -> Vec<u8> {
     if let Some(types) = &many.parameter_types {
         return types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
     }

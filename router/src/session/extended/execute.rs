@@ -25,7 +25,7 @@ impl Session {
         let portal = self.state.portals.get(name).cloned();
         if let Some(portal) = &portal {
             self.log_statement(&portal.statement.sql);
-            self.check_meant(&portal.statement)?;
+            self.check_meant(portal.executes.as_ref().unwrap_or(&portal.statement))?;
         }
         let shard = match portal.as_ref().map(|p| &p.place) {
             Some(Place::Here) => {

@@ -20,6 +20,8 @@ mod sync;
 
 mod whole;
 
+pub(super) use bind::many_types;
+
 use crate::session::dispatch::Many;
 use crate::session::names::Prepared;
 use crate::session::simple::{ends_failure, failed_transaction};

@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// Makes a statement of the client known to this server, if it is not yet.
-    pub(super) async fn ensure_prepared(
+    pub(in crate::session) async fn ensure_prepared(
         &mut self,
         at: usize,
         statement: &Rc<Prepared>,

@@ -149,6 +149,14 @@ impl Session {
     /// Arrays are handed over as texts: a session that has them written otherwise than PostgreSQL does of itself might
     /// get others back.
     fn check_texts(&self, work: &GatherWork) -> Result<(), Halt> {
+        match work.plan.texts {
+            true => self.check_forms("arrays"),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of other values.
+    pub(in crate::session) fn check_forms(&self, what: &str) -> Result<(), Halt> {
         const FORMS: [&str; 4] = [
             "datestyle",
             "intervalstyle",
@@ -162,11 +170,11 @@ impl Session {
                 .is_some_and(|value| !is_exact(name, value))
         };
         match FORMS.iter().find(changes) {
-            Some(name) if work.plan.texts => {
-                let detail = format!("arrays are handed over as texts, and {name} is set");
+            Some(name) => {
+                let detail = format!("{what} are handed over as texts, and {name} is set");
                 Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into())
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

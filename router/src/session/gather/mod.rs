@@ -20,10 +20,8 @@ mod write;
 
 use super::choose::Wants;
 use super::dispatch::refused;
-use super::execute::Argument;
 use super::many::Merging;
 use super::names::Prepared;
-use super::simple::prepared_over_shards;
 use super::state::Phase;
 use super::step::steps;
 use super::{Attached, Halt, Session};
@@ -177,11 +175,11 @@ impl Session {
         }
     }
 
-    /// The same for EXECUTE of a statement with these arguments.
+    /// The same for EXECUTE, which binds `values` to `statement`.
     pub(super) async fn execute_gather(
         &mut self,
-        (name, prepared): (&[u8], &Rc<Prepared>),
-        arguments: &[Argument],
+        statement: &Rc<Prepared>,
+        values: &[Value<'_>],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
         if work.writes() {
@@ -190,10 +188,10 @@ impl Session {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
         let at = self.place_of(residue)?;
-        self.make_known(at, prepared).await?;
+        self.make_known(at, statement).await?;
         let lease = &mut self.servers[at].lease;
         lease.wire.with_output(|out| {
-            let name = prepared.server_name();
+            let name = statement.server_name();
             frontend::put_describe(out, Target::Statement, name.as_bytes());
             out.extend_from_slice(frontend::SYNC);
         });
@@ -207,31 +205,15 @@ impl Session {
         };
         self.collect_leg(&asks, &[], &mut fetching).await?;
         if fetching.is_fine() {
-            let types = fetching.described.parameters.chunks_exact(4);
-            let types = types.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-            let count = types.len();
-            if count != arguments.len() {
-                return Err(wrong_arguments(name, arguments.len(), count));
-            }
-            if !types
-                .zip(arguments)
-                .all(|(oid, argument)| argument.fits(oid))
-            {
-                return Err(prepared_over_shards().into());
-            }
-        }
-        let values: Vec<Value<'_>> = arguments.iter().map(|a| (0, a.text())).collect();
-        if fetching.is_fine() {
             let types = fetching.described.parameters.clone();
-            let given = (&*types, &*values);
+            let given = (&*types, values);
             self.fetch(&legs, work, given, &mut fetching).await?;
         }
         let (arrays, described) = self.fetched(fetching)?;
-        let sql = &prepared.steps[0].span.of(&prepared.sql);
         if work.writes() {
             let run = write::Run {
-                sql,
-                values: &values,
+                sql: &statement.sql,
+                values,
                 formats: &[],
                 arrays: &arrays,
                 described: &described,
@@ -239,10 +221,17 @@ impl Session {
             };
             return self.write_gathered(at, work, &run).await;
         }
-        let text = self.with_times(sql, &work.residue, false).await?;
-        let given = (&values[..], &arrays[..]);
-        self.query_residue(at, (work, &text), given, &described, Shown::default())
-            .await
+        let text = self
+            .with_times(&statement.sql, &work.residue, false)
+            .await?;
+        self.query_residue(
+            at,
+            (work, &text),
+            (values, &arrays),
+            &described,
+            Shown::default(),
+        )
+        .await
     }
 
     /// The same of a query at Bind: afterwards the portal is there on the server of the shard that is returned.
@@ -383,15 +372,6 @@ impl Session {
             Ok(_) => Halt::Failed,
         }
     }
-}
-
-/// PostgreSQL's own words.
-fn wrong_arguments(name: &[u8], given: usize, expected: usize) -> Halt {
-    let name = String::from_utf8_lossy(name);
-    let message = format!("wrong number of parameters for prepared statement \"{name}\"");
-    Report::error(sqlstate::SYNTAX_ERROR, message)
-        .detail(format!("Expected {expected} parameters but got {given}."))
-        .into()
 }
 
 /// PostgreSQL's own words.

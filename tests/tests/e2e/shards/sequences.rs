@@ -370,6 +370,21 @@ fn a_sequence_ends_where_it_ends() {
 }
 
 #[test]
+fn what_sql_has_prepared_gets_values_too() {
+    let stage = stage();
+    let mut wire = stage.wire();
+    say(
+        &mut wire,
+        "PREPARE add AS INSERT INTO people (name) VALUES ($1), ($2) RETURNING id, name",
+    );
+    let first = wire.rows("EXECUTE add ('a', 'b' || 'c')");
+    assert_eq!(first, [["1", "a"], ["2", "bc"]]);
+    let by_parse = send(&mut wire, &extended("EXECUTE add ('d', NULL)", &[], &[]));
+    assert_eq!(by_parse[2..4], ["DataRow 3 d", "DataRow 4 ∅"]);
+    assert_eq!(stage.ids("people"), [1, 2, 3, 4]);
+}
+
+#[test]
 fn random_keys_are_made_by_the_router() {
     let stage = stage();
     let mut wire = stage.wire();
@@ -412,7 +427,7 @@ fn what_has_no_place_for_values_is_refused() {
         &mut wire,
         "PREPARE add AS INSERT INTO people (name) VALUES ($1)",
     );
-    let answer = say(&mut wire, "EXECUTE add ('x')");
+    let answer = say(&mut wire, "EXPLAIN EXECUTE add ('x')");
     assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
     let answer = say(
         &mut wire,
