@@ -786,7 +786,7 @@ fn set_config_refused() -> Report {
 pub(super) fn prepared_over_shards() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
-        "SQL-level PREPARE and EXECUTE work on one shard, with literals as arguments",
+        "this EXECUTE over shards has arguments or a statement that no one server can be asked about",
     )
     .hint("Use the protocol's own prepared statements, as drivers do.")
 }
