@@ -84,6 +84,8 @@ fn table(names: &Names<'_>, made: Made, context: &PlanContext) -> Result<Plan, R
 /// `CREATE ... TABLE name ... AS query [WITH [NO] DATA]`
 fn created(sql: &str, strings: bool) -> Option<Made> {
     let mut c = Cursor::new(sql.as_bytes(), strings);
+    // Behind comments.
+    let start = c.peek()?.start;
     c.eat("create").then_some(())?;
     let mut temporary = false;
     while !c.eat("table") {
@@ -104,11 +106,12 @@ fn created(sql: &str, strings: bool) -> Option<Made> {
         start: rest.start,
         end,
     };
+    let ends = |c: char| c == ';' || c.is_whitespace();
     Some(Made {
         path,
         temporary,
-        head: sql.get(..query.start)?.to_owned(),
-        tail: format!(" {}", sql.get(query.end..)?.trim_end_matches(';')),
+        head: sql.get(start..query.start)?.to_owned(),
+        tail: format!(" {}", sql.get(query.end..)?.trim_end_matches(ends)),
         query: alone(sql, query),
     })
 }
@@ -203,7 +206,7 @@ mod tests {
                 " WITH NO DATA",
             ),
             (
-                "create temp table x as (select 1) with data",
+                "-- a\n/* b */ create temp table x as (select 1) with data\n;\n",
                 "create temp table x as ",
                 "(select 1)",
                 "  with data",
@@ -218,7 +221,7 @@ mod tests {
             let made = created(sql, true).expect(sql);
             assert_eq!(made.head, head);
             assert_eq!(made.query.trim_start(), query);
-            assert_eq!(made.tail.trim(), tail.trim());
+            assert_eq!(made.tail.trim_start(), tail.trim_start());
             assert_eq!(made.temporary, sql.contains("temp"));
         }
         let made = selected("SELECT a, (b) INTO UNLOGGED TABLE s.\"Ř\" FROM t", true);
