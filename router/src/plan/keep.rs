@@ -64,6 +64,11 @@ pub fn select_into(names: &Names<'_>, sql: &str, context: &PlanContext) -> Resul
     }
 }
 
+/// Whether a SELECT is a SELECT INTO.
+pub fn is_select_into(sql: &str, strings: bool) -> bool {
+    selected(sql, strings).is_some()
+}
+
 fn table(names: &Names<'_>, made: Made, context: &PlanContext) -> Result<Plan, Refusal> {
     if !made.temporary && !ddl::is_of_home(names, &made.path, context)? {
         return refuse(Reason::CreateFromSharded);

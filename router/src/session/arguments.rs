@@ -147,7 +147,7 @@ impl Session {
             event == Event::Answered && matches!(kind, tag::ROW_DESCRIPTION | tag::NO_DATA)
         };
         let failed = self
-            .to_the_end(at, answers, |kind, body| {
+            .answers_of(at, answers, |kind, body| {
                 if kind == tag::PARAMETER_DESCRIPTION {
                     types = body.get(2..).unwrap_or_default().to_vec();
                 }
@@ -190,7 +190,7 @@ impl Session {
 
     /// Ends the router's own requests to a server, and hands what they are answered to `each`. `last` tells the end of
     /// the answers where no Sync may be sent. An error of theirs comes back.
-    async fn to_the_end(
+    async fn answers_of(
         &mut self,
         at: usize,
         last: impl Fn(Event, u8) -> bool,
@@ -298,7 +298,7 @@ impl Session {
             closes.get() == 3
         };
         let failed = self
-            .to_the_end(at, last, |kind, body| {
+            .answers_of(at, last, |kind, body| {
                 if kind == tag::DATA_ROW {
                     row = body.to_vec();
                 }

@@ -518,8 +518,8 @@ impl Session {
                 return self.end_execute(result).await;
             }
             _ => {
-                let of = ((sql, span), step, (name, &prepared));
-                let result = self.execute_bound(of).await;
+                let named = (name, &prepared);
+                let result = self.execute_bound((sql, span), step, named).await;
                 return self.end_execute(result).await;
             }
         };
@@ -586,11 +586,9 @@ impl Session {
     /// EXECUTE as the protocol would run its body, with the values of its arguments.
     async fn execute_bound(
         &mut self,
-        (text, own, named): (
-            (&[u8], crate::sql::cursor::Span),
-            &Step,
-            (&[u8], &Rc<Prepared>),
-        ),
+        text: (&[u8], crate::sql::cursor::Span),
+        own: &Step,
+        named: (&[u8], &Rc<Prepared>),
     ) -> Result<Vec<u8>, Halt> {
         let bound = self.bound(text, own, named).await?;
         let bound = self.filled_bound(bound).await?;

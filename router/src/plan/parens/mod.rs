@@ -20,6 +20,7 @@ use sqlparser::ast::{
 };
 
 use crate::plan::PlanContext;
+use crate::plan::keep;
 use crate::plan::names::folded;
 use crate::plan::read::parsed;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
@@ -121,8 +122,11 @@ fn written(write: impl FnOnce(&mut Writer) -> Done) -> Result<String, Refusal> {
 /// The part of a statement that the planner parses; None for a statement that it knows by its words.
 fn inner<'s>(sql: &'s str, context: &PlanContext) -> Option<&'s str> {
     use effect::Statement as S;
-    let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
+    let strings = context.standard_conforming_strings;
+    let analysis = effect::analyse(sql.as_bytes(), strings);
     let span = match analysis.statement {
+        // Without its INTO, which is found by its words, it is a query like any other.
+        S::Select if keep::is_select_into(sql, strings) => return None,
         S::Select | S::Insert | S::Update | S::Delete | S::Merge => return Some(sql),
         S::Explain { inner, .. } => inner,
         S::Declare { query, .. } => query,
