@@ -262,6 +262,10 @@ reasons! {
     KeyUpdate = "key-update", "0A000",
         "UPDATE of the shard key is not supported",
         "Delete the row and insert it with the new key.";
+    /// Writes within WITH that cannot be taken apart.
+    WritesWithin = "writes-within-with", "0A000",
+        "writes within WITH over several shards would not all see the same rows",
+        "Run them one after the other in a transaction.";
     /// A reference table would get different rows.
     ReferenceWrite = "reference-write-differs", "0A000",
         "this write of a reference table could give different rows on different shards",

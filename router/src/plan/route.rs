@@ -184,6 +184,11 @@ fn gathered(
     if let Ending::Write(Written::Owners(by)) = &gather.ending {
         kept(by, params, text)?;
     }
+    for fragment in gather.fragments.iter().filter(|fragment| fragment.writes) {
+        if let Holders::Keys(keys) = &fragment.of {
+            keys.iter().try_for_each(|by| kept(by, params, text))?;
+        }
+    }
     let all = |keyed: &[KeyedBy]| {
         let sets = keyed.iter().map(|by| shards_of(by, params, text));
         sets.fold(ShardSet::empty(), |all, set| all.union(&set))

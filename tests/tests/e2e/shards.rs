@@ -49,5 +49,7 @@ mod sorted;
 mod time;
 #[path = "shards/transactions.rs"]
 mod transactions;
+#[path = "shards/within.rs"]
+mod within;
 #[path = "shards/writes.rs"]
 mod writes;

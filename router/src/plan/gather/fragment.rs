@@ -32,6 +32,8 @@ pub struct Made<'r> {
     pub columns: Vec<Fetched>,
     /// Where they are in the relation.
     pub positions: Vec<usize>,
+    /// What is fetched for them.
+    pub list: Vec<String>,
 }
 
 /// A column of a fragment.
@@ -148,11 +150,13 @@ pub fn of<'n>(
                 filtered: !filters.is_empty(),
                 by: Vec::new(),
             },
+            writes: false,
         },
         relation,
         alias: entry_name,
         columns: fetched,
         positions,
+        list,
     })
 }
 

@@ -18,6 +18,7 @@ pub(in crate::plan) mod partial;
 mod rewrite;
 pub mod views;
 pub mod waves;
+pub mod within;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +40,7 @@ use narrow::Sources;
 pub use narrow::{Keys, Narrowing};
 pub use notes::Notes;
 use notes::Read;
+use within::TakenOut;
 
 /// A statement whose rows are gathered.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,6 +173,8 @@ pub struct Fragment {
     pub elements: Vec<u32>,
     /// How what others have fetched leaves out rows of it.
     pub narrowing: Narrowing,
+    /// It writes the table and returns its rows: it runs when all others have been fetched.
+    pub writes: bool,
 }
 
 /// Which shards have the rows of a fragment.
@@ -310,12 +314,26 @@ pub fn plan(
     why: Refusal,
 ) -> Result<Gather, Refusal> {
     let seen = &analysis.seen;
-    if seen.writes {
-        return Err(why);
-    }
     if seen.locks {
         return refuse(Reason::Locking);
     }
+    let is_behind = analysis.notes.within.iter().any(|w| w.cte.is_none());
+    let taken = match (seen.writes, root, &ending) {
+        (false, ..) => None,
+        (true, _, Ending::Write(_) | Ending::Store(_)) if !is_behind => return Err(why),
+        (true, Root::Query(query), Ending::Answer | Ending::Write(_) | Ending::Store(_)) => {
+            Some(TakenOut::of(analysis, query)?)
+        }
+        (true, ..) => return Err(why),
+    };
+    let (root, ending) = match (&taken, root, ending) {
+        // It is done when it is executed, and not when it is bound.
+        (Some(taken), _, Ending::Answer) => {
+            (Root::Query(&taken.query), Ending::Write(Written::Home))
+        }
+        (Some(taken), _, ending) => (Root::Query(&taken.query), ending),
+        (None, root, ending) => (root, ending),
+    };
     if let (Ending::Write(Written::Owners(_) | Written::Everywhere), Some(name)) =
         (&ending, &seen.once)
     {
@@ -328,17 +346,25 @@ pub fn plan(
         return Err(why);
     }
     let target = match root {
-        Root::Query(_) => None,
+        Root::Query(_) => taken.as_ref().and_then(|taken| taken.target),
         Root::Source(_, target) | Root::Write(_, target) => Some(target),
     };
     let mut places: BTreeMap<Location, Vec<Read<'_>>> = BTreeMap::new();
-    let brought = Brought::to(&ending, parsed);
+    let brought = match taken {
+        // What the writes change must have been read before.
+        Some(_) => Brought::Every,
+        None => Brought::to(&ending, parsed),
+    };
+    let is_own = |instance: usize| taken.as_ref().is_some_and(|t| t.is_own(instance));
     for read in &analysis.notes.reads {
-        if Some(read.instance) != target && brought.has(analysis, read) {
+        if Some(read.instance) != target && !is_own(read.instance) && brought.has(analysis, read) {
             places.entry(read.place).or_default().push(*read);
         }
     }
-    if brought > Brought::Sharded && analysis.has_home_beside(target, &places) {
+    for read in taken.iter().flat_map(TakenOut::reads) {
+        places.entry(read.place).or_default().push(read);
+    }
+    if brought > Brought::Sharded && analysis.has_home_beside(target, &is_own, &places) {
         // Its rows would have to go to the other shards.
         return Err(why);
     }
@@ -350,6 +376,7 @@ pub fn plan(
         .max(analysis.context.parameter_types.len());
     // What the shards compute themselves reads its tables there.
     let pushed = match root {
+        Root::Query(_) if taken.is_some() => Vec::new(),
         Root::Query(query) | Root::Source(query, _) => {
             partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1))
         }
@@ -358,7 +385,11 @@ pub fn plan(
     for (_, pushed) in &pushed {
         places.retain(|place, _| !pushed.swallowed.contains(place));
     }
-    let entries = rewrite::entries(root, analysis);
+    let read = analysis.notes.reads.iter().map(|read| &read.place);
+    let mut entries = rewrite::entries(root, places.keys().chain(read));
+    for (place, entry) in taken.iter().flat_map(TakenOut::silent) {
+        entries.insert(place, entry);
+    }
     if !places.keys().all(|place| entries.contains_key(place)) {
         return Err(why);
     }
@@ -375,17 +406,24 @@ pub fn plan(
     let mut sources = Sources::default();
     for (number, (place, reads)) in places.iter().enumerate() {
         let (name, alias) = &entries[place];
-        let made = fragment::of(
+        let mut made = fragment::of(
             analysis,
             (&text, &entries),
             reads,
             (name, alias.as_ref()),
             &why,
         )?;
+        if let Some(taken) = &taken {
+            taken.write(*place, &mut made)?;
+        }
         let cte = format!("{CTE}{}", number + 1);
         texts |= made.columns.iter().any(|column| column.handed.as_text);
-        rewriting.replace(*place, reads, &cte, &made, &mut next);
-        sources.table(fragments.len(), reads, &made);
+        if !made.fragment.elements.is_empty() {
+            rewriting.replace(*place, reads, &cte, &made, &mut next);
+        }
+        if !made.fragment.writes {
+            sources.table(fragments.len(), reads, &made);
+        }
         fragments.push(made.fragment);
     }
     for (number, (place, pushed)) in pushed.into_iter().enumerate() {
@@ -458,12 +496,16 @@ impl Analysis<'_> {
     fn has_home_beside(
         &self,
         target: Option<usize>,
+        is_own: &impl Fn(usize) -> bool,
         places: &BTreeMap<Location, Vec<Read<'_>>>,
     ) -> bool {
         let replaced = |index: usize| places.values().flatten().any(|r| r.instance == index);
         let mut instances = self.instances.iter().enumerate();
         instances.any(|(index, instance)| {
-            matches!(instance.source, Source::Home(_)) && Some(index) != target && !replaced(index)
+            matches!(instance.source, Source::Home(_))
+                && Some(index) != target
+                && !is_own(index)
+                && !replaced(index)
         })
     }
 }

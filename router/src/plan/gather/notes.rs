@@ -14,6 +14,8 @@ use crate::plan::names::folded;
 use crate::plan::query::{Kind, OutColumn, Tree};
 use crate::plan::scope::{Analysis, Node, Scope, Scopes, Source};
 
+use super::within::Within;
+
 /// A name in a FROM clause of the statement's own text.
 #[derive(Debug, Clone, Copy)]
 pub struct Read<'n> {
@@ -55,6 +57,8 @@ pub struct Notes<'n> {
     pub merged: bool,
     /// Names in FROM that mean a CTE.
     pub ctes: HashSet<Location>,
+    /// Writes within WITH, and the one behind it.
+    pub within: Vec<Within>,
 }
 
 /// A SELECT of the statement's own text.

@@ -25,7 +25,7 @@ use super::partial::Pushed;
 use super::{Fragment, Root, named};
 
 /// The FROM entries that read tables and views.
-pub fn entries(root: Root<'_>, analysis: &Analysis<'_>) -> Entries {
+pub fn entries<'p>(root: Root<'_>, places: impl Iterator<Item = &'p Location>) -> Entries {
     struct Find {
         places: HashSet<Location>,
         found: Entries,
@@ -42,7 +42,7 @@ pub fn entries(root: Root<'_>, analysis: &Analysis<'_>) -> Entries {
         }
     }
     let mut find = Find {
-        places: analysis.notes.reads.iter().map(|read| read.place).collect(),
+        places: places.copied().collect(),
         found: Entries::new(),
     };
     let _ = match root {

@@ -33,7 +33,14 @@ impl<'f> Waves<'f> {
     pub fn new(fragments: &'f [Fragment]) -> Waves<'f> {
         Waves {
             fragments,
-            states: vec![State::Open(u64::MAX); fragments.len()],
+            states: fragments
+                .iter()
+                .map(|fragment| match fragment.writes {
+                    // It runs afterwards.
+                    true => State::Fetched,
+                    false => State::Open(u64::MAX),
+                })
+                .collect(),
             narrowed: vec![false; fragments.len()],
         }
     }
@@ -205,6 +212,7 @@ mod tests {
             of: Holders::All,
             elements: vec![23],
             narrowing: Narrowing { filtered, by },
+            writes: false,
         }
     }
 

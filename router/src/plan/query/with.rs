@@ -129,6 +129,9 @@ impl<'n> Analysis<'n> {
         ) {
             self.seen.writes = true;
             let output = self.query(&cte.query, outer, ctes)?;
+            if let Some(within) = self.notes.within.last_mut() {
+                within.cte = Some(cte.alias.name.span.start);
+            }
             return Ok(ctes.and(name, opaque(output)));
         }
         if recursive {

@@ -19,10 +19,11 @@ pub use target::home_triggers;
 
 use std::sync::Arc;
 
-use sqlparser::ast::{Insert, Query, Statement};
+use sqlparser::ast::{Insert, Query, SetExpr, Statement};
 
 use crate::plan::decide::{finish, finish_from, keyed_by};
 use crate::plan::functions::Call;
+use crate::plan::gather::within::{Within, has_query};
 use crate::plan::gather::{self, Ending, Gather, Root};
 use crate::plan::names::Names;
 use crate::plan::parens;
@@ -69,7 +70,21 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         // WITH before a write.
         let output = analysis.query(query, None, &ctes)?;
         explained(&analysis, names, &parsed)?;
-        return finish(&analysis, output.over_shards(), None);
+        return match finish(&analysis, output.over_shards(), None) {
+            Err(why) if gather::helps(why.reason) => {
+                let gather = gathered_behind(&analysis, &parsed, query, why)?;
+                Ok(Plan::Gather(Arc::new(gather)))
+            }
+            Ok(Plan::Single(single)) if may_lead_apart(&single) => {
+                let why = single.otherwise.clone();
+                let gather = gathered_behind(&analysis, &parsed, query, why).ok();
+                Ok(Plan::Single(Single {
+                    gather: gather.map(Arc::new),
+                    ..single
+                }))
+            }
+            plan => plan,
+        };
     }
     if !matches!(parsed.statement, Statement::Insert(_)) {
         analysis.rows_depth = 0;
@@ -131,7 +146,8 @@ fn gathered(
         && let (Some(query), None) = (&insert.source, &written.rows)
         && !matches!(source, Source::Home(_))
     {
-        return insert_gathered(analysis, parsed, (insert, query), written, why);
+        let of = (written.target, written.positions.as_deref());
+        return insert_gathered(analysis, parsed, (insert, query), of, why);
     }
     if let (Statement::Merge(merge), Some(merged), Source::Sharded(..)) =
         (&parsed.statement, &written.merged, source)
@@ -166,18 +182,66 @@ fn gathered(
     gather::plan(analysis, root, parsed, Ending::Write(ending), why)
 }
 
+/// A write behind WITH.
+fn gathered_behind(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    query: &Query,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let within = analysis.notes.within.iter();
+    let Some(behind) = within.rev().find(|write| write.cte.is_none()) else {
+        return Err(why);
+    };
+    let source = &analysis.instances[behind.target].source;
+    let ending = match (&*query.body, source) {
+        (SetExpr::Insert(statement), Source::Sharded(..)) => {
+            let Statement::Insert(insert) = statement else {
+                return not_understood();
+            };
+            let of = (behind.target, behind.positions.as_deref());
+            return match &insert.source {
+                // What is behind the source may read a CTE, too, and the constants of VALUES have the types of columns.
+                Some(source)
+                    if !has_query(&insert.on)
+                        && !has_query(&insert.returning)
+                        && source.with.is_none()
+                        && !matches!(*source.body, SetExpr::Values(_)) =>
+                {
+                    let source = Query {
+                        with: query.with.clone(),
+                        ..(**source).clone()
+                    };
+                    insert_gathered(analysis, parsed, (insert, &source), of, why)
+                }
+                _ => Err(why),
+            };
+        }
+        (SetExpr::Update(_) | SetExpr::Delete(_), Source::Sharded(..)) => {
+            let by = keyed_by(analysis, behind.target).ok_or_else(|| why.clone())?;
+            gather::Written::Owners(Box::new(by))
+        }
+        (SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_), Source::Home(_)) => {
+            gather::Written::Home
+        }
+        _ => return Err(why),
+    };
+    let root = Root::Query(query);
+    gather::plan(analysis, root, parsed, Ending::Write(ending), why)
+}
+
 /// INSERT of what a query gives, which runs first.
 fn insert_gathered(
     analysis: &Analysis<'_>,
     parsed: &Parsed,
     (insert, query): (&Insert, &Query),
-    written: &Written,
+    (target, positions): (usize, Option<&[usize]>),
     why: Refusal,
 ) -> Result<Gather, Refusal> {
-    let Some(positions) = &written.positions else {
+    let Some(positions) = positions else {
         return Err(why);
     };
-    let (relation, sharded) = match &analysis.instances[written.target].source {
+    let (relation, sharded) = match &analysis.instances[target].source {
         Source::Sharded(relation, keyed) => (*relation, Some(keyed)),
         Source::Reference(relation) if only_harmless(analysis) => (*relation, None),
         _ => return Err(why),
@@ -274,7 +338,13 @@ impl<'n> Analysis<'n> {
         statement: &'q Statement,
         ctes: &Ctes<'q>,
     ) -> Result<(), Refusal> {
+        let first = self.instances.len();
         let written = self.write(statement, ctes)?;
+        let instances = first..self.instances.len();
+        self.notes.within.push(Within {
+            positions: written.positions,
+            ..Within::new(statement, written.target, instances, &written.local)
+        });
         match self.instances[written.target].source {
             // On one shard only it would differ from its copies.
             Source::Reference(_) => refuse(Reason::ReferenceWrite),

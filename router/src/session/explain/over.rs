@@ -154,6 +154,13 @@ impl Session {
         }
         if let Over::Gather(work) = &over
             && options.analyze
+            && work.writes_first()
+        {
+            let why = "a write within WITH would be done twice; without ANALYZE it is explained";
+            return Err(unexplained(why));
+        }
+        if let Over::Gather(work) = &over
+            && options.analyze
             && matches!(work.plan.ending, Ending::Store(_))
         {
             let why = "the rows of an INSERT's query are stored by their keys; without ANALYZE it is explained";

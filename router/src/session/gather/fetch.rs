@@ -1,5 +1,6 @@
 //! The fragments, fetched from their shards; what comes is held until all of it is there.
 
+use super::residue::without_position;
 use super::send::Ask;
 use super::{Described, GatherWork, Value};
 use crate::merge::{Arrays, KeyArray, NotTaken};
@@ -479,7 +480,12 @@ impl Fetching {
         }
     }
 
-    fn add(&mut self, fragment: usize, body: &[u8]) {
+    /// A write within WITH failed on a server.
+    pub(super) fn failed(&mut self, body: &[u8]) {
+        self.error.get_or_insert_with(|| without_position(body));
+    }
+
+    pub(super) fn add(&mut self, fragment: usize, body: &[u8]) {
         if !self.is_fine() {
             return;
         }

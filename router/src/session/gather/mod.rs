@@ -16,6 +16,8 @@ mod residue;
 
 mod send;
 
+mod within;
+
 mod write;
 
 use super::choose::Wants;
@@ -83,7 +85,7 @@ impl GatherWork {
 pub(super) type Value<'v> = (i16, Option<&'v [u8]>);
 
 /// What a server says of the client's own text.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Described {
     /// The types of its parameters, in the client's object ids.
     pub parameters: Vec<u8>,
@@ -105,6 +107,9 @@ impl Session {
             Role::Replica => self.wants(false, &steps(sql, self.standard_strings()), None),
         };
         let copied = copy::copied(sql, self.standard_strings())?;
+        if copied.is_some() && work.writes() {
+            return Err(refused(&work.plan.why).into());
+        }
         let text = sql;
         let sql = match (&copied, &work.plan.ending) {
             (Some(copied), _) => copied.query.as_bytes(),
@@ -135,6 +140,9 @@ impl Session {
         }
         let given: (&[u8], &[Value<'_>]) = (&[], &[]);
         self.fetch(&legs, work, given, &mut fetching).await?;
+        let described = Described::clone(&fetching.described);
+        self.write_within((at, &legs), work, sql, (&described, &[]), &mut fetching)
+            .await?;
         if copied.is_some() {
             fetching.is_running = false;
         }
@@ -208,6 +216,10 @@ impl Session {
             let types = fetching.described.parameters.clone();
             let given = (&*types, values);
             self.fetch(&legs, work, given, &mut fetching).await?;
+            let described = Described::clone(&fetching.described);
+            let given = (&described, values);
+            self.write_within((at, &legs), work, &statement.sql, given, &mut fetching)
+                .await?;
         }
         let (arrays, described) = self.fetched(fetching)?;
         if work.writes() {

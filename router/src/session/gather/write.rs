@@ -122,6 +122,10 @@ impl Session {
         let mut fetching = self.fetching(work);
         let given = (&*described.parameters, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
+        let at = self.place_of(portal.shard)?;
+        let given = (described, &*values);
+        self.write_within((at, &legs), work, &portal.sql, given, &mut fetching)
+            .await?;
         let (arrays, _) = self.fetched(fetching)?;
         let run = Run {
             sql: &portal.sql,
@@ -131,7 +135,6 @@ impl Session {
             described,
             describes: false,
         };
-        let at = self.place_of(portal.shard)?;
         self.write_gathered(at, work, &run).await
     }
 
@@ -288,10 +291,8 @@ impl Session {
             );
         }
         let columns = formatted(&run.described.columns, run.formats);
-        if run.describes && !columns.is_empty() {
-            self.client
-                .with_output(|out| backend::put_columns(out, &columns));
-        }
+        // PostgreSQL tells them when the rows are there.
+        let mut untold = (run.describes && !columns.is_empty()).then(|| columns.clone());
         let mut merging = Merging::new(merge, parts.len());
         if !columns.is_empty() {
             merging = merging.with_columns(columns)?;
@@ -304,6 +305,10 @@ impl Session {
                 if reply.event == Event::Failed && !parsed {
                     unlike.get_or_insert_with(|| frame.body().to_vec());
                     return segment;
+                }
+                let shown = frame.tag() == tag::DATA_ROW || reply.event == Event::Completed;
+                if let Some(columns) = untold.take_if(|_| shown) {
+                    client.with_output(|out| backend::put_columns(out, &columns));
                 }
                 let done = merging.take(leg, frame, reply.event, client);
                 let failed = reply.event == Event::Failed;

@@ -36,12 +36,21 @@ impl Gen<'_> {
             18 => self.merge(&target),
             _ => self.modifying_cte(&target),
         };
+        let written = match self.features.contains("two writes") {
+            true => self
+                .schema
+                .tables
+                .iter()
+                .map(|t| t.name().to_owned())
+                .collect(),
+            false => vec![target.name().to_owned()],
+        };
         Statement {
             text,
             values: self.values,
             features: self.features,
             order: Order::None,
-            effect: Effect::Writes(vec![target.name().to_owned()]),
+            effect: Effect::Writes(written),
             floats: false,
             unlimited: None,
         }
@@ -426,7 +435,51 @@ impl Gen<'_> {
             }
             _ => format!("DELETE FROM {} WHERE {condition}", table.name()),
         };
-        let read = self.pick(&["SELECT count(*) FROM d", "SELECT * FROM d", "SELECT 1"]);
-        format!("WITH d AS ({change} RETURNING *) {read}")
+        // What returns nothing is not read.
+        if self.chance(10) {
+            return format!("WITH d AS ({change}) {}", self.beside(table, false));
+        }
+        let returning = match self.below(3) {
+            0 => {
+                let ty = self.pick(&table.relation.columns).1;
+                format!("*, {} AS z", self.expr(&ctx, ty, 1))
+            }
+            _ => "*".to_owned(),
+        };
+        format!(
+            "WITH d AS ({change} RETURNING {returning}) {}",
+            self.beside(table, true)
+        )
+    }
+
+    /// What stands behind a write of `table` within WITH, which is called d.
+    fn beside(&mut self, table: &Table, reads: bool) -> String {
+        let name = table.name();
+        if !reads {
+            return format!("SELECT count(*) FROM {name}");
+        }
+        let column = self.pick(&table.relation.columns).0;
+        match self.below(6) {
+            0 => "SELECT count(*) FROM d".to_owned(),
+            1 => "SELECT * FROM d".to_owned(),
+            2 => "SELECT 1".to_owned(),
+            // The table is seen as it was.
+            3 => format!("SELECT count(*), (SELECT count(*) FROM {name}) FROM d"),
+            4 => format!(
+                "SELECT count(d.{column}), count(s.{column}) FROM d FULL JOIN {name} AS s ON d.{column}::text = s.{column}::text"
+            ),
+            _ => match self.partner(table) {
+                Some((other, _)) => {
+                    self.has("two writes");
+                    let column = self.pick(&other.relation.columns).0;
+                    format!(
+                        "DELETE FROM {} AS s USING d WHERE s.{column}::text = d.{}::text",
+                        other.name(),
+                        table.relation.columns[0].0
+                    )
+                }
+                None => "SELECT * FROM d".to_owned(),
+            },
+        }
     }
 }

@@ -184,6 +184,7 @@ fn push(
                 filtered,
                 by: Vec::new(),
             },
+            writes: false,
         },
         columns: pushing.columns.into_iter().map(|c| c.fetched).collect(),
         select,

@@ -1,0 +1,518 @@
+//! Writes within WITH, when what is around them is gathered.
+//!
+//! To PostgreSQL all parts of a statement see the same rows, those from before it, and of a write within WITH the
+//! others see what it returns and nothing else. So first all is fetched that the other parts read, copies and tables of
+//! the home shard as well. Then each write runs where its rows are and returns the columns of its table, and at last the
+//! residue makes of these what RETURNING says. That is the same only where no write can notice that another has run
+//! before it, which is asked of the tables here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{ControlFlow, Range};
+
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{
+    Expr, FromTable, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, Statement, TableAlias, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind,
+    Visit, Visitor, With, visit_expressions,
+};
+use sqlparser::tokenizer::Location;
+
+use crate::catalog::{Catalog, Name};
+use crate::plan::decide::colocated;
+use crate::plan::expr::strip;
+use crate::plan::functions::Call;
+use crate::plan::names::folded;
+use crate::plan::parens;
+use crate::plan::parse;
+use crate::plan::query::Local;
+use crate::plan::refuse::{Reason, Refusal};
+use crate::plan::scope::{Analysis, Source};
+
+use super::Fragment;
+use super::fragment::Made;
+use super::notes::{Read, place_of};
+
+/// A write within WITH, or behind it, as the walk found it.
+#[derive(Debug, Clone)]
+pub struct Within {
+    /// Where the name of its CTE begins; `None` behind WITH.
+    pub cte: Option<Location>,
+    /// The instance that is written, or that stands for the stored rows.
+    pub target: usize,
+    /// All its instances.
+    pub instances: Range<usize>,
+    /// Whether each shard may do its part.
+    pub apart: bool,
+    /// Whether it adds rows and changes none.
+    pub adds: bool,
+    /// Of an INSERT, the columns that are given.
+    pub positions: Option<Vec<usize>>,
+}
+
+impl Within {
+    /// Of what walking a write gave; `instances` are all that it added.
+    pub fn new(
+        statement: &Statement,
+        target: usize,
+        instances: Range<usize>,
+        local: &Local,
+    ) -> Within {
+        Within {
+            cte: None,
+            target,
+            instances,
+            apart: matches!(local, Local::Rows),
+            adds: matches!(statement, Statement::Insert(insert) if insert.on.is_none()),
+            positions: None,
+        }
+    }
+}
+
+/// The writes within WITH of a statement, taken out of it.
+pub struct TakenOut<'q> {
+    /// The statement with what they return in their place.
+    pub query: Query,
+    /// By the place of the table's name.
+    writes: BTreeMap<Location, Write<'q>>,
+    /// The instances of all writes; these are read where the write runs.
+    own: Vec<Range<usize>>,
+    /// The instance that the statement itself writes.
+    pub target: Option<usize>,
+}
+
+struct Write<'q> {
+    target: usize,
+    /// Its table and alias.
+    entry: (ObjectName, Option<TableAlias>),
+    /// Without RETURNING.
+    sql: String,
+    returning: &'q [SelectItem],
+}
+
+impl<'q> TakenOut<'q> {
+    /// Of a query that has been walked.
+    ///
+    /// # Errors
+    /// Where it could be noticed.
+    pub fn of(analysis: &Analysis<'_>, query: &'q Query) -> Result<TakenOut<'q>, Refusal> {
+        let refused = |why: &str| Refusal::about(Reason::WritesWithin, why);
+        let within = &analysis.notes.within;
+        let last = analysis.seen.calls.iter().next_back();
+        if let Some((_, name)) = last.filter(|(call, _)| **call > Call::Time) {
+            return Err(refused(&format!("function {name}()")));
+        }
+        if analysis.seen.views || analysis.seen.catalogs {
+            return Err(refused("it reads a view or a catalog"));
+        }
+        if !apart(analysis, within) {
+            return Err(refused("one of its writes could notice another"));
+        }
+        let mut taken = TakenOut {
+            query: query.clone(),
+            writes: BTreeMap::new(),
+            own: within
+                .iter()
+                .filter(|w| w.cte.is_some())
+                .map(|w| w.instances.clone())
+                .collect(),
+            target: within.iter().find(|w| w.cte.is_none()).map(|w| w.target),
+        };
+        let list = query.with.as_ref().map_or(&[][..], |with| &with.cte_tables);
+        let of = |place: Location| within.iter().find(|w| w.cte == Some(place));
+        let mut found = 0;
+        let mut left = Vec::new();
+        for cte in list {
+            let Some(write) = of(cte.alias.name.span.start) else {
+                left.push(cte.clone());
+                continue;
+            };
+            found += 1;
+            if !is_local(analysis, write) {
+                return Err(refused("one of its writes needs rows of other shards"));
+            }
+            let bare = cte.query.with.is_none()
+                && cte.query.order_by.is_none()
+                && cte.query.limit_clause.is_none()
+                && cte.query.fetch.is_none();
+            let (SetExpr::Insert(statement)
+            | SetExpr::Update(statement)
+            | SetExpr::Delete(statement)) = &*cte.query.body
+            else {
+                return Err(refused("one of its writes is a MERGE"));
+            };
+            let parts = Parts::of(statement).filter(|_| bare);
+            let parts = parts.ok_or_else(|| refused("one of its writes is not understood"))?;
+            if !parts.returning_is_about_target() {
+                return Err(refused(
+                    "RETURNING shows more than the rows that are written",
+                ));
+            }
+            let place = place_of(parts.name).ok_or_else(|| refused("a name"))?;
+            let write = Write {
+                target: write.target,
+                entry: (parts.name.clone(), parts.alias.clone()),
+                sql: parens::statement(&without_returning(statement))?,
+                returning: parts.returning,
+            };
+            taken.writes.insert(place, write);
+            if !parts.returning.is_empty() {
+                let mut cte = cte.clone();
+                cte.query = parts.shown().ok_or_else(|| refused("RETURNING"))?;
+                left.push(cte);
+            }
+        }
+        if found != within.iter().filter(|w| w.cte.is_some()).count() {
+            return Err(refused("it is not in the statement's own WITH"));
+        }
+        taken.query.with = match (&query.with, left.is_empty()) {
+            (Some(with), false) => Some(With {
+                cte_tables: left,
+                ..with.clone()
+            }),
+            _ => None,
+        };
+        Ok(taken)
+    }
+
+    /// Whether this is read where one of the writes runs.
+    pub fn is_own(&self, instance: usize) -> bool {
+        self.own.iter().any(|own| own.contains(&instance))
+    }
+
+    /// The tables that are written, as if they were read.
+    pub fn reads(&self) -> impl Iterator<Item = Read<'static>> + '_ {
+        self.writes.iter().map(|(place, write)| Read {
+            place: *place,
+            instance: write.target,
+            view: None,
+        })
+    }
+
+    /// Those that return nothing: the statement that is left does not name them.
+    pub fn silent(
+        &self,
+    ) -> impl Iterator<Item = (Location, (ObjectName, Option<TableAlias>))> + '_ {
+        let silent = self
+            .writes
+            .iter()
+            .filter(|(_, write)| write.returning.is_empty());
+        silent.map(|(place, write)| (*place, write.entry.clone()))
+    }
+
+    /// Makes a fragment that reads what is written one that writes it.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn write(&self, place: Location, made: &mut Made<'_>) -> Result<(), Refusal> {
+        let Some(write) = self.writes.get(&place) else {
+            return Ok(());
+        };
+        let mut list = made.list.clone();
+        // PostgreSQL computes RETURNING even if nobody reads it, and it may fail.
+        let mut computed = Vec::new();
+        for item in write.returning {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                && !matches!(
+                    strip(expr),
+                    Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)
+                )
+            {
+                computed.push(parens::expr(expr)?);
+            }
+        }
+        if let Some(first) = list.first_mut().filter(|_| !computed.is_empty()) {
+            *first = format!(
+                "CASE WHEN pg_catalog.num_nonnulls({}) >= 0 THEN {first} END",
+                computed.join(", ")
+            );
+        }
+        let fragment: &mut Fragment = &mut made.fragment;
+        fragment.writes = true;
+        fragment.narrowing = Default::default();
+        fragment.sql = match write.returning.is_empty() {
+            true => write.sql.clone(),
+            false => format!("{} RETURNING {}", write.sql, list.join(", ")),
+        };
+        if write.returning.is_empty() {
+            fragment.elements.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The parts of INSERT, UPDATE or DELETE that are needed here.
+struct Parts<'q> {
+    name: &'q ObjectName,
+    alias: Option<TableAlias>,
+    /// There are other tables that RETURNING may show.
+    beside: bool,
+    returning: &'q [SelectItem],
+}
+
+impl<'q> Parts<'q> {
+    fn of(statement: &'q Statement) -> Option<Parts<'q>> {
+        let entry = |table: &'q TableWithJoins| match &table.relation {
+            TableFactor::Table { name, alias, .. } => Some((name, alias.clone())),
+            _ => None,
+        };
+        let (name, alias, beside, returning) = match statement {
+            Statement::Update(update) => {
+                let (name, alias) = entry(&update.table)?;
+                let beside = matches!(&update.from, Some(UpdateTableFromKind::AfterSet(list)) if !list.is_empty());
+                (name, alias, beside, &update.returning)
+            }
+            Statement::Delete(delete) => {
+                let FromTable::WithFromKeyword(list) = &delete.from else {
+                    return None;
+                };
+                let [table] = list.as_slice() else {
+                    return None;
+                };
+                let (name, alias) = entry(table)?;
+                (name, alias, delete.using.is_some(), &delete.returning)
+            }
+            Statement::Insert(insert) => {
+                let TableObject::TableName(name) = &insert.table else {
+                    return None;
+                };
+                let alias = insert.table_alias.as_ref().map(|alias| TableAlias {
+                    explicit: true,
+                    name: alias.alias.clone(),
+                    columns: Vec::new(),
+                    at: None,
+                });
+                (name, alias, false, &insert.returning)
+            }
+            _ => return None,
+        };
+        Some(Parts {
+            name,
+            alias,
+            beside,
+            returning: returning.as_deref().unwrap_or_default(),
+        })
+    }
+
+    /// Under which RETURNING knows the row.
+    fn entry(&self) -> String {
+        match &self.alias {
+            Some(alias) => folded(&alias.name),
+            None => self
+                .name
+                .0
+                .last()
+                .and_then(|part| part.as_ident())
+                .map(folded)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Whether RETURNING names columns of the row that is written only, and computes with nothing else.
+    fn returning_is_about_target(&self) -> bool {
+        let entry = self.entry();
+        // To PostgreSQL 18 they are the row before and after.
+        if entry == "old" || entry == "new" {
+            return false;
+        }
+        let is_own = |expr: &Expr| match expr {
+            Expr::Identifier(_) => !self.beside,
+            Expr::CompoundIdentifier(parts) => {
+                !self.beside || matches!(parts.as_slice(), [table, _] if folded(table) == entry)
+            }
+            _ => true,
+        };
+        !has_query(&self.returning.to_vec())
+            && self.returning.iter().all(|item| match item {
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                    let found = visit_expressions(expr, |expr| match is_own(expr) {
+                        true => ControlFlow::Continue(()),
+                        false => ControlFlow::Break(()),
+                    });
+                    found.is_continue()
+                }
+                SelectItem::Wildcard(_) => !self.beside,
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => matches!(
+                    name.0.as_slice(),
+                    [table] if table.as_ident().is_some_and(|table| folded(table) == entry)
+                ),
+                _ => false,
+            })
+    }
+
+    /// What RETURNING shows, as a query of the table.
+    fn shown(&self) -> Option<Box<Query>> {
+        let mut query = parse::view("SELECT FROM t")?;
+        let SetExpr::Select(select) = &mut *query.body else {
+            return None;
+        };
+        let Select {
+            select_token,
+            projection,
+            from,
+            ..
+        } = &mut **select;
+        // It stands nowhere in the client's text.
+        *select_token = AttachedToken::empty();
+        projection.clear();
+        projection.extend_from_slice(self.returning);
+        let [entry] = from.as_mut_slice() else {
+            return None;
+        };
+        let TableFactor::Table { name, alias, .. } = &mut entry.relation else {
+            return None;
+        };
+        name.clone_from(self.name);
+        alias.clone_from(&self.alias);
+        Some(query)
+    }
+}
+
+/// Whether there is a query in it.
+pub fn has_query(part: &impl Visit) -> bool {
+    struct Find;
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    part.visit(&mut Find).is_break()
+}
+
+fn without_returning(statement: &Statement) -> Statement {
+    let mut statement = statement.clone();
+    match &mut statement {
+        Statement::Insert(insert) => insert.returning = None,
+        Statement::Update(update) => update.returning = None,
+        Statement::Delete(delete) => delete.returning = None,
+        _ => {}
+    }
+    statement
+}
+
+/// Whether each shard can do its part of a write within WITH, with what it has.
+fn is_local(analysis: &Analysis<'_>, write: &Within) -> bool {
+    let of = |instance: usize| &analysis.instances[instance].source;
+    let mut instances = write.instances.clone();
+    match of(write.target) {
+        Source::Home(_) => !instances.any(|at| matches!(of(at), Source::Sharded(..))),
+        Source::Sharded(..) => {
+            let sharded: Vec<usize> = analysis
+                .sharded()
+                .map(|(at, _, _)| at)
+                .filter(|at| write.instances.contains(at))
+                .collect();
+            write.apart
+                && !analysis.stored.contains(&write.target)
+                && !instances.any(|at| matches!(of(at), Source::Home(_)))
+                && colocated(analysis, write.target, &sharded)
+        }
+        Source::Reference(_) | Source::Derived | Source::Rows => false,
+    }
+}
+
+/// Whether no write can notice that another ran before it: they and what they read are tables that neither foreign keys
+/// nor inheritance connect.
+fn apart(analysis: &Analysis<'_>, within: &[Within]) -> bool {
+    let [_, _, ..] = within else {
+        return true;
+    };
+    let catalog = analysis.names.catalog;
+    let connected = Connected::of(catalog);
+    let table = |instance: usize| match &analysis.instances[instance].source {
+        Source::Sharded(relation, _) | Source::Reference(relation) => Some(&relation.name),
+        Source::Home(name) => Some(&analysis.at_home(name)?.name),
+        Source::Derived | Source::Rows => None,
+    };
+    let is_table = |instance: usize| {
+        !matches!(
+            analysis.instances[instance].source,
+            Source::Derived | Source::Rows
+        )
+    };
+    for (number, write) in within.iter().enumerate() {
+        let Some(target) = table(write.target) else {
+            return false;
+        };
+        // They may change other tables of the home shard.
+        if catalog
+            .relations
+            .get(target)
+            .is_none_or(|r| !r.triggers.is_empty())
+        {
+            return false;
+        }
+        for (other_number, other) in within.iter().enumerate() {
+            if other_number == number {
+                continue;
+            }
+            let Some(theirs) = table(other.target) else {
+                return false;
+            };
+            // A row that refers to one that is added before it is found to do so at the end, as PostgreSQL does.
+            let (first, second) = match number < other_number {
+                true => (target, theirs),
+                false => (theirs, target),
+            };
+            let refers = catalog.relations.get(first).is_none_or(|relation| {
+                relation
+                    .foreign_keys
+                    .iter()
+                    .any(|key| key.target == *second)
+            });
+            let added = write.adds && other.adds && !refers && first != second;
+            if connected.are(target, theirs) && !added {
+                return false;
+            }
+            // What the statement itself reads was fetched before.
+            let mut reads = other.instances.clone().filter(|at| *at != other.target);
+            let local = other.cte.is_some();
+            if local
+                && reads.any(|at| {
+                    is_table(at) && table(at).is_none_or(|read| connected.are(target, read))
+                })
+            {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Which tables foreign keys, inheritance and partitions connect.
+struct Connected<'c> {
+    neighbours: HashMap<&'c Name, Vec<&'c Name>>,
+}
+
+impl<'c> Connected<'c> {
+    fn of(catalog: &'c Catalog) -> Connected<'c> {
+        let mut neighbours: HashMap<&Name, Vec<&Name>> = HashMap::new();
+        for relation in catalog.relations.values() {
+            let targets = relation.foreign_keys.iter().map(|key| &key.target);
+            for other in targets.chain(&relation.parent) {
+                neighbours.entry(&relation.name).or_default().push(other);
+                neighbours.entry(other).or_default().push(&relation.name);
+            }
+        }
+        Connected { neighbours }
+    }
+
+    fn are(&self, a: &Name, b: &Name) -> bool {
+        let mut known = BTreeSet::from([a]);
+        let mut open = vec![a];
+        while let Some(at) = open.pop() {
+            if at == b {
+                return true;
+            }
+            for next in self.neighbours.get(at).into_iter().flatten() {
+                if known.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,96 @@
+//! Writes within WITH: run where their rows are, when all that the statement reads has been fetched.
+
+use super::fetch::{Fetching, Leg};
+use super::residue::wrong_statement;
+use super::send::Ask;
+use super::write::same_columns;
+use super::{Described, GatherWork, Value};
+use crate::plan::gather::Ending;
+use crate::session::state::Phase;
+use crate::session::{Halt, Session};
+use mothership_proto::backend::tag;
+use mothership_proto::ledger::Event;
+
+impl GatherWork {
+    /// The writes within WITH.
+    fn writes_within(&self) -> Vec<usize> {
+        let fragments = self.plan.fragments.iter().enumerate();
+        let writes = fragments.filter(|(_, fragment)| fragment.writes);
+        writes.map(|(number, _)| number).collect()
+    }
+
+    /// Whether there are any.
+    pub(in crate::session) fn writes_first(&self) -> bool {
+        !self.writes_within().is_empty()
+    }
+}
+
+impl Session {
+    /// Runs the writes within WITH, one after the other. `at` is the server that has described the statement; what it
+    /// would see another statement in is refused before anything is written.
+    pub(super) async fn write_within(
+        &mut self,
+        (at, legs): (usize, &[Leg]),
+        work: &GatherWork,
+        sql: &[u8],
+        (described, values): (&Described, &[Value<'_>]),
+        fetching: &mut Fetching,
+    ) -> Result<(), Halt> {
+        let writes = work.writes_within();
+        if writes.is_empty() || !fetching.is_fine() {
+            return Ok(());
+        }
+        if let Ending::Write(_) = &work.plan.ending {
+            let residue = self.with_times(sql, &work.residue, true).await?;
+            let types = &described.parameters;
+            let found = self.describe_text(at, residue.as_bytes(), types).await?;
+            if !same_columns(&described.columns, &found.columns) {
+                let said = "its columns would have other names or types";
+                return Err(wrong_statement(&work.plan, said).into());
+            }
+        }
+        let segment = self.state.phase == Phase::Segment;
+        for number in writes {
+            let text = self.with_times(sql, &work.fragments[number], true).await?;
+            let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
+            let places: Vec<usize> = legs.map(|leg| leg.at).collect();
+            for at in &places {
+                let attached = &mut self.servers[*at];
+                attached.inbox.in_segment |= segment;
+                attached.inbox.wrote = true;
+                attached.inbox.may_write = true;
+                attached.inbox.touched.add(None);
+                let types = attached.inbox.types_on_shard(&described.parameters);
+                attached.ask(&Ask {
+                    sql: &text,
+                    types: &types,
+                    values,
+                    describes: None,
+                    formats: &[1],
+                    rows: 0,
+                });
+                attached.end_asks(segment);
+            }
+            for at in places {
+                self.each_message(at, |frame, reply, _| {
+                    match (reply.event, frame.tag()) {
+                        (Event::Ready(_), _) => return true,
+                        (Event::Failed, _) => {
+                            fetching.failed(frame.body());
+                            return segment;
+                        }
+                        (_, tag::DATA_ROW) => fetching.add(number, frame.body()),
+                        (_, tag::CLOSE_COMPLETE) => return segment,
+                        _ => {}
+                    }
+                    false
+                })
+                .await?;
+            }
+            if !fetching.is_fine() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

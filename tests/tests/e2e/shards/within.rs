@@ -1,0 +1,114 @@
+//! Writes within WITH over several shards: what they return goes to the other parts, what they change does not.
+
+use super::gathered::compare_writes;
+use super::stage::{Stage, extended, say, send};
+
+const TABLES: &str = r#"
+[[table]]
+name = "items"
+key = ["id"]
+key_type = ["int8"]
+[[table]]
+name = "parts"
+key = ["item"]
+key_type = ["int8"]
+colocate = "items"
+[[table]]
+name = "old"
+key = ["id"]
+key_type = ["int8"]
+"#;
+
+/// Writes whose tables are compared after each.
+const WRITES: &[&str] = &[
+    "WITH d AS (DELETE FROM orders WHERE kind = 1 RETURNING *) SELECT * FROM d",
+    "WITH d AS (DELETE FROM orders WHERE kind = 2 RETURNING person, amount * 2 AS twice) SELECT count(*), sum(twice), min(person) FROM d",
+    "WITH d AS (UPDATE people SET age = age + 1 WHERE age > 20 RETURNING *) SELECT d.id, d.age, d.tags, d.feels, d.code, d.s, p.age AS before FROM d JOIN people p ON p.id = d.id",
+    "WITH d AS (UPDATE people p SET name = 'within' WHERE id < 9 RETURNING p.id, p.*) SELECT 1",
+    "WITH d AS (UPDATE people p SET name = name || '.' WHERE id < 9) SELECT name FROM people WHERE id < 12 ORDER BY id",
+    "WITH d (a, b) AS (UPDATE people AS p SET age = 3 WHERE id < 5 RETURNING p.id, p) SELECT a, (b).name, b IS NULL FROM d ORDER BY a",
+    "WITH d AS (UPDATE people SET money = DEFAULT WHERE id IN (1, 2, 3) RETURNING id, money, code), c AS (SELECT count(*) AS n FROM people WHERE money IS NULL) SELECT d.*, c.n FROM d, c ORDER BY id LIMIT 2",
+    "WITH d AS (DELETE FROM orders WHERE kind = 3 RETURNING *) INSERT INTO people (id, age, money, seen) SELECT id + 500 + person * 1000, kind, amount, at FROM d",
+    "WITH d AS (DELETE FROM orders WHERE kind = 0 RETURNING person, amount, at) INSERT INTO people (id, money, seen) SELECT person + 20000, sum(amount), max(at) FROM d GROUP BY person RETURNING id, money",
+    "WITH d AS (DELETE FROM orders WHERE id = 2 RETURNING person) UPDATE people SET age = -1 FROM d WHERE people.id = d.person RETURNING people.id, people.age",
+    "WITH d AS (DELETE FROM orders WHERE id = 3 RETURNING person + 1 AS next) DELETE FROM people WHERE id IN (SELECT next FROM d) AND id > 25 RETURNING id",
+    "WITH n AS (INSERT INTO notes (id, body) VALUES (7001, 'a'), (7002, 'b') RETURNING *) SELECT n.id, p.id FROM n JOIN people p ON p.id = n.id - 7000",
+    "WITH n AS (DELETE FROM notes WHERE id < 3 RETURNING *) INSERT INTO people (id, name) SELECT id + 30000, body FROM n",
+    "WITH n AS (UPDATE notes SET body = 'w' WHERE id < 9 RETURNING id, person) SELECT p.name, n.id FROM people p LEFT JOIN n ON n.person = p.id ORDER BY p.id, n.id",
+    "WITH d AS (DELETE FROM orders WHERE person < 4 RETURNING *) INSERT INTO notes SELECT person + 40000 + id * 10, person, kind::text FROM d",
+    "WITH d AS (UPDATE people SET name = 'two' WHERE id < 7 RETURNING id), e AS (DELETE FROM orders WHERE person < 7 RETURNING person, id) SELECT d.id, e.id FROM d LEFT JOIN e ON e.person = d.id",
+    "WITH d AS (UPDATE people SET name = 'three' WHERE id < 7 RETURNING id), e AS (DELETE FROM notes WHERE id > 5 AND id < 9 RETURNING id) UPDATE orders SET kind = 9 FROM d, e WHERE orders.person = d.id + 1 AND e.id = 6",
+    "WITH d AS (DELETE FROM orders o USING people p WHERE p.id = o.person AND p.age > 30 RETURNING o.id, o.person) SELECT count(*) FROM d",
+    "WITH k AS (SELECT id FROM kinds WHERE id < 3), d AS (UPDATE orders SET amount = 0 WHERE kind = 5 RETURNING kind, id) SELECT d.id, (SELECT max(id) FROM k), (SELECT count(*) FROM kinds) FROM d",
+    "WITH d AS (DELETE FROM orders WHERE false RETURNING *) SELECT count(*) FROM d",
+    "WITH d AS (DELETE FROM orders WHERE person = 11 RETURNING *) SELECT person FROM d",
+    "WITH d AS (UPDATE people SET age = (now() IS NULL)::int WHERE id < 4 RETURNING now() = transaction_timestamp() AS same) SELECT same, now() IS NULL FROM d",
+    // Errors leave everything as it was, also of what nobody reads.
+    "WITH d AS (DELETE FROM orders WHERE person < 20 RETURNING 1 / (person - 5)) SELECT 1",
+    "WITH d AS (UPDATE people SET age = 1 / (id - 5) RETURNING id) SELECT 1",
+    "WITH d AS (DELETE FROM orders RETURNING *) SELECT 1 / (person - person) FROM d",
+    "WITH d AS (DELETE FROM orders RETURNING *) INSERT INTO people (id) SELECT person FROM d",
+    "WITH d AS (DELETE FROM orders) SELECT * FROM d",
+];
+
+#[test]
+fn a_write_within_with_is_seen_by_what_it_returns_alone() {
+    compare_writes(WRITES, say);
+}
+
+#[test]
+fn so_it_is_in_the_extended_protocol() {
+    compare_writes(WRITES, |wire, sql| send(wire, &extended(sql, &[], &[])));
+}
+
+#[test]
+fn writes_that_could_notice_each_other_are_refused() {
+    let stage = Stage::bare(TABLES);
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int)",
+        "CREATE TABLE parts (item int8 REFERENCES items (id) ON DELETE CASCADE, no int, PRIMARY KEY (item, no))",
+        "CREATE TABLE old (id int8 PRIMARY KEY, v int)",
+        "INSERT INTO items SELECT g, g FROM generate_series(1, 9) g",
+        "INSERT INTO parts SELECT g, 1 FROM generate_series(1, 9) g",
+    ] {
+        let said = say(&mut wire, sql);
+        assert!(said[0].starts_with("CommandComplete"), "{sql}: {said:?}");
+    }
+    let refused = [
+        // PostgreSQL counts 9 parts; after their items they would be gone.
+        "WITH i AS (DELETE FROM items RETURNING id) DELETE FROM parts WHERE item > 0",
+        "WITH i AS (DELETE FROM items RETURNING *) INSERT INTO items SELECT id + 100, v FROM i",
+        "WITH i AS (DELETE FROM items WHERE id IN (SELECT id FROM old) RETURNING id), o AS (DELETE FROM old RETURNING id) SELECT 1",
+        "WITH i AS (UPDATE items SET v = random() * 10 RETURNING id) SELECT * FROM i",
+        "WITH p AS (INSERT INTO parts SELECT 1, 2) INSERT INTO items SELECT 50, 1",
+    ];
+    for sql in refused {
+        let said = say(&mut wire, sql);
+        assert!(said[0].starts_with("Error 0A000"), "{sql}: {said:?}");
+    }
+    let moved =
+        "WITH i AS (DELETE FROM items WHERE id > 3 RETURNING *) INSERT INTO old SELECT * FROM i";
+    assert_eq!(say(&mut wire, moved)[0], "CommandComplete INSERT 0 6");
+    assert_eq!(
+        say(
+            &mut wire,
+            "SELECT (SELECT count(*) FROM parts), (SELECT sum(v) FROM old)"
+        )[1],
+        "DataRow 3 39"
+    );
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn and_prepared_by_sql() {
+    compare_writes(WRITES, |wire, sql| {
+        let mut said = say(wire, &format!("PREPARE p AS {sql}"));
+        said.extend(say(wire, "EXECUTE p"));
+        // Of EXECUTE PostgreSQL describes rows when there are some.
+        let failed = said.iter().any(|line| line.starts_with("Error"));
+        said.retain(|line| !(failed && line.starts_with("RowDescription")));
+        say(wire, "DEALLOCATE ALL");
+        said
+    });
+}
