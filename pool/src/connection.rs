@@ -83,7 +83,7 @@ pub enum Broken {
     #[error("server sent a message of impossible length")]
     Frame(#[from] FrameError),
     /// A message came that nobody asked for.
-    #[error("server broke the protocol")]
+    #[error("server broke the protocol: {0}")]
     Desync(#[from] Desync),
 }
 

@@ -394,7 +394,9 @@ impl Session {
             match self.settle(at).await {
                 Ok(()) => {}
                 // The server's error came first: the client ignores what follows it.
-                Err(Halt::Failed) => return Ok(()),
+                Err(Halt::Failed) if self.state.skipping => return Ok(()),
+                // It was the answer to a question of the router's own.
+                Err(Halt::Failed) => {}
                 Err(Halt::End(end)) => return Err(end),
                 Err(Halt::Fail(_)) => unreachable_in_debug(),
             }
@@ -451,6 +453,9 @@ impl Session {
             let lease = &mut attached.lease;
             // One that is kept and has no part in the segment has nothing to fail, and would get no Sync.
             let takes_part = in_segment && attached.inbox.in_segment;
+            if lease.ledger.is_skipping() {
+                continue;
+            }
             if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !takes_part) {
                 continue;
             }

@@ -87,7 +87,13 @@ impl Notes<'_> {
         self.filters.retain(|(instance, _)| *instance < first);
         self.settled.retain(|_, (instance, _)| *instance < first);
         self.rows.retain(|(_, instance)| *instance < first);
+        let is_left = |nodes: &[Node]| nodes.iter().all(|(instance, _)| *instance < first);
+        self.groups.retain(|(_, nodes)| is_left(nodes));
         self.levels.retain(|level| level.instances.start < first);
+        self.meant.retain(|_, meant| {
+            meant.retain(|instance| instance.is_none_or(|instance| instance < first));
+            !meant.is_empty()
+        });
         self.shown.retain(|(instance, _), _| *instance < first);
     }
 }

@@ -94,8 +94,11 @@ fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
     formed.into_bytes()
 }
 
-/// A number without zeros at its end; other text as it is.
+/// A number without zeros at its end; other text as it is. Of COPY no types are known, so it may be a float's -0.
 fn trimmed(text: &str) -> String {
+    if text == "-0" {
+        return "0".to_owned();
+    }
     let number = text.parse::<f64>().is_ok() && text.contains('.') && !text.contains('e');
     match number {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -181,6 +184,7 @@ mod tests {
             (INTERVAL, "1 day", "24:00:00"),
             (INTERVAL, "-00:00:00.000001", "-00:00:00.000001"),
             (701, "-0", "0"),
+            (NUMERIC, "-0", "0"),
         ] {
             assert_eq!(
                 form(a.as_bytes(), ty, false),

@@ -30,10 +30,10 @@ pub struct Injector {
     rng: StdRng,
 }
 
-impl Injector {
-    /// As the environment says it.
-    pub fn new(name: &str, rarity: u64, seed: u64) -> Injector {
-        let fault = match name {
+impl Fault {
+    /// As the environment says it; nothing is none.
+    pub fn named(name: &str) -> Option<Fault> {
+        match name {
             "" => None,
             "drop" => Some(Fault::Drop),
             "double" => Some(Fault::Double),
@@ -41,18 +41,19 @@ impl Injector {
             "type" => Some(Fault::Type),
             "merge" => Some(Fault::Merge),
             other => panic!("INJECT={other} is none of drop, double, swap, type, merge"),
-        };
+        }
+    }
+}
+
+impl Injector {
+    /// One that falsifies one in `rarity` answers of several rows.
+    pub fn new(fault: Option<Fault>, rarity: u32, seed: u64) -> Injector {
         Injector {
             fault,
-            rarity: u32::try_from(rarity).unwrap().max(1),
+            rarity: rarity.max(1),
             due: false,
             rng: StdRng::seed_from_u64(seed),
         }
-    }
-
-    /// Whether there are any.
-    pub fn is_on(&self) -> bool {
-        self.fault.is_some()
     }
 
     /// Falsifies the answer, rarely; whether it did.

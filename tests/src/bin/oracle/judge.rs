@@ -83,7 +83,17 @@ impl Truth<'_> {
         if choice::only_differs(statement, o, r) {
             return Verdict::Open;
         }
-        let twins = twins::answers(self.o, self.schema, protocol, statement);
+        let as_routed = |answer: &Answer| {
+            let twin = Side {
+                answer,
+                types: self.o_types,
+            };
+            difference(&twin, &r_side, statement, false).is_none()
+        };
+        let twins = twins::answers(self.o, self.schema, protocol, statement, as_routed);
+        if twins.last().is_some_and(as_routed) {
+            return Verdict::Open;
+        }
         let twin_sides: Vec<Side> = twins
             .iter()
             .map(|answer| Side {
@@ -91,12 +101,6 @@ impl Truth<'_> {
                 types: self.o_types,
             })
             .collect();
-        if twin_sides
-            .iter()
-            .any(|twin| difference(twin, &r_side, statement, false).is_none())
-        {
-            return Verdict::Open;
-        }
         let stable = twin_sides
             .iter()
             .all(|twin| difference(twin, &o_side, statement, false).is_none());

@@ -4,8 +4,9 @@
 //!
 //! COUNT, SEED, LAYOUT, SHARDS come from the environment. ONLY runs one numbered case,
 //! with what went before it in its world. INJECT=drop puts faults of a kind into one of
-//! ONE_IN answers, to see that they are found. WRITES=1 plays writes only. VERBOSE=1 shows
-//! what is refused, by PostgreSQL itself or by the router. See `make oracle`.
+//! ONE_IN answers, to see that they are found. WRITES=1 plays writes only. JOBS worlds are
+//! played at a time. VERBOSE=1 shows what is refused, by PostgreSQL itself or by the router.
+//! See `make oracle`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
@@ -51,63 +52,121 @@ mod reduce;
 
 mod report;
 
-use crate::inject::Injector;
+use crate::inject::{Fault, Injector};
 use crate::play::Play;
 use crate::report::Report;
 use crate::schema::{LAYOUTS, Layout};
 use crate::world::World;
 use mothership_tests::proof::{self, number};
+use mothership_tests::shared;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Cases of one world; then come other tables, rows, layout and number of shards.
-const WORLD: u64 = 200;
+const WORLD: u64 = 400;
 /// Numbers of shards, in turn.
 const SHARDS: [usize; 4] = [3, 2, 7, 1];
 
 fn main() -> ExitCode {
     let count = number("COUNT", 20_000);
-    let seed = proof::seed();
-    let text = |name: &str| std::env::var(name).unwrap_or_default();
-    let layouts = chosen(&text("LAYOUT"));
-    let shards = match number("SHARDS", 0) {
-        0 => SHARDS.to_vec(),
-        shards => vec![usize::try_from(shards).unwrap()],
-    };
     let only = text("ONLY").parse::<u64>().ok();
-    let mut injector = Injector::new(&text("INJECT"), number("ONE_IN", 500), seed);
-    let mut report = Report::default();
+    let task = Task {
+        layouts: chosen(&text("LAYOUT")),
+        shards: match number("SHARDS", 0) {
+            0 => SHARDS.to_vec(),
+            shards => vec![usize::try_from(shards).unwrap()],
+        },
+        fault: Fault::named(&text("INJECT")),
+        rarity: u32::try_from(number("ONE_IN", 500)).unwrap(),
+        seed: proof::seed(),
+        count,
+        only,
+        writes: text("WRITES") == "1",
+        verbose: text("VERBOSE") == "1",
+    };
+    // Statements that look expensive are small here, and compiling them takes most of their time.
+    for sql in ["ALTER SYSTEM SET jit = off", "SELECT pg_reload_conf()"] {
+        shared::cluster().sql("postgres", sql).unwrap();
+    }
     let worlds = match only {
         Some(only) => only / WORLD..only / WORLD + 1,
         None => 0..count.div_ceil(WORLD),
     };
-    for number in worlds {
-        let at = usize::try_from(number).unwrap();
-        let layout = layouts[at % layouts.len()];
-        // Every layout meets every number of shards.
-        let shards = shards[(at / layouts.len() + at) % shards.len()];
-        let first = number * WORLD;
-        let end = only.map_or(count.min(first + WORLD), |only| only + 1);
-        let world = World::new(mix(seed, number, 1), layout, shards);
-        let play = Play {
-            world,
-            report: &mut report,
-            injector: &mut injector,
-            seed,
-            only,
-            writes: text("WRITES") == "1",
-            verbose: text("VERBOSE") == "1",
-        };
-        play.run(first..end);
-    }
-    report.print(seed);
-    let fine = match injector.is_on() {
-        true => report.injected > 0 && report.injected == report.found,
-        false => report.wrong == 0,
+    let next = AtomicU64::new(worlds.start);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = number("JOBS", u64::try_from(cores).unwrap());
+    // A panic of one of them ends the run.
+    let reports: Vec<Report> = std::thread::scope(|scope| {
+        let players: Vec<_> = (0..jobs)
+            .map(|_| scope.spawn(|| task.play(&next, worlds.end)))
+            .collect();
+        players.into_iter().map(|p| p.join().unwrap()).collect()
+    });
+    let report = reports.into_iter().fold(Report::default(), Report::and);
+    report.print(task.seed);
+    let fine = match task.fault {
+        Some(_) => report.injected > 0 && report.injected == report.found,
+        None => report.wrong == 0,
     };
     match fine {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// What the environment asks for.
+struct Task {
+    layouts: Vec<Layout>,
+    shards: Vec<usize>,
+    fault: Option<Fault>,
+    rarity: u32,
+    seed: u64,
+    count: u64,
+    only: Option<u64>,
+    writes: bool,
+    verbose: bool,
+}
+
+impl Task {
+    /// Plays world after world, whichever is next, until `end`. Which statements a world has depends on
+    /// its number alone.
+    fn play(&self, next: &AtomicU64, end: u64) -> Report {
+        let mut report = Report::default();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= end {
+                return report;
+            }
+            let at = usize::try_from(number).unwrap();
+            let layout = self.layouts[at % self.layouts.len()];
+            // Every layout meets every number of shards.
+            let shards = self.shards[(at / self.layouts.len() + at) % self.shards.len()];
+            let begun = Instant::now();
+            let world = World::new(mix(self.seed, number, 1), layout, shards);
+            report.spent("making worlds", begun);
+            let play = Play {
+                world,
+                report: &mut report,
+                injector: Injector::new(self.fault, self.rarity, mix(self.seed, number, 2)),
+                seed: self.seed,
+                only: self.only,
+                writes: self.writes,
+                verbose: self.verbose,
+            };
+            let first = number * WORLD;
+            play.run(
+                first
+                    ..self
+                        .only
+                        .map_or(self.count.min(first + WORLD), |only| only + 1),
+            );
+        }
+    }
+}
+
+fn text(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
 }
 
 fn chosen(name: &str) -> Vec<Layout> {

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::ops::Range;
+use std::time::Instant;
 
 /// Cases between two looks at all tables.
 const BATCH: u64 = 50;
@@ -24,7 +25,7 @@ const BATCH: u64 = 50;
 pub struct Play<'p> {
     pub world: World,
     pub report: &'p mut Report,
-    pub injector: &'p mut Injector,
+    pub injector: Injector,
     pub seed: u64,
     /// The only case that is told of.
     pub only: Option<u64>,
@@ -85,13 +86,17 @@ impl Play<'_> {
             .map(|table| table.name().to_owned())
             .collect();
         let mut next = Next::Goes;
+        let begun = Instant::now();
         for fault in self.world.differing(&tables) {
             self.fault("state", number, &fault);
             next = Next::Spoilt;
         }
+        self.report.spent("comparing tables", begun);
+        let begun = Instant::now();
         for fault in self.world.leftovers() {
             self.fault("leftover", number, &fault);
         }
+        self.report.spent("leftovers", begun);
         next
     }
 
@@ -120,6 +125,22 @@ impl Play<'_> {
         }
     }
 
+    /// On the one PostgreSQL.
+    fn on_one(&mut self, protocol: Protocol, statement: &Statement) -> Result<Answer, Lost> {
+        let begun = Instant::now();
+        let answer = run::run(&mut self.world.o, protocol, statement);
+        self.report.spent("PostgreSQL", begun);
+        answer
+    }
+
+    /// Through the router.
+    fn routed(&mut self, protocol: Protocol, statement: &Statement) -> Result<Answer, Lost> {
+        let begun = Instant::now();
+        let answer = run::run(&mut self.world.r, protocol, statement);
+        self.report.spent("the router", begun);
+        answer
+    }
+
     fn generate(&self, number: u64, step: u64, write: bool) -> Statement {
         let generator = Gen::new(mix(self.seed, number, 3 + step), &self.world.schema);
         match write {
@@ -129,8 +150,13 @@ impl Play<'_> {
     }
 
     fn read(&mut self, number: u64, statement: &Statement, protocol: Protocol) -> Next {
-        let o = run::run(&mut self.world.o, protocol, statement);
-        let r = run::run(&mut self.world.r, protocol, statement);
+        let o = self.on_one(protocol, statement);
+        if o.as_ref().is_ok_and(is_late) {
+            // The router would take as long, and both answers say nothing.
+            *self.report.slow.entry("PostgreSQL").or_default() += 1;
+            return Next::Goes;
+        }
+        let r = self.routed(protocol, statement);
         if number.is_multiple_of(4)
             && let Some(plan) = self.world.plan(&statement.inline())
         {
@@ -141,13 +167,13 @@ impl Play<'_> {
 
     /// The router first: what it refuses is not done by PostgreSQL either.
     fn write(&mut self, number: u64, statement: &Statement, protocol: Protocol) -> Next {
-        let r = run::run(&mut self.world.r, protocol, statement);
+        let r = self.routed(protocol, statement);
         let refused = matches!(&r, Ok(answer) if refusal(None, answer).is_some());
         let o = match refused {
-            false => run::run(&mut self.world.o, protocol, statement),
+            false => self.on_one(protocol, statement),
             true => {
                 let _ = simple(&mut self.world.o, "BEGIN");
-                let o = run::run(&mut self.world.o, protocol, statement);
+                let o = self.on_one(protocol, statement);
                 let _ = simple(&mut self.world.o, "ROLLBACK");
                 let _ = simple(&mut self.world.o, "DEALLOCATE ALL");
                 // As it would have been outside.
@@ -173,6 +199,7 @@ impl Play<'_> {
         tables.sort();
         tables.dedup();
         let mut next = Next::Goes;
+        let begun = Instant::now();
         for fault in self.world.differing(&tables) {
             let texts: Vec<String> = statements.iter().map(Statement::inline).collect();
             self.fault(
@@ -182,6 +209,7 @@ impl Play<'_> {
             );
             next = Next::Spoilt;
         }
+        self.report.spent("comparing tables", begun);
         next
     }
 
@@ -207,9 +235,9 @@ impl Play<'_> {
             let write = rng.random_bool(0.5);
             let statement = self.generate(number, step, write);
             let protocol = protocol(rng, !write);
-            let r = run::run(&mut self.world.r, protocol, &statement);
+            let r = self.routed(protocol, &statement);
             // So that PostgreSQL can be asked again.
-            let o = run::run(&mut self.world.o, protocol, &statement);
+            let o = self.on_one(protocol, &statement);
             let failed = matches!(&o, Ok(answer) if answer.status == 'E');
             let refused = matches!(&r, Ok(answer) if refusal(o.as_ref().ok(), answer).is_some());
             if self.judge(number, &statement, protocol, "block", o, r) == Next::Spoilt {
@@ -285,7 +313,19 @@ impl Play<'_> {
     ) -> Next {
         let o =
             o.unwrap_or_else(|lost| panic!("PostgreSQL itself: {lost:?}: {}", statement.inline()));
-        let slow = o.error.as_ref().is_some_and(|(code, _)| code == "57014");
+        let slow = match (&o, &r) {
+            (o, _) if is_late(o) => Some("PostgreSQL"),
+            (_, Ok(r)) if is_late(r) => Some("the router"),
+            _ => None,
+        };
+        if let Some(side) = slow {
+            *self.report.slow.entry(side).or_default() += 1;
+            // A write or a transaction has failed on one side only.
+            return match tx == "block" || statement.effect != Effect::Reads {
+                true => Next::Spoilt,
+                false => Next::Goes,
+            };
+        }
         let mut injected = false;
         if let Ok(answer) = &mut r
             && statement.effect == Effect::Reads
@@ -305,10 +345,9 @@ impl Play<'_> {
             o_types,
             r_types,
         };
-        let verdict = match slow {
-            true => Verdict::Open,
-            false => truth.judge(statement, protocol, &o, &r),
-        };
+        let begun = Instant::now();
+        let verdict = truth.judge(statement, protocol, &o, &r);
+        self.report.spent("judging", begun);
         let lost = r.is_err();
         if injected {
             let found = matches!(verdict, Verdict::Wrong { .. });
@@ -364,9 +403,10 @@ impl Play<'_> {
             self.seed,
             self.place()
         );
-        println!("  {}\n  {detail}\n  o: {}", statement.inline(), show(&o));
         println!(
-            "  r: {}",
+            "  {}\n  {detail}\n  o: {}\n  r: {}",
+            statement.inline(),
+            show(&o),
             r.as_ref()
                 .map(show)
                 .unwrap_or_else(|lost| format!("{lost:?}"))
@@ -394,6 +434,11 @@ impl Play<'_> {
         println!("  reduced: {}", least.inline());
         Next::Goes
     }
+}
+
+/// Whether it ended at the time limit of statements.
+fn is_late(answer: &Answer) -> bool {
+    matches!(&answer.error, Some((code, _)) if code == "57014")
 }
 
 fn deallocate(wire: &mut Wire) -> Result<Answer, Lost> {

@@ -3,6 +3,8 @@
 use crate::judge::Verdict;
 use crate::statement::Statement;
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::time::{Duration, Instant};
 
 /// So many refused statements are shown for each reason.
 const EXAMPLES: usize = 4;
@@ -23,6 +25,9 @@ pub struct Report {
     pub foreign: u64,
     pub injected: u64,
     pub found: u64,
+    /// What was not compared, because one side ended it at its time limit.
+    pub slow: BTreeMap<&'static str, u64>,
+    spent: BTreeMap<&'static str, Duration>,
     features: BTreeMap<&'static str, (u64, u64)>,
     /// The shortest statements that were refused for each reason.
     shortest: BTreeMap<String, Vec<String>>,
@@ -70,6 +75,46 @@ impl Report {
                 *self.kinds.entry(kind).or_default() += 1;
             }
         }
+    }
+
+    /// Time that went by since `begun`, for this.
+    pub fn spent(&mut self, on: &'static str, begun: Instant) {
+        *self.spent.entry(on).or_default() += begun.elapsed();
+    }
+
+    /// Both together.
+    pub fn and(mut self, other: Report) -> Report {
+        fn add<K: Ord, V: AddAssign + Default>(to: &mut BTreeMap<K, V>, more: BTreeMap<K, V>) {
+            for (key, value) in more {
+                *to.entry(key).or_default() += value;
+            }
+        }
+        self.statements += other.statements;
+        self.equal += other.equal;
+        self.open += other.open;
+        self.refused += other.refused;
+        self.wrong += other.wrong;
+        self.foreign += other.foreign;
+        self.injected += other.injected;
+        self.found += other.found;
+        add(&mut self.errors, other.errors);
+        add(&mut self.reasons, other.reasons);
+        add(&mut self.plans, other.plans);
+        add(&mut self.slow, other.slow);
+        add(&mut self.spent, other.spent);
+        add(&mut self.kinds, other.kinds);
+        add(&mut self.ways, other.ways);
+        for (feature, (all, equal)) in other.features {
+            let sum = self.features.entry(feature).or_default();
+            *sum = (sum.0 + all, sum.1 + equal);
+        }
+        for (reason, texts) in other.shortest {
+            let shortest = self.shortest.entry(reason).or_default();
+            shortest.extend(texts);
+            shortest.sort_by_key(String::len);
+            shortest.truncate(EXAMPLES);
+        }
+        self
     }
 
     /// Something that is wrong beside statements: rows, leftovers.
@@ -126,6 +171,17 @@ impl Report {
                 self.foreign
             );
         }
+        if !self.slow.is_empty() {
+            println!("not compared, too slow for: {:?}", self.slow);
+        }
+        let all: Duration = self.spent.values().sum();
+        let parts = self.spent.iter().map(|(on, time)| {
+            format!(
+                "{on} {:.0} %",
+                100.0 * time.as_secs_f64() / all.as_secs_f64()
+            )
+        });
+        println!("time: {}", parts.collect::<Vec<_>>().join(", "));
         if !self.kinds.is_empty() {
             println!("wrong by kind: {:?}", self.kinds);
         }

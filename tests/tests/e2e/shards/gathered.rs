@@ -131,6 +131,13 @@ pub const STATEMENTS: &[&str] = &[
     "SELECT count(*) FROM people WHERE false",
     "SELECT sum(age) FROM people WHERE id = 1 AND id = 2",
     "SELECT name, max(id) FROM people WHERE id IN (1, 2, 8) GROUP BY name ORDER BY 2",
+    // A CTE that is looked at before it is known whether it is recursive is looked at again.
+    "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2), \
+     g AS (SELECT k.id, k.label FROM kinds k GROUP BY k.id) \
+     SELECT count(*), (SELECT sum(n) FROM c), (SELECT count(label) FROM g) FROM people a JOIN people b ON a.age = b.age",
+    "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2), \
+     g AS (SELECT k.id, k.label FROM kinds k GROUP BY k.id) \
+     SELECT count(*) FROM people a JOIN people b ON a.age = b.age",
     // Aggregates of parts.
     "SELECT name, count(*), count(age), sum(age), avg(age), min(money), max(born) FROM people GROUP BY name ORDER BY name",
     "SELECT count(*), count(age), sum(age), avg(age), avg(id), avg(money), min(seen) FROM people WHERE id < 0",
