@@ -47,6 +47,9 @@ pub(super) struct Merging {
     wrong: Option<Report>,
 }
 
+/// Rows that were kept, and the command of the statement that gave them.
+pub(super) type Held = (VecDeque<Box<[u8]>>, Vec<u8>);
+
 impl Merging {
     pub(super) fn new(merge: &Merge, shards: usize) -> Self {
         Self {

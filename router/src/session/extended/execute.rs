@@ -4,7 +4,7 @@ use super::ManyPortal;
 use crate::plan::Merge;
 use crate::session::execute::unknown_name;
 use crate::session::inbox::Outcome;
-use crate::session::many::Merging;
+use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
 use crate::session::simple::{is_common, no_such_statement};
 use crate::session::sorted::Streams;
@@ -15,6 +15,7 @@ use mothership_proto::backend;
 use mothership_proto::frontend;
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 impl Session {
@@ -44,9 +45,16 @@ impl Session {
                 let gathered = Rc::clone(gathered);
                 self.settle_active().await?;
                 self.active = None;
+                if gathered.held.borrow().is_some() {
+                    self.put_held(rows, &gathered.held);
+                    return Ok(());
+                }
                 let command = self.execute_gathered_write(&gathered, rows).await?;
                 self.note_kept(&gathered, &command);
-                self.command_before_sync(command);
+                match gathered.holds(rows) {
+                    true => self.put_held(rows, &gathered.held),
+                    false => self.command_before_sync(command),
+                }
                 return Ok(());
             }
             Some(Place::Explaining(portal)) => {
@@ -177,7 +185,7 @@ impl Session {
             return Ok(());
         }
         if portal.held.borrow().is_some() {
-            self.put_held(rows, portal);
+            self.put_held(rows, &portal.held);
             return Ok(());
         }
         let mut merging = Merging::new(&many.merge, places.len());
@@ -260,7 +268,7 @@ impl Session {
         }
         if held {
             portal.held.replace(Some((waiting, command)));
-            self.put_held(rows, portal);
+            self.put_held(rows, &portal.held);
         } else {
             self.command_before_sync(command);
         }
@@ -268,8 +276,8 @@ impl Session {
     }
 
     /// So many of the rows that wait, or all; as PostgreSQL, which counts those of one Execute in the tag.
-    fn put_held(&mut self, rows: i32, portal: &Rc<ManyPortal>) {
-        let mut held = portal.held.borrow_mut();
+    fn put_held(&mut self, rows: i32, held: &RefCell<Option<Held>>) {
+        let mut held = held.borrow_mut();
         let Some((waiting, command)) = &mut *held else {
             return;
         };

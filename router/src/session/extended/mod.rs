@@ -23,6 +23,7 @@ mod whole;
 pub(super) use bind::many_types;
 
 use crate::session::dispatch::Many;
+use crate::session::many::Held;
 use crate::session::names::Prepared;
 use crate::session::simple::{ends_failure, failed_transaction};
 use crate::session::sorted::Streams;
@@ -31,7 +32,6 @@ use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 
 impl Session {
     /// In a failed transaction PostgreSQL parses and binds only what ends the failure.
@@ -62,9 +62,6 @@ impl Session {
         Ok(())
     }
 }
-
-/// Rows as messages, and the tag of the statement that returned them.
-type Held = (VecDeque<Box<[u8]>>, Vec<u8>);
 
 /// A portal that is open on several shards.
 pub struct ManyPortal {

@@ -155,6 +155,7 @@ impl Session {
                 arrays: &arrays,
                 described: &described,
                 describes: true,
+                held: None,
             };
             let command = self.write_gathered(at, work, &run).await?;
             self.keeps(text, at, work, &command);
@@ -230,6 +231,7 @@ impl Session {
                 arrays: &arrays,
                 described: &described,
                 describes: true,
+                held: None,
             };
             return self.write_gathered(at, work, &run).await;
         }

@@ -9,7 +9,7 @@ use crate::merge::Arrays;
 use crate::plan::Merge;
 use crate::plan::gather::{Ending, Store, Written};
 use crate::session::choose::Wants;
-use crate::session::many::Merging;
+use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
@@ -17,7 +17,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::Bind;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::{Fields, Report, sqlstate};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A portal of a write that gathers: everything is done when it is executed.
@@ -33,6 +33,8 @@ pub struct GatherPortal {
     formats: Vec<i16>,
     /// It has run: what it changes is changed once.
     ran: Cell<bool>,
+    /// The rows of RETURNING that a client has not asked for yet, and the command.
+    pub held: RefCell<Option<Held>>,
 }
 
 impl GatherPortal {
@@ -44,6 +46,11 @@ impl GatherPortal {
         let mut out = Vec::new();
         backend::put_columns(&mut out, &formatted(&self.described.columns, &self.formats));
         Some(out)
+    }
+
+    /// Whether rows are held when a client wants so many of them: all is done at once, as in PostgreSQL.
+    pub(in crate::session) fn holds(&self, rows: i32) -> bool {
+        rows > 0 && !self.described.columns.is_empty()
     }
 }
 
@@ -58,6 +65,8 @@ pub(super) struct Run<'r> {
     pub described: &'r Described,
     /// The client is to be told the columns (simple protocol).
     pub describes: bool,
+    /// Where rows are kept and not passed on.
+    pub held: Option<&'r RefCell<Option<Held>>>,
 }
 
 /// A statement for one shard, with the arrays that it gets.
@@ -88,6 +97,7 @@ impl Session {
             described,
             formats: bind.result_formats().collect(),
             ran: Cell::new(false),
+            held: RefCell::default(),
         })
     }
 
@@ -103,14 +113,6 @@ impl Session {
         if portal.ran.replace(true) {
             let message = "portal of a gathered write cannot be run again";
             return Err(Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message).into());
-        }
-        if rows > 0 && !described.columns.is_empty() {
-            // All is done at once; which rows were left to show would have to be kept.
-            let message = "RETURNING of a gathered write cannot be fetched in parts";
-            let report = Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message);
-            return Err(report
-                .hint("Execute the portal without a row limit.")
-                .into());
         }
         self.begin_implicit();
         let nameless = [b"\0\0", &*portal.bind].concat();
@@ -134,6 +136,7 @@ impl Session {
             arrays: &arrays,
             described,
             describes: false,
+            held: portal.holds(rows).then_some(&portal.held),
         };
         self.write_gathered(at, work, &run).await
     }
@@ -297,6 +300,9 @@ impl Session {
         if !columns.is_empty() {
             merging = merging.with_columns(columns)?;
         }
+        if run.held.is_some() {
+            merging = merging.holding(self.topology.config.limits.held_rows.bytes());
+        }
         let mut unlike = None;
         for (leg, part) in parts.iter().enumerate() {
             let mut parsed = false;
@@ -323,7 +329,12 @@ impl Session {
         if let Some(body) = &mut merging.error {
             *body = without_position(body);
         }
-        self.finish_many(merging)
+        let rows = merging.held();
+        let command = self.finish_many(merging)?;
+        if let Some(held) = run.held {
+            held.replace(Some((rows, command.clone())));
+        }
+        Ok(command)
     }
 
     /// Parses, binds and executes a statement with the statement's own parameters and arrays behind them.
