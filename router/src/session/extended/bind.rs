@@ -1,7 +1,7 @@
 //! Bind: the parameters say which shard a portal is on, or which ones.
 
 use super::ManyPortal;
-use crate::plan::{Params, Plan};
+use crate::plan::{Params, Plan, Split, SplitRows};
 use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
@@ -86,12 +86,36 @@ impl Session {
         Ok(())
     }
 
+    /// Whether it is an INSERT that can only be divided when a server has said of which types its parameters are.
+    fn lacks_types(&mut self, statement: &Rc<Prepared>) -> bool {
+        let (Some(world), [step], Origin::Parse(_)) = (
+            self.world.clone(),
+            statement.steps.as_slice(),
+            &statement.origin,
+        ) else {
+            return false;
+        };
+        let Ok(sql) = std::str::from_utf8(step.span.of(&statement.sql)) else {
+            return false;
+        };
+        match self.plan(statement, 0, sql, &world).as_deref() {
+            Ok(Plan::Split(Split {
+                rows: SplitRows::Values {
+                    parameter_types, ..
+                },
+                ..
+            })) => parameter_types.contains(&0),
+            _ => false,
+        }
+    }
+
     async fn bind_on_servers(
         &mut self,
         bind: &Bind<'_>,
-        statement: &Rc<Prepared>,
+        mut statement: &Rc<Prepared>,
         parts: &mut Option<Parts>,
     ) -> Result<Place, Halt> {
+        let typed;
         self.check_steps(&statement.steps)?;
         if let Some(runs) = &statement.runs {
             self.check_steps(&runs.body.steps)?;
@@ -108,7 +132,18 @@ impl Session {
             }
         }
         self.look_for_prepared(statement, 0).await?;
-        let (shard, writes) = match self.dispatch_bind(bind, statement, None)? {
+        let dispatched = match self.dispatch_bind(bind, statement, None) {
+            Err(Halt::Fail(_)) if self.lacks_types(statement) => {
+                self.flush_held().await?;
+                self.settle_active().await?;
+                self.join_segment(Some(self.topology.home), true).await?;
+                typed = self.typed(statement).await?;
+                statement = &typed;
+                self.dispatch_bind(bind, statement, None)?
+            }
+            dispatched => dispatched?,
+        };
+        let (shard, writes) = match dispatched {
             Dispatch::One {
                 shard,
                 writes,

@@ -2,6 +2,7 @@
 //! gives, in the simple and in the extended protocol.
 
 use super::stage::{LIMIT, Stage, extended, say, send};
+use mothership_tests::message::Format;
 use mothership_tests::{Shards, Wire, message};
 
 const TABLES: &str = r#"
@@ -231,6 +232,7 @@ pub const STATEMENTS: &[&str] = &[
     "SELECT (SELECT max(n) FROM by_kind), count(*) FROM by_kind b WHERE EXISTS (SELECT 1 FROM busy WHERE busy.kind = b.kind)",
     "SELECT busy.* FROM busy ORDER BY kind LIMIT 2",
     "SELECT id FROM ONLY people ORDER BY name, id LIMIT 3",
+    "SELECT p.id, n.id FROM ONLY people p JOIN ONLY notes n ON n.person = p.id ORDER BY 1, 2",
     // Whole rows, odd values.
     "SELECT o FROM orders o ORDER BY person, id LIMIT 3",
     "SELECT (o).amount, o.* FROM orders o ORDER BY o.person, o.id LIMIT 3",
@@ -593,8 +595,24 @@ fn a_gathered_write_is_done_once_and_shown_whole() {
     let twice = ask(write, &[0, 0]);
     assert_eq!(twice[0], "CommandComplete UPDATE 10");
     assert!(twice[1].starts_with("Error 55000"), "{twice:?}");
-    let refused = ask(&format!("{write} RETURNING id"), &[3]);
-    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    // All is done by the first Execute, and the rows are handed out as they are asked for.
+    let parts = ask(&format!("{write} RETURNING v"), &[4, 4, 4, 1]);
+    let ends: Vec<&String> = parts
+        .iter()
+        .filter(|said| !said.starts_with("DataRow"))
+        .collect();
+    assert_eq!(parts.len() - ends.len(), 10, "{parts:?}");
+    assert_eq!(
+        ends[..4],
+        [
+            "PortalSuspended",
+            "PortalSuspended",
+            "CommandComplete UPDATE 2",
+            "CommandComplete UPDATE 0"
+        ]
+    );
+    let first = ask(&format!("{write} RETURNING v"), &[4]);
+    assert_eq!(first[4], "PortalSuspended", "{first:?}");
 }
 
 /// Random statements with aggregates, each with a total order.
@@ -743,4 +761,58 @@ fn a_parameter_that_is_the_time_is_not_read_by_several_servers() {
     let answer = send(&mut wire, &extended(sql, &[1184], &["now"]));
     let refused = answer.iter().any(|line| line.starts_with("Error 0A000"));
     assert!(refused, "{answer:?}");
+}
+
+#[test]
+fn a_server_says_of_which_types_the_parameters_of_a_divided_insert_are() {
+    let (stage, one) = both();
+    let mut ours = stage.wire();
+    let mut theirs = Wire::login(&one.endpoint(0));
+    theirs.set_limit(LIMIT);
+    let sql = "INSERT INTO people (id, feels, s, age) VALUES ($1, $2, $3, $4), ($5, $6, $3, $4 + 1), (9003, 'sad', NULL, $4) RETURNING *";
+    let named = |name: &str, values: &[&str]| {
+        let values: Vec<_> = values.iter().map(|v| Some(v.as_bytes())).collect();
+        vec![
+            message::bind("", name, Format::Text, &values, Format::Text),
+            message::execute("", 0),
+        ]
+    };
+    let asks = [
+        extended(sql, &[], &["9001", "ok", "short", "7", "9002", "happy"]),
+        // Once more, and what is wrong is said by PostgreSQL.
+        extended(sql, &[], &["9001", "ok", "short", "7", "9002", "happy"]),
+        extended(sql, &[], &["9011", "none", "short", "7", "9012", "happy"]),
+        extended(
+            sql,
+            &[],
+            &["9011", "ok", "much too long", "7", "9012", "sad"],
+        ),
+        extended(sql, &[], &["9011", "ok", "short", "7", "9012"]),
+        [
+            vec![message::parse("p", &sql.replace("9003", "$7"), &[])],
+            named("p", &["9021", "ok", "a", "1", "9022", "sad", "9023"]),
+            named("p", &["9024", "ok", "a", "1", "9025", "sad", "9026"]),
+            vec![message::sync()],
+        ]
+        .concat(),
+    ];
+    for ask in asks {
+        assert_eq!(send(&mut ours, &ask), send(&mut theirs, &ask));
+        let read = "SELECT id, feels, s, age FROM people WHERE id > 9000 ORDER BY id";
+        assert_eq!(say(&mut ours, read), say(&mut theirs, read));
+    }
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn only_is_not_lost_where_a_table_of_the_home_shard_has_children() {
+    let (stage, _) = both();
+    let mut wire = stage.wire();
+    let sql =
+        "SELECT n.id FROM people p JOIN ONLY notes n ON n.person = p.id ORDER BY n.id LIMIT 1";
+    assert!(say(&mut wire, sql)[0].starts_with("RowDescription"));
+    let made = say(&mut wire, "CREATE TABLE more () INHERITS (notes)");
+    assert_eq!(made[0], "CommandComplete CREATE TABLE");
+    let refused = say(&mut wire, sql);
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
 }
