@@ -26,7 +26,7 @@ use std::fmt;
 use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
-use crate::catalog::{Column, Name, Relation, RelationKind};
+use crate::catalog::{Catalog, Column, Name, Relation, RelationKind};
 
 use super::decide::{keyed_by, role};
 use super::names::fold;
@@ -541,6 +541,9 @@ fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>) -> bool {
 /// Whether ONLY may mean something: some table of the statement has partitions or children, or is not known.
 fn has_children(analysis: &Analysis<'_>) -> bool {
     let relations = &analysis.names.catalog.relations;
+    if inherits(analysis.names.catalog) {
+        return true;
+    }
     let is_parent = |table: &Relation| {
         table.partitioning.is_some()
             || relations
@@ -552,9 +555,16 @@ fn has_children(analysis: &Analysis<'_>) -> bool {
         .iter()
         .any(|instance| match &instance.source {
             Source::Sharded(relation, _) | Source::Reference(relation) => is_parent(relation),
-            Source::Home(_) => true,
+            Source::Home(name) => analysis.at_home(name).is_none_or(is_parent),
             Source::Derived | Source::Rows => false,
         })
+}
+
+/// Whether some table is the child of another without being a partition: of several parents only the first is known.
+fn inherits(catalog: &Catalog) -> bool {
+    let of = |name: &Name| catalog.relations.get(name);
+    let mut parents = catalog.relations.values().filter_map(|r| r.parent.as_ref());
+    parents.any(|parent| of(parent).is_none_or(|parent| parent.partitioning.is_none()))
 }
 
 impl<'n> Analysis<'n> {

@@ -28,9 +28,9 @@ use crate::plan::query::Local;
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, Source};
 
-use super::Fragment;
 use super::fragment::Made;
 use super::notes::{Read, place_of};
+use super::{Fragment, inherits};
 
 /// A write within WITH, or behind it, as the walk found it.
 #[derive(Debug, Clone)]
@@ -421,6 +421,9 @@ fn apart(analysis: &Analysis<'_>, within: &[Within]) -> bool {
         return true;
     };
     let catalog = analysis.names.catalog;
+    if inherits(catalog) {
+        return false;
+    }
     let connected = Connected::of(catalog);
     let table = |instance: usize| match &analysis.instances[instance].source {
         Source::Sharded(relation, _) | Source::Reference(relation) => Some(&relation.name),
