@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle merge-proof scatter tpch proofs bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle merge-proof scatter tpch proofs regress bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -24,7 +24,7 @@ lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-test: test-rust test-planner test-grammar test-clients test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
+test: test-rust test-planner test-grammar test-clients test-orm test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
 
 grammar: COUNT ?= 1000000
 grammar: ## The planner's reading against PostgreSQL's grammar, over a million statements. COUNT=..., SEED=...
@@ -54,6 +54,11 @@ routing: postgres ## Random conditions on keys of every type, routed and compute
 # psql, pgbench, libpq, psycopg, asyncpg, node-postgres, pgjdbc; what they need goes to the user's cache.
 test-clients: postgres
 	cargo run -q -p mothership-tests --bin with-endpoint -- tests/clients/run
+
+# What SQLAlchemy and Django send, against sharded tables and one PostgreSQL.
+test-orm: postgres
+	cargo build -q -p mothership -p mothership-tests --bins
+	TABLES="$(CURDIR)/tests/clients/orm/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/orm/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
 proofs: postgres build
@@ -88,6 +93,10 @@ oracle: proofs ## COUNT random statements, each on one PostgreSQL and through th
 merge-proof: proofs ## Every type that the router compares itself, COUNT pairs of each as PostgreSQL sorts them. SEED=, TYPE=.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) TYPE=$(TYPE) $(PROOF)
+
+regress: proofs ## psql scripts of the folder FILES, such as PostgreSQL's regression tests, on one PostgreSQL and through the router. NAMES=, TABLES=, LIMIT=, FILE_LIMIT=, OUT=.
+	cargo build --release -p mothership-tests --bin with-shards
+	@env LIMIT=$(LIMIT) FILE_LIMIT=$(FILE_LIMIT) OUT=$(OUT) TABLES=$(TABLES) "$$CARGO_TARGET_DIR/release/with-shards" tests/regress/run "$(FILES)" $(NAMES)
 
 scatter: proofs ## What statements over three shards cost the router, for SECONDS each, and its memory while it merges ROWS sorted rows.
 	$(BUILT)

@@ -190,7 +190,8 @@ impl Router {
         self.folder.path().join("mothership.toml")
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The file with all that it has logged.
+    pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("router.log")
     }
 

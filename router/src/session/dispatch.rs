@@ -275,7 +275,7 @@ impl Session {
     /// What was defined in the open transaction is not in the catalog yet. A statement
     /// that would go to the home shard because nothing is known of its tables may belong
     /// elsewhere.
-    fn check_defined(&self, step: &super::step::Step, plan: &Plan) -> Result<(), Halt> {
+    pub(super) fn check_defined(&self, step: &super::step::Step, plan: &Plan) -> Result<(), Halt> {
         let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
         let hidden = match self.state.defined_in_block {
             super::step::Defines::Nothing => false,

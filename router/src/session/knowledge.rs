@@ -102,7 +102,12 @@ impl Session {
         let Some(world) = self.world.clone() else {
             return Ok(None);
         };
-        if world.read.elapsed() < SEEN_JUST_NOW {
+        // What the transaction has defined itself would not be found, and may be locked against being read.
+        let refused = statement
+            .steps
+            .get(at)
+            .is_some_and(|step| self.check_defined(step, &plan).is_err());
+        if refused || world.read.elapsed() < SEEN_JUST_NOW {
             return Ok(Some(plan));
         }
         let version = world.version;

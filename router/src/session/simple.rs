@@ -36,10 +36,13 @@ impl Session {
         self.state.phase = Phase::Query;
         self.check_text(sql)?;
         self.log_statement(sql);
-        self.refresh_world().await?;
+        let statement = self.queried(sql);
+        // A transaction can be ended whatever is known of the definitions.
+        if !ends_transaction(&statement) {
+            self.refresh_world().await?;
+        }
         self.state.names.drop_unnamed();
         self.state.portals.remove(&b""[..]);
-        let statement = self.queried(sql);
         self.heed(&statement, Moment::Runs).await?;
         match statement.steps.as_slice() {
             [] => {
@@ -720,6 +723,12 @@ impl Session {
     pub(super) fn standard_strings(&self) -> bool {
         self.state.told.standard_strings()
     }
+}
+
+/// Nothing but COMMIT or ROLLBACK.
+fn ends_transaction(statement: &Prepared) -> bool {
+    let ends = |step: &Step| matches!(step.kind, Kind::Commit { .. } | Kind::Rollback { .. });
+    matches!(statement.steps.as_slice(), [one] if ends(one))
 }
 
 /// Transaction control.

@@ -445,9 +445,10 @@ impl State {
     }
 
     /// If a statement changed definitions, what is read of them before the transaction
-    /// ends does not have the change yet, so the end counts as a change, too.
+    /// ends does not have the change yet, so the end is what counts. To read them earlier would make
+    /// everybody wait for what the transaction has locked, this session as well.
     pub fn note_definitions(&mut self, step: &Step) {
-        self.schema_changed |= step.changes_schema;
+        self.schema_changed |= step.changes_schema && self.block == Block::None;
         self.schema_changed_in_block |= step.changes_schema;
         if self.defined_in_block != Defines::More && step.defines != Defines::Nothing {
             self.defined_in_block = step.defines;

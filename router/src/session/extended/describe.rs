@@ -92,8 +92,11 @@ impl Session {
                 return Ok(());
             }
             Some(Place::Shard(shard)) => shard,
-            // A portal that is not there is the server's to report.
-            None => self.topology.home,
+            // A cursor of DECLARE is a portal, too, where its rows are. One that is not there is the server's to report.
+            None => str::from_utf8(name)
+                .ok()
+                .and_then(|name| self.state.cursors.get(name))
+                .map_or(self.topology.home, |cursor| cursor.shard()),
         };
         let at = self.attach(shard).await?;
         let attached = &mut self.servers[at];

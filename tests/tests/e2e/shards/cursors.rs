@@ -2,6 +2,7 @@
 
 use super::gathered::{STATEMENTS, compare};
 use super::stage::{Stage, extended, one, one_each, say, send};
+use mothership_tests::message;
 
 /// What is done with a cursor of ten rows or so.
 const MOVES: &[&str] = &[
@@ -47,6 +48,31 @@ fn in_the_extended_protocol_too() {
         }
         said.extend(say(wire, "COMMIT"));
         at_open(said)
+    });
+}
+
+/// As drivers do that read a result in parts: DECLARE, then the columns of the portal that it has made.
+#[test]
+fn a_cursor_can_be_described_as_a_portal() {
+    let queries = [
+        "SELECT id, name FROM people WHERE id < 12 ORDER BY id",
+        "SELECT id FROM people WHERE id = 3",
+        "SELECT kind, count(*) FROM orders GROUP BY kind ORDER BY kind",
+    ];
+    compare(&queries, |wire, sql| {
+        let mut said = say(wire, "BEGIN");
+        said.extend(say(wire, &format!("DECLARE c CURSOR FOR {sql}")));
+        said.extend(send(
+            wire,
+            &[message::describe_portal("c"), message::sync()],
+        ));
+        said.extend(say(wire, "FETCH ALL FROM c"));
+        said.extend(send(
+            wire,
+            &[message::describe_portal("d"), message::sync()],
+        ));
+        said.extend(say(wire, "ROLLBACK"));
+        said
     });
 }
 

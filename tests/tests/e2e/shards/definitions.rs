@@ -170,3 +170,36 @@ fn tables_that_are_not_declared_are_sharded_by_their_primary_key_if_so_configure
     assert_eq!(stage.shards.sql(0, "SELECT count(*) FROM heap"), "3");
     stage.assert_nothing_prepared();
 }
+
+/// Definitions cannot be read while a transaction has changed them: to read CHECK constraints and defaults a server
+/// waits for the lock of their table.
+#[test]
+fn a_change_in_an_open_transaction_holds_up_nobody() {
+    let stage = Stage::new();
+    let (mut wire, mut other) = (stage.wire(), stage.wire());
+    one(&mut other, "SELECT count(*) FROM items");
+    for end in ["ROLLBACK", "COMMIT"] {
+        say(&mut wire, "BEGIN");
+        let changes = [
+            "ALTER TABLE accounts ALTER balance SET DEFAULT 5",
+            "DROP TABLE accounts",
+            "ALTER TABLE items ADD COLUMN more int8 DEFAULT 7",
+        ];
+        for sql in changes {
+            let said = say(&mut wire, sql);
+            assert_eq!(said.last().unwrap(), "ReadyForQuery T", "{sql}: {said:?}");
+        }
+        assert_eq!(one(&mut other, "SELECT 1 WHERE 0 < 1"), "1");
+        assert_eq!(one(&mut other, "SELECT count(*) FROM kinds"), "0");
+        let ended = say(&mut wire, end);
+        assert_eq!(
+            ended,
+            [format!("CommandComplete {end}"), "ReadyForQuery I".into()]
+        );
+    }
+    // Once it is committed everybody knows it.
+    say(&mut other, "INSERT INTO items (id) VALUES (1), (2), (3)");
+    assert_eq!(one(&mut other, "SELECT sum(more) FROM items"), "21");
+    let gone = say(&mut other, "SELECT count(*) FROM accounts");
+    assert!(gone[0].starts_with("Error "), "{gone:?}");
+}
