@@ -244,6 +244,9 @@ fn parameters_of_absent_rows_must_have_a_type() {
         Reason::ParameterType
     );
     assert_eq!(bound(sql, &[20, 20, 23], &params).unwrap().shards.len(), 2);
+    // A cast says it, too.
+    let sql = "INSERT INTO t (id, a, b) VALUES ($1, 1, 'x'), ($2, 2, ($3)::varchar(4)::text)";
+    assert_eq!(bound(sql, &[], &params).unwrap().shards.len(), 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Finds the values of an INSERT that the router has to make: what is left to a sequence, and keys from other defaults.
 //!
-//! Only of VALUES and DEFAULT VALUES in a statement of its own. What does not fit is left as it is, so that the ordinary
+//! Only of VALUES and DEFAULT VALUES in a statement of its own, and of a SELECT that does no more than to cast the fields
+//! of a VALUES list. What does not fit is left as it is, so that the ordinary
 //! way refuses it or lets PostgreSQL find the mistake.
 
 use std::ops::Range;
@@ -20,7 +21,8 @@ use crate::plan::scope::Analysis;
 use crate::plan::slots::Text;
 use crate::sql::lexer::{Kind, Lexer, Token};
 
-use super::insert::plain_values;
+use super::insert::{plain_values, selected_values};
+use super::recast::recast;
 
 /// The type of what `nextval` gives, and of a UUID.
 const INT8: u32 = 20;
@@ -106,6 +108,8 @@ struct Filler<'a> {
 struct Planned<'a> {
     /// The VALUES list; none for DEFAULT VALUES.
     values: Option<&'a Values>,
+    /// Whether it stands in a SELECT.
+    is_selected: bool,
     /// Of each row, the fields to replace: their index, and the column of the table.
     replaced: Vec<Vec<(usize, usize)>>,
     /// Columns that are appended to each row.
@@ -117,14 +121,22 @@ struct Planned<'a> {
 impl Filler<'_> {
     /// `None` if there is nothing to do, or something that this cannot do.
     fn plan<'i>(&self, insert: &'i Insert) -> Option<Planned<'i>> {
-        let values = match insert.source.as_deref() {
-            Some(query) => Some(plain_values(query)?),
-            None => None,
+        let (values, is_selected) = match insert.source.as_deref() {
+            Some(query) => match plain_values(query) {
+                Some(values) => (Some(values), false),
+                None => (Some(selected_values(query)?), true),
+            },
+            None => (None, false),
         };
-        let width = values.map_or(0, |values| values.rows[0].content.len());
+        let mut width = values.map_or(0, |values| values.rows[0].content.len());
+        if is_selected && insert.columns.len() < width {
+            // Behind the fields stands what they are sorted by.
+            width = insert.columns.len();
+        }
         let positions = self.positions(insert, width)?;
         let rows = values.map_or(&[][..], |values| &values.rows);
-        if rows.iter().any(|row| row.content.len() != width) {
+        let uneven = |row: &Parens<Vec<Expr>>| row.content.len() != rows[0].content.len();
+        if rows.iter().any(uneven) {
             return None;
         }
         let mut overriding = false;
@@ -152,6 +164,7 @@ impl Filler<'_> {
         let any = !appended.is_empty() || replaced.iter().any(|fields| !fields.is_empty());
         any.then_some(Planned {
             values,
+            is_selected,
             replaced,
             appended,
             overriding,
@@ -268,6 +281,13 @@ impl Filler<'_> {
             spans.push(open..places.advance_to(row.closing_token.0.span.start));
         }
         let before = spans.first()?.start;
+        let fields = |span: &Range<usize>| self.fields(span.start + 1..span.end);
+        let rows: Vec<_> = spans.iter().map(|s| (s.clone(), fields(s))).collect();
+        let recast = match planned.is_selected {
+            true if self.words_before_rows().any(|word| word == "overriding") => return None,
+            true => Some(recast(self.sql, self.context, &rows)?),
+            false => None,
+        };
         let head: Vec<Token> = self.tokens(&self.sql[..before]).collect();
         let (keyword, head) = head.split_last()?;
         if !keyword
@@ -276,6 +296,12 @@ impl Filler<'_> {
         {
             return None;
         }
+        let begins = recast
+            .as_ref()
+            .map_or(keyword.start, |recast| recast.select);
+        let head = head
+            .split_at(head.iter().take_while(|token| token.start < begins).count())
+            .0;
         if !insert.columns.is_empty() && !planned.appended.is_empty() {
             let close = head.iter().rev().find(|token| token.kind == Kind::RParen)?;
             let names = planned.appended.iter().map(|column| self.quoted(*column));
@@ -283,13 +309,23 @@ impl Filler<'_> {
             writer.put(close.start..close.start, vec![Piece::Text(names)]);
         }
         if planned.overriding && !self.words_before_rows().any(|word| word == "overriding") {
-            writer.put(
-                keyword.start..keyword.start,
-                vec![Piece::Text(OVERRIDING.to_owned())],
-            );
+            writer.put(begins..begins, vec![Piece::Text(OVERRIDING.to_owned())]);
         }
-        for (span, replaced) in spans.iter().zip(&planned.replaced) {
-            let fields = self.fields(span.start + 1..span.end);
+        if recast.is_some() {
+            writer.put(begins..before, vec![Piece::Text("VALUES ".to_owned())]);
+        }
+        for (number, ((span, fields), replaced)) in rows.iter().zip(&planned.replaced).enumerate() {
+            let mut end = span.end;
+            if let Some(recast) = &recast {
+                if !replaced.is_empty() {
+                    return None;
+                }
+                for (field, cast) in fields.iter().zip(&recast.casts[number]) {
+                    let text = format!("({}){cast}", &self.sql[field.clone()]);
+                    writer.put(field.clone(), vec![Piece::Text(text)]);
+                    end = field.end;
+                }
+            }
             for (at, column) in replaced {
                 let field = fields.get(*at)?;
                 let given = self.given(&self.sql[field.clone()], *column)?;
@@ -314,8 +350,11 @@ impl Filler<'_> {
                 more.push(writer.piece(given, self.type_of(*column)));
             }
             if !more.is_empty() {
-                writer.put(span.end..span.end, more);
+                writer.put(end..span.end, more);
             }
+        }
+        if let Some(recast) = recast {
+            writer.put(recast.tail, vec![Piece::Text(" ".to_owned())]);
         }
         Some(self.filled(writer, parsed))
     }

@@ -1,6 +1,8 @@
 //! INSERT: the columns it fills, and the key of a row that comes from a query.
 
-use sqlparser::ast::{Insert, ObjectName, Query, SelectItem, SetExpr, TableObject, Values};
+use sqlparser::ast::{
+    Insert, ObjectName, Query, SelectItem, SetExpr, TableFactor, TableObject, Values,
+};
 
 use crate::catalog::types::words;
 use crate::catalog::{Column, DefaultKind, Relation};
@@ -223,6 +225,20 @@ pub(super) fn plain_values(query: &Query) -> Option<&Values> {
         && dialect::knows_query(query);
     match &*query.body {
         SetExpr::Values(values) if bare && !values.explicit_row => Some(values),
+        _ => None,
+    }
+}
+
+/// The VALUES list of a SELECT that reads nothing else.
+pub(super) fn selected_values(query: &Query) -> Option<&Values> {
+    let SetExpr::Select(select) = &*query.body else {
+        return None;
+    };
+    match select.from.as_slice() {
+        [from] if query.with.is_none() && from.joins.is_empty() => match &from.relation {
+            TableFactor::Derived { subquery, .. } => plain_values(subquery),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ mod conflict;
 mod fill;
 mod insert;
 mod merge;
+mod recast;
 mod rows;
 mod source;
 mod target;

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use mothership_shardmap::KeyType;
-use sqlparser::ast::{Expr, Value, Values};
+use sqlparser::ast::{DataType, Expr, Value, Values};
 use sqlparser::tokenizer::Location;
 
+use crate::catalog::types::builtin_array_oid;
 use crate::catalog::{Name, Relation};
 use crate::plan::condition::{Cond, Scalar};
 use crate::plan::decide::{finish, keyed_by};
-use crate::plan::expr::{Here, Level, is_default, placeholder, strip};
+use crate::plan::expr::{Here, Level, cast_oid, is_default, placeholder, strip};
 use crate::plan::names::{Keyed, Place};
 use crate::plan::parse::{Parsed, Places};
 use crate::plan::query::{Ctes, Local};
@@ -27,7 +28,7 @@ pub(super) struct Rows {
     spans: Vec<(Location, Location)>,
     max_chars: Vec<Option<usize>>,
     pub(super) returning: bool,
-    /// Parameters that stand alone in a row, with their column's type.
+    /// Parameters that stand alone in a row, with their column's type, or that of their cast.
     parameters: Vec<(u16, u32)>,
 }
 
@@ -97,6 +98,8 @@ impl<'n> Analysis<'n> {
                     && let Some(number) = bare_parameter(expr)
                 {
                     parameters.push((number, column.type_oid));
+                } else if let Some(parameter) = cast_parameter(expr) {
+                    parameters.push(parameter);
                 }
             }
         }
@@ -161,6 +164,35 @@ fn bare_parameter(expr: &Expr) -> Option<u16> {
         },
         _ => None,
     }
+}
+
+/// A parameter that is cast, whatever follows: PostgreSQL takes it for what the first cast names.
+fn cast_parameter(expr: &Expr) -> Option<(u16, u32)> {
+    let Expr::Cast {
+        expr, data_type, ..
+    } = strip(expr)
+    else {
+        return None;
+    };
+    match bare_parameter(expr) {
+        Some(number) => Some((number, named_type(data_type)?)),
+        None => cast_parameter(expr),
+    }
+}
+
+/// The object id of a type that SQL has a name for, whatever its modifier.
+fn named_type(data_type: &DataType) -> Option<u32> {
+    use sqlparser::ast::ArrayElemTypeDef::SquareBracket;
+    Some(match data_type {
+        DataType::Varchar(_) | DataType::CharacterVarying(_) => 1043,
+        DataType::Numeric(_) | DataType::Decimal(_) => 1700,
+        DataType::Real => 700,
+        DataType::DoublePrecision => 701,
+        DataType::JSON => 114,
+        DataType::JSONB => 3802,
+        DataType::Array(SquareBracket(element, _)) => builtin_array_oid(named_type(element)?)?,
+        _ => cast_oid(data_type)?,
+    })
 }
 
 /// The longest text that a varchar(n) stores as it is; other modifiers round, and are refused.
