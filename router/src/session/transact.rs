@@ -215,9 +215,14 @@ impl Session {
                 continue;
             }
             if !attached.lease.ledger.is_empty() && !attached.lease.ledger.is_skipping() {
-                attached.lease.doubt();
-                continue;
+                // What it keeps for the session must not be lost with it. It is asked for nothing yet but BEGIN.
+                let pinned = attached.inbox.pinned;
+                if !pinned || !self.hear_out(at).await {
+                    self.servers[at].lease.doubt();
+                    continue;
+                }
             }
+            let attached = &mut self.servers[at];
             if attached.lease.ledger.is_skipping() {
                 attached.lease.wire.send(mothership_proto::frontend::SYNC);
                 attached.lease.ledger.push(Owed::Sync(Audience::Router));
@@ -230,6 +235,20 @@ impl Session {
         }
         self.state.settings.rollback();
         self.drop_doubtful();
+    }
+
+    /// Waits for all that a server still owes. False if it does not say it in time.
+    async fn hear_out(&mut self, at: usize) -> bool {
+        let limit = self.topology.config.pool.reset_timeout;
+        let heard = async {
+            while !self.servers[at].lease.ledger.is_empty() {
+                if !matches!(self.private_reply(at).await.0, Reply::Done { .. }) {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(limit, heard).await.unwrap_or(false)
     }
 
     /// Commits on every server, on all or on none. Fails with what the client is told.

@@ -1,7 +1,7 @@
 //! Settings in transactions over shards: whatever order they are given in, and whenever
 //! a shard joins, a session sees what it would see on one PostgreSQL.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, owner, say, segment, send};
+use super::stage::{LIMIT, Stage, extended, keys_of, one, owner, say, segment, send};
 use mothership_tests::{Endpoint, Router, Shards, Wire};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -304,4 +304,29 @@ fn a_search_path_of_the_database_is_what_statements_are_planned_by() {
     assert_eq!(told(&mut wire), ["0", "0", "0"]);
     say(&mut wire, "RESET search_path");
     assert_eq!(told(&mut wire), ["1", "1", "1"]);
+}
+
+/// What a session keeps on its server stays there when another shard cannot be joined.
+#[test]
+fn a_shard_that_refuses_a_setting_takes_nothing_from_the_session() {
+    let stage = Stage::new();
+    let only = "CREATE TEXT SEARCH CONFIGURATION public.only_here (COPY = pg_catalog.simple)";
+    stage.shards.sql(0, only);
+    let mut wire = stage.wire();
+    say(&mut wire, "LISTEN news");
+    say(&mut wire, "CREATE TEMP TABLE own AS SELECT 7 AS x");
+    let set = say(
+        &mut wire,
+        "SET default_text_search_config = 'public.only_here'",
+    );
+    assert_eq!(set[0], "CommandComplete SET");
+    let refused = say(&mut wire, "ALTER TABLE public.items ADD COLUMN w int8");
+    assert!(refused[0].starts_with("Error 22023"), "{refused:?}");
+    assert_eq!(refused.last().unwrap(), "ReadyForQuery I");
+    assert_eq!(one(&mut wire, "SELECT pg_listening_channels()"), "news");
+    assert_eq!(one(&mut wire, "SELECT x FROM own"), "7");
+    say(&mut wire, "RESET default_text_search_config");
+    let added = say(&mut wire, "ALTER TABLE public.items ADD COLUMN w int8");
+    assert_eq!(added[0], "CommandComplete ALTER TABLE");
+    assert_eq!(one(&mut wire, "SELECT x FROM own"), "7");
 }
