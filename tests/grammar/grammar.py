@@ -40,12 +40,10 @@ BY_FIELD = {
     'partspec': 'PartitionSpec', 'partbound': 'PartitionBoundSpec', 'bound': 'PartitionBoundSpec',
 }
 WORDS = set(nodes.WANTED + nodes.VALUES)
-# What the planner's reading leaves out on purpose: ONLY, the strength of row locks, OVERRIDING, LIMIT ALL. See `normalised`
+# What the planner's reading leaves out on purpose: ONLY, OVERRIDING, LIMIT ALL. See `normalised`
 # in router/src/plan/parse.rs.
 MEANT = [
     (re.compile(r',?"inh":true'), ''),
-    (re.compile(r'LCS_FORNOKEYUPDATE'), 'LCS_FORUPDATE'),
-    (re.compile(r'LCS_FORKEYSHARE'), 'LCS_FORSHARE'),
     (re.compile(r'OVERRIDING_SYSTEM_VALUE'), 'OVERRIDING_NOT_SET'),
     (re.compile(r',?"limitCount":\{"A_Const":\{"isnull":true\}\}'), ''),
     (re.compile(r'LIMIT_OPTION_COUNT'), 'LIMIT_OPTION_DEFAULT'),

@@ -104,7 +104,7 @@ pub const OPERATORS: &str = "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operat
 pub const EXTENSIONS: &str = "SELECT x.extname, x.extversion FROM pg_catalog.pg_extension x";
 
 /// Relations: name, object id, kind, persistence, rules, row security, owner, definition, parent,
-/// partition bound, partition strategy, partition columns (a line each, empty for an expression).
+/// partition bound, partition strategy, partition columns (a line each, empty for an expression), whether it has children.
 pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, \
     EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite w WHERE w.ev_class OPERATOR(pg_catalog.=) c.oid \
         AND w.rulename OPERATOR(pg_catalog.<>) '_RETURN'), c.relrowsecurity, \
@@ -122,7 +122,7 @@ pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.re
     (SELECT pg_catalog.string_agg(COALESCE(a.attname, ''), E'\\n' ORDER BY u.position) \
         FROM pg_catalog.unnest(k.partattrs::pg_catalog.int2[]) WITH ORDINALITY u(attnum, position) \
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
-            AND a.attnum OPERATOR(pg_catalog.=) u.attnum) \
+            AND a.attnum OPERATOR(pg_catalog.=) u.attnum), c.relhassubclass \
     FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
     LEFT JOIN pg_catalog.pg_partitioned_table k ON k.partrelid OPERATOR(pg_catalog.=) c.oid \
@@ -463,6 +463,7 @@ fn relation(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         .text(8)
         .map(|d| d.trim_end().trim_end_matches(';').to_owned());
     relation.parent = row.name(9);
+    relation.has_children = row.flag(14);
     if let Some(strategy) = row.maybe(12) {
         let strategy = match strategy {
             "h" => Strategy::Hash,

@@ -27,6 +27,8 @@ pub struct Relation {
     pub partitioning: Option<Partitioning>,
     /// The table that this one is a partition or an inheritance child of.
     pub parent: Option<Name>,
+    /// Whether it has or once had partitions or inheritance children.
+    pub has_children: bool,
     /// Triggers of users (not those of foreign keys).
     pub triggers: Vec<Trigger>,
     /// Whether rules rewrite statements on it.
@@ -57,6 +59,7 @@ impl Relation {
             checks: Vec::new(),
             partitioning: None,
             parent: None,
+            has_children: false,
             triggers: Vec::new(),
             has_rules: false,
             row_security: None,

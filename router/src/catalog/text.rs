@@ -113,6 +113,7 @@ impl Reader {
                     .get_or_insert_default()
                     .push(policy);
             }
+            "children" => self.relation_mut()?.has_children = true,
             "parent" => self.relation_mut()?.parent = Some(name(rest)?),
             "trigger" => return self.trigger(rest),
             _ => return self.constraint(line),

@@ -47,6 +47,9 @@ pub enum MergeError {
     /// A row that is cut short.
     #[error("a shard sent a malformed row")]
     Row,
+    /// Rows that are locked have changed since they were sorted.
+    #[error("could not serialize access due to concurrent update")]
+    Changed,
     /// More or fewer rows than one of each shard.
     #[error("shards sent {found} rows of aggregates, expected {expected}")]
     Rows {
@@ -70,6 +73,7 @@ impl MergeError {
     pub fn report(&self) -> Report {
         let code = match self {
             MergeError::BigintOutOfRange | MergeError::NumericOverflow => OUT_OF_RANGE,
+            MergeError::Changed => sqlstate::SERIALIZATION_FAILURE,
             MergeError::Format { .. } => sqlstate::INVALID_PARAMETER_VALUE,
             _ => sqlstate::INTERNAL_ERROR,
         };

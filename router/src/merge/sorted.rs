@@ -38,6 +38,9 @@ pub struct Shape {
     pub limit: Option<u64>,
     /// And then those that agree with the last one in so many keys.
     pub ties: Option<usize>,
+    /// They are locked after they have been sorted, and another transaction may have changed them before that: where
+    /// such a change puts them out of order, that is an error.
+    pub locks: bool,
 }
 
 /// Sorted rows on their way to one stream.
@@ -110,7 +113,17 @@ impl SortedRows {
         let Some(shard) = self.wanted.pop() else {
             return Ok(());
         };
+        let mut last = self.shape.locks.then(Row::default);
+        if let Some(last) = &mut last {
+            std::mem::swap(last, &mut self.heads[shard]);
+        }
         self.heads[shard].read(body, self.shape.keys.len())?;
+        if let Some(last) = last
+            && !last.body.is_empty()
+            && self.compare(&last, &self.heads[shard], None)? == Ordering::Greater
+        {
+            return Err(MergeError::Changed);
+        }
         // Behind those that are before it; of equal ones that of the first shard is before.
         let mut at = self.waiting.len();
         while at > 0 {

@@ -117,7 +117,7 @@ fn copied_query(plan: Plan) -> Result<Plan, Refusal> {
         Plan::Scatter(Scatter {
             merge: Merge::Sorted(sorted),
             ..
-        }) => Ok(Plan::Gather(sorted.otherwise.clone())),
+        }) => sorted.otherwise.clone().map(Plan::Gather),
         // RETURNING of a divided INSERT.
         Plan::Split(_) => refuse(Reason::ReturningSplit),
         Plan::Gather(gather) if gather.ending != Ending::Answer => Err(gather.why.clone()),

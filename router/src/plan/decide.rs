@@ -9,7 +9,7 @@ use super::condition::Cond;
 use super::functions::Call;
 use super::query::Local;
 use super::refuse::{Reason, Refusal, refuse};
-use super::scope::{Analysis, Instance, Source};
+use super::scope::{Analysis, Instance, Locks, Source};
 use super::touches::Touches;
 use super::{KeyedBy, LeafBy, Merge, Plan, Role, Scatter, Single, Target};
 use crate::catalog::{LeafBound, Strategy};
@@ -84,7 +84,7 @@ fn reference_or_home(analysis: &Analysis<'_>, target: Option<usize>) -> Plan {
     let anywhere = instances.any(|i| matches!(i.source, Source::Reference(_)))
         && target.is_none()
         && !seen.writes
-        && !seen.locks
+        && seen.locks == Locks::No
         && !seen.calls.contains_key(&Call::Volatile);
     let shard = if anywhere {
         Target::AnyShard
@@ -180,7 +180,7 @@ fn merge(
     if analysis.seen.writes {
         return refuse(Reason::Subquery);
     }
-    if analysis.seen.locks {
+    if analysis.seen.locks == Locks::Otherwise {
         return refuse(Reason::Locking);
     }
     if let Some(name) = &analysis.seen.once {
@@ -278,7 +278,7 @@ pub fn role(analysis: &Analysis<'_>, reads_only: bool) -> Role {
     if !reads_only || seen.writes {
         return primary("writes");
     }
-    if seen.locks {
+    if seen.locks != Locks::No {
         return primary("locks rows");
     }
     if let Some((call, name)) = seen

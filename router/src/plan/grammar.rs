@@ -2,9 +2,10 @@
 //!
 //! Trees for these are made of nodes that the parser has: COLLATE behind a cast is `Collate`, `LIKE ANY` is the operator
 //! `~~` with ANY, as in PostgreSQL itself, and BETWEEN SYMMETRIC is `Between` with a mark on its lower bound. The first
-//! entry of GROUP BY DISTINCT is a mark. A query in parentheses that begins with one in parentheses is a subquery.
+//! entry of GROUP BY DISTINCT is a mark, and so is the first of the names behind FOR UPDATE OF, which are the parts of one
+//! there. A query in parentheses that begins with one in parentheses, or with VALUES, is a subquery.
 
-use sqlparser::ast::{BinaryOperator, Expr, Ident, Statement};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, LockClause, LockType, Statement, UnaryOperator};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -25,6 +26,45 @@ pub fn lower_bound(low: &Expr) -> (&Expr, bool) {
 pub const MARK: char = '`';
 /// The name that stands for DISTINCT as the first entry of GROUP BY.
 pub const DISTINCT: &str = "distinct";
+
+/// How strongly rows are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strength {
+    /// FOR UPDATE.
+    Update,
+    /// FOR NO KEY UPDATE.
+    NoKeyUpdate,
+    /// FOR SHARE.
+    Share,
+    /// FOR KEY SHARE.
+    KeyShare,
+}
+
+impl Strength {
+    /// The name that stands for it before the names that are locked.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Strength::Update => "update",
+            Strength::NoKeyUpdate => "no key update",
+            Strength::Share => "share",
+            Strength::KeyShare => "key share",
+        }
+    }
+}
+
+/// How strongly a lock holds, and the names behind OF.
+pub fn locked(lock: &LockClause) -> (Strength, Vec<&Ident>) {
+    let plain = match lock.lock_type {
+        LockType::Update => Strength::Update,
+        LockType::Share => Strength::Share,
+    };
+    let parts = lock.of.iter().flat_map(|of| &of.0);
+    let mut parts = parts.filter_map(|part| part.as_ident());
+    let mark = parts.next().map(|mark| mark.value.as_str());
+    let weak = [Strength::NoKeyUpdate, Strength::KeyShare];
+    let weak = weak.into_iter().find(|s| mark == Some(s.mark()));
+    (weak.unwrap_or(plain), parts.collect())
+}
 
 /// The entries of a GROUP BY, and whether it is GROUP BY DISTINCT.
 pub fn grouped(exprs: &[Expr]) -> (&[Expr], bool) {
@@ -101,13 +141,19 @@ impl Dialect for Grammar {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
-        if opens_set_operation(parser) {
+        if is_quantified_query(parser) {
+            return Some(parser.parse_query().map(Expr::Subquery));
+        }
+        if opens_set_operation(parser) || opens_values(parser) {
             parser.advance_token();
             let query = parser.parse_query();
             return Some(query.and_then(|query| {
                 parser.expect_token(&Token::RParen)?;
                 Ok(Expr::Subquery(query))
             }));
+        }
+        if is_keyword(parser, 0, Keyword::NOT) && is_keyword(parser, 1, Keyword::EXISTS) {
+            return Some(self.not_exists(parser));
         }
         self.0.parse_prefix(parser)
     }
@@ -160,6 +206,25 @@ impl Dialect for Grammar {
 }
 
 impl Grammar {
+    /// The parser takes nothing behind NOT EXISTS (...) into the NOT, as PostgreSQL does with IS TRUE.
+    fn not_exists(&self, parser: &mut Parser) -> Result<Expr, ParserError> {
+        parser.advance_token();
+        let expr = parser.parse_subexpr(self.prec_value(Precedence::UnaryNot))?;
+        Ok(match expr {
+            Expr::Exists {
+                subquery,
+                negated: false,
+            } => Expr::Exists {
+                subquery,
+                negated: true,
+            },
+            expr => Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: Box::new(expr),
+            },
+        })
+    }
+
     fn between(
         &self,
         parser: &mut Parser,
@@ -182,9 +247,55 @@ impl Grammar {
     }
 }
 
+/// Whether `(VALUES (` follows. The parser knows subqueries by SELECT and WITH.
+fn opens_values(parser: &Parser) -> bool {
+    parser.peek_nth_token_ref(0).token == Token::LParen && is_values(parser, 1)
+}
+
+/// Whether `VALUES (` follows behind so many tokens.
+fn is_values(parser: &Parser, at: usize) -> bool {
+    is_keyword(parser, at, Keyword::VALUES)
+        && parser.peek_nth_token_ref(at + 1).token == Token::LParen
+}
+
+/// Whether this word follows behind so many tokens.
+fn is_keyword(parser: &Parser, at: usize, keyword: Keyword) -> bool {
+    match &parser.peek_nth_token_ref(at).token {
+        Token::Word(word) => word.quote_style.is_none() && word.keyword == keyword,
+        _ => false,
+    }
+}
+
+/// Whether VALUES follows behind `ANY (` or its kin, or a set operation whose first arm is in parentheses. The parser
+/// would take the arm for an operand.
+fn is_quantified_query(parser: &Parser) -> bool {
+    let before = (0..parser.index()).rev();
+    let mut before = before
+        .map(|at| &parser.token_at(at).token)
+        .filter(|token| !matches!(token, Token::Whitespace(_)));
+    let opened = before.next() == Some(&Token::LParen);
+    let quantifier = match before.next() {
+        Some(Token::Word(word)) if word.quote_style.is_none() => {
+            matches!(word.keyword, Keyword::ANY | Keyword::SOME | Keyword::ALL)
+        }
+        _ => false,
+    };
+    opened && quantifier && (is_values(parser, 0) || is_set_operation(parser))
+}
+
 /// Whether a set operation in parentheses follows whose first arm is in parentheses, too: `((SELECT 1) UNION SELECT 2)`.
 /// The parser would take the arm for an operand.
 fn opens_set_operation(parser: &Parser) -> bool {
+    set_operation_within(parser, 1)
+}
+
+/// The same without the parentheses around it.
+fn is_set_operation(parser: &Parser) -> bool {
+    set_operation_within(parser, 0)
+}
+
+/// Whether a set operation follows within so many parentheses, whose first arm is in more of them.
+fn set_operation_within(parser: &Parser, around: usize) -> bool {
     let mut ahead = (parser.index()..)
         .map(|at| &parser.token_at(at).token)
         .filter(|token| !matches!(token, Token::Whitespace(_)))
@@ -198,7 +309,7 @@ fn opens_set_operation(parser: &Parser) -> bool {
         Some(Token::Word(word)) if word.quote_style.is_none() => word.keyword,
         _ => Keyword::NoKeyword,
     };
-    if opened < 2
+    if opened <= around
         || !matches!(
             keyword(first),
             Keyword::SELECT | Keyword::WITH | Keyword::VALUES
@@ -206,14 +317,14 @@ fn opens_set_operation(parser: &Parser) -> bool {
     {
         return false;
     }
-    // The end of what the second parenthesis opens.
+    // The end of what the next parenthesis opens.
     let end = ahead.by_ref().find(|token| {
         match token {
             Token::LParen => opened += 1,
             Token::RParen => opened -= 1,
             _ => {}
         }
-        opened == 1
+        opened == around
     });
     let operators = [Keyword::UNION, Keyword::INTERSECT, Keyword::EXCEPT];
     end.is_some() && operators.contains(&keyword(ahead.next()))

@@ -6,7 +6,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
 use super::expr::placeholder;
-use super::grammar::{self, Grammar};
+use super::grammar::{self, Grammar, Strength};
 use super::names::fold;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::slots::Text;
@@ -186,7 +186,7 @@ pub fn view_at(definition: &str, lines: u64) -> Option<(Box<Query>, Vec<TokenWit
 const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", "table"];
 
 /// The tokens in a form that the parser knows, with the same meaning for routing; the client's text is what
-/// servers get. Row locks of any strength are one, ONLY changes nothing for tables without
+/// servers get. The strength of row locks is a mark before the names that are locked, ONLY changes nothing for tables without
 /// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t. GROUP BY DISTINCT has a mark for
 /// its first entry.
 fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
@@ -216,12 +216,26 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let dotted = at > 0 && tokens[at - 1].token == Token::Period;
         let skip = if dotted {
             0
-        } else if words(at, &["for", "no", "key", "update"]) {
-            out.extend(replace(&[keyword("FOR"), keyword("UPDATE")]));
-            4
-        } else if words(at, &["for", "key", "share"]) {
-            out.extend(replace(&[keyword("FOR"), keyword("SHARE")]));
-            3
+        } else if let Some(&(strength, said)) = STRENGTHS.iter().find(|(_, said)| words(at, said)) {
+            let length = said.len();
+            let known = match strength {
+                Strength::Update | Strength::NoKeyUpdate => "UPDATE",
+                Strength::Share | Strength::KeyShare => "SHARE",
+            };
+            out.extend(replace(&[keyword("FOR"), keyword(known)]));
+            let of = word(at + length) == "of";
+            if of || matches!(strength, Strength::NoKeyUpdate | Strength::KeyShare) {
+                out.extend(replace(&[keyword("OF"), marked(strength.mark())]));
+            }
+            let names = match of {
+                true => locked_names(&tokens[at + length + 1..]),
+                false => &[],
+            };
+            for name in names.iter().step_by(2) {
+                out.extend(replace(&[Token::Period]));
+                out.push(name.clone());
+            }
+            length + usize::from(of) + names.len()
         } else if words(at, &["overriding", "system", "value"]) {
             3
         } else if word(at) == "only" && (opens || RELATION_FOLLOWS.contains(&before.as_str())) {
@@ -230,12 +244,7 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             out.extend(replace(&[keyword("SELECT"), Token::Mul, keyword("FROM")]));
             1
         } else if word(at) == "distinct" && at > 1 && words(at - 2, &["group", "by"]) {
-            let mark = Token::Word(Word {
-                value: grammar::DISTINCT.to_owned(),
-                quote_style: Some(grammar::MARK),
-                keyword: Keyword::NoKeyword,
-            });
-            out.extend(replace(&[mark, Token::Comma]));
+            out.extend(replace(&[marked(grammar::DISTINCT), Token::Comma]));
             1
         } else if word(at) == "isnull" {
             out.extend(replace(&[keyword("IS"), keyword("NULL")]));
@@ -253,6 +262,40 @@ fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         at += skip;
     }
     without_excludes(out)
+}
+
+/// What the words of a lock say.
+const STRENGTHS: [(Strength, &[&str]); 4] = [
+    (Strength::Update, &["for", "update"]),
+    (Strength::NoKeyUpdate, &["for", "no", "key", "update"]),
+    (Strength::Share, &["for", "share"]),
+    (Strength::KeyShare, &["for", "key", "share"]),
+];
+
+/// A name that nobody can write.
+fn marked(name: &str) -> Token {
+    Token::Word(Word {
+        value: name.to_owned(),
+        quote_style: Some(grammar::MARK),
+        keyword: Keyword::NoKeyword,
+    })
+}
+
+/// The names behind OF, with their commas.
+fn locked_names(tokens: &[TokenWithSpan]) -> &[TokenWithSpan] {
+    let right = |(at, token): (usize, &TokenWithSpan)| match &token.token {
+        Token::Word(_) => at % 2 == 0,
+        Token::Comma => at % 2 == 1,
+        _ => false,
+    };
+    let count = tokens.iter().enumerate().take_while(|t| right(*t)).count();
+    match tokens.get(count).map(|after| &after.token) {
+        // Names with a schema would be taken for several. Without any of them the parser gives up.
+        Some(Token::Period) => &[],
+        // No name follows the last comma.
+        _ if count % 2 == 0 => &tokens[..count.saturating_sub(1)],
+        _ => &tokens[..count],
+    }
 }
 
 /// The tokens of a text, white space included.

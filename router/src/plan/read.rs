@@ -91,24 +91,23 @@ fn walked(
             }
             let root = Root::Query(query);
             let reason = why.reason;
-            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why)?;
-            let gather = Arc::new(gather);
-            match sorted(&analysis, query, reason, &gather) {
+            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why).map(Arc::new);
+            match sorted(&analysis, query, reason, (&gather, ending)) {
                 Some(scatter) => Plan::Scatter(scatter),
-                None => Plan::Gather(gather),
+                None => Plan::Gather(gather?),
             }
         }
         Ok(Plan::Single(single)) if may_lead_apart(&single) => {
             let why = single.otherwise.clone();
             let reason = why.reason;
             let gather = gather::plan(&analysis, Root::Query(query), &parsed, ending.clone(), why);
-            let gather = gather.ok().map(Arc::new);
-            let merged = gather
-                .as_ref()
-                .and_then(|gather| sorted(&analysis, query, reason, gather));
-            match merged {
+            let gather = gather.map(Arc::new);
+            match sorted(&analysis, query, reason, (&gather, ending)) {
                 Some(scatter) => Plan::Scatter(scatter),
-                None => Plan::Single(Single { gather, ..single }),
+                None => Plan::Single(Single {
+                    gather: gather.ok(),
+                    ..single
+                }),
             }
         }
         plan => plan?,
@@ -121,13 +120,15 @@ fn sorted(
     analysis: &Analysis<'_>,
     query: &Query,
     reason: Reason,
-    gather: &Arc<Gather>,
+    (gather, ending): (&Result<Arc<Gather>, Refusal>, &Ending),
 ) -> Option<Scatter> {
     let helps = matches!(reason, Reason::OrderBy | Reason::Limit | Reason::Distinct);
-    if !helps || gather.ending != Ending::Answer {
+    // What cannot be gathered is not for another reason than its locks.
+    let locks = |why: &Refusal| why.reason == Reason::Locking;
+    if !helps || *ending != Ending::Answer || !gather.as_ref().err().is_none_or(locks) {
         return None;
     }
-    let sorted = Sorted::plan(analysis, query, Arc::clone(gather))?;
+    let sorted = Sorted::plan(analysis, query, gather.clone())?;
     match finish(analysis, Local::Rows, None) {
         Ok(Plan::Scatter(scatter)) => Some(Scatter {
             merge: Merge::Sorted(Arc::new(sorted)),

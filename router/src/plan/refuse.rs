@@ -190,10 +190,10 @@ reasons! {
     GatherDiffers = "gather-differs", "0A000",
         "this statement cannot be run on rows of several shards without becoming another one",
         "Add an equality on the shard key, or write it in plainer SQL.";
-    /// FOR UPDATE and its kin over several shards.
+    /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
-        "row locks over several shards are not supported",
-        "Add an equality on the shard key.";
+        "these row locks over several shards are not supported",
+        "Leave out LIMIT and lock sharded tables of the outermost query only (FOR UPDATE OF), or add an equality on the shard key.";
     /// A function whose answer or effect belongs to one server.
     FunctionOfServer = "function-of-one-server", "0A000",
         "this function depends on or changes the state of one server and is used with a sharded table",

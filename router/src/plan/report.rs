@@ -235,7 +235,7 @@ fn gathers(plan: &Plan) -> Option<&Gather> {
         Plan::Scatter(Scatter {
             merge: Merge::Sorted(sorted),
             ..
-        }) => Some(&sorted.otherwise),
+        }) => sorted.otherwise.as_deref().ok(),
         _ => None,
     }
 }

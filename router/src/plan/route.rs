@@ -144,7 +144,10 @@ fn by_keys(
                             let merge = Merge::Flow(Arc::new(flow));
                             Ok(merged(shards, role, &merge, map))
                         }
-                        None => gathered(&sorted.otherwise, params, map, text),
+                        None => match &sorted.otherwise {
+                            Ok(gather) => gathered(gather, params, map, text),
+                            Err(refusal) => Err(refusal.clone()),
+                        },
                     }
                 }
                 merge => Ok(merged(shards, role, merge, map)),

@@ -80,6 +80,18 @@ pub struct Link {
     pub by_row: bool,
 }
 
+/// Which rows FOR UPDATE and its kin lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Locks {
+    /// None.
+    #[default]
+    No,
+    /// Rows of the outermost query that each lie on one shard: what locks them there locks them.
+    Apart,
+    /// Others, of which the shards may have copies, or of a query inside of another.
+    Otherwise,
+}
+
 /// What else the statement does.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -88,7 +100,7 @@ pub struct Seen {
     /// A function in a subquery that gives another value on each call: PostgreSQL may call it once for all rows.
     pub once: Option<String>,
     /// FOR UPDATE and its kin.
-    pub locks: bool,
+    pub locks: Locks,
     /// A data-modifying CTE.
     pub writes: bool,
     /// A catalog of PostgreSQL.

@@ -21,6 +21,7 @@ use super::gather::Gather;
 use super::gather::partial::first::{Items, limit_of};
 use super::gather::partial::typed::{Types, column_of};
 use super::parens;
+use super::refuse::Refusal;
 use super::scope::{Analysis, Scopes};
 use super::slots::{self, Literals};
 use crate::catalog::Collation;
@@ -40,8 +41,8 @@ pub struct Sorted {
     limit: Option<Scalar>,
     /// Texts are compared, in the server's encoding.
     texts: bool,
-    /// How it is answered where this will not do.
-    pub otherwise: Arc<Gather>,
+    /// How it is answered where this will not do, or why it is not.
+    pub otherwise: Result<Arc<Gather>, Refusal>,
 }
 
 // A gather is compared by what matters of it.
@@ -60,7 +61,11 @@ pub struct Flow {
 
 impl Sorted {
     /// Plans a query. `otherwise` answers it without this.
-    pub fn plan(analysis: &Analysis<'_>, query: &Query, otherwise: Arc<Gather>) -> Option<Sorted> {
+    pub fn plan(
+        analysis: &Analysis<'_>,
+        query: &Query,
+        otherwise: Result<Arc<Gather>, Refusal>,
+    ) -> Option<Sorted> {
         let SetExpr::Select(select) = &*query.body else {
             return None;
         };
@@ -151,6 +156,10 @@ impl Sorted {
             }
         };
         let (limit, offset, ties) = limits(query)?;
+        let locks = !query.locks.is_empty();
+        if locks && (limit.is_some() || offset.is_some() || select.distinct.is_some()) {
+            return None;
+        }
         let ties = match ties {
             true if ordered == 0 => return None,
             true => Some(ordered),
@@ -184,6 +193,7 @@ impl Sorted {
                     offset: 0,
                     limit: None,
                     ties,
+                    locks,
                 },
             },
             offset: scalar(offset)?,
@@ -231,7 +241,10 @@ impl Sorted {
             },
             offset: filled(&self.offset)?,
             limit: filled(&self.limit)?,
-            otherwise: Arc::new(self.otherwise.with_literals(literals)?),
+            otherwise: match &self.otherwise {
+                Ok(gather) => Ok(Arc::new(gather.with_literals(literals)?)),
+                Err(refusal) => Err(refusal.clone()),
+            },
             ..self.clone()
         })
     }

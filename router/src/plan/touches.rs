@@ -16,7 +16,7 @@ use super::functions::Call;
 use super::names::{Names, Place, fold};
 use super::parse::Parsed;
 use super::route::{Route, stored_key, types_of};
-use super::scope::{Analysis, Source};
+use super::scope::{Analysis, Locks, Source};
 use super::{KeyedBy, Params, Plan, Role, SplitRows, Target};
 use crate::catalog::{Catalog, Name, Persistence, Relation, RelationKind, TypeKind};
 
@@ -54,7 +54,7 @@ pub fn touches(analysis: &Analysis<'_>, target: Option<usize>, parsed: &Parsed) 
     let seen = &analysis.seen;
     let names = analysis.names;
     let unclear = seen.writes
-        || seen.locks
+        || seen.locks != Locks::No
         || seen.catalogs
         || seen.not_on_replicas
         || seen.views

@@ -232,7 +232,10 @@ impl Session {
             Plan::Scatter(Scatter {
                 merge: Merge::Sorted(sorted),
                 ..
-            }) => Rc::new(Plan::Gather(Arc::clone(&sorted.otherwise))),
+            }) => Rc::new(match &sorted.otherwise {
+                Ok(gather) => Plan::Gather(Arc::clone(gather)),
+                Err(refusal) => Plan::Refuse(refusal.clone()),
+            }),
             _ => plan,
         };
         self.dispatch_planned(body, 0, params, Some(plan))
@@ -396,7 +399,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
         Plan::Scatter(Scatter {
             merge: Merge::Sorted(sorted),
             ..
-        }) => Some(&sorted.otherwise),
+        }) => sorted.otherwise.as_ref().ok(),
         _ => None,
     };
     let filled = |text: &String| Some(slots::filled(text, literals)?.into_owned());

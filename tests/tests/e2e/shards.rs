@@ -25,6 +25,8 @@ mod faults;
 mod gathered;
 #[path = "shards/isolation.rs"]
 mod isolation;
+#[path = "shards/locks.rs"]
+mod locks;
 #[path = "shards/made.rs"]
 mod made;
 #[path = "shards/narrowed.rs"]

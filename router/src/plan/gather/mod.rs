@@ -32,7 +32,7 @@ use super::decide::{keyed_by, role};
 use super::names::fold;
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
-use super::scope::{Analysis, Node, Source};
+use super::scope::{Analysis, Locks, Node, Source};
 use super::slots::{self, Literals};
 use super::{KeyedBy, Role, SameSharded};
 
@@ -314,7 +314,7 @@ pub fn plan(
     why: Refusal,
 ) -> Result<Gather, Refusal> {
     let seen = &analysis.seen;
-    if seen.locks {
+    if seen.locks != Locks::No {
         return refuse(Reason::Locking);
     }
     let is_behind = analysis.notes.within.iter().any(|w| w.cte.is_none());
@@ -545,7 +545,8 @@ fn has_children(analysis: &Analysis<'_>) -> bool {
         return true;
     }
     let is_parent = |table: &Relation| {
-        table.partitioning.is_some()
+        table.has_children
+            || table.partitioning.is_some()
             || relations
                 .values()
                 .any(|r| r.parent.as_ref() == Some(&table.name))

@@ -1,13 +1,13 @@
 //! Queries with every parenthesis written.
 
 use sqlparser::ast::{
-    Cte, CteAsMaterialized, Distinct, Expr, Fetch, GroupByExpr, LimitClause, LockClause, LockType,
+    Cte, CteAsMaterialized, Distinct, Expr, Fetch, GroupByExpr, LimitClause, LockClause,
     NamedWindowExpr, NonBlock, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Values, With,
 };
 
 use crate::plan::dialect;
-use crate::plan::grammar::grouped;
+use crate::plan::grammar::{self, Strength, grouped};
 use crate::plan::misread::is_name;
 use crate::plan::refuse::not_understood;
 
@@ -180,20 +180,18 @@ impl Writer {
     }
 
     fn lock(&mut self, lock: &LockClause) -> Done {
-        let LockClause {
-            lock_type,
-            of,
-            nonblock,
-        } = lock;
-        self.put(match lock_type {
-            LockType::Share => " FOR SHARE",
-            LockType::Update => " FOR UPDATE",
+        let (strength, names) = grammar::locked(lock);
+        self.put(match strength {
+            Strength::Update => " FOR UPDATE",
+            Strength::NoKeyUpdate => " FOR NO KEY UPDATE",
+            Strength::Share => " FOR SHARE",
+            Strength::KeyShare => " FOR KEY SHARE",
         });
-        if let Some(of) = of {
-            self.put(" OF ");
-            self.name(of)?;
+        for (at, name) in names.into_iter().enumerate() {
+            self.put(if at == 0 { " OF " } else { ", " });
+            self.ident(name)?;
         }
-        self.put(match nonblock {
+        self.put(match lock.nonblock {
             None => "",
             Some(NonBlock::Nowait) => " NOWAIT",
             Some(NonBlock::SkipLocked) => " SKIP LOCKED",

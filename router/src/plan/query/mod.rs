@@ -19,14 +19,15 @@ pub use local::Local;
 pub use with::Ctes;
 
 use mothership_shardmap::KeyType;
-use sqlparser::ast::{Fetch, LimitClause, OrderByExpr, OrderByKind, Query, SetExpr, Values};
+use sqlparser::ast::{Fetch, Ident, LimitClause, OrderByExpr, OrderByKind, Query, SetExpr, Values};
 
 use crate::plan::condition::Scalar;
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level};
-use crate::plan::names::same_family;
+use crate::plan::grammar::locked;
+use crate::plan::names::{folded, same_family};
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
-use crate::plan::scope::{Analysis, Node, Scopes};
+use crate::plan::scope::{Analysis, Locks, Node, Scopes, Source};
 
 use local::first;
 
@@ -138,17 +139,53 @@ impl<'n> Analysis<'n> {
             output.open = Open::None;
         }
         if !query.locks.is_empty() {
-            for lock in &query.locks {
-                lock.of.iter().for_each(|name| drop(self.object_name(name)));
+            self.locked(query);
+            if limited || self.seen.locks != Locks::Apart {
+                // With a limit each shard would lock so many rows.
+                self.seen.locks = Locks::Otherwise;
+                output.local = Local::No(first(&output.local, Reason::Locking));
             }
-            self.seen.locks = true;
-            output.local = Local::No(first(&output.local, Reason::Locking));
             output.open = Open::None;
         }
         if let Some(refusal) = level.unmovable_subquery {
             output.local = Local::No(refusal);
         }
         Ok(output)
+    }
+
+    /// Notes which rows the query locks.
+    fn locked(&mut self, query: &Query) {
+        let place = match &*query.body {
+            SetExpr::Select(select) => Some(select.select_token.0.span.start),
+            _ => None,
+        };
+        let mut sources = self.instances.iter().map(|instance| &instance.source);
+        let mut apart = self.depth == self.rows_depth && self.in_view == 0;
+        if sources.any(|source| matches!(source, Source::Reference(_) | Source::Home(_))) {
+            let mut levels = self.notes.levels.iter();
+            let level = levels.find(|level| Some(level.place) == place);
+            for lock in &query.locks {
+                let (_, names) = locked(lock);
+                let sharded = |name: &&Ident| {
+                    let name = folded(name);
+                    let mut entries = level.iter().flat_map(|level| &level.scope.entries);
+                    entries.any(|entry| {
+                        let source = &self.instances[entry.instance].source;
+                        entry.alias == name && matches!(source, Source::Sharded(..))
+                    })
+                };
+                apart &= !names.is_empty() && names.iter().all(sharded);
+            }
+        }
+        for lock in &query.locks {
+            for name in locked(lock).1 {
+                self.ident(name);
+            }
+        }
+        self.seen.locks = match (apart, self.seen.locks) {
+            (true, Locks::No) => Locks::Apart,
+            _ => Locks::Otherwise,
+        };
     }
 
     /// LIMIT, OFFSET and FETCH; whether there is any but LIMIT ALL.

@@ -647,7 +647,7 @@ fn a_pinned_statement_goes_to_its_shard_or_nowhere() {
         ),
         // The planner's own reasons come first.
         (
-            "SELECT * FROM t FOR UPDATE",
+            "SELECT * FROM t LIMIT 1 FOR UPDATE",
             Rows,
             "locking-over-shards",
             "locking-over-shards",

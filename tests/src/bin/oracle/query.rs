@@ -59,9 +59,15 @@ impl Gen<'_> {
                 }
                 text += &limit;
             }
-        } else if rel.plain && self.chance(6) {
+        } else if rel.plain && self.chance(12) {
             self.has("row lock");
-            text += self.pick(&[" FOR UPDATE", " FOR SHARE", " FOR NO KEY UPDATE"]);
+            text += self.pick(&[
+                " FOR UPDATE",
+                " FOR SHARE",
+                " FOR NO KEY UPDATE",
+                " FOR KEY SHARE",
+            ]);
+            text += self.pick(&["", "", " NOWAIT", " SKIP LOCKED"]);
         }
         Statement {
             text,

@@ -1,0 +1,165 @@
+//! FOR UPDATE and its kin over several shards: what is locked, how strongly, for how long, and what comes of rows that
+//! another transaction changes meanwhile.
+
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say, send};
+use mothership_tests::{Wire, message, poll_until};
+
+fn stage() -> Stage {
+    let stage = Stage::new();
+    stage.fill(1..=12);
+    stage
+}
+
+/// The first column of the rows, which the simple query gives without an error.
+fn ids(wire: &mut Wire, sql: &str) -> Vec<i64> {
+    let rows = wire.rows(sql);
+    rows.iter().map(|row| row[0].parse().unwrap()).collect()
+}
+
+fn sorted(mut ids: Vec<i64>) -> Vec<i64> {
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn rows_of_several_shards_are_locked_until_the_transaction_ends() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    say(&mut holder, "BEGIN");
+    let sql = "SELECT id FROM items WHERE id <= 9 FOR UPDATE";
+    assert_eq!(sorted(ids(&mut holder, sql)), Vec::from_iter(1..=9));
+    let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+    assert_eq!(sorted(ids(&mut other, free)), [10, 11, 12]);
+    let in_order = "SELECT id FROM items ORDER BY v DESC FOR SHARE SKIP LOCKED";
+    assert_eq!(ids(&mut other, in_order), [12, 11, 10]);
+    for sql in [
+        "SELECT id FROM items FOR UPDATE NOWAIT",
+        "SELECT id FROM items ORDER BY id FOR KEY SHARE NOWAIT",
+    ] {
+        for answer in [
+            say(&mut other, sql),
+            send(&mut other, &extended(sql, &[], &[])),
+        ] {
+            let error = answer.iter().find(|line| line.starts_with("Error "));
+            assert!(error.is_some_and(|e| e.contains("55P03")), "{answer:?}");
+            assert!(
+                !answer
+                    .iter()
+                    .any(|line| line.starts_with("CommandComplete"))
+            );
+        }
+    }
+    say(&mut holder, "COMMIT");
+    assert_eq!(ids(&mut other, free).len(), 12);
+    // Alone, it has let go of them at its end.
+    assert_eq!(ids(&mut holder, free).len(), 12);
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn a_lock_is_as_strong_as_it_was_written_where_rows_are_merged_too() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    for (held, let_by, kept) in [
+        ("NO KEY UPDATE", "KEY SHARE", "SHARE"),
+        ("KEY SHARE", "NO KEY UPDATE", "UPDATE"),
+        ("SHARE", "KEY SHARE", "NO KEY UPDATE"),
+    ] {
+        for order in ["", " ORDER BY id"] {
+            say(&mut holder, "BEGIN");
+            let sql = format!("SELECT id FROM items{order} FOR {held} OF items");
+            assert_eq!(ids(&mut holder, &sql).len(), 12);
+            let ask = |strength| format!("SELECT id FROM items{order} FOR {strength} SKIP LOCKED");
+            assert_eq!(ids(&mut other, &ask(let_by)).len(), 12, "{held} {let_by}");
+            assert_eq!(ids(&mut other, &ask(kept)).len(), 0, "{held} {kept}");
+            say(&mut holder, "ROLLBACK");
+        }
+    }
+}
+
+#[test]
+fn of_joined_tables_those_are_locked_that_it_names() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    for id in one_each() {
+        let sql = format!("INSERT INTO accounts VALUES ({id}, 1)");
+        assert!(say(&mut other, &sql)[0].starts_with("CommandComplete"));
+    }
+    say(&mut holder, "BEGIN");
+    let sql = "SELECT a.id FROM items i JOIN accounts a USING (id) FOR UPDATE OF a";
+    assert_eq!(sorted(ids(&mut holder, sql)), sorted(one_each().to_vec()));
+    let free = |table| format!("SELECT id FROM {table} FOR UPDATE SKIP LOCKED");
+    assert_eq!(ids(&mut other, &free("accounts")), Vec::<i64>::new());
+    assert_eq!(ids(&mut other, &free("items")).len(), 12);
+    say(&mut holder, "COMMIT");
+    // A row of a reference table lies on every shard: who locks one copy has not locked the others.
+    let both = "SELECT i.id FROM items i JOIN kinds k ON i.v = k.id FOR UPDATE";
+    let answer = say(&mut holder, both);
+    assert!(answer[0].contains("0A000"), "{answer:?}");
+    let ours = format!("{both} OF i");
+    assert_eq!(say(&mut holder, &ours)[1], "CommandComplete SELECT 0");
+}
+
+/// The answer to a statement that waits for what `change` has changed, until that commits.
+fn after(stage: &Stage, change: &str, sql: &str) -> Vec<String> {
+    let (mut changer, mut waiter) = (stage.wire(), stage.wire());
+    say(&mut changer, "BEGIN");
+    let changed = say(&mut changer, change);
+    assert!(changed[0].starts_with("CommandComplete"), "{changed:?}");
+    waiter.send(&message::query(sql));
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = || stage.shards.sql_all(waits).iter().any(|n| n != "0");
+    assert!(poll_until(LIMIT, waiting), "it does not wait");
+    say(&mut changer, "COMMIT");
+    lines(&waiter.until_ready())
+}
+
+#[test]
+fn rows_that_another_transaction_changes_are_as_they_are_then_and_in_order_or_an_error() {
+    let stage = stage();
+    let sql = "SELECT v FROM items ORDER BY v FOR UPDATE";
+    // The last one of its shard, so that it still is.
+    let answer = after(&stage, "UPDATE items SET v = 25 WHERE id = 12", sql);
+    assert_eq!(answer[12], "DataRow 25", "{answer:?}");
+    assert_eq!(answer[13], "CommandComplete SELECT 12");
+    // The first one becomes the last: PostgreSQL would let it stand where it was sorted.
+    let first = keys_of(1, 2)[0];
+    let change = format!("UPDATE items SET v = 100 WHERE id = {first}");
+    let answer = after(&stage, &change, sql);
+    let error = answer.iter().find(|line| line.starts_with("Error "));
+    assert!(error.is_some_and(|e| e.contains("40001")), "{answer:?}");
+    // It is no longer among them.
+    let few = "SELECT v FROM items WHERE v < 50 ORDER BY v FOR UPDATE";
+    let answer = after(&stage, "UPDATE items SET v = 60 WHERE id = 12", few);
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery I");
+    assert_eq!(answer[answer.len() - 2], "CommandComplete SELECT 10");
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn an_error_of_the_order_fails_the_transaction_and_nothing_stays_locked() {
+    let stage = stage();
+    let (mut changer, mut waiter, mut other) = (stage.wire(), stage.wire(), stage.wire());
+    say(&mut changer, "BEGIN");
+    let first = keys_of(1, 2)[0];
+    say(
+        &mut changer,
+        &format!("UPDATE items SET v = 100 WHERE id = {first}"),
+    );
+    say(&mut waiter, "BEGIN");
+    waiter.send(&message::query("SELECT v FROM items ORDER BY v FOR UPDATE"));
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = || stage.shards.sql_all(waits).iter().any(|n| n != "0");
+    assert!(poll_until(LIMIT, waiting), "it does not wait");
+    say(&mut changer, "COMMIT");
+    let answer = lines(&waiter.until_ready());
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery E", "{answer:?}");
+    let refused = say(&mut waiter, "SELECT v FROM items");
+    assert!(refused[0].contains("25P02"), "{refused:?}");
+    say(&mut waiter, "ROLLBACK");
+    let free = "SELECT id FROM items FOR UPDATE NOWAIT";
+    assert_eq!(ids(&mut other, free).len(), 12);
+}
