@@ -816,3 +816,28 @@ fn only_is_not_lost_where_a_table_of_the_home_shard_has_children() {
     let refused = say(&mut wire, sql);
     assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
 }
+
+#[test]
+fn a_statement_that_would_become_another_one_is_refused_in_the_extended_protocol_too() {
+    let stage = Stage::new();
+    stage.fill(1..=9);
+    for shard in 0..3 {
+        // It stands before PostgreSQL's own, which makes rows of arrays again.
+        stage.shards.sql(shard, "CREATE SCHEMA mine");
+        let sql = "CREATE FUNCTION mine.unnest(bigint[]) RETURNS point IMMUTABLE LANGUAGE sql AS 'SELECT point(0, 0)'";
+        stage.shards.sql(shard, sql);
+    }
+    let mut wire = stage.wire();
+    say(&mut wire, "SET search_path = mine, public, pg_catalog");
+    let sql = "SELECT a.id FROM items a JOIN items b ON a.v + 2 = b.v";
+    for answer in [
+        say(&mut wire, sql),
+        send(&mut wire, &extended(sql, &[], &[])),
+    ] {
+        let errors = answer.iter().filter(|line| line.starts_with("Error 0A000"));
+        assert_eq!(errors.count(), 1, "{answer:?}");
+        assert_eq!(answer.last().unwrap(), "ReadyForQuery I");
+    }
+    assert!(say(&mut wire, "SET search_path = public")[0].starts_with("CommandComplete"));
+    assert_eq!(wire.rows(sql).len(), 8);
+}
