@@ -15,7 +15,7 @@ use sqlparser::ast::{
 
 use super::condition::{self, Scalar};
 use super::context::Params;
-use super::expr::strip;
+use super::expr::{is_constant, strip};
 use super::functions::Call;
 use super::gather::Gather;
 use super::gather::partial::first::{Items, limit_of};
@@ -323,7 +323,7 @@ impl Keys<'_, '_, '_> {
             sort: None,
             nulls_first: None,
         };
-        if matches!(strip(expr), Expr::Value(_)) {
+        if is_constant(expr) {
             // The same in all rows.
             return Some(());
         }

@@ -15,7 +15,7 @@ mod walk;
 pub use constant::{cast, cast_oid, number, placeholder};
 pub use walk::{Here, Level};
 
-use sqlparser::ast::{BinaryOperator as Op, Expr};
+use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator, Value};
 
 use crate::plan::names::{fold, folded};
 use crate::plan::scope::{Analysis, Node, Scopes};
@@ -26,6 +26,31 @@ pub fn strip(mut expr: &Expr) -> &Expr {
         expr = inner;
     }
     expr
+}
+
+/// A constant by PostgreSQL's grammar, which makes one of a number and the minus before it: ORDER BY and GROUP BY take
+/// none but the place of a column.
+pub fn is_constant(expr: &Expr) -> bool {
+    match strip(expr) {
+        Expr::Value(_) => true,
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => is_number(expr),
+        _ => false,
+    }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    match strip(expr) {
+        // A placeholder may stand for a literal.
+        Expr::Value(value) => matches!(value.value, Value::Number(..) | Value::Placeholder(_)),
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => is_number(expr),
+        _ => false,
+    }
 }
 
 /// The word DEFAULT in place of a value.

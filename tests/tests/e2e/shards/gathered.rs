@@ -104,6 +104,12 @@ pub const STATEMENTS: &[&str] = &[
     "TABLE kinds",
     "SELECT id, age AS name FROM people ORDER BY name, id LIMIT 6 OFFSET 2",
     "SELECT id, tags FROM people ORDER BY tags, id LIMIT 9",
+    // A number with its minus is a constant.
+    "SELECT id, - 2.5 AS c FROM people ORDER BY c, id LIMIT 3",
+    "SELECT id, - 2.5 AS c, tags FROM people ORDER BY c, tags, id LIMIT 3",
+    "SELECT DISTINCT age, (- 7) AS c FROM people ORDER BY c, 1",
+    "SELECT - 5 AS x, count(*), sum(age) FROM people GROUP BY x",
+    "SELECT - 5 AS x, age, count(*) FROM people GROUP BY x, age ORDER BY 1, 2",
     "SELECT p.id, o.id, amount + 1 FROM people p JOIN orders o ON o.person = p.id ORDER BY 3 DESC NULLS LAST, 1, o.id LIMIT 7",
     "SELECT name, -id FROM people WHERE age > 3 ORDER BY \"Nick\" DESC, 2 LIMIT 5",
     "SELECT id FROM people ORDER BY feels, money DESC, id LIMIT 3 OFFSET 100",

@@ -11,7 +11,7 @@ use sqlparser::ast::{
 };
 
 use crate::catalog::Handed;
-use crate::plan::expr::strip;
+use crate::plan::expr::{is_constant, strip};
 use crate::plan::gather::BOOL;
 use crate::plan::names::folded;
 use crate::plan::parens;
@@ -237,8 +237,9 @@ impl Items {
             }
             expr => expr,
         };
-        if matches!(meant, Expr::Value(_)) {
-            return Some(None);
+        if is_constant(meant) {
+            // An entry that is one itself is for PostgreSQL to refuse.
+            return (!std::ptr::eq(meant, strip(expr))).then_some(None);
         }
         is_movable(types, meant).then(|| Some(meant.clone()))
     }

@@ -22,7 +22,7 @@ use sqlparser::tokenizer::Location;
 
 use crate::catalog::Handed;
 use crate::plan::KeyedBy;
-use crate::plan::expr::strip;
+use crate::plan::expr::{is_constant, strip};
 use crate::plan::functions;
 use crate::plan::grammar;
 use crate::plan::names::folded;
@@ -399,7 +399,7 @@ impl Pushing<'_, '_> {
 
     /// How the value of an expression is handed over: what the shards select, of which type.
     fn handed(&self, expr: &Expr) -> Option<(String, u32, Handed)> {
-        if !self.is_movable(expr) || matches!(expr, Expr::Value(_)) {
+        if !self.is_movable(expr) || is_constant(expr) {
             return None;
         }
         let text = parens::expr(expr).ok()?;
