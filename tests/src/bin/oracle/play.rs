@@ -372,8 +372,13 @@ impl Play<'_> {
             .as_ref()
             .map(|(code, message)| format!("{code} {}", shortened(message)));
         let way = format!("{tx} {protocol:?}");
-        self.report
-            .count(statement, way, error.as_deref(), &verdict);
+        self.report.count(
+            statement,
+            self.world.layout.name(),
+            way,
+            error.as_deref(),
+            &verdict,
+        );
         if self.verbose
             && let Some(error) = &error
         {

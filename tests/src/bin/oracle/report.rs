@@ -33,6 +33,8 @@ pub struct Report {
     shortest: BTreeMap<String, Vec<String>>,
     kinds: BTreeMap<&'static str, u64>,
     ways: BTreeMap<String, u64>,
+    /// Statements and those that were refused.
+    layouts: BTreeMap<String, (u64, u64)>,
 }
 
 impl Report {
@@ -40,12 +42,16 @@ impl Report {
     pub fn count(
         &mut self,
         statement: &Statement,
+        layout: String,
         way: String,
         error: Option<&str>,
         verdict: &Verdict,
     ) {
         self.statements += 1;
         *self.ways.entry(way).or_default() += 1;
+        let (all, refused) = self.layouts.entry(layout).or_default();
+        *all += 1;
+        *refused += u64::from(matches!(verdict, Verdict::Refused(_)));
         if let Some(error) = error {
             *self.errors.entry(error.to_owned()).or_default() += 1;
         }
@@ -108,6 +114,10 @@ impl Report {
             let sum = self.features.entry(feature).or_default();
             *sum = (sum.0 + all, sum.1 + equal);
         }
+        for (layout, (all, refused)) in other.layouts {
+            let sum = self.layouts.entry(layout).or_default();
+            *sum = (sum.0 + all, sum.1 + refused);
+        }
         for (reason, texts) in other.shortest {
             let shortest = self.shortest.entry(reason).or_default();
             shortest.extend(texts);
@@ -148,6 +158,11 @@ impl Report {
         by_count(&self.plans)
             .iter()
             .for_each(|(plan, count)| println!("  {plan:<28} {count:>7}"));
+        println!("layouts: statements, and how many of them were refused");
+        for (layout, (all, refused)) in &self.layouts {
+            let share = 100.0 * *refused as f64 / *all as f64;
+            println!("  {layout:<28} {all:>7} {refused:>7} {share:.1} %");
+        }
         println!("refused by reason:");
         by_count(&self.reasons).iter().for_each(|(reason, count)| {
             println!("  {count:>7} {reason}");
