@@ -177,11 +177,15 @@ impl Sorted {
             return None;
         }
         let mut sql = keys.asked(query, distinct_on)?;
-        sql.push_str(&match (limit, offset) {
-            (None, None) => String::new(),
-            // It leaves out nothing there, but says which parameter it is.
-            (None, Some(offset)) => format!(" OFFSET (0 * {}::bigint)", parens::expr(offset).ok()?),
-            (Some(_), _) => limit_of(query)?,
+        // The shards sort by more than the statement, and to them only what agrees in all of it is a tie.
+        let other_ties = ties.is_some_and(|ties| ties < keys.found.len());
+        sql.push_str(&match limit {
+            Some(_) if !other_ties => limit_of(query)?,
+            // It leaves out nothing there, but says which parameters they are.
+            _ => match named(limit, offset)? {
+                amounts if amounts.is_empty() => String::new(),
+                amounts => format!(" OFFSET ({amounts})"),
+            },
         });
         Some(Sorted {
             flow: Flow {
@@ -435,6 +439,13 @@ fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, bool)> {
         }) => (Some(rows), offset, *with_ties),
         Some(_) => return None,
     })
+}
+
+/// A sum that is 0 and has both of them in it.
+fn named(limit: Option<&Expr>, offset: Option<&Expr>) -> Option<String> {
+    let none = |expr: &Expr| Some(format!("0 * {}::bigint", parens::expr(expr).ok()?));
+    let parts = limit.into_iter().chain(offset).map(none);
+    Some(parts.collect::<Option<Vec<String>>>()?.join(" + "))
 }
 
 /// A number of rows; none that is negative.

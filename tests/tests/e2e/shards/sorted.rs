@@ -154,6 +154,24 @@ fn in_the_extended_protocol_too() {
     compare(|wire, sql| send(wire, &extended(sql, &[], &[])));
 }
 
+/// In which order ties come is left open.
+#[test]
+fn ties_are_those_of_the_statement_though_shards_sort_by_more() {
+    let in_any_order = |wire: &mut Wire, sql: &str| {
+        let mut said = say(wire, sql);
+        said.sort();
+        said
+    };
+    compare_each(
+        &[
+            "SELECT DISTINCT s, id FROM things ORDER BY 1 FETCH FIRST 2 ROWS WITH TIES",
+            "SELECT DISTINCT s, id FROM things ORDER BY s DESC NULLS LAST FETCH NEXT 1 ROWS WITH TIES",
+            "SELECT DISTINCT ON (s, id) s, id, a FROM things ORDER BY s FETCH FIRST 3 ROWS WITH TIES",
+        ],
+        in_any_order,
+    );
+}
+
 #[test]
 fn in_a_transaction_too() {
     compare(|wire, sql| {
