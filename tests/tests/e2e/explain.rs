@@ -117,7 +117,10 @@ fn a_route_is_explained_through_the_simple_protocol_without_a_server() {
     assert!(gathered[4].starts_with("Fragment: SELECT"), "{gathered:?}");
     assert!(gathered[5].starts_with("Residue on"), "{gathered:?}");
 
-    let refused = lines(&mut wire, "EXPLAIN (ROUTE) SELECT * FROM orders FOR UPDATE");
+    let refused = lines(
+        &mut wire,
+        "EXPLAIN (ROUTE) SELECT * FROM orders LIMIT 1 FOR UPDATE",
+    );
     assert_eq!(
         refused[..3],
         [
