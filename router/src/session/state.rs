@@ -448,7 +448,9 @@ impl State {
     /// ends does not have the change yet, so the end is what counts. To read them earlier would make
     /// everybody wait for what the transaction has locked, this session as well.
     pub fn note_definitions(&mut self, step: &Step) {
-        self.schema_changed |= step.changes_schema && self.block == Block::None;
+        // The next value of a sequence is another one at once, whatever becomes of the transaction.
+        let at_once = self.block == Block::None || step.moves_sequence;
+        self.schema_changed |= step.changes_schema && at_once;
         self.schema_changed_in_block |= step.changes_schema;
         if self.defined_in_block != Defines::More && step.defines != Defines::Nothing {
             self.defined_in_block = step.defines;

@@ -137,6 +137,8 @@ pub struct Step {
     pub calls: Box<[Box<str>]>,
     /// Changes definitions: prepared statements and the catalog are older than it.
     pub changes_schema: bool,
+    /// A sequence may stand elsewhere after it: values that were taken from it are old.
+    pub moves_sequence: bool,
     /// Takes the name of the statement for PREPARE and EXECUTE.
     pub name_span: Option<Span>,
     /// COPY FROM STDIN.
@@ -224,6 +226,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         statement,
         Statement::Select | Statement::Show(_) | Statement::ShowAll
     );
+    let moves_sequence = sets_sequence(&statement, &effects, text, scs);
     Step {
         span,
         pins,
@@ -235,7 +238,8 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
             statement,
             Statement::Ddl { .. } | Statement::Do | Statement::Call
         ) || effects.opaque
-            || sets_sequence(&statement, &effects, text, scs),
+            || moves_sequence,
+        moves_sequence,
         defines: defines(&statement),
         names_rows: names_rows(&statement, text, scs),
         copy_in: matches!(
@@ -271,6 +275,7 @@ fn explain_route(span: Span, inner: Span) -> Step {
         writes: false,
         calls: Box::default(),
         changes_schema: false,
+        moves_sequence: false,
         name_span: None,
         copy_in: false,
         defines: Defines::Nothing,
