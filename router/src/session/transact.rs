@@ -246,6 +246,8 @@ impl Session {
                     return false;
                 }
             }
+            // What went ahead is answered with the rest.
+            self.servers[at].inbox.ahead = 0;
             true
         };
         tokio::time::timeout(limit, heard).await.unwrap_or(false)
