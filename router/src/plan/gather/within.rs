@@ -13,7 +13,7 @@ use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     Expr, FromTable, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
     SetExpr, Statement, TableAlias, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind,
-    Visit, Visitor, With, visit_expressions,
+    Visit, Visitor, With, visit_expressions, visit_relations,
 };
 use sqlparser::tokenizer::Location;
 
@@ -140,6 +140,9 @@ impl<'q> TakenOut<'q> {
             else {
                 return Err(refused("one of its writes is a MERGE"));
             };
+            if names_cte(analysis, statement) {
+                return Err(refused("one of its writes reads another part of WITH"));
+            }
             let parts = Parts::of(statement).filter(|_| bare);
             let parts = parts.ok_or_else(|| refused("one of its writes is not understood"))?;
             if !parts.returning_is_about_target() {
@@ -380,6 +383,18 @@ pub fn has_query(part: &impl Visit) -> bool {
         }
     }
     part.visit(&mut Find).is_break()
+}
+
+/// Whether it reads a CTE: where it runs there is none, and perhaps a table of that name.
+fn names_cte(analysis: &Analysis<'_>, statement: &Statement) -> bool {
+    let ctes = &analysis.notes.ctes;
+    let found = visit_relations(statement, |name| {
+        match place_of(name).is_none_or(|place| ctes.contains(&place)) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    found.is_break()
 }
 
 fn without_returning(statement: &Statement) -> Statement {

@@ -82,6 +82,10 @@ fn writes_that_could_notice_each_other_are_refused() {
         "WITH i AS (DELETE FROM items WHERE id IN (SELECT id FROM old) RETURNING id), o AS (DELETE FROM old RETURNING id) SELECT 1",
         "WITH i AS (UPDATE items SET v = random() * 10 RETURNING id) SELECT * FROM i",
         "WITH p AS (INSERT INTO parts SELECT 1, 2) INSERT INTO items SELECT 50, 1",
+        // Where the rows are there is no such CTE, and there may be a table.
+        "WITH old AS (SELECT 3 AS id), i AS (DELETE FROM items USING old WHERE items.v = old.id RETURNING items.id) SELECT * FROM i",
+        "WITH x AS (SELECT 3 AS id), i AS (UPDATE items SET v = x.id FROM x RETURNING items.id) SELECT count(*) FROM i",
+        "WITH x AS (SELECT 3 AS id), i AS (DELETE FROM items WHERE v IN (SELECT id FROM x) RETURNING id) SELECT count(*) FROM i",
     ];
     for sql in refused {
         let said = say(&mut wire, sql);
