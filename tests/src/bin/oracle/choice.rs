@@ -3,8 +3,8 @@
 //! DISTINCT, GROUP BY, UNION and the like show one of them, and which is nobody's
 //! promise. Here all of them get one form.
 
-use crate::run::{Answer, Row};
-use crate::statement::{Order, Statement};
+use crate::run::{Column, Row};
+use crate::statement::Statement;
 
 const NUMERIC: u32 = 1700;
 const FLOATS: [u32; 2] = [700, 701];
@@ -20,51 +20,21 @@ const CHOOSERS: [&str; 6] = [
     "aggregate DISTINCT",
 ];
 
-/// Whether the two differ in nothing but which of equal values is shown, where the
-/// statement leaves that open.
-pub fn only_differs(statement: &Statement, o: &Answer, r: &Answer) -> bool {
-    let chooses = CHOOSERS
+/// Whether the statement may show one of several equal values.
+pub fn is_open(statement: &Statement) -> bool {
+    CHOOSERS
         .iter()
-        .any(|word| statement.features.contains(word));
-    let same = o.error.is_none() && r.error.is_none() && o.rows.len() == r.rows.len();
-    if !chooses || !same {
-        return false;
-    }
-    let (o, r) = (forms(o), forms(r));
-    let in_order = match &statement.order {
-        Order::None => true,
-        Order::Hidden => o == r,
-        Order::Columns(keys) => {
-            let of = |row: &Row| -> Row {
-                keys.iter()
-                    .map(|at| row.get(*at).cloned().flatten())
-                    .collect()
-            };
-            o.iter().map(of).eq(r.iter().map(of))
-        }
-    };
-    let sorted = |mut rows: Vec<Row>| {
-        rows.sort();
-        rows
-    };
-    in_order && sorted(o) == sorted(r)
+        .any(|word| statement.features.contains(word))
 }
 
-fn forms(answer: &Answer) -> Vec<Row> {
-    let form = |row: &Row| -> Row {
-        let values = row.iter().enumerate();
-        let one = |(at, value): (usize, &Option<Vec<u8>>)| {
-            let column = answer
-                .columns
-                .get(at)
-                .map_or((NUMERIC, 0), |c| (c.ty, c.format));
-            value
-                .as_ref()
-                .map(|value| form(value, column.0, column.1 == 1))
-        };
-        values.map(one).collect()
+/// A row of an answer with these columns, with every value in the form that all equal ones
+/// have.
+pub fn form_of(row: &Row, columns: &[Column]) -> Row {
+    let one = |(at, value): (usize, &Option<Vec<u8>>)| {
+        let (ty, format) = columns.get(at).map_or((NUMERIC, 0), |c| (c.ty, c.format));
+        value.as_ref().map(|value| form(value, ty, format == 1))
     };
-    answer.rows.iter().map(form).collect()
+    row.iter().enumerate().map(one).collect()
 }
 
 fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
@@ -148,32 +118,6 @@ fn interval(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::Effect;
-
-    #[test]
-    fn a_choice_does_not_excuse_another_order() {
-        let rows = |values: [&str; 2]| Answer {
-            rows: values.map(|v| vec![Some(v.as_bytes().to_vec())]).to_vec(),
-            ..Answer::default()
-        };
-        let statement = Statement {
-            text: String::new(),
-            values: Vec::new(),
-            features: ["DISTINCT"].into(),
-            order: Order::Columns(vec![0]),
-            effect: Effect::Reads,
-            floats: false,
-            unlimited: None,
-        };
-        let (o, other, swapped) = (rows(["1.0", "2"]), rows(["1.00", "2"]), rows(["2", "1.0"]));
-        assert!(only_differs(&statement, &o, &other));
-        assert!(!only_differs(&statement, &o, &swapped));
-        let unordered = Statement {
-            order: Order::None,
-            ..statement
-        };
-        assert!(only_differs(&unordered, &o, &swapped));
-    }
 
     #[test]
     fn equal_values_have_one_form() {

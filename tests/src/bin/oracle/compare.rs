@@ -11,12 +11,29 @@ use std::collections::BTreeMap;
 pub struct Types {
     pub names: BTreeMap<u32, String>,
     /// Those that may stand inside of values, too: a shard puts its own into arrays and records.
-    pub inside: BTreeMap<u32, String>,
+    pub inside: BTreeMap<u32, Inner>,
 }
 
-/// Object ids from here on are given by each database on its own.
-const FIRST_OWN: u32 = 16384;
+/// A user's type as binary values of it are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inner {
+    pub name: String,
+    pub form: Form,
+}
+
+/// Where values of a type carry object ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The one of its elements, <https://www.postgresql.org/docs/current/xtypes.html>.
+    Array,
+    /// One for each field.
+    Record,
+    /// None.
+    Plain,
+}
+
 const RECORD: u32 = 2249;
+const RECORDS: u32 = 2287;
 
 /// Why two answers are not the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,51 +53,110 @@ impl Types {
 
     /// Whether a value has another database's object id in it than that of the type's name.
     pub fn is_foreign(&self, answer: &Answer) -> bool {
-        let own = |at: usize| {
-            answer
-                .columns
-                .get(at)
-                .is_some_and(|c| c.format == 1 && c.ty >= FIRST_OWN)
-        };
+        let mut foreign = false;
         let values = answer.rows.iter().flat_map(|row| row.iter().enumerate());
-        values
-            .filter(|(at, _)| own(*at))
-            .filter_map(|(_, value)| value.as_ref())
-            .any(|value| {
-                value.windows(4).any(|four| {
-                    let oid = u32::from_be_bytes(four.try_into().expect("four bytes"));
-                    self.inside.contains_key(&oid) && !self.names.contains_key(&oid)
-                })
-            })
+        for (at, value) in values {
+            if let (Some(column), Some(value)) = (answer.columns.get(at), value)
+                && column.format == 1
+            {
+                self.walk(column.ty, value, &mut |part| {
+                    if let Part::Type(oid) = part {
+                        foreign |= self.inside.contains_key(&oid) && !self.names.contains_key(&oid);
+                    }
+                });
+            }
+        }
+        foreign
     }
 
     /// A binary value with the names of types in place of the database's own object ids.
-    ///
-    /// Arrays and records carry them as four bytes on their own; any four bytes that are the
-    /// number of such a type are taken for it.
-    fn neutral(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(bytes.len());
-        let mut at = 0;
-        while at < bytes.len() {
-            let four = bytes
-                .get(at..at + 4)
-                .and_then(|four| <[u8; 4]>::try_from(four).ok());
-            match four
-                .map(u32::from_be_bytes)
-                .and_then(|oid| self.inside.get(&oid))
-            {
-                Some(name) => {
-                    out.extend(name.as_bytes());
-                    at += 4;
-                }
-                None => {
-                    out.push(bytes[at]);
-                    at += 1;
-                }
-            }
-        }
+    fn neutral(&self, ty: u32, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(value.len());
+        self.walk(ty, value, &mut |part| match part {
+            Part::Type(oid) => match self.inside.get(&oid) {
+                Some(inner) => out.extend(inner.name.as_bytes()),
+                None => out.extend(oid.to_be_bytes()),
+            },
+            Part::Bytes(bytes) => out.extend(bytes),
+        });
         out
     }
+
+    /// Takes a binary value of a type apart: object ids of types, and what is between them.
+    fn walk(&self, ty: u32, value: &[u8], see: &mut impl FnMut(Part)) {
+        let form = match self.inside.get(&ty) {
+            _ if ty == RECORD => Form::Record,
+            _ if ty == RECORDS => Form::Array,
+            Some(inner) => inner.form,
+            None => Form::Plain,
+        };
+        let taken = match form {
+            Form::Plain => None,
+            Form::Array => self.walk_array(value, see),
+            Form::Record => self.walk_record(value, see),
+        };
+        // What is not of the form that its type says is seen as it is.
+        see(Part::Bytes(taken.unwrap_or(value)));
+    }
+
+    /// Dimensions, flags, the elements' type, each dimension, elements with their lengths; what
+    /// is left.
+    fn walk_array<'v>(&self, value: &'v [u8], see: &mut impl FnMut(Part)) -> Option<&'v [u8]> {
+        let (dimensions, flags) = (number(value, 0)?, number(value, 4)?);
+        let ty = number(value, 8)?;
+        let start = 12 + 8 * dimensions as usize;
+        let (bounds, mut rest) = (value.get(12..start)?, value.get(start..)?);
+        see(Part::Bytes(&dimensions.to_be_bytes()));
+        see(Part::Bytes(&flags.to_be_bytes()));
+        see(Part::Type(ty));
+        see(Part::Bytes(bounds));
+        while !rest.is_empty() {
+            rest = self.walk_item(ty, rest, see)?;
+        }
+        Some(rest)
+    }
+
+    /// The number of fields, and of each its type, length and value; what is left.
+    fn walk_record<'v>(&self, value: &'v [u8], see: &mut impl FnMut(Part)) -> Option<&'v [u8]> {
+        let fields = number(value, 0)?;
+        see(Part::Bytes(&fields.to_be_bytes()));
+        let mut rest = &value[4..];
+        for _ in 0..fields {
+            let ty = number(rest, 0)?;
+            see(Part::Type(ty));
+            rest = self.walk_item(ty, &rest[4..], see)?;
+        }
+        Some(rest)
+    }
+
+    fn walk_item<'v>(
+        &self,
+        ty: u32,
+        value: &'v [u8],
+        see: &mut impl FnMut(Part),
+    ) -> Option<&'v [u8]> {
+        let length = number(value, 0)?;
+        let null = length == u32::MAX;
+        let end = 4 + if null { 0 } else { length as usize };
+        let item = value.get(4..end)?;
+        see(Part::Bytes(&value[..4]));
+        if !null {
+            self.walk(ty, item, see);
+        }
+        Some(&value[end..])
+    }
+}
+
+/// A piece of a binary value.
+enum Part<'v> {
+    /// The object id of a type.
+    Type(u32),
+    Bytes(&'v [u8]),
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at + 4)?;
+    Some(u32::from_be_bytes(four.try_into().expect("four bytes")))
 }
 
 /// One side of a comparison.
@@ -172,7 +248,7 @@ pub fn difference(o: &Side, r: &Side, statement: &Statement, status: bool) -> Op
 }
 
 /// The rows in a form in which equal ones are equal.
-fn rows(side: &Side, statement: &Statement) -> Vec<Row> {
+pub fn rows(side: &Side, statement: &Statement) -> Vec<Row> {
     let answer = side.answer;
     let neutral = |at: usize, value: &Vec<u8>| -> Vec<u8> {
         let column = answer.columns.get(at);
@@ -184,10 +260,9 @@ fn rows(side: &Side, statement: &Statement) -> Vec<Row> {
                 column.map_or(0, |c| c.ty),
             );
         }
-        // An anonymous record may have such values in it, too.
-        match column.is_some_and(|c| c.format == 1 && (c.ty >= FIRST_OWN || c.ty == RECORD)) {
-            true => side.types.neutral(value),
-            false => value.clone(),
+        match column {
+            Some(column) if column.format == 1 => side.types.neutral(column.ty, value),
+            _ => value.clone(),
         }
     };
     let row = |row: &Row| -> Row {
@@ -253,4 +328,48 @@ pub fn show(answer: &Answer) -> String {
         answer.status,
         rows.join(" ; ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn types(first: u32) -> Types {
+        let inner = |name: &str, form| Inner {
+            name: name.to_owned(),
+            form,
+        };
+        let inside = BTreeMap::from([
+            (first, inner("mood", Form::Plain)),
+            (first + 1, inner("mood[]", Form::Array)),
+            (first + 2, inner("pair", Form::Record)),
+        ]);
+        Types {
+            names: BTreeMap::new(),
+            inside,
+        }
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn object_ids_are_where_the_type_says() {
+        let (one, other) = (types(70_000), types(80_000));
+        let pair = |mood: u32, text: u32| {
+            words(&[2, mood, 4, text, mood + 1, 24, 1, 0, mood, 1, 1, u32::MAX])
+        };
+        assert_eq!(
+            one.neutral(70_002, &pair(70_000, 5)),
+            other.neutral(80_002, &pair(80_000, 5))
+        );
+        assert_ne!(
+            one.neutral(70_002, &pair(70_000, 5)),
+            other.neutral(80_002, &pair(80_000, 6))
+        );
+        // A number that looks like one is a number.
+        let (a, b) = (words(&[70_000]), words(&[80_000]));
+        assert_ne!(one.neutral(70_000, &a), other.neutral(80_000, &b));
+    }
 }

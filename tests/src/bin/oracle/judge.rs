@@ -1,10 +1,11 @@
 //! The verdict on one statement.
 
 use crate::choice;
-use crate::compare::{Side, Types, difference};
+use crate::compare::{Difference, Side, Types, difference, rows};
+use crate::ranks::{self, Ranks};
 use crate::run::{self, Answer, Column, Lost, Protocol, Row};
 use crate::schema::Schema;
-use crate::statement::{Effect, Order, Statement};
+use crate::statement::{Effect, Ranked, Statement};
 use crate::twins;
 use mothership_tests::Wire;
 
@@ -77,11 +78,11 @@ impl Truth<'_> {
         if !open || statement.effect != Effect::Reads || o.status == 'E' {
             return wrong(found.kind, &found.detail);
         }
-        if self.limited(statement, protocol, o, r) == Some(true) {
-            return Verdict::Open;
-        }
-        if choice::only_differs(statement, o, r) {
-            return Verdict::Open;
+        if r.error.is_none()
+            && o.error.is_none()
+            && let Some(verdict) = self.by_ranks(statement, protocol, o, r, &found)
+        {
+            return verdict;
         }
         let as_routed = |answer: &Answer| {
             let twin = Side {
@@ -94,33 +95,77 @@ impl Truth<'_> {
         if twins.last().is_some_and(as_routed) {
             return Verdict::Open;
         }
-        let twin_sides: Vec<Side> = twins
-            .iter()
-            .map(|answer| Side {
+        let stable = twins.iter().all(|answer| {
+            let twin = Side {
                 answer,
                 types: self.o_types,
-            })
-            .collect();
-        let stable = twin_sides
-            .iter()
-            .all(|twin| difference(twin, &o_side, statement, false).is_none());
+            };
+            difference(&twin, &o_side, statement, false).is_none()
+        });
         let counted = twins
             .iter()
             .all(|twin| twin.rows.len() == o.rows.len() && twin.error.is_none());
         // Even of an answer that is open the number of rows may be certain.
-        if stable || (counted && r.rows.len() != o.rows.len()) {
-            return wrong(found.kind, &found.detail);
+        match stable || (counted && r.rows.len() != o.rows.len()) {
+            true => wrong(found.kind, &found.detail),
+            false => Verdict::Open,
         }
-        // Twins that show the same rows agree on an order, and it is another one.
-        let ordered_otherwise = |twin: &&Side| {
-            difference(twin, &r_side, statement, false).is_some_and(|d| d.kind == "order")
+    }
+
+    /// The verdict on two answers that are not the same, by what PostgreSQL says of all rows
+    /// that may be shown; none if it cannot say that.
+    fn by_ranks(
+        &mut self,
+        statement: &Statement,
+        protocol: Protocol,
+        o: &Answer,
+        r: &Answer,
+        found: &Difference,
+    ) -> Option<Verdict> {
+        let Ranked { text, offset } = statement.ranked.clone()?;
+        let all = Statement {
+            text,
+            ..statement.clone()
         };
-        let same_rows: Vec<&Side> = twin_sides.iter().filter(ordered_otherwise).collect();
-        let agree = |pair: &[&Side]| difference(pair[0], pair[1], statement, false).is_none();
-        if same_rows.len() > 1 && same_rows.windows(2).all(agree) {
-            return wrong("order", &found.detail);
+        let protocol = ranks::protocol(protocol);
+        let rows_of = |answer: &Answer, types: &Types| rows(&Side { answer, types }, statement);
+        let types = self.o_types;
+        let ranks_of = |answer: &Answer| Ranks::new(answer, rows_of(answer, types));
+        let shown = rows_of(r, self.r_types);
+        let one = ranks_of(&run::run(self.o, protocol, &all).ok()?)?;
+        let same_count = o.rows.len() == r.rows.len();
+        if same_count && one.admit(&shown, offset) {
+            return Some(Verdict::Open);
         }
-        Verdict::Open
+        if same_count && choice::is_open(statement) {
+            let form = |row: &Row| choice::form_of(row, &r.columns);
+            let formed: Vec<Row> = shown.iter().map(form).collect();
+            if one.with_rows(form).admit(&formed, offset) {
+                return Some(Verdict::Open);
+            }
+        }
+        let as_routed = |answer: &Answer| {
+            ranks_of(answer).is_some_and(|ranks| same_count && ranks.admit(&shown, offset))
+        };
+        let twins = twins::answers(self.o, self.schema, protocol, &all, as_routed);
+        if twins.last().is_some_and(as_routed) {
+            return Some(Verdict::Open);
+        }
+        let twins: Vec<Ranks> = twins.iter().map(ranks_of).collect::<Option<_>>()?;
+        let stable = twins.iter().all(|twin| *twin == one);
+        // Even of an answer that is open the number of rows may be certain.
+        let counted = twins.iter().all(|twin| twin.sizes() == one.sizes());
+        // Twins that can show these rows agree on an order, and it is another one.
+        let whole = shown.len() == one.sizes().len();
+        let mut same_rows = twins.iter().filter(|twin| whole && twin.shows(&shown));
+        let agreed = match (same_rows.next(), same_rows.next()) {
+            (Some(first), Some(second)) => first == second && same_rows.all(|twin| twin == first),
+            _ => false,
+        };
+        Some(match stable || (counted && !same_count) || agreed {
+            true => wrong(found.kind, &found.detail),
+            false => Verdict::Open,
+        })
     }
 
     /// Whether types' modifiers are those that PostgreSQL itself tells who asks with Describe
@@ -137,48 +182,6 @@ impl Truth<'_> {
         let told = run::described(self.o, statement);
         named(o, self.o_types) == named(r, self.r_types)
             && told.is_ok_and(|told| modifiers(&told) == modifiers(&r.columns))
-    }
-
-    /// Whether a LIMIT that may take any rows has taken as many as PostgreSQL, with the
-    /// same sort keys, and none that is not there without it.
-    fn limited(
-        &mut self,
-        statement: &Statement,
-        protocol: Protocol,
-        o: &Answer,
-        r: &Answer,
-    ) -> Option<bool> {
-        let unlimited = Statement {
-            text: statement.unlimited.clone()?,
-            ..statement.clone()
-        };
-        if o.error.is_some() || r.error.is_some() {
-            return None;
-        }
-        // All rows at once: a row limit is another matter.
-        let protocol = match protocol {
-            Protocol::Text(_) | Protocol::Part(_) => Protocol::Text(0),
-            Protocol::Binary(_) => Protocol::Binary(0),
-            Protocol::Prepare => Protocol::Simple,
-            other => other,
-        };
-        let mut all = run::run(self.o, protocol, &unlimited).ok()?.rows;
-        let there = r.rows.iter().all(|row| {
-            let at = all.iter().position(|other| other == row);
-            at.map(|at| all.swap_remove(at)).is_some()
-        });
-        let keys = |answer: &Answer| -> Vec<Row> {
-            let Order::Columns(keys) = &statement.order else {
-                return Vec::new();
-            };
-            let of = |row: &Row| {
-                keys.iter()
-                    .map(|at| row.get(*at).cloned().flatten())
-                    .collect()
-            };
-            answer.rows.iter().map(of).collect()
-        };
-        Some(there && o.rows.len() == r.rows.len() && keys(o) == keys(r))
     }
 }
 

@@ -23,6 +23,7 @@ mod condition;
 mod aggregate;
 
 mod query;
+mod ranks;
 
 mod source;
 

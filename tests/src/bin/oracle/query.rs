@@ -2,7 +2,7 @@
 
 use crate::expr::{Atom, Ctx, Gen};
 use crate::schema::Relation;
-use crate::statement::{Effect, Order, Statement};
+use crate::statement::{Effect, Order, Ranked, Statement};
 use crate::values::Ty;
 
 /// A query with the columns that it gives.
@@ -16,6 +16,31 @@ pub struct Rel {
     pub inner: Option<Ctx>,
     /// One table, rows as they are: may be locked.
     pub plain: bool,
+    /// How many bytes before the end of the text another output column may be put.
+    pub room: usize,
+}
+
+/// One key of an ORDER BY.
+struct SortKey {
+    /// As the statement writes it.
+    text: String,
+    /// What it is of a row of the answer, or an expression that the answer does not show.
+    of: Sorted,
+    /// Direction and place of nulls.
+    how: &'static str,
+}
+
+enum Sorted {
+    /// By a column of the answer, in the form that follows the column's name.
+    Column(usize, &'static str),
+    Expression(String),
+}
+
+/// The ORDER BY of a statement.
+struct Sorting {
+    keys: Vec<SortKey>,
+    /// Nothing that is visible is left open.
+    total: bool,
 }
 
 /// What a query may be.
@@ -44,19 +69,18 @@ impl Gen<'_> {
             level: 0,
         };
         let rel = self.query(wanted, &[]);
-        let (order_by, order, total) = self.order(&rel);
+        let sorting = self.sorting(&rel);
+        let (order_by, order) = (sorting.clause(), sorting.order());
         let mut text = format!("{}{order_by}", rel.sql);
-        let mut unlimited = None;
-        let limited = if total || matches!(order, Order::Columns(_)) {
+        let mut ranked = sorting.ranked(&rel);
+        let limited = if sorting.total || matches!(order, Order::Columns(_)) {
             40
         } else {
             4
         };
         if self.chance(limited) {
-            if let Some(limit) = self.limit(total, &order_by) {
-                if !total {
-                    unlimited = Some(text.clone());
-                }
+            if let Some((limit, offset)) = self.limit(sorting.total, &order_by) {
+                ranked.offset = offset;
                 text += &limit;
             }
         } else if rel.plain && self.chance(12) {
@@ -76,17 +100,18 @@ impl Gen<'_> {
             order,
             effect: Effect::Reads,
             floats: self.floats,
-            unlimited,
+            ranked: Some(ranked),
         }
     }
 
-    /// LIMIT and its kin; not determined ones only in forms that give a certain number of rows.
-    pub fn limit(&mut self, determined: bool, order_by: &str) -> Option<String> {
+    /// LIMIT and its kin with the rows left out at the start; not determined ones only in forms
+    /// that give a certain number of rows.
+    pub fn limit(&mut self, determined: bool, order_by: &str) -> Option<(String, usize)> {
         let n = self.pick(&[0, 1, 2, 3, 5, 10]);
         if !determined && !order_by.is_empty() && self.chance(60) {
             // Peers come all or not at all, so that this is determined again.
             self.has("WITH TIES");
-            return Some(format!(" FETCH FIRST {} ROWS WITH TIES", n.max(1)));
+            return Some((format!(" FETCH FIRST {} ROWS WITH TIES", n.max(1)), 0));
         }
         if !determined && self.chance(70) {
             return None;
@@ -99,17 +124,19 @@ impl Gen<'_> {
             2 => format!(" LIMIT {}", self.literal_int8(&count)),
             _ => format!(" LIMIT {n}"),
         };
-        let offset = match self.chance(30) {
+        let (offset, skipped) = match self.chance(30) {
             true => {
                 self.has("OFFSET");
-                format!(" OFFSET {}", self.below(4))
+                let skipped = self.below(4);
+                (format!(" OFFSET {skipped}"), skipped)
             }
-            false => String::new(),
+            false => (String::new(), 0),
         };
-        Some(match limit.starts_with(" FETCH") {
+        let text = match limit.starts_with(" FETCH") {
             true => format!("{offset}{limit}"),
             false => format!("{limit}{offset}"),
-        })
+        };
+        Some((text, skipped))
     }
 
     pub fn literal_int8(&mut self, text: &str) -> String {
@@ -122,46 +149,33 @@ impl Gen<'_> {
         })
     }
 
-    /// ORDER BY, what it promises, and whether nothing that is visible is left open.
-    pub fn order(&mut self, rel: &Rel) -> (String, Order, bool) {
+    /// An ORDER BY or none.
+    fn sorting(&mut self, rel: &Rel) -> Sorting {
+        let mut sorting = Sorting {
+            keys: Vec::new(),
+            total: false,
+        };
         if self.chance(45) {
-            return (String::new(), Order::None, false);
+            return sorting;
         }
         self.has("ORDER BY");
         let sortable: Vec<usize> = (0..rel.columns.len())
             .filter(|at| rel.columns[*at].1.ordered())
             .collect();
-        let (mut items, mut order) = (Vec::new(), Vec::new());
-        let mut hidden = false;
         for _ in 0..=self.below(2) {
-            if let Some(ctx) = &rel.inner
+            let (text, of) = if let Some(ctx) = &rel.inner
                 && self.chance(25)
             {
                 let ty = self.some_type(ctx);
                 self.has("ORDER BY expression");
-                items.push(self.sort_expr(ctx, ty));
-                hidden = true;
+                let text = self.sort_expr(ctx, ty);
+                (text.clone(), Sorted::Expression(text))
             } else if !sortable.is_empty() {
                 let at = self.pick(&sortable);
-                let (name, ty) = &rel.columns[at];
-                items.push(match (rel.unambiguous(at), self.below(3)) {
-                    (true, 0 | 1) => name.clone(),
-                    _ => (at + 1).to_string(),
-                });
-                if *ty == Ty::Text && rel.inner.is_some() && self.chance(10) {
-                    self.has("ORDER BY COLLATE");
-                    // A position is no expression.
-                    let Some(ctx) = &rel.inner else { continue };
-                    let text = self.expr(ctx, Ty::Text, 0);
-                    *items.last_mut().expect("just put") =
-                        format!("({text} || '') COLLATE \"en-x-icu\"");
-                    hidden = true;
-                } else {
-                    order.push(at);
-                }
+                self.sort_column(rel, at)
             } else {
                 continue;
-            }
+            };
             let how = self.pick(&[
                 "",
                 "",
@@ -174,22 +188,31 @@ impl Gen<'_> {
                 " USING <",
                 " USING >",
             ]);
-            *items.last_mut().expect("just put") += how;
+            sorting.keys.push(SortKey { text, of, how });
         }
         let whole = rel.whole_order().filter(|_| self.chance(65));
-        let total = whole.is_some();
-        if let Some(whole) = whole {
-            items.extend(whole);
-            order.extend(0..rel.columns.len());
-        }
-        if items.is_empty() {
-            return (String::new(), Order::None, false);
-        }
-        let promise = match hidden {
-            true => Order::Hidden,
-            false => Order::Columns(order),
+        sorting.total = whole.is_some();
+        sorting.keys.extend(whole.into_iter().flatten());
+        sorting
+    }
+
+    /// A column of the answer as a sort key, by name or place, or text by another collation.
+    fn sort_column(&mut self, rel: &Rel, at: usize) -> (String, Sorted) {
+        let (name, ty) = &rel.columns[at];
+        let text = match (rel.unambiguous(at), self.below(3)) {
+            (true, 0 | 1) => name.clone(),
+            _ => (at + 1).to_string(),
         };
-        (format!(" ORDER BY {}", items.join(", ")), promise, total)
+        match &rel.inner {
+            // A place is no expression.
+            Some(ctx) if *ty == Ty::Text && self.chance(30) => {
+                self.has("ORDER BY COLLATE");
+                let text = self.expr(ctx, Ty::Text, 0);
+                let text = format!("({text} || '') COLLATE \"en-x-icu\"");
+                (text.clone(), Sorted::Expression(text))
+            }
+            _ => (text, Sorted::Column(at, "")),
+        }
     }
 
     /// A query of any form.
@@ -305,6 +328,7 @@ impl Gen<'_> {
                     inner: None,
                     outputs: None,
                     plain: false,
+                    room: 0,
                 };
             }
         }
@@ -340,6 +364,7 @@ impl Gen<'_> {
                 inner: None,
                 outputs: None,
                 plain: false,
+                room: 0,
             };
         }
         self.has("SELECT without FROM");
@@ -356,6 +381,7 @@ impl Gen<'_> {
             inner: None,
             outputs: None,
             plain: false,
+            room: 0,
         }
     }
 
@@ -395,6 +421,7 @@ impl Gen<'_> {
             inner: None,
             outputs: None,
             plain: false,
+            room: 0,
         }
     }
 }
@@ -402,22 +429,36 @@ impl Gen<'_> {
 impl Rel {
     /// An ORDER BY that leaves nothing open that could be seen: what is equal and not the
     /// same is sorted by its text.
-    pub fn whole_order(&self) -> Option<Vec<String>> {
+    fn whole_order(&self) -> Option<Vec<SortKey>> {
         if !self.columns.iter().all(|(_, ty)| ty.ordered()) {
             return None;
         }
-        let mut items: Vec<String> = (1..=self.columns.len()).map(|at| at.to_string()).collect();
-        let inexact = (0..self.columns.len()).filter(|at| !self.columns[*at].1.is_exact());
-        for at in inexact {
+        let key = |text, at, form| SortKey {
+            text,
+            of: Sorted::Column(at, form),
+            how: "",
+        };
+        let places = 0..self.columns.len();
+        let mut keys: Vec<SortKey> = places
+            .clone()
+            .map(|at| key((at + 1).to_string(), at, ""))
+            .collect();
+        for at in places.filter(|at| !self.columns[*at].1.is_exact()) {
             let sql = &self.outputs.as_ref()?[at];
             // Text of a collation keeps it; all else has the database's when it becomes text.
-            let collate = match self.columns[at].1 {
-                Ty::Nondet => " COLLATE \"C\"",
-                _ => "",
+            let form = match self.columns[at].1 {
+                Ty::Nondet => "::text COLLATE \"C\"",
+                _ => "::text",
             };
-            items.push(format!("({sql})::text{collate}"));
+            keys.push(key(format!("({sql}){form}"), at, form));
         }
-        Some(items)
+        Some(keys)
+    }
+
+    /// The keys of [`Rel::whole_order`] as the statement writes them.
+    pub fn whole_order_by(&self) -> Option<Vec<String>> {
+        let keys = self.whole_order()?;
+        Some(keys.into_iter().map(|key| key.text).collect())
     }
 
     /// Whether a name of the output is one and can be meant by nothing else.
@@ -430,5 +471,69 @@ impl Rel {
                 .filter(|(other, _)| other == name)
                 .count()
                 == 1
+    }
+}
+
+impl Sorting {
+    /// As the statement ends with it.
+    fn clause(&self) -> String {
+        let items: Vec<String> = self
+            .keys
+            .iter()
+            .map(|key| format!("{}{}", key.text, key.how))
+            .collect();
+        match items.is_empty() {
+            true => String::new(),
+            false => format!(" ORDER BY {}", items.join(", ")),
+        }
+    }
+
+    /// What it promises of the rows that are seen.
+    fn order(&self) -> Order {
+        let columns: Option<Vec<usize>> = self
+            .keys
+            .iter()
+            .map(|key| match &key.of {
+                Sorted::Column(at, _) => Some(*at),
+                Sorted::Expression(_) => None,
+            })
+            .collect();
+        match columns {
+            Some(columns) if columns.is_empty() => Order::None,
+            Some(columns) => Order::Columns(columns),
+            None => Order::Hidden,
+        }
+    }
+
+    /// The query with each row's rank as its last column.
+    fn ranked(&self, rel: &Rel) -> Ranked {
+        let (head, tail) = rel.sql.split_at(rel.sql.len() - rel.room);
+        let (mut text, mut hidden, mut by) = (head.to_owned(), 0, Vec::new());
+        for key in &self.keys {
+            let of = match &key.of {
+                Sorted::Column(at, form) => format!("c{at}{form}"),
+                Sorted::Expression(sql) => {
+                    text += &format!(", {sql}");
+                    hidden += 1;
+                    format!("k{hidden}")
+                }
+            };
+            by.push(format!("{of}{}", key.how));
+        }
+        let seen: Vec<String> = (0..rel.columns.len()).map(|at| format!("c{at}")).collect();
+        let sorted = (1..=hidden).map(|at| format!("k{at}"));
+        let all: Vec<String> = seen.iter().cloned().chain(sorted).collect();
+        let order_by = match by.is_empty() {
+            true => String::new(),
+            false => format!("ORDER BY {}", by.join(", ")),
+        };
+        Ranked {
+            text: format!(
+                "SELECT {}, dense_rank() OVER ({order_by}) FROM ({text}{tail}) AS ranked ({})",
+                seen.join(", "),
+                all.join(", ")
+            ),
+            offset: 0,
+        }
     }
 }

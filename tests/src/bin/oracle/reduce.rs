@@ -57,7 +57,7 @@ fn still_wrong(
 ) -> bool {
     let candidate = Statement {
         text: tokens.join(" "),
-        unlimited: None,
+        ranked: None,
         ..best.clone()
     };
     let Ok(o) = run::run(&mut world.o, protocol, &candidate) else {

@@ -94,6 +94,7 @@ impl Gen<'_> {
                 inner: None,
                 outputs: None,
                 plain: false,
+                room: 0,
             };
         }
         let word = match distinct {
@@ -136,6 +137,7 @@ impl Gen<'_> {
                 && from.starts_with(['t', 'u', 'w', 'r', 'q', 'h']),
             outputs: None,
             inner: distinct.is_empty().then_some(ctx),
+            room: " FROM ".len() + from.len() + tail.len(),
         }
     }
 

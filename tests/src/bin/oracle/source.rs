@@ -176,7 +176,7 @@ impl Gen<'_> {
 
     /// ORDER BY and LIMIT below the top, so that the rows are determined.
     pub fn inner_limit(&mut self, rel: &mut Rel) {
-        if let Some(all) = rel.whole_order()
+        if let Some(all) = rel.whole_order_by()
             && self.chance(25)
         {
             self.has("LIMIT in subquery");

@@ -61,8 +61,17 @@ pub struct Statement {
     pub effect: Effect,
     /// It adds up floating point numbers, whose sum depends on their order.
     pub floats: bool,
-    /// The same without its LIMIT, where the LIMIT may take any rows.
-    pub unlimited: Option<String>,
+    /// What tells which rows may stand where, of one that reads.
+    pub ranked: Option<Ranked>,
+}
+
+/// A statement that says of each row how many groups of peers come before its own.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// It gives the columns of the statement itself and then the rank, without a LIMIT.
+    pub text: String,
+    /// How many rows the statement leaves out at the start.
+    pub offset: usize,
 }
 
 impl Statement {

@@ -39,7 +39,7 @@ impl Gen<'_> {
             Vec::new()
         };
         let rel = self.query(wanted, &correlated);
-        match rel.whole_order() {
+        match rel.whole_order_by() {
             Some(all) => format!("({} ORDER BY {} LIMIT 1)", rel.sql, all.join(", ")),
             None => {
                 let d = self.name("d");

@@ -1,7 +1,7 @@
 //! One world: a plain PostgreSQL database and the router with its shards, the same
 //! tables and rows in both; and the check that they are still the same.
 
-use crate::compare::Types;
+use crate::compare::{Form, Inner, Types};
 use crate::judge::refusal;
 use crate::run::{self, simple};
 use crate::schema::{Kind, Layout, Schema, Table};
@@ -80,7 +80,7 @@ impl World {
         must(&mut r, TIMEOUT);
         let (o_types, mut r_types) = (types(&mut o), types(&mut r));
         for wire in &mut direct[..shards] {
-            r_types.inside.extend(types(wire).names);
+            r_types.inside.extend(types(wire).inside);
         }
         let mut world = World {
             schema,
@@ -323,15 +323,24 @@ fn one_column(wire: &mut Wire, sql: &str) -> Vec<String> {
 
 /// Users' types by their object ids.
 fn types(wire: &mut Wire) -> Types {
-    let sql = "SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid >= 16384 \
-        AND format_type(oid, NULL) NOT LIKE '%other%'";
-    let rows = run::rows(wire, sql);
-    let names = rows
+    let sql = "SELECT oid, format_type(oid, NULL), \
+        CASE WHEN typsubscript = 'array_subscript_handler'::regproc THEN 'a' ELSE typtype END \
+        FROM pg_type WHERE oid >= 16384 AND format_type(oid, NULL) NOT LIKE '%other%'";
+    let inside: BTreeMap<u32, Inner> = run::rows(wire, sql)
         .into_iter()
-        .map(|row| (row[0].parse().unwrap(), row[1].clone()));
-    let names: BTreeMap<u32, String> = names.collect();
+        .map(|row| {
+            let form = match row[2].as_str() {
+                "a" => Form::Array,
+                "c" => Form::Record,
+                _ => Form::Plain,
+            };
+            let name = row[1].clone();
+            (row[0].parse().unwrap(), Inner { name, form })
+        })
+        .collect();
+    let names = inside.iter().map(|(oid, inner)| (*oid, inner.name.clone()));
     Types {
-        inside: names.clone(),
-        names,
+        names: names.collect(),
+        inside,
     }
 }

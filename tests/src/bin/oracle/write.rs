@@ -52,7 +52,7 @@ impl Gen<'_> {
             order: Order::None,
             effect: Effect::Writes(written),
             floats: false,
-            unlimited: None,
+            ranked: None,
         }
     }
 
