@@ -5,7 +5,9 @@
 //! entry of GROUP BY DISTINCT is a mark, and so is the first of the names behind FOR UPDATE OF, which are the parts of one
 //! there. A query in parentheses that begins with one in parentheses, or with VALUES, is a subquery.
 
-use sqlparser::ast::{BinaryOperator, Expr, Ident, LockClause, LockType, Statement, UnaryOperator};
+use sqlparser::ast::{
+    BinaryOperator, Expr, Ident, LockClause, LockType, ObjectName, Statement, UnaryOperator,
+};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -64,6 +66,12 @@ pub fn locked(lock: &LockClause) -> (Strength, Vec<&Ident>) {
     let weak = [Strength::NoKeyUpdate, Strength::KeyShare];
     let weak = weak.into_iter().find(|s| mark == Some(s.mark()));
     (weak.unwrap_or(plain), parts.collect())
+}
+
+/// What stands behind OF if a lock of that strength names nothing.
+pub fn unnamed(lock: &LockClause) -> Option<ObjectName> {
+    let mark = lock.of.as_ref()?.0.first()?;
+    Some(ObjectName(vec![mark.clone()]))
 }
 
 /// The entries of a GROUP BY, and whether it is GROUP BY DISTINCT.

@@ -12,6 +12,7 @@
 //! refused.
 
 mod fragment;
+mod locks;
 pub mod narrow;
 pub mod notes;
 pub(in crate::plan) mod partial;
@@ -31,8 +32,8 @@ use crate::catalog::{Catalog, Column, Name, Relation, RelationKind};
 use super::decide::{keyed_by, role};
 use super::names::fold;
 use super::parse::Parsed;
-use super::refuse::{Reason, Refusal, refuse};
-use super::scope::{Analysis, Locks, Node, Source};
+use super::refuse::{Reason, Refusal};
+use super::scope::{Analysis, Node, Source};
 use super::slots::{self, Literals};
 use super::{KeyedBy, Role, SameSharded};
 
@@ -314,9 +315,6 @@ pub fn plan(
     why: Refusal,
 ) -> Result<Gather, Refusal> {
     let seen = &analysis.seen;
-    if seen.locks != Locks::No {
-        return refuse(Reason::Locking);
-    }
     let is_behind = analysis.notes.within.iter().any(|w| w.cte.is_none());
     let taken = match (seen.writes, root, &ending) {
         (false, ..) => None,
@@ -401,7 +399,7 @@ pub fn plan(
         Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
     let stand_ins = places.values().flatten().map(|read| read.instance);
-    let pruned = rewrite::Pruned::of(root, analysis, &stand_ins.collect());
+    let mut pruned = rewrite::Pruned::of(root, analysis, &stand_ins.collect());
     let text = pruned.text()?.to_lowercase();
     let mut sources = Sources::default();
     for (number, (place, reads)) in places.iter().enumerate() {
@@ -434,6 +432,7 @@ pub fn plan(
         fragments.push(fragment);
     }
     sources.narrow(analysis, &mut fragments);
+    locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
     let residue = rewriting.residue(pruned.root(root))?;
     let sharded = analysis
         .sharded()

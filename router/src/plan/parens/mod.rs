@@ -15,8 +15,8 @@ mod query;
 mod write;
 
 use sqlparser::ast::{
-    Cte, Expr, Ident, Insert, Merge, ObjectName, OrderByExpr, Query, Statement, TableAlias,
-    TableWithJoins,
+    Cte, Expr, Ident, Insert, LockClause, Merge, ObjectName, OrderByExpr, Query, Statement,
+    TableAlias, TableWithJoins,
 };
 
 use crate::plan::PlanContext;
@@ -50,6 +50,14 @@ pub fn parenthesised(sql: &str, context: &PlanContext) -> Result<String, Refusal
 /// What is not understood.
 pub(super) fn query(query: &Query) -> Result<String, Refusal> {
     written(|w| w.query(query))
+}
+
+/// Row locks, as a query ends with them.
+///
+/// # Errors
+/// What is not understood.
+pub(super) fn locks(locks: &[LockClause]) -> Result<String, Refusal> {
+    written(|w| w.locks(locks))
 }
 
 /// A query or a write, as its text.

@@ -51,7 +51,7 @@ impl Writer {
         if let Some(fetch) = fetch {
             self.fetch(fetch)?;
         }
-        locks.iter().try_for_each(|lock| self.lock(lock))
+        self.locks(locks)
     }
 
     fn with(&mut self, with: &With) -> Done {
@@ -177,6 +177,10 @@ impl Writer {
             " ROWS ONLY"
         });
         Ok(())
+    }
+
+    pub(super) fn locks(&mut self, locks: &[LockClause]) -> Done {
+        locks.iter().try_for_each(|lock| self.lock(lock))
     }
 
     fn lock(&mut self, lock: &LockClause) -> Done {

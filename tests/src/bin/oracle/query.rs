@@ -83,7 +83,7 @@ impl Gen<'_> {
                 ranked.offset = offset;
                 text += &limit;
             }
-        } else if rel.plain && self.chance(12) {
+        } else if rel.plain && self.chance(30) {
             self.has("row lock");
             text += self.pick(&[
                 " FOR UPDATE",

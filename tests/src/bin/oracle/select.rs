@@ -37,7 +37,7 @@ impl Gen<'_> {
         let mut outputs = Vec::new();
         let mut exprs = Vec::new();
         let mut columns = Vec::new();
-        let star = !grouped && wanted.types.is_none() && single && !wanted.named && self.chance(12);
+        let star = !grouped && wanted.types.is_none() && single && !wanted.named && self.chance(25);
         if grouped && wanted.types.is_none() && self.chance(15) {
             self.named_keys(&ctx, &mut tail, &mut outputs, &mut columns);
             exprs.extend(

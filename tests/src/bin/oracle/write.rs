@@ -9,16 +9,12 @@ use rand::seq::SliceRandom;
 impl Gen<'_> {
     /// A statement that writes.
     pub fn write(mut self) -> Statement {
-        let sharded: Vec<Table> = self
-            .schema
-            .tables
-            .iter()
-            .filter(|t| t.kind == Kind::Sharded)
-            .cloned()
-            .collect();
-        let target = match self.chance(80) {
+        let tables = self.schema.tables.iter().cloned();
+        let (sharded, others): (Vec<Table>, Vec<Table>) =
+            tables.partition(|table| table.kind == Kind::Sharded);
+        let target = match others.is_empty() || self.chance(80) {
             true => self.pick(&sharded),
-            false => self.pick(&self.schema.tables.clone()),
+            false => self.pick(&others),
         };
         self.has(match target.kind {
             Kind::Sharded => "write sharded",
@@ -26,14 +22,14 @@ impl Gen<'_> {
             Kind::Home => "write home",
         });
         self.budget = 2;
-        let text = match self.below(20) {
-            0..8 => self.insert(&target),
-            8 | 9 => self.insert_select(&target),
-            10..14 => self.update(&target),
+        let text = match self.below(24) {
+            0..7 => self.insert(&target),
+            7 | 8 => self.insert_select(&target),
+            9..14 => self.update(&target),
             14 | 15 => self.delete(&target),
-            16 => self.joined(&target, false),
-            17 => self.joined(&target, true),
-            18 => self.merge(&target),
+            16 | 17 => self.joined(&target, false),
+            18 | 19 => self.joined(&target, true),
+            20..23 => self.merge(&target),
             _ => self.modifying_cte(&target),
         };
         let written = match self.features.contains("two writes") {

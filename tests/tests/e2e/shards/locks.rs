@@ -100,6 +100,54 @@ fn of_joined_tables_those_are_locked_that_it_names() {
     assert_eq!(say(&mut holder, &ours)[1], "CommandComplete SELECT 0");
 }
 
+#[test]
+fn rows_are_locked_where_they_lie_though_another_server_sorts_them() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    // Shards could sort by none of these for the router.
+    let by_record =
+        "SELECT id, v FROM items WHERE id <= 9 ORDER BY ROW(-v, id) FOR NO KEY UPDATE OF items";
+    let by_collation = "SELECT i.id FROM items AS i WHERE i.id <= 9 ORDER BY i.id::text COLLATE \"en-x-icu\" DESC FOR SHARE OF i NOWAIT";
+    for sql in [by_record, by_collation] {
+        say(&mut holder, "BEGIN");
+        assert_eq!(ids(&mut holder, sql), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+        let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+        assert_eq!(sorted(ids(&mut other, free)), [10, 11, 12]);
+        let weak = "SELECT id FROM items ORDER BY ROW(id) FOR KEY SHARE SKIP LOCKED";
+        assert_eq!(ids(&mut other, weak), Vec::from_iter(1..=12));
+        say(&mut holder, "COMMIT");
+        assert_eq!(ids(&mut other, free).len(), 12);
+    }
+    // Nothing is locked for what could not be sorted or has no rows of its own.
+    for (sql, code) in [
+        (
+            "SELECT id FROM items ORDER BY ROW(id) LIMIT 1 FOR UPDATE",
+            "0A000",
+        ),
+        (
+            "SELECT generate_series(1, v) FROM items ORDER BY ROW(1) FOR UPDATE",
+            "0A000",
+        ),
+        (
+            "SELECT v, count(*) FROM items GROUP BY v ORDER BY ROW(v) FOR UPDATE",
+            "0A000",
+        ),
+        (
+            "SELECT i.id FROM items i JOIN kinds k ON i.v = k.id ORDER BY ROW(i.id) FOR UPDATE OF i",
+            "0A000",
+        ),
+        (
+            "SELECT i.id FROM items i ORDER BY ROW(i.id) FOR UPDATE OF items",
+            "42P01",
+        ),
+    ] {
+        let answer = say(&mut holder, sql);
+        assert!(answer[0].contains(code), "{sql}: {answer:?}");
+    }
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
+
 /// The answer to a statement that waits for what `change` has changed, until that commits.
 fn after(stage: &Stage, change: &str, sql: &str) -> Vec<String> {
     let (mut changer, mut waiter) = (stage.wire(), stage.wire());
