@@ -362,7 +362,8 @@ impl Session {
         attached.lease.ledger.push(Owed::Query(Audience::Router));
     }
 
-    /// The same of a text with parameters; it is answered as a simple query is, with texts.
+    /// The same of a text with parameters; it is answered as a simple query is, with texts. The columns are those of the
+    /// statement, as EXECUTE tells them: what planning makes of an expression may have another type modifier.
     fn send_router_bound(
         &mut self,
         at: usize,
@@ -380,7 +381,7 @@ impl Session {
             let types = &types;
             Parse { name, sql, types }.put(out);
             frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[0]);
-            frontend::put_describe(out, Target::Portal, PORTAL);
+            frontend::put_describe(out, Target::Statement, b"");
             frontend::put_execute(out, PORTAL, 0);
             frontend::put_close(out, Target::Portal, PORTAL);
             out.extend_from_slice(frontend::SYNC);
@@ -388,7 +389,7 @@ impl Session {
         for owed in [
             Owed::Parse(0, Audience::Router),
             Owed::Bind(Audience::Router),
-            Owed::DescribePortal(Audience::Router),
+            Owed::DescribeStatement(Audience::Router),
             Owed::Execute(Audience::Router),
             Owed::Close(Audience::Router),
             Owed::Sync(Audience::Router),
