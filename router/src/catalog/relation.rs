@@ -141,6 +141,14 @@ pub struct Handed {
 }
 
 impl Handed {
+    /// The type in which values leave their shard, as SQL.
+    pub fn sent_as(&self) -> String {
+        match self.as_text {
+            true => "text".to_owned(),
+            false => self.base.clone(),
+        }
+    }
+
     /// A type without a modifier.
     pub fn plain(type_name: &str) -> Handed {
         Handed {

@@ -4,17 +4,19 @@
 //! Each kind of statement runs for SECONDS with 4 and with 16 clients, and the processor time of the router is divided
 //! by the statements. The bar is twice the price of a single-shard statement and 2 us for each message of a shard. Then
 //! ROWS rows come sorted from all shards to a client that reads them as they come, and once to one that stops reading
-//! in the middle. See `make scatter`.
+//! in the middle. Last, how long a gathered statement takes beyond its parts: what its shards are asked, one after the
+//! other, and what runs on their rows. See `make scatter`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
+use mothership_tests::fleet::Shard;
 use mothership_tests::proof::{self, Verdict, number};
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Fleet, Router, Wire, message};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SHARDS: u64 = 3;
 /// The rows of the table.
@@ -23,6 +25,10 @@ const STORED: u64 = 30_000;
 const LIMIT: Duration = Duration::from_secs(120);
 /// What the router may grow by while it merges: buffers, and nothing that grows with the rows.
 const ROOM: u64 = 16 << 20;
+/// The rows of a gathered statement, how often it runs, and the bar for what it takes beyond its parts.
+const GATHERED: usize = 1_000;
+const RUNS: usize = 200;
+const BEYOND: Duration = Duration::from_millis(5);
 
 /// A kind of statement, and how many messages its shards send.
 struct Kind {
@@ -91,6 +97,7 @@ fn main() -> ExitCode {
         }
     }
     memory(&router, rows, &mut verdict);
+    gathered(&router, &fleet, &mut verdict);
     verdict.exit()
 }
 
@@ -181,5 +188,56 @@ fn memory(router: &Router, rows: u64, verdict: &mut Verdict) {
         grown < ROOM,
         "memory of the merge is constant: the router grew by",
         figure,
+    );
+}
+
+/// How long a statement takes that gathers 1,000 rows, beside what it is made of, by turns.
+fn gathered(router: &Router, fleet: &Fleet, verdict: &mut Verdict) {
+    let ranked = |from: &str| format!("SELECT id, rank() OVER (ORDER BY v) FROM {from}");
+    let sql = ranked(&format!("numbers WHERE id <= {GATHERED}"));
+    let part = format!("SELECT id, v FROM numbers WHERE id <= {GATHERED}");
+    let mut routed = login(router);
+    let plan = routed.rows(&format!("EXPLAIN (ROUTE) {sql}"));
+    assert!(plan[0][0].contains("Gather"), "{plan:?}");
+    let shards = fleet.shards.iter();
+    let mut shards: Vec<Wire> = shards
+        .map(|shard| Wire::login(&Shard::endpoint(&shard.primary)))
+        .collect();
+    let rows: Vec<Vec<String>> = shards
+        .iter_mut()
+        .flat_map(|wire| wire.rows(&part))
+        .collect();
+    assert_eq!(rows.len(), GATHERED);
+    let array = |at: usize| {
+        let values: Vec<&str> = rows.iter().map(|row| row[at].as_str()).collect();
+        values.join(",")
+    };
+    let rest = ranked(&format!(
+        "(SELECT unnest('{{{}}}'::int8[]), unnest('{{{}}}'::int[])) AS numbers (id, v)",
+        array(0),
+        array(1)
+    ));
+    let (mut whole, mut parts) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let begun = Instant::now();
+        assert_eq!(routed.rows(&sql).len(), GATHERED);
+        whole.push(begun.elapsed());
+        let begun = Instant::now();
+        for wire in &mut shards {
+            wire.rows(&part);
+        }
+        assert_eq!(shards[0].rows(&rest).len(), GATHERED);
+        parts.push(begun.elapsed());
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (whole, parts) = (median(&mut whole), median(&mut parts));
+    let beyond = whole.saturating_sub(parts);
+    verdict.claim(
+        beyond < BEYOND,
+        "a gather of 1,000 rows beyond its parts",
+        format!("{beyond:.2?}: it takes {whole:.2?}, its parts one after the other {parts:.2?}"),
     );
 }

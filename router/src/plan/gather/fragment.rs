@@ -146,6 +146,10 @@ pub fn of<'n>(
             sql,
             of,
             elements,
+            types: fetched
+                .iter()
+                .map(|column| column.handed.sent_as())
+                .collect(),
             narrowing: Narrowing {
                 filtered: !filters.is_empty(),
                 by: Vec::new(),

@@ -17,6 +17,7 @@ pub mod narrow;
 pub mod notes;
 pub(in crate::plan) mod partial;
 mod rewrite;
+pub mod together;
 pub mod views;
 pub mod waves;
 pub mod within;
@@ -172,6 +173,8 @@ pub struct Fragment {
     pub of: Holders,
     /// The type of each of its columns as it comes from a shard, by the object ids of the home shard.
     pub elements: Vec<u32>,
+    /// What these types are called.
+    pub types: Vec<String>,
     /// How what others have fetched leaves out rows of it.
     pub narrowing: Narrowing,
     /// It writes the table and returns its rows: it runs when all others have been fetched.

@@ -265,8 +265,7 @@ impl<'a, 'n> Rewriting<'a, 'n> {
         let names: Vec<String> = columns.iter().map(|c| parens::quoted(&c.name)).collect();
         let mut lists = Vec::with_capacity(names.len());
         for Fetched { handed, .. } in columns {
-            let array = if handed.as_text { "text" } else { &handed.base };
-            let mut list = format!("unnest(${next}::{array}[])");
+            let mut list = format!("unnest(${next}::{}[])", handed.sent_as());
             if handed.as_text || handed.full != handed.base {
                 list = format!("{list}::{}", handed.full);
             }

@@ -211,6 +211,7 @@ mod tests {
             sql: String::new(),
             of: Holders::All,
             elements: vec![23],
+            types: vec!["integer".to_owned()],
             narrowing: Narrowing { filtered, by },
             writes: false,
         }

@@ -5,6 +5,7 @@ use super::send::Ask;
 use super::{Described, GatherWork, Value};
 use crate::merge::{Arrays, KeyArray, NotTaken};
 use crate::plan::Refusal;
+use crate::plan::gather::together::{self, Arm};
 use crate::plan::gather::waves::{MANY, Waves, expected};
 use crate::plan::gather::{Ending, Keeper, Keys};
 use crate::plan::refuse::Reason;
@@ -63,26 +64,52 @@ pub(in crate::session) struct Tally {
 
 /// What a server is asked of fragments.
 pub(super) enum Asked {
-    /// The rows, which are those of each of these.
-    Rows(Vec<usize>),
+    /// The rows of one query, or of several as one, each for all fragments that have the same text.
+    Rows(Vec<Shared>),
     /// How many rows it expects.
     Expected(usize),
 }
 
-impl Asked {
-    fn fragment(&self) -> usize {
-        match self {
-            Asked::Rows(fragments) => fragments[0],
-            Asked::Expected(fragment) => *fragment,
-        }
-    }
+/// A query whose rows are those of each of these fragments.
+pub(super) struct Shared {
+    fragments: Vec<usize>,
+    /// How many columns they have.
+    width: usize,
 }
 
-/// The text of a fragment as it is sent, with the keys in it.
+/// The text of a fragment, with the keys that leave out rows of it.
 #[derive(PartialEq)]
 struct Text {
     sql: String,
-    keys: Vec<Rc<KeyArray>>,
+    filtered: bool,
+    narrowed: Vec<Narrowed>,
+}
+
+/// Of these keys one must be in a column.
+#[derive(PartialEq)]
+struct Narrowed {
+    column: String,
+    base: String,
+    keys: Rc<KeyArray>,
+}
+
+impl Text {
+    /// As it is sent; the keys are the parameters from `next` on.
+    fn sql(&self, next: &mut usize) -> String {
+        let mut sql = self.sql.clone();
+        let mut filtered = self.filtered;
+        for Narrowed { column, base, keys } in &self.narrowed {
+            let joint = if filtered { "AND" } else { "WHERE" };
+            filtered = true;
+            sql += &match keys.count {
+                0..FEW_KEYS => format!(" {joint} {column} = ANY (${next}::{base}[])"),
+                // Planning looks at each element of an array, and not into a query.
+                _ => format!(" {joint} {column} IN (SELECT unnest(${next}::{base}[]))"),
+            };
+            *next += 1;
+        }
+        sql
+    }
 }
 
 impl Session {
@@ -217,7 +244,7 @@ impl Session {
         let mut waves = Waves::new(&work.plan.fragments);
         let mut describes = legs.iter().any(|leg| leg.describes);
         while !waves.are_done() || describes {
-            let texts = fetching.texts(work, &mut waves, given.1.len());
+            let texts = fetching.texts(work, &mut waves);
             let asked = waves.asked();
             if !asked.is_empty() {
                 self.exchange(
@@ -274,25 +301,16 @@ impl Session {
         let mut open = Vec::new();
         let mut told: Vec<usize> = Vec::new();
         for leg in legs {
-            let mut asked: Vec<Asked> = Vec::new();
-            for &fragment in fragments.iter().filter(|at| leg.fragments.contains(at)) {
-                if explained {
-                    if !told.contains(&fragment) {
-                        told.push(fragment);
-                        asked.push(Asked::Expected(fragment));
-                    }
-                    continue;
+            let own = fragments.iter().filter(|at| leg.fragments.contains(at));
+            let asked = match explained {
+                true => {
+                    let new = own.copied().filter(|at| !told.contains(at));
+                    let new: Vec<usize> = new.collect();
+                    told.extend(&new);
+                    new.into_iter().map(Asked::Expected).collect()
                 }
-                // Equal texts have equal rows.
-                let same = |asked: &&mut Asked| {
-                    matches!(asked, Asked::Rows(list) if texts[list[0]] == texts[fragment]
-                        && work.shards[list[0]] == work.shards[fragment])
-                };
-                match asked.iter_mut().find(same) {
-                    Some(Asked::Rows(list)) => list.push(fragment),
-                    _ => asked.push(Asked::Rows(vec![fragment])),
-                }
-            }
+                false => asked_of(work, texts, own.copied()),
+            };
             if asked.is_empty() && !(describes && leg.describes) {
                 continue;
             }
@@ -301,16 +319,19 @@ impl Session {
             attached.inbox.touched.add(None);
             let types = attached.inbox.types_on_shard(types);
             for asked in &asked {
-                let text = &texts[asked.fragment()];
-                let keys = text.keys.iter().map(|keys| (1, Some(&*keys.array)));
-                let values: Vec<Value<'_>> = values.iter().copied().chain(keys).collect();
-                let explain = format!("EXPLAIN {}", text.sql);
+                let mut next = values.len() + 1;
                 let (sql, formats, rows) = match asked {
-                    Asked::Rows(_) => (&text.sql, &[1], most),
-                    Asked::Expected(_) => (&explain, &[0], 1),
+                    Asked::Rows(shared) => (text_of(work, texts, shared, &mut next), &[1], most),
+                    Asked::Expected(fragment) => {
+                        let sql = texts[*fragment].sql(&mut next);
+                        (format!("EXPLAIN {sql}"), &[0], 1)
+                    }
                 };
+                let keys = asked.fragments().flat_map(|at| &texts[at].narrowed);
+                let keys = keys.map(|narrowed| (1, Some(&*narrowed.keys.array)));
+                let values: Vec<Value<'_>> = values.iter().copied().chain(keys).collect();
                 attached.ask(&Ask {
-                    sql,
+                    sql: &sql,
                     types: &types,
                     values: &values,
                     describes: None,
@@ -419,8 +440,8 @@ impl Fetching {
         self.error.is_none() && self.wrong.is_none()
     }
 
-    /// The texts of the fragments that are not there yet, with the keys that leave out rows of them.
-    fn texts(&mut self, work: &GatherWork, waves: &mut Waves<'_>, values: usize) -> Vec<Text> {
+    /// The texts of the fragments, with the keys that leave out rows of those that are not there yet.
+    fn texts(&mut self, work: &GatherWork, waves: &mut Waves<'_>) -> Vec<Text> {
         let Fetching { arrays, keys, .. } = self;
         let mut known = |wanted: &Keys| {
             let place = (wanted.from, wanted.at);
@@ -432,27 +453,18 @@ impl Fetching {
         };
         let text = |(at, sql): (usize, &String)| {
             let chosen = waves.narrowing(at, |keys| Some(known(keys)?.count));
-            let mut text = Text {
+            let narrowed = chosen.into_iter().filter_map(|wanted| {
+                Some(Narrowed {
+                    column: wanted.column.clone(),
+                    base: wanted.base.clone(),
+                    keys: known(wanted)?,
+                })
+            });
+            Text {
                 sql: sql.clone(),
-                keys: Vec::new(),
-            };
-            let filtered = work.plan.fragments[at].narrowing.filtered;
-            for wanted in chosen {
-                let joint = match filtered || !text.keys.is_empty() {
-                    true => "AND",
-                    false => "WHERE",
-                };
-                let Some(keys) = known(wanted) else { continue };
-                let number = values + text.keys.len() + 1;
-                let Keys { column, base, .. } = wanted;
-                text.sql += &match keys.count {
-                    0..FEW_KEYS => format!(" {joint} {column} = ANY (${number}::{base}[])"),
-                    // Planning looks at each element of an array, and not into a query.
-                    _ => format!(" {joint} {column} IN (SELECT unnest(${number}::{base}[]))"),
-                };
-                text.keys.push(keys);
+                filtered: work.plan.fragments[at].narrowing.filtered,
+                narrowed: narrowed.collect(),
             }
-            text
         };
         work.fragments.iter().enumerate().map(text).collect()
     }
@@ -472,12 +484,28 @@ impl Fetching {
                     .entry(*fragment)
                     .or_insert(rows.unwrap_or(u64::MAX));
             }
-            Some(Asked::Rows(fragments)) => {
-                for fragment in fragments {
-                    self.add(*fragment, body);
+            Some(Asked::Rows(shared)) => match shared.as_slice() {
+                [one] => self.add_to_all(&one.fragments, body),
+                several => {
+                    let widths: Vec<usize> = several.iter().map(|s| s.width).collect();
+                    match together::part(&widths, body) {
+                        Some((at, row)) => self.add_to_all(&several[at].fragments, &row),
+                        None => self.malformed(),
+                    }
                 }
-            }
+            },
         }
+    }
+
+    fn add_to_all(&mut self, fragments: &[usize], body: &[u8]) {
+        for fragment in fragments {
+            self.add(*fragment, body);
+        }
+    }
+
+    fn malformed(&mut self) {
+        let message = "server sent a malformed message";
+        self.wrong = Some(Report::error(sqlstate::INTERNAL_ERROR, message));
     }
 
     /// A write within WITH failed on a server.
@@ -514,11 +542,59 @@ impl Fetching {
     fn columns(&mut self, frame: Frame<'_>) {
         match backend::columns(frame.body()) {
             Ok(columns) => self.described.columns = columns,
-            Err(_) => {
-                let message = "server sent a malformed message";
-                self.wrong = Some(Report::error(sqlstate::INTERNAL_ERROR, message));
-            }
+            Err(_) => self.malformed(),
         }
+    }
+}
+
+impl Asked {
+    /// One for each text.
+    fn fragments(&self) -> impl Iterator<Item = usize> {
+        let (shared, expected) = match self {
+            Asked::Rows(shared) => (shared.as_slice(), None),
+            Asked::Expected(fragment) => (&[][..], Some(*fragment)),
+        };
+        shared.iter().map(|s| s.fragments[0]).chain(expected)
+    }
+}
+
+/// What a server is asked for the rows of fragments: one query, so that they are read by one snapshot.
+fn asked_of(
+    work: &GatherWork,
+    texts: &[Text],
+    fragments: impl Iterator<Item = usize>,
+) -> Vec<Asked> {
+    let mut all: Vec<Shared> = Vec::new();
+    for fragment in fragments {
+        // Equal texts have equal rows.
+        let same = |shared: &&mut Shared| {
+            let first = shared.fragments[0];
+            texts[first] == texts[fragment] && work.shards[first] == work.shards[fragment]
+        };
+        match all.iter_mut().find(same) {
+            Some(shared) => shared.fragments.push(fragment),
+            None => all.push(Shared {
+                fragments: vec![fragment],
+                width: work.plan.fragments[fragment].types.len(),
+            }),
+        }
+    }
+    match all.iter().map(|shared| shared.width).sum() {
+        0 => Vec::new(),
+        columns if together::fits(columns) => vec![Asked::Rows(all)],
+        _ => all.into_iter().map(|one| Asked::Rows(vec![one])).collect(),
+    }
+}
+
+fn text_of(work: &GatherWork, texts: &[Text], shared: &[Shared], next: &mut usize) -> String {
+    let arms = shared.iter().map(|shared| Arm {
+        sql: texts[shared.fragments[0]].sql(next),
+        types: &work.plan.fragments[shared.fragments[0]].types,
+    });
+    let mut arms: Vec<Arm<'_>> = arms.collect();
+    match arms.as_mut_slice() {
+        [one] => std::mem::take(&mut one.sql),
+        several => together::query(several),
     }
 }
 

@@ -177,8 +177,17 @@ impl Gen<'_> {
             .tables
             .iter()
             .filter(|source| {
+                // Of rows that conflict with each other any may be the one that is stored.
+                let stays_unique = |at: &usize| {
+                    let column = &source.relation.columns[*at];
+                    let mut unique = table.unique.iter();
+                    unique.any(|own| table.relation.columns[*own] == *column)
+                };
                 !source.unique.is_empty()
-                    && source.relation.columns[0].1 == table.relation.columns[0].1
+                    && match table.unique.is_empty() {
+                        true => source.relation.columns[0].1 == table.relation.columns[0].1,
+                        false => source.unique.iter().all(stays_unique),
+                    }
             })
             .cloned()
             .collect();

@@ -1,9 +1,9 @@
 //! Statements whose rows are gathered from several shards: each gets the answer that one PostgreSQL with all the rows
 //! gives, in the simple and in the extended protocol.
 
-use super::stage::{LIMIT, Stage, extended, say, send};
+use super::stage::{LIMIT, Stage, extended, lines, owner, say, send};
 use mothership_tests::message::Format;
-use mothership_tests::{Shards, Wire, message};
+use mothership_tests::{Shards, Wire, message, poll_until};
 
 const TABLES: &str = r#"
 [[table]]
@@ -846,4 +846,56 @@ fn a_statement_that_would_become_another_one_is_refused_in_the_extended_protocol
     }
     assert!(say(&mut wire, "SET search_path = public")[0].starts_with("CommandComplete"));
     assert_eq!(wire.rows(sql).len(), 8);
+}
+
+#[test]
+fn a_shard_reads_all_tables_of_a_statement_by_one_snapshot() {
+    let stage = Stage::new();
+    stage.fill(1..=6);
+    let mut wire = stage.wire();
+    for id in 1..=6 {
+        let sql = format!("INSERT INTO accounts VALUES ({id}, 100)");
+        assert!(say(&mut wire, &sql)[0].starts_with("CommandComplete"));
+    }
+    let sums = "SELECT (SELECT sum(v) FROM items) + (SELECT sum(balance) FROM accounts)";
+    let rows = "SELECT sum(x) FROM (SELECT v AS x FROM items UNION ALL SELECT balance FROM accounts) AS b, \
+        (SELECT 1 FROM items i JOIN accounts a ON i.v = a.balance HAVING count(*) >= 0) AS c";
+    let shard = owner(1);
+    for sql in [sums, rows] {
+        let total = say(&mut wire, sql)[1].clone();
+        for table in ["items", "accounts"] {
+            for way in ["simple", "extended", "block"] {
+                let mut holder = Wire::login(&stage.shards.endpoint(shard));
+                for part in [
+                    "BEGIN",
+                    &format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+                    "UPDATE items SET v = v - 1 WHERE id = 1",
+                    "UPDATE accounts SET balance = balance + 1 WHERE id = 1",
+                ] {
+                    let said = holder.query(part);
+                    assert_ne!(said[0].kind, b'E', "{}", said[0]);
+                }
+                if way == "block" {
+                    say(&mut wire, "BEGIN");
+                }
+                wire.send_all(&match way {
+                    "extended" => extended(sql, &[], &[]),
+                    _ => vec![message::query(sql)],
+                });
+                let waits = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                let waiting = || stage.shards.sql_all(waits).iter().any(|n| n != "0");
+                assert!(poll_until(LIMIT, waiting), "it does not wait");
+                holder.query("COMMIT");
+                let answer = lines(&wire.until_ready());
+                assert!(
+                    answer.contains(&total),
+                    "{sql} {table} {way}: {total} {answer:?}"
+                );
+                if way == "block" {
+                    say(&mut wire, "COMMIT");
+                }
+            }
+        }
+    }
 }

@@ -180,6 +180,11 @@ fn push(
             sql,
             of: Holders::Keys(keys),
             elements: pushing.columns.iter().map(|c| c.element).collect(),
+            types: pushing
+                .columns
+                .iter()
+                .map(|c| c.fetched.handed.sent_as())
+                .collect(),
             narrowing: Narrowing {
                 filtered,
                 by: Vec::new(),

@@ -1,0 +1,148 @@
+//! Several fragments as one query, so that a server reads them by one snapshot.
+//!
+//! At READ COMMITTED each query has a snapshot of its own. The rows of the fragments come one fragment after the other,
+//! each row with the number of its fragment and columns for all of them: those of the others are NULL.
+
+/// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`), less the number.
+const MOST_COLUMNS: usize = 1600;
+
+/// One of the fragments.
+pub struct Arm<'f> {
+    /// Its query.
+    pub sql: String,
+    /// What the types of its columns are called.
+    pub types: &'f [String],
+}
+
+/// Whether so many columns fit.
+pub fn fits(columns: usize) -> bool {
+    columns < MOST_COLUMNS
+}
+
+/// The query of all of them.
+pub fn query(arms: &[Arm<'_>]) -> String {
+    let selects = arms.iter().enumerate().map(|(number, arm)| {
+        let mut list = vec![number.to_string()];
+        for (other, Arm { types, .. }) in arms.iter().enumerate() {
+            list.extend(types.iter().enumerate().map(|(at, name)| {
+                match other == number {
+                    true => column(at),
+                    // Of an unknown type it would be text.
+                    false => format!("NULL::{name}"),
+                }
+            }));
+        }
+        let columns: Vec<String> = (0..arm.types.len()).map(column).collect();
+        format!(
+            "SELECT {} FROM ({}) AS __mothership_f ({})",
+            list.join(", "),
+            arm.sql,
+            columns.join(", ")
+        )
+    });
+    selects.collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+fn column(at: usize) -> String {
+    format!("__mothership_c{}", at + 1)
+}
+
+/// The row of a fragment in a row of all of them: the fragment's number, and its row as if it had come alone. `widths`
+/// are how many columns each has. `None` if it is no such row.
+pub fn part(widths: &[usize], body: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let mut reader = Reader(body);
+    let count = reader.take(2)?;
+    let all = 1 + widths.iter().sum::<usize>();
+    if usize::from(u16::from_be_bytes(count.try_into().ok()?)) != all {
+        return None;
+    }
+    let number = reader.value()?;
+    let number = u32::from_be_bytes(number.get(4..)?.try_into().ok()?) as usize;
+    let width = *widths.get(number)?;
+    for _ in 0..widths[..number].iter().sum() {
+        reader.value()?;
+    }
+    let start = reader.0;
+    for _ in 0..width {
+        reader.value()?;
+    }
+    let values = &start[..start.len() - reader.0.len()];
+    let mut row = u16::try_from(width).ok()?.to_be_bytes().to_vec();
+    row.extend_from_slice(values);
+    Some((number, row))
+}
+
+struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn take(&mut self, count: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// A value with its length before it.
+    fn value(&mut self) -> Option<&'b [u8]> {
+        let start = self.0;
+        let length = i32::from_be_bytes(self.take(4)?.try_into().ok()?);
+        // NULL has no bytes.
+        self.take(usize::try_from(length).unwrap_or(0))?;
+        Some(&start[..start.len() - self.0.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
+        let mut body = u16::try_from(values.len()).unwrap().to_be_bytes().to_vec();
+        for value in values {
+            let length = value.map_or(-1, |v| i32::try_from(v.len()).unwrap());
+            body.extend(length.to_be_bytes());
+            body.extend(value.unwrap_or_default());
+        }
+        body
+    }
+
+    #[test]
+    fn each_fragment_has_columns_of_its_own() {
+        let (one, other) = (["int".to_owned()], ["text".to_owned(), "int".to_owned()]);
+        let arm = |sql: &str, types| Arm {
+            sql: sql.to_owned(),
+            types,
+        };
+        let sql = query(&[
+            arm("SELECT a FROM t", &one[..]),
+            arm("SELECT b, c FROM u", &other[..]),
+        ]);
+        assert_eq!(
+            sql,
+            "SELECT 0, __mothership_c1, NULL::text, NULL::int FROM (SELECT a FROM t) AS __mothership_f \
+             (__mothership_c1) UNION ALL SELECT 1, NULL::int, __mothership_c1, __mothership_c2 FROM \
+             (SELECT b, c FROM u) AS __mothership_f (__mothership_c1, __mothership_c2)"
+        );
+    }
+
+    #[test]
+    fn a_row_is_that_of_its_fragment() {
+        let (zero, one, two) = ([0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]);
+        let first = row(&[Some(&zero), Some(b"a"), None, None]);
+        assert_eq!(part(&[1, 2], &first), Some((0, row(&[Some(b"a")]))));
+        let second = row(&[Some(&one), None, None, Some(b"xyz")]);
+        assert_eq!(
+            part(&[1, 2], &second),
+            Some((1, row(&[None, Some(b"xyz")])))
+        );
+        for wrong in [
+            row(&[Some(&two), None, None, None]),
+            row(&[Some(&zero), None, None]),
+            row(&[None, None, None, None]),
+            row(&[Some(b"0"), None, None, None]),
+            first[..first.len() - 2].to_vec(),
+            Vec::new(),
+        ] {
+            assert_eq!(part(&[1, 2], &wrong), None);
+        }
+    }
+}
