@@ -10,7 +10,7 @@ use crate::catalog::load::LoadError;
 use crate::catalog::times::Times;
 use crate::catalog::{Catalog, Drift, Name, Oids, Relation, RelationKind};
 use crate::commit::schema::{self, SchemaError};
-use crate::config::{Config, DefaultTable, KnownTable, MapMistake, TablePattern};
+use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::control::{Control, ControlError};
 use crate::core::Topology;
 use crate::directory::{self, Directories, DirectoryError};
@@ -29,6 +29,8 @@ pub struct Known {
     pub map: ShardMap,
     /// Declared tables that do not exist yet and whose key types nobody knows.
     pub pending: Vec<TablePattern>,
+    /// What becomes of an UPDATE that leads rows to other shards.
+    pub key_updates: KeyUpdates,
 }
 
 self_cell! {
@@ -118,6 +120,7 @@ impl World {
             catalog,
             map: built.map,
             pending: built.pending,
+            key_updates: config.tables.key_updates,
         };
         Ok(Self {
             version,
@@ -130,6 +133,7 @@ impl World {
             directories,
             snapshot: Snapshot::new(known, |known| {
                 Planner::with_pending(&known.catalog, &known.map, &known.pending)
+                    .with_key_updates(known.key_updates)
             }),
             doubts: None,
             superseded: AtomicBool::new(false),

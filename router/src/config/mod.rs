@@ -56,7 +56,9 @@ pub use rules::{Action, Origin, Rule, StatementKind, When};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
 pub use shards::{ChannelBinding, Database, Role, Server, ServerTls, Shard};
-pub use tables::{DefaultTable, KeyList, KeyRange, Place, Strategy, StrategyKind, Table, Tables};
+pub use tables::{
+    DefaultTable, KeyList, KeyRange, KeyUpdates, Place, Strategy, StrategyKind, Table, Tables,
+};
 pub use transactions::{Catalog, Control, Sequences, Transactions};
 pub use units::{ByteSize, Share};
 pub use value::At;

@@ -11,6 +11,8 @@ use super::value::{At, Value, mismatch, quote, text_values, words};
 pub struct Tables {
     /// What a table is that nothing is said about.
     pub default: DefaultTable,
+    /// What becomes of an UPDATE that leads a row to another shard.
+    pub key_updates: KeyUpdates,
     /// The declarations in the order of the file.
     pub declared: Vec<Table>,
 }
@@ -60,10 +62,12 @@ pub enum Place {
 }
 
 settings! {
-    /// Tables that nothing is said about.
+    /// All tables, and those that nothing is said about.
     pub struct TableDefaults {
         /// What becomes of them.
         restart default: DefaultTable = DefaultTable::Home;
+        /// An UPDATE that sets the shard key of a sharded table, so that rows belong to another shard.
+        restart key_updates: KeyUpdates = KeyUpdates::Refuse;
     }
 }
 
@@ -74,6 +78,16 @@ words! {
         Home = "home",
         /// It is sharded by the first column of its primary key, when it is new and has one.
         Auto = "auto",
+    }
+}
+
+words! {
+    /// What becomes of an UPDATE that leads rows to other shards.
+    pub enum KeyUpdates {
+        /// It fails.
+        Refuse = "refuse",
+        /// The rows are deleted where they are and inserted where they belong, in one transaction.
+        Move = "move",
     }
 }
 

@@ -52,7 +52,7 @@ use std::sync::Arc;
 use mothership_shardmap::{Placement, ShardMap, Sharded};
 
 use crate::catalog::{Catalog, Name};
-use crate::config::{KnownTable, TablePattern};
+use crate::config::{KeyUpdates, KnownTable, TablePattern};
 use crate::sql::effect::{self, Statement};
 
 use condition::{Cond, Scalar};
@@ -330,6 +330,12 @@ impl<'a> Planner<'a> {
         Planner {
             names: Names::new(catalog, map, pending),
         }
+    }
+
+    /// The same with this setting.
+    pub fn with_key_updates(mut self, key_updates: KeyUpdates) -> Planner<'a> {
+        self.names.key_updates = key_updates;
+        self
     }
 
     /// Plans one statement.

@@ -13,7 +13,7 @@ use sqlparser::ast::Ident;
 
 use crate::catalog::types::words;
 use crate::catalog::{Catalog, Function, Name, Relation, RelationKind, Volatility};
-use crate::config::TablePattern;
+use crate::config::{KeyUpdates, TablePattern};
 use crate::sql::lexer::Kind;
 
 use super::context::{PlanContext, Temporary};
@@ -112,6 +112,8 @@ pub struct Names<'a> {
     /// What of them is proven of the tables and names.
     pub(super) parts: Provable,
     anything_declared: bool,
+    /// What becomes of an UPDATE that leads rows to other shards.
+    pub key_updates: KeyUpdates,
 }
 
 impl<'a> Names<'a> {
@@ -127,6 +129,7 @@ impl<'a> Names<'a> {
             reach: HashMap::new(),
             parts: Provable::default(),
             anything_declared: false,
+            key_updates: KeyUpdates::Refuse,
         };
         for relation in catalog.relations.values() {
             let place = place_of(relation, catalog, map);

@@ -260,8 +260,8 @@ reasons! {
         "Name a conflict target that contains every shard key column.";
     /// A row would change its shard.
     KeyUpdate = "key-update", "0A000",
-        "UPDATE of the shard key is not supported",
-        "Delete the row and insert it with the new key.";
+        "this UPDATE of the shard key may lead a row to another shard",
+        "Delete the row and insert it with the new key, or see the setting tables.key_updates.";
     /// Writes within WITH that cannot be taken apart.
     WritesWithin = "writes-within-with", "0A000",
         "writes within WITH over several shards would not all see the same rows",

@@ -29,6 +29,8 @@ mod isolation;
 mod locks;
 #[path = "shards/made.rs"]
 mod made;
+#[path = "shards/moves.rs"]
+mod moves;
 #[path = "shards/narrowed.rs"]
 mod narrowed;
 #[path = "shards/pipelines.rs"]

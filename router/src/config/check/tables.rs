@@ -28,6 +28,7 @@ pub(super) fn check(
     }
     Tables {
         default: defaults.default,
+        key_updates: defaults.key_updates,
         declared: written.into_iter().map(finished).collect(),
     }
 }

@@ -134,6 +134,8 @@ pub struct Store {
     pub max_chars: Vec<Option<usize>>,
     /// What becomes of rows without a key.
     pub nulls: Nulls,
+    /// What the client is told.
+    pub verb: Verb,
     /// The statement up to its source.
     pub head: String,
     /// And behind it.
@@ -149,6 +151,15 @@ pub enum Nulls {
     Refused,
     /// They find no row on any shard, and none stores them.
     Anywhere,
+}
+
+/// What the client is told that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// What the servers say.
+    Own,
+    /// It was an UPDATE that moves rows: the servers say INSERT.
+    Update,
 }
 
 /// How a column of the source is handed over.
@@ -335,6 +346,35 @@ pub fn plan(
         (Some(taken), _, ending) => (Root::Query(&taken.query), ending),
         (None, root, ending) => (root, ending),
     };
+    residual(analysis, root, taken.as_ref(), parsed, ending, why)
+}
+
+/// Plans an UPDATE that moves rows: what it takes away is deleted, and what `taken` shows of it is stored.
+///
+/// # Errors
+/// As of `plan`.
+pub fn plan_moved(
+    analysis: &Analysis<'_>,
+    taken: &TakenOut,
+    parsed: &Parsed,
+    store: Store,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let root = Root::Query(&taken.query);
+    let ending = Ending::Store(Box::new(store));
+    residual(analysis, root, Some(taken), parsed, ending, why)
+}
+
+/// The same when it is known what is taken out of the statement.
+fn residual(
+    analysis: &Analysis<'_>,
+    root: Root<'_>,
+    taken: Option<&TakenOut>,
+    parsed: &Parsed,
+    ending: Ending,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let seen = &analysis.seen;
     if let (Ending::Write(Written::Owners(_) | Written::Everywhere), Some(name)) =
         (&ending, &seen.once)
     {
@@ -347,7 +387,7 @@ pub fn plan(
         return Err(why);
     }
     let target = match root {
-        Root::Query(_) => taken.as_ref().and_then(|taken| taken.target),
+        Root::Query(_) => taken.and_then(|taken| taken.target),
         Root::Source(_, target) | Root::Write(_, target) => Some(target),
     };
     let mut places: BTreeMap<Location, Vec<Read<'_>>> = BTreeMap::new();
@@ -356,13 +396,13 @@ pub fn plan(
         Some(_) => Brought::Every,
         None => Brought::to(&ending, parsed),
     };
-    let is_own = |instance: usize| taken.as_ref().is_some_and(|t| t.is_own(instance));
+    let is_own = |instance: usize| taken.is_some_and(|t| t.is_own(instance));
     for read in &analysis.notes.reads {
         if Some(read.instance) != target && !is_own(read.instance) && brought.has(analysis, read) {
             places.entry(read.place).or_default().push(*read);
         }
     }
-    for read in taken.iter().flat_map(TakenOut::reads) {
+    for read in taken.into_iter().flat_map(TakenOut::reads) {
         places.entry(read.place).or_default().push(read);
     }
     if brought > Brought::Sharded && analysis.has_home_beside(target, &is_own, &places) {
@@ -388,7 +428,7 @@ pub fn plan(
     }
     let read = analysis.notes.reads.iter().map(|read| &read.place);
     let mut entries = rewrite::entries(root, places.keys().chain(read));
-    for (place, entry) in taken.iter().flat_map(TakenOut::silent) {
+    for (place, entry) in taken.into_iter().flat_map(TakenOut::silent) {
         entries.insert(place, entry);
     }
     if !places.keys().all(|place| entries.contains_key(place)) {
@@ -414,7 +454,7 @@ pub fn plan(
             (name, alias.as_ref()),
             &why,
         )?;
-        if let Some(taken) = &taken {
+        if let Some(taken) = taken {
             taken.write(*place, &mut made)?;
         }
         let cte = format!("{CTE}{}", number + 1);

@@ -69,32 +69,41 @@ impl Within {
 }
 
 /// The writes within WITH of a statement, taken out of it.
-pub struct TakenOut<'q> {
+pub struct TakenOut {
     /// The statement with what they return in their place.
     pub query: Query,
     /// By the place of the table's name.
-    writes: BTreeMap<Location, Write<'q>>,
+    writes: BTreeMap<Location, Write>,
     /// The instances of all writes; these are read where the write runs.
     own: Vec<Range<usize>>,
     /// The instance that the statement itself writes.
     pub target: Option<usize>,
 }
 
-struct Write<'q> {
+struct Write {
     target: usize,
     /// Its table and alias.
     entry: (ObjectName, Option<TableAlias>),
     /// Without RETURNING.
     sql: String,
-    returning: &'q [SelectItem],
+    /// What becomes of its rows.
+    rows: Returned,
 }
 
-impl<'q> TakenOut<'q> {
+/// What becomes of the rows of a write.
+enum Returned {
+    /// Nobody asks for them.
+    Unseen,
+    /// They are fetched, and these expressions are computed of them there, because PostgreSQL would and it may fail.
+    Shown(Vec<String>),
+}
+
+impl TakenOut {
     /// Of a query that has been walked.
     ///
     /// # Errors
     /// Where it could be noticed.
-    pub fn of(analysis: &Analysis<'_>, query: &'q Query) -> Result<TakenOut<'q>, Refusal> {
+    pub fn of(analysis: &Analysis<'_>, query: &Query) -> Result<TakenOut, Refusal> {
         let refused = |why: &str| Refusal::about(Reason::WritesWithin, why);
         let within = &analysis.notes.within;
         let last = analysis.seen.calls.iter().next_back();
@@ -155,7 +164,7 @@ impl<'q> TakenOut<'q> {
                 target: write.target,
                 entry: (parts.name.clone(), parts.alias.clone()),
                 sql: parens::statement(&without_returning(statement))?,
-                returning: parts.returning,
+                rows: Returned::of(parts.returning)?,
             };
             taken.writes.insert(place, write);
             if !parts.returning.is_empty() {
@@ -175,6 +184,27 @@ impl<'q> TakenOut<'q> {
             _ => None,
         };
         Ok(taken)
+    }
+
+    /// Of an UPDATE that moves rows: `sql` deletes those of `target`, and `query` shows them as they are to be.
+    pub fn moved(
+        target: usize,
+        entry: (ObjectName, Option<TableAlias>),
+        sql: String,
+        query: Query,
+    ) -> Option<TakenOut> {
+        let write = Write {
+            target,
+            rows: Returned::Shown(Vec::new()),
+            sql,
+            entry,
+        };
+        Some(TakenOut {
+            writes: BTreeMap::from([(place_of(&write.entry.0)?, write)]),
+            query,
+            own: std::iter::once(target..target + 1).collect(),
+            target: None,
+        })
     }
 
     /// Whether this is read where one of the writes runs.
@@ -198,7 +228,7 @@ impl<'q> TakenOut<'q> {
         let silent = self
             .writes
             .iter()
-            .filter(|(_, write)| write.returning.is_empty());
+            .filter(|(_, write)| matches!(write.rows, Returned::Unseen));
         silent.map(|(place, write)| (*place, write.entry.clone()))
     }
 
@@ -210,36 +240,43 @@ impl<'q> TakenOut<'q> {
         let Some(write) = self.writes.get(&place) else {
             return Ok(());
         };
+        let fragment: &mut Fragment = &mut made.fragment;
+        fragment.writes = true;
+        fragment.narrowing = Default::default();
+        let Returned::Shown(computed) = &write.rows else {
+            fragment.sql.clone_from(&write.sql);
+            fragment.elements.clear();
+            return Ok(());
+        };
         let mut list = made.list.clone();
-        // PostgreSQL computes RETURNING even if nobody reads it, and it may fail.
-        let mut computed = Vec::new();
-        for item in write.returning {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
-                && !matches!(
-                    strip(expr),
-                    Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)
-                )
-            {
-                computed.push(parens::expr(expr)?);
-            }
-        }
         if let Some(first) = list.first_mut().filter(|_| !computed.is_empty()) {
             *first = format!(
                 "CASE WHEN pg_catalog.num_nonnulls({}) >= 0 THEN {first} END",
                 computed.join(", ")
             );
         }
-        let fragment: &mut Fragment = &mut made.fragment;
-        fragment.writes = true;
-        fragment.narrowing = Default::default();
-        fragment.sql = match write.returning.is_empty() {
-            true => write.sql.clone(),
-            false => format!("{} RETURNING {}", write.sql, list.join(", ")),
-        };
-        if write.returning.is_empty() {
-            fragment.elements.clear();
-        }
+        fragment.sql = format!("{} RETURNING {}", write.sql, list.join(", "));
         Ok(())
+    }
+}
+
+impl Returned {
+    fn of(returning: &[SelectItem]) -> Result<Returned, Refusal> {
+        if returning.is_empty() {
+            return Ok(Returned::Unseen);
+        }
+        let computed = returning.iter().filter_map(|item| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+            _ => None,
+        });
+        let computed = computed.filter(|expr| {
+            !matches!(
+                strip(expr),
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)
+            )
+        });
+        let computed: Result<_, _> = computed.map(parens::expr).collect();
+        computed.map(Returned::Shown)
     }
 }
 

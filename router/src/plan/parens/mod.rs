@@ -15,8 +15,8 @@ mod query;
 mod write;
 
 use sqlparser::ast::{
-    Cte, Expr, Ident, Insert, LockClause, Merge, ObjectName, OrderByExpr, Query, Statement,
-    TableAlias, TableWithJoins,
+    Cte, Expr, Ident, Insert, LockClause, Merge, ObjectName, OrderByExpr, Query, SelectItem,
+    Statement, TableAlias, TableWithJoins,
 };
 
 use crate::plan::PlanContext;
@@ -82,6 +82,11 @@ pub(super) fn around_merged(merge: &Merge) -> Result<(String, String), Refusal> 
         written(|w| w.merge_head(merge))?,
         written(|w| w.merge_tail(merge))?,
     ))
+}
+
+/// RETURNING, if there is any.
+pub(super) fn returning(items: Option<&[SelectItem]>) -> Result<String, Refusal> {
+    written(|w| w.returning(items))
 }
 
 /// The CTEs of a WITH, without that word.

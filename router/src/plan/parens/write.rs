@@ -109,7 +109,7 @@ impl Writer {
         })
     }
 
-    fn returning(&mut self, items: Option<&[SelectItem]>) -> Done {
+    pub(super) fn returning(&mut self, items: Option<&[SelectItem]>) -> Done {
         match items {
             None => Ok(()),
             Some(items) => {

@@ -298,15 +298,8 @@ pub(super) fn merge_gathered(
         key: key.ok_or_else(none)?,
         max_chars: max_chars.collect::<Result<_, _>>()?,
         // What is not joined is inserted, and refused by the table.
-        nulls: match keyed
-            .columns
-            .iter()
-            .flatten()
-            .all(|at| relation.columns[*at].not_null)
-        {
-            true => gather::Nulls::Anywhere,
-            false => gather::Nulls::Refused,
-        },
+        nulls: super::nulls(relation, keyed),
+        verb: gather::Verb::Own,
         head: format!("{head}("),
         tail: format!(") AS {alias} ({}){tail}", names.join(", ")),
         columns: columns.collect::<Option<_>>().ok_or_else(none)?,

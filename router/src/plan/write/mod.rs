@@ -9,6 +9,7 @@ mod conflict;
 mod fill;
 mod insert;
 mod merge;
+mod moved;
 mod recast;
 mod rows;
 mod source;
@@ -22,11 +23,12 @@ use std::sync::Arc;
 
 use sqlparser::ast::{Insert, Query, SetExpr, Statement};
 
+use crate::catalog::Relation;
 use crate::plan::decide::{finish, finish_from, keyed_by};
 use crate::plan::functions::Call;
 use crate::plan::gather::within::{Within, has_query};
 use crate::plan::gather::{self, Ending, Gather, Root};
-use crate::plan::names::Names;
+use crate::plan::names::{Keyed, Names};
 use crate::plan::parens;
 use crate::plan::parse::Parsed;
 use crate::plan::query::{Ctes, Local};
@@ -38,6 +40,7 @@ use crate::plan::touches::{Touches, touches};
 use crate::plan::{Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility};
 
 use merge::{Merged, merge_gathered};
+use moved::moved;
 use rows::{Rows, split};
 
 /// What walking a write gave.
@@ -100,6 +103,11 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
             let gathered = gathered(&analysis, &parsed, &written, why)?;
             Ok(Plan::Gather(Arc::new(gathered)))
         });
+    }
+    if let Some(gather) = moved(&analysis, &parsed, &written) {
+        // What may not happen beside sharded tables is the same as for any other write.
+        finish(&analysis, written.local, Some(written.target))?;
+        return Ok(Plan::Gather(Arc::new(gather)));
     }
     let touches = match (&parsed.statement, &written.rows) {
         (Statement::Update(_) | Statement::Delete(_), None) | (Statement::Insert(_), Some(_)) => {
@@ -254,6 +262,37 @@ fn insert_gathered(
         key.push(at.ok_or_else(|| why.clone())?);
         max_chars.push(rows::stored_chars(relation, column)?);
     }
+    let columns = handed(relation, positions);
+    let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
+    let (head, tail) = parens::around_source(insert)?;
+    let store = gather::Store {
+        sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
+        key,
+        max_chars,
+        nulls: gather::Nulls::Refused,
+        verb: gather::Verb::Own,
+        head,
+        tail,
+        columns,
+    };
+    let query = source::typed(query, analysis.names.catalog, relation, positions);
+    let ending = Ending::Store(Box::new(store));
+    let mut gather = gather::plan(analysis, Root::Query(&query), parsed, ending, why)?;
+    gather.residue = source::with_texts(gather.residue, &texts);
+    Ok(gather)
+}
+
+/// What becomes of rows without a key: where the table refuses them, any shard may.
+fn nulls(relation: &Relation, keyed: &Keyed) -> gather::Nulls {
+    let mut columns = keyed.columns.iter().flatten();
+    match columns.all(|column| relation.columns[*column].not_null) {
+        true => gather::Nulls::Anywhere,
+        false => gather::Nulls::Refused,
+    }
+}
+
+/// How the columns of a table that are filled are handed over.
+fn handed(relation: &Relation, positions: &[usize]) -> Vec<gather::Filled> {
     let mut columns = Vec::new();
     for position in positions {
         let Some(column) = relation.columns.get(*position) else {
@@ -279,22 +318,7 @@ fn insert_gathered(
             },
         });
     }
-    let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
-    let (head, tail) = parens::around_source(insert)?;
-    let store = gather::Store {
-        sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
-        key,
-        max_chars,
-        nulls: gather::Nulls::Refused,
-        head,
-        tail,
-        columns,
-    };
-    let query = source::typed(query, analysis.names.catalog, relation, positions);
-    let ending = Ending::Store(Box::new(store));
-    let mut gather = gather::plan(analysis, Root::Query(&query), parsed, ending, why)?;
-    gather.residue = source::with_texts(gather.residue, &texts);
-    Ok(gather)
+    columns
 }
 
 /// Whether nothing that the statement calls could differ between shards.

@@ -27,7 +27,7 @@ use super::names::Prepared;
 use super::state::Phase;
 use super::step::steps;
 use super::{Attached, Halt, Session};
-use crate::plan::gather::{Ending, Keeper};
+use crate::plan::gather::{Ending, Keeper, Verb};
 use crate::plan::{Gather, Merge, Role};
 use copy::Shown;
 use fetch::Leg;
@@ -69,6 +69,16 @@ impl GatherWork {
             Ending::Answer => false,
             Ending::Write(_) | Ending::Store(_) => true,
             Ending::Keep(keep) => !matches!(keep.by, Keeper::Cursor(_)),
+        }
+    }
+
+    /// What the client is told, where the servers say `command`.
+    fn told(&self, command: Vec<u8>) -> Vec<u8> {
+        match (&self.plan.ending, command.strip_prefix(b"INSERT 0 ")) {
+            (Ending::Store(store), Some(rows)) if store.verb == Verb::Update => {
+                [b"UPDATE ", rows].concat()
+            }
+            _ => command,
         }
     }
 

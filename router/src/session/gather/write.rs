@@ -330,7 +330,7 @@ impl Session {
             *body = without_position(body);
         }
         let rows = merging.held();
-        let command = self.finish_many(merging)?;
+        let command = work.told(self.finish_many(merging)?);
         if let Some(held) = run.held {
             held.replace(Some((rows, command.clone())));
         }

@@ -287,7 +287,7 @@ fn config(databases: &Shards, shards: usize, schema: &Schema) -> String {
     let direct = databases.endpoint(0);
     let (user, password, host, port) = (&direct.user, &direct.password, &direct.host, direct.port);
     let mut config = format!(
-        "{}[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n\
+        "[tables]\nkey_updates = \"move\"\n{}[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n\
          [control]\nuser = \"{user}\"\npassword = \"{password}\"\n",
         schema.config
     );

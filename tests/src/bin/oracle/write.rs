@@ -278,12 +278,19 @@ impl Gen<'_> {
     fn update(&mut self, table: &Table) -> String {
         self.has("UPDATE");
         let ctx = Self::ctx(table, 1);
-        if self.chance(4) && !table.key.is_empty() {
+        if self.chance(25) && !table.key.is_empty() {
             self.has("UPDATE of the key");
-            let (name, ty) = table.relation.columns[0].clone();
+            let at = self.pick(&table.key);
+            let (name, ty) = table.relation.columns[at].clone();
             let (to, condition) = (self.key_literal(ty), self.condition(table, &ctx));
+            let more = match self.chance(40) {
+                true => self.assignments(table, &ctx),
+                false => None,
+            };
+            let more = more.map_or(String::new(), |set| format!(", {set}"));
+            let returning = self.returning(table);
             return format!(
-                "UPDATE {} SET {name} = {to} WHERE {condition}",
+                "UPDATE {} SET {name} = {to}{more} WHERE {condition}{returning}",
                 table.name()
             );
         }
