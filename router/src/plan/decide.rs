@@ -34,6 +34,10 @@ pub fn finish_from(
     target: Option<usize>,
     roots: Vec<usize>,
 ) -> Result<Plan, Refusal> {
+    if analysis.seen.copies {
+        // No shard alone may do that.
+        return refuse(Reason::ReferenceWrite);
+    }
     let worst = analysis.seen.calls.iter().next_back();
     // It belongs to one server, or reaches further than is known.
     let worst = worst.filter(|(call, _)| **call > Call::Volatile);

@@ -206,6 +206,8 @@ fn gathered(
         Ending::Store(store) => store.sharded.is_none(),
         Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
+    let mut fragments = gather.fragments.iter();
+    let copies = copies || fragments.any(|fragment| fragment.of == Holders::Copies);
     let at_home = matches!(&gather.ending, Ending::Keep(keep) if keep.by == Keeper::Table);
     let elsewhere = at_home && shards.single() != Some(map.home());
     if shards.single().is_some() && !copies && !elsewhere {
@@ -213,7 +215,7 @@ fn gathered(
     }
     let of = |fragment: &Fragment| match &fragment.of {
         Holders::Keys(keys) => all(keys),
-        Holders::All => map.all(),
+        Holders::All | Holders::Copies => map.all(),
         Holders::Home => ShardSet::one(map.home()),
     };
     let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();

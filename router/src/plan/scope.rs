@@ -103,6 +103,8 @@ pub struct Seen {
     pub locks: Locks,
     /// A data-modifying CTE.
     pub writes: bool,
+    /// One that writes a reference table, of which each shard has a copy.
+    pub copies: bool,
     /// A catalog of PostgreSQL.
     pub catalogs: bool,
     /// An unlogged or foreign table, which replicas do not have.

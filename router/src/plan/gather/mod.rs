@@ -201,6 +201,8 @@ pub enum Holders {
     All,
     /// The home shard has all.
     Home,
+    /// Each shard has all of them, and is to change them alike.
+    Copies,
 }
 
 impl Gather {
@@ -294,6 +296,7 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::CreateFromSharded
             | Reason::Merge
             | Reason::ComputedOnce
+            | Reason::ReferenceWrite
     )
 }
 

@@ -29,16 +29,45 @@ pub fn expanded(
     parsed: &Parsed,
     depth: u64,
 ) -> Option<Parsed> {
-    if depth >= MAX_DEPTH {
-        return None;
-    }
+    let views = of(analysis, |apart, sharded| !apart && sharded);
+    expand(
+        (analysis, parsed, depth),
+        views,
+        Statement::Query(Box::new(query.clone())),
+    )
+}
+
+/// The same of a write, whose views of tables of the home shard and of copies become subqueries, too: it runs where
+/// they are not, or where nothing may be read.
+pub fn expanded_write(analysis: &Analysis<'_>, parsed: &Parsed, depth: u64) -> Option<Parsed> {
+    let views = of(analysis, |apart, sharded| !(apart && sharded));
+    expand((analysis, parsed, depth), views, parsed.statement.clone())
+}
+
+/// The views of a statement, by their places. `wanted` is told whether each shard may compute its own rows of one, and
+/// whether it reads sharded tables.
+fn of<'n>(
+    analysis: &Analysis<'n>,
+    wanted: impl Fn(bool, bool) -> bool,
+) -> HashMap<Location, &'n Relation> {
     let mut views: HashMap<Location, &Relation> = HashMap::new();
     for read in &analysis.notes.reads {
-        if let Some((view, false)) = read.view
-            && analysis.reads_sharded(read.instance)
+        if let Some((view, apart)) = read.view
+            && wanted(apart, analysis.reads_sharded(read.instance))
         {
             views.insert(read.place, view);
         }
+    }
+    views
+}
+
+fn expand(
+    (analysis, parsed, depth): (&Analysis<'_>, &Parsed, u64),
+    views: HashMap<Location, &Relation>,
+    mut statement: Statement,
+) -> Option<Parsed> {
+    if depth >= MAX_DEPTH {
+        return None;
     }
     let tables = analysis.names.catalog.relations.values();
     let mut secured = tables.filter(|table| table.row_security.is_some());
@@ -51,13 +80,12 @@ pub fn expanded(
         tokens: parsed.tokens.clone(),
         failed: false,
     };
-    let mut query = query.clone();
-    let _ = VisitMut::visit(&mut query, &mut expanding);
+    let _ = VisitMut::visit(&mut statement, &mut expanding);
     if expanding.failed || !expanding.views.is_empty() {
         return None;
     }
     Some(Parsed {
-        statement: Statement::Query(Box::new(query)),
+        statement,
         tokens: expanding.tokens,
         placeholders: parsed.placeholders.clone(),
     })

@@ -30,7 +30,7 @@ use crate::plan::scope::{Analysis, Source};
 
 use super::fragment::Made;
 use super::notes::{Read, place_of};
-use super::{Fragment, inherits};
+use super::{Fragment, Holders, inherits};
 
 /// A write within WITH, or behind it, as the walk found it.
 #[derive(Debug, Clone)]
@@ -88,6 +88,8 @@ struct Write {
     sql: String,
     /// What becomes of its rows.
     rows: Returned,
+    /// Each shard has a copy of the table.
+    copies: bool,
 }
 
 /// What becomes of the rows of a write.
@@ -165,6 +167,10 @@ impl TakenOut {
                 entry: (parts.name.clone(), parts.alias.clone()),
                 sql: parens::statement(&without_returning(statement))?,
                 rows: Returned::of(parts.returning)?,
+                copies: matches!(
+                    analysis.instances[write.target].source,
+                    Source::Reference(_)
+                ),
             };
             taken.writes.insert(place, write);
             if !parts.returning.is_empty() {
@@ -196,6 +202,7 @@ impl TakenOut {
         let write = Write {
             target,
             rows: Returned::Shown(Vec::new()),
+            copies: false,
             sql,
             entry,
         };
@@ -242,6 +249,9 @@ impl TakenOut {
         };
         let fragment: &mut Fragment = &mut made.fragment;
         fragment.writes = true;
+        if write.copies {
+            fragment.of = Holders::Copies;
+        }
         fragment.narrowing = Default::default();
         let Returned::Shown(computed) = &write.rows else {
             fragment.sql.clone_from(&write.sql);
@@ -462,7 +472,10 @@ fn is_local(analysis: &Analysis<'_>, write: &Within) -> bool {
                 && !instances.any(|at| matches!(of(at), Source::Home(_)))
                 && colocated(analysis, write.target, &sharded)
         }
-        Source::Reference(_) | Source::Derived | Source::Rows => false,
+        // Of other tables its copies might read other rows first.
+        Source::Reference(_) => instances
+            .all(|at| at == write.target || matches!(of(at), Source::Derived | Source::Rows)),
+        Source::Derived | Source::Rows => false,
     }
 }
 

@@ -19,21 +19,24 @@ mod update;
 pub use insert::{omitted_default, without_key};
 pub use target::home_triggers;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sqlparser::ast::{Insert, Query, SetExpr, Statement};
+use sqlparser::ast::{
+    Expr, Insert, Query, SetExpr, Statement, TableFactor, Update, visit_expressions,
+};
 
 use crate::catalog::Relation;
 use crate::plan::decide::{finish, finish_from, keyed_by};
 use crate::plan::functions::Call;
 use crate::plan::gather::within::{Within, has_query};
-use crate::plan::gather::{self, Ending, Gather, Root};
-use crate::plan::names::{Keyed, Names};
+use crate::plan::gather::{self, Ending, Gather, Root, views};
+use crate::plan::names::{Keyed, Names, folded};
 use crate::plan::parens;
 use crate::plan::parse::Parsed;
 use crate::plan::query::{Ctes, Local};
 use crate::plan::read::{explained, may_lead_apart, parsed};
-use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
+use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
@@ -67,17 +70,34 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if let Some(fill) = fill::fill(names, text, context, &parsed)? {
         return Ok(Plan::Fill(fill));
     }
+    walked((names, text, context), parsed, 0)
+}
+
+/// Plans a parsed write. `depth` counts how often views have become part of it.
+fn walked(
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+    parsed: Parsed,
+    depth: u64,
+) -> Result<Plan, Refusal> {
     let mut analysis = Analysis::of(text, names, context);
     analysis.placeholders.clone_from(&parsed.placeholders);
     let ctes = Ctes::default();
+    let expanded = |analysis: &Analysis<'_>, refused: Refusal| match views::expanded_write(
+        analysis, &parsed, depth,
+    ) {
+        Some(parsed) => walked((names, text, context), parsed, depth + 1),
+        None => Err(refused),
+    };
     if let Statement::Query(query) = &parsed.statement {
         // WITH before a write.
         let output = analysis.query(query, None, &ctes)?;
         explained(&analysis, names, &parsed)?;
         return match finish(&analysis, output.over_shards(), None) {
             Err(why) if gather::helps(why.reason) => {
-                let gather = gathered_behind(&analysis, &parsed, query, why)?;
-                Ok(Plan::Gather(Arc::new(gather)))
+                match gathered_behind(&analysis, &parsed, query, why) {
+                    Ok(gather) => Ok(Plan::Gather(Arc::new(gather))),
+                    Err(refused) => expanded(&analysis, refused),
+                }
             }
             Ok(Plan::Single(single)) if may_lead_apart(&single) => {
                 let why = single.otherwise.clone();
@@ -100,8 +120,10 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         Source::Reference(_)
     ) {
         return everywhere(&analysis, &written).or_else(|why| {
-            let gathered = gathered(&analysis, &parsed, &written, why)?;
-            Ok(Plan::Gather(Arc::new(gathered)))
+            match gathered(&analysis, &parsed, &written, why) {
+                Ok(gather) => Ok(Plan::Gather(Arc::new(gather))),
+                Err(refused) => expanded(&analysis, refused),
+            }
         });
     }
     if let Some(gather) = moved(&analysis, &parsed, &written) {
@@ -128,7 +150,10 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     };
     let plan = match plan {
         Err(why) if written.rows.is_none() && gather::helps(why.reason) => {
-            Plan::Gather(Arc::new(gathered(&analysis, &parsed, &written, why)?))
+            match gathered(&analysis, &parsed, &written, why) {
+                Ok(gather) => Plan::Gather(Arc::new(gather)),
+                Err(refused) => return expanded(&analysis, refused),
+            }
         }
         Ok(Plan::Single(single)) if may_lead_apart(&single) => {
             let why = single.otherwise.clone();
@@ -172,9 +197,14 @@ fn gathered(
             let by = keyed_by(analysis, written.target).ok_or_else(|| why.clone())?;
             gather::Written::Owners(Box::new(by))
         }
-        // An UPDATE may find several rows to take its values from, and take another one on each shard.
         (Statement::Delete(_) | Statement::Merge(_), Source::Reference(_))
             if only_harmless(analysis) =>
+        {
+            gather::Written::Everywhere
+        }
+        // It may find several rows to take its values from, and take those of another one on each shard.
+        (Statement::Update(update), Source::Reference(_))
+            if only_harmless(analysis) && takes_own_values(update) =>
         {
             gather::Written::Everywhere
         }
@@ -191,6 +221,30 @@ fn gathered(
     gather::plan(analysis, root, parsed, Ending::Write(ending), why)
 }
 
+/// Whether an UPDATE computes what it sets of the row's own columns.
+fn takes_own_values(update: &Update) -> bool {
+    let TableFactor::Table { name, alias, .. } = &update.table.relation else {
+        return false;
+    };
+    let last = name.0.last().and_then(|part| part.as_ident());
+    let entry = alias.as_ref().map(|alias| &alias.name).or(last).map(folded);
+    let is_own = |expr: &Expr| match expr {
+        Expr::Identifier(_) => update.from.is_none(),
+        Expr::CompoundIdentifier(parts) => {
+            update.from.is_none()
+                || matches!(parts.as_slice(), [table, _] if Some(folded(table)) == entry)
+        }
+        _ => true,
+    };
+    update.assignments.iter().all(|assignment| {
+        let other = visit_expressions(&assignment.value, |expr| match is_own(expr) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        });
+        !has_query(&assignment.value) && other.is_continue()
+    })
+}
+
 /// A write behind WITH.
 fn gathered_behind(
     analysis: &Analysis<'_>,
@@ -204,7 +258,7 @@ fn gathered_behind(
     };
     let source = &analysis.instances[behind.target].source;
     let ending = match (&*query.body, source) {
-        (SetExpr::Insert(statement), Source::Sharded(..)) => {
+        (SetExpr::Insert(statement), Source::Sharded(..) | Source::Reference(_)) => {
             let Statement::Insert(insert) = statement else {
                 return not_understood();
             };
@@ -229,6 +283,14 @@ fn gathered_behind(
         (SetExpr::Update(_) | SetExpr::Delete(_), Source::Sharded(..)) => {
             let by = keyed_by(analysis, behind.target).ok_or_else(|| why.clone())?;
             gather::Written::Owners(Box::new(by))
+        }
+        (SetExpr::Delete(_), Source::Reference(_)) if only_harmless(analysis) => {
+            gather::Written::Everywhere
+        }
+        (SetExpr::Update(Statement::Update(update)), Source::Reference(_))
+            if only_harmless(analysis) && takes_own_values(update) =>
+        {
+            gather::Written::Everywhere
         }
         (SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_), Source::Home(_)) => {
             gather::Written::Home
@@ -370,11 +432,8 @@ impl<'n> Analysis<'n> {
             positions: written.positions,
             ..Within::new(statement, written.target, instances, &written.local)
         });
-        match self.instances[written.target].source {
-            // On one shard only it would differ from its copies.
-            Source::Reference(_) => refuse(Reason::ReferenceWrite),
-            _ => Ok(()),
-        }
+        self.seen.copies |= matches!(self.instances[written.target].source, Source::Reference(_));
+        Ok(())
     }
 
     fn write<'q>(&mut self, statement: &'q Statement, ctes: &Ctes<'q>) -> Result<Written, Refusal> {

@@ -5,7 +5,7 @@ use super::residue::wrong_statement;
 use super::send::Ask;
 use super::write::same_columns;
 use super::{Described, GatherWork, Value};
-use crate::plan::gather::Ending;
+use crate::plan::gather::{Ending, Holders};
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
 use mothership_proto::backend::tag;
@@ -71,6 +71,12 @@ impl Session {
                 });
                 attached.end_asks(segment);
             }
+            // Copies say the same.
+            let asked = &work.plan.fragments[number];
+            let told = match asked.of {
+                Holders::Copies => places.first().copied(),
+                Holders::Keys(_) | Holders::All | Holders::Home => None,
+            };
             for at in places {
                 self.each_message(at, |frame, reply, _| {
                     match (reply.event, frame.tag()) {
@@ -79,7 +85,9 @@ impl Session {
                             fetching.failed(frame.body());
                             return segment;
                         }
-                        (_, tag::DATA_ROW) => fetching.add(number, frame.body()),
+                        (_, tag::DATA_ROW) if told.is_none_or(|told| told == at) => {
+                            fetching.add(number, frame.body());
+                        }
                         (_, tag::CLOSE_COMPLETE) => return segment,
                         _ => {}
                     }

@@ -14,6 +14,9 @@ key = ["item"]
 key_type = ["int8"]
 colocate = "items"
 [[table]]
+name = "names"
+kind = "reference"
+[[table]]
 name = "old"
 key = ["id"]
 key_type = ["int8"]
@@ -43,6 +46,19 @@ const WRITES: &[&str] = &[
     "WITH d AS (DELETE FROM orders WHERE false RETURNING *) SELECT count(*) FROM d",
     "WITH d AS (DELETE FROM orders WHERE person = 11 RETURNING *) SELECT person FROM d",
     "WITH d AS (UPDATE people SET age = (now() IS NULL)::int WHERE id < 4 RETURNING now() = transaction_timestamp() AS same) SELECT same, now() IS NULL FROM d",
+    // Each copy of a reference table is changed, and one of them tells.
+    "WITH k AS (UPDATE kinds SET label = label || '+' WHERE id < 4 RETURNING *) SELECT k.id, k.label, n.label AS before FROM k JOIN kinds n ON n.id = k.id",
+    "WITH k AS (DELETE FROM kinds WHERE id = 5 RETURNING id) SELECT o.id, k.id FROM orders o JOIN k ON k.id = o.kind",
+    "WITH k AS (INSERT INTO kinds VALUES (50, 'fifty'), (51, now()::date::text) ON CONFLICT (id) DO NOTHING RETURNING id) SELECT count(*), min(id) FROM k",
+    "WITH k AS (UPDATE kinds SET label = 'k' WHERE id < 3 RETURNING id) UPDATE people SET age = -2 FROM k WHERE people.id = k.id RETURNING people.id",
+    "WITH k AS (DELETE FROM kinds WHERE id = 51 RETURNING *) INSERT INTO notes (id, body) SELECT id + 60000, label FROM k",
+    "WITH d AS (DELETE FROM orders WHERE person = 13 RETURNING kind) DELETE FROM kinds WHERE id IN (SELECT kind + 3 FROM d) RETURNING id",
+    "WITH d AS (DELETE FROM orders WHERE person = 14 RETURNING kind, id) INSERT INTO kinds SELECT id + 70000, 'of ' || kind FROM d",
+    "WITH d AS (UPDATE people SET age = 7 WHERE id < 4 RETURNING id) UPDATE kinds SET label = label || '?' WHERE id IN (SELECT id FROM d)",
+    "WITH k AS (UPDATE kinds SET label = 'nobody asks' WHERE id = 1) SELECT count(*) FROM people",
+    "UPDATE kinds SET label = kinds.label || '!' FROM orders o WHERE o.kind = kinds.id",
+    "UPDATE kinds k SET label = 'x' || k.label WHERE EXISTS (SELECT FROM people p WHERE p.age = k.id)",
+    "WITH k AS (UPDATE kinds SET label = 1 / (id - 2)) SELECT 1",
     // Errors leave everything as it was, also of what nobody reads.
     "WITH d AS (DELETE FROM orders WHERE person < 20 RETURNING 1 / (person - 5)) SELECT 1",
     "WITH d AS (UPDATE people SET age = 1 / (id - 5) RETURNING id) SELECT 1",
@@ -69,6 +85,7 @@ fn writes_that_could_notice_each_other_are_refused() {
         "CREATE TABLE items (id int8 PRIMARY KEY, v int)",
         "CREATE TABLE parts (item int8 REFERENCES items (id) ON DELETE CASCADE, no int, PRIMARY KEY (item, no))",
         "CREATE TABLE old (id int8 PRIMARY KEY, v int)",
+        "CREATE TABLE names (id int8 PRIMARY KEY, name text)",
         "INSERT INTO items SELECT g, g FROM generate_series(1, 9) g",
         "INSERT INTO parts SELECT g, 1 FROM generate_series(1, 9) g",
     ] {
@@ -81,6 +98,10 @@ fn writes_that_could_notice_each_other_are_refused() {
         "WITH i AS (DELETE FROM items RETURNING *) INSERT INTO items SELECT id + 100, v FROM i",
         "WITH i AS (DELETE FROM items WHERE id IN (SELECT id FROM old) RETURNING id), o AS (DELETE FROM old RETURNING id) SELECT 1",
         "WITH i AS (UPDATE items SET v = random() * 10 RETURNING id) SELECT * FROM i",
+        "WITH n AS (UPDATE names SET name = i.v::text FROM items i WHERE i.id = names.id RETURNING 1) SELECT count(*) FROM n",
+        "WITH n AS (UPDATE names SET name = random()::text RETURNING name) SELECT name FROM n",
+        "WITH i AS (DELETE FROM items WHERE id = 1 RETURNING v) UPDATE names SET name = i.v::text FROM i",
+        "UPDATE names SET name = i.v::text FROM items i WHERE i.id > names.id",
         "WITH p AS (INSERT INTO parts SELECT 1, 2) INSERT INTO items SELECT 50, 1",
         // Where the rows are there is no such CTE, and there may be a table.
         "WITH old AS (SELECT 3 AS id), i AS (DELETE FROM items USING old WHERE items.v = old.id RETURNING items.id) SELECT * FROM i",
