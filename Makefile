@@ -55,7 +55,7 @@ routing: postgres ## Random conditions on keys of every type, routed and compute
 test-clients: postgres
 	cargo run -q -p mothership-tests --bin with-endpoint -- tests/clients/run
 
-# What SQLAlchemy and Django send, against sharded tables and one PostgreSQL.
+# What SQLAlchemy, Django and Prisma send, against sharded tables and one PostgreSQL.
 test-orm: postgres
 	cargo build -q -p mothership -p mothership-tests --bins
 	TABLES="$(CURDIR)/tests/clients/orm/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/orm/run

@@ -17,6 +17,7 @@ use super::slots::Text;
 use super::sorted::Sorted;
 use super::touches::{Touches, touches};
 use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
+use crate::sql::keywords::is_reserved;
 
 /// Plans SELECT, VALUES, TABLE and WITH.
 pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
@@ -208,11 +209,17 @@ pub fn explained(
     names: &Names<'_>,
     parsed: &Parsed,
 ) -> Result<(), Refusal> {
-    for token in &parsed.tokens {
+    for (at, token) in parsed.tokens.iter().enumerate() {
         let Token::Word(word) = &token.token else {
             continue;
         };
         let name = fold(&word.value, word.quote_style.is_some());
+        // The ORDER of ORDER BY names no table "order", but `public.order` does.
+        let before = at.checked_sub(1).map(|before| &parsed.tokens[before].token);
+        let qualified = before == Some(&Token::Period);
+        if word.quote_style.is_none() && !qualified && is_reserved(&name) {
+            continue;
+        }
         let unexplained = names.mentions(&name) && !analysis.explained.contains(&token.span.start);
         if unexplained {
             return Err(Refusal::about(

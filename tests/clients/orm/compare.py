@@ -39,7 +39,8 @@ def main():
 
 
 def start(port):
-    command = [sys.executable, *sys.argv[1:]]
+    runs = "node" if sys.argv[1].endswith(".js") else sys.executable
+    command = [runs, *sys.argv[1:]]
     return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PGPORT": port, "PYTHONHASHSEED": "0"})
 
 

@@ -55,6 +55,37 @@ fn shards_whose_collations_differ_do_not_say_which_text_is_the_largest() {
 }
 
 #[test]
+fn a_table_may_have_the_name_of_a_keyword() {
+    let catalog = "server_version 150004\nschema public\ntable public.order\n  column id bigint not null\n  primary key id\n";
+    let catalog = crate::catalog::text::parse(catalog).unwrap();
+    let mut builder = ShardMapBuilder::new(1);
+    builder.shard("s0");
+    builder.shard("s1");
+    builder.table("public", "order", hash(&[("id", KeyType::Int8)]));
+    let map = builder.build().unwrap();
+    let planner = Planner::new(&catalog, &map);
+    let shown = |sql: &str| planner.plan(sql, &PlanContext::default()).to_string();
+    for sql in [
+        "SELECT id FROM \"order\" ORDER BY id",
+        "SELECT id FROM public.\"order\" AS o ORDER BY o.id LIMIT 2",
+        "SELECT string_agg(id::text, ',' ORDER BY id) FROM \"order\"",
+    ] {
+        let plan = shown(sql);
+        assert!(
+            plan.starts_with("Scatter") || plan.starts_with("Gather"),
+            "{sql}: {plan}"
+        );
+    }
+    // Behind a period it is a name without quotes, too.
+    let sql = "SELECT 1 FROM public.order WHERE id = 1";
+    let plan = shown(sql);
+    assert!(
+        plan.starts_with("Single order") || plan.starts_with("Refuse"),
+        "{sql}: {plan}"
+    );
+}
+
+#[test]
 fn text_and_binary_parameters_of_every_width_are_one_key() {
     let sql = "SELECT * FROM t WHERE id = $1";
     let literal = shards("SELECT * FROM t WHERE id = 5", &[], &[], &[]);
