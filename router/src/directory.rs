@@ -18,7 +18,7 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
 
 /// The directories of one database, by the names of their strategies.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Directories {
     loaded: HashMap<Label, Arc<Directory>>,
     tables: Vec<TablePattern>,

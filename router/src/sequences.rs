@@ -251,7 +251,7 @@ async fn is_allowed(
 }
 
 /// Its name as SQL.
-fn quoted(name: &Name) -> String {
+pub fn quoted(name: &Name) -> String {
     let part = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     format!("{}.{}", part(&name.schema), part(&name.name))
 }

@@ -101,7 +101,8 @@ impl World {
             )
         };
         let drift = crate::catalog::drift(&catalogs, everywhere);
-        let text_order_differs = drift.iter().any(|d| d.what == Difference::TextOrder);
+        let text_order_differs = drift.iter().any(|d| d.what == Difference::TextOrder)
+            || catalogs.iter().any(|catalog| catalog.text_order_differs);
         let mut catalog = catalogs.swap_remove(home);
         catalog.text_order_differs = text_order_differs;
         // Statements are planned by this one, and run on the others as well.
@@ -139,6 +140,42 @@ impl World {
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
         })
+    }
+
+    /// The same by other catalogs of its shards: those that one transaction sees. A shard without one is as it was.
+    ///
+    /// # Errors
+    /// When the declarations do not fit them.
+    pub fn with_catalogs(
+        &self,
+        home: usize,
+        catalogs: Vec<Option<Catalog>>,
+        epoch: u64,
+    ) -> Result<Self, WorldError> {
+        let as_it_was: Vec<bool> = catalogs.iter().map(Option::is_none).collect();
+        let catalogs = catalogs
+            .into_iter()
+            .map(|catalog| catalog.unwrap_or_else(|| self.elsewhere()))
+            .collect();
+        let (clusters, directories) = (self.clusters.clone(), self.directories.clone());
+        let world = Self::new(&self.config, home, catalogs, clusters, directories, epoch);
+        let mut world = world.map_err(WorldError::Map)?;
+        for (shard, as_it_was) in as_it_was.into_iter().enumerate() {
+            if as_it_was {
+                world.oids[shard].clone_from(&self.oids[shard]);
+            }
+        }
+        Ok(world)
+    }
+
+    /// The catalog of other shards than the home shard, as far as plans look at it.
+    fn elsewhere(&self) -> Catalog {
+        let mut catalog = self.catalog().clone();
+        let home_only = std::mem::take(&mut catalog.home_only);
+        catalog
+            .relations
+            .retain(|name, _| !home_only.contains(name));
+        catalog
     }
 
     /// It is not in force any longer.
@@ -380,6 +417,21 @@ pub async fn look(
     let directories = in_time(topology, home, read).await?;
     let config = &topology.config;
     World::new(config, home, catalogs, clusters, directories, epoch).map_err(WorldError::Map)
+}
+
+/// Reads the catalog of one shard.
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn catalog_of(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<Catalog, WorldError> {
+    let one = load_one(control, topology, index, database);
+    let (catalog, _) = in_time(topology, index, one).await?;
+    Ok(catalog)
 }
 
 async fn in_time<T>(

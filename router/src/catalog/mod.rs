@@ -8,6 +8,7 @@
 pub mod drift;
 pub mod load;
 pub mod oids;
+pub mod own;
 pub mod relation;
 pub mod text;
 pub mod times;

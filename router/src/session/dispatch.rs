@@ -6,6 +6,7 @@
 
 use super::gather::GatherWork;
 use super::names::Prepared;
+use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
 use super::simple::{is_common, is_control};
 use super::touched::Parts;
@@ -275,26 +276,21 @@ impl Session {
         steps.iter().any(|step| step.writes || unknown(step))
     }
 
-    /// What was defined in the open transaction is not in the catalog yet. A statement
+    /// What was defined in the open transaction, and could not be read since, is not in the catalog. A statement
     /// that would go to the home shard because nothing is known of its tables may belong
     /// elsewhere.
     pub(super) fn check_defined(&self, step: &super::step::Step, plan: &Plan) -> Result<(), Halt> {
         let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
-        let hidden = match self.state.defined_in_block {
-            super::step::Defines::Nothing => false,
-            super::step::Defines::Table => auto,
-            super::step::Defines::More => true,
+        let more = self.state.defined_in_block == super::step::Defines::More;
+        let hidden = self.state.definitions == Definitions::Changed && (auto || more);
+        let at_home = match plan {
+            Plan::Single(single) => single.target == crate::plan::Target::Home && step.names_rows,
+            Plan::Ddl(ddl) => ddl.place == crate::plan::DdlPlace::Home,
+            _ => false,
         };
-        let at_home =
-            matches!(plan, Plan::Single(single) if single.target == crate::plan::Target::Home);
-        if hidden && at_home && step.names_rows {
-            return Err(Report::error(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                "definitions of this transaction are not known to the router before it commits",
-            )
-            .detail("the statement may concern what the transaction has created or changed")
-            .hint("Commit the definitions first.")
-            .into());
+        if hidden && at_home {
+            let why = "the statement may concern what the transaction has created or changed";
+            return Err(unknown_definitions(why).into());
         }
         Ok(())
     }

@@ -164,6 +164,11 @@ impl Session {
         let mut taken = BTreeMap::new();
         let role = self.context().role.clone();
         for (sequence, count) in counts {
+            if self.has_own_definitions() {
+                let values = self.own_values(sequence, count).await?;
+                taken.insert(sequence, values.into_iter());
+                continue;
+            }
             self.check_sequence(sequence, &role).await?;
             let core = &self.core;
             let of = (self.identity.database.as_str(), sequence);
@@ -189,6 +194,35 @@ impl Session {
 }
 
 impl Session {
+    /// Values of a sequence that the open transaction may have made or changed: only the transaction itself can ask.
+    async fn own_values(&mut self, sequence: &Name, count: usize) -> Result<Vec<i64>, Halt> {
+        let name = crate::sequences::quoted(sequence).replace('\'', "''");
+        let standard = if self.standard_strings() { "" } else { "E" };
+        let name = match standard {
+            "" => name,
+            _ => name.replace('\\', "\\\\"),
+        };
+        let sql = format!(
+            "SELECT pg_catalog.string_agg(pg_catalog.nextval({standard}'{name}'::pg_catalog.regclass)::pg_catalog.text, ',') \
+             FROM pg_catalog.generate_series(1, {count})"
+        );
+        let at = self.attach(self.topology.home).await?;
+        self.servers[at].inbox.wrote = true;
+        self.servers[at].inbox.row = None;
+        self.tell(at, &sql).await?;
+        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let values = row.iter().flat_map(|row| row.split(','));
+        let values: Result<Vec<i64>, _> = values.map(str::parse).collect();
+        let values = values.ok().filter(|values| values.len() == count);
+        values.ok_or_else(|| {
+            Report::error(
+                sqlstate::INTERNAL_ERROR,
+                "server gave no values of a sequence",
+            )
+            .into()
+        })
+    }
+
     /// Fails as nextval does for a role that may not use a sequence. Whoever may insert may use that of an identity.
     async fn check_sequence(&self, sequence: &Name, role: &str) -> Result<(), Halt> {
         let of = (self.identity.database.as_str(), sequence);

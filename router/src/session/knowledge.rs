@@ -2,6 +2,7 @@
 
 use super::dispatch::{not_utf8, refused};
 use super::names::{Origin, Prepared};
+use super::own::Others;
 use super::{Halt, Session};
 use crate::core::Age;
 use crate::plan::{Plan, Refusal};
@@ -18,6 +19,9 @@ impl Session {
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
     pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
+        if self.has_own_definitions() {
+            return self.see_own_definitions().await;
+        }
         match self.is_up_to_date() {
             true => Ok(()),
             false => self.find_world().await,
@@ -102,7 +106,7 @@ impl Session {
         let Some(world) = self.world.clone() else {
             return Ok(None);
         };
-        // What the transaction has defined itself would not be found, and may be locked against being read.
+        // What the transaction has defined itself, and could not be read of it, would not be found.
         let refused = statement
             .steps
             .get(at)
@@ -122,6 +126,11 @@ impl Session {
         &mut self,
         will_do: impl Fn(&World) -> bool,
     ) -> Result<(), Halt> {
+        if self.has_own_definitions() {
+            return self
+                .read_own_definitions(self.epoch(), Others::AreRead)
+                .await;
+        }
         let loading = self.core.loading(&self.identity.database);
         let _one = loading.lock().await;
         // Another session may have read it meanwhile.

@@ -44,6 +44,8 @@ mod planning;
 
 mod knowledge;
 
+/// What a transaction plans by that has changed definitions.
+pub mod own;
 mod simple;
 
 mod execute;
@@ -96,6 +98,7 @@ use mothership_pool::wire::Wire;
 use mothership_proto::auth::Credentials;
 use mothership_proto::frontend;
 use mothership_proto::report::{Report, sqlstate};
+use own::Definitions;
 use state::{Block, Phase, State};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -313,6 +316,14 @@ impl Session {
         }
     }
 
+    /// Tells everybody that definitions are others now.
+    fn announce_change(&mut self) {
+        if std::mem::take(&mut self.state.schema_changed) {
+            let epoch = &self.core.shared.schema_epoch;
+            epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     /// Gives servers back that no longer work for this session.
     fn after_request(&mut self) {
         self.entry.seen.set_pins(self.state.pins);
@@ -320,15 +331,10 @@ impl Session {
             .seen
             .prepared
             .set(self.state.names.size().0 as u32);
-        if self.state.schema_changed {
-            self.state.schema_changed = false;
-            self.core
-                .shared
-                .schema_epoch
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
+        self.announce_change();
         if self.state.phase == Phase::Idle && self.state.block == Block::None {
             self.changing = None;
+            self.state.definitions = Definitions::Common;
         }
         if self.state.phase != Phase::Idle || self.servers.is_empty() {
             return;

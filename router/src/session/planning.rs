@@ -45,6 +45,10 @@ impl Session {
         let Some(shaped) = &statement.shaped else {
             return self.own_plan(statement, at, sql, world);
         };
+        if self.has_own_definitions() {
+            // Nobody else plans by them.
+            return self.own_plan(statement, at, sql, world);
+        }
         let context = self.context();
         if let Some(served) = &*statement.served.borrow()
             && served.is_for(world.version, &context)

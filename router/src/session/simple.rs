@@ -200,6 +200,9 @@ impl Session {
     async fn script(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
+            if at > 0 && !is_control(&step.kind) {
+                self.refresh_between().await?;
+            }
             self.check_steps(std::slice::from_ref(step))?;
             if self.implicit || self.state.block == Block::None {
                 check_block(&step.kind)?;
@@ -259,9 +262,12 @@ impl Session {
             };
             let command = self.query_many(text, &many).await?;
             self.put_command(&command);
-            if let Some(at) = self.active {
-                self.state
-                    .ended_well(step, &command, &mut self.servers[at].inbox);
+            match self.active {
+                Some(at) => {
+                    let inbox = &mut self.servers[at].inbox;
+                    self.state.ended_well(step, &command, inbox);
+                }
+                None => self.state.note_definitions(step),
             }
         }
         Ok(())
@@ -750,7 +756,7 @@ fn changes_plans(step: &Step) -> bool {
         step.kind,
         Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) | Kind::Discard(_)
     );
-    sets || step.defines != Defines::Nothing
+    sets || step.defines != Defines::Nothing || step.redefines()
 }
 
 /// What PostgreSQL accepts in a failed transaction.

@@ -9,6 +9,7 @@ use super::errors::put_as_error;
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
 use super::names::{Names, Prepared};
+use super::own::Definitions;
 use super::passage::Passage;
 use super::settings::{SessionSettings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
@@ -103,6 +104,8 @@ pub struct State {
     pub schema_changed: bool,
     /// They changed in the transaction that is open: nobody else sees it before its end.
     pub schema_changed_in_block: bool,
+    /// By whose definitions its statements are planned.
+    pub definitions: Definitions,
     /// What was defined in it.
     pub defined_in_block: Defines,
     /// What is counted of the session.
@@ -184,6 +187,7 @@ impl State {
             schema_changed: false,
             schema_changed_in_block: false,
             defined_in_block: Defines::Nothing,
+            definitions: Definitions::Common,
             tally: Tally::default(),
             untold: Cell::new(false),
             acknowledged: HashMap::new(),
@@ -424,7 +428,12 @@ impl State {
                 self.end_block()
             }
             Kind::Savepoint(name) => self.history.savepoint(name),
-            Kind::RollbackTo(name) => self.history.rollback_to(name),
+            Kind::RollbackTo(name) => {
+                self.history.rollback_to(name);
+                if self.definitions == Definitions::Own {
+                    self.definitions = Definitions::Changed;
+                }
+            }
             Kind::Release(name) => self.history.release(name),
             Kind::Settings(_) => {
                 if let Kind::Settings(changes) = &*self.on_servers(kind) {
@@ -452,6 +461,9 @@ impl State {
         let at_once = self.block == Block::None || step.moves_sequence;
         self.schema_changed |= step.changes_schema && at_once;
         self.schema_changed_in_block |= step.changes_schema;
+        if step.redefines() {
+            self.definitions = Definitions::Changed;
+        }
         if self.defined_in_block != Defines::More && step.defines != Defines::Nothing {
             self.defined_in_block = step.defines;
         }
@@ -460,6 +472,8 @@ impl State {
     /// What belonged to the block is gone with it.
     pub fn end_block(&mut self) {
         self.schema_changed |= std::mem::take(&mut self.schema_changed_in_block);
+        // What it planned by is nobody else's.
+        self.schema_changed |= std::mem::take(&mut self.definitions) != Definitions::Common;
         self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
         self.untold.set(false);

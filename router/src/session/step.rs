@@ -151,6 +151,13 @@ pub struct Step {
     pub explains: Option<Span>,
 }
 
+impl Step {
+    /// Whether the planner may need the catalog as it is afterwards. It knows no temporary objects.
+    pub fn redefines(&self) -> bool {
+        self.changes_schema && !self.moves_sequence && !self.pins.has(Pin::TempObject)
+    }
+}
+
 /// What a statement defines, for statements after it in the same transaction, which
 /// the planner cannot see in the catalog yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -33,6 +33,8 @@ mod made;
 mod moves;
 #[path = "shards/narrowed.rs"]
 mod narrowed;
+#[path = "shards/own.rs"]
+mod own;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/reads.rs"]

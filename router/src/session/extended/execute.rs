@@ -6,10 +6,11 @@ use crate::session::execute::unknown_name;
 use crate::session::inbox::Outcome;
 use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
+use crate::session::own::Definitions;
 use crate::session::simple::{is_common, no_such_statement};
 use crate::session::sorted::Streams;
 use crate::session::state::Place;
-use crate::session::step::Kind;
+use crate::session::step::{Kind, Step};
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend;
@@ -24,6 +25,11 @@ impl Session {
         self.flush_held().await?;
         let (name, rows) = frontend::execute(body).map_err(malformed)?;
         let portal = self.state.portals.get(name).cloned();
+        let step = portal.as_ref().and_then(|portal| portal.statement.step());
+        if step.is_some_and(Step::redefines) {
+            // What follows in this pipeline is planned before this is answered.
+            self.state.definitions = Definitions::Changed;
+        }
         if let Some(portal) = &portal {
             self.log_statement(&portal.statement.sql);
             self.check_meant(portal.executes.as_ref().unwrap_or(&portal.statement))?;

@@ -1,0 +1,154 @@
+//! What a transaction plans by that has changed definitions: the catalog as its own connections see it.
+//!
+//! Nobody else sees such definitions before COMMIT, and the router's own connections would wait for what the transaction
+//! has locked. So its servers are asked within it; shards that take no part in it are read as always.
+
+use super::state::Block;
+use super::{Halt, Session};
+use crate::catalog::Catalog;
+use crate::catalog::own::{self, Seen};
+use crate::world::WorldError;
+use mothership_proto::report::{Report, sqlstate};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// By whose definitions a session plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Definitions {
+    /// Those that all see.
+    #[default]
+    Common,
+    /// The transaction has changed them, and they were not read since.
+    Changed,
+    /// Those that the transaction sees.
+    Own,
+}
+
+/// What is to be done about shards that take no part in the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    /// Nothing.
+    AreKnown,
+    /// They may have changed.
+    AreRead,
+}
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+impl Session {
+    /// Whether the open transaction plans by definitions of its own, or would have to.
+    pub(super) fn has_own_definitions(&self) -> bool {
+        self.state.definitions != Definitions::Common && self.topology.declared
+    }
+
+    /// Reads them, unless that was done since they changed. Without servers that can be asked, all stays as it is, and
+    /// `check_defined` refuses what may concern them.
+    pub(super) async fn see_own_definitions(&mut self) -> Result<(), Halt> {
+        let epoch = self.core.shared.schema_epoch.load(Ordering::SeqCst);
+        let is_current = self
+            .world
+            .as_ref()
+            .is_some_and(|world| world.epoch >= epoch);
+        match self.state.definitions {
+            Definitions::Own if is_current => Ok(()),
+            // Nobody else has changed anything: what the transaction takes no part in is as it was.
+            _ if is_current => self.read_own_definitions(epoch, Others::AreKnown).await,
+            _ => self.read_own_definitions(epoch, Others::AreRead).await,
+        }
+    }
+
+    /// Reads them in any case.
+    pub(super) async fn read_own_definitions(
+        &mut self,
+        epoch: u64,
+        others: Others,
+    ) -> Result<(), Halt> {
+        let Some(world) = self.world.clone() else {
+            return Ok(());
+        };
+        let open = matches!(self.state.block, Block::Begun | Block::Open);
+        let takes_part = |s: &super::Attached| s.inbox.in_block;
+        let in_segment = self.servers.iter().any(|s| s.inbox.in_segment);
+        let home = self.topology.home;
+        let has_home = self
+            .servers
+            .iter()
+            .any(|s| s.shard == home && takes_part(s));
+        if !open || in_segment || !has_home {
+            return Ok(());
+        }
+        let mut catalogs = Vec::with_capacity(self.topology.shards.len());
+        for shard in 0..self.topology.shards.len() {
+            let part = self
+                .servers
+                .iter()
+                .position(|s| s.shard == shard && takes_part(s));
+            catalogs.push(match (part, others) {
+                (Some(at), _) => match self.own_catalog(at).await? {
+                    Some(catalog) => Some(catalog),
+                    None => return Ok(()),
+                },
+                (None, Others::AreKnown) => None,
+                (None, Others::AreRead) => Some(self.common_catalog(shard).await?),
+            });
+        }
+        let own = world.with_catalogs(home, catalogs, epoch);
+        let own = own.map_err(|error| Halt::Fail(unreadable(&error)))?;
+        self.put_world(Arc::new(own));
+        self.state.definitions = Definitions::Own;
+        Ok(())
+    }
+
+    /// As the transaction sees it on one of its servers; `None` if that cannot be told.
+    async fn own_catalog(&mut self, at: usize) -> Result<Option<Catalog>, Halt> {
+        self.servers[at].inbox.row = None;
+        self.tell(at, own::query())
+            .await
+            .map_err(|halt| match halt {
+                // PostgreSQL would not have waited.
+                Halt::Fail(report) if report.code == LOCK_NOT_AVAILABLE => Halt::Fail(
+                    unknown_definitions("another transaction has locked what has to be read"),
+                ),
+                halt => halt,
+            })?;
+        let answer = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let seen = own::read(&answer.unwrap_or_default()).map_err(|cause| {
+            let shard = self.topology.shards[self.servers[at].shard].name.clone();
+            Halt::Fail(unreadable(&WorldError::Load { shard, cause }))
+        })?;
+        Ok(match seen {
+            Seen::Catalog(catalog) => Some(*catalog),
+            Seen::ByOldSnapshot => None,
+        })
+    }
+
+    /// That of a shard which takes no part in the transaction.
+    async fn common_catalog(&self, shard: usize) -> Result<Catalog, Halt> {
+        let (control, database) = (&self.core.control, &self.identity.database);
+        let read = crate::world::catalog_of(control, &self.topology, shard, database).await;
+        read.map_err(|error| Halt::Fail(unreadable(&error)))
+    }
+
+    /// Between two statements of one text: what the one before has changed is known to the next.
+    pub(super) async fn refresh_between(&mut self) -> Result<(), Halt> {
+        self.announce_change();
+        self.refresh_world().await
+    }
+}
+
+/// Refuses what may concern definitions that only the transaction knows.
+pub(super) fn unknown_definitions(why: &'static str) -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "definitions of this transaction are not known to the router before it commits",
+    )
+    .detail(why)
+    .hint("Commit the definitions first.")
+}
+
+fn unreadable(error: &WorldError) -> Report {
+    let message = "the catalog of the shards could not be read";
+    Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
+        .detail(crate::log::Chain(error).to_string())
+        .hint("The router plans nothing by old knowledge. Mend the cause and try again.")
+}
