@@ -43,6 +43,8 @@ pub enum Temporary {
     None,
     /// Exactly these.
     Named(BTreeSet<String>),
+    /// Perhaps these, and certainly no others.
+    Perhaps(BTreeSet<String>),
     /// It is not known: an unclear function may have made some.
     Unclear,
 }

@@ -318,6 +318,9 @@ impl<'a> Names<'a> {
         let found = self.catalog.find(name, &context.search_path);
         match &context.temporary {
             Temporary::Named(tables) if tables.contains(name) => return Resolved::Temporary,
+            Temporary::Perhaps(tables) if found.is_some() && tables.contains(name) => {
+                return Resolved::Unclear;
+            }
             Temporary::Unclear if found.is_some() => return Resolved::Unclear,
             _ => {}
         }
@@ -345,7 +348,7 @@ impl<'a> Names<'a> {
         }
         if schema.starts_with("pg_temp") {
             let known = match &context.temporary {
-                Temporary::Named(tables) => tables.contains(name),
+                Temporary::Named(tables) | Temporary::Perhaps(tables) => tables.contains(name),
                 Temporary::None => false,
                 Temporary::Unclear => true,
             };

@@ -212,6 +212,9 @@ impl Session {
         }
         while let Some(deed) = self.state.history.deeds().get(self.servers[at].inbox.told) {
             let deed = deed.clone();
+            if deed.is_snapshot() {
+                return Err(another_snapshot().into());
+            }
             self.tell(at, &deed.sql()).await?;
             let inbox = &mut self.servers[at].inbox;
             inbox.told += 1;
@@ -349,6 +352,15 @@ pub(super) fn deadlock_report(detail: String) -> Report {
 /// Gives a server back with the settings that it carries.
 ///
 /// `ended` is when a request of the session was answered last, if one was.
+fn another_snapshot() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "a transaction with an imported snapshot cannot work on several shards",
+    )
+    .detail("the snapshot is that of one shard, and the others would show other states")
+    .hint("Let one connection read all tables: with pg_dump leave out --jobs.")
+}
+
 pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &Core) {
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;

@@ -6,6 +6,7 @@
 //! other way round, and going back to a savepoint must undo the same on every server.
 
 use super::settings::{Change, Settings};
+use crate::sql::effect::{Statement, analyse};
 use std::sync::Arc;
 
 /// One thing that the transaction has done.
@@ -115,6 +116,16 @@ impl Deed {
             Self::Local(sql) => sql.clone(),
             Self::Session { changes, after } => after.sql_of(changes),
         }
+    }
+
+    /// Whether it takes the snapshot of another transaction, which only the server has that exported it.
+    pub fn is_snapshot(&self) -> bool {
+        let Self::Local(sql) = self else {
+            return false;
+        };
+        // Whatever strings mean, the first words are the same.
+        let statement = analyse(sql.as_bytes(), true).statement;
+        matches!(statement, Statement::SetTransactionSnapshot(_))
     }
 }
 

@@ -12,6 +12,8 @@ mod resets;
 pub mod history;
 
 pub mod step;
+/// The names of the temporary tables that a session may have made.
+pub mod temporary;
 
 pub mod names;
 

@@ -6,6 +6,7 @@
 use super::names::{Origin, Prepared};
 use super::settings::{Settings, Value};
 use super::shapes::{Known, Room, Shaped};
+use super::temporary::TemporaryNames;
 use super::{Halt, Session};
 use crate::catalog::types::builtin_oid;
 use crate::plan::{Plan, PlanContext, Temporary, TextContext};
@@ -13,6 +14,7 @@ use crate::sql::effect::{Pin, Statement, analyse};
 use crate::sql::lexer::{Kind as TokenKind, Lexer};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -138,13 +140,11 @@ impl Session {
     /// What of the session a plan depends on; the same `Rc` until that changes.
     pub(super) fn context(&mut self) -> Rc<PlanContext> {
         let settings = Arc::clone(self.state.in_force());
-        let unclear = [Pin::TempObject, Pin::Opaque, Pin::UnclearSetting]
-            .iter()
-            .any(|pin| self.state.pins.has(*pin));
+        let temporary = self.temporary();
         let strings = self.standard_strings();
         if let Some(kept) = &self.context
             && Arc::ptr_eq(&kept.settings, &settings)
-            && kept.unclear == unclear
+            && kept.temporary == temporary
             && kept.strings == strings
         {
             return Rc::clone(&kept.context);
@@ -169,20 +169,40 @@ impl Session {
             search_path,
             role,
             parameter_types: Vec::new(),
-            temporary: if unclear || unclear_path {
-                Temporary::Unclear
-            } else {
-                Temporary::None
+            temporary: match unclear_path {
+                true => Temporary::Unclear,
+                false => temporary.clone(),
             },
             standard_conforming_strings: strings,
         });
         self.context = Some(KeptContext {
             settings,
-            unclear,
+            temporary,
             strings,
             context: Rc::clone(&context),
         });
         context
+    }
+
+    /// Which temporary tables it may have.
+    fn temporary(&self) -> Temporary {
+        let pins = self.state.pins;
+        if pins.has(Pin::Opaque) || pins.has(Pin::UnclearSetting) {
+            return Temporary::Unclear;
+        }
+        match &self.state.temporary {
+            _ if !pins.has(Pin::TempObject) => Temporary::None,
+            TemporaryNames::Among(names) if !self.names_type(names) => {
+                Temporary::Perhaps(names.clone())
+            }
+            TemporaryNames::Among(_) | TemporaryNames::Unclear => Temporary::Unclear,
+        }
+    }
+
+    /// A temporary table is a type, too, and hides one of that name on its server only.
+    fn names_type(&self, names: &BTreeSet<String>) -> bool {
+        let types = self.known_world().map(|world| &world.catalog().types);
+        types.is_some_and(|types| types.keys().any(|of| names.contains(&of.name)))
     }
 
     /// What the text of a key's value means in this session.
@@ -224,7 +244,7 @@ fn full_context(context: &PlanContext, origin: &Origin) -> PlanContext {
 /// The context of the last statement, and what it was made of.
 pub struct KeptContext {
     settings: Arc<Settings>,
-    unclear: bool,
+    temporary: Temporary,
     strings: bool,
     context: Rc<PlanContext>,
 }

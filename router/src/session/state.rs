@@ -13,6 +13,7 @@ use super::own::Definitions;
 use super::passage::Passage;
 use super::settings::{SessionSettings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
+use super::temporary::TemporaryNames;
 use super::told::Told;
 use super::touched::Parts;
 use crate::metrics::tally::Tally;
@@ -98,6 +99,8 @@ pub struct State {
     pub portals: HashMap<Box<[u8]>, Portal>,
     /// Why the session stays on its server.
     pub pins: Pins,
+    /// How its temporary tables may be called.
+    pub temporary: TemporaryNames,
     /// What the client was told by ParameterStatus.
     pub told: Told,
     /// Definitions changed: raised for whoever keeps count.
@@ -183,6 +186,7 @@ impl State {
             names: Names::default(),
             portals: HashMap::new(),
             pins: Pins::NONE,
+            temporary: TemporaryNames::default(),
             told,
             schema_changed: false,
             schema_changed_in_block: false,
@@ -373,6 +377,7 @@ impl State {
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
         self.pins = self.pins.and(step.pins);
+        self.temporary.follow(&step.makes);
         let mut unpins = step.unpins;
         self.note_definitions(step);
         if !step.pins.is_empty() {
@@ -411,6 +416,9 @@ impl State {
             _ => {}
         }
         self.pins = self.pins.minus(unpins);
+        if !self.pins.has(Pin::TempObject) {
+            self.temporary = TemporaryNames::default();
+        }
         if self.pins.is_empty() {
             inbox.pinned = false;
         }

@@ -6,6 +6,7 @@
 //! this file turns it into decisions.
 
 use super::settings::{Change, Setting, Value};
+use super::temporary::Makes;
 use crate::sql::cursor::Span;
 use crate::sql::effect::{
     Analysis, Argument, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Isolation, Object,
@@ -143,6 +144,8 @@ pub struct Step {
     pub name_span: Option<Span>,
     /// COPY FROM STDIN.
     pub copy_in: bool,
+    /// What it does to the temporary names of the session.
+    pub makes: Makes,
     /// Makes or changes what the planner must know to place other statements.
     pub defines: Defines,
     /// Reads or writes rows of something that it names.
@@ -247,6 +250,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         ) || effects.opaque
             || moves_sequence,
         moves_sequence,
+        makes: Makes::of(&statement, pins, text, scs),
         defines: defines(&statement),
         names_rows: names_rows(&statement, text, scs),
         copy_in: matches!(
@@ -285,6 +289,7 @@ fn explain_route(span: Span, inner: Span) -> Step {
         moves_sequence: false,
         name_span: None,
         copy_in: false,
+        makes: Makes::Nothing,
         defines: Defines::Nothing,
         names_rows: false,
         explains: None,
@@ -447,7 +452,9 @@ fn kind(statement: &Statement<'_>, text: &[u8]) -> Kind {
             },
             SetValue::FromCurrent => Kind::Plain,
         },
-        S::SetTransaction(_) | S::SetConstraints => Kind::SetTransaction(lossy(text)),
+        S::SetTransaction(_) | S::SetTransactionSnapshot(_) | S::SetConstraints => {
+            Kind::SetTransaction(lossy(text))
+        }
         S::Set {
             scope: Scope::Local,
             name: n,

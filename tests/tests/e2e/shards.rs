@@ -51,6 +51,8 @@ mod settings;
 mod shapes;
 #[path = "shards/sorted.rs"]
 mod sorted;
+#[path = "shards/temporary.rs"]
+mod temporary;
 #[path = "shards/time.rs"]
 mod time;
 #[path = "shards/transactions.rs"]

@@ -5,7 +5,7 @@ use sqlparser::ast::{CreateIndex, Statement};
 use crate::catalog::Name;
 use crate::plan::names::{Names, Place, Resolved};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{DdlPlace, Plan, PlanContext, parse};
+use crate::plan::{DdlPlace, Plan, PlanContext, Temporary, parse};
 use crate::sql::effect::Verb;
 
 use super::constraint::{contains_key, index_columns};
@@ -51,7 +51,7 @@ pub(super) fn index(
 
 /// Where the indexes live that a statement names. One that is not known may be on any shard: then
 /// PostgreSQL says on each whether it exists.
-fn indexed_place(
+pub(super) fn indexed_place(
     names: &Names<'_>,
     words: &Words,
     context: &PlanContext,
@@ -59,10 +59,15 @@ fn indexed_place(
     let mut found = Named::None;
     for path in words.paths() {
         let table = match path.as_slice() {
-            [name] => context
-                .search_path
-                .iter()
-                .find_map(|s| names.catalog.indexes.get(&Name::new(s, name))),
+            [name] => {
+                let mut schemas = context.search_path.iter();
+                let found = schemas.find_map(|s| names.catalog.indexes.get(&Name::new(s, name)));
+                if found.is_some() && context.temporary != Temporary::None {
+                    // It may be the name of a temporary table's index, too.
+                    return refuse(Reason::NameUnclear);
+                }
+                found
+            }
             [.., schema, name] => names.catalog.indexes.get(&Name::new(schema, name)),
             [] => None,
         };
@@ -75,6 +80,7 @@ fn indexed_place(
     match found {
         Named::Both => refuse(Reason::MixedTables),
         Named::Declared => Ok(DdlPlace::AllShards),
+        Named::None if context.temporary != Temporary::None => refuse(Reason::NameUnclear),
         Named::None if names.anything_declared() => Ok(DdlPlace::AllShards),
         Named::Home | Named::None => Ok(DdlPlace::Home),
     }

@@ -211,12 +211,17 @@ pub fn maintenance(
     let transactional = match what {
         Other::Vacuum => false,
         Other::Reindex => {
-            !words.has("concurrently") && !words.has("database") && !words.has("system")
+            let alone = ["concurrently", "schema", "database", "system"];
+            !alone.iter().any(|word| words.has(word))
         }
         Other::Load => return Ok(utility::home("a library of this session")),
         Other::Checkpoint => return Ok(ddl(DdlPlace::OncePerCluster, false, "the cluster")),
         Other::Analyze | Other::Cluster => true,
     };
+    if what == Other::Reindex && words.has("index") {
+        let place = index::indexed_place(names, &words, context)?;
+        return Ok(ddl(place, transactional, "an index"));
+    }
     match places_named(names, &words, context)? {
         Named::Home => Ok(ddl(
             DdlPlace::Home,

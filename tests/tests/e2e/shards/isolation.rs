@@ -1,7 +1,7 @@
 //! How transactions over several shards are isolated: what holds on all of them, and what is refused because it
 //! could not.
 
-use super::stage::{Stage, extended, keys_of, one_each, say, send};
+use super::stage::{Stage, extended, keys_of, one, one_each, say, send};
 
 const REFUSED: &str = "Error 0A000 SERIALIZABLE transaction cannot work on several shards";
 
@@ -210,6 +210,46 @@ fn snapshots_of_all_shards_are_opened_by_the_first_statement_for_several() {
     assert_eq!(one(&mut reader, &on_third(1)), "1");
     assert_eq!(one(&mut reader, all), "6");
     say(&mut reader, "COMMIT");
+    stage.assert_nothing_open();
+}
+
+/// `SET TRANSACTION SNAPSHOT` means one server: elsewhere the transaction would see another state, and nobody would know.
+#[test]
+fn an_imported_snapshot_stays_on_its_shard() {
+    let stage = Stage::new();
+    stage.fill(one_each());
+    let (mut wire, mut other) = (stage.wire(), stage.wire());
+    say(&mut wire, "INSERT INTO notes VALUES (1, 'n')");
+    say(&mut wire, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let id = one(&mut wire, "SELECT pg_export_snapshot()");
+    say(&mut other, "DELETE FROM notes");
+    let begin = || {
+        [
+            "BEGIN ISOLATION LEVEL REPEATABLE READ".into(),
+            format!("SET TRANSACTION SNAPSHOT '{id}'"),
+        ]
+    };
+    let over_shards = [
+        "SELECT count(*) FROM items".to_owned(),
+        "COPY items TO STDOUT".to_owned(),
+        format!("SELECT v FROM items WHERE id = {}", one_each()[1]),
+    ];
+    for sql in over_shards {
+        for sql in begin() {
+            assert!(
+                say(&mut other, &sql)[0].starts_with("CommandComplete"),
+                "{sql}"
+            );
+        }
+        // It is PostgreSQL's where it was taken.
+        assert_eq!(one(&mut other, "SELECT count(*) FROM notes"), "1");
+        let refused = say(&mut other, &sql);
+        let told =
+            |line: &String| line.starts_with("Error 0A000 a transaction with an imported snapshot");
+        assert!(refused.iter().any(told), "{sql}: {refused:?}");
+        say(&mut other, "ROLLBACK");
+    }
+    say(&mut wire, "COMMIT");
     stage.assert_nothing_open();
 }
 
