@@ -67,9 +67,12 @@ pub fn part(widths: &[usize], body: &[u8]) -> Option<(usize, Vec<u8>)> {
         reader.value()?;
     }
     let values = &start[..start.len() - reader.0.len()];
+    for _ in 0..widths[number + 1..].iter().sum() {
+        reader.value()?;
+    }
     let mut row = u16::try_from(width).ok()?.to_be_bytes().to_vec();
     row.extend_from_slice(values);
-    Some((number, row))
+    reader.0.is_empty().then_some((number, row))
 }
 
 struct Reader<'b>(&'b [u8]);
