@@ -210,7 +210,9 @@ fn gathered(
     let copies = copies || fragments.any(|fragment| fragment.of == Holders::Copies);
     let at_home = matches!(&gather.ending, Ending::Keep(keep) if keep.by == Keeper::Table);
     let elsewhere = at_home && shards.single() != Some(map.home());
-    if shards.single().is_some() && !copies && !elsewhere {
+    // By itself a shard would take values from its own sequence.
+    let makes = matches!(&gather.ending, Ending::Store(store) if store.made > 0);
+    if shards.single().is_some() && !copies && !elsewhere && !makes {
         return Ok(plain(shards, role));
     }
     let of = |fragment: &Fragment| match &fragment.of {

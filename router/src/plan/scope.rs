@@ -151,8 +151,20 @@ pub struct Analysis<'n> {
     pub stored: BTreeSet<usize>,
     /// What was asked of literals that are not part of the planning.
     pub looked: Rc<Looked>,
+    /// What becomes of columns that an INSERT of a query leaves to a sequence.
+    pub sequences: LeftToSequences,
     /// For the case that the rows are gathered.
     pub notes: Notes<'n>,
+}
+
+/// What becomes of the columns of a sharded table that an INSERT of a query leaves to a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeftToSequences {
+    /// It is refused: each shard would take them from a sequence of its own.
+    #[default]
+    Refused,
+    /// The statement's own are made where the query runs.
+    Made,
 }
 
 impl<'n> Analysis<'n> {
@@ -176,6 +188,7 @@ impl<'n> Analysis<'n> {
             kept: Vec::new(),
             stored: BTreeSet::new(),
             looked: Rc::default(),
+            sequences: LeftToSequences::Refused,
             notes: Notes::default(),
         }
     }

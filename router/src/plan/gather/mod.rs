@@ -142,6 +142,8 @@ pub struct Store {
     pub tail: String,
     /// How the columns that are filled are handed over.
     pub columns: Vec<Filled>,
+    /// So many of them, the last ones, the client's text leaves to sequences.
+    pub made: usize,
 }
 
 /// What becomes of rows of which a column of the key is NULL.

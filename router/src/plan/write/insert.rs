@@ -5,13 +5,13 @@ use sqlparser::ast::{
 };
 
 use crate::catalog::types::words;
-use crate::catalog::{Column, DefaultKind, Relation};
+use crate::catalog::{Column, DefaultKind, Name, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
 use crate::plan::names::Place;
 use crate::plan::query::{Ctes, From, Local};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
-use crate::plan::scope::{Analysis, Entry, Scope};
+use crate::plan::scope::{Analysis, Entry, LeftToSequences, Scope};
 
 use super::Written;
 
@@ -24,6 +24,8 @@ pub(super) struct Filled<'n> {
     pub(super) alias: String,
     /// The positions of the columns that are given, in their order.
     pub(super) positions: Vec<usize>,
+    /// Whether the client lists them.
+    pub(super) is_listed: bool,
 }
 
 impl<'n> Analysis<'n> {
@@ -47,6 +49,8 @@ impl<'n> Analysis<'n> {
         let TableObject::TableName(name) = table else {
             return not_understood();
         };
+        // Those of a statement within it are its own matter.
+        let sequences = std::mem::take(&mut self.sequences);
         let (relation, place) = self.target(name)?;
         let alias = match table_alias {
             Some(alias) => self.ident(&alias.alias),
@@ -55,6 +59,7 @@ impl<'n> Analysis<'n> {
         let filled = Filled {
             relation,
             positions: self.insert_columns(columns, relation)?,
+            is_listed: !columns.is_empty(),
             instance: self.add_relation(relation, place.clone())?,
             place,
             alias,
@@ -64,6 +69,9 @@ impl<'n> Analysis<'n> {
         // The time is given to all copies as a value, where rows are listed.
         let given = |column: &Column| match (&filled.place, values, &column.default) {
             (Place::Reference, Some(_), DefaultKind::Stable(text)) => is_plain_time(text),
+            (Place::Sharded(_), None, _) if sequences == LeftToSequences::Made => {
+                source.is_some() && next_of(column).is_some()
+            }
             _ => false,
         };
         self.omitted_defaults(relation, &filled.place, (&filled.positions, values), given)?;
@@ -77,7 +85,7 @@ impl<'n> Analysis<'n> {
             (Some(_), Some(values)) => {
                 rows = self.insert_values(values, &filled, ctes, &mut level)?;
             }
-            (Some(query), None) => self.insert_select(query, &filled, ctes)?,
+            (Some(query), None) => self.insert_select(query, &filled, sequences, ctes)?,
         }
         if let Some(rows) = &mut rows {
             rows.returning = returning.is_some();
@@ -155,15 +163,16 @@ impl<'n> Analysis<'n> {
         &mut self,
         query: &'q Query,
         filled: &Filled<'n>,
+        sequences: LeftToSequences,
         ctes: &Ctes<'q>,
     ) -> Result<(), Refusal> {
         let output = self.query(query, None, ctes)?;
         let derived = self.derive(&output)?;
-        // A query of fewer columns leaves the last ones to their defaults.
-        let width = if output.complete {
-            output.columns.len()
-        } else {
-            0
+        // Without a list of columns, a query of fewer leaves the last ones to their defaults.
+        let width = match (filled.is_listed, output.complete) {
+            (true, _) => filled.positions.len(),
+            (false, true) => output.columns.len(),
+            (false, false) => 0,
         };
         for position in filled.positions.iter().skip(width) {
             if let Some(column) = filled.relation.columns.get(*position)
@@ -182,6 +191,11 @@ impl<'n> Analysis<'n> {
         }
         for column in keyed.columns.iter().flatten() {
             let at = filled.positions.iter().position(|p| p == column);
+            let is_made =
+                sequences == LeftToSequences::Made && next_of(&relation.columns[*column]).is_some();
+            if at.is_none() && is_made {
+                continue;
+            }
             let at =
                 at.ok_or_else(|| Refusal::of_table(Reason::InsertWithoutKey, &relation.name))?;
             // An outer join could make the shown column null, which the shard's own constraint must refuse.
@@ -212,6 +226,14 @@ impl<'n> Analysis<'n> {
         };
         let mut here = from.here(None, ctes, level);
         self.projection(items, &from, &mut here).map(drop)
+    }
+}
+
+/// The sequence that fills a column, if its next value is all there is to it. What is GENERATED ALWAYS takes no value.
+pub(super) fn next_of(column: &Column) -> Option<&Name> {
+    match &column.default {
+        DefaultKind::Sequence(from) if !from.always => from.sequence.as_ref(),
+        _ => None,
     }
 }
 

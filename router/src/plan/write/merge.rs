@@ -294,6 +294,7 @@ pub(super) fn merge_gathered(
         .collect();
     let alias = parens::quoted(&alias(&merge.source).ok_or_else(none)?);
     let store = gather::Store {
+        made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),
         key: key.ok_or_else(none)?,
         max_chars: max_chars.collect::<Result<_, _>>()?,

@@ -23,10 +23,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    Expr, Insert, Query, SetExpr, Statement, TableFactor, Update, visit_expressions,
+    Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor,
+    Update, visit_expressions,
 };
 
-use crate::catalog::Relation;
+use crate::catalog::{Name, Relation};
 use crate::plan::decide::{finish, finish_from, keyed_by};
 use crate::plan::functions::Call;
 use crate::plan::gather::within::{Within, has_query};
@@ -37,7 +38,7 @@ use crate::plan::parse::Parsed;
 use crate::plan::query::{Ctes, Local};
 use crate::plan::read::{explained, may_lead_apart, parsed};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
-use crate::plan::scope::{Analysis, Source};
+use crate::plan::scope::{Analysis, LeftToSequences, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
 use crate::plan::{Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility};
@@ -113,8 +114,21 @@ fn walked(
     if !matches!(parsed.statement, Statement::Insert(_)) {
         analysis.rows_depth = 0;
     }
+    if matches!(parsed.statement, Statement::Insert(_)) {
+        analysis.sequences = LeftToSequences::Made;
+    }
     let written = analysis.write(&parsed.statement, &ctes)?;
     explained(&analysis, names, &parsed)?;
+    if let Some(why) = left_to_sequences(&analysis, &parsed, &written) {
+        // What may not happen beside sharded tables is the same as for any other write.
+        match finish(&analysis, written.local.clone(), Some(written.target)) {
+            Err(refusal) if !gather::helps(refusal.reason) => return Err(refusal),
+            _ => {
+                let gathered = gathered(&analysis, &parsed, &written, why)?;
+                return Ok(Plan::Gather(Arc::new(gathered)));
+            }
+        }
+    }
     if matches!(
         analysis.instances[written.target].source,
         Source::Reference(_)
@@ -166,6 +180,37 @@ fn walked(
         plan => plan?,
     };
     Ok(plan.touching(touches))
+}
+
+/// The refusal of an INSERT of a query that leaves columns of a sharded table to a sequence, if they are not made.
+fn left_to_sequences(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    written: &Written,
+) -> Option<Refusal> {
+    let (Statement::Insert(insert), Source::Sharded(relation, _), Some(positions)) = (
+        &parsed.statement,
+        &analysis.instances[written.target].source,
+        &written.positions,
+    ) else {
+        return None;
+    };
+    if insert.source.is_none() || written.rows.is_some() {
+        return None;
+    }
+    let (_, column) = made(relation, positions).into_iter().next()?;
+    let column = &relation.columns[column].name;
+    let reason = Reason::InsertSequence;
+    Some(Refusal::of_column(reason, &relation.name, column))
+}
+
+/// The sequences that fill columns which are not among these, each with the column's position.
+fn made<'r>(relation: &'r Relation, positions: &[usize]) -> Vec<(&'r Name, usize)> {
+    let columns = relation.columns.iter().enumerate();
+    let left_out = columns.filter(|(at, _)| !positions.contains(at));
+    left_out
+        .filter_map(|(at, column)| Some((insert::next_of(column)?, at)))
+        .collect()
 }
 
 /// A write that needs rows of other shards than those that it is done on.
@@ -317,6 +362,15 @@ fn insert_gathered(
         Source::Reference(relation) if only_harmless(analysis) => (*relation, None),
         _ => return Err(why),
     };
+    // What is left to sequences comes behind what the query gives.
+    let made = match sharded {
+        Some(_) => made(relation, positions),
+        None => Vec::new(),
+    };
+    let given = positions.len();
+    let behind = made.iter().map(|(_, at)| *at);
+    let all: Vec<usize> = positions.iter().copied().chain(behind).collect();
+    let positions = all.as_slice();
     let (mut key, mut max_chars) = (Vec::new(), Vec::new());
     for column in sharded.iter().flat_map(|keyed| &keyed.columns) {
         let column = column.ok_or_else(|| why.clone())?;
@@ -326,8 +380,15 @@ fn insert_gathered(
     }
     let columns = handed(relation, positions);
     let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
-    let (head, tail) = parens::around_source(insert)?;
+    let names = made
+        .iter()
+        .map(|(_, at)| Ident::with_quote('"', &relation.columns[*at].name));
+    let names = names.map(|name| ObjectName(vec![ObjectNamePart::Identifier(name)]));
+    let mut insert = insert.clone();
+    insert.columns.extend(names);
+    let (head, tail) = parens::around_source(&insert)?;
     let store = gather::Store {
+        made: made.len(),
         sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
         key,
         max_chars,
@@ -339,7 +400,17 @@ fn insert_gathered(
     };
     let query = source::typed(query, analysis.names.catalog, relation, positions);
     let ending = Ending::Store(Box::new(store));
-    let mut gather = gather::plan(analysis, Root::Query(&query), parsed, ending, why)?;
+    let root = Root::Query(&query);
+    let mut gather = gather::plan(analysis, root, parsed, ending, why.clone())?;
+    if !made.is_empty() {
+        let next = made.iter().map(|(sequence, at)| {
+            source::next_value(analysis.names.catalog, sequence, &relation.columns[*at])
+        });
+        let next: Option<Vec<String>> = next.collect();
+        gather.residue = source::with_values(gather.residue, given, &next.ok_or(why)?);
+        // The sequences are there.
+        gather.home = true;
+    }
     gather.residue = source::with_texts(gather.residue, &texts);
     Ok(gather)
 }

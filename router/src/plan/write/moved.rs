@@ -177,6 +177,7 @@ fn gathered(
     let texts: Vec<bool> = filled.iter().map(|column| column.cast.is_some()).collect();
     let table = parens::relation(name, alias.as_ref())?;
     let store = gather::Store {
+        made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),
         key,
         max_chars,

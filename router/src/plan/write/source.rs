@@ -5,7 +5,7 @@ use sqlparser::ast::{
 };
 
 use crate::catalog::types::builtin_name;
-use crate::catalog::{Catalog, Column, Relation};
+use crate::catalog::{Catalog, Column, Name, Relation};
 use crate::plan::expr::strip;
 
 /// The query with constants of the types of the columns that they fill, as they have in an INSERT; by itself a string
@@ -49,6 +49,26 @@ pub fn typed(query: &Query, catalog: &Catalog, relation: &Relation, positions: &
         }
     }
     query
+}
+
+/// The next value of a sequence for a column; `None` if that cannot be written for any setting of strings.
+pub fn next_value(catalog: &Catalog, sequence: &Name, column: &Column) -> Option<String> {
+    let name = crate::sequences::quoted(sequence);
+    let is_plain = !name.contains(['\'', '\\']);
+    let base = base(catalog, column)?;
+    is_plain.then(|| format!("pg_catalog.nextval('{name}'::pg_catalog.regclass)::{base}"))
+}
+
+/// The query with these values behind its columns, made for its rows in their order, as PostgreSQL makes defaults.
+pub fn with_values(query: String, columns: usize, values: &[String]) -> String {
+    let names: Vec<String> = (1..=columns).map(|at| format!("c{at}")).collect();
+    let shown = names.iter().map(|name| format!("q.{name}"));
+    let shown: Vec<String> = shown.chain(values.iter().cloned()).collect();
+    format!(
+        "SELECT {} FROM ({query}) AS q ({})",
+        shown.join(", "),
+        names.join(", ")
+    )
 }
 
 /// The query with these of its columns as texts, because arrays of their values cannot be made.

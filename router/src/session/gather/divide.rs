@@ -21,6 +21,8 @@ pub(super) struct Dividing<'s> {
     pub elements: Vec<u32>,
     names: Vec<String>,
     pub shards: BTreeMap<usize, Arrays>,
+    /// For each row the shard that stores it, where one does.
+    pub order: Vec<u16>,
     rows_left: u64,
     bytes_left: usize,
     pub wrong: Option<Report>,
@@ -33,6 +35,7 @@ impl<'s> Dividing<'s> {
             elements: Vec::new(),
             names: Vec::new(),
             shards: BTreeMap::new(),
+            order: Vec::new(),
             rows_left: *rows_left,
             bytes_left: *bytes_left,
             wrong: None,
@@ -120,6 +123,9 @@ impl<'s> Dividing<'s> {
                     .collect()
             }
         };
+        if let [shard] = shards.as_slice() {
+            self.order.push(u16::try_from(*shard).unwrap_or(u16::MAX));
+        }
         let mut added = 0;
         for shard in shards {
             let arrays = self.shards.entry(shard);

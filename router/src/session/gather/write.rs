@@ -18,6 +18,7 @@ use mothership_proto::frontend::Bind;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A portal of a write that gathers: everything is done when it is executed.
@@ -173,7 +174,7 @@ impl Session {
                     arrays: run.arrays,
                 };
                 let parts: Vec<Part<'_>> = servers.into_iter().map(part).collect();
-                self.write_parts(work, &parts, &merge, run).await
+                self.write_parts(work, (&parts, &[]), &merge, run).await
             }
             Ending::Keep(keep) => {
                 let types = &run.described.parameters;
@@ -197,7 +198,8 @@ impl Session {
                     },
                     ..*run
                 };
-                self.write_parts(work, &[part], &Merge::Concat, &run).await
+                self.write_parts(work, (&[part], &[]), &Merge::Concat, &run)
+                    .await
             }
             Ending::Answer => Ok(Vec::new()),
         }
@@ -246,9 +248,16 @@ impl Session {
         }
         let sql = dividing.statement(work, run.values.len());
         let mut stored = Vec::new();
-        for (shard, arrays) in dividing.shards {
+        let mut legs = BTreeMap::new();
+        for (leg, (shard, arrays)) in dividing.shards.into_iter().enumerate() {
+            legs.insert(shard, leg);
             stored.push((self.attach(shard).await?, arrays.finish()));
         }
+        let order = dividing
+            .order
+            .iter()
+            .map(|shard| legs.get(&usize::from(*shard)));
+        let order: Vec<usize> = order.map_while(|leg| leg.copied()).collect();
         if stored.is_empty() {
             // Of no rows there is still a tag, and what the statement itself is refused for.
             let none = Arrays::new(&dividing.elements).finish();
@@ -267,14 +276,15 @@ impl Session {
             Some(_) => Merge::Concat,
             None => Merge::First,
         };
-        self.write_parts(work, &parts, &merge, run).await
+        self.write_parts(work, (&parts, &order), &merge, run).await
     }
 
-    /// Runs a statement on several servers and makes one answer of theirs.
+    /// Runs a statement on several servers and makes one answer of theirs. `order` says of rows that are stored which
+    /// part stores each: RETURNING gives them back in that order, unless a part has skipped some.
     async fn write_parts(
         &mut self,
         work: &GatherWork,
-        parts: &[Part<'_>],
+        (parts, order): (&[Part<'_>], &[usize]),
         merge: &Merge,
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
@@ -304,12 +314,18 @@ impl Session {
             merging = merging.holding(self.topology.config.limits.held_rows.bytes());
         }
         let mut unlike = None;
-        for (leg, part) in parts.iter().enumerate() {
-            let mut parsed = false;
-            self.each_message(part.at, |frame, reply, client| {
-                parsed |= matches!(reply.event, Event::Parsed(_));
-                if reply.event == Event::Failed && !parsed {
+        let mut parsed = vec![false; parts.len()];
+        let mut ended = vec![false; parts.len()];
+        let one_by_one = order.iter().map(|leg| (*leg, true));
+        for (leg, one) in one_by_one.chain((0..parts.len()).map(|leg| (leg, false))) {
+            if ended[leg] || (one && (merging.is_wrong() || run.described.columns.is_empty())) {
+                continue;
+            }
+            self.each_message(parts[leg].at, |frame, reply, client| {
+                parsed[leg] |= matches!(reply.event, Event::Parsed(_));
+                if reply.event == Event::Failed && !parsed[leg] {
                     unlike.get_or_insert_with(|| frame.body().to_vec());
+                    ended[leg] = segment;
                     return segment;
                 }
                 let shown = frame.tag() == tag::DATA_ROW || reply.event == Event::Completed;
@@ -318,7 +334,8 @@ impl Session {
                 }
                 let done = merging.take(leg, frame, reply.event, client);
                 let failed = reply.event == Event::Failed;
-                done || (segment && (failed || frame.tag() == tag::CLOSE_COMPLETE))
+                ended[leg] = done || (segment && (failed || frame.tag() == tag::CLOSE_COMPLETE));
+                ended[leg] || (one && frame.tag() == tag::DATA_ROW)
             })
             .await?;
         }

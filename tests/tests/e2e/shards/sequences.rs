@@ -1,8 +1,8 @@
 //! Values that the router makes: identity, serial and nextval of sharded tables, and keys from other defaults.
 
-use super::stage::{Stage, extended, one, say, send, within};
+use super::stage::{Stage, extended, one, one_each, say, send, within};
 use mothership_tests::message::{self, Format};
-use mothership_tests::{Endpoint, connect};
+use mothership_tests::{Endpoint, Wire, connect};
 use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 
@@ -409,11 +409,68 @@ fn random_keys_are_made_by_the_router() {
 }
 
 #[test]
+fn rows_of_a_query_get_values_in_their_order() {
+    let stage = stage();
+    let mut wire = stage.wire();
+    let inserts = |wire: &mut Wire, sql: &str| {
+        let said = say(wire, sql);
+        let error = said.iter().any(|line| line.starts_with("Error"));
+        assert!(!error, "{sql}: {said:?}");
+        said
+    };
+    inserts(
+        &mut wire,
+        "INSERT INTO people (name) SELECT 'n' || g FROM generate_series(1, 40) g",
+    );
+    let right = "SELECT count(*) FROM people WHERE name = 'n' || id";
+    assert_eq!(one(&mut wire, right), "40");
+    assert_eq!(stage.ids("people").len(), 40);
+    // RETURNING gives them back as the query gave them.
+    let sql = "INSERT INTO people (name) SELECT name FROM people WHERE id > 34 ORDER BY id DESC RETURNING id, name";
+    let said = inserts(&mut wire, sql);
+    let shown: Vec<String> = (41..47)
+        .map(|id| format!("DataRow {id} n{}", 81 - id))
+        .collect();
+    assert_eq!(said[1..7], shown);
+    let sql = "INSERT INTO people (name) SELECT * FROM unnest($1::text[]) RETURNING id";
+    let said = send(&mut wire, &extended(sql, &[], &["{a,b,c}"]));
+    let shown: Vec<String> = (47..50).map(|id| format!("DataRow {id}")).collect();
+    assert_eq!(said[2..5], shown, "{said:?}");
+    // A shard by itself would take its own sequence's.
+    let [a, b, _] = one_each();
+    for (person, number) in [(a, 100), (b, 110), (a, 120)] {
+        let sql = format!(
+            "INSERT INTO visits (person, note) SELECT id, name FROM people WHERE id = {person} RETURNING number"
+        );
+        assert_eq!(one(&mut wire, &sql), number.to_string());
+    }
+    // What is given is taken, and nothing is made of no rows.
+    inserts(
+        &mut wire,
+        "INSERT INTO people (name) SELECT 'x' WHERE false",
+    );
+    inserts(
+        &mut wire,
+        "INSERT INTO people (id, name) SELECT * FROM unnest(ARRAY[900, 901], ARRAY['g', 'h'])",
+    );
+    assert_eq!(
+        one(
+            &mut wire,
+            "INSERT INTO people (name) SELECT 'y' RETURNING id"
+        ),
+        "50"
+    );
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
 fn what_has_no_place_for_values_is_refused() {
     let stage = stage();
     let mut wire = stage.wire();
     for sql in [
-        "INSERT INTO people (name) SELECT 'x'",
+        "INSERT INTO orders (total) SELECT 1",
+        "WITH p AS (SELECT 'x'::text AS name) INSERT INTO people (name) SELECT name FROM p",
         "WITH p AS (INSERT INTO people (name) VALUES ('x') RETURNING id) SELECT id FROM p",
         "COPY people (name) FROM STDIN",
         "UPDATE visits SET number = DEFAULT WHERE person = 1",
