@@ -128,7 +128,8 @@ fn is_found_at_once(analysis: &Analysis<'_>, relation: &Relation, set: &[(usize,
     let differs = |(_, value): &&(usize, &Expr)| analysis.scalar(value).is_none();
     let mut varies = set.iter().filter(differs).peekable();
     if varies.peek().is_none() {
-        return true;
+        // Rows may exclude each other by other keys than equal ones.
+        return relation.exclusions.is_empty();
     }
     let key = |name: &String| {
         let mut keys = relation.keys.iter();
