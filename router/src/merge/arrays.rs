@@ -68,6 +68,16 @@ impl Arrays {
         if usize::try_from(count) != Ok(self.columns.len()) {
             return Err(NotTaken::Malformed);
         }
+        self.add_values(body)?;
+        Ok(size)
+    }
+
+    /// The same of the values of a row, each with its length; they end with the last column.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn add_values(&mut self, mut body: &[u8]) -> Result<usize, NotTaken> {
+        let size = body.len();
         self.rows = self.rows.checked_add(1).ok_or(NotTaken::Full)?;
         for column in &mut self.columns {
             let value = body;

@@ -349,9 +349,6 @@ pub(super) fn deadlock_report(detail: String) -> Report {
         .hint("Roll back and try again. Lock rows of several shards in one order, such as that of their keys.")
 }
 
-/// Gives a server back with the settings that it carries.
-///
-/// `ended` is when a request of the session was answered last, if one was.
 fn another_snapshot() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
@@ -361,6 +358,9 @@ fn another_snapshot() -> Report {
     .hint("Let one connection read all tables: with pg_dump leave out --jobs.")
 }
 
+/// Gives a server back with the settings that it carries.
+///
+/// `ended` is when a request of the session was answered last, if one was.
 pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &Core) {
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;

@@ -67,7 +67,9 @@ impl Makes {
         match (pins.has(Pin::TempObject), ddl) {
             (true, Some((Verb::Create, Object::Table))) => table(Cursor::new(text, strings)),
             (true, _) => Self::Something,
-            (false, Some((Verb::Alter, _))) if mentions_rename(Cursor::new(text, strings)) => {
+            (false, Some((Verb::Alter, _)))
+                if mentions(Cursor::new(text, strings), &["rename"]) =>
+            {
                 Self::NewName
             }
             (false, _) => Self::Nothing,
@@ -83,7 +85,7 @@ fn table(mut c: Cursor<'_>) -> Makes {
     }
     c.eat_all(&["if", "not", "exists"]);
     match c.path().as_deref() {
-        Some([name]) => match name.as_str() {
+        Some([name]) if !mentions(c, &MAKES_SEQUENCES) => match name.as_str() {
             Some(name) => Makes::Table(name.into()),
             None => Makes::Something,
         },
@@ -91,9 +93,21 @@ fn table(mut c: Cursor<'_>) -> Makes {
     }
 }
 
-fn mentions_rename(mut c: Cursor<'_>) -> bool {
+/// By these a table gets sequences, which hide those of their names.
+const MAKES_SEQUENCES: [&str; 8] = [
+    "serial",
+    "serial2",
+    "serial4",
+    "serial8",
+    "smallserial",
+    "bigserial",
+    "identity",
+    "like",
+];
+
+fn mentions(mut c: Cursor<'_>, words: &[&str]) -> bool {
     while !c.at_end() {
-        if c.sees("rename") {
+        if words.iter().any(|word| c.sees(word)) {
             return true;
         }
         c.bump();
@@ -132,6 +146,9 @@ mod tests {
         for sql in [
             "CREATE TEMP VIEW a AS SELECT 1",
             "CREATE TEMP SEQUENCE a",
+            "CREATE TEMP TABLE a (id bigserial, v int)",
+            "CREATE TEMP TABLE a (id int GENERATED ALWAYS AS IDENTITY)",
+            "CREATE TEMP TABLE a (LIKE b INCLUDING ALL)",
             "CREATE TABLE pg_temp.a (id int)",
             "CREATE TEMP TABLE pg_temp.a (id int)",
             "SELECT 1 AS x INTO TEMP a",

@@ -3,6 +3,8 @@
 //! At READ COMMITTED each query has a snapshot of its own. The rows of the fragments come one fragment after the other,
 //! each row with the number of its fragment and columns for all of them: those of the others are NULL.
 
+use mothership_proto::frame::{take, take_i16, take_i32};
+
 /// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`), less the number.
 const MOST_COLUMNS: usize = 1600;
 
@@ -47,51 +49,35 @@ fn column(at: usize) -> String {
     format!("__mothership_c{}", at + 1)
 }
 
-/// The row of a fragment in a row of all of them: the fragment's number, and its row as if it had come alone. `widths`
-/// are how many columns each has. `None` if it is no such row.
-pub fn part(widths: &[usize], body: &[u8]) -> Option<(usize, Vec<u8>)> {
-    let mut reader = Reader(body);
-    let count = reader.take(2)?;
-    let all = 1 + widths.iter().sum::<usize>();
-    if usize::from(u16::from_be_bytes(count.try_into().ok()?)) != all {
+/// The row of a fragment in the body of a DataRow of all of them: the fragment's number, and its values. `widths` are
+/// how many columns each has. `None` if it is no such row.
+pub fn part(
+    widths: impl Iterator<Item = usize> + Clone,
+    mut body: &[u8],
+) -> Option<(usize, &[u8])> {
+    let all = 1 + widths.clone().sum::<usize>();
+    if usize::try_from(take_i16(&mut body)?).ok()? != all || take_i32(&mut body)? != 4 {
         return None;
     }
-    let number = reader.value()?;
-    let number = u32::from_be_bytes(number.get(4..)?.try_into().ok()?) as usize;
-    let width = *widths.get(number)?;
-    for _ in 0..widths[..number].iter().sum() {
-        reader.value()?;
+    let number = usize::try_from(take_i32(&mut body)?).ok()?;
+    let mut own = None;
+    for (at, width) in widths.enumerate() {
+        let values = take_values(&mut body, width)?;
+        if at == number {
+            own = Some(values);
+        }
     }
-    let start = reader.0;
-    for _ in 0..width {
-        reader.value()?;
-    }
-    let values = &start[..start.len() - reader.0.len()];
-    for _ in 0..widths[number + 1..].iter().sum() {
-        reader.value()?;
-    }
-    let mut row = u16::try_from(width).ok()?.to_be_bytes().to_vec();
-    row.extend_from_slice(values);
-    reader.0.is_empty().then_some((number, row))
+    body.is_empty().then_some((number, own?))
 }
 
-struct Reader<'b>(&'b [u8]);
-
-impl<'b> Reader<'b> {
-    fn take(&mut self, count: usize) -> Option<&'b [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    /// A value with its length before it.
-    fn value(&mut self) -> Option<&'b [u8]> {
-        let start = self.0;
-        let length = i32::from_be_bytes(self.take(4)?.try_into().ok()?);
+fn take_values<'b>(body: &mut &'b [u8], count: usize) -> Option<&'b [u8]> {
+    let start = *body;
+    for _ in 0..count {
         // NULL has no bytes.
-        self.take(usize::try_from(length).unwrap_or(0))?;
-        Some(&start[..start.len() - self.0.len()])
+        let length = usize::try_from(take_i32(body)?).unwrap_or(0);
+        take(body, length)?;
     }
+    Some(&start[..start.len() - body.len()])
 }
 
 #[cfg(test)]
@@ -131,12 +117,14 @@ mod tests {
     fn a_row_is_that_of_its_fragment() {
         let (zero, one, two) = ([0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]);
         let first = row(&[Some(&zero), Some(b"a"), None, None]);
-        assert_eq!(part(&[1, 2], &first), Some((0, row(&[Some(b"a")]))));
+        let part = |body: &[u8]| {
+            let found = super::part([1, 2].into_iter(), body);
+            found.map(|(number, values)| (number, values.to_vec()))
+        };
+        let values = |values: &[Option<&[u8]>]| row(values)[2..].to_vec();
+        assert_eq!(part(&first), Some((0, values(&[Some(b"a")]))));
         let second = row(&[Some(&one), None, None, Some(b"xyz")]);
-        assert_eq!(
-            part(&[1, 2], &second),
-            Some((1, row(&[None, Some(b"xyz")])))
-        );
+        assert_eq!(part(&second), Some((1, values(&[None, Some(b"xyz")]))));
         for wrong in [
             row(&[Some(&two), None, None, None]),
             row(&[Some(&zero), None, None]),
@@ -145,7 +133,7 @@ mod tests {
             first[..first.len() - 2].to_vec(),
             Vec::new(),
         ] {
-            assert_eq!(part(&[1, 2], &wrong), None);
+            assert_eq!(part(&wrong), None);
         }
     }
 }

@@ -485,21 +485,20 @@ impl Fetching {
                     .or_insert(rows.unwrap_or(u64::MAX));
             }
             Some(Asked::Rows(shared)) => match shared.as_slice() {
-                [one] => self.add_to_all(&one.fragments, body),
-                several => {
-                    let widths: Vec<usize> = several.iter().map(|s| s.width).collect();
-                    match together::part(&widths, body) {
-                        Some((at, row)) => self.add_to_all(&several[at].fragments, &row),
-                        None => self.malformed(),
+                [one] => {
+                    for fragment in &one.fragments {
+                        self.add(*fragment, body);
                     }
                 }
+                several => match together::part(several.iter().map(|s| s.width), body) {
+                    Some((at, values)) => {
+                        for fragment in &several[at].fragments {
+                            self.added(*fragment, |arrays| arrays.add_values(values));
+                        }
+                    }
+                    None => self.malformed(),
+                },
             },
-        }
-    }
-
-    fn add_to_all(&mut self, fragments: &[usize], body: &[u8]) {
-        for fragment in fragments {
-            self.add(*fragment, body);
         }
     }
 
@@ -514,10 +513,15 @@ impl Fetching {
     }
 
     pub(super) fn add(&mut self, fragment: usize, body: &[u8]) {
+        self.added(fragment, |arrays| arrays.add(body));
+    }
+
+    /// Has a row of a fragment `add`ed, as long as nothing is wrong and there is room.
+    fn added(&mut self, fragment: usize, add: impl FnOnce(&mut Arrays) -> Result<usize, NotTaken>) {
         if !self.is_fine() {
             return;
         }
-        match self.arrays[fragment].add(body) {
+        match add(&mut self.arrays[fragment]) {
             Ok(bytes) => match (
                 self.rows_left.checked_sub(1),
                 self.bytes_left.checked_sub(bytes),
@@ -579,10 +583,12 @@ fn asked_of(
             }),
         }
     }
-    match all.iter().map(|shared| shared.width).sum() {
-        0 => Vec::new(),
-        columns if together::fits(columns) => vec![Asked::Rows(all)],
-        _ => all.into_iter().map(|one| Asked::Rows(vec![one])).collect(),
+    if all.is_empty() {
+        return Vec::new();
+    }
+    match together::fits(all.iter().map(|shared| shared.width).sum()) {
+        true => vec![Asked::Rows(all)],
+        false => all.into_iter().map(|one| Asked::Rows(vec![one])).collect(),
     }
 }
 
