@@ -33,6 +33,8 @@ pub mod sqlstate {
     pub const SYNTAX_ERROR: &str = "42601";
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const UNDEFINED_FUNCTION: &str = "42883";
+    pub const UNDEFINED_TABLE: &str = "42P01";
     pub const DUPLICATE_CURSOR: &str = "42P03";
     pub const DUPLICATE_STATEMENT: &str = "42P05";
     pub const TOO_MANY_CONNECTIONS: &str = "53300";

@@ -16,7 +16,7 @@ use crate::catalog::{Catalog, Function, Name, Relation, RelationKind, Volatility
 use crate::config::{KeyUpdates, TablePattern};
 use crate::sql::lexer::Kind;
 
-use super::context::{PlanContext, Temporary};
+use super::context::PlanContext;
 use super::touches::Provable;
 
 /// PostgreSQL cuts identifiers after this many bytes.
@@ -316,13 +316,8 @@ impl<'a> Names<'a> {
 
     fn resolve_unqualified(&self, name: &str, context: &PlanContext) -> Resolved<'a> {
         let found = self.catalog.find(name, &context.search_path);
-        match &context.temporary {
-            Temporary::Named(tables) if tables.contains(name) => return Resolved::Temporary,
-            Temporary::Perhaps(tables) if found.is_some() && tables.contains(name) => {
-                return Resolved::Unclear;
-            }
-            Temporary::Unclear if found.is_some() => return Resolved::Unclear,
-            _ => {}
+        if found.is_some() && context.temporary.may_hide(name) {
+            return Resolved::Unclear;
         }
         let system = name.starts_with("pg_");
         match found {
@@ -331,6 +326,7 @@ impl<'a> Names<'a> {
             }
             Some(relation) => Resolved::Relation(relation, self.place(&relation.name)),
             None if system => Resolved::System,
+            None if context.temporary.has(name) => Resolved::Temporary,
             None => match context
                 .search_path
                 .iter()
@@ -347,15 +343,9 @@ impl<'a> Names<'a> {
             return Resolved::System;
         }
         if schema.starts_with("pg_temp") {
-            let known = match &context.temporary {
-                Temporary::Named(tables) | Temporary::Perhaps(tables) => tables.contains(name),
-                Temporary::None => false,
-                Temporary::Unclear => true,
-            };
-            return if known {
-                Resolved::Temporary
-            } else {
-                Resolved::Unknown(name.to_owned())
+            return match context.temporary.may_hide(name) {
+                true => Resolved::Temporary,
+                false => Resolved::Unknown(name.to_owned()),
             };
         }
         let qualified = Name::new(schema, name);

@@ -43,6 +43,10 @@ pub(super) struct Merging {
     command: CommandTag,
     /// The first error of a shard, whole.
     pub(super) error: Option<Vec<u8>>,
+    /// Which shard's it is.
+    failed: Option<usize>,
+    /// The shards that have done it.
+    completed: Vec<usize>,
     /// What the router itself found wrong.
     wrong: Option<Report>,
 }
@@ -61,6 +65,8 @@ impl Merging {
             hold: None,
             command: CommandTag::new(),
             error: None,
+            failed: None,
+            completed: Vec::new(),
             wrong: None,
         }
     }
@@ -114,11 +120,13 @@ impl Merging {
             Event::Failed => {
                 if self.error.is_none() {
                     self.error = Some(frame.body().to_vec());
+                    self.failed = Some(leg);
                 }
                 return false;
             }
             Event::Ready(_) => return true,
             Event::Completed => {
+                self.completed.push(leg);
                 if frame.tag() == tag::COMMAND_COMPLETE
                     && let Ok(command) = backend::command(frame.body())
                     && (leg == 0 || self.merge != Merge::First)
@@ -524,6 +532,10 @@ impl Session {
             // Behind the tag and the length.
             merging.error = Some(message.split_off(5));
         }
+        if let Some(report) = self.found_at_home_only(&merging) {
+            merging.error = None;
+            merging.wrong = Some(report);
+        }
         let result = merging.finish(&mut self.client);
         if matches!(result, Err(Halt::Failed)) {
             self.state.note_failure();
@@ -535,6 +547,36 @@ impl Session {
             }
         }
         result
+    }
+
+    /// The refusal of a definition that the home shard has made and another one could not, because it names what lives at
+    /// home.
+    fn found_at_home_only(&self, merging: &Merging) -> Option<Report> {
+        let (error, failed) = (merging.error.as_ref()?, merging.failed?);
+        let home = self.topology.home;
+        let of_all = merging.merge == Merge::First && merging.shards == self.topology.shards.len();
+        let fields = Fields::read(error);
+        let undefined = [
+            sqlstate::UNDEFINED_TABLE,
+            sqlstate::UNDEFINED_OBJECT,
+            sqlstate::UNDEFINED_FUNCTION,
+        ];
+        let code = str::from_utf8(fields.code?).ok()?;
+        if !of_all || !merging.completed.contains(&home) || !undefined.contains(&code) {
+            return None;
+        }
+        let name = |shard: usize| &self.topology.shards[shard].name;
+        let said = String::from_utf8_lossy(fields.message?).into_owned();
+        let report = Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            format!(
+                "this definition is the same on all shards, and it names what only shard {} has",
+                name(home)
+            ),
+        )
+        .detail(format!("Shard {}: {said}", name(failed)))
+        .hint("A function in PL/pgSQL looks up what its body names when it runs.");
+        Some(report)
     }
 
     /// What PostgreSQL refuses in a transaction block runs on one shard after the

@@ -7,7 +7,7 @@
 
 use super::settings::{Change, Setting, Value};
 use super::temporary::Makes;
-use crate::sql::cursor::Span;
+use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{
     Analysis, Argument, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Isolation, Object,
     Pin, Scope, SetConfig, SetConfigCall, SetValue, Statement, Target, Verb, Writes, analyse,
@@ -227,6 +227,9 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     let client_encoding = effects_encoding(&kind);
     if let Some(encoding) = client_encoding {
         kind = Kind::Refuse(unsafe_encoding(&encoding));
+    }
+    if stores_prepared(&statement, text, scs) {
+        kind = Kind::Refuse(create_as_execute_refused());
     }
     if is_setting && !text.is_ascii() || unreplayable(&statement) {
         pins = pins.with(Pin::UnclearSetting);
@@ -604,6 +607,33 @@ fn name_span(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Span> 
         start: start + token.start,
         end: start + token.end,
     })
+}
+
+/// Whether it is CREATE TABLE ... AS EXECUTE: servers know prepared statements under other names.
+fn stores_prepared(statement: &Statement<'_>, text: &[u8], scs: bool) -> bool {
+    let create = matches!(
+        statement,
+        Statement::Ddl {
+            verb: Verb::Create,
+            object: Object::Table,
+        }
+    );
+    let mut c = Cursor::new(text, scs);
+    while create && !c.at_end() {
+        if c.eat_all(&["as", "execute"]) {
+            return true;
+        }
+        if c.group().is_none() {
+            c.bump();
+        }
+    }
+    false
+}
+
+fn create_as_execute_refused() -> Report {
+    let message = "CREATE TABLE AS EXECUTE is not supported";
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .hint("Use CREATE TABLE AS with the statement itself.")
 }
 
 /// The refusal of an encoding in which a quote may be half of a character.

@@ -1,7 +1,8 @@
-//! The names of the temporary tables that a session may have made: they hide tables of the same name.
+//! The names of the temporary relations that a session may have made: they hide those of the same name.
 //!
 //! What is dropped, renamed away or rolled back stays among them, so that a name which a table of the catalog shares is
-//! never certain again before DISCARD. All other names mean what they say.
+//! never certain again before DISCARD. All other names mean what they say. What PostgreSQL itself makes and names after a
+//! table is known to the planner ([`Temporary::may_hide`](crate::plan::Temporary)).
 
 use super::step::Pins;
 use crate::sql::cursor::Cursor;
@@ -34,12 +35,17 @@ impl TemporaryNames {
         };
         match makes {
             Makes::Nothing => {}
-            Makes::Table(name) if names.len() < MOST => {
+            Makes::Temporary(name) if names.len() < MOST => {
                 names.insert(name.to_string());
             }
-            // No table that could be renamed.
-            Makes::NewName if names.is_empty() => {}
-            Makes::Table(_) | Makes::NewName | Makes::Something => *self = Self::Unclear,
+            // Where there is nothing temporary, what it concerns is not.
+            Makes::Perhaps(_) | Makes::Something { perhaps: true } if names.is_empty() => {}
+            Makes::Perhaps(name) if names.len() < MOST => {
+                names.insert(name.to_string());
+            }
+            Makes::Temporary(_) | Makes::Perhaps(_) | Makes::Something { .. } => {
+                *self = Self::Unclear
+            }
         }
     }
 }
@@ -49,70 +55,121 @@ impl TemporaryNames {
 pub enum Makes {
     /// Nothing.
     Nothing,
-    /// It makes this table.
-    Table(Box<str>),
-    /// It may give another name to one that is there.
-    NewName,
-    /// It makes what is no table, or how it is called is not clear.
-    Something,
+    /// It makes a temporary relation of this name.
+    Temporary(Box<str>),
+    /// It gives this name to a relation, which is temporary if it belongs to one that is.
+    Perhaps(Box<str>),
+    /// How it is called is not clear.
+    Something {
+        /// Nor is it sure that it is temporary.
+        perhaps: bool,
+    },
 }
 
 impl Makes {
     /// Of a statement with these pins.
     pub fn of(statement: &Statement<'_>, pins: Pins, text: &[u8], strings: bool) -> Self {
-        let ddl = match statement {
-            Statement::Ddl { verb, object } => Some((verb, object)),
-            _ => None,
-        };
-        match (pins.has(Pin::TempObject), ddl) {
-            (true, Some((Verb::Create, Object::Table))) => table(Cursor::new(text, strings)),
-            (true, _) => Self::Something,
-            (false, Some((Verb::Alter, _)))
-                if mentions(Cursor::new(text, strings), &["rename"]) =>
-            {
-                Self::NewName
-            }
-            (false, _) => Self::Nothing,
+        let c = Cursor::new(text, strings);
+        if pins.has(Pin::TempObject) {
+            let name = match statement {
+                Statement::Ddl {
+                    verb: Verb::Create,
+                    object: Object::Table | Object::View | Object::Sequence,
+                } => created(c),
+                Statement::Ddl { .. } => None,
+                _ => stored_into(c),
+            };
+            return name.map_or(Self::Something { perhaps: false }, Self::Temporary);
         }
+        let named = match statement {
+            Statement::Ddl {
+                verb: Verb::Create,
+                object: Object::Index,
+            } => return index(c),
+            Statement::Ddl {
+                verb: Verb::Alter,
+                object: Object::Table | Object::View | Object::Sequence | Object::Index,
+            } if renames(c.clone()) => new_name(c),
+            _ => return Self::Nothing,
+        };
+        named.map_or(Self::Something { perhaps: true }, Self::Perhaps)
     }
 }
 
-fn table(mut c: Cursor<'_>) -> Makes {
+/// The name after CREATE TEMP and what it makes.
+fn created(mut c: Cursor<'_>) -> Option<Box<str>> {
     let begins = c.eat("create");
+    c.eat_all(&["or", "replace"]);
     c.eat_any(&["local", "global"]);
-    if !begins || !c.eat_any(&["temp", "temporary"]) || !c.eat("table") {
-        return Makes::Something;
+    if !begins || !c.eat_any(&["temp", "temporary"]) {
+        return None;
+    }
+    c.eat("recursive");
+    if !c.eat_any(&["table", "view", "sequence"]) {
+        return None;
     }
     c.eat_all(&["if", "not", "exists"]);
-    match c.path().as_deref() {
-        Some([name]) if !mentions(c, &MAKES_SEQUENCES) => match name.as_str() {
-            Some(name) => Makes::Table(name.into()),
-            None => Makes::Something,
-        },
-        _ => Makes::Something,
+    plain(c)
+}
+
+/// The name after INTO TEMP of a query, if it has only one INTO.
+fn stored_into(mut c: Cursor<'_>) -> Option<Box<str>> {
+    let mut found = None;
+    while !c.at_end() {
+        if !c.eat("into") {
+            c.bump();
+            continue;
+        }
+        c.eat_any(&["local", "global"]);
+        if found.is_some() || !c.eat_any(&["temp", "temporary"]) {
+            return None;
+        }
+        c.eat("table");
+        found = Some(plain(c.clone())?);
+    }
+    found
+}
+
+/// The name of an index that CREATE INDEX names; without one PostgreSQL names it after its table.
+fn index(mut c: Cursor<'_>) -> Makes {
+    c.eat("create");
+    c.eat("unique");
+    c.eat("index");
+    c.eat("concurrently");
+    c.eat_all(&["if", "not", "exists"]);
+    match c.sees("on") {
+        true => Makes::Nothing,
+        false => plain(c).map_or(Makes::Something { perhaps: true }, Makes::Perhaps),
     }
 }
 
-/// By these a table gets sequences, which hide those of their names.
-const MAKES_SEQUENCES: [&str; 8] = [
-    "serial",
-    "serial2",
-    "serial4",
-    "serial8",
-    "smallserial",
-    "bigserial",
-    "identity",
-    "like",
-];
-
-fn mentions(mut c: Cursor<'_>, words: &[&str]) -> bool {
+fn renames(mut c: Cursor<'_>) -> bool {
     while !c.at_end() {
-        if words.iter().any(|word| c.sees(word)) {
+        if c.eat("rename") {
             return true;
         }
         c.bump();
     }
     false
+}
+
+/// The name after the last TO, of a relation, a constraint or a column.
+fn new_name(mut c: Cursor<'_>) -> Option<Box<str>> {
+    let mut found = None;
+    while !c.at_end() {
+        match c.eat("to") {
+            true => found = plain(c.clone()),
+            false => drop(c.bump()),
+        }
+    }
+    found
+}
+
+fn plain(mut c: Cursor<'_>) -> Option<Box<str>> {
+    match c.path().as_deref() {
+        Some([name]) => Some(name.as_str()?.into()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_temporary_table_is_read_where_it_is_plain() {
+    fn the_names_of_temporary_relations_are_read_where_they_are_plain() {
         for (sql, name) in [
             ("CREATE TEMP TABLE a (id int)", "a"),
             (
@@ -140,47 +197,68 @@ mod tests {
                 "/* x */ CREATE GLOBAL TEMP TABLE Abc ON COMMIT DROP AS SELECT 1",
                 "abc",
             ),
+            // Its sequence is named after it, which the planner knows.
+            ("CREATE TEMP TABLE a (id bigserial, v int)", "a"),
+            ("CREATE OR REPLACE TEMP VIEW a AS SELECT 1", "a"),
+            ("CREATE TEMP RECURSIVE VIEW a (n) AS SELECT 1", "a"),
+            ("CREATE TEMP SEQUENCE IF NOT EXISTS a", "a"),
+            ("SELECT 1 AS x INTO TEMP a", "a"),
+            (
+                "WITH c AS (SELECT 1) SELECT * INTO LOCAL TEMPORARY TABLE a FROM c",
+                "a",
+            ),
         ] {
-            assert_eq!(makes(sql), Makes::Table(name.into()), "{sql}");
+            assert_eq!(makes(sql), Makes::Temporary(name.into()), "{sql}");
+        }
+        for (sql, name) in [
+            ("ALTER TABLE a RENAME TO b", "b"),
+            ("ALTER TABLE IF EXISTS ONLY a RENAME b TO \"to\"", "to"),
+            ("ALTER TABLE a RENAME CONSTRAINT b TO c", "c"),
+            ("ALTER INDEX a RENAME TO b", "b"),
+            (
+                "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON a (v)",
+                "i",
+            ),
+        ] {
+            assert_eq!(makes(sql), Makes::Perhaps(name.into()), "{sql}");
         }
         for sql in [
-            "CREATE TEMP VIEW a AS SELECT 1",
-            "CREATE TEMP SEQUENCE a",
-            "CREATE TEMP TABLE a (id bigserial, v int)",
-            "CREATE TEMP TABLE a (id int GENERATED ALWAYS AS IDENTITY)",
-            "CREATE TEMP TABLE a (LIKE b INCLUDING ALL)",
             "CREATE TABLE pg_temp.a (id int)",
             "CREATE TEMP TABLE pg_temp.a (id int)",
-            "SELECT 1 AS x INTO TEMP a",
-            "CREATE OR REPLACE TEMP VIEW a AS SELECT 1",
+            "CREATE TYPE pg_temp.a AS (b int)",
+            "SELECT 1 AS x INTO TEMP pg_temp.a",
             "SELECT set_config('search_path', 'pg_temp, public', false)",
         ] {
-            assert_eq!(makes(sql), Makes::Something, "{sql}");
+            assert_eq!(makes(sql), Makes::Something { perhaps: false }, "{sql}");
         }
-        assert_eq!(makes("ALTER TABLE a RENAME TO b"), Makes::NewName);
         for sql in [
             "ALTER TABLE a ADD COLUMN b int",
             "CREATE TABLE a (id int)",
             "SELECT 1",
+            "SELECT 1 INTO a",
             "DROP TABLE a",
+            "CREATE INDEX ON a (v)",
+            "ALTER TYPE a RENAME VALUE 'b' TO 'c'",
         ] {
             assert_eq!(makes(sql), Makes::Nothing, "{sql}");
         }
     }
 
     #[test]
-    fn a_new_name_of_a_temporary_table_is_not_followed() {
+    fn what_may_belong_to_a_temporary_table_is_one_of_its_names() {
         let among = |names: &[&str]| {
             TemporaryNames::Among(names.iter().map(|name| (*name).to_owned()).collect())
         };
         let mut names = TemporaryNames::default();
-        names.follow(&Makes::NewName);
-        names.follow(&Makes::Table("a".into()));
-        names.follow(&Makes::Table("b".into()));
-        assert_eq!(names, among(&["a", "b"]));
-        names.follow(&Makes::NewName);
+        names.follow(&Makes::Perhaps("a".into()));
+        names.follow(&Makes::Something { perhaps: true });
+        assert_eq!(names, among(&[]));
+        names.follow(&Makes::Temporary("b".into()));
+        names.follow(&Makes::Perhaps("c".into()));
+        assert_eq!(names, among(&["b", "c"]));
+        names.follow(&Makes::Something { perhaps: true });
         assert_eq!(names, TemporaryNames::Unclear);
-        names.follow(&Makes::Table("c".into()));
+        names.follow(&Makes::Temporary("d".into()));
         assert_eq!(names, TemporaryNames::Unclear);
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn indexed_place(
                 let mut schemas = context.search_path.iter();
                 let found = schemas.find_map(|s| names.catalog.indexes.get(&Name::new(s, name)));
                 if found.is_some() && context.temporary != Temporary::None {
-                    // It may be the name of a temporary table's index, too.
+                    // It may be the name of a temporary table's index, too, which the client may have named.
                     return refuse(Reason::NameUnclear);
                 }
                 found

@@ -111,7 +111,14 @@ pub(super) fn places_named(
 ) -> Result<Named, Refusal> {
     let mut found = Named::None;
     for path in words.paths() {
-        found = found.and(match names.resolve(path, context) {
+        let mut meant = names.resolve(path, context);
+        if let (Resolved::Unknown(_), [table @ .., _]) = (&meant, path.as_slice())
+            && !table.is_empty()
+        {
+            // A column.
+            meant = names.resolve(table, context);
+        }
+        found = found.and(match meant {
             Resolved::Relation(relation, place) => match place {
                 Place::Sharded(_) | Place::Reference => Named::Declared,
                 Place::Home
@@ -124,7 +131,9 @@ pub(super) fn places_named(
             },
             Resolved::Missing(_) => Named::Declared,
             Resolved::Unclear => return refuse(Reason::NameUnclear),
-            Resolved::System | Resolved::Temporary | Resolved::Unknown(_) => Named::None,
+            // At home, like all that is the session's own.
+            Resolved::Temporary => Named::Home,
+            Resolved::System | Resolved::Unknown(_) => Named::None,
         });
     }
     Ok(found)

@@ -535,8 +535,9 @@ fn grant(verb: Verb, mut c: Cursor<'_>) -> Statement<'_> {
 }
 
 fn object(c: &mut Cursor<'_>) -> Object {
-    let words: [(&[&str], Object); 25] = [
+    let words: [(&[&str], Object); 26] = [
         (&["table"], Object::Table),
+        (&["column"], Object::Table),
         (&["index"], Object::Index),
         (&["materialized"], Object::MaterializedView),
         (&["view"], Object::View),

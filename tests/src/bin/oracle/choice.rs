@@ -7,7 +7,7 @@ use crate::run::{Column, Row};
 use crate::statement::Statement;
 
 const NUMERIC: u32 = 1700;
-const FLOATS: [u32; 2] = [700, 701];
+pub const FLOATS: [u32; 2] = [700, 701];
 const INTERVAL: u32 = 1186;
 
 /// What shows one of several equal values.

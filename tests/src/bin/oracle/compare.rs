@@ -2,6 +2,7 @@
 //!
 //! Pure: it sees two answers and what the statement promises of their order.
 
+use crate::choice::FLOATS;
 use crate::run::{Answer, Row};
 use crate::statement::{Order, Statement};
 use std::collections::BTreeMap;
@@ -233,7 +234,8 @@ pub fn difference(o: &Side, r: &Side, statement: &Statement, status: bool) -> Op
         Order::None => return None,
         Order::Hidden => Box::new(Row::clone),
         Order::Columns(keys) => Box::new(|row| {
-            keys.iter()
+            certain_keys(keys, o, statement)
+                .iter()
                 .map(|at| row.get(*at).cloned().flatten())
                 .collect()
         }),
@@ -247,12 +249,23 @@ pub fn difference(o: &Side, r: &Side, statement: &Statement, status: bool) -> Op
     differ("order", detail)
 }
 
+/// The keys of the order up to the first one that may be a sum of floats. What differs there in its last digits, which
+/// depend on the order of the rows, is no tie for PostgreSQL, so that the keys behind it decide nothing for certain.
+fn certain_keys<'k>(keys: &'k [usize], side: &Side, statement: &Statement) -> &'k [usize] {
+    let float = |at: &usize| {
+        let column = side.answer.columns.get(*at);
+        statement.floats && column.is_none_or(|c| FLOATS.contains(&c.ty))
+    };
+    let last = keys.iter().position(float).unwrap_or(keys.len());
+    &keys[..keys.len().min(last + 1)]
+}
+
 /// The rows in a form in which equal ones are equal.
 pub fn rows(side: &Side, statement: &Statement) -> Vec<Row> {
     let answer = side.answer;
     let neutral = |at: usize, value: &Vec<u8>| -> Vec<u8> {
         let column = answer.columns.get(at);
-        let float = column.is_none_or(|c| matches!(c.ty, 700 | 701));
+        let float = column.is_none_or(|c| FLOATS.contains(&c.ty));
         if statement.floats && float {
             return rounded(
                 value,

@@ -1,6 +1,7 @@
 //! Changes of definitions: on all shards alike, at once or shard after shard.
 
 use super::stage::{Stage, extended, one, one_each, say, send};
+use mothership_tests::Wire;
 
 /// Whether each shard has it.
 fn everywhere(stage: &Stage, condition: &str) -> Vec<String> {
@@ -98,6 +99,41 @@ fn a_definition_that_fails_on_one_shard_changes_none() {
     assert_eq!(stage.ids("items"), [] as [i64; 0]);
     stage.assert_nothing_prepared();
     stage.assert_nothing_open();
+}
+
+/// What is the same on all shards cannot name what one of them has. In PL/pgSQL it need not be there before it runs.
+#[test]
+fn a_definition_that_names_what_is_at_home_is_refused_by_name() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    say(&mut wire, "CREATE TABLE at_home (v int)");
+    say(&mut wire, "INSERT INTO at_home VALUES (7)");
+    let refused = |wire: &mut Wire, sql: &str, detail: &str| {
+        let said = wire.query(sql);
+        assert_eq!(said[0].field('C').unwrap(), "0A000", "{sql}: {said:?}");
+        assert_eq!(said[0].field('D').unwrap(), detail, "{sql}");
+    };
+    for (sql, detail) in [
+        (
+            "CREATE FUNCTION seen() RETURNS SETOF at_home LANGUAGE sql AS 'SELECT 1'",
+            "Shard s2: type \"at_home\" does not exist",
+        ),
+        (
+            "CREATE FUNCTION seen() RETURNS int LANGUAGE sql AS 'SELECT v FROM at_home'",
+            "Shard s2: relation \"at_home\" does not exist",
+        ),
+    ] {
+        refused(&mut wire, sql, detail);
+        let found = stage.shards.sql_all("SELECT to_regproc('seen') IS NULL");
+        assert_eq!(found, ["t"; 3], "{sql}");
+    }
+    let plain = "CREATE FUNCTION seen() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM at_home); END'";
+    assert_eq!(say(&mut wire, plain)[0], "CommandComplete CREATE FUNCTION");
+    assert_eq!(one(&mut wire, "SELECT seen()"), "7");
+    // What nobody has is PostgreSQL's to say.
+    let said =
+        wire.query("CREATE FUNCTION absent() RETURNS SETOF nowhere LANGUAGE sql AS 'SELECT 1'");
+    assert_eq!(said[0].field('C').unwrap(), "42704", "{said:?}");
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn it_is_made_in_the_transaction_or_not_at_all() {
         "CREATE MATERIALIZED VIEW seen AS SELECT count(*) FROM items",
         "CREATE TABLE accounts AS SELECT id, v AS balance FROM items",
         "CREATE TABLE kinds AS SELECT id FROM items",
+        "CREATE TABLE run AS EXECUTE prepared(1)",
     ] {
         let said = say(&mut stage.wire(), refused);
         assert!(said[0].starts_with("Error 0A000"), "{refused}: {said:?}");
