@@ -1,7 +1,8 @@
 //! Reads a catalog as an open transaction of a client sees it, what it has defined itself included.
 //!
 //! The same queries as those of `load`, put into one: so they have one snapshot at READ COMMITTED too, and their answer is
-//! one value. Names are qualified throughout; what decides how expressions print is set for this query and then as before.
+//! one value. Names are qualified throughout; what decides how expressions print is set for this query and then as before,
+//! and so is what decides how it is planned: who turns indexes off for his own query must not wait for ours.
 //! To print an expression PostgreSQL locks its table. For that it waits less long than it takes a server to look for
 //! deadlocks.
 
@@ -14,7 +15,22 @@ const WHAT: &str = "of a transaction";
 /// Begins and ends what the query needs to be set.
 const BEGIN: &str = "SAVEPOINT mothership_catalog; SET LOCAL search_path = ''; SET LOCAL lock_timeout = 900; SET LOCAL quote_all_identifiers = off; \
     SET LOCAL standard_conforming_strings = on; SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'; \
-    SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL client_encoding = 'UTF8'";
+    SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL client_encoding = 'UTF8'; \
+    SET LOCAL statement_timeout = 0; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; \
+    SET LOCAL join_collapse_limit = 8; SET LOCAL from_collapse_limit = 8";
+/// Ways to plan that a client may have turned off.
+const PLANNED_BY: [&str; 10] = [
+    "enable_bitmapscan",
+    "enable_hashagg",
+    "enable_hashjoin",
+    "enable_indexonlyscan",
+    "enable_indexscan",
+    "enable_material",
+    "enable_mergejoin",
+    "enable_nestloop",
+    "enable_seqscan",
+    "enable_sort",
+];
 const END: &str = "ROLLBACK TO SAVEPOINT mothership_catalog; RELEASE SAVEPOINT mothership_catalog";
 
 /// The statements to send within a transaction block; the only row has one column, for `read`.
@@ -24,8 +40,10 @@ pub fn query() -> &'static str {
         let each = QUERIES.map(|(_, sql)| {
             format!("(SELECT pg_catalog.json_agg(q::pg_catalog.text) FROM ({sql}) q)")
         });
+        let ways = PLANNED_BY.map(|way| format!("SET LOCAL {way} = on"));
+        let ways = ways.join("; ");
         format!(
-            "{BEGIN}; SELECT pg_catalog.json_build_array(pg_catalog.current_setting('transaction_isolation'), {})\
+            "{BEGIN}; {ways}; SELECT pg_catalog.json_build_array(pg_catalog.current_setting('transaction_isolation'), {})\
              ::pg_catalog.text; {END}",
             each.join(", ")
         )

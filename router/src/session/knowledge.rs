@@ -3,6 +3,10 @@
 use super::dispatch::{not_utf8, refused};
 use super::names::{Origin, Prepared};
 use super::own::Others;
+use super::planning::{role, search_path, values};
+use super::settings::Value;
+use super::state::Block;
+use super::temporary::{self, Told};
 use super::{Halt, Session};
 use crate::core::Age;
 use crate::plan::{Plan, Refusal};
@@ -19,6 +23,7 @@ impl Session {
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
     pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
+        self.see_temporary().await?;
         if self.has_own_definitions() {
             return self.see_own_definitions().await;
         }
@@ -26,6 +31,39 @@ impl Session {
             true => Ok(()),
             false => self.find_world().await,
         }
+    }
+
+    /// Asks the server on which code has run that cannot be seen what temporary relations there are now. As long as it
+    /// cannot be asked, or says that such code has changed what names mean otherwise, names stay unclear.
+    async fn see_temporary(&mut self) -> Result<(), Halt> {
+        let in_block = match self.state.block {
+            _ if self.state.pins.is_empty() => return Ok(()),
+            Block::None => false,
+            Block::Begun | Block::Open => true,
+            Block::Failed | Block::Refused | Block::Lost => return Ok(()),
+        };
+        let pinned = |s: &super::Attached| s.inbox.pinned && !s.inbox.in_segment;
+        let [only] = self.servers.as_slice() else {
+            return Ok(());
+        };
+        let Some(path) = search_path(self.state.in_force()) else {
+            return Ok(());
+        };
+        if self.world.is_none() || !pinned(only) || !self.state.temporary.can_be_asked(in_block) {
+            return Ok(());
+        }
+        self.servers[0].inbox.row = None;
+        self.tell(0, temporary::ASK).await?;
+        let answer = self.servers.first_mut().and_then(|s| s.inbox.row.take());
+        let Ok(told) = serde_json::from_str::<Told>(&answer.unwrap_or_default()) else {
+            return Ok(());
+        };
+        let role = role(self.state.in_force());
+        let role = role.unwrap_or_else(|| self.identity.server_user.clone());
+        if path == values(&Value::Text(told.search_path)) && role == told.role {
+            self.state.temporary.are(told.names);
+        }
+        Ok(())
     }
 
     /// Takes over a new configuration. True if nothing newer has to be read.

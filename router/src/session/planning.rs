@@ -187,15 +187,15 @@ impl Session {
     /// Which temporary tables it may have.
     fn temporary(&self) -> Temporary {
         let pins = self.state.pins;
-        if pins.has(Pin::Opaque) || pins.has(Pin::UnclearSetting) {
+        if pins.has(Pin::UnclearSetting) {
             return Temporary::Unclear;
         }
         match &self.state.temporary {
-            _ if !pins.has(Pin::TempObject) => Temporary::None,
+            TemporaryNames::Among(names) if names.is_empty() => Temporary::None,
             TemporaryNames::Among(names) if !self.names_type(names) => {
                 Temporary::Perhaps(names.clone())
             }
-            TemporaryNames::Among(_) | TemporaryNames::Unclear => Temporary::Unclear,
+            TemporaryNames::Among(_) | TemporaryNames::Unclear { .. } => Temporary::Unclear,
         }
     }
 
@@ -250,7 +250,7 @@ pub struct KeptContext {
 }
 
 /// The role that a session has taken.
-fn role(settings: &Settings) -> Option<String> {
+pub(super) fn role(settings: &Settings) -> Option<String> {
     let value = settings
         .get("role")
         .or_else(|| settings.get("session_authorization"))?;

@@ -377,7 +377,8 @@ impl State {
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
         self.pins = self.pins.and(step.pins);
-        self.temporary.follow(&step.makes);
+        self.temporary
+            .follow(&step.makes, self.block != Block::None);
         let mut unpins = step.unpins;
         self.note_definitions(step);
         if !step.pins.is_empty() {
@@ -416,7 +417,7 @@ impl State {
             _ => {}
         }
         self.pins = self.pins.minus(unpins);
-        if !self.pins.has(Pin::TempObject) {
+        if !self.pins.has(Pin::TempObject) && !self.pins.has(Pin::Opaque) {
             self.temporary = TemporaryNames::default();
         }
         if self.pins.is_empty() {
@@ -484,6 +485,7 @@ impl State {
         self.schema_changed |= std::mem::take(&mut self.definitions) != Definitions::Common;
         self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
+        self.temporary.end_block();
         self.untold.set(false);
         self.history.clear();
         self.local = None;

@@ -2,20 +2,27 @@
 //!
 //! What is dropped, renamed away or rolled back stays among them, so that a name which a table of the catalog shares is
 //! never certain again before DISCARD. All other names mean what they say. What PostgreSQL itself makes and names after a
-//! table is known to the planner ([`Temporary::may_hide`](crate::plan::Temporary)).
+//! table is known to the planner ([`Temporary::may_hide`](crate::plan::Temporary)). Of code that cannot be seen (DO, CALL)
+//! the server tells afterwards what it has made.
 
 use super::step::Pins;
 use crate::sql::cursor::Cursor;
 use crate::sql::effect::{Object, Pin, Statement, Verb};
 use std::collections::BTreeSet;
 
-/// What the temporary tables of a session may be called.
+/// What the temporary relations of a session may be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemporaryNames {
     /// Like these and no others.
     Among(BTreeSet<String>),
-    /// It is not known.
-    Unclear,
+    /// It is not known before the server is asked.
+    Unclear {
+        /// Some of them.
+        known: BTreeSet<String>,
+        /// It was known when the open transaction began. Otherwise the transaction may have dropped what a rollback
+        /// brings back, and the server cannot be asked within it.
+        since_begin: bool,
+    },
 }
 
 /// No session makes so many in good faith, and each is compared whenever a statement is planned.
@@ -28,27 +35,66 @@ impl Default for TemporaryNames {
 }
 
 impl TemporaryNames {
-    /// A statement has ended well that makes these.
-    pub fn follow(&mut self, makes: &Makes) {
-        let Self::Among(names) = self else {
-            return;
-        };
+    /// A statement has ended well that makes these, in a transaction block or outside of one.
+    pub fn follow(&mut self, makes: &Makes, in_block: bool) {
+        let (Self::Among(names) | Self::Unclear { known: names, .. }) = self;
         match makes {
-            Makes::Nothing => {}
-            Makes::Temporary(name) if names.len() < MOST => {
-                names.insert(name.to_string());
-            }
+            Makes::Nothing => return,
             // Where there is nothing temporary, what it concerns is not.
-            Makes::Perhaps(_) | Makes::Something { perhaps: true } if names.is_empty() => {}
-            Makes::Perhaps(name) if names.len() < MOST => {
+            Makes::Perhaps(_) | Makes::Something { perhaps: true } if names.is_empty() => return,
+            Makes::Temporary(name) | Makes::Perhaps(name) if names.len() < MOST => {
                 names.insert(name.to_string());
+                return;
             }
-            Makes::Temporary(_) | Makes::Perhaps(_) | Makes::Something { .. } => {
-                *self = Self::Unclear
-            }
+            Makes::Temporary(_) | Makes::Perhaps(_) | Makes::Something { .. } => {}
+        }
+        if let Self::Among(names) = self {
+            *self = Self::Unclear {
+                known: std::mem::take(names),
+                since_begin: in_block,
+            };
+        }
+    }
+
+    /// A transaction has ended: whoever asks now is told for certain.
+    pub fn end_block(&mut self) {
+        if let Self::Unclear { since_begin, .. } = self {
+            *since_begin = false;
+        }
+    }
+
+    /// Whether the server can say what is not known.
+    pub fn can_be_asked(&self, in_block: bool) -> bool {
+        matches!(self, Self::Unclear { since_begin, .. } if !in_block || *since_begin)
+    }
+
+    /// The server has said that these are all.
+    pub fn are(&mut self, told: Vec<String>) {
+        let (Self::Among(names) | Self::Unclear { known: names, .. }) = self;
+        let mut names = std::mem::take(names);
+        names.extend(told);
+        if names.len() <= MOST {
+            *self = Self::Among(names);
         }
     }
 }
+
+/// What code that cannot be seen may have changed, as the server tells it.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Told {
+    /// All temporary relations of the session.
+    pub names: Vec<String>,
+    /// The setting `search_path`.
+    pub search_path: String,
+    /// The current role, which is the schema `$user`.
+    pub role: String,
+}
+
+/// Asks for [`Told`], as one row of JSON.
+pub const ASK: &str = "SELECT pg_catalog.json_build_object(\
+    'names', (SELECT coalesce(pg_catalog.json_agg(relname), '[]') FROM pg_catalog.pg_class \
+    WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()), \
+    'search_path', pg_catalog.current_setting('search_path'), 'role', current_user)::pg_catalog.text";
 
 /// What a statement does to the temporary names of its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +116,9 @@ impl Makes {
     /// Of a statement with these pins.
     pub fn of(statement: &Statement<'_>, pins: Pins, text: &[u8], strings: bool) -> Self {
         let c = Cursor::new(text, strings);
+        if pins.has(Pin::Opaque) {
+            return Self::Something { perhaps: false };
+        }
         if pins.has(Pin::TempObject) {
             let name = match statement {
                 Statement::Ddl {
@@ -246,19 +295,42 @@ mod tests {
 
     #[test]
     fn what_may_belong_to_a_temporary_table_is_one_of_its_names() {
-        let among = |names: &[&str]| {
-            TemporaryNames::Among(names.iter().map(|name| (*name).to_owned()).collect())
-        };
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let among = |names: &[&str]| TemporaryNames::Among(set(names));
         let mut names = TemporaryNames::default();
-        names.follow(&Makes::Perhaps("a".into()));
-        names.follow(&Makes::Something { perhaps: true });
+        names.follow(&Makes::Perhaps("a".into()), false);
+        names.follow(&Makes::Something { perhaps: true }, false);
         assert_eq!(names, among(&[]));
-        names.follow(&Makes::Temporary("b".into()));
-        names.follow(&Makes::Perhaps("c".into()));
+        names.follow(&Makes::Temporary("b".into()), false);
+        names.follow(&Makes::Perhaps("c".into()), false);
         assert_eq!(names, among(&["b", "c"]));
-        names.follow(&Makes::Something { perhaps: true });
-        assert_eq!(names, TemporaryNames::Unclear);
-        names.follow(&Makes::Temporary("d".into()));
-        assert_eq!(names, TemporaryNames::Unclear);
+        names.follow(&Makes::Something { perhaps: true }, false);
+        names.follow(&Makes::Temporary("d".into()), false);
+        let unclear = TemporaryNames::Unclear {
+            known: set(&["b", "c", "d"]),
+            since_begin: false,
+        };
+        assert_eq!(names, unclear);
+    }
+
+    #[test]
+    fn what_a_rollback_may_bring_back_is_not_asked_for() {
+        let unseen = Makes::Something { perhaps: false };
+        let mut names = TemporaryNames::default();
+        assert!(!names.can_be_asked(false));
+        names.follow(&unseen, false);
+        assert!(names.can_be_asked(false));
+        // The transaction may drop what only that code has made.
+        names.follow(&unseen, true);
+        assert!(!names.can_be_asked(true));
+        names.end_block();
+        names.are(vec!["a".to_owned()]);
+        names.follow(&Makes::Temporary("b".into()), true);
+        names.follow(&unseen, true);
+        assert!(names.can_be_asked(true));
+        // Dropped by now, for as long as it is not rolled back.
+        names.are(vec!["c".to_owned()]);
+        let all = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(names, TemporaryNames::Among(all.into()));
     }
 }

@@ -216,7 +216,9 @@ pub fn maintenance(
         }
         Other::Load => return Ok(utility::home("a library of this session")),
         Other::Checkpoint => return Ok(ddl(DdlPlace::OncePerCluster, false, "the cluster")),
-        Other::Analyze | Other::Cluster => true,
+        Other::Analyze => true,
+        // Without a table it goes through all of them, each in a transaction of its own.
+        Other::Cluster => words.names_more_than(&["cluster", "verbose"]),
     };
     if what == Other::Reindex && words.has("index") {
         let place = index::indexed_place(names, &words, context)?;

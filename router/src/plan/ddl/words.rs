@@ -42,6 +42,12 @@ impl Words {
             .any(|path| matches!(path.as_slice(), [one] if one == word))
     }
 
+    /// Whether there is any other word than these.
+    pub(super) fn names_more_than(&self, words: &[&str]) -> bool {
+        let known = |path: &[String]| matches!(path, [one] if words.contains(&one.as_str()));
+        self.paths.iter().any(|path| !known(path))
+    }
+
     /// CREATE [OR REPLACE] [GLOBAL | LOCAL] TEMP ...
     pub(super) fn creates_temporary(&self) -> bool {
         let skip = ["create", "or", "replace", "global", "local"];

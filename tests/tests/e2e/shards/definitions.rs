@@ -149,6 +149,10 @@ fn what_runs_outside_of_transactions_goes_from_shard_to_shard() {
     let valid = "count(*) = 1 FROM pg_index WHERE indexrelid = 'items_v'::regclass AND indisvalid";
     assert_eq!(everywhere(&stage, valid), ["t"; 3]);
     assert_eq!(
+        say(&mut wire, "CLUSTER VERBOSE")[0],
+        "CommandComplete CLUSTER"
+    );
+    assert_eq!(
         say(&mut wire, "VACUUM items"),
         ["CommandComplete VACUUM", "ReadyForQuery I"]
     );

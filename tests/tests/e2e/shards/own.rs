@@ -53,6 +53,33 @@ fn a_table_is_made_changed_and_used_in_one_transaction() {
     stage.assert_nothing_open();
 }
 
+/// What the router reads for itself is not planned by the client's settings, and changes none of them.
+#[test]
+fn settings_of_a_transaction_stay_while_its_definitions_are_read() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    for sql in [
+        "SET statement_timeout = '17s'",
+        "BEGIN",
+        "SET LOCAL enable_indexscan = off",
+        "SET search_path = public, pg_catalog",
+        "CREATE TABLE things (id int8 PRIMARY KEY, v int8)",
+        "INSERT INTO things (id, v) SELECT g, g FROM generate_series(1, 30) g",
+    ] {
+        done(&mut wire, sql);
+    }
+    for (setting, value) in [
+        ("statement_timeout", "17s"),
+        ("enable_indexscan", "off"),
+        ("enable_seqscan", "on"),
+        ("search_path", "public, pg_catalog"),
+        ("lock_timeout", "0"),
+    ] {
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM things"), "30");
+        assert_eq!(one(&mut wire, &format!("SHOW {setting}")), value);
+    }
+}
+
 #[test]
 fn a_table_is_made_changed_and_used_in_one_text() {
     let stage = Stage::bare(AUTO);

@@ -147,3 +147,31 @@ fn a_name_that_a_temporary_table_may_have_is_not_certain() {
     assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "30");
     assert_eq!(one(&mut wire, "SELECT count(*) FROM accounts"), "0");
 }
+
+/// What a DO block makes is asked for, so that the session goes on as before.
+#[test]
+fn code_that_cannot_be_seen_leaves_names_as_certain_as_they_are() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let mut wire = stage.wire();
+    let unclear = |wire: &mut Wire, sql: &str| {
+        let said = say(wire, sql);
+        assert_eq!(said[0], UNCLEAR, "{sql}: {said:?}");
+    };
+    let count = "SELECT count(*) FROM items";
+    done(&mut wire, "DO 'BEGIN PERFORM 1; END'");
+    assert_eq!(one(&mut wire, count), "30");
+    done(&mut wire, "ALTER TABLE items ADD COLUMN more int");
+    done(&mut wire, "DO 'BEGIN CREATE TEMP TABLE few (id int8); END'");
+    assert_eq!(one(&mut wire, count), "30");
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM few"), "0");
+    done(&mut wire, "CREATE INDEX items_more ON items (more)");
+    // Where names are looked for is not what the session believes.
+    done(
+        &mut wire,
+        "DO 'BEGIN SET search_path = pg_catalog, public; END'",
+    );
+    unclear(&mut wire, count);
+    done(&mut wire, "DISCARD ALL");
+    assert_eq!(one(&mut wire, count), "30");
+}
