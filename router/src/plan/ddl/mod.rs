@@ -41,6 +41,9 @@ pub fn plan(
     if matches!(verb, Verb::Create) && words.creates_temporary() {
         return temporary(names, sql, &words, context);
     }
+    if words.names_temporary_schema() && !names.mentions(sql) {
+        return at_home("a temporary object");
+    }
     match object {
         Object::Role => Ok(ddl(
             DdlPlace::OncePerCluster,

@@ -57,10 +57,13 @@ impl Words {
             .find(|path| !matches!(path.as_slice(), [w] if skip.contains(&w.as_str())));
         let word = first
             .is_some_and(|path| matches!(path.as_slice(), [w] if w == "temp" || w == "temporary"));
-        word || self
-            .paths
-            .iter()
-            .any(|path| path.len() > 1 && path[0].starts_with("pg_temp"))
+        word || self.names_temporary_schema()
+    }
+
+    /// Whether a name stands in the schema of temporary objects.
+    pub(super) fn names_temporary_schema(&self) -> bool {
+        let within = |path: &[String]| path.len() > 1 && path[0].starts_with("pg_temp");
+        self.paths.iter().any(|path| within(path))
     }
 
     /// The name that follows the last of some leading words.

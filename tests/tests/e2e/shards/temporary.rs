@@ -35,6 +35,9 @@ fn all_that_concerns_a_temporary_table_is_done_at_home() {
         "CREATE TEMP SEQUENCE counter",
         "CREATE TEMP VIEW seen AS SELECT id FROM few",
         "SELECT 5 AS five INTO TEMP fifth",
+        "CREATE FUNCTION pg_temp.own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "COMMENT ON FUNCTION pg_temp.own() IS 'x'",
+        "DROP FUNCTION pg_temp.own()",
     ] {
         done(&mut wire, sql);
     }
