@@ -71,10 +71,9 @@ impl TemporaryNames {
     /// The server has said that these are all.
     pub fn are(&mut self, told: Vec<String>) {
         let (Self::Among(names) | Self::Unclear { known: names, .. }) = self;
-        let mut names = std::mem::take(names);
         names.extend(told);
         if names.len() <= MOST {
-            *self = Self::Among(names);
+            *self = Self::Among(std::mem::take(names));
         }
     }
 }

@@ -2,8 +2,10 @@
 //! merges a stream of sorted rows.
 //!
 //! Each kind of statement runs for SECONDS with 4 and with 16 clients, and the processor time of the router is divided
-//! by the statements. The bar is twice the price of a single-shard statement and 2 us for each message of a shard. Then
-//! ROWS rows come sorted from all shards to a client that reads them as they come, and once to one that stops reading
+//! by the statements. The bar is twice the price of a single-shard statement and 2 us for each message of a shard. That
+//! statement looks up a row, thousands of times a second, and what comes together is served by one wake-up; a count of
+//! 10,000 rows keeps the servers busy, and each answer wakes the router. So the same count over one shard is priced, too,
+//! and the bar that would come of it is shown. Then ROWS rows come sorted from all shards to a client that reads them as they come, and once to one that stops reading
 //! in the middle. Last, how long a gathered statement takes beyond its parts: what its shards are asked, one after the
 //! other, and what runs on their rows. See `make scatter`.
 
@@ -38,6 +40,8 @@ struct Kind {
 }
 
 const SINGLE: &str = "SELECT v FROM numbers WHERE id = 4711";
+/// Of a table at home that is as large as a shard's part of the other.
+const COUNT_OF_ONE: &str = "SELECT count(*) FROM part";
 
 const KINDS: [Kind; 4] = [
     Kind {
@@ -81,6 +85,12 @@ fn main() -> ExitCode {
         format!("CommandComplete INSERT 0 {STORED}")
     );
     proof::on_all(&fleet, "VACUUM ANALYZE numbers");
+    let part = format!(
+        "CREATE TABLE part AS SELECT g AS id, g AS v FROM generate_series(1, {}) g",
+        STORED / SHARDS
+    );
+    login(&router).query(&part);
+    login(&router).query("VACUUM ANALYZE part");
     let mut verdict = Verdict::default();
     for clients in [4, 16] {
         let single = price(&router, clients, seconds, SINGLE);
@@ -95,6 +105,11 @@ fn main() -> ExitCode {
                 figure,
             );
         }
+        let count = price(&router, clients, seconds, COUNT_OF_ONE);
+        let bar = 2.0 * count + 2.0 * KINDS[0].messages as f64;
+        println!(
+            "{clients} clients: count(*) over one shard {count:.1} us; by it the bar were {bar:.1} us"
+        );
     }
     memory(&router, rows, &mut verdict);
     gathered(&router, &fleet, &mut verdict);

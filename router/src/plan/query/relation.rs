@@ -46,6 +46,10 @@ impl<'n> Analysis<'n> {
             Resolved::Temporary => {
                 self.seen.not_on_replicas = true;
                 let name = parts.last().cloned().unwrap_or_default();
+                if parts.len() == 1 {
+                    // Where it is gone by now, the name may be that of a table which is not known yet.
+                    self.seen.unknown.insert(name.clone());
+                }
                 Ok((self.add_unseen(name)?, None, None))
             }
             Resolved::Unknown(name) => {

@@ -55,7 +55,7 @@ impl Gen<'_> {
                 _ => format!("percentile_disc(0.5) WITHIN GROUP (ORDER BY {x} DESC)"),
             });
         }
-        if sets && matches!(ty, Ty::Int8 | Ty::Float8) && self.chance(6) {
+        if sets && matches!(ty, Ty::Int8 | Ty::Float8) && self.chance(8) {
             self.has("hypothetical-set aggregate");
             let of_type = self.some_type(rows);
             let x = of(self, of_type);

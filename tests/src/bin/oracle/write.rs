@@ -12,7 +12,7 @@ impl Gen<'_> {
         let tables = self.schema.tables.iter().cloned();
         let (sharded, others): (Vec<Table>, Vec<Table>) =
             tables.partition(|table| table.kind == Kind::Sharded);
-        let target = match others.is_empty() || self.chance(80) {
+        let target = match others.is_empty() || self.chance(78) {
             true => self.pick(&sharded),
             false => self.pick(&others),
         };
@@ -22,7 +22,7 @@ impl Gen<'_> {
             Kind::Home => "write home",
         });
         self.budget = 2;
-        let text = match self.below(24) {
+        let text = match self.below(25) {
             0..7 => self.insert(&target),
             7 | 8 => self.insert_select(&target),
             9..14 => self.update(&target),
@@ -471,7 +471,7 @@ impl Gen<'_> {
             return format!("SELECT count(*) FROM {name}");
         }
         let column = self.pick(&table.relation.columns).0;
-        match self.below(6) {
+        match self.below(8) {
             0 => "SELECT count(*) FROM d".to_owned(),
             1 => "SELECT * FROM d".to_owned(),
             2 => "SELECT 1".to_owned(),
