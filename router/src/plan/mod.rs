@@ -230,8 +230,6 @@ pub enum SplitRows {
         max_chars: Vec<Option<usize>>,
         /// The refusal if the rows lie on several shards.
         whole: Option<Refusal>,
-        /// Whether the stored rows are shown, in the order of these.
-        returning: bool,
     },
     /// The rows of COPY FROM STDIN.
     Copy {

@@ -457,14 +457,9 @@ fn divide(
 }
 
 impl Split {
-    /// For each row of a divided VALUES list whose stored rows are shown, which of the route's shards stores it.
+    /// For each row of a divided VALUES list, which of the route's shards stores it.
     pub fn order(&self, route: &Route) -> Option<Vec<usize>> {
-        let SplitRows::Values {
-            rows,
-            returning: true,
-            ..
-        } = &self.rows
-        else {
+        let SplitRows::Values { rows, .. } = &self.rows else {
             return None;
         };
         let mut order = vec![0; rows.len()];

@@ -417,7 +417,6 @@ fn rows(rows: &SplitRows, literals: &Literals<'_>) -> Option<SplitRows> {
         parameter_types,
         max_chars,
         whole,
-        returning,
     } = rows
     else {
         return Some(rows.clone());
@@ -434,7 +433,6 @@ fn rows(rows: &SplitRows, literals: &Literals<'_>) -> Option<SplitRows> {
         parameter_types: parameter_types.clone(),
         max_chars: max_chars.clone(),
         whole: whole.clone(),
-        returning: *returning,
     })
 }
 

@@ -61,7 +61,7 @@ pub struct Many {
     pub copy: Option<Rc<crate::plan::Split>>,
     /// The parameters' types, for a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
-    /// For RETURNING of a divided INSERT: for each row of the client's list, which of the legs stores it.
+    /// Of a divided INSERT: for each row of the client's list, which of the legs stores it.
     pub order: Option<Rc<[usize]>>,
     /// It asks for the time, which is to be the same on all: its texts are written anew.
     pub timed: bool,

@@ -329,7 +329,8 @@ impl Session {
 
     /// Takes the answers of all shards up to the event that ends each. The rows of a divided INSERT are taken in the
     /// order of the client's list, of which each shard stores its part in order. A shard that skipped some (ON
-    /// CONFLICT, a trigger) has fewer; then the order is another one, and nobody is promised any.
+    /// CONFLICT, a trigger) has fewer; then the order is another one, and nobody is promised any. Of several errors that
+    /// one is told whose shard stores the first row of all: without RETURNING nobody knows which rows they are of.
     pub(super) async fn collect_all(
         &mut self,
         many: &Many,

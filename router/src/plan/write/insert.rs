@@ -87,9 +87,6 @@ impl<'n> Analysis<'n> {
             }
             (Some(query), None) => self.insert_select(query, &filled, sequences, ctes)?,
         }
-        if let Some(rows) = &mut rows {
-            rows.returning = returning.is_some();
-        }
         self.on_conflict(on.as_ref(), &filled, ctes, &mut level)?;
         self.returning(returning.as_deref(), &filled, ctes, &mut level)?;
         let local = match (level.unmovable_subquery, &rows) {

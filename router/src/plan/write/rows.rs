@@ -27,7 +27,6 @@ pub(super) struct Rows {
     keys: Vec<Vec<Scalar>>,
     spans: Vec<(Location, Location)>,
     max_chars: Vec<Option<usize>>,
-    pub(super) returning: bool,
     /// Parameters that stand alone in a row, with their column's type, or that of their cast.
     parameters: Vec<(u16, u32)>,
 }
@@ -69,7 +68,6 @@ impl<'n> Analysis<'n> {
             keys,
             spans: spans.collect(),
             max_chars,
-            returning: false,
             parameters,
         }))
     }
@@ -250,7 +248,6 @@ pub(super) fn split(
             parameter_types: parameter_types(analysis, parsed, rows),
             max_chars: rows.max_chars.clone(),
             whole,
-            returning: rows.returning,
         },
         others,
         touches: Touches::Anything,

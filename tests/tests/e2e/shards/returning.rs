@@ -97,6 +97,30 @@ fn rows_fetched_in_pieces_keep_their_order_and_are_all_stored_at_once() {
     stage.assert_nothing_prepared();
 }
 
+/// PostgreSQL stops at the first row that fails, wherever it is stored.
+#[test]
+fn the_error_of_the_first_row_is_told() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    say(&mut wire, "ALTER TABLE items ADD CHECK (v > 0)");
+    let [a, b, c] = one_each();
+    for (id, other) in [(a, b), (b, a), (a, c), (c, b)] {
+        say(
+            &mut wire,
+            &format!("INSERT INTO items (id, v) VALUES ({id}, 1)"),
+        );
+        for returning in ["", " RETURNING id"] {
+            let insert = |rows: &str| format!("INSERT INTO items (id, v) VALUES {rows}{returning}");
+            let (there, wrong) = (format!("({id}, 1)"), format!("({other}, -1)"));
+            let said = say(&mut wire, &insert(&format!("{there}, {wrong}")));
+            assert!(said[0].starts_with("Error 23505"), "{said:?}");
+            let said = say(&mut wire, &insert(&format!("{wrong}, {there}")));
+            assert!(said[0].starts_with("Error 23514"), "{said:?}");
+        }
+        say(&mut wire, "DELETE FROM items");
+    }
+}
+
 #[test]
 fn skipped_rows_are_not_shown_and_an_error_keeps_none() {
     let stage = Stage::new();

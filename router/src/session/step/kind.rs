@@ -1,0 +1,314 @@
+//! What a statement means for the session: the transaction, the settings, cursors and prepared statements.
+
+use super::super::settings::{Change, Setting, Value};
+use crate::sql::cursor::{Cursor, Span};
+use crate::sql::effect::{
+    Argument, DiscardWhat, Isolation, Object, Scope, SetConfig, SetConfigCall, SetValue, Statement,
+    Target, Verb, analyse,
+};
+use crate::sql::encoding::safe_encoding;
+use crate::sql::name::Name;
+use mothership_proto::report::{Report, sqlstate};
+
+/// What a statement means for the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: it goes to a server as it stands.
+    Plain,
+    /// It begins a transaction block; the modes as written.
+    Begin(String),
+    /// It ends the block, and with `chain` begins another.
+    Commit {
+        /// `AND CHAIN`
+        chain: bool,
+    },
+    /// It undoes the block.
+    Rollback {
+        /// `AND CHAIN`
+        chain: bool,
+    },
+    /// PREPARE TRANSACTION: the block ends and its settings stay.
+    PrepareTransaction,
+    /// COMMIT PREPARED or ROLLBACK PREPARED: the name.
+    FinishPrepared(String),
+    /// It sets a savepoint.
+    Savepoint(String),
+    /// It goes back to one.
+    RollbackTo(String),
+    /// It forgets one.
+    Release(String),
+    /// It changes settings of the session.
+    Settings(Vec<Change>),
+    /// It makes a prepared statement at the SQL level.
+    Prepare(Vec<u8>),
+    /// It runs one; also EXPLAIN EXECUTE.
+    Execute(Vec<u8>),
+    /// It drops one, or all.
+    Deallocate(Option<Vec<u8>>),
+    /// SET TRANSACTION, SET CONSTRAINTS: whole, for every server of the transaction.
+    SetTransaction(String),
+    /// SET LOCAL: the same, and what it changes.
+    SetLocal(Change, String),
+    /// set_config(..., true) with literals; `None` with parameters, which cannot be told
+    /// to a server that joins later.
+    LocalConfig(Option<Vec<Change>>),
+    /// It declares a cursor.
+    Declare(String),
+    /// It works on a cursor: FETCH, MOVE.
+    Cursor(String),
+    /// CLOSE of one cursor.
+    Close(String),
+    /// CLOSE ALL: every server of the session closes its own.
+    CloseAll,
+    /// It throws away what belongs to the session.
+    Discard(DiscardWhat),
+    /// EXPLAIN (ROUTE): the router says where this statement would go.
+    ExplainRoute(Span),
+    /// It is not done.
+    Refuse(Report),
+}
+
+pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
+    use Statement as S;
+    let name = |n: &Name<'_>| String::from_utf8_lossy(n.as_bytes()).into_owned();
+    match statement {
+        S::Begin { modes_span, .. } => Kind::Begin(lossy(modes_span.of(text))),
+        S::Commit { chain } => Kind::Commit { chain: *chain },
+        S::Rollback { chain } => Kind::Rollback { chain: *chain },
+        S::PrepareTransaction(_) => Kind::PrepareTransaction,
+        S::CommitPrepared(n) | S::RollbackPrepared(n) => Kind::FinishPrepared(name(n)),
+        S::Savepoint(n) => Kind::Savepoint(name(n)),
+        S::RollbackTo(n) => Kind::RollbackTo(name(n)),
+        S::Release(n) => Kind::Release(name(n)),
+        // SET TRANSACTION by another name: it ends with the transaction, and comes before its first query.
+        S::Set { name: n, .. } | S::Reset(n) if is_of_transaction(n) => {
+            Kind::SetTransaction(lossy(text))
+        }
+        S::Set {
+            scope: Scope::Session,
+            name: n,
+            value,
+        } => match value {
+            SetValue::Default => Kind::Settings(vec![Change::Reset(name(n))]),
+            SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
+                Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
+                    Kind::Refuse(unsafe_encoding(encoding))
+                }
+                _ => Kind::Settings(vec![written(name(n), text)]),
+            },
+            SetValue::FromCurrent => Kind::Plain,
+        },
+        S::SetTransaction(_) | S::SetTransactionSnapshot(_) | S::SetConstraints => {
+            Kind::SetTransaction(lossy(text))
+        }
+        S::Set {
+            scope: Scope::Local,
+            name: n,
+            value,
+        } => match value {
+            SetValue::Default => Kind::SetLocal(Change::Reset(name(n)), lossy(text)),
+            SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
+                Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
+                    Kind::Refuse(unsafe_encoding(encoding))
+                }
+                _ => Kind::SetLocal(written(name(n), text), lossy(text)),
+            },
+            SetValue::FromCurrent => Kind::Plain,
+        },
+        S::SetRole {
+            scope: Scope::Local,
+            role,
+        } => Kind::SetLocal(role_change("role", role, text), lossy(text)),
+        S::SetSessionAuthorization {
+            scope: Scope::Local,
+            role,
+        } => Kind::SetLocal(
+            role_change("session_authorization", role, text),
+            lossy(text),
+        ),
+        S::Declare { name: n, .. } => Kind::Declare(name(n)),
+        S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
+        S::Close(Some(n)) => Kind::Close(name(n)),
+        S::Close(None) => Kind::CloseAll,
+        S::Reset(n) => Kind::Settings(vec![Change::Reset(name(n))]),
+        S::ResetAll => Kind::Settings(vec![Change::RESET_ALL]),
+        S::SetRole {
+            scope: Scope::Session,
+            role,
+        } => Kind::Settings(vec![role_change("role", role, text)]),
+        S::SetSessionAuthorization {
+            scope: Scope::Session,
+            role,
+        } => Kind::Settings(vec![role_change("session_authorization", role, text)]),
+        S::Prepare { name, .. } => Kind::Prepare(name.as_bytes().to_vec()),
+        S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
+        S::Deallocate(n) => Kind::Deallocate(n.as_ref().map(|n| n.as_bytes().to_vec())),
+        S::Discard(what) => Kind::Discard(*what),
+        S::Explain { inner, .. } => match analyse(inner.of(text), true).statement {
+            S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
+            _ => Kind::Plain,
+        },
+        S::SetSessionCharacteristics(_) => Kind::Settings(characteristics(statement)),
+        _ => Kind::Plain,
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A setting as the client wrote it.
+fn written(name: String, text: &[u8]) -> Change {
+    let value = Value::Statement(lossy(text));
+    Change::Set(Setting { name, value })
+}
+
+fn role_change(name: &str, role: &Target<'_>, text: &[u8]) -> Change {
+    match role {
+        Target::Original => Change::Reset(name.to_owned()),
+        Target::Role(_) => written(name.to_owned(), text),
+    }
+}
+
+/// SET SESSION CHARACTERISTICS is a way to write three settings.
+fn characteristics(statement: &Statement<'_>) -> Vec<Change> {
+    let Statement::SetSessionCharacteristics(modes) = statement else {
+        return Vec::new();
+    };
+    let on = |b: bool| if b { "on" } else { "off" };
+    let isolation = modes.isolation.map(|level| match level {
+        Isolation::ReadUncommitted => "read uncommitted",
+        Isolation::ReadCommitted => "read committed",
+        Isolation::RepeatableRead => "repeatable read",
+        Isolation::Serializable => "serializable",
+    });
+    [
+        ("default_transaction_isolation", isolation),
+        ("default_transaction_read_only", modes.read_only.map(on)),
+        ("default_transaction_deferrable", modes.deferrable.map(on)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| {
+        Some(Change::Set(Setting {
+            name: name.to_owned(),
+            value: Value::Text(value?.to_owned()),
+        }))
+    })
+    .collect()
+}
+
+/// Settings whose replay would not mean the same.
+pub(super) fn unreplayable(statement: &Statement<'_>) -> bool {
+    matches!(
+        statement,
+        Statement::Unclear
+            | Statement::Set {
+                value: SetValue::FromCurrent,
+                ..
+            }
+    )
+}
+
+/// Clear calls of set_config with literals are SET. With parameters they are not
+/// known before Bind: `None`, and the session is pinned.
+pub(super) fn set_config(calls: &SetConfig<'_>) -> Option<Vec<Change>> {
+    let SetConfig::Calls(calls) = calls else {
+        // Unclear mentions are pinned by the effects already.
+        return Some(Vec::new());
+    };
+    let session = calls.iter().filter(|call| !is_local(call));
+    session
+        .map(|call| match (&call.name, &call.value) {
+            (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
+                name: name.as_str()?.to_owned(),
+                value: Value::Text(value.as_str()?.to_owned()),
+            })),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Calls of set_config that hold for the transaction only.
+pub(super) fn local_config(calls: &SetConfig<'_>) -> Option<Kind> {
+    let SetConfig::Calls(calls) = calls else {
+        return None;
+    };
+    let mut local = calls.iter().filter(|call| is_local(call)).peekable();
+    local.peek()?;
+    let change = |call: &SetConfigCall<'_>| match (&call.name, &call.value) {
+        (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
+            name: name.as_str()?.to_owned(),
+            value: Value::Text(value.as_str()?.to_owned()),
+        })),
+        (Argument::Text(name), Argument::Null) => Some(Change::Reset(name.as_str()?.to_owned())),
+        _ => None,
+    };
+    Some(Kind::LocalConfig(local.map(change).collect()))
+}
+
+/// Whether what a call sets ends with the transaction, whatever its last argument says.
+fn is_local(call: &SetConfigCall<'_>) -> bool {
+    call.local || matches!(&call.name, Argument::Text(name) if is_of_transaction(name))
+}
+
+/// Settings that no session has, only a transaction (manual, SET TRANSACTION).
+fn is_of_transaction(name: &Name<'_>) -> bool {
+    [
+        "transaction_isolation",
+        "transaction_read_only",
+        "transaction_deferrable",
+    ]
+    .iter()
+    .any(|setting| *name == *setting)
+}
+
+/// The encoding that set_config chooses, if it is not a safe one.
+pub(super) fn effects_encoding(kind: &Kind) -> Option<String> {
+    let Kind::Settings(changes) = kind else {
+        return None;
+    };
+    changes.iter().find_map(|change| match change {
+        Change::Set(Setting {
+            name,
+            value: Value::Text(value),
+        }) if name == "client_encoding" && !safe_encoding(value) => Some(value.clone()),
+        _ => None,
+    })
+}
+
+/// Whether it is CREATE TABLE ... AS EXECUTE: servers know prepared statements under other names.
+pub(super) fn stores_prepared(statement: &Statement<'_>, text: &[u8], scs: bool) -> bool {
+    let create = matches!(
+        statement,
+        Statement::Ddl {
+            verb: Verb::Create,
+            object: Object::Table,
+        }
+    );
+    let mut c = Cursor::new(text, scs);
+    while create && !c.at_end() {
+        if c.eat_all(&["as", "execute"]) {
+            return true;
+        }
+        if c.group().is_none() {
+            c.bump();
+        }
+    }
+    false
+}
+
+pub(super) fn create_as_execute_refused() -> Report {
+    let message = "CREATE TABLE AS EXECUTE is not supported";
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .hint("Use CREATE TABLE AS with the statement itself.")
+}
+
+/// The refusal of an encoding in which a quote may be half of a character.
+pub fn unsafe_encoding(name: &str) -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!("client_encoding \"{name}\" is not supported"),
+    )
+    .detail("in this encoding bytes of ASCII characters may be parts of other characters, so statements cannot be read safely")
+    .hint("Use UTF8.")
+}

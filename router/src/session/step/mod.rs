@@ -1,0 +1,322 @@
+//! What the session has to do about one statement, besides passing it on.
+//!
+//! Pure. [`steps`] reads a text into [`Step`]s that own what the session needs
+//! after the server has answered: the change of a setting, the end of a
+//! transaction, the reason to keep the server. The analysis itself is `sql`'s;
+//! this file turns it into decisions.
+
+mod kind;
+mod pins;
+#[cfg(test)]
+mod tests;
+
+pub use kind::{Kind, unsafe_encoding};
+pub use pins::Pins;
+
+use kind::{
+    create_as_execute_refused, effects_encoding, local_config, set_config, stores_prepared,
+    unreplayable,
+};
+
+use super::temporary::Makes;
+use crate::sql::cursor::Span;
+use crate::sql::effect::{
+    Analysis, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Object, Pin, Statement, Verb,
+    Writes, analyse,
+};
+use crate::sql::functions::is_known_to_read;
+use crate::sql::lexer::{Lexer, Token};
+use crate::sql::split::split;
+use mothership_proto::report::{Report, sqlstate};
+
+/// One statement of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Where it stands.
+    pub span: Span,
+    /// What it means for the session.
+    pub kind: Kind,
+    /// Why the session must stay on the server after it.
+    pub pins: Pins,
+    /// Reasons that it removes.
+    pub unpins: Pins,
+    /// Only reads, as far as tokens can prove.
+    pub reads_only: bool,
+    /// Whether its loss would leave the outcome unknown.
+    pub writes: bool,
+    /// The functions that it calls and that are not known to PostgreSQL: they may write.
+    pub calls: Box<[Box<str>]>,
+    /// Changes definitions: prepared statements and the catalog are older than it.
+    pub changes_schema: bool,
+    /// A sequence may stand elsewhere after it: values that were taken from it are old.
+    pub moves_sequence: bool,
+    /// Takes the name of the statement for PREPARE and EXECUTE.
+    pub name_span: Option<Span>,
+    /// COPY FROM STDIN.
+    pub copy_in: bool,
+    /// What it does to the temporary names of the session.
+    pub makes: Makes,
+    /// Makes or changes what the planner must know to place other statements.
+    pub defines: Defines,
+    /// Reads or writes rows of something that it names.
+    pub names_rows: bool,
+    /// EXPLAIN of a query or a write: where that stands.
+    pub explains: Option<Span>,
+}
+
+impl Step {
+    /// Whether the planner may need the catalog as it is afterwards. It knows no temporary objects.
+    pub fn redefines(&self) -> bool {
+        self.changes_schema && !self.moves_sequence && !self.pins.has(Pin::TempObject)
+    }
+}
+
+/// What a statement defines, for statements after it in the same transaction, which
+/// the planner cannot see in the catalog yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defines {
+    /// Nothing that matters.
+    #[default]
+    Nothing,
+    /// A table, whose place may follow from its definition.
+    Table,
+    /// A view, function, trigger or rule, behind which other tables are.
+    More,
+}
+
+/// Reads every statement of `sql`; none for an empty text.
+pub fn steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step> {
+    split(sql, standard_conforming_strings)
+        .filter(|part| !part.empty)
+        .map(|part| step(sql, part.span, standard_conforming_strings))
+        .collect()
+}
+
+/// What the body of a `PREPARE` means when it is executed. Any other text is its own body.
+pub fn prepared_steps(sql: &[u8], standard_conforming_strings: bool) -> Vec<Step> {
+    match analyse(sql, standard_conforming_strings).statement {
+        Statement::Prepare { body, .. } => {
+            let mut steps = steps(body.of(sql), standard_conforming_strings);
+            for step in &mut steps {
+                step.span = shift(step.span, body.start);
+                step.name_span = step.name_span.map(|span| shift(span, body.start));
+            }
+            steps
+        }
+        _ => steps(sql, standard_conforming_strings),
+    }
+}
+
+fn step(sql: &[u8], span: Span, scs: bool) -> Step {
+    let text = span.of(sql);
+    let Analysis { statement, effects } = analyse(text, scs);
+    if let Statement::Explain {
+        route: true, inner, ..
+    } = statement
+    {
+        return explain_route(span, shift(inner, span.start));
+    }
+    let mut pins = effects.pins().fold(Pins::NONE, Pins::with);
+    let mut kind = kind::of(&statement, text);
+    match (&kind, set_config(&effects.set_config)) {
+        (_, None) => pins = pins.with(Pin::UnclearSetting),
+        (Kind::Plain, Some(changes)) => match (local_config(&effects.set_config), changes) {
+            (None, changes) if changes.is_empty() => {}
+            (None, changes) => kind = Kind::Settings(changes),
+            (Some(local), changes) if changes.is_empty() => kind = local,
+            // Some for the session and some for the transaction, in one statement.
+            (Some(_), _) => pins = pins.with(Pin::UnclearSetting),
+        },
+        _ => {}
+    }
+    // What replay would have to repeat in another encoding cannot be replayed.
+    let is_setting = matches!(
+        kind,
+        Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_)
+    );
+    let client_encoding = effects_encoding(&kind);
+    if let Some(encoding) = client_encoding {
+        kind = Kind::Refuse(unsafe_encoding(&encoding));
+    }
+    if stores_prepared(&statement, text, scs) {
+        kind = Kind::Refuse(create_as_execute_refused());
+    }
+    if is_setting && !text.is_ascii() || unreplayable(&statement) {
+        pins = pins.with(Pin::UnclearSetting);
+        kind = Kind::Plain;
+    }
+    let read = matches!(
+        statement,
+        Statement::Select | Statement::Show(_) | Statement::ShowAll
+    );
+    let moves_sequence = sets_sequence(&statement, &effects, text, scs);
+    Step {
+        span,
+        pins,
+        unpins: unpins(&statement),
+        reads_only: read && effects.reads_only(),
+        writes: effects.writes != Writes::No || !read,
+        calls: calls(&effects),
+        changes_schema: matches!(
+            statement,
+            Statement::Ddl { .. } | Statement::Do | Statement::Call
+        ) || effects.opaque
+            || moves_sequence,
+        moves_sequence,
+        makes: Makes::of(&statement, pins, text, scs),
+        defines: defines(&statement),
+        names_rows: names_rows(&statement, text, scs),
+        copy_in: matches!(
+            statement,
+            Statement::Copy {
+                direction: Direction::In,
+                end: CopyEnd::Client,
+                ..
+            }
+        ),
+        name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
+        explains: explains(&statement, text, scs).map(|s| shift(s, span.start)),
+        kind,
+    }
+}
+
+/// Whether a sequence may stand elsewhere afterwards, so that the values which were taken from it are old.
+fn sets_sequence(statement: &Statement<'_>, effects: &Effects<'_>, text: &[u8], scs: bool) -> bool {
+    let sets = |function: &FunctionName<'_>| function.name == "setval";
+    let restarts = |token: Token| token.text(text).eq_ignore_ascii_case(b"restart");
+    effects.functions.iter().any(sets)
+        || matches!(statement, Statement::Truncate) && Lexer::new(text, scs).any(restarts)
+}
+
+/// EXPLAIN (ROUTE) executes nothing, whatever else its options say.
+fn explain_route(span: Span, inner: Span) -> Step {
+    Step {
+        span,
+        kind: Kind::ExplainRoute(inner),
+        pins: Pins::NONE,
+        unpins: Pins::NONE,
+        reads_only: true,
+        writes: false,
+        calls: Box::default(),
+        changes_schema: false,
+        moves_sequence: false,
+        name_span: None,
+        copy_in: false,
+        makes: Makes::Nothing,
+        defines: Defines::Nothing,
+        names_rows: false,
+        explains: None,
+    }
+}
+
+/// The query or write that an EXPLAIN explains.
+fn explains(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Span> {
+    use Statement as S;
+    let S::Explain {
+        inner,
+        route: false,
+        ..
+    } = statement
+    else {
+        return None;
+    };
+    let explained = analyse(inner.of(text), scs).statement;
+    matches!(
+        explained,
+        S::Select | S::Insert | S::Update | S::Delete | S::Merge
+    )
+    .then_some(*inner)
+}
+
+/// The functions of others than PostgreSQL that are called, by their names alone.
+fn calls(effects: &Effects<'_>) -> Box<[Box<str>]> {
+    let unknown = effects.functions.iter().filter(|function| {
+        let built_in = function.schema.as_ref().is_none_or(|s| *s == "pg_catalog");
+        let known = function.name.as_str().is_some_and(is_known_to_read);
+        !(built_in && known) && function.special().is_none()
+    });
+    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
+    unknown.map(|f| name(f.name.as_bytes())).collect()
+}
+
+fn defines(statement: &Statement<'_>) -> Defines {
+    match statement {
+        Statement::Ddl {
+            verb: Verb::Create | Verb::Alter,
+            object: Object::Table,
+        } => Defines::Table,
+        Statement::Ddl {
+            verb: Verb::Create | Verb::Alter,
+            object:
+                Object::View
+                | Object::MaterializedView
+                | Object::Routine
+                | Object::Trigger
+                | Object::Rule
+                | Object::Extension
+                | Object::Schema,
+        }
+        | Statement::Do
+        | Statement::Call => Defines::More,
+        _ => Defines::Nothing,
+    }
+}
+
+fn names_rows(statement: &Statement<'_>, text: &[u8], scs: bool) -> bool {
+    match statement {
+        Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Merge
+        | Statement::Copy { .. } => true,
+        Statement::Select | Statement::Declare { .. } | Statement::Explain { .. } => {
+            Lexer::new(text, scs).any(|token| {
+                ["from", "table"]
+                    .iter()
+                    .any(|w| token.text(text).eq_ignore_ascii_case(w.as_bytes()))
+            })
+        }
+        _ => false,
+    }
+}
+
+fn shift(span: Span, by: usize) -> Span {
+    Span {
+        start: span.start + by,
+        end: span.end + by,
+    }
+}
+
+/// Which reasons to stay a statement removes.
+fn unpins(statement: &Statement<'_>) -> Pins {
+    match statement {
+        Statement::Unlisten(None) => Pins::NONE.with(Pin::Listen),
+        Statement::Close(None) => Pins::NONE.with(Pin::HoldCursor),
+        Statement::Discard(DiscardWhat::Temp) => Pins::NONE.with(Pin::TempObject),
+        _ => Pins::NONE,
+    }
+}
+
+/// Where the name stands that PREPARE and EXECUTE give: it is replaced by ours.
+fn name_span(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Span> {
+    let (start, text) = match statement {
+        Statement::Prepare { .. } | Statement::Execute { .. } => (0, text),
+        Statement::Explain { inner, .. } => (inner.start, inner.of(text)),
+        _ => return None,
+    };
+    let token = Lexer::new(text, scs).nth(1)?;
+    Some(Span {
+        start: start + token.start,
+        end: start + token.end,
+    })
+}
+
+/// The refusal of `currval` and `lastval` away from the connection that knows.
+pub fn currval_refused() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "currval and lastval need the server connection that called nextval",
+    )
+    .detail("in transaction pooling the next statement may run on another connection")
+    .hint("Use INSERT ... RETURNING, or pool_mode = \"session\" for this user or database.")
+}

@@ -1,0 +1,155 @@
+//! Texts and the steps that are read of them.
+
+use super::*;
+
+fn one(sql: &str) -> Step {
+    let mut all = steps(sql.as_bytes(), true);
+    assert_eq!(all.len(), 1, "{sql}");
+    all.remove(0)
+}
+
+#[test]
+fn transaction_control_is_known_however_it_is_written() {
+    let modes = "ISOLATION LEVEL SERIALIZABLE, READ ONLY";
+    assert_eq!(one("begin").kind, Kind::Begin(String::new()));
+    assert_eq!(
+        one(&format!("START /* x */ TRANSACTION {modes};")).kind,
+        Kind::Begin(modes.into())
+    );
+    assert_eq!(one("END").kind, Kind::Commit { chain: false });
+    assert_eq!(one("ABORT AND CHAIN").kind, Kind::Rollback { chain: true });
+    assert_eq!(one("SAVEPOINT \"A b\"").kind, Kind::Savepoint("A b".into()));
+    assert_eq!(one("rollback to s").kind, Kind::RollbackTo("s".into()));
+}
+
+#[test]
+fn settings_are_followed_and_unclear_ones_pin() {
+    let Kind::Settings(changes) = one("SET TIME ZONE 'UTC'").kind else {
+        panic!("SET is a setting")
+    };
+    assert_eq!(
+        changes,
+        [Change::Set(Setting {
+            name: "timezone".into(),
+            value: Value::Statement("SET TIME ZONE 'UTC'".into())
+        })]
+    );
+    assert_eq!(
+        one("SET LOCAL search_path = a, b").kind,
+        Kind::SetLocal(
+            Change::Set(Setting {
+                name: "search_path".into(),
+                value: Value::Statement("SET LOCAL search_path = a, b".into())
+            }),
+            "SET LOCAL search_path = a, b".into()
+        )
+    );
+    for sql in [
+        "SET transaction_isolation = 'serializable'",
+        "SET LOCAL transaction_read_only TO on",
+        "RESET transaction_deferrable",
+    ] {
+        assert_eq!(one(sql).kind, Kind::SetTransaction(sql.into()));
+    }
+    let local = "SET LOCAL work_mem TO DEFAULT";
+    assert_eq!(
+        one(local).kind,
+        Kind::SetLocal(Change::Reset("work_mem".into()), local.into())
+    );
+    assert_eq!(
+        one("SELECT set_config('Role', 'x', true), set_config('a.b', null, true)").kind,
+        Kind::LocalConfig(Some(vec![
+            Change::Set(Setting {
+                name: "role".into(),
+                value: Value::Text("x".into())
+            }),
+            Change::Reset("a.b".into())
+        ]))
+    );
+    assert_eq!(
+        one("SELECT set_config('a.b', $1, true)").kind,
+        Kind::LocalConfig(None)
+    );
+    assert!(one("SET LOCAL work_mem = '1MB'").pins.is_empty());
+    assert!(matches!(
+        one("SELECT pg_catalog.set_config('search_path', '', false)").kind,
+        Kind::Settings(_)
+    ));
+    assert_eq!(
+        one("SELECT set_config('transaction_isolation', 'serializable', false)").kind,
+        Kind::LocalConfig(Some(vec![Change::Set(Setting {
+            name: "transaction_isolation".into(),
+            value: Value::Text("serializable".into())
+        })]))
+    );
+    for unclear in [
+        "SELECT set_config('search_path', $1, false)",
+        "SELECT set_config('a.b', c, false) FROM t",
+        "SET application_name = 'žluť'",
+        "DO $$ begin perform set_config('a.b', 'c', false); end $$",
+        "SELECT set_config('a.b', 'c', false), set_config('a.b', 'd', true)",
+    ] {
+        assert!(!one(unclear).pins.is_empty(), "{unclear}");
+    }
+    assert!(one("SELECT set_config('a.b', 'x', true)").pins.is_empty());
+}
+
+#[test]
+fn a_call_of_a_function_that_is_not_built_in_may_write() {
+    for (sql, calls) in [
+        (
+            "SELECT count(*), coalesce(max(a), 0) FROM t WHERE lower(b) LIKE 'x'",
+            &[][..],
+        ),
+        (
+            "SELECT a::varchar(10), pg_catalog.upper(b), now(), random() FROM t",
+            &[],
+        ),
+        (
+            "SELECT extract(year FROM d), row_number() OVER (ORDER BY d) FROM t",
+            &[],
+        ),
+        ("SELECT pg_sleep(1), nextval('s')", &[]),
+        ("SELECT f(1), app.upper('x'), \"G\"()", &["f", "upper", "G"]),
+        ("SELECT * FROM f() WHERE lower(g(a)) = 'x'", &["f", "g"]),
+    ] {
+        let step = one(sql);
+        let found: Vec<&str> = step.calls.iter().map(|name| &**name).collect();
+        assert_eq!(found, calls, "{sql}");
+    }
+}
+
+#[test]
+fn the_name_of_a_prepared_statement_is_found_to_be_replaced() {
+    for (sql, name) in [
+        ("PREPARE q(int) AS SELECT $1", "q"),
+        ("EXECUTE \"Q x\"(1)", "\"Q x\""),
+        ("EXPLAIN (ANALYZE) EXECUTE q(1)", "q"),
+    ] {
+        let step = one(sql);
+        assert_eq!(
+            step.name_span.map(|s| s.of(sql.as_bytes())),
+            Some(name.as_bytes())
+        );
+    }
+}
+
+#[test]
+fn explain_route_executes_nothing_and_knows_its_statement() {
+    let sql = "SELECT 1; EXPLAIN (ANALYZE, ROUTE) DELETE FROM t WHERE pg_advisory_lock(1) IS NULL";
+    let step = steps(sql.as_bytes(), true).remove(1);
+    let Kind::ExplainRoute(inner) = step.kind else {
+        panic!("{:?}", step.kind)
+    };
+    assert!(inner.of(sql.as_bytes()).starts_with(b"DELETE"));
+    assert!(step.pins.is_empty() && !step.writes);
+    assert_eq!(one("EXPLAIN (ROUTE off) SELECT 1").kind, Kind::Plain);
+}
+
+#[test]
+fn spans_are_those_of_the_whole_text() {
+    let sql = b"select 1;; execute q(2)";
+    let all = steps(sql, true);
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[1].name_span.map(|s| s.of(sql)), Some(&b"q"[..]));
+}
