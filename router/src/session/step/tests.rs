@@ -1,5 +1,6 @@
 //! Texts and the steps that are read of them.
 
+use super::super::settings::{Change, Setting, Value};
 use super::*;
 
 fn one(sql: &str) -> Step {
