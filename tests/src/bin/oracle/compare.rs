@@ -297,7 +297,8 @@ fn rounded(value: &[u8], binary: bool, ty: u32) -> Vec<u8> {
             .map(|bytes| f64::from(f32::from_be_bytes(bytes))),
         _ => std::str::from_utf8(value)
             .ok()
-            .and_then(|text| match text.contains(['.', 'e']) {
+            // What COPY tells has no type; a whole number of six digits keeps them all.
+            .and_then(|text| match text.contains(['.', 'e']) || text.len() <= 6 {
                 true => text.parse().ok(),
                 false => None,
             }),
