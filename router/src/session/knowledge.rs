@@ -60,7 +60,7 @@ impl Session {
         };
         let role = role(self.state.in_force());
         let role = role.unwrap_or_else(|| self.identity.server_user.clone());
-        if path == values(&Value::Text(told.search_path)) && role == told.role {
+        if path == values(&Value::Text(told.search_path)) && role == told.role && !told.types {
             self.state.temporary.are(told.names);
         }
         Ok(())

@@ -83,6 +83,8 @@ impl TemporaryNames {
 pub struct Told {
     /// All temporary relations of the session.
     pub names: Vec<String>,
+    /// Whether there are temporary types beside those of relations: names of types mean something else then.
+    pub types: bool,
     /// The setting `search_path`.
     pub search_path: String,
     /// The current role, which is the schema `$user`.
@@ -93,6 +95,10 @@ pub struct Told {
 pub const ASK: &str = "SELECT pg_catalog.json_build_object(\
     'names', (SELECT coalesce(pg_catalog.json_agg(relname), '[]') FROM pg_catalog.pg_class \
     WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()), \
+    'types', EXISTS (SELECT FROM pg_catalog.pg_type \
+    WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+    AND typtype OPERATOR(pg_catalog.<>) 'c' \
+    AND NOT (typtype OPERATOR(pg_catalog.=) 'b' AND typcategory OPERATOR(pg_catalog.=) 'A')), \
     'search_path', pg_catalog.current_setting('search_path'), 'role', current_user)::pg_catalog.text";
 
 /// What a statement does to the temporary names of its session.
@@ -123,7 +129,7 @@ impl Makes {
                 Statement::Ddl {
                     verb: Verb::Create,
                     object: Object::Table | Object::View | Object::Sequence,
-                } => created(c),
+                } if !mentions(c.clone(), "constraint") => created(c, true),
                 Statement::Ddl { .. } => None,
                 _ => stored_into(c),
             };
@@ -137,19 +143,29 @@ impl Makes {
             Statement::Ddl {
                 verb: Verb::Alter,
                 object: Object::Table | Object::View | Object::Sequence | Object::Index,
-            } if renames(c.clone()) => new_name(c),
+            } if mentions(c.clone(), "rename") => new_name(c),
+            // Its index has the name of the constraint.
+            Statement::Ddl {
+                verb: Verb::Alter,
+                object: Object::Table,
+            } if mentions(c.clone(), "constraint") => None,
+            // It is temporary if one of its tables is.
+            Statement::Ddl {
+                verb: Verb::Create,
+                object: Object::View,
+            } => created(c, false),
             _ => return Self::Nothing,
         };
         named.map_or(Self::Something { perhaps: true }, Self::Perhaps)
     }
 }
 
-/// The name after CREATE TEMP and what it makes.
-fn created(mut c: Cursor<'_>) -> Option<Box<str>> {
+/// The name after CREATE, TEMP where it is said, and what it makes.
+fn created(mut c: Cursor<'_>, said: bool) -> Option<Box<str>> {
     let begins = c.eat("create");
     c.eat_all(&["or", "replace"]);
     c.eat_any(&["local", "global"]);
-    if !begins || !c.eat_any(&["temp", "temporary"]) {
+    if !begins || said != c.eat_any(&["temp", "temporary"]) {
         return None;
     }
     c.eat("recursive");
@@ -191,9 +207,9 @@ fn index(mut c: Cursor<'_>) -> Makes {
     }
 }
 
-fn renames(mut c: Cursor<'_>) -> bool {
+fn mentions(mut c: Cursor<'_>, word: &str) -> bool {
     while !c.at_end() {
-        if c.eat("rename") {
+        if c.sees(word) {
             return true;
         }
         c.bump();
@@ -263,6 +279,7 @@ mod tests {
             ("ALTER TABLE IF EXISTS ONLY a RENAME b TO \"to\"", "to"),
             ("ALTER TABLE a RENAME CONSTRAINT b TO c", "c"),
             ("ALTER INDEX a RENAME TO b", "b"),
+            ("CREATE OR REPLACE VIEW a AS SELECT 1", "a"),
             (
                 "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON a (v)",
                 "i",
@@ -275,10 +292,13 @@ mod tests {
             "CREATE TEMP TABLE pg_temp.a (id int)",
             "CREATE TYPE pg_temp.a AS (b int)",
             "SELECT 1 AS x INTO TEMP pg_temp.a",
+            "CREATE TEMP TABLE a (id int CONSTRAINT b PRIMARY KEY)",
             "SELECT set_config('search_path', 'pg_temp, public', false)",
         ] {
             assert_eq!(makes(sql), Makes::Something { perhaps: false }, "{sql}");
         }
+        let add = "ALTER TABLE a ADD CONSTRAINT b UNIQUE (id)";
+        assert_eq!(makes(add), Makes::Something { perhaps: true });
         for sql in [
             "ALTER TABLE a ADD COLUMN b int",
             "CREATE TABLE a (id int)",

@@ -84,8 +84,11 @@ fn a_column_gets_its_comment() {
     }
 }
 
-const UNCLEAR: &str =
-    "Error 0A000 a table name in this statement cannot be resolved with certainty";
+fn unclear(wire: &mut Wire, sql: &str) {
+    let said = say(wire, sql);
+    let refused = "Error 0A000 a table name in this statement cannot be resolved with certainty";
+    assert_eq!(said[0], refused, "{sql}: {said:?}");
+}
 
 #[test]
 fn a_temporary_table_makes_no_other_name_unclear() {
@@ -116,10 +119,6 @@ fn a_name_that_a_temporary_table_may_have_is_not_certain() {
     let stage = Stage::new();
     stage.fill(1..=30);
     let mut wire = stage.wire();
-    let unclear = |wire: &mut Wire, sql: &str| {
-        let said = say(wire, sql);
-        assert_eq!(said[0], UNCLEAR, "{sql}: {said:?}");
-    };
     done(&mut wire, "BEGIN");
     done(&mut wire, "CREATE TEMP TABLE items (id int8)");
     // Gone, as far as PostgreSQL is concerned, which only its server knows.
@@ -157,10 +156,6 @@ fn code_that_cannot_be_seen_leaves_names_as_certain_as_they_are() {
     let stage = Stage::new();
     stage.fill(1..=30);
     let mut wire = stage.wire();
-    let unclear = |wire: &mut Wire, sql: &str| {
-        let said = say(wire, sql);
-        assert_eq!(said[0], UNCLEAR, "{sql}: {said:?}");
-    };
     let count = "SELECT count(*) FROM items";
     done(&mut wire, "DO 'BEGIN PERFORM 1; END'");
     assert_eq!(one(&mut wire, count), "30");
@@ -169,6 +164,11 @@ fn code_that_cannot_be_seen_leaves_names_as_certain_as_they_are() {
     assert_eq!(one(&mut wire, count), "30");
     assert_eq!(one(&mut wire, "SELECT count(*) FROM few"), "0");
     done(&mut wire, "CREATE INDEX items_more ON items (more)");
+    done(&mut wire, "DISCARD ALL");
+    // A type that only its server knows.
+    done(&mut wire, "CREATE DOMAIN pg_temp.count AS int");
+    unclear(&mut wire, count);
+    done(&mut wire, "DISCARD ALL");
     // Where names are looked for is not what the session believes.
     done(
         &mut wire,
