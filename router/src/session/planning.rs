@@ -201,6 +201,9 @@ impl Session {
 
     /// A temporary table is a type, too, and hides one of that name on its server only.
     fn names_type(&self, names: &BTreeSet<String>) -> bool {
+        if names.iter().any(|name| builtin_oid(name).is_some()) {
+            return true;
+        }
         let types = self.known_world().map(|world| &world.catalog().types);
         types.is_some_and(|types| types.keys().any(|of| names.contains(&of.name)))
     }

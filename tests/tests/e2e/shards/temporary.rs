@@ -165,6 +165,9 @@ fn code_that_cannot_be_seen_leaves_names_as_certain_as_they_are() {
     assert_eq!(one(&mut wire, "SELECT count(*) FROM few"), "0");
     done(&mut wire, "CREATE INDEX items_more ON items (more)");
     done(&mut wire, "DISCARD ALL");
+    done(&mut wire, "CREATE TEMP TABLE date (id int)");
+    unclear(&mut wire, count);
+    done(&mut wire, "DISCARD ALL");
     // A type that only its server knows.
     done(&mut wire, "CREATE DOMAIN pg_temp.count AS int");
     unclear(&mut wire, count);
