@@ -1,4 +1,4 @@
-//! Values that are equal and not the same: 1.0 and 1.00, 0 and -0, a month and 30 days.
+//! Values that are equal and not the same: 1.0 and 1.00, 0 and -0, a month and 30 days, a and A by a collation.
 //!
 //! DISTINCT, GROUP BY, UNION and the like show one of them, and which is nobody's
 //! promise. Here all of them get one form.
@@ -9,6 +9,8 @@ use crate::statement::Statement;
 const NUMERIC: u32 = 1700;
 pub const FLOATS: [u32; 2] = [700, 701];
 const INTERVAL: u32 = 1186;
+/// `text`, `varchar` and `char(n)`, which have a collation.
+pub const TEXTS: [u32; 3] = [25, 1043, 1042];
 
 /// What shows one of several equal values.
 const CHOOSERS: [&str; 6] = [
@@ -27,14 +29,32 @@ pub fn is_open(statement: &Statement) -> bool {
         .any(|word| statement.features.contains(word))
 }
 
-/// A row of an answer with these columns, with every value in the form that all equal ones
-/// have.
-pub fn form_of(row: &Row, columns: &[Column]) -> Row {
-    let one = |(at, value): (usize, &Option<Vec<u8>>)| {
-        let (ty, format) = columns.get(at).map_or((NUMERIC, 0), |c| (c.ty, c.format));
-        value.as_ref().map(|value| form(value, ty, format == 1))
-    };
-    row.iter().enumerate().map(one).collect()
+/// The columns of an answer, and which of them have the collation that takes letters of either case for the same.
+pub struct Shown<'c> {
+    pub columns: &'c [Column],
+    pub caseless: &'c [usize],
+}
+
+impl Shown<'_> {
+    /// A row of the answer, with every value in the form that all equal ones have.
+    pub fn form_of(&self, row: &Row) -> Row {
+        let one = |(at, value): (usize, &Option<Vec<u8>>)| {
+            let value = value.as_ref()?;
+            if self.caseless.contains(&at) {
+                return Some(caseless(value));
+            }
+            let column = self.columns.get(at);
+            let (ty, format) = column.map_or((NUMERIC, 0), |c| (c.ty, c.format));
+            Some(form(value, ty, format == 1))
+        };
+        row.iter().enumerate().map(one).collect()
+    }
+}
+
+/// As the collation `nondet` compares, which tells letters and accents apart and nothing else.
+fn caseless(value: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    text.to_lowercase().replace('ß', "ss").into_bytes()
 }
 
 fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
@@ -118,6 +138,20 @@ fn interval(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn case_is_nothing_where_the_collation_says_so() {
+        let row = |text: &str| vec![Some(text.as_bytes().to_vec()); 2];
+        let shown = Shown {
+            columns: &[],
+            caseless: &[1],
+        };
+        assert_eq!(
+            shown.form_of(&row("Straße")),
+            [Some("Straße".into()), Some("strasse".into())]
+        );
+        assert_ne!(shown.form_of(&row("Ä"))[1], shown.form_of(&row("a"))[1]);
+    }
 
     #[test]
     fn equal_values_have_one_form() {

@@ -1,11 +1,11 @@
 //! The verdict on one statement.
 
-use crate::choice;
+use crate::choice::{self, Shown};
 use crate::compare::{Difference, Side, Types, difference, rows};
 use crate::ranks::{self, Ranks};
 use crate::run::{self, Answer, Column, Lost, Protocol, Row};
 use crate::schema::Schema;
-use crate::statement::{Effect, Ranked, Statement};
+use crate::statement::{Effect, Order, Ranked, Statement};
 use crate::twins;
 use mothership_tests::Wire;
 
@@ -78,15 +78,17 @@ impl Truth<'_> {
         if !open || statement.effect != Effect::Reads || o.status == 'E' {
             return wrong(found.kind, &found.detail);
         }
-        if r.error.is_none() && o.error.is_none() && stand_for_the_same(&o_side, &r_side, statement)
-        {
-            return Verdict::Open;
-        }
-        if r.error.is_none()
-            && o.error.is_none()
-            && let Some(verdict) = self.by_ranks(statement, protocol, o, r, &found)
-        {
-            return verdict;
+        if r.error.is_none() && o.error.is_none() {
+            let caseless = match choice::is_open(statement) {
+                true => self.caseless(statement),
+                false => Vec::new(),
+            };
+            if stand_for_the_same(&o_side, &r_side, statement, &caseless) {
+                return Verdict::Open;
+            }
+            if let Some(verdict) = self.by_ranks(statement, protocol, o, r, &found, &caseless) {
+                return verdict;
+            }
         }
         let as_routed = |answer: &Answer| {
             let twin = Side {
@@ -125,6 +127,7 @@ impl Truth<'_> {
         o: &Answer,
         r: &Answer,
         found: &Difference,
+        caseless: &[usize],
     ) -> Option<Verdict> {
         let Ranked { text, offset } = statement.ranked.clone()?;
         let all = Statement {
@@ -146,7 +149,8 @@ impl Truth<'_> {
             return Some(Verdict::Open);
         }
         if same_count && choice::is_open(statement) {
-            let form = |row: &Row| choice::form_of(row, &r.columns);
+            let columns = &r.columns;
+            let form = |row: &Row| Shown { columns, caseless }.form_of(row);
             let formed: Vec<Row> = shown.iter().map(form).collect();
             // Where a key of the order tells apart what stands for the same, the ranks are as open.
             let in_place = rows_of(o, types)
@@ -181,6 +185,42 @@ impl Truth<'_> {
         })
     }
 
+    /// The columns of the answer by whose collation `a` and `A` are the same.
+    fn caseless(&mut self, statement: &Statement) -> Vec<usize> {
+        let Ok(columns) = run::described(self.o, statement) else {
+            return Vec::new();
+        };
+        let texts: Vec<usize> = (0..columns.len())
+            .filter(|at| choice::TEXTS.contains(&columns[*at].ty))
+            .collect();
+        let names: Vec<String> = (0..columns.len()).map(|at| format!("c{at}")).collect();
+        let asked: Vec<String> = texts
+            .iter()
+            .map(|at| format!("pg_collation_for(c{at})"))
+            .collect();
+        if asked.is_empty() {
+            return Vec::new();
+        }
+        let sql = format!(
+            "SELECT {} FROM ({}) AS q ({}) LIMIT 1",
+            asked.join(", "),
+            statement.inline(),
+            names.join(", ")
+        );
+        let Ok(answer) = twins::aside(self.o, |o| run::simple(o, &sql)) else {
+            return Vec::new();
+        };
+        let Some(row) = answer.rows.first() else {
+            return Vec::new();
+        };
+        let named =
+            |name: &Option<Vec<u8>>| name.as_deref().is_some_and(|n| n.ends_with(b"nondet"));
+        let told = texts.into_iter().zip(row);
+        told.filter(|(_, name)| named(name))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
     /// Whether types' modifiers are those that PostgreSQL itself tells who asks with Describe
     /// of a statement. What planning leaves of a CASE may have another one.
     fn told_before_planning(&mut self, statement: &Statement, o: &Answer, r: &Answer) -> bool {
@@ -200,11 +240,16 @@ impl Truth<'_> {
 
 /// Whether both show, in the same places, values that are equal, where the statement leaves open which of them is shown.
 /// A key of the order that tells them apart (their texts) makes nothing more certain.
-fn stand_for_the_same(o: &Side, r: &Side, statement: &Statement) -> bool {
+fn stand_for_the_same(o: &Side, r: &Side, statement: &Statement, caseless: &[usize]) -> bool {
     let formed = |side: &Side| -> Vec<Row> {
+        let columns = &side.answer.columns;
         let rows = rows(side, statement);
-        let form = |row: &Row| choice::form_of(row, &side.answer.columns);
-        rows.iter().map(form).collect()
+        let form = |row: &Row| Shown { columns, caseless }.form_of(row);
+        let mut formed: Vec<Row> = rows.iter().map(form).collect();
+        if statement.order == Order::None {
+            formed.sort();
+        }
+        formed
     };
     choice::is_open(statement) && formed(o) == formed(r)
 }
