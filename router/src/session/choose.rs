@@ -7,7 +7,7 @@
 use super::dispatch::Many;
 use super::notes::Notes;
 use super::state::Block;
-use super::step::{Step, steps};
+use super::step::Step;
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
@@ -153,11 +153,11 @@ impl Session {
     }
 
     /// The same for a statement on several shards.
-    pub(super) fn wants_of_many(&self, sql: &[u8], many: &Many) -> Wants {
+    pub(super) fn wants_of_many(&self, steps: &[Step], many: &Many) -> Wants {
         if many.writes || many.step_by_step || many.copy.is_some() {
             return Wants::Primary;
         }
-        self.wants(false, &steps(sql, self.standard_strings()), None)
+        self.wants(false, steps, None)
     }
 
     /// True if the one Execute of this portal and a Sync are all that follows its Bind,

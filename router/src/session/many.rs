@@ -10,6 +10,7 @@ use super::dispatch::Many;
 use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase};
+use super::step::Step;
 use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
 use crate::merge::{Aggregates, CommandTag, reconcile};
@@ -266,15 +267,21 @@ impl Session {
     }
 
     /// Runs a simple query on several shards, up to its CommandComplete, which is
-    /// returned and not written.
-    pub(super) async fn query_many(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
-        self.run_many(sql, many, None).await
+    /// returned and not written. By its steps a replica may do.
+    pub(super) async fn query_many(
+        &mut self,
+        sql: &[u8],
+        steps: &[Step],
+        many: &Many,
+    ) -> Result<Vec<u8>, Halt> {
+        self.run_many(sql, steps, many, None).await
     }
 
     /// The same of a text with parameters, of these types and values.
     pub(super) async fn run_many(
         &mut self,
         sql: &[u8],
+        steps: &[Step],
         many: &Many,
         bound: Option<Given<'_>>,
     ) -> Result<Vec<u8>, Halt> {
@@ -285,7 +292,7 @@ impl Session {
             self.begin_implicit();
         }
         self.open_snapshots(many).await?;
-        let wants = self.wants_of_many(sql, many);
+        let wants = self.wants_of_many(steps, many);
         let mut servers = Vec::new();
         for (shard, _) in &many.legs {
             let at = self.attach_to(*shard, wants.clone()).await?;

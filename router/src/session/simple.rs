@@ -101,7 +101,7 @@ impl Session {
             }
             Dispatch::Many(many) => {
                 let mut command = Vec::new();
-                let result = self.query_many(sql, &many).await.map(|c| command = c);
+                let result = self.query_many(sql, &statement.steps, &many).await.map(|c| command = c);
                 self.end_implicit(result).await?;
                 self.put_command(&command);
                 self.state.note_definitions(step);
@@ -260,7 +260,8 @@ impl Session {
                     Many::one(shard, Some(Rc::from(text)), writes)
                 }
             };
-            let command = self.query_many(text, &many).await?;
+            let steps = std::slice::from_ref(step);
+            let command = self.query_many(text, steps, &many).await?;
             self.put_command(&command);
             match self.active {
                 Some(at) => {
@@ -615,7 +616,7 @@ impl Session {
         }
         let types = super::extended::many_types(&many, statement);
         let command = self
-            .run_many(&statement.sql, &many, Some((&types, &values)))
+            .run_many(&statement.sql, &statement.steps, &many, Some((&types, &values)))
             .await?;
         if let ([(shard, _)], Some(step)) = (&*many.legs, statement.step())
             && let Some(attached) = self.servers.iter_mut().find(|s| s.shard == *shard)
@@ -644,7 +645,7 @@ impl Session {
             self.make_known(at, prepared).await?;
         }
         let text = renamed(sql, span, &prepared.server_name());
-        self.query_many(&text, &many).await
+        self.query_many(&text, &[], &many).await
     }
 
     /// The end of an EXECUTE on several shards.

@@ -141,11 +141,13 @@ impl Session {
         self.active = None;
         let many = &portal.many;
         if portal.columns.is_none() {
-            let sql = statement
-                .as_ref()
-                .map(|s| s.sql.clone())
-                .unwrap_or_default();
-            let done = self.query_many(&sql, many).await;
+            let done = match &statement {
+                Some(statement) => {
+                    let Prepared { sql, steps, .. } = &**statement;
+                    self.query_many(sql, steps, many).await
+                }
+                None => self.query_many(b"", &[], many).await,
+            };
             self.active = None;
             let command = done?;
             self.command_before_sync(command);
