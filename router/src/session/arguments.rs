@@ -7,7 +7,7 @@
 use super::dispatch::{not_utf8, refused};
 use super::execute::{Argument, Arguments, arguments};
 use super::names::{Origin, Prepared};
-use super::simple::{prepared_over_shards, renamed};
+use super::simple::named::{prepared_over_shards, renamed};
 use super::state::{Block, Phase};
 use super::step::{Kind, Step};
 use super::{Attached, Halt, Session};

@@ -5,10 +5,10 @@
 //! as it is.
 
 use super::gather::GatherWork;
+use super::here::{is_common, is_control};
 use super::names::Prepared;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
-use super::simple::{is_common, is_control};
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;

@@ -8,7 +8,7 @@ use super::errors::Renamed;
 use super::names::{Meaning, Origin, Prepared, Runs};
 use super::planning::{Literal, literals};
 use super::settings::{Change, Value};
-use super::simple::{no_such_statement, renamed};
+use super::simple::named::{no_such_statement, renamed};
 use super::step::{Kind, Step};
 use super::{Halt, Session};
 use crate::catalog::types::builtin_oid;

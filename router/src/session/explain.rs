@@ -7,10 +7,12 @@
 mod options;
 mod over;
 
+use super::allowed::failed_transaction;
 use super::dispatch::not_utf8;
 use super::execute::arguments;
+use super::here::is_control;
 use super::names::{Origin, Prepared};
-use super::simple::{failed_transaction, is_control, no_such_statement, prepared_over_shards};
+use super::simple::named::{no_such_statement, prepared_over_shards};
 use super::state::Place;
 use super::step::{Kind, steps};
 use super::{Halt, Session};

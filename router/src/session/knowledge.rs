@@ -104,6 +104,12 @@ impl Session {
         self.reload_world(|world| age(world) == Age::Fresh).await
     }
 
+    /// The epoch that new prepared statements belong to.
+    pub(super) fn epoch(&self) -> u64 {
+        let epoch = &self.core.shared.schema_epoch;
+        epoch.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// A statement names relations that are neither in the catalog nor declared. Perhaps
     /// somebody has made them past this router: the catalog is read again before the
     /// statement is believed to concern the home shard only. Returns its plan, if anything is planned.

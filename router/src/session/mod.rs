@@ -48,6 +48,11 @@ mod knowledge;
 
 /// What a transaction plans by that has changed definitions.
 pub mod own;
+
+mod allowed;
+
+mod here;
+
 mod simple;
 
 mod execute;
@@ -385,6 +390,11 @@ impl Session {
         let shape = redact(sql, self.standard_strings(), most);
         let shape = client_text(&shape, most);
         tracing::info!(session = self.number, statement = %shape, "statement");
+    }
+
+    /// Whether backslashes in plain strings are plain.
+    fn standard_strings(&self) -> bool {
+        self.state.told.standard_strings()
     }
 
     /// Gives back what the session does not have to keep.

@@ -208,7 +208,9 @@ impl Prepared {
     /// The PREPARE that makes it known, under our name.
     pub fn definition(&self) -> Vec<u8> {
         match self.origin {
-            Origin::Prepare(span) => super::simple::renamed(&self.sql, span, &self.server_name()),
+            Origin::Prepare(span) => {
+                super::simple::named::renamed(&self.sql, span, &self.server_name())
+            }
             Origin::Parse(_) | Origin::Query => self.sql.to_vec(),
         }
     }
@@ -216,7 +218,7 @@ impl Prepared {
     /// Whether it only begins, ends or divides transactions.
     pub fn is_control(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.all(|step| super::simple::is_control(&step.kind))
+        steps.all(|step| super::here::is_control(&step.kind))
     }
 
     /// What the statement means, if it is not empty.

@@ -118,7 +118,7 @@ impl Session {
             }
             // Not every server may know of the failure.
             _ if self.state.block == Block::Failed && !matches!(kind, Kind::RollbackTo(_)) => {
-                Err(super::simple::failed_transaction().into())
+                Err(super::allowed::failed_transaction().into())
             }
             Kind::PrepareTransaction if self.is_joint() => {
                 // As any PREPARE TRANSACTION that fails, it ends the transaction.

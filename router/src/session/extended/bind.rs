@@ -9,7 +9,7 @@ use crate::session::execute::{arguments, unknown_name};
 use crate::session::names::{Origin, Prepared};
 use crate::session::room::over_limit;
 use crate::session::rules::Moment;
-use crate::session::simple::{no_such_statement, prepared_over_shards};
+use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
 use crate::session::state::{Block, Place, Portal};
 use crate::session::step::{Kind, Step};

@@ -2,7 +2,7 @@
 
 use crate::session::execute::unknown_name;
 use crate::session::rules::Moment;
-use crate::session::simple::no_such_statement;
+use crate::session::simple::named::no_such_statement;
 use crate::session::state::Place;
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;

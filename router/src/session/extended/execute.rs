@@ -3,11 +3,12 @@
 use super::ManyPortal;
 use crate::plan::Merge;
 use crate::session::execute::unknown_name;
+use crate::session::here::is_common;
 use crate::session::inbox::Outcome;
 use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
 use crate::session::own::Definitions;
-use crate::session::simple::{is_common, no_such_statement};
+use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
 use crate::session::state::Place;
 use crate::session::step::{Kind, Step};

@@ -22,10 +22,10 @@ mod whole;
 
 pub(super) use bind::many_types;
 
+use crate::session::allowed::{ends_failure, failed_transaction};
 use crate::session::dispatch::Many;
 use crate::session::many::Held;
 use crate::session::names::Prepared;
-use crate::session::simple::{ends_failure, failed_transaction};
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};

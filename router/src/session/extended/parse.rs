@@ -3,7 +3,7 @@
 use crate::plan::Temporary;
 use crate::session::names::{Meaning, Origin, Prepared};
 use crate::session::rules::Moment;
-use crate::session::simple::duplicate_statement;
+use crate::session::simple::named::duplicate_statement;
 use crate::session::state::Block;
 use crate::session::step::{Kind, steps};
 use crate::session::{Halt, Session, malformed};

@@ -1,0 +1,74 @@
+//! Whether statements may run at all, whatever the server would say: decides by the transaction, the mode and what
+//! pins the session, and has the words for what may not.
+
+use super::state::Block;
+use super::step::{Kind, Step, currval_refused};
+use super::{Halt, Session};
+use crate::sql::effect::Pin;
+use mothership_proto::report::{Report, sqlstate};
+
+impl Session {
+    /// What may not run at all, whatever the server would say.
+    pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
+        // With several servers the failed one may not be the one that would be asked.
+        let failed = self.state.block == Block::Failed && self.world.is_some();
+        let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
+        if self.state.untold.take() {
+            return Err(lost_transaction().into());
+        }
+        if (failed && !ends) || matches!(self.state.block, Block::Refused | Block::Lost) {
+            return Err(failed_transaction().into());
+        }
+        self.check_growth(steps.iter().map(|step| &step.kind))?;
+        for step in steps {
+            if step.pins.has(Pin::SequenceState)
+                && (self.made_values || self.state.pins.is_empty() && !self.identity.session_mode)
+            {
+                return Err(currval_refused().into());
+            }
+            if self.world.is_some() && matches!(step.kind, Kind::LocalConfig(None)) {
+                return Err(set_config_refused().into());
+            }
+            if self.identity.statement_mode && matches!(step.kind, Kind::Begin(_)) {
+                return Err(Report::error(
+                    sqlstate::FEATURE_NOT_SUPPORTED,
+                    "transaction blocks are not allowed in statement pooling",
+                )
+                .hint("Use pool_mode = \"transaction\" for this user or database.")
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What PostgreSQL accepts in a failed transaction.
+pub(super) fn ends_failure(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)
+    )
+}
+
+/// PostgreSQL's own words for a statement in a failed transaction.
+pub(super) fn failed_transaction() -> Report {
+    Report::error(
+        sqlstate::IN_FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+/// The transaction was lost since the last request.
+pub(super) fn lost_transaction() -> Report {
+    Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
+        .detail("The transaction was rolled back.")
+}
+
+fn set_config_refused() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "set_config cannot be made to hold on every shard here",
+    )
+    .detail("a shard that joins the transaction later must be told the same")
+    .hint("Use SET LOCAL, or set_config with literals.")
+}

@@ -1,0 +1,163 @@
+//! What the router answers itself, without a server or for several of them: decides which statements these are, does
+//! them, and writes the answer up to CommandComplete.
+
+use super::allowed::{failed_transaction, lost_transaction};
+use super::settings::{Change, Value};
+use super::simple::named::no_such_statement;
+use super::state::Block;
+use super::step::Kind;
+use super::{Halt, Session};
+use crate::sql::cursor::Cursor;
+use mothership_proto::backend;
+use mothership_proto::report::{Report, sqlstate};
+
+impl Session {
+    /// True for what the router answers itself: transaction control that no server
+    /// knows of, the end of a transaction that no server holds any longer, and what
+    /// must be done on several servers alike.
+    pub(super) fn runs_here(&self, kind: &Kind) -> bool {
+        // A server that does not know of the failure would commit.
+        let failed_elsewhere = self.state.block == Block::Failed
+            && self
+                .servers
+                .iter()
+                .any(|s| s.lease.status != backend::TxStatus::Failed);
+        if (self.servers.len() > 1 || failed_elsewhere) && (is_control(kind) || is_common(kind)) {
+            return true;
+        }
+        let no_server = self.servers.is_empty();
+        match (kind, &self.state.block) {
+            (Kind::Deallocate(_), _) => true,
+            (Kind::Begin(_), Block::None | Block::Begun) => {
+                no_server && !self.identity.statement_mode
+            }
+            (
+                Kind::Commit { .. } | Kind::Rollback { .. },
+                Block::Begun | Block::Refused | Block::Lost,
+            ) => no_server,
+            (Kind::RollbackTo(name), Block::Refused) => {
+                no_server && self.state.history.has_savepoint(name)
+            }
+            (Kind::Savepoint(_), Block::Begun) => no_server,
+            (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun) => {
+                no_server && self.state.history.has_savepoint(name)
+            }
+            _ => false,
+        }
+    }
+
+    /// Does it, and writes the answer up to CommandComplete.
+    pub(super) async fn run_here(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        self.check_growth(std::iter::once(kind))?;
+        let command: &[u8] = match kind {
+            Kind::Deallocate(name) => self.deallocate(name.as_deref())?,
+            _ if !self.servers.is_empty() => return self.run_on_all(kind, sql).await,
+            Kind::Begin(modes) => {
+                if self.state.block == Block::None {
+                    self.state.settings.begin();
+                    self.state.block = Block::Begun;
+                    self.state.modes.clone_from(modes);
+                } else {
+                    let warning = "there is already a transaction in progress";
+                    let warning = Report::warning(sqlstate::ACTIVE_TRANSACTION, warning);
+                    self.client.with_output(|out| warning.put(out));
+                }
+                begin_command(sql)
+            }
+            Kind::Commit { chain } | Kind::Rollback { chain } => {
+                let commits =
+                    matches!(kind, Kind::Commit { .. }) && self.state.block == Block::Begun;
+                let command: &[u8] = if commits { b"COMMIT" } else { b"ROLLBACK" };
+                let modes = std::mem::take(&mut self.state.modes);
+                let untold = self.state.untold.take();
+                self.state.follow(kind, command);
+                if untold && matches!(kind, Kind::Commit { .. }) {
+                    return Err(lost_transaction().into());
+                }
+                if *chain {
+                    self.state.settings.begin();
+                    self.state.block = Block::Begun;
+                    self.state.modes = modes;
+                }
+                command
+            }
+            Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => {
+                self.state.follow(kind, b"");
+                if self.state.block == Block::Refused {
+                    self.state.block = Block::Begun;
+                }
+                match kind {
+                    Kind::Savepoint(_) => b"SAVEPOINT",
+                    Kind::RollbackTo(_) => b"ROLLBACK",
+                    _ => b"RELEASE",
+                }
+            }
+            _ => {
+                debug_assert!(false, "asked runs_here before");
+                b""
+            }
+        };
+        self.client
+            .with_output(|out| backend::put_complete(out, command));
+        Ok(())
+    }
+
+    /// DEALLOCATE concerns only the client's own names.
+    fn deallocate(&mut self, name: Option<&[u8]>) -> Result<&'static [u8], Halt> {
+        if self.state.block.status() == backend::TxStatus::Failed {
+            return Err(failed_transaction().into());
+        }
+        let Some(name) = name else {
+            self.state.names.clear();
+            return Ok(b"DEALLOCATE ALL");
+        };
+        if self.state.names.remove(name) {
+            Ok(b"DEALLOCATE")
+        } else {
+            Err(no_such_statement(name).into())
+        }
+    }
+}
+
+/// Transaction control.
+pub(super) fn is_control(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Begin(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_)
+    )
+}
+
+/// What every server of a transaction must do alike. set_config has a row for its answer:
+/// one server runs it, and the others are told before they work again.
+pub(super) fn is_common(kind: &Kind) -> bool {
+    match kind {
+        Kind::Settings(changes) => !by_function(changes),
+        Kind::SetTransaction(_)
+        | Kind::SetLocal(..)
+        | Kind::Discard(_)
+        | Kind::CloseAll
+        | Kind::PrepareTransaction => true,
+        _ => false,
+    }
+}
+
+fn by_function(changes: &[Change]) -> bool {
+    let text =
+        |change: &Change| matches!(change, Change::Set(s) if matches!(s.value, Value::Text(_)));
+    changes.iter().any(text)
+}
+
+/// What CommandComplete says of a statement that begins a transaction.
+pub(super) fn begin_command(sql: &[u8]) -> &'static [u8] {
+    let mut words = Cursor::new(sql, true);
+    while words.skip_semicolon() {}
+    match words.sees("start") {
+        true => b"START TRANSACTION",
+        false => b"BEGIN",
+    }
+}

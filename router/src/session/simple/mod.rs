@@ -1,0 +1,303 @@
+//! Simple queries and function calls: one message in, everything up to
+//! ReadyForQuery out.
+
+mod script;
+
+pub(super) mod named;
+
+use super::dispatch::Dispatch;
+use super::here::is_control;
+use super::inbox::Outcome;
+use super::names::Prepared;
+use super::rules::Moment;
+use super::state::Phase;
+use super::step::{Defines, Kind, Step};
+use super::touched::Parts;
+use super::{Halt, Session, malformed};
+use crate::plan::{Params, Plan};
+use crate::sql::effect::Pin;
+use mothership_proto::frontend::{self, put_query};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+impl Session {
+    pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
+        let sql = frontend::query(body).map_err(malformed)?;
+        self.flush_held().await?;
+        if self.state.phase == Phase::Segment {
+            // PostgreSQL lets a simple query end an open pipeline; its implicit
+            // transaction goes on into the query.
+            if let Some(at) = self.active {
+                self.servers[at].lease.wire.send(frontend::FLUSH);
+                self.settle(at).await?;
+            }
+        }
+        self.state.phase = Phase::Query;
+        self.check_text(sql)?;
+        self.log_statement(sql);
+        let statement = self.queried(sql);
+        // A transaction can be ended whatever is known of the definitions.
+        if !ends_transaction(&statement) {
+            self.refresh_world().await?;
+        }
+        self.state.names.drop_unnamed();
+        self.state.portals.remove(&b""[..]);
+        self.heed(&statement, Moment::Runs).await?;
+        match statement.steps.as_slice() {
+            [] => {
+                self.query_on_server(self.topology.home, (false, None), sql, &statement)
+                    .await
+            }
+            [one] => self.query_one(sql, one, &statement).await,
+            _ => self.query_several(sql, &statement).await,
+        }
+    }
+
+    async fn query_one(
+        &mut self,
+        sql: &[u8],
+        step: &Step,
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        if self.runs_here(&step.kind) {
+            self.run_here(&step.kind, sql).await?;
+            self.state.ready_alone(&mut self.client);
+            return Ok(());
+        }
+        match &step.kind {
+            Kind::Refuse(report) => return Err(Halt::Fail(report.clone())),
+            Kind::Prepare(name) => return self.prepare(sql, step, name).await,
+            Kind::Execute(name) => return self.execute(sql, step, name, statement).await,
+            Kind::ExplainRoute(inner) => return self.explain_query(statement, *inner),
+            _ => {}
+        }
+        self.check_steps(&statement.steps)?;
+        if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
+            let result = self.explain_query_over(&explaining).await;
+            let mut answer = Vec::new();
+            self.end_implicit(result.map(|rows| answer = rows)).await?;
+            self.client.send(&answer);
+            self.state.ready_alone(&mut self.client);
+            return Ok(());
+        }
+        let plan = self.look_for_unknown(statement, 0).await?;
+        if matches!(plan.as_deref(), Some(Plan::Fill(_)))
+            && let Some(filled) = self.filled_query(statement, 0).await?
+            && let [step] = filled.steps.as_slice()
+        {
+            // It leaves nothing to the router any longer.
+            return Box::pin(self.query_one(&filled.sql, step, &filled)).await;
+        }
+        self.look_for_prepared(statement, 0).await?;
+        match self.dispatch_planned(statement, 0, &Params::NONE, plan)? {
+            Dispatch::One {
+                shard,
+                writes,
+                parts,
+            } => {
+                self.query_on_server(shard, (writes, parts.as_ref()), sql, statement)
+                    .await
+            }
+            Dispatch::Many(many) => {
+                let mut command = Vec::new();
+                let result = self
+                    .query_many(sql, &statement.steps, &many)
+                    .await
+                    .map(|c| command = c);
+                self.end_implicit(result).await?;
+                self.put_command(&command);
+                self.state.note_definitions(step);
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
+            Dispatch::Gather(work) => {
+                let mut command = Vec::new();
+                let result = self.query_gather(sql, &work).await;
+                self.end_implicit(result.map(|c| command = c)).await?;
+                self.put_command(&command);
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
+        }
+    }
+
+    /// A text of several statements goes to a server whole, if all of it belongs to
+    /// one and nothing in it is the router's own.
+    async fn query_several(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
+        for at in 0..statement.steps.len() {
+            self.look_for_unknown(statement, at).await?;
+        }
+        let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
+        let (_, before_last) = statement.steps.split_last().unzip();
+        let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
+        let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
+        if self.world.is_none() && self.servers.len() <= 1 && !leaves_startup {
+            if let Some(step) = ours {
+                return Err(alone_report(&step.kind).into());
+            }
+            let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
+            let home = self.topology.home;
+            let mut all_at_home = true;
+            for at in 0..statement.steps.len() {
+                all_at_home &= self.shard_unplanned(statement, at)? == home;
+            }
+            if all_at_home {
+                return self
+                    .query_on_server(home, (writes, None), sql, statement)
+                    .await;
+            }
+        }
+        if let Some((shard, writes)) = self.one_shard_for_all(statement)? {
+            return self
+                .query_on_server(shard, (writes, None), sql, statement)
+                .await;
+        }
+        let result = self.script(sql, statement).await;
+        self.end_implicit(result).await?;
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+
+    /// The shard of every statement of a text, if it is the same.
+    fn one_shard_for_all(
+        &mut self,
+        statement: &Rc<Prepared>,
+    ) -> Result<Option<(usize, bool)>, Halt> {
+        let mut found: Option<(usize, bool)> = None;
+        for (at, step) in statement.steps.iter().enumerate() {
+            if must_be_alone(&step.kind) {
+                return Ok(None);
+            }
+            if is_control(&step.kind) {
+                continue;
+            }
+            if step.explains.is_some() && self.world.is_some() {
+                return Ok(None);
+            }
+            // Its values are made when it runs.
+            if matches!(self.plan_by_known(statement, at)?, Some((plan, _)) if matches!(*plan, Plan::Fill(_)))
+            {
+                return Ok(None);
+            }
+            // What comes after it may be planned otherwise then.
+            if changes_plans(step) && at + 1 < statement.steps.len() {
+                return Ok(None);
+            }
+            match self.dispatch(statement, at, &Params::NONE)? {
+                Dispatch::One { shard, writes, .. } => match found {
+                    Some((known, _)) if known != shard => return Ok(None),
+                    Some((known, wrote)) => found = Some((known, wrote | writes)),
+                    None => found = Some((shard, writes)),
+                },
+                Dispatch::Many(_) | Dispatch::Gather(_) => return Ok(None),
+            }
+        }
+        let others = |shard: usize| self.servers.iter().any(|s| s.shard != shard);
+        Ok(found.filter(|(shard, _)| !others(*shard)))
+    }
+
+    /// Without parts what it writes or reads may be anything.
+    async fn query_on_server(
+        &mut self,
+        shard: usize,
+        (writes, parts): (bool, Option<&Parts>),
+        sql: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        self.check_steps(&statement.steps)?;
+        let wants = self.wants(writes, &statement.steps, parts);
+        let at = self.attach_to(shard, wants).await?;
+        let count = statement.steps.len();
+        let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
+        self.send_query(at, sql, outcomes);
+        let may_write = self.may_write(&statement.steps);
+        let inbox = &mut self.servers[at].inbox;
+        inbox.wrote |= writes;
+        inbox.may_write = may_write;
+        // What ends a transaction touches nothing that its statements did not.
+        if (writes || may_write) && !statement.is_control() {
+            inbox.touched.add(parts);
+        }
+        inbox.committing = statement
+            .steps
+            .iter()
+            .any(|s| matches!(s.kind, Kind::Commit { .. }));
+        Ok(())
+    }
+
+    fn send_query(&mut self, at: usize, sql: &[u8], outcomes: impl Iterator<Item = Outcome>) {
+        let attached = &mut self.servers[at];
+        attached.inbox.outcomes.extend(outcomes);
+        attached.lease.notes.unnamed = None;
+        attached.lease.wire.with_output(|out| put_query(out, sql));
+        attached.lease.ledger.push(Owed::Query(Audience::Client));
+    }
+
+    pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
+        self.state.phase = Phase::Query;
+        self.refresh_world().await?;
+        self.heed_unknown()?;
+        self.check_steps(&[])?;
+        self.begin_change();
+        let at = self.attach(self.topology.home).await?;
+        let attached = &mut self.servers[at];
+        attached.inbox.may_write = true;
+        attached.inbox.touched.add(None);
+        attached.lease.wire.with_output(|out| {
+            mothership_proto::frame::put(out, frontend::tag::FUNCTION_CALL, |b| {
+                b.extend_from_slice(body)
+            });
+        });
+        attached.lease.ledger.push(Owed::FunctionCall);
+        // Which function it is stands in an OID of the server; it may do anything.
+        self.state.pins = self.state.pins.with(Pin::Opaque);
+        Ok(())
+    }
+}
+
+/// Nothing but COMMIT or ROLLBACK.
+fn ends_transaction(statement: &Prepared) -> bool {
+    let ends = |step: &Step| matches!(step.kind, Kind::Commit { .. } | Kind::Rollback { .. });
+    matches!(statement.steps.as_slice(), [one] if ends(one))
+}
+
+/// What the router takes part in cannot be one of several statements of a text.
+fn must_be_alone(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Prepare(_)
+            | Kind::Execute(_)
+            | Kind::Deallocate(_)
+            | Kind::ExplainRoute(_)
+            | Kind::Refuse(_)
+    )
+}
+
+fn alone_report(kind: &Kind) -> Report {
+    if let Kind::Refuse(report) = kind {
+        return report.clone();
+    }
+    if let Kind::ExplainRoute(_) = kind {
+        return Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "EXPLAIN (ROUTE) must be the only statement of a simple query",
+        )
+        .hint("Send the statements one by one.");
+    }
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "PREPARE, EXECUTE and DEALLOCATE must be the only statement of a simple query",
+    )
+    .detail("the router keeps prepared statements for all of its servers")
+    .hint("Send the statements one by one.")
+}
+
+/// True for what may change the plans of the statements behind it.
+fn changes_plans(step: &Step) -> bool {
+    let sets = matches!(
+        step.kind,
+        Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) | Kind::Discard(_)
+    );
+    sets || step.defines != Defines::Nothing || step.redefines()
+}

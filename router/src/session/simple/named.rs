@@ -1,0 +1,317 @@
+//! PREPARE and EXECUTE as simple queries: a statement with the client's name for it comes in, the same with ours goes to
+//! the servers that have to have it.
+
+use super::alone_report;
+use crate::session::dispatch::{Dispatch, Many};
+use crate::session::errors::Renamed;
+use crate::session::execute::arguments;
+use crate::session::inbox::Outcome;
+use crate::session::names::{Origin, Prepared};
+use crate::session::step::Step;
+use crate::session::{Halt, Session};
+use crate::sql::effect::{Statement, analyse};
+use mothership_proto::backend;
+use mothership_proto::frontend::{self, Parse};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+impl Session {
+    /// PREPARE: the statement gets a name of ours on the server.
+    pub(super) async fn prepare(
+        &mut self,
+        sql: &[u8],
+        step: &Step,
+        name: &[u8],
+    ) -> Result<(), Halt> {
+        self.check_steps(std::slice::from_ref(step))?;
+        if self.state.names.get(name).is_some() {
+            return Err(duplicate_statement(name).into());
+        }
+        let Some(span) = step.name_span else {
+            return Err(alone_report(&step.kind).into());
+        };
+        self.check_room(name, sql)?;
+        let strings = self.standard_strings();
+        let prepared =
+            self.core
+                .interner
+                .intern((sql, strings), Origin::Prepare(span), self.epoch(), || {
+                    crate::session::step::prepared_steps(sql, strings)
+                });
+        let at = self.attach(self.topology.home).await?;
+        if self.servers[at].lease.notes.prepared.touch(prepared.id) {
+            self.state.names.define_now(name, prepared);
+            self.client
+                .with_output(|out| backend::put_complete(out, b"PREPARE"));
+            self.state.ready_alone(&mut self.client);
+            return Ok(());
+        }
+        let text = prepared.definition();
+        self.send_query(
+            at,
+            &text,
+            std::iter::once(Outcome::Defined(name.into(), Rc::clone(&prepared))),
+        );
+        self.servers[at].inbox.renamed = Some(renaming(sql, span, &prepared));
+        Ok(())
+    }
+
+    /// EXECUTE: the statement is prepared where it is not yet, under our name.
+    pub(super) async fn execute(
+        &mut self,
+        sql: &[u8],
+        step: &Step,
+        name: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        self.check_steps(std::slice::from_ref(step))?;
+        let Some(prepared) = self.state.names.get(name).cloned() else {
+            return Err(no_such_statement(name).into());
+        };
+        let Some(span) = step.name_span else {
+            return Err(alone_report(&step.kind).into());
+        };
+        self.step_of(sql, &prepared)?;
+        self.check_steps(&prepared.steps)?;
+        let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
+            Some(Dispatch::One { shard, writes, .. }) => (shard, writes),
+            Some(Dispatch::Many(many)) => {
+                let result = self.execute_many_prepared(sql, span, &prepared, many).await;
+                return self.end_execute(result).await;
+            }
+            _ => {
+                let named = (name, &prepared);
+                let result = self.execute_bound((sql, span), step, named).await;
+                return self.end_execute(result).await;
+            }
+        };
+        let at = self.attach(shard).await?;
+        self.servers[at].inbox.wrote |= writes;
+        self.servers[at].inbox.touched.add(None);
+        self.make_known(at, &prepared).await?;
+        let text = renamed(sql, span, &prepared.server_name());
+        self.send_query(
+            at,
+            &text,
+            std::iter::once(Outcome::Runs(Rc::clone(statement), Rc::clone(&prepared))),
+        );
+        self.servers[at].inbox.renamed = Some(renaming(sql, span, &prepared));
+        let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
+        self.servers[at].inbox.may_write = !plain || self.may_write(&prepared.steps);
+        Ok(())
+    }
+
+    /// Where an EXECUTE goes as it is written, by the literals that it gives as arguments; `None` if what it runs has to be
+    /// bound to their values.
+    pub(in crate::session) fn dispatch_execute(
+        &mut self,
+        sql: &[u8],
+        prepared: &Rc<Prepared>,
+    ) -> Result<Option<Dispatch>, Halt> {
+        if self.world.is_none() {
+            return Ok(Some(Dispatch::One {
+                shard: self.shard_unplanned(prepared, 0)?,
+                writes: true,
+                parts: None,
+            }));
+        }
+        let Some(arguments) = arguments(sql, self.standard_strings(), prepared) else {
+            return Ok(None);
+        };
+        let work = match arguments.with(|params| self.dispatch_body(prepared, params)) {
+            Ok(work) => work,
+            Err(halt) if explains(sql, self.standard_strings()) => return Err(halt),
+            // More is known when a server has been asked.
+            Err(_) => return Ok(None),
+        };
+        self.check_explained(sql, &work)?;
+        Ok(match work {
+            // What begins elsewhere has another time for a literal that asks for it.
+            Dispatch::One { shard, .. }
+                if arguments.are_certain()
+                    || self.first_shard().is_none_or(|first| first == shard)
+                    || explains(sql, self.standard_strings()) =>
+            {
+                Some(work)
+            }
+            Dispatch::Many(many)
+                if arguments.are_certain()
+                    && !many.timed
+                    && many.legs.iter().all(|(_, text)| text.is_none()) =>
+            {
+                Some(Dispatch::Many(many))
+            }
+            _ => None,
+        })
+    }
+
+    /// EXECUTE as the protocol would run its body, with the values of its arguments.
+    async fn execute_bound(
+        &mut self,
+        text: (&[u8], crate::sql::cursor::Span),
+        own: &Step,
+        named: (&[u8], &Rc<Prepared>),
+    ) -> Result<Vec<u8>, Halt> {
+        let bound = self.bound(text, own, named).await?;
+        let bound = self.filled_bound(bound).await?;
+        let statement = &bound.statement;
+        let values = bound.values();
+        let many = match bound.with(|params| self.dispatch_body(statement, params))? {
+            Dispatch::Gather(work) => {
+                return self.execute_gather(statement, &values, &work).await;
+            }
+            Dispatch::One { shard, writes, .. } => Many::one(shard, None, writes),
+            Dispatch::Many(many) => many,
+        };
+        if many.writes || self.may_write(&statement.steps) {
+            self.begin_implicit();
+        }
+        let types = crate::session::extended::many_types(&many, statement);
+        let command = self
+            .run_many(
+                &statement.sql,
+                &statement.steps,
+                &many,
+                Some((&types, &values)),
+            )
+            .await?;
+        if let ([(shard, _)], Some(step)) = (&*many.legs, statement.step())
+            && let Some(attached) = self.servers.iter_mut().find(|s| s.shard == *shard)
+        {
+            self.state.ended_well(step, &command, &mut attached.inbox);
+        }
+        Ok(command)
+    }
+
+    /// EXECUTE on several shards, each of which has the statement.
+    async fn execute_many_prepared(
+        &mut self,
+        sql: &[u8],
+        span: crate::sql::cursor::Span,
+        prepared: &Rc<Prepared>,
+        many: Many,
+    ) -> Result<Vec<u8>, Halt> {
+        if many.copy_in || many.step_by_step || many.password {
+            return Err(prepared_over_shards().into());
+        }
+        if many.writes {
+            self.begin_implicit();
+        }
+        for (shard, _) in &many.legs {
+            let at = self.attach(*shard).await?;
+            self.make_known(at, prepared).await?;
+        }
+        let text = renamed(sql, span, &prepared.server_name());
+        self.query_many(&text, &[], &many).await
+    }
+
+    /// The end of an EXECUTE on several shards.
+    async fn end_execute(&mut self, result: Result<Vec<u8>, Halt>) -> Result<(), Halt> {
+        let mut command = Vec::new();
+        self.end_implicit(result.map(|c| command = c)).await?;
+        self.put_command(&command);
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+
+    /// Prepares a statement on a server outside of a segment, if it is not there.
+    pub(in crate::session) async fn make_known(
+        &mut self,
+        at: usize,
+        prepared: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        if self.servers[at].lease.notes.prepared.touch(prepared.id) {
+            return Ok(());
+        }
+        self.make_prepared(at, prepared).await
+    }
+
+    /// Prepares a statement on a server outside of a segment, and waits for it.
+    async fn make_prepared(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<(), Halt> {
+        match &prepared.origin {
+            Origin::Parse(types) => {
+                let attached = &mut self.servers[at];
+                let name = prepared.server_name();
+                let types = attached.inbox.types_on_shard(types).into_owned();
+                let parse = Parse {
+                    name: name.as_bytes(),
+                    sql: &prepared.sql,
+                    types: &types,
+                };
+                attached.inbox.private = true;
+                attached.lease.wire.with_output(|out| {
+                    parse.put(out);
+                    out.extend_from_slice(frontend::SYNC);
+                });
+                let ledger = &mut attached.lease.ledger;
+                ledger.push(Owed::Parse(prepared.id, Audience::Router));
+                ledger.push(Owed::Sync(Audience::Router));
+                self.finish_private(at).await
+            }
+            _ => {
+                self.ask(at, &prepared.definition()).await?;
+                self.servers[at].lease.notes.prepared.insert(prepared.id);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The text with another name in place of the client's.
+pub(in crate::session) fn renamed(
+    sql: &[u8],
+    span: crate::sql::cursor::Span,
+    name: &str,
+) -> Vec<u8> {
+    [
+        &sql[..span.start],
+        b"\"",
+        name.as_bytes(),
+        b"\"",
+        &sql[span.end..],
+    ]
+    .concat()
+}
+
+/// What [`renamed`] does to positions; it writes two quotes.
+fn renaming(sql: &[u8], span: crate::sql::cursor::Span, prepared: &Prepared) -> Renamed {
+    Renamed::new(sql, span, prepared.server_name().len() + 2)
+}
+
+/// Whether it is EXPLAIN of an EXECUTE.
+fn explains(sql: &[u8], strings: bool) -> bool {
+    matches!(analyse(sql, strings).statement, Statement::Explain { .. })
+}
+
+pub(in crate::session) fn prepared_over_shards() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "this EXECUTE over shards has arguments or a statement that no one server can be asked about",
+    )
+    .hint("Use the protocol's own prepared statements, as drivers do.")
+}
+
+/// PostgreSQL's own words for a name that is not there.
+pub(in crate::session) fn no_such_statement(name: &[u8]) -> Report {
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!(
+            "prepared statement \"{}\" does not exist",
+            String::from_utf8_lossy(name)
+        )
+    };
+    Report::error(sqlstate::INVALID_STATEMENT_NAME, message)
+}
+
+/// PostgreSQL's own words for a name that is taken.
+pub(in crate::session) fn duplicate_statement(name: &[u8]) -> Report {
+    Report::error(
+        sqlstate::DUPLICATE_STATEMENT,
+        format!(
+            "prepared statement \"{}\" already exists",
+            String::from_utf8_lossy(name)
+        ),
+    )
+}
