@@ -55,9 +55,10 @@ impl Session {
             Kind::Begin(modes) => {
                 if self.state.block == Block::None {
                     self.state.settings.begin();
+                    self.state.begin(modes);
                     self.state.block = Block::Begun;
-                    self.state.modes.clone_from(modes);
                 } else {
+                    self.state.begin(modes);
                     let warning = "there is already a transaction in progress";
                     let warning = Report::warning(sqlstate::ACTIVE_TRANSACTION, warning);
                     self.client.with_output(|out| warning.put(out));

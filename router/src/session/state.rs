@@ -432,7 +432,7 @@ impl State {
             follow(local, kind, command);
         }
         match kind {
-            Kind::Begin(modes) => self.modes.clone_from(modes),
+            Kind::Begin(modes) => self.begin(modes),
             Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => {
                 self.end_block()
             }
@@ -459,6 +459,17 @@ impl State {
                 self.apply_local(changes);
             }
             _ => {}
+        }
+    }
+
+    /// BEGIN was accepted. Within a block PostgreSQL warns, and its modes hold from there on.
+    pub fn begin(&mut self, modes: &str) {
+        match self.block {
+            _ if modes.is_empty() => {}
+            // Another one of the same text may have been before it.
+            Block::None if self.modes.is_empty() => modes.clone_into(&mut self.modes),
+            Block::None => self.modes = format!("{}, {modes}", self.modes),
+            _ => self.history.local(&format!("SET TRANSACTION {modes}")),
         }
     }
 
@@ -644,6 +655,7 @@ impl State {
         self.skipping = false;
         if self.block == Block::None {
             self.end_block();
+            self.modes.clear();
             if self.failed {
                 self.settings.rollback();
             } else {

@@ -7,6 +7,8 @@
 #[path = "shards/stage.rs"]
 pub mod stage;
 
+#[path = "shards/blocks.rs"]
+mod blocks;
 #[path = "shards/copying.rs"]
 mod copying;
 #[path = "shards/cursors.rs"]

@@ -48,7 +48,7 @@ impl Session {
     }
 
     /// Drops the least recently used statement of a connection that has too many.
-    fn make_room(&mut self, at: usize) {
+    pub(in crate::session) fn make_room(&mut self, at: usize) {
         let limit = self.topology.config.pool.prepared_statements as usize;
         let attached = &mut self.servers[at];
         let pending = attached.inbox.preparing.len();
@@ -85,6 +85,7 @@ impl Session {
         match &statement.origin {
             Origin::Parse(_) => self.parse_again(at, statement, true).await,
             _ => {
+                self.make_room(at);
                 let text = statement.definition();
                 self.run_quietly(at, &text).await?;
                 self.servers[at].lease.notes.prepared.insert(statement.id);

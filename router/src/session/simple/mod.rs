@@ -24,16 +24,7 @@ use std::rc::Rc;
 impl Session {
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
         let sql = frontend::query(body).map_err(malformed)?;
-        self.flush_held().await?;
-        if self.state.phase == Phase::Segment {
-            // PostgreSQL lets a simple query end an open pipeline; its implicit
-            // transaction goes on into the query.
-            if let Some(at) = self.active {
-                self.servers[at].lease.wire.send(frontend::FLUSH);
-                self.settle(at).await?;
-            }
-        }
-        self.state.phase = Phase::Query;
+        self.end_pipeline().await?;
         self.check_text(sql)?;
         self.log_statement(sql);
         let statement = self.queried(sql);
@@ -52,6 +43,20 @@ impl Session {
             [one] => self.query_one(sql, one, &statement).await,
             _ => self.query_several(sql, &statement).await,
         }
+    }
+
+    /// PostgreSQL lets a simple query, or a function call, end an open pipeline, whose implicit transaction goes on into
+    /// it.
+    async fn end_pipeline(&mut self) -> Result<(), Halt> {
+        self.flush_held().await?;
+        if self.state.phase == Phase::Segment
+            && let Some(at) = self.active
+        {
+            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.settle(at).await?;
+        }
+        self.state.phase = Phase::Query;
+        Ok(())
     }
 
     async fn query_one(
@@ -129,10 +134,12 @@ impl Session {
             self.look_for_unknown(statement, at).await?;
         }
         let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
+        let deallocates = |step: &Step| matches!(step.kind, Kind::Deallocate(_));
+        let whole = !statement.steps.iter().any(deallocates);
         let (_, before_last) = statement.steps.split_last().unzip();
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
-        if self.world.is_none() && self.servers.len() <= 1 && !leaves_startup {
+        if self.world.is_none() && self.servers.len() <= 1 && !leaves_startup && whole {
             if let Some(step) = ours {
                 return Err(alone_report(&step.kind).into());
             }
@@ -148,7 +155,7 @@ impl Session {
                     .await;
             }
         }
-        if let Some((shard, writes)) = self.one_shard_for_all(statement)? {
+        if whole && let Some((shard, writes)) = self.one_shard_for_all(statement)? {
             return self
                 .query_on_server(shard, (writes, None), sql, statement)
                 .await;
@@ -235,7 +242,7 @@ impl Session {
     }
 
     pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
-        self.state.phase = Phase::Query;
+        self.end_pipeline().await?;
         self.refresh_world().await?;
         self.heed_unknown()?;
         self.check_steps(&[])?;
@@ -266,11 +273,7 @@ fn ends_transaction(statement: &Prepared) -> bool {
 fn must_be_alone(kind: &Kind) -> bool {
     matches!(
         kind,
-        Kind::Prepare(_)
-            | Kind::Execute(_)
-            | Kind::Deallocate(_)
-            | Kind::ExplainRoute(_)
-            | Kind::Refuse(_)
+        Kind::Prepare(_) | Kind::Execute(_) | Kind::ExplainRoute(_) | Kind::Refuse(_)
     )
 }
 
@@ -287,7 +290,7 @@ fn alone_report(kind: &Kind) -> Report {
     }
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
-        "PREPARE, EXECUTE and DEALLOCATE must be the only statement of a simple query",
+        "PREPARE and EXECUTE must be the only statement of a simple query",
     )
     .detail("the router keeps prepared statements for all of its servers")
     .hint("Send the statements one by one.")

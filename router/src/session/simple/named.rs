@@ -47,6 +47,7 @@ impl Session {
             self.state.ready_alone(&mut self.client);
             return Ok(());
         }
+        self.make_room(at);
         let text = prepared.definition();
         self.send_query(
             at,
@@ -87,8 +88,13 @@ impl Session {
             }
         };
         let at = self.attach(shard).await?;
-        self.servers[at].inbox.wrote |= writes;
-        self.servers[at].inbox.touched.add(None);
+        let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
+        let may_write = !plain || self.may_write(&prepared.steps);
+        let inbox = &mut self.servers[at].inbox;
+        inbox.wrote |= writes;
+        if writes || may_write {
+            inbox.touched.add(None);
+        }
         self.make_known(at, &prepared).await?;
         let text = renamed(sql, span, &prepared.server_name());
         self.send_query(
@@ -96,9 +102,9 @@ impl Session {
             &text,
             std::iter::once(Outcome::Runs(Rc::clone(statement), Rc::clone(&prepared))),
         );
-        self.servers[at].inbox.renamed = Some(renaming(sql, span, &prepared));
-        let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
-        self.servers[at].inbox.may_write = !plain || self.may_write(&prepared.steps);
+        let inbox = &mut self.servers[at].inbox;
+        inbox.renamed = Some(renaming(sql, span, &prepared));
+        inbox.may_write = may_write;
         Ok(())
     }
 
@@ -229,6 +235,7 @@ impl Session {
 
     /// Prepares a statement on a server outside of a segment, and waits for it.
     async fn make_prepared(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<(), Halt> {
+        self.make_room(at);
         match &prepared.origin {
             Origin::Parse(types) => {
                 let attached = &mut self.servers[at];

@@ -31,21 +31,25 @@ impl Session {
             if self.implicit || self.state.block == Block::None {
                 check_block(&step.kind)?;
             }
-            if let Kind::Begin(_) = step.kind
+            if let Kind::Begin(modes) = &step.kind
                 && self.implicit
             {
-                // It takes over what was done before it.
-                self.implicit = false;
+                self.take_over(modes).await?;
                 self.client
                     .with_output(|out| backend::put_complete(out, begin_command(text)));
                 continue;
             }
-            if self.state.block == Block::None
-                && self.servers.is_empty()
-                && let Kind::Commit { chain } | Kind::Rollback { chain } = step.kind
-            {
-                self.end_nothing(&step.kind, chain)?;
-                continue;
+            if let Kind::Commit { chain } | Kind::Rollback { chain } = step.kind {
+                let nothing = self.state.block == Block::None && self.servers.is_empty();
+                if nothing || self.implicit {
+                    self.warn_of_no_block(&step.kind, chain)?;
+                }
+                if nothing {
+                    let command = end_command(&step.kind);
+                    self.client
+                        .with_output(|out| backend::put_complete(out, command.as_bytes()));
+                    continue;
+                }
             }
             if self.runs_here(&step.kind) || (is_control(&step.kind) && !self.servers.is_empty()) {
                 self.run_here(&step.kind, text).await?;
@@ -98,23 +102,41 @@ impl Session {
         Ok(())
     }
 
-    /// COMMIT or ROLLBACK of a text before anything else: PostgreSQL's own answer, without a server.
-    fn end_nothing(&mut self, kind: &Kind, chain: bool) -> Result<(), Halt> {
-        let command = match kind {
-            Kind::Commit { .. } => "COMMIT",
-            _ => "ROLLBACK",
-        };
+    /// BEGIN makes a block of the router's own transaction: what was done before it belongs to it, and its modes hold
+    /// from here on, if the servers allow that so late.
+    async fn take_over(&mut self, modes: &str) -> Result<(), Halt> {
+        if !modes.is_empty() {
+            let set = format!("SET TRANSACTION {modes}");
+            for at in 0..self.servers.len() {
+                self.bring_into_block(at).await?;
+                self.ask(at, set.as_bytes()).await?;
+            }
+            self.state.begin(modes);
+            let deeds = self.state.history.deeds().len();
+            self.servers.iter_mut().for_each(|s| s.inbox.told = deeds);
+        }
+        self.implicit = false;
+        Ok(())
+    }
+
+    /// What PostgreSQL says to COMMIT or ROLLBACK where BEGIN was not.
+    fn warn_of_no_block(&mut self, kind: &Kind, chain: bool) -> Result<(), Halt> {
         if chain {
+            let command = end_command(kind);
             let message = format!("{command} AND CHAIN can only be used in transaction blocks");
             return Err(Report::error(sqlstate::NO_ACTIVE_TRANSACTION, message).into());
         }
         let warning = "there is no transaction in progress";
         let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, warning);
-        self.client.with_output(|out| {
-            warning.put(out);
-            backend::put_complete(out, command.as_bytes());
-        });
+        self.client.with_output(|out| warning.put(out));
         Ok(())
+    }
+}
+
+fn end_command(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Commit { .. } => "COMMIT",
+        _ => "ROLLBACK",
     }
 }
 

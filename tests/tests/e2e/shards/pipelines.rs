@@ -514,3 +514,28 @@ fn statements_of_the_router_leave_the_clients_unnamed_portal_alone() {
     );
     assert_eq!(one(&mut wire, "SHOW application_name"), "mine");
 }
+
+#[test]
+fn a_function_call_comes_in_its_turn() {
+    let stage = Stage::new();
+    let mut wires = [Wire::login(&stage.shards.endpoint(0)), stage.wire()];
+    // abs(-5), its argument and result in text.
+    let mut call = 1397u32.to_be_bytes().to_vec();
+    call.extend([0, 0, 0, 1]);
+    call.extend(2u32.to_be_bytes());
+    call.extend(b"-5\0\0");
+    let messages = [
+        message::parse("s", "SELECT 7", &[]),
+        message::message(b'F', &call),
+    ];
+    let said = wires.each_mut().map(|wire| send(wire, &messages));
+    assert_eq!(said[1], said[0]);
+    assert_eq!(said[1][0], "ParseComplete");
+    let bound = [
+        message::bind("", "s", Format::Text, &[], Format::Text),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let said = wires.each_mut().map(|wire| send(wire, &bound));
+    assert_eq!(said[1], said[0]);
+}

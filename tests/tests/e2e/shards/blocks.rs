@@ -1,0 +1,160 @@
+//! BEGIN, COMMIT and ROLLBACK in texts of several statements and where a block is open already: what clients are told
+//! and what is stored, beside one PostgreSQL.
+
+use super::stage::{Stage, one, one_each, say};
+use mothership_tests::{Shards, Wire};
+
+#[test]
+fn blocks_begin_and_end_as_in_one_postgresql() {
+    let stage = Stage::new();
+    let plain = Shards::new(1);
+    plain.sql(
+        0,
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
+    );
+    let [a, b, c] = one_each();
+    let add = |ids: &[i64]| {
+        let rows: Vec<String> = ids.iter().map(|id| format!("({id})")).collect();
+        format!("INSERT INTO items (id) VALUES {}", rows.join(", "))
+    };
+    let (two, third) = (add(&[a, b]), add(&[c]));
+    let (first, all) = (add(&[a]), "SELECT count(*) FROM items");
+    let cases: &[&[&str]] = &[
+        // A block takes over what was done before it, and has its own modes from there on.
+        &[&format!("{two}; BEGIN; {third}"), "ROLLBACK"],
+        &[&format!("{two}; BEGIN READ ONLY; {third}"), "COMMIT"],
+        &[&format!("{two}; BEGIN READ ONLY"), &third, "COMMIT"],
+        &[&format!("{first}; BEGIN READ ONLY; {all}; COMMIT")],
+        &[&format!(
+            "{two}; BEGIN ISOLATION LEVEL SERIALIZABLE; {third}"
+        )],
+        &[&format!(
+            "{two}; START TRANSACTION READ WRITE; {third}; COMMIT"
+        )],
+        // What ends a transaction where no block is.
+        &[&format!("{two}; COMMIT; {third}; SELECT 1 / 0")],
+        &[&format!("{two}; ROLLBACK; {third}")],
+        &[&format!("{two}; COMMIT AND CHAIN; {third}")],
+        &[&format!("{two}; ROLLBACK AND CHAIN; {third}")],
+        &[&format!("{two}; COMMIT; BEGIN; {third}"), "ROLLBACK"],
+        // A second BEGIN: those that join later have its modes and those of the first.
+        &["BEGIN", "BEGIN READ ONLY", &third, "COMMIT"],
+        &["BEGIN READ ONLY", all, "BEGIN", &third, "COMMIT"],
+        &["BEGIN READ ONLY; BEGIN", &third, "COMMIT"],
+        &["BEGIN", &first, "BEGIN READ ONLY", &third, "COMMIT"],
+        &["BEGIN", &two, "BEGIN READ ONLY", &third, "ROLLBACK"],
+        &[
+            "BEGIN",
+            &first,
+            "SAVEPOINT s",
+            "BEGIN READ ONLY",
+            "ROLLBACK TO s",
+            &third,
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            all,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            "SHOW transaction_isolation",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            &first,
+            "BEGIN",
+            &third,
+            "SHOW transaction_isolation",
+            "COMMIT",
+        ],
+        // The next transaction has nothing of it.
+        &["BEGIN READ ONLY; BEGIN; ROLLBACK", &two],
+    ];
+    for case in cases {
+        let mut wires = [Wire::login(&plain.endpoint(0)), stage.wire()];
+        let mut told: Vec<Vec<Vec<String>>> = Vec::new();
+        for wire in &mut wires {
+            told.push(case.iter().map(|sql| say(wire, sql)).collect());
+        }
+        assert_eq!(told[1], told[0], "{case:?}");
+        let stored = plain.sql(0, "SELECT id FROM items ORDER BY id");
+        let stored: Vec<i64> = stored.lines().map(|id| id.parse().unwrap()).collect();
+        assert_eq!(stage.ids("items"), stored, "{case:?}");
+        stage.assert_nothing_open();
+        plain.sql(0, "TRUNCATE items");
+        stage.shards.sql_all("TRUNCATE items");
+    }
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn what_wrote_on_several_shards_and_is_read_only_then_is_undone() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    let mut wire = stage.wire();
+    let sql = format!("INSERT INTO items (id) VALUES ({a}), ({b})");
+    wire.query("BEGIN");
+    say(&mut wire, &sql);
+    say(&mut wire, "SET TRANSACTION READ ONLY");
+    // Its record is a row, which nobody may write any longer.
+    let ended = say(&mut wire, "COMMIT");
+    assert!(ended[0].starts_with("Error 25006"), "{ended:?}");
+    assert_eq!(ended[1], "ReadyForQuery I");
+    assert_eq!(stage.ids("items"), [] as [i64; 0]);
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn deallocate_may_be_one_of_several_statements() {
+    for stage in [Stage::new(), Stage::bare("")] {
+        let mut wire = stage.wire();
+        wire.query("PREPARE p AS SELECT 1");
+        assert_eq!(
+            say(&mut wire, "SELECT 7; DEALLOCATE p; SELECT 8"),
+            [
+                "RowDescription ?column?",
+                "DataRow 7",
+                "CommandComplete SELECT 1",
+                "CommandComplete DEALLOCATE",
+                "RowDescription ?column?",
+                "DataRow 8",
+                "CommandComplete SELECT 1",
+                "ReadyForQuery I"
+            ]
+        );
+        let gone = say(&mut wire, "EXECUTE p");
+        assert!(gone[0].starts_with("Error 26000"), "{gone:?}");
+        assert_eq!(one(&mut wire, "SELECT 9"), "9");
+    }
+}
+
+#[test]
+fn statements_of_prepare_are_as_few_on_a_server_as_its_limit_says() {
+    let more = "[pool]\nprepared_statements = 5\n";
+    let stage = Stage::on_one_core_with(more);
+    let mut wire = stage.wire();
+    for turn in 0..40 {
+        let name = format!("p{turn}");
+        let made = say(&mut wire, &format!("PREPARE {name} AS SELECT {turn}"));
+        assert_eq!(made[0], "CommandComplete PREPARE");
+        assert_eq!(one(&mut wire, &format!("EXECUTE {name}")), turn.to_string());
+        // Every other one is kept, and made anew where it is not any longer.
+        if turn % 2 == 0 {
+            assert_eq!(one(&mut wire, "EXECUTE p0"), "0");
+            continue;
+        }
+        say(&mut wire, &format!("DEALLOCATE {name}"));
+    }
+    // The home shard alone has worked, by one connection.
+    wire.query("BEGIN");
+    let held = one(&mut wire, "SELECT count(*) FROM pg_prepared_statements");
+    assert!(held.parse::<u32>().unwrap() <= 5, "{held} statements");
+    assert_eq!(one(&mut wire, "EXECUTE p38"), "38");
+    say(&mut wire, "COMMIT");
+}
