@@ -4,10 +4,12 @@
 //! Each kind of statement runs for SECONDS with 4 and with 16 clients, and the processor time of the router is divided
 //! by the statements. The bar is twice the price of a single-shard statement and 2 us for each message of a shard. That
 //! statement looks up a row, thousands of times a second, and what comes together is served by one wake-up; a count of
-//! 10,000 rows keeps the servers busy, and each answer wakes the router. So the same count over one shard is priced, too,
-//! and the bar that would come of it is shown. Then ROWS rows come sorted from all shards to a client that reads them as they come, and once to one that stops reading
-//! in the middle. Last, how long a gathered statement takes beyond its parts: what its shards are asked, one after the
-//! other, and what runs on their rows. See `make scatter`.
+//! 10,000 rows keeps the servers busy, and each answer wakes the router. So the same count over one shard is priced,
+//! too, and the bar that would come of it is shown. What was tried to come below it is in docs/adr/0001.
+//!
+//! Then ROWS rows come sorted from all shards to a client that reads them as they come, and once to one that stops
+//! reading in the middle. Last, how long a gathered statement takes beyond its parts: what its shards are asked, one
+//! after the other, and what runs on their rows. See `make scatter`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
@@ -75,7 +77,8 @@ fn main() -> ExitCode {
         "CREATE TABLE numbers (id int8 PRIMARY KEY, g int, v int)",
     );
     let table = "[[table]]\nname = \"numbers\"\nkey = \"id\"\nkey_type = \"int8\"\n";
-    let router = Router::start(&proof::config(&fleet, "", "", table));
+    // As many runtimes as it has by default, for these are prices.
+    let router = Router::start(&proof::config(&fleet, "workers = \"auto\"", "", table));
     let fill = format!(
         "INSERT INTO numbers SELECT g, g % 1000, g * 7919 % 100003 FROM generate_series(1, {STORED}) g"
     );
