@@ -52,6 +52,10 @@ impl Session {
                 .send(mothership_proto::frontend::FLUSH);
             self.settle(other).await?;
         }
+        if self.state.block == Block::None {
+            // Should this fail here, what the segment did elsewhere must fail, too.
+            self.join_segment(Some(shard), false).await?;
+        }
         self.active = Some(at);
         self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
         self.bring_into_block(at).await?;
@@ -362,6 +366,10 @@ fn another_snapshot() -> Report {
 ///
 /// `ended` is when a request of the session was answered last, if one was.
 pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &Core) {
+    if attached.inbox.in_segment {
+        // Its server has a transaction open without saying so.
+        attached.lease.doubt();
+    }
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;
     if let Some(flight) = attached.flight.take() {

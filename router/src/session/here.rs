@@ -48,6 +48,14 @@ impl Session {
 
     /// Does it, and writes the answer up to CommandComplete.
     pub(super) async fn run_here(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        match self.control_outside(kind, sql).await? {
+            true => Ok(()),
+            false => self.carry_out(kind, sql).await,
+        }
+    }
+
+    /// The same of what [`Session::control_outside`] has left to do.
+    pub(super) async fn carry_out(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
         self.check_growth(std::iter::once(kind))?;
         let command: &[u8] = match kind {
             Kind::Deallocate(name) => self.deallocate(name.as_deref())?,
@@ -69,16 +77,15 @@ impl Session {
                 let commits =
                     matches!(kind, Kind::Commit { .. }) && self.state.block == Block::Begun;
                 let command: &[u8] = if commits { b"COMMIT" } else { b"ROLLBACK" };
-                let modes = std::mem::take(&mut self.state.modes);
                 let untold = self.state.untold.take();
                 self.state.follow(kind, command);
                 if untold && matches!(kind, Kind::Commit { .. }) {
                     return Err(lost_transaction().into());
                 }
+                self.implicit = false;
                 if *chain {
                     self.state.settings.begin();
                     self.state.block = Block::Begun;
-                    self.state.modes = modes;
                 }
                 command
             }

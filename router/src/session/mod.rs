@@ -80,6 +80,7 @@ mod room;
 pub mod rules;
 
 mod attach;
+mod blocks;
 
 mod transact;
 

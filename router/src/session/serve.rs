@@ -408,7 +408,7 @@ impl Session {
             self.rollback_all().await;
             self.implicit = false;
             self.state.end_block();
-        } else if self.servers.len() <= 1 {
+        } else if self.servers.len() <= 1 || self.state.block == Block::None {
             self.fail_servers().await?;
         }
         match &self.state.block {
@@ -448,7 +448,11 @@ impl Session {
     /// Makes the open transactions on the servers fail.
     async fn fail_servers(&mut self) -> Result<(), End> {
         let in_segment = self.state.phase == Phase::Segment;
+        let several = self.servers.len() > 1;
         for at in (0..self.servers.len()).rev() {
+            if several && in_segment && !self.stakes(&self.servers[at]) {
+                continue;
+            }
             let attached = &mut self.servers[at];
             let lease = &mut attached.lease;
             // One that is kept and has no part in the segment has nothing to fail, and would get no Sync.

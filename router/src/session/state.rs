@@ -433,9 +433,16 @@ impl State {
         }
         match kind {
             Kind::Begin(modes) => self.begin(modes),
-            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => {
+            Kind::Commit { chain } | Kind::Rollback { chain } => {
+                // COMMIT of a failed transaction says ROLLBACK.
+                let failed = matches!(kind, Kind::Commit { .. }) && command == b"ROLLBACK";
+                self.modes = match *chain && !failed {
+                    true => self.modes_to_chain(),
+                    false => String::new(),
+                };
                 self.end_block()
             }
+            Kind::PrepareTransaction => self.end_block(),
             Kind::Savepoint(name) => self.history.savepoint(name),
             Kind::RollbackTo(name) => {
                 self.history.rollback_to(name);

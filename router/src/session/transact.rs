@@ -55,18 +55,43 @@ impl Session {
         if self.state.block != Block::None {
             return Ok(());
         }
-        let wrote = self
-            .servers
-            .iter()
-            .any(|s| s.inbox.in_segment && s.inbox.wrote);
-        let set = !self.state.history.deeds().is_empty();
-        if !(writes || wrote || set) {
-            return Ok(());
+        match writes || self.servers.iter().any(|s| self.stakes(s)) {
+            true => self.own_segment().await,
+            false => Ok(()),
         }
+    }
+
+    /// Whether something that this server did in the open segment would be lost, or kept, with its end.
+    pub(super) fn stakes(&self, attached: &super::Attached) -> bool {
+        let inbox = &attached.inbox;
+        let set = !self.state.history.deeds().is_empty();
+        inbox.in_segment && (inbox.wrote || inbox.may_write || set)
+    }
+
+    /// What the servers of a segment did becomes a transaction of the router's own.
+    async fn own_segment(&mut self) -> Result<(), Halt> {
         self.begin_implicit();
         for at in 0..self.servers.len() {
             if self.servers[at].inbox.in_segment && !self.servers[at].inbox.in_block {
                 self.begin_on(at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pipeline ends without its Sync, and its transaction goes on into a query. Where nothing depends on how that
+    /// ends, it ends here.
+    pub(super) async fn leave_segment(&mut self) -> Result<(), Halt> {
+        self.settle_active().await?;
+        if self.state.block != Block::None || self.implicit {
+            return Ok(());
+        }
+        if self.servers.iter().any(|s| self.stakes(s)) {
+            return self.own_segment().await;
+        }
+        for at in 0..self.servers.len() {
+            if self.servers[at].inbox.in_segment {
+                self.sync_quietly(at).await?;
             }
         }
         Ok(())
@@ -131,12 +156,15 @@ impl Session {
     }
 
     fn after_block(&mut self, chain: bool) {
+        self.state.modes = match chain {
+            true => self.state.modes_to_chain(),
+            false => String::new(),
+        };
         self.state.end_block();
+        self.implicit = false;
         if chain {
             self.state.block = Block::Begun;
             self.state.settings.begin();
-        } else {
-            self.state.modes.clear();
         }
     }
 
@@ -535,6 +563,7 @@ impl Inbox {
     /// The block has ended on this server.
     pub(super) fn leave_block(&mut self) {
         self.in_block = false;
+        self.in_segment = false;
         self.wrote = false;
         self.touched = Touched::Nothing;
         self.told = 0;

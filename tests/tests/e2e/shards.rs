@@ -59,6 +59,8 @@ mod temporary;
 mod time;
 #[path = "shards/transactions.rs"]
 mod transactions;
+#[path = "shards/undone.rs"]
+mod undone;
 #[path = "shards/within.rs"]
 mod within;
 #[path = "shards/writes.rs"]

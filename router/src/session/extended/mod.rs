@@ -55,7 +55,9 @@ impl Session {
 
     /// Everything before is answered, so that what is written now comes after it.
     pub(super) async fn settle_active(&mut self) -> Result<(), Halt> {
-        if let Some(at) = self.active {
+        if let Some(at) = self.active
+            && !self.servers[at].lease.ledger.is_empty()
+        {
             self.servers[at].lease.wire.send(frontend::FLUSH);
             self.settle(at).await?;
         }

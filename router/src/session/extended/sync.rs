@@ -1,7 +1,7 @@
 //! Flush, and Sync, which ends a segment on every server that took part in it.
 
 use crate::session::state::{Block, Phase};
-use crate::session::{Halt, Session};
+use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend;
 use mothership_proto::frontend;
 use mothership_proto::ledger::{Audience, Event, Owed};
@@ -45,6 +45,9 @@ impl Session {
         if self.implicit {
             return self.sync_implicit().await;
         }
+        if self.state.skipping && self.state.block == Block::None {
+            self.undo_unfailed();
+        }
         // Every server that took part in the segment must end it.
         let segment = self.state.phase == Phase::Segment;
         let last = self
@@ -77,8 +80,23 @@ impl Session {
         Ok(())
     }
 
+    /// The segment has failed: a server that has not failed with it would commit at Sync. None should be left, since what
+    /// is at stake on two servers is a transaction of the router's own; if one is, it is closed.
+    fn undo_unfailed(&mut self) {
+        let unfailed = |s: &Attached| self.stakes(s) && !s.lease.ledger.is_skipping();
+        let found: Vec<usize> = (0..self.servers.len())
+            .filter(|at| unfailed(&self.servers[*at]))
+            .collect();
+        for at in &found {
+            self.servers[*at].lease.doubt();
+        }
+        if !found.is_empty() {
+            self.drop_doubtful();
+        }
+    }
+
     /// Ends the segment on one server without telling the client.
-    async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
+    pub(in crate::session) async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
         let lease = &mut self.servers[at].lease;
         lease.wire.send(frontend::SYNC);
         lease.ledger.push(Owed::Sync(Audience::Router));
@@ -90,6 +108,8 @@ impl Session {
         inbox.in_segment = false;
         if status == backend::TxStatus::Idle {
             self.state.left_segment(inbox);
+            inbox.leave_block();
+            inbox.may_write = false;
         }
         if self.servers[at].lease.status == backend::TxStatus::Failed
             && self.state.block == Block::Open

@@ -16,6 +16,7 @@ use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::plan::{Params, Plan};
 use crate::sql::effect::Pin;
+use mothership_proto::backend;
 use mothership_proto::frontend::{self, put_query};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
@@ -35,6 +36,10 @@ impl Session {
         self.state.names.drop_unnamed();
         self.state.portals.remove(&b""[..]);
         self.heed(&statement, Moment::Runs).await?;
+        if self.implicit {
+            // The transaction of a pipeline goes on into the text and ends with it.
+            return self.run_script(sql, &statement).await;
+        }
         match statement.steps.as_slice() {
             [] => {
                 self.query_on_server(self.topology.home, (false, None), sql, &statement)
@@ -49,11 +54,8 @@ impl Session {
     /// it.
     async fn end_pipeline(&mut self) -> Result<(), Halt> {
         self.flush_held().await?;
-        if self.state.phase == Phase::Segment
-            && let Some(at) = self.active
-        {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
-            self.settle(at).await?;
+        if self.state.phase == Phase::Segment {
+            self.leave_segment().await?;
         }
         self.state.phase = Phase::Query;
         Ok(())
@@ -160,8 +162,16 @@ impl Session {
                 .query_on_server(shard, (writes, None), sql, statement)
                 .await;
         }
+        self.run_script(sql, statement).await
+    }
+
+    /// Runs the statements of a text one by one, up to ReadyForQuery.
+    async fn run_script(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
         let result = self.script(sql, statement).await;
         self.end_implicit(result).await?;
+        if statement.steps.is_empty() {
+            self.client.send(backend::EMPTY_QUERY);
+        }
         self.state.ready_alone(&mut self.client);
         Ok(())
     }
@@ -243,6 +253,12 @@ impl Session {
 
     pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.end_pipeline().await?;
+        if self.implicit {
+            let message = "a function call cannot end a pipeline that has changed something";
+            return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+                .hint("Send Sync before it, or call the function by SELECT.")
+                .into());
+        }
         self.refresh_world().await?;
         self.heed_unknown()?;
         self.check_steps(&[])?;

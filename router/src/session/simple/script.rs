@@ -4,13 +4,10 @@
 use super::alone_report;
 use crate::plan::Params;
 use crate::session::dispatch::{Dispatch, Many};
-use crate::session::here::{begin_command, is_control};
+use crate::session::here::is_control;
 use crate::session::names::Prepared;
-use crate::session::state::Block;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session};
-use mothership_proto::backend;
-use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
 impl Session {
@@ -28,34 +25,11 @@ impl Session {
                 self.refresh_between().await?;
             }
             self.check_steps(std::slice::from_ref(step))?;
-            if self.implicit || self.state.block == Block::None {
-                check_block(&step.kind)?;
-            }
-            if let Kind::Begin(modes) = &step.kind
-                && self.implicit
-            {
-                self.take_over(modes).await?;
-                self.client
-                    .with_output(|out| backend::put_complete(out, begin_command(text)));
+            if self.control_outside(&step.kind, text).await? {
                 continue;
             }
-            if let Kind::Commit { chain } | Kind::Rollback { chain } = step.kind {
-                let nothing = self.state.block == Block::None && self.servers.is_empty();
-                if nothing || self.implicit {
-                    self.warn_of_no_block(&step.kind, chain)?;
-                }
-                if nothing {
-                    let command = end_command(&step.kind);
-                    self.client
-                        .with_output(|out| backend::put_complete(out, command.as_bytes()));
-                    continue;
-                }
-            }
             if self.runs_here(&step.kind) || (is_control(&step.kind) && !self.servers.is_empty()) {
-                self.run_here(&step.kind, text).await?;
-                if self.state.block == Block::None {
-                    self.implicit = false;
-                }
+                self.carry_out(&step.kind, text).await?;
                 continue;
             }
             if step.copy_in
@@ -101,53 +75,4 @@ impl Session {
         }
         Ok(())
     }
-
-    /// BEGIN makes a block of the router's own transaction: what was done before it belongs to it, and its modes hold
-    /// from here on, if the servers allow that so late.
-    async fn take_over(&mut self, modes: &str) -> Result<(), Halt> {
-        if !modes.is_empty() {
-            let set = format!("SET TRANSACTION {modes}");
-            for at in 0..self.servers.len() {
-                self.bring_into_block(at).await?;
-                self.ask(at, set.as_bytes()).await?;
-            }
-            self.state.begin(modes);
-            let deeds = self.state.history.deeds().len();
-            self.servers.iter_mut().for_each(|s| s.inbox.told = deeds);
-        }
-        self.implicit = false;
-        Ok(())
-    }
-
-    /// What PostgreSQL says to COMMIT or ROLLBACK where BEGIN was not.
-    fn warn_of_no_block(&mut self, kind: &Kind, chain: bool) -> Result<(), Halt> {
-        if chain {
-            let command = end_command(kind);
-            let message = format!("{command} AND CHAIN can only be used in transaction blocks");
-            return Err(Report::error(sqlstate::NO_ACTIVE_TRANSACTION, message).into());
-        }
-        let warning = "there is no transaction in progress";
-        let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, warning);
-        self.client.with_output(|out| warning.put(out));
-        Ok(())
-    }
-}
-
-fn end_command(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Commit { .. } => "COMMIT",
-        _ => "ROLLBACK",
-    }
-}
-
-/// PostgreSQL's own words for savepoints of a text that is not in a transaction block.
-fn check_block(kind: &Kind) -> Result<(), Halt> {
-    let statement = match kind {
-        Kind::Savepoint(_) => "SAVEPOINT",
-        Kind::RollbackTo(_) => "ROLLBACK TO SAVEPOINT",
-        Kind::Release(_) => "RELEASE SAVEPOINT",
-        _ => return Ok(()),
-    };
-    let message = format!("{statement} can only be used in transaction blocks");
-    Err(Report::error(sqlstate::NO_ACTIVE_TRANSACTION, message).into())
 }

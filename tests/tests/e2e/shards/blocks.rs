@@ -72,6 +72,46 @@ fn blocks_begin_and_end_as_in_one_postgresql() {
             "SHOW transaction_isolation",
             "COMMIT",
         ],
+        // A chained one has what was set meanwhile.
+        &[
+            "BEGIN",
+            "SET TRANSACTION READ ONLY",
+            all,
+            "COMMIT AND CHAIN",
+            &third,
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "BEGIN READ ONLY",
+            "COMMIT AND CHAIN",
+            &third,
+            "COMMIT",
+        ],
+        &[
+            "BEGIN READ ONLY",
+            "SET TRANSACTION READ WRITE",
+            &first,
+            "COMMIT AND CHAIN",
+            &third,
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            all,
+            "COMMIT AND CHAIN",
+            "SHOW transaction_isolation",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            all,
+            "SELECT 1 / 0",
+            "ROLLBACK AND CHAIN",
+            "SHOW transaction_isolation",
+            "COMMIT",
+        ],
         // The next transaction has nothing of it.
         &["BEGIN READ ONLY; BEGIN; ROLLBACK", &two],
     ];

@@ -1,0 +1,124 @@
+//! Transaction control where the client has begun no block, or only the router has: what PostgreSQL says to it, and how
+//! a transaction of the router's own becomes the client's. And what a chained transaction takes over from the last.
+
+use super::here::begin_command;
+use super::history::Deed;
+use super::state::{Block, State};
+use super::step::Kind;
+use super::{Halt, Session};
+use crate::sql::effect::{Isolation, Modes, Statement, analyse};
+use mothership_proto::backend;
+use mothership_proto::report::{Report, sqlstate};
+
+impl Session {
+    /// Answers transaction control outside of a block of the client's. True if nothing is left to do; a COMMIT or
+    /// ROLLBACK that ends what the router has begun is only warned of.
+    ///
+    /// # Errors
+    /// PostgreSQL's own, 25P01, for what can only be used in a block.
+    pub(super) async fn control_outside(&mut self, kind: &Kind, sql: &[u8]) -> Result<bool, Halt> {
+        if !self.implicit && self.state.block != Block::None {
+            return Ok(false);
+        }
+        match kind {
+            Kind::Begin(modes) if self.implicit => {
+                self.take_over(modes).await?;
+                self.client
+                    .with_output(|out| backend::put_complete(out, begin_command(sql)));
+                Ok(true)
+            }
+            Kind::Commit { chain } | Kind::Rollback { chain } => {
+                let command = match kind {
+                    Kind::Commit { .. } => "COMMIT",
+                    _ => "ROLLBACK",
+                };
+                if *chain {
+                    return Err(only_in_blocks(&format!("{command} AND CHAIN")).into());
+                }
+                let warning = "there is no transaction in progress";
+                let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, warning);
+                self.client.with_output(|out| warning.put(out));
+                let begun = self.implicit || self.servers.iter().any(|s| s.inbox.in_segment);
+                if !begun {
+                    self.client
+                        .with_output(|out| backend::put_complete(out, command.as_bytes()));
+                }
+                Ok(!begun)
+            }
+            Kind::Savepoint(_) => Err(only_in_blocks("SAVEPOINT").into()),
+            Kind::RollbackTo(_) => Err(only_in_blocks("ROLLBACK TO SAVEPOINT").into()),
+            Kind::Release(_) => Err(only_in_blocks("RELEASE SAVEPOINT").into()),
+            _ => Ok(false),
+        }
+    }
+
+    /// BEGIN makes a block of the router's own transaction: what was done before it belongs to it, and its modes hold
+    /// from here on, if the servers allow that so late.
+    async fn take_over(&mut self, modes: &str) -> Result<(), Halt> {
+        if !modes.is_empty() {
+            let set = format!("SET TRANSACTION {modes}");
+            for at in 0..self.servers.len() {
+                self.bring_into_block(at).await?;
+                self.tell(at, &set).await?;
+            }
+            self.state.begin(modes);
+            let deeds = self.state.history.deeds().len();
+            self.servers.iter_mut().for_each(|s| s.inbox.told = deeds);
+        }
+        self.implicit = false;
+        Ok(())
+    }
+}
+
+fn only_in_blocks(statement: &str) -> Report {
+    let message = format!("{statement} can only be used in transaction blocks");
+    Report::error(sqlstate::NO_ACTIVE_TRANSACTION, message)
+}
+
+impl State {
+    /// The modes of the transaction that AND CHAIN begins after this one: those that hold now. One that has failed
+    /// leaves those of a plain BEGIN.
+    pub fn modes_to_chain(&self) -> String {
+        if matches!(self.block, Block::Failed | Block::Refused | Block::Lost) {
+            return String::new();
+        }
+        let begun = format!("BEGIN {}", self.modes);
+        let set = self.history.deeds().iter().filter_map(|deed| match deed {
+            Deed::Local(sql) => Some(sql.as_str()),
+            Deed::Savepoint(_) | Deed::Session { .. } => None,
+        });
+        let mut all = Modes::default();
+        for sql in std::iter::once(begun.as_str()).chain(set) {
+            // Whatever strings mean, modes have none.
+            let (Statement::Begin { modes, .. } | Statement::SetTransaction(modes)) =
+                analyse(sql.as_bytes(), true).statement
+            else {
+                continue;
+            };
+            all.isolation = modes.isolation.or(all.isolation);
+            all.read_only = modes.read_only.or(all.read_only);
+            all.deferrable = modes.deferrable.or(all.deferrable);
+        }
+        written(all)
+    }
+}
+
+/// Modes as BEGIN takes them.
+fn written(modes: Modes) -> String {
+    let isolation = modes.isolation.map(|level| match level {
+        Isolation::ReadUncommitted => "ISOLATION LEVEL READ UNCOMMITTED",
+        Isolation::ReadCommitted => "ISOLATION LEVEL READ COMMITTED",
+        Isolation::RepeatableRead => "ISOLATION LEVEL REPEATABLE READ",
+        Isolation::Serializable => "ISOLATION LEVEL SERIALIZABLE",
+    });
+    let access = modes.read_only.map(|only| match only {
+        true => "READ ONLY",
+        false => "READ WRITE",
+    });
+    let deferrable = modes.deferrable.map(|deferrable| match deferrable {
+        true => "DEFERRABLE",
+        false => "NOT DEFERRABLE",
+    });
+    let all = [isolation, access, deferrable];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
