@@ -112,6 +112,20 @@ fn blocks_begin_and_end_as_in_one_postgresql() {
             "SHOW transaction_isolation",
             "COMMIT",
         ],
+        &[
+            "BEGIN READ ONLY",
+            &third,
+            "ROLLBACK AND CHAIN",
+            &third,
+            "COMMIT",
+        ],
+        &[
+            "BEGIN READ ONLY",
+            all,
+            "ROLLBACK AND CHAIN",
+            &third,
+            "COMMIT",
+        ],
         // The next transaction has nothing of it.
         &["BEGIN READ ONLY; BEGIN; ROLLBACK", &two],
     ];
