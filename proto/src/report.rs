@@ -96,6 +96,8 @@ pub struct Content {
     pub hint: Option<Cow<'static, str>>,
     /// The function of PostgreSQL that raises the same error: some drivers look at it.
     pub routine: Option<&'static str>,
+    /// What else a server's own report says, by the codes of the fields: where, schema, table, column, constraint.
+    pub more: Vec<(u8, String)>,
 }
 
 impl Deref for Report {
@@ -152,7 +154,34 @@ impl Report {
             detail: None,
             hint: None,
             routine: None,
+            more: Vec::new(),
         }))
+    }
+
+    /// A server's report to the router, for the client: all of it but places in the text, which is not the client's.
+    #[cold]
+    pub fn of_server(mut body: &[u8]) -> Self {
+        let mut report = Self::error(
+            sqlstate::INTERNAL_ERROR,
+            "server reported an error without a message",
+        );
+        let content = &mut report.0;
+        while let Some((&code, rest)) = body.split_first() {
+            body = rest;
+            let Some(text) = take_str(&mut body).filter(|_| code != 0) else {
+                break;
+            };
+            let text = String::from_utf8_lossy(text).into_owned();
+            match code {
+                b'C' => content.code = text.into(),
+                b'M' => content.message = text.into(),
+                b'D' => content.detail = Some(text.into()),
+                b'H' => content.hint = Some(text.into()),
+                b'S' | b'V' | b'P' | b'p' | b'q' => {}
+                _ => content.more.push((code, text)),
+            }
+        }
+        report
     }
 
     /// Adds the detail.
@@ -208,6 +237,9 @@ impl Report {
             }
             if let Some(routine) = self.routine {
                 field(body, b'R', routine);
+            }
+            for (code, text) in &self.more {
+                field(body, *code, text);
             }
             body.push(0);
         });
@@ -272,6 +304,16 @@ mod tests {
         assert_eq!(fields.code, Some(&b"0A000"[..]));
         assert_eq!(fields.message, Some(&b"not yet"[..]));
         assert!(!fields.is_fatal());
+    }
+
+    #[test]
+    fn a_servers_report_is_passed_on_with_all_that_concerns_the_client() {
+        let body = b"SERROR\0VERROR\0C23505\0Mtwice\0DKey (id)=(1).\0P7\0Wat work\0tt\0nt_pkey\0\0";
+        let mut out = Vec::new();
+        Report::of_server(body).put(&mut out);
+        let told = b"SERROR\0VERROR\0C23505\0Mtwice\0DKey (id)=(1).\0Wat work\0tt\0nt_pkey\0\0";
+        assert_eq!(&out[5..], told);
+        assert_eq!(&*Report::of_server(b"C").code, sqlstate::INTERNAL_ERROR);
     }
 
     // See: CVE-2026-6666

@@ -16,7 +16,7 @@ use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Owed};
-use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_proto::report::{Report, sqlstate};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -299,7 +299,7 @@ impl Session {
             Some(body) => {
                 // Its settings are neither those before nor those after.
                 attached.lease.doubt();
-                Err(Halt::Fail(report_of(&body)))
+                Err(Halt::Fail(Report::of_server(&body)))
             }
         }
     }
@@ -430,15 +430,4 @@ pub(super) fn open_report(error: &OpenError) -> Report {
     )
     .detail(format!("{error}"))
     .hint("The router's log has the reason.")
-}
-
-/// A server's report to the router, as the client gets it.
-pub(super) fn report_of(body: &[u8]) -> Report {
-    let fields = Fields::read(body);
-    let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
-    Report::error(
-        text(fields.code).unwrap_or_else(|| sqlstate::INTERNAL_ERROR.to_owned()),
-        text(fields.message)
-            .unwrap_or_else(|| "server reported an error without a message".to_owned()),
-    )
 }

@@ -441,7 +441,7 @@ impl Session {
         attached.inbox.private = false;
         match attached.inbox.router_error.take() {
             None => Ok(()),
-            Some(body) => Err(Halt::Fail(super::attach::report_of(&body))),
+            Some(body) => Err(Halt::Fail(Report::of_server(&body))),
         }
     }
 

@@ -385,7 +385,7 @@ impl Session {
                 match shard.and_then(|shard| errors.remove(&shard)) {
                     Some(body) => {
                         let deadlock = self.state.found_deadlock(&Fields::read(&body));
-                        let report = deadlock.unwrap_or_else(|| super::attach::report_of(&body));
+                        let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
                         Err(Halt::Fail(report))
                     }
                     None => Err(Halt::Fail(self.outcome_report(&end))),
