@@ -112,11 +112,17 @@ impl LineMap {
         None
     }
 
-    /// The context of a shard's error with the client's line number in the line about this COPY.
+    /// The context of a shard's error with the client's line number in the line about this COPY, and that number.
     ///
     /// `table` is the table's own name. A number that is not known is left out. Works in any language of
     /// messages that puts the number behind `COPY table, word`.
-    pub fn correct_context(&self, shard: usize, table: &str, context: &str) -> String {
+    pub fn correct_context(
+        &self,
+        shard: usize,
+        table: &str,
+        context: &str,
+    ) -> (String, Option<u64>) {
+        let mut found = None;
         let lines = context.split('\n').map(|line| {
             let about = line.strip_prefix("COPY ")?.strip_prefix(table)?;
             let about = about.strip_prefix(", ")?;
@@ -130,6 +136,7 @@ impl LineMap {
             let number = about[start..end].parse().ok()?;
             Some(match self.client_line(shard, number) {
                 Some(client) => {
+                    found = Some(client);
                     format!("COPY {table}, {}{client}{}", &about[..start], &about[end..])
                 }
                 None => format!("COPY {table}{}", &about[end..]),
@@ -138,7 +145,8 @@ impl LineMap {
         let corrected = lines
             .zip(context.split('\n'))
             .map(|(new, old)| new.unwrap_or_else(|| old.to_string()));
-        corrected.collect::<Vec<_>>().join("\n")
+        let corrected = corrected.collect::<Vec<_>>().join("\n");
+        (corrected, found)
     }
 }
 
@@ -234,7 +242,7 @@ mod tests {
             ("COPY t, column a: \"1\"", "COPY t, column a: \"1\""),
         ];
         for (context, wanted) in cases {
-            assert_eq!(map.correct_context(0, "t", context), wanted);
+            assert_eq!(map.correct_context(0, "t", context).0, wanted);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! COPY FROM STDIN over several shards: the client's rows divided by their key.
 
 use super::dispatch::Many;
+use super::errors::put_changed;
 use super::many::Merging;
 use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
 use crate::copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
@@ -44,24 +45,29 @@ impl Session {
         if started < places.len() {
             // Some shard refused: the others are told to stop.
             self.end_copy(places, Some(b"COPY failed on another shard"));
-            return self.copy_results(places, merging).await;
+            return self.copy_results(places, merging, None).await;
         }
         let outcome = self.divide(sql, split, places).await;
         match &outcome {
-            Ok(()) => self.end_copy(places, None),
+            Ok(_) => self.end_copy(places, None),
             Err(Halt::Fail(report)) => self.end_copy(places, Some(report.message.as_bytes())),
-            Err(_) => return outcome.map(|()| Vec::new()),
+            Err(_) => return outcome.map(|_| Vec::new()),
         }
-        if let Err(Halt::Fail(report)) = outcome {
-            // The router's own reason is told, not what the shards say about it.
-            for (leg, &at) in places.iter().enumerate() {
-                if !self.servers[at].lease.ledger.is_empty() {
-                    self.collect(leg, at, &mut merging).await?;
-                }
+        match outcome {
+            Ok(lines) => {
+                let lines = split.map(|split| (&*split.table.name, &lines));
+                self.copy_results(places, merging, lines).await
             }
-            return Err(Halt::Fail(report));
+            Err(halt) => {
+                // The router's own reason is told, not what the shards say about it.
+                for (leg, &at) in places.iter().enumerate() {
+                    if !self.servers[at].lease.ledger.is_empty() {
+                        self.collect(leg, at, &mut merging).await?;
+                    }
+                }
+                Err(halt)
+            }
         }
-        self.copy_results(places, merging).await
     }
 
     fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
@@ -77,28 +83,39 @@ impl Session {
         }
     }
 
+    /// The answers of all shards. Of several errors the one that comes first in the client's rows is told, with the
+    /// number of the line there, if the rows of this table were divided.
     async fn copy_results(
         &mut self,
         places: &[usize],
         mut merging: Merging,
+        lines: Option<(&str, &LineMap)>,
     ) -> Result<Vec<u8>, Halt> {
+        let mut errors = Vec::new();
         for (leg, &at) in places.iter().enumerate() {
             if self.servers[at].lease.ledger.is_empty() {
                 continue;
             }
             self.collect(leg, at, &mut merging).await?;
+            let error = merging.error.take();
+            errors.extend(error.map(|body| match lines {
+                Some((table, lines)) => with_lines(&body, leg, table, lines),
+                None => (None, body),
+            }));
         }
+        let first = |(line, _): &(Option<u64>, Vec<u8>)| line.unwrap_or(u64::MAX);
+        merging.error = errors.into_iter().min_by_key(first).map(|(_, body)| body);
         self.finish_many(merging)
     }
 
-    /// Takes the client's rows until CopyDone. Fails with the reason for the client.
+    /// Takes the client's rows until CopyDone, and returns which lines they were. Fails with the reason for the client.
     /// Without a split every shard gets all of them.
     async fn divide(
         &mut self,
         sql: &[u8],
         split: Option<&Split>,
         places: &[usize],
-    ) -> Result<(), Halt> {
+    ) -> Result<LineMap, Halt> {
         let splitter = split.map(|split| self.splitter(sql, split));
         // Even if the rows cannot be divided they must be read to their end.
         let (mut splitter, mut failed) = match splitter {
@@ -177,7 +194,7 @@ impl Session {
                 }
             }
             if !matches!(message, tag::COPY_DATA | tag::FLUSH | tag::SYNC) {
-                return failed.map_or(Ok(()), |report| Err(Halt::Fail(report)));
+                return failed.map_or(Ok(rows.lines), |report| Err(Halt::Fail(report)));
             }
         }
     }
@@ -288,6 +305,20 @@ impl Rows {
             }
         }
     }
+}
+
+/// A shard's error with the client's number of the line that it is about, and that number.
+fn with_lines(body: &[u8], leg: usize, table: &str, lines: &LineMap) -> (Option<u64>, Vec<u8>) {
+    let mut line = None;
+    let mut message = Vec::new();
+    put_changed(&mut message, body, |code, text| {
+        let context = std::str::from_utf8(text).ok().filter(|_| code == b'W')?;
+        let (corrected, found) = lines.correct_context(leg, table, context);
+        line = found;
+        Some(corrected.into_bytes())
+    });
+    // Behind the tag and the length.
+    (line, message.split_off(5))
 }
 
 fn leg_of(shard: ShardId, places: &[usize], servers: &[super::Attached]) -> Result<usize, Report> {

@@ -58,7 +58,11 @@ pub(super) fn put_as_error(out: &mut Vec<u8>, body: &[u8]) {
 }
 
 /// Writes an ErrorResponse with other texts in the fields for which `change` has one.
-fn put_changed(out: &mut Vec<u8>, mut body: &[u8], change: impl Fn(u8, &[u8]) -> Option<Vec<u8>>) {
+pub(super) fn put_changed(
+    out: &mut Vec<u8>,
+    mut body: &[u8],
+    mut change: impl FnMut(u8, &[u8]) -> Option<Vec<u8>>,
+) {
     mothership_proto::frame::put(out, tag::ERROR, |out| {
         while let Some((&code, rest)) = body.split_first() {
             body = rest;

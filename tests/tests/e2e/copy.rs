@@ -439,7 +439,7 @@ async fn a_divided_copy_does_what_postgres_does() {
             match copy_in(&client, &sql(&table), stream).await {
                 Ok(count) => rows += count,
                 Err((code, context)) => {
-                    let context = divided.lines.correct_context(shard, &table, &context);
+                    let context = divided.lines.correct_context(shard, &table, &context).0;
                     failed.push((code, context));
                 }
             }

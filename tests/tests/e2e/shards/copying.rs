@@ -3,8 +3,8 @@
 
 use super::stage::{Stage, keys_of, lines, one, one_each, say, send, within};
 use futures_util::{SinkExt, StreamExt};
-use mothership_tests::Wire;
 use mothership_tests::message::{self, Format};
+use mothership_tests::{Shards, Wire};
 use std::pin::pin;
 use tokio_postgres::binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
@@ -141,6 +141,56 @@ fn a_copy_that_fails_leaves_nothing_on_any_shard() {
     assert_eq!(stage.ids("items"), [c]);
     stage.assert_nothing_prepared();
     stage.assert_nothing_open();
+}
+
+#[test]
+fn an_error_of_copy_is_that_of_the_first_line_and_names_it() {
+    let stage = Stage::new();
+    let plain = Shards::new(1);
+    plain.sql(
+        0,
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
+    );
+    let mut wires = [Wire::login(&plain.endpoint(0)), stage.wire()];
+    let row = |id: i64, v: &str, mark: &str| format!("{id}{mark}{v}{mark}n\n");
+    // Every line in turn is wrong, and every one behind it.
+    for wrong in 1..=6 {
+        for (sql, mark, header) in [
+            ("COPY items FROM STDIN", "\t", ""),
+            (
+                "COPY items FROM STDIN (FORMAT csv, HEADER)",
+                ",",
+                "id,v,note\n",
+            ),
+        ] {
+            let value = |id| if id < wrong { "1" } else { "x" };
+            let rows: String = (1..=6).map(|id| row(id, value(id), mark)).collect();
+            let told = wires.each_mut().map(|wire| {
+                wire.send(&message::query(sql));
+                assert_eq!(wire.frame().kind, b'G');
+                wire.send(&message::copy_data(format!("{header}{rows}").as_bytes()));
+                wire.send(&message::copy_done());
+                let error = wire.until_ready().remove(0);
+                (error.sqlstate(), error.field('M'), error.field('W'))
+            });
+            assert_eq!(told[1], told[0], "{sql}: {rows}");
+        }
+    }
+    // A line that is too short before one that is wrong, and a key that is there already.
+    for rows in [
+        "1\t1\tn\n2\n3\tx\tn\n",
+        "1\t1\tn\n2\t2\tn\n2\t3\tn\n3\t1\tn\n",
+    ] {
+        let told = wires.each_mut().map(|wire| {
+            wire.send(&message::query("COPY items FROM STDIN"));
+            assert_eq!(wire.frame().kind, b'G');
+            wire.send(&message::copy_data(rows.as_bytes()));
+            wire.send(&message::copy_done());
+            let error = wire.until_ready().remove(0);
+            (error.sqlstate(), error.field('M'), error.field('W'))
+        });
+        assert_eq!(told[1], told[0], "{rows}");
+    }
 }
 
 #[test]
