@@ -117,6 +117,8 @@ impl World {
             .filter(|name| missing(name))
             .cloned()
             .collect();
+        let on_all = |name: &&Name| !catalogs.is_empty() && !missing(name);
+        catalog.everywhere = catalog.relations.keys().filter(on_all).cloned().collect();
         let known = Known {
             catalog,
             map: built.map,

@@ -88,6 +88,8 @@ pub struct Catalog {
     /// Tables that other shards do not have: made before they were to be divided, or
     /// without a key to divide them by. What nobody declares by name stays where it is.
     pub home_only: BTreeSet<Name>,
+    /// Tables that every other shard has as well; none where there is one shard.
+    pub everywhere: BTreeSet<Name>,
 }
 
 impl Catalog {
@@ -128,6 +130,26 @@ impl Catalog {
             }
         }
         current
+    }
+
+    /// The user types that values of a type are made of: a domain and what is under it, the elements of an array.
+    pub fn types_under(&self, oid: u32) -> Vec<(&Name, &TypeKind)> {
+        let mut found = Vec::new();
+        let mut current = oid;
+        // Domains over domains end; the bound is against a broken catalog.
+        for _ in 0..32 {
+            let mut types = self.types.iter();
+            let of = |info: &TypeInfo| info.oid == current || info.array_oid == current;
+            let Some((name, info)) = types.find(|(_, info)| of(info)) else {
+                break;
+            };
+            found.push((name, &info.kind));
+            match &info.kind {
+                TypeKind::Domain { base, .. } => current = *base,
+                TypeKind::Enum(_) | TypeKind::Other => break,
+            }
+        }
+        found
     }
 
     /// Whether some function of that unqualified name may write. One that is not known may

@@ -45,6 +45,7 @@ pub fn plan(
         Resolved::Missing(name) => {
             return Err(Refusal::of_table(Reason::NotInCatalog, &name));
         }
+        Resolved::KeyGone(name) => return Err(Refusal::of_table(Reason::KeyGone, &name)),
         Resolved::Unclear => return refuse(Reason::NameUnclear),
         _ if names.mentions(sql) => return not_understood(),
         _ => return Ok(utility::home("copies")),

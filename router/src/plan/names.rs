@@ -78,6 +78,8 @@ pub enum Resolved<'a> {
     Temporary,
     /// Declared in the map, absent from the catalog.
     Missing(Name),
+    /// On all shards, and without the key that would tell where its rows are.
+    KeyGone(Name),
     /// Neither declared nor in the catalog: PostgreSQL will say that it does not exist.
     Unknown(String),
     /// It could be several things.
@@ -104,6 +106,8 @@ pub struct Names<'a> {
     /// Sharded tables that are declared and not created, and whose key types nobody knows yet.
     pending: &'a [TablePattern],
     places: HashMap<Name, Place>,
+    /// Tables without the key by which their rows were divided.
+    key_gone: HashSet<Name>,
     /// Words that may lead to a declared table, folded to lower case.
     touching: HashSet<String>,
     /// The same for names that are not single words.
@@ -124,6 +128,7 @@ impl<'a> Names<'a> {
             map,
             pending,
             places: HashMap::new(),
+            key_gone: HashSet::new(),
             touching: HashSet::new(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
@@ -133,7 +138,11 @@ impl<'a> Names<'a> {
         };
         for relation in catalog.relations.values() {
             let place = place_of(relation, catalog, map);
-            if !matches!(place, Place::Home) {
+            let key_gone = is_key_gone(relation, &place, catalog, map);
+            if key_gone {
+                names.key_gone.insert(relation.name.clone());
+            }
+            if key_gone || !matches!(place, Place::Home) {
                 names.touch(&relation.name.name);
             }
             names.places.insert(relation.name.clone(), place);
@@ -324,7 +333,7 @@ impl<'a> Names<'a> {
             Some(relation) if system && !matches!(self.place(&relation.name), Place::Home) => {
                 Resolved::Unclear
             }
-            Some(relation) => Resolved::Relation(relation, self.place(&relation.name)),
+            Some(relation) => self.found(relation),
             None if system => Resolved::System,
             None if context.temporary.has(name) => Resolved::Temporary,
             None => match context
@@ -350,12 +359,25 @@ impl<'a> Names<'a> {
         }
         let qualified = Name::new(schema, name);
         match self.catalog.relation(&qualified) {
-            Some(relation) => Resolved::Relation(relation, self.place(&qualified)),
+            Some(relation) => self.found(relation),
             None => match self.declared(schema, name) {
                 Some(missing) => Resolved::Missing(missing),
                 None => Resolved::Unknown(qualified.to_string()),
             },
         }
+    }
+
+    fn found(&self, relation: &'a Relation) -> Resolved<'a> {
+        match self.key_gone.contains(&relation.name) {
+            true => Resolved::KeyGone(relation.name.clone()),
+            false => Resolved::Relation(relation, self.place(&relation.name)),
+        }
+    }
+
+    /// Whether a table is divided by its primary key, because nobody declares another.
+    pub fn is_by_primary_key(&self, relation: &Relation) -> bool {
+        let root = root_of(relation, self.catalog);
+        is_by_default(root, self.map) && matches!(self.place(&root.name), Place::Sharded(_))
     }
 
     fn declared(&self, schema: &str, name: &str) -> Option<Name> {
@@ -395,7 +417,20 @@ fn place_of(relation: &Relation, catalog: &Catalog, map: &ShardMap) -> Place {
     if matches!(relation.kind, RelationKind::View | RelationKind::Sequence) {
         return Place::Home;
     }
-    // A partition lives where its parent does.
+    let root = root_of(relation, catalog);
+    let primary_key = key_columns(root, catalog);
+    if is_by_default(root, map) && catalog.home_only.contains(&root.name) {
+        return Place::Home;
+    }
+    match map.placement(&root.name.schema, &root.name.name, &primary_key) {
+        Placement::Home => Place::Home,
+        Placement::Reference => Place::Reference,
+        Placement::Sharded(sharded) => Place::Sharded(Arc::new(keyed(relation, sharded, catalog))),
+    }
+}
+
+/// A partition lives where its parent does.
+fn root_of<'r>(relation: &'r Relation, catalog: &'r Catalog) -> &'r Relation {
     let mut root = relation;
     for _ in 0..32 {
         match root
@@ -407,19 +442,21 @@ fn place_of(relation: &Relation, catalog: &Catalog, map: &ShardMap) -> Place {
             None => break,
         }
     }
-    let primary_key = key_columns(root, catalog);
-    let by_default = matches!(
-        map.declared(&root.name.schema, &root.name.name),
-        Declared::Auto
-    );
-    if by_default && catalog.home_only.contains(&root.name) {
-        return Place::Home;
-    }
-    match map.placement(&root.name.schema, &root.name.name, &primary_key) {
-        Placement::Home => Place::Home,
-        Placement::Reference => Place::Reference,
-        Placement::Sharded(sharded) => Place::Sharded(Arc::new(keyed(relation, sharded, catalog))),
-    }
+    root
+}
+
+fn is_by_default(root: &Relation, map: &ShardMap) -> bool {
+    let Name { schema, name } = &root.name;
+    matches!(map.declared(schema, name), Declared::Auto)
+}
+
+/// Whether a table that would live at home is on all shards: it had a primary key when it was made, and has rows on each.
+fn is_key_gone(relation: &Relation, place: &Place, catalog: &Catalog, map: &ShardMap) -> bool {
+    let root = root_of(relation, catalog);
+    relation.kind == RelationKind::Table
+        && matches!(place, Place::Home)
+        && catalog.everywhere.contains(&root.name)
+        && is_by_default(root, map)
 }
 
 /// The primary key as the map wants it: empty unless its first column can be a shard key.

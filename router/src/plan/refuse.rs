@@ -322,6 +322,10 @@ reasons! {
     KeyChange = "key-change", "0A000",
         "this would change or remove the shard key column of a table",
         "Create a new table with the wanted key and copy the rows.";
+    /// A table that is on all shards, and that nothing divides any longer.
+    KeyGone = "key-gone", "0A000",
+        "a table is on all shards and has no primary key that tells where its rows are",
+        "Give it its primary key again on every shard, or declare its shard key.";
     /// A statement about tables that is not known.
     DdlNotUnderstood = "ddl-not-understood", "0A000",
         "this change of a declared table is not understood well enough to be applied to all shards",

@@ -39,6 +39,8 @@ mod narrowed;
 mod own;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
+#[path = "shards/reaching.rs"]
+mod reaching;
 #[path = "shards/reads.rs"]
 mod reads;
 #[path = "shards/returning.rs"]

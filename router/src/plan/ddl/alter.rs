@@ -3,9 +3,11 @@
 use mothership_shardmap::Placement;
 use sqlparser::ast::{AlterTableOperation, Ident, Statement};
 
+use crate::catalog::{Key, Relation, TypeKind};
 use crate::plan::names::{Names, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{DdlPlace, Plan, PlanContext, parse};
+use crate::sql::effect::Object;
 
 use super::column::about_column;
 use super::constraint::Constraints;
@@ -27,17 +29,91 @@ pub(super) fn alter_table(
     let (relation, place) = match names.resolve(&path_of(&alter.name), context) {
         Resolved::Relation(relation, place) => (relation, place),
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+        Resolved::KeyGone(name) => return Err(Refusal::of_table(Reason::KeyGone, &name)),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
         _ => return home_table(),
     };
     let own = Future::existing(relation, &place);
     for operation in &alter.operations {
+        keeps_primary_key(names, operation, relation)?;
         alter_operation(names, operation, &own, context)?;
     }
     if own.is_home() {
         return home_table();
     }
     on_all_shards("a table on all shards")
+}
+
+/// What is divided by its primary key only because nobody declares another must keep it.
+fn keeps_primary_key(
+    names: &Names<'_>,
+    operation: &AlterTableOperation,
+    relation: &Relation,
+) -> Result<(), Refusal> {
+    use AlterTableOperation as Op;
+    let Some(key) = relation.keys.iter().find(|key| key.primary) else {
+        return Ok(());
+    };
+    // A column takes those with it that are computed of it.
+    let is_generated = |name: &String| relation.column(name).is_some_and(|(_, c)| c.generated);
+    let gone = match operation {
+        Op::DropConstraint { name, .. } => folded(name) == key.name,
+        Op::DropColumn { column_names, .. } => {
+            let mut dropped = column_names.iter().map(folded);
+            dropped.any(|name| key.columns.contains(&name)) || key.columns.iter().any(is_generated)
+        }
+        _ => false,
+    };
+    if gone && names.is_by_primary_key(relation) {
+        return Err(about_key(relation, key));
+    }
+    Ok(())
+}
+
+fn about_key(relation: &Relation, key: &Key) -> Refusal {
+    about_column(Reason::KeyChange, &relation.name, &key.columns.join(", "))
+}
+
+/// DROP ... CASCADE of what a primary key's column cannot be without: its type, or what that type is made of.
+pub(super) fn drops_no_key(
+    names: &Names<'_>,
+    words: &Words,
+    object: Object,
+) -> Result<(), Refusal> {
+    if !words.has("cascade") {
+        return Ok(());
+    }
+    let named = |name: &str| {
+        let mut paths = words.paths();
+        paths.any(|path| path.last().is_some_and(|last| last == name))
+    };
+    for relation in names.catalog.relations.values() {
+        let Some(key) = relation.keys.iter().find(|key| key.primary) else {
+            continue;
+        };
+        // It goes with its schema.
+        let goes_too = object == Object::Schema && named(&relation.name.schema);
+        if goes_too || !names.is_by_primary_key(relation) {
+            continue;
+        }
+        let columns = key.columns.iter().filter_map(|name| relation.column(name));
+        for (_, column) in columns {
+            let types = names.catalog.types_under(column.type_oid);
+            let is_opaque = types.iter().any(|(_, kind)| **kind == TypeKind::Other);
+            let lost = match object {
+                Object::Schema => column.generated || types.iter().any(|(n, _)| named(&n.schema)),
+                Object::Type => is_opaque || types.iter().any(|(n, _)| named(&n.name)),
+                Object::Table | Object::View | Object::MaterializedView => {
+                    types.iter().any(|(n, _)| named(&n.name))
+                }
+                _ => column.generated || is_opaque,
+            };
+            if lost {
+                return Err(about_key(relation, key));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn alter_operation(

@@ -96,6 +96,7 @@ fn create_index(
     let (relation, place) = match names.resolve(&path_of(&create.table_name), context) {
         Resolved::Relation(relation, place) => (relation, place),
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+        Resolved::KeyGone(name) => return Err(Refusal::of_table(Reason::KeyGone, &name)),
         Resolved::Unclear => return refuse(Reason::NameUnclear),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
         _ => return Ok(Place::Home),

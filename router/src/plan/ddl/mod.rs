@@ -24,7 +24,7 @@ use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
 use crate::sql::effect::{Object, Other, Verb};
 
-use alter::alter_table;
+use alter::{alter_table, drops_no_key};
 use create::create_table;
 use index::index;
 use words::{Named, Only, Words, places_named};
@@ -43,6 +43,9 @@ pub fn plan(
     }
     if words.names_temporary_schema() && !names.mentions(sql) {
         return at_home("a temporary object");
+    }
+    if matches!(verb, Verb::Drop) {
+        drops_no_key(names, &words, object)?;
     }
     match object {
         Object::Role => Ok(ddl(

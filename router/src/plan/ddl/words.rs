@@ -138,7 +138,7 @@ pub(super) fn places_named(
                 }
                 Place::Home => Named::Home,
             },
-            Resolved::Missing(_) => Named::Declared,
+            Resolved::Missing(_) | Resolved::KeyGone(_) => Named::Declared,
             Resolved::Unclear => return refuse(Reason::NameUnclear),
             // At home, like all that is the session's own.
             Resolved::Temporary => Named::Home,

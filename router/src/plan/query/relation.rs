@@ -57,6 +57,7 @@ impl<'n> Analysis<'n> {
                 Ok((self.add_unseen(name)?, None, None))
             }
             Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+            Resolved::KeyGone(name) => Err(Refusal::of_table(Reason::KeyGone, &name)),
             Resolved::Unclear => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
         }
     }

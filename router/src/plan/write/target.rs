@@ -87,6 +87,7 @@ impl<'n> Analysis<'n> {
                 Ok((relation, place))
             }
             Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
+            Resolved::KeyGone(name) => Err(Refusal::of_table(Reason::KeyGone, &name)),
             _ => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
         }
     }

@@ -1,0 +1,113 @@
+//! What a statement does beyond the table that it names: to the place of rows, by the actions of foreign keys, by
+//! triggers, and by functions that are called out of sight.
+
+use super::stage::{Stage, one, say};
+use mothership_tests::Wire;
+
+const AUTO: &str =
+    "[tables]\ndefault = \"auto\"\n[[table]]\nname = \"ref_*\"\nkind = \"reference\"\n";
+
+/// All of these are done.
+fn done(wire: &mut Wire, statements: &[&str]) {
+    for sql in statements {
+        let said = say(wire, sql);
+        let fine = said[0].starts_with("CommandComplete");
+        assert!(fine, "{sql}: {said:?}");
+    }
+}
+
+/// All of these are refused, for this reason.
+fn refused(wire: &mut Wire, message: &str, statements: &[&str]) {
+    for sql in statements {
+        let said = wire.query(sql);
+        let error = said.iter().find(|frame| frame.kind == b'E');
+        let error = error.unwrap_or_else(|| panic!("{sql}: {said:?}"));
+        assert_eq!(error.sqlstate(), "0A000", "{sql}: {said:?}");
+        let told = error.field('M').unwrap();
+        assert!(told.contains(message), "{sql}: {told}");
+    }
+}
+
+#[test]
+fn what_is_divided_by_its_primary_key_keeps_it() {
+    let stage = Stage::bare(&format!(
+        "{AUTO}[[table]]\nname = \"declared\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n"
+    ));
+    let mut wire = stage.wire();
+    done(
+        &mut wire,
+        &[
+            "CREATE DOMAIN amount AS int",
+            "CREATE DOMAIN price AS amount",
+            "CREATE DOMAIN other AS int",
+            "CREATE TABLE y (id int8, a int, b price, c other, PRIMARY KEY (id, a, b))",
+            "INSERT INTO y SELECT g, g, g, g FROM generate_series(1, 9) g",
+            "CREATE TABLE declared (id int8 PRIMARY KEY, a int)",
+            "CREATE TABLE heap (id int8 PRIMARY KEY, a float8, x float8)",
+        ],
+    );
+    refused(
+        &mut wire,
+        "would change or remove the shard key",
+        &[
+            "ALTER TABLE y DROP CONSTRAINT y_pkey",
+            "ALTER TABLE y DROP CONSTRAINT IF EXISTS \"y_pkey\" CASCADE",
+            "ALTER TABLE y DROP CONSTRAINT y_pkey, ADD PRIMARY KEY (a, id, b)",
+            "ALTER TABLE y DROP COLUMN a",
+            "ALTER TABLE y ADD COLUMN d int, DROP COLUMN b CASCADE",
+            "DROP DOMAIN price CASCADE",
+            "DROP DOMAIN public.amount CASCADE",
+        ],
+    );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM y"), "9");
+    done(
+        &mut wire,
+        &[
+            "ALTER TABLE y ADD CONSTRAINT positive CHECK (a > 0)",
+            "ALTER TABLE y DROP CONSTRAINT positive",
+            "DROP DOMAIN other CASCADE",
+            "ALTER TABLE heap DROP COLUMN x CASCADE",
+            // Its key is declared.
+            "ALTER TABLE declared DROP CONSTRAINT declared_pkey",
+            "INSERT INTO declared VALUES (1, 1), (2, 1), (3, 1), (1, 2)",
+        ],
+    );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM declared"), "4");
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM y"), "9");
+}
+
+#[test]
+fn a_table_on_all_shards_that_has_lost_its_primary_key_is_not_taken_for_one_of_the_home_shard() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE y (id int8 PRIMARY KEY, a int)",
+            "INSERT INTO y SELECT g, g FROM generate_series(1, 9) g",
+            "CREATE TABLE heap (a int)",
+            "INSERT INTO heap VALUES (1)",
+        ],
+    );
+    // Past the router, which looks again when it has changed something.
+    stage.shards.sql_all("ALTER TABLE y DROP CONSTRAINT y_pkey");
+    done(&mut wire, &["CREATE TABLE another (id int8 PRIMARY KEY)"]);
+    refused(
+        &mut wire,
+        "has no primary key",
+        &[
+            "SELECT count(*) FROM y",
+            "INSERT INTO y VALUES (10, 10)",
+            "UPDATE y SET a = 1",
+            "COPY y TO STDOUT",
+            "ALTER TABLE y ADD PRIMARY KEY (a)",
+            "CREATE INDEX ON y (a)",
+        ],
+    );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM heap"), "1");
+    done(&mut wire, &["DROP TABLE y"]);
+    assert_eq!(
+        stage.shards.sql_all("SELECT to_regclass('y') IS NULL"),
+        ["t"; 3]
+    );
+}
