@@ -11,7 +11,7 @@ use crate::sql::functions::{Trait, special};
 
 use super::types::words;
 use super::{
-    Catalog, Check, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function,
+    Action, Catalog, Check, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function,
     FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation,
     RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
@@ -191,7 +191,8 @@ pub const INDEXES: &str = "SELECT n.nspname, c.relname, ic.relname, i.indisprima
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
-/// Foreign keys and checks: table, name, kind, columns, target, target's columns, actions, expression.
+/// Foreign keys and checks: table, name, kind, columns, target, target's columns, actions, expression, the columns that
+/// ON DELETE sets (a column of pg_constraint that not every version has).
 pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype, \
     (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY u.position) \
         FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, position) \
@@ -202,7 +203,12 @@ pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype
         FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY u(attnum, position) \
         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.confrelid \
             AND a.attnum OPERATOR(pg_catalog.=) u.attnum), \
-    k.confdeltype, k.confupdtype, pg_catalog.pg_get_expr(k.conbin, k.conrelid) \
+    k.confdeltype, k.confupdtype, pg_catalog.pg_get_expr(k.conbin, k.conrelid), \
+    CASE WHEN k.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['n', 'd']::pg_catalog.\"char\"[]) THEN \
+        (SELECT pg_catalog.string_agg(a.attname, E'\\n') FROM pg_catalog.pg_attribute a \
+            WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid \
+            AND pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->) 'confdelsetcols' \
+                OPERATOR(pg_catalog.@>) pg_catalog.to_jsonb(a.attnum)) END \
     FROM pg_catalog.pg_constraint k \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.conrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
@@ -683,13 +689,19 @@ fn constraint(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         });
         return Some(());
     }
-    let acts = |action: Option<&str>| matches!(action, Some("c" | "n" | "d"));
+    let action = |at| match row.maybe(at) {
+        Some("c") => Action::Cascade,
+        Some("n" | "d") => Action::Set,
+        _ => Action::Nothing,
+    };
     relation.foreign_keys.push(ForeignKey {
         name,
         columns: row.lines(4),
         target: row.name(5)?,
         target_columns: row.lines(7),
-        cascades: acts(row.maybe(8)) || acts(row.maybe(9)),
+        on_delete: action(8),
+        on_update: action(9),
+        delete_sets: row.lines(11),
     });
     Some(())
 }

@@ -20,7 +20,7 @@ use std::fmt;
 pub use drift::{Drift, drift};
 pub use oids::Oids;
 pub use relation::{
-    Check, Column, DefaultKind, ForeignKey, FromSequence, Handed, Key, Leaf, LeafBound,
+    Action, Check, Column, DefaultKind, ForeignKey, FromSequence, Handed, Key, Leaf, LeafBound,
     Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
 };
 pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};

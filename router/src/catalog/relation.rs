@@ -208,8 +208,31 @@ pub struct ForeignKey {
     pub target: Name,
     /// The referenced columns, in the order of `columns`.
     pub target_columns: Vec<String>,
+    /// What becomes of rows here when the row that they refer to is updated.
+    pub on_update: Action,
+    /// The same when it is deleted.
+    pub on_delete: Action,
+    /// The columns that SET NULL or SET DEFAULT sets on delete, if not all of them.
+    pub delete_sets: Vec<String>,
+}
+
+impl ForeignKey {
     /// Whether a delete or update of the target changes rows here.
-    pub cascades: bool,
+    pub fn cascades(&self) -> bool {
+        self.on_update != Action::Nothing || self.on_delete != Action::Nothing
+    }
+}
+
+/// The actions of foreign keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Action {
+    /// NO ACTION and RESTRICT: rows stay as they are.
+    #[default]
+    Nothing,
+    /// CASCADE.
+    Cascade,
+    /// SET NULL and SET DEFAULT.
+    Set,
 }
 
 /// A CHECK constraint.

@@ -30,9 +30,9 @@
 //! planner reads, not all that PostgreSQL knows.
 
 use super::{
-    Catalog, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function, FunctionKind,
-    Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation, RelationKind,
-    Strategy, Trigger, TypeInfo, TypeKind, Volatility,
+    Action, Catalog, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function,
+    FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation,
+    RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// A line that could not be read.
@@ -282,9 +282,9 @@ impl Reader {
         } else if let Some(rest) = line.strip_prefix("foreign key ") {
             let (columns, rest) = rest.split_once(" references ").ok_or("references what?")?;
             let (target, rest) = split_word(rest);
-            let (target_columns, cascades) = match rest.strip_suffix(" cascade") {
-                Some(columns) => (columns, true),
-                None => (rest, false),
+            let (target_columns, action) = match rest.strip_suffix(" cascade") {
+                Some(columns) => (columns, Action::Cascade),
+                None => (rest, Action::Nothing),
             };
             let name = numbered("fkey", relation.foreign_keys.len());
             relation.foreign_keys.push(ForeignKey {
@@ -292,7 +292,9 @@ impl Reader {
                 columns: list(columns).map(str::to_owned).collect(),
                 target: self::name(target)?,
                 target_columns: list(target_columns).map(str::to_owned).collect(),
-                cascades,
+                on_update: action,
+                on_delete: action,
+                delete_sets: Vec::new(),
             });
         } else if let Some(rest) = line.strip_prefix("partition by ") {
             return self.partitioning(rest);

@@ -117,7 +117,7 @@ impl Times {
         }
         if self.writes.contains(name) {
             // What is written to these may go on to this one.
-            let cascades = relation.foreign_keys.iter().filter(|key| key.cascades);
+            let cascades = relation.foreign_keys.iter().filter(|key| key.cascades());
             let above = relation
                 .parent
                 .iter()

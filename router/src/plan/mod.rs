@@ -17,6 +17,7 @@ pub mod explain;
 pub mod merge;
 pub mod parens;
 pub mod pin;
+pub(crate) mod reached;
 pub mod refuse;
 pub mod report;
 pub mod route;

@@ -17,6 +17,7 @@ use crate::config::{KeyUpdates, TablePattern};
 use crate::sql::lexer::Kind;
 
 use super::context::PlanContext;
+use super::reached::Kin;
 use super::touches::Provable;
 
 /// PostgreSQL cuts identifiers after this many bytes.
@@ -113,6 +114,7 @@ pub struct Names<'a> {
     /// The same for names that are not single words.
     touching_odd: Vec<String>,
     reach: HashMap<String, Reach>,
+    pub(super) kin: Kin<'a>,
     /// What of them is proven of the tables and names.
     pub(super) parts: Provable,
     anything_declared: bool,
@@ -132,6 +134,7 @@ impl<'a> Names<'a> {
             touching: HashSet::new(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
+            kin: Kin::of(catalog),
             parts: Provable::default(),
             anything_declared: false,
             key_updates: KeyUpdates::Refuse,

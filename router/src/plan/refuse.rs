@@ -306,6 +306,10 @@ reasons! {
     UnenforcedForeignKey = "foreign-key-over-shards", "0A000",
         "this foreign key cannot be enforced over shards",
         "Refer to a reference table, or to a colocated table by columns that contain both shard keys.";
+    /// An action of a foreign key that sets the shard key where the row is.
+    ForeignKeyAction = "foreign-key-sets-key", "0A000",
+        "an action of a foreign key would change the shard key of the rows that refer to another one",
+        "Leave out ON UPDATE CASCADE, SET NULL and SET DEFAULT for the columns of the shard key.";
     /// A key column that cannot route.
     KeyType = "key-type", "0A000",
         "the shard key column has a type or collation that cannot be a shard key",

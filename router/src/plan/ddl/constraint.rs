@@ -3,10 +3,10 @@
 use mothership_shardmap::{Placement, Sharded};
 use sqlparser::ast::{
     ColumnDef, ColumnOption, CreateTable, Expr, ForeignKeyConstraint, Ident, IndexColumn,
-    TableConstraint,
+    ReferentialAction, TableConstraint,
 };
 
-use crate::catalog::Name;
+use crate::catalog::{Action, Name};
 use crate::plan::PlanContext;
 use crate::plan::names::{Names, Place, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal};
@@ -46,6 +46,19 @@ struct Foreign {
     columns: Vec<String>,
     target: Vec<String>,
     target_columns: Vec<String>,
+    on_update: Action,
+    on_delete: Action,
+    /// The columns that ON DELETE sets; none stands for all.
+    delete_sets: Vec<String>,
+}
+
+fn action_of(action: Option<ReferentialAction>) -> Action {
+    use ReferentialAction as R;
+    match action {
+        None | Some(R::NoAction | R::Restrict) => Action::Nothing,
+        Some(R::Cascade) => Action::Cascade,
+        Some(R::SetNull | R::SetDefault) => Action::Set,
+    }
 }
 
 fn foreign_of(key: &ForeignKeyConstraint, own: Option<&Ident>) -> Foreign {
@@ -56,6 +69,10 @@ fn foreign_of(key: &ForeignKeyConstraint, own: Option<&Ident>) -> Foreign {
         },
         target: path_of(&key.foreign_table),
         target_columns: key.referred_columns.iter().map(folded).collect(),
+        on_update: action_of(key.on_update),
+        on_delete: action_of(key.on_delete),
+        // The parser knows no list of columns.
+        delete_sets: Vec::new(),
     }
 }
 
@@ -152,9 +169,26 @@ fn foreign_key(
             _ => Err(refusal()),
         };
     };
+    let is_key = |column: &String| mine.columns.iter().any(|(name, _)| name == column);
+    let of_key = |columns: &[String]| columns.iter().any(is_key);
+    let deleted = match foreign.delete_sets.as_slice() {
+        [] => &foreign.columns,
+        listed => listed,
+    };
+    let rewrites = Refusal::of_table(Reason::ForeignKeyAction, &own.name);
+    if foreign.on_update == Action::Set && of_key(&foreign.columns)
+        || foreign.on_delete == Action::Set && of_key(deleted)
+    {
+        return Err(rewrites);
+    }
     let theirs = match &target {
         None => mine.clone(),
-        Some((_, Place::Reference)) => return Ok(()),
+        Some((_, Place::Reference)) => {
+            return match foreign.on_update == Action::Cascade && of_key(&foreign.columns) {
+                true => Err(rewrites),
+                false => Ok(()),
+            };
+        }
         Some((_, Place::Home)) => return Err(refusal()),
         Some((_, Place::Sharded(keyed))) => keyed.sharded.clone(),
     };
@@ -165,7 +199,8 @@ fn foreign_key(
     } else {
         foreign.target_columns.clone()
     };
-    // Both whole shard keys, position by position, must be among the columns that are compared.
+    // Both whole shard keys, position by position, must be among the columns that are compared. ON UPDATE CASCADE then
+    // gives a key the value of another one, which has stayed on its shard.
     let pairs: Vec<(&String, &String)> = foreign.columns.iter().zip(&target_columns).collect();
     let enforced = mine.group == theirs.group
         && mine.columns.len() == theirs.columns.len()
@@ -213,9 +248,12 @@ pub fn unenforced(names: &Names<'_>) -> Vec<(Name, Refusal)> {
                 columns: key.columns.clone(),
                 target: vec![key.target.schema.clone(), key.target.name.clone()],
                 target_columns: key.target_columns.clone(),
+                on_update: key.on_update,
+                on_delete: key.on_delete,
+                delete_sets: key.delete_sets.clone(),
             };
-            if foreign_key(names, &foreign, &own, &context).is_err() {
-                found(constraint(Reason::UnenforcedForeignKey, &key.name));
+            if let Err(refusal) = foreign_key(names, &foreign, &own, &context) {
+                found(constraint(refusal.reason, &key.name));
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::plan::expr::{is_default, strip};
 use crate::plan::fill::{Edit, Fill, Piece, Source, Wanted};
 use crate::plan::names::{Names, Place, fold, folded};
 use crate::plan::parse::{Parsed, Places};
+use crate::plan::reached::Events;
 use crate::plan::refuse::{Refusal, not_understood};
 use crate::plan::scope::Analysis;
 use crate::plan::slots::Text;
@@ -55,8 +56,10 @@ pub(super) fn fill(
         return Ok(None);
     };
     // A table that may not be written is refused by whoever plans the write.
-    let (Ok((relation, place)), true) = (analysis.target(name), dialect::knows_insert(insert))
-    else {
+    let (Ok((relation, place)), true) = (
+        analysis.target(name, &Events::INSERT.into()),
+        dialect::knows_insert(insert),
+    ) else {
         return Ok(None);
     };
     let mut filler = Filler {

@@ -1,7 +1,8 @@
 //! INSERT: the columns it fills, and the key of a row that comes from a query.
 
 use sqlparser::ast::{
-    Insert, ObjectName, Query, SelectItem, SetExpr, TableFactor, TableObject, Values,
+    Insert, ObjectName, OnConflict, OnConflictAction, OnInsert, Query, SelectItem, SetExpr,
+    TableFactor, TableObject, Values,
 };
 
 use crate::catalog::types::words;
@@ -10,6 +11,7 @@ use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
 use crate::plan::names::Place;
 use crate::plan::query::{Ctes, From, Local};
+use crate::plan::reached::{Change, Events};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Entry, LeftToSequences, Scope};
 
@@ -51,7 +53,15 @@ impl<'n> Analysis<'n> {
         };
         // Those of a statement within it are its own matter.
         let sequences = std::mem::take(&mut self.sequences);
-        let (relation, place) = self.target(name)?;
+        let mut change = match on {
+            Some(OnInsert::OnConflict(OnConflict {
+                action: OnConflictAction::DoUpdate(update),
+                ..
+            })) => self.set_by(&update.assignments),
+            _ => Change::default(),
+        };
+        change.events = change.events.and(Events::INSERT);
+        let (relation, place) = self.target(name, &change)?;
         let alias = match table_alias {
             Some(alias) => self.ident(&alias.alias),
             None => relation.name.name.clone(),

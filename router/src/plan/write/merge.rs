@@ -25,6 +25,7 @@ use crate::plan::names::{Keyed, Place, fold, folded};
 use crate::plan::parens;
 use crate::plan::parse::{self, Parsed};
 use crate::plan::query::{Ctes, From, Kind, Local, Tree};
+use crate::plan::reached::Events;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
 
@@ -79,7 +80,7 @@ impl<'n> Analysis<'n> {
         let TableFactor::Table { name, .. } = table else {
             return not_understood();
         };
-        let (relation, place) = self.target(name)?;
+        let (relation, place) = self.target(name, &Events::ANY.into())?;
         let mut from = From {
             complete: true,
             ..From::default()

@@ -7,6 +7,7 @@ use crate::catalog::types::words;
 use crate::catalog::{Relation, RelationKind};
 use crate::plan::expr::{is_default, strip};
 use crate::plan::names::{Names, Place, Reach, Resolved};
+use crate::plan::reached::{Change, Events};
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::Analysis;
 
@@ -78,17 +79,40 @@ impl<'n> Analysis<'n> {
     }
 
     /// The table that a name means, if it may be written.
-    pub(super) fn target(&mut self, name: &ObjectName) -> Result<(&'n Relation, Place), Refusal> {
+    pub(super) fn target(
+        &mut self,
+        name: &ObjectName,
+        change: &Change,
+    ) -> Result<(&'n Relation, Place), Refusal> {
         let parts = self.object_name(name);
         match self.names.resolve(&parts, self.context) {
             Resolved::Relation(relation, place) => {
                 self.check_target(relation, &place)?;
+                self.names.reached(relation, change, false)?;
                 self.row_security(relation, &place)?;
                 Ok((relation, place))
             }
             Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
             Resolved::KeyGone(name) => Err(Refusal::of_table(Reason::KeyGone, &name)),
             _ => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
+        }
+    }
+
+    /// The columns that an UPDATE sets; of a field or element it is the first part.
+    pub(super) fn set_by(&mut self, assignments: &[Assignment]) -> Change {
+        let mut set = Vec::new();
+        for assignment in assignments {
+            let names = match &assignment.target {
+                AssignmentTarget::ColumnName(name) => std::slice::from_ref(name),
+                AssignmentTarget::Tuple(names) => names,
+            };
+            for name in names {
+                set.extend(self.object_name(name).into_iter().next());
+            }
+        }
+        Change {
+            events: Events::UPDATE,
+            set: Some(set),
         }
     }
 

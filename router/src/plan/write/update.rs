@@ -9,6 +9,7 @@ use crate::plan::dialect;
 use crate::plan::expr::{Here, Level};
 use crate::plan::names::Place;
 use crate::plan::query::{Ctes, From, Local, Tree};
+use crate::plan::reached::{Change, Events};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::Analysis;
 
@@ -38,7 +39,8 @@ impl<'n> Analysis<'n> {
                 return not_understood();
             }
         };
-        let (from, target, relation, place) = self.target_entry(table, more, ctes)?;
+        let change = self.set_by(assignments);
+        let (from, target, relation, place) = self.target_entry(table, more, &change, ctes)?;
         let mut level = Level::default();
         let mut here = from.here(None, ctes, &mut level);
         for assignment in assignments {
@@ -93,7 +95,7 @@ impl<'n> Analysis<'n> {
             return not_understood();
         };
         let more = using.as_deref().unwrap_or_default();
-        let (from, target, _, _) = self.target_entry(table, more, ctes)?;
+        let (from, target, _, _) = self.target_entry(table, more, &Events::DELETE.into(), ctes)?;
         let mut level = Level::default();
         let here = from.here(None, ctes, &mut level);
         let local = self.restricted(&from, selection.as_ref(), returning.as_deref(), here)?;
@@ -111,6 +113,7 @@ impl<'n> Analysis<'n> {
         &mut self,
         table: &'q TableWithJoins,
         more: &'q [TableWithJoins],
+        change: &Change,
         ctes: &Ctes<'q>,
     ) -> Result<(From<'q>, usize, &'n Relation, Place), Refusal> {
         let TableFactor::Table { name, alias, .. } = &table.relation else {
@@ -120,7 +123,7 @@ impl<'n> Analysis<'n> {
             return not_understood();
         }
         let mut from = self.from(std::slice::from_ref(table), None, ctes)?;
-        let (relation, place) = self.target(name)?;
+        let (relation, place) = self.target(name, change)?;
         let target = match from.tree.as_ref().map(Tree::instances).as_deref() {
             Some([target]) if alias.as_ref().is_none_or(|a| a.columns.is_empty()) => *target,
             _ => return not_understood(),

@@ -111,3 +111,82 @@ fn a_table_on_all_shards_that_has_lost_its_primary_key_is_not_taken_for_one_of_t
         ["t"; 3]
     );
 }
+
+#[test]
+fn actions_of_foreign_keys_leave_shard_keys_alone() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    let message = "would change the shard key of the rows";
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE ref_e (id int8 PRIMARY KEY, name text)",
+            "INSERT INTO ref_e SELECT g, 'e' FROM generate_series(1, 9) g",
+            "CREATE TABLE p (id int8, n int, PRIMARY KEY (id, n))",
+            "CREATE TABLE added (id int8 PRIMARY KEY)",
+        ],
+    );
+    refused(
+        &mut wire,
+        message,
+        &[
+            "CREATE TABLE c (id int8 PRIMARY KEY REFERENCES ref_e ON UPDATE CASCADE)",
+            "CREATE TABLE c (id int8, n int, PRIMARY KEY (id, n), FOREIGN KEY (id) REFERENCES ref_e ON DELETE SET DEFAULT)",
+            "CREATE TABLE c (id int8, n int, x int, PRIMARY KEY (id, x), FOREIGN KEY (id, n) REFERENCES p ON DELETE SET NULL)",
+            "ALTER TABLE added ADD FOREIGN KEY (id) REFERENCES ref_e ON UPDATE SET NULL",
+        ],
+    );
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE c1 (id int8 PRIMARY KEY REFERENCES ref_e ON DELETE CASCADE)",
+            "CREATE TABLE c2 (id int8 PRIMARY KEY, e int8 REFERENCES ref_e ON DELETE SET NULL ON UPDATE CASCADE)",
+            "CREATE TABLE c3 (id int8, n int, x int, PRIMARY KEY (id, x), FOREIGN KEY (id, n) REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE)",
+            "INSERT INTO c2 SELECT g, g FROM generate_series(1, 9) g",
+            "INSERT INTO p VALUES (1, 1), (2, 2), (3, 3)",
+            "INSERT INTO c3 VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3)",
+            "UPDATE p SET n = n + 10",
+            "UPDATE ref_e SET id = id + 10 WHERE id = 9",
+            "DELETE FROM ref_e WHERE id = 8",
+        ],
+    );
+    assert_eq!(one(&mut wire, "SELECT sum(n) FROM c3"), "36");
+    assert_eq!(one(&mut wire, "SELECT sum(e) FROM c2"), "47");
+    // Made past the router.
+    let added = "ALTER TABLE added ADD FOREIGN KEY (id) REFERENCES ref_e ON UPDATE CASCADE";
+    stage.shards.sql_all(added);
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE another (id int8 PRIMARY KEY)",
+            "INSERT INTO added VALUES (1), (2), (3)",
+        ],
+    );
+    refused(
+        &mut wire,
+        message,
+        &[
+            "UPDATE ref_e SET id = id + 100",
+            "UPDATE ref_e SET (name, id) = ('x', 7)",
+            "INSERT INTO ref_e VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET id = 100",
+            "WITH u AS (UPDATE ref_e SET id = 5 RETURNING id) SELECT id FROM u",
+        ],
+    );
+    done(
+        &mut wire,
+        &[
+            "UPDATE ref_e SET name = 'other'",
+            "INSERT INTO ref_e VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = 'y'",
+            "DELETE FROM ref_e WHERE id = 4",
+        ],
+    );
+    let set = "ALTER TABLE added DROP CONSTRAINT added_id_fkey, ADD FOREIGN KEY (id) REFERENCES ref_e ON DELETE SET NULL";
+    stage.shards.sql_all(set);
+    done(
+        &mut wire,
+        &["CREATE TABLE yet_another (id int8 PRIMARY KEY)"],
+    );
+    refused(&mut wire, message, &["DELETE FROM ref_e WHERE id = 5"]);
+    done(&mut wire, &["UPDATE ref_e SET id = 70 WHERE id = 7"]);
+    assert_eq!(stage.ids("added"), [1, 2, 3]);
+}
