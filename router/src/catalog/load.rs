@@ -11,9 +11,9 @@ use crate::sql::functions::{Trait, special};
 
 use super::types::words;
 use super::{
-    Action, Catalog, Check, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function,
-    FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation,
-    RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
+    Action, Catalog, Check, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence,
+    Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy,
+    Relation, RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// Why a catalog could not be read.
@@ -708,6 +708,10 @@ fn constraint(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 
 /// Bits of `pg_trigger.tgtype`.
 const TRIGGER_BEFORE: i32 = 1 << 1;
+const TRIGGER_INSERT: i32 = 1 << 2;
+const TRIGGER_DELETE: i32 = 1 << 3;
+const TRIGGER_UPDATE: i32 = 1 << 4;
+const TRIGGER_TRUNCATE: i32 = 1 << 5;
 const TRIGGER_INSTEAD: i32 = 1 << 6;
 
 fn trigger(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
@@ -716,6 +720,12 @@ fn trigger(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         name: row.text(2)?,
         function: row.name(3)?,
         may_change_row: bits & (TRIGGER_BEFORE | TRIGGER_INSTEAD) != 0,
+        events: Events {
+            insert: bits & TRIGGER_INSERT != 0,
+            update: bits & TRIGGER_UPDATE != 0,
+            delete: bits & TRIGGER_DELETE != 0,
+            truncate: bits & TRIGGER_TRUNCATE != 0,
+        },
     };
     if let Some(relation) = catalog.relations.get_mut(&row.name(0)?) {
         relation.triggers.push(trigger);

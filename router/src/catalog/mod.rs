@@ -20,8 +20,8 @@ use std::fmt;
 pub use drift::{Drift, drift};
 pub use oids::Oids;
 pub use relation::{
-    Action, Check, Column, DefaultKind, ForeignKey, FromSequence, Handed, Key, Leaf, LeafBound,
-    Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
+    Action, Check, Column, DefaultKind, Events, ForeignKey, FromSequence, Handed, Key, Leaf,
+    LeafBound, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
 };
 pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
 

@@ -253,6 +253,64 @@ pub struct Trigger {
     pub function: Name,
     /// BEFORE or INSTEAD OF each row: it may change the row.
     pub may_change_row: bool,
+    /// What it is fired by.
+    pub events: Events,
+}
+
+/// What is done to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Events {
+    /// INSERT.
+    pub insert: bool,
+    /// UPDATE.
+    pub update: bool,
+    /// DELETE.
+    pub delete: bool,
+    /// TRUNCATE.
+    pub truncate: bool,
+}
+
+impl Events {
+    /// INSERT alone.
+    pub const INSERT: Events = Events::of(true, false, false);
+    /// UPDATE alone.
+    pub const UPDATE: Events = Events::of(false, true, false);
+    /// DELETE alone.
+    pub const DELETE: Events = Events::of(false, false, true);
+    /// All that MERGE may do.
+    pub const ANY: Events = Events::of(true, true, true);
+    /// TRUNCATE alone.
+    pub const TRUNCATE: Events = Events {
+        truncate: true,
+        ..Events::of(false, false, false)
+    };
+
+    const fn of(insert: bool, update: bool, delete: bool) -> Events {
+        Events {
+            insert,
+            update,
+            delete,
+            truncate: false,
+        }
+    }
+
+    /// Whether anything is in both.
+    pub fn meets(self, other: Events) -> bool {
+        self.insert && other.insert
+            || self.update && other.update
+            || self.delete && other.delete
+            || self.truncate && other.truncate
+    }
+
+    /// Both.
+    pub fn and(self, other: Events) -> Events {
+        Events {
+            insert: self.insert || other.insert,
+            update: self.update || other.update,
+            delete: self.delete || other.delete,
+            truncate: self.truncate || other.truncate,
+        }
+    }
 }
 
 /// A row security policy.

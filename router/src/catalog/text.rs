@@ -30,7 +30,7 @@
 //! planner reads, not all that PostgreSQL knows.
 
 use super::{
-    Action, Catalog, Collation, Column, DefaultKind, ForeignKey, FromSequence, Function,
+    Action, Catalog, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence, Function,
     FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation,
     RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
@@ -247,6 +247,7 @@ impl Reader {
             name: trigger.to_owned(),
             function: name(function)?,
             may_change_row: when == "before",
+            events: Events::ANY,
         };
         self.relation_mut()?.triggers.push(trigger);
         Ok(())

@@ -244,6 +244,7 @@ mod tests {
             name: "t".into(),
             function: name("indirect"),
             may_change_row: true,
+            events: crate::catalog::Events::ANY,
         });
         let mut recent = Relation::table(name("recent"));
         recent.definition = Some("SELECT * FROM t WHERE at > CURRENT_DATE".into());

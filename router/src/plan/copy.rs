@@ -14,7 +14,7 @@ use super::{
     CopyFormat, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split, SplitRows,
     Target, utility,
 };
-use crate::catalog::Relation;
+use crate::catalog::{Events, Relation};
 use crate::sql::effect::{CopySource, Direction};
 use crate::sql::lexer::{Kind, Lexer};
 
@@ -65,7 +65,11 @@ pub fn plan(
                 format!("view \"{}\"", relation.name.name),
             ))
         }
-        (Place::Home, _) => Ok(utility::home("copies")),
+        (Place::Home, Direction::In) => {
+            names.check_reached(relation, &Events::INSERT.into(), false)?;
+            Ok(utility::home("copies"))
+        }
+        (Place::Home, Direction::Out) => Ok(utility::home("copies")),
         (Place::Reference, Direction::Out) => Ok(Plan::Single(super::Single {
             target: Target::AnyShard,
             role: role(),
@@ -135,9 +139,9 @@ fn column_list(text: &str, context: &PlanContext) -> Vec<String> {
     names.collect()
 }
 
-fn copy_in(
-    names: &Names<'_>,
-    relation: &Relation,
+fn copy_in<'a>(
+    names: &Names<'a>,
+    relation: &'a Relation,
     place: &Place,
     list: Option<Vec<String>>,
     options: &Options,
@@ -152,10 +156,10 @@ fn copy_in(
             .collect()
     };
     let list: Vec<String> = list.unwrap_or_else(all);
-    for trigger in &relation.triggers {
-        let reach = names.reach(&trigger.function.name);
+    let reached = names.reached(relation, &Events::INSERT.into(), false)?;
+    for trigger in reached.iter().flat_map(|(reached, _)| &reached.triggers) {
         let harmless = matches!(place, Place::Sharded(_))
-            && reach == Some(Reach::Nothing)
+            && names.trigger_reach(trigger) == Reach::Nothing
             && !trigger.may_change_row;
         if !harmless {
             return Err(Refusal::of_table(Reason::Trigger, &relation.name));

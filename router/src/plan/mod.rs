@@ -410,7 +410,8 @@ impl<'a> Planner<'a> {
             }
             Statement::Prepare { body, .. } => self.decide(within(*body), context),
             Statement::Do | Statement::Call => utility::code(&self.names, sql),
-            Statement::Truncate | Statement::Lock => ddl::whole_tables(&self.names, sql, context),
+            Statement::Truncate => ddl::truncate(&self.names, sql, context),
+            Statement::Lock => ddl::whole_tables(&self.names, sql, context),
             Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, *verb, *object, context),
             Statement::Other(what) => ddl::maintenance(&self.names, sql, *what, context),
             Statement::Several | Statement::Unclear => utility::unclear(&self.names, sql),

@@ -5,7 +5,7 @@
 //! deliberately blind to SQL: it looks at the raw text, strings and comments
 //! included, so that no difference between two lexers can hide a name from it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
@@ -18,6 +18,7 @@ use crate::sql::lexer::Kind;
 
 use super::context::PlanContext;
 use super::reached::Kin;
+use super::refuse::Reason;
 use super::touches::Provable;
 
 /// PostgreSQL cuts identifiers after this many bytes.
@@ -115,6 +116,8 @@ pub struct Names<'a> {
     touching_odd: Vec<String>,
     reach: HashMap<String, Reach>,
     pub(super) kin: Kin<'a>,
+    /// Relations of which a write may reach what is not at home, by triggers for example.
+    pub(super) far: BTreeMap<Name, Reason>,
     /// What of them is proven of the tables and names.
     pub(super) parts: Provable,
     anything_declared: bool,
@@ -135,6 +138,7 @@ impl<'a> Names<'a> {
             touching_odd: Vec::new(),
             reach: HashMap::new(),
             kin: Kin::of(catalog),
+            far: BTreeMap::new(),
             parts: Provable::default(),
             anything_declared: false,
             key_updates: KeyUpdates::Refuse,
@@ -209,6 +213,9 @@ impl<'a> Names<'a> {
                     changed |= self.touch(&name.name);
                 }
             }
+            let far = self.far(&self.far);
+            changed |= far.len() > self.far.len();
+            self.far = far;
             if !changed {
                 return;
             }
@@ -229,7 +236,10 @@ impl<'a> Names<'a> {
         if function.volatility == Volatility::Immutable && !function.is_dynamic() {
             return Reach::Nothing;
         }
-        if function.is_dynamic() || self.mentions(&function.body) {
+        // What reads only fires nothing.
+        let writes = || function.volatility == Volatility::Volatile && is_writing(&function.body);
+        let is_far = || self.far_named(&function.body).is_some() && writes();
+        if function.is_dynamic() || self.mentions(&function.body) || is_far() {
             return Reach::Anything;
         }
         let body = function.body.to_ascii_lowercase();
@@ -402,6 +412,12 @@ impl<'a> Names<'a> {
                 .relations
                 .contains_key(&Name::new(schema, name))
     }
+}
+
+/// Whether a body has a word that begins a write.
+fn is_writing(body: &str) -> bool {
+    words(&body.to_ascii_lowercase())
+        .any(|word| matches!(word, "insert" | "update" | "delete" | "merge" | "truncate"))
 }
 
 /// Extensions whose functions run SQL that stands in their arguments, or reach other servers.

@@ -3,11 +3,12 @@
 //!
 //! Pure. PostgreSQL does all of it on the server where it begins, out of the statement's sight.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::catalog::{Action, Catalog, ForeignKey, Name, Relation};
+use crate::catalog::types::words;
+use crate::catalog::{Action, Catalog, Events, ForeignKey, Name, Relation, Trigger};
 
-use super::names::{Names, Place};
+use super::names::{Names, Place, Reach};
 use super::refuse::{Reason, Refusal};
 
 /// Which tables are parts of others, and which refer to them.
@@ -31,54 +32,6 @@ impl<'a> Kin<'a> {
             }
         }
         kin
-    }
-}
-
-/// What is done to rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Events {
-    /// INSERT.
-    pub insert: bool,
-    /// UPDATE.
-    pub update: bool,
-    /// DELETE.
-    pub delete: bool,
-    /// TRUNCATE.
-    pub truncate: bool,
-}
-
-impl Events {
-    /// INSERT alone.
-    pub const INSERT: Events = Events::of(true, false, false);
-    /// UPDATE alone.
-    pub const UPDATE: Events = Events::of(false, true, false);
-    /// DELETE alone.
-    pub const DELETE: Events = Events::of(false, false, true);
-    /// All that MERGE may do.
-    pub const ANY: Events = Events::of(true, true, true);
-    /// TRUNCATE alone.
-    pub const TRUNCATE: Events = Events {
-        truncate: true,
-        ..Events::of(false, false, false)
-    };
-
-    const fn of(insert: bool, update: bool, delete: bool) -> Events {
-        Events {
-            insert,
-            update,
-            delete,
-            truncate: false,
-        }
-    }
-
-    /// Both.
-    pub fn and(self, other: Events) -> Events {
-        Events {
-            insert: self.insert || other.insert,
-            update: self.update || other.update,
-            delete: self.delete || other.delete,
-            truncate: self.truncate || other.truncate,
-        }
     }
 }
 
@@ -212,5 +165,113 @@ impl<'a> Names<'a> {
             return Err(Refusal::of_table(Reason::ForeignKeyAction, &relation.name));
         }
         Ok(())
+    }
+}
+
+/// How far what is fired out of sight may reach.
+impl<'a> Names<'a> {
+    /// Refuses a write that fires anything which is not proven to stay with its row.
+    ///
+    /// # Errors
+    /// As said, and when a foreign key would set the shard key of rows.
+    pub fn check_reached(
+        &self,
+        written: &'a Relation,
+        change: &Change,
+        truncates: bool,
+    ) -> Result<(), Refusal> {
+        for (relation, events) in self.reached(written, change, truncates)? {
+            let place = self.place(&relation.name);
+            // A write is not always done as the one that it was.
+            let itself = relation.name == written.name && !change.events.truncate;
+            for trigger in &relation.triggers {
+                let rows = Events::ANY.meets(trigger.events);
+                let fired = itself && rows || trigger.events.meets(events);
+                if fired && !self.is_harmless(trigger, &place) {
+                    return Err(Refusal::of_table(Reason::Trigger, &relation.name));
+                }
+            }
+            // What a foreign key does elsewhere is rewritten as a client's statement is.
+            if relation.has_rules && !change.events.truncate && !matches!(place, Place::Home) {
+                return Err(Refusal::of_table(Reason::Rules, &relation.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far a trigger may reach.
+    pub fn trigger_reach(&self, trigger: &Trigger) -> Reach {
+        match self.reach(&trigger.function.name) {
+            Some(reach) => reach,
+            None if trigger.function.is_system() => Reach::Nothing,
+            None => Reach::Anything,
+        }
+    }
+
+    fn is_harmless(&self, trigger: &Trigger, place: &Place) -> bool {
+        let reach = self.trigger_reach(trigger);
+        match place {
+            Place::Home => reach < Reach::Anything,
+            // It runs once per shard, and might see another time or chance on each.
+            Place::Reference => false,
+            Place::Sharded(keyed) => {
+                let key_named = |word: &str| {
+                    let mut columns = keyed.sharded.columns.iter();
+                    columns.any(|(name, _)| name.eq_ignore_ascii_case(word))
+                };
+                let functions = self.catalog.functions.get(&trigger.function);
+                let mut functions = functions.into_iter().flatten();
+                let names_key = functions.any(|f| words(&f.body).any(key_named));
+                reach == Reach::Nothing && !(trigger.may_change_row && names_key)
+            }
+        }
+    }
+
+    /// The relations of which a write may reach what is not at home, each with the reason. `known` are those that were
+    /// found before.
+    pub(super) fn far(&self, known: &BTreeMap<Name, Reason>) -> BTreeMap<Name, Reason> {
+        let mut far = known.clone();
+        for relation in self.catalog.relations.values() {
+            let mut reaches = relation.triggers.iter().map(|t| self.trigger_reach(t));
+            let own = reaches.any(|reach| reach == Reach::Anything);
+            let own = own.then_some(Reason::Trigger);
+            let through = relation.definition.as_ref().and_then(|definition| {
+                let lower = definition.to_ascii_lowercase();
+                let mut found = known.iter();
+                let (_, reason) = found.find(|(name, _)| is_named(&lower, &name.name))?;
+                Some(*reason)
+            });
+            if let Some(reason) = own.or(through) {
+                far.entry(relation.name.clone()).or_insert(reason);
+            }
+            if let Some(reason) = far.get(&relation.name).copied() {
+                let keys = relation.foreign_keys.iter().filter(|key| key.cascades());
+                let above = relation.parent.iter().chain(keys.map(|key| &key.target));
+                for above in above {
+                    far.entry(above.clone()).or_insert(reason);
+                }
+            }
+        }
+        far
+    }
+
+    /// The relation of that kind that a text may name.
+    pub fn far_named(&self, text: &str) -> Option<(&Name, Reason)> {
+        if self.far.is_empty() {
+            return None;
+        }
+        let lower = text.to_ascii_lowercase();
+        let mut far = self.far.iter();
+        let (name, reason) = far.find(|(name, _)| is_named(&lower, &name.name))?;
+        Some((name, *reason))
+    }
+}
+
+/// Whether a text in lower case may name it.
+fn is_named(lower: &str, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    match words(&name).next() == Some(name.as_str()) {
+        true => words(lower).any(|word| word == name),
+        false => lower.contains(&name),
     }
 }

@@ -18,7 +18,7 @@ pub use create::{created, is_of_home};
 
 use sqlparser::ast::ObjectName;
 
-use crate::catalog::RelationKind;
+use crate::catalog::{Events, RelationKind};
 use crate::plan::names::{Names, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
@@ -191,6 +191,18 @@ fn drop_tables(
         Only::Declared => on_all_shards("drops tables on all shards"),
         Only::Home => home_table(),
     }
+}
+
+/// TRUNCATE: where its tables are, if nothing that it fires leads elsewhere.
+pub fn truncate(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+    let words = Words::of(sql, context);
+    for path in words.paths().filter(|_| names.anything_declared()) {
+        if let Resolved::Relation(relation, _) = names.resolve(path, context) {
+            let change = Events::TRUNCATE.into();
+            names.check_reached(relation, &change, words.has("cascade"))?;
+        }
+    }
+    whole_tables(names, sql, context)
 }
 
 /// TRUNCATE and LOCK TABLE: where their tables are.

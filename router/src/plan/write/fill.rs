@@ -8,7 +8,9 @@ use std::ops::Range;
 
 use sqlparser::ast::{Expr, Insert, ObjectName, Parens, Statement, TableObject, Values};
 
-use crate::catalog::{Catalog, Column, DefaultKind, FromSequence, Name, Relation, RelationKind};
+use crate::catalog::{
+    Catalog, Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind,
+};
 use crate::plan::PlanContext;
 use crate::plan::context::Temporary;
 use crate::plan::dialect;
@@ -16,7 +18,6 @@ use crate::plan::expr::{is_default, strip};
 use crate::plan::fill::{Edit, Fill, Piece, Source, Wanted};
 use crate::plan::names::{Names, Place, fold, folded};
 use crate::plan::parse::{Parsed, Places};
-use crate::plan::reached::Events;
 use crate::plan::refuse::{Refusal, not_understood};
 use crate::plan::scope::Analysis;
 use crate::plan::slots::Text;

@@ -6,12 +6,12 @@ use sqlparser::ast::{
 };
 
 use crate::catalog::types::words;
-use crate::catalog::{Column, DefaultKind, Name, Relation};
+use crate::catalog::{Column, DefaultKind, Events, Name, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
 use crate::plan::names::Place;
 use crate::plan::query::{Ctes, From, Local};
-use crate::plan::reached::{Change, Events};
+use crate::plan::reached::Change;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Entry, LeftToSequences, Scope};
 

@@ -15,7 +15,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Token;
 
-use crate::catalog::Relation;
+use crate::catalog::{Events, Relation};
 use crate::plan::SameSharded;
 use crate::plan::condition::Cond;
 use crate::plan::dialect;
@@ -25,7 +25,6 @@ use crate::plan::names::{Keyed, Place, fold, folded};
 use crate::plan::parens;
 use crate::plan::parse::{self, Parsed};
 use crate::plan::query::{Ctes, From, Kind, Local, Tree};
-use crate::plan::reached::Events;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
 

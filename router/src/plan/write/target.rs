@@ -3,79 +3,41 @@
 
 use sqlparser::ast::{Assignment, AssignmentTarget, Expr, ObjectName};
 
-use crate::catalog::types::words;
-use crate::catalog::{Relation, RelationKind};
+use crate::catalog::{Events, Relation, RelationKind};
 use crate::plan::expr::{is_default, strip};
-use crate::plan::names::{Names, Place, Reach, Resolved};
-use crate::plan::reached::{Change, Events};
+use crate::plan::names::{Names, Place, Resolved};
+use crate::plan::reached::Change;
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::Analysis;
 
 use super::omitted_default;
 
-/// Writes of the home shard may reach further through triggers, which the text does not show.
+/// Writes of the home shard may reach further through triggers and their like, which the text does not show.
 pub fn home_triggers(names: &Names<'_>, sql: &str) -> Result<(), Refusal> {
     if !names.anything_declared() {
         return Ok(());
     }
-    let lower = sql.to_ascii_lowercase();
-    for relation in names
-        .catalog
-        .relations
-        .values()
-        .filter(|r| !r.triggers.is_empty())
-    {
-        let reaches = relation
-            .triggers
-            .iter()
-            .any(|t| names.reach(&t.function.name).unwrap_or(Reach::Nothing) == Reach::Anything);
-        if reaches && words(&lower).any(|w| w.eq_ignore_ascii_case(&relation.name.name)) {
-            return Err(Refusal::of_table(Reason::Trigger, &relation.name));
-        }
+    if let Some((name, reason)) = names.far_named(sql) {
+        return Err(Refusal::of_table(reason, name));
     }
     Ok(())
 }
 
 impl<'n> Analysis<'n> {
     /// Whether a table may be written at all through here.
-    fn check_target(&mut self, relation: &Relation, place: &Place) -> Result<(), Refusal> {
+    fn check_target(
+        &self,
+        relation: &'n Relation,
+        place: &Place,
+        change: &Change,
+    ) -> Result<(), Refusal> {
         if relation.kind == RelationKind::View {
             return Err(Refusal::of_table(Reason::Rules, &relation.name));
         }
         if relation.has_rules && !matches!(place, Place::Home) {
             return Err(Refusal::of_table(Reason::Rules, &relation.name));
         }
-        for trigger in &relation.triggers {
-            let reach = match self.names.reach(&trigger.function.name) {
-                Some(reach) => reach,
-                None if trigger.function.is_system() => Reach::Nothing,
-                None => Reach::Anything,
-            };
-            let harmless = match place {
-                Place::Home => reach < Reach::Anything,
-                // It runs once per shard, and might see another time or chance on each.
-                Place::Reference => false,
-                Place::Sharded(keyed) => {
-                    let key_named = |word: &str| {
-                        keyed
-                            .sharded
-                            .columns
-                            .iter()
-                            .any(|(name, _)| name.eq_ignore_ascii_case(word))
-                    };
-                    let functions = self.names.catalog.functions.get(&trigger.function);
-                    let names_key = functions
-                        .into_iter()
-                        .flatten()
-                        .any(|f| words(&f.body).any(key_named));
-                    reach == Reach::Nothing && !(trigger.may_change_row && names_key)
-                }
-            };
-            if !harmless {
-                return Err(Refusal::of_table(Reason::Trigger, &relation.name));
-            }
-        }
-        Ok(())
+        self.names.check_reached(relation, change, false)
     }
 
     /// The table that a name means, if it may be written.
@@ -87,8 +49,7 @@ impl<'n> Analysis<'n> {
         let parts = self.object_name(name);
         match self.names.resolve(&parts, self.context) {
             Resolved::Relation(relation, place) => {
-                self.check_target(relation, &place)?;
-                self.names.reached(relation, change, false)?;
+                self.check_target(relation, &place, change)?;
                 self.row_security(relation, &place)?;
                 Ok((relation, place))
             }

@@ -4,12 +4,12 @@ use sqlparser::ast::{
     Delete, Expr, FromTable, SelectItem, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
 };
 
-use crate::catalog::Relation;
+use crate::catalog::{Events, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level};
 use crate::plan::names::Place;
 use crate::plan::query::{Ctes, From, Local, Tree};
-use crate::plan::reached::{Change, Events};
+use crate::plan::reached::Change;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::Analysis;
 

@@ -190,3 +190,78 @@ fn actions_of_foreign_keys_leave_shard_keys_alone() {
     done(&mut wire, &["UPDATE ref_e SET id = 70 WHERE id = 7"]);
     assert_eq!(stage.ids("added"), [1, 2, 3]);
 }
+
+#[test]
+fn triggers_that_a_statement_does_not_name_are_looked_at() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    let message = "a trigger of a sharded or reference table";
+    let body = "RETURNS trigger LANGUAGE plpgsql AS";
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE log (id int8 PRIMARY KEY, n int)",
+            "INSERT INTO log VALUES (1, 0), (2, 0), (3, 0)",
+            "CREATE TABLE parts (id int8, k text, v int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)",
+            "CREATE TABLE parts_a PARTITION OF parts FOR VALUES IN ('a')",
+            "CREATE TABLE parts_b PARTITION OF parts FOR VALUES IN ('b')",
+            "CREATE TABLE ref_v (id int8 PRIMARY KEY, name text)",
+            "INSERT INTO ref_v VALUES (1), (2), (3)",
+            "CREATE TABLE c (id int8 PRIMARY KEY, r int8 REFERENCES ref_v ON DELETE CASCADE)",
+            "CREATE TABLE kd (id int8 PRIMARY KEY)",
+            "CREATE TABLE kc (id int8 PRIMARY KEY REFERENCES kd)",
+            "CREATE TABLE heap (id int8, k int) PARTITION BY LIST (k)",
+            "CREATE TABLE heap_1 PARTITION OF heap FOR VALUES IN (1)",
+        ],
+    );
+    let moves =
+        format!("CREATE FUNCTION moves() {body} 'BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END'");
+    let writes = format!(
+        "CREATE FUNCTION writes() {body} 'BEGIN UPDATE log SET n = n + 1; RETURN NEW; END'"
+    );
+    let upper = format!("CREATE FUNCTION marks() {body} 'BEGIN NEW.v := 7; RETURN NEW; END'");
+    done(
+        &mut wire,
+        &[
+            &moves,
+            &writes,
+            &upper,
+            "CREATE TRIGGER t BEFORE INSERT ON parts_a FOR EACH ROW EXECUTE FUNCTION marks()",
+            "INSERT INTO parts VALUES (1, 'a', 1), (2, 'b', 2), (3, 'a', 3)",
+            "CREATE TRIGGER t BEFORE INSERT ON parts_b FOR EACH ROW EXECUTE FUNCTION moves()",
+            "CREATE TRIGGER t AFTER DELETE ON c FOR EACH ROW EXECUTE FUNCTION writes()",
+            "CREATE TRIGGER t AFTER TRUNCATE ON kc EXECUTE FUNCTION writes()",
+            "CREATE TRIGGER t AFTER INSERT ON heap_1 FOR EACH ROW EXECUTE FUNCTION writes()",
+        ],
+    );
+    assert_eq!(one(&mut wire, "SELECT sum(v) FROM parts"), "16");
+    refused(
+        &mut wire,
+        message,
+        &[
+            "INSERT INTO parts VALUES (5, 'b', 5), (6, 'b', 6)",
+            "UPDATE parts SET k = 'b'",
+            "COPY parts FROM STDIN",
+            "DELETE FROM ref_v WHERE id = 1",
+            "WITH d AS (DELETE FROM ref_v RETURNING id) SELECT count(*) FROM d",
+            "TRUNCATE kc",
+            "TRUNCATE kd CASCADE",
+            "TRUNCATE kd, kc",
+            "INSERT INTO heap VALUES (1, 1)",
+            "COPY heap FROM STDIN",
+        ],
+    );
+    done(
+        &mut wire,
+        &[
+            "UPDATE ref_v SET name = 'x'",
+            "INSERT INTO ref_v VALUES (4)",
+            "INSERT INTO kd VALUES (1), (2), (3)",
+            "INSERT INTO kc VALUES (1), (2), (3)",
+            "DELETE FROM kc",
+            "DELETE FROM parts WHERE id = 1",
+            "TRUNCATE log",
+        ],
+    );
+    stage.assert_nothing_prepared();
+}
