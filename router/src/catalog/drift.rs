@@ -162,15 +162,17 @@ fn same_kind(a: &TypeKind, b: &TypeKind) -> bool {
                 base_name: x,
                 typmod: m,
                 default: v,
+                checks: c,
                 ..
             },
             TypeKind::Domain {
                 base_name: y,
                 typmod: n,
                 default: w,
+                checks: d,
                 ..
             },
-        ) => (x, m, v) == (y, n, w),
+        ) => (x, m, v, c) == (y, n, w, d),
         (x, y) => x == y,
     }
 }

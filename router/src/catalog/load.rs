@@ -63,13 +63,15 @@ pub const SCHEMAS: &str = "SELECT n.nspname FROM pg_catalog.pg_namespace n \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
 /// Types of users: name, object id, array's object id, kind, base, base's name, modifier, enum labels,
-/// default.
+/// default, a domain's constraints.
 pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typtype, t.typbasetype, \
     CASE WHEN t.typbasetype OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
         THEN pg_catalog.format_type(t.typbasetype, NULL) END, t.typtypmod, \
     (SELECT pg_catalog.string_agg(e.enumlabel, E'\\n' ORDER BY e.enumsortorder) \
         FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), \
-    pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass) \
+    pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass), \
+    (SELECT pg_catalog.string_agg(pg_catalog.pg_get_constraintdef(k.oid), E'\\n' ORDER BY k.conname) \
+        FROM pg_catalog.pg_constraint k WHERE k.contypid OPERATOR(pg_catalog.=) t.oid) \
     FROM pg_catalog.pg_type t \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
@@ -218,8 +220,9 @@ pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
-/// Triggers of users: table, name, function, the bits of `tgtype`.
-pub const TRIGGERS: &str = "SELECT n.nspname, c.relname, t.tgname, pn.nspname, p.proname, t.tgtype \
+/// Triggers of users: table, name, function, the bits of `tgtype`, the definition of those that have a condition.
+pub const TRIGGERS: &str = "SELECT n.nspname, c.relname, t.tgname, pn.nspname, p.proname, t.tgtype, \
+    CASE WHEN t.tgqual IS NOT NULL THEN pg_catalog.pg_get_triggerdef(t.oid) END \
     FROM pg_catalog.pg_trigger t \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
@@ -395,6 +398,7 @@ fn user_type(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
             base_name: row.text(6)?,
             typmod: row.number(7)?,
             default: row.text(9),
+            checks: row.text(10).unwrap_or_default(),
         },
         _ => TypeKind::Other,
     };
@@ -726,6 +730,7 @@ fn trigger(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
             delete: bits & TRIGGER_DELETE != 0,
             truncate: bits & TRIGGER_TRUNCATE != 0,
         },
+        condition: row.text(6),
     };
     if let Some(relation) = catalog.relations.get_mut(&row.name(0)?) {
         relation.triggers.push(trigger);

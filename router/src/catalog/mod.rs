@@ -55,6 +55,9 @@ impl fmt::Display for Name {
     }
 }
 
+/// `FirstNormalObjectId` of PostgreSQL: the object ids below it are its own.
+const FIRST_OF_USERS: u32 = 16_384;
+
 /// Whether a schema belongs to PostgreSQL itself.
 pub fn is_system_schema(schema: &str) -> bool {
     matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
@@ -138,6 +141,9 @@ impl Catalog {
         let mut current = oid;
         // Domains over domains end; the bound is against a broken catalog.
         for _ in 0..32 {
+            if current < FIRST_OF_USERS {
+                break;
+            }
             let mut types = self.types.iter();
             let of = |info: &TypeInfo| info.oid == current || info.array_oid == current;
             let Some((name, info)) = types.find(|(_, info)| of(info)) else {

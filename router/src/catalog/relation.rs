@@ -255,6 +255,8 @@ pub struct Trigger {
     pub may_change_row: bool,
     /// What it is fired by.
     pub events: Events,
+    /// A definition with a WHEN, as PostgreSQL prints it.
+    pub condition: Option<String>,
 }
 
 /// What is done to rows.

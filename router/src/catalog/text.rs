@@ -8,6 +8,7 @@
 //! type public.mood enum sad ok happy
 //! type public.posint domain int4
 //! type public.ticket domain text default random()::text
+//! type public.even domain int4 check (VALUE % 2) = 0
 //! table public.t            (then its parts, indented or not)
 //!   column id bigint not null
 //!   column b text collate "C" default 'x'
@@ -136,6 +137,7 @@ impl Reader {
         let kind = match kind {
             "enum" => TypeKind::Enum(rest.split_whitespace().map(str::to_owned).collect()),
             "domain" => {
+                let (rest, checks) = rest.split_once(" check ").unwrap_or((rest, ""));
                 let (base_name, default) = match rest.split_once(" default ") {
                     Some((base_name, default)) => (base_name, Some(default.to_owned())),
                     None => (rest, None),
@@ -146,6 +148,7 @@ impl Reader {
                     base_name: base_name.to_owned(),
                     typmod,
                     default,
+                    checks: checks.to_owned(),
                 }
             }
             "other" => TypeKind::Other,
@@ -248,6 +251,7 @@ impl Reader {
             function: name(function)?,
             may_change_row: when == "before",
             events: Events::ANY,
+            condition: None,
         };
         self.relation_mut()?.triggers.push(trigger);
         Ok(())

@@ -245,6 +245,7 @@ mod tests {
             function: name("indirect"),
             may_change_row: true,
             events: crate::catalog::Events::ANY,
+            condition: None,
         });
         let mut recent = Relation::table(name("recent"));
         recent.definition = Some("SELECT * FROM t WHERE at > CURRENT_DATE".into());

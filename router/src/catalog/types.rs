@@ -26,6 +26,8 @@ pub enum TypeKind {
         typmod: i32,
         /// What columns of it are filled with that have no default of their own.
         default: Option<String>,
+        /// Its constraints, as PostgreSQL prints them.
+        checks: String,
     },
     /// Composite, range, base type of an extension: nothing the planner reads.
     Other,

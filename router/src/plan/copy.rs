@@ -157,6 +157,7 @@ fn copy_in<'a>(
     };
     let list: Vec<String> = list.unwrap_or_else(all);
     let reached = names.reached(relation, &Events::INSERT.into(), false)?;
+    names.check_stored(&reached)?;
     for trigger in reached.iter().flat_map(|(reached, _)| &reached.triggers) {
         let harmless = matches!(place, Place::Sharded(_))
             && names.trigger_reach(trigger) == Reach::Nothing
@@ -166,7 +167,7 @@ fn copy_in<'a>(
         }
     }
     for column in relation.columns.iter().filter(|c| !list.contains(&c.name)) {
-        omitted_default(relation, column, place)?;
+        omitted_default(names, relation, column, place)?;
     }
     // FREEZE is for each server to grant: what it demands happened there in this transaction.
     if options.default_marker {

@@ -315,6 +315,15 @@ impl<'a> Names<'a> {
         })
     }
 
+    /// How far those functions may reach that are not named by one word in lower case; the names are in lower case.
+    pub(super) fn odd_reach(&self) -> impl Iterator<Item = (String, Reach)> {
+        let is_plain = |name: &str| {
+            words(name).next() == Some(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+        };
+        let odd = self.reach.iter().filter(move |(name, _)| !is_plain(name));
+        odd.map(|(name, reach)| (name.to_ascii_lowercase(), *reach))
+    }
+
     /// Where a relation of the catalog lives.
     pub fn place(&self, name: &Name) -> Place {
         self.places.get(name).cloned().unwrap_or(Place::Home)

@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::catalog::types::words;
-use crate::catalog::{Action, Catalog, Events, ForeignKey, Name, Relation, Trigger};
+use crate::catalog::{
+    Action, Catalog, DefaultKind, Events, ForeignKey, Name, Relation, Trigger, TypeKind,
+};
 
+use super::functions::is_opaque;
 use super::names::{Names, Place, Reach};
 use super::refuse::{Reason, Refusal};
 
@@ -180,7 +183,9 @@ impl<'a> Names<'a> {
         change: &Change,
         truncates: bool,
     ) -> Result<(), Refusal> {
-        for (relation, events) in self.reached(written, change, truncates)? {
+        let reached = self.reached(written, change, truncates)?;
+        self.check_stored(&reached)?;
+        for (relation, events) in reached {
             let place = self.place(&relation.name);
             // A write is not always done as the one that it was.
             let itself = relation.name == written.name && !change.events.truncate;
@@ -190,6 +195,9 @@ impl<'a> Names<'a> {
                 if fired && !self.is_harmless(trigger, &place) {
                     return Err(Refusal::of_table(Reason::Trigger, &relation.name));
                 }
+                if fired && leads_off(self.condition_reach(trigger), &place) {
+                    return Err(Refusal::of_table(Reason::FunctionUnproven, &relation.name));
+                }
             }
             // What a foreign key does elsewhere is rewritten as a client's statement is.
             if relation.has_rules && !change.events.truncate && !matches!(place, Place::Home) {
@@ -197,6 +205,91 @@ impl<'a> Names<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses to store rows by functions which are not proven to touch no other tables.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check_stored(&self, reached: &[Reached<'_>]) -> Result<(), Refusal> {
+        for (relation, events) in reached {
+            let stored = events.insert || events.update;
+            if stored && leads_off(self.stored_reach(relation), &self.place(&relation.name)) {
+                return Err(Refusal::of_table(Reason::FunctionUnproven, &relation.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn condition_reach(&self, trigger: &Trigger) -> Reach {
+        let condition = trigger.condition.as_ref();
+        condition.map_or(Reach::Nothing, |code| self.code_reach(code))
+    }
+
+    /// How far the functions may reach that stand in an expression as PostgreSQL prints it.
+    pub fn code_reach(&self, code: &str) -> Reach {
+        if !self.anything_declared() {
+            return Reach::Nothing;
+        }
+        let lower = code.to_ascii_lowercase();
+        let called = lower.match_indices('(').filter_map(|(at, _)| {
+            let before = lower.get(..at)?.trim_end();
+            words(before.trim_end_matches('"')).last()
+        });
+        let known = called.map(|name| match is_opaque(name) {
+            true => Reach::Anything,
+            false => self.reach(name).unwrap_or(Reach::Nothing),
+        });
+        let odd = self
+            .odd_reach()
+            .filter(|(name, _)| lower.contains(name.as_str()));
+        known
+            .chain(odd.map(|(_, reach)| reach))
+            .max()
+            .unwrap_or(Reach::Nothing)
+    }
+
+    /// How far what is computed for each row that is stored may reach: constraints, those of domains, and at home defaults.
+    fn stored_reach(&self, relation: &Relation) -> Reach {
+        let checks = relation
+            .checks
+            .iter()
+            .map(|c| self.code_reach(&c.expression));
+        let columns = relation.columns.iter().map(|column| {
+            let default = match (&column.default, self.place(&relation.name)) {
+                // Elsewhere those count that are not given.
+                (_, Place::Sharded(_) | Place::Reference) => Reach::Nothing,
+                (default, Place::Home) => self.default_reach(default),
+            };
+            default.max(self.type_reach(column.type_oid))
+        });
+        checks.chain(columns).max().unwrap_or(Reach::Nothing)
+    }
+
+    /// How far a default may reach.
+    pub fn default_reach(&self, default: &DefaultKind) -> Reach {
+        match default {
+            DefaultKind::None | DefaultKind::Sequence(_) => Reach::Nothing,
+            DefaultKind::Constant(code)
+            | DefaultKind::Stable(code)
+            | DefaultKind::Volatile(code) => self.code_reach(code),
+        }
+    }
+
+    /// How far the constraints of the domains may reach that values of a type are made of.
+    fn type_reach(&self, oid: u32) -> Reach {
+        let under = self.catalog.types_under(oid);
+        let of = |kind: &TypeKind| match kind {
+            TypeKind::Domain { checks, .. } => self.code_reach(checks),
+            TypeKind::Enum(_) | TypeKind::Other => Reach::Nothing,
+        };
+        // Which types are in it is not known.
+        if under.iter().any(|(_, kind)| **kind == TypeKind::Other) {
+            let all = self.catalog.types.values().map(|info| of(&info.kind));
+            return all.max().unwrap_or(Reach::Nothing);
+        }
+        let kinds = under.into_iter().map(|(_, kind)| of(kind));
+        kinds.max().unwrap_or(Reach::Nothing)
     }
 
     /// How far a trigger may reach.
@@ -232,9 +325,16 @@ impl<'a> Names<'a> {
     pub(super) fn far(&self, known: &BTreeMap<Name, Reason>) -> BTreeMap<Name, Reason> {
         let mut far = known.clone();
         for relation in self.catalog.relations.values() {
-            let mut reaches = relation.triggers.iter().map(|t| self.trigger_reach(t));
+            let mut reaches = relation
+                .triggers
+                .iter()
+                .map(|t| self.trigger_reach(t).max(self.condition_reach(t)));
             let own = reaches.any(|reach| reach == Reach::Anything);
-            let own = own.then_some(Reason::Trigger);
+            let stored = || match self.stored_reach(relation) {
+                Reach::Anything => Some(Reason::FunctionUnproven),
+                Reach::Nothing | Reach::Home => None,
+            };
+            let own = own.then_some(Reason::Trigger).or_else(stored);
             let through = relation.definition.as_ref().and_then(|definition| {
                 let lower = definition.to_ascii_lowercase();
                 let mut found = known.iter();
@@ -264,6 +364,14 @@ impl<'a> Names<'a> {
         let mut far = self.far.iter();
         let (name, reason) = far.find(|(name, _)| is_named(&lower, &name.name))?;
         Some((name, *reason))
+    }
+}
+
+/// Whether what reaches so far leaves the rows that are there.
+pub fn leads_off(reach: Reach, place: &Place) -> bool {
+    match place {
+        Place::Home => reach == Reach::Anything,
+        Place::Sharded(_) | Place::Reference => reach > Reach::Nothing,
     }
 }
 

@@ -19,7 +19,7 @@ pub use create::{created, is_of_home};
 use sqlparser::ast::ObjectName;
 
 use crate::catalog::{Events, RelationKind};
-use crate::plan::names::{Names, Resolved, folded};
+use crate::plan::names::{Names, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
 use crate::sql::effect::{Object, Other, Verb};
@@ -62,6 +62,11 @@ pub fn plan(
             on_all_shards("the same on all shards")
         }
         Object::Type => {
+            // It is checked where a value is, which a statement need not show.
+            let makes = matches!(verb, Verb::Create | Verb::Alter) && words.has("domain");
+            if makes && names.code_reach(sql) > Reach::Nothing {
+                return refuse(Reason::FunctionUnproven);
+            }
             // A new label cannot be used in the transaction that adds it.
             let adds_value = words.has("add") && words.has("value");
             Ok(ddl(

@@ -9,9 +9,9 @@ use crate::catalog::types::words;
 use crate::catalog::{Column, DefaultKind, Events, Name, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
-use crate::plan::names::Place;
+use crate::plan::names::{Names, Place};
 use crate::plan::query::{Ctes, From, Local};
-use crate::plan::reached::Change;
+use crate::plan::reached::{Change, leads_off};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Entry, LeftToSequences, Scope};
 
@@ -160,7 +160,7 @@ impl<'n> Analysis<'n> {
             if filled || is_given(column) {
                 continue;
             }
-            omitted_default(relation, column, place)?;
+            omitted_default(self.names, relation, column, place)?;
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl<'n> Analysis<'n> {
             if let Some(column) = filled.relation.columns.get(*position)
                 && !matches!(filled.place, Place::Home)
             {
-                omitted_default(filled.relation, column, &filled.place)?;
+                omitted_default(self.names, filled.relation, column, &filled.place)?;
             }
         }
         let Place::Sharded(keyed) = &filled.place else {
@@ -302,7 +302,16 @@ fn is_plain_time(default: &str) -> bool {
 }
 
 /// Whether a column that PostgreSQL fills itself comes out right where rows are on shards.
-pub fn omitted_default(relation: &Relation, column: &Column, place: &Place) -> Result<(), Refusal> {
+pub fn omitted_default(
+    names: &Names<'_>,
+    relation: &Relation,
+    column: &Column,
+    place: &Place,
+) -> Result<(), Refusal> {
+    if leads_off(names.default_reach(&column.default), place) {
+        let reason = Reason::FunctionUnproven;
+        return Err(Refusal::of_column(reason, &relation.name, &column.name));
+    }
     let reason = match (&column.default, place) {
         (DefaultKind::None | DefaultKind::Constant(_), _) => return Ok(()),
         (_, Place::Reference) => Reason::ReferenceWrite,

@@ -113,7 +113,7 @@ impl<'n> Analysis<'n> {
                 && let Some((_, column)) = relation.column(name)
                 && !matches!(place, Place::Home)
             {
-                omitted_default(relation, column, place)?;
+                omitted_default(self.names, relation, column, place)?;
             }
         }
         let Place::Sharded(keyed) = place else {

@@ -265,3 +265,78 @@ fn triggers_that_a_statement_does_not_name_are_looked_at() {
     );
     stage.assert_nothing_prepared();
 }
+
+#[test]
+fn functions_in_definitions_do_not_read_the_part_of_one_shard() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    let message = "a user function may touch tables";
+    let counts = "LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT count(*) FROM a) > 8; END'";
+    let counted = "LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT count(*) FROM a); END'";
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE a (id int8 PRIMARY KEY, n int)",
+            "INSERT INTO a SELECT g, g FROM generate_series(1, 9) g",
+            &format!("CREATE FUNCTION enough(int) RETURNS boolean {counts}"),
+            &format!("CREATE FUNCTION \"How many\"() RETURNS int {counted}"),
+            "CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2'",
+            "CREATE FUNCTION later() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'",
+            "CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE DOMAIN amount AS int CHECK (twice(VALUE) > 0)",
+            "CREATE TABLE by_default (id int8 PRIMARY KEY, n int DEFAULT \"How many\"(), m int)",
+            "CREATE TABLE by_check (id int8 PRIMARY KEY, n int CHECK (enough(n)))",
+            "CREATE TABLE by_condition (id int8 PRIMARY KEY, n int)",
+            "CREATE TRIGGER t AFTER INSERT ON by_condition FOR EACH ROW WHEN (enough(NEW.n)) EXECUTE FUNCTION fired()",
+            "CREATE TABLE by_change (id int8 PRIMARY KEY, n int CHECK (later() = 1))",
+            "CREATE TABLE ref_r (id int8 PRIMARY KEY, n int CHECK (enough(n)))",
+            "CREATE TABLE heap (n int DEFAULT \"How many\"())",
+            "CREATE TABLE fine (id int8 PRIMARY KEY, n amount DEFAULT twice(4), u uuid DEFAULT gen_random_uuid(), \
+                t timestamptz DEFAULT now(), s serial, k text DEFAULT lower('A') CHECK (length(k) > 0 AND twice(n) > 0))",
+            "INSERT INTO by_change VALUES (1), (2), (3)",
+        ],
+    );
+    refused(
+        &mut wire,
+        message,
+        &[
+            "CREATE DOMAIN large AS int CHECK (enough(VALUE))",
+            "ALTER DOMAIN amount ADD CONSTRAINT enough CHECK (enough(VALUE))",
+            "INSERT INTO by_default (id) VALUES (1), (2), (3)",
+            "INSERT INTO by_default VALUES (1, DEFAULT)",
+            "INSERT INTO by_default (id) SELECT id FROM a",
+            "UPDATE by_default SET n = DEFAULT",
+            "MERGE INTO by_default USING (VALUES (7), (8)) v (id) ON v.id = by_default.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id)",
+            "COPY by_default (id) FROM STDIN",
+            "INSERT INTO by_check VALUES (1, 1), (2, 2)",
+            "UPDATE by_check SET n = 3",
+            "COPY by_check FROM STDIN",
+            "INSERT INTO by_condition VALUES (1, 1)",
+            "INSERT INTO ref_r VALUES (1, 1)",
+            "INSERT INTO heap VALUES (DEFAULT)",
+            "COPY heap FROM STDIN",
+        ],
+    );
+    done(
+        &mut wire,
+        &[
+            "CREATE OR REPLACE FUNCTION later() RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM a'",
+            "INSERT INTO by_default VALUES (1, 1), (2, 2), (3, 3)",
+            "UPDATE by_default SET n = 5",
+            "DELETE FROM by_check",
+            "UPDATE by_condition SET n = 1",
+            "INSERT INTO fine (id) VALUES (1), (2), (3)",
+            "INSERT INTO fine (id) SELECT id + 10 FROM a",
+            "UPDATE fine SET n = DEFAULT, k = DEFAULT",
+        ],
+    );
+    refused(&mut wire, message, &["INSERT INTO by_change VALUES (4)"]);
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM fine"), "12");
+    // Past the router.
+    stage
+        .shards
+        .sql_all("ALTER DOMAIN amount ADD CHECK (enough(VALUE))");
+    done(&mut wire, &["CREATE TABLE another (id int8 PRIMARY KEY)"]);
+    refused(&mut wire, message, &["INSERT INTO fine (id) VALUES (50)"]);
+    stage.assert_nothing_prepared();
+}
