@@ -119,6 +119,8 @@ pub struct State {
     pub acknowledged: HashMap<usize, Moment>,
     /// Set when the session was found to wait for itself over several shards; whoever looks for that sets it.
     pub deadlock: Rc<RefCell<Option<String>>>,
+    /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
+    pub notifications: Vec<u8>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
 }
@@ -196,6 +198,7 @@ impl State {
             untold: Cell::new(false),
             acknowledged: HashMap::new(),
             deadlock: Rc::default(),
+            notifications: Vec::new(),
             failed: false,
         }
     }
@@ -259,6 +262,9 @@ impl State {
             Event::Ready(status) => {
                 if for_client {
                     self.ready(status, inbox);
+                    if !self.notifications.is_empty() {
+                        self.put_notifications(client.client());
+                    }
                     client.pass(frame);
                     return Flow::Stop;
                 }
@@ -672,6 +678,11 @@ impl State {
         self.failed = false;
         let status = self.block.status();
         self.tally.ready(status);
+        self.put_notifications(client);
         client.with_output(|out| backend::put_ready(out, status));
+    }
+
+    fn put_notifications(&mut self, client: &mut Wire) {
+        client.send(&std::mem::take(&mut self.notifications));
     }
 }

@@ -471,6 +471,7 @@ impl Session {
         let mut idle = true;
         let mut ended = false;
         let lease = &mut self.servers[at].lease;
+        let notifications = &mut self.state.notifications;
         let polled = poll_fn(|cx| {
             loop {
                 let polled = lease.poll_messages(cx, |frame: Frame<'_>, reply: Judged| {
@@ -490,6 +491,7 @@ impl Session {
                                 .map(|v| String::from_utf8_lossy(v).into_owned());
                         }
                         (Event::Failed, _) => error = Some(frame.body().to_vec()),
+                        (Event::Notification, _) => notifications.extend_from_slice(frame.bytes),
                         (Event::Ready(status), _) => {
                             idle = status == TxStatus::Idle;
                             ended = true;

@@ -7,6 +7,8 @@
 #[path = "shards/stage.rs"]
 pub mod stage;
 
+#[path = "shards/alike.rs"]
+mod alike;
 #[path = "shards/blocks.rs"]
 mod blocks;
 #[path = "shards/copying.rs"]

@@ -1,0 +1,80 @@
+//! What holds for the session, or only so long as its transaction, where several shards take part: what clients are
+//! told beside one PostgreSQL.
+
+use super::stage::{Stage, one_each, segment, send};
+use mothership_tests::{Shards, Wire, message};
+
+/// What a client sends up to an answer.
+type Request = Vec<Vec<u8>>;
+
+/// Requests one after the other on a router and on a plain PostgreSQL must be answered alike, and leave the same.
+fn assert_alike(cases: &[&[Request]]) {
+    let (stage, plain) = (Stage::new(), Shards::new(1));
+    plain.sql(
+        0,
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
+    );
+    for case in cases {
+        let wires = [Wire::login(&plain.endpoint(0)), stage.wire()];
+        let told = wires.map(|mut wire| -> Vec<Vec<String>> {
+            case.iter().map(|one| send(&mut wire, one)).collect()
+        });
+        let sent: Vec<_> = case.iter().flatten().map(|m| m.escape_ascii()).collect();
+        assert_eq!(
+            told[1],
+            told[0],
+            "{}",
+            sent.iter().map(|m| format!("{m}\n")).collect::<String>()
+        );
+        let stored = plain.sql(0, "SELECT id FROM items ORDER BY id");
+        let stored: Vec<i64> = stored.lines().map(|id| id.parse().unwrap()).collect();
+        assert_eq!(stage.ids("items"), stored);
+        stage.assert_nothing_open();
+        plain.sql(0, "TRUNCATE items");
+        stage.shards.sql_all("TRUNCATE items");
+    }
+    stage.assert_nothing_prepared();
+}
+
+fn query(sql: &str) -> Request {
+    vec![message::query(sql)]
+}
+
+fn queries<const N: usize>(texts: [&str; N]) -> [Request; N] {
+    texts.map(query)
+}
+
+fn insert(ids: &[i64]) -> String {
+    let rows: Vec<String> = ids.iter().map(|id| format!("({id})")).collect();
+    format!("INSERT INTO items (id) VALUES {}", rows.join(", "))
+}
+
+#[test]
+fn notifications_go_ahead_of_ready() {
+    let [a, b, c] = one_each();
+    let (first, second, all) = (insert(&[a]), insert(&[b]), insert(&[a, b, c]));
+    let text = format!("BEGIN; {first}; {second}; NOTIFY x; COMMIT; SELECT 7");
+    let whole = format!("LISTEN x; {all}; NOTIFY x; SELECT 7");
+    assert_alike(&[
+        &queries([
+            "LISTEN x",
+            "BEGIN",
+            &first,
+            &second,
+            "NOTIFY x, 'a'",
+            "NOTIFY x, 'b'",
+            "COMMIT",
+            "SELECT 7",
+        ]),
+        &queries(["LISTEN x", &text]),
+        &queries([&whole]),
+        &queries([
+            "LISTEN x", "BEGIN", &all, "NOTIFY x", "ROLLBACK", "SELECT 7",
+        ]),
+        &[
+            query("LISTEN x"),
+            segment(["BEGIN", &all, "NOTIFY x", "COMMIT"]),
+            segment(["NOTIFY x", &all]),
+        ],
+    ]);
+}
