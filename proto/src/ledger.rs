@@ -33,6 +33,8 @@ pub enum Owed {
     Bind(Audience),
     /// Close of a statement or portal.
     Close(Audience),
+    /// Close of a statement of the router's own, with its number.
+    Forget(u64),
     /// Describe of a statement.
     DescribeStatement(Audience),
     /// Describe of a portal.
@@ -60,6 +62,7 @@ impl Owed {
             | Self::Execute(to)
             | Self::Sync(to)
             | Self::Query(to) => *to,
+            Self::Forget(_) => Audience::Router,
             Self::FunctionCall | Self::Answer(_) => Audience::Client,
         }
     }
@@ -133,6 +136,8 @@ enum Mode {
 pub struct Ledger {
     queue: VecDeque<Owed>,
     mode: Mode,
+    /// Statements whose Close was skipped.
+    unforgotten: Vec<u64>,
 }
 
 impl Ledger {
@@ -169,6 +174,11 @@ impl Ledger {
     /// True while the server takes COPY data.
     pub fn is_copy_in(&self) -> bool {
         self.mode == Mode::CopyIn
+    }
+
+    /// The statements that the server has still, because it skipped their Close; told once.
+    pub fn take_unforgotten(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.unforgotten)
     }
 
     /// True if the turn of an answer of the router's own has come.
@@ -237,8 +247,10 @@ impl Ledger {
             (Owed::Parse(..), _) => desync("ParseComplete"),
             (Owed::Bind(_), tag::BIND_COMPLETE) => Ok(self.pop(Event::Answered)),
             (Owed::Bind(_), _) => desync("BindComplete"),
-            (Owed::Close(_), tag::CLOSE_COMPLETE) => Ok(self.pop(Event::Answered)),
-            (Owed::Close(_), _) => desync("CloseComplete"),
+            (Owed::Close(_) | Owed::Forget(_), tag::CLOSE_COMPLETE) => {
+                Ok(self.pop(Event::Answered))
+            }
+            (Owed::Close(_) | Owed::Forget(_), _) => desync("CloseComplete"),
             (Owed::DescribeStatement(_), tag::PARAMETER_DESCRIPTION) => Ok(Event::Part),
             (
                 Owed::DescribeStatement(_) | Owed::DescribePortal(_),
@@ -301,7 +313,9 @@ impl Ledger {
         let extended = self.queue.front().is_some_and(Owed::is_extended);
         if extended {
             while self.queue.front().is_some_and(Owed::is_extended) {
-                self.queue.pop_front();
+                if let Some(Owed::Forget(id)) = self.queue.pop_front() {
+                    self.unforgotten.push(id);
+                }
             }
             if self.queue.is_empty() {
                 self.mode = Mode::Skipping;
@@ -383,6 +397,26 @@ mod tests {
             replies(&mut ledger, b"ZTDCCZ").last(),
             Some(&Event::Ready(TxStatus::Idle))
         );
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_statement_whose_close_was_skipped_is_told() {
+        let mut ledger = Ledger::default();
+        for owed in [
+            Owed::Forget(1),
+            Owed::Bind(Client),
+            Owed::Forget(2),
+            Owed::Parse(3, Client),
+            Owed::Sync(Client),
+            Owed::Forget(4),
+        ] {
+            ledger.push(owed);
+        }
+        replies(&mut ledger, b"3E");
+        assert_eq!(ledger.take_unforgotten(), [2]);
+        replies(&mut ledger, b"Z3");
+        assert_eq!(ledger.take_unforgotten(), []);
         assert!(ledger.is_empty());
     }
 

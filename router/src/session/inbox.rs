@@ -42,8 +42,6 @@ pub struct Inbox {
     pub parsed: Vec<u64>,
     /// Statements sent to be prepared and not confirmed.
     pub preparing: Vec<u64>,
-    /// Statements sent to be closed and not confirmed, least recent first.
-    pub closing: VecDeque<u64>,
     /// Describes under way, in order; a portal's has no statement.
     pub describing: VecDeque<Option<Rc<Prepared>>>,
     /// A statement is described otherwise than before: a table was changed.

@@ -258,8 +258,9 @@ impl Session {
     /// Brings the notes of the connection up to date.
     pub(super) fn after_messages(&mut self, at: usize) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        let is_news = !inbox.parsed.is_empty() || inbox.discarded;
-        for id in inbox.parsed.drain(..) {
+        let unforgotten = lease.ledger.take_unforgotten();
+        let is_news = !inbox.parsed.is_empty() || !unforgotten.is_empty() || inbox.discarded;
+        for id in inbox.parsed.drain(..).chain(unforgotten) {
             lease.notes.prepared.insert(id);
         }
         if std::mem::take(&mut inbox.discarded) {

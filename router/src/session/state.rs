@@ -342,9 +342,6 @@ impl State {
                     Some(before) => inbox.changed |= before != digest,
                 }
             }
-            tag::CLOSE_COMPLETE => {
-                inbox.closing.pop_front();
-            }
             _ => {}
         }
     }

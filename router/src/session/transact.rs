@@ -510,6 +510,9 @@ impl Session {
             }
         })
         .await;
+        for id in lease.ledger.take_unforgotten() {
+            lease.notes.prepared.insert(id);
+        }
         let reply = match (&polled, &error) {
             (Err(error), _) => {
                 tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");

@@ -77,6 +77,7 @@ fn owed(request: u8, number: u64) -> (Owed, Due, Audience) {
     let (owed, due) = match request % 10 {
         0 => (Owed::Parse(number, to), Due::Once(number)),
         1 => (Owed::Bind(to), Due::Once(0)),
+        2 if request & 0xc0 == 0xc0 => (Owed::Forget(number), Due::Once(0)),
         2 => (Owed::Close(to), Due::Once(0)),
         3 => (Owed::DescribeStatement(to), Due::Once(0)),
         4 => (Owed::DescribePortal(to), Due::Once(0)),

@@ -61,13 +61,12 @@ impl Session {
             return;
         };
         attached.lease.notes.prepared.remove(id);
-        attached.inbox.closing.push_back(id);
         let name = crate::session::names::server_name(id);
         attached
             .lease
             .wire
             .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
-        attached.lease.ledger.push(Owed::Close(Audience::Router));
+        attached.lease.ledger.push(Owed::Forget(id));
     }
 
     /// Makes a statement of the client known to this server, if it is not yet.

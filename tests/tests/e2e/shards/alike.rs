@@ -2,14 +2,15 @@
 //! told beside one PostgreSQL.
 
 use super::stage::{Stage, one_each, segment, send};
-use mothership_tests::{Shards, Wire, message};
+use mothership_tests::message::{self, Format};
+use mothership_tests::{Shards, Wire};
 
 /// What a client sends up to an answer.
 type Request = Vec<Vec<u8>>;
 
 /// Requests one after the other on a router and on a plain PostgreSQL must be answered alike, and leave the same.
-fn assert_alike(cases: &[&[Request]]) {
-    let (stage, plain) = (Stage::new(), Shards::new(1));
+fn assert_alike(stage: &Stage, cases: &[&[Request]]) {
+    let plain = Shards::new(1);
     plain.sql(
         0,
         "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
@@ -55,26 +56,67 @@ fn notifications_go_ahead_of_ready() {
     let (first, second, all) = (insert(&[a]), insert(&[b]), insert(&[a, b, c]));
     let text = format!("BEGIN; {first}; {second}; NOTIFY x; COMMIT; SELECT 7");
     let whole = format!("LISTEN x; {all}; NOTIFY x; SELECT 7");
-    assert_alike(&[
-        &queries([
-            "LISTEN x",
-            "BEGIN",
-            &first,
-            &second,
-            "NOTIFY x, 'a'",
-            "NOTIFY x, 'b'",
-            "COMMIT",
-            "SELECT 7",
-        ]),
-        &queries(["LISTEN x", &text]),
-        &queries([&whole]),
-        &queries([
-            "LISTEN x", "BEGIN", &all, "NOTIFY x", "ROLLBACK", "SELECT 7",
-        ]),
+    assert_alike(
+        &Stage::new(),
         &[
-            query("LISTEN x"),
-            segment(["BEGIN", &all, "NOTIFY x", "COMMIT"]),
-            segment(["NOTIFY x", &all]),
+            &queries([
+                "LISTEN x",
+                "BEGIN",
+                &first,
+                &second,
+                "NOTIFY x, 'a'",
+                "NOTIFY x, 'b'",
+                "COMMIT",
+                "SELECT 7",
+            ]),
+            &queries(["LISTEN x", &text]),
+            &queries([&whole]),
+            &queries([
+                "LISTEN x", "BEGIN", &all, "NOTIFY x", "ROLLBACK", "SELECT 7",
+            ]),
+            &[
+                query("LISTEN x"),
+                segment(["BEGIN", &all, "NOTIFY x", "COMMIT"]),
+                segment(["NOTIFY x", &all]),
+            ],
         ],
-    ]);
+    );
+}
+
+#[test]
+fn statements_whose_close_was_skipped_are_known() {
+    let stage = Stage::on_one_core_with("[pool]\nprepared_statements = 3\n");
+    let texts = (0..10).map(|at| match at % 2 {
+        0 => format!("SELECT {at}"),
+        _ => format!("SELECT count(*) + {at} FROM items"),
+    });
+    let texts: Vec<String> = texts.collect();
+    let parsed = texts
+        .iter()
+        .enumerate()
+        .map(|(at, sql)| message::parse(&format!("s{at}"), sql, &[]));
+    let parsed: Request = parsed.chain([message::sync()]).collect();
+    let run = |at: usize| {
+        let name = format!("s{}", at % 10);
+        let bind = message::bind("", &name, Format::Text, &[], Format::Text);
+        [bind, message::execute("", 0)].concat()
+    };
+    let fails = || segment(["SELECT 1 / 0"]).into_iter().take(3);
+    let failing = (0..60).map(|turn| -> Request {
+        let failed: Vec<_> = fails().take(if turn % 3 == 0 { 3 } else { 0 }).collect();
+        let run = [
+            vec![run(turn * 7)],
+            failed,
+            vec![run(turn * 7 + 2 + turn % 2)],
+        ];
+        run.concat().into_iter().chain([message::sync()]).collect()
+    });
+    let failing: Vec<Request> = [parsed.clone()].into_iter().chain(failing).collect();
+    let block = (0..40).map(|turn| vec![run(turn * 3), run(turn * 7), message::sync()]);
+    let block: Vec<Request> = [parsed, query("BEGIN")]
+        .into_iter()
+        .chain(block)
+        .chain([query("COMMIT")])
+        .collect();
+    assert_alike(&stage, &[&failing, &block]);
 }
