@@ -65,6 +65,8 @@ mod time;
 mod transactions;
 #[path = "shards/undone.rs"]
 mod undone;
+#[path = "shards/unlike.rs"]
+mod unlike;
 #[path = "shards/within.rs"]
 mod within;
 #[path = "shards/writes.rs"]

@@ -23,7 +23,7 @@ use crate::plan::scope::Analysis;
 use crate::plan::slots::Text;
 use crate::sql::lexer::{Kind, Lexer, Token};
 
-use super::insert::{plain_values, selected_values};
+use super::insert::{is_uneven, plain_values, selected_values};
 use super::recast::recast;
 
 /// The type of what `nextval` gives, and of a UUID.
@@ -139,8 +139,7 @@ impl Filler<'_> {
         }
         let positions = self.positions(insert, width)?;
         let rows = values.map_or(&[][..], |values| &values.rows);
-        let uneven = |row: &Parens<Vec<Expr>>| row.content.len() != rows[0].content.len();
-        if rows.iter().any(uneven) {
+        if values.is_some_and(is_uneven) {
             return None;
         }
         let mut overriding = false;

@@ -258,6 +258,13 @@ pub(super) fn plain_values(query: &Query) -> Option<&Values> {
     }
 }
 
+/// Whether the rows of a list are of different lengths.
+pub(super) fn is_uneven(values: &Values) -> bool {
+    let mut lengths = values.rows.iter().map(|row| row.content.len());
+    let first = lengths.next();
+    lengths.any(|length| Some(length) != first)
+}
+
 /// The VALUES list of a SELECT that reads nothing else.
 pub(super) fn selected_values(query: &Query) -> Option<&Values> {
     let SetExpr::Select(select) = &*query.body else {

@@ -68,10 +68,28 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         return Ok(utility::home("writes"));
     }
     let parsed = parsed(text, context)?;
+    if has_uneven_rows(&parsed.statement) {
+        return Ok(utility::home("its rows are of different lengths"));
+    }
     if let Some(fill) = fill::fill(names, text, context, &parsed)? {
         return Ok(Plan::Fill(fill));
     }
     walked((names, text, context), parsed, 0)
+}
+
+/// Whether an INSERT lists rows of different lengths. PostgreSQL refuses them before it does anything, and says where in
+/// the whole text; on shards each part could be even.
+fn has_uneven_rows(statement: &Statement) -> bool {
+    let insert = match statement {
+        Statement::Insert(insert) => insert,
+        Statement::Query(query) => match &*query.body {
+            SetExpr::Insert(Statement::Insert(insert)) => insert,
+            _ => return false,
+        },
+        _ => return false,
+    };
+    let source = insert.source.as_deref();
+    source.is_some_and(|source| insert::plain_values(source).is_some_and(insert::is_uneven))
 }
 
 /// Plans a parsed write. `depth` counts how often views have become part of it.

@@ -1,0 +1,89 @@
+//! What depends on a whole text, on settings that servers do not tell, or on what a name hides: the answers and what is
+//! stored, beside one PostgreSQL.
+
+use super::stage::{Stage, say};
+use mothership_tests::{Shards, Wire};
+
+const WORDS: &str = "[[table]]\nname = \"words\"\nkey = [\"id\"]\nkey_type = [\"text\"]\n";
+
+const TABLES: [&str; 5] = [
+    "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
+    "CREATE TABLE accounts (id int8 PRIMARY KEY, balance int8 NOT NULL)",
+    "CREATE TABLE kinds (id int4 PRIMARY KEY, name text)",
+    "CREATE TABLE notes (id int4 PRIMARY KEY, body text)",
+    "CREATE TABLE words (id text PRIMARY KEY, n int)",
+];
+
+/// Statements are said to both.
+struct Pair {
+    stage: Stage,
+    _plain: Shards,
+    wires: [Wire; 2],
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let (stage, plain) = (Stage::with(WORDS), Shards::new(1));
+        for table in TABLES {
+            plain.sql(0, table);
+        }
+        let mut routed = stage.wire();
+        say(&mut routed, TABLES[4]);
+        let wires = [Wire::login(&plain.endpoint(0)), routed];
+        Pair {
+            stage,
+            _plain: plain,
+            wires,
+        }
+    }
+
+    /// Both answer the same.
+    fn alike(&mut self, sql: &str) -> Vec<String> {
+        let [plain, routed] = self.both(sql);
+        assert_eq!(routed, plain, "{sql}");
+        routed
+    }
+
+    /// The router answers the same, or refuses.
+    fn alike_or_refused(&mut self, sql: &str) {
+        let [plain, routed] = self.both(sql);
+        let is_refused = routed[0].starts_with("Error 0A000");
+        assert!(is_refused || routed == plain, "{sql}: {routed:?} {plain:?}");
+    }
+
+    fn both(&mut self, sql: &str) -> [Vec<String>; 2] {
+        self.wires.each_mut().map(|wire| say(wire, sql))
+    }
+}
+
+#[test]
+fn rows_of_different_lengths_are_one_mistake_of_the_whole() {
+    let mut pair = Pair::new();
+    for sql in [
+        "INSERT INTO items VALUES (1, 1), (2), (3, 1)",
+        "INSERT INTO items VALUES (1), (2, 2), (3, 3), (4, 4)",
+        "INSERT INTO items (id, v) VALUES (1, 1), (2, 2), (3, 3, 3)",
+        "INSERT INTO items (v, id) VALUES (1, 1), (2), (3, 1) RETURNING id",
+        "INSERT INTO items (id, v) VALUES (1, 1), (2), (3, 1) ON CONFLICT DO NOTHING",
+        "WITH c AS (SELECT 1) INSERT INTO items VALUES (1, 1), (2), (3, 1)",
+        "INSERT INTO kinds VALUES (1, 'a'), (2)",
+        "INSERT INTO notes VALUES (1, 'a'), (2)",
+        "PREPARE p AS INSERT INTO items VALUES ($1, 1), ($2), (3, 1)",
+        "EXPLAIN INSERT INTO items VALUES (1, 1), (2), (3, 1)",
+    ] {
+        let told = pair.alike(sql);
+        assert!(told[0].starts_with("Error 42601"), "{sql}: {told:?}");
+    }
+    for sql in [
+        "INSERT INTO items SELECT * FROM (VALUES (1, 1), (2), (3, 1)) v",
+        "WITH i AS (INSERT INTO items VALUES (1, 1), (2) RETURNING id) SELECT * FROM i",
+        "SELECT * FROM items, (VALUES (1, 1), (2)) v (a, b)",
+    ] {
+        let [_, told] = pair.both(sql);
+        let is_mistake = ["Error 42601", "Error 0A000"].map(|code| told[0].starts_with(code));
+        assert!(is_mistake.contains(&true), "{sql}: {told:?}");
+    }
+    assert_eq!(pair.stage.ids("items"), [] as [i64; 0]);
+    assert!(pair.stage.copies("kinds").is_empty());
+    pair.stage.assert_nothing_open();
+}
