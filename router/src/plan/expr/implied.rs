@@ -8,7 +8,7 @@ use crate::plan::condition::{Cond, Edge, Item, Scalar};
 use crate::plan::grammar::lower_bound;
 use crate::plan::scope::{Analysis, Scopes};
 
-use super::{chain, strip};
+use super::{chain, equals_null, strip};
 
 impl Analysis<'_> {
     /// What must hold of an instance's columns if the expression is `wanted`.
@@ -34,6 +34,11 @@ impl Analysis<'_> {
             } => self.implied(expr, !wanted, instance, scopes),
             Expr::IsTrue(e) if wanted => self.implied(e, true, instance, scopes),
             Expr::IsFalse(e) if wanted => self.implied(e, false, instance, scopes),
+            Expr::BinaryOp {
+                left,
+                op: Op::Eq,
+                right,
+            } if equals_null(left, right) => Cond::Any,
             Expr::BinaryOp { left, op, right } => {
                 self.comparison(left, op, right, wanted, instance, scopes)
             }

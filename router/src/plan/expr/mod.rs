@@ -28,6 +28,13 @@ pub fn strip(mut expr: &Expr) -> &Expr {
     expr
 }
 
+/// Whether one side of `=` is the word NULL. PostgreSQL reads that as IS NULL where `transform_null_equals` is on, and
+/// tells nobody where it is.
+pub fn equals_null(left: &Expr, right: &Expr) -> bool {
+    let is_null = |expr| matches!(strip(expr), Expr::Value(value) if value.value == Value::Null);
+    is_null(left) || is_null(right)
+}
+
 /// A constant by PostgreSQL's grammar, which makes one of a number and the minus before it: ORDER BY and GROUP BY take
 /// none but the place of a column.
 pub fn is_constant(expr: &Expr) -> bool {

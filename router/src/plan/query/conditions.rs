@@ -6,7 +6,7 @@
 use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator};
 
 use crate::plan::condition::Cond;
-use crate::plan::expr::{chain, strip};
+use crate::plan::expr::{chain, equals_null, strip};
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, Scopes};
 
@@ -230,6 +230,11 @@ impl<'n> Analysis<'n> {
                 op: UnaryOperator::Not,
                 expr,
             } => self.strict(expr, !wanted, scopes),
+            Expr::BinaryOp {
+                left,
+                op: Op::Eq,
+                right,
+            } if equals_null(left, right) => Vec::new(),
             Expr::BinaryOp {
                 left,
                 op: Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq,

@@ -87,3 +87,41 @@ fn rows_of_different_lengths_are_one_mistake_of_the_whole() {
     assert!(pair.stage.copies("kinds").is_empty());
     pair.stage.assert_nothing_open();
 }
+
+#[test]
+fn equal_to_null_may_be_is_null() {
+    let mut pair = Pair::new();
+    pair.alike(
+        "INSERT INTO items (id, v) SELECT g, CASE WHEN g % 3 > 0 THEN g END FROM generate_series(1, 30) g",
+    );
+    pair.alike("INSERT INTO accounts SELECT g, g FROM generate_series(1, 20) g");
+    for setting in ["off", "on"] {
+        pair.alike(&format!("SET transform_null_equals = {setting}"));
+        for sql in [
+            "SELECT count(*) FROM items WHERE v = NULL",
+            "SELECT id FROM items WHERE (NULL) = v ORDER BY id",
+            "SELECT id FROM items WHERE id = 5 AND NULL = NULL",
+            "SELECT count(*) FROM items WHERE id = NULL",
+            "SELECT a.id FROM items a LEFT JOIN accounts b ON b.id = a.id WHERE b.id = NULL ORDER BY 1",
+            "SELECT a.id FROM items a LEFT JOIN accounts b ON b.id = a.id + 5 WHERE b.id = NULL ORDER BY 1",
+            "SELECT a.id FROM items a LEFT JOIN accounts b ON b.id = a.id AND b.balance > 5 \
+             WHERE b.balance = NULL ORDER BY 1",
+            "SELECT count(*) FROM items a LEFT JOIN accounts b ON b.id = a.id AND b.balance > 5 \
+             WHERE a.id = 2 AND b.id = NULL",
+            "SELECT count(*) FROM items a LEFT JOIN accounts b ON b.id = a.id WHERE NOT (b.id = NULL)",
+        ] {
+            pair.alike(sql);
+        }
+        for sql in [
+            "DELETE FROM items WHERE id IN \
+             (SELECT a.id FROM items a LEFT JOIN accounts b ON b.id = a.id + 5 WHERE b.id = NULL)",
+            "DELETE FROM accounts a USING items b WHERE b.id = a.id AND b.v = NULL",
+        ] {
+            pair.alike("BEGIN");
+            pair.alike(sql);
+            pair.alike("SELECT id FROM items ORDER BY id");
+            pair.alike("SELECT id FROM accounts ORDER BY id");
+            pair.alike("ROLLBACK");
+        }
+    }
+}
