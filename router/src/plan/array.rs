@@ -6,9 +6,18 @@
 /// More elements than this are not worth looking at: every shard will be asked anyway.
 const MAX_ELEMENTS: usize = 100_000;
 
-/// The elements of an array in text form, None for NULL elements. Only forms
-/// without bounds (`[2:3]={..}`) are read.
-pub fn from_text(text: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+/// An element of an array in text form.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Element {
+    /// A value.
+    Value(Vec<u8>),
+    /// The word NULL, as it is written: no value, or this text where `array_nulls` is off, of which PostgreSQL tells
+    /// nobody.
+    Null(Vec<u8>),
+}
+
+/// The elements of an array in text form. Only forms without bounds (`[2:3]={..}`) are read.
+pub fn from_text(text: &[u8]) -> Option<Vec<Element>> {
     let text = text.trim_ascii();
     let mut elements = Vec::new();
     let mut depth = 0usize;
@@ -53,7 +62,7 @@ pub fn from_text(text: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
 }
 
 /// One element and where it ends.
-fn element(text: &[u8], start: usize) -> Option<(Option<Vec<u8>>, usize)> {
+fn element(text: &[u8], start: usize) -> Option<(Element, usize)> {
     if text[start] != b'"' {
         let length = text[start..]
             .iter()
@@ -62,14 +71,17 @@ fn element(text: &[u8], start: usize) -> Option<(Option<Vec<u8>>, usize)> {
         if raw.is_empty() || raw.iter().any(|b| matches!(b, b'\\' | b'"' | b'{')) {
             return None;
         }
-        let is_null = raw.eq_ignore_ascii_case(b"null");
-        return Some(((!is_null).then(|| raw.to_vec()), start + length));
+        let element = match raw.eq_ignore_ascii_case(b"null") {
+            true => Element::Null(raw.to_vec()),
+            false => Element::Value(raw.to_vec()),
+        };
+        return Some((element, start + length));
     }
     let mut value = Vec::new();
     let mut at = start + 1;
     loop {
         match *text.get(at)? {
-            b'"' => return Some((Some(value), at + 1)),
+            b'"' => return Some((Element::Value(value), at + 1)),
             b'\\' => {
                 value.push(*text.get(at + 1)?);
                 at += 2;
@@ -134,7 +146,10 @@ mod tests {
             from_text(text.as_bytes()).map(|elements| {
                 elements
                     .into_iter()
-                    .map(|e| e.map_or("NULL".into(), |e| String::from_utf8(e).unwrap()))
+                    .map(|element| match element {
+                        Element::Value(text) => String::from_utf8(text).unwrap(),
+                        Element::Null(text) => format!("<{}>", String::from_utf8(text).unwrap()),
+                    })
                     .collect::<Vec<_>>()
                     .join("|")
             })
@@ -143,7 +158,7 @@ mod tests {
             ("{}", Some("")),
             (" { } ", Some("")),
             ("{1,2}", Some("1|2")),
-            ("{ 1 , NULL, null}", Some("1|NULL|NULL")),
+            ("{ 1 , NULL, null}", Some("1|<NULL>|<null>")),
             ("{\"NULL\",\"a,b\",\"c\\\"d\"}", Some("NULL|a,b|c\"d")),
             ("{{1,2},{3,4}}", Some("1|2|3|4")),
             ("{1,}", None),

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use mothership_shardmap::{KeyBytes, KeyType, TextContext};
 
-use crate::plan::array;
+use crate::plan::array::{self, Element};
 use crate::plan::context::{Bound as Bind, Params};
 
 use super::scalar::{Scalar, Value, read};
@@ -210,8 +210,15 @@ fn array_members(
         },
         _ => return None,
     };
-    for bytes in texts.into_iter().flatten() {
-        add(read(key, element, &bytes, context))?;
+    // Other types have no value of that name.
+    let may_be_text = matches!(key, KeyType::Text | KeyType::Varchar | KeyType::Bytea);
+    for text in texts {
+        match text {
+            Element::Null(_) if !may_be_text => {}
+            Element::Value(bytes) | Element::Null(bytes) => {
+                add(read(key, element, &bytes, context))?;
+            }
+        }
     }
     Some(())
 }

@@ -125,3 +125,26 @@ fn equal_to_null_may_be_is_null() {
         }
     }
 }
+
+#[test]
+fn null_in_an_array_may_be_a_text() {
+    let mut pair = Pair::new();
+    pair.alike(
+        "INSERT INTO words VALUES ('plain', 1), ('NULL', 2), ('null', 3), ('x', 4), ('y', 5)",
+    );
+    for setting in ["off", "on"] {
+        pair.alike(&format!("SET array_nulls = {setting}"));
+        for sql in [
+            "SELECT id FROM words WHERE id = ANY ('{NULL,plain}') ORDER BY n",
+            "SELECT id FROM words WHERE id = ANY ('{NULL}')",
+            "SELECT id FROM words WHERE id = ANY ('{null}'::text[])",
+            "SELECT id FROM words WHERE id = ANY ('{\"NULL\",x}') ORDER BY n",
+            "UPDATE words SET n = n + 10 WHERE id = ANY ('{NULL,x}')",
+            "DELETE FROM words WHERE id = ANY ('{null,y}')",
+            "SELECT * FROM words ORDER BY n, id",
+            "SELECT * FROM items WHERE id = ANY ('{1,2}')",
+        ] {
+            pair.alike(sql);
+        }
+    }
+}
