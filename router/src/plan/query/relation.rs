@@ -141,6 +141,7 @@ impl<'n> Analysis<'n> {
                 format!("view \"{}\"", relation.name.name),
             )
         };
+        let first = self.instances.len();
         let output = match parse::view(definition) {
             None => Err(unknown()),
             Some(parsed) => {
@@ -159,6 +160,14 @@ impl<'n> Analysis<'n> {
             }
             output => output?,
         };
+        let read = &self.instances[first..];
+        if read
+            .iter()
+            .all(|instance| matches!(instance.source, Source::Derived | Source::Rows))
+        {
+            // What it shows could be computed anywhere, but only the home shard is sure to have the view.
+            return Ok((self.add_relation(relation, Place::Home)?, None));
+        }
         if output.complete && output.columns.len() == relation.columns.len() {
             for (out, column) in output.columns.iter_mut().zip(&relation.columns) {
                 out.name.clone_from(&column.name);

@@ -148,3 +148,43 @@ fn null_in_an_array_may_be_a_text() {
         }
     }
 }
+
+#[test]
+fn views_that_read_nothing_are_at_home() {
+    let mut pair = Pair::new();
+    pair.alike("INSERT INTO items (id, v) SELECT g, g FROM generate_series(1, 12) g");
+    pair.alike("INSERT INTO kinds SELECT g, 'k' FROM generate_series(1, 12) g");
+    for sql in [
+        "CREATE VIEW single AS SELECT 3 AS x",
+        "CREATE VIEW few AS VALUES (1, 'a'), (5, 'b')",
+        "CREATE VIEW series AS SELECT g AS x FROM generate_series(2, 4) g",
+        "CREATE VIEW nested AS SELECT x + 1 AS x FROM single",
+    ] {
+        pair.alike(sql);
+    }
+    for sql in [
+        "SELECT * FROM single",
+        "SELECT i.id FROM items i JOIN single s ON i.id = s.x",
+        "SELECT i.id, f.column2 FROM items i JOIN few f ON i.id = f.column1 ORDER BY 1",
+        "SELECT id FROM items WHERE id IN (SELECT x FROM series) ORDER BY 1",
+        "SELECT id FROM items WHERE id = (SELECT x FROM nested)",
+        "WITH c AS (SELECT x FROM series) SELECT i.id FROM items i, c WHERE i.id = c.x ORDER BY 1",
+        "SELECT k.id FROM kinds k JOIN nested n ON k.id = n.x",
+        "SELECT id FROM items WHERE id = 3 AND EXISTS (SELECT 1 FROM single)",
+    ] {
+        for _ in 0..4 {
+            pair.alike(sql);
+        }
+    }
+    for sql in [
+        "UPDATE items SET v = 0 FROM single WHERE id = x",
+        "DELETE FROM items USING series WHERE id = x",
+        "UPDATE items SET v = 9 WHERE id IN (SELECT x FROM nested)",
+        "INSERT INTO items SELECT x + 100, x FROM series",
+        "UPDATE kinds SET name = 'n' FROM single WHERE id = x",
+    ] {
+        pair.alike("BEGIN");
+        pair.alike_or_refused(sql);
+        pair.both("ROLLBACK");
+    }
+}
