@@ -15,6 +15,7 @@ use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
 use crate::merge::{Aggregates, CommandTag, reconcile};
 use crate::plan::Merge;
+use crate::sql::effect::{Statement, analyse};
 use mothership_pool::connection::Flow;
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -288,9 +289,19 @@ impl Session {
         if many.step_by_step {
             return self.step_by_step(sql, many).await;
         }
-        if many.writes {
-            self.begin_implicit();
-        }
+        let refused;
+        let many = match self.lock_without_block(sql, many) {
+            Some(one) => {
+                refused = one;
+                &refused
+            }
+            None => {
+                if many.writes {
+                    self.begin_implicit();
+                }
+                many
+            }
+        };
         self.open_snapshots(many).await?;
         let wants = self.wants_of_many(steps, many);
         let mut servers = Vec::new();
@@ -332,6 +343,18 @@ impl Session {
         let ends = |event| matches!(event, Event::Ready(_));
         self.collect_all(many, &places, &mut merging, ends).await?;
         self.finish_many(merging)
+    }
+
+    /// LOCK TABLE where no block is open, not even one of the router's own that something before it has begun: work for
+    /// one shard without one, whose server refuses it in PostgreSQL's own words.
+    pub(super) fn lock_without_block(&self, sql: &[u8], many: &Many) -> Option<Many> {
+        let alone = self.state.block == Block::None
+            && !self.servers.iter().any(|s| s.inbox.in_segment)
+            && many.merge == Merge::First;
+        let locks = || analyse(sql, self.standard_strings()).statement == Statement::Lock;
+        let mut one = (alone && locks()).then(|| many.clone())?;
+        one.legs.truncate(1);
+        Some(one)
     }
 
     /// Takes the answers of all shards up to the event that ends each. The rows of a divided INSERT are taken in the

@@ -307,9 +307,15 @@ impl Session {
             self.answer(backend::PARSE_COMPLETE);
         }
         self.join_segment(None, many.writes).await?;
-        if many.writes {
-            self.begin_implicit();
-        }
+        let many = match self.lock_without_block(&statement.sql, &many) {
+            Some(refused) => refused,
+            None => {
+                if many.writes {
+                    self.begin_implicit();
+                }
+                many
+            }
+        };
         let wants = match self.is_alone_in_segment(bind.portal) {
             true => self.wants(many.writes, &statement.steps, None),
             false => Wants::Primary,

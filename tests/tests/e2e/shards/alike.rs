@@ -120,3 +120,22 @@ fn statements_whose_close_was_skipped_are_known() {
         .collect();
     assert_alike(&stage, &[&failing, &block]);
 }
+
+#[test]
+fn tables_are_locked_in_blocks_only() {
+    let all = insert(&one_each());
+    let lock = "LOCK TABLE items";
+    let text = format!("{lock}; {all}");
+    assert_alike(
+        &Stage::new(),
+        &[
+            &queries([lock, "SELECT 7"]),
+            &queries(["lock table items in share mode nowait"]),
+            &queries([&text]),
+            &queries(["SELECT 7; LOCK TABLE items; SELECT 8"]),
+            &queries(["BEGIN", lock, "COMMIT"]),
+            &queries(["BEGIN; LOCK TABLE items; COMMIT", lock]),
+            &[segment([lock]), segment(["SELECT 7"])],
+        ],
+    );
+}
