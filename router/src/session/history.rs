@@ -102,7 +102,8 @@ impl History {
         self.deeds.clear();
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
+    /// How many deeds were done before the savepoint.
+    pub fn place(&self, name: &str) -> Option<usize> {
         let is = |deed: &Deed| matches!(deed, Deed::Savepoint(known) if known == name);
         self.deeds.iter().rposition(is)
     }

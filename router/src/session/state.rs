@@ -154,6 +154,8 @@ pub struct Portal {
     pub parts: Option<Parts>,
     /// The EXECUTE that the client has bound, where this is what it runs.
     pub executes: Option<Rc<Prepared>>,
+    /// How many deeds the transaction had done when it was bound.
+    pub deeds: usize,
 }
 
 /// Who runs a portal.
@@ -449,11 +451,19 @@ impl State {
             Kind::Savepoint(name) => self.history.savepoint(name),
             Kind::RollbackTo(name) => {
                 self.history.rollback_to(name);
+                self.drop_portals_of_savepoint();
                 if self.definitions == Definitions::Own {
                     self.definitions = Definitions::Changed;
                 }
             }
-            Kind::Release(name) => self.history.release(name),
+            Kind::Release(name) => {
+                if let Some(left) = self.history.place(name) {
+                    // They are of what is around the savepoint now.
+                    let portals = self.portals.values_mut();
+                    portals.for_each(|portal| portal.deeds = portal.deeds.min(left));
+                }
+                self.history.release(name);
+            }
             Kind::Settings(_) => {
                 if let Kind::Settings(changes) = &*self.on_servers(kind) {
                     self.history.session(changes, self.settings.current());
@@ -470,6 +480,16 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// ROLLBACK TO was done: portals that were bound after the savepoint, the last of the deeds now, are gone. Of one
+    /// server's that server says so itself.
+    fn drop_portals_of_savepoint(&mut self) {
+        let deeds = self.history.deeds().len();
+        self.portals.retain(|_, portal| match portal.place {
+            Place::Many(_) | Place::Gathered(_) | Place::Explaining(_) => portal.deeds < deeds,
+            Place::Here | Place::Shard(_) | Place::Explained(_) => true,
+        });
     }
 
     /// BEGIN was accepted. Within a block PostgreSQL warns, and its modes hold from there on.

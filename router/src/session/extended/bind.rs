@@ -76,6 +76,7 @@ impl Session {
             place,
             parts,
             executes,
+            deeds: self.state.history.deeds().len(),
         };
         match self.state.portals.get_mut(bind.portal) {
             Some(known) => *known = portal,
@@ -428,7 +429,7 @@ impl Session {
 
     /// The columns of a portal that is being bound and described; `None` if it has no rows. `SELECT FROM t` has rows
     /// without columns.
-    async fn described(&mut self, at: usize) -> Result<Option<Vec<Column>>, Halt> {
+    pub(super) async fn described(&mut self, at: usize) -> Result<Option<Vec<Column>>, Halt> {
         let mut columns = Ok(None);
         let mut error = None;
         self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {

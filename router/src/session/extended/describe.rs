@@ -1,5 +1,6 @@
 //! Describe, of statements and of portals.
 
+use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
 use crate::session::rules::Moment;
 use crate::session::simple::named::no_such_statement;
@@ -57,10 +58,21 @@ impl Session {
 
     async fn describe_portal(&mut self, name: &[u8]) -> Result<(), Halt> {
         let place = self.state.portals.get(name).map(|p| p.place.clone());
+        // PostgreSQL shows no columns then, be they known.
+        let failed = self.state.block.status() == backend::TxStatus::Failed;
         let shard = match place {
             Some(Place::Here) => {
                 self.answer(backend::NO_DATA);
                 return Ok(());
+            }
+            Some(Place::Explained(_) | Place::Explaining(_)) if failed => {
+                return Err(failed_transaction().into());
+            }
+            Some(Place::Many(many)) if failed && many.shows => {
+                return Err(failed_transaction().into());
+            }
+            Some(Place::Gathered(portal)) if failed && portal.columns().is_some() => {
+                return Err(failed_transaction().into());
             }
             Some(Place::Explained(explained)) => {
                 self.answer(explained.columns());
@@ -102,14 +114,21 @@ impl Session {
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
         attached.inbox.describing.push_back(None);
-        attached
-            .lease
+        let lease = &mut attached.lease;
+        lease
             .wire
             .with_output(|out| frontend::put_describe(out, Target::Portal, name));
-        attached
-            .lease
-            .ledger
-            .push(Owed::DescribePortal(Audience::Client));
+        if !failed || lease.status == backend::TxStatus::Failed {
+            lease.ledger.push(Owed::DescribePortal(Audience::Client));
+            return Ok(());
+        }
+        // Its server knows nothing of the failure.
+        lease.wire.send(frontend::FLUSH);
+        lease.ledger.push(Owed::DescribePortal(Audience::Router));
+        if self.described(at).await?.is_some() {
+            return Err(failed_transaction().into());
+        }
+        self.client.send(backend::NO_DATA);
         Ok(())
     }
 }

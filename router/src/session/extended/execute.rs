@@ -33,6 +33,10 @@ impl Session {
         }
         if let Some(portal) = &portal {
             self.log_statement(&portal.statement.sql);
+            if self.world.is_some() {
+                // The server that has it may not be the one that failed.
+                self.check_failed(&portal.statement)?;
+            }
             self.check_meant(portal.executes.as_ref().unwrap_or(&portal.statement))?;
         }
         let shard = match portal.as_ref().map(|p| &p.place) {

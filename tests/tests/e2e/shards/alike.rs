@@ -139,3 +139,78 @@ fn tables_are_locked_in_blocks_only() {
         ],
     );
 }
+
+#[test]
+fn portals_end_with_a_failure_and_with_their_savepoint() {
+    let [a, b, c] = one_each();
+    let bind = |portal: &str, sql: &str| -> Request {
+        vec![
+            message::parse("", sql, &[]),
+            message::bind(portal, "", Format::Text, &[], Format::Text),
+            message::flush(),
+        ]
+    };
+    let bound = |portals: &[(&str, &str)]| -> Request {
+        let binds = portals.iter().flat_map(|(portal, sql)| bind(portal, sql));
+        binds.chain([message::sync()]).collect()
+    };
+    let execute = |portal: &str| vec![message::execute(portal, 1), message::sync()];
+    let describe = |portal: &str| vec![message::describe_portal(portal), message::sync()];
+    let insert_all = insert(&[a, b, c]);
+    let on_one = |id: i64| format!("SELECT id FROM items WHERE id = {id}");
+    let fails = format!("INSERT INTO items (id) VALUES ({b}), ({b})");
+    let moved = format!("UPDATE items SET v = 1 WHERE id = {a}");
+    let portals: &[(&str, &str)] = &[
+        ("all", "SELECT count(*) FROM items"),
+        ("rows", "SELECT id FROM items ORDER BY id"),
+        ("one", &on_one(a)),
+        ("two", &on_one(b)),
+        ("write", &moved),
+        ("writes", "UPDATE items SET v = 2"),
+    ];
+    let names = || portals.iter().map(|(name, _)| *name);
+    let begun = [query("BEGIN"), query(&insert_all)];
+    let failed = [bound(portals), query(&fails)];
+    let failed: Vec<Request> = begun.iter().chain(&failed).cloned().collect();
+    let described = names().map(describe);
+    let executed = names().map(execute);
+    let after: Vec<Request> = failed
+        .iter()
+        .cloned()
+        .chain(described)
+        .chain(executed)
+        .collect();
+    // A portal of before the savepoint is there still.
+    let (before, within) = portals.split_at(2);
+    let savepoints = |ends: &[&str]| -> Vec<Request> {
+        let begun = begun.iter().cloned();
+        let set = [
+            bound(before),
+            query("SAVEPOINT s"),
+            query("SAVEPOINT t"),
+            bound(within),
+        ];
+        let ends = ends.iter().map(|sql| query(sql));
+        let left = ["rows", "all", "writes", "two", "write"].map(execute);
+        let left = left
+            .into_iter()
+            .flat_map(|one| [one, query("ROLLBACK TO s")]);
+        begun
+            .chain(set)
+            .chain(ends)
+            .chain(left)
+            .chain([query("ROLLBACK")])
+            .collect()
+    };
+    assert_alike(
+        &Stage::new(),
+        &[
+            &after,
+            &savepoints(&["ROLLBACK TO t"]),
+            &savepoints(&["ROLLBACK TO s"]),
+            &savepoints(&["RELEASE t", "ROLLBACK TO s"]),
+            &savepoints(&["RELEASE t", "SAVEPOINT u", "ROLLBACK TO u"]),
+            &savepoints(&[&fails, "ROLLBACK TO t"]),
+        ],
+    );
+}
