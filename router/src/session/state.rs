@@ -413,20 +413,30 @@ impl State {
             Kind::Close(name) => drop(self.cursors.remove(name)),
             Kind::CloseAll => self.cursors.clear(),
             Kind::Discard(DiscardWhat::All) => {
-                self.cursors.clear();
-                self.names.clear();
-                self.portals.clear();
+                self.forget_session();
                 inbox.discarded = true;
                 unpins = self.pins;
             }
             _ => {}
         }
+        self.unpin(unpins);
+        if self.pins.is_empty() {
+            inbox.pinned = false;
+        }
+    }
+
+    /// DISCARD ALL: what a session has on its servers is gone.
+    pub fn forget_session(&mut self) {
+        self.cursors.clear();
+        self.names.clear();
+        self.portals.clear();
+    }
+
+    /// These reasons to stay on a server are gone.
+    pub fn unpin(&mut self, unpins: Pins) {
         self.pins = self.pins.minus(unpins);
         if !self.pins.has(Pin::TempObject) && !self.pins.has(Pin::Opaque) {
             self.temporary = TemporaryNames::default();
-        }
-        if self.pins.is_empty() {
-            inbox.pinned = false;
         }
     }
 

@@ -15,7 +15,7 @@ use crate::commit::doubt::Site;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
-use crate::sql::effect::Pin;
+use crate::sql::effect::{DiscardWhat, Pin};
 use mothership_pool::health::Scope;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
@@ -203,11 +203,18 @@ impl Session {
             Kind::RollbackTo(_) => self.state.block = Block::Open,
             Kind::CloseAll => {
                 self.state.cursors.clear();
-                self.state.pins = self.state.pins.minus(Pins::NONE.with(Pin::HoldCursor));
-                let stays = !self.state.pins.is_empty();
-                for attached in &mut self.servers {
-                    attached.inbox.pinned &= stays;
+                self.unpin_all(Pins::NONE.with(Pin::HoldCursor));
+            }
+            Kind::Discard(DiscardWhat::All) => {
+                self.state.forget_session();
+                self.unpin_all(self.state.pins);
+                for at in 0..self.servers.len() {
+                    self.servers[at].inbox.discarded = true;
+                    self.after_messages(at);
                 }
+            }
+            Kind::Discard(DiscardWhat::Temp) => {
+                self.unpin_all(Pins::NONE.with(Pin::TempObject));
             }
             Kind::Begin(_) => {
                 self.state.block = Block::Open;
@@ -218,6 +225,15 @@ impl Session {
             _ => {}
         }
         Ok(())
+    }
+
+    /// These reasons to stay on its servers are gone.
+    fn unpin_all(&mut self, unpins: Pins) {
+        self.state.unpin(unpins);
+        let stays = !self.state.pins.is_empty();
+        for attached in &mut self.servers {
+            attached.inbox.pinned &= stays;
+        }
     }
 
     /// Gives back servers that were taken for the statement that failed and were not in its transaction yet, but none

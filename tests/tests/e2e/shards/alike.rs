@@ -214,3 +214,52 @@ fn portals_end_with_a_failure_and_with_their_savepoint() {
         ],
     );
 }
+
+#[test]
+fn discard_all_leaves_nothing_on_several_kept_servers() {
+    let stage = Stage::on_one_core_with("[pool]\nmax = 1\n");
+    let [a, b, c] = one_each();
+    let all = insert(&[a, b, c]);
+    let hold = |name: &str, id: i64| {
+        format!("DECLARE {name} CURSOR WITH HOLD FOR SELECT id FROM items WHERE id = {id}")
+    };
+    let (first, second) = (hold("h", a), hold("i", b));
+    let named = vec![
+        message::parse("named", "SELECT 7", &[]),
+        message::bind("", "named", Format::Text, &[], Format::Text),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let again = named[1..].to_vec();
+    let mut case = vec![
+        query("LISTEN x"),
+        query(&all),
+        query(&first),
+        query(&second),
+    ];
+    case.extend([
+        named.clone(),
+        query("PREPARE p AS SELECT 8"),
+        query("EXECUTE p"),
+    ]);
+    case.push(query("DISCARD ALL"));
+    case.extend([query("EXECUTE p"), again.clone()]);
+    case.extend(queries(["FETCH h", "FETCH i", "CLOSE h", "CLOSE i"]));
+    case.extend([
+        named,
+        query("PREPARE p AS SELECT 9"),
+        query("EXECUTE p"),
+        again,
+    ]);
+    case.extend(queries([&first, "FETCH h", "NOTIFY x", "CLOSE ALL"]));
+    assert_alike(&stage, &[&case]);
+    // It stays on none of its servers, so that others get them.
+    let mut wire = stage.wire();
+    for request in &case[..8] {
+        send(&mut wire, request);
+    }
+    assert_eq!(
+        send(&mut stage.wire(), &query("DELETE FROM items")),
+        ["CommandComplete DELETE 3", "ReadyForQuery I"]
+    );
+}
