@@ -74,13 +74,13 @@ impl History {
         }
     }
 
-    /// RELEASE: the savepoint and those after it are forgotten, the rest stays.
+    /// RELEASE: the savepoint and those after it are forgotten, the rest stays but what ends with them.
     pub fn release(&mut self, name: &str) {
         let Some(at) = self.place(name) else { return };
         let mut number = 0;
         self.deeds.retain(|deed| {
             number += 1;
-            number <= at || !matches!(deed, Deed::Savepoint(_))
+            number <= at || !(matches!(deed, Deed::Savepoint(_)) || deed.is_of_subtransaction())
         });
     }
 
@@ -116,6 +116,19 @@ impl Deed {
             Self::Savepoint(name) => format!("SAVEPOINT \"{}\"", name.replace('"', "\"\"")),
             Self::Local(sql) => sql.clone(),
             Self::Session { changes, after } => after.sql_of(changes),
+        }
+    }
+
+    /// Whether it ends with the subtransaction that does it, be that released. So does READ ONLY, unlike other settings;
+    /// what else SET TRANSACTION may say is refused there, or nothing new.
+    fn is_of_subtransaction(&self) -> bool {
+        let Self::Local(sql) = self else {
+            return false;
+        };
+        match analyse(sql.as_bytes(), true).statement {
+            Statement::SetTransaction(_) => true,
+            Statement::Set { name, .. } | Statement::Reset(name) => name == "transaction_read_only",
+            _ => false,
         }
     }
 
@@ -215,5 +228,25 @@ mod tests {
         assert!(history.has_savepoint("s") && !history.has_savepoint("t"));
         history.release("s");
         assert_eq!(told(&history), ["SET LOCAL a = 1", "SET LOCAL a = 2"]);
+    }
+
+    #[test]
+    fn released_savepoints_end_read_only() {
+        let mut history = History::default();
+        history.local("SET TRANSACTION READ WRITE");
+        history.savepoint("s");
+        history.local("SET TRANSACTION READ ONLY");
+        history.local("SET LOCAL a = 1");
+        history.local("SET CONSTRAINTS ALL DEFERRED");
+        history.local("set transaction_read_only = on");
+        history.release("s");
+        assert_eq!(
+            told(&history),
+            [
+                "SET TRANSACTION READ WRITE",
+                "SET LOCAL a = 1",
+                "SET CONSTRAINTS ALL DEFERRED"
+            ]
+        );
     }
 }

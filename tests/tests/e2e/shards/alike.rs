@@ -263,3 +263,71 @@ fn discard_all_leaves_nothing_on_several_kept_servers() {
         ["CommandComplete DELETE 3", "ReadyForQuery I"]
     );
 }
+
+#[test]
+fn read_only_ends_with_its_savepoint() {
+    let [a, b, c] = one_each();
+    let (first, others, all) = (insert(&[a]), insert(&[b, c]), insert(&[a, b, c]));
+    let show = "SHOW transaction_read_only";
+    let local = "SHOW work_mem";
+    let read_only = "SET TRANSACTION READ ONLY";
+    let cases: Vec<Vec<Request>> = [
+        vec!["SAVEPOINT s", read_only, "RELEASE s", show, &all],
+        vec![&first, "SAVEPOINT s", read_only, "RELEASE s", &others, show],
+        vec![
+            &all,
+            "SAVEPOINT s",
+            read_only,
+            show,
+            "RELEASE s",
+            &others,
+            show,
+        ],
+        vec![&first, "SAVEPOINT s", read_only, "RELEASE s", &others],
+        vec![
+            "SAVEPOINT s",
+            "SET transaction_read_only = on",
+            "RELEASE s",
+            &all,
+        ],
+        vec![
+            "SAVEPOINT s",
+            "SET LOCAL transaction_read_only = on",
+            "RELEASE s",
+            &all,
+        ],
+        vec![
+            "SAVEPOINT s",
+            "SET LOCAL work_mem = '1MB'",
+            "RELEASE s",
+            &first,
+            local,
+        ],
+        vec![
+            &first,
+            "SAVEPOINT s",
+            read_only,
+            "SAVEPOINT t",
+            "RELEASE t",
+            &others,
+        ],
+        vec![
+            "SAVEPOINT s",
+            "SAVEPOINT t",
+            read_only,
+            "RELEASE t",
+            &first,
+            show,
+        ],
+        vec![read_only, "SAVEPOINT s", read_only, "RELEASE s", &all],
+        vec!["SAVEPOINT s", "BEGIN READ ONLY", "RELEASE s", &all],
+    ]
+    .into_iter()
+    .map(|texts| {
+        let texts = ["BEGIN"].into_iter().chain(texts).chain(["COMMIT"]);
+        texts.map(query).collect()
+    })
+    .collect();
+    let cases: Vec<&[Request]> = cases.iter().map(Vec::as_slice).collect();
+    assert_alike(&Stage::new(), &cases);
+}
