@@ -79,10 +79,13 @@ pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typty
     AND t.typtype OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" \
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_type el WHERE el.typarray OPERATOR(pg_catalog.=) t.oid)";
 
-/// Functions of users: name, volatility, kind, strictness, set, language, body, extension.
-pub const FUNCTIONS: &str = "SELECT n.nspname, p.proname, p.provolatile, p.prokind, p.proisstrict, \
-    p.proretset, l.lanname, \
-    CASE WHEN p.prosrc OPERATOR(pg_catalog.=) '' \
+/// Functions of users: name, volatility, kind, strictness, set, language, body, extension. An aggregate is declared
+/// immutable and does what its functions do: it has the volatility of the worst of them, and their names, a line each, as
+/// its body.
+pub const FUNCTIONS: &str = "SELECT n.nspname, p.proname, COALESCE(a.volatility, p.provolatile::pg_catalog.text), \
+    p.prokind, p.proisstrict, p.proretset, l.lanname, \
+    CASE WHEN a.called IS NOT NULL THEN a.called \
+        WHEN p.prosrc OPERATOR(pg_catalog.=) '' \
         AND p.prokind OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'p']::pg_catalog.\"char\"[]) \
         THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END, \
     (SELECT x.extname FROM pg_catalog.pg_depend d \
@@ -94,6 +97,13 @@ pub const FUNCTIONS: &str = "SELECT n.nspname, p.proname, p.provolatile, p.proki
     FROM pg_catalog.pg_proc p \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+    LEFT JOIN LATERAL (SELECT pg_catalog.max(f.provolatile::pg_catalog.text) AS volatility, \
+            pg_catalog.string_agg(DISTINCT f.proname::pg_catalog.text, E'\\n') AS called \
+        FROM pg_catalog.pg_aggregate g \
+        JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[g.aggtransfn, g.aggfinalfn, \
+            g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, \
+            g.aggmfinalfn]::pg_catalog.oid[]) \
+        WHERE g.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid) a ON TRUE \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 

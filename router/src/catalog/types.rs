@@ -101,7 +101,8 @@ pub struct Function {
     pub returns_set: bool,
     /// `sql`, `plpgsql`, `c`, `internal`, ...
     pub language: String,
-    /// The body as it stands in pg_proc, empty where it is not text.
+    /// The body as it stands in pg_proc, empty where it is not text; of an aggregate the names of the functions that
+    /// it calls, a line each.
     pub body: String,
     /// The extension that brought it, if one did.
     pub extension: Option<String>,
@@ -141,7 +142,7 @@ impl Function {
 
     /// Whether the body is text in a language whose words can be trusted.
     pub fn is_readable(&self) -> bool {
-        matches!(self.language.as_str(), "sql" | "plpgsql")
+        self.kind == FunctionKind::Aggregate || matches!(self.language.as_str(), "sql" | "plpgsql")
     }
 
     /// Whether it builds SQL at run time, so that its words prove nothing.

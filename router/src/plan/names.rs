@@ -12,7 +12,7 @@ use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
 use sqlparser::ast::Ident;
 
 use crate::catalog::types::words;
-use crate::catalog::{Catalog, Function, Name, Relation, RelationKind, Volatility};
+use crate::catalog::{Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility};
 use crate::config::{KeyUpdates, TablePattern};
 use crate::sql::lexer::Kind;
 
@@ -223,6 +223,11 @@ impl<'a> Names<'a> {
     }
 
     fn function_reach(&self, function: &Function) -> Reach {
+        if function.kind == FunctionKind::Aggregate {
+            let called = function.body.lines();
+            let reaches = called.filter_map(|name| self.reach.get(name).copied());
+            return reaches.max().unwrap_or(Reach::Nothing);
+        }
         if !function.is_readable() {
             let harmless = function.volatility != Volatility::Volatile
                 || matches!(function.extension.as_deref(), Some(name) if !RUNS_SQL.contains(&name));

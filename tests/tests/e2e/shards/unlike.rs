@@ -188,3 +188,33 @@ fn views_that_read_nothing_are_at_home() {
         pair.both("ROLLBACK");
     }
 }
+
+#[test]
+fn an_aggregate_reaches_as_far_as_its_functions() {
+    let mut pair = Pair::new();
+    pair.alike("INSERT INTO items (id, v) SELECT g, g FROM generate_series(1, 9) g");
+    for sql in [
+        "CREATE FUNCTION add_all(int8, int8) RETURNS int8 LANGUAGE sql STABLE \
+         AS 'SELECT $1 + count(*) FROM items'",
+        "CREATE FUNCTION add(int8, int8) RETURNS int8 LANGUAGE sql AS 'SELECT $1 + $2'",
+        "CREATE FUNCTION take(int8, int8) RETURNS int8 LANGUAGE sql AS 'SELECT $1 - $2'",
+        "CREATE FUNCTION ended(int8) RETURNS int8 LANGUAGE sql STABLE \
+         AS 'SELECT $1 + count(*) FROM items'",
+        "CREATE AGGREGATE sum_all (int8) (SFUNC = add_all, STYPE = int8, INITCOND = '0')",
+        "CREATE AGGREGATE sum_ended (int8) (SFUNC = int8pl, STYPE = int8, FINALFUNC = ended, INITCOND = '0')",
+        "CREATE AGGREGATE sum_moving (int8) (SFUNC = int8pl, STYPE = int8, INITCOND = '0', \
+         MSFUNC = add_all, MINVFUNC = take, MSTYPE = int8, MINITCOND = '0')",
+        "CREATE FUNCTION add_now(int8, int8) RETURNS int8 LANGUAGE sql STABLE \
+         AS 'SELECT $1 + extract(year FROM now())::int8'",
+        "CREATE AGGREGATE sum_now (int8) (SFUNC = add_now, STYPE = int8, INITCOND = '0')",
+        "CREATE AGGREGATE sum_plain (int8) (SFUNC = add, STYPE = int8, INITCOND = '0')",
+    ] {
+        pair.alike(sql);
+    }
+    for aggregate in ["sum_all", "sum_ended", "sum_moving", "sum_now"] {
+        let [_, told] = pair.both(&format!("SELECT {aggregate}(id) FROM items"));
+        assert!(told[0].starts_with("Error 0A000"), "{aggregate}: {told:?}");
+    }
+    pair.alike("SELECT sum_plain(id) FROM items");
+    pair.alike("SELECT id % 2, sum_plain(id) FROM items GROUP BY 1 ORDER BY 1");
+}
