@@ -394,6 +394,8 @@ impl Session {
 
     pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
         let attached = &mut self.servers[at];
+        // Outside of a block it ends with its own end, and a segment that was open there ends with it.
+        attached.inbox.in_segment &= attached.inbox.in_block;
         attached.inbox.wrote |= writes;
         attached.inbox.touched.add(None);
         attached.lease.notes.unnamed = None;
