@@ -153,6 +153,11 @@ impl Ledger {
             );
             self.mode = Mode::Normal;
         }
+        if let Owed::Forget(_) = owed {
+            // What a server sends costs no memory.
+            let others = self.queue.iter().filter(|o| matches!(o, Owed::Forget(_)));
+            self.unforgotten.reserve(others.count() + 1);
+        }
         self.queue.push_back(owed);
     }
 
