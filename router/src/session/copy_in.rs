@@ -91,7 +91,9 @@ impl Session {
         mut merging: Merging,
         lines: Option<(&str, &LineMap)>,
     ) -> Result<Vec<u8>, Halt> {
-        let mut errors = Vec::new();
+        // One that came before any row is the first, also where no shard has more to say.
+        let mut errors: Vec<(Option<u64>, Vec<u8>)> = Vec::new();
+        errors.extend(merging.error.take().map(|body| (None, body)));
         for (leg, &at) in places.iter().enumerate() {
             if self.servers[at].lease.ledger.is_empty() {
                 continue;

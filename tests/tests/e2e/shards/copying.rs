@@ -176,6 +176,18 @@ fn an_error_of_copy_is_that_of_the_first_line_and_names_it() {
             assert_eq!(told[1], told[0], "{sql}: {rows}");
         }
     }
+    // Every shard refuses it before any row.
+    for wire in &mut wires {
+        say(wire, "SET default_transaction_read_only = on");
+    }
+    let told = wires
+        .each_mut()
+        .map(|wire| say(wire, "COPY items FROM STDIN"));
+    assert_eq!(told[1], told[0]);
+    assert!(told[1][0].starts_with("Error 25006"), "{told:?}");
+    for wire in &mut wires {
+        say(wire, "SET default_transaction_read_only = off");
+    }
     // A line that is too short before one that is wrong, and a key that is there already.
     for rows in [
         "1\t1\tn\n2\n3\tx\tn\n",
