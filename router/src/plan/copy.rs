@@ -86,7 +86,7 @@ pub fn plan(
                 cond: super::Cond::Any,
                 leaf: None,
                 kept: Vec::new(),
-                stored: false,
+                stored: None,
             };
             Ok(Plan::Scatter(Scatter {
                 target: Target::Keys(vec![by]),

@@ -242,7 +242,7 @@ pub fn keyed_by(analysis: &Analysis<'_>, instance: usize) -> Option<KeyedBy> {
             .filter(|(i, _, _)| *i == instance)
             .map(|(_, c, s)| (*c, s.clone()))
             .collect(),
-        stored: analysis.stored.contains(&instance),
+        stored: analysis.stored.get(&instance).cloned(),
     })
 }
 

@@ -50,7 +50,7 @@ mod write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use mothership_shardmap::{Placement, ShardMap, Sharded};
+use mothership_shardmap::{KeyBytes, Placement, ShardMap, Sharded};
 
 use crate::catalog::{Catalog, Name};
 use crate::config::{KeyUpdates, KnownTable, TablePattern};
@@ -163,13 +163,26 @@ pub struct KeyedBy {
     pub leaf: Option<LeafBy>,
     /// For UPDATE of the key to the value that it has: each key column and its new value.
     pub kept: Vec<(usize, Scalar)>,
-    /// Whether a row with this key is stored: then the key must be known, not only restricted.
-    pub stored: bool,
+    /// Of a row with this key that is stored. Then the key must be known, not only restricted.
+    pub stored: Option<MaxChars>,
 }
 
 impl PartialEq for KeyedBy {
     fn eq(&self, other: &KeyedBy) -> bool {
         self.table == other.table && self.cond == other.cond && self.kept == other.kept
+    }
+}
+
+/// For each column of a key that is a varchar(n), n. A longer text is an error when it is stored, or loses spaces.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MaxChars(pub Vec<Option<usize>>);
+
+impl MaxChars {
+    /// Whether a column, counted from the first of the key, stores this value as it is.
+    pub fn take(&self, column: usize, value: &KeyBytes) -> bool {
+        let longest = self.0.get(column).copied().flatten();
+        let chars = || String::from_utf8_lossy(value.as_bytes()).chars().count();
+        longest.is_none_or(|longest| chars() <= longest)
     }
 }
 
@@ -228,7 +241,7 @@ pub enum SplitRows {
         /// Types for the statement's parameters, so that those of absent rows keep theirs; 0 where unknown.
         parameter_types: Vec<u32>,
         /// For each key column of type varchar(n), n: longer values are not stored as they are.
-        max_chars: Vec<Option<usize>>,
+        max_chars: MaxChars,
         /// The refusal if the rows lie on several shards.
         whole: Option<Refusal>,
     },

@@ -16,6 +16,7 @@ use super::scope::Analysis;
 use super::slots::Text;
 use super::sorted::Sorted;
 use super::touches::{Touches, touches};
+use super::write;
 use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
 use crate::sql::keywords::is_reserved;
 
@@ -24,12 +25,11 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if !text.mentions(names) && !text.runs_sql(names) {
         return Ok(elsewhere(names, text, context));
     }
-    walked(
-        (names, text, context),
-        parsed(text, context)?,
-        &Ending::Answer,
-        0,
-    )
+    let parsed = parsed(text, context)?;
+    if let Some(fill) = write::filled((names, text, context), &parsed)? {
+        return Ok(fill);
+    }
+    walked((names, text, context), parsed, &Ending::Answer, 0)
 }
 
 /// Plans a query whose rows are kept on one server: if several shards have them, they are gathered.

@@ -10,10 +10,10 @@ use mothership_shardmap::{
 
 use super::condition::{Alternative, Cond, Item, Scalar, Value, Values, evaluate};
 use super::context::{Params, TextContext};
-use super::gather::{Ending, Fragment, Gather, Holders, Keeper, Written};
+use super::gather::{Ending, Fragment, Gather, Holders, Keeper, ListedRows, Written};
 use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
-use super::{DdlPlace, KeyedBy, LeafBy, Merge, Plan, Role, Split, SplitRows, Target};
+use super::{DdlPlace, KeyedBy, LeafBy, MaxChars, Merge, Plan, Role, Split, SplitRows, Target};
 use crate::catalog::Name;
 
 /// Where one execution of a plan goes.
@@ -41,6 +41,8 @@ pub struct Route {
 pub struct Gathered {
     /// The shards of each fragment.
     pub fragments: Vec<ShardSet>,
+    /// Of a fragment that stores rows: which of them go to which shard.
+    pub rows: BTreeMap<usize, BTreeMap<ShardId, Vec<usize>>>,
     /// Where the residue writes; empty if it is a query.
     pub target: ShardSet,
 }
@@ -215,12 +217,19 @@ fn gathered(
     if shards.single().is_some() && !copies && !elsewhere && !makes {
         return Ok(plain(shards, role));
     }
-    let of = |fragment: &Fragment| match &fragment.of {
+    let mut rows = BTreeMap::new();
+    for (number, fragment) in gather.fragments.iter().enumerate() {
+        if let Holders::Rows(listed) = &fragment.of {
+            rows.insert(number, by_shard(listed, params, text)?);
+        }
+    }
+    let of = |(number, fragment): (usize, &Fragment)| match &fragment.of {
         Holders::Keys(keys) => all(keys),
+        Holders::Rows(_) => rows[&number].keys().copied().collect(),
         Holders::All | Holders::Copies => map.all(),
         Holders::Home => ShardSet::one(map.home()),
     };
-    let fragments: Vec<ShardSet> = gather.fragments.iter().map(of).collect();
+    let fragments: Vec<ShardSet> = gather.fragments.iter().enumerate().map(of).collect();
     let target = match &gather.ending {
         Ending::Keep(_) if at_home => ShardSet::one(map.home()),
         Ending::Answer | Ending::Store(_) | Ending::Keep(_) => ShardSet::empty(),
@@ -238,9 +247,33 @@ fn gathered(
         _ => shards.union(&target),
     };
     Ok(Route {
-        gathered: Some(Gathered { fragments, target }),
+        gathered: Some(Gathered {
+            fragments,
+            rows,
+            target,
+        }),
         ..plain(shards, role)
     })
+}
+
+/// Which shard stores each row.
+fn by_shard(
+    listed: &ListedRows,
+    params: &Params<'_>,
+    text: &TextContext,
+) -> Result<BTreeMap<ShardId, Vec<usize>>, Refusal> {
+    let mut rows: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+    for (number, (by, _)) in listed.rows.iter().enumerate() {
+        let shards = shards_of(by, params, text);
+        let unknown = match shards.is_empty() {
+            true => Reason::NoOwner,
+            false => Reason::InsertKey,
+        };
+        let shard = shards.single();
+        let shard = shard.ok_or_else(|| Refusal::of_table(unknown, &by.table))?;
+        rows.entry(shard).or_default().push(number);
+    }
+    Ok(rows)
 }
 
 fn merged(shards: ShardSet, role: Role, merge: &Merge, map: &ShardMap) -> Route {
@@ -270,7 +303,7 @@ fn one_shard(
         kept(by, params, text)?;
         let shards = shards_of(by, params, text);
         if shards.is_empty() {
-            if by.stored {
+            if by.stored.is_some() {
                 return Err(Refusal::new(Reason::NoOwner));
             }
             continue;
@@ -298,7 +331,7 @@ fn kept(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Result<(), Ref
     }
     let refusal = || Refusal::about(Reason::KeyUpdate, format!("table \"{}\"", by.table.name));
     let types = types_of(&by.sharded);
-    let alternatives = evaluate(&by.cond, &types, params, text, false);
+    let alternatives = evaluate(&by.cond, &types, params, text, None);
     for (column, scalar) in &by.kept {
         let new = scalar.value(types[*column], params, text);
         let same = alternatives
@@ -335,11 +368,12 @@ pub fn shards_of(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Shard
     ) = (&by.cond, by.sharded.columns.as_slice())
         && let [Item::One(scalar)] = items.as_slice()
         && let Value::Key(key) = scalar.value(*key_type, params, text)
+        && by.stored.as_ref().is_none_or(|stored| stored.take(0, &key))
     {
         return by.sharded.owners_with_prefix(&[key]);
     }
     let types = types_of(&by.sharded);
-    let alternatives = evaluate(&by.cond, &types, params, text, by.stored);
+    let alternatives = evaluate(&by.cond, &types, params, text, by.stored.as_ref());
     let sets = alternatives
         .iter()
         .map(|alternative| owners(&by.sharded, alternative));
@@ -373,7 +407,7 @@ fn owners(sharded: &Sharded, alternative: &Alternative) -> ShardSet {
 /// The hash partition that holds the rows, if the condition leaves one value for each of its columns.
 pub fn leaf_of(leaf: &LeafBy, params: &Params<'_>, text: &TextContext) -> Option<Name> {
     let types: Vec<KeyType> = leaf.columns.iter().map(|(_, t)| *t).collect();
-    let alternatives = evaluate(&leaf.cond, &types, params, text, false);
+    let alternatives = evaluate(&leaf.cond, &types, params, text, None);
     let [alternative] = alternatives.as_slice() else {
         return None;
     };
@@ -476,7 +510,7 @@ impl Split {
 pub fn stored_key(
     scalars: &[Scalar],
     sharded: &Sharded,
-    max_chars: &[Option<usize>],
+    max_chars: &MaxChars,
     params: &Params<'_>,
     text: &TextContext,
 ) -> Result<Option<Vec<KeyBytes>>, Refusal> {
@@ -486,9 +520,7 @@ pub fn stored_key(
         match scalar.value(*key_type, params, text) {
             Value::Key(value) => {
                 // A longer one is an error, or its trailing spaces are cut off.
-                let longest = max_chars.get(position).copied().flatten();
-                let chars = || String::from_utf8_lossy(value.as_bytes()).chars().count();
-                if longest.is_some_and(|longest| chars() > longest) {
+                if !max_chars.take(position, &value) {
                     return Err(about(Reason::InsertKey));
                 }
                 key.push(value);

@@ -20,6 +20,7 @@ use sqlparser::tokenizer::Location;
 
 use crate::catalog::Relation;
 
+use super::MaxChars;
 use super::condition::{Cond, Scalar};
 use super::context::PlanContext;
 use super::functions::Call;
@@ -148,7 +149,7 @@ pub struct Analysis<'n> {
     /// New values for key columns: the instance, the position in the key, the value.
     pub kept: Vec<(usize, usize, Scalar)>,
     /// Instances that stand for rows to be stored.
-    pub stored: BTreeSet<usize>,
+    pub stored: BTreeMap<usize, MaxChars>,
     /// What was asked of literals that are not part of the planning.
     pub looked: Rc<Looked>,
     /// What becomes of columns that an INSERT of a query leaves to a sequence.
@@ -186,7 +187,7 @@ impl<'n> Analysis<'n> {
             sharded_below: BTreeSet::new(),
             subqueries: std::collections::HashMap::new(),
             kept: Vec::new(),
-            stored: BTreeSet::new(),
+            stored: BTreeMap::new(),
             looked: Rc::default(),
             sequences: LeftToSequences::Refused,
             notes: Notes::default(),

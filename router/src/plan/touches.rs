@@ -212,7 +212,7 @@ pub fn parts(
 /// The whole key, if the condition leaves one only.
 fn only_key(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Option<Vec<KeyBytes>> {
     let types = types_of(&by.sharded);
-    let alternatives = evaluate(&by.cond, &types, params, text, by.stored);
+    let alternatives = evaluate(&by.cond, &types, params, text, by.stored.as_ref());
     let [alternative] = alternatives.as_slice() else {
         return None;
     };

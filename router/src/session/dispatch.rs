@@ -13,7 +13,7 @@ use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
-use crate::plan::gather::Ending;
+use crate::plan::gather::{Ending, Holders};
 use crate::plan::{
     Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, Scatter, SplitRows,
     parts as touched, route, slots,
@@ -22,6 +22,7 @@ use crate::sql::password::RolePassword;
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -408,13 +409,26 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
                 Ending::Keep(keep) => (keep.head.clone(), keep.tail.clone()),
                 Ending::Answer | Ending::Write(_) => Default::default(),
             };
+            let mut parts = BTreeMap::new();
+            for (number, rows) in &places.rows {
+                let fragment = gather.fragments.get(*number)?;
+                let Holders::Rows(listed) = &fragment.of else {
+                    return None;
+                };
+                for (shard, rows) in rows {
+                    let part = fragment.storing(listed, rows.iter().copied());
+                    let place = (*number, usize::from(shard.0));
+                    parts.insert(place, filled(&part)?);
+                }
+            }
             Some(GatherWork {
                 plan: Arc::clone(gather),
                 fragments: gather
                     .fragments
                     .iter()
-                    .map(|f| filled(&f.sql))
+                    .map(|f| Some(slots::filled(&f.whole(), literals)?.into_owned()))
                     .collect::<Option<_>>()?,
+                parts,
                 shards: places.fragments.iter().map(shards).collect(),
                 residue: filled(&gather.residue)?,
                 target: shards(&places.target),

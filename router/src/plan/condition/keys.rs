@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use mothership_shardmap::{KeyBytes, KeyType, TextContext};
 
+use crate::plan::MaxChars;
 use crate::plan::array::{self, Element};
 use crate::plan::context::{Bound as Bind, Params};
 
@@ -52,13 +53,13 @@ pub type Alternative = Vec<Values>;
 const MAX_ALTERNATIVES: usize = 512;
 
 /// The keys that a condition allows: any of the alternatives. An empty list allows none. For a key
-/// that is stored, a value that is null or not certain leaves the column free.
+/// that is stored, a value that is null, not certain or too long leaves the column free.
 pub fn evaluate(
     cond: &Cond,
     types: &[KeyType],
     params: &Params<'_>,
     text: &TextContext,
-    stored: bool,
+    stored: Option<&MaxChars>,
 ) -> Vec<Alternative> {
     let free = || vec![vec![Values::All; types.len()]];
     let only = |column: usize, values: Values| {
@@ -77,7 +78,7 @@ pub fn evaluate(
             let Some(key) = types.get(*column) else {
                 return free();
             };
-            match members(items, *key, *nulls_match, params, text, stored) {
+            match members(items, (*column, *key), *nulls_match, params, text, stored) {
                 Some(keys) if keys.is_empty() => Vec::new(),
                 Some(keys) => only(*column, Values::These(keys)),
                 None => free(),
@@ -146,19 +147,22 @@ fn conjunction(left: Vec<Alternative>, right: Vec<Alternative>) -> Vec<Alternati
 /// The keys of a list; None when one of them cannot be known.
 fn members(
     items: &[Item],
-    key: KeyType,
+    (column, key): (usize, KeyType),
     nulls_match: bool,
     params: &Params<'_>,
     text: &TextContext,
-    stored: bool,
+    stored: Option<&MaxChars>,
 ) -> Option<BTreeSet<KeyBytes>> {
     let mut keys = BTreeSet::new();
     for item in items {
         match item {
             Item::One(scalar) => match scalar.value(key, params, text) {
+                Value::Key(value) if stored.is_some_and(|s| !s.take(column, &value)) => {
+                    return None;
+                }
                 Value::Key(value) => drop(keys.insert(value)),
                 Value::Null if nulls_match => return None,
-                Value::Null | Value::NoMatch | Value::Invalid if stored => return None,
+                Value::Null | Value::NoMatch | Value::Invalid if stored.is_some() => return None,
                 Value::Null | Value::NoMatch | Value::Invalid => {}
                 Value::Unsure => return None,
             },

@@ -22,6 +22,7 @@ pub mod views;
 pub mod waves;
 pub mod within;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -36,7 +37,7 @@ use super::parse::Parsed;
 use super::refuse::{Reason, Refusal};
 use super::scope::{Analysis, Node, Source};
 use super::slots::{self, Literals};
-use super::{KeyedBy, Role, SameSharded};
+use super::{KeyedBy, MaxChars, Role, SameSharded};
 
 use narrow::Sources;
 pub use narrow::{Keys, Narrowing};
@@ -130,8 +131,8 @@ pub struct Store {
     pub sharded: Option<SameSharded>,
     /// Where the columns of the key are among the rows'.
     pub key: Vec<usize>,
-    /// For each of them of type varchar(n), n.
-    pub max_chars: Vec<Option<usize>>,
+    /// How long they may be.
+    pub max_chars: MaxChars,
     /// What becomes of rows without a key.
     pub nulls: Nulls,
     /// What the client is told.
@@ -199,12 +200,60 @@ pub struct Fragment {
 pub enum Holders {
     /// Those that the keys of its uses lead to.
     Keys(Vec<KeyedBy>),
+    /// It stores rows, each on the shard of its key.
+    Rows(ListedRows),
     /// Any may have some.
     All,
     /// The home shard has all.
     Home,
     /// Each shard has all of them, and is to change them alike.
     Copies,
+}
+
+/// The rows of a VALUES list, which stand behind the text of their fragment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ListedRows {
+    /// The key of each, and its text.
+    pub rows: Vec<(KeyedBy, String)>,
+    /// What stands behind them.
+    pub tail: String,
+}
+
+impl ListedRows {
+    fn with_literals(&self, literals: &Literals<'_>) -> Option<ListedRows> {
+        let (keys, texts): (Vec<KeyedBy>, Vec<&String>) = self
+            .rows
+            .iter()
+            .map(|(by, text)| (by.clone(), text))
+            .unzip();
+        let texts = texts.into_iter();
+        let texts = texts.map(|text| Some(slots::filled(text, literals)?.into_owned()));
+        let texts: Vec<String> = texts.collect::<Option<_>>()?;
+        let keys = slots::all(&keys, literals)?;
+        Some(ListedRows {
+            rows: keys.into_iter().zip(texts).collect(),
+            tail: slots::filled(&self.tail, literals)?.into_owned(),
+        })
+    }
+}
+
+impl Fragment {
+    /// The text with all that it writes, whichever shards share it.
+    pub fn whole(&self) -> Cow<'_, str> {
+        match &self.of {
+            Holders::Rows(listed) => Cow::Owned(self.storing(listed, 0..listed.rows.len())),
+            Holders::Keys(_) | Holders::All | Holders::Home | Holders::Copies => {
+                Cow::Borrowed(&self.sql)
+            }
+        }
+    }
+
+    /// The text that stores these of the rows.
+    pub fn storing(&self, listed: &ListedRows, rows: impl IntoIterator<Item = usize>) -> String {
+        let rows = rows.into_iter().filter_map(|row| listed.rows.get(row));
+        let texts: Vec<&str> = rows.map(|(_, text)| text.as_str()).collect();
+        format!("{}{}{}", self.sql, texts.join(", "), listed.tail)
+    }
 }
 
 impl Gather {
@@ -215,7 +264,8 @@ impl Gather {
                 sql: slots::filled(&fragment.sql, literals)?.into_owned(),
                 of: match &fragment.of {
                     Holders::Keys(keys) => Holders::Keys(slots::all(keys, literals)?),
-                    of => of.clone(),
+                    Holders::Rows(listed) => Holders::Rows(listed.with_literals(literals)?),
+                    of @ (Holders::All | Holders::Home | Holders::Copies) => of.clone(),
                 },
                 ..fragment.clone()
             })
@@ -263,7 +313,7 @@ impl fmt::Display for Gather {
             self.role, self.why
         )?;
         for fragment in &self.fragments {
-            write!(f, "; {}", fragment.sql)?;
+            write!(f, "; {}", fragment.whole())?;
             for keys in &fragment.narrowing.by {
                 write!(f, " [{keys}]")?;
             }
@@ -339,7 +389,7 @@ pub fn plan(
         (false, ..) => None,
         (true, _, Ending::Write(_) | Ending::Store(_)) if !is_behind => return Err(why),
         (true, Root::Query(query), Ending::Answer | Ending::Write(_) | Ending::Store(_)) => {
-            Some(TakenOut::of(analysis, query)?)
+            Some(TakenOut::of(analysis, query, parsed)?)
         }
         (true, ..) => return Err(why),
     };
@@ -388,7 +438,8 @@ fn residual(
         return Err(Refusal::about(Reason::ComputedOnce, detail));
     }
     let strings = analysis.context.standard_conforming_strings;
-    if analysis.notes.sampled || !strings || !speaks_plainly(parsed, analysis) {
+    let kept = taken.map_or(0, TakenOut::overriding);
+    if analysis.notes.sampled || !strings || !speaks_plainly(parsed, analysis, kept) {
         return Err(why);
     }
     let target = match root {
@@ -569,20 +620,24 @@ fn may_choose(parsed: &Parsed) -> bool {
     parsed.tokens.iter().any(|token| chooses(&token.token))
 }
 
-/// Whether the text has nothing that its tree does not tell, or that the stand-ins of tables do not have.
-fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>) -> bool {
+/// Whether the text has nothing that its tree does not tell, or that the stand-ins of tables do not have. `kept` is how
+/// often OVERRIDING is told otherwise.
+fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>, kept: usize) -> bool {
     let word = |at: usize| match parsed.tokens.get(at).map(|t| &t.token) {
         Some(Token::Word(word)) => fold(&word.value, word.quote_style.is_some()),
         _ => String::new(),
     };
-    (0..parsed.tokens.len()).all(|at| {
-        let name = word(at);
-        let only = name == "only"
-            && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
-        // The parser is not given ONLY and OVERRIDING.
-        let lost = (only && has_children(analysis)) || name == "overriding";
-        !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
-    })
+    // The parser is not given ONLY and OVERRIDING.
+    let all = 0..parsed.tokens.len();
+    let overriding = all.clone().filter(|at| word(*at) == "overriding").count();
+    overriding == kept
+        && all.clone().all(|at| {
+            let name = word(at);
+            let only = name == "only"
+                && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
+            let lost = only && has_children(analysis);
+            !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
+        })
 }
 
 /// Whether ONLY may mean something: some table of the statement has partitions or children, or is not known.

@@ -11,26 +11,29 @@ use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    Expr, FromTable, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, Statement, TableAlias, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind,
-    Visit, Visitor, With, visit_expressions, visit_relations,
+    Expr, FromTable, Insert, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor, TableObject,
+    TableWithJoins, UpdateTableFromKind, Values, Visit, Visitor, With, visit_expressions,
+    visit_relations,
 };
-use sqlparser::tokenizer::Location;
+use sqlparser::tokenizer::{Location, Token};
 
 use crate::catalog::{Catalog, Name};
+use crate::plan::KeyedBy;
+use crate::plan::condition::Cond;
 use crate::plan::decide::colocated;
 use crate::plan::expr::strip;
 use crate::plan::functions::Call;
 use crate::plan::names::folded;
 use crate::plan::parens;
-use crate::plan::parse;
+use crate::plan::parse::{self, Parsed};
 use crate::plan::query::Local;
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, Source};
 
 use super::fragment::Made;
 use super::notes::{Read, place_of};
-use super::{Fragment, Holders, inherits};
+use super::{Fragment, Holders, ListedRows, inherits};
 
 /// A write within WITH, or behind it, as the walk found it.
 #[derive(Debug, Clone)]
@@ -47,6 +50,8 @@ pub struct Within {
     pub adds: bool,
     /// Of an INSERT, the columns that are given.
     pub positions: Option<Vec<usize>>,
+    /// Of a VALUES list into a sharded table, what the key of each row is; columns count from the first of the key.
+    pub rows: Vec<Cond>,
 }
 
 impl Within {
@@ -64,6 +69,7 @@ impl Within {
             apart: matches!(local, Local::Rows),
             adds: matches!(statement, Statement::Insert(insert) if insert.on.is_none()),
             positions: None,
+            rows: Vec::new(),
         }
     }
 }
@@ -84,12 +90,24 @@ struct Write {
     target: usize,
     /// Its table and alias.
     entry: (ObjectName, Option<TableAlias>),
-    /// Without RETURNING.
+    /// Without RETURNING, and without rows that are listed.
     sql: String,
+    /// The rows that it stores on their shards.
+    listed: Option<Listed>,
     /// What becomes of its rows.
     rows: Returned,
     /// Each shard has a copy of the table.
     copies: bool,
+}
+
+/// The rows of a VALUES list.
+struct Listed {
+    /// The key of each, and its text.
+    rows: Vec<(Cond, String)>,
+    /// What stands behind them.
+    tail: String,
+    /// Whether OVERRIDING SYSTEM VALUE stands before them.
+    overrides: bool,
 }
 
 /// What becomes of the rows of a write.
@@ -105,7 +123,11 @@ impl TakenOut {
     ///
     /// # Errors
     /// Where it could be noticed.
-    pub fn of(analysis: &Analysis<'_>, query: &Query) -> Result<TakenOut, Refusal> {
+    pub fn of(
+        analysis: &Analysis<'_>,
+        query: &Query,
+        parsed: &Parsed,
+    ) -> Result<TakenOut, Refusal> {
         let refused = |why: &str| Refusal::about(Reason::WritesWithin, why);
         let within = &analysis.notes.within;
         let last = analysis.seen.calls.iter().next_back();
@@ -162,10 +184,16 @@ impl TakenOut {
                 ));
             }
             let place = place_of(parts.name).ok_or_else(|| refused("a name"))?;
+            let bare = without_returning(statement);
+            let (sql, listed) = match Listed::of(&bare, &write.rows, parsed)? {
+                Some((head, listed)) => (head, Some(listed)),
+                None => (parens::statement(&bare)?, None),
+            };
             let write = Write {
                 target: write.target,
                 entry: (parts.name.clone(), parts.alias.clone()),
-                sql: parens::statement(&without_returning(statement))?,
+                sql,
+                listed,
                 rows: Returned::of(parts.returning)?,
                 copies: matches!(
                     analysis.instances[write.target].source,
@@ -204,6 +232,7 @@ impl TakenOut {
             rows: Returned::Shown(Vec::new()),
             copies: false,
             sql,
+            listed: None,
             entry,
         };
         Some(TakenOut {
@@ -212,6 +241,15 @@ impl TakenOut {
             own: std::iter::once(target..target + 1).collect(),
             target: None,
         })
+    }
+
+    /// How many of the writes have OVERRIDING SYSTEM VALUE, which the tree does not tell.
+    pub fn overriding(&self) -> usize {
+        let listed = self
+            .writes
+            .values()
+            .filter_map(|write| write.listed.as_ref());
+        listed.filter(|listed| listed.overrides).count()
     }
 
     /// Whether this is read where one of the writes runs.
@@ -253,20 +291,95 @@ impl TakenOut {
             fragment.of = Holders::Copies;
         }
         fragment.narrowing = Default::default();
-        let Returned::Shown(computed) = &write.rows else {
-            fragment.sql.clone_from(&write.sql);
+        fragment.sql.clone_from(&write.sql);
+        let mut returning = String::new();
+        if let Returned::Shown(computed) = &write.rows {
+            returning = format!(" RETURNING {}", shown(&made.list, computed));
+        } else {
             fragment.elements.clear();
-            return Ok(());
-        };
-        let mut list = made.list.clone();
-        if let Some(first) = list.first_mut().filter(|_| !computed.is_empty()) {
-            *first = format!(
-                "CASE WHEN pg_catalog.num_nonnulls({}) >= 0 THEN {first} END",
-                computed.join(", ")
-            );
         }
-        fragment.sql = format!("{} RETURNING {}", write.sql, list.join(", "));
+        match (&write.listed, &fragment.of) {
+            (Some(listed), Holders::Keys(keys)) => {
+                let rows = keys.first().map(|by| listed.by_key(by, &returning));
+                fragment.of = Holders::Rows(rows.unwrap_or_default());
+            }
+            _ => fragment.sql += &returning,
+        }
         Ok(())
+    }
+}
+
+/// Whether OVERRIDING SYSTEM VALUE stands between the head of an INSERT and its rows.
+fn overrides(insert: &Insert, values: &Values, parsed: &Parsed) -> bool {
+    let begins = insert.insert_token.0.span.start;
+    let first = values.rows.first();
+    let ends = first.map_or(begins, |row| row.opening_token.0.span.start);
+    let is_word = |token: &Token| {
+        matches!(token, Token::Word(word)
+            if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("overriding"))
+    };
+    parsed
+        .tokens
+        .iter()
+        .any(|t| (begins..ends).contains(&t.span.start) && is_word(&t.token))
+}
+
+/// The list of RETURNING, whose first entry also computes these.
+fn shown(list: &[String], computed: &[String]) -> String {
+    let mut list = list.to_vec();
+    if let Some(first) = list.first_mut().filter(|_| !computed.is_empty()) {
+        *first = format!(
+            "CASE WHEN pg_catalog.num_nonnulls({}) >= 0 THEN {first} END",
+            computed.join(", ")
+        );
+    }
+    list.join(", ")
+}
+
+impl Listed {
+    /// Of an INSERT of rows with these keys, if there are any; and what stands before them.
+    fn of(
+        statement: &Statement,
+        keys: &[Cond],
+        parsed: &Parsed,
+    ) -> Result<Option<(String, Listed)>, Refusal> {
+        let Statement::Insert(insert) = statement else {
+            return Ok(None);
+        };
+        let source = insert.source.as_ref().map(|source| &*source.body);
+        let Some(SetExpr::Values(values)) = source.filter(|_| !keys.is_empty()) else {
+            return Ok(None);
+        };
+        let texts = values.rows.iter().map(|row| parens::row(&row.content));
+        let texts = texts.collect::<Result<Vec<String>, Refusal>>()?;
+        let (mut head, tail) = parens::around_source(insert)?;
+        let overrides = overrides(insert, values, parsed);
+        if overrides {
+            head += "OVERRIDING SYSTEM VALUE ";
+        }
+        let rows = keys.iter().cloned().zip(texts).collect();
+        let listed = Listed {
+            rows,
+            tail,
+            overrides,
+        };
+        Ok(Some((head + "VALUES ", listed)))
+    }
+
+    /// The rows of a table with keys like these, and what is returned of them.
+    fn by_key(&self, like: &KeyedBy, returning: &str) -> ListedRows {
+        let row = |(cond, text): &(Cond, String)| {
+            let by = KeyedBy {
+                cond: cond.clone(),
+                leaf: None,
+                ..like.clone()
+            };
+            (by, text.clone())
+        };
+        ListedRows {
+            rows: self.rows.iter().map(row).collect(),
+            tail: format!("{}{returning}", self.tail),
+        }
     }
 }
 
@@ -461,6 +574,13 @@ fn is_local(analysis: &Analysis<'_>, write: &Within) -> bool {
     let mut instances = write.instances.clone();
     match of(write.target) {
         Source::Home(_) => !instances.any(|at| matches!(of(at), Source::Sharded(..))),
+        // It stores rows that are known.
+        Source::Sharded(..) if !write.rows.is_empty() => {
+            write.apart
+                && instances.all(|at| {
+                    at == write.target || matches!(of(at), Source::Derived | Source::Rows)
+                })
+        }
         Source::Sharded(..) => {
             let sharded: Vec<usize> = analysis
                 .sharded()
@@ -468,7 +588,7 @@ fn is_local(analysis: &Analysis<'_>, write: &Within) -> bool {
                 .filter(|at| write.instances.contains(at))
                 .collect();
             write.apart
-                && !analysis.stored.contains(&write.target)
+                && !analysis.stored.contains_key(&write.target)
                 && !instances.any(|at| matches!(of(at), Source::Home(_)))
                 && colocated(analysis, write.target, &sharded)
         }

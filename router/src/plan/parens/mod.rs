@@ -84,6 +84,14 @@ pub(super) fn around_merged(merge: &Merge) -> Result<(String, String), Refusal> 
     ))
 }
 
+/// A row of a VALUES list, in its parentheses.
+///
+/// # Errors
+/// What is not understood.
+pub(super) fn row(fields: &[Expr]) -> Result<String, Refusal> {
+    written(|w| w.row(fields))
+}
+
 /// RETURNING, if there is any.
 pub(super) fn returning(items: Option<&[SelectItem]>) -> Result<String, Refusal> {
     written(|w| w.returning(items))

@@ -213,12 +213,14 @@ impl Writer {
             return not_understood();
         };
         self.put("VALUES ");
-        self.list(rows, |w, row| {
-            w.put("(");
-            w.list(&row.content, Writer::value_or_default)?;
-            w.put(")");
-            Ok(())
-        })
+        self.list(rows, |w, row| w.row(&row.content))
+    }
+
+    pub(super) fn row(&mut self, fields: &[Expr]) -> Done {
+        self.put("(");
+        self.list(fields, Writer::value_or_default)?;
+        self.put(")");
+        Ok(())
     }
 
     fn select(&mut self, select: &Select) -> Done {

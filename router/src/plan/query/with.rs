@@ -128,7 +128,10 @@ impl<'n> Analysis<'n> {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
         ) {
             self.seen.writes = true;
+            // What is made for the statement itself is not made for those within it.
+            let own = std::mem::take(&mut self.sequences);
             let output = self.query(&cte.query, outer, ctes)?;
+            self.sequences = own;
             if let Some(within) = self.notes.within.last_mut() {
                 within.cte = Some(cte.alias.name.span.start);
             }

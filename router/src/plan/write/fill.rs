@@ -1,12 +1,12 @@
 //! Finds the values of an INSERT that the router has to make: what is left to a sequence, and keys from other defaults.
 //!
-//! Only of VALUES and DEFAULT VALUES in a statement of its own, and of a SELECT that does no more than to cast the fields
-//! of a VALUES list. What does not fit is left as it is, so that the ordinary
-//! way refuses it or lets PostgreSQL find the mistake.
+//! Only of VALUES and DEFAULT VALUES in a statement of its own, within WITH or behind it, and of a SELECT that does no
+//! more than to cast the fields of a VALUES list. What does not fit is left as it is, so that the ordinary way refuses it
+//! or lets PostgreSQL find the mistake.
 
 use std::ops::Range;
 
-use sqlparser::ast::{Expr, Insert, ObjectName, Parens, Statement, TableObject, Values};
+use sqlparser::ast::{Expr, Insert, ObjectName, Parens, SetExpr, Statement, TableObject, Values};
 
 use crate::catalog::{
     Catalog, Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind,
@@ -39,7 +39,7 @@ enum Given {
     Always(String),
 }
 
-/// What the router has to write into an INSERT, if anything.
+/// What the router has to write into the INSERTs of a statement, if anything.
 ///
 /// # Errors
 /// If the text is without its literals: where its values stand is known of whole texts only.
@@ -49,52 +49,52 @@ pub(super) fn fill(
     context: &PlanContext,
     parsed: &Parsed,
 ) -> Result<Option<Fill>, Refusal> {
-    let Statement::Insert(insert) = &parsed.statement else {
-        return Ok(None);
-    };
-    let mut analysis = Analysis::of(text, names, context);
-    let TableObject::TableName(name) = &insert.table else {
-        return Ok(None);
-    };
-    // A table that may not be written is refused by whoever plans the write.
-    let (Ok((relation, place)), true) = (
-        analysis.target(name, &Events::INSERT.into()),
-        dialect::knows_insert(insert),
-    ) else {
-        return Ok(None);
-    };
-    let mut filler = Filler {
-        catalog: names.catalog,
-        context,
-        relation,
-        once: Vec::new(),
-        calls: Vec::new(),
-        sql: text.to_cut(),
-    };
-    match place {
-        Place::Sharded(keyed) => {
-            filler.once = keyed.columns.iter().flatten().copied().collect();
-            filler.calls.clone_from(&filler.once);
+    let mut writer = Writer::default();
+    let mut table = None;
+    for insert in inserts(&parsed.statement) {
+        let Some(mut filler) = Filler::of(names, text, context, insert) else {
+            continue;
+        };
+        let Some(planned) = filler.plan(insert) else {
+            continue;
+        };
+        if text.is_masked() {
+            return not_understood();
         }
-        // Its copies are to be the same.
-        Place::Reference => {
-            let all = 0..relation.columns.len();
-            let random = |at: &usize| {
-                let given = filler.default_of(&relation.columns[*at]);
-                matches!(given, Some(Given::Made(Source::RandomUuid)))
-            };
-            filler.once = all.clone().filter(random).collect();
-            filler.calls = all.collect();
+        let mut places = Places::new(filler.sql);
+        filler.begins = places.advance_to(insert.insert_token.0.span.start);
+        let Some(written) = filler.write(insert, &planned, writer) else {
+            return Ok(None);
+        };
+        writer = written;
+        table.get_or_insert_with(|| filler.relation.name.clone());
+    }
+    let numbers = parsed.placeholders.iter().map(|(_, number)| *number);
+    Ok(table.map(|table| Fill {
+        table,
+        edits: writer.edits,
+        values: writer.values,
+        parameters: numbers.max().unwrap_or(0).into(),
+    }))
+}
+
+/// The INSERTs of a statement and of its own WITH, in the order of the text.
+fn inserts(statement: &Statement) -> Vec<&Insert> {
+    fn inserted(body: &SetExpr) -> Option<&Insert> {
+        match body {
+            SetExpr::Insert(Statement::Insert(insert)) => Some(insert),
+            _ => None,
         }
-        Place::Home => return Ok(None),
     }
-    let Some(planned) = filler.plan(insert) else {
-        return Ok(None);
-    };
-    if text.is_masked() {
-        return not_understood();
+    match statement {
+        Statement::Insert(insert) => vec![insert],
+        Statement::Query(query) => {
+            let within = query.with.iter().flat_map(|with| &with.cte_tables);
+            let bodies = within.map(|cte| &*cte.query.body).chain([&*query.body]);
+            bodies.filter_map(inserted).collect()
+        }
+        _ => Vec::new(),
     }
-    Ok(filler.write(insert, &planned, parsed))
 }
 
 struct Filler<'a> {
@@ -106,6 +106,8 @@ struct Filler<'a> {
     /// Columns whose random values are made here when the client calls for them.
     calls: Vec<usize>,
     sql: &'a str,
+    /// Where the INSERT begins in the text.
+    begins: usize,
 }
 
 /// What is to be written, by rows and columns.
@@ -122,7 +124,52 @@ struct Planned<'a> {
     overriding: bool,
 }
 
-impl Filler<'_> {
+impl<'a> Filler<'a> {
+    /// Of an INSERT into a table that the router may have to fill. A table that may not be written is refused by whoever
+    /// plans the write.
+    fn of(
+        names: &'a Names<'_>,
+        text: &'a Text<'_>,
+        context: &'a PlanContext,
+        insert: &Insert,
+    ) -> Option<Filler<'a>> {
+        let mut analysis = Analysis::of(text, names, context);
+        let TableObject::TableName(name) = &insert.table else {
+            return None;
+        };
+        let (relation, place) = analysis.target(name, &Events::INSERT.into()).ok()?;
+        if !dialect::knows_insert(insert) {
+            return None;
+        }
+        let mut filler = Filler {
+            catalog: names.catalog,
+            context,
+            relation,
+            once: Vec::new(),
+            calls: Vec::new(),
+            sql: text.to_cut(),
+            begins: 0,
+        };
+        match place {
+            Place::Sharded(keyed) => {
+                filler.once = keyed.columns.iter().flatten().copied().collect();
+                filler.calls.clone_from(&filler.once);
+            }
+            // Its copies are to be the same.
+            Place::Reference => {
+                let all = 0..relation.columns.len();
+                let random = |at: &usize| {
+                    let given = filler.default_of(&relation.columns[*at]);
+                    matches!(given, Some(Given::Made(Source::RandomUuid)))
+                };
+                filler.once = all.clone().filter(random).collect();
+                filler.calls = all.collect();
+            }
+            Place::Home => return None,
+        }
+        Some(filler)
+    }
+
     /// `None` if there is nothing to do, or something that this cannot do.
     fn plan<'i>(&self, insert: &'i Insert) -> Option<Planned<'i>> {
         let (values, is_selected) = match insert.source.as_deref() {
@@ -256,26 +303,20 @@ impl Filler<'_> {
         Lexer::new(text.as_bytes(), self.context.standard_conforming_strings)
     }
 
-    fn words_before_rows(&self) -> impl Iterator<Item = String> {
-        let tokens = self.tokens(self.sql);
-        let words = tokens.take_while(|token| {
-            !token
-                .text(self.sql.as_bytes())
-                .eq_ignore_ascii_case(b"values")
-        });
+    fn words_before_rows(&self) -> impl Iterator<Item = String> + '_ {
+        let sql = &self.sql[self.begins..];
+        let words = self
+            .tokens(sql)
+            .take_while(|token| !token.text(sql.as_bytes()).eq_ignore_ascii_case(b"values"));
         words
             .filter(|token| token.kind == Kind::Word)
-            .map(|token| fold(&self.sql[token.start..token.end], false))
+            .map(|token| fold(&sql[token.start..token.end], false))
     }
 
     /// The changes of the text. `None` if its places are not found, or a call in it is none that is known.
-    fn write(&self, insert: &Insert, planned: &Planned<'_>, parsed: &Parsed) -> Option<Fill> {
-        let mut writer = Writer {
-            edits: Vec::new(),
-            values: Vec::new(),
-        };
+    fn write(&self, insert: &Insert, planned: &Planned<'_>, mut writer: Writer) -> Option<Writer> {
         let Some(values) = planned.values else {
-            return self.write_defaults(planned, parsed, writer);
+            return self.write_defaults(planned, writer);
         };
         let mut places = Places::new(self.sql);
         let mut spans = Vec::new();
@@ -359,19 +400,15 @@ impl Filler<'_> {
         if let Some(recast) = recast {
             writer.put(recast.tail, vec![Piece::Text(" ".to_owned())]);
         }
-        Some(self.filled(writer, parsed))
+        Some(writer)
     }
 
     /// DEFAULT VALUES becomes a list of the columns that the router fills.
-    fn write_defaults(
-        &self,
-        planned: &Planned<'_>,
-        parsed: &Parsed,
-        mut writer: Writer,
-    ) -> Option<Fill> {
-        let tokens: Vec<Token> = self.tokens(self.sql).collect();
+    fn write_defaults(&self, planned: &Planned<'_>, mut writer: Writer) -> Option<Writer> {
+        let sql = &self.sql[self.begins..];
+        let tokens: Vec<Token> = self.tokens(sql).collect();
         let is = |token: &Token, word: &[u8]| {
-            token.kind == Kind::Word && token.text(self.sql.as_bytes()).eq_ignore_ascii_case(word)
+            token.kind == Kind::Word && token.text(sql.as_bytes()).eq_ignore_ascii_case(word)
         };
         let found = tokens
             .windows(2)
@@ -393,19 +430,10 @@ impl Filler<'_> {
             put.push(writer.piece(given, self.type_of(*column)));
         }
         put.push(Piece::Text(")".to_owned()));
-        writer.put(found[0].start..found[1].end, put);
+        let begins = self.begins;
+        writer.put(begins + found[0].start..begins + found[1].end, put);
         // The list of columns stands before OVERRIDING.
-        (!overrides && !planned.appended.is_empty()).then(|| self.filled(writer, parsed))
-    }
-
-    fn filled(&self, writer: Writer, parsed: &Parsed) -> Fill {
-        let numbers = parsed.placeholders.iter().map(|(_, number)| *number);
-        Fill {
-            table: self.relation.name.clone(),
-            edits: writer.edits,
-            values: writer.values,
-            parameters: numbers.max().unwrap_or(0).into(),
-        }
+        (!overrides && !planned.appended.is_empty()).then_some(writer)
     }
 
     fn quoted(&self, column: usize) -> String {
@@ -557,6 +585,7 @@ fn is_built_in(name: &[String], wanted: &str) -> bool {
 /// What PostgreSQL wants to hear before it takes a value for a column that is GENERATED ALWAYS.
 const OVERRIDING: &str = "OVERRIDING SYSTEM VALUE ";
 
+#[derive(Default)]
 struct Writer {
     edits: Vec<Edit>,
     values: Vec<Wanted>,

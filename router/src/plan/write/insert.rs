@@ -7,6 +7,7 @@ use sqlparser::ast::{
 
 use crate::catalog::types::words;
 use crate::catalog::{Column, DefaultKind, Events, Name, Relation};
+use crate::plan::MaxChars;
 use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
 use crate::plan::names::{Names, Place};
@@ -192,7 +193,7 @@ impl<'n> Analysis<'n> {
             return Ok(());
         };
         let (relation, target) = (filled.relation, filled.instance);
-        self.stored.insert(target);
+        self.stored.insert(target, MaxChars::default());
         if !keyed.routable {
             return Err(Refusal::of_table(Reason::KeyType, &relation.name));
         }

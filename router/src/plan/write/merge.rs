@@ -16,7 +16,6 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Token;
 
 use crate::catalog::{Events, Relation};
-use crate::plan::SameSharded;
 use crate::plan::condition::Cond;
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level, chain, is_default, strip};
@@ -27,6 +26,7 @@ use crate::plan::parse::{self, Parsed};
 use crate::plan::query::{Ctes, From, Kind, Local, Tree};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
+use crate::plan::{MaxChars, SameSharded};
 
 use super::{Written, rows};
 
@@ -220,7 +220,7 @@ impl<'n> Analysis<'n> {
             return Ok(Vec::new());
         };
         let stored = self.add_relation(relation, place.clone())?;
-        self.stored.insert(stored);
+        self.stored.insert(stored, MaxChars::default());
         let mut nodes = Vec::new();
         for column in keyed.columns.iter().flatten() {
             let at = positions.iter().position(|p| p == column);
@@ -297,7 +297,7 @@ pub(super) fn merge_gathered(
         made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),
         key: key.ok_or_else(none)?,
-        max_chars: max_chars.collect::<Result<_, _>>()?,
+        max_chars: MaxChars(max_chars.collect::<Result<_, _>>()?),
         // What is not joined is inserted, and refused by the table.
         nulls: super::nulls(relation, keyed),
         verb: gather::Verb::Own,

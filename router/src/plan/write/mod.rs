@@ -41,7 +41,9 @@ use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, LeftToSequences, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
-use crate::plan::{Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility};
+use crate::plan::{
+    MaxChars, Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility,
+};
 
 use merge::{Merged, merge_gathered};
 use moved::moved;
@@ -71,10 +73,22 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if has_uneven_rows(&parsed.statement) {
         return Ok(utility::home("its rows are of different lengths"));
     }
-    if let Some(fill) = fill::fill(names, text, context, &parsed)? {
-        return Ok(Plan::Fill(fill));
+    if let Some(fill) = filled((names, text, context), &parsed)? {
+        return Ok(fill);
     }
     walked((names, text, context), parsed, 0)
+}
+
+/// The plan of a statement with INSERTs whose values the router has to make, if it has any.
+///
+/// # Errors
+/// If the text is without its literals.
+pub fn filled(
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+    parsed: &Parsed,
+) -> Result<Option<Plan>, Refusal> {
+    let fill = fill::fill(names, text, context, parsed)?;
+    Ok(fill.map(Plan::Fill))
 }
 
 /// Whether an INSERT lists rows of different lengths. PostgreSQL refuses them before it does anything, and says where in
@@ -109,9 +123,22 @@ fn walked(
     };
     if let Statement::Query(query) = &parsed.statement {
         // WITH before a write.
+        if matches!(*query.body, SetExpr::Insert(_)) {
+            analysis.sequences = LeftToSequences::Made;
+        }
         let output = analysis.query(query, None, &ctes)?;
         explained(&analysis, names, &parsed)?;
-        return match finish(&analysis, output.over_shards(), None) {
+        let finished = finish(&analysis, output.over_shards(), None);
+        if let Some(why) = behind_left_to_sequences(&analysis, query) {
+            return match finished {
+                Err(refusal) if !gather::helps(refusal.reason) => Err(refusal),
+                _ => {
+                    let gathered = gathered_behind(&analysis, &parsed, query, why)?;
+                    Ok(Plan::Gather(Arc::new(gathered)))
+                }
+            };
+        }
+        return match finished {
             Err(why) if gather::helps(why.reason) => {
                 match gathered_behind(&analysis, &parsed, query, why) {
                     Ok(gather) => Ok(Plan::Gather(Arc::new(gather))),
@@ -206,16 +233,39 @@ fn left_to_sequences(
     parsed: &Parsed,
     written: &Written,
 ) -> Option<Refusal> {
-    let (Statement::Insert(insert), Source::Sharded(relation, _), Some(positions)) = (
-        &parsed.statement,
-        &analysis.instances[written.target].source,
-        &written.positions,
-    ) else {
+    let Statement::Insert(insert) = &parsed.statement else {
         return None;
     };
     if insert.source.is_none() || written.rows.is_some() {
         return None;
     }
+    left_to_sequence(analysis, written.target, written.positions.as_deref())
+}
+
+/// The same of an INSERT behind WITH.
+fn behind_left_to_sequences(analysis: &Analysis<'_>, query: &Query) -> Option<Refusal> {
+    let SetExpr::Insert(Statement::Insert(insert)) = &*query.body else {
+        return None;
+    };
+    let within = analysis.notes.within.iter();
+    let behind = within.rev().find(|write| write.cte.is_none())?;
+    if insert.source.is_none() || !behind.rows.is_empty() {
+        return None;
+    }
+    left_to_sequence(analysis, behind.target, behind.positions.as_deref())
+}
+
+/// The refusal of storing rows in a sharded table without a value for a column that a sequence fills.
+fn left_to_sequence(
+    analysis: &Analysis<'_>,
+    target: usize,
+    positions: Option<&[usize]>,
+) -> Option<Refusal> {
+    let (Source::Sharded(relation, _), Some(positions)) =
+        (&analysis.instances[target].source, positions)
+    else {
+        return None;
+    };
     let (_, column) = made(relation, positions).into_iter().next()?;
     let column = &relation.columns[column].name;
     let reason = Reason::InsertSequence;
@@ -409,7 +459,7 @@ fn insert_gathered(
         made: made.len(),
         sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
         key,
-        max_chars,
+        max_chars: MaxChars(max_chars),
         nulls: gather::Nulls::Refused,
         verb: gather::Verb::Own,
         head,
@@ -519,6 +569,7 @@ impl<'n> Analysis<'n> {
         let instances = first..self.instances.len();
         self.notes.within.push(Within {
             positions: written.positions,
+            rows: written.rows.map_or_else(Vec::new, |rows| rows.conditions()),
             ..Within::new(statement, written.target, instances, &written.local)
         });
         self.seen.copies |= matches!(self.instances[written.target].source, Source::Reference(_));

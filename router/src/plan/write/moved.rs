@@ -28,7 +28,7 @@ use crate::plan::parens;
 use crate::plan::parse::{self, Parsed};
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, Locks, Source};
-use crate::plan::{KeyedBy, SameSharded};
+use crate::plan::{KeyedBy, MaxChars, SameSharded};
 
 use super::{Written, handed, nulls, rows, source};
 
@@ -170,6 +170,7 @@ fn gathered(
         key.push(at.ok_or_else(none)?);
         max_chars.push(rows::stored_chars(relation, column)?);
     }
+    let max_chars = MaxChars(max_chars);
     let names: Vec<String> = positions
         .iter()
         .map(|at| parens::quoted(&relation.columns[*at].name))
@@ -181,7 +182,7 @@ fn gathered(
         made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),
         key,
-        max_chars,
+        max_chars: max_chars.clone(),
         nulls: nulls(relation, keyed),
         verb: gather::Verb::Update,
         head: format!(
@@ -224,7 +225,7 @@ fn gathered(
     let to = KeyedBy {
         cond,
         leaf: None,
-        stored: true,
+        stored: Some(max_chars),
         ..from.clone()
     };
     gather.keyed = vec![from, to];

@@ -16,7 +16,7 @@ use crate::plan::parse::{Parsed, Places};
 use crate::plan::query::{Ctes, Local};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Source};
-use crate::plan::{Plan, SameSharded, Split, SplitRows, Touches, ValuesRow};
+use crate::plan::{MaxChars, Plan, SameSharded, Split, SplitRows, Touches, ValuesRow};
 
 use super::Written;
 use super::insert::{Filled, without_key};
@@ -26,9 +26,20 @@ pub(super) struct Rows {
     table: Name,
     keys: Vec<Vec<Scalar>>,
     spans: Vec<(Location, Location)>,
-    max_chars: Vec<Option<usize>>,
+    max_chars: MaxChars,
     /// Parameters that stand alone in a row, with their column's type, or that of their cast.
     parameters: Vec<(u16, u32)>,
+}
+
+impl Rows {
+    /// The key of each row as a condition; columns count from the first of the key.
+    pub(super) fn conditions(&self) -> Vec<Cond> {
+        let equal =
+            |all: Cond, (at, value): (usize, &Scalar)| all.and(Cond::equals(at, value.clone()));
+        let keys = self.keys.iter();
+        keys.map(|key| key.iter().enumerate().fold(Cond::Any, equal))
+            .collect()
+    }
 }
 
 impl<'n> Analysis<'n> {
@@ -60,7 +71,7 @@ impl<'n> Analysis<'n> {
             any.or(row)
         });
         self.facts.push((filled.instance, any));
-        self.stored.insert(filled.instance);
+        self.stored.insert(filled.instance, max_chars.clone());
         let rows = values.rows.iter();
         let spans = rows.map(|r| (r.opening_token.0.span.start, r.closing_token.0.span.start));
         Ok(Some(Rows {
@@ -136,10 +147,7 @@ impl<'n> Analysis<'n> {
 }
 
 /// Where in a row each column of the key stands, and how long a text it takes.
-fn key_places(
-    filled: &Filled<'_>,
-    keyed: &Keyed,
-) -> Result<(Vec<usize>, Vec<Option<usize>>), Refusal> {
+fn key_places(filled: &Filled<'_>, keyed: &Keyed) -> Result<(Vec<usize>, MaxChars), Refusal> {
     let (mut at, mut max_chars) = (Vec::new(), Vec::new());
     for ((name, _), column) in keyed.sharded.columns.iter().zip(&keyed.columns) {
         let missing = || without_key(filled.relation, name);
@@ -148,7 +156,7 @@ fn key_places(
         at.push(position.ok_or_else(missing)?);
         max_chars.push(stored_chars(filled.relation, column)?);
     }
-    Ok((at, max_chars))
+    Ok((at, MaxChars(max_chars)))
 }
 
 /// User types have other object ids on each shard, from this one on.

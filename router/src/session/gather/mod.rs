@@ -35,6 +35,7 @@ use mothership_proto::backend::Column;
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -50,6 +51,8 @@ pub struct GatherWork {
     pub plan: Arc<Gather>,
     /// The texts of the fragments.
     pub fragments: Vec<String>,
+    /// Of a fragment that stores rows, the text for a shard: with those that belong there.
+    pub parts: BTreeMap<(usize, usize), String>,
     /// Their shards.
     pub shards: Vec<Vec<usize>>,
     /// The text that runs on their rows.

@@ -51,10 +51,12 @@ impl Session {
         }
         let segment = self.state.phase == Phase::Segment;
         for number in writes {
-            let text = self.with_times(sql, &work.fragments[number], true).await?;
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
             let places: Vec<usize> = legs.map(|leg| leg.at).collect();
             for at in &places {
+                let part = work.parts.get(&(number, self.servers[*at].shard));
+                let text = part.unwrap_or(&work.fragments[number]);
+                let text = self.with_times(sql, text, true).await?;
                 let attached = &mut self.servers[*at];
                 attached.inbox.in_segment |= segment;
                 attached.inbox.wrote = true;
@@ -75,7 +77,7 @@ impl Session {
             let asked = &work.plan.fragments[number];
             let told = match asked.of {
                 Holders::Copies => places.first().copied(),
-                Holders::Keys(_) | Holders::All | Holders::Home => None,
+                Holders::Keys(_) | Holders::Rows(_) | Holders::All | Holders::Home => None,
             };
             for at in places {
                 self.each_message(at, |frame, reply, _| {

@@ -254,7 +254,8 @@ impl Gen<'_> {
             if by.starts_with(['R', 'C', 'G']) && by.contains("(") && !by.starts_with("CASE") {
                 self.has("grouping sets");
                 atoms.push(Atom {
-                    sql: format!("grouping({})", texts[0]),
+                    // All of them: an order by the keys and this has no ties.
+                    sql: format!("grouping({})", texts.join(", ")),
                     ty: Ty::Int4,
                     key: false,
                 });

@@ -22,7 +22,7 @@ impl Gen<'_> {
             Kind::Home => "write home",
         });
         self.budget = 2;
-        let text = match self.below(25) {
+        let text = match self.below(27) {
             0..7 => self.insert(&target),
             7 | 8 => self.insert_select(&target),
             9..14 => self.update(&target),
@@ -105,6 +105,12 @@ impl Gen<'_> {
 
     fn insert(&mut self, table: &Table) -> String {
         self.has("INSERT");
+        let (listed, returning) = (self.listed(table), self.returning(table));
+        listed + &returning
+    }
+
+    /// INSERT of a VALUES list.
+    fn listed(&mut self, table: &Table) -> String {
         let columns = self.columns(table);
         let rows = self.pick(&[1, 1, 1, 2, 3, 6]);
         if rows > 1 {
@@ -115,9 +121,9 @@ impl Gen<'_> {
             let values: Vec<String> = columns.iter().map(|at| self.stored(table, *at)).collect();
             lines.push(format!("({})", values.join(", ")));
         }
-        let (conflict, returning) = (self.conflict(table, &columns), self.returning(table));
+        let conflict = self.conflict(table, &columns);
         format!(
-            "INSERT INTO {} ({}) VALUES {}{conflict}{returning}",
+            "INSERT INTO {} ({}) VALUES {}{conflict}",
             table.name(),
             Self::names(table, &columns),
             lines.join(", ")
@@ -442,6 +448,10 @@ impl Gen<'_> {
         let ctx = Self::ctx(table, 9);
         let condition = self.condition(table, &ctx);
         let change = match self.assignments(table, &ctx) {
+            _ if self.chance(30) => {
+                self.has("INSERT within WITH");
+                self.listed(table)
+            }
             Some(set) if self.chance(50) => {
                 format!("UPDATE {} SET {set} WHERE {condition}", table.name())
             }
@@ -471,7 +481,7 @@ impl Gen<'_> {
             return format!("SELECT count(*) FROM {name}");
         }
         let column = self.pick(&table.relation.columns).0;
-        match self.below(8) {
+        match self.below(10) {
             0 => "SELECT count(*) FROM d".to_owned(),
             1 => "SELECT * FROM d".to_owned(),
             2 => "SELECT 1".to_owned(),
@@ -483,6 +493,14 @@ impl Gen<'_> {
             _ => match self.partner(table) {
                 Some((other, _)) => {
                     self.has("two writes");
+                    let stores = other.key.iter().all(|at| other.unique.contains(at));
+                    if stores && self.chance(40) {
+                        let names = Self::names(&other, &other.unique);
+                        return format!(
+                            "INSERT INTO {} ({names}) SELECT {names} FROM d ON CONFLICT DO NOTHING",
+                            other.name()
+                        );
+                    }
                     let column = self.pick(&other.relation.columns).0;
                     format!(
                         "DELETE FROM {} AS s USING d WHERE s.{column}::text = d.{}::text",

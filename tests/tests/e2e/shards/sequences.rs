@@ -465,13 +465,58 @@ fn rows_of_a_query_get_values_in_their_order() {
 }
 
 #[test]
+fn inserts_within_with_and_behind_it_get_their_values() {
+    let stage = stage();
+    let mut wire = stage.wire();
+    let parent_and_child = "WITH p AS (INSERT INTO people (name) VALUES ('a'), ('b'), ('c') RETURNING id, name) \
+         INSERT INTO visits (person, note) SELECT id, name FROM p";
+    for round in 0..3 {
+        let answer = match round {
+            0 => say(&mut wire, parent_and_child),
+            1 => send(&mut wire, &extended(parent_and_child, &[], &[])),
+            _ => say(
+                &mut wire,
+                &format!("PREPARE both_{round} AS {parent_and_child}"),
+            ),
+        };
+        assert!(
+            answer
+                .iter()
+                .any(|line| line == "CommandComplete INSERT 0 3"
+                    || line == "CommandComplete PREPARE"),
+            "{answer:?}"
+        );
+    }
+    let found = "SELECT count(*), count(DISTINCT p.id), count(DISTINCT v.number), bool_and(v.note = p.name) FROM people p JOIN visits v ON v.person = p.id";
+    assert_eq!(say(&mut wire, found)[1], "DataRow 6 6 6 t");
+    let always = "WITH o AS (INSERT INTO orders (total) VALUES (1), (2), (3) RETURNING id, total), \
+         t AS (INSERT INTO tokens (note) VALUES ('x'), ('y') RETURNING id) \
+         SELECT count(DISTINCT o.id), sum(total), count(DISTINCT t.id) FROM o, t";
+    assert_eq!(say(&mut wire, always)[1], "DataRow 3 12 2");
+    let own = "WITH o AS (INSERT INTO orders (id, total) VALUES (5000, 1), (5001, 2), (5002, 3) RETURNING id) SELECT count(*) FROM o";
+    let refused = say(&mut wire, own);
+    assert!(refused[0].starts_with("Error 428C9"), "{refused:?}");
+    let overriding = own.replace("VALUES", "OVERRIDING SYSTEM VALUE VALUES");
+    assert_eq!(say(&mut wire, &overriding)[1], "DataRow 3");
+    assert_eq!(
+        say(&mut wire, "SELECT count(*) FROM orders")[1],
+        "DataRow 6"
+    );
+    let behind = "WITH p AS (SELECT 'x'::text AS name) INSERT INTO people (name) SELECT name FROM p RETURNING id > 6";
+    assert_eq!(say(&mut wire, behind)[1], "DataRow t");
+    let listed = "WITH p AS (SELECT 1) INSERT INTO people (name) VALUES ('y') RETURNING id > 6";
+    assert_eq!(say(&mut wire, listed)[1], "DataRow t");
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+#[test]
 fn what_has_no_place_for_values_is_refused() {
     let stage = stage();
     let mut wire = stage.wire();
     for sql in [
         "INSERT INTO orders (total) SELECT 1",
-        "WITH p AS (SELECT 'x'::text AS name) INSERT INTO people (name) SELECT name FROM p",
-        "WITH p AS (INSERT INTO people (name) VALUES ('x') RETURNING id) SELECT id FROM p",
+        "WITH p AS (INSERT INTO people (name) SELECT 'x' RETURNING id) SELECT id FROM p",
         "COPY people (name) FROM STDIN",
         "UPDATE visits SET number = DEFAULT WHERE person = 1",
         "INSERT INTO visits (person, number) VALUES (1, nextval('numbers') + 1)",

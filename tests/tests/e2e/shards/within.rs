@@ -59,6 +59,18 @@ const WRITES: &[&str] = &[
     "UPDATE kinds SET label = kinds.label || '!' FROM orders o WHERE o.kind = kinds.id",
     "UPDATE kinds k SET label = 'x' || k.label WHERE EXISTS (SELECT FROM people p WHERE p.age = k.id)",
     "WITH k AS (UPDATE kinds SET label = 1 / (id - 2)) SELECT 1",
+    // Rows that are listed are stored each on its shard.
+    "WITH i AS (INSERT INTO people (id, age, seen) VALUES (80001, 1, NULL), (80002, DEFAULT, '2020-01-01 00:00+00'::timestamptz + (now() - now())), (80003, 1 + 2, NULL) RETURNING id, age, seen < now() AS before) SELECT * FROM i ORDER BY id",
+    "WITH i AS (INSERT INTO people AS p (id, age) VALUES (80004, 1), (1, 2), (80005, 3), (80006, 4) ON CONFLICT (id) DO NOTHING RETURNING p.id * 2 AS twice) SELECT count(*), min(twice) FROM i",
+    "WITH i AS (INSERT INTO people (id, age) VALUES (2, 77), (80007, 78), (3, 79) ON CONFLICT (id) DO UPDATE SET age = excluded.age RETURNING *) SELECT i.id, i.age, p.age AS before FROM i LEFT JOIN people p ON p.id = i.id ORDER BY 1",
+    "WITH i AS (INSERT INTO people (id, name) VALUES (80008, 'a'), (80009, 'b') RETURNING id, name) INSERT INTO orders (id, person, kind) SELECT 9000, id, length(name) FROM i RETURNING person, kind",
+    "WITH i AS (INSERT INTO people (id) VALUES (80010), (80011), (80012)), j AS (INSERT INTO orders (id, person) VALUES (9001, 80010), (9001, 80013)) SELECT count(*) FROM people",
+    "WITH i AS (INSERT INTO people (id) VALUES (80014), (80015) RETURNING id) INSERT INTO notes (id, person) SELECT id, id FROM i",
+    "WITH i AS (INSERT INTO people (id, age) VALUES (80016, 5), (80017, 5) RETURNING *) UPDATE orders SET amount = 5 FROM i WHERE orders.kind = i.age",
+    "WITH d AS (DELETE FROM orders WHERE kind = 4 RETURNING *), i AS (INSERT INTO people (id) VALUES (80018), (80019), (80020)) SELECT count(*) FROM d",
+    "WITH i AS (INSERT INTO people (id) VALUES (80021), (80021) ON CONFLICT (id) DO UPDATE SET age = 1 RETURNING id) SELECT count(*) FROM i, orders",
+    "WITH i AS (INSERT INTO people (id) VALUES (80022), (1), (80023), (80024) RETURNING id) SELECT count(*) FROM i, orders",
+    "WITH i AS (INSERT INTO people (id, age) VALUES (80025, 1), (80026), (80027) RETURNING id) SELECT count(*) FROM i, orders",
     // Errors leave everything as it was, also of what nobody reads.
     "WITH d AS (DELETE FROM orders WHERE person < 20 RETURNING 1 / (person - 5)) SELECT 1",
     "WITH d AS (UPDATE people SET age = 1 / (id - 5) RETURNING id) SELECT 1",
@@ -103,6 +115,8 @@ fn writes_that_could_notice_each_other_are_refused() {
         "WITH i AS (DELETE FROM items WHERE id = 1 RETURNING v) UPDATE names SET name = i.v::text FROM i",
         "UPDATE names SET name = i.v::text FROM items i WHERE i.id > names.id",
         "WITH p AS (INSERT INTO parts SELECT 1, 2) INSERT INTO items SELECT 50, 1",
+        "WITH i AS (INSERT INTO items SELECT id + 50, v FROM old RETURNING id) SELECT count(*) FROM i",
+        "WITH i AS (INSERT INTO items VALUES (50, (SELECT count(*) FROM names)), (51, 1), (52, 1) RETURNING id) SELECT * FROM i",
         // Where the rows are there is no such CTE, and there may be a table.
         "WITH old AS (SELECT 3 AS id), i AS (DELETE FROM items USING old WHERE items.v = old.id RETURNING items.id) SELECT * FROM i",
         "WITH x AS (SELECT 3 AS id), i AS (UPDATE items SET v = x.id FROM x RETURNING items.id) SELECT count(*) FROM i",
@@ -122,7 +136,72 @@ fn writes_that_could_notice_each_other_are_refused() {
         )[1],
         "DataRow 3 39"
     );
+    // A parent and its children, in the order that foreign keys want.
+    let both = "WITH i AS (INSERT INTO items VALUES (60, 1), (61, 2), (62, 3) RETURNING id) INSERT INTO parts SELECT id, 7 FROM i";
+    assert_eq!(say(&mut wire, both)[0], "CommandComplete INSERT 0 3");
+    let orphan = "WITH i AS (INSERT INTO items VALUES (63, 1), (64, 2), (65, 3) RETURNING id) INSERT INTO parts SELECT id + 1, 7 FROM i";
+    let said = say(&mut wire, orphan);
+    assert!(said[0].starts_with("Error 23503"), "{said:?}");
+    let counts = "SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM parts)";
+    assert_eq!(say(&mut wire, counts)[1], "DataRow 6 6");
     stage.assert_nothing_prepared();
+}
+
+#[test]
+fn a_key_that_is_cut_off_where_it_is_stored_is_refused() {
+    let stage = Stage::bare("[tables]\ndefault = \"auto\"\nkey_updates = \"move\"\n");
+    let mut wire = stage.wire();
+    let made = say(
+        &mut wire,
+        "CREATE TABLE words (word varchar(3) PRIMARY KEY, n int)",
+    );
+    assert!(made[0].starts_with("CommandComplete"), "{made:?}");
+    let words: Vec<String> = ('a'..='l')
+        .map(|letter| format!("{letter}{letter}"))
+        .collect();
+    for word in &words {
+        for longer in [
+            format!("INSERT INTO words VALUES ('{word}  ', 1)"),
+            format!(
+                "WITH i AS (INSERT INTO words VALUES ('{word}  ', 1) RETURNING word) SELECT word FROM i"
+            ),
+            format!(
+                "WITH i AS (INSERT INTO words VALUES ('{word}  ', 1), ('zz', 1), ('yy', 1) RETURNING word) SELECT word FROM i"
+            ),
+        ] {
+            let said = say(&mut wire, &longer);
+            assert!(said[0].starts_with("Error 0A000"), "{longer}: {said:?}");
+        }
+        let fits = format!(
+            "WITH i AS (INSERT INTO words VALUES ('{word} ', 1) RETURNING word) SELECT n FROM words, i"
+        );
+        let said = say(&mut wire, &fits);
+        assert_eq!(
+            said.last().map(String::as_str),
+            Some("ReadyForQuery I"),
+            "{said:?}"
+        );
+        let moved = format!("UPDATE words SET word = '{word}  ' WHERE word = '{word} '");
+        say(&mut wire, &moved);
+    }
+    // Each lies where its key leads.
+    for word in &words {
+        for key in [format!("{word} "), word.clone()] {
+            let by_key = say(
+                &mut wire,
+                &format!("SELECT count(*) FROM words WHERE word = '{key}'"),
+            );
+            let by_all = say(
+                &mut wire,
+                &format!("SELECT count(*) FROM words WHERE word || '' = '{key}'"),
+            );
+            assert_eq!(by_key, by_all, "{key:?}");
+        }
+    }
+    assert_eq!(
+        say(&mut wire, "SELECT count(*) FROM words")[1],
+        "DataRow 12"
+    );
 }
 
 #[test]
