@@ -102,7 +102,7 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                 let names: Vec<&str> = shards.iter().map(|s| map.shard_name(s)).collect();
                 lines.push(format!(
                     "Fragment: {} on {}",
-                    fragment.sql,
+                    fragment.whole(),
                     names.join(", ")
                 ));
                 for keys in &fragment.narrowing.by {

@@ -328,24 +328,26 @@ impl Session {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
         let mut parts = Vec::new();
-        for (number, sql) in work.fragments.iter().enumerate() {
+        for number in 0..work.fragments.len() {
             let mut questions = Vec::new();
+            let mut texts = Vec::new();
             for leg in legs.iter().filter(|leg| leg.fragments.contains(&number)) {
                 let shard = self.servers[leg.at].shard;
+                texts.push(work.text(number, shard));
                 let name = &self.topology.shards[shard].name;
                 questions.push(Question {
                     at: leg.at,
                     title: format!("Fragment {} on {name}", number + 1),
-                    sql: Cow::Owned(explaining.of(sql.as_bytes())),
+                    sql: Cow::Owned(explaining.of(work.text(number, shard).as_bytes())),
                     arrays: &[],
                     own: false,
                 });
             }
             let mut found = self.ask_plans(explaining, &questions, given).await?;
             if explaining.options.verbose {
-                for part in &mut found {
+                for (part, text) in found.iter_mut().zip(texts) {
                     part.facts
-                        .push(("Query".to_owned(), Fact::Text(sql.clone())));
+                        .push(("Query".to_owned(), Fact::Text(text.to_owned())));
                 }
             }
             if !work.plan.fragments[number].narrowing.by.is_empty() {

@@ -75,6 +75,12 @@ impl GatherWork {
         }
     }
 
+    /// The text of a fragment for a shard.
+    pub(super) fn text(&self, fragment: usize, shard: usize) -> &str {
+        let part = self.parts.get(&(fragment, shard));
+        part.unwrap_or(&self.fragments[fragment])
+    }
+
     /// What the client is told, where the servers say `command`.
     fn told(&self, command: Vec<u8>) -> Vec<u8> {
         match (&self.plan.ending, command.strip_prefix(b"INSERT 0 ")) {

@@ -148,6 +148,21 @@ fn writes_that_could_notice_each_other_are_refused() {
 }
 
 #[test]
+fn explain_shows_each_shard_the_rows_that_it_would_store() {
+    let stage = Stage::bare(TABLES);
+    let mut wire = stage.wire();
+    say(&mut wire, "CREATE TABLE items (id int8 PRIMARY KEY, v int)");
+    let insert = "WITH i AS (INSERT INTO items VALUES (1, 101), (2, 102), (3, 103), (4, 104), (5, 105) RETURNING id) SELECT count(*) FROM i";
+    let route = say(&mut wire, &format!("EXPLAIN (ROUTE) {insert}")).join("\n");
+    let plans = say(&mut wire, &format!("EXPLAIN (VERBOSE) {insert}")).join("\n");
+    for value in 101..=105 {
+        let times = |text: &str| text.matches(&format!("({value})")).count();
+        assert_eq!((times(&route), times(&plans)), (1, 1), "{route}\n{plans}");
+    }
+    assert_eq!(say(&mut wire, "SELECT count(*) FROM items")[1], "DataRow 0");
+}
+
+#[test]
 fn a_key_that_is_cut_off_where_it_is_stored_is_refused() {
     let stage = Stage::bare("[tables]\ndefault = \"auto\"\nkey_updates = \"move\"\n");
     let mut wire = stage.wire();
