@@ -3,10 +3,11 @@
 
 use super::here::begin_command;
 use super::history::Deed;
+use super::names::Prepared;
 use super::state::{Block, State};
-use super::step::Kind;
+use super::step::{Kind, Step};
 use super::{Halt, Session};
-use crate::sql::effect::{Isolation, Modes, Statement, analyse};
+use crate::sql::effect::{Isolation, Modes, Pin, Statement, analyse};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 
@@ -52,6 +53,30 @@ impl Session {
         }
     }
 
+    /// Fails for what a pipeline can run in a block only: before PostgreSQL 18, which has one for all but the first of
+    /// its statements. The transaction of the router's own is a block to its servers, and to nobody else.
+    ///
+    /// # Errors
+    /// PostgreSQL's own, 25P01.
+    pub(super) async fn check_pipelined(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        let outside = |session: &Self| session.implicit || session.state.block == Block::None;
+        let Some(name) = statement
+            .step()
+            .and_then(|step| needs_block(step, statement))
+        else {
+            return Ok(());
+        };
+        if !outside(self) || self.state.told.server_version() >= 18 {
+            return Ok(());
+        }
+        // A BEGIN may be under way.
+        self.settle_active().await?;
+        match outside(self) {
+            true => Err(only_in_blocks(name).into()),
+            false => Ok(()),
+        }
+    }
+
     /// BEGIN makes a block of the router's own transaction: what was done before it belongs to it, and its modes hold
     /// from here on, if the servers allow that so late.
     async fn take_over(&mut self, modes: &str) -> Result<(), Halt> {
@@ -67,6 +92,20 @@ impl Session {
         }
         self.implicit = false;
         Ok(())
+    }
+}
+
+/// What PostgreSQL calls a statement that locks or declares for the transaction's time, if it is one.
+fn needs_block(step: &Step, statement: &Prepared) -> Option<&'static str> {
+    match &step.kind {
+        Kind::Declare(_) if !step.pins.has(Pin::HoldCursor) => Some("DECLARE CURSOR"),
+        Kind::Plain if step.writes && !step.names_rows && !step.changes_schema => {
+            match analyse(&statement.sql, true).statement {
+                Statement::Lock => Some("LOCK TABLE"),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

@@ -134,10 +134,14 @@ impl Session {
                 parts: None,
             });
         }
-        if let Some(shard) = step.and_then(|s| self.cursor_shard(&s.kind)) {
+        let of_cursor = match step {
+            Some(step) => self.cursor_shard(&step.kind)?,
+            None => None,
+        };
+        if let Some(shard) = of_cursor {
             return Ok(Dispatch::One {
                 shard,
-                writes: true,
+                writes: !step.is_some_and(|step| self.is_kept(&step.kind)),
                 parts: None,
             });
         }
@@ -194,16 +198,6 @@ impl Session {
             return self.with_one_time(work, (statement, sql), step, params, &world);
         }
         let mut work = self.work(sql, &plan, &route)?;
-        if let (Dispatch::One { shard, .. }, Some(super::step::Kind::Declare(name))) =
-            (&work, step.map(|step| &step.kind))
-            && self
-                .state
-                .cursors
-                .get(name)
-                .is_some_and(|c| c.shard() != *shard)
-        {
-            return Err(taken(name).into());
-        }
         match &mut work {
             Dispatch::Many(many) => many.copy_in |= step.is_some_and(|s| s.copy_in),
             Dispatch::One { shard, parts, .. } => {
@@ -294,16 +288,6 @@ impl Session {
             return Err(unknown_definitions(why).into());
         }
         Ok(())
-    }
-
-    /// The shard that holds the cursor which a statement works on.
-    pub(super) fn cursor_shard(&self, kind: &super::step::Kind) -> Option<usize> {
-        match kind {
-            super::step::Kind::Cursor(name) | super::step::Kind::Close(name) => {
-                Some(self.state.cursors.get(name)?.shard())
-            }
-            _ => None,
-        }
     }
 
     /// A route as work. With one shard the client's bytes pass untouched.
@@ -481,13 +465,6 @@ pub(super) fn refused(refusal: &Refusal) -> Report {
         Some(detail) => report.detail(detail.clone()),
         None => report,
     }
-}
-
-/// The server that will run it cannot say whether the name is taken.
-fn taken(name: &str) -> Report {
-    let message = format!("a cursor \"{name}\" may be open on another shard");
-    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
-        .hint("Use another name, or close it before.")
 }
 
 pub(super) fn not_utf8() -> Report {

@@ -12,8 +12,8 @@ use super::dispatch::not_utf8;
 use super::execute::arguments;
 use super::here::is_control;
 use super::names::{Origin, Prepared};
+use super::portals::Place;
 use super::simple::named::{no_such_statement, prepared_over_shards};
-use super::state::Place;
 use super::step::{Kind, steps};
 use super::{Halt, Session};
 use crate::group::shard_id;
@@ -330,7 +330,7 @@ impl Session {
             Some(step) => step.kind,
             None => Kind::Plain,
         };
-        if let Some(shard) = self.cursor_shard(&kind) {
+        if let Some(shard) = self.cursor_shard(&kind)? {
             return Ok(vec![
                 "Plan: Single".to_owned(),
                 format!("Shards: {}", self.topology.shards[shard].name),

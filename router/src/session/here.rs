@@ -28,6 +28,7 @@ impl Session {
         let no_server = self.servers.is_empty();
         match (kind, &self.state.block) {
             (Kind::Deallocate(_), _) => true,
+            (Kind::Close(name), _) => self.closes_here(name),
             (Kind::Begin(_), Block::None | Block::Begun) => {
                 no_server && !self.identity.statement_mode
             }
@@ -59,6 +60,10 @@ impl Session {
         self.check_growth(std::iter::once(kind))?;
         let command: &[u8] = match kind {
             Kind::Deallocate(name) => self.deallocate(name.as_deref())?,
+            Kind::Close(name) if self.closes_here(name) => {
+                self.close_here(name).await?;
+                b"CLOSE CURSOR"
+            }
             _ if !self.servers.is_empty() => return self.run_on_all(kind, sql).await,
             Kind::Begin(modes) => {
                 if self.state.block == Block::None {

@@ -154,6 +154,12 @@ impl Merging {
         self.error.is_some() || self.wrong.is_some()
     }
 
+    /// Whether the error of a shard has this code.
+    fn fails_with(&self, code: &str) -> bool {
+        let error = self.error.as_deref().map(Fields::read);
+        error.is_some_and(|fields| fields.code == Some(code.as_bytes()))
+    }
+
     fn part(&mut self, leg: usize, frame: Frame<'_>, client: &mut Wire) -> Result<(), Report> {
         let malformed =
             || Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
@@ -626,12 +632,26 @@ impl Session {
         let mut done: Vec<&str> = Vec::new();
         let mut merging = Merging::new(&Merge::First, many.legs.len());
         let topology = std::sync::Arc::clone(&self.topology);
-        for (leg, (shard, _)) in many.legs.iter().enumerate() {
+        // Behind others in a pipeline it fails: first where they were, and nothing is done.
+        let was_used = |shard: usize| {
+            let server = self.servers.iter().find(|s| s.shard == shard);
+            server.is_some_and(|s| s.inbox.in_segment && s.inbox.passed)
+        };
+        let mut shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
+        shards.sort_by_key(|shard| !was_used(*shard));
+        for (leg, shard) in shards.iter().enumerate() {
             let at = self.attach(*shard).await?;
             self.send_router_query(at, sql, true);
             self.collect(leg, at, &mut merging).await?;
             if let Some(attached) = self.servers.get(at) {
                 self.state.acknowledge(&attached.inbox);
+            }
+            if merging.is_wrong()
+                && done.is_empty()
+                && merging.fails_with(sqlstate::ACTIVE_TRANSACTION)
+            {
+                // It is not the shard's fault.
+                break;
             }
             if merging.is_wrong() {
                 let report = Report::warning(

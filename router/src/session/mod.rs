@@ -32,11 +32,15 @@ pub mod inbox;
 
 mod passage;
 
+pub mod portals;
+
 pub mod state;
 
 pub mod clock;
 
 mod dispatch;
+
+mod cursors;
 
 mod fill;
 

@@ -15,7 +15,7 @@ impl Session {
     ) -> Result<(), Halt> {
         let limits = &self.topology.config.limits;
         let mut deeds = self.state.history.deeds().len();
-        let mut cursors = self.state.cursors.len();
+        let mut cursors = self.state.portals.count();
         let mut settings: Option<Settings> = None;
         for kind in kinds {
             if leaves_a_deed(kind) {
@@ -25,7 +25,7 @@ impl Session {
                 within(deeds, most, what, "a transaction", "limits.savepoints")?;
             }
             match kind {
-                Kind::Declare(name) if !self.state.cursors.contains_key(name) => {
+                Kind::Declare(name) if self.state.portals.get(name.as_bytes()).is_none() => {
                     cursors += 1;
                     let most = limits.client_portals.get() as usize;
                     within(
@@ -92,9 +92,9 @@ impl Session {
         }
         // Whoever holds no more than its share pays nothing for those who do.
         let clients = self.core.sessions.borrow().len().max(1);
-        let portals = || self.state.portals.values();
-        let bound: usize = portals().map(|portal| portal.statement.sql.len()).sum();
-        let own = (count + portals().len(), bytes + bound);
+        let bound = || self.state.portals.bound();
+        let bound_bytes: usize = bound().map(|portal| portal.statement.sql.len()).sum();
+        let own = (count + bound().count(), bytes + bound_bytes);
         if held.count >= most && own.0 >= most / clients {
             return Err(over_limit(
                 format!("all clients together have {most} prepared statements already"),

@@ -4,7 +4,7 @@
 use super::clock::Doing;
 use super::inbox::Inbox;
 use super::passage::Passage;
-use super::state::{Block, Phase, State};
+use super::state::{Block, Ended, Phase, State};
 use super::{
     Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
 };
@@ -304,7 +304,7 @@ impl Session {
             self.state.acknowledge(&attached.inbox);
         }
         if !autocommit {
-            self.state.end_block();
+            self.state.end_block(Ended::Undone);
             if !self.implicit {
                 self.state.block = Block::Lost;
             }
@@ -317,6 +317,7 @@ impl Session {
         }
         self.implicit = false;
         self.show_working();
+        self.state.portals.close_all();
         self.state.pins = super::step::Pins::NONE;
         tracing::warn!(
             server = %attached.lease.pool().opener().endpoint().address,
@@ -408,7 +409,7 @@ impl Session {
         if self.implicit && self.state.phase != Phase::Segment {
             self.rollback_all().await;
             self.implicit = false;
-            self.state.end_block();
+            self.state.end_block(Ended::Undone);
         } else if self.servers.len() <= 1 || self.state.block == Block::None {
             self.fail_servers().await?;
         }

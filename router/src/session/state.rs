@@ -8,14 +8,14 @@ use super::digest::Digest;
 use super::errors::put_as_error;
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
-use super::names::{Names, Prepared};
+use super::names::Names;
 use super::own::Definitions;
 use super::passage::Passage;
+use super::portals::{Life, Portals};
 use super::settings::{SessionSettings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
 use super::temporary::TemporaryNames;
 use super::told::Told;
-use super::touched::Parts;
 use crate::metrics::tally::Tally;
 use crate::sql::effect::{DiscardWhat, Pin};
 use foldhash::{HashMap, HashMapExt};
@@ -87,16 +87,14 @@ pub struct State {
     pub modes: String,
     /// What was done since, for all shards that take part.
     pub history: History,
-    /// Cursors of this transaction, those that outlived theirs, and the shards that hold them.
-    pub cursors: HashMap<String, Opened>,
     /// The settings that outlive the transaction.
     pub settings: SessionSettings,
     /// The same with those of SET LOCAL, from the first one to the end of the transaction.
     pub(super) local: Option<SessionSettings>,
     /// The prepared statements.
     pub names: Names,
-    /// The portals bound since the transaction began.
-    pub portals: HashMap<Box<[u8]>, Portal>,
+    /// The portals and cursors that are open.
+    pub portals: Portals,
     /// Why the session stays on its server.
     pub pins: Pins,
     /// How its temporary tables may be called.
@@ -125,54 +123,13 @@ pub struct State {
     failed: bool,
 }
 
-/// A cursor as the router knows it.
+/// How a transaction has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// It is closed when the transaction ends.
-    InBlock(usize),
-    /// WITH HOLD: it may still be there afterwards.
-    Held(usize),
-}
-
-impl Opened {
-    /// The shard that has it.
-    pub fn shard(self) -> usize {
-        match self {
-            Opened::InBlock(shard) | Opened::Held(shard) => shard,
-        }
-    }
-}
-
-/// A portal as the router knows it.
-#[derive(Clone)]
-pub struct Portal {
-    /// What it runs.
-    pub statement: Rc<Prepared>,
-    /// Who runs it.
-    pub place: Place,
-    /// What it touches on the server of its shard; without, it may be anything.
-    pub parts: Option<Parts>,
-    /// The EXECUTE that the client has bound, where this is what it runs.
-    pub executes: Option<Rc<Prepared>>,
-    /// How many deeds the transaction had done when it was bound.
-    pub deeds: usize,
-}
-
-/// Who runs a portal.
-#[derive(Clone)]
-pub enum Place {
-    /// No server has it: the router runs it itself.
-    Here,
-    /// The server of a shard.
-    Shard(usize),
-    /// Several.
-    Many(Rc<super::extended::ManyPortal>),
-    /// Several, when it is executed: a write that gathers.
-    Gathered(Rc<super::gather::GatherPortal>),
-    /// The router: EXPLAIN (ROUTE).
-    Explained(Rc<super::explain::Explained>),
-    /// Several, when it is executed: EXPLAIN over several shards.
-    Explaining(Rc<super::explain::ExplainPortal>),
+pub enum Ended {
+    /// What it did holds.
+    Committed,
+    /// It was rolled back.
+    Undone,
 }
 
 impl State {
@@ -184,11 +141,10 @@ impl State {
             block: Block::None,
             modes: String::new(),
             history: History::default(),
-            cursors: HashMap::new(),
             settings,
             local: None,
             names: Names::default(),
-            portals: HashMap::new(),
+            portals: Portals::default(),
             pins: Pins::NONE,
             temporary: TemporaryNames::default(),
             told,
@@ -404,14 +360,15 @@ impl State {
                 inbox.in_block = false;
             }
             Kind::Declare(name) => {
-                let opened = match step.pins.has(Pin::HoldCursor) {
-                    true => Opened::Held(inbox.shard),
-                    false => Opened::InBlock(inbox.shard),
+                let deeds = self.history.deeds().len();
+                let life = match step.pins.has(Pin::HoldCursor) {
+                    true => Life::Held(deeds),
+                    false => Life::Transaction(deeds),
                 };
-                self.cursors.insert(name.clone(), opened);
+                self.portals.declare(name.as_bytes(), inbox.shard, life);
             }
-            Kind::Close(name) => drop(self.cursors.remove(name)),
-            Kind::CloseAll => self.cursors.clear(),
+            Kind::Close(name) => self.portals.close(name.as_bytes()),
+            Kind::CloseAll => self.portals.close_all(),
             Kind::Discard(DiscardWhat::All) => {
                 self.forget_session();
                 inbox.discarded = true;
@@ -427,9 +384,8 @@ impl State {
 
     /// DISCARD ALL: what a session has on its servers is gone.
     pub fn forget_session(&mut self) {
-        self.cursors.clear();
         self.names.clear();
-        self.portals.clear();
+        self.portals.close_all();
     }
 
     /// These reasons to stay on a server are gone.
@@ -455,22 +411,23 @@ impl State {
                     true => self.modes_to_chain(),
                     false => String::new(),
                 };
-                self.end_block()
+                match (kind, failed) {
+                    (Kind::Commit { .. }, false) => self.end_block(Ended::Committed),
+                    _ => self.end_block(Ended::Undone),
+                }
             }
-            Kind::PrepareTransaction => self.end_block(),
+            Kind::PrepareTransaction => self.end_block(Ended::Committed),
             Kind::Savepoint(name) => self.history.savepoint(name),
             Kind::RollbackTo(name) => {
                 self.history.rollback_to(name);
-                self.drop_portals_of_savepoint();
+                self.portals.roll_back_to(self.history.deeds().len());
                 if self.definitions == Definitions::Own {
                     self.definitions = Definitions::Changed;
                 }
             }
             Kind::Release(name) => {
                 if let Some(left) = self.history.place(name) {
-                    // They are of what is around the savepoint now.
-                    let portals = self.portals.values_mut();
-                    portals.for_each(|portal| portal.deeds = portal.deeds.min(left));
+                    self.portals.release(left);
                 }
                 self.history.release(name);
             }
@@ -490,16 +447,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    /// ROLLBACK TO was done: portals that were bound after the savepoint, the last of the deeds now, are gone. Of one
-    /// server's that server says so itself.
-    fn drop_portals_of_savepoint(&mut self) {
-        let deeds = self.history.deeds().len();
-        self.portals.retain(|_, portal| match portal.place {
-            Place::Many(_) | Place::Gathered(_) | Place::Explaining(_) => portal.deeds < deeds,
-            Place::Here | Place::Shard(_) | Place::Explained(_) => true,
-        });
     }
 
     /// BEGIN was accepted. Within a block PostgreSQL warns, and its modes hold from there on.
@@ -530,7 +477,7 @@ impl State {
     }
 
     /// What belonged to the block is gone with it.
-    pub fn end_block(&mut self) {
+    pub fn end_block(&mut self, ended: Ended) {
         self.schema_changed |= std::mem::take(&mut self.schema_changed_in_block);
         // What it planned by is nobody else's.
         self.schema_changed |= std::mem::take(&mut self.definitions) != Definitions::Common;
@@ -540,8 +487,10 @@ impl State {
         self.untold.set(false);
         self.history.clear();
         self.local = None;
-        self.cursors.retain(|_, at| matches!(at, Opened::Held(_)));
-        self.portals.clear();
+        match ended {
+            Ended::Committed => self.portals.commit(),
+            Ended::Undone => self.portals.roll_back(),
+        }
     }
 
     /// Counts what the server may have committed, before the client can hear of it: what
@@ -653,7 +602,7 @@ impl State {
         inbox.in_segment = false;
         match status {
             TxStatus::Idle => {
-                self.end_block();
+                self.end_block(self.ended());
                 self.modes.clear();
                 inbox.leave_block();
                 self.end_implicit(inbox);
@@ -667,6 +616,14 @@ impl State {
             TxStatus::Failed => self.block = Block::Failed,
         }
         self.failed = false;
+    }
+
+    /// How what was no block has ended.
+    fn ended(&self) -> Ended {
+        match self.failed {
+            true => Ended::Undone,
+            false => Ended::Committed,
+        }
     }
 
     /// Settings made outside of a block hold or fall with the whole request.
@@ -694,7 +651,7 @@ impl State {
         self.phase = Phase::Idle;
         self.skipping = false;
         if self.block == Block::None {
-            self.end_block();
+            self.end_block(self.ended());
             self.modes.clear();
             if self.failed {
                 self.settings.rollback();

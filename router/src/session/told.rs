@@ -13,6 +13,7 @@ pub struct Told {
     list: Arc<Parameters>,
     /// Derived from the list, whenever it changes.
     standard_strings: bool,
+    server_version: u32,
     text: TextContext,
 }
 
@@ -29,6 +30,7 @@ impl Told {
         };
         Self {
             standard_strings: value(b"standard_conforming_strings").is_none_or(|v| v == b"on"),
+            server_version: major(text(b"server_version")),
             text: TextContext {
                 time_zone: TimeZone::from_setting(text(b"TimeZone")),
                 encoding: Encoding::from_settings(
@@ -82,10 +84,22 @@ impl Told {
         self.standard_strings
     }
 
+    /// The first number of PostgreSQL's version; 0 if that is not known.
+    pub fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
     /// What the text of a value means.
     pub fn text(&self) -> &TextContext {
         &self.text
     }
+}
+
+/// Of `18beta1` it is 18.
+fn major(version: &str) -> u32 {
+    let end = version.find(|c: char| !c.is_ascii_digit());
+    let digits = &version[..end.unwrap_or(version.len())];
+    digits.parse().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -113,6 +127,11 @@ mod tests {
         assert!(told.standard_strings());
         assert_eq!(told.text().time_zone, TimeZone::Other);
         assert_eq!(told.list().len(), 4);
+        assert_eq!(told.server_version(), 0);
+        told.add(b"server_version", b"15.18 (Debian 15.18-0+deb12u1)");
+        assert_eq!(told.server_version(), 15);
+        told.add(b"server_version", b"19devel");
+        assert_eq!(told.server_version(), 19);
     }
 
     #[test]

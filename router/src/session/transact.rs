@@ -7,7 +7,7 @@
 use super::attach::give_back;
 use super::inbox::Inbox;
 use super::many::Merging;
-use super::state::Block;
+use super::state::{Block, Ended};
 use super::step::{Kind, Pins};
 use super::touched::Touched;
 use super::{Halt, Session};
@@ -86,7 +86,8 @@ impl Session {
         if self.state.block != Block::None || self.implicit {
             return Ok(());
         }
-        if self.servers.iter().any(|s| self.stakes(s)) {
+        // What the pipeline has bound can be fetched by the query.
+        if self.state.portals.has_named() || self.servers.iter().any(|s| self.stakes(s)) {
             return self.own_segment().await;
         }
         for at in 0..self.servers.len() {
@@ -127,7 +128,11 @@ impl Session {
                     self.commit_all().await
                 };
                 // A COMMIT that fails ends the block as well, and begins no other.
-                self.after_block(*chain && ended.is_ok());
+                match (failed, &ended) {
+                    (false, Ok(())) => self.after_block(*chain, Ended::Committed),
+                    (true, _) => self.after_block(*chain, Ended::Undone),
+                    (false, Err(_)) => self.after_block(false, Ended::Undone),
+                }
                 ended?;
                 let command: &[u8] = if failed { b"ROLLBACK" } else { b"COMMIT" };
                 self.client
@@ -136,7 +141,7 @@ impl Session {
             }
             Kind::Rollback { chain } => {
                 self.rollback_all().await;
-                self.after_block(*chain);
+                self.after_block(*chain, Ended::Undone);
                 self.client
                     .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
                 Ok(())
@@ -148,19 +153,19 @@ impl Session {
             Kind::PrepareTransaction if self.is_joint() => {
                 // As any PREPARE TRANSACTION that fails, it ends the transaction.
                 self.rollback_all().await;
-                self.after_block(false);
+                self.after_block(false, Ended::Undone);
                 Err(super::prepared::over_shards().into())
             }
             _ => self.broadcast(kind, sql).await,
         }
     }
 
-    fn after_block(&mut self, chain: bool) {
+    fn after_block(&mut self, chain: bool, ended: Ended) {
         self.state.modes = match chain {
             true => self.state.modes_to_chain(),
             false => String::new(),
         };
-        self.state.end_block();
+        self.state.end_block(ended);
         self.implicit = false;
         if chain {
             self.state.block = Block::Begun;
@@ -181,6 +186,8 @@ impl Session {
             }
         }
         for at in 0..count {
+            // What is warned of is shown once.
+            self.servers[at].inbox.first_leg = at == 0;
             self.send_router_query(at, sql, false);
         }
         let mut merging = Merging::new(&Merge::First, count);
@@ -202,7 +209,7 @@ impl Session {
         match kind {
             Kind::RollbackTo(_) => self.state.block = Block::Open,
             Kind::CloseAll => {
-                self.state.cursors.clear();
+                self.state.portals.close_all();
                 self.unpin_all(Pins::NONE.with(Pin::HoldCursor));
             }
             Kind::Discard(DiscardWhat::All) => {

@@ -41,6 +41,8 @@ mod narrowed;
 mod own;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
+#[path = "shards/portals.rs"]
+mod portals;
 #[path = "shards/reaching.rs"]
 mod reaching;
 #[path = "shards/reads.rs"]

@@ -7,11 +7,12 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::{arguments, unknown_name};
 use crate::session::names::{Origin, Prepared};
+use crate::session::portals::{Place, Portal, Progress, duplicate};
 use crate::session::room::over_limit;
 use crate::session::rules::Moment;
 use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
-use crate::session::state::{Block, Place, Portal};
+use crate::session::state::Block;
 use crate::session::step::{Kind, Step};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
@@ -33,16 +34,11 @@ impl Session {
             self.flush_held().await?;
             return Err(no_such_statement(bind.statement).into());
         };
-        if !bind.portal.is_empty() && !self.state.portals.contains_key(bind.portal) {
-            let most = self.topology.config.limits.client_portals.get() as usize;
-            if self.state.portals.len() >= most {
-                return Err(over_limit(
-                    format!("a client may have {most} portals"),
-                    "limits.client_portals",
-                )
-                .into());
-            }
+        if !bind.portal.is_empty() {
+            self.check_name(bind.portal, &statement).await?;
         }
+        self.settle_names_for(statement.step().map(|step| &step.kind))
+            .await?;
         let own = statement;
         let statement = self.meant(&own)?;
         self.heed(&statement, Moment::Runs).await?;
@@ -77,14 +73,29 @@ impl Session {
             parts,
             executes,
             deeds: self.state.history.deeds().len(),
+            progress: Progress::Ready,
         };
-        match self.state.portals.get_mut(bind.portal) {
-            Some(known) => *known = portal,
-            None => {
-                self.state.portals.insert(bind.portal.into(), portal);
-            }
-        }
+        self.state.portals.bind(bind.portal, portal);
         Ok(())
+    }
+
+    /// Fails if a portal of this name cannot be made.
+    async fn check_name(&mut self, name: &[u8], statement: &Prepared) -> Result<(), Halt> {
+        self.settle_names().await?;
+        if self.state.portals.get(name).is_some() {
+            self.flush_held().await?;
+            self.check_failed(statement)?;
+            return Err(duplicate(name).into());
+        }
+        let most = self.topology.config.limits.client_portals.get() as usize;
+        match self.state.portals.count() < most {
+            true => Ok(()),
+            false => Err(over_limit(
+                format!("a client may have {most} portals"),
+                "limits.client_portals",
+            )
+            .into()),
+        }
     }
 
     /// Whether it is an INSERT that can only be divided when a server has said of which types its parameters are.
@@ -133,6 +144,8 @@ impl Session {
             }
         }
         self.look_for_prepared(statement, 0).await?;
+        self.look_for_cursor(statement.step().map(|step| &step.kind))
+            .await?;
         let dispatched = match self.dispatch_bind(bind, statement, None) {
             Err(Halt::Fail(_)) if self.lacks_types(statement) => {
                 self.flush_held().await?;

@@ -1,6 +1,6 @@
 //! Close, of statements and of portals.
 
-use crate::session::state::Place;
+use crate::session::portals::{Open, Place};
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
@@ -16,42 +16,58 @@ impl Session {
                 self.state.names.close(name);
                 self.answer(backend::CLOSE_COMPLETE);
             }
-            Target::Portal => match self.state.portals.remove(name).map(|p| p.place) {
-                Some(Place::Shard(shard)) => self.close_portal(shard, name),
-                Some(Place::Many(portal)) => {
-                    self.settle_active().await?;
-                    for (shard, _) in &portal.many.legs {
-                        if let Some(attached) = self.servers.iter_mut().find(|s| s.shard == *shard)
-                        {
-                            attached
-                                .lease
-                                .wire
-                                .with_output(|out| frontend::put_close(out, Target::Portal, name));
-                            attached.lease.ledger.push(Owed::Close(Audience::Router));
-                        }
-                    }
-                    self.client.send(backend::CLOSE_COMPLETE);
-                }
-                Some(
-                    Place::Here | Place::Explained(_) | Place::Explaining(_) | Place::Gathered(_),
-                )
-                | None => self.close_nothing(),
-            },
+            Target::Portal => self.close_portal(name).await?,
         }
         Ok(())
     }
 
-    fn close_portal(&mut self, shard: usize, name: &[u8]) {
-        match self.servers.iter().position(|s| s.shard == shard) {
-            Some(at) if self.active == Some(at) => {
-                let lease = &mut self.servers[at].lease;
-                lease
-                    .wire
-                    .with_output(|out| frontend::put_close(out, Target::Portal, name));
-                lease.ledger.push(Owed::Close(Audience::Client));
-            }
-            _ => self.close_nothing(),
+    async fn close_portal(&mut self, name: &[u8]) -> Result<(), Halt> {
+        if !name.is_empty() {
+            self.settle_names().await?;
         }
+        let place = self.state.portals.portal(name).map(|p| p.place.clone());
+        let shard = match &place {
+            Some(Place::Shard(shard)) => Some(*shard),
+            Some(_) => None,
+            None => self.state.portals.get(name).and_then(Open::shard),
+        };
+        self.state.portals.close(name);
+        match (place, shard) {
+            (_, Some(shard)) => return self.close_on_server(shard, name).await,
+            (Some(Place::Many(portal)), None) => {
+                self.settle_active().await?;
+                self.send_closes(name, portal.shards());
+                self.client.send(backend::CLOSE_COMPLETE);
+            }
+            (Some(_), None) => self.close_nothing(),
+            // It may be a function's, and then it is closed as well.
+            (None, None) if !name.is_empty() => match self.servers.as_slice() {
+                [] => self.close_nothing(),
+                [one] => return self.close_on_server(one.shard, name).await,
+                all => {
+                    let shards: Vec<usize> = all.iter().map(|s| s.shard).collect();
+                    self.settle_active().await?;
+                    self.send_closes(name, shards.into_iter());
+                    self.client.send(backend::CLOSE_COMPLETE);
+                }
+            },
+            (None, None) => self.close_nothing(),
+        }
+        Ok(())
+    }
+
+    async fn close_on_server(&mut self, shard: usize, name: &[u8]) -> Result<(), Halt> {
+        if !self.servers.iter().any(|s| s.shard == shard) {
+            self.close_nothing();
+            return Ok(());
+        }
+        let at = self.attach(shard).await?;
+        let lease = &mut self.servers[at].lease;
+        lease
+            .wire
+            .with_output(|out| frontend::put_close(out, Target::Portal, name));
+        lease.ledger.push(Owed::Close(Audience::Client));
+        Ok(())
     }
 
     fn close_nothing(&mut self) {

@@ -2,9 +2,9 @@
 
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
+use crate::session::portals::{Open, Place, no_such_portal};
 use crate::session::rules::Moment;
 use crate::session::simple::named::no_such_statement;
-use crate::session::state::Place;
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
@@ -42,7 +42,14 @@ impl Session {
             self.answer(backend::NO_DATA);
             return Ok(());
         }
-        let at = self.attach(self.topology.home).await?;
+        self.settle_names_for(statement.step().map(|s| &s.kind))
+            .await?;
+        let shard = match statement.step() {
+            // The columns of FETCH are those of its cursor.
+            Some(step) => self.cursor_shard(&step.kind)?,
+            None => None,
+        };
+        let at = self.attach(shard.unwrap_or(self.topology.home)).await?;
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
         attached.inbox.describing.push_back(Some(statement));
@@ -57,7 +64,11 @@ impl Session {
     }
 
     async fn describe_portal(&mut self, name: &[u8]) -> Result<(), Halt> {
-        let place = self.state.portals.get(name).map(|p| p.place.clone());
+        if !name.is_empty() {
+            self.settle_names().await?;
+            self.look_for_name(name).await?;
+        }
+        let place = self.state.portals.portal(name).map(|p| p.place.clone());
         // PostgreSQL shows no columns then, be they known.
         let failed = self.state.block.status() == backend::TxStatus::Failed;
         let shard = match place {
@@ -104,11 +115,12 @@ impl Session {
                 return Ok(());
             }
             Some(Place::Shard(shard)) => shard,
+            None if name.is_empty() => return Err(no_such_portal(name).into()),
             // A cursor of DECLARE is a portal, too, where its rows are. One that is not there is the server's to report.
-            None => str::from_utf8(name)
-                .ok()
-                .and_then(|name| self.state.cursors.get(name))
-                .map_or(self.topology.home, |cursor| cursor.shard()),
+            None => match self.state.portals.get(name).and_then(Open::shard) {
+                Some(shard) => shard,
+                None => self.shard_of_unknown(),
+            },
         };
         let at = self.attach(shard).await?;
         let attached = &mut self.servers[at];

@@ -2,21 +2,22 @@
 
 use super::ManyPortal;
 use crate::plan::Merge;
+use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
-use crate::session::here::is_common;
+use crate::session::gather::GatherPortal;
+use crate::session::here::{is_common, is_control};
 use crate::session::inbox::Outcome;
 use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
 use crate::session::own::Definitions;
+use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
-use crate::session::state::Place;
 use crate::session::step::{Kind, Step};
-use crate::session::{Halt, Session, malformed};
+use crate::session::{Attached, Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend;
 use mothership_proto::ledger::{Audience, Event, Owed};
-use mothership_proto::report::{Report, sqlstate};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -25,110 +26,151 @@ impl Session {
         self.begin_segment().await?;
         self.flush_held().await?;
         let (name, rows) = frontend::execute(body).map_err(malformed)?;
-        let portal = self.state.portals.get(name).cloned();
-        let step = portal.as_ref().and_then(|portal| portal.statement.step());
-        if step.is_some_and(Step::redefines) {
+        if !name.is_empty() {
+            self.settle_names().await?;
+        }
+        let Some(portal) = self.state.portals.portal(name).cloned() else {
+            return self.execute_cursor(name, rows).await;
+        };
+        let Portal {
+            statement, place, ..
+        } = &portal;
+        if statement.step().is_some_and(Step::redefines) {
             // What follows in this pipeline is planned before this is answered.
             self.state.definitions = Definitions::Changed;
         }
-        if let Some(portal) = &portal {
-            self.log_statement(&portal.statement.sql);
-            if self.world.is_some() {
-                // The server that has it may not be the one that failed.
-                self.check_failed(&portal.statement)?;
-            }
-            self.check_meant(portal.executes.as_ref().unwrap_or(&portal.statement))?;
+        self.log_statement(&statement.sql);
+        if self.world.is_some() {
+            // The server that has it may not be the one that failed.
+            self.check_failed(statement)?;
         }
-        let shard = match portal.as_ref().map(|p| &p.place) {
-            Some(Place::Here) => {
-                let statement = portal.map(|p| p.statement);
-                return match statement {
-                    Some(statement) => self.execute_local(name, &statement, rows).await,
-                    None => Ok(()),
-                };
+        self.check_meant(portal.executes.as_ref().unwrap_or(statement))?;
+        let shard = match place {
+            Place::Here => return self.execute_local(name, &portal, rows).await,
+            Place::Many(many) => {
+                self.check_pipelined(statement).await?;
+                return self.execute_many(name, rows, many, &portal).await;
             }
-            Some(Place::Many(many)) => {
-                let many = Rc::clone(many);
-                let statement = portal.map(|p| p.statement);
-                return self.execute_many(name, rows, &many, statement).await;
+            Place::Gathered(gathered) => {
+                return self.execute_gathered(name, gathered, &portal, rows).await;
             }
-            Some(Place::Gathered(gathered)) => {
-                let gathered = Rc::clone(gathered);
-                self.settle_active().await?;
-                self.active = None;
-                if gathered.held.borrow().is_some() {
-                    self.put_held(rows, &gathered.held);
-                    return Ok(());
-                }
-                let command = self.execute_gathered_write(&gathered, rows).await?;
-                self.note_kept(&gathered, &command);
-                match gathered.holds(rows) {
-                    true => self.put_held(rows, &gathered.held),
-                    false => self.command_before_sync(command),
-                }
-                return Ok(());
+            Place::Explaining(explaining) => {
+                return self.execute_explaining(explaining, rows).await;
             }
-            Some(Place::Explaining(portal)) => {
-                let portal = Rc::clone(portal);
-                return self.execute_explaining(&portal, rows).await;
-            }
-            Some(Place::Explained(explained)) => {
+            Place::Explained(explained) => {
                 self.check_explain()?;
                 let rows = explained.rows(rows);
                 self.answer(rows);
                 return Ok(());
             }
-            Some(Place::Shard(shard)) => *shard,
-            None => self.topology.home,
+            Place::Shard(shard) => *shard,
         };
         // COMMIT and the like, bound when the transaction had one server, and now it has
         // more: all of them must do it.
-        if let Some(portal) = &portal
-            && portal
-                .statement
-                .step()
-                .is_some_and(|step| self.runs_here(&step.kind))
-        {
-            let statement = Rc::clone(&portal.statement);
-            return self.execute_local(name, &statement, rows).await;
+        if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
+            return self.execute_local(name, &portal, rows).await;
         }
-        if portal.as_ref().is_some_and(|p| p.statement.runs.is_some()) {
+        self.settle_names_for(statement.step().map(|s| &s.kind))
+            .await?;
+        self.check_declared(statement.step(), shard)?;
+        self.check_pipelined(statement).await?;
+        if statement.runs.is_some() {
             // The place that an error names is moved to the client's text: it must be this one's.
             self.settle_active().await?;
         }
         let at = self.attach(shard).await?;
-        let steps = portal.as_ref().map(|portal| &portal.statement.steps[..]);
-        let may_write = self.may_write(steps.unwrap_or_default());
+        let may_write = self.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.in_segment = true;
         inbox.may_write |= may_write;
-        let portal_of_control = portal.as_ref().is_some_and(|p| p.statement.is_control());
-        if may_write && !portal_of_control {
-            let parts = portal.as_ref().and_then(|portal| portal.parts.as_ref());
-            inbox.touched.add(parts);
+        if may_write && !statement.is_control() {
+            inbox.touched.add(portal.parts.as_ref());
         }
-        match &portal {
-            Some(portal) => {
-                let statement = Rc::clone(&portal.statement);
-                inbox.outcomes.push_back(match &portal.statement.runs {
-                    Some(runs) => Outcome::Runs(statement, Rc::clone(&runs.body)),
-                    None => Outcome::Of(statement, 0),
-                });
-                if let Some(step) = portal.statement.step() {
-                    inbox.committing |= matches!(step.kind, Kind::Commit { .. });
-                }
+        inbox.outcomes.push_back(match &statement.runs {
+            Some(runs) => Outcome::Runs(Rc::clone(statement), Rc::clone(&runs.body)),
+            None => Outcome::Of(Rc::clone(statement), 0),
+        });
+        if let Some(step) = statement.step() {
+            inbox.committing |= matches!(step.kind, Kind::Commit { .. });
+            self.state.portals.sent(&step.kind);
+            if is_control(&step.kind) || is_common(&step.kind) {
+                self.state.portals.done(name);
             }
-            None => inbox.outcomes.push_back(Outcome::None),
         }
         let lease = &mut self.servers[at].lease;
         lease
             .wire
             .with_output(|out| frontend::put_execute(out, name, rows));
         lease.ledger.push(Owed::Execute(Audience::Client));
-        let step = portal.as_ref().and_then(|portal| portal.statement.step());
-        if step.is_some_and(|step| self.state.leaves_startup(&step.kind)) {
+        if statement
+            .step()
+            .is_some_and(|step| self.state.leaves_startup(&step.kind))
+        {
             // What follows in the segment is for what the session goes back to.
             self.settle_active().await?;
+        }
+        Ok(())
+    }
+
+    /// Executes what DECLARE has opened, or a function; PostgreSQL calls it a portal as well.
+    async fn execute_cursor(&mut self, name: &[u8], rows: i32) -> Result<(), Halt> {
+        if name.is_empty() {
+            return Err(no_such_portal(name).into());
+        }
+        self.look_for_name(name).await?;
+        let open = self.state.portals.get(name);
+        let writes = !open.is_some_and(Open::is_kept);
+        let shard = match open.and_then(Open::shard) {
+            // The server that has it may not be the one that failed.
+            Some(_) if self.state.block.status() == backend::TxStatus::Failed => {
+                return Err(failed_transaction().into());
+            }
+            Some(shard) => shard,
+            None => self.shard_of_unknown(),
+        };
+        self.join_segment(Some(shard), writes).await?;
+        let at = self.attach(shard).await?;
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.in_segment = true;
+        inbox.wrote |= writes;
+        inbox.may_write |= writes;
+        if writes {
+            inbox.touched.add(None);
+        }
+        inbox.outcomes.push_back(Outcome::None);
+        lease
+            .wire
+            .with_output(|out| frontend::put_execute(out, name, rows));
+        lease.ledger.push(Owed::Execute(Audience::Client));
+        Ok(())
+    }
+
+    /// Executes a write that gathers, or shows what is left of its rows.
+    async fn execute_gathered(
+        &mut self,
+        name: &[u8],
+        gathered: &GatherPortal,
+        portal: &Portal,
+        rows: i32,
+    ) -> Result<(), Halt> {
+        self.settle_active().await?;
+        self.active = None;
+        if gathered.held.borrow().is_some() {
+            self.put_held(rows, &gathered.held);
+            return Ok(());
+        }
+        if portal.progress == Progress::Done {
+            return Err(cannot_be_run(name).into());
+        }
+        self.state.portals.done(name);
+        let command = self.execute_gathered_write(gathered, rows).await?;
+        self.note_kept(gathered, &command);
+        match gathered.holds(rows) {
+            true => self.put_held(rows, &gathered.held),
+            false => {
+                gathered.leave_none(&command);
+                self.command_before_sync(command);
+            }
         }
         Ok(())
     }
@@ -140,19 +182,19 @@ impl Session {
         name: &[u8],
         rows: i32,
         portal: &Rc<ManyPortal>,
-        statement: Option<Rc<Prepared>>,
+        bound: &Portal,
     ) -> Result<(), Halt> {
         self.settle_active().await?;
         self.active = None;
         let many = &portal.many;
+        let statement = &bound.statement;
         if portal.columns.is_none() {
-            let done = match &statement {
-                Some(statement) => {
-                    let Prepared { sql, steps, .. } = &**statement;
-                    self.query_many(sql, steps, many).await
-                }
-                None => self.query_many(b"", &[], many).await,
-            };
+            if bound.progress == Progress::Done {
+                return Err(cannot_be_run(name).into());
+            }
+            self.state.portals.done(name);
+            let Prepared { sql, steps, .. } = &**statement;
+            let done = self.query_many(sql, steps, many).await;
             self.active = None;
             let command = done?;
             self.command_before_sync(command);
@@ -167,16 +209,7 @@ impl Session {
         for (shard, _) in &many.legs {
             match self.servers.iter().position(|s| s.shard == *shard) {
                 Some(at) => places.push(at),
-                None => {
-                    return Err(Report::error(
-                        sqlstate::INVALID_CURSOR_NAME,
-                        format!(
-                            "portal \"{}\" does not exist",
-                            String::from_utf8_lossy(name)
-                        ),
-                    )
-                    .into());
-                }
+                None => return Err(no_such_portal(name).into()),
             }
         }
         if let Some(plan) = many.sorted() {
@@ -205,9 +238,7 @@ impl Session {
         if let Some(columns) = &portal.columns {
             merging = merging.with_columns(columns.clone())?;
         }
-        if let Some(statement) = &statement {
-            merging.copies(&statement.sql, self.standard_strings());
-        }
+        merging.copies(&statement.sql, self.standard_strings());
         let limited = rows > 0 && many.merge == Merge::Concat && !many.writes;
         if !limited {
             for &at in &places {
@@ -256,7 +287,7 @@ impl Session {
         portal: &Rc<ManyPortal>,
         places: &[usize],
         mut merging: Merging,
-        statement: Option<Rc<Prepared>>,
+        statement: &Prepared,
     ) -> Result<(), Halt> {
         let many = &portal.many;
         let held = rows > 0 && many.writes && portal.shows;
@@ -276,7 +307,7 @@ impl Session {
             }
             return Ok(());
         }
-        if let Some(step) = statement.as_ref().and_then(|s| s.step()) {
+        if let Some(step) = statement.step() {
             self.state.note_definitions(step);
         }
         if held {
@@ -339,12 +370,8 @@ impl Session {
     }
 
     /// Runs what the router answers itself, unless a server has come in between.
-    async fn execute_local(
-        &mut self,
-        name: &[u8],
-        statement: &Rc<Prepared>,
-        rows: i32,
-    ) -> Result<(), Halt> {
+    async fn execute_local(&mut self, name: &[u8], portal: &Portal, rows: i32) -> Result<(), Halt> {
+        let statement = &portal.statement;
         let Some(step) = statement.step() else {
             return Ok(());
         };
@@ -353,15 +380,21 @@ impl Session {
         }
         // Answers before this one must be out, because this one is written at once.
         self.settle_active().await?;
+        if portal.progress == Progress::Done {
+            return Err(cannot_be_run(name).into());
+        }
         if self.runs_here(&step.kind) {
             if is_common(&step.kind) {
                 // Servers that only read so far must not commit it each for itself.
                 self.join_segment(None, true).await?;
             }
             self.active = None;
+            self.state.portals.done(name);
             return self.run_here(&step.kind, &statement.sql).await;
         }
-        let at = self.attach(self.topology.home).await?;
+        let shard = self.cursor_shard(&step.kind)?;
+        let shard = shard.unwrap_or(self.topology.home);
+        let at = self.attach(shard).await?;
         self.ensure_prepared(at, statement).await?;
         let server_name = statement.server_name();
         let attached = &mut self.servers[at];
@@ -378,6 +411,10 @@ impl Session {
         });
         attached.lease.ledger.push(Owed::Bind(Audience::Router));
         attached.lease.ledger.push(Owed::Execute(Audience::Client));
+        self.state.portals.sent(&step.kind);
+        if let Some(portal) = self.state.portals.portal_mut(name) {
+            portal.place = Place::Shard(shard);
+        }
         Ok(())
     }
 }

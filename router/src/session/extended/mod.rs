@@ -81,6 +81,13 @@ pub struct ManyPortal {
 }
 
 impl ManyPortal {
+    /// The shards whose servers have it.
+    pub(super) fn shards(&self) -> impl Iterator<Item = usize> {
+        let bound = self.columns.is_some();
+        let legs = self.many.legs.iter().filter(move |_| bound);
+        legs.map(|(shard, _)| *shard)
+    }
+
     fn new(many: Many, columns: Option<Vec<Column>>, shows: bool) -> Self {
         Self {
             many,

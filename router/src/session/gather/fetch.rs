@@ -125,9 +125,10 @@ impl Session {
         // Of a name that is taken its server has something to say.
         if let Ending::Keep(keep) = &work.plan.ending
             && let Keeper::Cursor(name) = &keep.by
-            && let Some(opened) = self.state.cursors.get(name)
+            && let Some(open) = self.state.portals.get(name.as_bytes())
+            && let Some(shard) = open.shard()
         {
-            return opened.shard();
+            return shard;
         }
         if self.state.block != Block::None
             && let Some(attached) = self.servers.first()

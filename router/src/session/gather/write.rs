@@ -16,9 +16,9 @@ use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::Bind;
 use mothership_proto::ledger::Event;
-use mothership_proto::report::{Fields, Report, sqlstate};
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use mothership_proto::report::Fields;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// A portal of a write that gathers: everything is done when it is executed.
@@ -32,8 +32,6 @@ pub struct GatherPortal {
     shard: usize,
     described: Described,
     formats: Vec<i16>,
-    /// It has run: what it changes is changed once.
-    ran: Cell<bool>,
     /// The rows of RETURNING that a client has not asked for yet, and the command.
     pub held: RefCell<Option<Held>>,
 }
@@ -47,6 +45,13 @@ impl GatherPortal {
         let mut out = Vec::new();
         backend::put_columns(&mut out, &formatted(&self.described.columns, &self.formats));
         Some(out)
+    }
+
+    /// It has run and shown all its rows: who asks for more gets none of them.
+    pub(in crate::session) fn leave_none(&self, command: &[u8]) {
+        if !self.described.columns.is_empty() {
+            self.held.replace(Some((VecDeque::new(), command.to_vec())));
+        }
     }
 
     /// Whether rows are held when a client wants so many of them: all is done at once, as in PostgreSQL.
@@ -97,7 +102,6 @@ impl Session {
             shard,
             described,
             formats: bind.result_formats().collect(),
-            ran: Cell::new(false),
             held: RefCell::default(),
         })
     }
@@ -111,10 +115,6 @@ impl Session {
         let GatherPortal {
             work, described, ..
         } = portal;
-        if portal.ran.replace(true) {
-            let message = "portal of a gathered write cannot be run again";
-            return Err(Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message).into());
-        }
         self.begin_implicit();
         let nameless = [b"\0\0", &*portal.bind].concat();
         let bind = Bind::read(&nameless).map_err(crate::session::malformed)?;

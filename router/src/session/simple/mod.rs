@@ -34,7 +34,7 @@ impl Session {
             self.refresh_world().await?;
         }
         self.state.names.drop_unnamed();
-        self.state.portals.remove(&b""[..]);
+        self.state.portals.close(b"");
         self.heed(&statement, Moment::Runs).await?;
         if self.implicit {
             // The transaction of a pipeline goes on into the text and ends with it.
@@ -97,7 +97,10 @@ impl Session {
             return Box::pin(self.query_one(&filled.sql, step, &filled)).await;
         }
         self.look_for_prepared(statement, 0).await?;
-        match self.dispatch_planned(statement, 0, &Params::NONE, plan)? {
+        self.look_for_cursor(Some(&step.kind)).await?;
+        let work = self.dispatch_planned(statement, 0, &Params::NONE, plan)?;
+        self.check_declared(Some(step), self.shard_declared(&work))?;
+        match work {
             Dispatch::One {
                 shard,
                 writes,
@@ -201,7 +204,16 @@ impl Session {
             if changes_plans(step) && at + 1 < statement.steps.len() {
                 return Ok(None);
             }
-            match self.dispatch(statement, at, &Params::NONE)? {
+            if self.runs_here(&step.kind) {
+                return Ok(None);
+            }
+            let work = self.dispatch(statement, at, &Params::NONE)?;
+            let declared = self.check_declared(Some(step), self.shard_declared(&work));
+            if declared.is_err() {
+                // The name may be free by then.
+                return Ok(None);
+            }
+            match work {
                 Dispatch::One { shard, writes, .. } => match found {
                     Some((known, _)) if known != shard => return Ok(None),
                     Some((known, wrote)) => found = Some((known, wrote | writes)),

@@ -51,7 +51,10 @@ impl Session {
                 Some(filled) => (filled, 0, &*filled.sql),
                 None => (statement, at, text),
             };
-            let many = match self.dispatch(statement, at, &Params::NONE)? {
+            self.look_for_cursor(Some(&step.kind)).await?;
+            let work = self.dispatch(statement, at, &Params::NONE)?;
+            self.check_declared(Some(step), self.shard_declared(&work))?;
+            let many = match work {
                 Dispatch::Many(many) => many,
                 Dispatch::Gather(work) => {
                     let command = self.query_gather(text, &work).await?;

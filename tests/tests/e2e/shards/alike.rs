@@ -6,10 +6,10 @@ use mothership_tests::message::{self, Format};
 use mothership_tests::{Shards, Wire};
 
 /// What a client sends up to an answer.
-type Request = Vec<Vec<u8>>;
+pub type Request = Vec<Vec<u8>>;
 
 /// Requests one after the other on a router and on a plain PostgreSQL must be answered alike, and leave the same.
-fn assert_alike(stage: &Stage, cases: &[&[Request]]) {
+pub fn assert_alike(stage: &Stage, cases: &[&[Request]]) {
     let plain = Shards::new(1);
     plain.sql(
         0,
@@ -37,15 +37,18 @@ fn assert_alike(stage: &Stage, cases: &[&[Request]]) {
     stage.assert_nothing_prepared();
 }
 
-fn query(sql: &str) -> Request {
+/// A simple query.
+pub fn query(sql: &str) -> Request {
     vec![message::query(sql)]
 }
 
-fn queries<const N: usize>(texts: [&str; N]) -> [Request; N] {
+/// Simple queries.
+pub fn queries<const N: usize>(texts: [&str; N]) -> [Request; N] {
     texts.map(query)
 }
 
-fn insert(ids: &[i64]) -> String {
+/// A row for each of these keys.
+pub fn insert(ids: &[i64]) -> String {
     let rows: Vec<String> = ids.iter().map(|id| format!("({id})")).collect();
     format!("INSERT INTO items (id) VALUES {}", rows.join(", "))
 }
@@ -136,6 +139,9 @@ fn tables_are_locked_in_blocks_only() {
             &queries(["BEGIN", lock, "COMMIT"]),
             &queries(["BEGIN; LOCK TABLE items; COMMIT", lock]),
             &[segment([lock]), segment(["SELECT 7"])],
+            &[segment(["SELECT 7", lock]), query("SELECT 8")],
+            &[segment([&all, lock])],
+            &[segment(["SELECT 7", "BEGIN", lock, "COMMIT"])],
         ],
     );
 }

@@ -1,0 +1,461 @@
+//! The open portals and cursors of a session: one name space, whichever server has them.
+//!
+//! Pure. PostgreSQL keeps what Bind and DECLARE have made under names of one kind: each protocol finds what the other
+//! has opened. A transaction may have servers on several shards, of which each knows its own names only, so all of them
+//! are here: where each lives, and with what it ends. Names that only a server knows are those that functions have
+//! opened.
+
+use super::names::Prepared;
+use super::step::Kind;
+use super::touched::Parts;
+use crate::sql::name::NAME_LIMIT;
+use foldhash::{HashMap, HashMapExt};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+
+/// Everything that is open.
+pub struct Portals {
+    /// Nearly every portal has no name, and is replaced by the next.
+    unnamed: Option<Portal>,
+    named: HashMap<Box<[u8]>, Open>,
+    changes: Changes,
+}
+
+/// Whether the names are what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changes {
+    /// They are.
+    Told,
+    /// A statement that is under way may change them.
+    UnderWay,
+}
+
+/// What a name means.
+pub enum Open {
+    /// Bind has made it.
+    Portal(Portal),
+    /// DECLARE has, on a shard.
+    Cursor {
+        /// Which.
+        shard: usize,
+        /// What it ends with.
+        life: Life,
+    },
+}
+
+/// What a cursor ends with. Portals end with their transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// The transaction, or a savepoint in it that was set before the cursor was made, after so many deeds.
+    Transaction(usize),
+    /// WITH HOLD: so it is up to COMMIT.
+    Held(usize),
+    /// WITH HOLD, of a transaction that is over: the session.
+    Session,
+}
+
+/// A portal as the router knows it.
+#[derive(Clone)]
+pub struct Portal {
+    /// What it runs.
+    pub statement: Rc<Prepared>,
+    /// Who runs it.
+    pub place: Place,
+    /// What it touches on the server of its shard; without, it may be anything.
+    pub parts: Option<Parts>,
+    /// The EXECUTE that the client has bound, where this is what it runs.
+    pub executes: Option<Rc<Prepared>>,
+    /// How many deeds the transaction had done when it was bound.
+    pub deeds: usize,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// How far a portal is that no server has: of its own a server knows better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It can be executed.
+    Ready,
+    /// It was, and it is nothing that has rows to come back for.
+    Done,
+}
+
+/// Who runs a portal.
+#[derive(Clone)]
+pub enum Place {
+    /// No server has it: the router runs it itself.
+    Here,
+    /// The server of a shard.
+    Shard(usize),
+    /// Several.
+    Many(Rc<super::extended::ManyPortal>),
+    /// Several, when it is executed: a write that gathers.
+    Gathered(Rc<super::gather::GatherPortal>),
+    /// The router: EXPLAIN (ROUTE).
+    Explained(Rc<super::explain::Explained>),
+    /// Several, when it is executed: EXPLAIN over several shards.
+    Explaining(Rc<super::explain::ExplainPortal>),
+}
+
+impl Open {
+    /// The shard whose server has it under its name, and no other has.
+    pub fn shard(&self) -> Option<usize> {
+        match self {
+            Open::Cursor { shard, .. } => Some(*shard),
+            Open::Portal(portal) => match portal.place {
+                Place::Shard(shard) => Some(shard),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether its rows are kept from a transaction that is over: who fetches them changes nothing.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Open::Cursor { life, .. } => *life == Life::Session,
+            Open::Portal(_) => false,
+        }
+    }
+}
+
+impl Life {
+    /// After so many deeds it was made; `None` for what no savepoint ends.
+    fn deeds(&mut self) -> Option<&mut usize> {
+        match self {
+            Life::Transaction(deeds) | Life::Held(deeds) => Some(deeds),
+            Life::Session => None,
+        }
+    }
+}
+
+impl Default for Portals {
+    fn default() -> Self {
+        Self {
+            unnamed: None,
+            named: HashMap::new(),
+            changes: Changes::Told,
+        }
+    }
+}
+
+impl Portals {
+    /// What a name means; portals without a name are [`Portals::portal`]'s.
+    pub fn get(&self, name: &[u8]) -> Option<&Open> {
+        self.named.get(known(name))
+    }
+
+    /// The portal that Bind has made under this name, or under none.
+    pub fn portal(&self, name: &[u8]) -> Option<&Portal> {
+        match name {
+            b"" => self.unnamed.as_ref(),
+            name => match self.get(name)? {
+                Open::Portal(portal) => Some(portal),
+                Open::Cursor { .. } => None,
+            },
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn portal_mut(&mut self, name: &[u8]) -> Option<&mut Portal> {
+        match name {
+            b"" => self.unnamed.as_mut(),
+            name => match self.named.get_mut(known(name))? {
+                Open::Portal(portal) => Some(portal),
+                Open::Cursor { .. } => None,
+            },
+        }
+    }
+
+    /// Bind was sent. If it fails, so does the transaction or savepoint with which the portal ends.
+    pub fn bind(&mut self, name: &[u8], portal: Portal) {
+        match name {
+            b"" => self.unnamed = Some(portal),
+            name => drop(self.named.insert(known(name).into(), Open::Portal(portal))),
+        }
+    }
+
+    /// DECLARE was done.
+    pub fn declare(&mut self, name: &[u8], shard: usize, life: Life) {
+        let cursor = Open::Cursor { shard, life };
+        self.named.insert(known(name).into(), cursor);
+    }
+
+    /// The portal was executed, and has no rows to come back for.
+    pub fn done(&mut self, name: &[u8]) {
+        if let Some(portal) = self.portal_mut(name) {
+            portal.progress = Progress::Done;
+        }
+    }
+
+    /// The name is free again.
+    pub fn close(&mut self, name: &[u8]) {
+        match name {
+            b"" => self.unnamed = None,
+            name => drop(self.named.remove(known(name))),
+        }
+    }
+
+    /// All names are.
+    pub fn close_all(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The transaction has committed: cursors WITH HOLD stay.
+    pub fn commit(&mut self) {
+        self.end(|life| !matches!(life, Life::Transaction(_)));
+    }
+
+    /// The transaction was rolled back, and all that it had opened with it.
+    pub fn roll_back(&mut self) {
+        self.end(|life| matches!(life, Life::Session));
+    }
+
+    fn end(&mut self, stays: impl Fn(&Life) -> bool) {
+        self.unnamed = None;
+        self.changes = Changes::Told;
+        if self.named.is_empty() {
+            return;
+        }
+        self.named.retain(|_, open| match open {
+            Open::Portal(_) => false,
+            Open::Cursor { life, .. } => {
+                let stays = stays(life);
+                *life = Life::Session;
+                stays
+            }
+        });
+    }
+
+    /// ROLLBACK TO was done, after which the transaction has so many deeds: what was opened behind the savepoint is
+    /// gone. The unnamed portal of one server may have been bound meanwhile, and its server says itself if it is gone.
+    pub fn roll_back_to(&mut self, deeds: usize) {
+        let on_server = |portal: &mut Portal| matches!(portal.place, Place::Shard(_));
+        self.unnamed
+            .take_if(|portal| portal.deeds >= deeds && !on_server(portal));
+        self.named.retain(|_, open| match open {
+            Open::Portal(portal) => portal.deeds < deeds,
+            Open::Cursor { life, .. } => life.deeds().is_none_or(|made| *made < deeds),
+        });
+    }
+
+    /// RELEASE was done of a savepoint that `deeds` had gone before: what was opened behind it is of what is around it
+    /// now.
+    pub fn release(&mut self, deeds: usize) {
+        if let Some(portal) = &mut self.unnamed {
+            portal.deeds = portal.deeds.min(deeds);
+        }
+        for open in self.named.values_mut() {
+            match open {
+                Open::Portal(portal) => portal.deeds = portal.deeds.min(deeds),
+                Open::Cursor { life, .. } => {
+                    if let Some(made) = life.deeds() {
+                        *made = deeds.min(*made);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether Bind has made one under a name.
+    pub fn has_named(&self) -> bool {
+        self.named
+            .values()
+            .any(|open| matches!(open, Open::Portal(_)))
+    }
+
+    /// So many names are taken.
+    pub fn count(&self) -> usize {
+        self.named.len()
+    }
+
+    /// What Bind has made.
+    pub fn bound(&self) -> impl Iterator<Item = &Portal> {
+        let named = self.named.values().filter_map(|open| match open {
+            Open::Portal(portal) => Some(portal),
+            Open::Cursor { .. } => None,
+        });
+        self.unnamed.iter().chain(named)
+    }
+
+    /// A statement is sent, the answer to which is awaited by nobody: names are certain when it has come.
+    pub fn sent(&mut self, kind: &Kind) {
+        if moves_names(kind) {
+            self.changes = Changes::UnderWay;
+        }
+    }
+
+    /// Whether an answer must be awaited before names are certain. It is taken to be awaited then.
+    pub fn take_changes(&mut self) -> bool {
+        std::mem::replace(&mut self.changes, Changes::Told) == Changes::UnderWay
+    }
+}
+
+/// What PostgreSQL keeps of the name of a portal, which it does not tell.
+fn known(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_LIMIT)]
+}
+
+/// Whether a statement opens or closes names, or ends or begins that with which they end.
+fn moves_names(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Declare(_)
+            | Kind::Close(_)
+            | Kind::CloseAll
+            | Kind::Discard(_)
+            | Kind::Begin(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::PrepareTransaction
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_)
+    )
+}
+
+/// A name is taken.
+pub fn duplicate(name: &[u8]) -> Report {
+    let message = format!(
+        "cursor \"{}\" already exists",
+        String::from_utf8_lossy(name)
+    );
+    Report::error(sqlstate::DUPLICATE_CURSOR, message)
+}
+
+/// Nothing has this name.
+pub fn no_such_portal(name: &[u8]) -> Report {
+    let message = format!(
+        "portal \"{}\" does not exist",
+        String::from_utf8_lossy(name)
+    );
+    Report::error(sqlstate::INVALID_CURSOR_NAME, message)
+}
+
+/// It has run, and it is nothing that has rows to come back for.
+pub fn cannot_be_run(name: &[u8]) -> Report {
+    let message = format!("portal \"{}\" cannot be run", String::from_utf8_lossy(name));
+    Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::{Interner, Origin};
+    use super::super::step::Step;
+    use super::*;
+
+    fn portal(place: Place, deeds: usize) -> Portal {
+        let origin = Origin::Parse(Box::default());
+        let interner = Interner::default();
+        Portal {
+            statement: interner.intern((b"SELECT 1", true), origin, 0, Vec::<Step>::new),
+            place,
+            parts: None,
+            executes: None,
+            deeds,
+            progress: Progress::Ready,
+        }
+    }
+
+    /// The names that are open, each with its shard.
+    fn open(portals: &Portals) -> Vec<(String, Option<usize>)> {
+        let named = portals.named.iter();
+        let mut all: Vec<_> = named
+            .map(|(name, open)| (String::from_utf8_lossy(name).into_owned(), open.shard()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn filled() -> Portals {
+        let mut portals = Portals::default();
+        portals.bind(b"before", portal(Place::Shard(1), 0));
+        portals.declare(b"held", 2, Life::Held(0));
+        portals.bind(b"behind", portal(Place::Here, 1));
+        portals.declare(b"cursor", 0, Life::Transaction(1));
+        portals.declare(b"held behind", 0, Life::Held(2));
+        portals
+    }
+
+    fn names(portals: &Portals) -> Vec<String> {
+        open(portals).into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn both_protocols_share_the_names() {
+        let mut portals = filled();
+        let found = |portals: &Portals, name: &[u8]| {
+            let open = portals.get(name).map(Open::shard);
+            (open, portals.portal(name).is_some())
+        };
+        assert_eq!(found(&portals, b"before"), (Some(Some(1)), true));
+        assert_eq!(found(&portals, b"behind"), (Some(None), true));
+        assert_eq!(found(&portals, b"cursor"), (Some(Some(0)), false));
+        assert_eq!(found(&portals, b"none"), (None, false));
+        portals.close(b"before");
+        portals.close(b"cursor");
+        assert_eq!(names(&portals), ["behind", "held", "held behind"]);
+        portals.close_all();
+        assert_eq!(names(&portals), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_portal_without_a_name_takes_no_name() {
+        let mut portals = Portals::default();
+        portals.bind(b"", portal(Place::Here, 0));
+        portals.bind(b"", portal(Place::Shard(2), 0));
+        assert!(matches!(
+            portals.portal(b"").map(|portal| &portal.place),
+            Some(Place::Shard(2))
+        ));
+        assert!(portals.get(b"").is_none());
+        assert_eq!((portals.count(), portals.bound().count()), (0, 1));
+        portals.commit();
+        assert!(portals.portal(b"").is_none());
+    }
+
+    #[test]
+    fn what_a_transaction_has_opened_ends_with_it() {
+        let mut portals = filled();
+        portals.roll_back();
+        assert_eq!(names(&portals), [] as [&str; 0]);
+        let mut portals = filled();
+        portals.commit();
+        assert_eq!(names(&portals), ["held", "held behind"]);
+        assert!(portals.get(b"held").is_some_and(Open::is_kept));
+        portals.roll_back_to(0);
+        portals.roll_back();
+        assert_eq!(names(&portals), ["held", "held behind"]);
+    }
+
+    #[test]
+    fn what_a_savepoint_has_opened_ends_with_it() {
+        let mut portals = filled();
+        portals.roll_back_to(1);
+        assert_eq!(names(&portals), ["before", "held"]);
+        let mut portals = filled();
+        portals.roll_back_to(2);
+        assert_eq!(names(&portals), ["before", "behind", "cursor", "held"]);
+        let mut portals = filled();
+        portals.release(0);
+        portals.roll_back_to(1);
+        assert_eq!(names(&portals).len(), 5);
+    }
+
+    #[test]
+    fn the_first_bytes_of_a_name_count() {
+        let mut portals = Portals::default();
+        portals.bind(&[b'x'; 70], portal(Place::Here, 0));
+        assert!(portals.get(&[b'x'; 64]).is_some());
+        assert!(portals.get(&[b'x'; 62]).is_none());
+    }
+
+    #[test]
+    fn names_are_uncertain_while_they_may_change() {
+        let mut portals = Portals::default();
+        portals.sent(&Kind::Plain);
+        assert!(!portals.take_changes());
+        portals.sent(&Kind::Declare("c".into()));
+        assert!(portals.take_changes());
+        assert!(!portals.take_changes());
+    }
+}
