@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::catalog::Name;
+use crate::sql::places::Change;
 
 /// What is written into the text of an INSERT.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,14 +65,17 @@ const MOST_PARAMETERS: usize = 65_535;
 impl Fill {
     /// The text with these values in their places, each a number or a text without quotes. `None` if they are not all.
     pub fn with_constants(&self, sql: &str, values: &[String]) -> Option<String> {
-        self.written(sql, |index| {
-            let value = values.get(index)?;
-            let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-            Some(match plain {
-                true => value.clone(),
-                false => format!("'{}'", value.replace('\'', "''")),
-            })
-        })
+        self.written(sql, |index| Some(constant(values.get(index)?)))
+    }
+
+    /// How that text differs.
+    pub fn changes_by_constants(&self, values: &[String]) -> Option<Vec<Change>> {
+        self.changes(|index| Some(constant(values.get(index)?)))
+    }
+
+    /// How a text with parameters in their places differs, the first of which has the number behind `before`.
+    pub fn changes_by_parameters(&self, before: usize) -> Option<Vec<Change>> {
+        self.changes(|index| Some(format!("${}", before + index + 1)))
     }
 
     /// The text with further parameters in their places, and the types of all when `declared` are those of the
@@ -103,6 +107,29 @@ impl Fill {
         }
         text += sql.get(from..)?;
         Some(text)
+    }
+
+    fn changes(&self, value: impl Fn(usize) -> Option<String>) -> Option<Vec<Change>> {
+        let change = |Edit { at, put }: &Edit| {
+            let mut text = String::new();
+            for piece in put {
+                match piece {
+                    Piece::Text(piece) => text += piece,
+                    Piece::Value(index) => text += &value(*index)?,
+                }
+            }
+            Some(Change::new(at.clone(), &text))
+        };
+        self.edits.iter().map(change).collect()
+    }
+}
+
+/// A number, or a text in quotes.
+fn constant(value: &str) -> String {
+    let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    match plain {
+        true => value.to_owned(),
+        false => format!("'{}'", value.replace('\'', "''")),
     }
 }
 

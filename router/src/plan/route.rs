@@ -15,6 +15,7 @@ use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, MaxChars, Merge, Plan, Role, Split, SplitRows, Target};
 use crate::catalog::Name;
+use crate::sql::places::Change;
 
 /// Where one execution of a plan goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -556,4 +557,21 @@ pub fn part_of(sql: &str, rows: &[super::ValuesRow], kept: &[usize]) -> Option<S
         list.join(", "),
         sql.get(last..)?
     ))
+}
+
+/// How the text of [`part_of`] differs from the whole; `kept` in the order of the rows.
+pub fn changes_of(
+    rows: &[super::ValuesRow],
+    kept: impl Iterator<Item = usize>,
+) -> Option<Vec<Change>> {
+    let (first, last) = (rows.first()?.span.start, rows.last()?.span.end);
+    let (mut from, mut between) = (first, "");
+    let mut changes = Vec::new();
+    for index in kept {
+        let row = &rows.get(index)?.span;
+        changes.push(Change::new(from..row.start, between));
+        (from, between) = (row.end, ", ");
+    }
+    changes.push(Change::new(from..last, ""));
+    Some(changes)
 }

@@ -16,6 +16,7 @@ use mothership_shardmap::{
 
 use super::*;
 use crate::catalog::text;
+use crate::sql::places::{shows, sketched};
 
 /// The catalog of the cases.
 pub(crate) fn catalog() -> Catalog {
@@ -117,6 +118,8 @@ fn shown(planner: &Planner<'_>, map: &ShardMap, sql: &str, context: &PlanContext
         };
         let values: Vec<String> = fill.values.iter().enumerate().map(value).collect();
         let filled = fill.with_constants(sql, &values).expect("all are there");
+        let changes = fill.changes_by_constants(&values).expect("all are there");
+        assert!(shows(&sketched(sql, &changes), &filled), "{filled}");
         let (text, _) = fill.with_parameters(sql, &[]).expect("they are few");
         return format!(
             "{out}: {filled} | {text} = {}",

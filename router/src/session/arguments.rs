@@ -12,7 +12,7 @@ use super::state::{Block, Phase};
 use super::step::{Kind, Step};
 use super::{Attached, Halt, Session};
 use crate::plan::{Params, Plan, Reason, Refusal, Single, Target};
-use crate::session::errors::Renamed;
+use crate::session::errors::Written;
 use crate::sql::cursor::Span;
 use crate::sql::effect::{Statement, analyse};
 use crate::sql::lexer::{Kind as TokenKind, Lexer};
@@ -306,10 +306,9 @@ impl Session {
             .await?;
         if let Some(body) = failed {
             self.say_bound();
-            let mut out = Vec::new();
-            Renamed::new(sql, span, ECHO.len() + 2).put(&mut out, &body);
-            // Behind the tag and the length.
-            return Err(self.failed_with(&out.split_off(5)));
+            let written = Written::named_in(sql, span, ECHO.len() + 2);
+            let body = written.moved(&body, self.state.told.characters());
+            return Err(self.failed_with(&body));
         }
         let values = backend::row_values(&row).unwrap_or_default();
         if values.len() != formats.len() {

@@ -16,9 +16,11 @@ use crate::metrics::latency::PlanKind;
 use crate::plan::gather::{Ending, Holders};
 use crate::plan::{
     Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, Scatter, SplitRows,
-    parts as touched, route, slots,
+    parts as touched, route, route::changes_of, route::part_of, slots,
 };
+use crate::sql::cursor::Span;
 use crate::sql::password::RolePassword;
+use crate::sql::places::{Change, Characters, own_place, place_of_part};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
@@ -66,6 +68,12 @@ pub struct Many {
     pub order: Option<Rc<[usize]>>,
     /// It asks for the time, which is to be the same on all: its texts are written anew.
     pub timed: bool,
+    /// Where the statement stands in the text that is run.
+    pub step: Span,
+    /// The plan that says which rows are divided.
+    pub(super) divided: Option<Rc<Plan>>,
+    /// What was changed in each text to write the time into it.
+    pub(super) times: Option<Rc<[Vec<Change>]>>,
 }
 
 impl Many {
@@ -82,7 +90,50 @@ impl Many {
             parameter_types: None,
             order: None,
             timed: false,
+            step: Span { start: 0, end: 0 },
+            divided: None,
+            times: None,
         }
+    }
+
+    /// Whether shards get texts that were written from the client's, and places in them are known there.
+    pub(super) fn is_written(&self) -> bool {
+        self.divided.is_some() || self.times.is_some()
+    }
+
+    /// The place in `sql`, the text that is run, of a place in the text that the `leg`-th shard has got.
+    pub(super) fn place(
+        &self,
+        sql: &[u8],
+        leg: usize,
+        characters: Characters,
+        place: usize,
+    ) -> Option<usize> {
+        let timed = |own: &[u8], place: usize| match &self.times {
+            Some(times) => own_place(own, times.get(leg)?, characters, place),
+            None => Some(place),
+        };
+        let Some(plan) = &self.divided else {
+            return timed(sql, place);
+        };
+        let (Plan::Split(split), Some(order)) = (&**plan, &self.order) else {
+            return None;
+        };
+        let SplitRows::Values { rows, .. } = &split.rows else {
+            return None;
+        };
+        let kept = || (0..rows.len()).filter(|row| order.get(*row) == Some(&leg));
+        let own = sql.get(self.step.start..self.step.end)?;
+        let place = match &self.times {
+            Some(_) => {
+                let kept: Vec<usize> = kept().collect();
+                let part = part_of(std::str::from_utf8(own).ok()?, rows, &kept)?;
+                timed(part.as_bytes(), place)?
+            }
+            None => place,
+        };
+        let place = own_place(own, &changes_of(rows, kept())?, characters, place)?;
+        place_of_part(sql, self.step.start, characters, place)
     }
 }
 
@@ -199,7 +250,14 @@ impl Session {
         }
         let mut work = self.work(sql, &plan, &route)?;
         match &mut work {
-            Dispatch::Many(many) => many.copy_in |= step.is_some_and(|s| s.copy_in),
+            Dispatch::Many(many) => {
+                many.copy_in |= step.is_some_and(|s| s.copy_in);
+                let whole = || Span {
+                    start: 0,
+                    end: statement.sql.len(),
+                };
+                many.step = step.map_or_else(whole, |step| step.span);
+            }
             Dispatch::One { shard, parts, .. } => {
                 *parts = self.parts(*shard, &world, || touched(&plan, &route, params, &context));
             }
@@ -291,9 +349,9 @@ impl Session {
     }
 
     /// A route as work. With one shard the client's bytes pass untouched.
-    fn work(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Dispatch, Halt> {
+    fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
-        let copy = match plan {
+        let copy = match &**plan {
             Plan::Split(split) if matches!(split.rows, SplitRows::Copy { .. }) => {
                 Some(Rc::new(split.clone()))
             }
@@ -320,13 +378,13 @@ impl Session {
         };
         let mut legs = Vec::new();
         for shard in route.shards.iter() {
-            let text = match plan {
+            let text = match &**plan {
                 Plan::Split(split) => part(sql, split, route, shard)?,
                 _ => sorted.clone(),
             };
             legs.push((usize::from(shard.0), text));
         }
-        if let (Plan::Ddl(ddl), Some(world)) = (plan, &self.world)
+        if let (Plan::Ddl(ddl), Some(world)) = (&**plan, &self.world)
             && ddl.place == crate::plan::DdlPlace::OncePerCluster
         {
             let mut seen = Vec::new();
@@ -337,11 +395,11 @@ impl Session {
                 new
             });
         }
-        let step_by_step = matches!(plan, Plan::Ddl(ddl) if !ddl.transactional);
+        let step_by_step = matches!(&**plan, Plan::Ddl(ddl) if !ddl.transactional);
         let password = legs.len() > 1
-            && matches!(plan, Plan::Ddl(ddl) if ddl.place == crate::plan::DdlPlace::OncePerCluster)
+            && matches!(&**plan, Plan::Ddl(ddl) if ddl.place == crate::plan::DdlPlace::OncePerCluster)
             && RolePassword::of(sql.as_bytes(), self.standard_strings()) != RolePassword::Settled;
-        let merge = match plan {
+        let merge = match &**plan {
             Plan::Ddl(_) => Merge::First,
             _ => route.merge.clone().unwrap_or(Merge::Concat),
         };
@@ -353,7 +411,7 @@ impl Session {
             password,
             copy_in: copy.is_some(),
             copy,
-            parameter_types: match plan {
+            parameter_types: match &**plan {
                 Plan::Split(crate::plan::Split {
                     rows:
                         SplitRows::Values {
@@ -363,11 +421,15 @@ impl Session {
                 }) => Some(parameter_types.clone()),
                 _ => None,
             },
-            order: match plan {
+            order: match &**plan {
                 Plan::Split(split) => split.order(route).map(Rc::from),
                 _ => None,
             },
             timed: false,
+            step: Span { start: 0, end: 0 },
+            divided: matches!(&**plan, Plan::Split(split) if matches!(split.rows, SplitRows::Values { .. }))
+                .then(|| Rc::clone(plan)),
+            times: None,
         }))
     }
 }
@@ -448,7 +510,7 @@ fn part(
     let (SplitRows::Values { rows, .. }, Some(kept)) = (&split.rows, route.rows.get(&shard)) else {
         return Ok(None);
     };
-    match crate::plan::route::part_of(sql, rows, kept) {
+    match part_of(sql, rows, kept) {
         Some(text) => Ok(Some(Rc::from(text.into_bytes()))),
         None => Err(Report::error(
             sqlstate::INTERNAL_ERROR,

@@ -1,51 +1,154 @@
 //! Errors of servers as the client is to see them: a FATAL ends the server's connection and not the client's, and a
-//! place in a text that the router has renamed is that of the client's own text.
+//! place in a text that the router has written is one in the client's own text.
 
+use super::names::Prepared;
+use crate::plan::Plan;
+use crate::plan::fill::Fill;
 use crate::sql::cursor::Span;
+use crate::sql::places::{Change, Characters, own_place, place_of_part};
 use mothership_proto::backend::tag;
 use mothership_proto::report::Severity;
+use std::rc::Rc;
 
-/// Where the text that a server has differs from the client's. Counted in characters, as positions of errors are.
-#[derive(Clone, Copy, Debug)]
-pub struct Renamed {
-    /// Characters before the name.
-    before: usize,
-    /// Characters of the client's name, and of ours.
-    lengths: (usize, usize),
+/// How a text that the router has written comes from the client's. What stands where is found out when there is an error.
+#[derive(Clone, Debug)]
+pub struct Written {
+    own: Own,
+    how: How,
 }
 
-impl Renamed {
-    /// For a name of `ours` characters in place of what `span` says.
-    pub fn new(sql: &[u8], span: Span, ours: usize) -> Renamed {
-        Renamed {
-            before: characters(&sql[..span.start]),
-            lengths: (characters(span.of(sql)), ours),
+/// The client's text.
+#[derive(Clone, Debug)]
+enum Own {
+    /// That of a statement.
+    Of(Rc<Prepared>),
+    /// A copy, for what belongs to the statement itself.
+    Text(Box<[u8]>),
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    /// A part of it.
+    Part(Span),
+    /// With a name of ours, of so many characters, in place of the client's.
+    Named(Span, usize),
+    /// The part of it that is an INSERT, with the values that it leaves to the router.
+    Filled(Span, Rc<Plan>, Values),
+}
+
+/// The values of an INSERT, as they were written.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// These.
+    Constants(Rc<[String]>),
+    /// Parameters, the first of which has the number behind this one.
+    Parameters(usize),
+}
+
+impl Written {
+    /// A part of a statement's text.
+    pub fn part(own: &Rc<Prepared>, span: Span) -> Written {
+        Written {
+            own: Own::Of(Rc::clone(own)),
+            how: How::Part(span),
         }
     }
 
-    /// The place in the client's text of a place in the server's; both begin at 1.
-    fn position(&self, position: usize) -> usize {
-        let (theirs, ours) = self.lengths;
-        match position.saturating_sub(self.before) {
-            0 => position,
-            within if within <= ours => self.before + 1,
-            _ => position - ours + theirs,
+    /// A statement's text with another name of so many characters in place of what `span` says.
+    pub fn named(own: &Rc<Prepared>, span: Span, ours: usize) -> Written {
+        Written {
+            own: Own::Of(Rc::clone(own)),
+            how: How::Named(span, ours),
         }
     }
 
-    /// An ErrorResponse with its position moved.
-    pub(super) fn put(&self, out: &mut Vec<u8>, body: &[u8]) {
-        put_changed(out, body, |code, text| {
-            let position = std::str::from_utf8(text).ok()?.parse().ok();
-            let position = position.filter(|_| code == b'P')?;
-            Some(self.position(position).to_string().into_bytes())
-        });
+    /// The same of a text.
+    pub fn named_in(own: &[u8], span: Span, ours: usize) -> Written {
+        Written {
+            own: Own::Text(own.into()),
+            how: How::Named(span, ours),
+        }
+    }
+
+    /// The text of a plan's [`Fill`] of the INSERT that is this part of a statement's text.
+    pub fn filled(own: &Rc<Prepared>, span: Span, plan: Rc<Plan>, values: Values) -> Written {
+        Written {
+            own: Own::Of(Rc::clone(own)),
+            how: How::Filled(span, plan, values),
+        }
+    }
+
+    /// An error about what was written, as one about the client's text.
+    pub fn moved(&self, body: &[u8], characters: Characters) -> Vec<u8> {
+        placed(body, |place| self.place(characters, place))
+    }
+
+    /// The place in the client's text of a place in this one.
+    pub fn place(&self, characters: Characters, place: usize) -> Option<usize> {
+        let own = match &self.own {
+            Own::Of(statement) => &statement.sql,
+            Own::Text(text) => text,
+        };
+        match &self.how {
+            How::Part(span) => place_of_part(own, span.start, characters, place),
+            How::Named(span, ours) => {
+                let change = Change::new(span.start..span.end, &" ".repeat(*ours));
+                own_place(own, &[change], characters, place)
+            }
+            How::Filled(span, plan, values) => {
+                let Plan::Fill(fill) = &**plan else {
+                    return None;
+                };
+                let place = own_place(span.of(own), &changes(fill, values)?, characters, place)?;
+                place_of_part(own, span.start, characters, place)
+            }
+        }
     }
 }
 
-/// Characters of UTF-8; of other encodings, bytes or so.
-fn characters(text: &[u8]) -> usize {
-    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+fn changes(fill: &Fill, values: &Values) -> Option<Vec<Change>> {
+    match values {
+        Values::Constants(values) => fill.changes_by_constants(values),
+        Values::Parameters(first) => fill.changes_by_parameters(*first),
+    }
+}
+
+/// An ErrorResponse or NoticeResponse with its place, if it has one, where `own` says that it is in the client's text;
+/// without it, if it is nowhere there.
+pub(super) fn placed(body: &[u8], own: impl Fn(usize) -> Option<usize>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 8);
+    for field in body.split_inclusive(|byte| *byte == 0) {
+        let [b'P', place @ .., 0] = field else {
+            out.extend_from_slice(field);
+            continue;
+        };
+        let place = std::str::from_utf8(place).ok().and_then(|p| p.parse().ok());
+        if let Some(found) = place.and_then(&own) {
+            out.extend_from_slice(format!("P{found}\0").as_bytes());
+        }
+    }
+    out
+}
+
+/// Writes an ErrorResponse as it is.
+pub(super) fn put_error(out: &mut Vec<u8>, body: &[u8]) {
+    mothership_proto::frame::put(out, tag::ERROR, |out| out.extend_from_slice(body));
+}
+
+/// A NoticeResponse that names a place, with the place that `own` has for it; `None` if it names none.
+pub(super) fn placed_notice(body: &[u8], own: impl Fn(usize) -> Option<usize>) -> Option<Vec<u8>> {
+    place_of(body)?;
+    let body = placed(body, own);
+    let mut out = Vec::with_capacity(body.len() + 8);
+    mothership_proto::frame::put(&mut out, tag::NOTICE, |out| out.extend_from_slice(&body));
+    Some(out)
+}
+
+/// The place that a report names in the text that its server has.
+pub(super) fn place_of(body: &[u8]) -> Option<usize> {
+    let mut fields = body.split(|byte| *byte == 0);
+    let place = fields.find_map(|field| field.strip_prefix(b"P"))?;
+    std::str::from_utf8(place).ok()?.parse().ok()
 }
 
 /// Writes a server's FATAL as an ERROR: it ends the server's connection, not the
@@ -93,5 +196,17 @@ mod tests {
             &out[5..],
             b"SERROR\0VERROR\0C57P01\0Mterminating connection\0Rfunc\0\0"
         );
+    }
+
+    #[test]
+    fn only_the_place_of_an_error_is_another_one_in_the_clients_text() {
+        let body = b"SERROR\0C42601\0MP1 is wrong\0P12\0p3\0qSELECT P9\0\0";
+        assert_eq!(place_of(body), Some(12));
+        let moved = b"SERROR\0C42601\0MP1 is wrong\0P7\0p3\0qSELECT P9\0\0";
+        assert_eq!(placed(body, |place| place.checked_sub(5)), moved);
+        let without = b"SERROR\0C42601\0MP1 is wrong\0p3\0qSELECT P9\0\0";
+        assert_eq!(placed(body, |_| None), without);
+        assert_eq!(placed(without, |_| Some(1)), without);
+        assert_eq!(place_of(without), None);
     }
 }

@@ -4,7 +4,7 @@
 //! itself looks when it runs. What goes to servers has our name of the body in place of the client's. What only Parse can
 //! name and the session must follow (SET, BEGIN, DEALLOCATE, another EXECUTE) is refused: EXECUTE would hide it.
 
-use super::errors::Renamed;
+use super::errors::Written;
 use super::names::{Meaning, Origin, Prepared, Runs};
 use super::planning::{Literal, literals};
 use super::settings::{Change, Value};
@@ -110,11 +110,11 @@ impl Session {
         let make = || {
             let name = body.server_name();
             let sql = renamed(&statement.sql, span, &name);
-            let renamed = Renamed::new(&statement.sql, span, name.len() + 2);
+            let written = Rc::new(Written::named_in(&statement.sql, span, name.len() + 2));
             let plain = arguments(&statement.sql, self.standard_strings(), body).is_some();
             let step = running(own, step, plain, sql.len());
             let body = Rc::clone(body);
-            (sql, Meaning::execute(step, Runs { body, renamed }))
+            (sql, Meaning::execute(step, Runs { body, written }))
         };
         Ok(self.core.interner.executing(statement, body, make))
     }

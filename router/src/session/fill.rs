@@ -7,24 +7,27 @@
 use super::arguments::Bound;
 use super::bind_count;
 use super::dispatch::not_utf8;
+use super::errors::{Values, Written};
 use super::names::{Origin, Prepared};
 use super::step::steps;
 use super::{Halt, Session};
 use crate::catalog::{Column, DefaultKind, Name};
 use crate::plan::Plan;
 use crate::plan::fill::{Fill, Source};
+use crate::sql::cursor::Span;
 use mothership_proto::frontend::Bind;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 impl Session {
-    /// The `at`-th statement of a simple query with the values that it leaves to the router; `None` if it leaves none.
+    /// The `at`-th statement of a simple query with the values that it leaves to the router, and where what stands in it
+    /// comes from; `None` if it leaves none.
     pub(super) async fn filled_query(
         &mut self,
-        statement: &Prepared,
+        statement: &Rc<Prepared>,
         at: usize,
-    ) -> Result<Option<Rc<Prepared>>, Halt> {
+    ) -> Result<Option<(Rc<Prepared>, Rc<Written>)>, Halt> {
         let Some(plan) = self.fill_of(statement, at)? else {
             return Ok(None);
         };
@@ -36,7 +39,9 @@ impl Session {
         let values = self.make_values(fill).await?;
         let text = fill.with_constants(sql, &values).ok_or_else(misplaced)?;
         self.check_text(text.as_bytes())?;
-        Ok(Some(self.queried(text.as_bytes())))
+        let values = Values::Constants(values.into());
+        let written = Written::filled(statement, step.span, Rc::clone(&plan), values);
+        Ok(Some((self.queried(text.as_bytes()), Rc::new(written))))
     }
 
     /// The text of a simple query, read.
@@ -51,13 +56,13 @@ impl Session {
         }
     }
 
-    /// A Bind of a parsed statement that leaves values to the router: the statement with further parameters, and the
-    /// body of the Bind with their values.
+    /// A Bind of a parsed statement that leaves values to the router: the statement with further parameters, the body of
+    /// the Bind with their values, and where what stands in the statement comes from.
     pub(super) async fn filled_bind(
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
-    ) -> Result<Option<(Rc<Prepared>, Vec<u8>)>, Halt> {
+    ) -> Result<Option<(Rc<Prepared>, Vec<u8>, Rc<Written>)>, Halt> {
         let Some(plan) = self.fill_of(statement, 0)? else {
             return Ok(None);
         };
@@ -79,7 +84,14 @@ impl Session {
             }
         };
         let body = bind.with_texts(values.iter().map(String::as_str));
-        Ok(Some((filled, body)))
+        let whole = Span {
+            start: 0,
+            end: statement.sql.len(),
+        };
+        let span = statement.step().map_or(whole, |step| step.span);
+        let values = Values::Parameters(own);
+        let written = Written::filled(statement, span, Rc::clone(&plan), values);
+        Ok(Some((filled, body, Rc::new(written))))
     }
 
     /// The same of what an EXECUTE runs.

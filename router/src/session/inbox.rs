@@ -3,7 +3,7 @@
 //! Pure. [`State::on_server`](super::state::State::on_server) writes it, a message at a time; the socket side reads it.
 
 use super::digest::Digest;
-use super::errors::Renamed;
+use super::errors::Written;
 use super::names::Prepared;
 use super::settings::{Change, SessionSettings};
 use super::step::Kind;
@@ -92,8 +92,8 @@ pub struct Inbox {
     pub read_only: bool,
     /// Counts the acknowledged writes of the shard.
     pub clock: Option<Arc<CommitClock>>,
-    /// The simple query under way has a name of ours in place of the client's.
-    pub renamed: Option<Renamed>,
+    /// Where the text of the simple query under way comes from, if it is not the client's own.
+    pub written: Option<Rc<Written>>,
 }
 
 /// Lists without anything in them, so that not every request allocates its own.
@@ -127,14 +127,17 @@ impl Inbox {
         }
     }
 
-    /// How the text of the statement under way was renamed. Everything before a parsed EXECUTE is answered when it is
+    /// Where the text of the statement under way comes from. Everything before a parsed EXECUTE is answered when it is
     /// sent, so that it is the first whose outcome is awaited.
-    pub(super) fn renaming(&self) -> Option<Renamed> {
+    pub(super) fn written(&self) -> Option<Rc<Written>> {
         let parsed = match self.outcomes.front() {
             Some(Outcome::Runs(statement, _)) => statement.runs.as_ref(),
             _ => None,
         };
-        parsed.map(|runs| runs.renamed).or(self.renamed)
+        parsed
+            .map(|runs| &runs.written)
+            .or(self.written.as_ref())
+            .cloned()
     }
 
     /// Keeps the first value of a row that is for the router.

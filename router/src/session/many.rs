@@ -7,6 +7,7 @@
 
 use super::clock::Doing;
 use super::dispatch::Many;
+use super::errors::{place_of, placed, placed_notice};
 use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase};
@@ -16,6 +17,7 @@ use crate::copy::{CopyOptions, CopyOut};
 use crate::merge::{Aggregates, CommandTag, reconcile};
 use crate::plan::Merge;
 use crate::sql::effect::{Statement, analyse};
+use crate::sql::places::Characters;
 use mothership_pool::connection::Flow;
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -47,6 +49,8 @@ pub(super) struct Merging {
     pub(super) error: Option<Vec<u8>>,
     /// Which shard's it is.
     failed: Option<usize>,
+    /// Those of other shards.
+    more: Vec<(usize, Vec<u8>)>,
     /// The shards that have done it.
     completed: Vec<usize>,
     /// What the router itself found wrong.
@@ -68,6 +72,7 @@ impl Merging {
             command: CommandTag::new(),
             error: None,
             failed: None,
+            more: Vec::new(),
             completed: Vec::new(),
             wrong: None,
         }
@@ -123,6 +128,8 @@ impl Merging {
                 if self.error.is_none() {
                     self.error = Some(frame.body().to_vec());
                     self.failed = Some(leg);
+                } else {
+                    self.more.push((leg, frame.body().to_vec()));
                 }
                 return false;
             }
@@ -209,6 +216,17 @@ impl Merging {
         Ok(())
     }
 
+    /// Errors about texts that were written from `sql` are about it from now on. PostgreSQL reads all of it before it runs
+    /// anything, so of several with a place it tells the one that comes first.
+    fn place_errors(&mut self, many: &Many, sql: &[u8], characters: Characters) {
+        let (Some(leg), Some(body)) = (self.failed, self.error.take()) else {
+            return;
+        };
+        let errors = std::iter::once((leg, body)).chain(std::mem::take(&mut self.more));
+        let first = first_error(many, sql, characters, errors);
+        (self.failed, self.error) = first.unzip();
+    }
+
     /// The end of the answer: the merged row, or the error. The command is returned and
     /// not written, because where the transaction is the router's own it is said only
     /// after the commit, as PostgreSQL does.
@@ -227,6 +245,24 @@ impl Merging {
         }
         Ok(self.command.bytes().unwrap_or_default())
     }
+}
+
+/// The error of several shards that PostgreSQL would tell, as one about `sql`, and whose it is.
+pub(super) fn first_error(
+    many: &Many,
+    sql: &[u8],
+    characters: Characters,
+    errors: impl Iterator<Item = (usize, Vec<u8>)>,
+) -> Option<(usize, Vec<u8>)> {
+    let in_own_text = |(leg, body): (usize, Vec<u8>)| {
+        let place = |place| many.place(sql, leg, characters, place);
+        let found = place_of(&body).and_then(place);
+        (found, leg, placed(&body, |_| found))
+    };
+    let first = errors
+        .map(in_own_text)
+        .min_by_key(|(place, ..)| place.unwrap_or(usize::MAX));
+    first.map(|(_, leg, body)| (leg, body))
 }
 
 fn merge_of(merge: crate::plan::AggregateMerge) -> crate::merge::AggregateMerge {
@@ -347,7 +383,11 @@ impl Session {
         merging.copies(sql, self.standard_strings());
         let places: Vec<usize> = places.iter().map(|place| place.0).collect();
         let ends = |event| matches!(event, Event::Ready(_));
+        let many = timed.as_ref().unwrap_or(many);
         self.collect_all(many, &places, &mut merging, ends).await?;
+        if many.is_written() {
+            merging.place_errors(many, sql, self.state.told.characters());
+        }
         self.finish_many(merging)
     }
 
@@ -484,6 +524,7 @@ impl Session {
                     client,
                     state,
                     servers,
+                    written,
                     ..
                 } = self;
                 let super::Attached { lease, inbox, .. } = &mut servers[at];
@@ -503,6 +544,12 @@ impl Session {
                                 to: Audience::Client,
                                 ..reply
                             };
+                            let moved = written.as_ref().and_then(|written| {
+                                let own = |place| written.place(state.told.characters(), place);
+                                let notice = reply.event == Event::Notice;
+                                notice.then(|| placed_notice(frame.body(), own)).flatten()
+                            });
+                            let frame = moved.as_deref().map_or(frame, |bytes| Frame { bytes });
                             // Its neighbours are merged, so it goes by itself.
                             let mut passage = Passage::new(client, b"", false);
                             return state.on_server(frame, shown, inbox, &mut passage);
@@ -574,6 +621,9 @@ impl Session {
         if let Some(report) = self.found_at_home_only(&merging) {
             merging.error = None;
             merging.wrong = Some(report);
+        }
+        if let (Some(body), Some(written)) = (&mut merging.error, &self.written) {
+            *body = written.moved(body, self.state.told.characters());
         }
         let result = merging.finish(&mut self.client);
         if matches!(result, Err(Halt::Failed)) {

@@ -182,6 +182,8 @@ pub struct Session {
     pools: choose::KnownPools,
     /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
     waiting_command: Option<Vec<u8>>,
+    /// Where the text that runs for the request at hand comes from, if it is not the client's own: errors are about it.
+    written: Option<std::rc::Rc<errors::Written>>,
     /// A Parse that waits for its Bind to say which server it goes to.
     held: Option<(Box<[u8]>, std::rc::Rc<names::Prepared>)>,
 }

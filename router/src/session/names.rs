@@ -6,7 +6,7 @@
 //! [`Names::undo`] keep the two apart. What a statement *is* does not belong to
 //! the client: equal texts share one [`Prepared`] and its number.
 
-use super::errors::Renamed;
+use super::errors::Written;
 use super::planning::Planned;
 use super::rules::Requests;
 use super::shapes::Shaped;
@@ -71,8 +71,8 @@ pub struct Prepared {
 pub struct Runs {
     /// The statement.
     pub body: Rc<Prepared>,
-    /// Where the text differs from the client's.
-    pub renamed: Renamed,
+    /// Where the text comes from.
+    pub written: Rc<Written>,
 }
 
 /// What the statements of a core hold in all.

@@ -92,6 +92,7 @@ impl Session {
                 Err(unknown(message).into())
             };
         }
+        self.written = None;
         if message != tag::SYNC {
             self.say_waiting_command();
         }

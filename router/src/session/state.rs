@@ -5,7 +5,7 @@
 //! to see. The socket side is in `serve.rs`.
 
 use super::digest::Digest;
-use super::errors::put_as_error;
+use super::errors::{placed_notice, put_as_error, put_error};
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
 use super::names::Names;
@@ -244,7 +244,14 @@ impl State {
                 Flow::Stop
             }
             Event::Notice => {
-                if for_client {
+                let written = inbox.written.as_ref().filter(|_| for_client);
+                let moved = written.and_then(|written| {
+                    let own = |place| written.place(self.told.characters(), place);
+                    placed_notice(frame.body(), own)
+                });
+                if let Some(bytes) = &moved {
+                    client.pass(Frame { bytes });
+                } else if for_client {
                     client.pass(frame);
                 }
                 Flow::Continue
@@ -536,7 +543,7 @@ impl State {
         // Without its BEGIN the client's statement would run on its own.
         inbox.fatal |= inbox.ahead > 0;
         self.note_failure();
-        let renamed = inbox.renaming();
+        let written = inbox.written();
         inbox.outcomes.clear();
         if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
             // An error between requests breaks drivers: the next request is told.
@@ -553,10 +560,9 @@ impl State {
                 .with_output(|out| put_as_error(out, frame.body()));
         } else if let Some(report) = self.found_deadlock(&fields) {
             client.client().with_output(|out| report.put(out));
-        } else if let Some(renamed) = renamed.filter(|_| for_client) {
-            client
-                .client()
-                .with_output(|out| renamed.put(out, frame.body()));
+        } else if let Some(written) = written.filter(|_| for_client) {
+            let body = written.moved(frame.body(), self.told.characters());
+            client.client().with_output(|out| put_error(out, &body));
         } else {
             client.pass(frame);
         }
@@ -595,7 +601,7 @@ impl State {
         self.phase = Phase::Idle;
         self.skipping = false;
         inbox.passed = false;
-        inbox.renamed = None;
+        inbox.written = None;
         inbox.may_write = false;
         inbox.committing = false;
         inbox.outcomes.clear();

@@ -12,7 +12,8 @@ use super::state::Block;
 use super::step::{Kind, Step};
 use super::{Halt, Session};
 use crate::plan::{Bound, Params, Reason, Refusal};
-use crate::sql::fill::{Target, filled};
+use crate::sql::fill::{Target, filled, width};
+use crate::sql::places::Change;
 use crate::sql::time::{Moments, Unclear, Uses, is_moving};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
@@ -117,17 +118,20 @@ impl Session {
         };
         let strings = self.standard_strings();
         let mut legs = Vec::with_capacity(many.legs.len());
+        let mut times = Vec::with_capacity(many.legs.len());
         for (shard, text) in &many.legs {
             let text = std::str::from_utf8(text.as_deref().unwrap_or(sql));
             let text = text.map_err(|_| super::dispatch::not_utf8())?;
             let written = with_moments(text, strings, many.writes, &world, &moments);
             let written =
                 written.map_err(|what| refused(&Refusal::about(Reason::TimeHidden, what)))?;
-            let written = written.unwrap_or_else(|| text.to_owned());
+            let (written, changes) = written.unwrap_or_else(|| (text.to_owned(), Vec::new()));
             legs.push((*shard, Some(Rc::from(written.into_bytes()))));
+            times.push(changes);
         }
         Ok(Some(Many {
             legs,
+            times: Some(times.into()),
             ..many.clone()
         }))
     }
@@ -158,7 +162,7 @@ impl Session {
         }
         let moments = self.moments(sql).await?;
         let written = with_moments(text, strings, writes, &world, &moments).map_err(hidden)?;
-        Ok(written.map_or(Cow::Borrowed(text), Cow::Owned))
+        Ok(written.map_or(Cow::Borrowed(text), |(written, _)| Cow::Owned(written)))
     }
 
     /// The times of the open transaction, and of the statement that is about to run.
@@ -193,8 +197,8 @@ impl Session {
     }
 }
 
-/// A statement with these times wherever it asks for them, also by defaults of columns that it leaves out; `None` if it
-/// does not.
+/// A statement with these times wherever it asks for them, also by defaults of columns that it leaves out, and how that
+/// differs from it; `None` if it does not.
 ///
 /// # Errors
 /// Where it asks so that nothing can be put in its place.
@@ -204,7 +208,7 @@ fn with_moments(
     writes: bool,
     world: &World,
     moments: &Moments,
-) -> Result<Option<String>, String> {
+) -> Result<Option<(String, Vec<Change>)>, String> {
     let times = world.times();
     let found = times.found(sql, strings, writes);
     if let Some(hidden) = found.hidden {
@@ -212,14 +216,14 @@ fn with_moments(
     }
     let unclear = |Unclear(what): Unclear| what;
     let uses = Uses::of(sql, strings).map_err(unclear)?;
-    let fixed = (!uses.is_empty()).then(|| uses.fixed(sql, moments));
+    let fixed = (!uses.is_empty()).then(|| (uses.fixed(sql, moments), uses.changes(moments)));
     if !(writes && found.has_defaults) {
         return Ok(fixed);
     }
     if found.says_default {
         return Err("DEFAULT of a column that is filled with the time".into());
     }
-    let text = fixed.as_deref().unwrap_or(sql);
+    let text = fixed.as_ref().map_or(sql, |(text, _)| text);
     let Some(target) = Target::of(text, strings) else {
         return match found.inserts {
             true => Err("a column that is filled with the time".into()),
@@ -227,6 +231,15 @@ fn with_moments(
             false => Ok(fixed),
         };
     };
+    let listed_widths = target
+        .columns
+        .as_ref()
+        .map(Vec::len)
+        .zip(width(text, strings));
+    if listed_widths.is_some_and(|(columns, row)| columns != row) && !text.contains('*') {
+        // Rows and columns do not fit. The server says so of what the client has written, and stores nothing.
+        return Ok(fixed);
+    }
     let Some(defaults) = times.defaults(&target.name) else {
         return Err(format!("default of a column of table \"{}\"", target.name));
     };
@@ -257,8 +270,14 @@ fn with_moments(
     if target.columns.is_none() && is_whole(text, strings, world, &target.name) {
         return Ok(fixed);
     }
-    let written = filled(text, strings, &more);
-    written.map(Some).ok_or_else(|| about(first))
+    let (written, mut changes) = filled(sql, strings, &more).ok_or_else(|| about(first))?;
+    let Some((text, fixed)) = fixed else {
+        return Ok(Some((written, changes)));
+    };
+    let (written, _) = filled(&text, strings, &more).ok_or_else(|| about(first))?;
+    changes.extend(fixed);
+    changes.sort_by_key(|change| change.at.start);
+    Ok(Some((written, changes)))
 }
 
 /// Whether a statement without a list of columns gives a value to each.

@@ -3,6 +3,7 @@
 //! Every server connection has such a list of its own, and after a moment nearly all of them are equal. Equal lists
 //! are made one, so that the next comparison is one of pointers.
 
+use crate::sql::places::Characters;
 use mothership_pool::connection::{Parameters, remember};
 use mothership_shardmap::{Encoding, TextContext, TimeZone};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub struct Told {
     standard_strings: bool,
     server_version: u32,
     text: TextContext,
+    characters: Characters,
 }
 
 impl Told {
@@ -31,6 +33,7 @@ impl Told {
         Self {
             standard_strings: value(b"standard_conforming_strings").is_none_or(|v| v == b"on"),
             server_version: major(text(b"server_version")),
+            characters: Characters::of(text(b"client_encoding"), text(b"server_encoding")),
             text: TextContext {
                 time_zone: TimeZone::from_setting(text(b"TimeZone")),
                 encoding: Encoding::from_settings(
@@ -87,6 +90,11 @@ impl Told {
     /// The first number of PostgreSQL's version; 0 if that is not known.
     pub fn server_version(&self) -> u32 {
         self.server_version
+    }
+
+    /// How servers count the characters of the client's texts.
+    pub fn characters(&self) -> Characters {
+        self.characters
     }
 
     /// What the text of a value means.

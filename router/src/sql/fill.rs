@@ -4,6 +4,7 @@
 
 use super::cursor::{Cursor, Span};
 use super::lexer::Kind;
+use super::places::Change;
 
 /// The name of the table that an INSERT, COPY or MERGE writes to, without its schema, as PostgreSQL folds it, and the
 /// columns that it lists, if it lists any.
@@ -91,9 +92,13 @@ pub fn width(sql: &str, strings: bool) -> Option<usize> {
     widths.iter().all(|width| *width == first).then_some(first)
 }
 
-/// The text of an INSERT with these columns and their values in every row. `None` if it is not one that lists its
-/// columns and then its rows.
-pub fn filled(sql: &str, strings: bool, more: &[(String, String)]) -> Option<String> {
+/// The text of an INSERT with these columns and their values in every row, and what was added to it. `None` if it is not
+/// one that lists its columns and then its rows.
+pub fn filled(
+    sql: &str,
+    strings: bool,
+    more: &[(String, String)],
+) -> Option<(String, Vec<Change>)> {
     let target = Target::of(sql, strings)?;
     let list_end = target.list_end?;
     let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
@@ -120,19 +125,22 @@ pub fn filled(sql: &str, strings: bool, more: &[(String, String)]) -> Option<Str
     let mut text = String::with_capacity(sql.len() + names.len() + values.len() * ends.len());
     text.push_str(&sql[..list_end]);
     text.push_str(&names);
+    let mut added = vec![Change::new(list_end..list_end, &names)];
     let mut from = list_end;
     for end in ends {
         text.push_str(&sql[from..end]);
         text.push_str(&values);
+        added.push(Change::new(end..end, &values));
         from = end;
     }
     text.push_str(&sql[from..]);
-    Some(text)
+    Some((text, added))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::places::{shows, sketched};
 
     #[test]
     fn every_row_gets_the_columns() {
@@ -151,7 +159,9 @@ mod tests {
             ),
         ];
         for (sql, expected) in cases {
-            assert_eq!(filled(sql, true, &more).as_deref(), Some(expected));
+            let (written, changes) = filled(sql, true, &more).unwrap();
+            assert_eq!(written, expected);
+            assert!(shows(&sketched(sql, &changes), &written), "{changes:?}");
         }
         for other in [
             "INSERT INTO t VALUES (1)",

@@ -8,6 +8,7 @@
 
 use super::cursor::Cursor;
 use super::lexer::{Kind, Token};
+use super::places::Change;
 
 /// A moment for each kind of time, in UTC, as `2026-11-21 01:02:03.000004`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,20 +172,36 @@ impl Uses {
         let mut from = 0;
         for spot in &self.spots {
             text.push_str(&sql[from..spot.start]);
-            let (moment, to) = match spot.what {
-                What::Statement => (&moments.statement, "timestamptz"),
-                What::Transaction(to) => (&moments.transaction, to),
-            };
-            text.push_str(&format!("(SELECT '{moment}+00'::pg_catalog.timestamptz"));
-            if to != "timestamptz" || spot.precision.is_some() {
-                let precision = spot.precision.as_deref().unwrap_or_default();
-                text.push_str(&format!("::pg_catalog.{to}{precision}"));
-            }
-            text.push_str(&format!(" AS \"{}\")", spot.name));
+            text.push_str(&spot.fixed(moments));
             from = spot.end;
         }
         text.push_str(&sql[from..]);
         text
+    }
+
+    /// How that text differs.
+    pub fn changes(&self, moments: &Moments) -> Vec<Change> {
+        let change = |spot: &Spot| Change::new(spot.start..spot.end, &spot.fixed(moments));
+        self.spots.iter().map(change).collect()
+    }
+}
+
+impl Spot {
+    /// The value in its place.
+    fn fixed(&self, moments: &Moments) -> String {
+        let (moment, to) = match self.what {
+            What::Statement => (&moments.statement, "timestamptz"),
+            What::Transaction(to) => (&moments.transaction, to),
+        };
+        let cast = match &self.precision {
+            None if to == "timestamptz" => String::new(),
+            precision => format!(
+                "::pg_catalog.{to}{}",
+                precision.as_deref().unwrap_or_default()
+            ),
+        };
+        let name = self.name;
+        format!("(SELECT '{moment}+00'::pg_catalog.timestamptz{cast} AS \"{name}\")")
     }
 }
 
@@ -417,13 +434,18 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::places::{shows, sketched};
 
     fn fixed(sql: &str) -> Result<String, Unclear> {
         let moments = Moments {
             transaction: "T".into(),
             statement: "S".into(),
         };
-        Ok(Uses::of(sql, true)?.fixed(sql, &moments))
+        let uses = Uses::of(sql, true)?;
+        let text = uses.fixed(sql, &moments);
+        let sketch = sketched(sql, &uses.changes(&moments));
+        assert!(shows(&sketch, &text), "{sketch}");
+        Ok(text)
     }
 
     #[test]

@@ -41,6 +41,8 @@ mod narrowed;
 mod own;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
+#[path = "shards/places.rs"]
+mod places;
 #[path = "shards/portals.rs"]
 mod portals;
 #[path = "shards/reaching.rs"]

@@ -5,6 +5,7 @@ use mothership_shardmap::ShardId;
 use super::*;
 use crate::config::Label;
 use crate::plan::refuse;
+use crate::sql::places::{shows, sketched};
 
 fn with<T>(f: impl FnOnce(&Planner<'_>, &ShardMap) -> T) -> T {
     let (catalog, map) = (catalog(), map());
@@ -239,6 +240,11 @@ fn a_divided_insert_keeps_the_clients_text_around_its_rows() {
             ..Params::NONE
         };
         let route = route(&plan, &params, map, &TextContext::UTC, None).unwrap();
+        for kept in route.rows.values() {
+            let part = route::part_of(sql, rows, kept).unwrap();
+            let changes = route::changes_of(rows, kept.iter().copied()).unwrap();
+            assert!(shows(&sketched(sql, &changes), &part), "{part}");
+        }
         let parts: Vec<(ShardId, String)> = route
             .rows
             .iter()

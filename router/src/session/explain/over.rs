@@ -125,7 +125,10 @@ impl Session {
             (true, Origin::Parse(_)) => {
                 return Err(unexplained("its values are made by the router"));
             }
-            (true, _) => self.filled_query(&explained, 0).await?,
+            (true, _) => self
+                .filled_query(&explained, 0)
+                .await?
+                .map(|(filled, _)| filled),
             (false, _) => None,
         };
         let (explained, plan) = match filled {
@@ -302,6 +305,9 @@ impl Session {
             None => None,
         };
         let legs = timed.as_ref().map_or(&many.legs, |timed| &timed.legs);
+        if let (Some(&at), true) = (servers.first(), legs.iter().any(|(_, text)| text.is_some())) {
+            self.check_own_text(at, explaining).await?;
+        }
         let mut questions = Vec::with_capacity(legs.len());
         for (at, (shard, text)) in servers.into_iter().zip(legs) {
             questions.push(Question {
@@ -327,6 +333,8 @@ impl Session {
     ) -> Result<Vec<ServerPlan>, Halt> {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
+        self.check_own_text(self.place_of(residue)?, explaining)
+            .await?;
         let mut parts = Vec::new();
         for number in 0..work.fragments.len() {
             let mut questions = Vec::new();
@@ -421,6 +429,15 @@ impl Session {
         }
         parts.extend(found);
         Ok(parts)
+    }
+
+    /// If something is wrong with the client's text, a server says so of it, and not of what it gets in its place. What is
+    /// bound was parsed before.
+    async fn check_own_text(&mut self, at: usize, explaining: &Explaining) -> Result<(), Halt> {
+        if self.state.phase != Phase::Segment {
+            self.describe_text(at, &explaining.text, &[]).await?;
+        }
+        Ok(())
     }
 
     /// Asks several servers at once, and takes their answers in this order.

@@ -6,6 +6,8 @@ use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::{arguments, unknown_name};
+use crate::session::gather::without_position;
+use crate::session::many::first_error;
 use crate::session::names::{Origin, Prepared};
 use crate::session::portals::{Place, Portal, Progress, duplicate};
 use crate::session::room::over_limit;
@@ -50,7 +52,10 @@ impl Session {
         };
         let filled = self.filled_bind(&bind, &statement).await?;
         let (statement, bind) = match &filled {
-            Some((filled, body)) => (Rc::clone(filled), Bind::read(body).map_err(malformed)?),
+            Some((filled, body, written)) => {
+                self.written = Some(Rc::clone(written));
+                (Rc::clone(filled), Bind::read(body).map_err(malformed)?)
+            }
             None => (statement, bind),
         };
         let mut parts = None;
@@ -336,10 +341,16 @@ impl Session {
         };
         let many = self.attach_many(statement, many, &wants).await?;
         let types = many_types(&many, statement);
-        // First everything that may wait for a server, then what is asked of all at once.
+        // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one
+        // that PostgreSQL would tell can be told.
+        for (shard, _) in &many.legs {
+            self.attach_to(*shard, wants.clone()).await?;
+        }
+        self.settle_active().await?;
+        self.active = None;
         let mut names = Vec::new();
         for (shard, text) in &many.legs {
-            let at = self.attach_to(*shard, wants.clone()).await?;
+            let at = self.place_of(*shard)?;
             let name = match text {
                 None => self.on_server(at, bind.statement, statement).await?,
                 Some(text) => {
@@ -362,8 +373,6 @@ impl Session {
             };
             names.push((at, name));
         }
-        self.settle_active().await?;
-        self.active = None;
         let mut places = Vec::new();
         let asked: Vec<i16> = bind.result_formats().collect();
         let formats = many.sorted().map(|sorted| sorted.formats(&asked));
@@ -395,8 +404,15 @@ impl Session {
         }
         let mut columns: Option<Vec<Column>> = None;
         let mut shows = false;
-        for &at in &places {
-            let found = self.described(at).await?;
+        let mut failed = Vec::new();
+        for (leg, &at) in places.iter().enumerate() {
+            let found = match self.description(at).await? {
+                Ok(found) => found,
+                Err(body) => {
+                    failed.push((leg, body));
+                    continue;
+                }
+            };
             let found = match (many.sorted(), found) {
                 (Some(plan), Some(found)) => {
                     Some(visible(plan, found).ok_or_else(unlike_the_plan)?)
@@ -414,8 +430,32 @@ impl Session {
             }
         }
         self.active = None;
+        if let Some(body) = self.first_failure(&many, &statement.sql, failed) {
+            return Err(self.failed_in_segment(&body));
+        }
         self.client.send(backend::BIND_COMPLETE);
         Ok(Place::Many(Rc::new(ManyPortal::new(many, columns, shows))))
+    }
+
+    /// What the client is told where Bind has failed on these shards.
+    fn first_failure(
+        &self,
+        many: &Many,
+        sql: &[u8],
+        failed: Vec<(usize, Vec<u8>)>,
+    ) -> Option<Vec<u8>> {
+        let first = if many.is_written() {
+            let characters = self.state.told.characters();
+            first_error(many, sql, characters, failed.into_iter())
+        } else {
+            failed.into_iter().next()
+        };
+        let (_, body) = first?;
+        // The client's own text was parsed before.
+        Some(match many.sorted() {
+            Some(_) => without_position(&body),
+            None => body,
+        })
     }
 
     /// Attaches every server of the work before any gets something of it: what they are told and asked then would take
@@ -443,6 +483,17 @@ impl Session {
     /// The columns of a portal that is being bound and described; `None` if it has no rows. `SELECT FROM t` has rows
     /// without columns.
     pub(super) async fn described(&mut self, at: usize) -> Result<Option<Vec<Column>>, Halt> {
+        match self.description(at).await? {
+            Ok(columns) => Ok(columns),
+            Err(body) => Err(self.failed_in_segment(&body)),
+        }
+    }
+
+    /// The same; within, the error of the server.
+    async fn description(
+        &mut self,
+        at: usize,
+    ) -> Result<Result<Option<Vec<Column>>, Vec<u8>>, Halt> {
         let mut columns = Ok(None);
         let mut error = None;
         self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {
@@ -460,8 +511,8 @@ impl Session {
         .await?;
         self.servers[at].inbox.describing.pop_front();
         match (error, columns) {
-            (Some(body), _) => Err(self.failed_in_segment(&body)),
-            (None, Ok(columns)) => Ok(columns),
+            (Some(body), _) => Ok(Err(body)),
+            (None, Ok(columns)) => Ok(Ok(columns)),
             (None, Err(_)) => Err(Report::error(
                 sqlstate::INTERNAL_ERROR,
                 "server sent a malformed message",
@@ -472,6 +523,9 @@ impl Session {
 
     /// A server's error in the middle of a segment that several servers share.
     pub(in crate::session) fn failed_in_segment(&mut self, body: &[u8]) -> Halt {
+        let written = self.written.as_ref();
+        let moved = written.map(|written| written.moved(body, self.state.told.characters()));
+        let body = moved.as_deref().unwrap_or(body);
         self.client
             .with_output(|out| crate::session::errors::put_as_error(out, body));
         self.state.note_failure();

@@ -4,7 +4,7 @@ use super::ManyPortal;
 use crate::plan::Merge;
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
-use crate::session::gather::GatherPortal;
+use crate::session::gather::{GatherPortal, without_position};
 use crate::session::here::{is_common, is_control};
 use crate::session::inbox::Outcome;
 use crate::session::many::{Held, Merging};
@@ -297,6 +297,10 @@ impl Session {
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
         self.collect_all(many, places, &mut merging, ends).await?;
         let waiting = merging.held();
+        if let (Some(error), true) = (&mut merging.error, many.is_written()) {
+            // Bind has found nothing wrong with the text.
+            *error = without_position(error);
+        }
         let command = self.finish_many(merging)?;
         if matches!(many.merge, Merge::Aggregates(_)) {
             portal.leg.set(places.len());

@@ -379,8 +379,12 @@ impl Session {
             match (reply.event, frame.tag()) {
                 (Event::Ready(_), _) => return true,
                 (Event::Failed, _) => {
-                    if fetching.error.is_none() {
+                    if describes {
+                        // About the client's own text, which PostgreSQL reads before anything runs.
                         fetching.error = Some(frame.body().to_vec());
+                        fetching.is_running = false;
+                    } else if fetching.error.is_none() {
+                        fetching.error = Some(without_position(frame.body()));
                         // What EXPLAIN says fails when it is planned.
                         fetching.is_running = runs && !matches!(now, Some(Asked::Expected(_)));
                     }

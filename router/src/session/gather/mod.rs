@@ -353,7 +353,7 @@ impl Session {
     }
 
     /// Asks the server `at` for the columns of a text with parameters of these types.
-    async fn describe_text(
+    pub(in crate::session) async fn describe_text(
         &mut self,
         at: usize,
         sql: &[u8],

@@ -7,6 +7,7 @@ use super::{Described, GatherWork, Value};
 use crate::plan::refuse::Reason;
 use crate::plan::{Gather, Refusal};
 use crate::session::dispatch::refused;
+use crate::session::errors::placed;
 use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
@@ -208,11 +209,5 @@ pub(super) fn wrong_statement(plan: &Gather, said: &str) -> Report {
 
 /// An error without its place, which is in a text that the client has not written.
 pub(in crate::session) fn without_position(body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(body.len());
-    for field in body.split_inclusive(|byte| *byte == 0) {
-        if field.first() != Some(&b'P') {
-            out.extend_from_slice(field);
-        }
-    }
-    out
+    placed(body, |_| None)
 }

@@ -317,6 +317,7 @@ impl Accepted {
             rules: crate::session::rules::Ruled::default(),
             context: None,
             waiting_command: None,
+            written: None,
             held: None,
             pools: Default::default(),
             core,

@@ -6,6 +6,7 @@ mod script;
 pub(super) mod named;
 
 use super::dispatch::Dispatch;
+use super::errors::Written;
 use super::here::is_control;
 use super::inbox::Outcome;
 use super::names::Prepared;
@@ -81,6 +82,7 @@ impl Session {
         }
         self.check_steps(&statement.steps)?;
         if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
+            self.written = Some(Rc::new(Written::part(statement, step.span)));
             let result = self.explain_query_over(&explaining).await;
             let mut answer = Vec::new();
             self.end_implicit(result.map(|rows| answer = rows)).await?;
@@ -90,9 +92,10 @@ impl Session {
         }
         let plan = self.look_for_unknown(statement, 0).await?;
         if matches!(plan.as_deref(), Some(Plan::Fill(_)))
-            && let Some(filled) = self.filled_query(statement, 0).await?
+            && let Some((filled, written)) = self.filled_query(statement, 0).await?
             && let [step] = filled.steps.as_slice()
         {
+            self.written = Some(written);
             // It leaves nothing to the router any longer.
             return Box::pin(self.query_one(&filled.sql, step, &filled)).await;
         }
@@ -258,6 +261,7 @@ impl Session {
     fn send_query(&mut self, at: usize, sql: &[u8], outcomes: impl Iterator<Item = Outcome>) {
         let attached = &mut self.servers[at];
         attached.inbox.outcomes.extend(outcomes);
+        attached.inbox.written = self.written.clone();
         attached.lease.notes.unnamed = None;
         attached.lease.wire.with_output(|out| put_query(out, sql));
         attached.lease.ledger.push(Owed::Query(Audience::Client));

@@ -3,7 +3,7 @@
 
 use super::alone_report;
 use crate::session::dispatch::{Dispatch, Many};
-use crate::session::errors::Renamed;
+use crate::session::errors::Written;
 use crate::session::execute::arguments;
 use crate::session::inbox::Outcome;
 use crate::session::names::{Origin, Prepared};
@@ -49,12 +49,12 @@ impl Session {
         }
         self.make_room(at);
         let text = prepared.definition();
+        self.written = Some(renaming(&prepared, span, &prepared));
         self.send_query(
             at,
             &text,
             std::iter::once(Outcome::Defined(name.into(), Rc::clone(&prepared))),
         );
-        self.servers[at].inbox.renamed = Some(renaming(sql, span, &prepared));
         Ok(())
     }
 
@@ -78,7 +78,9 @@ impl Session {
         let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
             Some(Dispatch::One { shard, writes, .. }) => (shard, writes),
             Some(Dispatch::Many(many)) => {
-                let result = self.execute_many_prepared(sql, span, &prepared, many).await;
+                let result = self
+                    .execute_many_prepared(statement, span, &prepared, many)
+                    .await;
                 return self.end_execute(result).await;
             }
             _ => {
@@ -97,14 +99,13 @@ impl Session {
         }
         self.make_known(at, &prepared).await?;
         let text = renamed(sql, span, &prepared.server_name());
+        self.written = Some(renaming(statement, span, &prepared));
         self.send_query(
             at,
             &text,
             std::iter::once(Outcome::Runs(Rc::clone(statement), Rc::clone(&prepared))),
         );
-        let inbox = &mut self.servers[at].inbox;
-        inbox.renamed = Some(renaming(sql, span, &prepared));
-        inbox.may_write = may_write;
+        self.servers[at].inbox.may_write = may_write;
         Ok(())
     }
 
@@ -193,7 +194,7 @@ impl Session {
     /// EXECUTE on several shards, each of which has the statement.
     async fn execute_many_prepared(
         &mut self,
-        sql: &[u8],
+        statement: &Rc<Prepared>,
         span: crate::sql::cursor::Span,
         prepared: &Rc<Prepared>,
         many: Many,
@@ -208,7 +209,8 @@ impl Session {
             let at = self.attach(*shard).await?;
             self.make_known(at, prepared).await?;
         }
-        let text = renamed(sql, span, &prepared.server_name());
+        let text = renamed(&statement.sql, span, &prepared.server_name());
+        self.written = Some(renaming(statement, span, prepared));
         self.query_many(&text, &[], &many).await
     }
 
@@ -281,9 +283,13 @@ pub(in crate::session) fn renamed(
     .concat()
 }
 
-/// What [`renamed`] does to positions; it writes two quotes.
-fn renaming(sql: &[u8], span: crate::sql::cursor::Span, prepared: &Prepared) -> Renamed {
-    Renamed::new(sql, span, prepared.server_name().len() + 2)
+/// What [`renamed`] makes of a statement; it writes two quotes.
+fn renaming(
+    own: &Rc<Prepared>,
+    span: crate::sql::cursor::Span,
+    prepared: &Prepared,
+) -> Rc<Written> {
+    Rc::new(Written::named(own, span, prepared.server_name().len() + 2))
 }
 
 /// Whether it is EXPLAIN of an EXECUTE.

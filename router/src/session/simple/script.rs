@@ -4,10 +4,12 @@
 use super::alone_report;
 use crate::plan::Params;
 use crate::session::dispatch::{Dispatch, Many};
+use crate::session::errors::Written;
 use crate::session::here::is_control;
 use crate::session::names::Prepared;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session};
+use crate::sql::cursor::Span;
 use std::rc::Rc;
 
 impl Session {
@@ -41,21 +43,34 @@ impl Session {
                 return Err(alone_report(&step.kind).into());
             }
             self.begin_implicit();
+            self.written = Some(Rc::new(Written::part(statement, step.span)));
             if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
                 let answer = self.explain_query_over(&explaining).await?;
                 self.client.send(&answer);
                 continue;
             }
             let filled = self.filled_query(statement, at).await?;
+            if let Some((_, written)) = &filled {
+                self.written = Some(Rc::clone(written));
+            }
             let (statement, at, text) = match &filled {
-                Some(filled) => (filled, 0, &*filled.sql),
+                Some((filled, _)) => (filled, 0, &*filled.sql),
                 None => (statement, at, text),
             };
             self.look_for_cursor(Some(&step.kind)).await?;
             let work = self.dispatch(statement, at, &Params::NONE)?;
             self.check_declared(Some(step), self.shard_declared(&work))?;
             let many = match work {
-                Dispatch::Many(many) => many,
+                Dispatch::Many(many) => Many {
+                    step: match filled {
+                        Some(_) => many.step,
+                        None => Span {
+                            start: 0,
+                            end: text.len(),
+                        },
+                    },
+                    ..many
+                },
                 Dispatch::Gather(work) => {
                     let command = self.query_gather(text, &work).await?;
                     self.put_command(&command);
