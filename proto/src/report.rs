@@ -256,6 +256,8 @@ pub struct Fields<'a> {
     pub code: Option<&'a [u8]>,
     /// The message.
     pub message: Option<&'a [u8]>,
+    /// Where it came from: the functions and queries around it.
+    pub context: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -275,6 +277,7 @@ impl<'a> Fields<'a> {
                 b'S' => fields.severity = fields.severity.or(Some(text)),
                 b'C' => fields.code = Some(text),
                 b'M' => fields.message = Some(text),
+                b'W' => fields.context = Some(text),
                 _ => {}
             }
         }

@@ -6,6 +6,7 @@
 
 use super::dispatch::{not_utf8, refused};
 use super::execute::{Argument, Arguments, arguments};
+use super::inbox::Notices;
 use super::names::{Origin, Prepared};
 use super::simple::named::{prepared_over_shards, renamed};
 use super::state::{Block, Phase};
@@ -259,7 +260,7 @@ impl Session {
         let parameters: Vec<String> = (1..=formats.len()).map(|n| format!("${n}")).collect();
         let echo = format!("SELECT {}", parameters.join(", "));
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        inbox.first_leg = true;
+        inbox.notices = Notices::All;
         if changes {
             inbox.wrote = true;
             inbox.touched.add(None);

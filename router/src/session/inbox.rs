@@ -9,10 +9,12 @@ use super::settings::{Change, SessionSettings};
 use super::step::Kind;
 use super::touched::Touched;
 use crate::catalog::Oids;
+use crate::plan::Merge;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::health::CommitClock;
 use mothership_proto::backend;
 use mothership_proto::frame::Frame;
+use mothership_proto::report::Fields;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -86,14 +88,54 @@ pub struct Inbox {
     pub mark: Option<usize>,
     /// The shard of the server.
     pub shard: usize,
-    /// The first of several that run one statement: its notices are shown.
-    pub first_leg: bool,
+    /// Which notices the client is shown, where several servers run one statement.
+    pub notices: Notices,
     /// The server refused a write because it is read-only (25006).
     pub read_only: bool,
     /// Counts the acknowledged writes of the shard.
     pub clock: Option<Arc<CommitClock>>,
     /// Where the text of the simple query under way comes from, if it is not the client's own.
     pub written: Option<Rc<Written>>,
+}
+
+/// Notices of one server among several that run one statement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notices {
+    /// Another one says the same.
+    #[default]
+    None,
+    /// Those that a function has raised, which are about rows of this shard alone.
+    OfRows,
+    /// All of them.
+    All,
+}
+
+impl Notices {
+    /// Of a statement that each server runs in the same way.
+    pub fn of_same(leg: usize) -> Notices {
+        match leg {
+            0 => Notices::All,
+            _ => Notices::None,
+        }
+    }
+
+    /// Of a statement whose answers are merged like this.
+    pub fn of(leg: usize, merge: &Merge) -> Notices {
+        match (leg, merge) {
+            (0, _) => Notices::All,
+            (_, Merge::Concat) => Notices::OfRows,
+            _ => Notices::None,
+        }
+    }
+
+    /// Whether this one is shown. What a function raises says where it was, what is wrong with a text does not.
+    pub fn shows(self, body: &[u8]) -> bool {
+        match self {
+            Notices::None => false,
+            Notices::OfRows => Fields::read(body).context.is_some(),
+            Notices::All => true,
+        }
+    }
 }
 
 /// Lists without anything in them, so that not every request allocates its own.

@@ -8,6 +8,7 @@
 use super::clock::Doing;
 use super::dispatch::Many;
 use super::errors::{place_of, placed, placed_notice};
+use super::inbox::Notices;
 use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase};
@@ -370,7 +371,7 @@ impl Session {
             return self.query_sorted(plan, sql, &places).await;
         }
         for (leg, &(at, text)) in places.iter().enumerate() {
-            self.servers[at].inbox.first_leg = leg == 0;
+            self.servers[at].inbox.notices = Notices::of(leg, &many.merge);
             match bound {
                 None => self.send_router_query(at, text, many.writes),
                 Some(given) => self.send_router_bound(at, text, given, many.writes),
@@ -538,8 +539,7 @@ impl Session {
                         Event::Notice | Event::Parameter | Event::Notification | Event::Own
                     );
                     if aside || reply.to == Audience::Client {
-                        // Notices of several shards come once.
-                        if reply.event != Event::Notice || inbox.first_leg {
+                        if reply.event != Event::Notice || inbox.notices.shows(frame.body()) {
                             let shown = Reply {
                                 to: Audience::Client,
                                 ..reply

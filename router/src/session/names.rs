@@ -442,7 +442,6 @@ impl Names {
     /// Removes all.
     pub fn clear(&mut self) {
         self.statements.clear();
-        self.unnamed = None;
         self.pending.clear();
         self.bytes = 0;
     }

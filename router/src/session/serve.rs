@@ -227,7 +227,7 @@ impl Session {
     }
 
     /// Handles what a server has sent; ready if that may change what happens next.
-    fn poll_server(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<()> {
+    pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<()> {
         let Self {
             client,
             state,

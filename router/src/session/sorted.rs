@@ -5,6 +5,7 @@
 
 use super::dispatch::Many;
 use super::gather::without_position;
+use super::inbox::Notices;
 use super::many::Merging;
 use super::{Halt, Session};
 use crate::merge::{SortedRows, order_of, reconcile};
@@ -181,7 +182,7 @@ impl Session {
         let formats = plan.formats(&[]);
         for (leg, &(at, sql)) in places.iter().enumerate() {
             let attached = &mut self.servers[at];
-            attached.inbox.first_leg = leg == 0;
+            attached.inbox.notices = Notices::of_same(leg);
             attached.inbox.touched.add(None);
             let lease = &mut attached.lease;
             lease.notes.unnamed = None;

@@ -112,12 +112,28 @@ impl Session {
         };
         self.implicit = false;
         self.state.block = Block::None;
+        self.tell_settings();
         ended
+    }
+
+    /// Servers that the router itself has asked to end a transaction have told what became of its settings to nobody.
+    fn tell_settings(&mut self) {
+        let settings = &self.state.settings;
+        let same = |s: &&super::Attached| settings.same_as(&s.inbox.carried);
+        if let Some(attached) = self.servers.iter().find(same) {
+            self.state
+                .tell_differences(&attached.lease.parameters, &mut self.client);
+        }
     }
 
     /// Transaction control and settings on all servers of the transaction. Writes the
     /// answer up to CommandComplete.
     pub(super) async fn run_on_all(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
+        let ends = matches!(kind, Kind::Commit { .. } | Kind::Rollback { .. });
+        if ends && self.state.block == Block::None {
+            // What a pipeline did without a block ends here, too, on servers that know of none.
+            self.leave_segment().await?;
+        }
         match kind {
             Kind::Commit { chain } => {
                 let failed = self.state.block == Block::Failed;
@@ -133,6 +149,7 @@ impl Session {
                     (true, _) => self.after_block(*chain, Ended::Undone),
                     (false, Err(_)) => self.after_block(false, Ended::Undone),
                 }
+                self.tell_settings();
                 ended?;
                 let command: &[u8] = if failed { b"ROLLBACK" } else { b"COMMIT" };
                 self.client
@@ -142,6 +159,7 @@ impl Session {
             Kind::Rollback { chain } => {
                 self.rollback_all().await;
                 self.after_block(*chain, Ended::Undone);
+                self.tell_settings();
                 self.client
                     .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
                 Ok(())
@@ -187,7 +205,7 @@ impl Session {
         }
         for at in 0..count {
             // What is warned of is shown once.
-            self.servers[at].inbox.first_leg = at == 0;
+            self.servers[at].inbox.notices = super::inbox::Notices::of_same(at);
             self.send_router_query(at, sql, false);
         }
         let mut merging = Merging::new(&Merge::First, count);

@@ -13,6 +13,7 @@ use crate::plan::{Params, Plan, Refusal, report};
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
 use crate::session::gather::{GatherWork, PORTAL, Value, without_position};
+use crate::session::inbox::Notices;
 use crate::session::names::{Origin, Prepared};
 use crate::session::state::Phase;
 use crate::session::step::Step;
@@ -449,7 +450,7 @@ impl Session {
     ) -> Result<Vec<ServerPlan>, Halt> {
         let begun = Instant::now();
         for (leg, question) in questions.iter().enumerate() {
-            self.servers[question.at].inbox.first_leg = leg == 0;
+            self.servers[question.at].inbox.notices = Notices::of_same(leg);
             self.send_question(question, explaining.writes(), given);
         }
         let segment = self.state.phase == Phase::Segment;

@@ -7,6 +7,7 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::{arguments, unknown_name};
 use crate::session::gather::without_position;
+use crate::session::inbox::Notices;
 use crate::session::many::first_error;
 use crate::session::names::{Origin, Prepared};
 use crate::session::portals::{Place, Portal, Progress, duplicate};
@@ -381,7 +382,7 @@ impl Session {
             attached.inbox.in_segment = true;
             attached.inbox.wrote |= many.writes;
             attached.inbox.touched.add(None);
-            attached.inbox.first_leg = places.is_empty();
+            attached.inbox.notices = Notices::of(places.len(), &many.merge);
             attached.lease.wire.with_output(|out| {
                 match &formats {
                     Some(formats) => {

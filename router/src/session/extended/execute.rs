@@ -13,12 +13,14 @@ use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
+use crate::session::state::Phase;
 use crate::session::step::{Kind, Step};
 use crate::session::{Attached, Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend;
 use mothership_proto::ledger::{Audience, Event, Owed};
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 
 impl Session {
@@ -109,6 +111,9 @@ impl Session {
             // What follows in the segment is for what the session goes back to.
             self.settle_active().await?;
         }
+        if statement.step().is_some_and(|step| step.copy_in) {
+            self.await_copy(at).await;
+        }
         Ok(())
     }
 
@@ -173,6 +178,19 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the server takes the data of a COPY, or has refused to: a client that sends them at once has nothing
+    /// to wait for, and only now it is known what they are.
+    async fn await_copy(&mut self, at: usize) {
+        let count = self.servers.len();
+        while self.servers.len() == count && self.state.phase == Phase::Segment {
+            let ledger = &self.servers[at].lease.ledger;
+            if ledger.is_empty() || ledger.is_skipping() {
+                return;
+            }
+            poll_fn(|cx| self.poll_server(cx, at)).await;
+        }
     }
 
     /// Executes a portal of several shards: their rows follow each other. A row limit

@@ -11,6 +11,7 @@ use crate::plan::gather::{Ending, Keeper, Keys};
 use crate::plan::refuse::Reason;
 use crate::session::choose::Wants;
 use crate::session::dispatch::refused;
+use crate::session::inbox::Notices;
 use crate::session::planning::values;
 use crate::session::state::{Block, Phase};
 use crate::session::{Halt, Session};
@@ -165,7 +166,7 @@ impl Session {
             let at = self.place_of(shard)?;
             let of = work.shards.iter().enumerate();
             let fragments = of.filter(|(_, shards)| shards.contains(&shard));
-            self.servers[at].inbox.first_leg = false;
+            self.servers[at].inbox.notices = Notices::None;
             legs.push(Leg {
                 at,
                 describes: false,

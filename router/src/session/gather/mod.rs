@@ -29,6 +29,7 @@ use super::step::steps;
 use super::{Attached, Halt, Session};
 use crate::plan::gather::{Ending, Keeper, Verb};
 use crate::plan::{Gather, Merge, Role};
+use crate::session::inbox::Notices;
 use copy::Shown;
 use fetch::Leg;
 use mothership_proto::backend::Column;
@@ -142,7 +143,7 @@ impl Session {
         if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
             leg.describes = true;
             // What it has to say of the client's own text is the client's to hear.
-            self.servers[at].inbox.first_leg = true;
+            self.servers[at].inbox.notices = Notices::All;
             let lease = &mut self.servers[at].lease;
             lease.wire.with_output(|out| {
                 let types = &[];

@@ -8,6 +8,7 @@ use crate::plan::refuse::Reason;
 use crate::plan::{Gather, Refusal};
 use crate::session::dispatch::refused;
 use crate::session::errors::placed;
+use crate::session::inbox::Notices;
 use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
@@ -26,7 +27,7 @@ impl Session {
         mut shown: Shown<'_>,
     ) -> Result<Vec<u8>, Halt> {
         let attached = &mut self.servers[at];
-        attached.inbox.first_leg = true;
+        attached.inbox.notices = Notices::All;
         let types = attached.inbox.types_on_shard(&described.parameters);
         let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
         let values: Vec<Value<'_>> = values.iter().copied().chain(arrays).collect();
@@ -81,7 +82,7 @@ impl Session {
         (arrays, described): (&[Vec<u8>], &Described),
     ) -> Result<(), Halt> {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        inbox.first_leg = true;
+        inbox.notices = Notices::All;
         let types = inbox.types_on_shard(&described.parameters);
         lease.notes.unnamed = None;
         lease.wire.with_output(|out| {

@@ -9,6 +9,7 @@ use crate::merge::Arrays;
 use crate::plan::Merge;
 use crate::plan::gather::{Ending, Store, Written};
 use crate::session::choose::Wants;
+use crate::session::inbox::Notices;
 use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
 use crate::session::state::Phase;
@@ -291,7 +292,7 @@ impl Session {
         let segment = self.state.phase == Phase::Segment;
         for (leg, part) in parts.iter().enumerate() {
             let inbox = &mut self.servers[part.at].inbox;
-            inbox.first_leg = leg == 0;
+            inbox.notices = Notices::of_same(leg);
             inbox.wrote = true;
             inbox.may_write = true;
             self.send_statement(

@@ -174,7 +174,12 @@ impl Session {
     /// Runs the statements of a text one by one, up to ReadyForQuery.
     async fn run_script(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
         let result = self.script(sql, statement).await;
-        self.end_implicit(result).await?;
+        let ended = self.end_implicit(result).await;
+        if ended.is_err() {
+            self.waiting_command = None;
+        }
+        ended?;
+        self.say_waiting_command();
         if statement.steps.is_empty() {
             self.client.send(backend::EMPTY_QUERY);
         }

@@ -21,6 +21,7 @@ impl Session {
         sql: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
+        let count = statement.steps.len();
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
             if at > 0 && !is_control(&step.kind) {
@@ -53,6 +54,7 @@ impl Session {
             if let Some((_, written)) = &filled {
                 self.written = Some(Rc::clone(written));
             }
+            let place = at;
             let (statement, at, text) = match &filled {
                 Some((filled, _)) => (filled, 0, &*filled.sql),
                 None => (statement, at, text),
@@ -73,7 +75,7 @@ impl Session {
                 },
                 Dispatch::Gather(work) => {
                     let command = self.query_gather(text, &work).await?;
-                    self.put_command(&command);
+                    self.put_command_of(place, count, command);
                     continue;
                 }
                 Dispatch::One { shard, writes, .. } => {
@@ -82,7 +84,7 @@ impl Session {
             };
             let steps = std::slice::from_ref(step);
             let command = self.query_many(text, steps, &many).await?;
-            self.put_command(&command);
+            self.put_command_of(place, count, command.clone());
             match self.active {
                 Some(at) => {
                     let inbox = &mut self.servers[at].inbox;
@@ -92,5 +94,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The end of the statement at this place of so many. PostgreSQL says that of the last one when all of it is
+    /// committed, and not at all if it cannot be.
+    fn put_command_of(&mut self, place: usize, count: usize, command: Vec<u8>) {
+        match place + 1 == count {
+            true => self.command_before_sync(command),
+            false => self.put_command(&command),
+        }
     }
 }

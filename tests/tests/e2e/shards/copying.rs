@@ -1,7 +1,7 @@
 //! COPY: rows from the client are divided by their key, rows to the client are one
 //! stream.
 
-use super::stage::{Stage, keys_of, lines, one, one_each, say, send, within};
+use super::stage::{Stage, extended, keys_of, lines, one, one_each, say, send, within};
 use futures_util::{SinkExt, StreamExt};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Shards, Wire};
@@ -265,4 +265,38 @@ fn a_copy_into_a_reference_table_is_the_same_on_every_shard() {
         ["CommandComplete COPY 1", "ReadyForQuery I"]
     );
     assert_eq!(one(&mut wire, "SELECT body FROM notes"), "a");
+}
+
+#[test]
+fn data_may_follow_a_copy_at_once() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    // To the home shard, to one shard for all rows, to several; what comes next is no data any longer.
+    for (table, rows) in [
+        ("notes", "1\ta\n"),
+        ("kinds", "1\ta\n"),
+        ("items (id)", "1\n2\n3\n"),
+    ] {
+        let mut pipeline = |rows: &str| {
+            let copy = extended(&format!("COPY {table} FROM STDIN"), &[], &[]);
+            let data = [message::copy_data(rows.as_bytes()), message::copy_done()];
+            let next = extended("SELECT 7", &[], &[]);
+            let all = [&copy[..3], &data, &next].concat();
+            send(&mut wire, &all)
+        };
+        let told = pipeline(rows);
+        let next = [
+            "ParseComplete",
+            "BindComplete",
+            "DataRow 7",
+            "CommandComplete SELECT 1",
+        ];
+        let copied = format!("CommandComplete COPY {}", rows.lines().count());
+        let begun = ["ParseComplete", "BindComplete", "CopyInResponse", &copied];
+        let expected = [&begun[..], &next, &["ReadyForQuery I"]].concat();
+        assert_eq!(told, expected, "{table}");
+        let told = pipeline(rows);
+        assert!(told[3].starts_with("Error 23505"), "{table}: {told:?}");
+        assert_eq!(told[4..], ["ReadyForQuery I"], "{table}");
+    }
 }

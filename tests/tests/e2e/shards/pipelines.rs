@@ -539,3 +539,148 @@ fn a_function_call_comes_in_its_turn() {
     let said = wires.each_mut().map(|wire| send(wire, &bound));
     assert_eq!(said[1], said[0]);
 }
+
+#[test]
+fn an_error_that_several_shards_have_is_told_once() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    let mut wire = stage.wire();
+    let values = [a.to_string(), b.to_string(), "1".to_owned()];
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let sql = "INSERT INTO items (id, v) VALUES ($1, 6), ($2, 6)";
+    wire.send_all(&[
+        message::parse("", sql, &[]),
+        message::bind_text(&values),
+        message::flush(),
+    ]);
+    while wire.frame().kind != b'E' {}
+    // The other shard's has come by then, too.
+    assert_eq!(one(&mut stage.wire(), "SELECT count(*) FROM items"), "0");
+    wire.send(&message::sync());
+    assert_eq!(lines(&wire.until_ready()), ["ReadyForQuery I"]);
+}
+
+#[test]
+fn the_last_statement_of_a_text_ends_with_its_commit() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    stage.shards.sql(
+        2,
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'; \
+         CREATE CONSTRAINT TRIGGER no AFTER INSERT ON items DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION no()",
+    );
+    let mut wire = stage.wire();
+    let add = |id: i64| format!("INSERT INTO items (id) VALUES ({id})");
+    let whole = format!("INSERT INTO items (id) VALUES ({a}), ({c})");
+    for last in [&add(c), &whole] {
+        assert_eq!(
+            say(&mut wire, &format!("{}; {last}", add(b))),
+            [
+                "CommandComplete INSERT 0 1",
+                "Error P0001 no",
+                "ReadyForQuery I"
+            ]
+        );
+    }
+    assert_eq!(stage.ids("items"), [0i64; 0]);
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn notices_of_rows_come_from_every_shard() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    stage.shards.sql_all(
+        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', NEW.v; RETURN NEW; END'; \
+         CREATE TRIGGER tell BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION tell()",
+    );
+    let mut wire = stage.wire();
+    let sql = format!("INSERT INTO items (id, v) VALUES ({a}, 1), ({b}, 2), ({c}, 3)");
+    let expected = ["Notice 00000 1", "Notice 00000 2", "Notice 00000 3"];
+    let notices = |told: Vec<String>| -> Vec<String> {
+        let mut notices: Vec<String> = told
+            .into_iter()
+            .filter(|line| line.starts_with("Notice"))
+            .collect();
+        notices.sort();
+        notices
+    };
+    assert_eq!(notices(say(&mut wire, &sql)), expected);
+    say(&mut wire, "DELETE FROM items");
+    assert_eq!(
+        notices(send(&mut wire, &extended(&sql, &[], &[]))),
+        expected
+    );
+    // What each of them says of the same text is said once.
+    assert_eq!(
+        notices(say(&mut wire, "DROP TABLE IF EXISTS nowhere")).len(),
+        1
+    );
+}
+
+#[test]
+fn a_client_is_told_of_settings_that_end_with_a_text() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let mut told = |sql: &str| -> Vec<String> {
+        let frames = wire.query(sql);
+        let named = frames
+            .iter()
+            .filter(|f| f.kind == b'S' && f.text() == "TimeZone");
+        let value = |f: &mothership_tests::Frame| {
+            String::from_utf8_lossy(&f.body[9..f.body.len() - 1]).into_owned()
+        };
+        named.map(value).collect()
+    };
+    let zone = "SET TIME ZONE 'Asia/Tokyo'";
+    let kept = told(&format!("{zone}; SELECT count(*) FROM items"));
+    assert_eq!(kept.last().map(String::as_str), Some("Asia/Tokyo"));
+    let undone = told("SET TIME ZONE 'UTC'; SELECT count(*) FROM items; ROLLBACK");
+    assert!(
+        undone.last().is_none_or(|zone| zone == "Asia/Tokyo"),
+        "{undone:?}"
+    );
+}
+
+#[test]
+fn a_commit_in_a_pipeline_that_only_reads_leaves_nothing_open() {
+    let stage = Stage::on_one_core_with("[pool]\nmax = 1\n");
+    for control in ["COMMIT", "ROLLBACK"] {
+        for _ in 0..2 {
+            let mut wire = stage.wire();
+            let mut pipeline = vec![
+                message::parse("", "SELECT id, v FROM items ORDER BY v", &[]),
+                message::bind("p", "", Format::Text, &[], Format::Text),
+            ];
+            pipeline.extend(segment([control]));
+            let told = send(&mut wire, &pipeline);
+            let expected = [
+                "ParseComplete",
+                "BindComplete",
+                "ParseComplete",
+                "BindComplete",
+                "Notice 25P01 there is no transaction in progress",
+                &format!("CommandComplete {control}"),
+                "ReadyForQuery I",
+            ];
+            assert_eq!(told, expected);
+            stage.assert_nothing_open();
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_beside_a_kept_server_ends_as_it_says() {
+    let stage = Stage::new();
+    let [_, b, _] = one_each();
+    let add = format!("INSERT INTO items (id) VALUES ({b})");
+    for (control, ids) in [("ROLLBACK", vec![]), ("COMMIT", vec![b])] {
+        let mut wire = stage.wire();
+        say(&mut wire, "LISTEN anything");
+        let told = send(&mut wire, &segment([add.as_str(), control]));
+        assert_eq!(told.last().map(String::as_str), Some("ReadyForQuery I"));
+        stage.assert_nothing_open();
+        assert_eq!(stage.ids("items"), ids, "{control}");
+    }
+}
