@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle merge-proof scatter tpch proofs regress bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress bench bench-micro postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -90,6 +90,10 @@ oracle: proofs ## COUNT random statements, each on one PostgreSQL and through th
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) JOBS=$(JOBS) WRITES=$(WRITES) VERBOSE=$(VERBOSE) $(PROOF)
 
+pipelines: proofs ## COUNT random conversations of the protocol, each with one PostgreSQL and with the router over shards: every message alike, the same stored, nothing left. SEED=, ONLY=, JOBS=.
+	$(BUILT)
+	@env COUNT=$(COUNT) SEED=$(SEED) ONLY=$(ONLY) JOBS=$(JOBS) VERBOSE=$(VERBOSE) $(PROOF)
+
 merge-proof: proofs ## Every type that the router compares itself, COUNT pairs of each as PostgreSQL sorts them. SEED=, TYPE=.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) TYPE=$(TYPE) $(PROOF)
@@ -119,6 +123,7 @@ test-proofs: postgres
 	env CLIENTS=8 SECONDS=20 EVERY=3 COMPARE=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/restarts"
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
+	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"
 	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"
 	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
 	env SCALE=0.001 ROUNDS=0 "$$CARGO_TARGET_DIR/debug/tpch"
