@@ -177,7 +177,7 @@ fn is_stored(plan: &Plan) -> bool {
     match plan {
         Plan::Split(split) => matches!(split.rows, SplitRows::Values { .. }),
         Plan::Single(single) => {
-            matches!(&single.target, Target::Keys(keyed) if keyed.iter().any(|by| by.stored))
+            matches!(&single.target, Target::Keys(keyed) if keyed.iter().any(|by| by.stored.is_some()))
         }
         _ => false,
     }
