@@ -308,6 +308,8 @@ fn rounded(value: &[u8], binary: bool, ty: u32) -> Vec<u8> {
             let number = if number.abs() < 1e-9 { 0.0 } else { number };
             format!("{number:.5e}").into_bytes()
         }
+        // There are many in binary form, and which one a computation gives depends on the order of the rows, too.
+        Some(number) if number.is_nan() => b"NaN".to_vec(),
         _ => value.to_vec(),
     }
 }

@@ -11,13 +11,6 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
     };
     let failed = |lines: &[String]| lines.iter().any(|line| line.starts_with("Error "));
     let text = |lines: &[String], part: &str| lines.iter().any(|line| line.contains(part));
-    // docs/differences.md: portals and cursors have one name space in PostgreSQL.
-    if ["42P03", "34000"]
-        .iter()
-        .any(|code| error(plain, code) || error(router, code))
-    {
-        return Some("names of portals and cursors");
-    }
     // docs/differences.md: the router's name of a prepared statement in PostgreSQL's message.
     let counted = |lines: &[String]| text(lines, "Error 08P01 bind message supplies");
     if text(router, "__mothership_") || (counted(plain) && counted(router)) {
@@ -26,10 +19,6 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
     // A statement over several shards is parsed where it runs, which is known at Bind: only there its error comes.
     if matches!(sent, Sent::Parse { .. }) && failed(plain) && router == ["ParseComplete"] {
         return Some("an error of Parse that is told at Bind");
-    }
-    // DECLARE and LOCK TABLE in a pipeline, which may be in a transaction of the router's own.
-    if error(plain, "25P01") && !failed(router) {
-        return Some("what needs a block, in a pipeline");
     }
     // PostgreSQL looks for the statement first. What it was before a Parse that failed is kept by the router.
     if error(plain, "26000") && error(router, "25P02") {
@@ -69,10 +58,6 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
     // PostgreSQL reads all of a text before it runs any of it; the router hands its statements on one by one.
     if error(plain, "42601") && matches!(sent, Sent::Query(sql) if sql.contains("; ")) {
         return Some("a syntax error behind another statement of a text");
-    }
-    // PostgreSQL says of a portal without rows that it cannot be run again.
-    if error(plain, "55000") {
-        return Some("a portal that has run");
     }
     None
 }
