@@ -182,7 +182,11 @@ fn prepared(wire: &mut Wire, statement: &Statement) -> Result<Answer, Lost> {
     };
     let answer = simple(wire, &format!("EXECUTE p{values}"))?;
     if answer.status != 'E' {
-        simple(wire, "DEALLOCATE p")?;
+        let gone = simple(wire, "DEALLOCATE p")?;
+        if gone.error.is_some() {
+            // A timeout that ran out while the last rows were sent is told only now.
+            return Ok(gone);
+        }
     }
     Ok(answer)
 }
