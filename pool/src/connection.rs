@@ -10,7 +10,7 @@ use crate::standing::Standing;
 use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
-use mothership_proto::ledger::{Audience, Desync, Event, Ledger, Step};
+use mothership_proto::ledger::{Audience, Desync, Event, Ledger, Passed, Step, Until};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -254,6 +254,71 @@ impl<N> ServerConnection<N> {
         }
         self.wire.consume(used);
         result.map(|()| any)
+    }
+
+    /// Passes on to `client` what has come that needs no more than that (see [`Ledger::pass`]), and reads from the socket
+    /// until something has. `columns` writes another RowDescription in the place of the server's.
+    ///
+    /// Ready when something has passed, or when what comes next must be judged by [`Self::poll_messages`]. Cancel safe.
+    /// Any error leaves the connection doubtful.
+    pub fn poll_passing(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Wire,
+        columns: Option<impl Fn(Frame<'_>, &mut Vec<u8>)>,
+    ) -> Poll<Result<Passed, Broken>> {
+        let error = loop {
+            if !self.wire.input().is_empty() {
+                let passed = self.pass(client, columns.as_ref());
+                if passed.bytes > 0 || passed.until != Until::Partial {
+                    return Poll::Ready(Ok(passed));
+                }
+            }
+            match self.wire.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => break Broken::Closed,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => break Broken::Io(error),
+            }
+        };
+        self.doubtful = true;
+        Poll::Ready(Err(error))
+    }
+
+    /// Passes on what is in the buffer.
+    fn pass(
+        &mut self,
+        client: &mut Wire,
+        columns: Option<&impl Fn(Frame<'_>, &mut Vec<u8>)>,
+    ) -> Passed {
+        let mut all = Passed {
+            bytes: 0,
+            parsed: false,
+            until: Until::Partial,
+        };
+        let input = self.wire.input();
+        loop {
+            let rest = &input[all.bytes..];
+            let passed = self.ledger.pass(rest, self.longest, columns.is_some());
+            client.send(&rest[..passed.bytes]);
+            all.bytes += passed.bytes;
+            all.parsed |= passed.parsed;
+            all.until = passed.until;
+            let next = frame::next(&rest[passed.bytes..], self.longest);
+            let (Until::Columns, Some(columns), Ok(Next::Whole(frame))) =
+                (passed.until, columns, next)
+            else {
+                break;
+            };
+            if self.ledger.on(frame.tag(), frame.body()).is_err() {
+                all.until = Until::Judgement;
+                break;
+            }
+            client.with_output(|out| columns(frame, out));
+            all.bytes += frame.bytes.len();
+        }
+        self.wire.consume(all.bytes);
+        all
     }
 
     /// The last reported value of a parameter.

@@ -24,32 +24,17 @@ impl<N: Send + 'static> Lease<N> {
     pub fn pool(&self) -> &Rc<Pool<N>> {
         &self.pool
     }
-}
 
-impl<N: Send + 'static> Deref for Lease<N> {
-    type Target = ServerConnection<N>;
-    fn deref(&self) -> &Self::Target {
-        self.connection
-            .as_ref()
-            .expect("a lease holds its connection until it is dropped")
+    /// Gives it back as dropping it does, for who has read the clock just now.
+    pub fn give_back(mut self, now: Instant) {
+        self.end(now);
     }
-}
 
-impl<N: Send + 'static> DerefMut for Lease<N> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        self.connection
-            .as_mut()
-            .expect("a lease holds its connection until it is dropped")
-    }
-}
-
-impl<N: Send + 'static> Drop for Lease<N> {
-    fn drop(&mut self) {
+    fn end(&mut self, now: Instant) {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
         let pool = &self.pool;
-        let now = Instant::now();
         let waiting = pool.queue.borrow().len() > 0;
         let has_turn = waiting && now.saturating_duration_since(connection.opened) < TURN;
         let unwanted = match has_turn {
@@ -76,6 +61,31 @@ impl<N: Send + 'static> Drop for Lease<N> {
         // bb8 asks `has_broken` and keeps or closes it.
         drop(connection);
         pool.queue.borrow().wake_heads();
+    }
+}
+
+impl<N: Send + 'static> Deref for Lease<N> {
+    type Target = ServerConnection<N>;
+    fn deref(&self) -> &Self::Target {
+        self.connection
+            .as_ref()
+            .expect("a lease holds its connection until it is dropped")
+    }
+}
+
+impl<N: Send + 'static> DerefMut for Lease<N> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.connection
+            .as_mut()
+            .expect("a lease holds its connection until it is dropped")
+    }
+}
+
+impl<N: Send + 'static> Drop for Lease<N> {
+    fn drop(&mut self) {
+        if self.connection.is_some() {
+            self.end(Instant::now());
+        }
     }
 }
 

@@ -73,6 +73,8 @@ impl<N: Default + Send + 'static> Pool<N> {
             .max_size(limit.max().max(1))
             .min_idle(None)
             .test_on_check_out(false)
+            // The one that is warm. With the others in turn none would ever be idle for long.
+            .queue_strategy(bb8::QueueStrategy::Lifo)
             .max_lifetime(None)
             .idle_timeout(None)
             .build_unchecked(Stored(PhantomData));
@@ -119,10 +121,15 @@ impl<N: Default + Send + 'static> Pool<N> {
 
     /// A connection at once, if one lies idle and nobody waits.
     pub fn try_lease(self: &Rc<Self>) -> Option<Lease<N>> {
+        self.try_lease_at(Instant::now())
+    }
+
+    /// The same for who has read the clock just now.
+    pub fn try_lease_at(self: &Rc<Self>, now: Instant) -> Option<Lease<N>> {
         if self.paused.get() || self.queue.borrow().len() > 0 {
             return None;
         }
-        self.take_idle()
+        self.take_idle(now)
     }
 
     /// A connection, as soon as it is this request's turn. Cancel safe: a dropped
@@ -197,7 +204,7 @@ impl<N: Default + Send + 'static> Pool<N> {
         // Idle connections count against the reserve of joins as well.
         let leased = self.limit.open().saturating_sub(self.idle.get());
         if (leased + spare < self.limit.max() || priority == Priority::Join)
-            && let Some(lease) = self.take_idle()
+            && let Some(lease) = self.take_idle(Instant::now())
         {
             return Some(Turn::Idle(lease));
         }
@@ -293,11 +300,10 @@ impl<N: Default + Send + 'static> Pool<N> {
             .min(self.limit.max().saturating_sub(1))
     }
 
-    fn take_idle(self: &Rc<Self>) -> Option<Lease<N>> {
+    fn take_idle(self: &Rc<Self>, now: Instant) -> Option<Lease<N>> {
         while self.idle.get() > 0 {
             self.idle.set(self.idle.get() - 1);
             let mut connection = self.pop()?;
-            let now = Instant::now();
             let fresh = self
                 .stale_before
                 .get()
@@ -340,7 +346,7 @@ impl<N: Default + Send + 'static> Pool<N> {
         standings.push(standing);
         drop(standings);
         self.idle.set(self.idle.get() + 1);
-        self.take_idle()
+        self.take_idle(Instant::now())
     }
 
     fn wake(&self) {

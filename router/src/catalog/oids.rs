@@ -8,8 +8,8 @@
 
 use super::Catalog;
 use foldhash::HashMap;
-use mothership_proto::backend::{self, tag};
-use mothership_proto::frame::{self, Frame};
+use mothership_proto::backend::tag;
+use mothership_proto::frame::{Frame, HEADER};
 
 /// What differs between one shard and the home shard.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,34 +46,66 @@ impl Oids {
 
     /// A message of the shard as home would send it; `None` if nothing of it changes.
     pub fn at_home(&self, frame: Frame<'_>) -> Option<Vec<u8>> {
-        match frame.tag() {
-            tag::ROW_DESCRIPTION => {
-                // What is malformed is somebody else's to report.
-                let mut columns = backend::columns(frame.body()).ok()?;
-                for column in &mut columns {
-                    column.type_oid = translate(&self.types_at_home, column.type_oid);
-                    column.table = translate(&self.tables_at_home, column.table);
-                }
-                let mut out = Vec::with_capacity(frame.bytes.len());
-                backend::put_columns(&mut out, &columns);
-                Some(out)
-            }
-            tag::PARAMETER_DESCRIPTION => {
-                let (count, oids) = frame.body().split_at_checked(2)?;
-                let mut out = Vec::with_capacity(frame.bytes.len());
-                frame::put(&mut out, tag::PARAMETER_DESCRIPTION, |body| {
-                    body.extend_from_slice(count);
-                    body.extend(translated(&self.types_at_home, oids));
-                });
-                Some(out)
-            }
-            _ => None,
+        let translated = matches!(
+            frame.tag(),
+            tag::ROW_DESCRIPTION | tag::PARAMETER_DESCRIPTION
+        );
+        translated.then(|| {
+            let mut out = Vec::with_capacity(frame.bytes.len());
+            self.put_at_home(frame, &mut out);
+            out
+        })
+    }
+
+    /// Appends a message of the shard as home would send it.
+    pub fn put_at_home(&self, frame: Frame<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(frame.bytes);
+        let body = &mut out[start + HEADER..];
+        let done = match frame.tag() {
+            tag::ROW_DESCRIPTION => self.translate_columns(body),
+            tag::PARAMETER_DESCRIPTION => self.translate_parameters(body),
+            _ => Some(()),
+        };
+        if done.is_none() {
+            // What is malformed is somebody else's to report.
+            out.truncate(start);
+            out.extend_from_slice(frame.bytes);
         }
+    }
+
+    /// Of each column: its name, ended by a zero byte, four bytes of its table, two of its number there, four of its
+    /// type, and eight more.
+    fn translate_columns(&self, body: &mut [u8]) -> Option<()> {
+        let (count, mut rest) = body.split_first_chunk_mut::<2>()?;
+        for _ in 0..u16::from_be_bytes(*count) {
+            let name = memchr::memchr(0, rest)?;
+            let (column, others) = rest[name + 1..].split_at_mut_checked(18)?;
+            put_translated(&self.tables_at_home, &mut column[..4]);
+            put_translated(&self.types_at_home, &mut column[6..10]);
+            rest = others;
+        }
+        Some(())
+    }
+
+    fn translate_parameters(&self, body: &mut [u8]) -> Option<()> {
+        let (_, oids) = body.split_at_mut_checked(2)?;
+        oids.chunks_exact_mut(4)
+            .for_each(|oid| put_translated(&self.types_at_home, oid));
+        Some(())
     }
 
     /// Parameter types of a Parse (four bytes each, as on the wire), as the shard calls them.
     pub fn on_shard(&self, types: &[u8]) -> Vec<u8> {
         translated(&self.types_on_shard, types).collect()
+    }
+}
+
+/// Translates four bytes in their place.
+fn put_translated(map: &HashMap<u32, u32>, bytes: &mut [u8]) {
+    if let Ok(oid) = <[u8; 4]>::try_from(&*bytes) {
+        let own = translate(map, u32::from_be_bytes(oid));
+        bytes.copy_from_slice(&own.to_be_bytes());
     }
 }
 
@@ -90,7 +122,7 @@ fn translated<'a>(map: &'a HashMap<u32, u32>, oids: &'a [u8]) -> impl Iterator<I
 mod tests {
     use super::super::{Name, Relation, TypeInfo, TypeKind};
     use super::*;
-    use mothership_proto::backend::Column;
+    use mothership_proto::backend::{self, Column};
 
     fn catalog(mood: u32, table: u32) -> Catalog {
         let mut catalog = Catalog::default();

@@ -79,6 +79,7 @@ families! {
     QUERY_TIME Counter "mothership_query_seconds_total" ["database", "user"] "Time between a request and its answer, without waiting for a server connection.";
     WAIT_TIME Counter "mothership_wait_seconds_total" ["database", "user"] "Time that clients waited for a server connection, counted when they got it.";
     ASSIGNMENTS Counter "mothership_assignments_total" ["database", "user"] "Server connections lent to clients.";
+    FAST_REQUESTS Counter "mothership_fast_requests_total" ["database", "user"] "Requests that were sent on the fast path.";
     CLIENT_PARSES Counter "mothership_client_parses_total" ["database", "user"] "Parse messages of clients.";
     SERVER_PARSES Counter "mothership_server_parses_total" ["database", "user"] "Statements prepared on servers.";
     BINDS Counter "mothership_binds_total" ["database", "user"] "Bind messages of clients.";

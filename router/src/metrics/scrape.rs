@@ -107,6 +107,7 @@ fn put_traffic(page: &mut Page, all: &Snapshot) {
             (&names::QUERY_TIME, seconds(t.query_time)),
             (&names::WAIT_TIME, seconds(t.wait_time)),
             (&names::ASSIGNMENTS, t.assignments as f64),
+            (&names::FAST_REQUESTS, t.fast as f64),
             (&names::CLIENT_PARSES, t.client_parses as f64),
             (&names::SERVER_PARSES, t.server_parses as f64),
             (&names::BINDS, t.binds as f64),

@@ -154,6 +154,23 @@ impl Tally {
         });
     }
 
+    /// A request was sent to the primary of a shard on the fast path; `received` bytes of the client were it. Out: when
+    /// that was.
+    pub fn fast(&mut self, shard: usize, received: usize, parses: bool, binds: bool) -> Instant {
+        let now = Instant::now();
+        self.key.kind = PlanKind::Single;
+        self.planned.get_or_insert(now);
+        self.uses(shard, ServedBy::Primary);
+        self.traffic.count(|totals| {
+            totals.received += received as u64;
+            totals.client_parses += u64::from(parses);
+            totals.binds += u64::from(binds);
+            totals.assignments += 1;
+            totals.fast += 1;
+        });
+        now
+    }
+
     /// A message of a server was passed on.
     pub fn gave(&mut self, length: usize) {
         self.traffic.count(|totals| totals.sent += length as u64);

@@ -15,6 +15,8 @@ pub struct Totals {
     pub transactions: u64,
     /// Requests answered: each ends with one ReadyForQuery.
     pub queries: u64,
+    /// Requests that were sent on the fast path.
+    pub fast: u64,
     /// Bytes from clients.
     pub received: u64,
     /// Bytes from servers to clients.
@@ -53,6 +55,7 @@ impl Totals {
             assignments: f(self.assignments, other.assignments),
             transactions: f(self.transactions, other.transactions),
             queries: f(self.queries, other.queries),
+            fast: f(self.fast, other.fast),
             received: f(self.received, other.received),
             sent: f(self.sent, other.sent),
             transaction_time: f(self.transaction_time, other.transaction_time),
@@ -126,6 +129,7 @@ impl TrafficSnapshot {
             assignments: rate(p.assignments),
             transactions: rate(p.transactions),
             queries: rate(p.queries),
+            fast: rate(p.fast),
             received: rate(p.received),
             sent: rate(p.sent),
             transaction_time: each(p.transaction_time, p.transactions),

@@ -81,6 +81,30 @@ pub fn route(
     })
 }
 
+/// The shard of a plan that only reads, where these values leave no more to be decided than that. `None` says nothing:
+/// [`route`] does.
+pub fn reading_shard(
+    plan: &Plan,
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+) -> Option<ShardId> {
+    let Plan::Single(single) = plan else {
+        return None;
+    };
+    if single.role != Role::Replica || !single.unknown.is_empty() {
+        return None;
+    }
+    match &single.target {
+        Target::Home | Target::AnyShard => Some(map.home()),
+        Target::AllShards => None,
+        Target::Keys(keyed) => match keyed.as_slice() {
+            [by] if by.kept.is_empty() => shards_of(by, params, text).single(),
+            _ => None,
+        },
+    }
+}
+
 /// Where the plan leads without any rule.
 fn by_keys(
     plan: &Plan,

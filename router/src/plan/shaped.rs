@@ -25,6 +25,13 @@ pub struct ShapedPlan {
     no_triggers: bool,
 }
 
+impl ShapedPlan {
+    /// Whether it holds for every text of the shape, so that [`Planner::serves`] need not look at any.
+    pub fn serves_every_text(&self) -> bool {
+        !(self.no_tables || self.no_functions || self.no_triggers)
+    }
+}
+
 /// What planning a text gave.
 #[derive(Debug)]
 pub struct Planned {

@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// How the object ids of a shard differ from those that clients are told.
-    fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
+    pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
         self.world.as_ref()?.oids(shard)
     }
 

@@ -57,11 +57,25 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// A request that is counted on a server and has not begun; `measured` if how long it takes says how busy that is.
+    pub fn new(counted: InFlight, measured: bool) -> Flight {
+        Flight {
+            counted,
+            since: None,
+            measured,
+        }
+    }
+
     /// The connection is where the session is; the request itself begins. The first one on
     /// a connection fills the server's caches and says nothing of how busy it is.
     pub fn take_off(&mut self, warm: bool) {
+        self.take_off_at(warm, Instant::now);
+    }
+
+    /// The same by a clock that was read already.
+    pub fn take_off_at(&mut self, warm: bool, now: impl FnOnce() -> Instant) {
         self.measured &= warm;
-        self.since = self.measured.then(Instant::now);
+        self.since = self.measured.then(now);
     }
 
     /// The request has ended well: how long it took tells how busy the server is, if
@@ -401,11 +415,7 @@ impl Session {
             waited,
             server,
             is_primary: false,
-            flight: counted.map(|counted| Flight {
-                counted,
-                since: None,
-                measured,
-            }),
+            flight: counted.map(|counted| Flight::new(counted, measured)),
         }))
     }
 
@@ -427,6 +437,14 @@ impl Session {
             pool: Rc::downgrade(&pool),
         });
         Ok(pool)
+    }
+
+    /// The same, if it is known already.
+    pub(super) fn known_pool(&mut self, shard: usize, server: usize) -> Option<Rc<Pool<Notes>>> {
+        let forgotten = self.core.forgotten_pools();
+        let label = self.rules.pool();
+        self.pools
+            .find(&self.topology, forgotten, (shard, server), label)
     }
 
     fn find_pool(&self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {

@@ -65,6 +65,8 @@ mod arguments;
 
 mod extended;
 
+mod fast;
+
 mod explain;
 
 mod many;
@@ -160,6 +162,8 @@ pub struct Session {
     number: u64,
     state: State,
     servers: Vec<Attached>,
+    /// The request on the fast path; nothing is attached then.
+    fast: Option<fast::Fast>,
     /// The server whose replies are outstanding in the current segment.
     active: Option<usize>,
     /// The transaction block is the router's own.
@@ -225,6 +229,16 @@ impl Session {
     pub async fn run(mut self) {
         let entry = Rc::clone(&self.entry);
         let end = loop {
+            let fast = poll_fn(|cx| {
+                entry.watch(cx);
+                match entry.pulse.overdue() {
+                    Some(overdue) => Poll::Ready(Err(overdue)),
+                    None => self.poll_fast(cx).map(Ok),
+                }
+            });
+            if let Err(overdue) = fast.await {
+                break self.too_late(overdue);
+            }
             let turn = {
                 let mut turn = pin!(self.turn());
                 // Whatever is half done when its time is over: all servers are closed.
@@ -248,6 +262,7 @@ impl Session {
 
     /// The session has done the same for too long.
     fn too_late(&mut self, overdue: Overdue) -> End {
+        self.unfold();
         let unknown = self
             .servers
             .iter()
@@ -361,6 +376,7 @@ impl Session {
 
     /// Ends the session: tells the client why, and gives back or closes its servers.
     async fn leave(mut self, end: End) {
+        self.unfold();
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.
         for attached in &mut self.servers {

@@ -215,6 +215,19 @@ impl Session {
 }
 
 impl Prepared {
+    /// The plan of its only statement, if one is known.
+    pub(super) fn known_plan(&self, world: u64, context: &Rc<PlanContext>) -> Option<Rc<Plan>> {
+        let of = |known: &Planned| {
+            let same = known.is_for(world, context);
+            same.then(|| Rc::clone(&known.plan))
+        };
+        let served = self.served.borrow();
+        if let Some(plan) = served.as_ref().and_then(of) {
+            return Some(plan);
+        }
+        self.plans.borrow().iter().find_map(|(_, known)| of(known))
+    }
+
     /// Remembers a plan of one of its statements.
     fn keep(&self, at: usize, world: u64, context: Rc<PlanContext>, plan: &Rc<Plan>) {
         let mut plans = self.plans.borrow_mut();

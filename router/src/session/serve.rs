@@ -21,7 +21,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 /// Bytes read ahead from a client while its request is being answered.
-const READ_AHEAD: usize = 64 * 1024;
+pub(super) const READ_AHEAD: usize = 64 * 1024;
 
 impl Session {
     /// Takes one message from the client's input, if a whole one is there.
@@ -211,7 +211,7 @@ impl Session {
     }
 
     /// The process ends, or an administrator wants this client gone.
-    fn must_go(&self) -> Option<Report> {
+    pub(super) fn must_go(&self) -> Option<Report> {
         let idle = self.state.phase == Phase::Idle && self.state.block == Block::None;
         let goes = match self.core.life.get() {
             Life::Serving | Life::Closing => false,

@@ -137,8 +137,13 @@ impl Entry {
         planned.own
     }
 
+    /// What its statements mean, but for the span. `None` if each text must be read for itself.
+    pub fn step(&self) -> Option<&Step> {
+        self.step.as_ref()
+    }
+
     /// Another text is of this shape. `None` if each must be read for itself.
-    fn use_again(&self) -> Option<()> {
+    pub fn use_again(&self) -> Option<()> {
         self.recent.set(true);
         self.step.as_ref()?;
         self.uses.set(self.uses.get() + 1);
@@ -178,9 +183,15 @@ impl Default for Shapes {
 }
 
 impl Shapes {
+    /// The text as one of its shape, if it is written like one that was seen. It does not count as a use.
+    pub fn known(&self, sql: &[u8], strings: bool) -> Option<Shaped> {
+        self.kept.borrow_mut().recognise(sql, strings)
+    }
+
     /// The text as one of its shape, if what is known of the shape holds for it.
     pub fn find(&self, sql: &[u8], strings: bool, room: Room) -> Option<Shaped> {
         if let Some(shaped) = self.kept.borrow_mut().recognise(sql, strings) {
+            shaped.entry.use_again()?;
             return Some(shaped);
         }
         let mut scratch = self.scratch.borrow_mut();
@@ -266,7 +277,6 @@ impl Cache {
             let Some(span) = sample.read(sql, strings, &mut literals) else {
                 continue;
             };
-            entry.use_again()?;
             within(&mut literals, span);
             let entry = Rc::clone(entry);
             if at > 0 {

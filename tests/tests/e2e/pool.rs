@@ -1,8 +1,9 @@
 //! Pools of several cores that share one limit: no core keeps what another one needs.
 
-use mothership_tests::{Endpoint, Router, Shards, connect};
+use mothership_tests::{Endpoint, Router, Shards, Wire, connect, poll_until};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::task::LocalSet;
 
 /// So many that each of two cores has some of them, but for one run in a hundred thousand.
@@ -10,19 +11,25 @@ const CLIENTS: usize = 18;
 
 /// A router with two cores that share so many connections. A wait that would never end is an error soon.
 fn served(connections: u32) -> (Shards, Router, Endpoint) {
+    served_by(2, connections)
+}
+
+fn served_by(cores: u32, connections: u32) -> (Shards, Router, Endpoint) {
     let shards = Shards::new(1);
     let direct = shards.endpoint(0);
     let router = Router::start(&format!(
         r#"
 [listen]
 port = @port@
-workers = 2
+workers = {cores}
 [control]
 user = "{user}"
 password = "{password}"
 [pool]
 max = {connections}
 queue_timeout = "10s"
+min = 1
+idle_timeout = "1s"
 [[shard]]
 name = "one"
 [[shard.server]]
@@ -85,4 +92,26 @@ async fn a_busy_core_leaves_others_their_share() {
             client.await.unwrap();
         }
     }
+}
+
+#[test]
+fn the_connection_that_was_used_last_is_used_again_and_the_others_are_closed() {
+    let (shards, _router, endpoint) = served_by(1, 4);
+    let mut clients = [(); 4].map(|()| Wire::login(&endpoint));
+    for sql in ["BEGIN", "SELECT 1", "COMMIT"] {
+        clients
+            .iter_mut()
+            .for_each(|client| drop(client.query(sql)));
+    }
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    assert_eq!(shards.sql(0, open), "4");
+    // While clients ask by turns, so that each connection would be used if they took turns, too.
+    let left_alone = poll_until(Duration::from_secs(30), || {
+        clients.iter_mut().for_each(|client| {
+            client.rows("SELECT 1");
+        });
+        shards.sql(0, open) == "1"
+    });
+    assert!(left_alone, "{} are open", shards.sql(0, open));
 }

@@ -23,6 +23,8 @@ mod definitions;
 mod directory;
 #[path = "shards/explaining.rs"]
 mod explaining;
+#[path = "shards/fast.rs"]
+mod fast;
 #[path = "shards/faults.rs"]
 mod faults;
 #[path = "shards/gathered.rs"]

@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// Nothing of before has a say in what comes now.
-    fn is_free(&self) -> bool {
+    pub(in crate::session) fn is_free(&self) -> bool {
         self.state.phase == Phase::Idle
             && self.state.block == Block::None
             && self.servers.is_empty()

@@ -307,6 +307,7 @@ impl Accepted {
             number: entry.who.number,
             state,
             servers: Vec::new(),
+            fast: None,
             active: None,
             implicit: false,
             prepared_on: None,

@@ -11,6 +11,10 @@
 //! error makes the server skip everything up to the next Sync; during COPY FROM
 //! STDIN it ignores Flush and Sync.
 
+mod pass;
+
+pub use pass::{Passed, Until};
+
 use crate::backend::{TxStatus, tag};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -164,6 +168,11 @@ impl Ledger {
     /// True when nothing is owed and the protocol is between requests.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.mode == Mode::Normal
+    }
+
+    /// What is owed, in order.
+    pub fn owed(&self) -> impl Iterator<Item = &Owed> {
+        self.queue.iter()
     }
 
     /// Number of entries.
