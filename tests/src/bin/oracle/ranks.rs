@@ -17,7 +17,7 @@ pub fn protocol(of: Protocol) -> Protocol {
         Protocol::Text(_) | Protocol::Part(_) => Protocol::Text(0),
         Protocol::Binary(_) => Protocol::Binary(0),
         Protocol::Prepare => Protocol::Simple,
-        Protocol::Simple | Protocol::Copy => of,
+        Protocol::Simple | Protocol::Whole | Protocol::Copy => of,
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Protocol {
     Text(u32),
     /// The same with binary results and parameters.
     Binary(u32),
+    /// One statement run once and nothing else: Parse, Bind, Describe of the portal, Execute, Sync; with binary results.
+    Whole,
     /// With text and a row limit, and the rest is never fetched.
     Part(u32),
     /// PREPARE and EXECUTE.
@@ -159,6 +161,7 @@ pub fn run(wire: &mut Wire, protocol: Protocol, statement: &Statement) -> Result
         Protocol::Copy => simple(wire, &format!("COPY ({}) TO STDOUT", statement.inline())),
         Protocol::Prepare => prepared(wire, statement),
         Protocol::Text(rows) => extended(wire, statement, false, rows),
+        Protocol::Whole => extended_whole(wire, statement),
         Protocol::Part(rows) => extended_in_part(wire, statement, rows),
         Protocol::Binary(rows) => extended(wire, statement, true, rows),
     }
@@ -247,6 +250,21 @@ pub fn described(wire: &mut Wire, statement: &Statement) -> Result<Vec<Column>, 
 
 /// The first rows alone; which these are is nobody's promise, so only their number stays.
 fn extended_in_part(wire: &mut Wire, statement: &Statement, rows: u32) -> Result<Answer, Lost> {
+    let mut answer = in_one_segment(wire, statement, (false, rows))?;
+    answer.rows.iter_mut().for_each(Vec::clear);
+    Ok(answer)
+}
+
+fn extended_whole(wire: &mut Wire, statement: &Statement) -> Result<Answer, Lost> {
+    in_one_segment(wire, statement, (true, 0))
+}
+
+/// Values as text; `binary` results, and at most so many `rows`.
+fn in_one_segment(
+    wire: &mut Wire,
+    statement: &Statement,
+    (binary, rows): (bool, u32),
+) -> Result<Answer, Lost> {
     let (text, values) = statement.parameters();
     let types: Vec<u32> = values.iter().map(|value| value.ty.oid()).collect();
     let sent = |value: &&Value| {
@@ -256,7 +274,7 @@ fn extended_in_part(wire: &mut Wire, statement: &Statement, rows: u32) -> Result
     let sent: Vec<_> = values.iter().map(sent).collect();
     let messages = [
         message::parse("", &text, &types),
-        bind(&sent, false),
+        bind(&sent, binary),
         message::describe_portal(""),
         message::execute("", rows),
         message::sync(),
@@ -264,7 +282,6 @@ fn extended_in_part(wire: &mut Wire, statement: &Statement, rows: u32) -> Result
     let mut answer = Answer::default();
     send(wire, &messages.concat())?;
     collect(wire, &mut answer, &[])?;
-    answer.rows.iter_mut().for_each(Vec::clear);
     Ok(answer)
 }
 
