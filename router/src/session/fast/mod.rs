@@ -36,6 +36,14 @@ pub struct Fast {
     passed: bool,
 }
 
+/// How it ended there.
+enum Ended {
+    /// It is answered.
+    Answered,
+    /// It is the general path's now.
+    Unfolded,
+}
+
 impl Session {
     /// Serves requests for as long as they are for the fast path, and waits for them. Ready when the general path has
     /// to go on, whatever the reason.
@@ -43,8 +51,8 @@ impl Session {
         loop {
             if self.fast.is_some() {
                 match self.poll_answer(cx) {
-                    Poll::Ready(true) => {}
-                    Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Ready(Ended::Answered) => {}
+                    Poll::Ready(Ended::Unfolded) => return Poll::Ready(()),
                     Poll::Pending => return self.poll_ahead(cx),
                 }
                 continue;
@@ -66,13 +74,12 @@ impl Session {
         }
     }
 
-    /// Passes on what the server has answered. Ready with true when the request is answered, with false when the general
-    /// path has to go on.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Passes on what the server has answered.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let most_unsent = self.most_unsent();
         if self.entry.killed.get() || self.core.life.get() == Life::Ending {
             self.unfold();
-            return Poll::Ready(false);
+            return Poll::Ready(Ended::Unfolded);
         }
         while let Some(fast) = &mut self.fast {
             let oids = self.world.as_ref().and_then(|world| world.oids(fast.shard));
@@ -84,7 +91,7 @@ impl Session {
                 Poll::Ready(Err(error)) => {
                     self.unfold();
                     self.lost(0, &error);
-                    return Poll::Ready(false);
+                    return Poll::Ready(Ended::Unfolded);
                 }
             };
             fast.passed |= passed.bytes > 0;
@@ -98,11 +105,11 @@ impl Session {
                 Until::Partial if self.client.unsent() <= most_unsent => {}
                 Until::Partial | Until::Judgement | Until::Columns => {
                     self.unfold();
-                    return Poll::Ready(false);
+                    return Poll::Ready(Ended::Unfolded);
                 }
             }
         }
-        Poll::Ready(true)
+        Poll::Ready(Ended::Answered)
     }
 
     /// While the server works: reads what the client sends meanwhile, and sees that it is still there.
