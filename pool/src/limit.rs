@@ -111,6 +111,11 @@ impl Limit {
         }
     }
 
+    /// True if several pools have it.
+    pub fn is_shared(&self) -> bool {
+        self.sharers.load(Ordering::Relaxed) > 1
+    }
+
     /// True if a pool with `own` connections should close one that it could keep:
     /// more are open than allowed, or somebody else waits for a permit. A pool that
     /// `needs` it for waiters of its own closes it only for a pool that has less than

@@ -503,8 +503,7 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
     if !crate::core::same_secret(&entry.secret, secret) {
         return;
     }
-    if entry.waiting.get() {
-        entry.cancelled.notify_waiters();
+    if entry.cancel_wait() {
         return;
     }
     deliver_cancels(core, &entry, Rc::new(ticket));

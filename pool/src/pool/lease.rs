@@ -60,7 +60,7 @@ impl<N: Send + 'static> Lease<N> {
         }
         // bb8 asks `has_broken` and keeps or closes it.
         drop(connection);
-        pool.queue.borrow().wake_heads();
+        pool.queue.borrow().wake_heads(true);
     }
 }
 

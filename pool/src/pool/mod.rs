@@ -7,7 +7,8 @@
 //!
 //! Nothing is ever reserved for a waiter. Whatever changes wakes the waiter at the
 //! head of the queue, who tries again; when he leaves, served or not, the next one
-//! becomes head and is woken. So no grant can be lost (pg_doorman 3.5.2 lost them).
+//! becomes head and is woken, if there may be something for him. So no grant can be
+//! lost (pg_doorman 3.5.2 lost them).
 
 mod model;
 
@@ -34,7 +35,11 @@ use std::time::{Duration, Instant};
 pub use lease::Lease;
 use lease::Stored;
 pub use model::{LeaseError, Outer, Permits, PoolFigures, PoolSettings, Priority};
-use queue::{Place, Queue, Turn};
+pub use queue::Place;
+use queue::{Queue, Turn};
+
+/// The same as [`queue::PATIENCE`] where nobody else has connections that could be given up.
+const PATIENCE_ALONE: Duration = Duration::from_millis(50);
 
 /// No connection is opened for a while, because the last attempt failed.
 struct Rest {
@@ -132,9 +137,32 @@ impl<N: Default + Send + 'static> Pool<N> {
         self.take_idle(now)
     }
 
-    /// A connection, as soon as it is this request's turn. Cancel safe: a dropped
-    /// request leaves the queue.
-    pub async fn lease(self: &Rc<Self>, priority: Priority) -> Result<Lease<N>, LeaseError> {
+    /// A place in line for a request that has waited since `since`, to wait for a connection that somebody gives back.
+    /// `None` where that is not all it takes: one may be opened, none is on loan, the pool is paused, or the queue full.
+    pub fn line_up(self: &Rc<Self>, points: i8, since: Instant) -> Option<Place<N>> {
+        let priority = Priority::New(points);
+        let full = self.queue.borrow().new.len() >= self.settings.borrow().queue_length;
+        let waits = !full && !self.paused.get() && self.active.get() > 0;
+        (waits && !self.may_open(priority)).then(|| Place::in_line(self, priority, since, true))
+    }
+
+    /// How long a request may wait so before it has to wait as [`Pool::lease`] does, which asks others for theirs.
+    pub fn patience(&self) -> Duration {
+        let shared = self.limit.is_shared() || !self.outer.borrow().open.is_empty();
+        let most = match shared {
+            true => queue::PATIENCE,
+            false => PATIENCE_ALONE,
+        };
+        most.min(self.settings.borrow().queue_timeout)
+    }
+
+    /// A connection, as soon as it is this request's turn; `lined_up` is since when it has waited in another place of
+    /// the queue. Cancel safe: a dropped request leaves the queue.
+    pub async fn lease(
+        self: &Rc<Self>,
+        priority: Priority,
+        lined_up: Option<Instant>,
+    ) -> Result<Lease<N>, LeaseError> {
         if let Some(lease) = self.try_lease() {
             return Ok(lease);
         }
@@ -147,12 +175,12 @@ impl<N: Default + Send + 'static> Pool<N> {
             (settings.queue_length, wait)
         };
         let waiting = self.queue.borrow().new.len();
-        if priority != Priority::Join && waiting >= length {
+        if priority != Priority::Join && lined_up.is_none() && waiting >= length {
             return Err(LeaseError::QueueFull { waiting });
         }
-        let begun = Instant::now();
+        let begun = lined_up.unwrap_or_else(Instant::now);
         loop {
-            let place = Place::in_line(self, priority, begun);
+            let place = Place::in_line(self, priority, begun, false);
             let left = wait.saturating_sub(begun.elapsed());
             let mut limit = left;
             let turn = loop {
@@ -200,12 +228,7 @@ impl<N: Default + Send + 'static> Pool<N> {
         if self.paused.get() {
             return None;
         }
-        let spare = self.spare_for(priority);
-        // Idle connections count against the reserve of joins as well.
-        let leased = self.limit.open().saturating_sub(self.idle.get());
-        if (leased + spare < self.limit.max() || priority == Priority::Join)
-            && let Some(lease) = self.take_idle(Instant::now())
-        {
+        if let Some(lease) = self.take_idle_for(priority) {
             return Some(Turn::Idle(lease));
         }
         let resting = self.rest.borrow();
@@ -221,7 +244,7 @@ impl<N: Default + Send + 'static> Pool<N> {
         if !outer.have_room() {
             return None;
         }
-        let own = self.limit.try_acquire(spare)?;
+        let own = self.limit.try_acquire(self.spare_for(priority))?;
         let taken = outer.open.iter().map(|limit| limit.try_acquire(0));
         let taken: Option<Vec<_>> = taken.collect();
         let opening = match &outer.opening {
@@ -233,6 +256,21 @@ impl<N: Default + Send + 'static> Pool<N> {
             _outer: taken?,
         };
         Some(Turn::Open(permits, opening))
+    }
+
+    /// An idle connection, if one may be lent so.
+    fn take_idle_for(self: &Rc<Self>, priority: Priority) -> Option<Lease<N>> {
+        // Idle connections count against the reserve of joins as well.
+        let leased = self.limit.open().saturating_sub(self.idle.get());
+        let spare = self.spare_for(priority);
+        let may = leased + spare < self.limit.max() || priority == Priority::Join;
+        may.then(|| self.take_idle(Instant::now())).flatten()
+    }
+
+    /// Whether the limits leave room to open one.
+    fn may_open(&self, priority: Priority) -> bool {
+        let open = self.limit.open().saturating_add(self.spare_for(priority));
+        open < self.limit.max() && self.outer.borrow().have_room()
     }
 
     /// How long no connection is opened.
@@ -350,7 +388,7 @@ impl<N: Default + Send + 'static> Pool<N> {
     }
 
     fn wake(&self) {
-        self.queue.borrow().wake_heads();
+        self.queue.borrow().wake_heads(true);
     }
 
     /// When a connection was lent last.

@@ -17,12 +17,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How long a core waits for its own connections before it asks other cores.
-const PATIENCE: Duration = Duration::from_millis(5);
+pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
 pub(super) struct Waiter {
     rank: Rank,
     pub(super) since: Instant,
     waker: Option<Waker>,
+    /// It needs to hear of idle connections and of nothing else.
+    idle_only: bool,
 }
 
 #[derive(Default)]
@@ -44,11 +46,13 @@ impl Queue {
         self.joins.len() + self.new.len()
     }
 
-    pub(super) fn wake_heads(&self) {
+    /// Wakes whose turn it may be; `news` if there is something to be had that was not before.
+    pub(super) fn wake_heads(&self, news: bool) {
         // The head of the new ones too: a join at the head may be unable to use
         // what a new one could, never the other way round.
         for head in [self.joins.front(), self.new.front()].into_iter().flatten() {
-            if let Some(waker) = &head.waker {
+            // Who has become head without news has to be told to listen for permits of other cores.
+            if let Some(waker) = head.waker.as_ref().filter(|_| news || !head.idle_only) {
                 waker.wake_by_ref();
             }
         }
@@ -62,14 +66,19 @@ pub(super) enum Turn<N: Send + 'static> {
 }
 
 /// A place in the queue; leaving it wakes the next one.
-pub(super) struct Place<'a, N: Default + Send + 'static> {
-    pool: &'a Rc<Pool<N>>,
+pub struct Place<N: Default + Send + 'static> {
+    pool: Rc<Pool<N>>,
     priority: Priority,
     rank: Rank,
 }
 
-impl<'a, N: Default + Send + 'static> Place<'a, N> {
-    pub(super) fn in_line(pool: &'a Rc<Pool<N>>, priority: Priority, since: Instant) -> Self {
+impl<N: Default + Send + 'static> Place<N> {
+    pub(super) fn in_line(
+        pool: &Rc<Pool<N>>,
+        priority: Priority,
+        since: Instant,
+        idle_only: bool,
+    ) -> Self {
         let points = match priority {
             Priority::New(points) => points,
             Priority::Join => 0,
@@ -85,14 +94,51 @@ impl<'a, N: Default + Send + 'static> Place<'a, N> {
             rank,
             since,
             waker: None,
+            idle_only,
         };
         line.insert(position, waiter);
         drop(queue);
         Self {
-            pool,
+            pool: Rc::clone(pool),
             priority,
             rank,
         }
+    }
+
+    /// The next connection that is given back, when it is this one's turn: `None` when something else than to wait for
+    /// that has to be done. For who stands in line by [`Pool::line_up`].
+    pub fn poll_idle(&self, cx: &Context<'_>) -> Poll<Option<Lease<N>>> {
+        if !self.is_head(cx) {
+            return Poll::Pending;
+        }
+        if self.pool.paused.get() {
+            return Poll::Ready(None);
+        }
+        if self.joins_wait() {
+            return Poll::Pending;
+        }
+        match self.pool.take_idle_for(self.priority) {
+            Some(lease) => Poll::Ready(Some(lease)),
+            None if self.pool.may_open(self.priority) => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether this is the first in its line. Whoever makes it so wakes it.
+    fn is_head(&self, cx: &Context<'_>) -> bool {
+        let mut queue = self.pool.queue.borrow_mut();
+        let line = queue.of(self.priority);
+        let position = place_of(self.rank, line).expect("a place stays in line until it is left");
+        match &mut line[position].waker {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        position == 0
+    }
+
+    /// Whether somebody goes before it who is in another line.
+    fn joins_wait(&self) -> bool {
+        self.priority != Priority::Join && !self.pool.queue.borrow().joins.is_empty()
     }
 
     /// Waits for something usable. Cancel safe.
@@ -137,36 +183,28 @@ impl<'a, N: Default + Send + 'static> Place<'a, N> {
         cx: &mut Context<'_>,
         freed: Pin<&mut tokio::sync::futures::Notified<'_>>,
     ) -> Poll<Option<Turn<N>>> {
-        let is_head = {
-            let mut queue = self.pool.queue.borrow_mut();
-            let line = queue.of(self.priority);
-            let position = place_of(self.rank, line);
-            let position = position.expect("a place stays in line until it is left");
-            line[position].waker = Some(cx.waker().clone());
-            position == 0
-        };
         // Who leaves the head wakes the next one. Were all to listen for permits, each
         // that is freed would wake a whole queue.
-        if !is_head {
+        if !self.is_head(cx) {
             return Poll::Pending;
         }
-        let joins_wait =
-            self.priority != Priority::Join && !self.pool.queue.borrow().joins.is_empty();
-        if !joins_wait && let Some(turn) = self.pool.try_turn(self.priority) {
+        if !self.joins_wait()
+            && let Some(turn) = self.pool.try_turn(self.priority)
+        {
             return Poll::Ready(Some(turn));
         }
         freed.poll(cx).map(|()| None)
     }
 }
 
-impl<N: Default + Send + 'static> Drop for Place<'_, N> {
+impl<N: Default + Send + 'static> Drop for Place<N> {
     fn drop(&mut self) {
         let mut queue = self.pool.queue.borrow_mut();
         let line = queue.of(self.priority);
         if let Some(position) = place_of(self.rank, line) {
             line.remove(position);
         }
-        queue.wake_heads();
+        queue.wake_heads(self.pool.idle.get() > 0);
     }
 }
 

@@ -218,7 +218,7 @@ async fn suspend(shared: &Arc<Shared>) -> Result<(), Report> {
 /// Disconnects a session; its servers are closed if they are in the middle of something.
 fn end(entry: &Entry) {
     entry.killed.set(true);
-    entry.cancelled.notify_waiters();
+    entry.cancel_wait();
     entry.wake();
 }
 

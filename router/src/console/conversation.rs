@@ -497,16 +497,16 @@ impl Conversation {
         }
         let shared = Arc::clone(&self.core.shared);
         let entry = Rc::clone(&self.entry);
-        entry.waiting.set(true);
+        entry.begin_wait();
         let result = {
             let mut doing = pin!(act(&shared, deed, argument));
-            let mut cancelled = pin!(entry.cancelled.notified());
             let client = &mut self.client;
             poll_fn(|cx| {
+                entry.watch(cx);
                 if let Poll::Ready(result) = doing.as_mut().poll(cx) {
                     return Poll::Ready(Ok(result));
                 }
-                if cancelled.as_mut().poll(cx).is_ready() {
+                if entry.is_wait_cancelled() {
                     return Poll::Ready(Err(Stop::Cancelled));
                 }
                 while client.input().len() < LONGEST_MESSAGE {
@@ -520,7 +520,7 @@ impl Conversation {
             })
             .await
         };
-        entry.waiting.set(false);
+        entry.end_wait();
         let stop = match result {
             Ok(result) => return Ok(result),
             Err(stop) => stop,

@@ -54,7 +54,7 @@ pub fn clients(core: &Core) -> Vec<ClientView> {
     let sessions = core.sessions.borrow();
     let view = |entry: &crate::core::Entry| ClientView {
         who: entry.who.clone(),
-        state: if entry.waiting.get() {
+        state: if entry.is_waiting() {
             ClientState::Waiting
         } else if entry.working.borrow().is_empty() {
             ClientState::Idle

@@ -44,6 +44,16 @@ pub struct Queued {
     pub since: std::time::Instant,
 }
 
+/// Whether a session waits for something that is not a server's answer: a connection, or what a console does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wait {
+    #[default]
+    None,
+    Waits,
+    /// Its client, or somebody else, wants it to stop waiting.
+    Cancelled,
+}
+
 /// A session as others on its core see it.
 pub struct Entry {
     /// What a cancel must know.
@@ -52,16 +62,13 @@ pub struct Entry {
     pub working: RefCell<Vec<(Arc<Endpoint>, Arc<CancelTarget>)>>,
     /// The limits of the pools that these are from.
     pub limits: RefCell<Vec<usize>>,
-    /// Told to stop waiting for a server connection.
-    pub cancelled: tokio::sync::Notify,
     /// It waits for itself over several shards: its statement is cancelled, and this is the detail of the error.
     pub deadlock: Rc<RefCell<Option<String>>>,
     /// What its last transaction over several shards carries on servers.
     pub mark: Cell<Option<Mark>>,
     /// What it waits for while it holds others: a connection of this pool, since then.
     pub queued: RefCell<Option<Queued>>,
-    /// True while it waits for one.
-    pub waiting: Cell<bool>,
+    wait: Cell<Wait>,
     /// An administrator wants it gone.
     pub killed: Cell<bool>,
     /// What it waits for.
@@ -83,15 +90,46 @@ impl Entry {
             secret,
             working: RefCell::default(),
             limits: RefCell::default(),
-            cancelled: tokio::sync::Notify::new(),
             deadlock: Rc::default(),
             mark: Cell::new(None),
             queued: RefCell::default(),
-            waiting: Cell::new(false),
+            wait: Cell::default(),
             killed: Cell::new(false),
             pulse: Pulse::default(),
             waker: RefCell::default(),
         })
+    }
+
+    /// It waits for a connection. Who has been told to stop stays so.
+    pub fn begin_wait(&self) {
+        if self.wait.get() == Wait::None {
+            self.wait.set(Wait::Waits);
+        }
+    }
+
+    /// It waits no longer, and whatever it was told is forgotten.
+    pub fn end_wait(&self) {
+        self.wait.set(Wait::None);
+    }
+
+    /// True while it waits.
+    pub fn is_waiting(&self) -> bool {
+        self.wait.get() != Wait::None
+    }
+
+    /// Tells it to stop waiting. False if it does not wait.
+    pub fn cancel_wait(&self) -> bool {
+        let waits = self.is_waiting();
+        if waits {
+            self.wait.set(Wait::Cancelled);
+            self.wake();
+        }
+        waits
+    }
+
+    /// True if it waits and shall not.
+    pub fn is_wait_cancelled(&self) -> bool {
+        self.wait.get() == Wait::Cancelled
     }
 
     /// Notes the task, so that [`Entry::wake`] finds it.

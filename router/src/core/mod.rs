@@ -287,7 +287,7 @@ impl Core {
             if entry.who.is_console {
                 continue;
             }
-            match entry.pulse.look(now, entry.waiting.get(), &terms) {
+            match entry.pulse.look(now, entry.is_waiting(), &terms) {
                 Verdict::Fine => {}
                 Verdict::Cancel => {
                     entry.seen.timed_out.set(true);

@@ -121,12 +121,12 @@ async fn end_wait(shared: &Shared, victim: Node) -> bool {
         let sessions = core.sessions.borrow();
         let mut sessions = sessions.iter().map(|(_, entry)| entry);
         let entry = sessions.find(|entry| entry.who.number == number)?;
-        let waits = entry.waiting.get() && entry.queued.borrow().is_some();
+        let waits = entry.is_waiting() && entry.queued.borrow().is_some();
         if waits {
             let detail =
                 "The transaction waits for a connection, and those who have one wait for it.";
             entry.deadlock.replace(Some(detail.into()));
-            entry.cancelled.notify_one();
+            entry.cancel_wait();
         }
         Some(waits)
     });

@@ -154,18 +154,34 @@ impl Tally {
         });
     }
 
-    /// A request was sent to the primary of a shard on the fast path; `received` bytes of the client were it. Out: when
-    /// that was.
-    pub fn fast(&mut self, shard: usize, received: usize, parses: bool, binds: bool) -> Instant {
+    /// It is known where the request goes, and it has to wait on the fast path from now on. Out: when that is.
+    pub fn line_up(&mut self) -> Instant {
+        let now = Instant::now();
+        self.planned.get_or_insert(now);
+        now
+    }
+
+    /// A request was sent to the primary of a shard on the fast path, where it had waited since `since`; `received`
+    /// bytes of the client were it. Out: when that was.
+    pub fn fast(
+        &mut self,
+        shard: usize,
+        received: usize,
+        (parses, binds): (bool, bool),
+        since: Option<Instant>,
+    ) -> Instant {
         let now = Instant::now();
         self.key.kind = PlanKind::Single;
         self.planned.get_or_insert(now);
         self.uses(shard, ServedBy::Primary);
+        let waited = since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.waited += waited;
         self.traffic.count(|totals| {
             totals.received += received as u64;
             totals.client_parses += u64::from(parses);
             totals.binds += u64::from(binds);
             totals.assignments += 1;
+            totals.wait_time += micros(waited);
             totals.fast += 1;
         });
         now

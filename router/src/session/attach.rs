@@ -310,10 +310,9 @@ impl Session {
         something: impl Future<Output = T>,
     ) -> Result<T, Halt> {
         let entry = std::rc::Rc::clone(&self.entry);
-        entry.waiting.set(true);
+        entry.begin_wait();
         let result = {
             let mut something = pin!(something);
-            let mut cancelled = pin!(entry.cancelled.notified());
             let client = &mut self.client;
             let limit = self.topology.config.limits.pipeline_size.bytes();
             poll_fn(|cx| {
@@ -321,14 +320,12 @@ impl Session {
                 if let Poll::Ready(got) = something.as_mut().poll(cx) {
                     return Poll::Ready(Ok(got));
                 }
-                if cancelled.as_mut().poll(cx).is_ready() {
-                    if let Some(detail) = entry.deadlock.take() {
-                        return Poll::Ready(Err(Halt::Fail(deadlock_report(detail))));
-                    }
-                    return Poll::Ready(Err(Halt::Fail(Report::error(
-                        sqlstate::QUERY_CANCELED,
-                        "canceling statement due to user request",
-                    ))));
+                if entry.is_wait_cancelled() {
+                    let report = match entry.deadlock.take() {
+                        Some(detail) => deadlock_report(detail),
+                        None => canceled_report(),
+                    };
+                    return Poll::Ready(Err(Halt::Fail(report)));
                 }
                 while client.input().len() < limit {
                     match client.poll_fill(cx) {
@@ -341,9 +338,17 @@ impl Session {
             })
             .await
         };
-        entry.waiting.set(false);
+        entry.end_wait();
         result
     }
+}
+
+/// What is told of a request that is cancelled while it waits for a connection.
+pub(super) fn canceled_report() -> Report {
+    Report::error(
+        sqlstate::QUERY_CANCELED,
+        "canceling statement due to user request",
+    )
 }
 
 /// What is told of a deadlock over several shards.

@@ -13,7 +13,6 @@ use super::{Halt, Session};
 use crate::commit::steps::Reply;
 use crate::config;
 use crate::core::{Lease, PoolKey, Queued, Topology};
-use futures_util::FutureExt;
 use mothership_pool::balance::InFlight;
 use mothership_pool::health::{Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
 use mothership_pool::pool::{LeaseError, Pool, Priority};
@@ -382,7 +381,10 @@ impl Session {
     ) -> Result<Result<Chosen, LeaseError>, Halt> {
         let pool = self.pool(shard, server)?;
         let counted = self.topology.health.begin(shard, server);
-        let (lease, waited) = match pool.try_lease() {
+        // Who has stood in line takes the place there again.
+        let lined_up = self.lined_up.take();
+        let at_once = lined_up.is_none().then(|| pool.try_lease()).flatten();
+        let (lease, waited) = match at_once {
             Some(lease) => (lease, Duration::ZERO),
             None => {
                 let priority = if self.servers.is_empty() {
@@ -390,7 +392,7 @@ impl Session {
                 } else {
                     Priority::Join
                 };
-                let since = Instant::now();
+                let since = lined_up.unwrap_or_else(Instant::now);
                 if priority == Priority::Join {
                     self.entry.queued.replace(Some(Queued {
                         limit: Arc::as_ptr(pool.limit()) as usize,
@@ -398,12 +400,11 @@ impl Session {
                         since,
                     }));
                 }
-                let leased = self.while_client_waits(pool.lease(priority)).await;
+                let lease = pool.lease(priority, lined_up);
+                let leased = self.while_client_waits(lease).await;
                 self.entry.queued.replace(None);
-                if self.entry.deadlock.take().is_some() {
-                    // It came too late to end this wait, and is for no other.
-                    let _ = self.entry.cancelled.notified().now_or_never();
-                }
+                // It may have come too late to end this wait, and is for no other.
+                self.entry.deadlock.take();
                 match leased? {
                     Ok(lease) => (lease, since.elapsed()),
                     Err(error) => return Ok(Err(error)),

@@ -164,6 +164,10 @@ pub struct Session {
     servers: Vec<Attached>,
     /// The request on the fast path; nothing is attached then.
     fast: Option<fast::Fast>,
+    /// Wakes a request that has waited for long on the fast path.
+    patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    /// Since when the request at hand has stood in line for a connection, if it did on the fast path.
+    lined_up: Option<std::time::Instant>,
     /// The server whose replies are outstanding in the current segment.
     active: Option<usize>,
     /// The transaction block is the router's own.
@@ -365,7 +369,14 @@ impl Session {
             self.changing = None;
             self.state.definitions = Definitions::Common;
         }
-        if self.state.phase != Phase::Idle || self.servers.is_empty() {
+        if self.state.phase != Phase::Idle {
+            return;
+        }
+        if self.lined_up.take().is_some() {
+            // It was refused, or needed no connection after all.
+            self.entry.end_wait();
+        }
+        if self.servers.is_empty() {
             return;
         }
         if self.state.block == Block::None {

@@ -29,6 +29,8 @@ mod fast;
 mod faults;
 #[path = "shards/gathered.rs"]
 mod gathered;
+#[path = "shards/in_line.rs"]
+mod in_line;
 #[path = "shards/isolation.rs"]
 mod isolation;
 #[path = "shards/locks.rs"]

@@ -10,6 +10,10 @@
 //! path's: before a request is taken nothing has changed, and afterwards [`Session::unfold`] makes of it what the general
 //! path would have of it at that point. `docs/adr/0015` has the figures.
 
+mod line;
+
+mod send;
+
 mod take;
 
 use super::choose::Flight;
@@ -26,8 +30,16 @@ use mothership_proto::ledger::{Owed, Until};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A request under way on the fast path.
-pub struct Fast {
+/// A request on the fast path.
+pub enum Fast {
+    /// It waits for a connection.
+    InLine(line::InLine),
+    /// A server works for it.
+    UnderWay(UnderWay),
+}
+
+/// A request that was sent.
+pub struct UnderWay {
     shard: usize,
     server: usize,
     lease: Lease,
@@ -49,13 +61,21 @@ impl Session {
     /// to go on, whatever the reason.
     pub(super) fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.fast.is_some() {
-                match self.poll_answer(cx) {
+            match &self.fast {
+                Some(Fast::UnderWay(_)) => match self.poll_answer(cx) {
                     Poll::Ready(Ended::Answered) => {}
                     Poll::Ready(Ended::Unfolded) => return Poll::Ready(()),
                     Poll::Pending => return self.poll_ahead(cx),
-                }
-                continue;
+                },
+                Some(Fast::InLine(_)) => match self.poll_line(cx) {
+                    Poll::Ready(true) => continue,
+                    Poll::Ready(false) => {
+                        self.unfold();
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => return self.poll_ahead(cx),
+                },
+                None => {}
             }
             if !self.may_go_fast() {
                 return Poll::Ready(());
@@ -81,7 +101,7 @@ impl Session {
             self.unfold();
             return Poll::Ready(Ended::Unfolded);
         }
-        while let Some(fast) = &mut self.fast {
+        while let Some(Fast::UnderWay(fast)) = &mut self.fast {
             let oids = self.world.as_ref().and_then(|world| world.oids(fast.shard));
             let columns =
                 oids.map(|oids| |frame: Frame<'_>, out: &mut _| oids.put_at_home(frame, out));
@@ -112,7 +132,7 @@ impl Session {
         Poll::Ready(Ended::Answered)
     }
 
-    /// While the server works: reads what the client sends meanwhile, and sees that it is still there.
+    /// While it waits or the server works: reads what the client sends meanwhile, and sees that it is still there.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.client.input().len() < READ_AHEAD {
             match self.client.poll_fill(cx) {
@@ -130,9 +150,9 @@ impl Session {
     /// The request is answered: its connection goes back.
     fn answered_fast(&mut self) {
         self.state.tally.ready(TxStatus::Idle);
-        let Some(Fast {
+        let Some(Fast::UnderWay(UnderWay {
             mut lease, flight, ..
-        }) = self.fast.take()
+        })) = self.fast.take()
         else {
             return;
         };
@@ -150,17 +170,18 @@ impl Session {
         self.entry.deadlock.replace(None);
     }
 
-    /// Makes of the request under way what the general path would have of it now.
+    /// Makes of the request what the general path would have of it now.
     pub(super) fn unfold(&mut self) {
-        let Some(Fast {
+        let UnderWay {
             shard,
             server,
             lease,
             flight,
             passed,
-        }) = self.fast.take()
-        else {
-            return;
+        } = match self.fast.take() {
+            Some(Fast::UnderWay(under_way)) => under_way,
+            Some(Fast::InLine(line)) => return self.leave_line(line),
+            None => return,
         };
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
         let mut inbox = Inbox::new(shard, carried, self.core.take_lists());

@@ -1,29 +1,52 @@
 //! Which requests are for the fast path, and where they go.
 
-use super::Fast;
 use crate::config::LogStatements;
 use crate::plan::{self, Literals, Params, PlanContext};
 use crate::session::Session;
-use crate::session::choose::Flight;
-use crate::session::clock::Doing;
 use crate::session::names::Prepared;
-use crate::session::shapes::Known;
+use crate::session::shapes::{Entry, Known};
 use crate::session::step::Step;
 use crate::world::World;
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::frontend::{self, tag};
-use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::segment::{self, Segment};
 use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// So many parameters cost no allocation.
 const FEW: usize = 8;
 
+/// A request that is recognised; its bytes are the first of the input.
+pub(super) struct Request {
+    /// Where it goes.
+    pub shard: usize,
+    /// Its bytes.
+    pub length: usize,
+    /// What it is.
+    pub kind: Kind,
+    /// By which knowledge it was recognised.
+    world: Option<u64>,
+}
+
+/// What a request is.
+pub(super) enum Kind {
+    /// A simple query of this shape.
+    Query(Rc<Entry>),
+    /// A whole segment of one statement.
+    Segment {
+        /// What the server must have.
+        needs: Needs,
+        /// It has a Describe of its portal.
+        describes: bool,
+        /// Its statement.
+        statement: Rc<Prepared>,
+    },
+}
+
 /// What a server must have prepared for a Bind.
-enum Needs {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
     /// Nothing: Parse goes before it.
     Nothing,
     /// The statement in the unnamed slot.
@@ -44,17 +67,16 @@ impl Session {
             && self.client.unsent() <= self.most_unsent()
     }
 
-    /// Sends the request at the beginning of the input to its server. False if it is not for the fast path, or not there
-    /// whole; then nothing has changed.
-    pub(super) fn take_fast(&mut self) -> bool {
+    /// The request at the beginning of the input, if it is for the fast path and there whole.
+    pub(super) fn recognise(&mut self) -> Option<Request> {
         match self.client.input().first() {
-            Some(&tag::QUERY) => self.take_query().is_some(),
-            Some(&(tag::PARSE | tag::BIND)) => self.take_segment_fast().is_some(),
-            _ => false,
+            Some(&tag::QUERY) => self.recognise_query(),
+            Some(&(tag::PARSE | tag::BIND)) => self.recognise_segment(),
+            _ => None,
         }
     }
 
-    fn take_query(&mut self) -> Option<()> {
+    fn recognise_query(&mut self) -> Option<Request> {
         let limit = self.topology.config.limits.client_message.bytes();
         let Ok(Next::Whole(frame)) = frame::next(self.client.input(), limit) else {
             return None;
@@ -96,18 +118,11 @@ impl Session {
             }
             _ => self.topology.home,
         };
-        let mut fast = self.lease_fast(shard)?;
-        shaped.entry.use_again()?;
-        fast.lease.notes.unnamed = None;
-        fast.lease.wire.send(&self.client.input()[..length]);
-        fast.lease.ledger.push(Owed::Query(Audience::Client));
-        self.state.names.drop_unnamed();
-        let sent = self.state.tally.fast(shard, length, false, false);
-        self.took_fast(fast, length, sent);
-        Some(())
+        let kind = Kind::Query(shaped.entry);
+        Some(self.recognised(shard, length, kind))
     }
 
-    fn take_segment_fast(&mut self) -> Option<()> {
+    fn recognise_segment(&mut self) -> Option<Request> {
         let limit = self.topology.config.limits.client_message.bytes();
         let length = segment::length(self.client.input(), limit)?;
         if !self.is_informed() {
@@ -145,43 +160,34 @@ impl Session {
         {
             return None;
         }
-        let (parses, describes) = (segment.parse.is_some(), segment.describes);
-        let mut fast = self.lease_fast(shard)?;
-        let notes = &mut fast.lease.notes;
-        match needs {
-            Needs::Nothing => notes.unnamed = Some(statement.id),
-            Needs::Unnamed if notes.unnamed == Some(statement.id) => {}
-            Needs::Named if notes.prepared.touch(statement.id) => {}
-            // The connection goes back.
-            Needs::Unnamed | Needs::Named => return None,
+        let kind = Kind::Segment {
+            needs,
+            describes: segment.describes,
+            statement,
+        };
+        Some(self.recognised(shard, length, kind))
+    }
+
+    fn recognised(&self, shard: usize, length: usize, kind: Kind) -> Request {
+        Request {
+            shard,
+            length,
+            kind,
+            world: self.world_version(),
         }
-        let bytes = &self.client.input()[..length];
-        match needs {
-            Needs::Nothing | Needs::Unnamed => fast.lease.wire.send(bytes),
-            Needs::Named => {
-                let segment = Segment::read(bytes)?;
-                fast.lease.wire.with_output(|out| {
-                    segment.bind.put_as(out, statement.server_name().as_bytes());
-                    out.extend_from_slice(segment.tail);
-                });
-            }
-        }
-        let ledger = &mut fast.lease.ledger;
-        if parses {
-            ledger.push(Owed::Parse(0, Audience::Client));
-        }
-        ledger.push(Owed::Bind(Audience::Client));
-        if describes {
-            ledger.push(Owed::DescribePortal(Audience::Client));
-        }
-        ledger.push(Owed::Execute(Audience::Client));
-        ledger.push(Owed::Sync(Audience::Client));
-        if parses {
-            self.state.names.define(b"", statement, context);
-        }
-        let sent = self.state.tally.fast(shard, length, parses, true);
-        self.took_fast(fast, length, sent);
-        Some(())
+    }
+
+    /// Which knowledge plans are made from.
+    fn world_version(&self) -> Option<u64> {
+        self.world.as_ref().map(|world| world.version)
+    }
+
+    /// Whether what a request was recognised by still holds.
+    pub(super) fn still_holds(&mut self, request: &Request) -> bool {
+        self.may_go_fast()
+            && self.core.shared.is_current(&self.topology)
+            && self.is_informed()
+            && self.world_version() == request.world
     }
 
     /// Whether the newest configuration and knowledge of the database are at hand, and no rule is to be asked.
@@ -196,7 +202,7 @@ impl Session {
     }
 
     /// What plans depend on, if anything is planned.
-    fn planning_context(&mut self) -> Option<Rc<PlanContext>> {
+    pub(super) fn planning_context(&mut self) -> Option<Rc<PlanContext>> {
         self.world.is_some().then(|| self.context())
     }
 
@@ -220,56 +226,6 @@ impl Session {
         };
         let shard = plan::reading_shard(&plan, &params, world.map(), &self.text_context())?;
         Some(shard.index())
-    }
-
-    /// A connection that has all that the session has, if one lies idle. A shard with replicas is left to the general
-    /// path, which chooses among them.
-    fn lease_fast(&mut self, shard: usize) -> Option<Fast> {
-        const ALONE: usize = 0;
-        if self.topology.shards[shard].servers.len() != 1 || self.core.shared.doubts.count() != 0 {
-            return None;
-        }
-        let pool = self.known_pool(shard, ALONE)?;
-        let mut lease = pool.try_lease_at(self.state.tally.begun())?;
-        let outside = self.state.settings.outside();
-        if !Arc::ptr_eq(&lease.notes.settings, outside) {
-            if *lease.notes.settings != **outside {
-                return None;
-            }
-            // Equal lists become one, which is compared faster.
-            lease.notes.settings = Arc::clone(outside);
-        }
-        if !self.state.told.is_same(&mut lease.parameters) {
-            return None;
-        }
-        lease.standing.set_borrower(self.number);
-        let counted = self.topology.health.begin(shard, ALONE);
-        // What is known to be a single read says how busy the server is.
-        let measured = self.world.is_some();
-        let flight = counted.map(|counted| Flight::new(counted, measured));
-        Some(Fast {
-            shard,
-            server: ALONE,
-            lease,
-            flight,
-            passed: false,
-        })
-    }
-
-    /// The request was sent; `length` bytes of the input were it.
-    fn took_fast(&mut self, mut fast: Fast, length: usize, sent: Instant) {
-        self.entry.pulse.begin(Doing::Running);
-        let lease = &fast.lease;
-        let endpoint = lease.pool().opener().endpoint().clone();
-        let target = (endpoint, Arc::clone(&lease.cancel));
-        self.entry.working.borrow_mut().push(target);
-        let limit = Arc::as_ptr(lease.pool().limit()) as usize;
-        self.entry.limits.borrow_mut().push(limit);
-        if let Some(flight) = &mut fast.flight {
-            flight.take_off_at(fast.lease.notes.warm, || sent);
-        }
-        self.client.consume(length);
-        self.fast = Some(fast);
     }
 }
 

@@ -308,6 +308,8 @@ impl Accepted {
             state,
             servers: Vec::new(),
             fast: None,
+            patience: None,
+            lined_up: None,
             active: None,
             implicit: false,
             prepared_on: None,

@@ -8,14 +8,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// One core, where clients share what is known, and one connection to each server, which they share, too.
-fn stage() -> Stage {
+pub(super) fn stage() -> Stage {
     let stage = Stage::on_one_core_with("[pool]\nmax = 1\n[metrics]\nport = @metrics_port@\n");
     stage.fill(1..=60);
     stage
 }
 
 /// How many requests went the fast path.
-fn fast(stage: &Stage) -> u64 {
+pub(super) fn fast(stage: &Stage) -> u64 {
     let mut stream = TcpStream::connect(("127.0.0.1", stage.router.metrics_port())).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
@@ -30,7 +30,7 @@ fn fast(stage: &Stage) -> u64 {
 }
 
 /// Parse, Bind, Describe, Execute, Sync of the unnamed statement.
-fn segment(sql: &str, value: &str) -> Vec<Vec<u8>> {
+pub(super) fn segment(sql: &str, value: &str) -> Vec<Vec<u8>> {
     vec![
         message::parse("", sql, &[]),
         message::bind_text(&[value]),
@@ -41,7 +41,7 @@ fn segment(sql: &str, value: &str) -> Vec<Vec<u8>> {
 }
 
 /// The same of a statement that has been parsed.
-fn bound(name: &str, value: &str) -> Vec<Vec<u8>> {
+pub(super) fn bound(name: &str, value: &str) -> Vec<Vec<u8>> {
     let values = [Some(value.as_bytes())];
     vec![
         message::bind("", name, Format::Text, &values, Format::Binary),
@@ -203,7 +203,7 @@ fn slow(id: i64) -> String {
 }
 
 /// The backends that run it.
-fn backends() -> &'static str {
+pub(super) fn backends() -> &'static str {
     "FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() \
      AND query LIKE 'SELECT count(*) FROM items, generate_series%'"
 }
@@ -215,7 +215,7 @@ fn missing(key: i64) -> i64 {
 }
 
 /// Sends the slow read the fast way: its shape is known, and the session has its pool.
-fn begin_slow(stage: &Stage, wire: &mut Wire) -> i64 {
+pub(super) fn begin_slow(stage: &Stage, wire: &mut Wire) -> i64 {
     let [key, ..] = one_each();
     for _ in 0..3 {
         assert_eq!(one(wire, &slow(missing(key))), "0");

@@ -1,0 +1,153 @@
+//! A request that is recognised gets a connection and goes to its server.
+
+use super::take::{Kind, Needs, Request};
+use super::{Fast, UnderWay};
+use crate::core::Lease;
+use crate::session::Session;
+use crate::session::choose::Flight;
+use crate::session::clock::Doing;
+use crate::session::notes::Notes;
+use mothership_pool::pool::Pool;
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::segment::Segment;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The place of a server that is alone in its shard.
+const ALONE: usize = 0;
+
+impl Session {
+    /// Sends the request at the beginning of the input to its server, or gets in line for a connection. False if it is
+    /// not for the fast path, or not there whole; then nothing has changed.
+    pub(super) fn take_fast(&mut self) -> bool {
+        let Some(request) = self.recognise() else {
+            return false;
+        };
+        let Some(pool) = self.pool_of_one(request.shard) else {
+            return false;
+        };
+        match pool.try_lease_at(self.state.tally.begun()) {
+            Some(lease) => self.send_fast(&request, lease, None).is_some(),
+            None => self.line_up(request, &pool),
+        }
+    }
+
+    /// The pool of a shard with one server, if it is known. A shard with replicas is left to the general path, which
+    /// chooses among them.
+    fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
+        let alone = self.topology.shards[shard].servers.len() == 1;
+        if !alone || self.core.shared.doubts.count() != 0 {
+            return None;
+        }
+        self.known_pool(shard, ALONE)
+    }
+
+    /// Sends a request to the server of `lease`, for which it has waited since `since`, if that has all that the session
+    /// has. None if it has not: the connection has gone back then.
+    pub(super) fn send_fast(
+        &mut self,
+        request: &Request,
+        mut lease: Lease,
+        since: Option<Instant>,
+    ) -> Option<()> {
+        let Request { shard, length, .. } = *request;
+        let outside = self.state.settings.outside();
+        if !Arc::ptr_eq(&lease.notes.settings, outside) {
+            if *lease.notes.settings != **outside {
+                return None;
+            }
+            // Equal lists become one, which is compared faster.
+            lease.notes.settings = Arc::clone(outside);
+        }
+        if !self.state.told.is_same(&mut lease.parameters) {
+            return None;
+        }
+        let (parses, binds) = match &request.kind {
+            Kind::Query(shape) => {
+                shape.use_again()?;
+                lease.notes.unnamed = None;
+                lease.wire.send(&self.client.input()[..length]);
+                lease.ledger.push(Owed::Query(Audience::Client));
+                self.state.names.drop_unnamed();
+                (false, false)
+            }
+            Kind::Segment {
+                needs,
+                describes,
+                statement,
+            } => {
+                let notes = &mut lease.notes;
+                let has = match needs {
+                    Needs::Nothing => {
+                        notes.unnamed = Some(statement.id);
+                        true
+                    }
+                    Needs::Unnamed => notes.unnamed == Some(statement.id),
+                    Needs::Named => notes.prepared.touch(statement.id),
+                };
+                if !has {
+                    return None;
+                }
+                let bytes = &self.client.input()[..length];
+                match needs {
+                    Needs::Nothing | Needs::Unnamed => lease.wire.send(bytes),
+                    Needs::Named => {
+                        let segment = Segment::read(bytes)?;
+                        lease.wire.with_output(|out| {
+                            segment.bind.put_as(out, statement.server_name().as_bytes());
+                            out.extend_from_slice(segment.tail);
+                        });
+                    }
+                }
+                let parses = *needs == Needs::Nothing;
+                let ledger = &mut lease.ledger;
+                if parses {
+                    ledger.push(Owed::Parse(0, Audience::Client));
+                }
+                ledger.push(Owed::Bind(Audience::Client));
+                if *describes {
+                    ledger.push(Owed::DescribePortal(Audience::Client));
+                }
+                ledger.push(Owed::Execute(Audience::Client));
+                ledger.push(Owed::Sync(Audience::Client));
+                if parses {
+                    let context = self.planning_context();
+                    self.state.names.define(b"", Rc::clone(statement), context);
+                }
+                (parses, true)
+            }
+        };
+        let tally = &mut self.state.tally;
+        let sent = tally.fast(shard, length, (parses, binds), since);
+        self.under_way(shard, lease, sent);
+        self.client.consume(length);
+        Some(())
+    }
+
+    /// The request was sent.
+    fn under_way(&mut self, shard: usize, lease: Lease, sent: Instant) {
+        self.entry.pulse.begin(Doing::Running);
+        lease.standing.set_borrower(self.number);
+        let endpoint = lease.pool().opener().endpoint().clone();
+        let target = (endpoint, Arc::clone(&lease.cancel));
+        self.entry.working.borrow_mut().push(target);
+        let limit = Arc::as_ptr(lease.pool().limit()) as usize;
+        self.entry.limits.borrow_mut().push(limit);
+        // What is known to be a single read says how busy the server is.
+        let measured = self.world.is_some();
+        let counted = self.topology.health.begin(shard, ALONE);
+        let flight = counted.map(|counted| {
+            let mut flight = Flight::new(counted, measured);
+            flight.take_off_at(lease.notes.warm, || sent);
+            flight
+        });
+        self.fast = Some(Fast::UnderWay(UnderWay {
+            shard,
+            server: ALONE,
+            lease,
+            flight,
+            passed: false,
+        }));
+    }
+}
