@@ -131,13 +131,15 @@ test-proofs: postgres
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, OUT=FILE; see CONTRIBUTING.md.
-bench: postgres build ## The router, PgBouncer and PostgreSQL itself under pgbench, in one run.
+bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=.
 	cargo build -q -p mothership-benches --bin bench
-	pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
-	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" \
+	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
+	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" --out "$$out" --report "$${out%.jsonl}.html" \
+	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS),,--document docs/performance.md) \
+	  $(if $(QUICK),--rounds 3) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
-	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(CROWD),--crowd $(CROWD)) \
-	  $(if $(OUT),--out $(OUT))
+	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \
+	  $(if $(CROWD),--crowd $(CROWD))
 
 bench-micro: ## Parts by themselves: planning, dividing COPY.
 	cargo bench -p mothership-benches --bench planning --bench copy

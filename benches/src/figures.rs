@@ -4,45 +4,8 @@
 //! ratio is formed within a round, and what is reported of the rounds is the median of their
 //! ratios, with the smallest and the largest beside it.
 
+use crate::case::Case;
 use serde_json::{Value, json};
-
-/// The protocol that pgbench speaks, its `-M`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// One Query message for each statement.
-    Simple,
-    /// Parse, Bind, Describe, Execute, Sync for each statement, nothing kept.
-    Extended,
-    /// Parsed once for each connection, then Bind, Describe, Execute, Sync.
-    Prepared,
-}
-
-impl Mode {
-    /// pgbench's word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Mode::Simple => "simple",
-            Mode::Extended => "extended",
-            Mode::Prepared => "prepared",
-        }
-    }
-
-    /// The mode of pgbench's word.
-    pub fn of(word: &str) -> Option<Mode> {
-        [Mode::Simple, Mode::Extended, Mode::Prepared]
-            .into_iter()
-            .find(|mode| mode.word() == word)
-    }
-}
-
-/// What is asked of every target alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Case {
-    /// The protocol.
-    pub mode: Mode,
-    /// Clients at the same time.
-    pub clients: u32,
-}
 
 /// What one target did in one case of one round.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,7 +29,9 @@ pub struct Figures {
     pub tps: f64,
     /// Microseconds of CPU that the proxy used for each transaction, logins included; None without a proxy.
     pub cpu: Option<f64>,
-    /// Milliseconds that all clients took to connect.
+    /// Microseconds of CPU that the whole machine used for each: the proxy, the servers, pgbench, and whatever else runs.
+    pub machine: Option<f64>,
+    /// Milliseconds that all clients took to connect; 0 where they do so all the time.
     pub connecting: f64,
     /// Latencies of a sample of the transactions, if there were any in it.
     pub latency: Option<Latency>,
@@ -108,6 +73,8 @@ pub struct Spread {
     pub min: f64,
     /// The largest.
     pub max: f64,
+    /// Where the median of very many such values lies, with 95 % confidence.
+    pub interval: (f64, f64),
 }
 
 impl Spread {
@@ -121,8 +88,31 @@ impl Spread {
             0 => (values[middle - 1] + values[middle]) / 2.0,
             _ => values[middle],
         };
-        Some(Spread { median, min, max })
+        let out = left_out(values.len());
+        let interval = (values[out], values[values.len() - 1 - out]);
+        Some(Spread {
+            median,
+            min,
+            max,
+            interval,
+        })
     }
+}
+
+/// How many of `n` sorted values may be left out at either end of a 95 % interval for the median.
+///
+/// Each value is below the median with probability 1/2, whatever their distribution, so the number of those below it is
+/// binomial: Conover, Practical Nonparametric Statistics, 3.2. Fewer than six values allow for nothing less than all.
+fn left_out(n: usize) -> usize {
+    let (mut probability, mut sum) = (0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX)), 0.0);
+    for below in 0..n {
+        sum += probability;
+        if sum > 0.025 {
+            return below.saturating_sub(1);
+        }
+        probability *= (n - below) as f64 / (below + 1) as f64;
+    }
+    0
 }
 
 /// A figure of a sample, where it has one.
@@ -130,6 +120,8 @@ pub type Measure = fn(&Figures) -> Option<f64>;
 
 /// CPU of the proxy for each transaction.
 pub const CPU: Measure = |figures| figures.cpu;
+/// CPU of the whole machine for each transaction.
+pub const MACHINE: Measure = |figures| figures.machine;
 /// Transactions a second.
 pub const TPS: Measure = |figures| Some(figures.tps);
 /// Median latency.
@@ -182,17 +174,21 @@ impl Sample {
             transactions,
             tps,
             cpu,
+            machine,
             connecting,
             latency,
         } = &self.figures;
         json!({
             "target": self.target,
+            "work": self.case.work.word(),
+            "amount": self.case.work.amount(),
             "mode": self.case.mode.word(),
             "clients": self.case.clients,
             "round": self.round,
             "transactions": transactions,
             "tps": tps,
             "cpu_us": cpu,
+            "machine_us": machine,
             "connecting_ms": connecting,
             "p50_ms": latency.map(|l| l.p50),
             "p99_ms": latency.map(|l| l.p99),
@@ -206,17 +202,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::case::Mode;
 
-    const CASE: Case = Case {
-        mode: Mode::Simple,
-        clients: 16,
-    };
+    const CASE: Case = Case::select(Mode::Simple, 16);
 
     fn sample(target: &'static str, round: u32, cpu: f64) -> Sample {
         let figures = Figures {
             transactions: 1,
             tps: 1e6 / cpu,
             cpu: Some(cpu),
+            machine: None,
             connecting: 0.0,
             latency: None,
         };
@@ -236,6 +231,26 @@ mod tests {
         let one = spread(&[7.0]);
         assert_eq!((one.min, one.median, one.max), (7.0, 7.0, 7.0));
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn an_interval_leaves_out_what_is_too_far_from_the_middle() {
+        // Of 5 values all; of 6 the first and the last have 1.6 % each; see tables of the sign test.
+        for (n, out) in [
+            (1, 0),
+            (5, 0),
+            (6, 0),
+            (8, 0),
+            (9, 1),
+            (12, 2),
+            (15, 3),
+            (20, 5),
+            (100, 39),
+        ] {
+            assert_eq!(left_out(n), out, "{n}");
+        }
+        let spread = Spread::of((1..=12).map(f64::from)).unwrap();
+        assert_eq!(spread.interval, (3.0, 10.0));
     }
 
     #[test]

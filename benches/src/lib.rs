@@ -6,9 +6,21 @@
 
 pub mod options;
 
+pub mod case;
+
 pub mod figures;
 
+pub mod bars;
+
+pub mod scripts;
+
 pub mod report;
+
+pub mod setting;
+
+pub mod document;
+
+pub mod page;
 
 pub mod load;
 

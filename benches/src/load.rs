@@ -2,9 +2,11 @@
 //!
 //! A run that ends late, in error or with a failed transaction is an error, never a figure.
 
-use crate::figures::{Case, Figures, Latency};
+use crate::case::{Case, Work};
+use crate::figures::{Figures, Latency};
 use crate::interrupt;
 use crate::proxy::{DATABASE, USER};
+use crate::scripts;
 use mothership::cluster::{Binaries, poll_until, spawn_tied};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,59 +21,115 @@ const FILL_LIMIT: Duration = Duration::from_secs(600);
 const THREADS: u32 = 2;
 /// The share of transactions whose latency is noted: enough for a percentile, cheap for pgbench.
 const SAMPLED: &str = "0.1";
+/// The file of a script that is not pgbench's own.
+const SCRIPT: &str = "script.sql";
 /// How pgbench's files of latencies begin.
 const PREFIX: &str = "latency";
+
+/// Accounts for each unit of pgbench's scale.
+const ACCOUNTS: u32 = 100_000;
 
 /// The program, and a folder for what it writes.
 #[derive(Debug)]
 pub struct Pgbench {
     program: PathBuf,
+    psql: PathBuf,
     folder: PathBuf,
+    scale: u32,
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// What is asked.
+    pub case: Case,
+    /// For how long.
+    pub duration: Duration,
+    /// Of pgbench's random numbers.
+    pub seed: u32,
+    /// Transactions a second, if not as many as there can be.
+    pub rate: Option<f64>,
 }
 
 impl Pgbench {
     /// With the programs of an installation and a folder that the caller removes.
-    pub fn new(binaries: &Binaries, folder: &Path) -> Pgbench {
+    pub fn new(binaries: &Binaries, folder: &Path, scale: u32) -> Pgbench {
         Pgbench {
             program: binaries.program("pgbench"),
+            psql: binaries.program("psql"),
             folder: folder.to_owned(),
+            scale,
         }
     }
 
-    /// Makes pgbench's tables and fills them, `scale` times 100,000 accounts.
-    pub fn fill(&self, port: u16, scale: u32) -> Result<(), String> {
+    /// Makes pgbench's tables and fills them.
+    pub fn fill(&self, port: u16) -> Result<(), String> {
         let mut command = self.command(port);
-        command.args(["-i", "-q", "-s", &scale.to_string()]);
+        command.args(["-i", "-q", "-s", &self.scale.to_string()]);
         self.finish(command, FILL_LIMIT).map(drop)
     }
 
-    /// Reads single accounts by their key for `duration`; `proxy` is the process whose CPU counts.
-    pub fn select(
-        &self,
-        port: u16,
-        proxy: Option<u32>,
-        case: Case,
-        duration: Duration,
-        seed: u64,
-    ) -> Result<Figures, String> {
+    /// Runs statements, each for itself.
+    pub fn say(&self, port: u16, statements: &[String]) -> Result<(), String> {
+        let mut command = Command::new(&self.psql);
+        command.args(["-XqAt", "-v", "ON_ERROR_STOP=1"]);
+        self.reach(&mut command, port);
+        for statement in statements {
+            command.args(["-c", statement]);
+        }
+        self.finish(command, FILL_LIMIT).map(drop)
+    }
+
+    /// Loads what listens on a port; `proxy` is the process whose CPU counts.
+    pub fn run(&self, port: u16, proxy: Option<u32>, run: &Run) -> Result<Figures, String> {
+        let Run {
+            case,
+            duration,
+            seed,
+            rate,
+        } = *run;
         let mut command = self.command(port);
-        command.args(["-S", "-n", "-M", case.mode.word()]);
+        match scripts::script(case.work, self.scale * ACCOUNTS) {
+            None => command.arg("-S"),
+            Some(text) => {
+                let file = self.folder.join(SCRIPT);
+                std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+                command.args(["-f", SCRIPT])
+            }
+        };
+        command.args(["-n", "-M", case.mode.word()]);
+        if case.work == Work::Connect {
+            command.arg("-C");
+        }
+        let sampled = match rate {
+            // There are fewer of them, and the slowest count.
+            Some(rate) => {
+                command.args(["-R", &format!("{rate:.0}")]);
+                "1"
+            }
+            None => SAMPLED,
+        };
         command.args(["-c", &case.clients.to_string()]);
         command.args(["-j", &THREADS.min(case.clients).to_string()]);
         command.args(["-T", &duration.as_secs().max(1).to_string()]);
-        command.args(["--log", "--sampling-rate", SAMPLED, "--log-prefix", PREFIX]);
+        command.args(["--log", "--sampling-rate", sampled, "--log-prefix", PREFIX]);
         command.args(["--random-seed", &seed.to_string()]);
-        let before = proxy.map(cpu_time).transpose()?;
+        let before = (proxy.map(cpu_time).transpose()?, machine_time()?);
         let output = self.finish(command, duration + GRACE);
-        let after = proxy.map(cpu_time).transpose()?;
+        let after = (proxy.map(cpu_time).transpose()?, machine_time()?);
         let latencies = self.take_latencies()?;
         let told = Told::read(&output?)?;
-        let used = after.zip(before);
-        let used = used.map(|(after, before)| after.saturating_sub(before));
+        let each = |after: Duration, before: Duration| {
+            after.saturating_sub(before).as_secs_f64() * 1e6 / told.transactions as f64
+        };
         Ok(Figures {
             transactions: told.transactions,
             tps: told.tps,
-            cpu: used.map(|used| used.as_secs_f64() * 1e6 / told.transactions as f64),
+            cpu: after
+                .0
+                .zip(before.0)
+                .map(|(after, before)| each(after, before)),
+            machine: Some(each(after.1, before.1)),
             connecting: told.connecting,
             latency: Latency::of(latencies),
         })
@@ -79,12 +137,16 @@ impl Pgbench {
 
     fn command(&self, port: u16) -> Command {
         let mut command = Command::new(&self.program);
+        self.reach(&mut command, port);
+        command
+    }
+
+    fn reach(&self, command: &mut Command, port: u16) {
         command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", USER]);
         command
             .env("PGSSLMODE", "disable")
             .env("PGDATABASE", DATABASE);
         command.current_dir(&self.folder);
-        command
     }
 
     /// Runs it to its end; returns what it said.
@@ -177,7 +239,8 @@ impl Told {
         Ok(Told {
             transactions: transactions as u64,
             tps: number(after("tps = ")?)?,
-            connecting: number(after("initial connection time = ")?)?,
+            // With a connection for each transaction that is told in another way.
+            connecting: after("initial connection time = ").map_or(Ok(0.0), number)?,
         })
     }
 }
@@ -202,6 +265,25 @@ fn cpu_time(pid: u32) -> Result<Duration, String> {
         (true, Ok(seconds), Ok(nanoseconds)) => Ok(Duration::new(seconds, nanoseconds)),
         _ => Err(gone()),
     }
+}
+
+/// CPU that all processes and the kernel have used since the machine was started; see proc_stat(5).
+fn machine_time() -> Result<Duration, String> {
+    let text = std::fs::read_to_string("/proc/stat").map_err(|e| format!("/proc/stat: {e}"))?;
+    let ticks = busy_ticks(&text).ok_or("/proc/stat says nothing of the CPU")?;
+    // SAFETY: it reads a constant of the system.
+    let each = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(Duration::from_secs_f64(ticks as f64 / each.max(1) as f64))
+}
+
+/// user, nice, system, irq and softirq of all cores: not idle, iowait, nor what others had of the host.
+fn busy_ticks(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect();
+    [0, 1, 2, 5, 6].into_iter().map(|at| ticks.get(at)).sum()
 }
 
 #[cfg(test)]
@@ -230,6 +312,9 @@ tps = 26479.115310 (without initial connection time)
         assert_eq!(Told::read(OUTPUT), Ok(told));
         assert_eq!(elapsed("0 199 2241 0 1175850568 995598"), Some(2241));
         assert_eq!(elapsed(""), None);
+        let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(7_600_321));
+        assert_eq!(busy_ticks("cpu  1 20 300\n"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The command line of the benchmark.
 
-use crate::figures::{Case, Mode};
+use crate::case::{Case, Mode, Work};
 use crate::stage::Target;
 use lexopt::prelude::*;
 use std::path::PathBuf;
@@ -9,14 +9,18 @@ use std::time::Duration;
 /// What the program takes.
 pub const USAGE: &str = "\
 usage: bench --router PROGRAM [--pgbouncer PROGRAM]
-  --rounds N        each round loads every target once in every case (5)
+  --rounds N        each round loads every target once in every case (8)
   --seconds N       of one load (1)
-  --clients A,B     clients at the same time (1,16,64)
-  --modes A,B       of simple, extended, prepared (all)
-  --targets A,B     of direct, pgbouncer, shards, shards-cores, pool, pool-cores (all)
+  --works A,B       of select, paced, connect, branch, pipeline (all)
+  --clients A,B     clients at the same time, for select (1,16,64)
+  --modes A,B       of simple, extended, prepared, for select (all)
+  --targets A,B     of direct, pgbouncer, shards, shards-plain, shards-cores, pool, pool-cores
+                    (all but those with a runtime for each core)
   --crowd N         clients of the last run, which looks for hangs and errors; 0: none (1000)
   --scale N         of pgbench's tables: 100,000 rows each (10)
   --out FILE        every sample as a line of JSON
+  --report FILE     a page with plots
+  --document FILE   the page of the documentation
   --seed N          of the order in which targets take turns
 ";
 
@@ -41,6 +45,10 @@ pub struct Options {
     pub scale: u32,
     /// Where the samples go.
     pub out: Option<PathBuf>,
+    /// Where a page with plots goes.
+    pub report: Option<PathBuf>,
+    /// Where the page of the documentation goes.
+    pub document: Option<PathBuf>,
     /// Decides the order of the targets.
     pub seed: u64,
 }
@@ -48,17 +56,21 @@ pub struct Options {
 impl Options {
     /// Reads the command line; the error is for the user.
     pub fn read(mut arguments: lexopt::Parser) -> Result<Options, lexopt::Error> {
-        let (mut router, mut pgbouncer, mut out) = (None, None, None);
-        let (mut rounds, mut seconds, mut crowd, mut scale) = (5, 1, 1000, 10);
+        let (mut router, mut pgbouncer) = (None, None);
+        let (mut out, mut report, mut document) = (None, None, None);
+        let (mut rounds, mut seconds, mut crowd, mut scale) = (8, 1, 1000, 10);
         let mut clients = vec![1, 16, 64];
-        let mut modes = vec![Mode::Simple, Mode::Extended, Mode::Prepared];
-        let mut targets = Target::ALL.to_vec();
+        let mut modes = Mode::ALL.to_vec();
+        let mut works = Work::WORDS.to_vec();
+        let mut targets = Target::JUDGED.to_vec();
         let mut seed = rand::random::<u32>().into();
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("router") => router = Some(PathBuf::from(arguments.value()?)),
                 Long("pgbouncer") => pgbouncer = Some(PathBuf::from(arguments.value()?)),
                 Long("out") => out = Some(PathBuf::from(arguments.value()?)),
+                Long("report") => report = Some(PathBuf::from(arguments.value()?)),
+                Long("document") => document = Some(PathBuf::from(arguments.value()?)),
                 Long("rounds") => rounds = at_least_one(arguments.value()?.parse()?)?,
                 Long("seconds") => seconds = at_least_one(arguments.value()?.parse()?)?,
                 Long("scale") => scale = at_least_one(arguments.value()?.parse()?)?,
@@ -68,6 +80,10 @@ impl Options {
                     let number = |word: &str| word.parse().ok().filter(|n| *n > 0);
                     clients = list(&arguments.value()?.string()?, number)?;
                 }
+                Long("works") => {
+                    let known = |word: &str| Work::WORDS.into_iter().find(|known| *known == word);
+                    works = list(&arguments.value()?.string()?, known)?;
+                }
                 Long("modes") => modes = list(&arguments.value()?.string()?, Mode::of)?,
                 Long("targets") => targets = list(&arguments.value()?.string()?, Target::of)?,
                 other => return Err(other.unexpected()),
@@ -75,8 +91,13 @@ impl Options {
         }
         let of = |mode: &Mode| {
             let mode = *mode;
-            clients.iter().map(move |&clients| Case { mode, clients })
+            clients
+                .iter()
+                .map(move |&clients| Case::select(mode, clients))
         };
+        let selects = modes.iter().flat_map(of);
+        let mut cases: Vec<_> = selects.chain(Case::OTHERS).collect();
+        cases.retain(|case| works.contains(&case.work.word()));
         if pgbouncer.is_none() {
             targets.retain(|target| *target != Target::PgBouncer);
         }
@@ -85,11 +106,13 @@ impl Options {
             pgbouncer,
             rounds,
             duration: Duration::from_secs(u64::from(seconds)),
-            cases: modes.iter().flat_map(of).collect(),
+            cases,
             targets,
             crowd,
             scale,
             out,
+            report,
+            document,
             seed,
         })
     }
@@ -120,12 +143,12 @@ mod tests {
 
     #[test]
     fn cases_are_all_modes_with_all_numbers_of_clients() {
-        let options = read("--router r --pgbouncer p --modes simple,prepared --clients 2,4");
-        let options = options.unwrap();
+        let line = "--router r --pgbouncer p --works select --modes simple,prepared --clients 2,4";
+        let options = read(line).unwrap();
         let cases: Vec<_> = options.cases.iter().map(|c| (c.mode, c.clients)).collect();
         let (a, b) = (Mode::Simple, Mode::Prepared);
         assert_eq!(cases, [(a, 2), (a, 4), (b, 2), (b, 4)]);
-        assert_eq!(options.targets, Target::ALL);
+        assert_eq!(options.targets, Target::JUDGED);
     }
 
     #[test]
@@ -133,6 +156,7 @@ mod tests {
         for line in [
             "",
             "--router r --modes simple,fast",
+            "--router r --works select,delete",
             "--router r --clients 0",
             "--router r --targets router",
             "--router r --rounds 0",

@@ -1,22 +1,15 @@
 //! The tables that a run prints. Pure: samples become text.
 
-use crate::figures::{CPU, Case, Figures, P50, P99, Samples, Spread, TPS};
+use crate::bars::{BASE, Verdict};
+use crate::case::Case;
+use crate::figures::{CPU, Figures, MACHINE, P50, P99, Samples, Spread, TPS};
 use std::fmt::Write;
-
-/// The target that others are compared with.
-pub const BASE: &str = "pgbouncer";
-
-/// CPU for each query, as a multiple of the base, that the router is to stay within at [`BAR_CLIENTS`] clients.
-pub const BAR: f64 = 1.5;
-/// Where the bar is measured.
-pub const BAR_CLIENTS: u32 = 16;
 
 /// One table for each case: medians of the rounds, and ratios with their spread.
 pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -> String {
     let mut text = String::new();
     for case in cases {
-        let (mode, clients) = (case.mode.word(), case.clients);
-        let _ = writeln!(text, "\n{mode}, {clients} clients");
+        let _ = writeln!(text, "\n{case}");
         let mut rows = vec![
             [
                 "target",
@@ -26,6 +19,7 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
                 "CPU us/query",
                 "ratio",
                 "(min to max)",
+                "machine",
                 "p50 ms",
                 "p99 ms",
             ]
@@ -33,6 +27,9 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
             .to_vec(),
         ];
         for target in targets {
+            if samples.of(target, *case, TPS).is_none() {
+                continue;
+            }
             let of = |measure| samples.of(target, *case, measure).map(|s| s.median);
             let ratio = |measure| samples.ratio(target, BASE, *case, measure);
             let (tps, cpu) = (ratio(TPS), ratio(CPU));
@@ -44,6 +41,7 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
                 number(of(CPU), 1),
                 number(cpu.map(|r| r.median), 2),
                 apart(cpu),
+                number(of(MACHINE), 1),
                 number(of(P50), 2),
                 number(of(P99), 2),
             ]);
@@ -53,26 +51,44 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
     text
 }
 
-/// Whether the router stays within [`BAR`], a line for each of its targets and cases that were measured.
-pub fn bars(samples: &Samples, ours: &[&'static str], cases: &[Case]) -> String {
-    let mut text = String::new();
-    for case in cases.iter().filter(|case| case.clients == BAR_CLIENTS) {
-        for target in ours {
-            let Some(ratio) = samples.ratio(target, BASE, *case, CPU) else {
-                continue;
-            };
-            let verdict = match ratio.median <= BAR {
-                true => "met",
-                false => "MISSED",
-            };
-            let (mode, median) = (case.mode.word(), ratio.median);
-            let _ = writeln!(
-                text,
-                "{verdict}: {target}, {mode}, {BAR_CLIENTS} clients: CPU {median:.2} of {BASE}'s, bar {BAR}"
-            );
-        }
-    }
-    text
+/// What became of the bars: a line for each that was measured, or that could have been.
+pub fn bars(verdicts: &[Verdict]) -> String {
+    let mut rows = vec![BAR_COLUMNS.map(str::to_owned).to_vec()];
+    rows.extend(verdicts.iter().map(|verdict| bar_cells(verdict).to_vec()));
+    table(&rows)
+}
+
+/// The heads of a table of bars.
+pub const BAR_COLUMNS: [&str; 9] = [
+    "what", "target", "figure", "ours", BASE, "ratio", "95 %", "bar", "verdict",
+];
+
+/// What such a table says of one.
+pub fn bar_cells(verdict: &Verdict) -> [String; 9] {
+    let bar = &verdict.bar;
+    let ratio = verdict.measured.map(|(ratio, ..)| ratio);
+    let between = |ratio: Spread| format!("{:.2} to {:.2}", ratio.interval.0, ratio.interval.1);
+    [
+        bar.case.to_string(),
+        bar.target.to_owned(),
+        bar.figure.to_owned(),
+        figure(verdict.measured.map(|(_, ours, _)| ours)),
+        figure(verdict.measured.map(|(.., base)| base)),
+        number(ratio.map(|ratio| ratio.median), 2),
+        ratio.map(between).unwrap_or_default(),
+        bar.limit.to_string(),
+        verdict.word().to_owned(),
+    ]
+}
+
+/// With as many digits as mean something.
+fn figure(value: Option<f64>) -> String {
+    let digits = match value {
+        Some(value) if value >= 1000.0 => 0,
+        Some(value) if value >= 10.0 => 1,
+        _ => 2,
+    };
+    number(value, digits)
 }
 
 /// The run with very many clients: one row for each target and mode.
@@ -143,12 +159,10 @@ fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::{Latency, Mode, Sample};
+    use crate::case::Mode;
+    use crate::figures::{Latency, Sample};
 
-    const CASE: Case = Case {
-        mode: Mode::Prepared,
-        clients: 16,
-    };
+    const CASE: Case = Case::select(Mode::Prepared, 16);
 
     fn samples() -> Samples {
         let mut samples = Samples::default();
@@ -158,6 +172,7 @@ mod tests {
                 transactions: 1,
                 tps,
                 cpu,
+                machine: cpu.map(|cpu| cpu * 3.0),
                 connecting: 1.0,
                 latency,
             };
@@ -172,36 +187,20 @@ mod tests {
             add("direct", round, 40_000.0, None);
             add(BASE, round, 20_000.0, Some(20.0));
             add("ours", round, 22_000.0, Some([24.0, 40.0][round as usize]));
-            add("theirs", round, 10_000.0, Some(15.0));
         }
         samples
     }
 
     #[test]
     fn a_table_has_medians_and_ratios_with_their_spread() {
-        let text = comparison(&samples(), &["direct", BASE, "ours"], &[CASE]);
+        let text = comparison(&samples(), &["direct", BASE, "ours", "another"], &[CASE]);
         let expected = "
-prepared, 16 clients
-  target     queries/s  ratio    (min to max)  CPU us/query  ratio    (min to max)  p50 ms  p99 ms
-  direct         40000   2.00  (2.00 to 2.00)             -      -                    0.50    1.00
-  pgbouncer      20000   1.00  (1.00 to 1.00)          20.0   1.00  (1.00 to 1.00)    0.50    1.00
-  ours           22000   1.10  (1.10 to 1.10)          32.0   1.60  (1.20 to 2.00)    0.50    1.00
+point select, prepared, 16 clients
+  target     queries/s  ratio    (min to max)  CPU us/query  ratio    (min to max)  machine  p50 ms  p99 ms
+  direct         40000   2.00  (2.00 to 2.00)             -      -                        -    0.50    1.00
+  pgbouncer      20000   1.00  (1.00 to 1.00)          20.0   1.00  (1.00 to 1.00)     60.0    0.50    1.00
+  ours           22000   1.10  (1.10 to 1.10)          32.0   1.60  (1.20 to 2.00)     96.0    0.50    1.00
 ";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn a_bar_is_judged_by_the_median_and_only_where_it_was_set() {
-        let text = bars(&samples(), &["ours", "theirs"], &[CASE]);
-        assert_eq!(
-            text,
-            "MISSED: ours, prepared, 16 clients: CPU 1.60 of pgbouncer's, bar 1.5\n\
-             met: theirs, prepared, 16 clients: CPU 0.75 of pgbouncer's, bar 1.5\n"
-        );
-        let other = Case {
-            clients: 64,
-            ..CASE
-        };
-        assert_eq!(bars(&samples(), &["ours"], &[other]), "");
     }
 }

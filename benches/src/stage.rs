@@ -5,10 +5,12 @@
 //! connections in all ([`CONNECTIONS`]) and keep them. PgBouncer has one thread by design; the
 //! router is run with its default, a runtime for every two cores, and with one for each.
 
+use crate::case::{Case, Work};
 use crate::interrupt;
 use crate::load::Pgbench;
 use crate::options::Options;
 use crate::proxy::{DATABASE, Proxy, USER};
+use crate::scripts;
 use mothership::cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
 use mothership_tests::Folder;
 use std::thread;
@@ -29,6 +31,8 @@ pub enum Target {
     Shards,
     /// The same with a runtime for each core.
     ShardsCores,
+    /// The same with one, where io_uring is forbidden.
+    ShardsPlain,
     /// The router before one PostgreSQL, with nothing declared.
     Pool,
     /// The same with a runtime for each core.
@@ -37,13 +41,23 @@ pub enum Target {
 
 impl Target {
     /// All of them, in the order of the tables.
-    pub const ALL: [Target; 6] = [
+    pub const ALL: [Target; 7] = [
         Target::Direct,
         Target::PgBouncer,
         Target::Shards,
+        Target::ShardsPlain,
         Target::ShardsCores,
         Target::Pool,
         Target::PoolCores,
+    ];
+
+    /// Those that bars are about, and those that they are compared with.
+    pub const JUDGED: [Target; 5] = [
+        Target::Direct,
+        Target::PgBouncer,
+        Target::Shards,
+        Target::ShardsPlain,
+        Target::Pool,
     ];
 
     /// Its name in tables and on the command line.
@@ -53,6 +67,7 @@ impl Target {
             Target::PgBouncer => "pgbouncer",
             Target::Shards => "shards",
             Target::ShardsCores => "shards-cores",
+            Target::ShardsPlain => "shards-plain",
             Target::Pool => "pool",
             Target::PoolCores => "pool-cores",
         }
@@ -63,14 +78,21 @@ impl Target {
         Target::ALL.into_iter().find(|target| target.name() == name)
     }
 
-    /// Whether it is the router.
-    pub fn is_ours(self) -> bool {
-        !matches!(self, Target::Direct | Target::PgBouncer)
-    }
-
     /// Whether it stands before the shards.
     fn is_sharded(self) -> bool {
-        matches!(self, Target::Shards | Target::ShardsCores)
+        matches!(
+            self,
+            Target::Shards | Target::ShardsCores | Target::ShardsPlain
+        )
+    }
+
+    /// Whether a case is asked of it. What only one bar is about is asked of the two that it compares.
+    pub fn is_asked(self, case: &Case) -> bool {
+        match (case.work, self) {
+            (_, Target::PgBouncer | Target::Shards) | (Work::Select, Target::Direct) => true,
+            (Work::Select, _) => case.clients > 1,
+            _ => false,
+        }
     }
 
     /// Runtimes of the router, as its `listen.workers`.
@@ -169,17 +191,23 @@ impl Stage {
             true => self.shards.iter().map(Cluster::port).collect(),
             false => vec![self.single.port()],
         };
-        let text = router_settings(port, &target.workers(), &servers);
+        let batch = match target {
+            Target::ShardsPlain => "off",
+            _ => "auto",
+        };
+        let text = router_settings(port, (&target.workers(), batch), &servers);
         Proxy::router(&options.router, folder, target.name(), port, &text)
     }
 
     /// The same rows everywhere: on the shards through the router, which divides them.
     fn fill(&self, options: &Options, binaries: &Binaries) -> Result<(), String> {
-        let pgbench = Pgbench::new(binaries, self.folder.path());
+        let pgbench = Pgbench::new(binaries, self.folder.path(), options.scale);
         let sharded = self.proxies.iter().find(|(target, _)| target.is_sharded());
-        pgbench.fill(self.single.port(), options.scale)?;
+        pgbench.fill(self.single.port())?;
+        pgbench.say(self.single.port(), &scripts::definitions())?;
         if let Some((target, proxy)) = sharded {
-            let filled = pgbench.fill(proxy.port(), options.scale);
+            let filled = pgbench.fill(proxy.port());
+            let filled = filled.and_then(|()| pgbench.say(proxy.port(), &scripts::definitions()));
             filled.map_err(|error| self.explain(*target, &error))?;
         }
         for cluster in self.shards.iter().chain([&self.single]) {
@@ -247,7 +275,7 @@ ignore_startup_parameters = extra_float_digits
     )
 }
 
-fn router_settings(port: u16, workers: &str, servers: &[u16]) -> String {
+fn router_settings(port: u16, (workers, batch): (&str, &str), servers: &[u16]) -> String {
     // A pool is of one shard; rounded up, so that none of CONNECTIONS is lost.
     let each = CONNECTIONS.div_ceil(servers.len().try_into().unwrap_or(1));
     let mut text = format!(
@@ -256,6 +284,7 @@ fn router_settings(port: u16, workers: &str, servers: &[u16]) -> String {
 address = "127.0.0.1"
 port = {port}
 workers = {workers}
+send_batch = "{batch}"
 [auth]
 passthrough = false
 [[auth.rule]]
@@ -278,15 +307,15 @@ idle_timeout = "1h"
     }
     if servers.len() > 1 {
         let tables = [
-            ("accounts", "aid"),
-            ("branches", "bid"),
-            ("tellers", "tid"),
-            ("history", "aid"),
+            ("pgbench_accounts", "aid"),
+            ("pgbench_branches", "bid"),
+            ("pgbench_tellers", "tid"),
+            ("pgbench_history", "aid"),
         ];
-        for (name, key) in tables {
-            text += &format!(
-                "[[table]]\nname = \"pgbench_{name}\"\nkey = \"{key}\"\nkey_type = \"int4\"\n"
-            );
+        let by_branch = scripts::BY_BRANCH.map(|name| (name, "bid"));
+        for (name, key) in tables.into_iter().chain(by_branch) {
+            text +=
+                &format!("[[table]]\nname = \"{name}\"\nkey = \"{key}\"\nkey_type = \"int4\"\n");
         }
     }
     text

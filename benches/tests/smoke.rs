@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use mothership::cluster::poll_until;
+use mothership_benches::case::Work;
 use mothership_tests::{Folder, router};
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Folders of a unix socket must have short names: what follows is made below `home`.
 ///
-/// One round of one second with two clients; PgBouncer is not needed for it.
+/// One round of one second, with two clients where it can be chosen; PgBouncer is not needed for it.
 fn bench(targets: &str, out: &Path, home: &Path) -> Child {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.arg("--router").arg(router::binary());
@@ -27,6 +29,8 @@ fn bench(targets: &str, out: &Path, home: &Path) -> Child {
         "--modes",
         "prepared",
     ]);
+    bench.arg("--report").arg(out.with_extension("html"));
+    bench.arg("--document").arg(out.with_extension("md"));
     bench.args(["--targets", targets, "--crowd", "20", "--scale", "1"]);
     bench.arg("--out").arg(out).env("TMPDIR", home);
     bench.stdout(Stdio::piped()).spawn().unwrap()
@@ -52,18 +56,34 @@ fn a_short_run_measures_every_target_and_leaves_nothing_behind() {
     let printed = bench.wait_with_output().unwrap().stdout;
     let printed = String::from_utf8(printed).unwrap();
     assert!(status.is_some_and(|s| s.success()), "{status:?}\n{printed}");
-    assert!(printed.contains("prepared, 2 clients"), "{printed}");
+    assert!(
+        printed.contains("point select, prepared, 2 clients"),
+        "{printed}"
+    );
     assert!(
         printed.contains("20 clients, no hang, no error"),
         "{printed}"
     );
     let samples = std::fs::read_to_string(&out).unwrap();
-    let samples: Vec<serde_json::Value> = samples
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines = samples.lines().map(serde_json::from_str);
+    let mut lines: Vec<serde_json::Value> = lines.map(Result::unwrap).collect();
+    let samples = lines.split_off(1);
+    assert_eq!(lines[0]["rounds"], 1, "{lines:?}");
     let of = |target: &str| samples.iter().filter(|s| s["target"] == target).count();
-    assert_eq!((of("direct"), of("shards"), samples.len()), (1, 2, 3));
+    // Every work once, and the crowd; PostgreSQL itself is only read from.
+    assert_eq!((of("direct"), of("shards"), samples.len()), (1, 8, 9));
+    let works: HashSet<_> = samples
+        .iter()
+        .map(|s| s["work"].as_str().unwrap())
+        .collect();
+    assert_eq!(works, HashSet::from(Work::WORDS));
+    let page = std::fs::read_to_string(out.with_extension("html")).unwrap();
+    assert!(
+        page.contains("<polyline") && page.contains("not measured"),
+        "{page}"
+    );
+    let document = std::fs::read_to_string(out.with_extension("md")).unwrap();
+    assert!(document.starts_with("# Performance\n"), "{document}");
     for sample in &samples {
         assert!(sample["tps"].as_f64().unwrap() > 0.0, "{sample}");
         let has_cpu = sample["cpu_us"].as_f64().is_some_and(|cpu| cpu > 0.0);

@@ -2,15 +2,18 @@
 //!
 //! Targets take turns in random order within each round, and ratios are formed within rounds. At
 //! the end very many clients come at once, where only hangs and errors count. Exit status 0 means
-//! that every load went through without a failed transaction; what the figures are worth is for
-//! the reader.
+//! that every load went through without a failed transaction and no bar that was measured is
+//! missed, 1 that one is missed or a load failed.
 
 use mothership::cluster::Binaries;
-use mothership_benches::figures::{Case, Figures, Sample, Samples};
-use mothership_benches::load::Pgbench;
+use mothership_benches::bars;
+use mothership_benches::case::{Case, Mode, Work};
+use mothership_benches::figures::{Figures, Sample, Samples};
+use mothership_benches::load::{Pgbench, Run};
 use mothership_benches::options::{Options, USAGE};
+use mothership_benches::setting::Setting;
 use mothership_benches::stage::{CONNECTIONS, Stage, Target};
-use mothership_benches::{interrupt, report};
+use mothership_benches::{document, interrupt, page, report};
 use mothership_tests::Folder;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -18,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,7 +38,11 @@ fn main() -> ExitCode {
     };
     interrupt::watch();
     match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(missed) => {
+            eprintln!("bench: {missed} bars are missed");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
@@ -42,7 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<(), String> {
+/// Out: how many bars are missed.
+fn run(options: &Options) -> Result<usize, String> {
     raise_file_limit();
     let binaries = Binaries::find().map_err(|e| e.to_string())?;
     let mut out = match &options.out {
@@ -52,12 +61,14 @@ fn run(options: &Options) -> Result<(), String> {
         }
         None => None,
     };
+    let setting = Setting::read(options, &binaries);
+    note(&mut out, setting.json(options))?;
     eprintln!("starting servers and proxies, filling tables");
     let stage = Stage::start(options, &binaries)?;
     let folder = Folder::new("pgbench");
     let bench = Bench {
         stage: &stage,
-        pgbench: Pgbench::new(&binaries, folder.path()),
+        pgbench: Pgbench::new(&binaries, folder.path(), options.scale),
     };
     println!(
         "seed {}, {} rounds of {} s, {CONNECTIONS} server connections for each proxy",
@@ -70,17 +81,41 @@ fn run(options: &Options) -> Result<(), String> {
     print!("{}", report::comparison(&samples, &names, &options.cases));
     println!(
         "\nRatios are to {}, formed within rounds: median (min to max).",
-        report::BASE
+        bars::BASE
     );
-    let ours = options.targets.iter().filter(|t| t.is_ours());
-    let ours: Vec<_> = ours.map(|t| t.name()).collect();
-    print!("{}", report::bars(&samples, &ours, &options.cases));
+    let verdicts = bars::verdicts(&samples);
+    let measured: Vec<_> = verdicts
+        .iter()
+        .filter(|v| v.measured.is_some())
+        .copied()
+        .collect();
+    if !measured.is_empty() {
+        println!("\nbars");
+        print!("{}", report::bars(&measured));
+    }
+    if let Some(path) = &options.report {
+        write(
+            path,
+            &page::page(&setting, &samples, &names, &options.cases, &verdicts),
+        )?;
+        println!("\nplots: {}", path.display());
+    }
+    if let Some(path) = &options.document {
+        write(path, &document::page(&setting, options, &verdicts))?;
+    }
     if options.crowd > 0 {
         let rows = bench.crowd(options, &mut out)?;
         println!("\n{} clients, no hang, no error", options.crowd);
         print!("{}", report::crowd(&rows));
     }
-    Ok(())
+    Ok(verdicts
+        .iter()
+        .filter(|verdict| verdict.is_missed())
+        .count())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|e| format!("write {}: {e}", path.display()))
 }
 
 /// What runs, and what loads it.
@@ -95,11 +130,25 @@ impl Bench<'_> {
         let mut random = StdRng::seed_from_u64(options.seed);
         let mut samples = Samples::default();
         let mut order = options.targets.clone();
+        let fastest = self.fastest(options)?;
+        let load = |target, case: Case, duration, seed| {
+            let rate = match case.work {
+                Work::Paced(percent) => Some(fastest * f64::from(percent) / 100.0),
+                _ => None,
+            };
+            let run = Run {
+                case,
+                duration,
+                seed,
+                rate,
+            };
+            self.load(target, &run)
+        };
         for target in &order {
             // Connections are opened and plans are made before anything counts.
-            for case in &options.cases {
+            for case in options.cases.iter().filter(|case| target.is_asked(case)) {
                 let short = Duration::from_secs(1);
-                self.load(*target, *case, short, random.random_range(1..=u32::MAX))?;
+                load(*target, *case, short, random.random_range(1..=u32::MAX))?;
             }
         }
         for round in 0..options.rounds {
@@ -108,12 +157,12 @@ impl Bench<'_> {
                 // All targets read the same accounts.
                 let seed = random.random_range(1..=u32::MAX);
                 order.shuffle(&mut random);
-                for target in &order {
+                for target in order.iter().filter(|target| target.is_asked(case)) {
                     let sample = Sample {
                         target: target.name(),
                         case: *case,
                         round,
-                        figures: self.load(*target, *case, options.duration, seed)?,
+                        figures: load(*target, *case, options.duration, seed)?,
                     };
                     note(out, sample.json())?;
                     samples.push(sample);
@@ -121,6 +170,21 @@ impl Bench<'_> {
             }
         }
         Ok(samples)
+    }
+
+    /// How many reads a second PostgreSQL itself does at its fastest, if a case is paced by that; else 0.
+    fn fastest(&self, options: &Options) -> Result<f64, String> {
+        let paced = |case: &Case| matches!(case.work, Work::Paced(_));
+        if !options.cases.iter().any(paced) {
+            return Ok(0.0);
+        }
+        let run = Run {
+            case: Case::select(Mode::Simple, 16),
+            duration: options.duration.max(Duration::from_secs(2)),
+            seed: 1,
+            rate: None,
+        };
+        Ok(self.load(Target::Direct, &run)?.tps)
     }
 
     /// Very many clients, once for each proxy and mode.
@@ -131,7 +195,11 @@ impl Bench<'_> {
     ) -> Result<Vec<(&'static str, Case, Figures)>, String> {
         let mut rows = Vec::new();
         let proxies = [Target::PgBouncer, Target::Shards, Target::Pool];
-        let mut modes: Vec<_> = options.cases.iter().map(|case| case.mode).collect();
+        let selects = options
+            .cases
+            .iter()
+            .filter(|case| case.work == Work::Select);
+        let mut modes: Vec<_> = selects.map(|case| case.mode).collect();
         modes.dedup();
         for mode in modes {
             for target in proxies.iter().filter(|t| options.targets.contains(t)) {
@@ -141,11 +209,14 @@ impl Bench<'_> {
                     mode.word(),
                     target.name()
                 );
-                let case = Case {
-                    mode,
-                    clients: options.crowd,
+                let case = Case::select(mode, options.crowd);
+                let run = Run {
+                    case,
+                    duration: CROWD_DURATION,
+                    seed: 1,
+                    rate: None,
                 };
-                let figures = self.load(*target, case, CROWD_DURATION, 1)?;
+                let figures = self.load(*target, &run)?;
                 let sample = Sample {
                     target: target.name(),
                     case,
@@ -159,22 +230,15 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    fn load(
-        &self,
-        target: Target,
-        case: Case,
-        duration: Duration,
-        seed: u32,
-    ) -> Result<Figures, String> {
+    fn load(&self, target: Target, run: &Run) -> Result<Figures, String> {
         interrupt::check()?;
         let (port, pid) = self.stage.address(target);
-        let done = self.pgbench.select(port, pid, case, duration, seed.into());
+        let done = self.pgbench.run(port, pid, run);
         done.map_err(|error| match interrupt::is_asked() {
             true => error,
             false => {
-                let (mode, clients) = (case.mode.word(), case.clients);
                 let told = self.stage.explain(target, &error);
-                format!("{mode}, {clients} clients: {told}")
+                format!("{}: {told}", run.case)
             }
         })
     }

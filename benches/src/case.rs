@@ -1,0 +1,135 @@
+//! What is asked of every target alike: a work, in a protocol, by so many clients. Pure.
+
+use std::fmt;
+
+/// The protocol that pgbench speaks, its `-M`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One Query message for each statement.
+    Simple,
+    /// Parse, Bind, Describe, Execute, Sync for each statement, nothing kept.
+    Extended,
+    /// Parsed once for each connection, then Bind, Describe, Execute, Sync.
+    Prepared,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 3] = [Mode::Simple, Mode::Extended, Mode::Prepared];
+
+    /// pgbench's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Simple => "simple",
+            Mode::Extended => "extended",
+            Mode::Prepared => "prepared",
+        }
+    }
+
+    /// The mode of pgbench's word.
+    pub fn of(word: &str) -> Option<Mode> {
+        Mode::ALL.into_iter().find(|mode| mode.word() == word)
+    }
+}
+
+/// What a transaction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Reads an account by its key.
+    Select,
+    /// The same at a fixed rate: so many percent of what PostgreSQL itself does at its fastest.
+    Paced(u32),
+    /// The same, each time by a new connection.
+    Connect,
+    /// TPC-B among the accounts of one branch, by which its tables are sharded.
+    Branch,
+    /// So many reads of one account, sent before the first is answered.
+    Pipeline(u32),
+}
+
+impl Work {
+    /// Its kind: what the command line and the samples call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Work::Select => "select",
+            Work::Paced(_) => "paced",
+            Work::Connect => "connect",
+            Work::Branch => "branch",
+            Work::Pipeline(_) => "pipeline",
+        }
+    }
+
+    /// The kinds.
+    pub const WORDS: [&str; 5] = ["select", "paced", "connect", "branch", "pipeline"];
+
+    /// How much of it, where there are several.
+    pub fn amount(self) -> Option<u32> {
+        match self {
+            Work::Paced(percent) => Some(percent),
+            Work::Pipeline(statements) => Some(statements),
+            Work::Select | Work::Connect | Work::Branch => None,
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Select => f.write_str("point select"),
+            Work::Paced(percent) => write!(f, "point select at {percent} % of direct"),
+            Work::Connect => f.write_str("a connection for each"),
+            Work::Branch => f.write_str("TPC-B by branch"),
+            Work::Pipeline(statements) => write!(f, "pipeline of {statements}"),
+        }
+    }
+}
+
+/// What is asked of every target alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// What a transaction does.
+    pub work: Work,
+    /// The protocol.
+    pub mode: Mode,
+    /// Clients at the same time.
+    pub clients: u32,
+}
+
+impl Case {
+    /// Point selects.
+    pub const fn select(mode: Mode, clients: u32) -> Case {
+        Case {
+            work: Work::Select,
+            mode,
+            clients,
+        }
+    }
+
+    /// Everything else that is measured.
+    pub const OTHERS: [Case; 6] = [
+        Case::of(Work::Paced(30), Mode::Simple, 16),
+        Case::of(Work::Paced(70), Mode::Simple, 16),
+        Case::of(Work::Connect, Mode::Simple, 8),
+        Case::of(Work::Branch, Mode::Prepared, 32),
+        Case::of(Work::Pipeline(10), Mode::Prepared, 16),
+        Case::of(Work::Pipeline(100), Mode::Prepared, 16),
+    ];
+
+    const fn of(work: Work, mode: Mode, clients: u32) -> Case {
+        Case {
+            work,
+            mode,
+            clients,
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clients = match self.clients {
+            1 => "1 client".to_owned(),
+            many => format!("{many} clients"),
+        };
+        write!(f, "{}, {}, {clients}", self.work, self.mode.word())
+    }
+}
