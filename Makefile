@@ -131,7 +131,7 @@ test-proofs: postgres
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, OUT=FILE; see CONTRIBUTING.md.
-bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=.
+bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, IDLE=0.
 	cargo build -q -p mothership-benches --bin bench
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
 	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" --out "$$out" --report "$${out%.jsonl}.html" \
@@ -139,7 +139,7 @@ bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run,
 	  $(if $(QUICK),--rounds 3) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \
-	  $(if $(CROWD),--crowd $(CROWD))
+	  $(if $(CROWD),--crowd $(CROWD)) $(if $(IDLE),--idle $(IDLE))
 
 bench-micro: ## Parts by themselves: planning, dividing COPY.
 	cargo bench -p mothership-benches --bench planning --bench copy

@@ -2,6 +2,7 @@
 
 use crate::case::{Case, Mode, Work};
 use crate::figures::{CPU, MACHINE, Measure, P50, P99, Samples, Spread, TPS};
+use crate::idle::Idle;
 use std::fmt;
 
 /// The target that others are compared with.
@@ -146,6 +147,62 @@ impl Verdict {
             Some(_) => "holds",
         }
     }
+}
+
+/// A figure that is not to exceed a number, whatever others need.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// What it is.
+    pub what: String,
+    /// What was measured.
+    pub value: f64,
+    /// The most that it may be; none where it is only told.
+    pub most: Option<f64>,
+}
+
+impl Level {
+    /// Whether it exceeds that.
+    pub fn is_missed(&self) -> bool {
+        self.most.is_some_and(|most| self.value > most)
+    }
+
+    /// In a word.
+    pub fn word(&self) -> &'static str {
+        match (self.most, self.is_missed()) {
+            (None, _) => "",
+            (_, true) => "MISSED",
+            (_, false) => "holds",
+        }
+    }
+}
+
+/// What silent clients of a target come to; bars are only for the router.
+pub fn levels(idle: &Idle) -> Vec<Level> {
+    let judged = idle.target != BASE;
+    let level = |what: &str, value: f64, most: f64| Level {
+        what: format!("{}: {what}", idle.target),
+        value,
+        most: judged.then_some(most),
+    };
+    let mut levels = vec![
+        level("bytes for each silent client", idle.unused, 2048.0),
+        level("the same, each having sent a query", idle.used, 2048.0),
+        level("% of a core for 5,000 of them", idle.cpu, 0.2),
+    ];
+    if let Some(pss) = idle.crowd {
+        levels.push(level("MB for 15,000 of them", pss / 1e6, 60.0));
+    }
+    if let Some(tps) = idle.active {
+        levels.push(Level {
+            what: format!(
+                "{}: transactions/s of 1,000 active ones beside these, no error",
+                idle.target
+            ),
+            value: tps,
+            most: None,
+        });
+    }
+    levels
 }
 
 /// What the samples say of each bar.

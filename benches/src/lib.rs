@@ -24,6 +24,8 @@ pub mod page;
 
 pub mod load;
 
+pub mod idle;
+
 pub mod stage;
 
 pub mod proxy;

@@ -110,7 +110,13 @@ impl Pgbench {
             None => SAMPLED,
         };
         command.args(["-c", &case.clients.to_string()]);
-        command.args(["-j", &THREADS.min(case.clients).to_string()]);
+        let threads = match case.work {
+            // To prepare a statement pgbench holds up a whole thread, and with it clients of the thread that have a
+            // connection which the prepare may wait for.
+            Work::Branch => case.clients,
+            _ => THREADS.min(case.clients),
+        };
+        command.args(["-j", &threads.to_string()]);
         command.args(["-T", &duration.as_secs().max(1).to_string()]);
         command.args(["--log", "--sampling-rate", sampled, "--log-prefix", PREFIX]);
         command.args(["--random-seed", &seed.to_string()]);
@@ -248,7 +254,7 @@ impl Told {
 /// CPU that a process has used since it was started, of all its threads, ended ones too; see clock_getcpuclockid(3).
 ///
 /// In nanoseconds, where /proc/PID/stat counts ticks of 10 ms, too coarse for loads of a second.
-fn cpu_time(pid: u32) -> Result<Duration, String> {
+pub fn cpu_time(pid: u32) -> Result<Duration, String> {
     let gone = || format!("process {pid} is gone");
     let pid = libc::pid_t::try_from(pid).map_err(|_| gone())?;
     let mut clock = 0;

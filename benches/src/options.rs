@@ -16,7 +16,8 @@ usage: bench --router PROGRAM [--pgbouncer PROGRAM]
   --modes A,B       of simple, extended, prepared, for select (all)
   --targets A,B     of direct, pgbouncer, shards, shards-plain, shards-cores, pool, pool-cores
                     (all but those with a runtime for each core)
-  --crowd N         clients of the last run, which looks for hangs and errors; 0: none (1000)
+  --crowd N         clients of a last run, which looks for hangs and errors; 0: none (1000)
+  --idle N          1: what silent clients cost; 0: not (1)
   --scale N         of pgbench's tables: 100,000 rows each (10)
   --out FILE        every sample as a line of JSON
   --report FILE     a page with plots
@@ -41,6 +42,8 @@ pub struct Options {
     pub targets: Vec<Target>,
     /// Clients of the last run, or 0.
     pub crowd: u32,
+    /// Whether silent clients are measured.
+    pub idle: bool,
     /// The size of pgbench's tables.
     pub scale: u32,
     /// Where the samples go.
@@ -59,6 +62,7 @@ impl Options {
         let (mut router, mut pgbouncer) = (None, None);
         let (mut out, mut report, mut document) = (None, None, None);
         let (mut rounds, mut seconds, mut crowd, mut scale) = (8, 1, 1000, 10);
+        let mut idle = 1;
         let mut clients = vec![1, 16, 64];
         let mut modes = Mode::ALL.to_vec();
         let mut works = Work::WORDS.to_vec();
@@ -75,6 +79,7 @@ impl Options {
                 Long("seconds") => seconds = at_least_one(arguments.value()?.parse()?)?,
                 Long("scale") => scale = at_least_one(arguments.value()?.parse()?)?,
                 Long("crowd") => crowd = arguments.value()?.parse()?,
+                Long("idle") => idle = arguments.value()?.parse()?,
                 Long("seed") => seed = arguments.value()?.parse()?,
                 Long("clients") => {
                     let number = |word: &str| word.parse().ok().filter(|n| *n > 0);
@@ -109,6 +114,7 @@ impl Options {
             cases,
             targets,
             crowd,
+            idle: idle > 0,
             scale,
             out,
             report,

@@ -1,9 +1,9 @@
 //! A run as one HTML page that needs nothing else: the bars, and plots as inline SVG. Pure: samples become text.
 
-use crate::bars::Verdict;
+use crate::bars::{Level, Verdict};
 use crate::case::{Case, Mode, Work};
 use crate::figures::{CPU, Measure, P99, Samples, TPS};
-use crate::report::{BAR_COLUMNS, bar_cells};
+use crate::report::{BAR_COLUMNS, bar_cells, level_cells};
 use crate::setting::Setting;
 use std::fmt::Write;
 
@@ -38,7 +38,7 @@ pub fn page(
     samples: &Samples,
     targets: &[&'static str],
     cases: &[Case],
-    verdicts: &[Verdict],
+    (verdicts, levels): (&[Verdict], &[Level]),
 ) -> String {
     let mut text = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Mothership beside PgBouncer</title>\
@@ -98,6 +98,16 @@ pub fn page(
             let _ = write!(text, "<td>{}</td>", escaped(&cell));
         }
         text.push_str("</tr>");
+    }
+    text.push_str("</table><h2>Silent clients</h2><table>");
+    for level in levels {
+        let class = match level.word() {
+            "MISSED" => "missed",
+            "" => "",
+            _ => "holds",
+        };
+        let cells = level_cells(level).map(|cell| format!("<td>{}</td>", escaped(&cell)));
+        let _ = write!(text, "<tr class=\"{class}\">{}</tr>", cells.concat());
     }
     text.push_str("</table></html>\n");
     text

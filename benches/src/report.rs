@@ -1,6 +1,6 @@
 //! The tables that a run prints. Pure: samples become text.
 
-use crate::bars::{BASE, Verdict};
+use crate::bars::{BASE, Level, Verdict};
 use crate::case::Case;
 use crate::figures::{CPU, Figures, MACHINE, P50, P99, Samples, Spread, TPS};
 use std::fmt::Write;
@@ -78,6 +78,26 @@ pub fn bar_cells(verdict: &Verdict) -> [String; 9] {
         ratio.map(between).unwrap_or_default(),
         bar.limit.to_string(),
         verdict.word().to_owned(),
+    ]
+}
+
+/// What became of the levels.
+pub fn levels(levels: &[Level]) -> String {
+    let rows: Vec<_> = levels
+        .iter()
+        .map(|level| level_cells(level).to_vec())
+        .collect();
+    table(&rows)
+}
+
+/// What a table says of one: what, how much, the most that it may be, the verdict.
+pub fn level_cells(level: &Level) -> [String; 4] {
+    let most = level.most.map(|most| format!("<= {most}"));
+    [
+        level.what.clone(),
+        figure(Some(level.value)),
+        most.unwrap_or_default(),
+        level.word().to_owned(),
     ]
 }
 

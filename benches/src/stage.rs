@@ -13,6 +13,7 @@ use crate::proxy::{DATABASE, Proxy, USER};
 use crate::scripts;
 use mothership::cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
 use mothership_tests::Folder;
+use std::path::Path;
 use std::thread;
 
 /// Server connections of each proxy, in all.
@@ -151,11 +152,26 @@ impl Stage {
     ) -> Result<(), String> {
         let before = self.proxies.len();
         for target in targets {
-            let proxy = self.proxy(**target, options)?;
+            let proxy = self.proxy(**target, options, self.folder.path())?;
             self.proxies.push((**target, proxy));
         }
         let mut new = self.proxies[before..].iter_mut();
         new.try_for_each(|(_, proxy)| proxy.ready(binaries))
+    }
+
+    /// Another one of a target's proxy, which nobody has used, in a folder of this name.
+    pub fn fresh(
+        &self,
+        target: Target,
+        name: &str,
+        options: &Options,
+        binaries: &Binaries,
+    ) -> Result<Proxy, String> {
+        let folder = self.folder.path().join(format!("{}-{name}", target.name()));
+        std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let mut proxy = self.proxy(target, options, &folder)?;
+        proxy.ready(binaries)?;
+        Ok(proxy)
     }
 
     /// The port of a target, and the process whose CPU counts as its own.
@@ -179,9 +195,8 @@ impl Stage {
         found.map(|(_, proxy)| proxy)
     }
 
-    fn proxy(&self, target: Target, options: &Options) -> Result<Proxy, String> {
+    fn proxy(&self, target: Target, options: &Options, folder: &Path) -> Result<Proxy, String> {
         let port = free_port().map_err(|e| e.to_string())?;
-        let folder = self.folder.path();
         if target == Target::PgBouncer {
             let program = options.pgbouncer.as_ref().ok_or("PgBouncer is missing")?;
             let text = pgbouncer_settings(port, self.single.port());
@@ -265,7 +280,7 @@ auth_type = any
 auth_file = /dev/null
 pool_mode = transaction
 default_pool_size = {CONNECTIONS}
-max_client_conn = 5000
+max_client_conn = 20000
 max_prepared_statements = 500
 server_idle_timeout = 3600
 log_connections = 0
@@ -285,6 +300,7 @@ address = "127.0.0.1"
 port = {port}
 workers = {workers}
 send_batch = "{batch}"
+max_clients = 30000
 [auth]
 passthrough = false
 [[auth.rule]]

@@ -31,7 +31,16 @@ fn bench(targets: &str, out: &Path, home: &Path) -> Child {
     ]);
     bench.arg("--report").arg(out.with_extension("html"));
     bench.arg("--document").arg(out.with_extension("md"));
-    bench.args(["--targets", targets, "--crowd", "20", "--scale", "1"]);
+    bench.args([
+        "--targets",
+        targets,
+        "--crowd",
+        "20",
+        "--scale",
+        "1",
+        "--idle",
+        "0",
+    ]);
     bench.arg("--out").arg(out).env("TMPDIR", home);
     bench.stdout(Stdio::piped()).spawn().unwrap()
 }

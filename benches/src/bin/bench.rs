@@ -6,14 +6,14 @@
 //! missed, 1 that one is missed or a load failed.
 
 use mothership::cluster::Binaries;
-use mothership_benches::bars;
+use mothership_benches::bars::{self, Level};
 use mothership_benches::case::{Case, Mode, Work};
 use mothership_benches::figures::{Figures, Sample, Samples};
 use mothership_benches::load::{Pgbench, Run};
 use mothership_benches::options::{Options, USAGE};
 use mothership_benches::setting::Setting;
 use mothership_benches::stage::{CONNECTIONS, Stage, Target};
-use mothership_benches::{document, interrupt, page, report};
+use mothership_benches::{document, idle, interrupt, page, report};
 use mothership_tests::Folder;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -93,25 +93,35 @@ fn run(options: &Options) -> Result<usize, String> {
         println!("\nbars");
         print!("{}", report::bars(&measured));
     }
+    let levels = match options.idle {
+        true => bench.idle(options, &binaries, &mut out)?,
+        false => Vec::new(),
+    };
+    if !levels.is_empty() {
+        println!("\nsilent clients");
+        print!("{}", report::levels(&levels));
+    }
     if let Some(path) = &options.report {
+        let judged = (&verdicts[..], &levels[..]);
         write(
             path,
-            &page::page(&setting, &samples, &names, &options.cases, &verdicts),
+            &page::page(&setting, &samples, &names, &options.cases, judged),
         )?;
         println!("\nplots: {}", path.display());
     }
     if let Some(path) = &options.document {
-        write(path, &document::page(&setting, options, &verdicts))?;
+        write(path, &document::page(&setting, options, &verdicts, &levels))?;
     }
     if options.crowd > 0 {
         let rows = bench.crowd(options, &mut out)?;
         println!("\n{} clients, no hang, no error", options.crowd);
         print!("{}", report::crowd(&rows));
     }
-    Ok(verdicts
+    let missed = verdicts
         .iter()
         .filter(|verdict| verdict.is_missed())
-        .count())
+        .count();
+    Ok(missed + levels.iter().filter(|level| level.is_missed()).count())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
@@ -185,6 +195,31 @@ impl Bench<'_> {
             rate: None,
         };
         Ok(self.load(Target::Direct, &run)?.tps)
+    }
+
+    /// Silent clients of PgBouncer and of the router over shards.
+    fn idle(
+        &self,
+        options: &Options,
+        binaries: &Binaries,
+        out: &mut Option<File>,
+    ) -> Result<Vec<Level>, String> {
+        let mut levels = Vec::new();
+        let asked = [Target::PgBouncer, Target::Shards];
+        for target in asked.into_iter().filter(|t| options.targets.contains(t)) {
+            eprintln!("silent clients, {}", target.name());
+            let crowd = target == Target::Shards;
+            let idle = idle::measure(
+                self.stage,
+                target,
+                (options, binaries),
+                &self.pgbench,
+                crowd,
+            )?;
+            note(out, idle.json())?;
+            levels.extend(bars::levels(&idle));
+        }
+        Ok(levels)
     }
 
     /// Very many clients, once for each proxy and mode.

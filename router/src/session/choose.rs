@@ -400,7 +400,8 @@ impl Session {
                         since,
                     }));
                 }
-                let lease = pool.lease(priority, lined_up);
+                // It is large, because it may open a connection, and rarely comes to be.
+                let lease = Box::pin(pool.lease(priority, lined_up));
                 let leased = self.while_client_waits(lease).await;
                 self.entry.queued.replace(None);
                 // It may have come too late to end this wait, and is for no other.

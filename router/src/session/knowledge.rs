@@ -185,7 +185,7 @@ impl Session {
             return Ok(());
         }
         let database = &self.identity.database;
-        match self.core.read_world(database).await {
+        match Box::pin(self.core.read_world(database)).await {
             Ok(world) => {
                 self.put_world(world);
                 Ok(())

@@ -115,7 +115,6 @@ use mothership_proto::report::{Report, sqlstate};
 use own::Definitions;
 use state::{Block, Phase, State};
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -229,8 +228,8 @@ impl From<Report> for Halt {
 }
 
 impl Session {
-    /// Serves the client until it leaves or must leave.
-    pub async fn run(mut self) {
+    /// Serves the client until it leaves or must leave. What is kept for a client that does nothing is small.
+    pub async fn run(mut self: Box<Self>) {
         let entry = Rc::clone(&self.entry);
         let end = loop {
             let fast = poll_fn(|cx| {
@@ -244,7 +243,7 @@ impl Session {
                 break self.too_late(overdue);
             }
             let turn = {
-                let mut turn = pin!(self.turn());
+                let mut turn = Box::pin(self.turn());
                 // Whatever is half done when its time is over: all servers are closed.
                 poll_fn(|cx| {
                     entry.watch(cx);
@@ -261,7 +260,7 @@ impl Session {
                 Err(overdue) => break self.too_late(overdue),
             }
         };
-        self.leave(end).await;
+        Box::pin(self.leave(end)).await;
     }
 
     /// The session has done the same for too long.
@@ -386,7 +385,7 @@ impl Session {
     }
 
     /// Ends the session: tells the client why, and gives back or closes its servers.
-    async fn leave(mut self, end: End) {
+    async fn leave(mut self: Box<Self>, end: End) {
         self.unfold();
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.

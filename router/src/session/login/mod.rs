@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use first_packets::first_packets;
 use identity::{identity, startup_settings};
-use place::{Counted, join_crowds};
+use place::{Counted, OfAll, Seat, join_crowds};
 pub(crate) use place::{Place, limited, secret};
 pub use proof::prepare_secret;
 use proof::{look_up, passed_through, prove};
@@ -65,7 +65,7 @@ impl From<Report> for Refused {
     }
 }
 
-/// Serves a connection that was just accepted, to its end.
+/// Serves a connection that was just accepted; its session goes on by itself.
 pub async fn serve(core: Rc<Core>, client: Wire) {
     let shared = Arc::clone(&core.shared);
     let topology = shared.topology();
@@ -230,7 +230,7 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
 }
 
 impl Accepted {
-    /// Turns the client into a session and serves it.
+    /// Turns the client into a session, which serves it from then on.
     async fn run(self, core: Rc<Core>, topology: Arc<Topology>, client: Wire) {
         match console::door(&topology.config.console, &self.startup, self.is_peer) {
             Door::Elsewhere => {}
@@ -252,10 +252,10 @@ impl Accepted {
             return say_goodbye(client, disabled(&self.startup.database)).await;
         }
         let most = topology.config.listen.max_clients.get();
-        let Some(_client) = Counted::try_new(&shared.clients, most) else {
+        let Some(of_all) = OfAll::try_new(&shared, most) else {
             return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
         };
-        let _crowds = match join_crowds(&core, &topology, &self.startup) {
+        let crowds = match join_crowds(&core, &topology, &self.startup) {
             Ok(crowds) => crowds,
             Err(report) => return say_goodbye(client, report).await,
         };
@@ -303,7 +303,7 @@ impl Accepted {
         };
         let mut state = State::new(SessionSettings::new(settings), Told::new(Arc::default()));
         state.deadlock = Rc::clone(&entry.deadlock);
-        let session = Session {
+        let session = Box::new(Session {
             number: entry.who.number,
             state,
             servers: Vec::new(),
@@ -328,9 +328,18 @@ impl Accepted {
             client,
             identity,
             entry,
+        });
+        let seat = Seat {
+            _place: place,
+            _crowds: crowds,
+            _of_all: of_all,
         };
         if let Some(session) = session.welcome(protocol, number).await {
-            session.run().await;
+            // A task of its own: that of the login is large, and clients stay.
+            tokio::task::spawn_local(async move {
+                session.run().await;
+                drop(seat);
+            });
         }
     }
 }

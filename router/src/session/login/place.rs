@@ -1,10 +1,11 @@
 //! Places of clients: among all, among those of their user and database, in the table of their core.
 
-use crate::core::{ClientNumber, Core, Entry, Topology};
+use crate::core::{ClientNumber, Core, Entry, Shared, Topology};
 use crate::throttle::{Crowd, InCrowd};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Protocol, Startup};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The client's places among those of its user and of its database.
@@ -56,11 +57,8 @@ pub(super) struct Counted<'a>(&'a std::sync::atomic::AtomicU32);
 
 impl<'a> Counted<'a> {
     pub(super) fn try_new(count: &'a std::sync::atomic::AtomicU32, most: u32) -> Option<Self> {
-        let one_more = |n: u32| (n < most).then_some(n + 1);
-        count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .ok()?;
-        Some(Self(count))
+        // Not `then_some`: one that is made and dropped would count down.
+        one_more(count, most).then(|| Self(count))
     }
 }
 
@@ -68,6 +66,35 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn one_more(count: &std::sync::atomic::AtomicU32, most: u32) -> bool {
+    let one_more = |n: u32| (n < most).then_some(n + 1);
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        .is_ok()
+}
+
+/// One of all clients of the process, while it lives.
+pub(super) struct OfAll(Arc<Shared>);
+
+impl OfAll {
+    pub(super) fn try_new(shared: &Arc<Shared>, most: u32) -> Option<Self> {
+        one_more(&shared.clients, most).then(|| Self(Arc::clone(shared)))
+    }
+}
+
+impl Drop for OfAll {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a client takes up while it is served; given back in this order.
+pub(super) struct Seat {
+    pub(super) _place: Place,
+    pub(super) _crowds: [InCrowd; 2],
+    pub(super) _of_all: OfAll,
 }
 
 /// The session's place in the core's table.

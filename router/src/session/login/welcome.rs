@@ -69,10 +69,10 @@ impl Welcomes {
 impl Session {
     /// Says what a server says after login. `None` if the session has ended.
     pub(super) async fn welcome(
-        mut self,
+        mut self: Box<Self>,
         protocol: Protocol,
         number: ClientNumber,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let mut settings = Settings::clone(self.state.settings.startup());
         settings.remove("application_name");
         let key = WelcomeKey {

@@ -43,9 +43,10 @@ impl Shown<'_> {
             if self.caseless.contains(&at) {
                 return Some(caseless(value));
             }
-            let column = self.columns.get(at);
-            let (ty, format) = column.map_or((NUMERIC, 0), |c| (c.ty, c.format));
-            Some(form(value, ty, format == 1))
+            Some(match self.columns.get(at) {
+                Some(column) => form(value, column.ty, column.format == 1),
+                None => untyped(value),
+            })
         };
         row.iter().enumerate().map(one).collect()
     }
@@ -55,6 +56,15 @@ impl Shown<'_> {
 fn caseless(value: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(value).unwrap_or_default();
     text.to_lowercase().replace('ß', "ss").into_bytes()
+}
+
+/// The form of a value that COPY tells, without its type: it may be a number or an interval.
+fn untyped(value: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    match interval(text).filter(|_| !text.is_empty()) {
+        Some(span) => span.to_string().into_bytes(),
+        None => form(value, NUMERIC, false),
+    }
 }
 
 fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
@@ -138,6 +148,17 @@ fn interval(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_copy_tells_is_a_number_an_interval_or_itself() {
+        let form = |text: &str| String::from_utf8(untyped(text.as_bytes())).unwrap();
+        assert_eq!(form("1 day"), form("24:00:00"));
+        assert_ne!(form("1 day"), form("2 days"));
+        assert_eq!(form("1.50"), "1.5");
+        for text in ["", "b", "7", "2020-01-31 04:05:06", "{1,2}"] {
+            assert_eq!(form(text), text);
+        }
+    }
 
     #[test]
     fn case_is_nothing_where_the_collation_says_so() {

@@ -298,9 +298,11 @@ fn rounded(value: &[u8], binary: bool, ty: u32) -> Vec<u8> {
         _ => std::str::from_utf8(value)
             .ok()
             // What COPY tells has no type; a whole number of six digits keeps them all.
-            .and_then(|text| match text.contains(['.', 'e']) || text.len() <= 6 {
-                true => text.parse().ok(),
-                false => None,
+            .and_then(|text| {
+                match FLOATS.contains(&ty) || text.contains(['.', 'e']) || text.len() <= 6 {
+                    true => text.parse().ok(),
+                    false => None,
+                }
             }),
     };
     match number {
