@@ -129,7 +129,8 @@ fn plot(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> String {
         escaped(title)
     );
     for step in 0..=STEPS {
-        let value = top * f64::from(step) / f64::from(STEPS);
+        // Without the last digits that binary fractions have.
+        let value = (top * f64::from(step) / f64::from(STEPS) * 1e6).round() / 1e6;
         let (at, right) = (y(value), LEFT + WIDTH);
         let _ = write!(
             text,
@@ -153,6 +154,9 @@ fn plot(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> String {
         let points: Vec<_> = points
             .filter_map(|(at, v)| v.map(|v| (x(at), y(v))))
             .collect();
+        if points.is_empty() {
+            continue;
+        }
         let path: Vec<_> = points
             .iter()
             .map(|(x, y)| format!("{x:.1},{y:.1}"))
@@ -207,10 +211,18 @@ mod tests {
         let drawn = plot(
             "a < b",
             &labels,
-            &[vec![Some(1.0), Some(4.0)], vec![None, Some(2.0)]],
+            &[
+                vec![Some(1.0), Some(4.0)],
+                vec![None, Some(2.0)],
+                vec![None, None],
+            ],
         );
         assert_eq!(drawn.matches("<circle").count(), 3);
-        assert_eq!(drawn.matches("<polyline").count(), 2);
+        assert_eq!(
+            drawn.matches("<polyline").count(),
+            2,
+            "none for what has no value"
+        );
         assert!(drawn.contains("a &lt; b") && !drawn.contains("NaN"));
         // The highest value is at the top of the plane, the middle one halfway.
         assert!(

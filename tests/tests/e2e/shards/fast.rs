@@ -16,6 +16,11 @@ pub(super) fn stage() -> Stage {
 
 /// How many requests went the fast path.
 pub(super) fn fast(stage: &Stage) -> u64 {
+    metric(stage, "mothership_fast_requests_total")
+}
+
+/// What the metrics say under a name, over all labels.
+pub(super) fn metric(stage: &Stage, metric: &str) -> u64 {
     let mut stream = TcpStream::connect(("127.0.0.1", stage.router.metrics_port())).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
@@ -23,7 +28,7 @@ pub(super) fn fast(stage: &Stage) -> u64 {
     stream.read_to_string(&mut page).unwrap();
     let counts = page.lines().filter_map(|line| {
         let (name, value) = line.rsplit_once(' ')?;
-        let is_it = name.starts_with("mothership_fast_requests_total{");
+        let is_it = name.split('{').next() == Some(metric);
         is_it.then(|| value.parse::<f64>().unwrap() as u64)
     });
     counts.sum()

@@ -1,6 +1,6 @@
 //! Statements that only read and find no connection idle: they wait in line, and what can happen to them meanwhile.
 
-use super::fast::{backends, begin_slow, bound, fast, segment, stage};
+use super::fast::{backends, begin_slow, bound, fast, metric, segment, stage};
 use super::stage::{LIMIT, Stage, keys_of, lines, one, owner, send};
 use mothership_tests::message;
 use mothership_tests::{Wire, poll_until};
@@ -162,6 +162,9 @@ fn who_is_in_line_when_the_router_ends_is_served_first() {
     let (read, row) = known_read(&mut wire, key);
     begin_slow(&stage, &mut busy);
     wire.send(&read);
+    // Of one that it has not read yet a router that ends knows nothing.
+    let waits = || metric(&stage, "mothership_pool_waiting") == 1;
+    assert!(poll_until(LIMIT, waits));
     stage.router.sigterm();
     let draining = || stage.router.log().contains("no new clients");
     assert!(poll_until(LIMIT, draining));
