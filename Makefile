@@ -135,7 +135,7 @@ bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run,
 	cargo build -q -p mothership-benches --bin bench
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
 	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" --out "$$out" --report "$${out%.jsonl}.html" \
-	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS),,--document docs/performance.md) \
+	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(IDLE),,--document docs/performance.md) \
 	  $(if $(QUICK),--rounds 3) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \

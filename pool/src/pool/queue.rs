@@ -23,7 +23,7 @@ pub(super) struct Waiter {
     rank: Rank,
     pub(super) since: Instant,
     waker: Option<Waker>,
-    /// It needs to hear of idle connections and of nothing else.
+    /// It does not listen to permits that other cores give back.
     idle_only: bool,
 }
 
@@ -46,12 +46,12 @@ impl Queue {
         self.joins.len() + self.new.len()
     }
 
-    /// Wakes whose turn it may be; `news` if there is something to be had that was not before.
+    /// Wakes whose turn it may be; `news` if there is something to be had.
     pub(super) fn wake_heads(&self, news: bool) {
         // The head of the new ones too: a join at the head may be unable to use
         // what a new one could, never the other way round.
         for head in [self.joins.front(), self.new.front()].into_iter().flatten() {
-            // Who has become head without news has to be told to listen for permits of other cores.
+            // Who has become head without that is told to listen for permits of other cores, if it does.
             if let Some(waker) = head.waker.as_ref().filter(|_| news || !head.idle_only) {
                 waker.wake_by_ref();
             }
@@ -204,7 +204,8 @@ impl<N: Default + Send + 'static> Drop for Place<N> {
         if let Some(position) = place_of(self.rank, line) {
             line.remove(position);
         }
-        queue.wake_heads(self.pool.idle.get() > 0);
+        let news = self.pool.idle.get() > 0 || self.pool.may_open(self.priority);
+        queue.wake_heads(news);
     }
 }
 

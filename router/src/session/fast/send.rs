@@ -37,10 +37,7 @@ impl Session {
     /// chooses among them.
     fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
         let alone = self.topology.shards[shard].servers.len() == 1;
-        if !alone || self.core.shared.doubts.count() != 0 {
-            return None;
-        }
-        self.known_pool(shard, ALONE)
+        alone.then(|| self.known_pool(shard, ALONE)).flatten()
     }
 
     /// Sends a request to the server of `lease`, for which it has waited since `since`, if that has all that the session

@@ -62,6 +62,7 @@ impl Session {
             && !self.state.untold.get()
             && self.state.notifications.is_empty()
             && !self.core.suspended.get()
+            && self.core.shared.doubts.count() == 0
             && self.must_go().is_none()
             && self.topology.config.logging.statements == LogStatements::Off
             && self.client.unsent() <= self.most_unsent()

@@ -1,13 +1,14 @@
 //! Statements that only read and find no connection idle: they wait in line, and what can happen to them meanwhile.
 
 use super::fast::{backends, begin_slow, bound, fast, metric, segment, stage};
-use super::stage::{LIMIT, Stage, keys_of, lines, one, owner, send};
+use super::stage::{LIMIT, Stage, keys_of, lines, one, one_each, owner, send};
 use mothership_tests::message;
 use mothership_tests::{Wire, poll_until};
 use std::time::Duration;
 
-/// A statement for the one connection to the shard of `busy`, not sent yet, whose shape the router knows.
-fn known_read(wire: &mut Wire, busy: i64) -> (Vec<u8>, String) {
+/// A statement for the connection that [`begin_slow`] takes, not sent yet, whose shape the router knows; and its row.
+fn known_read(wire: &mut Wire) -> (Vec<u8>, String) {
+    let [busy, ..] = one_each();
     let keys = keys_of(owner(busy), 4);
     let read = |key: i64| format!("SELECT v FROM items WHERE id = {key}");
     for key in &keys[..3] {
@@ -83,11 +84,8 @@ fn a_request_in_line_is_cancelled_and_the_next_one_is_not() {
     let stage = stage();
     let (mut busy, mut wire) = (stage.wire(), stage.wire());
     for round in 0..5 {
+        let (read, row) = known_read(&mut wire);
         let key = begin_slow(&stage, &mut busy);
-        let_go(&stage, key);
-        busy.until_ready();
-        let (read, row) = known_read(&mut wire, key);
-        begin_slow(&stage, &mut busy);
         wire.send(&read);
         let mut told = None;
         // A cancel that overtakes the request is for nothing.
@@ -112,12 +110,9 @@ fn a_request_in_line_is_cancelled_and_the_next_one_is_not() {
 fn a_client_that_leaves_the_line_takes_no_connection_with_it() {
     let stage = stage();
     let (mut busy, mut gone, mut wire) = (stage.wire(), stage.wire(), stage.wire());
+    let (left, _) = known_read(&mut gone);
+    let (read, row) = known_read(&mut wire);
     let key = begin_slow(&stage, &mut busy);
-    let_go(&stage, key);
-    busy.until_ready();
-    let (left, _) = known_read(&mut gone, key);
-    let (read, row) = known_read(&mut wire, key);
-    begin_slow(&stage, &mut busy);
     gone.send(&left);
     wire.send(&read);
     gone.reset();
@@ -136,11 +131,8 @@ fn who_waits_for_too_long_is_told_so() {
         ));
         stage.fill(1..=60);
         let (mut busy, mut wire) = (stage.wire(), stage.wire());
+        let (read, row) = known_read(&mut wire);
         let key = begin_slow(&stage, &mut busy);
-        let_go(&stage, key);
-        busy.until_ready();
-        let (read, row) = known_read(&mut wire, key);
-        begin_slow(&stage, &mut busy);
         wire.send(&read);
         let answer = lines(&wire.until_ready());
         assert!(answer[0].starts_with("Error 53300"), "{answer:?}");
@@ -156,11 +148,8 @@ fn who_waits_for_too_long_is_told_so() {
 fn who_is_in_line_when_the_router_ends_is_served_first() {
     let mut stage = stage();
     let (mut busy, mut wire) = (stage.wire(), stage.wire());
+    let (read, row) = known_read(&mut wire);
     let key = begin_slow(&stage, &mut busy);
-    let_go(&stage, key);
-    busy.until_ready();
-    let (read, row) = known_read(&mut wire, key);
-    begin_slow(&stage, &mut busy);
     wire.send(&read);
     // Of one that it has not read yet a router that ends knows nothing.
     let waits = || metric(&stage, "mothership_pool_waiting") == 1;
@@ -177,9 +166,7 @@ fn who_is_in_line_when_the_router_ends_is_served_first() {
 fn a_statement_that_is_bound_in_line_is_parsed_first_where_that_is_needed() {
     let stage = stage();
     let (mut busy, mut wire) = (stage.wire(), stage.wire());
-    let key = begin_slow(&stage, &mut busy);
-    let_go(&stage, key);
-    busy.until_ready();
+    let [key, ..] = one_each();
     let ids = keys_of(owner(key), 3);
     let sql = "SELECT v FROM items WHERE id = $1";
     for id in ids {
