@@ -267,9 +267,31 @@ impl<N> ServerConnection<N> {
         client: &mut Wire,
         columns: Option<impl Fn(Frame<'_>, &mut Vec<u8>)>,
     ) -> Poll<Result<Passed, Broken>> {
+        self.poll_some(cx, |connection| connection.pass(client, columns.as_ref()))
+    }
+
+    /// Hands to `take` what has come for the router and needs no judgement (see [`Ledger::pass`]), message by message,
+    /// and reads from the socket until something has.
+    ///
+    /// Ready when something was taken, or when what comes next must be judged by [`Self::poll_messages`]. Cancel safe.
+    /// Any error leaves the connection doubtful.
+    pub fn poll_taking(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(Frame<'_>),
+    ) -> Poll<Result<Passed, Broken>> {
+        self.poll_some(cx, |connection| connection.take(&mut take))
+    }
+
+    /// Reads from the socket until `some` takes something of the buffer, or says that it must be judged.
+    fn poll_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut some: impl FnMut(&mut Self) -> Passed,
+    ) -> Poll<Result<Passed, Broken>> {
         let error = loop {
             if !self.wire.input().is_empty() {
-                let passed = self.pass(client, columns.as_ref());
+                let passed = some(self);
                 if passed.bytes > 0 || passed.until != Until::Partial {
                     return Poll::Ready(Ok(passed));
                 }
@@ -283,6 +305,21 @@ impl<N> ServerConnection<N> {
         };
         self.doubtful = true;
         Poll::Ready(Err(error))
+    }
+
+    /// Hands out what is in the buffer for the router.
+    fn take(&mut self, take: &mut impl FnMut(Frame<'_>)) -> Passed {
+        let input = self.wire.input();
+        let taken = self
+            .ledger
+            .pass(Audience::Router, input, self.longest, false);
+        let mut rest = &input[..taken.bytes];
+        while let Ok(Next::Whole(frame)) = frame::next(rest, self.longest) {
+            take(frame);
+            rest = &rest[frame.bytes.len()..];
+        }
+        self.wire.consume(taken.bytes);
+        taken
     }
 
     /// Passes on what is in the buffer.
@@ -299,7 +336,9 @@ impl<N> ServerConnection<N> {
         let input = self.wire.input();
         loop {
             let rest = &input[all.bytes..];
-            let passed = self.ledger.pass(rest, self.longest, columns.is_some());
+            let passed = self
+                .ledger
+                .pass(Audience::Client, rest, self.longest, columns.is_some());
             client.send(&rest[..passed.bytes]);
             all.bytes += passed.bytes;
             all.parsed |= passed.parsed;

@@ -135,12 +135,7 @@ pub fn install(builder: &mut tokio::runtime::Builder, mode: SendMode) {
             Sender::Plain | Sender::Ring(_) => Some(batch.flush()),
         });
         match woken {
-            Some(Some(woken)) => {
-                woken.wake();
-                // Where cores are short, the peers that were just written to run first: more of their answers are
-                // there when we look, and one wake-up serves them all. On a free core it costs one system call.
-                std::thread::yield_now();
-            }
+            Some(Some(woken)) => woken.wake(),
             // The first time on this thread. The task lives as long as the runtime.
             Some(None) => drop(tokio::spawn(Turns { flushes: 0 })),
             None => {}

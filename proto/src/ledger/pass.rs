@@ -1,6 +1,6 @@
-//! The replies that a client gets as they are, many at once.
+//! The replies that mean no more than what is in them, many at once.
 //!
-//! Most of what a server sends is rows and the few messages around them, for a client that asked for nothing else. They
+//! Most of what a server sends is rows and the few messages around them, for somebody who asked for nothing else. They
 //! need no judgement one by one: [`Ledger::pass`] holds as many as it can against the ledger, and says how many bytes
 //! they are. What they mean for the ledger is what [`Ledger::on`] would have said of each.
 
@@ -11,7 +11,7 @@ use crate::frame::{self, Next};
 /// What [`Ledger::pass`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
-    /// So many bytes at the beginning go to the client as they are.
+    /// So many bytes at the beginning are such replies.
     pub bytes: usize,
     /// Among them is ParseComplete.
     pub parsed: bool,
@@ -34,10 +34,16 @@ pub enum Until {
 }
 
 impl Ledger {
-    /// Takes whole messages from the beginning of `input` that need no more than to be passed on to the client. `limit`
-    /// is the longest message, with its header. Where `leave_columns`, the client gets another RowDescription than the
-    /// server's, and it is left.
-    pub fn pass(&mut self, input: &[u8], limit: usize, leave_columns: bool) -> Passed {
+    /// Takes whole messages from the beginning of `input` that are owed to `to` and need no more than to be passed on.
+    /// `limit` is the longest message, with its header. Where `leave_columns`, who waits gets another RowDescription than
+    /// the server's, and it is left.
+    pub fn pass(
+        &mut self,
+        to: Audience,
+        input: &[u8],
+        limit: usize,
+        leave_columns: bool,
+    ) -> Passed {
         let mut bytes = 0;
         let mut parsed = false;
         let until = loop {
@@ -49,27 +55,24 @@ impl Ledger {
             let (Mode::Normal, Some(front)) = (self.mode, self.queue.front()) else {
                 break Until::Judgement;
             };
-            use Audience::Client;
             match (front, frame.tag()) {
+                (front, _) if front.audience() != to => break Until::Judgement,
                 (
-                    Owed::Query(Client) | Owed::Execute(Client) | Owed::DescribePortal(Client),
+                    Owed::Query(_) | Owed::Execute(_) | Owed::DescribePortal(_),
                     tag::ROW_DESCRIPTION,
                 ) if leave_columns => break Until::Columns,
-                (
-                    Owed::Query(Client) | Owed::Execute(Client),
-                    tag::DATA_ROW | tag::ROW_DESCRIPTION,
-                )
-                | (Owed::Query(Client), tag::COMMAND_COMPLETE) => {}
-                (Owed::Execute(Client), tag::COMMAND_COMPLETE)
-                | (Owed::Bind(Client), tag::BIND_COMPLETE)
-                | (Owed::DescribePortal(Client), tag::ROW_DESCRIPTION | tag::NO_DATA) => {
+                (Owed::Query(_) | Owed::Execute(_), tag::DATA_ROW | tag::ROW_DESCRIPTION)
+                | (Owed::Query(_), tag::COMMAND_COMPLETE) => {}
+                (Owed::Execute(_), tag::COMMAND_COMPLETE)
+                | (Owed::Bind(_), tag::BIND_COMPLETE)
+                | (Owed::DescribePortal(_), tag::ROW_DESCRIPTION | tag::NO_DATA) => {
                     self.queue.pop_front();
                 }
-                (Owed::Parse(_, Client), tag::PARSE_COMPLETE) => {
+                (Owed::Parse(..), tag::PARSE_COMPLETE) => {
                     self.queue.pop_front();
                     parsed = true;
                 }
-                (Owed::Query(Client) | Owed::Sync(Client), tag::READY)
+                (Owed::Query(_) | Owed::Sync(_), tag::READY)
                     if TxStatus::read(frame.body()) == Ok(TxStatus::Idle) =>
                 {
                     self.queue.pop_front();
@@ -136,6 +139,7 @@ mod tests {
             owed in prop::collection::vec(owed(), 0..8),
             sent in prop::collection::vec(sent(), 0..12),
             cut in 0_usize..8,
+            to in prop_oneof![3 => Just(Audience::Client), 1 => Just(Audience::Router)],
             leave_columns: bool,
         ) {
             let (mut at_once, mut singly) = (Ledger::default(), Ledger::default());
@@ -145,7 +149,7 @@ mod tests {
             }
             let mut stream = sent.concat();
             stream.truncate(stream.len().saturating_sub(cut));
-            let passed = at_once.pass(&stream, 1 << 20, leave_columns);
+            let passed = at_once.pass(to, &stream, 1 << 20, leave_columns);
             let mut taken = 0;
             let mut parsed = false;
             let mut last = None;
@@ -156,7 +160,7 @@ mod tests {
                 prop_assert!(!singly.has_answer(), "an answer of the router comes first");
                 let step = singly.on(frame.tag(), frame.body());
                 let step = step.expect("only what is owed passes");
-                prop_assert_eq!(step.to, Audience::Client);
+                prop_assert_eq!(step.to, to);
                 parsed |= matches!(step.event, super::super::Event::Parsed(_));
                 last = Some(step.event);
                 taken += frame.bytes.len();
@@ -177,7 +181,7 @@ mod tests {
                 (Until::Columns, Ok(Next::Whole(frame))) => {
                     prop_assert!(leave_columns && frame.tag() == tag::ROW_DESCRIPTION);
                     let step = singly.on(frame.tag(), frame.body());
-                    prop_assert_eq!(step.expect("it is owed").to, Audience::Client);
+                    prop_assert_eq!(step.expect("it is owed").to, to);
                 }
                 (Until::Columns, rest) => prop_assert!(false, "{:?}", rest),
                 (Until::Judgement | Until::Ready, _) => {}
@@ -203,12 +207,12 @@ mod tests {
             ledger.push(owed);
         }
         let bytes = stream(b"12TDDCZ");
-        let passed = ledger.pass(&bytes, 100, false);
+        let passed = ledger.pass(Client, &bytes, 100, false);
         assert_eq!((passed.bytes, passed.parsed), (bytes.len(), true));
         assert!(passed.until == Until::Ready && ledger.is_empty());
         ledger.push(Owed::Query(Client));
         let bytes = stream(b"TDCZN");
-        let passed = ledger.pass(&bytes, 100, false);
+        let passed = ledger.pass(Client, &bytes, 100, false);
         assert_eq!((passed.bytes, passed.parsed), (bytes.len() - 5, false));
         assert!(passed.until == Until::Ready && ledger.is_empty());
     }
@@ -221,7 +225,7 @@ mod tests {
             message(tag::COMMAND_COMPLETE, b"BEGIN\0"),
             message(tag::READY, b"T"),
         ];
-        let passed = ledger.pass(&bytes.concat(), 100, false);
+        let passed = ledger.pass(Audience::Client, &bytes.concat(), 100, false);
         assert_eq!(
             (passed.bytes, passed.until),
             (bytes[0].len(), Until::Judgement)

@@ -187,6 +187,25 @@ impl Tally {
         now
     }
 
+    /// A request was sent to the primaries of these shards on the fast path; `received` bytes of the client were it.
+    /// Out: when that was.
+    pub fn fast_over(&mut self, shards: impl Iterator<Item = usize>, received: usize) -> Instant {
+        let now = Instant::now();
+        self.key.kind = PlanKind::Scatter;
+        self.planned.get_or_insert(now);
+        let mut assignments = 0;
+        for shard in shards {
+            self.uses(shard, ServedBy::Primary);
+            assignments += 1;
+        }
+        self.traffic.count(|totals| {
+            totals.received += received as u64;
+            totals.assignments += assignments;
+            totals.fast += 1;
+        });
+        now
+    }
+
     /// A message of a server was passed on.
     pub fn gave(&mut self, length: usize) {
         self.traffic.count(|totals| totals.sent += length as u64);

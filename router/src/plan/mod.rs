@@ -68,7 +68,7 @@ pub(crate) use names::RUNS_SQL;
 pub use pin::{About, Elsewhere, NoRoute, Pin};
 pub use refuse::{Reason, Refusal};
 pub use report::report;
-pub use route::{Route, reading_shard, route};
+pub use route::{Reading, Route, reading, route};
 pub use shaped::ShapedPlan;
 pub use slots::Literals;
 use slots::Text;

@@ -81,27 +81,46 @@ pub fn route(
     })
 }
 
-/// The shard of a plan that only reads, where these values leave no more to be decided than that. `None` says nothing:
-/// [`route`] does.
-pub fn reading_shard(
-    plan: &Plan,
+/// Where one execution of a plan leads that only reads.
+#[derive(Debug, PartialEq)]
+pub enum Reading<'p> {
+    /// To one shard, as it is.
+    One(ShardId),
+    /// To several, as it is.
+    Over(ShardSet, &'p Merge),
+}
+
+/// Where a plan leads that only reads, if these values leave no more to be decided than that, and each shard gets the
+/// client's own text. `None` says nothing: [`route`] does.
+pub fn reading<'p>(
+    plan: &'p Plan,
     params: &Params<'_>,
     map: &ShardMap,
     text: &TextContext,
-) -> Option<ShardId> {
-    let Plan::Single(single) = plan else {
-        return None;
-    };
-    if single.role != Role::Replica || !single.unknown.is_empty() {
-        return None;
-    }
-    match &single.target {
-        Target::Home | Target::AnyShard => Some(map.home()),
-        Target::AllShards => None,
-        Target::Keys(keyed) => match keyed.as_slice() {
-            [by] if by.kept.is_empty() => shards_of(by, params, text).single(),
-            _ => None,
-        },
+) -> Option<Reading<'p>> {
+    match plan {
+        Plan::Single(single) if single.role == Role::Replica && single.unknown.is_empty() => {
+            let shard = match &single.target {
+                Target::Home | Target::AnyShard => map.home(),
+                Target::AllShards => return None,
+                Target::Keys(keyed) => match keyed.as_slice() {
+                    [by] if by.kept.is_empty() => shards_of(by, params, text).single()?,
+                    _ => return None,
+                },
+            };
+            Some(Reading::One(shard))
+        }
+        Plan::Scatter(scatter) if scatter.role == Role::Replica => {
+            let shards = scattered(&scatter.target, params, map, text).ok()?;
+            match (shards.single(), &scatter.merge) {
+                (Some(shard), _) => Some(Reading::One(shard)),
+                (None, merge @ (Merge::Concat | Merge::Aggregates(_))) => {
+                    Some(Reading::Over(shards, merge))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 
@@ -150,19 +169,7 @@ fn by_keys(
             }
         }
         Plan::Scatter(scatter) => {
-            let shards = match &scatter.target {
-                Target::Home | Target::AnyShard => ShardSet::one(map.home()),
-                Target::AllShards => map.all(),
-                Target::Keys(keyed) => {
-                    let mut shards: Option<ShardSet> = None;
-                    for by in keyed {
-                        kept(by, params, text)?;
-                        let own = shards_of(by, params, text);
-                        shards = Some(shards.map_or(own.clone(), |s| s.intersect(&own)));
-                    }
-                    shards.unwrap_or_default()
-                }
-            };
+            let shards = scattered(&scatter.target, params, map, text)?;
             let role = scatter.role.clone();
             match &scatter.merge {
                 Merge::Sorted(sorted) if shards.len() > 1 => {
@@ -301,13 +308,37 @@ fn by_shard(
     Ok(rows)
 }
 
-fn merged(shards: ShardSet, role: Role, merge: &Merge, map: &ShardMap) -> Route {
-    // If no shard has a matching row, any one gives columns, tag and aggregate row.
-    let shards = if shards.is_empty() {
-        ShardSet::one(map.home())
-    } else {
-        shards
+/// The shards of a plan that may lead to several, at least one.
+fn scattered(
+    target: &Target,
+    params: &Params<'_>,
+    map: &ShardMap,
+    text: &TextContext,
+) -> Result<ShardSet, Refusal> {
+    let keyed = match target {
+        Target::Home | Target::AnyShard => return Ok(ShardSet::one(map.home())),
+        Target::AllShards => return Ok(map.all()),
+        Target::Keys(keyed) => keyed,
     };
+    let mut shards: Option<ShardSet> = None;
+    for by in keyed {
+        kept(by, params, text)?;
+        let own = shards_of(by, params, text);
+        shards = Some(shards.map_or(own.clone(), |s| s.intersect(&own)));
+    }
+    Ok(at_least_one(shards.unwrap_or_default(), map))
+}
+
+/// If no shard has a matching row, any one gives columns, tag and aggregate row.
+fn at_least_one(shards: ShardSet, map: &ShardMap) -> ShardSet {
+    match shards.is_empty() {
+        true => ShardSet::one(map.home()),
+        false => shards,
+    }
+}
+
+fn merged(shards: ShardSet, role: Role, merge: &Merge, map: &ShardMap) -> Route {
+    let shards = at_least_one(shards, map);
     let merge = (shards.len() > 1).then(|| merge.clone());
     Route {
         merge,

@@ -19,7 +19,7 @@ use crate::merge::{Aggregates, CommandTag, reconcile};
 use crate::plan::Merge;
 use crate::sql::effect::{Statement, analyse};
 use crate::sql::places::Characters;
-use mothership_pool::connection::Flow;
+use mothership_pool::connection::{Broken, Flow};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
@@ -41,6 +41,8 @@ pub(super) struct Merging {
     merge: Merge,
     shards: usize,
     columns: Option<Vec<Column>>,
+    /// As a shard has described them; most say the same.
+    described: Vec<u8>,
     aggregates: Option<Aggregates>,
     copy: Option<CopyOut>,
     /// Rows that wait until they are asked for.
@@ -63,10 +65,16 @@ pub(super) type Held = (VecDeque<Box<[u8]>>, Vec<u8>);
 
 impl Merging {
     pub(super) fn new(merge: &Merge, shards: usize) -> Self {
+        Self::of(merge.clone(), shards)
+    }
+
+    /// The same with a merge that nobody else needs.
+    pub(super) fn of(merge: Merge, shards: usize) -> Self {
         Self {
-            merge: merge.clone(),
+            merge,
             shards,
             columns: None,
+            described: Vec::new(),
             aggregates: None,
             copy: None,
             hold: None,
@@ -172,11 +180,13 @@ impl Merging {
         let malformed =
             || Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
         match frame.tag() {
+            tag::ROW_DESCRIPTION if self.described == frame.body() => {}
             tag::ROW_DESCRIPTION => {
                 let columns = backend::columns(frame.body()).map_err(|_| malformed())?;
                 match &self.columns {
                     None => {
                         self.describe(columns)?;
+                        self.described = frame.body().to_vec();
                         client.send(frame.bytes);
                     }
                     Some(first) => {
@@ -231,21 +241,48 @@ impl Merging {
     /// The end of the answer: the merged row, or the error. The command is returned and
     /// not written, because where the transaction is the router's own it is said only
     /// after the commit, as PostgreSQL does.
-    pub(super) fn finish(self, client: &mut Wire) -> Result<Vec<u8>, Halt> {
-        if let Some(body) = self.error {
+    pub(super) fn finish(mut self, client: &mut Wire) -> Result<Vec<u8>, Halt> {
+        if let Some(body) = self.error.take() {
             client.with_output(|out| super::errors::put_as_error(out, &body));
             return Err(Halt::Failed);
         }
-        if let Some(report) = self.wrong {
+        if let Some(report) = self.wrong.take() {
             return Err(Halt::Fail(report));
         }
+        self.end(client).map_err(Halt::Fail)
+    }
+
+    /// The same of an answer with which nothing was wrong until now. Where something is, nothing was written.
+    pub(super) fn end(&self, client: &mut Wire) -> Result<Vec<u8>, Report> {
         if let Some(aggregates) = &self.aggregates {
             let done = client.with_output(|out| aggregates.finish(self.shards, out));
-            done.map_err(|e| Halt::Fail(e.report()))?;
+            done.map_err(|e| e.report())?;
             return Ok(b"SELECT 1".to_vec());
         }
         Ok(self.command.bytes().unwrap_or_default())
     }
+
+    /// What makes one answer.
+    pub(super) fn merge(&self) -> &Merge {
+        &self.merge
+    }
+}
+
+/// A simple query whose answers are being taken, as the fast path leaves it. Its servers are attached in the order of
+/// its legs.
+pub(super) struct Halfway {
+    /// What has come.
+    pub merging: Merging,
+    /// So many servers, the first ones, have answered.
+    pub answered: usize,
+}
+
+/// Why no more messages of a server are taken.
+enum Stopped {
+    /// The session ends.
+    Ended(End),
+    /// The server is gone.
+    Lost(Broken),
 }
 
 /// The error of several shards that PostgreSQL would tell, as one about `sql`, and whose it is.
@@ -439,6 +476,21 @@ impl Session {
         Ok(())
     }
 
+    /// Goes on with a query that the fast path has left, up to its ReadyForQuery.
+    pub(super) async fn go_on(&mut self, halfway: Halfway) -> Result<(), Halt> {
+        let Halfway {
+            mut merging,
+            answered,
+        } = halfway;
+        for leg in answered..self.servers.len() {
+            self.collect(leg, leg, &mut merging).await?;
+        }
+        let command = self.finish_many(merging)?;
+        self.put_command(&command);
+        self.state.ready_alone(&mut self.client);
+        Ok(())
+    }
+
     pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
         let attached = &mut self.servers[at];
         // Outside of a block it ends with its own end, and a segment that was open there ends with it.
@@ -510,10 +562,13 @@ impl Session {
         let ahead = self.topology.config.limits.pipeline_size.bytes();
         let polled = poll_fn(|cx| {
             loop {
+                if let Some(report) = self.must_go() {
+                    return Poll::Ready(Err(Stopped::Ended(End::Told(report))));
+                }
                 if self.client.unsent() > buffer {
                     match self.client.poll_drained(cx, buffer / 2) {
                         Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(None)),
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Stopped::Ended(End::Gone))),
                         Poll::Pending => {
                             self.entry.pulse.set(Doing::Stalled);
                             return Poll::Pending;
@@ -580,14 +635,14 @@ impl Session {
                 match polled {
                     Poll::Ready(Ok(())) if done => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(())) => continue,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Some(error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Stopped::Lost(error))),
                     Poll::Pending => {}
                 }
                 // A client that left must not keep servers busy.
                 if self.client.input().len() < ahead {
                     match self.client.poll_fill(cx) {
                         Poll::Ready(Ok(n)) if n > 0 => continue,
-                        Poll::Ready(_) => return Poll::Ready(Err(None)),
+                        Poll::Ready(_) => return Poll::Ready(Err(Stopped::Ended(End::Gone))),
                         Poll::Pending => {}
                     }
                 }
@@ -600,8 +655,8 @@ impl Session {
                 self.after_messages(at);
                 Ok(())
             }
-            Err(None) => Err(Halt::End(End::Gone)),
-            Err(Some(error)) => {
+            Err(Stopped::Ended(end)) => Err(end.into()),
+            Err(Stopped::Lost(error)) => {
                 self.lost(at, &error);
                 Err(Halt::Failed)
             }

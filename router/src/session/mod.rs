@@ -163,6 +163,8 @@ pub struct Session {
     servers: Vec<Attached>,
     /// The request on the fast path; nothing is attached then.
     fast: Option<fast::Fast>,
+    /// What it has left to the general path in the middle.
+    halfway: Option<Box<many::Halfway>>,
     /// Wakes a request that has waited for long on the fast path.
     patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
     /// Since when the request at hand has stood in line for a connection, if it did on the fast path.
@@ -306,6 +308,11 @@ impl Session {
     /// Takes what the client has sent, then waits for more from either side.
     async fn turn(&mut self) -> Result<(), End> {
         let mut took = false;
+        if let Some(halfway) = self.halfway.take() {
+            let result = self.go_on(*halfway).await;
+            self.taken(result).await?;
+            self.after_request();
+        }
         while self.may_take() {
             match self.take_frame().await? {
                 true => self.after_request(),

@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// What was taken from the input was served, or has failed.
-    async fn taken(&mut self, result: Result<(), Halt>) -> Result<bool, End> {
+    pub(super) async fn taken(&mut self, result: Result<(), Halt>) -> Result<bool, End> {
         match result {
             Ok(()) => Ok(true),
             Err(Halt::Failed) => {

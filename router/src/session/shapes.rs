@@ -71,6 +71,8 @@ pub struct Entry {
     /// What its statements mean, but for the span. `None` if each text must be read for itself.
     step: Option<Step>,
     plans: RefCell<VecDeque<Kept>>,
+    /// Whether its texts ask for no time in this world, but for what their literals say.
+    timeless: Cell<Option<(u64, bool)>>,
     uses: Cell<u64>,
     recent: Cell<bool>,
 }
@@ -135,6 +137,18 @@ impl Entry {
             plan: planned.shaped.map(Rc::new),
         });
         planned.own
+    }
+
+    /// Whether its texts ask for no time in this world, but for what their literals say. `find` finds it out, once.
+    pub fn is_timeless(&self, world: u64, find: impl FnOnce() -> bool) -> bool {
+        match self.timeless.get() {
+            Some((known, timeless)) if known == world => timeless,
+            _ => {
+                let timeless = find();
+                self.timeless.set(Some((world, timeless)));
+                timeless
+            }
+        }
     }
 
     /// What its statements mean, but for the span. `None` if each text must be read for itself.
@@ -225,6 +239,7 @@ impl Shapes {
             text: shape.text.into(),
             step: template(span.of(sql), &literals, strings),
             plans: RefCell::default(),
+            timeless: Cell::new(None),
             uses: Cell::new(1),
             recent: Cell::new(false),
         });

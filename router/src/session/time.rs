@@ -8,6 +8,7 @@
 
 use super::dispatch::{Dispatch, Many, refused};
 use super::names::{Origin, Prepared};
+use super::shapes::Shaped;
 use super::state::Block;
 use super::step::{Kind, Step};
 use super::{Halt, Session};
@@ -47,14 +48,14 @@ impl Session {
             return Ok(work);
         }
         let strings = self.standard_strings();
-        let some = Moments {
-            transaction: String::new(),
-            statement: String::new(),
-        };
+        let some = Moments::default();
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
         // The texts of what gathers are written when its servers are known.
+        let shaped = statement.shaped.as_ref();
+        let shaped = shaped.filter(|_| !writes && !self.has_own_definitions());
         let timed = match &work {
             Dispatch::Gather(_) => None,
+            _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), world)) => None,
             _ => with_moments(sql, strings, writes, world, &some).map_err(hidden)?,
         };
         let types: &[u8] = match &statement.origin {
@@ -152,10 +153,7 @@ impl Session {
         };
         let strings = self.standard_strings();
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
-        let none = Moments {
-            transaction: String::new(),
-            statement: String::new(),
-        };
+        let none = Moments::default();
         let asks = with_moments(text, strings, writes, &world, &none).map_err(hidden)?;
         if asks.is_none() {
             return Ok(Cow::Borrowed(text));
@@ -195,6 +193,18 @@ impl Session {
             Report::error(sqlstate::INTERNAL_ERROR, "server does not say the time").into()
         })
     }
+}
+
+/// Whether a text that only reads asks for no time, nor anything that it names. `sql` is the statement of `shaped`, read
+/// with or without standard strings.
+pub(super) fn asks_no_time(shaped: &Shaped, (sql, strings): (&str, bool), world: &World) -> bool {
+    let asks = || with_moments(sql, strings, false, world, &Moments::default());
+    let timeless = shaped
+        .entry
+        .is_timeless(world.version, || asks() == Ok(None));
+    // Texts of a shape differ in literals only.
+    let mut literals = shaped.literals.iter();
+    timeless && !literals.any(|literal| is_moving(literal.span.of(sql.as_bytes())))
 }
 
 /// A statement with these times wherever it asks for them, also by defaults of columns that it leaves out, and how that

@@ -11,7 +11,7 @@ use super::lexer::{Kind, Token};
 use super::places::Change;
 
 /// A moment for each kind of time, in UTC, as `2026-11-21 01:02:03.000004`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moments {
     /// When the transaction began.
     pub transaction: String,

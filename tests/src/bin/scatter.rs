@@ -128,7 +128,7 @@ fn login(router: &Router) -> Wire {
 /// Microseconds of the router's processor time for each statement.
 fn price(router: &Router, clients: usize, seconds: u64, sql: &str) -> f64 {
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let mut spent = 0;
+    let mut spent = 0.0;
     thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
@@ -149,16 +149,19 @@ fn price(router: &Router, clients: usize, seconds: u64, sql: &str) -> f64 {
         done.fetch_sub(counted, Ordering::Relaxed);
         stop.store(true, Ordering::Relaxed);
     });
-    spent as f64 / done.load(Ordering::Relaxed).max(1) as f64
+    spent / done.load(Ordering::Relaxed).max(1) as f64
 }
 
-/// In microseconds, of all its threads; as exact as the kernel's clock ticks.
-fn processor_time(router: &Router) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", router.pid())).unwrap();
-    let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    // Linux counts them in hundredths of a second for everyone.
-    ticks * 10_000
+/// In microseconds, of all its threads, as the scheduler counts it.
+fn processor_time(router: &Router) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", router.pid())).unwrap();
+    let nanoseconds = threads.map(|thread| {
+        let path = thread.unwrap().path().join("schedstat");
+        let text = std::fs::read_to_string(path).unwrap();
+        let on_a_core = text.split(' ').next().unwrap();
+        on_a_core.parse::<u64>().unwrap()
+    });
+    nanoseconds.sum::<u64>() as f64 / 1_000.0
 }
 
 /// Reads so many sorted rows, and looks at the router's memory meanwhile.

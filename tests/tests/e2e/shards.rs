@@ -25,6 +25,8 @@ mod directory;
 mod explaining;
 #[path = "shards/fast.rs"]
 mod fast;
+#[path = "shards/fast_over.rs"]
+mod fast_over;
 #[path = "shards/faults.rs"]
 mod faults;
 #[path = "shards/gathered.rs"]

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 /// A request in line.
 pub struct InLine {
+    shard: usize,
     request: Request,
     place: Place<Notes>,
     since: Instant,
@@ -24,7 +25,12 @@ pub struct InLine {
 
 impl Session {
     /// Gets in line. False if the request is better off on the general path.
-    pub(super) fn line_up(&mut self, request: Request, pool: &Rc<Pool<Notes>>) -> bool {
+    pub(super) fn line_up(
+        &mut self,
+        shard: usize,
+        request: Request,
+        pool: &Rc<Pool<Notes>>,
+    ) -> bool {
         let since = self.state.tally.line_up();
         let Some(place) = pool.line_up(self.rules.priority(), since) else {
             return false;
@@ -37,6 +43,7 @@ impl Session {
         self.entry.pulse.begin(Doing::Running);
         self.entry.begin_wait();
         self.fast = Some(Fast::InLine(InLine {
+            shard,
             request,
             place,
             since,
@@ -66,7 +73,7 @@ impl Session {
         let holds = !self.entry.is_wait_cancelled() && self.still_holds(&line.request);
         let sent = holds
             && self
-                .send_fast(&line.request, lease, Some(line.since))
+                .send_fast(line.shard, &line.request, lease, Some(line.since))
                 .is_some();
         match sent {
             true => self.entry.end_wait(),

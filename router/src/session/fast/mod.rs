@@ -12,6 +12,8 @@
 
 mod line;
 
+mod over;
+
 mod send;
 
 mod take;
@@ -29,6 +31,7 @@ use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Owed, Until};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// A request on the fast path.
 pub enum Fast {
@@ -36,16 +39,22 @@ pub enum Fast {
     InLine(line::InLine),
     /// A server works for it.
     UnderWay(UnderWay),
+    /// Several do.
+    Over(Box<over::Over>),
 }
 
 /// A request that was sent.
 pub struct UnderWay {
-    shard: usize,
-    server: usize,
-    lease: Lease,
-    flight: Option<Flight>,
+    leg: Leg,
     /// Something of the answer has reached the client.
     passed: bool,
+}
+
+/// A server that works for a request, alone in its shard.
+struct Leg {
+    shard: usize,
+    lease: Lease,
+    flight: Option<Flight>,
 }
 
 /// How it ended there.
@@ -75,6 +84,11 @@ impl Session {
                     }
                     Poll::Pending => return self.poll_ahead(cx),
                 },
+                Some(Fast::Over(_)) => match self.poll_over(cx) {
+                    Poll::Ready(Ended::Answered) => {}
+                    Poll::Ready(Ended::Unfolded) => return Poll::Ready(()),
+                    Poll::Pending => return self.poll_ahead(cx),
+                },
                 None => {}
             }
             if !self.may_go_fast() {
@@ -102,10 +116,13 @@ impl Session {
             return Poll::Ready(Ended::Unfolded);
         }
         while let Some(Fast::UnderWay(fast)) = &mut self.fast {
-            let oids = self.world.as_ref().and_then(|world| world.oids(fast.shard));
+            let oids = self
+                .world
+                .as_ref()
+                .and_then(|world| world.oids(fast.leg.shard));
             let columns =
                 oids.map(|oids| |frame: Frame<'_>, out: &mut _| oids.put_at_home(frame, out));
-            let passed = match fast.lease.poll_passing(cx, &mut self.client, columns) {
+            let passed = match fast.leg.lease.poll_passing(cx, &mut self.client, columns) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(passed)) => passed,
                 Poll::Ready(Err(error)) => {
@@ -150,21 +167,15 @@ impl Session {
     /// The request is answered: its connection goes back.
     fn answered_fast(&mut self) {
         self.state.tally.ready(TxStatus::Idle);
-        let Some(Fast::UnderWay(UnderWay {
-            mut lease, flight, ..
-        })) = self.fast.take()
-        else {
+        let Some(Fast::UnderWay(UnderWay { leg, .. })) = self.fast.take() else {
             return;
         };
-        lease.notes.warm = true;
-        let ended = self.state.tally.ended();
-        if let Some(flight) = flight {
-            flight.land(ended);
-        }
-        match ended {
-            Some(now) => lease.give_back(now),
-            None => drop(lease),
-        }
+        leg.end(self.state.tally.ended());
+        self.nobody_works();
+    }
+
+    /// No server works for the session any longer.
+    fn nobody_works(&self) {
         self.entry.working.borrow_mut().clear();
         self.entry.limits.borrow_mut().clear();
         self.entry.deadlock.replace(None);
@@ -172,27 +183,20 @@ impl Session {
 
     /// Makes of the request what the general path would have of it now.
     pub(super) fn unfold(&mut self) {
-        let UnderWay {
-            shard,
-            server,
-            lease,
-            flight,
-            passed,
-        } = match self.fast.take() {
+        let UnderWay { leg, passed } = match self.fast.take() {
             Some(Fast::UnderWay(under_way)) => under_way,
             Some(Fast::InLine(line)) => return self.leave_line(line),
+            Some(Fast::Over(over)) => return self.leave_over(*over),
             None => return,
         };
-        let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
-        let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
-        inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
+        let mut attached = self.attached(leg);
+        let Attached { lease, inbox, .. } = &mut attached;
         inbox.passed = passed;
-        inbox.oids = self.oids(shard).map(Arc::clone);
-        self.state.phase = Phase::Syncing;
+        let mut phase = Phase::Syncing;
         for owed in lease.ledger.owed() {
             match owed {
                 Owed::Query(_) => {
-                    self.state.phase = Phase::Query;
+                    phase = Phase::Query;
                     inbox.outcomes.push_back(Outcome::None);
                 }
                 // What only reads leaves nothing to be done at its end.
@@ -201,20 +205,49 @@ impl Session {
                 _ => {}
             }
         }
-        inbox.in_segment = self.state.phase == Phase::Syncing;
-        self.servers.push(Attached {
+        inbox.in_segment = phase == Phase::Syncing;
+        self.servers.push(attached);
+        self.state.phase = phase;
+        self.active = Some(0);
+    }
+
+    /// A server as the general path has it.
+    fn attached(&self, leg: Leg) -> Attached {
+        let Leg {
             shard,
-            server,
+            lease,
+            flight,
+        } = leg;
+        let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
+        let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
+        inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
+        inbox.oids = self.oids(shard).map(Arc::clone);
+        Attached {
+            shard,
+            server: send::ALONE,
             is_primary: true,
             flight,
             lease,
             inbox,
-        });
-        self.active = Some(0);
+        }
     }
 
     /// A client that has so many bytes to read yet gets no more for now.
     fn most_unsent(&self) -> usize {
         self.topology.config.limits.client_buffer.bytes()
+    }
+}
+
+impl Leg {
+    /// It has answered: its connection goes back. `ended` is when the session's request was answered.
+    fn end(mut self, ended: Option<Instant>) {
+        self.lease.notes.warm = true;
+        if let Some(flight) = self.flight {
+            flight.land(ended);
+        }
+        match ended {
+            Some(now) => self.lease.give_back(now),
+            None => drop(self.lease),
+        }
     }
 }

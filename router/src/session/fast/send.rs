@@ -1,7 +1,7 @@
 //! A request that is recognised gets a connection and goes to its server.
 
-use super::take::{Kind, Needs, Request};
-use super::{Fast, UnderWay};
+use super::take::{Kind, Needs, Reach, Request};
+use super::{Fast, Leg, UnderWay};
 use crate::core::Lease;
 use crate::session::Session;
 use crate::session::choose::Flight;
@@ -15,27 +15,31 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The place of a server that is alone in its shard.
-const ALONE: usize = 0;
+pub(super) const ALONE: usize = 0;
 
 impl Session {
     /// Sends the request at the beginning of the input to its server, or gets in line for a connection. False if it is
     /// not for the fast path, or not there whole; then nothing has changed.
     pub(super) fn take_fast(&mut self) -> bool {
-        let Some(request) = self.recognise() else {
+        let Some((reach, request)) = self.recognise() else {
             return false;
         };
-        let Some(pool) = self.pool_of_one(request.shard) else {
+        let shard = match reach {
+            Reach::One(shard) => shard,
+            Reach::Over(shards, merge) => return self.send_over(&request, &shards, merge),
+        };
+        let Some(pool) = self.pool_of_one(shard) else {
             return false;
         };
         match pool.try_lease_at(self.state.tally.begun()) {
-            Some(lease) => self.send_fast(&request, lease, None).is_some(),
-            None => self.line_up(request, &pool),
+            Some(lease) => self.send_fast(shard, &request, lease, None).is_some(),
+            None => self.line_up(shard, request, &pool),
         }
     }
 
     /// The pool of a shard with one server, if it is known. A shard with replicas is left to the general path, which
     /// chooses among them.
-    fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
+    pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
         let alone = self.topology.shards[shard].servers.len() == 1;
         alone.then(|| self.known_pool(shard, ALONE)).flatten()
     }
@@ -44,20 +48,13 @@ impl Session {
     /// has. None if it has not: the connection has gone back then.
     pub(super) fn send_fast(
         &mut self,
+        shard: usize,
         request: &Request,
         mut lease: Lease,
         since: Option<Instant>,
     ) -> Option<()> {
-        let Request { shard, length, .. } = *request;
-        let outside = self.state.settings.outside();
-        if !Arc::ptr_eq(&lease.notes.settings, outside) {
-            if *lease.notes.settings != **outside {
-                return None;
-            }
-            // Equal lists become one, which is compared faster.
-            lease.notes.settings = Arc::clone(outside);
-        }
-        if !self.state.told.is_same(&mut lease.parameters) {
+        let length = request.length;
+        if !self.fits(&mut lease) {
             return None;
         }
         let (parses, binds) = match &request.kind {
@@ -122,9 +119,28 @@ impl Session {
         Some(())
     }
 
+    /// Whether a connection has all that the session has.
+    pub(super) fn fits(&mut self, lease: &mut Lease) -> bool {
+        let outside = self.state.settings.outside();
+        if !Arc::ptr_eq(&lease.notes.settings, outside) {
+            if *lease.notes.settings != **outside {
+                return false;
+            }
+            // Equal lists become one, which is compared faster.
+            lease.notes.settings = Arc::clone(outside);
+        }
+        self.state.told.is_same(&mut lease.parameters)
+    }
+
     /// The request was sent.
     fn under_way(&mut self, shard: usize, lease: Lease, sent: Instant) {
         self.entry.pulse.begin(Doing::Running);
+        let leg = self.leg(shard, lease, sent);
+        self.fast = Some(Fast::UnderWay(UnderWay { leg, passed: false }));
+    }
+
+    /// A server works for the session from now on: it is shown to whoever may cancel, and counted.
+    pub(super) fn leg(&self, shard: usize, lease: Lease, sent: Instant) -> Leg {
         lease.standing.set_borrower(self.number);
         let endpoint = lease.pool().opener().endpoint().clone();
         let target = (endpoint, Arc::clone(&lease.cancel));
@@ -139,12 +155,10 @@ impl Session {
             flight.take_off_at(lease.notes.warm, || sent);
             flight
         });
-        self.fast = Some(Fast::UnderWay(UnderWay {
+        Leg {
             shard,
-            server: ALONE,
             lease,
             flight,
-            passed: false,
-        }));
+        }
     }
 }

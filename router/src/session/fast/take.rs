@@ -1,15 +1,17 @@
 //! Which requests are for the fast path, and where they go.
 
 use crate::config::LogStatements;
-use crate::plan::{self, Literals, Params, PlanContext};
+use crate::plan::{self, Literals, Merge, Params, PlanContext, Reading};
 use crate::session::Session;
 use crate::session::names::Prepared;
 use crate::session::shapes::{Entry, Known};
 use crate::session::step::Step;
+use crate::session::time::asks_no_time;
 use crate::world::World;
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::segment::{self, Segment};
+use mothership_shardmap::ShardSet;
 use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,10 +19,16 @@ use std::sync::Arc;
 /// So many parameters cost no allocation.
 const FEW: usize = 8;
 
+/// Where a request goes.
+pub(super) enum Reach {
+    /// To one shard.
+    One(usize),
+    /// To several, whose answers make one.
+    Over(ShardSet, Merge),
+}
+
 /// A request that is recognised; its bytes are the first of the input.
 pub(super) struct Request {
-    /// Where it goes.
-    pub shard: usize,
     /// Its bytes.
     pub length: usize,
     /// What it is.
@@ -69,7 +77,7 @@ impl Session {
     }
 
     /// The request at the beginning of the input, if it is for the fast path and there whole.
-    pub(super) fn recognise(&mut self) -> Option<Request> {
+    pub(super) fn recognise(&mut self) -> Option<(Reach, Request)> {
         match self.client.input().first() {
             Some(&tag::QUERY) => self.recognise_query(),
             Some(&(tag::PARSE | tag::BIND)) => self.recognise_segment(),
@@ -77,7 +85,7 @@ impl Session {
         }
     }
 
-    fn recognise_query(&mut self) -> Option<Request> {
+    fn recognise_query(&mut self) -> Option<(Reach, Request)> {
         let limit = self.topology.config.limits.client_message.bytes();
         let Ok(Next::Whole(frame)) = frame::next(self.client.input(), limit) else {
             return None;
@@ -97,33 +105,38 @@ impl Session {
         if !shaped.entry.step().is_some_and(Step::only_reads) {
             return None;
         }
-        let shard = match (&self.world, &context) {
+        let reach = match (&self.world, &context) {
             (Some(world), Some(context)) => {
                 let Known::Plan(known) = shaped.entry.plan(world.version, context, &[]) else {
                     return None;
                 };
-                let text = shaped.span.of(sql);
-                if !known.serves_every_text()
-                    && !world
-                        .planner()
-                        .serves(&known, std::str::from_utf8(text).ok()?)
-                {
+                let own = shaped.span.of(sql);
+                let text = || std::str::from_utf8(own).ok();
+                if !known.serves_every_text() && !world.planner().serves(&known, text()?) {
                     return None;
                 }
                 let params = Params {
-                    literals: Literals::new(text, &shaped.literals),
+                    literals: Literals::new(own, &shaped.literals),
                     ..Params::NONE
                 };
-                let map = world.map();
-                plan::reading_shard(&known.plan, &params, map, &self.text_context())?.index()
+                match plan::reading(&known.plan, &params, world.map(), &self.text_context())? {
+                    Reading::One(shard) => Reach::One(shard.index()),
+                    Reading::Over(shards, merge) => {
+                        let strings = self.standard_strings();
+                        if !asks_no_time(&shaped, (text()?, strings), world) {
+                            return None;
+                        }
+                        Reach::Over(shards, merge.clone())
+                    }
+                }
             }
-            _ => self.topology.home,
+            _ => Reach::One(self.topology.home),
         };
         let kind = Kind::Query(shaped.entry);
-        Some(self.recognised(shard, length, kind))
+        Some((reach, self.recognised(length, kind)))
     }
 
-    fn recognise_segment(&mut self) -> Option<Request> {
+    fn recognise_segment(&mut self) -> Option<(Reach, Request)> {
         let limit = self.topology.config.limits.client_message.bytes();
         let length = segment::length(self.client.input(), limit)?;
         if !self.is_informed() {
@@ -166,12 +179,11 @@ impl Session {
             describes: segment.describes,
             statement,
         };
-        Some(self.recognised(shard, length, kind))
+        Some((Reach::One(shard), self.recognised(length, kind)))
     }
 
-    fn recognised(&self, shard: usize, length: usize, kind: Kind) -> Request {
+    fn recognised(&self, length: usize, kind: Kind) -> Request {
         Request {
-            shard,
             length,
             kind,
             world: self.world_version(),
@@ -225,8 +237,10 @@ impl Session {
             values: &values,
             literals: statement.literals(),
         };
-        let shard = plan::reading_shard(&plan, &params, world.map(), &self.text_context())?;
-        Some(shard.index())
+        match plan::reading(&plan, &params, world.map(), &self.text_context())? {
+            Reading::One(shard) => Some(shard.index()),
+            Reading::Over(..) => None,
+        }
     }
 }
 

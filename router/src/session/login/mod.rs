@@ -308,6 +308,7 @@ impl Accepted {
             state,
             servers: Vec::new(),
             fast: None,
+            halfway: None,
             patience: None,
             lined_up: None,
             active: None,
