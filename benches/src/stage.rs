@@ -313,6 +313,8 @@ user = "{USER}"
 [pool]
 max = {each}
 idle_timeout = "1h"
+[logging]
+connections = false
 "#
     );
     for (number, server) in servers.iter().enumerate() {

@@ -422,7 +422,7 @@ impl Session {
     }
 
     /// The pool of a server for this session's statements.
-    fn pool(&mut self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
+    pub(super) fn pool(&mut self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
         let place = (shard, server);
         let (topology, forgotten) = (&self.topology, self.core.forgotten_pools());
         let label = self.rules.pool();
@@ -439,14 +439,6 @@ impl Session {
             pool: Rc::downgrade(&pool),
         });
         Ok(pool)
-    }
-
-    /// The same, if it is known already.
-    pub(super) fn known_pool(&mut self, shard: usize, server: usize) -> Option<Rc<Pool<Notes>>> {
-        let forgotten = self.core.forgotten_pools();
-        let label = self.rules.pool();
-        self.pools
-            .find(&self.topology, forgotten, (shard, server), label)
     }
 
     fn find_pool(&self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {

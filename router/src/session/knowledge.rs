@@ -29,7 +29,7 @@ impl Session {
         }
         match self.is_up_to_date() {
             true => Ok(()),
-            false => self.find_world().await,
+            false => self.read_world().await,
         }
     }
 
@@ -81,27 +81,32 @@ impl Session {
         let most = self.topology.config.catalog.refresh_interval;
         let now = self.state.tally.begun();
         let fresh = |world: &Arc<World>| world.age(self.epoch(), most, now) == Age::Fresh;
-        self.known_world().is_some_and(fresh)
+        self.known_world().is_some_and(fresh) || self.takes_shared_world()
     }
 
-    async fn find_world(&mut self) -> Result<(), Halt> {
+    /// Takes over what others have read, if that will do.
+    fn takes_shared_world(&mut self) -> bool {
+        let database = &self.identity.database;
+        let Some(world) = self.core.shared.world(database) else {
+            return false;
+        };
+        let most = self.topology.config.catalog.refresh_interval;
+        match world.age(self.epoch(), most, Instant::now()) {
+            Age::Fresh => {}
+            Age::Due => self.core.read_world_soon(database, &world),
+            Age::Over => return false,
+        }
+        if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
+            self.put_world(world);
+        }
+        true
+    }
+
+    async fn read_world(&mut self) -> Result<(), Halt> {
         let epoch = self.epoch();
         let most = self.topology.config.catalog.refresh_interval;
-        let age = |world: &World| world.age(epoch, most, Instant::now());
-        let database = &self.identity.database;
-        if let Some(world) = self.core.shared.world(database) {
-            let age = age(&world);
-            if age == Age::Due {
-                self.core.read_world_soon(database, &world);
-            }
-            if age != Age::Over {
-                if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
-                    self.put_world(world);
-                }
-                return Ok(());
-            }
-        }
-        self.reload_world(|world| age(world) == Age::Fresh).await
+        let is_fresh = |world: &World| world.age(epoch, most, Instant::now()) == Age::Fresh;
+        self.reload_world(is_fresh).await
     }
 
     /// The epoch that new prepared statements belong to.

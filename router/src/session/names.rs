@@ -31,6 +31,16 @@ pub enum Origin {
     Query,
 }
 
+impl Origin {
+    /// The parameter types that were declared by Parse, four bytes each.
+    pub fn types(&self) -> &[u8] {
+        match self {
+            Origin::Parse(types) => types,
+            Origin::Prepare(_) | Origin::Query => &[],
+        }
+    }
+}
+
 /// A statement that servers may have prepared.
 #[derive(Debug)]
 pub struct Prepared {

@@ -58,17 +58,10 @@ impl Session {
             return Ok(Rc::clone(&served.plan));
         }
         self.check_length(sql)?;
-        let types: &[u8] = match &statement.origin {
-            Origin::Parse(types) => types,
-            Origin::Prepare(_) | Origin::Query => &[],
-        };
+        let types = statement.origin.types();
         match shaped.entry.plan(world.version, &context, types) {
             Known::Plan(known) if world.planner().serves(&known, sql) => {
-                statement.served.replace(Some(Planned {
-                    world: world.version,
-                    context,
-                    plan: Rc::clone(&known.plan),
-                }));
+                statement.serve(world.version, context, &known.plan);
                 Ok(Rc::clone(&known.plan))
             }
             Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, world),
@@ -215,17 +208,38 @@ impl Session {
 }
 
 impl Prepared {
-    /// The plan of its only statement, if one is known.
-    pub(super) fn known_plan(&self, world: u64, context: &Rc<PlanContext>) -> Option<Rc<Plan>> {
+    /// The plan of its only statement, if that or the plan of its shape is known.
+    pub(super) fn known_plan(&self, world: &World, context: &Rc<PlanContext>) -> Option<Rc<Plan>> {
         let of = |known: &Planned| {
-            let same = known.is_for(world, context);
+            let same = known.is_for(world.version, context);
             same.then(|| Rc::clone(&known.plan))
         };
-        let served = self.served.borrow();
-        if let Some(plan) = served.as_ref().and_then(of) {
+        if let Some(plan) = self.served.borrow().as_ref().and_then(of) {
             return Some(plan);
         }
-        self.plans.borrow().iter().find_map(|(_, known)| of(known))
+        let own = self.plans.borrow().iter().find_map(|(_, known)| of(known));
+        if own.is_some() {
+            return own;
+        }
+        let shaped = self.shaped.as_ref()?;
+        let types = self.origin.types();
+        let Known::Plan(known) = shaped.entry.plan(world.version, context, types) else {
+            return None;
+        };
+        let sql = std::str::from_utf8(shaped.span.of(&self.sql)).ok()?;
+        world.planner().serves(&known, sql).then(|| {
+            self.serve(world.version, Rc::clone(context), &known.plan);
+            Rc::clone(&known.plan)
+        })
+    }
+
+    /// The plan of its shape is its own.
+    fn serve(&self, world: u64, context: Rc<PlanContext>, plan: &Rc<Plan>) {
+        self.served.replace(Some(Planned {
+            world,
+            context,
+            plan: Rc::clone(plan),
+        }));
     }
 
     /// Remembers a plan of one of its statements.

@@ -7,7 +7,7 @@
 //! of sight, in a function's body or a trigger, the statement is refused.
 
 use super::dispatch::{Dispatch, Many, refused};
-use super::names::{Origin, Prepared};
+use super::names::Prepared;
 use super::shapes::Shaped;
 use super::state::Block;
 use super::step::{Kind, Step};
@@ -58,10 +58,7 @@ impl Session {
             _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), world)) => None,
             _ => with_moments(sql, strings, writes, world, &some).map_err(hidden)?,
         };
-        let types: &[u8] = match &statement.origin {
-            Origin::Parse(types) => types,
-            _ => &[],
-        };
+        let types = statement.origin.types();
         let is_text = |at: usize| {
             let oid = types.chunks_exact(4).nth(at);
             oid.is_some_and(|oid| {

@@ -37,11 +37,11 @@ impl Session {
         }
     }
 
-    /// The pool of a shard with one server, if it is known. A shard with replicas is left to the general path, which
-    /// chooses among them.
+    /// The pool of a shard with one server. A shard with replicas is left to the general path, which chooses among them.
     pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
         let alone = self.topology.shards[shard].servers.len() == 1;
-        alone.then(|| self.known_pool(shard, ALONE)).flatten()
+        // What stands in its way, the general path says.
+        alone.then(|| self.pool(shard, ALONE).ok()).flatten()
     }
 
     /// Sends a request to the server of `lease`, for which it has waited since `since`, if that has all that the session

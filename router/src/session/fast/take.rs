@@ -227,7 +227,7 @@ impl Session {
         world: &Arc<World>,
         context: &Rc<PlanContext>,
     ) -> Option<usize> {
-        let plan = statement.known_plan(world.version, context)?;
+        let plan = statement.known_plan(world, context)?;
         let values = segment.bind.values();
         let formats: SmallVec<[i16; FEW]> = values.map(|(format, _)| format).collect();
         let values = segment.bind.values();

@@ -70,11 +70,10 @@ fn what_is_asked_again_goes_the_fast_path_and_is_answered_alike() {
             "SELECT 10 / (g - 7) FROM items, generate_series(1, 9) g WHERE id = KEY",
             [true, true],
         ),
-        // What fails when it is parsed leaves no statement that could be bound.
         ("SELECT v / 0 FROM items WHERE id = KEY", [true, true]),
         (
             "SELECT v FROM items WHERE id = KEY AND nothing = 1",
-            [true, false],
+            [true, true],
         ),
         ("SELECT note::int FROM items WHERE id = KEY", [true, true]),
         ("  select v from items where id = KEY ; ", [true, true]),
@@ -131,6 +130,30 @@ fn what_is_asked_again_goes_the_fast_path_and_is_answered_alike() {
     say(&mut wire, "COMMIT");
     assert_eq!(fast(&stage), before);
     stage.assert_nothing_open();
+}
+
+#[test]
+fn the_first_request_of_a_client_goes_the_fast_path() {
+    let stage = stage();
+    let [a, b, _] = one_each();
+    let sql = "SELECT v FROM items WHERE id = ";
+    let mut wire = stage.wire();
+    for key in [a, b, a, b] {
+        one(&mut wire, &format!("{sql}{key}"));
+        send(&mut wire, &segment(&format!("{sql}$1"), &key.to_string()));
+    }
+    for key in [a, b] {
+        let before = fast(&stage);
+        let row = one(&mut stage.wire(), &format!("{sql}{key}"));
+        assert_eq!(row, (key * 2).to_string());
+        assert_eq!(fast(&stage), before + 1);
+        let answer = send(
+            &mut stage.wire(),
+            &segment(&format!("{sql}$1"), &key.to_string()),
+        );
+        assert_eq!(answer[3], format!("DataRow {}", key * 2), "{answer:?}");
+        assert_eq!(fast(&stage), before + 2);
+    }
 }
 
 #[test]
