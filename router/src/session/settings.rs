@@ -307,6 +307,12 @@ impl SessionSettings {
         }
     }
 
+    /// The session begins with these, which are equal to its own: several keep one list so.
+    pub fn begin_as(&mut self, equal: &Arc<Settings>) {
+        self.startup = Arc::clone(equal);
+        self.current = Arc::clone(equal);
+    }
+
     /// What holds now.
     pub fn current(&self) -> &Arc<Settings> {
         &self.current

@@ -26,11 +26,14 @@ pub struct WelcomeKey {
     epoch: u64,
 }
 
-/// What a session begins with.
+/// What a session begins with: that of the last one, for clients of one program come one after the other, and keep lists
+/// in common.
 #[derive(Clone, Debug)]
 pub struct Welcome {
     /// What a server reports.
     told: Arc<Parameters>,
+    /// Its settings, with its own name for itself.
+    settings: Arc<Settings>,
     /// The search path where the startup packet sets none; asked where statements are planned
     /// or rules look at them.
     search_path: Option<String>,
@@ -48,6 +51,13 @@ const WELCOMES: usize = 1_000;
 impl Welcomes {
     fn get(&self, key: &WelcomeKey) -> Option<Welcome> {
         self.known.borrow().get(key).cloned()
+    }
+
+    /// The last one had another name.
+    fn replace(&self, key: &WelcomeKey, welcome: Welcome) {
+        if let Some(known) = self.known.borrow_mut().get_mut(key) {
+            *known = welcome;
+        }
     }
 
     fn remember(&self, key: WelcomeKey, welcome: Welcome) {
@@ -83,7 +93,7 @@ impl Session {
         };
         let known = self.core.welcomes.get(&key);
         match known {
-            Some(welcome) => self.repeat(welcome),
+            Some(welcome) => self.repeat(&key, welcome),
             None => match self.ask_welcome().await {
                 Ok(welcome) => {
                     self.after_request();
@@ -133,6 +143,7 @@ impl Session {
         let at = self.attach(self.topology.home).await?;
         let mut welcome = Welcome {
             told: Arc::clone(self.state.told.list()),
+            settings: Arc::default(),
             search_path: None,
         };
         if self.topology.declared || !self.topology.config.rules.is_empty() {
@@ -153,6 +164,7 @@ impl Session {
             self.begin_with_path(&path);
             welcome.search_path = Some(path);
         }
+        welcome.settings = Arc::clone(self.state.settings.startup());
         Ok(welcome)
     }
 
@@ -164,19 +176,27 @@ impl Session {
     }
 
     /// Says what another server said to a client with the same settings.
-    fn repeat(&mut self, welcome: Welcome) {
-        let mut told = welcome.told;
+    fn repeat(&mut self, key: &WelcomeKey, mut welcome: Welcome) {
         if let Some(path) = &welcome.search_path {
             self.begin_with_path(path);
         }
-        let name = match self.state.settings.startup().get("application_name") {
-            Some(Value::Text(name)) => name.clone().into_bytes(),
-            _ => Vec::new(),
-        };
-        let differs = |(n, v): &(Vec<u8>, Vec<u8>)| n == b"application_name" && *v != name;
-        if told.iter().any(differs) {
-            remember(Arc::make_mut(&mut told), b"application_name", &name);
+        let own = self.state.settings.startup();
+        match *welcome.settings == **own {
+            true => self.state.settings.begin_as(&welcome.settings),
+            false => {
+                let name = match own.get("application_name") {
+                    Some(Value::Text(name)) => name.as_bytes(),
+                    _ => b"",
+                };
+                let differs = |(n, v): &(Vec<u8>, Vec<u8>)| n == b"application_name" && v != name;
+                if welcome.told.iter().any(differs) {
+                    remember(Arc::make_mut(&mut welcome.told), b"application_name", name);
+                }
+                welcome.settings = Arc::clone(own);
+                self.core.welcomes.replace(key, welcome.clone());
+            }
         }
+        let told = welcome.told;
         self.client.with_output(|out| {
             for (name, value) in told.iter() {
                 backend::put_parameter(out, name, value);
@@ -201,6 +221,7 @@ mod tests {
         };
         let welcome = Welcome {
             told: Arc::new(vec![(b"a".to_vec(), b"b".to_vec())]),
+            settings: Arc::default(),
             search_path: None,
         };
         for number in 0..WELCOMES * 3 {
