@@ -170,3 +170,35 @@ fn every_case_has_its_plan() {
     }
     assert_eq!(actual.lines().count(), expected.lines().count());
 }
+
+/// What the fast path takes for the way of a read is the route of its plan.
+fn assert_reads_alike(
+    plan: &Plan,
+    params: &Params<'_>,
+    map: &ShardMap,
+    routed: &Result<Route, NoRoute>,
+) {
+    let Some(reading) = reading(plan, params, map, &TextContext::UTC) else {
+        return;
+    };
+    let route = routed.as_ref().expect("what can be read has a route");
+    assert_eq!(route.role, Role::Replica, "{plan}");
+    assert!(route.gathered.is_none() && route.rows.is_empty(), "{plan}");
+    match reading {
+        Reading::One(shard) => {
+            assert_eq!(
+                (route.shards.single(), &route.merge),
+                (Some(shard), &None),
+                "{plan}"
+            );
+        }
+        Reading::Over(shards, merge) => {
+            assert!(shards.len() > 1, "{plan}");
+            assert_eq!(
+                (&route.shards, route.merge.as_ref()),
+                (&shards, Some(merge)),
+                "{plan}"
+            );
+        }
+    }
+}

@@ -268,10 +268,7 @@ impl Session {
     /// The session has done the same for too long.
     fn too_late(&mut self, overdue: Overdue) -> End {
         self.unfold();
-        let unknown = self
-            .servers
-            .iter()
-            .any(|s| s.inbox.committing || (s.inbox.may_write && !s.inbox.in_block));
+        let unknown = self.is_outcome_unknown();
         for attached in &mut self.servers {
             attached.lease.doubt();
         }
@@ -303,6 +300,17 @@ impl Session {
             .hint("The setting is pool.send_timeout."),
         };
         End::Told(report)
+    }
+
+    /// Whether nobody could say what became of the request at hand if its servers were left now: what they do in a block
+    /// is undone then, anything else may be done all the same.
+    fn is_outcome_unknown(&self) -> bool {
+        let unknown = |s: &Attached| {
+            let writes = s.inbox.may_write || s.inbox.wrote;
+            s.inbox.committing || (writes && !s.inbox.in_block)
+        };
+        let mut working = self.servers.iter().filter(|s| !s.lease.ledger.is_empty());
+        working.any(unknown)
     }
 
     /// Takes what the client has sent, then waits for more from either side.

@@ -57,7 +57,7 @@ impl Session {
         {
             return Ok(Rc::clone(&served.plan));
         }
-        self.check_length(sql)?;
+        self.check_length(sql.as_bytes())?;
         let types = statement.origin.types();
         match shaped.entry.plan(world.version, &context, types) {
             Known::Plan(known) if world.planner().serves(&known, sql) => {
@@ -92,7 +92,8 @@ impl Session {
         self.core.shapes.find(sql, self.standard_strings(), room)
     }
 
-    fn check_length(&self, sql: &str) -> Result<(), Halt> {
+    /// Longer ones are refused, whatever is known of their shape.
+    pub(super) fn check_length(&self, sql: &[u8]) -> Result<(), Halt> {
         let limit = self.topology.config.limits.parsed_statement.bytes();
         if sql.len() > limit {
             return Err(Report::error(
@@ -123,7 +124,7 @@ impl Session {
             return Ok(Rc::clone(&known.plan));
         }
         drop(plans);
-        self.check_length(sql)?;
+        self.check_length(sql.as_bytes())?;
         let full = full_context(&context, &statement.origin);
         let plan = Rc::new(world.plan(sql, &full));
         statement.keep(at, world.version, context, &plan);

@@ -218,11 +218,16 @@ impl Session {
             Life::Draining => idle,
             Life::Ending => true,
         };
-        (goes || self.entry.killed.get()).then(|| {
-            Report::fatal(
+        (goes || self.entry.killed.get()).then(|| match self.is_outcome_unknown() {
+            false => Report::fatal(
                 sqlstate::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
+            ),
+            true => Report::fatal(
+                sqlstate::UNKNOWN_OUTCOME,
+                "terminating connection due to administrator command before the outcome was known",
             )
+            .hint("The statement may have taken effect. Look before repeating it."),
         })
     }
 

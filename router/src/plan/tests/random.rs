@@ -312,6 +312,7 @@ fn routed_shards_contain_every_true_row() {
             Ok(route) => route,
             Err(refusal) => panic!("case {case} seed {seed}: {text}\n{plan}\n{refusal}"),
         };
+        assert_reads_alike(&plan, &Params::NONE, &map, &Ok(route.clone()));
         let mut true_shards = std::collections::BTreeSet::new();
         for (key, owner, _) in &owners {
             for a in [None, Some(1), Some(5)] {

@@ -112,8 +112,10 @@ fn compare(rounds: usize, seed: u64, context: &PlanContext) -> Seen {
                 literals: Literals::new(sql.as_bytes(), shape.literals),
                 ..params
             };
+            let routed = route(&shaped.plan, &with, &map, &text, None);
+            assert_reads_alike(&shaped.plan, &with, &map, &routed);
             assert_eq!(
-                route(&shaped.plan, &with, &map, &text, None),
+                routed,
                 route(&own, &params, &map, &text, None),
                 "{}",
                 shown()

@@ -111,6 +111,7 @@ impl Session {
                     return None;
                 };
                 let own = shaped.span.of(sql);
+                self.check_length(own).ok()?;
                 let text = || std::str::from_utf8(own).ok();
                 if !known.serves_every_text() && !world.planner().serves(&known, text()?) {
                     return None;
@@ -227,6 +228,10 @@ impl Session {
         world: &Arc<World>,
         context: &Rc<PlanContext>,
     ) -> Option<usize> {
+        let [step] = statement.steps.as_slice() else {
+            return None;
+        };
+        self.check_length(step.span.of(&statement.sql)).ok()?;
         let plan = statement.known_plan(world, context)?;
         let values = segment.bind.values();
         let formats: SmallVec<[i16; FEW]> = values.map(|(format, _)| format).collect();
