@@ -1,7 +1,7 @@
 //! Statements that only read, over all shards: asked again they go the fast path, and clients see the same.
 
 use super::fast::{fast, stage};
-use super::stage::{LIMIT, Stage, lines, one, one_each, say};
+use super::stage::{LIMIT, Stage, lines, one, one_each, owner, say};
 use mothership_tests::shared::USER;
 use mothership_tests::{Endpoint, Wire, message, poll_until};
 
@@ -193,16 +193,46 @@ fn a_server_that_is_lost_is_told_and_the_others_are_given_up() {
     }
 }
 
-#[test]
-fn a_client_that_is_killed_is_told_while_all_shards_work_for_it() {
+/// With a console in which the client may give orders.
+fn stage_with_console() -> (Stage, Wire) {
     let console =
         format!("[metrics]\nport = @metrics_port@\n[console]\nadmin_users = [\"{USER}\"]\n");
     let stage = Stage::on_one_core_with(&console);
     stage.fill(1..=STORED as i64);
-    let mut admin = Wire::login(&Endpoint {
+    let admin = Wire::login(&Endpoint {
         database: "pgbouncer".into(),
         ..stage.endpoint()
     });
+    (stage, admin)
+}
+
+#[test]
+fn a_client_that_is_killed_while_it_writes_is_told_that_the_outcome_is_not_known() {
+    let (stage, mut admin) = stage_with_console();
+    let [a, ..] = one_each();
+    let write = format!("UPDATE items SET v = v WHERE id = {a} AND pg_sleep(60) IS NOT NULL");
+    let running = "FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE items%' \
+         AND datname = current_database()";
+    for (begin, code) in [("", "08007"), ("BEGIN", "57P01")] {
+        let mut wire = stage.wire();
+        if !begin.is_empty() {
+            say(&mut wire, begin);
+        }
+        wire.send(&message::query(&write));
+        let count = format!("SELECT count(*) {running}");
+        assert!(poll_until(LIMIT, || stage.shards.sql(owner(a), &count) == "1"));
+        assert_ne!(admin.query("KILL app")[0].kind, b'E');
+        assert_eq!(wire.until_ready().last().unwrap().sqlstate(), code);
+        assert_ne!(admin.query("RESUME app")[0].kind, b'E');
+        let end = format!("SELECT count(pg_terminate_backend(pid)) {running}");
+        stage.shards.sql(owner(a), &end);
+        assert!(poll_until(LIMIT, || stage.shards.sql(owner(a), &count) == "0"));
+    }
+}
+
+#[test]
+fn a_client_that_is_killed_is_told_while_all_shards_work_for_it() {
+    let (stage, mut admin) = stage_with_console();
     // The second one is new to the router, which takes the general path.
     for again in [true, false] {
         let mut wire = stage.wire();
