@@ -12,7 +12,7 @@ use crate::config::{Change, Config, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
     Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
-    TopologyError, keepalive,
+    TopologyError, Working, keepalive,
 };
 use crate::log::Chain;
 use crate::metrics::http::Http;
@@ -515,7 +515,10 @@ pub(crate) fn deliver_cancels<T: 'static>(core: &Rc<Core>, entry: &Entry, ticket
     let topology = core.shared.topology();
     let mut settings = topology.open_settings();
     settings.timeout = topology.config.pool.cancel_timeout;
-    for (endpoint, target) in entry.working.borrow().iter() {
+    for Working {
+        endpoint, target, ..
+    } in entry.working.borrow().iter()
+    {
         let guard = target.begin();
         let (endpoint, target, settings) = (endpoint.clone(), Arc::clone(target), settings.clone());
         let (shared, ticket) = (Arc::clone(&core.shared), Rc::clone(&ticket));

@@ -94,35 +94,63 @@ pub struct Crowds(Arc<Mutex<HashMap<Crowd, u32>>>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Crowd {
     /// The clients of a user.
-    User(String),
+    User(Arc<str>),
     /// The clients of a database, by their name for it.
-    Database(String),
+    Database(Arc<str>),
 }
 
-/// One client of a crowd, until it is dropped.
+/// A client among those of its user and those of its database, until it is dropped.
 #[derive(Debug)]
-pub struct InCrowd(Arc<Mutex<HashMap<Crowd, u32>>>, Crowd);
+pub struct InCrowds {
+    crowds: Arc<Mutex<HashMap<Crowd, u32>>>,
+    /// The name that all of the user share.
+    pub user: Arc<str>,
+    /// The name that all of the database share.
+    pub database: Arc<str>,
+}
 
 impl Crowds {
-    /// One more client, unless there are `most`.
-    pub fn join(&self, crowd: Crowd, most: Option<u32>) -> Option<InCrowd> {
+    /// One more client of a user and of a database, each with the most that it may have. Fails with the crowd that is
+    /// full.
+    pub fn join(
+        &self,
+        (user, most_of_user): (&str, Option<u32>),
+        (database, most_of_database): (&str, Option<u32>),
+    ) -> Result<InCrowds, Crowd> {
         let mut crowds = self.0.lock().expect("nobody panics while holding it");
-        let count = crowds.entry(crowd.clone()).or_default();
-        if most.is_some_and(|most| *count >= most) {
-            return None;
+        let (user, database) = (Crowd::User(user.into()), Crowd::Database(database.into()));
+        for (crowd, most) in [(&user, most_of_user), (&database, most_of_database)] {
+            let count = crowds.get(crowd).copied().unwrap_or(0);
+            if most.is_some_and(|most| count >= most) {
+                return Err(crowd.clone());
+            }
         }
-        *count += 1;
-        Some(InCrowd(Arc::clone(&self.0), crowd))
+        let mut enter = |crowd| {
+            let entry = crowds.entry(crowd);
+            // The name that the first one came with.
+            let (Crowd::User(name) | Crowd::Database(name)) = entry.key();
+            let name = Arc::clone(name);
+            *entry.or_default() += 1;
+            name
+        };
+        Ok(InCrowds {
+            user: enter(user),
+            database: enter(database),
+            crowds: Arc::clone(&self.0),
+        })
     }
 }
 
-impl Drop for InCrowd {
+impl Drop for InCrowds {
     fn drop(&mut self) {
-        let mut crowds = self.0.lock().expect("nobody panics while holding it");
-        if let Some(count) = crowds.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                crowds.remove(&self.1);
+        let mut crowds = self.crowds.lock().expect("nobody panics while holding it");
+        let user = Crowd::User(Arc::clone(&self.user));
+        for crowd in [user, Crowd::Database(Arc::clone(&self.database))] {
+            if let Some(count) = crowds.get_mut(&crowd) {
+                *count -= 1;
+                if *count == 0 {
+                    crowds.remove(&crowd);
+                }
             }
         }
     }

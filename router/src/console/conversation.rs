@@ -85,14 +85,14 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
     };
     let who = Who {
         number: shared.session_number(),
-        user: startup.user.clone(),
-        server_user: POOL_USER.to_owned(),
-        database: startup.database.clone(),
+        user: startup.user.as_str().into(),
+        server_user: POOL_USER.into(),
+        database: startup.database.as_str().into(),
         remote: client.peer().ok(),
         local: client.local().ok(),
         tls: client
             .tls()
-            .map(|tls| format!("{}/{}", tls.version, tls.cipher)),
+            .map(|tls| format!("{}/{}", tls.version, tls.cipher).into()),
         since: Instant::now(),
         is_console: true,
     };

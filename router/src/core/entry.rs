@@ -5,6 +5,7 @@ use crate::metrics::tally::Seen;
 use crate::session::clock::Pulse;
 use mothership_pool::connection::CancelTarget;
 use mothership_pool::endpoint::Endpoint;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,17 +17,17 @@ pub struct Who {
     /// Its number, by which KILL_CLIENT names it.
     pub number: u64,
     /// The user who logged in.
-    pub user: String,
+    pub user: Arc<str>,
     /// The role on the servers.
-    pub server_user: String,
+    pub server_user: Arc<str>,
     /// The database by the client's name.
-    pub database: String,
+    pub database: Arc<str>,
     /// The client's end.
     pub remote: Option<mothership_pool::wire::Address>,
     /// Our end.
     pub local: Option<mothership_pool::wire::Address>,
     /// TLS version and cipher; none in plain text.
-    pub tls: Option<String>,
+    pub tls: Option<Box<str>>,
     /// When it logged in.
     pub since: std::time::Instant,
     /// It talks to the router itself.
@@ -54,20 +55,27 @@ enum Wait {
     Cancelled,
 }
 
+/// A server connection that works for a session.
+#[derive(Clone)]
+pub struct Working {
+    /// The server.
+    pub endpoint: Arc<Endpoint>,
+    /// What cancels there.
+    pub target: Arc<CancelTarget>,
+    /// The limit of its pool, as in [`Queued`].
+    pub limit: usize,
+}
+
 /// A session as others on its core see it.
 pub struct Entry {
     /// What a cancel must know.
-    pub secret: Vec<u8>,
-    /// What works for the session at this moment.
-    pub working: RefCell<Vec<(Arc<Endpoint>, Arc<CancelTarget>)>>,
-    /// The limits of the pools that these are from.
-    pub limits: RefCell<Vec<usize>>,
-    /// It waits for itself over several shards: its statement is cancelled, and this is the detail of the error.
-    pub deadlock: Rc<RefCell<Option<String>>>,
+    pub secret: Box<[u8]>,
+    /// What works for the session at this moment: mostly one server, for which nothing is allocated.
+    pub working: RefCell<SmallVec<[Working; 1]>>,
     /// What its last transaction over several shards carries on servers.
     pub mark: Cell<Option<Mark>>,
     /// What it waits for while it holds others: a connection of this pool, since then.
-    pub queued: RefCell<Option<Queued>>,
+    pub queued: RefCell<Option<Box<Queued>>>,
     wait: Cell<Wait>,
     /// An administrator wants it gone.
     pub killed: Cell<bool>,
@@ -83,14 +91,12 @@ pub struct Entry {
 
 impl Entry {
     /// A session with this secret, which has done nothing yet.
-    pub fn new(secret: Vec<u8>, who: Who) -> Rc<Self> {
+    pub fn new(secret: Box<[u8]>, who: Who) -> Rc<Self> {
         Rc::new(Self {
             who,
             seen: Rc::default(),
             secret,
             working: RefCell::default(),
-            limits: RefCell::default(),
-            deadlock: Rc::default(),
             mark: Cell::new(None),
             queued: RefCell::default(),
             wait: Cell::default(),

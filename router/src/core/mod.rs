@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-pub use entry::{Entry, Queued, Who};
+pub use entry::{Entry, Queued, Who, Working};
 pub use knowledge::Age;
 pub use number::{ClientNumber, same_secret};
 pub use shared::{Changing, Shared};

@@ -125,7 +125,7 @@ async fn end_wait(shared: &Shared, victim: Node) -> bool {
         if waits {
             let detail =
                 "The transaction waits for a connection, and those who have one wait for it.";
-            entry.deadlock.replace(Some(detail.into()));
+            entry.seen.deadlock.replace(Some(detail.into()));
             entry.cancel_wait();
         }
         Some(waits)
@@ -150,13 +150,13 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
         let held = sessions.iter().map(|(_, entry)| Held {
             session: entry.who.number,
             mark: entry.mark.get(),
-            limits: entry.limits.borrow().clone(),
-            queued: entry.queued.borrow().clone(),
+            limits: entry.working.borrow().iter().map(|w| w.limit).collect(),
+            queued: entry.queued.borrow().as_deref().cloned(),
             processes: entry
                 .working
                 .borrow()
                 .iter()
-                .map(|(endpoint, target)| (Arc::clone(endpoint), target.key.pid))
+                .map(|w| (Arc::clone(&w.endpoint), w.target.key.pid))
                 .collect(),
         });
         held.filter(|held| !held.processes.is_empty())
@@ -405,9 +405,9 @@ async fn end(
         let working = entry.working.borrow();
         let held = working
             .iter()
-            .find(|(endpoint, target)| endpoint.address == address && target.key.pid == pid)?;
-        entry.deadlock.replace(Some(said.clone()));
-        Some(held.1.begin())
+            .find(|w| w.endpoint.address == address && w.target.key.pid == pid)?;
+        entry.seen.deadlock.replace(Some(said.as_str().into()));
+        Some(held.target.begin())
     });
     let guard: Option<CancelGuard> = told.await.into_iter().flatten().next();
     if guard.is_none() {
@@ -425,7 +425,7 @@ async fn end(
                 .iter()
                 .find(|(_, entry)| entry.who.number == number);
             if let Some((_, entry)) = found {
-                entry.deadlock.replace(None);
+                entry.seen.deadlock.take();
             }
         });
         forget.await;

@@ -25,6 +25,8 @@ pub struct Seen {
     pub prepared: Cell<u32>,
     /// Its statement was cancelled because it took too long.
     pub timed_out: Cell<bool>,
+    /// Its statement was cancelled because it waits for itself over several shards: the detail of the error.
+    pub deadlock: RefCell<Option<Box<str>>>,
     /// Why it keeps its server.
     pins: Cell<Pins>,
     /// Since when it has kept its server.
@@ -224,6 +226,11 @@ impl Tally {
     /// True if the statement that was cancelled just now had taken too long.
     pub fn timed_out(&self) -> bool {
         self.seen.timed_out.take()
+    }
+
+    /// The detail of a deadlock for which its statement was cancelled, said once.
+    pub fn deadlock(&self) -> Option<Box<str>> {
+        self.seen.deadlock.take()
     }
 
     /// The application name is now this.

@@ -22,14 +22,14 @@ impl Session {
         self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
             if step.pins.has(Pin::SequenceState)
-                && (self.made_values || self.state.pins.is_empty() && !self.identity.session_mode)
+                && (self.made_values || self.state.pins.is_empty() && !self.grant.session_mode)
             {
                 return Err(currval_refused().into());
             }
             if self.world.is_some() && matches!(step.kind, Kind::LocalConfig(None)) {
                 return Err(set_config_refused().into());
             }
-            if self.identity.statement_mode && matches!(step.kind, Kind::Begin(_)) {
+            if self.grant.statement_mode && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(
                     sqlstate::FEATURE_NOT_SUPPORTED,
                     "transaction blocks are not allowed in statement pooling",

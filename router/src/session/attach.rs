@@ -321,7 +321,7 @@ impl Session {
                     return Poll::Ready(Ok(got));
                 }
                 if entry.is_wait_cancelled() {
-                    let report = match entry.deadlock.take() {
+                    let report = match entry.seen.deadlock.take() {
                         Some(detail) => deadlock_report(detail),
                         None => canceled_report(),
                     };
@@ -352,9 +352,9 @@ pub(super) fn canceled_report() -> Report {
 }
 
 /// What is told of a deadlock over several shards.
-pub(super) fn deadlock_report(detail: String) -> Report {
+pub(super) fn deadlock_report(detail: Box<str>) -> Report {
     Report::error(sqlstate::DEADLOCK_DETECTED, "deadlock detected")
-        .detail(detail)
+        .detail(detail.into_string())
         .hint("Roll back and try again. Lock rows of several shards in one order, such as that of their keys.")
 }
 

@@ -20,6 +20,7 @@ use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, put_query, tag};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use smallvec::SmallVec;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,7 +100,8 @@ pub struct KnownPools {
     topology: Option<Arc<Topology>>,
     /// What the core had forgotten then: one that it forgot may live on while something is on loan from it.
     forgotten: u64,
-    list: Vec<KnownPool>,
+    /// Mostly one, for which nothing is allocated.
+    list: SmallVec<[KnownPool; 1]>,
 }
 
 /// The pool of one server. User and database are those of the session.
@@ -107,7 +109,7 @@ struct KnownPool {
     /// The shard, and the server in it.
     place: (usize, usize),
     /// The name that a rule gave.
-    label: Option<config::Label>,
+    label: Option<Box<config::Label>>,
     pool: Weak<Pool<Notes>>,
 }
 
@@ -119,7 +121,7 @@ impl KnownPools {
             *self = Self {
                 topology: Some(Arc::clone(topology)),
                 forgotten,
-                list: Vec::new(),
+                list: SmallVec::new(),
             };
         }
     }
@@ -134,7 +136,7 @@ impl KnownPools {
     ) -> Option<Rc<Pool<Notes>>> {
         self.begin_anew_if_changed(topology, forgotten);
         let mut list = self.list.iter();
-        let found = list.find(|known| known.place == place && known.label.as_ref() == label);
+        let found = list.find(|known| known.place == place && known.label.as_deref() == label);
         found?.pool.upgrade()
     }
 }
@@ -151,7 +153,7 @@ impl Session {
         let alone = self.state.block == Block::None
             && !self.implicit
             && self.servers.is_empty()
-            && !self.identity.session_mode
+            && !self.grant.session_mode
             && self.state.pins.is_empty();
         let [step] = steps else {
             return Wants::Primary;
@@ -394,18 +396,18 @@ impl Session {
                 };
                 let since = lined_up.unwrap_or_else(Instant::now);
                 if priority == Priority::Join {
-                    self.entry.queued.replace(Some(Queued {
+                    self.entry.queued.replace(Some(Box::new(Queued {
                         limit: Arc::as_ptr(pool.limit()) as usize,
                         most: pool.limit().max(),
                         since,
-                    }));
+                    })));
                 }
                 // It is large, because it may open a connection, and rarely comes to be.
                 let lease = Box::pin(pool.lease(priority, lined_up));
                 let leased = self.while_client_waits(lease).await;
                 self.entry.queued.replace(None);
                 // It may have come too late to end this wait, and is for no other.
-                self.entry.deadlock.take();
+                self.entry.seen.deadlock.take();
                 match leased? {
                     Ok(lease) => (lease, since.elapsed()),
                     Err(error) => return Ok(Err(error)),
@@ -435,7 +437,7 @@ impl Session {
         self.pools.begin_anew_if_changed(&self.topology, forgotten);
         self.pools.list.push(KnownPool {
             place,
-            label: self.rules.pool().cloned(),
+            label: self.rules.pool().cloned().map(Box::new),
             pool: Rc::downgrade(&pool),
         });
         Ok(pool)
@@ -445,15 +447,15 @@ impl Session {
         let server = &self.topology.shards[shard].servers[server];
         let key = PoolKey {
             endpoint: server.endpoint.id,
-            user: self.identity.server_user.clone(),
-            database: self.topology.database_on(&self.identity.database, shard),
+            user: self.entry.who.server_user.to_string(),
+            database: self.topology.database_on(&self.entry.who.database, shard),
             label: self.rules.pool().cloned(),
         };
         let max = match self.rules.limit() {
             Some(limit) => limit.get(),
             None => self.topology.pool_max(&key),
         };
-        let credentials = &self.identity.credentials;
+        let credentials = self.grant.credentials();
         let pool = self
             .core
             .pool(&self.topology, server, key, max, credentials);

@@ -183,7 +183,7 @@ impl Session {
             }
             self.check_sequence(sequence, &role).await?;
             let core = &self.core;
-            let of = (self.identity.database.as_str(), sequence);
+            let of = (&*self.entry.who.database, sequence);
             let values = core
                 .shared
                 .sequences
@@ -237,7 +237,7 @@ impl Session {
 
     /// Fails as nextval does for a role that may not use a sequence. Whoever may insert may use that of an identity.
     async fn check_sequence(&self, sequence: &Name, role: &str) -> Result<(), Halt> {
-        let of = (self.identity.database.as_str(), sequence);
+        let of = (&*self.entry.who.database, sequence);
         let shared = (&*self.core.shared, &self.core.control);
         let asked =
             self.core

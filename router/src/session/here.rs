@@ -29,9 +29,7 @@ impl Session {
         match (kind, &self.state.block) {
             (Kind::Deallocate(_), _) => true,
             (Kind::Close(name), _) => self.closes_here(name),
-            (Kind::Begin(_), Block::None | Block::Begun) => {
-                no_server && !self.identity.statement_mode
-            }
+            (Kind::Begin(_), Block::None | Block::Begun) => no_server && !self.grant.statement_mode,
             (
                 Kind::Commit { .. } | Kind::Rollback { .. },
                 Block::Begun | Block::Refused | Block::Lost,

@@ -59,7 +59,7 @@ impl Session {
             return Ok(());
         };
         let role = role(self.state.in_force());
-        let role = role.unwrap_or_else(|| self.identity.server_user.clone());
+        let role = role.unwrap_or_else(|| self.entry.who.server_user.to_string());
         if path == values(&Value::Text(told.search_path)) && role == told.role && !told.types {
             self.state.temporary.are(told.names);
         }
@@ -86,7 +86,7 @@ impl Session {
 
     /// Takes over what others have read, if that will do.
     fn takes_shared_world(&mut self) -> bool {
-        let database = &self.identity.database;
+        let database = &self.entry.who.database;
         let Some(world) = self.core.shared.world(database) else {
             return false;
         };
@@ -180,16 +180,16 @@ impl Session {
                 .read_own_definitions(self.epoch(), Others::AreRead)
                 .await;
         }
-        let loading = self.core.loading(&self.identity.database);
+        let loading = self.core.loading(&self.entry.who.database);
         let _one = loading.lock().await;
         // Another session may have read it meanwhile.
-        if let Some(world) = self.core.shared.world(&self.identity.database)
+        if let Some(world) = self.core.shared.world(&self.entry.who.database)
             && will_do(&world)
         {
             self.put_world(world);
             return Ok(());
         }
-        let database = &self.identity.database;
+        let database = &self.entry.who.database;
         match Box::pin(self.core.read_world(database)).await {
             Ok(world) => {
                 self.put_world(world);
@@ -198,7 +198,7 @@ impl Session {
             Err(error) => {
                 let chain = crate::log::Chain(&error).to_string();
                 tracing::error!(
-                    database = self.identity.database,
+                    database = &*self.entry.who.database,
                     error = chain,
                     "the catalog could not be read"
                 );

@@ -129,11 +129,11 @@ impl Session {
         let marked = self.servers.iter().any(|s| s.inbox.mark.is_some());
         let joint = match self.joint.take().filter(|_| marked) {
             Some(joint) => joint,
-            None => Joint {
+            None => Box::new(Joint {
                 id: TransactionId::random(),
                 first: shard,
                 said: None,
-            },
+            }),
         };
         let mark = Mark::of(joint.id);
         self.entry.mark.set(Some(mark));

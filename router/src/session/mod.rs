@@ -103,7 +103,7 @@ mod serve;
 pub mod login;
 
 use crate::config::LogStatements;
-use crate::core::{Changing, Core, Entry, Lease, Topology};
+use crate::core::{Changing, Core, Entry, Lease, Topology, Working};
 use crate::log::client_text;
 use crate::sql::redact::redact;
 use clock::Overdue;
@@ -119,20 +119,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Who the client is, as its login proved.
-pub struct Identity {
-    /// The user.
-    pub user: String,
-    /// The database by the client's name.
-    pub database: String,
-    /// The role on the servers.
-    pub server_user: String,
-    /// What opens connections on its behalf.
-    pub credentials: Credentials,
+/// What a client was granted at its login, by its proof and the configuration.
+pub struct Grant {
+    /// What opens connections on its behalf; none if the servers must trust us.
+    credentials: Option<Box<Credentials>>,
     /// True if every session of this user or database keeps its server.
     pub session_mode: bool,
     /// True if transactions of several statements are refused.
     pub statement_mode: bool,
+}
+
+impl Grant {
+    /// What opens connections on the client's behalf.
+    pub fn credentials(&self) -> &Credentials {
+        self.credentials.as_deref().unwrap_or(&Credentials::None)
+    }
 }
 
 /// A server that works for the session.
@@ -156,7 +157,7 @@ pub struct Session {
     core: Rc<Core>,
     topology: Arc<Topology>,
     client: Wire,
-    identity: Identity,
+    grant: Grant,
     entry: Rc<Entry>,
     number: u64,
     state: State,
@@ -176,7 +177,7 @@ pub struct Session {
     /// The shard that has what the COMMIT PREPARED at hand names.
     prepared_on: Option<usize>,
     /// The transaction over several shards that the marks on servers name.
-    joint: Option<marks::Joint>,
+    joint: Option<Box<marks::Joint>>,
     /// Definitions may be changed by what is under way.
     changing: Option<Changing>,
     /// The router took values from sequences for it, of which no server knows.
@@ -190,7 +191,7 @@ pub struct Session {
     /// The pools that it has used.
     pools: choose::KnownPools,
     /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
-    waiting_command: Option<Vec<u8>>,
+    waiting_command: Option<Box<[u8]>>,
     /// Where the text that runs for the request at hand comes from, if it is not the client's own: errors are about it.
     written: Option<std::rc::Rc<errors::Written>>,
     /// A Parse that waits for its Bind to say which server it goes to.
@@ -405,7 +406,7 @@ impl Session {
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.
         for attached in &mut self.servers {
-            let kept = !self.state.pins.is_empty() || self.identity.session_mode;
+            let kept = !self.state.pins.is_empty() || self.grant.session_mode;
             // A segment without its Sync is a transaction that its server says nothing of.
             let open = self.state.block != Block::None || attached.inbox.in_segment;
             if kept || open {
@@ -447,7 +448,7 @@ impl Session {
 
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
-        let session_mode = self.identity.session_mode;
+        let session_mode = self.grant.session_mode;
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         let ended = self.state.tally.ended();
         for attached in self.servers.extract_if(.., leaves) {
@@ -467,17 +468,20 @@ impl Session {
     /// Tells whoever may cancel what works for this session now.
     fn show_working(&self) {
         if self.servers.is_empty() {
-            self.entry.deadlock.replace(None);
+            self.entry.seen.deadlock.take();
         }
         let mut working = self.entry.working.borrow_mut();
-        let mut limits = self.entry.limits.borrow_mut();
         working.clear();
-        limits.clear();
-        for attached in &self.servers {
-            limits.push(Arc::as_ptr(attached.lease.pool().limit()) as usize);
-            let endpoint = attached.lease.pool().opener().endpoint().clone();
-            working.push((endpoint, Arc::clone(&attached.lease.cancel)));
-        }
+        working.extend(self.servers.iter().map(|s| working_by(&s.lease)));
+    }
+}
+
+/// A connection as it is shown to others.
+fn working_by(lease: &Lease) -> Working {
+    Working {
+        endpoint: lease.pool().opener().endpoint().clone(),
+        target: Arc::clone(&lease.cancel),
+        limit: Arc::as_ptr(lease.pool().limit()) as usize,
     }
 }
 
@@ -511,4 +515,17 @@ fn unexpected_in_copy(message: u8) -> Report {
     violation(format!(
         "unexpected message type 0x{message:02X} during COPY from stdin"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_silent_client_has_stays_small() {
+        // docs/adr/0016. Whoever adds to it may ask first whether most sessions need it.
+        let (session, entry) = (size_of::<Session>(), size_of::<Entry>());
+        assert!(session <= 904, "{session}");
+        assert!(entry <= 368, "{entry}");
+    }
 }

@@ -138,12 +138,12 @@ impl Session {
         let strings = self.standard_strings();
         if let Some(kept) = &self.context
             && Arc::ptr_eq(&kept.settings, &settings)
-            && kept.temporary == temporary
-            && kept.strings == strings
+            && (kept.unclear_path || kept.context.temporary == temporary)
+            && kept.context.standard_conforming_strings == strings
         {
             return Rc::clone(&kept.context);
         }
-        let role = role(&settings).unwrap_or_else(|| self.identity.server_user.clone());
+        let role = role(&settings).unwrap_or_else(|| self.entry.who.server_user.to_string());
         let path = search_path(&settings);
         // A session of before tables were declared does not say: nothing is certain.
         let unclear_path = path.is_none();
@@ -165,14 +165,13 @@ impl Session {
             parameter_types: Vec::new(),
             temporary: match unclear_path {
                 true => Temporary::Unclear,
-                false => temporary.clone(),
+                false => temporary,
             },
             standard_conforming_strings: strings,
         });
         self.context = Some(KeptContext {
             settings,
-            temporary,
-            strings,
+            unclear_path,
             context: Rc::clone(&context),
         });
         context
@@ -275,8 +274,8 @@ fn full_context(context: &PlanContext, origin: &Origin) -> PlanContext {
 /// The context of the last statement, and what it was made of.
 pub struct KeptContext {
     settings: Arc<Settings>,
-    temporary: Temporary,
-    strings: bool,
+    /// The settings do not say the search path: then temporary tables are unclear, whatever is known of them.
+    unclear_path: bool,
     context: Rc<PlanContext>,
 }
 

@@ -9,15 +9,15 @@ use super::names::Prepared;
 use super::step::Kind;
 use super::touched::Parts;
 use crate::sql::name::NAME_LIMIT;
-use foldhash::{HashMap, HashMapExt};
 use mothership_proto::report::{Report, sqlstate};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Everything that is open.
 pub struct Portals {
     /// Nearly every portal has no name, and is replaced by the next.
-    unnamed: Option<Portal>,
-    named: HashMap<Box<[u8]>, Open>,
+    unnamed: Option<Box<Portal>>,
+    named: BTreeMap<Box<[u8]>, Open>,
     changes: Changes,
 }
 
@@ -132,7 +132,7 @@ impl Default for Portals {
     fn default() -> Self {
         Self {
             unnamed: None,
-            named: HashMap::new(),
+            named: BTreeMap::new(),
             changes: Changes::Told,
         }
     }
@@ -147,7 +147,7 @@ impl Portals {
     /// The portal that Bind has made under this name, or under none.
     pub fn portal(&self, name: &[u8]) -> Option<&Portal> {
         match name {
-            b"" => self.unnamed.as_ref(),
+            b"" => self.unnamed.as_deref(),
             name => match self.get(name)? {
                 Open::Portal(portal) => Some(portal),
                 Open::Cursor { .. } => None,
@@ -158,7 +158,7 @@ impl Portals {
     /// The same, to be changed.
     pub fn portal_mut(&mut self, name: &[u8]) -> Option<&mut Portal> {
         match name {
-            b"" => self.unnamed.as_mut(),
+            b"" => self.unnamed.as_deref_mut(),
             name => match self.named.get_mut(known(name))? {
                 Open::Portal(portal) => Some(portal),
                 Open::Cursor { .. } => None,
@@ -169,7 +169,7 @@ impl Portals {
     /// Bind was sent. If it fails, so does the transaction or savepoint with which the portal ends.
     pub fn bind(&mut self, name: &[u8], portal: Portal) {
         match name {
-            b"" => self.unnamed = Some(portal),
+            b"" => self.unnamed = Some(Box::new(portal)),
             name => drop(self.named.insert(known(name).into(), Open::Portal(portal))),
         }
     }
@@ -274,7 +274,7 @@ impl Portals {
             Open::Portal(portal) => Some(portal),
             Open::Cursor { .. } => None,
         });
-        self.unnamed.iter().chain(named)
+        self.unnamed.as_deref().into_iter().chain(named)
     }
 
     /// A statement is sent, the answer to which is awaited by nobody: names are certain when it has come.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl State {
     /// The settings in force, those of the transaction included.
     pub fn in_force(&self) -> &Arc<Settings> {
-        self.local.as_ref().unwrap_or(&self.settings).current()
+        self.local.as_deref().unwrap_or(&self.settings).current()
     }
 
     /// A kind of statement with what it does where things stand now.
@@ -85,7 +85,9 @@ impl State {
 
     /// Changes what is in force until the transaction ends.
     pub(super) fn apply_local(&mut self, changes: &[Change]) {
-        let local = self.local.get_or_insert_with(|| self.settings.clone());
+        let local = self
+            .local
+            .get_or_insert_with(|| Box::new(self.settings.clone()));
         changes.iter().for_each(|change| local.apply_local(change));
     }
 }

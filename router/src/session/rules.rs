@@ -30,18 +30,25 @@ use mothership_shardmap::ShardId;
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The rules of one session.
-#[derive(Default)]
 pub struct Ruled {
     set: Arc<RuleSet>,
-    application: String,
+    /// What is known of the database where no table is declared.
+    world: Option<Arc<World>>,
+    /// None as long as there were no rules.
+    own: Option<Box<Own>>,
+}
+
+/// What a session keeps of its rules.
+#[derive(Default)]
+struct Own {
+    /// By which `mine` were chosen.
+    application: Box<str>,
     /// Those that can decide about this origin.
     mine: Vec<usize>,
     survey: Option<Rc<Survey>>,
-    /// What is known of the database where no table is declared.
-    world: Option<Arc<World>>,
     /// For the request at hand.
     outcome: RuleOutcome,
     /// Its statement is proven to read only what replicas have.
@@ -52,30 +59,63 @@ pub struct Ruled {
     limit: Option<NonZeroU32>,
 }
 
+impl Default for Ruled {
+    /// Those of a session before its first request.
+    fn default() -> Self {
+        // One for all: a session holds it until it takes over those of its topology.
+        static NONE: LazyLock<Arc<RuleSet>> = LazyLock::new(Arc::default);
+        Self {
+            set: Arc::clone(&NONE),
+            world: None,
+            own: None,
+        }
+    }
+}
+
 impl Ruled {
+    fn own(&mut self) -> &mut Own {
+        self.own.get_or_insert_default()
+    }
+
+    /// The rules that can decide about this origin.
+    fn mine(&self) -> &[usize] {
+        self.own.as_ref().map_or(&[], |own| &own.mine)
+    }
+
+    /// What the rules make of the request at hand.
+    fn outcome(&self) -> &RuleOutcome {
+        static UNRULED: RuleOutcome = RuleOutcome::UNRULED;
+        self.own.as_ref().map_or(&UNRULED, |own| &own.outcome)
+    }
+
+    fn is_proven(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_proven)
+    }
+
     /// The name of the pools to lease from.
     pub(super) fn pool(&self) -> Option<&Label> {
-        self.pool.as_ref()
+        self.own.as_ref()?.pool.as_ref()
     }
 
     /// The most connections of each of them, if a rule says.
     pub(super) fn limit(&self) -> Option<NonZeroU32> {
-        self.limit
+        self.own.as_ref()?.limit
     }
 
     /// The priority of the request at hand.
     pub(super) fn priority(&self) -> i8 {
-        self.outcome.priority
+        self.outcome().priority
     }
 
     fn use_pool(&mut self, outcome: &RuleOutcome) {
-        self.pool.clone_from(&outcome.pool);
-        self.limit = outcome.limit;
+        let own = self.own();
+        own.pool.clone_from(&outcome.pool);
+        own.limit = outcome.limit;
     }
 
     /// Whether the catalog must be known, although no table is declared.
     pub(super) fn needs_catalog(&self) -> bool {
-        self.set.needs_catalog(&self.mine)
+        self.set.needs_catalog(self.mine())
     }
 
     /// Whether what fits the origin may be another rule than at the last request under the same configuration.
@@ -86,7 +126,7 @@ impl Ruled {
 
     /// Nothing is to be asked.
     pub(super) fn is_idle(&self) -> bool {
-        self.mine.is_empty() && !self.set.has_replicas()
+        self.mine().is_empty() && !self.set.has_replicas()
     }
 }
 
@@ -143,7 +183,8 @@ impl Session {
         }
         let seen = Rc::clone(&self.entry.seen);
         let application = seen.application_name.borrow();
-        if !is_new && *application == self.rules.application {
+        let chosen = self.rules.own.as_ref().map(|own| &own.application);
+        if !is_new && chosen.is_some_and(|chosen| **chosen == *application) {
             return;
         }
         let address = match &self.entry.who.remote {
@@ -151,16 +192,21 @@ impl Session {
             _ => None,
         };
         let origin = config::Origin {
-            user: &self.identity.user,
-            database: &self.identity.database,
+            user: &self.entry.who.user,
+            database: &self.entry.who.database,
             application: &application,
             address,
         };
-        self.rules.mine = topology.rules.of_origin(&origin);
+        let mine = topology.rules.of_origin(&origin);
         self.rules.set = Arc::clone(&topology.rules);
-        self.rules.application.clone_from(&application);
-        self.rules.survey = None;
-        self.rules.outcome = RuleOutcome::default();
+        if topology.rules.rules().len() == 0 && self.rules.own.is_none() {
+            return;
+        }
+        let own = self.rules.own();
+        own.mine = mine;
+        own.application = application.as_str().into();
+        own.survey = None;
+        own.outcome = RuleOutcome::UNRULED;
     }
 
     /// What is known of the database.
@@ -170,7 +216,9 @@ impl Session {
 
     /// Works by newer knowledge from now on.
     pub(super) fn put_world(&mut self, world: Arc<World>) {
-        self.rules.survey = None;
+        if let Some(own) = &mut self.rules.own {
+            own.survey = None;
+        }
         if self.topology.declared {
             self.rules.world = None;
             self.world = Some(world);
@@ -182,12 +230,15 @@ impl Session {
 
     /// Nothing is to be asked: all is as if no rule had ever decided.
     pub(super) fn heed_none(&mut self) {
-        if self.rules.outcome.rule.is_some() {
-            self.rules.outcome = RuleOutcome::default();
+        let Some(own) = &mut self.rules.own else {
+            return;
+        };
+        if own.outcome.rule.is_some() {
+            own.outcome = RuleOutcome::UNRULED;
         }
         if self.servers.is_empty() {
-            self.rules.pool = None;
-            self.rules.limit = None;
+            own.pool = None;
+            own.limit = None;
         }
     }
 
@@ -220,14 +271,14 @@ impl Session {
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
-        self.rules.outcome = outcome;
-        self.rules.is_proven = self.prove(statement);
+        self.rules.own().outcome = outcome;
+        self.rules.own().is_proven = self.prove(statement);
         Ok(())
     }
 
     /// The same for a function call by its OID, of which nothing is known.
     pub(super) fn heed_unknown(&mut self) -> Result<(), Halt> {
-        let Ruled { set, mine, .. } = &self.rules;
+        let (set, mine) = (&self.rules.set, self.rules.mine());
         if mine.is_empty() {
             return Ok(());
         }
@@ -241,7 +292,7 @@ impl Session {
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
-        self.rules.outcome = outcome;
+        self.rules.own().outcome = outcome;
         self.at_home(pin.as_ref()).map(|_| ())
     }
 
@@ -259,7 +310,7 @@ impl Session {
                 };
                 let Some(body) = body.filter(is_same) else {
                     let request = RequestFacts::by_origin(&Facts::unknown(), &self.rules.set);
-                    return self.rules.set.outcome(&self.rules.mine, &request);
+                    return self.rules.set.outcome(self.rules.mine(), &request);
                 };
                 // Its arguments may call functions.
                 if !self.facts(statement, at).calls.is_empty() {
@@ -276,18 +327,18 @@ impl Session {
     }
 
     fn asked(&mut self, statement: &Prepared, at: usize) -> RuleOutcome {
-        if self.rules.mine.is_empty() {
+        if self.rules.mine().is_empty() {
             return RuleOutcome::default();
         }
         let request = self.request(statement, at);
-        self.rules.set.outcome(&self.rules.mine, &request)
+        self.rules.set.outcome(self.rules.mine(), &request)
     }
 
     /// What the rules may look at in one statement.
     fn request(&mut self, statement: &Prepared, at: usize) -> Rc<RequestFacts> {
         let facts = self.facts(statement, at);
         let rules = &self.rules;
-        let world = match rules.set.looks_at_statements(&rules.mine) {
+        let world = match rules.set.looks_at_statements(rules.mine()) {
             true => self.known_world().cloned(),
             false => None,
         };
@@ -323,14 +374,13 @@ impl Session {
     }
 
     fn survey(&mut self, world: &World) -> Rc<Survey> {
-        match &self.rules.survey {
-            Some(survey) => Rc::clone(survey),
-            None => {
-                let survey = self.core.survey(&self.rules.set, world);
-                self.rules.survey = Some(Rc::clone(&survey));
-                survey
-            }
+        let known = self.rules.own.as_ref().and_then(|own| own.survey.as_ref());
+        if let Some(survey) = known {
+            return Rc::clone(survey);
         }
+        let survey = self.core.survey(&self.rules.set, world);
+        self.rules.own().survey = Some(Rc::clone(&survey));
+        survey
     }
 
     fn scope(&mut self) -> Scope {
@@ -355,7 +405,7 @@ impl Session {
         let Some(world) = self.known_world().cloned() else {
             return Ok(());
         };
-        if !self.rules.mine.iter().any(by_table) {
+        if !self.rules.mine().iter().any(by_table) {
             return Ok(());
         }
         let scope = self.scope();
@@ -392,29 +442,29 @@ impl Session {
     /// Whether it is known what reads: without a catalog nothing is known of functions
     /// and relations. A rule may keep reads on the primary.
     pub(super) fn is_read_known(&self) -> bool {
-        match &self.rules.outcome.servers {
+        match &self.rules.outcome().servers {
             Servers::Primary => false,
             Servers::Any => self.world.is_some(),
-            Servers::Replicas(_) => self.world.is_some() || self.rules.is_proven,
+            Servers::Replicas(_) => self.world.is_some() || self.rules.is_proven(),
         }
     }
 
     /// Where replicas serve reads of a database without declared tables, everything else
     /// counts as a write that they must have seen.
     pub(super) fn may_write_unseen(&self) -> bool {
-        self.rules.set.has_replicas() && !self.rules.is_proven
+        self.rules.set.has_replicas() && !self.rules.is_proven()
     }
 
     /// True for a Parse whose Bind says which server it goes to.
     pub(super) fn waits_for_bind(&self, statement: &Prepared) -> bool {
-        let RuleOutcome { servers, shard, .. } = &self.rules.outcome;
+        let RuleOutcome { servers, shard, .. } = self.rules.outcome();
         let elsewhere = matches!(servers, Servers::Replicas(_)) || shard.is_some();
         elsewhere && statement.steps.len() == 1
     }
 
     /// Which servers of a shard serve a read.
     pub(super) fn ruled_reads(&self, shard: usize) -> (Reads, Among) {
-        match &self.rules.outcome.servers {
+        match &self.rules.outcome().servers {
             Servers::Any | Servers::Primary => (self.topology.reads(), Among::ALL),
             Servers::Replicas(None) => (Reads::PreferReplicas, Among::ALL),
             Servers::Replicas(Some(label)) => {
@@ -430,7 +480,7 @@ impl Session {
 
     /// What the rules leave to the route of a statement.
     pub(super) fn pin(&mut self, statement: &Prepared, at: usize) -> Option<Pin> {
-        if self.rules.mine.is_empty() || !self.rules.set.has_shards() {
+        if self.rules.mine().is_empty() || !self.rules.set.has_shards() {
             return None;
         }
         let outcome = self.outcome_of(statement, at);
@@ -470,7 +520,7 @@ impl Session {
     /// What the rules make of a statement that stands in an EXPLAIN (ROUTE): what is
     /// said of them, and what they leave to its route.
     pub(super) fn explain_rules(&mut self, text: &[u8]) -> (Option<String>, Option<Pin>) {
-        if self.rules.mine.is_empty() {
+        if self.rules.mine().is_empty() {
             return (None, None);
         }
         let strings = self.standard_strings();
@@ -491,7 +541,7 @@ impl Session {
                         survey.request(&self.rules.set, world.catalog(), &facts, &scope)
                     }
                 };
-                let outcome = self.rules.set.outcome(&self.rules.mine, &request);
+                let outcome = self.rules.set.outcome(self.rules.mine(), &request);
                 (outcome, Rc::new(facts))
             }
         };

@@ -18,7 +18,6 @@ use super::temporary::TemporaryNames;
 use super::told::Told;
 use crate::metrics::tally::Tally;
 use crate::sql::effect::{DiscardWhat, Pin};
-use foldhash::{HashMap, HashMapExt};
 use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
 use mothership_pool::health::Moment;
 use mothership_pool::wire::Wire;
@@ -26,8 +25,8 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 /// Where the conversation with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +89,7 @@ pub struct State {
     /// The settings that outlive the transaction.
     pub settings: SessionSettings,
     /// The same with those of SET LOCAL, from the first one to the end of the transaction.
-    pub(super) local: Option<SessionSettings>,
+    pub(super) local: Option<Box<SessionSettings>>,
     /// The prepared statements.
     pub names: Names,
     /// The portals and cursors that are open.
@@ -114,9 +113,7 @@ pub struct State {
     /// The transaction was lost between requests, and the client does not know yet.
     pub untold: Cell<bool>,
     /// The last write on each shard that the client was told of.
-    pub acknowledged: HashMap<usize, Moment>,
-    /// Set when the session was found to wait for itself over several shards; whoever looks for that sets it.
-    pub deadlock: Rc<RefCell<Option<String>>>,
+    pub acknowledged: BTreeMap<usize, Moment>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
     pub notifications: Vec<u8>,
     /// Something failed since the last ReadyForQuery.
@@ -154,8 +151,7 @@ impl State {
             definitions: Definitions::Common,
             tally: Tally::default(),
             untold: Cell::new(false),
-            acknowledged: HashMap::new(),
-            deadlock: Rc::default(),
+            acknowledged: BTreeMap::new(),
             notifications: Vec::new(),
             failed: false,
         }
@@ -588,7 +584,7 @@ impl State {
 
     /// What a cancelled statement is told that was found waiting for itself over several shards.
     pub fn found_deadlock(&self, fields: &Fields<'_>) -> Option<Report> {
-        let detail = self.deadlock.take()?;
+        let detail = self.tally.deadlock()?;
         let cancelled = fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes());
         cancelled.then(|| super::attach::deadlock_report(detail))
     }

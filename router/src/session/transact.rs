@@ -265,7 +265,7 @@ impl Session {
     /// that keeps something of the session.
     fn leave_outsiders(&mut self) {
         self.active = None;
-        let session_mode = self.identity.session_mode;
+        let session_mode = self.grant.session_mode;
         let outsider = |s: &mut super::Attached| {
             let inbox = &s.inbox;
             !(session_mode || inbox.pinned || inbox.in_block || inbox.in_segment)
@@ -589,7 +589,7 @@ impl Session {
     fn site(&self, shard: usize) -> Site {
         Site {
             shard: self.topology.shards[shard].name.clone(),
-            database: self.topology.database_on(&self.identity.database, shard),
+            database: self.topology.database_on(&self.entry.who.database, shard),
         }
     }
 

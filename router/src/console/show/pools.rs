@@ -147,7 +147,11 @@ fn database_names(facts: &Facts) -> BTreeSet<String> {
     let config = &facts.topology.config;
     let declared = config.databases.iter().map(|d| d.name.to_string());
     let consoles = config.console.databases.iter().map(ToString::to_string);
-    let clients = facts.world.clients.iter().map(|c| c.who.database.clone());
+    let clients = facts
+        .world
+        .clients
+        .iter()
+        .map(|c| c.who.database.to_string());
     let pools = facts.world.pools.iter();
     let pools = pools.map(|p| facts.topology.client_database(&p.key).to_owned());
     declared
@@ -171,7 +175,7 @@ fn database(facts: &Facts, name: &str) -> Row {
     let topology = &facts.topology;
     let config = &topology.config;
     let clients = facts.world.clients.iter();
-    let clients = clients.filter(|c| c.who.database == name).count();
+    let clients = clients.filter(|c| *c.who.database == *name).count();
     let seconds = config
         .pool
         .lifetime
@@ -229,7 +233,7 @@ fn database(facts: &Facts, name: &str) -> Row {
 
 fn user_names(facts: &Facts) -> BTreeSet<String> {
     let declared = facts.topology.config.users.iter();
-    let clients = facts.world.clients.iter().map(|c| c.who.user.clone());
+    let clients = facts.world.clients.iter().map(|c| c.who.user.to_string());
     let pools = facts.world.pools.iter().map(|p| p.key.user.clone());
     declared
         .map(|user| user.name.value.to_string())
@@ -242,7 +246,7 @@ pub(super) fn users(facts: &Facts) -> Vec<Row> {
     let row = |name: &String| {
         let declared = facts.topology.config.user(name);
         let pools = facts.world.pools.iter().filter(|p| p.key.user == *name);
-        let clients = facts.world.clients.iter().filter(|c| c.who.user == *name);
+        let clients = facts.world.clients.iter().filter(|c| *c.who.user == **name);
         let pool_size = declared.and_then(|user| user.pool_max);
         row![
             &**name,

@@ -115,7 +115,7 @@ fn client(
         client_pointer(who.number),
         link.unwrap_or_default(),
         0_u32,
-        who.tls.clone().unwrap_or_default(),
+        who.tls.as_deref().unwrap_or_default(),
         &*client.application_name,
         client.prepared,
         who.number,

@@ -368,7 +368,7 @@ impl Session {
     /// drivers that take CommandComplete for the end of it all.
     pub(in crate::session) fn command_before_sync(&mut self, command: Vec<u8>) {
         if self.implicit {
-            self.waiting_command = Some(command);
+            self.waiting_command = Some(command.into());
         } else {
             self.put_command(&command);
         }

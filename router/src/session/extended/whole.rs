@@ -60,7 +60,7 @@ impl Session {
             && self.state.block == Block::None
             && self.servers.is_empty()
             && self.state.pins.is_empty()
-            && !self.identity.session_mode
+            && !self.grant.session_mode
             && !self.implicit
             && !self.state.skipping
             && self.held.is_none()

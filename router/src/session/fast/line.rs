@@ -42,12 +42,12 @@ impl Session {
         }
         self.entry.pulse.begin(Doing::Running);
         self.entry.begin_wait();
-        self.fast = Some(Fast::InLine(InLine {
+        self.fast = Some(Fast::InLine(Box::new(InLine {
             shard,
             request,
             place,
             since,
-        }));
+        })));
         true
     }
 

@@ -33,12 +33,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// A request on the fast path.
+/// A request on the fast path. Boxed, because a session that waits for its client has none.
 pub enum Fast {
     /// It waits for a connection.
-    InLine(line::InLine),
+    InLine(Box<line::InLine>),
     /// A server works for it.
-    UnderWay(UnderWay),
+    UnderWay(Box<UnderWay>),
     /// Several do.
     Over(Box<over::Over>),
 }
@@ -167,25 +167,24 @@ impl Session {
     /// The request is answered: its connection goes back.
     fn answered_fast(&mut self) {
         self.state.tally.ready(TxStatus::Idle);
-        let Some(Fast::UnderWay(UnderWay { leg, .. })) = self.fast.take() else {
+        let Some(Fast::UnderWay(under_way)) = self.fast.take() else {
             return;
         };
-        leg.end(self.state.tally.ended());
+        under_way.leg.end(self.state.tally.ended());
         self.nobody_works();
     }
 
     /// No server works for the session any longer.
     fn nobody_works(&self) {
         self.entry.working.borrow_mut().clear();
-        self.entry.limits.borrow_mut().clear();
-        self.entry.deadlock.replace(None);
+        self.entry.seen.deadlock.take();
     }
 
     /// Makes of the request what the general path would have of it now.
     pub(super) fn unfold(&mut self) {
         let UnderWay { leg, passed } = match self.fast.take() {
-            Some(Fast::UnderWay(under_way)) => under_way,
-            Some(Fast::InLine(line)) => return self.leave_line(line),
+            Some(Fast::UnderWay(under_way)) => *under_way,
+            Some(Fast::InLine(line)) => return self.leave_line(*line),
             Some(Fast::Over(over)) => return self.leave_over(*over),
             None => return,
         };

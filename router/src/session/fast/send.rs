@@ -7,6 +7,7 @@ use crate::session::Session;
 use crate::session::choose::Flight;
 use crate::session::clock::Doing;
 use crate::session::notes::Notes;
+use crate::session::working_by;
 use mothership_pool::pool::Pool;
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::segment::Segment;
@@ -136,17 +137,14 @@ impl Session {
     fn under_way(&mut self, shard: usize, lease: Lease, sent: Instant) {
         self.entry.pulse.begin(Doing::Running);
         let leg = self.leg(shard, lease, sent);
-        self.fast = Some(Fast::UnderWay(UnderWay { leg, passed: false }));
+        let passed = false;
+        self.fast = Some(Fast::UnderWay(Box::new(UnderWay { leg, passed })));
     }
 
     /// A server works for the session from now on: it is shown to whoever may cancel, and counted.
     pub(super) fn leg(&self, shard: usize, lease: Lease, sent: Instant) -> Leg {
         lease.standing.set_borrower(self.number);
-        let endpoint = lease.pool().opener().endpoint().clone();
-        let target = (endpoint, Arc::clone(&lease.cancel));
-        self.entry.working.borrow_mut().push(target);
-        let limit = Arc::as_ptr(lease.pool().limit()) as usize;
-        self.entry.limits.borrow_mut().push(limit);
+        self.entry.working.borrow_mut().push(working_by(&lease));
         // What is known to be a single read says how busy the server is.
         let measured = self.world.is_some();
         let counted = self.topology.health.begin(shard, ALONE);

@@ -1,14 +1,15 @@
-//! Who a client is, by its startup packet, its proof and the configuration.
+//! Who a client is and what it is granted, by its startup packet, its proof and the configuration.
 
 use super::Accepted;
 use crate::config::PoolMode;
 use crate::core::Topology;
-use crate::session::Identity;
+use crate::session::Grant;
 use crate::session::settings::{Settings, Value};
 use crate::sql::encoding::safe_encoding;
 use mothership_proto::auth::{Credentials, Password, Proof};
 use mothership_proto::report::Report;
 use mothership_proto::startup::Startup;
+use std::sync::Arc;
 
 /// The settings of the startup packet. PostgreSQL cleans application_name instead
 /// of refusing it.
@@ -39,7 +40,17 @@ fn clean(name: &str) -> String {
     ascii.take(mothership_proto::startup::MAX_NAME).collect()
 }
 
-pub(super) fn identity(topology: &Topology, accepted: &Accepted) -> Option<Identity> {
+/// Its role on the servers. `user` is the name that it shares with others of the same.
+pub(super) fn server_user(topology: &Topology, user: &Arc<str>) -> Arc<str> {
+    let configured = topology.config.user(user);
+    match configured.and_then(|configured| configured.server_user.as_ref()) {
+        Some(role) => role.as_str().into(),
+        None => Arc::clone(user),
+    }
+}
+
+/// None if there is no such database.
+pub(super) fn grant(topology: &Topology, accepted: &Accepted) -> Option<Grant> {
     let Accepted { startup, proof, .. } = accepted;
     let config = &topology.config;
     let database = config.database(&startup.database)?;
@@ -48,21 +59,18 @@ pub(super) fn identity(topology: &Topology, accepted: &Accepted) -> Option<Ident
         .and_then(|u| u.pool_mode)
         .or(database.pool_mode)
         .unwrap_or(config.pool.mode);
-    let server_user = user
-        .and_then(|u| u.server_user.as_ref())
-        .map_or(startup.user.clone(), |name| name.as_str().to_owned());
     let configured = user.and_then(|u| u.server_password.as_ref().or(u.password.as_ref()));
     let credentials = match (configured, proof) {
-        (Some(password), _) => Credentials::Password(Password::new(password.reveal().as_bytes())),
-        (None, Proof::Scram(keys)) => Credentials::Scram(keys.clone()),
-        (None, Proof::Password(password)) => Credentials::Password(password.clone()),
-        (None, Proof::Trusted | Proof::Md5) => Credentials::None,
+        (Some(password), _) => {
+            let password = Password::new(password.reveal().as_bytes());
+            Some(Credentials::Password(password))
+        }
+        (None, Proof::Scram(keys)) => Some(Credentials::Scram(keys.clone())),
+        (None, Proof::Password(password)) => Some(Credentials::Password(password.clone())),
+        (None, Proof::Trusted | Proof::Md5) => None,
     };
-    Some(Identity {
-        user: startup.user.clone(),
-        database: startup.database.clone(),
-        server_user,
-        credentials,
+    Some(Grant {
+        credentials: credentials.map(Box::new),
         session_mode: mode == PoolMode::Session,
         statement_mode: mode == PoolMode::Statement,
     })

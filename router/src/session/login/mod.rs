@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use first_packets::first_packets;
-use identity::{identity, startup_settings};
+use identity::{grant, server_user, startup_settings};
 use place::{Counted, OfAll, Seat, join_crowds};
 pub(crate) use place::{Place, limited, secret};
 pub use proof::prepare_secret;
@@ -268,7 +268,7 @@ impl Accepted {
             Ok(settings) => settings,
             Err(report) => return say_goodbye(client, report).await,
         };
-        let Some(identity) = identity(&topology, &self) else {
+        let Some(grant) = grant(&topology, &self) else {
             let message = format!("database \"{}\" does not exist", self.startup.database);
             return say_goodbye(
                 client,
@@ -276,22 +276,22 @@ impl Accepted {
             )
             .await;
         };
-        if let Some(proof) = passed_through(&topology, &identity, self.against) {
-            core.renew_proof(&topology, &identity.server_user, proof);
-        }
         let who = Who {
             number: shared.session_number(),
-            user: identity.user.clone(),
-            server_user: identity.server_user.clone(),
-            database: identity.database.clone(),
+            user: Arc::clone(&crowds.user),
+            server_user: server_user(&topology, &crowds.user),
+            database: Arc::clone(&crowds.database),
             remote: client.peer().ok(),
             local: client.local().ok(),
             tls: client
                 .tls()
-                .map(|tls| format!("{}/{}", tls.version, tls.cipher)),
+                .map(|tls| format!("{}/{}", tls.version, tls.cipher).into()),
             since: std::time::Instant::now(),
             is_console: false,
         };
+        if let Some(proof) = passed_through(&topology, (&who, &grant), self.against) {
+            core.renew_proof(&topology, &who.server_user, proof);
+        }
         let entry = Entry::new(secret(protocol), who);
         let Some(place) = Place::take(&core, &entry) else {
             return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
@@ -301,8 +301,7 @@ impl Accepted {
             core: core.index,
             slot: place.slot,
         };
-        let mut state = State::new(SessionSettings::new(settings), Told::new(Arc::default()));
-        state.deadlock = Rc::clone(&entry.deadlock);
+        let state = State::new(SessionSettings::new(settings), Told::new(Arc::default()));
         let session = Box::new(Session {
             number: entry.who.number,
             state,
@@ -327,7 +326,7 @@ impl Accepted {
             core,
             topology,
             client,
-            identity,
+            grant,
             entry,
         });
         let seat = Seat {

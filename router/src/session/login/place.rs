@@ -1,49 +1,50 @@
 //! Places of clients: among all, among those of their user and database, in the table of their core.
 
 use crate::core::{ClientNumber, Core, Entry, Shared, Topology};
-use crate::throttle::{Crowd, InCrowd};
+use crate::throttle::{Crowd, InCrowds};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Protocol, Startup};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The client's places among those of its user and of its database.
+/// The client's place among those of its user and of its database.
 pub(super) fn join_crowds(
     core: &Core,
     topology: &Topology,
     startup: &Startup,
-) -> Result<[InCrowd; 2], Report> {
+) -> Result<InCrowds, Report> {
     let user = topology.config.user(&startup.user);
     let database = topology.config.database(&startup.database);
-    let user = user.and_then(|user| user.max_clients);
-    let database = database.and_then(|database| database.max_clients);
-    let full = |what: String, hint: &'static str| {
+    let of_user = user.and_then(|user| user.max_clients);
+    let of_database = database.and_then(|database| database.max_clients);
+    let joined = core.shared.crowds.join(
+        (&startup.user, of_user.map(NonZeroU32::get)),
+        (&startup.database, of_database.map(NonZeroU32::get)),
+    );
+    joined.map_err(|full| {
+        let (what, hint) = match full {
+            Crowd::User(name) => (
+                format!("role \"{name}\""),
+                "The setting is max_clients of the user.",
+            ),
+            Crowd::Database(name) => (
+                format!("database \"{name}\""),
+                "The setting is max_clients of the database.",
+            ),
+        };
         let message = format!("too many connections for {what}");
         Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message).hint(hint)
-    };
-    let crowds = &core.shared.crowds;
-    let of_user = Crowd::User(startup.user.clone());
-    let of_user = crowds.join(of_user, user.map(std::num::NonZeroU32::get));
-    let of_user = of_user.ok_or_else(|| {
-        let what = format!("role \"{}\"", startup.user);
-        full(what, "The setting is max_clients of the user.")
-    })?;
-    let of_database = Crowd::Database(startup.database.clone());
-    let of_database = crowds.join(of_database, database.map(std::num::NonZeroU32::get));
-    let of_database = of_database.ok_or_else(|| {
-        let what = format!("database \"{}\"", startup.database);
-        full(what, "The setting is max_clients of the database.")
-    })?;
-    Ok([of_user, of_database])
+    })
 }
 
 /// A cancel key that nobody can guess: 4 bytes in protocol 3.0, 32 in 3.2.
-pub(crate) fn secret(protocol: Protocol) -> Vec<u8> {
+pub(crate) fn secret(protocol: Protocol) -> Box<[u8]> {
     if protocol.has_long_cancel_keys() {
-        rand::random::<[u8; 32]>().to_vec()
+        Box::new(rand::random::<[u8; 32]>())
     } else {
-        rand::random::<[u8; 4]>().to_vec()
+        Box::new(rand::random::<[u8; 4]>())
     }
 }
 
@@ -93,7 +94,7 @@ impl Drop for OfAll {
 /// What a client takes up while it is served; given back in this order.
 pub(super) struct Seat {
     pub(super) _place: Place,
-    pub(super) _crowds: [InCrowd; 2],
+    pub(super) _crowds: InCrowds,
     pub(super) _of_all: OfAll,
 }
 

@@ -1,9 +1,9 @@
 //! What a client proves, and against what: carries the messages between it and the machine in `proto::auth`.
 
 use super::Refused;
-use crate::core::{Core, Topology};
+use crate::core::{Core, Topology, Who};
 use crate::proofs;
-use crate::session::Identity;
+use crate::session::Grant;
 use mothership_pool::wire::Wire;
 use mothership_proto::auth::{
     Authenticated, ClientLogin, Credentials, LoginStep, LookedUp, Method, Password, Secret,
@@ -112,21 +112,22 @@ async fn next_step(
 /// What the client has proven, if it is passed through to the servers as what it is.
 pub(super) fn passed_through(
     topology: &Topology,
-    identity: &Identity,
+    (who, grant): (&Who, &Grant),
     against: Option<(Instant, Secret)>,
 ) -> Option<proofs::Proof> {
-    let role = &identity.server_user;
-    let proven = !matches!(identity.credentials, Credentials::None);
+    let role = &who.server_user;
+    let credentials = grant.credentials();
+    let proven = !matches!(credentials, Credentials::None);
     // What is in the configuration was proven to the router, not to the servers; and the
     // proof of one role is none of another.
-    if !proven || identity.user != *role || topology.password_of(role).is_some() {
+    if !proven || who.user != *role || topology.password_of(role).is_some() {
         return None;
     }
     let (asked, against) = against?;
     Some(proofs::Proof {
         against,
         asked,
-        credentials: identity.credentials.clone(),
+        credentials: credentials.clone(),
     })
 }
 

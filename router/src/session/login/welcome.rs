@@ -2,11 +2,11 @@
 //! startup settings, and said again to those who come after.
 
 use crate::commit::steps::Reply;
-use crate::core::ClientNumber;
+use crate::core::{ClientNumber, Who};
 use crate::log::client_text;
 use crate::session::settings::{Settings, Value};
 use crate::session::told::Told;
-use crate::session::{Halt, Identity, Session};
+use crate::session::{Halt, Session};
 use mothership_pool::connection::{Parameters, remember};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::report::{Report, sqlstate};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// What the answer to a login depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WelcomeKey {
-    database: String,
-    user: String,
+    database: Arc<str>,
+    user: Arc<str>,
     settings: Settings,
     /// Definitions as they were: ALTER ROLE and ALTER DATABASE change what a session begins with.
     epoch: u64,
@@ -86,8 +86,8 @@ impl Session {
         let mut settings = Settings::clone(self.state.settings.startup());
         settings.remove("application_name");
         let key = WelcomeKey {
-            database: self.identity.database.clone(),
-            user: self.identity.server_user.clone(),
+            database: Arc::clone(&self.entry.who.database),
+            user: Arc::clone(&self.entry.who.server_user),
             settings,
             epoch: self.epoch(),
         };
@@ -108,7 +108,7 @@ impl Session {
         }
         let most = self.topology.config.limits.metric_labels.get() as usize;
         let seen = Rc::clone(&self.entry.seen);
-        let Identity { database, user, .. } = &self.identity;
+        let Who { database, user, .. } = &self.entry.who;
         self.state.tally = self.core.metrics.tally(database, user, seen, most);
         if let Some(Value::Text(name)) = self.state.settings.startup().get("application_name") {
             self.state.tally.application_name(name.as_bytes());
@@ -215,7 +215,7 @@ mod tests {
         let welcomes = Welcomes::default();
         let key = |number: usize| WelcomeKey {
             database: "app".into(),
-            user: format!("u{number}"),
+            user: format!("u{number}").into(),
             settings: Settings::default(),
             epoch: 0,
         };
