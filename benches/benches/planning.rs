@@ -1,17 +1,23 @@
-//! What planning a text costs, beside one sqlparser parse of it, and what routing a planned one costs.
+//! What planning a text costs, beside one sqlparser parse of the same text.
+//!
+//! Three ways lead to a route. A `new` shape is read and planned for itself and for its shape; of a `known` one the
+//! literals are found and the kept plan is routed by them; a `bind` routes the plan of a prepared statement by its
+//! values. `plan` is the planning of one text alone. `make bench` divides them by `parse` (see `src/planning.rs`).
 //!
 //! `cargo bench -p mothership-benches --bench planning`
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use mothership::catalog::{Catalog, text};
 use mothership::plan::context::{Params, PlanContext, TextContext};
-use mothership::plan::{Plan, Planner, route};
+use mothership::plan::{Literals, Plan, Planner, Reading, reading, route};
+use mothership::session::shapes::{Known, Room, Shaped, Shapes};
 use mothership_shardmap::{
     KeyType, ShardMap, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use std::hint::black_box;
+use std::rc::Rc;
 
 const CATALOG: &str = "
 server_version 150004
@@ -35,25 +41,64 @@ table public.customers
   primary key customer_id
 ";
 
-const STATEMENTS: [(&str, &str); 4] = [
-    (
-        "pgbench",
-        "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
-    ),
-    (
-        "update",
-        "UPDATE orders SET status = 'sent', total = total + 1 WHERE customer_id = 7 AND id = 8",
-    ),
-    (
-        "insert",
-        "INSERT INTO orders (customer_id, id, status, total, placed) VALUES (7, 8, 'new', 9.99, now())",
-    ),
-    (
-        "join",
-        "SELECT c.name, o.id, o.total FROM customers c JOIN orders o ON o.customer_id = c.customer_id \
-         WHERE c.customer_id = 7 AND o.status IN ('new', 'paid') ORDER BY o.placed DESC LIMIT 10",
-    ),
+/// A statement as pgbench and drivers send it, with literals and with parameters.
+struct Sent {
+    name: &'static str,
+    /// Whether it only reads: then its route is found without the general path.
+    reads: bool,
+    text: &'static str,
+    /// Another text of its shape.
+    another: &'static str,
+    prepared: &'static str,
+    values: &'static [&'static str],
+}
+
+const STATEMENTS: [Sent; 4] = [
+    Sent {
+        name: "pgbench",
+        reads: true,
+        text: "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
+        another: "SELECT abalance FROM pgbench_accounts WHERE aid = 7;",
+        prepared: "SELECT abalance FROM pgbench_accounts WHERE aid = $1;",
+        values: &["12345"],
+    },
+    Sent {
+        name: "update",
+        reads: false,
+        text: "UPDATE orders SET status = 'sent', total = total + 1 WHERE customer_id = 7 AND id = 8",
+        another: "UPDATE orders SET status = 'paid', total = total + 9 WHERE customer_id = 17 AND id = 28",
+        prepared: "UPDATE orders SET status = $1, total = total + $2 WHERE customer_id = $3 AND id = $4",
+        values: &["sent", "1", "7", "8"],
+    },
+    Sent {
+        name: "insert",
+        reads: false,
+        text: "INSERT INTO orders (customer_id, id, status, total, placed) VALUES (7, 8, 'new', 9.99, now())",
+        another: "INSERT INTO orders (customer_id, id, status, total, placed) VALUES (70, 18, 'old', 1.50, now())",
+        prepared: "INSERT INTO orders (customer_id, id, status, total, placed) VALUES ($1, $2, $3, $4, now())",
+        values: &["7", "8", "new", "9.99"],
+    },
+    Sent {
+        name: "join",
+        reads: true,
+        text: "SELECT c.name, o.id, o.total FROM customers c JOIN orders o ON o.customer_id = c.customer_id \
+               WHERE c.customer_id = 7 AND o.status IN ('new', 'paid') ORDER BY o.placed DESC LIMIT 10",
+        another: "SELECT c.name, o.id, o.total FROM customers c JOIN orders o ON o.customer_id = c.customer_id \
+                  WHERE c.customer_id = 70 AND o.status IN ('old', 'sent') ORDER BY o.placed DESC LIMIT 10",
+        prepared: "SELECT c.name, o.id, o.total FROM customers c JOIN orders o ON o.customer_id = c.customer_id \
+                   WHERE c.customer_id = $1 AND o.status IN ($2, $3) ORDER BY o.placed DESC LIMIT 10",
+        values: &["7", "new", "paid"],
+    },
 ];
+
+/// Of another shape than all of these.
+const OTHER: &str = "SELECT 1";
+
+/// As many shapes as there are by default, and far more bytes than these take.
+const ROOM: Room = Room {
+    shapes: 10_000,
+    bytes: 64 << 20,
+};
 
 fn catalog() -> Catalog {
     text::parse(CATALOG).expect("the catalog is well formed")
@@ -81,32 +126,112 @@ fn map() -> ShardMap {
     builder.build().expect("the map is whole")
 }
 
+/// What plans are made from, and by what.
+struct World<'a> {
+    planner: Planner<'a>,
+    map: &'a ShardMap,
+    context: Rc<PlanContext>,
+}
+
+impl World<'_> {
+    /// What has one number holds for this world.
+    const VERSION: u64 = 1;
+
+    /// Routes a text of a shape that was seen, as a session does with a simple query.
+    fn known(&self, shapes: &Shapes, sql: &'static str, reads: bool) {
+        let shaped = shapes.known(sql.as_bytes(), true);
+        let shaped = match reads {
+            true => shaped,
+            // The general path looks again.
+            false => shapes.find(sql.as_bytes(), true, ROOM),
+        };
+        let shaped = shaped.expect("the shape was seen");
+        let Known::Plan(known) = shaped.entry.plan(Self::VERSION, &self.context, &[]) else {
+            panic!("{sql} has no plan of its shape");
+        };
+        let own = shaped.span.of(sql.as_bytes());
+        let text = std::str::from_utf8(own).expect("it is cut between tokens");
+        assert!(known.serves_every_text() || self.planner.serves(&known, text));
+        let params = Params {
+            literals: Literals::new(own, &shaped.literals),
+            ..Params::NONE
+        };
+        self.lead(&known.plan, &params, reads);
+    }
+
+    /// Plans and routes a text of a shape that was not seen.
+    fn new_shape(&self, shapes: &Shapes, sql: &str, room: Room) {
+        let shaped = shapes.find(sql.as_bytes(), true, room);
+        let shaped = shaped.expect("it has a shape");
+        let plan = self.plan_shape(&shaped, sql);
+        self.lead(&plan, &Params::NONE, false);
+    }
+
+    /// The plan of the text, with that of its shape kept.
+    fn plan_shape(&self, shaped: &Shaped, sql: &str) -> Plan {
+        let own = &sql[shaped.span.start..shaped.span.end];
+        let (entry, context) = (&shaped.entry, &self.context);
+        let planner = (&self.planner, Self::VERSION);
+        entry.make_plan(planner, (context, &[]), own, &shaped.literals, context)
+    }
+
+    fn lead(&self, plan: &Plan, params: &Params<'_>, reads: bool) {
+        let context = &TextContext::UTC;
+        if reads && let Some(found) = reading(black_box(plan), params, self.map, context) {
+            assert!(matches!(found, Reading::One(_)));
+            black_box(found);
+            return;
+        }
+        let found = route::route(black_box(plan), params, self.map, context, None);
+        black_box(found).expect("it leads somewhere");
+    }
+}
+
 fn planning(criterion: &mut Criterion) {
     let (catalog, map) = (catalog(), map());
-    let planner = Planner::new(&catalog, &map);
-    let context = PlanContext::default();
-    for (name, sql) in STATEMENTS {
-        let plan = planner.plan(sql, &context);
-        assert!(
-            matches!(plan, Plan::Single(_) | Plan::Split(_)),
-            "{name}: {plan:?}"
-        );
-        let mut group = criterion.benchmark_group(name);
-        group.bench_function("parse", |bencher| {
-            bencher.iter(|| Parser::parse_sql(&PostgreSqlDialect {}, black_box(sql)));
-        });
+    let world = World {
+        planner: Planner::new(&catalog, &map),
+        map: &map,
+        context: Rc::default(),
+    };
+    for sent in STATEMENTS {
+        let (sql, reads) = (sent.text, sent.reads);
+        let mut group = criterion.benchmark_group(sent.name);
+        let parse = |sql| Parser::parse_sql(&PostgreSqlDialect {}, black_box(sql));
+        group.bench_function("parse", |bencher| bencher.iter(|| parse(sql)));
         group.bench_function("plan", |bencher| {
-            bencher.iter(|| planner.plan(black_box(sql), &context));
+            bencher.iter(|| world.planner.plan(black_box(sql), &world.context));
         });
-        group.bench_function("route", |bencher| {
+        let shapes = Shapes::default();
+        let one = Room { shapes: 1, ..ROOM };
+        group.bench_function("new", |bencher| {
+            // Only one shape has room: each time it is another than the one before.
+            let forget = || drop(shapes.find(OTHER.as_bytes(), true, one));
+            bencher.iter_batched(
+                forget,
+                |()| world.new_shape(&shapes, black_box(sql), one),
+                BatchSize::PerIteration,
+            );
+        });
+        // The second text of a shape becomes what others are compared with.
+        let seen = shapes.find(sent.another.as_bytes(), true, ROOM);
+        world.plan_shape(&seen.expect("it has a shape"), sent.another);
+        assert!(shapes.find(sent.another.as_bytes(), true, ROOM).is_some());
+        group.bench_function("known", |bencher| {
+            bencher.iter(|| world.known(&shapes, black_box(sql), reads));
+        });
+        group.bench_function("parse_prepared", |bencher| {
+            bencher.iter(|| parse(sent.prepared));
+        });
+        let plan = world.planner.plan(sent.prepared, &world.context);
+        let values: Vec<_> = sent.values.iter().map(|v| Some(v.as_bytes())).collect();
+        group.bench_function("bind", |bencher| {
             bencher.iter(|| {
-                route::route(
-                    black_box(&plan),
-                    &Params::NONE,
-                    &map,
-                    &TextContext::UTC,
-                    None,
-                )
+                let params = Params {
+                    values: black_box(&values),
+                    ..Params::NONE
+                };
+                world.lead(&plan, &params, reads);
             });
         });
         group.finish();
