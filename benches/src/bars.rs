@@ -1,17 +1,36 @@
 //! What the router is to reach beside PgBouncer, and whether it did. Pure: samples become verdicts.
 
 use crate::case::{Case, Mode, Work};
-use crate::figures::{CPU, MACHINE, Measure, P50, P99, Samples, Spread, TPS};
+use crate::figures::{CALLS, CPU, MACHINE, Measure, P50, P99, Samples, Spread, TPS};
 use crate::idle::Idle;
+use crate::planning::{Planning, Route};
 use std::fmt;
 
-/// The target that others are compared with.
+/// The target that others are compared with, where nothing else is said.
 pub const BASE: &str = "pgbouncer";
 
 /// A median may miss its bar by so much if the interval of the ratios reaches it.
 const TOLERANCE: f64 = 0.02;
 
-/// On which side of the bar a ratio has to be.
+/// What a figure is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The figure of this target in the same round: the bar is about the ratio of the two.
+    Ratio(&'static str),
+    /// Nothing: the bar is about the figure itself. That of this target is told.
+    Itself(&'static str),
+}
+
+impl Beside {
+    /// The other target.
+    pub fn target(self) -> &'static str {
+        match self {
+            Beside::Ratio(target) | Beside::Itself(target) => target,
+        }
+    }
+}
+
+/// On which side of the bar a ratio, or a figure, has to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     /// Not above.
@@ -21,7 +40,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Whether the ratios of the rounds hold it.
+    /// Whether what was found in the rounds holds it.
     pub fn holds(self, ratio: &Spread) -> bool {
         let (low, high) = ratio.interval;
         match self {
@@ -40,7 +59,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// A ratio that is to be reached: of a figure of a target to PgBouncer's in the same round.
+/// What is to be reached by a figure of a target.
 #[derive(Debug, Clone, Copy)]
 pub struct Bar {
     /// The target's name.
@@ -51,6 +70,8 @@ pub struct Bar {
     pub figure: &'static str,
     /// The figure.
     pub measure: Measure,
+    /// What it is held against.
+    pub beside: Beside,
     /// Its bar.
     pub limit: Limit,
 }
@@ -59,6 +80,9 @@ pub struct Bar {
 const PROXY: &str = "CPU of the proxy";
 const ALL: &str = "CPU of the machine";
 const SPEED: &str = "transactions/s";
+const EACH_MB: &str = "CPU of the proxy for each MB";
+const ROWS: &str = "rows/s";
+const SYSTEM_CALLS: &str = "system calls of the proxy";
 
 /// All of them, in the order in which they are told.
 pub fn all() -> Vec<Bar> {
@@ -69,6 +93,7 @@ pub fn all() -> Vec<Bar> {
             case,
             figure,
             measure,
+            beside: Beside::Ratio(BASE),
             limit,
         });
     };
@@ -110,17 +135,54 @@ pub fn all() -> Vec<Bar> {
     }
     for case in Case::OTHERS {
         match case.work {
-            Work::Select => {}
+            Work::Select | Work::Traced | Work::Copy => {}
             Work::Paced(_) => {
                 add("shards", case, "p50", P50, most(1.0));
                 add("shards", case, "p99", P99, most(1.0));
             }
-            Work::Connect => add("shards", case, PROXY, CPU, most(1.0)),
+            Work::Connect | Work::Login => add("shards", case, PROXY, CPU, most(1.0)),
             Work::Branch => add("shards", case, PROXY, CPU, most(0.95)),
             Work::Pipeline(_) => add("shards", case, PROXY, CPU, most(0.70)),
+            Work::Rows => add("shards", case, EACH_MB, CPU, most(1.0)),
+        }
+    }
+    for case in Case::OTHERS {
+        match case.work {
+            Work::Copy => bars.push(Bar {
+                target: "shards",
+                case,
+                figure: ROWS,
+                measure: TPS,
+                beside: Beside::Ratio("direct"),
+                limit: Limit::AtLeast(0.90),
+            }),
+            Work::Traced => {
+                for (target, calls) in [("shards", 2.8), ("shards-plain", 4.4)] {
+                    bars.push(Bar {
+                        target,
+                        case,
+                        figure: SYSTEM_CALLS,
+                        measure: CALLS,
+                        beside: Beside::Itself(BASE),
+                        limit: most(calls),
+                    });
+                }
+            }
+            _ => {}
         }
     }
     bars
+}
+
+/// What was measured for a bar.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    /// What is held against the bar: ratios of the rounds, or figures.
+    pub judged: Spread,
+    /// The median of the figure.
+    pub ours: f64,
+    /// The median of the other target's, if it was measured.
+    pub theirs: Option<f64>,
 }
 
 /// A bar with what was measured, if it was.
@@ -128,15 +190,15 @@ pub fn all() -> Vec<Bar> {
 pub struct Verdict {
     /// The bar.
     pub bar: Bar,
-    /// The ratios of the rounds, and the medians of ours and of PgBouncer's figure.
-    pub measured: Option<(Spread, f64, f64)>,
+    /// What was measured for it.
+    pub measured: Option<Measured>,
 }
 
 impl Verdict {
     /// Whether it was measured and not reached.
     pub fn is_missed(&self) -> bool {
         self.measured
-            .is_some_and(|(ratio, ..)| !self.bar.limit.holds(&ratio))
+            .is_some_and(|measured| !self.bar.limit.holds(&measured.judged))
     }
 
     /// In a word.
@@ -176,6 +238,33 @@ impl Level {
     }
 }
 
+/// All levels of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Levels {
+    /// Of silent clients.
+    pub silent: Vec<Level>,
+    /// Of planning.
+    pub planned: Vec<Level>,
+}
+
+impl Levels {
+    /// Those that were measured, with what they are about.
+    pub fn titled(&self) -> impl Iterator<Item = (&'static str, &[Level])> {
+        let silent =
+            "clients that are connected and silent, of proxies that nobody has used before";
+        let planned = "planning, in parses of the same text by sqlparser, as geometric mean over four statements";
+        [(silent, &self.silent[..]), (planned, &self.planned[..])]
+            .into_iter()
+            .filter(|(_, levels)| !levels.is_empty())
+    }
+
+    /// How many bars are missed.
+    pub fn missed(&self) -> usize {
+        let all = self.silent.iter().chain(&self.planned);
+        all.filter(|level| level.is_missed()).count()
+    }
+}
+
 /// What silent clients of a target come to; bars are only for the router.
 pub fn levels(idle: &Idle) -> Vec<Level> {
     let judged = idle.target != BASE;
@@ -189,16 +278,46 @@ pub fn levels(idle: &Idle) -> Vec<Level> {
         level("the same, each having sent a query", idle.used, 2048.0),
         level("% of a core for 5,000 of them", idle.cpu, 0.2),
     ];
-    if let Some(pss) = idle.crowd {
-        levels.push(level("MB for 15,000 of them", pss / 1e6, 60.0));
-    }
-    if let Some(tps) = idle.active {
+    let told = |what: &str, value: f64| Level {
+        what: format!("{}: {what}", idle.target),
+        value,
+        most: None,
+    };
+    levels.push(level("MB for 15,000 of them", idle.crowd() / 1e6, 60.0));
+    levels.push(told(
+        "bytes for each, the slope between 1,000 and 15,000",
+        idle.slope(),
+    ));
+    levels.push(told(
+        "MB for 100,000 of them at that slope, reckoned",
+        idle.reckoned(100_000) / 1e6,
+    ));
+    levels.push(told(
+        "transactions/s of 1,000 active ones beside these 15,000, no error",
+        idle.active,
+    ));
+    levels
+}
+
+/// What planning comes to, beside one parse of the same text.
+pub fn of_planning(planning: &Planning) -> Vec<Level> {
+    let mut levels = Vec::new();
+    for route in Route::ALL {
+        let (what, most) = match route {
+            Route::Known => ("a text of a known shape", Some(0.10)),
+            Route::Bind => ("a prepared statement at Bind", Some(0.05)),
+            Route::New => ("a text of a new shape, its plan kept", Some(2.5)),
+            Route::Plan => ("of that, the plan of the one text", None),
+        };
+        let (mean, (worst, name)) = (planning.mean(route), planning.worst(route));
         levels.push(Level {
-            what: format!(
-                "{}: transactions/s of 1,000 active ones beside these, no error",
-                idle.target
-            ),
-            value: tps,
+            what: what.to_owned(),
+            value: mean,
+            most,
+        });
+        levels.push(Level {
+            what: format!("{what}: the worst, {name}"),
+            value: worst,
             most: None,
         });
     }
@@ -214,9 +333,17 @@ pub fn verdicts(samples: &Samples) -> Vec<Verdict> {
             measure,
             ..
         } = bar;
-        let of = |target| Some(samples.of(target, case, measure)?.median);
-        let ratio = samples.ratio(target, BASE, case, measure);
-        let measured = ratio.and_then(|ratio| Some((ratio, of(target)?, of(BASE)?)));
+        let ours = samples.of(target, case, measure);
+        let theirs = samples.of(bar.beside.target(), case, measure);
+        let judged = match bar.beside {
+            Beside::Ratio(other) => samples.ratio(target, other, case, measure),
+            Beside::Itself(_) => ours,
+        };
+        let measured = judged.zip(ours).map(|(judged, ours)| Measured {
+            judged,
+            ours: ours.median,
+            theirs: theirs.map(|theirs| theirs.median),
+        });
         Verdict { bar, measured }
     };
     all().into_iter().map(verdict).collect()
@@ -238,6 +365,7 @@ mod tests {
                     tps: 1.0,
                     cpu: Some(cpu),
                     machine: None,
+                    calls: None,
                     connecting: 0.0,
                     latency: None,
                 };

@@ -39,12 +39,20 @@ pub enum Work {
     Select,
     /// The same at a fixed rate: so many percent of what PostgreSQL itself does at its fastest.
     Paced(u32),
+    /// The same while every system call of the proxy is counted.
+    Traced,
     /// The same, each time by a new connection.
     Connect,
+    /// The same, each time by a new connection with a password, checked by SCRAM.
+    Login,
     /// TPC-B among the accounts of one branch, by which its tables are sharded.
     Branch,
     /// So many reads of one account, sent before the first is answered.
     Pipeline(u32),
+    /// Reads a whole table, and throws it away.
+    Rows,
+    /// Fills an empty table by COPY.
+    Copy,
 }
 
 impl Work {
@@ -53,22 +61,59 @@ impl Work {
         match self {
             Work::Select => "select",
             Work::Paced(_) => "paced",
+            Work::Traced => "traced",
             Work::Connect => "connect",
+            Work::Login => "login",
             Work::Branch => "branch",
             Work::Pipeline(_) => "pipeline",
+            Work::Rows => "rows",
+            Work::Copy => "copy",
         }
     }
 
     /// The kinds.
-    pub const WORDS: [&str; 5] = ["select", "paced", "connect", "branch", "pipeline"];
+    pub const WORDS: [&str; 9] = [
+        "select", "paced", "traced", "connect", "login", "branch", "pipeline", "rows", "copy",
+    ];
 
     /// How much of it, where there are several.
     pub fn amount(self) -> Option<u32> {
         match self {
             Work::Paced(percent) => Some(percent),
             Work::Pipeline(statements) => Some(statements),
-            Work::Select | Work::Connect | Work::Branch => None,
+            Work::Select
+            | Work::Traced
+            | Work::Connect
+            | Work::Login
+            | Work::Branch
+            | Work::Rows
+            | Work::Copy => None,
         }
+    }
+
+    /// What its figures are for each of, one and several; in the words of the tables.
+    pub fn unit(self) -> (&'static str, &'static str) {
+        match self {
+            Work::Rows => ("MB", "MB"),
+            Work::Copy => ("row", "rows"),
+            Work::Branch | Work::Pipeline(_) => ("transaction", "transactions"),
+            _ => ("query", "queries"),
+        }
+    }
+
+    /// Queries in each of its transactions, if it consists of such.
+    pub fn queries(self) -> Option<u32> {
+        match self {
+            Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => Some(1),
+            Work::Branch => Some(7),
+            Work::Pipeline(statements) => Some(statements),
+            Work::Rows | Work::Copy => None,
+        }
+    }
+
+    /// Whether it needs the large table.
+    pub fn is_bulk(self) -> bool {
+        matches!(self, Work::Rows | Work::Copy)
     }
 }
 
@@ -77,9 +122,13 @@ impl fmt::Display for Work {
         match self {
             Work::Select => f.write_str("point select"),
             Work::Paced(percent) => write!(f, "point select at {percent} % of direct"),
+            Work::Traced => f.write_str("point select under strace"),
             Work::Connect => f.write_str("a connection for each"),
+            Work::Login => f.write_str("a connection with SCRAM for each"),
             Work::Branch => f.write_str("TPC-B by branch"),
             Work::Pipeline(statements) => write!(f, "pipeline of {statements}"),
+            Work::Rows => f.write_str("rows out"),
+            Work::Copy => f.write_str("COPY in"),
         }
     }
 }
@@ -106,13 +155,18 @@ impl Case {
     }
 
     /// Everything else that is measured.
-    pub const OTHERS: [Case; 6] = [
+    pub const OTHERS: [Case; 11] = [
         Case::of(Work::Paced(30), Mode::Simple, 16),
         Case::of(Work::Paced(70), Mode::Simple, 16),
+        Case::of(Work::Traced, Mode::Simple, 16),
+        Case::of(Work::Traced, Mode::Prepared, 16),
         Case::of(Work::Connect, Mode::Simple, 8),
+        Case::of(Work::Login, Mode::Simple, 8),
         Case::of(Work::Branch, Mode::Prepared, 32),
         Case::of(Work::Pipeline(10), Mode::Prepared, 16),
         Case::of(Work::Pipeline(100), Mode::Prepared, 16),
+        Case::of(Work::Rows, Mode::Simple, 1),
+        Case::of(Work::Copy, Mode::Simple, 1),
     ];
 
     const fn of(work: Work, mode: Mode, clients: u32) -> Case {

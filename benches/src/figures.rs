@@ -20,7 +20,8 @@ pub struct Sample {
     pub figures: Figures,
 }
 
-/// One run of pgbench.
+/// One load. What is called a transaction here is a megabyte where rows are read, and a row where they are copied
+/// ([`Work::unit`](crate::case::Work::unit)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
     /// Transactions carried out.
@@ -29,8 +30,10 @@ pub struct Figures {
     pub tps: f64,
     /// Microseconds of CPU that the proxy used for each transaction, logins included; None without a proxy.
     pub cpu: Option<f64>,
-    /// Microseconds of CPU that the whole machine used for each: the proxy, the servers, pgbench, and whatever else runs.
+    /// Microseconds of CPU that the whole machine used for each: the proxy, the servers, the client, and whatever else runs.
     pub machine: Option<f64>,
+    /// System calls of the proxy for each, logins included, where they were counted.
+    pub calls: Option<f64>,
     /// Milliseconds that all clients took to connect; 0 where they do so all the time.
     pub connecting: f64,
     /// Latencies of a sample of the transactions, if there were any in it.
@@ -122,6 +125,8 @@ pub type Measure = fn(&Figures) -> Option<f64>;
 pub const CPU: Measure = |figures| figures.cpu;
 /// CPU of the whole machine for each transaction.
 pub const MACHINE: Measure = |figures| figures.machine;
+/// System calls of the proxy for each transaction.
+pub const CALLS: Measure = |figures| figures.calls;
 /// Transactions a second.
 pub const TPS: Measure = |figures| Some(figures.tps);
 /// Median latency.
@@ -175,6 +180,7 @@ impl Sample {
             tps,
             cpu,
             machine,
+            calls,
             connecting,
             latency,
         } = &self.figures;
@@ -189,6 +195,7 @@ impl Sample {
             "tps": tps,
             "cpu_us": cpu,
             "machine_us": machine,
+            "calls": calls,
             "connecting_ms": connecting,
             "p50_ms": latency.map(|l| l.p50),
             "p99_ms": latency.map(|l| l.p99),
@@ -212,6 +219,7 @@ mod tests {
             tps: 1e6 / cpu,
             cpu: Some(cpu),
             machine: None,
+            calls: None,
             connecting: 0.0,
             latency: None,
         };

@@ -25,7 +25,7 @@ const ACTIVE: u32 = 1_000;
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What silent clients of one target cost.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Idle {
     /// The target's name.
     pub target: &'static str,
@@ -35,13 +35,31 @@ pub struct Idle {
     pub used: f64,
     /// Percent of a core that [`MANY`] of these take.
     pub cpu: f64,
-    /// Pss in bytes with [`CROWD`] of them, if so many were tried.
-    pub crowd: Option<f64>,
-    /// Transactions a second of [`ACTIVE`] others beside them, none of which failed.
-    pub active: Option<f64>,
+    /// Pss in bytes with [`FEW`], [`MANY`] and [`CROWD`] of them.
+    pub held: [f64; 3],
+    /// Transactions a second of [`ACTIVE`] others beside the last of these, none of which failed.
+    pub active: f64,
 }
 
 impl Idle {
+    /// Clients, where memory was looked at.
+    pub const CLIENTS: [usize; 3] = [FEW, MANY, CROWD];
+
+    /// Pss in bytes with the most of them.
+    pub fn crowd(&self) -> f64 {
+        self.held[2]
+    }
+
+    /// Bytes for each client, from the fewest to the most of them.
+    pub fn slope(&self) -> f64 {
+        (self.held[2] - self.held[0]) / (CROWD - FEW) as f64
+    }
+
+    /// Pss in bytes with so many of them, if each further one takes as much as the slope says.
+    pub fn reckoned(&self, clients: usize) -> f64 {
+        self.held[0] + self.slope() * (clients as f64 - FEW as f64)
+    }
+
     /// As one JSON object.
     pub fn json(&self) -> Value {
         json!({
@@ -50,20 +68,20 @@ impl Idle {
                 "unused_bytes": self.unused,
                 "used_bytes": self.used,
                 "cpu_percent": self.cpu,
-                "crowd_pss_bytes": self.crowd,
+                "clients": Idle::CLIENTS,
+                "pss_bytes": self.held,
                 "active_tps": self.active,
             },
         })
     }
 }
 
-/// Measures a target; `crowd` if very many clients are tried as well.
+/// Measures a target.
 pub fn measure(
     stage: &Stage,
     target: Target,
     (options, binaries): (&Options, &Binaries),
     pgbench: &Pgbench,
-    crowd: bool,
 ) -> Result<Idle, String> {
     let unused = {
         let mut clients = Clients::of(stage.fresh(target, "unused", options, binaries)?);
@@ -74,29 +92,26 @@ pub fn measure(
     };
     let mut clients = Clients::of(stage.fresh(target, "used", options, binaries)?);
     clients.up_to(FEW, true)?;
-    let before = clients.memory()?;
+    let few = clients.memory()?;
     clients.up_to(MANY, true)?;
-    let used = (clients.memory()? - before) / (MANY - FEW) as f64;
+    let many = clients.memory()?;
     let cpu = clients.silence()?;
-    let (mut held, mut active) = (None, None);
-    if crowd {
-        clients.up_to(CROWD, true)?;
-        held = Some(clients.memory()?);
-        let run = Run {
-            case: Case::select(Mode::Prepared, ACTIVE),
-            duration: Duration::from_secs(3),
-            seed: 1,
-            rate: None,
-        };
-        let proxy = &clients.proxy;
-        active = Some(pgbench.run(proxy.port(), Some(proxy.pid()), &run)?.tps);
-    }
+    clients.up_to(CROWD, true)?;
+    let held = [few, many, clients.memory()?];
+    let run = Run {
+        case: Case::select(Mode::Prepared, ACTIVE),
+        duration: Duration::from_secs(3),
+        seed: 1,
+        rate: None,
+    };
+    let proxy = &clients.proxy;
+    let active = pgbench.run(proxy.port(), Some(proxy.pid()), &run)?.tps;
     Ok(Idle {
         target: target.name(),
         unused,
-        used,
+        used: (many - few) / (MANY - FEW) as f64,
         cpu,
-        crowd: held,
+        held,
         active,
     })
 }
@@ -170,6 +185,20 @@ fn pss(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_many_take_is_reckoned_from_the_fewest_and_the_most() {
+        let idle = Idle {
+            target: "ours",
+            unused: 0.0,
+            used: 0.0,
+            cpu: 0.0,
+            held: [10e6, 20e6, 38e6],
+            active: 0.0,
+        };
+        assert_eq!(idle.slope(), 2_000.0);
+        assert_eq!(idle.reckoned(100_000), 208e6);
+    }
 
     #[test]
     fn the_share_of_memory_is_read() {

@@ -24,7 +24,13 @@ pub mod page;
 
 pub mod load;
 
+pub mod bulk;
+
+pub mod trace;
+
 pub mod idle;
+
+pub mod planning;
 
 pub mod stage;
 

@@ -5,8 +5,9 @@
 use crate::case::{Case, Work};
 use crate::figures::{Figures, Latency};
 use crate::interrupt;
-use crate::proxy::{DATABASE, USER};
+use crate::proxy::{DATABASE, PASSWORD, USER};
 use crate::scripts;
+use crate::trace::Trace;
 use mothership::cluster::{Binaries, poll_until, spawn_tied};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,7 @@ impl Pgbench {
             }
         };
         command.args(["-n", "-M", case.mode.word()]);
-        if case.work == Work::Connect {
+        if matches!(case.work, Work::Connect | Work::Login) {
             command.arg("-C");
         }
         let sampled = match rate {
@@ -120,22 +121,28 @@ impl Pgbench {
         command.args(["-T", &duration.as_secs().max(1).to_string()]);
         command.args(["--log", "--sampling-rate", sampled, "--log-prefix", PREFIX]);
         command.args(["--random-seed", &seed.to_string()]);
-        let before = (proxy.map(cpu_time).transpose()?, machine_time()?);
+        let trace = match (case.work, proxy) {
+            (Work::Traced, Some(pid)) => Some(Trace::start(pid, &self.folder)?),
+            _ => None,
+        };
+        let meter = Meter::start(proxy)?;
         let output = self.finish(command, duration + GRACE);
-        let after = (proxy.map(cpu_time).transpose()?, machine_time()?);
+        let used = meter.end();
+        // All of the load is within, and nothing else.
+        let calls = trace.map(Trace::end).transpose()?;
+        if calls == Some(0) {
+            return Err("strace has counted nothing".into());
+        }
         let latencies = self.take_latencies()?;
         let told = Told::read(&output?)?;
-        let each = |after: Duration, before: Duration| {
-            after.saturating_sub(before).as_secs_f64() * 1e6 / told.transactions as f64
-        };
+        let count = told.transactions as f64;
+        let (cpu, machine) = used?.each(count);
         Ok(Figures {
             transactions: told.transactions,
             tps: told.tps,
-            cpu: after
-                .0
-                .zip(before.0)
-                .map(|(after, before)| each(after, before)),
-            machine: Some(each(after.1, before.1)),
+            cpu,
+            machine: Some(machine),
+            calls: calls.map(|calls| calls as f64 / count),
             connecting: told.connecting,
             latency: Latency::of(latencies),
         })
@@ -151,6 +158,7 @@ impl Pgbench {
         command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", USER]);
         command
             .env("PGSSLMODE", "disable")
+            .env("PGPASSWORD", PASSWORD)
             .env("PGDATABASE", DATABASE);
         command.current_dir(&self.folder);
     }
@@ -206,6 +214,52 @@ impl Pgbench {
             }
         }
         Ok(found)
+    }
+}
+
+/// What a proxy and the machine have used since a moment.
+pub struct Meter {
+    proxy: Option<u32>,
+    before: Used,
+}
+
+/// CPU that was used.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    proxy: Option<Duration>,
+    machine: Duration,
+}
+
+impl Meter {
+    /// From now on.
+    pub fn start(proxy: Option<u32>) -> Result<Meter, String> {
+        let before = Used::until_now(proxy)?;
+        Ok(Meter { proxy, before })
+    }
+
+    /// Up to now.
+    pub fn end(self) -> Result<Used, String> {
+        let (before, after) = (self.before, Used::until_now(self.proxy)?);
+        let both = after.proxy.zip(before.proxy);
+        Ok(Used {
+            proxy: both.map(|(after, before)| after.saturating_sub(before)),
+            machine: after.machine.saturating_sub(before.machine),
+        })
+    }
+}
+
+impl Used {
+    fn until_now(proxy: Option<u32>) -> Result<Used, String> {
+        Ok(Used {
+            proxy: proxy.map(cpu_time).transpose()?,
+            machine: machine_time()?,
+        })
+    }
+
+    /// Microseconds for each of so many: of the proxy, if there is one, and of the machine.
+    pub fn each(&self, count: f64) -> (Option<f64>, f64) {
+        let each = |used: Duration| used.as_secs_f64() * 1e6 / count;
+        (self.proxy.map(each), each(self.machine))
     }
 }
 

@@ -11,7 +11,7 @@ pub const USAGE: &str = "\
 usage: bench --router PROGRAM [--pgbouncer PROGRAM]
   --rounds N        each round loads every target once in every case (8)
   --seconds N       of one load (1)
-  --works A,B       of select, paced, connect, branch, pipeline (all)
+  --works A,B       of select, paced, traced, connect, login, branch, pipeline, rows, copy (all)
   --clients A,B     clients at the same time, for select (1,16,64)
   --modes A,B       of simple, extended, prepared, for select (all)
   --targets A,B     of direct, pgbouncer, shards, shards-plain, shards-cores, pool, pool-cores
@@ -19,6 +19,8 @@ usage: bench --router PROGRAM [--pgbouncer PROGRAM]
   --crowd N         clients of a last run, which looks for hangs and errors; 0: none (1000)
   --idle N          1: what silent clients cost; 0: not (1)
   --scale N         of pgbench's tables: 100,000 rows each (10)
+  --rows N          of the tables that are read and filled as a whole (500000)
+  --planning FILE   the benchmark of planning, as cargo has built it; without it planning is not measured
   --out FILE        every sample as a line of JSON
   --report FILE     a page with plots
   --document FILE   the page of the documentation
@@ -46,6 +48,10 @@ pub struct Options {
     pub idle: bool,
     /// The size of pgbench's tables.
     pub scale: u32,
+    /// Rows of the tables that are read and filled as a whole.
+    pub rows: u32,
+    /// The program that measures planning.
+    pub planning: Option<PathBuf>,
     /// Where the samples go.
     pub out: Option<PathBuf>,
     /// Where a page with plots goes.
@@ -62,7 +68,7 @@ impl Options {
         let (mut router, mut pgbouncer) = (None, None);
         let (mut out, mut report, mut document) = (None, None, None);
         let (mut rounds, mut seconds, mut crowd, mut scale) = (8, 1, 1000, 10);
-        let mut idle = 1;
+        let (mut idle, mut rows, mut planning) = (1, 500_000, None);
         let mut clients = vec![1, 16, 64];
         let mut modes = Mode::ALL.to_vec();
         let mut works = Work::WORDS.to_vec();
@@ -78,6 +84,8 @@ impl Options {
                 Long("rounds") => rounds = at_least_one(arguments.value()?.parse()?)?,
                 Long("seconds") => seconds = at_least_one(arguments.value()?.parse()?)?,
                 Long("scale") => scale = at_least_one(arguments.value()?.parse()?)?,
+                Long("rows") => rows = at_least_one(arguments.value()?.parse()?)?,
+                Long("planning") => planning = Some(PathBuf::from(arguments.value()?)),
                 Long("crowd") => crowd = arguments.value()?.parse()?,
                 Long("idle") => idle = arguments.value()?.parse()?,
                 Long("seed") => seed = arguments.value()?.parse()?,
@@ -116,6 +124,8 @@ impl Options {
             crowd,
             idle: idle > 0,
             scale,
+            rows,
+            planning,
             out,
             report,
             document,

@@ -1,8 +1,9 @@
 //! A run as one HTML page that needs nothing else: the bars, and plots as inline SVG. Pure: samples become text.
 
-use crate::bars::{Level, Verdict};
+use crate::bars::{Levels, Verdict};
 use crate::case::{Case, Mode, Work};
 use crate::figures::{CPU, Measure, P99, Samples, TPS};
+use crate::idle::Idle;
 use crate::report::{BAR_COLUMNS, bar_cells, level_cells};
 use crate::setting::Setting;
 use std::fmt::Write;
@@ -20,7 +21,7 @@ const STEPS: u32 = 4;
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;\
 color:#1c2126;background:#fff}table{border-collapse:collapse;font-size:13px}\
 td,th{padding:.25rem .7rem;border-bottom:1px solid #d9dee3;text-align:right}\
-td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}.missed{color:#b3261e;font-weight:600}.holds{color:#1b6e3c}\
+td:nth-child(-n+3),th:nth-child(-n+3),td:nth-child(5),th:nth-child(5){text-align:left}.missed{color:#b3261e;font-weight:600}.holds{color:#1b6e3c}\
 .plots{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}svg{font:11px system-ui,sans-serif;fill:currentColor}\
 .grid{stroke:#d9dee3}.legend span{margin-right:1.2rem}.legend i{display:inline-block;width:.8rem;height:.8rem;\
 margin-right:.35rem;vertical-align:-.1rem}\
@@ -35,10 +36,8 @@ const COLORS: [&str; 7] = [
 /// The whole page.
 pub fn page(
     setting: &Setting,
-    samples: &Samples,
-    targets: &[&'static str],
-    cases: &[Case],
-    (verdicts, levels): (&[Verdict], &[Level]),
+    (samples, targets, cases, silent): (&Samples, &[&'static str], &[Case], &[Idle]),
+    (verdicts, levels): (&[Verdict], &Levels),
 ) -> String {
     let mut text = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Mothership beside PgBouncer</title>\
@@ -71,18 +70,25 @@ pub fn page(
                 .filter(|c| c.mode == *mode)
                 .copied()
                 .collect();
-            let labels: Vec<_> = cases.iter().map(|c| c.clients.to_string()).collect();
+            let ticks = cases.iter().enumerate().map(|(at, case)| Tick {
+                at: (at as f64 + 0.5) / cases.len() as f64,
+                label: case.clients.to_string(),
+            });
+            let ticks: Vec<_> = ticks.collect();
             let of = |target: &&str| -> Vec<Option<f64>> {
                 let value = |case: &&Case| Some(samples.of(target, **case, measure)?.median);
                 cases.iter().map(value).collect()
             };
             let series: Vec<_> = targets.iter().map(of).collect();
             let title = format!("{title}: {}, over clients", mode.word());
-            text.push_str(&plot(&title, &labels, &series));
+            text.push_str(&lines(&title, &ticks, &series));
         }
         text.push_str("</div>");
     }
-    text.push_str("<table><tr>");
+    text.push_str("<div class=\"plots\">");
+    text.push_str(&by_kind(samples, targets, cases));
+    text.push_str(&memory(targets, silent));
+    text.push_str("</div><table><tr>");
     for head in BAR_COLUMNS {
         let _ = write!(text, "<th>{}</th>", escaped(head));
     }
@@ -99,60 +105,91 @@ pub fn page(
         }
         text.push_str("</tr>");
     }
-    text.push_str("</table><h2>Silent clients</h2><table>");
-    for level in levels {
-        let class = match level.word() {
-            "MISSED" => "missed",
-            "" => "",
-            _ => "holds",
-        };
-        let cells = level_cells(level).map(|cell| format!("<td>{}</td>", escaped(&cell)));
-        let _ = write!(text, "<tr class=\"{class}\">{}</tr>", cells.concat());
+    text.push_str("</table>");
+    for (title, levels) in levels.titled() {
+        let _ = write!(text, "<p>Of {}:</p><table>", escaped(title));
+        for level in levels {
+            let class = match level.word() {
+                "MISSED" => "missed",
+                "" => "",
+                _ => "holds",
+            };
+            let cells = level_cells(level).map(|cell| format!("<td>{}</td>", escaped(&cell)));
+            let _ = write!(text, "<tr class=\"{class}\">{}</tr>", cells.concat());
+        }
+        text.push_str("</table>");
     }
-    text.push_str("</table></html>\n");
+    text.push_str("</html>\n");
     text
 }
 
-/// Lines over evenly spaced labels, from 0 up; a series may lack values.
-fn plot(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> String {
-    let highest = series
-        .iter()
-        .flatten()
-        .flatten()
-        .fold(0.0, |a: f64, b| a.max(*b));
-    let top = round_up(highest);
-    let x = |at: usize| LEFT + WIDTH * (at as f64 + 0.5) / labels.len().max(1) as f64;
-    let y = |value: f64| TOP + HEIGHT * (1.0 - value / top);
-    let (width, height) = (LEFT + WIDTH + 12.0, TOP + HEIGHT + BELOW);
-    let mut text = format!(
-        "<svg width=\"{width}\" height=\"{height}\" role=\"img\"><title>{0}</title><text x=\"0\" y=\"14\">{0}</text>",
-        escaped(title)
-    );
-    for step in 0..=STEPS {
-        // Without the last digits that binary fractions have.
-        let value = (top * f64::from(step) / f64::from(STEPS) * 1e6).round() / 1e6;
-        let (at, right) = (y(value), LEFT + WIDTH);
-        let _ = write!(
-            text,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
-            LEFT - 6.0,
-            at + 4.0
-        );
+/// CPU for each query of every kind of work that consists of queries, with the clients that its bars are about.
+fn by_kind(samples: &Samples, targets: &[&'static str], cases: &[Case]) -> String {
+    let most = |case: &&Case| case.work != Work::Select || case.clients == 16;
+    let kinds = cases.iter().filter(|case| !is_slowed(case.work));
+    let kinds = kinds.filter(most);
+    let kinds: Vec<_> = kinds
+        .filter_map(|case| Some((case, case.work.queries()?)))
+        .collect();
+    let labels = kinds.iter().map(|(case, _)| match case.work {
+        Work::Select => case.mode.word().to_owned(),
+        Work::Connect => "connect".to_owned(),
+        Work::Login => "SCRAM".to_owned(),
+        Work::Branch => "TPC-B".to_owned(),
+        Work::Pipeline(statements) => format!("pipe {statements}"),
+        other => other.to_string(),
+    });
+    let labels: Vec<_> = labels.collect();
+    let of = |target: &&str| -> Vec<Option<f64>> {
+        let each = |(case, queries): &(&Case, u32)| {
+            let all = samples.of(target, **case, CPU)?.median;
+            Some(all / f64::from(*queries))
+        };
+        kinds.iter().map(each).collect()
+    };
+    let series: Vec<_> = targets.iter().map(of).collect();
+    columns("CPU for each query, us, by kind", &labels, &series)
+}
+
+/// Whether its CPU says nothing: it is held back, or waits for strace.
+fn is_slowed(work: Work) -> bool {
+    matches!(work, Work::Paced(_) | Work::Traced)
+}
+
+/// Memory over silent clients, of the targets that were asked.
+fn memory(targets: &[&'static str], silent: &[Idle]) -> String {
+    if silent.is_empty() {
+        return String::new();
     }
-    for (at, label) in labels.iter().enumerate() {
-        let _ = write!(
-            text,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            x(at),
-            TOP + HEIGHT + 18.0,
-            escaped(label)
-        );
-    }
+    let most = Idle::CLIENTS[Idle::CLIENTS.len() - 1] as f64;
+    let ticks = Idle::CLIENTS.map(|clients| Tick {
+        // What grows with clients is a straight line, if each takes as much.
+        at: clients as f64 / most * 0.95,
+        label: clients.to_string(),
+    });
+    let of = |target: &&'static str| match silent.iter().find(|idle| idle.target == *target) {
+        Some(idle) => idle.held.map(|bytes| Some(bytes / 1e6)).to_vec(),
+        None => Vec::new(),
+    };
+    let series: Vec<_> = targets.iter().map(of).collect();
+    lines("memory, MB, over silent clients", &ticks, &series)
+}
+
+/// A place on the horizontal axis.
+struct Tick {
+    /// As a share of the plane's width.
+    at: f64,
+    label: String,
+}
+
+/// Lines over places, from 0 up; a series may lack values.
+fn lines(title: &str, ticks: &[Tick], series: &[Vec<Option<f64>>]) -> String {
+    let plane = Plane::of(WIDTH, series);
+    let mut text = plane.frame(title, ticks);
     for (values, color) in series.iter().zip(COLORS) {
-        let points = values.iter().enumerate();
+        let points = values.iter().zip(ticks);
         let points: Vec<_> = points
-            .filter_map(|(at, v)| v.map(|v| (x(at), y(v))))
+            .filter_map(|(value, tick)| Some((plane.x(tick.at), plane.y((*value)?))))
             .collect();
         if points.is_empty() {
             continue;
@@ -177,6 +214,92 @@ fn plot(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> String {
     text
 }
 
+/// For each label a group of columns, one of each series that has a value there.
+fn columns(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> String {
+    let plane = Plane::of(WIDTH * 2.0, series);
+    let group = 1.0 / labels.len().max(1) as f64;
+    let ticks = labels.iter().enumerate().map(|(at, label)| Tick {
+        at: (at as f64 + 0.5) * group,
+        label: label.clone(),
+    });
+    let ticks: Vec<_> = ticks.collect();
+    let mut text = plane.frame(title, &ticks);
+    for (at, tick) in ticks.iter().enumerate() {
+        let there = series.iter().zip(COLORS);
+        let there = there.filter_map(|(values, color)| Some(((*values.get(at)?)?, color)));
+        let there: Vec<_> = there.collect();
+        let width = plane.width * group * 0.8 / there.len().max(1) as f64;
+        let left = plane.x(tick.at) - width * there.len() as f64 / 2.0;
+        for (number, (value, color)) in there.into_iter().enumerate() {
+            let (x, y) = (left + width * number as f64, plane.y(value));
+            let height = TOP + HEIGHT - y;
+            let _ = write!(
+                text,
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{color}\">\
+                 <title>{value:.1}</title></rect>"
+            );
+        }
+    }
+    text.push_str("</svg>");
+    text
+}
+
+/// Where values are drawn.
+struct Plane {
+    width: f64,
+    /// The value at its upper end.
+    top: f64,
+}
+
+impl Plane {
+    /// One that holds all values.
+    fn of(width: f64, series: &[Vec<Option<f64>>]) -> Plane {
+        let values = series.iter().flatten().flatten();
+        let top = round_up(values.fold(0.0, |a: f64, b| a.max(*b)));
+        Plane { width, top }
+    }
+
+    fn x(&self, share: f64) -> f64 {
+        LEFT + self.width * share
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        TOP + HEIGHT * (1.0 - value / self.top)
+    }
+
+    /// The beginning of a plot: title, grid and labels.
+    fn frame(&self, title: &str, ticks: &[Tick]) -> String {
+        let (width, height) = (LEFT + self.width + 12.0, TOP + HEIGHT + BELOW);
+        let mut text = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" role=\"img\">\
+             <title>{0}</title><text x=\"0\" y=\"14\">{0}</text>",
+            escaped(title)
+        );
+        for step in 0..=STEPS {
+            // Without the last digits that binary fractions have.
+            let value = (self.top * f64::from(step) / f64::from(STEPS) * 1e6).round() / 1e6;
+            let (at, right) = (self.y(value), LEFT + self.width);
+            let _ = write!(
+                text,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+                LEFT - 6.0,
+                at + 4.0
+            );
+        }
+        for tick in ticks {
+            let _ = write!(
+                text,
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                self.x(tick.at),
+                TOP + HEIGHT + 18.0,
+                escaped(&tick.label)
+            );
+        }
+        text
+    }
+}
+
 /// The next number that parts into [`STEPS`] round ones; 1 for nothing.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
@@ -197,6 +320,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -207,16 +332,17 @@ mod tests {
 
     #[test]
     fn a_plot_has_a_point_for_each_value_that_there_is() {
-        let labels = ["1", "16"].map(str::to_owned);
-        let drawn = plot(
-            "a < b",
-            &labels,
-            &[
-                vec![Some(1.0), Some(4.0)],
-                vec![None, Some(2.0)],
-                vec![None, None],
-            ],
-        );
+        let ticks = [0.25, 0.75].map(|at| Tick {
+            at,
+            label: "<1>".to_owned(),
+        });
+        let series = [
+            vec![Some(1.0), Some(4.0)],
+            vec![None, Some(2.0)],
+            vec![None, None],
+        ];
+        let drawn = lines("a < b", &ticks, &series);
+        well_formed(&drawn);
         assert_eq!(drawn.matches("<circle").count(), 3);
         assert_eq!(
             drawn.matches("<polyline").count(),
@@ -229,5 +355,41 @@ mod tests {
             drawn.contains("cy=\"30.0\"") && drawn.contains("cy=\"120.0\""),
             "{drawn}"
         );
+    }
+
+    #[test]
+    fn a_group_has_a_column_for_each_value_that_there_is() {
+        let labels = ["simple", "TPC-B & more"].map(str::to_owned);
+        let series = [
+            vec![Some(10.0), None],
+            vec![None, None],
+            vec![Some(20.0), Some(5.0)],
+        ];
+        let drawn = columns("by kind", &labels, &series);
+        well_formed(&drawn);
+        assert_eq!(drawn.matches("<rect").count(), 3);
+        // The highest fills the plane; two share a group, one has it to itself.
+        assert!(
+            drawn.contains("width=\"120.0\" height=\"180.0\""),
+            "{drawn}"
+        );
+        assert!(drawn.contains("width=\"240.0\" height=\"45.0\""), "{drawn}");
+    }
+
+    /// Every tag is closed, in order, and every attribute is quoted.
+    fn well_formed(svg: &str) {
+        let mut open = Vec::new();
+        for part in svg.split('<').skip(1) {
+            let (tag, text) = part.split_once('>').unwrap();
+            assert!(!text.contains('>') && !tag.contains("NaN"), "{part}");
+            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+            let name = |tag: &str| tag.split_whitespace().next().unwrap().to_owned();
+            match (tag.strip_prefix('/'), tag.ends_with('/')) {
+                (Some(closed), _) => assert_eq!(open.pop(), Some(name(closed))),
+                (None, true) => {}
+                (None, false) => open.push(name(tag)),
+            }
+        }
+        assert_eq!(open, [] as [String; 0]);
     }
 }

@@ -13,6 +13,8 @@ const TAIL: usize = 2_000;
 
 /// The user of all runs, a superuser that every server trusts.
 pub const USER: &str = "postgres";
+/// Its password, which only the proxies ask for that stand for logins by SCRAM.
+pub const PASSWORD: &str = "not a secret";
 /// The database of all runs.
 pub const DATABASE: &str = "bench";
 
@@ -125,6 +127,7 @@ fn answers(binaries: &Binaries, port: u16) -> bool {
     psql.args(["-XqAt", "-h", "127.0.0.1", "-U", USER, "-d", DATABASE]);
     psql.args(["-p", &port.to_string(), "-c", "SELECT 1"]);
     psql.env("PGSSLMODE", "disable")
+        .env("PGPASSWORD", PASSWORD)
         .env("PGCONNECT_TIMEOUT", "5");
     psql.stdin(Stdio::null()).stderr(Stdio::null());
     psql.output().is_ok_and(|out| out.stdout == b"1\n")

@@ -1,6 +1,6 @@
 //! The tables that a run prints. Pure: samples become text.
 
-use crate::bars::{BASE, Level, Verdict};
+use crate::bars::{BASE, Beside, Level, Verdict};
 use crate::case::Case;
 use crate::figures::{CPU, Figures, MACHINE, P50, P99, Samples, Spread, TPS};
 use std::fmt::Write;
@@ -10,13 +10,14 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
     let mut text = String::new();
     for case in cases {
         let _ = writeln!(text, "\n{case}");
+        let (one, several) = case.work.unit();
         let mut rows = vec![
             [
                 "target",
-                "queries/s",
+                &format!("{several}/s"),
                 "ratio",
                 "(min to max)",
-                "CPU us/query",
+                &format!("CPU us/{one}"),
                 "ratio",
                 "(min to max)",
                 "machine",
@@ -59,23 +60,25 @@ pub fn bars(verdicts: &[Verdict]) -> String {
 }
 
 /// The heads of a table of bars.
-pub const BAR_COLUMNS: [&str; 9] = [
-    "what", "target", "figure", "ours", BASE, "ratio", "95 %", "bar", "verdict",
+pub const BAR_COLUMNS: [&str; 10] = [
+    "what", "target", "figure", "ours", "beside", "theirs", "ratio", "95 %", "bar", "verdict",
 ];
 
 /// What such a table says of one.
-pub fn bar_cells(verdict: &Verdict) -> [String; 9] {
+pub fn bar_cells(verdict: &Verdict) -> [String; 10] {
     let bar = &verdict.bar;
-    let ratio = verdict.measured.map(|(ratio, ..)| ratio);
+    let judged = verdict.measured.map(|measured| measured.judged);
+    let ratio = judged.filter(|_| matches!(bar.beside, Beside::Ratio(_)));
     let between = |ratio: Spread| format!("{:.2} to {:.2}", ratio.interval.0, ratio.interval.1);
     [
         bar.case.to_string(),
         bar.target.to_owned(),
         bar.figure.to_owned(),
-        figure(verdict.measured.map(|(_, ours, _)| ours)),
-        figure(verdict.measured.map(|(.., base)| base)),
+        figure(verdict.measured.map(|measured| measured.ours)),
+        bar.beside.target().to_owned(),
+        figure(verdict.measured.and_then(|measured| measured.theirs)),
         number(ratio.map(|ratio| ratio.median), 2),
-        ratio.map(between).unwrap_or_default(),
+        judged.map(between).unwrap_or_default(),
         bar.limit.to_string(),
         verdict.word().to_owned(),
     ]
@@ -106,6 +109,7 @@ fn figure(value: Option<f64>) -> String {
     let digits = match value {
         Some(value) if value >= 1000.0 => 0,
         Some(value) if value >= 10.0 => 1,
+        Some(value) if value < 0.1 => 3,
         _ => 2,
     };
     number(value, digits)
@@ -193,6 +197,7 @@ mod tests {
                 tps,
                 cpu,
                 machine: cpu.map(|cpu| cpu * 3.0),
+                calls: None,
                 connecting: 1.0,
                 latency,
             };

@@ -1,5 +1,6 @@
 //! What pgbench runs where its built-in scripts will not do, and the tables for it. Pure text.
 
+use crate::bulk;
 use crate::case::Work;
 
 /// Branches of TPC-B by branch: many more than clients, which would else wait for each other's rows.
@@ -25,7 +26,7 @@ pub fn definitions() -> Vec<String> {
              FROM generate_series(1, {BRANCHES}) b, generate_series(1, {rows}) n"
         )
     };
-    vec![
+    let mut statements = vec![
         "CREATE TABLE branch_accounts (bid int4, aid int4, abalance int4 NOT NULL, PRIMARY KEY (bid, aid))".into(),
         "CREATE TABLE branch_tellers (bid int4, tid int4, tbalance int4 NOT NULL, PRIMARY KEY (bid, tid))".into(),
         "CREATE TABLE branch_totals (bid int4 PRIMARY KEY, bbalance int4 NOT NULL)".into(),
@@ -33,13 +34,17 @@ pub fn definitions() -> Vec<String> {
         each("branch_accounts", ACCOUNTS),
         each("branch_tellers", TELLERS),
         format!("INSERT INTO branch_totals SELECT b, 0 FROM generate_series(1, {BRANCHES}) b"),
-    ]
+    ];
+    statements.extend(bulk::definitions());
+    statements
 }
 
 /// The script of a work for tables of so many accounts; None where pgbench has one.
 pub fn script(work: Work, accounts: u32) -> Option<String> {
     match work {
-        Work::Select | Work::Paced(_) | Work::Connect => None,
+        Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => None,
+        // pgbench reads no more than what it keeps, and copies only to fill.
+        Work::Rows | Work::Copy => None,
         Work::Pipeline(statements) => {
             let read = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n";
             let reads = read.repeat(statements as usize);

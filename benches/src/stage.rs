@@ -5,15 +5,16 @@
 //! connections in all ([`CONNECTIONS`]) and keep them. PgBouncer has one thread by design; the
 //! router is run with its default, a runtime for every two cores, and with one for each.
 
+use crate::bulk::{self, Bulk};
 use crate::case::{Case, Work};
 use crate::interrupt;
 use crate::load::Pgbench;
 use crate::options::Options;
-use crate::proxy::{DATABASE, Proxy, USER};
+use crate::proxy::{DATABASE, PASSWORD, Proxy, USER};
 use crate::scripts;
 use mothership::cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
 use mothership_tests::Folder;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// Server connections of each proxy, in all.
@@ -90,8 +91,10 @@ impl Target {
     /// Whether a case is asked of it. What only one bar is about is asked of the two that it compares.
     pub fn is_asked(self, case: &Case) -> bool {
         match (case.work, self) {
-            (_, Target::PgBouncer | Target::Shards) | (Work::Select, Target::Direct) => true,
+            (_, Target::Shards) | (Work::Select | Work::Copy, Target::Direct) => true,
+            (work, Target::PgBouncer) => work != Work::Copy,
             (Work::Select, _) => case.clients > 1,
+            (Work::Traced, Target::ShardsPlain) => true,
             _ => false,
         }
     }
@@ -107,10 +110,20 @@ impl Target {
     }
 }
 
+/// How a proxy lets its clients in.
+#[derive(Debug, Clone, Copy)]
+enum Login<'a> {
+    Trust,
+    /// By SCRAM, with this verifier of the user's password.
+    Scram(&'a str),
+}
+
 /// What runs. Dropped, all of it ends and its folder is removed.
 #[derive(Debug)]
 pub struct Stage {
     proxies: Vec<(Target, Proxy)>,
+    /// Those that ask for a password.
+    strict: Vec<(Target, Proxy)>,
     single: Cluster,
     shards: Vec<Cluster>,
     // Behind the servers, so that it is removed after them.
@@ -125,6 +138,7 @@ impl Stage {
         let mut clusters = clusters(&folder, binaries, if sharded { 1 + SHARDS } else { 1 })?;
         let mut stage = Stage {
             proxies: Vec::new(),
+            strict: Vec::new(),
             single: clusters.remove(0),
             shards: clusters,
             folder,
@@ -140,7 +154,35 @@ impl Stage {
         stage.begin(first, options, binaries)?;
         stage.fill(options, binaries)?;
         stage.begin(&[second, &others].concat(), options, binaries)?;
+        stage.begin_strict(options, binaries)?;
         Ok(stage)
+    }
+
+    /// Starts the proxies that ask for a password, where a case needs them.
+    fn begin_strict(&mut self, options: &Options, binaries: &Binaries) -> Result<(), String> {
+        let mut cases = options.cases.iter();
+        let Some(case) = cases.find(|case| case.work == Work::Login) else {
+            return Ok(());
+        };
+        // PostgreSQL makes the verifier; it trusts the proxies all the same.
+        let make = format!(
+            "SET password_encryption = 'scram-sha-256'; ALTER ROLE {USER} PASSWORD '{PASSWORD}'"
+        );
+        let read = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{USER}'");
+        let made = self.single.sql(DATABASE, &make);
+        let verifier = made.and_then(|_| self.single.sql(DATABASE, &read));
+        let verifier = verifier.map_err(|e| e.to_string())?;
+        for target in options
+            .targets
+            .iter()
+            .filter(|target| target.is_asked(case))
+        {
+            let folder = self.folder_of(*target, "login")?;
+            let mut proxy = self.proxy(*target, options, &folder, Login::Scram(&verifier))?;
+            proxy.ready(binaries)?;
+            self.strict.push((*target, proxy));
+        }
+        Ok(())
     }
 
     /// Starts proxies and waits until they answer.
@@ -152,7 +194,7 @@ impl Stage {
     ) -> Result<(), String> {
         let before = self.proxies.len();
         for target in targets {
-            let proxy = self.proxy(**target, options, self.folder.path())?;
+            let proxy = self.proxy(**target, options, self.folder.path(), Login::Trust)?;
             self.proxies.push((**target, proxy));
         }
         let mut new = self.proxies[before..].iter_mut();
@@ -167,39 +209,90 @@ impl Stage {
         options: &Options,
         binaries: &Binaries,
     ) -> Result<Proxy, String> {
-        let folder = self.folder.path().join(format!("{}-{name}", target.name()));
-        std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut proxy = self.proxy(target, options, &folder)?;
+        let folder = self.folder_of(target, name)?;
+        let mut proxy = self.proxy(target, options, &folder, Login::Trust)?;
         proxy.ready(binaries)?;
         Ok(proxy)
     }
 
-    /// The port of a target, and the process whose CPU counts as its own.
-    pub fn address(&self, target: Target) -> (u16, Option<u32>) {
-        match self.proxy_of(target) {
+    /// A new folder for another one of a target's proxy.
+    fn folder_of(&self, target: Target, name: &str) -> Result<PathBuf, String> {
+        let folder = self.folder.path().join(format!("{}-{name}", target.name()));
+        std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// The port of a target for a work, and the process whose CPU counts as its own.
+    pub fn address(&self, target: Target, work: Work) -> (u16, Option<u32>) {
+        match self.proxy_of(target, work) {
             Some(proxy) => (proxy.port(), Some(proxy.pid())),
             None => (self.single.port(), None),
         }
     }
 
     /// An error of a load, with what the proxy has to say about it.
-    pub fn explain(&self, target: Target, error: &str) -> String {
-        match self.proxy_of(target) {
+    pub fn explain(&self, target: Target, work: Work, error: &str) -> String {
+        match self.proxy_of(target, work) {
             Some(proxy) => proxy.failed(error),
             None => format!("{}: {error}", target.name()),
         }
     }
 
-    fn proxy_of(&self, target: Target) -> Option<&Proxy> {
-        let found = self.proxies.iter().find(|(of, _)| *of == target);
+    fn proxy_of(&self, target: Target, work: Work) -> Option<&Proxy> {
+        let proxies = match work {
+            Work::Login => &self.strict,
+            _ => &self.proxies,
+        };
+        let found = proxies.iter().find(|(of, _)| *of == target);
         found.map(|(_, proxy)| proxy)
     }
 
-    fn proxy(&self, target: Target, options: &Options, folder: &Path) -> Result<Proxy, String> {
+    /// Removes all rows of a table, wherever a target has them.
+    pub fn empty(&self, target: Target, table: &str) -> Result<(), String> {
+        let servers = match target.is_sharded() {
+            true => &self.shards[..],
+            false => std::slice::from_ref(&self.single),
+        };
+        for server in servers {
+            let done = server.sql(DATABASE, &format!("TRUNCATE {table}"));
+            done.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Fills the table that is read as a whole.
+    pub fn fill_bulk(&self, bulk: &Bulk) -> Result<(), String> {
+        let sharded = self.proxies.iter().find(|(target, _)| target.is_sharded());
+        let filled = bulk.copy(self.single.port(), bulk::OUT);
+        filled.map_err(|error| self.explain(Target::Direct, Work::Copy, &error))?;
+        if let Some((target, proxy)) = sharded {
+            let filled = bulk.copy(proxy.port(), bulk::OUT);
+            filled.map_err(|error| self.explain(*target, Work::Copy, &error))?;
+        }
+        self.checkpoint()
+    }
+
+    fn proxy(
+        &self,
+        target: Target,
+        options: &Options,
+        folder: &Path,
+        login: Login<'_>,
+    ) -> Result<Proxy, String> {
         let port = free_port().map_err(|e| e.to_string())?;
         if target == Target::PgBouncer {
             let program = options.pgbouncer.as_ref().ok_or("PgBouncer is missing")?;
-            let text = pgbouncer_settings(port, self.single.port());
+            let list = folder.join("users");
+            let (method, users) = match login {
+                Login::Trust => ("any", None),
+                Login::Scram(verifier) => {
+                    let text = format!("\"{USER}\" \"{verifier}\"\n");
+                    std::fs::write(&list, text).map_err(|e| format!("{}: {e}", list.display()))?;
+                    ("scram-sha-256", Some(&*list))
+                }
+            };
+            let users = users.unwrap_or(Path::new("/dev/null"));
+            let text = pgbouncer_settings(port, self.single.port(), (method, users));
             return Proxy::pgbouncer(program, folder, port, &text);
         }
         let servers: Vec<u16> = match target.is_sharded() {
@@ -210,7 +303,7 @@ impl Stage {
             Target::ShardsPlain => "off",
             _ => "auto",
         };
-        let text = router_settings(port, (&target.workers(), batch), &servers);
+        let text = router_settings(port, (&target.workers(), batch), login, &servers);
         Proxy::router(&options.router, folder, target.name(), port, &text)
     }
 
@@ -223,8 +316,12 @@ impl Stage {
         if let Some((target, proxy)) = sharded {
             let filled = pgbench.fill(proxy.port());
             let filled = filled.and_then(|()| pgbench.say(proxy.port(), &scripts::definitions()));
-            filled.map_err(|error| self.explain(*target, &error))?;
+            filled.map_err(|error| self.explain(*target, Work::Select, &error))?;
         }
+        self.checkpoint()
+    }
+
+    fn checkpoint(&self) -> Result<(), String> {
         for cluster in self.shards.iter().chain([&self.single]) {
             // What filling has left to do would else be done while something is measured.
             let done = cluster.sql(DATABASE, "CHECKPOINT");
@@ -268,7 +365,7 @@ fn clusters(folder: &Folder, binaries: &Binaries, count: u32) -> Result<Vec<Clus
     })
 }
 
-fn pgbouncer_settings(port: u16, server: u16) -> String {
+fn pgbouncer_settings(port: u16, server: u16, (method, users): (&str, &Path)) -> String {
     format!(
         "[databases]
 {DATABASE} = host=127.0.0.1 port={server} dbname={DATABASE} user={USER}
@@ -276,8 +373,8 @@ fn pgbouncer_settings(port: u16, server: u16) -> String {
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = any
-auth_file = /dev/null
+auth_type = {method}
+auth_file = {}
 pool_mode = transaction
 default_pool_size = {CONNECTIONS}
 max_client_conn = 20000
@@ -286,11 +383,21 @@ server_idle_timeout = 3600
 log_connections = 0
 log_disconnections = 0
 ignore_startup_parameters = extra_float_digits
-"
+",
+        users.display()
     )
 }
 
-fn router_settings(port: u16, (workers, batch): (&str, &str), servers: &[u16]) -> String {
+fn router_settings(
+    port: u16,
+    (workers, batch): (&str, &str),
+    login: Login<'_>,
+    servers: &[u16],
+) -> String {
+    let (method, verifier) = match login {
+        Login::Trust => ("trust", String::new()),
+        Login::Scram(verifier) => ("scram-sha-256", format!("verifier = \"{verifier}\"\n")),
+    };
     // A pool is of one shard; rounded up, so that none of CONNECTIONS is lost.
     let each = CONNECTIONS.div_ceil(servers.len().try_into().unwrap_or(1));
     let mut text = format!(
@@ -305,10 +412,10 @@ max_clients = 30000
 passthrough = false
 [[auth.rule]]
 network = "127.0.0.1"
-method = "trust"
+method = "{method}"
 [[user]]
 name = "{USER}"
-[control]
+{verifier}[control]
 user = "{USER}"
 [pool]
 max = {each}
@@ -331,7 +438,8 @@ connections = false
             ("pgbench_history", "aid"),
         ];
         let by_branch = scripts::BY_BRANCH.map(|name| (name, "bid"));
-        for (name, key) in tables.into_iter().chain(by_branch) {
+        let in_bulk = [bulk::OUT, bulk::IN].map(|name| (name, bulk::KEY));
+        for (name, key) in tables.into_iter().chain(by_branch).chain(in_bulk) {
             text +=
                 &format!("[[table]]\nname = \"{name}\"\nkey = \"{key}\"\nkey_type = \"int4\"\n");
         }

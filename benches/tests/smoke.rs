@@ -40,9 +40,12 @@ fn bench(targets: &str, out: &Path, home: &Path) -> Child {
         "1",
         "--idle",
         "0",
+        "--rows",
+        "20000",
     ]);
     bench.arg("--out").arg(out).env("TMPDIR", home);
-    bench.stdout(Stdio::piped()).spawn().unwrap()
+    bench.stdout(Stdio::piped()).stderr(Stdio::piped());
+    bench.spawn().unwrap()
 }
 
 fn is_empty(home: &Path) -> bool {
@@ -62,9 +65,16 @@ fn a_short_run_measures_every_target_and_leaves_nothing_behind() {
     if status.is_none() {
         bench.kill().unwrap();
     }
-    let printed = bench.wait_with_output().unwrap().stdout;
-    let printed = String::from_utf8(printed).unwrap();
-    assert!(status.is_some_and(|s| s.success()), "{status:?}\n{printed}");
+    let output = bench.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    // Bars of times may be missed, by what is built without optimisation at any rate.
+    let through = match status.and_then(|status| status.code()) {
+        Some(0) => true,
+        Some(1) => told.trim_end().ends_with("bars are missed"),
+        _ => false,
+    };
+    assert!(through, "{status:?}\n{printed}\n{told}");
     assert!(
         printed.contains("point select, prepared, 2 clients"),
         "{printed}"
@@ -79,24 +89,40 @@ fn a_short_run_measures_every_target_and_leaves_nothing_behind() {
     let samples = lines.split_off(1);
     assert_eq!(lines[0]["rounds"], 1, "{lines:?}");
     let of = |target: &str| samples.iter().filter(|s| s["target"] == target).count();
-    // Every work once, and the crowd; PostgreSQL itself is only read from.
-    assert_eq!((of("direct"), of("shards"), samples.len()), (1, 8, 9));
     let works: HashSet<_> = samples
         .iter()
         .map(|s| s["work"].as_str().unwrap())
         .collect();
-    assert_eq!(works, HashSet::from(Work::WORDS));
+    let document = std::fs::read_to_string(out.with_extension("md")).unwrap();
+    let mut expected = HashSet::from(Work::WORDS);
+    let mut loads = 13;
+    if !works.contains("traced") {
+        // Where nobody may trace, or can: the run goes through, and says so.
+        assert!(
+            document.contains("System calls are not measured"),
+            "{document}"
+        );
+        expected.remove("traced");
+        loads -= 2;
+    }
+    assert_eq!(works, expected);
+    // Every work once, and the crowd; PostgreSQL itself is only read from, and filled.
+    assert_eq!(
+        (of("direct"), of("shards"), samples.len()),
+        (2, loads, loads + 2)
+    );
     let page = std::fs::read_to_string(out.with_extension("html")).unwrap();
     assert!(
         page.contains("<polyline") && page.contains("not measured"),
         "{page}"
     );
-    let document = std::fs::read_to_string(out.with_extension("md")).unwrap();
     assert!(document.starts_with("# Performance\n"), "{document}");
     for sample in &samples {
         assert!(sample["tps"].as_f64().unwrap() > 0.0, "{sample}");
         let has_cpu = sample["cpu_us"].as_f64().is_some_and(|cpu| cpu > 0.0);
         assert_eq!(has_cpu, sample["target"] == "shards", "{sample}");
+        let has_calls = sample["calls"].as_f64().is_some_and(|calls| calls > 0.5);
+        assert_eq!(has_calls, sample["work"] == "traced", "{sample}");
     }
     assert!(is_empty(home.path()));
 }

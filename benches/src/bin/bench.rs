@@ -1,19 +1,22 @@
 //! `make bench`: the router, PgBouncer and PostgreSQL itself under `pgbench -S`, in one run.
 //!
-//! Targets take turns in random order within each round, and ratios are formed within rounds. At
-//! the end very many clients come at once, where only hangs and errors count. Exit status 0 means
-//! that every load went through without a failed transaction and no bar that was measured is
-//! missed, 1 that one is missed or a load failed.
+//! Targets take turns in random order within each round, and ratios are formed within rounds. Then
+//! come silent clients and planning. At the end very many clients come at once, where only hangs
+//! and errors count. Exit status 0 means that every load went through without a failed transaction
+//! and no bar that was measured is missed, 1 that one is missed or a load failed.
 
 use mothership::cluster::Binaries;
-use mothership_benches::bars::{self, Level};
+use mothership_benches::bars::{self, Levels};
+use mothership_benches::bulk::{self, Bulk};
 use mothership_benches::case::{Case, Mode, Work};
 use mothership_benches::figures::{Figures, Sample, Samples};
-use mothership_benches::load::{Pgbench, Run};
+use mothership_benches::idle::Idle;
+use mothership_benches::load::{Meter, Pgbench, Run};
 use mothership_benches::options::{Options, USAGE};
 use mothership_benches::setting::Setting;
 use mothership_benches::stage::{CONNECTIONS, Stage, Target};
-use mothership_benches::{document, idle, interrupt, page, report};
+use mothership_benches::trace::Trace;
+use mothership_benches::{document, idle, interrupt, page, planning, report};
 use mothership_tests::Folder;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -23,13 +26,16 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long very many clients are served; connecting is not part of it.
 const CROWD_DURATION: Duration = Duration::from_secs(3);
 
+/// How long a traced load takes at least, so that its logins hardly count: 16 of them in thousands of transactions.
+const TRACED: Duration = Duration::from_secs(3);
+
 fn main() -> ExitCode {
-    let options = match Options::read(lexopt::Parser::from_env()) {
+    let mut options = match Options::read(lexopt::Parser::from_env()) {
         Ok(options) => options,
         Err(error) => {
             eprint!("bench: {error}\n{USAGE}");
@@ -37,7 +43,7 @@ fn main() -> ExitCode {
         }
     };
     interrupt::watch();
-    match run(&options) {
+    match run(&mut options) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(missed) => {
             eprintln!("bench: {missed} bars are missed");
@@ -51,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 /// Out: how many bars are missed.
-fn run(options: &Options) -> Result<usize, String> {
+fn run(options: &mut Options) -> Result<usize, String> {
     raise_file_limit();
     let binaries = Binaries::find().map_err(|e| e.to_string())?;
     let mut out = match &options.out {
@@ -66,10 +72,17 @@ fn run(options: &Options) -> Result<usize, String> {
     eprintln!("starting servers and proxies, filling tables");
     let stage = Stage::start(options, &binaries)?;
     let folder = Folder::new("pgbench");
+    let is_bulk = options.cases.iter().any(|case| case.work.is_bulk());
     let bench = Bench {
         stage: &stage,
         pgbench: Pgbench::new(&binaries, folder.path(), options.scale),
+        bulk: is_bulk.then(|| Bulk::new(options.rows)),
     };
+    if let Some(bulk) = &bench.bulk {
+        stage.fill_bulk(bulk)?;
+    }
+    let notes = leave_out(options, &stage, &folder);
+    let options = &*options;
     println!(
         "seed {}, {} rounds of {} s, {CONNECTIONS} server connections for each proxy",
         options.seed,
@@ -93,24 +106,38 @@ fn run(options: &Options) -> Result<usize, String> {
         println!("\nbars");
         print!("{}", report::bars(&measured));
     }
-    let levels = match options.idle {
+    let silent = match options.idle {
         true => bench.idle(options, &binaries, &mut out)?,
         false => Vec::new(),
     };
-    if !levels.is_empty() {
-        println!("\nsilent clients");
-        print!("{}", report::levels(&levels));
+    let planned = match &options.planning {
+        Some(program) => {
+            eprintln!("planning");
+            let planning = planning::measure(program, folder.path())?;
+            note(&mut out, planning.json())?;
+            bars::of_planning(&planning)
+        }
+        None => Vec::new(),
+    };
+    let levels = Levels {
+        silent: silent.iter().flat_map(bars::levels).collect(),
+        planned,
+    };
+    for (title, levels) in levels.titled() {
+        println!("\n{title}");
+        print!("{}", report::levels(levels));
+    }
+    for note in &notes {
+        println!("\n{note}");
     }
     if let Some(path) = &options.report {
-        let judged = (&verdicts[..], &levels[..]);
-        write(
-            path,
-            &page::page(&setting, &samples, &names, &options.cases, judged),
-        )?;
+        let drawn = (&samples, &names[..], &options.cases[..], &silent[..]);
+        write(path, &page::page(&setting, drawn, (&verdicts, &levels)))?;
         println!("\nplots: {}", path.display());
     }
     if let Some(path) = &options.document {
-        write(path, &document::page(&setting, options, &verdicts, &levels))?;
+        let judged = (&verdicts[..], &levels, &notes[..]);
+        write(path, &document::page(&setting, options, judged))?;
     }
     if options.crowd > 0 {
         let rows = bench.crowd(options, &mut out)?;
@@ -121,7 +148,25 @@ fn run(options: &Options) -> Result<usize, String> {
         .iter()
         .filter(|verdict| verdict.is_missed())
         .count();
-    Ok(missed + levels.iter().filter(|level| level.is_missed()).count())
+    Ok(missed + levels.missed())
+}
+
+/// Takes out the cases that this machine cannot measure; says which, and why.
+fn leave_out(options: &mut Options, stage: &Stage, folder: &Folder) -> Vec<String> {
+    let traced = |case: &Case| case.work == Work::Traced;
+    let asked = options.targets.iter().filter(|target| {
+        let mut cases = options.cases.iter();
+        cases.any(|case| traced(case) && target.is_asked(case))
+    });
+    let pids = asked.filter_map(|target| stage.address(*target, Work::Traced).1);
+    let tried = pids.map(|pid| Trace::start(pid, folder.path())?.end());
+    match tried.collect::<Result<Vec<u64>, String>>() {
+        Ok(_) => Vec::new(),
+        Err(why) => {
+            options.cases.retain(|case| !traced(case));
+            vec![format!("System calls are not measured: {why}")]
+        }
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
@@ -132,6 +177,8 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 struct Bench<'a> {
     stage: &'a Stage,
     pgbench: Pgbench,
+    /// The rows of whole tables, if a case needs them.
+    bulk: Option<Bulk>,
 }
 
 impl Bench<'_> {
@@ -161,6 +208,10 @@ impl Bench<'_> {
                 load(*target, *case, short, random.random_range(1..=u32::MAX))?;
             }
         }
+        let length = |case: &Case| match case.work {
+            Work::Traced => options.duration.max(TRACED),
+            _ => options.duration,
+        };
         for round in 0..options.rounds {
             eprintln!("round {} of {}", round + 1, options.rounds);
             for case in &options.cases {
@@ -172,7 +223,7 @@ impl Bench<'_> {
                         target: target.name(),
                         case: *case,
                         round,
-                        figures: load(*target, *case, options.duration, seed)?,
+                        figures: load(*target, *case, length(case), seed)?,
                     };
                     note(out, sample.json())?;
                     samples.push(sample);
@@ -203,23 +254,16 @@ impl Bench<'_> {
         options: &Options,
         binaries: &Binaries,
         out: &mut Option<File>,
-    ) -> Result<Vec<Level>, String> {
-        let mut levels = Vec::new();
+    ) -> Result<Vec<Idle>, String> {
+        let mut all = Vec::new();
         let asked = [Target::PgBouncer, Target::Shards];
         for target in asked.into_iter().filter(|t| options.targets.contains(t)) {
             eprintln!("silent clients, {}", target.name());
-            let crowd = target == Target::Shards;
-            let idle = idle::measure(
-                self.stage,
-                target,
-                (options, binaries),
-                &self.pgbench,
-                crowd,
-            )?;
+            let idle = idle::measure(self.stage, target, (options, binaries), &self.pgbench)?;
             note(out, idle.json())?;
-            levels.extend(bars::levels(&idle));
+            all.push(idle);
         }
-        Ok(levels)
+        Ok(all)
     }
 
     /// Very many clients, once for each proxy and mode.
@@ -267,16 +311,46 @@ impl Bench<'_> {
 
     fn load(&self, target: Target, run: &Run) -> Result<Figures, String> {
         interrupt::check()?;
-        let (port, pid) = self.stage.address(target);
-        let done = self.pgbench.run(port, pid, run);
+        let work = run.case.work;
+        let (port, pid) = self.stage.address(target, work);
+        let done = match (work, &self.bulk) {
+            (Work::Rows, Some(bulk)) => whole(pid, || Ok(bulk.read(port)? as f64 / 1e6)),
+            (Work::Copy, Some(bulk)) => self.stage.empty(target, bulk::IN).and_then(|()| {
+                whole(pid, || {
+                    bulk.copy(port, bulk::IN)?;
+                    Ok(f64::from(bulk.rows()))
+                })
+            }),
+            _ => self.pgbench.run(port, pid, run),
+        };
         done.map_err(|error| match interrupt::is_asked() {
             true => error,
             false => {
-                let told = self.stage.explain(target, &error);
+                let told = self.stage.explain(target, work, &error);
                 format!("{}: {told}", run.case)
             }
         })
     }
+}
+
+/// Measures one thing that is done as a whole, which says how many units it was.
+fn whole(
+    proxy: Option<u32>,
+    done: impl FnOnce() -> Result<f64, String>,
+) -> Result<Figures, String> {
+    let (meter, begun) = (Meter::start(proxy)?, Instant::now());
+    let units = done()?;
+    let elapsed = begun.elapsed();
+    let (cpu, machine) = meter.end()?.each(units);
+    Ok(Figures {
+        transactions: units.round() as u64,
+        tps: units / elapsed.as_secs_f64(),
+        cpu,
+        machine: Some(machine),
+        calls: None,
+        connecting: 0.0,
+        latency: None,
+    })
 }
 
 fn note(out: &mut Option<File>, value: Value) -> Result<(), String> {
