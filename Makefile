@@ -130,19 +130,21 @@ test-proofs: postgres
 	for fault in drop double swap type merge; do \
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
-# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, OUT=FILE; see CONTRIBUTING.md.
-bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, IDLE=0.
+# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, IDLE=0; see CONTRIBUTING.md.
+bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, IDLE=0.
 	cargo build -q -p mothership-benches --bin bench
+	planning=$$(cargo bench -q -p mothership-benches --bench planning --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'); \
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
-	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" --out "$$out" --report "$${out%.jsonl}.html" \
-	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(IDLE),,--document docs/performance.md) \
+	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" --planning "$$planning" --out "$$out" --report "$${out%.jsonl}.html" \
+	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(IDLE),,--document docs/performance.md) \
 	  $(if $(QUICK),--rounds 3) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \
-	  $(if $(CROWD),--crowd $(CROWD)) $(if $(IDLE),--idle $(IDLE))
+	  $(if $(CROWD),--crowd $(CROWD)) $(if $(ROWS),--rows $(ROWS)) $(if $(IDLE),--idle $(IDLE))
 
-bench-micro: ## Parts by themselves: planning, dividing COPY.
-	cargo bench -p mothership-benches --bench planning --bench copy
+MICRO = planning scanner framing merge hashing copy
+bench-micro: ## Parts by themselves: planning, scanner, framing, merge, hashing, dividing COPY. MICRO="merge hashing" runs some of them.
+	cargo bench -p mothership-benches $(MICRO:%=--bench %)
 
 fuzz: SECONDS ?= 60
 fuzz: ## Every fuzz target for SECONDS each, two at a time. TARGETS="planner key" runs some of them.

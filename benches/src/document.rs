@@ -30,7 +30,7 @@ which the router has on three shards; COPY in fills such a table, and stands bes
 {}. {} rounds of {} s, seed {}.
 
 ",
-        options.rows,
+        thousands(options.rows),
         setting.in_words(),
         options.rounds,
         options.duration.as_secs(),
@@ -62,7 +62,30 @@ which the router has on three shards; COPY in fills such a table, and stands bes
     text
 }
 
+/// With commas, as people read it.
+fn thousands(number: u32) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().collect();
+    let groups = groups.into_iter().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
 fn capitalised(text: &str) -> String {
     let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
     format!("{}{rest}", first.to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_titles_are_written_for_people() {
+        assert_eq!(
+            [7, 1_000, 500_000, 1_234_567].map(thousands),
+            ["7", "1,000", "500,000", "1,234,567"]
+        );
+        assert_eq!(capitalised("planning, in parses"), "Planning, in parses");
+        assert_eq!(capitalised(""), "");
+    }
 }
