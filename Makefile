@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress bench bench-micro postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress bench bench-micro flame postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -130,17 +130,26 @@ test-proofs: postgres
 	for fault in drop double swap type merge; do \
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
-# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, IDLE=0; see CONTRIBUTING.md.
-bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, IDLE=0.
+# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, IDLE=0, PLANNING=0; see CONTRIBUTING.md.
+bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 4 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, IDLE=0, PLANNING=0.
 	cargo build -q -p mothership-benches --bin bench
-	planning=$$(cargo bench -q -p mothership-benches --bench planning --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'); \
+	planning=$(if $(filter 0,$(PLANNING)),,$$(cargo bench -q -p mothership-benches --bench planning --no-run --message-format json \
+	  | sed -n '/"name":"planning"/s/.*"executable":"\([^"]*\)".*/\1/p')); \
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
-	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" --planning "$$planning" --out "$$out" --report "$${out%.jsonl}.html" \
-	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(IDLE),,--document docs/performance.md) \
+	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" $${planning:+--planning "$$planning"} --out "$$out" --report "$${out%.jsonl}.html" \
+	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(IDLE)$(PLANNING),,--document docs/performance.md) \
 	  $(if $(QUICK),--rounds 3) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \
 	  $(if $(CROWD),--crowd $(CROWD)) $(if $(ROWS),--rows $(ROWS)) $(if $(IDLE),--idle $(IDLE))
+
+# A build of its own keeps frame pointers, by which perf walks stacks; else it is the release build.
+flame: postgres ## A flame graph of the router under point selects, by perf, as SVG. MODE=simple, CLIENTS=16, SECONDS=10, OUT=FILE.
+	cargo build -q -p mothership-benches --bin flame
+	"$$CARGO_TARGET_DIR/debug/flame" --check
+	RUSTFLAGS="$${RUSTFLAGS:-} -C force-frame-pointers=yes" cargo build --release -p mothership --bin mothership --target-dir "$$CARGO_TARGET_DIR/flame"
+	"$$CARGO_TARGET_DIR/debug/flame" --router "$$CARGO_TARGET_DIR/flame/release/mothership" --out "$(or $(OUT),$$CARGO_TARGET_DIR/flame.svg)" \
+	  $(if $(MODE),--mode $(MODE)) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 MICRO = planning scanner framing merge hashing copy
 bench-micro: ## Parts by themselves: planning, scanner, framing, merge, hashing, dividing COPY. MICRO="merge hashing" runs some of them.

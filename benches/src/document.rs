@@ -50,7 +50,12 @@ which the router has on three shards; COPY in fills such a table, and stands bes
         let _ = writeln!(text, "\n{}:\n", capitalised(title));
         text.push_str("| what | measured | bar | verdict |\n|---|---|---|---|\n");
         for level in levels {
-            let _ = writeln!(text, "| {} |", level_cells(level).join(" | "));
+            let mut cells = level_cells(level);
+            if level.is_missed() {
+                let word = &mut cells[3];
+                *word = format!("**{word}**");
+            }
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
     }
     for note in notes {
