@@ -405,6 +405,70 @@ mod tests {
         assert!(!holds([1.09, 1.09, 1.09]));
     }
 
+    /// What is said of the bar of a target in a case, with these figures of one round.
+    fn judged(target: &str, work: Work, figures: &[(&'static str, Figures)]) -> Verdict {
+        let case = Case::OTHERS.into_iter().find(|case| case.work == work);
+        let case = case.unwrap();
+        let mut samples = Samples::default();
+        for (target, figures) in figures.iter().cloned() {
+            samples.push(Sample {
+                target,
+                case,
+                round: 0,
+                figures,
+            });
+        }
+        let mut verdicts = verdicts(&samples).into_iter();
+        let found = verdicts.find(|v| v.bar.target == target && v.bar.case == case);
+        found.unwrap()
+    }
+
+    fn figures(tps: f64, calls: Option<f64>) -> Figures {
+        Figures {
+            transactions: 1,
+            tps,
+            cpu: None,
+            machine: None,
+            calls,
+            connecting: 0.0,
+            latency: None,
+        }
+    }
+
+    #[test]
+    fn calls_are_judged_by_themselves_and_stand_beside_those_of_the_other() {
+        let ours = ("shards", figures(1.0, Some(2.7)));
+        let alone = judged("shards", Work::Traced, std::slice::from_ref(&ours));
+        assert_eq!(alone.word(), "holds");
+        assert_eq!(alone.measured.unwrap().theirs, None);
+        let theirs = (BASE, figures(1.0, Some(2.0)));
+        let both = judged("shards", Work::Traced, &[ours, theirs]);
+        assert_eq!(
+            both.word(),
+            "holds",
+            "that the other makes fewer is no matter"
+        );
+        assert_eq!(both.measured.unwrap().theirs, Some(2.0));
+        let many = [("shards", figures(1.0, Some(3.0)))];
+        assert_eq!(judged("shards", Work::Traced, &many).word(), "MISSED");
+    }
+
+    #[test]
+    fn rows_copied_in_are_held_against_postgresql_itself() {
+        let told = |ours| {
+            let direct = ("direct", figures(1_000.0, None));
+            let pgbouncer = (BASE, figures(1.0, None));
+            judged(
+                "shards",
+                Work::Copy,
+                &[direct, pgbouncer, ("shards", figures(ours, None))],
+            )
+        };
+        assert_eq!(told(950.0).word(), "holds");
+        assert_eq!(told(800.0).word(), "MISSED");
+        assert_eq!(told(800.0).measured.unwrap().judged.median, 0.8);
+    }
+
     #[test]
     fn every_bar_is_of_a_case_that_is_measured() {
         let select = |case: &Case| case.work == Work::Select;

@@ -202,8 +202,19 @@ impl Bench<'_> {
             self.load(target, &run)
         };
         for target in &order {
-            // Connections are opened and plans are made before anything counts.
-            for case in options.cases.iter().filter(|case| target.is_asked(case)) {
+            // Connections are opened and plans are made before anything counts. The most clients of a mode see to
+            // that for fewer of them, and for the same reads that are held back or traced.
+            let selects = |mode| {
+                let of_mode = move |case: &&Case| case.work == Work::Select && case.mode == mode;
+                options.cases.iter().filter(of_mode)
+            };
+            let warms = |case: &&Case| match case.work {
+                Work::Select => selects(case.mode).all(|other| other.clients <= case.clients),
+                Work::Paced(_) | Work::Traced => selects(case.mode).next().is_none(),
+                _ => true,
+            };
+            let cases = options.cases.iter().filter(warms);
+            for case in cases.filter(|case| target.is_asked(case)) {
                 let short = Duration::from_secs(1);
                 load(*target, *case, short, random.random_range(1..=u32::MAX))?;
             }
