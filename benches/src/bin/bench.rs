@@ -81,7 +81,14 @@ fn run(options: &mut Options) -> Result<usize, String> {
     if let Some(bulk) = &bench.bulk {
         stage.fill_bulk(bulk)?;
     }
-    let notes = leave_out(options, &stage, &folder);
+    let mut notes = leave_out(options, &stage, &folder);
+    // Silence would be taken for success.
+    if options.planning.is_none() {
+        notes.push("Planning is not measured: it was not asked for.".to_owned());
+    }
+    if !options.idle {
+        notes.push("Silent clients are not measured: it was not asked for.".to_owned());
+    }
     let options = &*options;
     println!(
         "seed {}, {} rounds of {} s, {CONNECTIONS} server connections for each proxy",
