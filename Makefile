@@ -147,8 +147,9 @@ bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run,
 flame: postgres ## A flame graph of the router under point selects, by perf, as SVG. MODE=simple, CLIENTS=16, SECONDS=10, OUT=FILE.
 	cargo build -q -p mothership-benches --bin flame
 	"$$CARGO_TARGET_DIR/debug/flame" --check
+	cargo install -q --locked --root "$$CARGO_TARGET_DIR/flame" inferno --version "^0.12"
 	RUSTFLAGS="$${RUSTFLAGS:-} -C force-frame-pointers=yes" cargo build --release -p mothership --bin mothership --target-dir "$$CARGO_TARGET_DIR/flame"
-	"$$CARGO_TARGET_DIR/debug/flame" --router "$$CARGO_TARGET_DIR/flame/release/mothership" --out "$(or $(OUT),$$CARGO_TARGET_DIR/flame.svg)" \
+	"$$CARGO_TARGET_DIR/debug/flame" --router "$$CARGO_TARGET_DIR/flame/release/mothership" --inferno "$$CARGO_TARGET_DIR/flame/bin" --out "$(or $(OUT),$$CARGO_TARGET_DIR/flame.svg)" \
 	  $(if $(MODE),--mode $(MODE)) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 MICRO = planning scanner framing merge hashing copy

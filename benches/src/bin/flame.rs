@@ -1,12 +1,9 @@
 //! `make flame`: where the router's CPU goes under point selects, as a flame graph.
 //!
 //! The router stands before three shards, as in `make bench`, and pgbench loads it while `perf record -g` samples its
-//! stacks. perf walks them by frame pointers, which the router must have been built with. What comes out is one SVG,
-//! to be opened by a browser, in which a click enlarges a function.
+//! stacks. perf walks them by frame pointers, which the router must have been built with. inferno's programs, which
+//! `make flame` installs, make one SVG of them, to be opened by a browser, in which a click enlarges a function.
 
-use inferno::collapse::Collapse;
-use inferno::collapse::perf::{Folder as Fold, Options as FoldOptions};
-use inferno::flamegraph;
 use lexopt::prelude::*;
 use mothership::cluster::{Binaries, poll_until, spawn_tied};
 use mothership_benches::case::{Case, Mode, Work};
@@ -16,13 +13,13 @@ use mothership_benches::options::Options;
 use mothership_benches::stage::{Stage, Target};
 use mothership_tests::Folder;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 const USAGE: &str = "\
-usage: flame --router PROGRAM --out FILE
+usage: flame --router PROGRAM --inferno FOLDER --out FILE
   --mode M      simple, extended or prepared (simple)
   --clients N   at the same time (16)
   --seconds N   of the load (10)
@@ -39,6 +36,8 @@ const MISSING: &str = "perf is not installed: on Debian it is in linux-perf, on 
 /// What is asked for.
 struct Asked {
     router: PathBuf,
+    /// Where inferno's programs are.
+    inferno: PathBuf,
     out: PathBuf,
     case: Case,
     duration: Duration,
@@ -65,12 +64,13 @@ fn main() -> ExitCode {
 
 /// Nothing if only perf is to be looked for.
 fn read(mut arguments: lexopt::Parser) -> Result<Option<Asked>, lexopt::Error> {
-    let (mut router, mut out) = (None, None);
+    let (mut router, mut inferno, mut out) = (None, None, None);
     let (mut mode, mut clients, mut seconds) = (Mode::Simple, 16, 10);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("check") => return Ok(None),
             Long("router") => router = Some(PathBuf::from(arguments.value()?)),
+            Long("inferno") => inferno = Some(PathBuf::from(arguments.value()?)),
             Long("out") => out = Some(PathBuf::from(arguments.value()?)),
             Long("clients") => clients = arguments.value()?.parse()?,
             Long("seconds") => seconds = arguments.value()?.parse()?,
@@ -83,6 +83,7 @@ fn read(mut arguments: lexopt::Parser) -> Result<Option<Asked>, lexopt::Error> {
     }
     Ok(Some(Asked {
         router: router.ok_or("--router PROGRAM is missing")?,
+        inferno: inferno.ok_or("--inferno FOLDER is missing")?,
         out: out.ok_or("--out FILE is missing")?,
         case: Case::select(mode, clients),
         duration: Duration::from_secs(seconds),
@@ -133,7 +134,7 @@ fn run(asked: &Asked) -> Result<(), String> {
         figures.tps,
         figures.cpu.unwrap_or_default()
     );
-    draw(&samples, folder.path(), (&title, &subtitle), &asked.out)?;
+    draw(asked, &samples, folder.path(), (&title, &subtitle))?;
     println!("{title}: {subtitle}\n{}", asked.out.display());
     Ok(())
 }
@@ -203,36 +204,36 @@ impl Drop for Recording {
 
 /// Samples become stacks, stacks a picture.
 fn draw(
+    asked: &Asked,
     samples: &Path,
     folder: &Path,
     (title, subtitle): (&str, &str),
-    out: &Path,
 ) -> Result<(), String> {
-    let told = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: std::io::Error| format!("{path}: {error}")
-    };
     let (stacks, folded) = (folder.join("stacks"), folder.join("folded"));
-    let file = File::create(&stacks).map_err(told(&stacks))?;
     let mut script = Command::new("perf");
     // Inlined functions would be looked up one by one, which takes minutes.
     script.args(["script", "--no-inline", "-i"]).arg(samples);
-    let status = script.stdout(file).stderr(Stdio::null()).status();
-    if !status.is_ok_and(|status| status.success()) {
-        return Err("perf script failed".into());
-    }
-    let read = BufReader::new(File::open(&stacks).map_err(told(&stacks))?);
-    let write = BufWriter::new(File::create(&folded).map_err(told(&folded))?);
-    let mut fold = Fold::from(FoldOptions::default());
-    fold.collapse(read, write).map_err(told(&stacks))?;
-    let mut options = flamegraph::Options::default();
-    options.title = title.to_owned();
-    options.subtitle = Some(subtitle.to_owned());
+    write_by(script, &stacks)?;
+    let mut fold = Command::new(asked.inferno.join("inferno-collapse-perf"));
+    fold.arg(&stacks);
+    write_by(fold, &folded)?;
+    let mut picture = Command::new(asked.inferno.join("inferno-flamegraph"));
+    picture.args(["--title", title, "--subtitle", subtitle]);
     // Samples of that clock count nanoseconds.
-    options.count_name = "ms".to_owned();
-    options.factor = 1e-6;
-    let read = BufReader::new(File::open(&folded).map_err(told(&folded))?);
-    let write = BufWriter::new(File::create(out).map_err(told(out))?);
-    flamegraph::from_reader(&mut options, read, write)
-        .map_err(|e| format!("{}: {e}", out.display()))
+    picture.args(["--countname", "ms", "--factor", "1e-6"]);
+    picture.arg(&folded);
+    write_by(picture, &asked.out)
+}
+
+/// Runs a program whose output is the file.
+fn write_by(mut program: Command, file: &Path) -> Result<(), String> {
+    let name = program.get_program().to_string_lossy().into_owned();
+    let out = File::create(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let done = program.stdin(Stdio::null()).stdout(out).output();
+    let done = done.map_err(|e| format!("start {name}: {e}"))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        return Err(format!("{name} failed ({}): {}", done.status, said.trim()));
+    }
+    Ok(())
 }
