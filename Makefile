@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress bench bench-micro flame postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes bench bench-micro flame postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -159,6 +159,11 @@ bench-micro: ## Parts by themselves: planning, scanner, framing, merge, hashing,
 fuzz: SECONDS ?= 60
 fuzz: ## Every fuzz target for SECONDS each, two at a time. TARGETS="planner key" runs some of them.
 	SECONDS_EACH=$(SECONDS) tests/fuzz/run $(TARGETS)
+
+shapes: COUNT ?= 10000000
+shapes: ## COUNT random texts: the plan that is kept for a text's shape is the plan of the text itself. SEED=.
+	env COUNT=$(COUNT) SEED=$(SEED) cargo test --release -p mothership --lib -- --exact --nocapture \
+	  plan::tests::shapes::a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves
 
 compose:
 	@tests/compose

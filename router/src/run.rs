@@ -470,6 +470,11 @@ async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     }
 }
 
+/// A client's login is a task. It is boxed at once: a task moves its future several times, and this one has 4 KB.
+fn let_in(core: &Rc<Core>, client: Wire) {
+    tokio::task::spawn_local(Box::pin(login::serve(Rc::clone(core), client)));
+}
+
 fn take(core: &Rc<Core>, mail: Mail) {
     match mail {
         Mail::Reload => core.reload(),
@@ -478,10 +483,7 @@ fn take(core: &Rc<Core>, mail: Mail) {
                 .set_nonblocking(true)
                 .and_then(|()| UnixStream::from_std(stream));
             match accepted {
-                Ok(stream) => drop(tokio::task::spawn_local(login::serve(
-                    Rc::clone(core),
-                    Wire::unix(stream),
-                ))),
+                Ok(stream) => let_in(core, Wire::unix(stream)),
                 Err(error) => tracing::warn!(error = %error, "a client was lost"),
             }
         }
@@ -571,7 +573,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
                 });
                 // A client that is gone already needs no answer.
                 if let Ok(wire) = ready {
-                    tokio::task::spawn_local(login::serve(Rc::clone(&core), wire));
+                    let_in(&core, wire);
                 }
             }
             Err(error) => {

@@ -245,6 +245,9 @@ impl Session {
             if let Err(overdue) = fast.await {
                 break self.too_late(overdue);
             }
+            if self.says_goodbye() {
+                break End::Gone;
+            }
             let turn = {
                 let mut turn = Box::pin(self.turn());
                 // Whatever is half done when its time is over: all servers are closed.
@@ -264,6 +267,13 @@ impl Session {
             }
         };
         Box::pin(self.leave(end)).await;
+    }
+
+    /// It ends with nothing under way, as most do: nothing of the general path is needed for that.
+    fn says_goodbye(&self) -> bool {
+        const TERMINATE: &[u8] = &[frontend::tag::TERMINATE, 0, 0, 0, 4];
+        let rests = self.state.phase == Phase::Idle && self.servers.is_empty();
+        rests && self.halfway.is_none() && self.client.input().starts_with(TERMINATE)
     }
 
     /// The session has done the same for too long.

@@ -58,7 +58,16 @@ struct Seen {
     served: usize,
 }
 
-fn compare(rounds: usize, seed: u64, context: &PlanContext) -> Seen {
+/// The texts of the cases.
+fn cases() -> Vec<String> {
+    let lines = include_str!("cases.txt").lines();
+    lines
+        .filter(|l| !l.starts_with("    ") && !l.starts_with('#') && !l.trim().is_empty())
+        .map(|l| l.replace("\\n", "\n"))
+        .collect()
+}
+
+fn compare(cases: &[String], rounds: usize, seed: u64, context: &PlanContext) -> Seen {
     let (catalog, map) = (catalog(), map());
     let planner = Planner::new(&catalog, &map);
     let mut rng = StdRng::seed_from_u64(seed);
@@ -66,12 +75,7 @@ fn compare(rounds: usize, seed: u64, context: &PlanContext) -> Seen {
     let mut known: HashMap<Vec<u8>, Option<ShapedPlan>> = HashMap::new();
     let mut seen = Seen::default();
     let strings = context.standard_conforming_strings;
-    let cases = include_str!("cases.txt").lines();
-    let cases: Vec<String> = cases
-        .filter(|l| !l.starts_with("    ") && !l.starts_with('#') && !l.trim().is_empty())
-        .map(|l| l.replace("\\n", "\n"))
-        .collect();
-    for case in &cases {
+    for case in cases {
         for _ in 0..rounds {
             let sql = vary(&mut rng, case);
             seen.texts += 1;
@@ -131,11 +135,11 @@ fn a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves() {
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| rand::rng().random());
-    let rounds: usize = std::env::var("ROUNDS")
+    let count: usize = std::env::var("COUNT")
         .ok()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(12);
-    println!("SEED={seed} ROUNDS={rounds}");
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(35_000);
+    println!("SEED={seed} COUNT={count}");
     let backslashes = PlanContext {
         standard_conforming_strings: false,
         ..PlanContext::default()
@@ -144,21 +148,35 @@ fn a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves() {
         parameter_types: vec![20, 23, 25],
         ..PlanContext::default()
     };
-    let mut least = rounds * 200;
-    for context in [PlanContext::default(), backslashes, typed] {
-        let seen = compare(rounds, seed, &context);
-        let Seen {
-            texts,
-            shapes,
-            shared,
-            served,
-        } = seen;
+    let contexts = [PlanContext::default(), backslashes, typed];
+    let cases = cases();
+    let rounds = count.div_ceil(contexts.len() * cases.len());
+    let seen = std::thread::scope(|scope| {
+        let compare = |context| compare(&cases, rounds, seed, context);
+        let comparing = contexts
+            .each_ref()
+            .map(|context| scope.spawn(move || compare(context)));
+        comparing.map(|thread| match thread.join() {
+            Ok(seen) => seen,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
+    for Seen {
+        texts,
+        shapes,
+        shared,
+        served,
+    } in &seen
+    {
         println!(
             "{texts} texts, {shapes} shapes, {shared} of them with a plan, which served {served} other texts"
         );
-        assert!(served > least && shared > 200, "too few to prove anything");
-        least = 0;
     }
+    let [Seen { shared, served, .. }, ..] = &seen;
+    assert!(
+        *served > rounds * 200 && *shared > 200,
+        "too few to prove anything"
+    );
 }
 
 /// Not asserted: figures to read, with `--release --ignored --nocapture`.

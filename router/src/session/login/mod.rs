@@ -122,7 +122,7 @@ async fn pause_after(core: &Core, topology: &Topology, client: &Wire, error: &Au
     };
     let limits = &topology.config.limits;
     let pause = core.shared.wrong_passwords.failed(
-        ip_of(client),
+        client.peer().ok().as_ref().and_then(ip),
         user,
         limits.wrong_passwords.get(),
         limits.wrong_password_pause,
@@ -130,11 +130,11 @@ async fn pause_after(core: &Core, topology: &Topology, client: &Wire, error: &Au
     tokio::time::sleep(pause).await;
 }
 
-/// The client's address; none on the unix socket.
-fn ip_of(client: &Wire) -> Option<std::net::IpAddr> {
-    match client.peer() {
-        Ok(Address::Tcp(address)) => Some(address.ip()),
-        Ok(Address::Unix(_)) | Err(_) => None,
+/// The address without its port; none on the unix socket.
+fn ip(address: &Address) -> Option<std::net::IpAddr> {
+    match address {
+        Address::Tcp(address) => Some(address.ip()),
+        Address::Unix(_) => None,
     }
 }
 
@@ -168,6 +168,8 @@ async fn finish(client: Wire) {
 struct Accepted {
     startup: Startup,
     proof: Proof,
+    /// The client's end.
+    remote: Address,
     /// What the proof was measured against, and when it was looked up.
     against: Option<(Instant, Secret)>,
     /// Let into the console by the operating system's word.
@@ -179,10 +181,8 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
     let mut out = Vec::new();
     startup.put_negotiation(&mut out);
     client.send(&out);
-    let peer = match client.peer()? {
-        Address::Tcp(address) => Some(address.ip()),
-        Address::Unix(_) => None,
-    };
+    let remote = client.peer()?;
+    let peer = ip(&remote);
     let encrypted = client.tls().is_some();
     let config = &topology.config;
     let must_encrypt = !matches!(config.tls.mode, ClientTls::Disable | ClientTls::Allow);
@@ -224,6 +224,7 @@ async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<A
     Ok(Accepted {
         startup,
         proof: proved.proof,
+        remote,
         against,
         is_peer,
     })
@@ -281,7 +282,7 @@ impl Accepted {
             user: Arc::clone(&crowds.user),
             server_user: server_user(&topology, &crowds.user),
             database: Arc::clone(&crowds.database),
-            remote: client.peer().ok(),
+            remote: Some(self.remote),
             local: client.local().ok(),
             tls: client
                 .tls()

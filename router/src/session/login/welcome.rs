@@ -7,12 +7,12 @@ use crate::log::client_text;
 use crate::session::settings::{Settings, Value};
 use crate::session::told::Told;
 use crate::session::{Halt, Session};
+use foldhash::HashMap;
 use mothership_pool::connection::{Parameters, remember};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Protocol, put_backend_key};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,7 +31,9 @@ pub struct WelcomeKey {
 #[derive(Clone, Debug)]
 pub struct Welcome {
     /// What a server reports.
-    told: Arc<Parameters>,
+    told: Told,
+    /// The same as messages.
+    messages: Arc<[u8]>,
     /// Its settings, with its own name for itself.
     settings: Arc<Settings>,
     /// The search path where the startup packet sets none; asked where statements are planned
@@ -142,7 +144,8 @@ impl Session {
             WHERE name OPERATOR(pg_catalog.=) 'search_path'";
         let at = self.attach(self.topology.home).await?;
         let mut welcome = Welcome {
-            told: Arc::clone(self.state.told.list()),
+            told: self.state.told.clone(),
+            messages: messages(self.state.told.list()),
             settings: Arc::default(),
             search_path: None,
         };
@@ -189,21 +192,28 @@ impl Session {
                     _ => b"",
                 };
                 let differs = |(n, v): &(Vec<u8>, Vec<u8>)| n == b"application_name" && v != name;
-                if welcome.told.iter().any(differs) {
-                    remember(Arc::make_mut(&mut welcome.told), b"application_name", name);
+                if welcome.told.list().iter().any(differs) {
+                    let mut list = Arc::clone(welcome.told.list());
+                    remember(Arc::make_mut(&mut list), b"application_name", name);
+                    welcome.messages = messages(&list);
+                    welcome.told = Told::new(list);
                 }
                 welcome.settings = Arc::clone(own);
                 self.core.welcomes.replace(key, welcome.clone());
             }
         }
-        let told = welcome.told;
-        self.client.with_output(|out| {
-            for (name, value) in told.iter() {
-                backend::put_parameter(out, name, value);
-            }
-        });
-        self.state.told = Told::new(told);
+        self.client.send(&welcome.messages);
+        self.state.told = welcome.told;
     }
+}
+
+/// What tells a client of all these.
+fn messages(told: &Parameters) -> Arc<[u8]> {
+    let mut messages = Vec::new();
+    for (name, value) in told {
+        backend::put_parameter(&mut messages, name, value);
+    }
+    messages.into()
 }
 
 #[cfg(test)]
@@ -220,7 +230,8 @@ mod tests {
             epoch: 0,
         };
         let welcome = Welcome {
-            told: Arc::new(vec![(b"a".to_vec(), b"b".to_vec())]),
+            told: Told::new(Arc::new(vec![(b"a".to_vec(), b"b".to_vec())])),
+            messages: Arc::default(),
             settings: Arc::default(),
             search_path: None,
         };
