@@ -111,7 +111,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
         .iter()
         .find(|(n, _)| n.eq_ignore_ascii_case("application_name"));
     if let Some((_, name)) = name {
-        entry.seen.application_name.borrow_mut().clone_from(name);
+        entry.seen.application_name.replace(name.as_str().into());
     }
     let version = shared.topology().config.console.version.clone();
     let number = ClientNumber {

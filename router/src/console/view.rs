@@ -61,7 +61,7 @@ pub fn clients(core: &Core) -> Vec<ClientView> {
         } else {
             ClientState::Active
         },
-        application_name: entry.seen.application_name.borrow().clone(),
+        application_name: entry.seen.application_name.borrow().to_string(),
         requested: entry.seen.requested.get(),
         prepared: entry.seen.prepared.get(),
         pins: entry.seen.pins(),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Seen {
     /// As the client or a SET gave it.
-    pub application_name: RefCell<String>,
+    pub application_name: RefCell<Box<str>>,
     /// When the last request was taken.
     pub requested: Cell<Option<Instant>>,
     /// Prepared statements by the client's own names.
@@ -235,8 +235,8 @@ impl Tally {
 
     /// The application name is now this.
     pub fn application_name(&mut self, name: &[u8]) {
-        let name = String::from_utf8_lossy(name).into_owned();
-        *self.seen.application_name.borrow_mut() = name;
+        let name = String::from_utf8_lossy(name);
+        self.seen.application_name.replace(name.into());
     }
 
     /// ReadyForQuery was written: the request is answered.

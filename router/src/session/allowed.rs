@@ -4,6 +4,7 @@
 use super::state::Block;
 use super::step::{Kind, Step, currval_refused};
 use super::{Halt, Session};
+use crate::config::PoolMode;
 use crate::sql::effect::Pin;
 use mothership_proto::report::{Report, sqlstate};
 
@@ -22,14 +23,14 @@ impl Session {
         self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
             if step.pins.has(Pin::SequenceState)
-                && (self.made_values || self.state.pins.is_empty() && !self.grant.session_mode)
+                && (self.made_values || self.state.pins.is_empty() && !self.is_session_mode())
             {
                 return Err(currval_refused().into());
             }
             if self.world.is_some() && matches!(step.kind, Kind::LocalConfig(None)) {
                 return Err(set_config_refused().into());
             }
-            if self.grant.statement_mode && matches!(step.kind, Kind::Begin(_)) {
+            if self.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(
                     sqlstate::FEATURE_NOT_SUPPORTED,
                     "transaction blocks are not allowed in statement pooling",

@@ -118,7 +118,7 @@ impl Session {
             is_primary,
             flight,
         } = self.choose(shard, &wants).await?;
-        lease.standing.set_borrower(self.number);
+        lease.standing.set_borrower(self.entry.who.number);
         self.state.tally.assigned(waited);
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
         let mut inbox = Inbox::new(shard, carried, self.core.take_lists());

@@ -16,6 +16,7 @@ use crate::core::{Lease, PoolKey, Queued, Topology};
 use mothership_pool::balance::InFlight;
 use mothership_pool::health::{Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
 use mothership_pool::pool::{LeaseError, Pool, Priority};
+use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, put_query, tag};
 use mothership_proto::ledger::{Audience, Owed};
@@ -153,7 +154,7 @@ impl Session {
         let alone = self.state.block == Block::None
             && !self.implicit
             && self.servers.is_empty()
-            && !self.grant.session_mode
+            && !self.is_session_mode()
             && self.state.pins.is_empty();
         let [step] = steps else {
             return Wants::Primary;
@@ -455,7 +456,7 @@ impl Session {
             Some(limit) => limit.get(),
             None => self.topology.pool_max(&key),
         };
-        let credentials = self.grant.credentials();
+        let credentials = self.credentials.as_deref().unwrap_or(&Credentials::None);
         let pool = self
             .core
             .pool(&self.topology, server, key, max, credentials);

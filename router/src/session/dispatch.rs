@@ -305,7 +305,7 @@ impl Session {
         // Of a server that is alone nobody asks how fresh its replicas are. What pins the session, like a temporary
         // table, may also stand in the way of the names that were planned by; of session mode nothing is known.
         let asked = self.topology.shards[shard].servers.len() > 1;
-        if !asked || !self.state.pins.is_empty() || self.grant.session_mode {
+        if !asked || !self.state.pins.is_empty() || self.is_session_mode() {
             return None;
         }
         Some(Parts::new(touched()?, world, &self.core.shared))

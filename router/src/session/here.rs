@@ -7,6 +7,7 @@ use super::simple::named::no_such_statement;
 use super::state::Block;
 use super::step::Kind;
 use super::{Halt, Session};
+use crate::config::PoolMode;
 use crate::sql::cursor::Cursor;
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
@@ -29,7 +30,9 @@ impl Session {
         match (kind, &self.state.block) {
             (Kind::Deallocate(_), _) => true,
             (Kind::Close(name), _) => self.closes_here(name),
-            (Kind::Begin(_), Block::None | Block::Begun) => no_server && !self.grant.statement_mode,
+            (Kind::Begin(_), Block::None | Block::Begun) => {
+                no_server && self.pool_mode != PoolMode::Statement
+            }
             (
                 Kind::Commit { .. } | Kind::Rollback { .. },
                 Block::Begun | Block::Refused | Block::Lost,

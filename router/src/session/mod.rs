@@ -102,7 +102,7 @@ mod serve;
 
 pub mod login;
 
-use crate::config::LogStatements;
+use crate::config::{LogStatements, PoolMode};
 use crate::core::{Changing, Core, Entry, Lease, Topology, Working};
 use crate::log::client_text;
 use crate::sql::redact::redact;
@@ -118,23 +118,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-
-/// What a client was granted at its login, by its proof and the configuration.
-pub struct Grant {
-    /// What opens connections on its behalf; none if the servers must trust us.
-    credentials: Option<Box<Credentials>>,
-    /// True if every session of this user or database keeps its server.
-    pub session_mode: bool,
-    /// True if transactions of several statements are refused.
-    pub statement_mode: bool,
-}
-
-impl Grant {
-    /// What opens connections on the client's behalf.
-    pub fn credentials(&self) -> &Credentials {
-        self.credentials.as_deref().unwrap_or(&Credentials::None)
-    }
-}
 
 /// A server that works for the session.
 pub struct Attached {
@@ -157,9 +140,10 @@ pub struct Session {
     core: Rc<Core>,
     topology: Arc<Topology>,
     client: Wire,
-    grant: Grant,
+    /// What opens connections on its behalf; none if the servers must trust us.
+    credentials: Option<Box<Credentials>>,
+    pool_mode: PoolMode,
     entry: Rc<Entry>,
-    number: u64,
     state: State,
     servers: Vec<Attached>,
     /// The request on the fast path; nothing is attached then.
@@ -415,8 +399,8 @@ impl Session {
         self.unfold();
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.
+        let kept = !self.state.pins.is_empty() || self.is_session_mode();
         for attached in &mut self.servers {
-            let kept = !self.state.pins.is_empty() || self.grant.session_mode;
             // A segment without its Sync is a transaction that its server says nothing of.
             let open = self.state.block != Block::None || attached.inbox.in_segment;
             if kept || open {
@@ -429,7 +413,7 @@ impl Session {
                 End::Gone => None,
                 End::Told(report) => Some(report.message.as_ref()),
             };
-            tracing::info!(session = self.number, reason, "client left");
+            tracing::info!(session = self.entry.who.number, reason, "client left");
         }
         if let End::Told(report) = end {
             self.client.with_output(|out| report.into_fatal().put(out));
@@ -448,7 +432,12 @@ impl Session {
         let most = config.limits.log_text.get() as usize;
         let shape = redact(sql, self.standard_strings(), most);
         let shape = client_text(&shape, most);
-        tracing::info!(session = self.number, statement = %shape, "statement");
+        tracing::info!(session = self.entry.who.number, statement = %shape, "statement");
+    }
+
+    /// True if every session of this user or database keeps its server.
+    fn is_session_mode(&self) -> bool {
+        self.pool_mode == PoolMode::Session
     }
 
     /// Whether backslashes in plain strings are plain.
@@ -458,7 +447,7 @@ impl Session {
 
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
-        let session_mode = self.grant.session_mode;
+        let session_mode = self.is_session_mode();
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         let ended = self.state.tally.ended();
         for attached in self.servers.extract_if(.., leaves) {
@@ -535,7 +524,7 @@ mod tests {
     fn what_every_silent_client_has_stays_small() {
         // docs/adr/0016. Whoever adds to it may ask first whether most sessions need it.
         let (session, entry) = (size_of::<Session>(), size_of::<Entry>());
-        assert!(session <= 904, "{session}");
+        assert!(session <= 888, "{session}");
         assert!(entry <= 368, "{entry}");
     }
 }

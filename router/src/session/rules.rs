@@ -184,7 +184,7 @@ impl Session {
         let seen = Rc::clone(&self.entry.seen);
         let application = seen.application_name.borrow();
         let chosen = self.rules.own.as_ref().map(|own| &own.application);
-        if !is_new && chosen.is_some_and(|chosen| **chosen == *application) {
+        if !is_new && chosen.is_some_and(|chosen| *chosen == *application) {
             return;
         }
         let address = match &self.entry.who.remote {
@@ -204,7 +204,7 @@ impl Session {
         }
         let own = self.rules.own();
         own.mine = mine;
-        own.application = application.as_str().into();
+        own.application = application.clone();
         own.survey = None;
         own.outcome = RuleOutcome::UNRULED;
     }

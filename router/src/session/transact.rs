@@ -265,7 +265,7 @@ impl Session {
     /// that keeps something of the session.
     fn leave_outsiders(&mut self) {
         self.active = None;
-        let session_mode = self.grant.session_mode;
+        let session_mode = self.is_session_mode();
         let outsider = |s: &mut super::Attached| {
             let inbox = &s.inbox;
             !(session_mode || inbox.pinned || inbox.in_block || inbox.in_segment)

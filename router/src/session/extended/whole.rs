@@ -60,7 +60,7 @@ impl Session {
             && self.state.block == Block::None
             && self.servers.is_empty()
             && self.state.pins.is_empty()
-            && !self.grant.session_mode
+            && !self.is_session_mode()
             && !self.implicit
             && !self.state.skipping
             && self.held.is_none()

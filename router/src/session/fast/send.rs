@@ -143,7 +143,7 @@ impl Session {
 
     /// A server works for the session from now on: it is shown to whoever may cancel, and counted.
     pub(super) fn leg(&self, shard: usize, lease: Lease, sent: Instant) -> Leg {
-        lease.standing.set_borrower(self.number);
+        lease.standing.set_borrower(self.entry.who.number);
         self.entry.working.borrow_mut().push(working_by(&lease));
         // What is known to be a single read says how busy the server is.
         let measured = self.world.is_some();

@@ -141,7 +141,7 @@ impl Session {
         shards.dedup();
         match shards.len() {
             0 => self.topology.home,
-            count => shards[self.number as usize % count],
+            count => shards[self.entry.who.number as usize % count],
         }
     }
 

@@ -7,7 +7,7 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Bounds, FirstPacket, Startup, StartupError};
 use std::sync::Arc;
 
-/// Everything up to the StartupMessage.
+/// Everything up to the StartupMessage. The handshake is boxed: it is large, and most clients of a sidecar have none.
 pub(super) async fn first_packets(
     core: &Core,
     topology: &Topology,
@@ -65,7 +65,7 @@ pub(super) async fn first_packets(
                 match &topology.tls {
                     Some(offer) => {
                         client.send(b"S");
-                        client.accept_tls(Arc::clone(&offer.config)).await?;
+                        Box::pin(client.accept_tls(Arc::clone(&offer.config))).await?;
                     }
                     None => client.send(b"N"),
                 }
@@ -74,7 +74,7 @@ pub(super) async fn first_packets(
                 let Some(offer) = &topology.tls else {
                     return Err(Refused::Gone);
                 };
-                client.accept_direct_tls(Arc::clone(&offer.config)).await?;
+                Box::pin(client.accept_direct_tls(Arc::clone(&offer.config))).await?;
                 let alpn = client.tls().and_then(|tls| tls.alpn.as_deref());
                 if alpn != Some(b"postgresql") {
                     let message = "received direct SSL connection request without ALPN protocol negotiation extension";

@@ -1,9 +1,8 @@
-//! Who a client is and what it is granted, by its startup packet, its proof and the configuration.
+//! Who a client is and how it is served, by its startup packet, its proof and the configuration.
 
 use super::Accepted;
 use crate::config::PoolMode;
 use crate::core::Topology;
-use crate::session::Grant;
 use crate::session::settings::{Settings, Value};
 use crate::sql::encoding::safe_encoding;
 use mothership_proto::auth::{Credentials, Password, Proof};
@@ -49,16 +48,18 @@ pub(super) fn server_user(topology: &Topology, user: &Arc<str>) -> Arc<str> {
     }
 }
 
-/// None if there is no such database.
-pub(super) fn grant(topology: &Topology, accepted: &Accepted) -> Option<Grant> {
-    let Accepted { startup, proof, .. } = accepted;
+/// When its sessions give their servers back. None if there is no such database.
+pub(super) fn pool_mode(topology: &Topology, startup: &Startup) -> Option<PoolMode> {
     let config = &topology.config;
     let database = config.database(&startup.database)?;
-    let user = config.user(&startup.user);
-    let mode = user
-        .and_then(|u| u.pool_mode)
-        .or(database.pool_mode)
-        .unwrap_or(config.pool.mode);
+    let of_user = config.user(&startup.user).and_then(|user| user.pool_mode);
+    Some(of_user.or(database.pool_mode).unwrap_or(config.pool.mode))
+}
+
+/// What opens connections on its behalf; none if the servers must trust us.
+pub(super) fn credentials(topology: &Topology, accepted: &Accepted) -> Option<Box<Credentials>> {
+    let Accepted { startup, proof, .. } = accepted;
+    let user = topology.config.user(&startup.user);
     let configured = user.and_then(|u| u.server_password.as_ref().or(u.password.as_ref()));
     let credentials = match (configured, proof) {
         (Some(password), _) => {
@@ -69,9 +70,5 @@ pub(super) fn grant(topology: &Topology, accepted: &Accepted) -> Option<Grant> {
         (None, Proof::Password(password)) => Some(Credentials::Password(password.clone())),
         (None, Proof::Trusted | Proof::Md5) => None,
     };
-    Some(Grant {
-        credentials: credentials.map(Box::new),
-        session_mode: mode == PoolMode::Session,
-        statement_mode: mode == PoolMode::Statement,
-    })
+    credentials.map(Box::new)
 }

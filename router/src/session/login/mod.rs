@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use first_packets::first_packets;
-use identity::{grant, server_user, startup_settings};
+use identity::{credentials, pool_mode, server_user, startup_settings};
 use place::{Counted, OfAll, Seat, join_crowds};
 pub(crate) use place::{Place, limited, secret};
 pub use proof::prepare_secret;
@@ -156,7 +156,7 @@ fn too_many(what: &str, setting: &str) -> Report {
 /// Tells the client why and closes.
 pub(crate) async fn say_goodbye(mut client: Wire, report: Report) {
     client.with_output(|out| report.into_fatal().put(out));
-    finish(client).await;
+    Box::pin(finish(client)).await;
 }
 
 async fn finish(client: Wire) {
@@ -235,7 +235,9 @@ impl Accepted {
     async fn run(self, core: Rc<Core>, topology: Arc<Topology>, client: Wire) {
         match console::door(&topology.config.console, &self.startup, self.is_peer) {
             Door::Elsewhere => {}
-            Door::Open(role) => return console::serve(core, client, &self.startup, role).await,
+            Door::Open(role) => {
+                return Box::pin(console::serve(core, client, &self.startup, role)).await;
+            }
             Door::Closed(report) => return say_goodbye(client, report).await,
         }
         if core.life.get() != Life::Serving {
@@ -269,7 +271,7 @@ impl Accepted {
             Ok(settings) => settings,
             Err(report) => return say_goodbye(client, report).await,
         };
-        let Some(grant) = grant(&topology, &self) else {
+        let Some(pool_mode) = pool_mode(&topology, &self.startup) else {
             let message = format!("database \"{}\" does not exist", self.startup.database);
             return say_goodbye(
                 client,
@@ -277,6 +279,7 @@ impl Accepted {
             )
             .await;
         };
+        let credentials = credentials(&topology, &self);
         let who = Who {
             number: shared.session_number(),
             user: Arc::clone(&crowds.user),
@@ -290,7 +293,8 @@ impl Accepted {
             since: std::time::Instant::now(),
             is_console: false,
         };
-        if let Some(proof) = passed_through(&topology, (&who, &grant), self.against) {
+        let proven = (&who, credentials.as_deref());
+        if let Some(proof) = passed_through(&topology, proven, self.against) {
             core.renew_proof(&topology, &who.server_user, proof);
         }
         let entry = Entry::new(secret(protocol), who);
@@ -304,7 +308,6 @@ impl Accepted {
         };
         let state = State::new(SessionSettings::new(settings), Told::new(Arc::default()));
         let session = Box::new(Session {
-            number: entry.who.number,
             state,
             servers: Vec::new(),
             fast: None,
@@ -327,7 +330,8 @@ impl Accepted {
             core,
             topology,
             client,
-            grant,
+            credentials,
+            pool_mode,
             entry,
         });
         let seat = Seat {

@@ -3,7 +3,6 @@
 use super::Refused;
 use crate::core::{Core, Topology, Who};
 use crate::proofs;
-use crate::session::Grant;
 use mothership_pool::wire::Wire;
 use mothership_proto::auth::{
     Authenticated, ClientLogin, Credentials, LoginStep, LookedUp, Method, Password, Secret,
@@ -31,8 +30,8 @@ pub(super) async fn look_up(
     if !topology.config.auth.passthrough {
         return Ok((now, LookedUp::Unknown));
     }
-    core.control
-        .verifier(topology, user)
+    // Boxed, because it may open a connection, which is large.
+    Box::pin(core.control.verifier(topology, user))
         .await
         .map_err(|error| {
             tracing::error!(error = %crate::log::Chain(&error), "could not ask for a verifier");
@@ -112,22 +111,20 @@ async fn next_step(
 /// What the client has proven, if it is passed through to the servers as what it is.
 pub(super) fn passed_through(
     topology: &Topology,
-    (who, grant): (&Who, &Grant),
+    (who, credentials): (&Who, Option<&Credentials>),
     against: Option<(Instant, Secret)>,
 ) -> Option<proofs::Proof> {
     let role = &who.server_user;
-    let credentials = grant.credentials();
-    let proven = !matches!(credentials, Credentials::None);
     // What is in the configuration was proven to the router, not to the servers; and the
     // proof of one role is none of another.
-    if !proven || who.user != *role || topology.password_of(role).is_some() {
+    if who.user != *role || topology.password_of(role).is_some() {
         return None;
     }
     let (asked, against) = against?;
     Some(proofs::Proof {
         against,
         asked,
-        credentials: credentials.clone(),
+        credentials: credentials?.clone(),
     })
 }
 

@@ -96,7 +96,8 @@ impl Session {
         let known = self.core.welcomes.get(&key);
         match known {
             Some(welcome) => self.repeat(&key, welcome),
-            None => match self.ask_welcome().await {
+            // Boxed, because it is large, and few logins have to.
+            None => match Box::pin(self.ask_welcome()).await {
                 Ok(welcome) => {
                     self.after_request();
                     self.core.welcomes.remember(key, welcome);
@@ -125,7 +126,7 @@ impl Session {
             let who = &self.entry.who;
             let most = self.topology.config.limits.log_text.get() as usize;
             tracing::info!(
-                session = self.number,
+                session = self.entry.who.number,
                 user = %client_text(&who.user, most),
                 database = %client_text(&who.database, most),
                 from = who.remote.as_ref().map(|remote| format!("{remote:?}")),
