@@ -37,3 +37,5 @@ pub mod stage;
 pub mod proxy;
 
 pub mod interrupt;
+
+pub mod child;

@@ -3,12 +3,12 @@
 //! A run that ends late, in error or with a failed transaction is an error, never a figure.
 
 use crate::case::{Case, Work};
+use crate::child;
 use crate::figures::{Figures, Latency};
-use crate::interrupt;
 use crate::proxy::{DATABASE, PASSWORD, USER};
 use crate::scripts;
 use crate::trace::Trace;
-use mothership::cluster::{Binaries, poll_until, spawn_tied};
+use mothership::cluster::{Binaries, spawn_tied};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -171,27 +171,14 @@ impl Pgbench {
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let child = spawn_tied(command, libc::SIGKILL);
         let mut child = child.map_err(|e| format!("start pgbench: {e}"))?;
-        let mut status = None;
-        poll_until(limit, || {
-            status = child.try_wait().ok().flatten();
-            status.is_some() || interrupt::is_asked()
-        });
-        if status.is_none() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        interrupt::check()?;
+        let status = child::finish(&mut child, limit)?;
         let output = std::fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
         let output = String::from_utf8_lossy(&output).into_owned();
-        let last = |output: &str| {
-            let lines: Vec<_> = output.lines().rev().take(8).collect();
-            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-        };
         match status {
             Some(status) if status.success() => Ok(output),
             Some(status) => Err(format!(
                 "failed under pgbench ({status}):\n{}",
-                last(&output)
+                child::last_lines(&output)
             )),
             None => Err(format!("hung: pgbench did not end within {limit:?}")),
         }

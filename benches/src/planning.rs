@@ -3,8 +3,8 @@
 //! That benchmark is built with optimisation, which this program is not, and criterion leaves its figures in files. Here
 //! it is run and the files are read; what is reported are ratios of medians of one statement in one run.
 
-use crate::interrupt;
-use mothership::cluster::{poll_until, spawn_tied};
+use crate::child;
+use mothership::cluster::spawn_tied;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;
@@ -97,23 +97,12 @@ pub fn measure(program: &Path, folder: &Path) -> Result<Planning, String> {
     let err = out.try_clone().map_err(doing(&said))?;
     command.stdin(Stdio::null()).stdout(out).stderr(err);
     let mut child = spawn_tied(command, libc::SIGKILL).map_err(doing(program))?;
-    let mut status = None;
-    poll_until(LIMIT, || {
-        status = child.try_wait().ok().flatten();
-        status.is_some() || interrupt::is_asked()
-    });
-    if status.is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    interrupt::check()?;
-    match status {
+    match child::finish(&mut child, LIMIT)? {
         Some(status) if status.success() => read(&results),
         _ => {
             let text = std::fs::read_to_string(&said).unwrap_or_default();
-            let end: Vec<_> = text.lines().rev().take(5).collect();
-            let end: Vec<_> = end.into_iter().rev().collect();
-            Err(format!("the benchmark of planning:\n{}", end.join("\n")))
+            let said = child::last_lines(&text);
+            Err(format!("the benchmark of planning failed:\n{said}"))
         }
     }
 }

@@ -4,7 +4,7 @@
 //! writes its counts. A traced process is slower than another: while it stops at each call its clients go on, so that
 //! it finds more work at each wake-up. The kernel's own threads for io_uring cannot be traced and make no calls.
 
-use crate::interrupt;
+use crate::{child, interrupt};
 use mothership::cluster::{poll_until, spawn_tied};
 use std::fs::{File, read_dir, read_to_string};
 use std::path::{Path, PathBuf};
@@ -75,18 +75,7 @@ impl Trace {
 
     /// The kernel lets go of what a tracer traced that ends in any way; only after SIGINT are there counts.
     fn let_go(&mut self) {
-        if let Ok(Some(_)) = self.strace.try_wait() {
-            return;
-        }
-        if let Ok(pid) = libc::pid_t::try_from(self.strace.id()) {
-            // SAFETY: kill touches no memory; the child is ours and unreaped.
-            unsafe { libc::kill(pid, libc::SIGINT) };
-        }
-        let gone = poll_until(LIMIT, || !matches!(self.strace.try_wait(), Ok(None)));
-        if !gone {
-            let _ = self.strace.kill();
-            let _ = self.strace.wait();
-        }
+        child::end(&mut self.strace, LIMIT);
     }
 }
 

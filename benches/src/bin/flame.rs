@@ -5,8 +5,9 @@
 //! `make flame` installs, make one SVG of them, to be opened by a browser, in which a click enlarges a function.
 
 use lexopt::prelude::*;
-use mothership::cluster::{Binaries, poll_until, spawn_tied};
+use mothership::cluster::{Binaries, spawn_tied};
 use mothership_benches::case::{Case, Mode, Work};
+use mothership_benches::child;
 use mothership_benches::interrupt;
 use mothership_benches::load::{Pgbench, Run};
 use mothership_benches::options::Options;
@@ -173,18 +174,8 @@ impl Recording {
 
     /// Ends it by SIGINT, upon which it writes what it has.
     fn end(mut self) -> Result<(), String> {
-        let pid = libc::pid_t::try_from(self.perf.id()).map_err(|e| e.to_string())?;
-        if let Ok(None) = self.perf.try_wait() {
-            // SAFETY: kill touches no memory; the child is ours and unreaped.
-            unsafe { libc::kill(pid, libc::SIGINT) };
-        }
-        let mut status = None;
-        poll_until(LIMIT, || {
-            status = self.perf.try_wait().ok().flatten();
-            status.is_some()
-        });
         let said = || std::fs::read_to_string(&self.said).unwrap_or_default();
-        match status {
+        match child::end(&mut self.perf, LIMIT) {
             // It ends itself by the signal, once it has written.
             Some(status) if status.code().is_none_or(|code| code == 0) => Ok(()),
             Some(status) => Err(format!("perf record failed ({status}): {}", said().trim())),

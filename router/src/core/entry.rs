@@ -56,7 +56,6 @@ enum Wait {
 }
 
 /// A server connection that works for a session.
-#[derive(Clone)]
 pub struct Working {
     /// The server.
     pub endpoint: Arc<Endpoint>,

@@ -71,19 +71,6 @@ pub struct RuleOutcome {
     pub refusal: Option<Refusal>,
 }
 
-impl RuleOutcome {
-    /// That of a request of which no rule decides.
-    pub const UNRULED: Self = Self {
-        rule: None,
-        servers: Servers::Any,
-        pool: None,
-        limit: None,
-        priority: 0,
-        shard: None,
-        refusal: None,
-    };
-}
-
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -84,7 +84,7 @@ impl Ruled {
 
     /// What the rules make of the request at hand.
     fn outcome(&self) -> &RuleOutcome {
-        static UNRULED: RuleOutcome = RuleOutcome::UNRULED;
+        static UNRULED: LazyLock<RuleOutcome> = LazyLock::new(RuleOutcome::default);
         self.own.as_ref().map_or(&UNRULED, |own| &own.outcome)
     }
 
@@ -206,7 +206,7 @@ impl Session {
         own.mine = mine;
         own.application = application.clone();
         own.survey = None;
-        own.outcome = RuleOutcome::UNRULED;
+        own.outcome = RuleOutcome::default();
     }
 
     /// What is known of the database.
@@ -234,7 +234,7 @@ impl Session {
             return;
         };
         if own.outcome.rule.is_some() {
-            own.outcome = RuleOutcome::UNRULED;
+            own.outcome = RuleOutcome::default();
         }
         if self.servers.is_empty() {
             own.pool = None;

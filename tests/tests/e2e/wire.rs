@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 use mothership_tests::frame::show;
 use mothership_tests::message::{self, Format, V3_0, V3_2};
-use mothership_tests::{Wire, endpoint};
+use mothership_tests::{Endpoint, Wire, endpoint};
 use std::time::Duration;
 
 /// Sends all at once and compares everything up to the last ReadyForQuery.
@@ -235,4 +235,38 @@ fn a_wrong_length_closes_the_connection() {
         "Error 08P01 invalid message length\n"
     );
     assert!(wire.is_closed_within(Duration::from_secs(20)));
+}
+
+/// The parameters that a new client is told, in the order of their names, and how it is called then.
+fn told(server: &Endpoint, more: &[(&str, &str)]) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut wire = Wire::connect(server.port);
+    let frames = wire.try_login(server, V3_0, more).unwrap();
+    let told = frames.iter().filter(|frame| frame.kind == b'S');
+    let mut told: Vec<String> = told
+        .map(|frame| String::from_utf8_lossy(&frame.body).replace('\0', " "))
+        .collect();
+    told.sort();
+    (told, wire.rows("SHOW application_name"))
+}
+
+#[test]
+fn clients_of_several_programs_are_each_told_their_own_parameters() {
+    let server = endpoint();
+    let direct = server.shards.endpoint(0);
+    const NAME: &str = "application_name";
+    let programs: [&[(&str, &str)]; 7] = [
+        &[(NAME, "one")],
+        &[(NAME, "two")],
+        &[],
+        &[(NAME, "two"), ("DateStyle", "German")],
+        &[(NAME, "one"), ("DateStyle", "German")],
+        &[("DateStyle", "German")],
+        &[("DateStyle", "German"), (NAME, "two")],
+    ];
+    // The second one of a program is told what the first was; the next program comes between two of another.
+    for round in 0..3 {
+        for more in programs.into_iter().flat_map(|more| [more, more]) {
+            assert_eq!(told(&server, more), told(&direct, more), "{round} {more:?}");
+        }
+    }
 }
