@@ -306,8 +306,8 @@ pub fn of_planning(planning: &Planning) -> Vec<Level> {
         let (what, most) = match route {
             Route::Known => ("a text of a known shape", Some(0.10)),
             Route::Bind => ("a prepared statement at Bind", Some(0.05)),
-            Route::New => ("a text of a new shape, its plan kept", Some(2.5)),
-            Route::Plan => ("of that, the plan of the one text", None),
+            Route::New => ("a text of a new shape", Some(2.5)),
+            Route::Second => ("the second text of a shape, whose plan is kept", None),
         };
         let (mean, (worst, name)) = (planning.mean(route), planning.worst(route));
         levels.push(Level {

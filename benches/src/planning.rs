@@ -20,19 +20,19 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// A way from a text to where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// The shape of the text was seen.
+    /// The shape of the text has a plan.
     Known,
     /// A prepared statement gets its values.
     Bind,
-    /// The shape was not seen: it is read, and planned for this text and for others.
+    /// The shape was not seen.
     New,
-    /// The planning of one text, which is a part of that.
-    Plan,
+    /// It was seen once: the text is planned for itself and for all others.
+    Second,
 }
 
 impl Route {
     /// All of them.
-    pub const ALL: [Route; 4] = [Route::Known, Route::Bind, Route::New, Route::Plan];
+    pub const ALL: [Route; 4] = [Route::Known, Route::Bind, Route::New, Route::Second];
 
     /// The functions of the benchmark: this, and the parse of the same text.
     fn functions(self) -> [&'static str; 2] {
@@ -40,7 +40,7 @@ impl Route {
             Route::Known => ["known", "parse"],
             Route::Bind => ["bind", "parse_prepared"],
             Route::New => ["new", "parse"],
-            Route::Plan => ["plan", "parse"],
+            Route::Second => ["second", "parse"],
         }
     }
 }
@@ -73,8 +73,8 @@ impl Planning {
     /// As one JSON object.
     pub fn json(&self) -> Value {
         let each = self.0.iter().map(|(statement, ratios)| {
-            let [known, bind, new, plan] = ratios;
-            json!({ "statement": statement, "known": known, "bind": bind, "new": new, "plan": plan })
+            let [known, bind, new, second] = ratios;
+            json!({ "statement": statement, "known": known, "bind": bind, "new": new, "second": second })
         });
         json!({ "planning_in_parses": each.collect::<Vec<_>>() })
     }
@@ -160,14 +160,14 @@ mod tests {
             put(statement, "known", 10.0 * slow);
             put(statement, "bind", 20.0 * slow);
             put(statement, "new", 3_000.0 * slow);
-            put(statement, "plan", 2_000.0 * slow);
+            put(statement, "second", 2_000.0 * slow);
         }
         let planning = read(folder.path()).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
         near(planning.mean(Route::Known), 0.02);
         near(planning.mean(Route::Bind), 0.02);
         near(planning.mean(Route::New), 6.0);
-        assert_eq!(planning.worst(Route::Plan), (8.0, "long"));
+        assert_eq!(planning.worst(Route::Second), (8.0, "long"));
         std::fs::remove_dir_all(folder.path().join("short/bind")).unwrap();
         assert!(read(folder.path()).unwrap_err().contains("bind"));
     }

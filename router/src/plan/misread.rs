@@ -9,6 +9,8 @@
 //! does not know does not pass either.
 //! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-PRECEDENCE>
 
+use std::borrow::Cow;
+
 use sqlparser::ast::{
     BinaryOperator as Op, CastKind, Expr, Function, FunctionArguments, Ident, UnaryOperator, Value,
 };
@@ -32,23 +34,23 @@ pub fn same_tokens(sql: &str, parsed: &Parsed, standard_conforming_strings: bool
 
 /// The words around a token, in lower case where it is a word.
 #[derive(Default)]
-struct Context {
-    before: String,
-    last: String,
+struct Context<'s> {
+    before: Cow<'s, str>,
+    last: Cow<'s, str>,
     kind: Option<Kind>,
 }
 
-impl Context {
+impl<'s> Context<'s> {
     /// Whether the parser takes a token for something else here.
-    fn misleads(&mut self, token: Token, sql: &str) -> bool {
-        let text = sql[token.start..token.end].to_ascii_lowercase();
-        let misread = match text.as_str() {
+    fn misleads(&mut self, token: Token, sql: &'s str) -> bool {
+        let text = keywords::lower(&sql[token.start..token.end]);
+        let misread = match &*text {
             // No other name of `=`, but an operator that somebody may have made.
             "==" => true,
             // BETWEEN ASYMMETRIC (1) AND 2 is no call of a function of that name.
             "asymmetric" => self.last == "between",
             // INTERVAL (3) '1 s' loses its precision. As a type it keeps it.
-            "(" => self.last == "interval" && !matches!(self.before.as_str(), "::" | "as"),
+            "(" => self.last == "interval" && !matches!(&*self.before, "::" | "as"),
             // `JSON_OBJECTAGG(interval : a)` has a key and a value.
             ":" => self.last == "interval",
             // A cast to a type of that name is none to the parser, which sees IS NULL.
@@ -58,7 +60,7 @@ impl Context {
             // The bound of a frame: the parser makes an interval of any string.
             "preceding" | "following" => {
                 let bound = matches!(
-                    self.before.as_str(),
+                    &*self.before,
                     "between" | "and" | "rows" | "range" | "groups"
                 );
                 bound && self.kind.is_some_and(Kind::is_string)
@@ -80,7 +82,7 @@ impl Context {
 
 /// Text that the parser may tokenize otherwise than PostgreSQL: nothing is concluded from a statement with it.
 pub fn has_unclear_tokens(sql: &str, standard_conforming_strings: bool) -> bool {
-    let lower = sql.to_ascii_lowercase();
+    let lower = keywords::lower(sql);
     // Without standard conforming strings a backslash moves the end of a string.
     let moving_strings = !standard_conforming_strings && sql.contains('\\');
     // Escapes in identifiers and strings; operators by name.
@@ -344,8 +346,7 @@ fn is_called(name: &Ident, function: &Function) -> bool {
 /// ROLLUP and CUBE, which the parser takes for calls inside of GROUPING SETS.
 fn is_grouping(expr: &Expr) -> bool {
     let named = |name: &Ident| {
-        let word = name.value.to_ascii_lowercase();
-        name.quote_style.is_none() && matches!(word.as_str(), "rollup" | "cube")
+        name.quote_style.is_none() && matches!(&*keywords::lower(&name.value), "rollup" | "cube")
     };
     match expr {
         Expr::Function(function) => match function.name.0.as_slice() {
@@ -360,8 +361,8 @@ fn is_grouping(expr: &Expr) -> bool {
 /// A word that PostgreSQL takes for part of its grammar, read by the parser as a name: SYMMETRIC, say.
 fn is_reserved(name: &Ident, but: &[&str]) -> bool {
     name.quote_style.is_none() && {
-        let word = name.value.to_ascii_lowercase();
-        is_reserved_word(&word) && !but.contains(&word.as_str())
+        let word = keywords::lower(&name.value);
+        is_reserved_word(&word) && !but.contains(&&*word)
     }
 }
 

@@ -5,15 +5,18 @@
 //! deliberately blind to SQL: it looks at the raw text, strings and comments
 //! included, so that no difference between two lexers can hide a name from it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::HashSet;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
 use sqlparser::ast::Ident;
 
 use crate::catalog::types::words;
 use crate::catalog::{Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility};
 use crate::config::{KeyUpdates, TablePattern};
+use crate::sql::keywords;
 use crate::sql::lexer::Kind;
 
 use super::context::PlanContext;
@@ -133,8 +136,8 @@ impl<'a> Names<'a> {
             map,
             pending,
             places: HashMap::new(),
-            key_gone: HashSet::new(),
-            touching: HashSet::new(),
+            key_gone: HashSet::default(),
+            touching: HashSet::default(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
             kin: Kin::of(catalog),
@@ -277,7 +280,7 @@ impl<'a> Names<'a> {
         if !self.anything_declared {
             return false;
         }
-        let lower = text.to_ascii_lowercase();
+        let lower = keywords::lower(text);
         lower.contains("u&\"")
             || words(&lower).any(|word| {
                 self.touching.contains(word) || word.len() > MAX_NAME || self.matches_pattern(word)
@@ -538,34 +541,29 @@ pub fn same_family(a: KeyType, b: KeyType) -> bool {
 
 /// A name of the parser's, as PostgreSQL reads it.
 pub fn folded(ident: &Ident) -> String {
-    fold(&ident.value, ident.quote_style.is_some())
+    fold(&ident.value, ident.quote_style.is_some()).into_owned()
 }
 
 /// The name that a token is, if it is one.
 pub fn named(kind: Kind, text: &str) -> Option<String> {
     match kind {
-        Kind::Word => Some(fold(text, false)),
+        Kind::Word => Some(fold(text, false).into_owned()),
         Kind::QuotedIdent => {
             let inner = text.get(1..text.len().saturating_sub(1));
-            Some(fold(&inner.unwrap_or_default().replace("\"\"", "\""), true))
+            let name = inner.unwrap_or_default().replace("\"\"", "\"");
+            Some(fold(&name, true).into_owned())
         }
         _ => None,
     }
 }
 
 /// An identifier as PostgreSQL reads it: folded unless quoted, cut after 63 bytes.
-pub fn fold(value: &str, quoted: bool) -> String {
-    let mut name = if quoted {
-        value.to_owned()
-    } else {
-        value.to_ascii_lowercase()
-    };
-    if name.len() > MAX_NAME {
-        let mut end = MAX_NAME;
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        name.truncate(end);
+pub fn fold(value: &str, quoted: bool) -> Cow<'_, str> {
+    let end = value.len().min(MAX_NAME);
+    let end = (0..=end).rev().find(|end| value.is_char_boundary(*end));
+    let name = &value[..end.unwrap_or_default()];
+    if quoted || !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(name);
     }
-    name
+    Cow::Owned(name.to_ascii_lowercase())
 }

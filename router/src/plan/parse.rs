@@ -35,18 +35,18 @@ pub fn query_or_write(text: &Text<'_>) -> Result<Parsed, Refusal> {
 
 /// Parses one statement.
 pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
-    parse(tokens(sql)?, |tokens| tokens)
+    parse(tokens(sql)?, <[TokenWithSpan]>::to_vec)
 }
 
 fn parse(
-    tokens: Vec<TokenWithSpan>,
-    prepare: impl Fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>,
+    mut tokens: Vec<TokenWithSpan>,
+    prepare: impl Fn(&[TokenWithSpan]) -> Vec<TokenWithSpan>,
 ) -> Result<Parsed, Refusal> {
     let grammar = Grammar::default();
     let statement = {
         let mut parser = Parser::new(&grammar)
             .with_recursion_limit(MAX_NESTING)
-            .with_tokens_with_locations(prepare(tokens.clone()));
+            .with_tokens_with_locations(prepare(&tokens));
         let mut statements = parser.parse_statements().map_err(refused)?;
         // It stops at the word END, which may be an alias, and would leave the rest unread.
         if parser.peek_token_ref().token != Token::EOF {
@@ -57,10 +57,7 @@ fn parse(
             _ => return not_understood(),
         }
     };
-    let tokens: Vec<TokenWithSpan> = tokens
-        .into_iter()
-        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
-        .collect();
+    tokens.retain(|t| !matches!(t.token, Token::Whitespace(_)));
     let placeholders = tokens
         .iter()
         .filter_map(|t| match &t.token {
@@ -100,31 +97,46 @@ pub fn excluded(name: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
+/// What a frame may exclude.
+const EXCLUDED: [(&str, &[&str]); 4] = [
+    ("CURRENT ROW", &["current", "row"]),
+    ("NO OTHERS", &["no", "others"]),
+    ("GROUP", &["group"]),
+    ("TIES", &["ties"]),
+];
+
+/// The word of a token, if it is one without quotes.
+fn word(token: &TokenWithSpan) -> Option<&str> {
+    match &token.token {
+        Token::Word(word) if word.quote_style.is_none() => Some(&word.value),
+        _ => None,
+    }
+}
+
+/// Whether these words, in lower case here, stand at a place.
+fn says(tokens: &[TokenWithSpan], at: usize, words: &[&str]) -> bool {
+    let there = tokens.get(at..).unwrap_or_default();
+    let same = |(token, wanted): (&TokenWithSpan, &&str)| {
+        word(token).is_some_and(|word| word.eq_ignore_ascii_case(wanted))
+    };
+    there.len() >= words.len() && there.iter().zip(words).all(same)
+}
+
 /// EXCLUDE of window frames becomes the name of the window.
 fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let word = |tokens: &[TokenWithSpan], at: usize| match tokens.get(at).map(|t| &t.token) {
-        Some(Token::Word(w)) if w.quote_style.is_none() => w.value.to_ascii_lowercase(),
-        _ => String::new(),
-    };
     let mut at = 0;
     let mut left = MAX_EXCLUDES;
     while at < tokens.len() && left > 0 {
-        if word(&tokens, at) != "exclude" {
+        if !says(&tokens, at, &["exclude"]) {
             at += 1;
             continue;
         }
         left -= 1;
-        let (what, length) = match (
-            word(&tokens, at + 1).as_str(),
-            word(&tokens, at + 2).as_str(),
-        ) {
-            ("current", "row") => ("CURRENT ROW", 3),
-            ("no", "others") => ("NO OTHERS", 3),
-            ("group", _) => ("GROUP", 2),
-            ("ties", _) => ("TIES", 2),
-            _ => ("", 0),
-        };
-        let ends = tokens.get(at + length).map(|t| &t.token) == Some(&Token::RParen);
+        let (what, length) = EXCLUDED
+            .iter()
+            .find(|(_, said)| says(&tokens, at + 1, said))
+            .map_or(("", 0), |(what, said)| (*what, said.len()));
+        let ends = tokens.get(at + 1 + length).map(|t| &t.token) == Some(&Token::RParen);
         let mut depth = 0;
         let from = at.saturating_sub(MAX_WINDOW);
         let open = tokens[from..at].iter().rposition(|t| {
@@ -141,10 +153,10 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             continue;
         };
         let place = tokens[at].span;
-        tokens.drain(at..at + length);
+        tokens.drain(at..at + 1 + length);
         let clauses = ["partition", "order", "rows", "range", "groups"];
         let base = match tokens.get(open + 1).map(|t| &t.token) {
-            Some(Token::Word(w)) if !clauses.contains(&word(&tokens, open + 1).as_str()) => {
+            Some(Token::Word(w)) if !clauses.iter().any(|c| says(&tokens, open + 1, &[c])) => {
                 Some(fold(&w.value, w.quote_style.is_some()))
             }
             _ => None,
@@ -189,79 +201,110 @@ const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", 
 /// servers get. The strength of row locks is a mark before the names that are locked, ONLY changes nothing for tables without
 /// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t. GROUP BY DISTINCT has a mark for
 /// its first entry.
-fn normalised(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let tokens: Vec<TokenWithSpan> = tokens
-        .into_iter()
-        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
-        .collect();
-    let word = |at: usize| match tokens.get(at).map(|t| &t.token) {
-        Some(Token::Word(w)) if w.quote_style.is_none() => w.value.to_ascii_lowercase(),
-        _ => String::new(),
-    };
-    let words =
-        |at: usize, wanted: &[&str]| wanted.iter().enumerate().all(|(i, w)| word(at + i) == *w);
-    let mut out = Vec::with_capacity(tokens.len());
+fn normalised(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let white = |t: &&TokenWithSpan| matches!(t.token, Token::Whitespace(_));
+    let tokens: Vec<TokenWithSpan> = tokens.iter().filter(|t| !white(t)).cloned().collect();
+    let mut replaced = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        let replace = |texts: &[Token]| -> Vec<TokenWithSpan> {
-            texts
-                .iter()
-                .map(|t| TokenWithSpan::new(t.clone(), tokens[at].span))
-                .collect()
-        };
-        let keyword = |text: &str| Token::make_keyword(text);
-        let before = if at == 0 { String::new() } else { word(at - 1) };
-        let last = at.checked_sub(1).map(|last| &tokens[last].token);
-        let opens = matches!(last, Some(Token::Comma | Token::LParen));
-        let dotted = at > 0 && tokens[at - 1].token == Token::Period;
-        let skip = if dotted {
-            0
-        } else if let Some(&(strength, said)) = STRENGTHS.iter().find(|(_, said)| words(at, said)) {
-            let length = said.len();
-            let known = match strength {
-                Strength::Update | Strength::NoKeyUpdate => "UPDATE",
-                Strength::Share | Strength::KeyShare => "SHARE",
-            };
-            out.extend(replace(&[keyword("FOR"), keyword(known)]));
-            let of = word(at + length) == "of";
-            if of || matches!(strength, Strength::NoKeyUpdate | Strength::KeyShare) {
-                out.extend(replace(&[keyword("OF"), marked(strength.mark())]));
-            }
-            let names = match of {
-                true => locked_names(&tokens[at + length + 1..]),
-                false => &[],
-            };
-            for name in names.iter().step_by(2) {
-                out.extend(replace(&[Token::Period]));
-                out.push(name.clone());
-            }
-            length + usize::from(of) + names.len()
-        } else if words(at, &["overriding", "system", "value"]) {
-            3
-        } else if word(at) == "only" && (opens || RELATION_FOLLOWS.contains(&before.as_str())) {
-            1
-        } else if word(at) == "table" {
-            out.extend(replace(&[keyword("SELECT"), Token::Mul, keyword("FROM")]));
-            1
-        } else if word(at) == "distinct" && at > 1 && words(at - 2, &["group", "by"]) {
-            out.extend(replace(&[marked(grammar::DISTINCT), Token::Comma]));
-            1
-        } else if word(at) == "isnull" {
-            out.extend(replace(&[keyword("IS"), keyword("NULL")]));
-            1
-        } else if word(at) == "notnull" {
-            out.extend(replace(&[keyword("IS"), keyword("NOT"), keyword("NULL")]));
-            1
-        } else {
-            0
-        };
-        if skip == 0 {
-            out.push(tokens[at].clone());
+        let Some((length, by)) = in_other_words(&tokens, at) else {
             at += 1;
-        }
-        at += skip;
+            continue;
+        };
+        replaced.push((at..at + length, by));
+        at += length;
     }
+    if replaced.is_empty() {
+        return without_excludes(tokens);
+    }
+    let mut out = Vec::with_capacity(tokens.len() + replaced.len());
+    let mut rest = tokens.into_iter();
+    let mut done = 0;
+    for (place, by) in replaced {
+        out.extend(rest.by_ref().take(place.start - done));
+        out.extend(by);
+        rest.by_ref().take(place.len()).for_each(drop);
+        done = place.end;
+    }
+    out.extend(rest);
     without_excludes(out)
+}
+
+/// How many tokens at this place the parser knows in another form only, and that form.
+fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
+    word(&tokens[at])?;
+    let says = |words: &[&str]| says(tokens, at, words);
+    let last = at.checked_sub(1).map(|last| &tokens[last]);
+    let follows = |token: &Token| last.is_some_and(|last| last.token == *token);
+    if follows(&Token::Period) {
+        return None;
+    }
+    let place = tokens[at].span;
+    let instead = |length: usize, tokens: &[Token]| {
+        let placed = |t: &Token| TokenWithSpan::new(t.clone(), place);
+        Some((length, tokens.iter().map(placed).collect()))
+    };
+    let keyword = |text: &str| Token::make_keyword(text);
+    if let Some((strength, said)) = STRENGTHS.iter().find(|(_, said)| says(said)) {
+        return Some(lock(tokens, at, *strength, said.len()));
+    }
+    if says(&["overriding", "system", "value"]) {
+        return instead(3, &[]);
+    }
+    if says(&["only"]) {
+        let relation = last.and_then(word).is_some_and(|last| {
+            let mut before = RELATION_FOLLOWS.iter();
+            before.any(|word| word.eq_ignore_ascii_case(last))
+        });
+        let opens = follows(&Token::Comma) || follows(&Token::LParen);
+        return instead(1, &[]).filter(|_| relation || opens);
+    }
+    if says(&["table"]) {
+        return instead(1, &[keyword("SELECT"), Token::Mul, keyword("FROM")]);
+    }
+    if says(&["distinct"]) {
+        let grouped = at > 1 && self::says(tokens, at - 2, &["group", "by"]);
+        return instead(1, &[marked(grammar::DISTINCT), Token::Comma]).filter(|_| grouped);
+    }
+    if says(&["isnull"]) {
+        return instead(1, &[keyword("IS"), keyword("NULL")]);
+    }
+    if says(&["notnull"]) {
+        return instead(1, &[keyword("IS"), keyword("NOT"), keyword("NULL")]);
+    }
+    None
+}
+
+/// The lock at a place, of this strength in so many words: with a mark where the parser has no such strength.
+fn lock(
+    tokens: &[TokenWithSpan],
+    at: usize,
+    strength: Strength,
+    length: usize,
+) -> (usize, Vec<TokenWithSpan>) {
+    let known = match strength {
+        Strength::Update | Strength::NoKeyUpdate => "UPDATE",
+        Strength::Share | Strength::KeyShare => "SHARE",
+    };
+    let placed = |token: Token| TokenWithSpan::new(token, tokens[at].span);
+    let mut by = vec![
+        placed(Token::make_keyword("FOR")),
+        placed(Token::make_keyword(known)),
+    ];
+    let of = says(tokens, at + length, &["of"]);
+    if of || matches!(strength, Strength::NoKeyUpdate | Strength::KeyShare) {
+        by.push(placed(Token::make_keyword("OF")));
+        by.push(placed(marked(strength.mark())));
+    }
+    let names = match of {
+        true => locked_names(&tokens[at + length + 1..]),
+        false => &[],
+    };
+    for name in names.iter().step_by(2) {
+        by.push(placed(Token::Period));
+        by.push(name.clone());
+    }
+    (length + usize::from(of) + names.len(), by)
 }
 
 /// What the words of a lock say.

@@ -18,7 +18,7 @@ use super::sorted::Sorted;
 use super::touches::{Touches, touches};
 use super::write;
 use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
-use crate::sql::keywords::is_reserved;
+use crate::sql::keywords::{self, is_reserved};
 
 /// Plans SELECT, VALUES, TABLE and WITH.
 pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
@@ -198,7 +198,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
 
 /// Whether a built-in function in the text may run SQL that the text does not show.
 pub fn runs_sql(names: &Names<'_>, sql: &str) -> bool {
-    let lower = sql.to_ascii_lowercase();
+    let lower = keywords::lower(sql);
     names.anything_declared()
         && crate::catalog::types::words(&lower).any(super::functions::is_opaque)
 }

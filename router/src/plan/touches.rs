@@ -91,7 +91,7 @@ fn runs_code(names: &Names<'_>, parsed: &Parsed) -> bool {
     parsed.tokens.iter().any(|token| match &token.token {
         Token::Word(word) => {
             let name = fold(&word.value, word.quote_style.is_some());
-            name.starts_with("pg_temp") || names.parts.code.contains(&name)
+            name.starts_with("pg_temp") || names.parts.code.contains(&*name)
         }
         _ => false,
     })

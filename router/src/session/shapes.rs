@@ -1,9 +1,9 @@
 //! Statements of one core by their shape: texts that differ in literals share what they mean and their plans.
 //!
-//! A text comes in, and what is known of its shape goes out with the places of its literals. sqlparser runs
-//! once for each shape, world and context. Which plan of one text may serve another is `plan::shaped`'s to
-//! say; here they are kept, the least recently used gives way. A shape that does not lend itself is remembered
-//! too, so that it is not tried again.
+//! A text comes in, and what is known of its shape goes out with the places of its literals. The second text of a
+//! shape, in one world and context, pays for the plan that serves all others: many shapes are seen once only.
+//! Which plan of one text may serve another is `plan::shaped`'s to say; here they are kept, the least recently used
+//! gives way. A shape that does not lend itself is remembered too, so that it is not tried again.
 
 use super::step::{Kind, Step, steps};
 use crate::plan::sample::{Found, Sample};
@@ -82,14 +82,21 @@ struct Kept {
     world: u64,
     context: Rc<PlanContext>,
     types: Box<[u8]>,
-    /// `None` if each text is planned for itself.
-    plan: Option<Rc<ShapedPlan>>,
+    plan: Known,
+}
+
+impl Kept {
+    fn is_for(&self, world: u64, context: &Rc<PlanContext>, types: &[u8]) -> bool {
+        self.world == world
+            && *self.types == *types
+            && (Rc::ptr_eq(&self.context, context) || self.context == *context)
+    }
 }
 
 /// What is known of a shape's plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Known {
-    /// Nothing yet.
+    /// Nothing yet: at most one text was seen.
     Nothing,
     /// Each text has its own.
     Own,
@@ -101,21 +108,12 @@ impl Entry {
     /// Its plan in this world and context, for these declared parameter types.
     pub fn plan(&self, world: u64, context: &Rc<PlanContext>, types: &[u8]) -> Known {
         let plans = self.plans.borrow();
-        let same = |kept: &&Kept| {
-            kept.world == world
-                && *kept.types == *types
-                && (Rc::ptr_eq(&kept.context, context) || kept.context == *context)
-        };
-        match plans.iter().find(same) {
-            None => Known::Nothing,
-            Some(Kept { plan: None, .. }) => Known::Own,
-            Some(Kept {
-                plan: Some(plan), ..
-            }) => Known::Plan(Rc::clone(plan)),
-        }
+        let kept = plans.iter().find(|kept| kept.is_for(world, context, types));
+        kept.map_or(Known::Nothing, |kept| kept.plan.clone())
     }
 
-    /// Plans `sql`, a text of the shape, and keeps the plan of the shape. Returns the plan of the text.
+    /// Plans `sql`, a text of the shape, and if it is not the first also the shape, whose plan is kept. Returns the
+    /// plan of the text.
     pub fn make_plan(
         &self,
         (planner, world): (&Planner<'_>, u64),
@@ -124,9 +122,15 @@ impl Entry {
         literals: &[Literal],
         full: &PlanContext,
     ) -> crate::plan::Plan {
-        let planned = planner.plan_shape(sql, literals, full);
         let mut plans = self.plans.borrow_mut();
         plans.retain(|kept| kept.world == world);
+        let mut kept = plans.iter_mut();
+        if let Some(kept) = kept.find(|kept| kept.is_for(world, context, types)) {
+            let planned = planner.plan_shape(sql, literals, full);
+            let shaped = planned.shaped.map(Rc::new);
+            kept.plan = shaped.map_or(Known::Own, Known::Plan);
+            return planned.own;
+        }
         if plans.len() >= KEPT {
             plans.pop_front();
         }
@@ -134,9 +138,9 @@ impl Entry {
             world,
             context: Rc::clone(context),
             types: types.into(),
-            plan: planned.shaped.map(Rc::new),
+            plan: Known::Nothing,
         });
-        planned.own
+        planner.plan(sql, full)
     }
 
     /// Whether its texts ask for no time in this world, but for what their literals say. `find` finds it out, once.
@@ -371,13 +375,11 @@ pub struct PlanView {
 impl Entry {
     fn kind(&self) -> &'static str {
         use crate::plan::Plan;
-        match self.plans.borrow().back() {
+        match self.plans.borrow().back().map(|kept| &kept.plan) {
             // Not planned yet, or no tables are declared.
-            None => "",
-            Some(Kept { plan: None, .. }) => "own",
-            Some(Kept {
-                plan: Some(shaped), ..
-            }) => match &*shaped.plan {
+            None | Some(Known::Nothing) => "",
+            Some(Known::Own) => "own",
+            Some(Known::Plan(shaped)) => match &*shaped.plan {
                 Plan::Local(_) => "local",
                 Plan::Single(_) => "single",
                 Plan::Scatter(_) => "scatter",

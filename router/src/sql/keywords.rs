@@ -3,6 +3,8 @@
 //! By `SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'C')` on PostgreSQL 15.
 //! What later versions added to them is left out: in 15 it is a function's name.
 
+use std::borrow::Cow;
+
 /// Whether `name (`, unquoted and unqualified, is never a call. `name` is in lower case.
 pub fn never_a_function(name: &[u8]) -> bool {
     WORDS
@@ -14,6 +16,14 @@ pub fn never_a_function(name: &[u8]) -> bool {
 /// is in lower case.
 pub fn is_reserved(name: &str) -> bool {
     RESERVED.binary_search(&name).is_ok()
+}
+
+/// A text in lower case, as far as it is ASCII.
+pub fn lower(text: &str) -> Cow<'_, str> {
+    match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(text.to_ascii_lowercase()),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// Sorted; by `catcode = 'R'`.

@@ -613,7 +613,7 @@ fn may_choose(parsed: &Parsed) -> bool {
     let chooses = |token: &Token| match token {
         Token::Word(word) => {
             let word = fold(&word.value, word.quote_style.is_some());
-            matches!(word.as_str(), "limit" | "offset" | "fetch" | "distinct")
+            matches!(&*word, "limit" | "offset" | "fetch" | "distinct")
         }
         _ => false,
     };
@@ -625,7 +625,7 @@ fn may_choose(parsed: &Parsed) -> bool {
 fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>, kept: usize) -> bool {
     let word = |at: usize| match parsed.tokens.get(at).map(|t| &t.token) {
         Some(Token::Word(word)) => fold(&word.value, word.quote_style.is_some()),
-        _ => String::new(),
+        _ => Cow::default(),
     };
     // The parser is not given ONLY and OVERRIDING.
     let all = 0..parsed.tokens.len();
@@ -636,7 +636,7 @@ fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>, kept: usize) -> bool
             let only = name == "only"
                 && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
             let lost = only && has_children(analysis);
-            !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&name.as_str())
+            !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&&*name)
         })
 }
 

@@ -22,7 +22,7 @@ fn has_precision(name: &ObjectName) -> bool {
             "localtime",
             "localtimestamp",
         ];
-        i.quote_style.is_none() && time.contains(&name.as_str())
+        i.quote_style.is_none() && time.contains(&&*name)
     };
     matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(word))
 }

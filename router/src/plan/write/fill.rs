@@ -310,7 +310,7 @@ impl<'a> Filler<'a> {
             .take_while(|token| !token.text(sql.as_bytes()).eq_ignore_ascii_case(b"values"));
         words
             .filter(|token| token.kind == Kind::Word)
-            .map(|token| fold(&sql[token.start..token.end], false))
+            .map(|token| fold(&sql[token.start..token.end], false).into_owned())
     }
 
     /// The changes of the text. `None` if its places are not found, or a call in it is none that is known.
@@ -500,7 +500,10 @@ impl<'a> Filler<'a> {
         let quoted = &text[inner.start..inner.end];
         let inner = quoted.strip_prefix('\'')?.strip_suffix('\'')?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let parts: Vec<String> = inner.split('.').map(|part| fold(part, false)).collect();
+        let parts: Vec<String> = inner
+            .split('.')
+            .map(|part| fold(part, false).into_owned())
+            .collect();
         if !parts
             .iter()
             .all(|part| !part.is_empty() && part.bytes().all(plain))
@@ -564,7 +567,9 @@ impl<'a> Filler<'a> {
         let mut name = Vec::new();
         for (at, token) in tokens[..open].iter().enumerate() {
             match (at % 2, token.kind) {
-                (0, Kind::Word) => name.push(fold(&text[token.start..token.end], false)),
+                (0, Kind::Word) => {
+                    name.push(fold(&text[token.start..token.end], false).into_owned())
+                }
                 (1, Kind::Dot) => {}
                 _ => return None,
             }

@@ -338,7 +338,7 @@ fn joined(
 /// The words of the text, as names.
 fn used(parsed: &Parsed) -> HashSet<String> {
     let word = |token: &Token| match token {
-        Token::Word(word) => Some(fold(&word.value, word.quote_style.is_some())),
+        Token::Word(word) => Some(fold(&word.value, word.quote_style.is_some()).into_owned()),
         _ => None,
     };
     parsed

@@ -231,7 +231,7 @@ impl Words<'_> {
         let token = self.tokens.get(at)?;
         let text = &self.sql[token.start..token.end];
         match token.kind {
-            Kind::Word => Some(fold(text, false)),
+            Kind::Word => Some(fold(text, false).into_owned()),
             _ => None,
         }
     }
