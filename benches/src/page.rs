@@ -20,7 +20,7 @@ const STEPS: u32 = 4;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;\
 color:#1c2126;background:#fff}table{border-collapse:collapse;font-size:13px}\
-td,th{padding:.25rem .7rem;border-bottom:1px solid #d9dee3;text-align:right}\
+td,th{padding:.25rem .7rem;border-bottom:1px solid #d9dee3;text-align:right}td:not(:first-child){white-space:nowrap}\
 td:nth-child(-n+3),th:nth-child(-n+3),td:nth-child(5),th:nth-child(5){text-align:left}.missed{color:#b3261e;font-weight:600}.holds{color:#1b6e3c}\
 .plots{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}svg{font:11px system-ui,sans-serif;fill:currentColor}\
 .grid{stroke:#d9dee3}.legend span{margin-right:1.2rem}.legend i{display:inline-block;width:.8rem;height:.8rem;\
