@@ -11,6 +11,7 @@ use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::ledger::{Audience, Desync, Event, Ledger, Passed, Step, Until};
+use mothership_proto::report::Fields;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -124,6 +125,12 @@ pub struct ServerConnection<N> {
     /// The longest message that is taken from it, without its type byte.
     pub longest: usize,
     pub(crate) _permits: Option<Permits>,
+}
+
+impl<N> Drop for ServerConnection<N> {
+    fn drop(&mut self) {
+        self.standing.close();
+    }
 }
 
 impl<N> ServerConnection<N> {
@@ -257,7 +264,8 @@ impl<N> ServerConnection<N> {
     }
 
     /// Passes on to `client` what has come that needs no more than that (see [`Ledger::pass`]), and reads from the socket
-    /// until something has. `columns` writes another RowDescription in the place of the server's.
+    /// until something has. `columns` writes another RowDescription in the place of the server's. With `unseen`, nothing
+    /// is passed of an answer at whose end the server [says that it goes](Self::says_farewell).
     ///
     /// Ready when something has passed, or when what comes next must be judged by [`Self::poll_messages`]. Cancel safe.
     /// Any error leaves the connection doubtful.
@@ -266,8 +274,45 @@ impl<N> ServerConnection<N> {
         cx: &mut Context<'_>,
         client: &mut Wire,
         columns: Option<impl Fn(Frame<'_>, &mut Vec<u8>)>,
+        unseen: bool,
     ) -> Poll<Result<Passed, Broken>> {
-        self.poll_some(cx, |connection| connection.pass(client, columns.as_ref()))
+        self.poll_some(cx, |connection| {
+            match unseen && connection.says_farewell() {
+                true => Passed {
+                    bytes: 0,
+                    parsed: false,
+                    until: Until::Judgement,
+                },
+                false => connection.pass(client, columns.as_ref()),
+            }
+        })
+    }
+
+    /// Ready with true when the connection has ended, or the server [says that it goes](Self::says_farewell); with false
+    /// when something else has come. Nothing is taken of it.
+    pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.wire.input().is_empty() {
+            match self.wire.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(true),
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+        Poll::Ready(self.says_farewell())
+    }
+
+    /// Whether among what has come is the last that a server says: that it ends, was ended, or does not serve yet.
+    pub fn says_farewell(&self) -> bool {
+        let mut rest = self.wire.input();
+        while let Ok(Next::Whole(frame)) = frame::next(rest, self.longest) {
+            if frame.tag() == tag::ERROR {
+                let fields = Fields::read(frame.body());
+                let goes = matches!(fields.code, Some(b"57P01" | b"57P02" | b"57P03"));
+                return goes && fields.is_fatal();
+            }
+            rest = &rest[frame.bytes.len()..];
+        }
+        false
     }
 
     /// Hands to `take` what has come for the router and needs no judgement (see [`Ledger::pass`]), message by message,

@@ -8,9 +8,9 @@ use crate::commit::doubt::Site;
 use crate::commit::errand::{Servers, Unreachable};
 use crate::config::{Config, Secret as ConfigSecret};
 use crate::core::{Server, Shared, Topology};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use mothership_pool::endpoint::{Address, EndpointId};
-use mothership_pool::health::ControlTls;
+use mothership_pool::health::{ControlTls, WhyNot};
 use mothership_proto::auth::{LookedUp, Secret};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -48,6 +48,14 @@ pub enum ControlError {
         #[source]
         cause: tokio_postgres::Error,
     },
+    /// There is nobody to ask.
+    #[error("shard \"{shard}\" has no primary that could be asked: {why}")]
+    NoPrimary {
+        /// Which one.
+        shard: String,
+        /// Why.
+        why: WhyNot,
+    },
     /// It took too long.
     #[error("question to {address} took longer than {limit:?}")]
     TimedOut {
@@ -57,6 +65,9 @@ pub enum ControlError {
         limit: Duration,
     },
 }
+
+/// Between two attempts to reach a primary that takes no connections.
+const PAUSE: Duration = Duration::from_millis(50);
 
 type PoolKey = (EndpointId, String, String);
 
@@ -91,12 +102,17 @@ impl Control {
             return Ok(known);
         }
         let control = &topology.config.control;
-        let server = topology.primary(topology.home);
         let turn = self.turn(user);
-        let turn = tokio::time::timeout(control.timeout, turn.lock()).await;
+        // Who is before may wait for a primary.
+        let limit = topology.config.failover.window + control.timeout;
+        let turn = tokio::time::timeout(limit, turn.lock()).await;
         let _turn = turn.map_err(|_| ControlError::TimedOut {
-            address: server.endpoint.address.clone(),
-            limit: control.timeout,
+            address: topology
+                .likely_primary(topology.home)
+                .endpoint
+                .address
+                .clone(),
+            limit,
         })?;
         if let Some(known) = known() {
             return Ok(known);
@@ -108,33 +124,31 @@ impl Control {
             None => control.password.as_ref(),
         };
         let database = auth.query_database.as_ref().unwrap_or(&control.database);
-        let pool = self.pool(
-            topology,
-            server,
-            asker.as_str(),
-            password,
-            database.as_str(),
-        )?;
-        let address = || server.endpoint.address.clone();
-        let question = async {
-            let client = pool.get().await.map_err(|cause| ControlError::Pool {
-                address: address(),
-                cause,
-            })?;
-            let rows = client.query(&auth.query, &[&user]).await;
-            rows.map_err(|cause| ControlError::Query {
-                address: address(),
-                cause,
-            })
+        let who = (asker.as_str(), password, database.as_str());
+        let rows = loop {
+            let client = self.connect(topology, topology.home, who).await?;
+            let of: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&user];
+            let question = client.query(&auth.query, &of);
+            let address = || {
+                let server = topology.likely_primary(topology.home);
+                server.endpoint.address.clone()
+            };
+            match tokio::time::timeout(control.timeout, question).await {
+                Ok(Ok(rows)) => break rows,
+                // It was asked nothing that could not be asked again.
+                Ok(Err(cause)) if is_gone(&cause) => {}
+                Ok(Err(cause)) => {
+                    let address = address();
+                    return Err(ControlError::Query { address, cause });
+                }
+                Err(_) => {
+                    return Err(ControlError::TimedOut {
+                        address: address(),
+                        limit: control.timeout,
+                    });
+                }
+            }
         };
-        let left = control.timeout.saturating_sub(come.elapsed());
-        let rows =
-            tokio::time::timeout(left, question)
-                .await
-                .map_err(|_| ControlError::TimedOut {
-                    address: address(),
-                    limit: control.timeout,
-                })??;
         let looked_up = match rows.first() {
             None => LookedUp::Unknown,
             // A column of another type is no verifier.
@@ -161,7 +175,7 @@ impl Control {
         Rc::clone(asking.entry(user.to_owned()).or_default())
     }
 
-    /// A connection of the control role to the primary of a shard.
+    /// A connection of the control role to the primary of a shard; waits for one to be known.
     pub async fn lend(
         &self,
         topology: &Topology,
@@ -169,23 +183,73 @@ impl Control {
         database: &str,
     ) -> Result<Object, ControlError> {
         let control = &topology.config.control;
-        let server = topology.primary(shard);
         let own = &topology.config.shards[shard];
         let user = own.control_user.as_ref().unwrap_or(&control.user);
         let password = own.control_password.as_ref().or(control.password.as_ref());
-        let pool = self.pool(topology, server, user.as_str(), password, database)?;
-        let address = || server.endpoint.address.clone();
-        match tokio::time::timeout(control.timeout, pool.get()).await {
-            Ok(Ok(client)) => Ok(client),
-            Ok(Err(cause)) => Err(ControlError::Pool {
-                address: address(),
-                cause,
-            }),
-            Err(_) => Err(ControlError::TimedOut {
-                address: address(),
-                limit: control.timeout,
-            }),
+        let who = (user.as_str(), password, database);
+        self.connect(topology, shard, who).await
+    }
+
+    /// A connection to the primary of a shard. While there is none, and while the one that was it takes no
+    /// connections, it is waited for, as requests of clients wait.
+    async fn connect(
+        &self,
+        topology: &Topology,
+        shard: usize,
+        (user, password, database): (&str, Option<&ConfigSecret>, &str),
+    ) -> Result<Object, ControlError> {
+        let (begun, window) = (Instant::now(), topology.config.failover.window);
+        let limit = topology.config.control.timeout;
+        loop {
+            let left = window.saturating_sub(begun.elapsed());
+            let at = match topology.primary(shard) {
+                Ok(at) => at,
+                Err(why) if left.is_zero() => {
+                    let shard = topology.shards[shard].name.clone();
+                    return Err(ControlError::NoPrimary { shard, why });
+                }
+                Err(_) => {
+                    // Whether there is one is asked again.
+                    let known = topology.health.has_primary(shard);
+                    let _ = tokio::time::timeout(left, known).await;
+                    continue;
+                }
+            };
+            let server = &topology.shards[shard].servers[at];
+            let pool = self.pool(topology, server, user, password, database)?;
+            let address = || server.endpoint.address.clone();
+            match tokio::time::timeout(limit, pool.get()).await {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(PoolError::Backend(cause)))
+                    if !left.is_zero()
+                        && is_gone(&cause)
+                        && topology.health.primary(shard) == Ok(at) =>
+                {
+                    topology.health.probe_soon(shard, at);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(Err(cause)) => {
+                    let address = address();
+                    return Err(ControlError::Pool { address, cause });
+                }
+                Err(_) => {
+                    let address = address();
+                    return Err(ControlError::TimedOut { address, limit });
+                }
+            }
         }
+    }
+
+    /// Connections to a server that are on loan, or being opened.
+    pub fn in_use(&self, server: EndpointId) -> usize {
+        let pools = self.pools.borrow();
+        let pools = pools
+            .iter()
+            .filter(|((endpoint, ..), _)| *endpoint == server);
+        let statuses = pools.map(|(_, pool)| pool.status());
+        statuses
+            .map(|status| status.size.saturating_sub(status.available))
+            .sum()
     }
 
     /// Forgets answers and connections: the configuration changed.
@@ -227,6 +291,22 @@ impl Control {
         self.pools.borrow_mut().insert(key, pool.clone());
         Ok(pool)
     }
+}
+
+/// Whether the server that should answer is not there, or not yet, or no longer.
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => ["57P01", "57P02", "57P03"].contains(&code.code()),
+        // Not a wrong password or certificate.
+        None => error.is_closed() || cause_is_io(error),
+    }
+}
+
+fn cause_is_io(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error;
+    error
+        .source()
+        .is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// How the control role asks a server of a shard that concerns the server as a whole. Encryption comes with

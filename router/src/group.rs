@@ -9,7 +9,8 @@ use crate::control::asking;
 use crate::core::{Server, ShardServers, Topology};
 use crate::session::touched::Parts;
 use mothership_pool::health::{
-    self, CommitClock, Declared, GroupSpec, Health, Prober, Rules, ServerSpec, Watch,
+    self, CommitClock, Declared, GroupSpec, Health, NoPrimary, Prober, Rules, ServerSpec, Watch,
+    WhyNot,
 };
 use mothership_shardmap::ShardId;
 use std::collections::HashMap;
@@ -100,15 +101,52 @@ fn settings(config: &Config) -> health::Settings {
 }
 
 impl Topology {
-    /// The server of a shard that takes writes, or the best guess while there is none: the one that is declared, or
-    /// the first.
-    pub fn primary(&self, shard: usize) -> &Server {
-        let servers = &self.shards[shard];
-        match self.health.primary(shard) {
-            Ok(primary) => servers.servers.get(primary),
-            Err(_) => None,
+    /// The server of a shard that is asked what only the primary knows.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn primary(&self, shard: usize) -> Result<usize, WhyNot> {
+        let known = self.health.primary(shard);
+        known.or_else(|why| self.stand_in(shard, why).ok_or(why))
+    }
+
+    /// The server of a shard that takes writes: the primary, unless the operator has disabled it.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn writer(&self, shard: usize) -> Result<usize, WhyNot> {
+        let known = self.health.writer(shard);
+        known.or_else(|why| self.stand_in(shard, why).ok_or(why))
+    }
+
+    /// Who has to do where no primary is known. With one server there is nothing to be mistaken about, and where the
+    /// control role gets in nowhere there is the operator's word; a server that is none refuses writes itself.
+    /// One that was replaced, or belongs to another system, would take them, and one that is down may be back soon.
+    fn stand_in(&self, shard: usize, why: WhyNot) -> Option<usize> {
+        let WhyNot::NoPrimary(why) = why else {
+            return None;
+        };
+        let servers = &self.shards[shard].servers;
+        match why {
+            NoPrimary::Replaced(_)
+            | NoPrimary::Foreign(_)
+            | NoPrimary::Two(..)
+            | NoPrimary::Down(_)
+            | NoPrimary::Held => None,
+            _ if servers.len() == 1 => Some(0),
+            NoPrimary::Silent => servers.iter().position(|s| s.role == Role::Primary),
+            _ => None,
         }
-        .unwrap_or_else(|| servers.declared_primary())
+    }
+
+    /// Its primary, or the best guess while there is none: the server that is declared, or the first. To name it,
+    /// never to ask it.
+    pub fn likely_primary(&self, shard: usize) -> &Server {
+        let servers = &self.shards[shard];
+        let known = self.primary(shard).ok();
+        known
+            .and_then(|primary| servers.servers.get(primary))
+            .unwrap_or_else(|| servers.declared_primary())
     }
 
     /// The count of acknowledged writes of each shard, by name.

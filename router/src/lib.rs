@@ -28,6 +28,7 @@ pub mod directory;
 
 pub mod sequences;
 
+pub mod failover;
 pub mod group;
 
 pub mod copy;

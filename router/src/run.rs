@@ -12,7 +12,7 @@ use crate::config::{Change, Config, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
     Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
-    TopologyError, Working, keepalive,
+    TopologyError, Working, keepalive, watch_roles,
 };
 use crate::log::Chain;
 use crate::metrics::http::Http;
@@ -420,6 +420,7 @@ fn core_thread(
         }
         tokio::task::spawn_local(maintain(Rc::clone(&core)));
         tokio::task::spawn_local(look_at_clocks(Rc::clone(&core)));
+        tokio::task::spawn_local(watch_roles(Rc::clone(&core)));
         live(core, mailbox).await;
     });
 }

@@ -158,7 +158,11 @@ impl Sequences {
         let says = asked.await.unwrap_or_else(|_| {
             Err(SequenceError::TimedOut {
                 sequence: sequence.clone(),
-                address: topology.primary(topology.home).endpoint.address.clone(),
+                address: topology
+                    .likely_primary(topology.home)
+                    .endpoint
+                    .address
+                    .clone(),
                 limit,
             })
         })?;
@@ -206,7 +210,11 @@ impl Sequences {
             Ok(values) => values,
             Err(_) => Err(SequenceError::TimedOut {
                 sequence: sequence.clone(),
-                address: topology.primary(topology.home).endpoint.address.clone(),
+                address: topology
+                    .likely_primary(topology.home)
+                    .endpoint
+                    .address
+                    .clone(),
                 limit,
             }),
         }

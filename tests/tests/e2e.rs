@@ -30,6 +30,8 @@ mod encrypted;
 mod execute;
 #[path = "e2e/explain.rs"]
 mod explain;
+#[path = "e2e/failover.rs"]
+mod failover;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/health.rs"]

@@ -74,6 +74,8 @@ pub enum NoPrimary {
     Two(u8, u8),
     /// This one claims to be, no other has answered yet, and it is not declared.
     Unconfirmed(u8),
+    /// There is one, but another is about to take its place.
+    Held,
 }
 
 impl NoPrimary {
@@ -98,6 +100,7 @@ impl NoPrimary {
                 let server = name(server);
                 format!("no other server has confirmed that {server} is the primary")
             }
+            NoPrimary::Held => "a switchover is under way".to_owned(),
         }
     }
 }

@@ -26,6 +26,8 @@ pub mod position;
 
 pub mod group;
 
+mod hold;
+
 mod need;
 
 mod spec;
@@ -38,6 +40,7 @@ pub mod probe;
 
 pub use clock::{CommitClock, Moment, Scope};
 pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules, ServerView};
+pub use hold::Hold;
 pub use need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot};
 pub use probe::Prober;
 pub use spec::{GroupSpec, ServerSnapshot, ServerSpec, Settings, Snapshot};

@@ -249,7 +249,8 @@ impl ServerHealth {
         }
     }
 
-    /// How long to wait before the next probe. `busy` when more than usual depends on it.
+    /// How long to wait before the next probe. `busy` when more than usual depends on it: then also a server that is down
+    /// is asked as often as one that is up.
     pub fn pause(&self, busy: bool, watch: &Watch, rng: &mut impl Rng) -> Duration {
         let quick = watch.quick_interval.min(watch.interval);
         let pause = match self.failures {
@@ -258,7 +259,10 @@ impl ServerHealth {
             // Doubling from the quick interval; 2^20 of it is past any limit.
             failures => quick
                 .saturating_mul(1 << (failures - 1).min(20))
-                .min(watch.pause_max.max(quick)),
+                .min(match busy {
+                    true => watch.interval,
+                    false => watch.pause_max.max(quick),
+                }),
         };
         // Servers that failed together are not asked together.
         pause.mul_f64(rng.random_range(0.8..1.0))

@@ -7,6 +7,7 @@
 
 use super::clock::{CommitClock, Moment};
 use super::group::{Fence, Group, MemberSpec, NoPrimary, ServerView};
+use super::hold::{Gate, Hold};
 use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
 use super::spec::{GroupSpec, ServerSnapshot, ServerSpec, Settings, Snapshot};
@@ -27,6 +28,7 @@ pub struct Health {
     half_life: Duration,
     watch: Watch,
     changes: watch::Sender<u64>,
+    elections: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,7 @@ struct GroupState {
     clock: Arc<CommitClock>,
     /// Index of the primary, or why there is none.
     primary: AtomicU32,
+    gate: Gate,
     asked: AtomicBool,
     servers: Box<[ServerState]>,
 }
@@ -83,6 +86,7 @@ impl Health {
                 group: Mutex::new(group),
                 clock: Arc::clone(&spec.clock),
                 primary: AtomicU32::new(encode(Err(NoPrimary::Asking))),
+                gate: Gate::default(),
                 asked: AtomicBool::new(false),
                 servers: servers
                     .map(|server| ServerState::new(server, settings.latency_half_life))
@@ -97,6 +101,7 @@ impl Health {
             half_life: settings.latency_half_life,
             watch: settings.watch.clone(),
             changes: watch::Sender::new(0),
+            elections: watch::Sender::new(0),
         }
     }
 
@@ -104,7 +109,7 @@ impl Health {
     pub fn choose(&self, group: usize, need: Need, rng: &mut impl Rng) -> Result<Choice, NoServer> {
         let fail = |why| NoServer { group, why };
         let state = self.groups.get(group).ok_or(fail(WhyNot::NoGroup))?;
-        let primary = decode(state.primary.load(Ordering::Acquire));
+        let primary = state.taking();
         match need {
             Need::Write => state.primary_choice(primary, Among::ALL),
             Need::Read(read) if read.reads == Reads::Primary => {
@@ -230,20 +235,85 @@ impl Health {
         }
     }
 
-    /// Waits until a group has a primary. Cancel safe; the caller says for how long.
+    /// Waits until a group has a primary that may be [asked](Self::primary). Cancel safe; the caller says for how long.
     pub async fn has_primary(&self, group: usize) {
+        self.until(|health| health.primary(group).is_ok()).await;
+    }
+
+    /// Waits until a group has a primary that takes what begins, or one that was disabled by hand. Cancel safe; the
+    /// caller says for how long.
+    pub async fn has_writer(&self, group: usize) {
+        let told = |health: &Self| matches!(health.writer(group), Ok(_) | Err(WhyNot::Disabled));
+        self.until(told).await;
+    }
+
+    /// Waits until a group's primary is this server. Cancel safe; the caller says for how long.
+    pub async fn is_elected(&self, group: usize, server: usize) {
+        self.until(|health| health.elected(group) == Ok(server))
+            .await;
+    }
+
+    async fn until(&self, so: impl Fn(&Self) -> bool) {
         let mut changes = self.changes.subscribe();
-        while self.primary(group).is_err() {
+        while !so(self) {
             if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// The primary of a group.
-    pub fn primary(&self, group: usize) -> Result<usize, WhyNot> {
+    /// Holds back the writes of a group, until what is returned is dropped. `None` if somebody holds them already.
+    pub fn hold(self: &Arc<Self>, group: usize) -> Option<Hold> {
+        self.gate(group)?
+            .close()
+            .then(|| Hold::new(Arc::clone(self), group))
+    }
+
+    pub(super) fn gate(&self, group: usize) -> Option<&Gate> {
+        Some(&self.groups.get(group)?.gate)
+    }
+
+    /// Wakes all who wait for something.
+    pub(super) fn tell(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Changes whenever a group gets another primary, or loses its own.
+    pub fn elections(&self) -> watch::Receiver<u64> {
+        self.elections.subscribe()
+    }
+
+    /// How long a server has been down; `None` while it is not.
+    pub fn down_for(&self, group: usize, server: usize) -> Option<Duration> {
+        let group = self.groups.get(group)?.lock();
+        let health = group.health(server)?;
+        matches!(health.state(), State::Down { .. }).then(|| health.since().elapsed())
+    }
+
+    /// The primary of a group, whatever is held back.
+    pub fn elected(&self, group: usize) -> Result<usize, WhyNot> {
         let state = self.groups.get(group).ok_or(WhyNot::NoGroup)?;
-        decode(state.primary.load(Ordering::Acquire)).map_err(WhyNot::NoPrimary)
+        state.elected().map_err(WhyNot::NoPrimary)
+    }
+
+    /// The primary of a group, for the router's own questions.
+    pub fn primary(&self, group: usize) -> Result<usize, WhyNot> {
+        let primary = self.elected(group)?;
+        match self.gate(group).is_some_and(Gate::holds_all) {
+            true => Err(WhyNot::NoPrimary(NoPrimary::Held)),
+            false => Ok(primary),
+        }
+    }
+
+    /// The primary of a group for what begins, unless it was disabled by hand.
+    pub fn writer(&self, group: usize) -> Result<usize, WhyNot> {
+        let state = self.groups.get(group).ok_or(WhyNot::NoGroup)?;
+        let primary = state.taking().map_err(WhyNot::NoPrimary)?;
+        let server = state.servers.get(primary).ok_or(WhyNot::NoneFit)?;
+        match server.disabled.load(Ordering::Relaxed) {
+            true => Err(WhyNot::Disabled),
+            false => Ok(primary),
+        }
     }
 
     /// What the next [`Health`] has to know of a group.
@@ -313,7 +383,7 @@ impl Health {
         if let Some(server) = state.servers.get(server) {
             server.ended.send_replace(self.nanos(asked));
         }
-        if decode(state.primary.load(Ordering::Acquire)) == Ok(server) {
+        if state.elected() == Ok(server) {
             // They can only now show that they have what the primary had.
             let replicas = state.servers.iter().enumerate();
             let replicas = replicas.filter(|(index, _)| *index != server);
@@ -351,14 +421,19 @@ impl Health {
             return;
         };
         let now = Instant::now();
-        {
+        let elected = {
             let mut group = state.lock();
             let before = states(&group, state.servers.len());
+            let primary = group.primary();
             act(&mut group, now);
             state.log(&group, before);
             state.publish(&group, self.start, now);
+            primary != group.primary()
+        };
+        self.tell();
+        if elected {
+            self.elections.send_modify(|n| *n += 1);
         }
-        self.changes.send_modify(|n| *n += 1);
     }
 
     fn server(&self, group: usize, server: usize) -> Option<&ServerState> {
@@ -383,6 +458,19 @@ impl GroupState {
     fn lock(&self) -> MutexGuard<'_, Group> {
         // Whoever panicked while holding it left a state that the next probe corrects.
         self.group.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn elected(&self) -> Result<usize, NoPrimary> {
+        decode(self.primary.load(Ordering::Acquire))
+    }
+
+    /// The primary, if it takes what begins.
+    fn taking(&self) -> Result<usize, NoPrimary> {
+        let primary = self.elected()?;
+        match self.gate.holds_new() {
+            true => Err(NoPrimary::Held),
+            false => Ok(primary),
+        }
     }
 
     fn primary_choice(
@@ -577,6 +665,7 @@ fn encode(primary: Result<usize, NoPrimary>) -> u32 {
         Err(NoPrimary::Foreign(a)) => (6, a, 0),
         Err(NoPrimary::Two(a, b)) => (7, a, b),
         Err(NoPrimary::Unconfirmed(a)) => (8, a, 0),
+        Err(NoPrimary::Held) => (9, 0, 0),
     };
     u32::from_be_bytes([0, kind, a, b])
 }
@@ -592,7 +681,8 @@ fn decode(word: u32) -> Result<usize, NoPrimary> {
         5 => NoPrimary::Replaced(a),
         6 => NoPrimary::Foreign(a),
         7 => NoPrimary::Two(a, b),
-        _ => NoPrimary::Unconfirmed(a),
+        8 => NoPrimary::Unconfirmed(a),
+        _ => NoPrimary::Held,
     })
 }
 

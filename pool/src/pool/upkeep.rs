@@ -78,6 +78,18 @@ impl<N: Default + Send + 'static> Pool<N> {
         }
     }
 
+    /// Ends every connection, also those that are lent: who works with one reads an end, as if the server had closed it.
+    pub fn break_off(self: &Rc<Self>) {
+        let standings = self.standings();
+        if standings.is_empty() {
+            return;
+        }
+        self.reconnect();
+        for standing in standings {
+            standing.break_off();
+        }
+    }
+
     /// Replaces every connection as it is given back.
     pub fn reconnect(self: &Rc<Self>) {
         let now = Instant::now();

@@ -99,6 +99,14 @@ impl Input {
         self.release_if_empty();
     }
 
+    /// Puts bytes before what is there.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        let rest = self.bytes().to_vec();
+        self.consume(rest.len());
+        self.append(bytes);
+        self.append(&rest);
+    }
+
     /// Room for one read, at the end of what is there. It must be followed by [`Input::filled`].
     pub(super) fn room(&mut self) -> &mut [u8] {
         if self.data.is_empty() {

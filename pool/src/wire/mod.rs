@@ -146,6 +146,11 @@ impl Wire {
         self.input.consume(n);
     }
 
+    /// Puts bytes that were consumed back at the beginning of the input.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.input.put_back(bytes);
+    }
+
     /// Reads what is there and appends it to the input. `Ok(0)` is the end: nothing will ever follow.
     ///
     /// A failed send is reported here, as an error, when nothing is left to read; the peer's last words come first.

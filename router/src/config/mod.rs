@@ -10,6 +10,7 @@
 //! CONFIG come from the same declarations.
 
 mod auth;
+mod failover;
 mod limits;
 mod listen;
 mod observe;
@@ -44,6 +45,7 @@ pub use mothership_shardmap::KeyType;
 
 pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
+pub use failover::Failover;
 pub use limits::Limits;
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
 pub use map::{BuiltMap, KnownTable, MapMistake};
@@ -85,6 +87,8 @@ pub struct Config {
     pub pool: Pool,
     /// Which server serves a read.
     pub balance: Balance,
+    /// Requests while a shard has no primary.
+    pub failover: Failover,
     /// Transactions over several shards.
     pub transactions: Transactions,
     /// What the router knows of tables.

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::auth::{Auth, User};
+use super::failover::Failover;
 use super::limits::Limits;
 use super::listen::{Listen, Tls};
 use super::observe::{Console, Logging, Metrics};
@@ -46,6 +47,8 @@ settings! {
         restart pool: Pool;
         /// Which server serves a read.
         restart balance: Balance;
+        /// Requests while a shard has no primary.
+        restart failover: Failover;
         /// Transactions over several shards.
         restart transactions: Transactions;
         /// What the router knows of tables.

@@ -5,6 +5,7 @@
 
 use super::command::{Act, Argument, Deed};
 use crate::core::{Core, Entry, Life, Order, PoolKey, Shared};
+use crate::failover::switchover::switchover;
 use mothership_pool::pool::PoolFigures;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
@@ -65,6 +66,18 @@ pub async fn act(shared: &Arc<Shared>, act: &Act, argument: &Argument) -> Result
             wait(shared, database, |figures| figures.stale).await;
             Ok(())
         }
+        Deed::Switchover => match argument {
+            Argument::Shard(shard, to) => {
+                let done = switchover(shared, shard, to.as_deref()).await;
+                done.map(drop)
+                    .map_err(|error| wrong_state(error.to_string()))
+            }
+            _ => Ok(()),
+        },
+        Deed::Promoted => match argument {
+            Argument::Shard(shard, _) => promoted(shared, shard).await,
+            _ => Ok(()),
+        },
     }
 }
 
@@ -261,6 +274,26 @@ async fn kill_client(shared: &Arc<Shared>, id: u64) -> Result<(), Report> {
             sqlstate::UNDEFINED_OBJECT,
             "client not found",
         )),
+    }
+}
+
+/// Asks all servers of a shard, and waits for a primary no longer than its requests would.
+async fn promoted(shared: &Arc<Shared>, shard: &str) -> Result<(), Report> {
+    let topology = shared.topology();
+    let found = topology.shards.iter().position(|s| s.name == shard);
+    let Some(at) = found else {
+        return Err(wrong_state(format!("no shard is called \"{shard}\"")));
+    };
+    let health = &topology.health;
+    let ask = |server| health.confirm(at, server);
+    futures_util::future::join_all((0..topology.shards[at].servers.len()).map(ask)).await;
+    let window = topology.config.failover.window;
+    let _ = tokio::time::timeout(window, health.has_primary(at)).await;
+    match health.primary(at) {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            Err(wrong_state(format!("shard \"{shard}\" has no primary")).detail(why.to_string()))
+        }
     }
 }
 

@@ -353,6 +353,8 @@ pub enum Deed {
     Reload,
     Shutdown,
     WaitClose,
+    Switchover,
+    Promoted,
 }
 
 /// What may follow a command.
@@ -368,6 +370,10 @@ pub enum Takes {
     Client,
     /// How to end.
     Manner,
+    /// A shard.
+    Shard,
+    /// A shard, and perhaps the address of a server.
+    ShardAndServer,
 }
 
 /// A command that does something. All of them need the role admin.
@@ -451,6 +457,18 @@ pub const ACTS: &[Act] = &[
         takes: Takes::MaybeDatabase,
         about: "Returns when RECONNECT or RELOAD has replaced all server connections.",
     },
+    Act {
+        deed: Deed::Switchover,
+        word: "SWITCHOVER",
+        takes: Takes::ShardAndServer,
+        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. What begins waits, transactions that are open may end within `failover.drain`, then the replica is promoted with all that was written. If anything goes wrong before, nothing has changed. The old primary is left as it is; it gets no write any more. The control role must be allowed to call `pg_promote`.",
+    },
+    Act {
+        deed: Deed::Promoted,
+        word: "PROMOTED",
+        takes: Takes::Shard,
+        about: "Asks the servers of the shard for their roles at once, after somebody else has promoted one, and returns when there is a primary.",
+    },
 ];
 
 /// What followed a command.
@@ -462,6 +480,8 @@ pub enum Argument {
     Database(String),
     /// A client's id.
     Client(u64),
+    /// A shard, and perhaps the address of a server.
+    Shard(String, Option<String>),
     /// `WAIT_FOR_SERVERS`
     WaitForServers,
     /// `WAIT_FOR_CLIENTS`
@@ -573,6 +593,12 @@ fn set(rest: &[Word<'_>]) -> Option<Command> {
 }
 
 fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
+    if let (Takes::ShardAndServer, [shard, server]) = (takes, rest)
+        && ![shard, server].contains(&&Word::Equals)
+    {
+        let server = Some(server.text().to_owned());
+        return Some(Argument::Shard(shard.text().to_owned(), server));
+    }
     let one = match rest {
         [] => None,
         [one] if *one != Word::Equals => Some(one),
@@ -589,7 +615,11 @@ fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
             "WAIT_FOR_CLIENTS" => Some(Argument::WaitForClients),
             _ => None,
         },
-        (Takes::Nothing, Some(_)) | (Takes::Database | Takes::Client, None) => None,
+        (Takes::Shard | Takes::ShardAndServer, Some(name)) => {
+            Some(Argument::Shard(name.text().to_owned(), None))
+        }
+        (Takes::Nothing, Some(_)) => None,
+        (Takes::Database | Takes::Client | Takes::Shard | Takes::ShardAndServer, None) => None,
     }
 }
 
@@ -622,7 +652,7 @@ impl Word<'_> {
 /// Splits into words; comments are space. `None` if something is left open or is no
 /// part of the grammar.
 fn words(mut text: &str) -> Option<Vec<Word<'_>>> {
-    let is_bare = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '$');
+    let is_bare = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '$' | ':');
     let mut words = Vec::new();
     loop {
         text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';');
@@ -736,6 +766,17 @@ mod tests {
                 act(Deed::KillClient, Argument::Client(12)),
             ),
             (
+                "SWITCHOVER s1 db1b:5432",
+                act(
+                    Deed::Switchover,
+                    Argument::Shard("s1".to_owned(), Some("db1b:5432".to_owned())),
+                ),
+            ),
+            (
+                "promoted \"s 1\"",
+                act(Deed::Promoted, Argument::Shard("s 1".to_owned(), None)),
+            ),
+            (
                 "SHUTDOWN wait_for_clients",
                 act(Deed::Shutdown, Argument::WaitForClients),
             ),
@@ -767,6 +808,9 @@ mod tests {
             "KILL_CLIENT x",
             "KILL_CLIENT -1",
             "RELOAD now",
+            "SWITCHOVER",
+            "SWITCHOVER a b c",
+            "PROMOTED a b",
             "SHUTDOWN now",
             "SET a",
             "SET a =",

@@ -612,6 +612,8 @@ fn help() -> Report {
             Takes::MaybeDatabase => " [<db>]",
             Takes::Database => " <db>",
             Takes::Client => " <client_id>",
+            Takes::Shard => " <shard>",
+            Takes::ShardAndServer => " <shard> [<address>]",
             Takes::Manner => " [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
         };
         text.push_str(&format!("\t{}{takes}\n", act.word));

@@ -31,6 +31,8 @@ pub fn reference() -> String {
             Takes::MaybeDatabase => " [database]",
             Takes::Database => " database",
             Takes::Client => " id",
+            Takes::Shard => " shard",
+            Takes::ShardAndServer => " shard [address]",
             Takes::Manner => " [WAIT_FOR_SERVERS \\| WAIT_FOR_CLIENTS]",
         };
         let _ = writeln!(page, "| `{}`{takes} | {} |", act.word, act.about);

@@ -6,6 +6,10 @@
 
 mod shared;
 
+mod held;
+
+mod roles;
+
 mod topology;
 
 mod entry;
@@ -42,8 +46,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use entry::{Entry, Queued, Who, Working};
+pub use held::{Full, Held, Holding};
 pub use knowledge::Age;
 pub use number::{ClientNumber, same_secret};
+pub use roles::watch_roles;
 pub use shared::{Changing, Shared};
 pub use topology::{Server, ShardServers, Topology, TopologyError, keepalive};
 

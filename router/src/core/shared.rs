@@ -1,7 +1,7 @@
 //! What all cores share: limits, the configuration in force, what is known of each database, and a mailbox for each
 //! core.
 
-use super::{Core, Life, Mail, Order, PoolKey, Topology};
+use super::{Core, Held, Life, Mail, Order, PoolKey, Topology};
 use crate::commit::doubt::Doubts;
 use crate::commit::recover::Sweep;
 use crate::config;
@@ -49,6 +49,8 @@ pub struct Shared {
     pub router: config::Label,
     /// Committed parts that their shards have not finished.
     pub doubts: Arc<Doubts>,
+    /// Requests that wait for a primary.
+    pub held: Arc<Held>,
     /// What is known of each database, by the clients' name.
     worlds: Mutex<HashMap<String, Arc<World>>>,
     /// What the log was told of each database, so that it is told once.
@@ -133,6 +135,7 @@ impl Shared {
             life,
             router,
             doubts,
+            held: Arc::default(),
             worlds: Mutex::default(),
             told: Mutex::default(),
             sequences: Sequences::default(),

@@ -219,7 +219,7 @@ fn queued(held: &[Held]) -> Vec<Queued> {
 fn servers(topology: &Topology) -> HashMap<Address, usize> {
     let mut servers = HashMap::new();
     for shard in 0..topology.shards.len() {
-        let address = &topology.primary(shard).endpoint.address;
+        let address = &topology.likely_primary(shard).endpoint.address;
         servers.entry(address.clone()).or_insert(shard);
     }
     servers
@@ -248,11 +248,11 @@ async fn all_waiting(control: &Control, topology: &Topology, servers: Vec<usize>
 
 /// The shard that has this database on this server.
 fn shard_of(topology: &Topology, server: usize, database: Option<&str>) -> usize {
-    let address = &topology.primary(server).endpoint.address;
+    let address = &topology.likely_primary(server).endpoint.address;
     let has = |shard: &usize| {
         let label = &topology.config.shards[*shard].name;
         let mut databases = topology.config.databases.iter();
-        topology.primary(*shard).endpoint.address == *address
+        topology.likely_primary(*shard).endpoint.address == *address
             && databases.any(|d| Some(d.name_on(label).as_str()) == database)
     };
     (0..topology.shards.len()).find(has).unwrap_or(server)
@@ -365,7 +365,7 @@ async fn asked(
 ) -> Result<Vec<Row>, ControlError> {
     let database = topology.config.control.database.as_str();
     let limit = topology.config.control.timeout;
-    let address = || topology.primary(shard).endpoint.address.clone();
+    let address = || topology.likely_primary(shard).endpoint.address.clone();
     let asked = async {
         let client = control.lend(topology, shard, database).await?;
         let rows = client.query(sql, parameters).await;
@@ -393,7 +393,11 @@ async fn end(
         return Ok(false);
     };
     // The connection is not given to somebody else while it may be cancelled.
-    let address = topology.primary(victim.server).endpoint.address.clone();
+    let address = topology
+        .likely_primary(victim.server)
+        .endpoint
+        .address
+        .clone();
     let pid = victim.pid;
     let said = detail.to_owned();
     let told = shared.ask(move |core| {

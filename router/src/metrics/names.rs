@@ -66,6 +66,8 @@ families! {
     DESCRIPTORS Gauge "mothership_open_descriptors" [] "Sockets and files that the process holds open.";
     CORES Gauge "mothership_cores" [] "Threads that serve clients.";
     LOGINS_UNDER_WAY Gauge "mothership_logins_under_way" [] "Connections that are not logged in yet.";
+    HELD Gauge "mothership_held_requests" [] "Requests that wait for their shard to have a primary.";
+    HELD_BYTES Gauge "mothership_held_bytes" [] "What these requests hold in memory.";
     CONSOLES Gauge "mothership_consoles" [] "Administrators connected.";
     CLIENTS Gauge "mothership_clients" ["database", "user", "state"] "Clients connected: active (a server works for it), waiting (for a server connection) or idle.";
     PINNED Gauge "mothership_pinned_clients" ["database", "user", "reason"] "Clients that keep their server connection, by each reason.";
@@ -80,6 +82,7 @@ families! {
     WAIT_TIME Counter "mothership_wait_seconds_total" ["database", "user"] "Time that clients waited for a server connection, counted when they got it.";
     ASSIGNMENTS Counter "mothership_assignments_total" ["database", "user"] "Server connections lent to clients.";
     FAST_REQUESTS Counter "mothership_fast_requests_total" ["database", "user"] "Requests that were sent on the fast path.";
+    REPEATS Counter "mothership_repeated_requests_total" ["database", "user"] "Reads that were sent once more, because their server was lost before the client had seen anything of the answer.";
     CLIENT_PARSES Counter "mothership_client_parses_total" ["database", "user"] "Parse messages of clients.";
     SERVER_PARSES Counter "mothership_server_parses_total" ["database", "user"] "Statements prepared on servers.";
     BINDS Counter "mothership_binds_total" ["database", "user"] "Bind messages of clients.";

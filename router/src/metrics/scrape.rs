@@ -65,6 +65,9 @@ fn put_process(page: &mut Page, shared: &Shared) {
     }
     let logins = shared.logins.load(Ordering::Relaxed);
     page.add(&names::LOGINS_UNDER_WAY, &[], f64::from(logins));
+    let (held, bytes) = shared.held.now();
+    page.add(&names::HELD, &[], held as f64);
+    page.add(&names::HELD_BYTES, &[], bytes as f64);
     let consoles = shared.consoles.load(Ordering::Relaxed);
     page.add(&names::CONSOLES, &[], f64::from(consoles));
     if let Some(seconds) = cpu_seconds() {
@@ -108,6 +111,7 @@ fn put_traffic(page: &mut Page, all: &Snapshot) {
             (&names::WAIT_TIME, seconds(t.wait_time)),
             (&names::ASSIGNMENTS, t.assignments as f64),
             (&names::FAST_REQUESTS, t.fast as f64),
+            (&names::REPEATS, t.repeats as f64),
             (&names::CLIENT_PARSES, t.client_parses as f64),
             (&names::SERVER_PARSES, t.server_parses as f64),
             (&names::BINDS, t.binds as f64),

@@ -117,6 +117,11 @@ impl Tally {
         }
     }
 
+    /// The request is sent once more.
+    pub fn repeats(&mut self) {
+        self.traffic.count(|totals| totals.repeats += 1);
+    }
+
     /// When the request was taken.
     pub fn begun(&self) -> Instant {
         self.begun.unwrap_or_else(Instant::now)

@@ -17,6 +17,8 @@ pub struct Totals {
     pub queries: u64,
     /// Requests that were sent on the fast path.
     pub fast: u64,
+    /// Requests that were sent once more.
+    pub repeats: u64,
     /// Bytes from clients.
     pub received: u64,
     /// Bytes from servers to clients.
@@ -56,6 +58,7 @@ impl Totals {
             transactions: f(self.transactions, other.transactions),
             queries: f(self.queries, other.queries),
             fast: f(self.fast, other.fast),
+            repeats: f(self.repeats, other.repeats),
             received: f(self.received, other.received),
             sent: f(self.sent, other.sent),
             transaction_time: f(self.transaction_time, other.transaction_time),
@@ -130,6 +133,7 @@ impl TrafficSnapshot {
             transactions: rate(p.transactions),
             queries: rate(p.queries),
             fast: rate(p.fast),
+            repeats: rate(p.repeats),
             received: rate(p.received),
             sent: rate(p.sent),
             transaction_time: each(p.transaction_time, p.transactions),

@@ -14,7 +14,7 @@ use crate::commit::steps::Reply;
 use crate::config;
 use crate::core::{Lease, PoolKey, Queued, Topology};
 use mothership_pool::balance::InFlight;
-use mothership_pool::health::{Choice, Failure, Need, NoPrimary, NoServer, Read, WhyNot};
+use mothership_pool::health::{Failure, Need, Read};
 use mothership_pool::pool::{LeaseError, Pool, Priority};
 use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
@@ -144,8 +144,6 @@ impl KnownPools {
 
 /// Servers that one read tries before it goes to the primary.
 const TRIES: usize = 3;
-/// Between two attempts to reach a primary that does not take connections.
-const PAUSE: Duration = Duration::from_millis(50);
 
 impl Session {
     /// What a statement asks of its server. A replica may serve what is proven to read
@@ -297,69 +295,8 @@ impl Session {
         !serializable
     }
 
-    /// The primary; waits for one to be known and to take connections, but no longer
-    /// than opening a connection may take.
-    async fn choose_primary(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
-        let alone = self.topology.shards[shard].servers.len() == 1;
-        // The control role gets in nowhere: the operator's word has to do, as it does for catalogs and logins. A
-        // server that is none refuses writes itself.
-        let mut servers = self.topology.shards[shard].servers.iter();
-        let declared = servers.position(|server| server.role == config::Role::Primary);
-        let limit = self.topology.config.pool.connect_timeout;
-        let mut begun = None;
-        loop {
-            let server = match self.writer(shard) {
-                Ok(choice) => choice.server,
-                // With one server there is nothing to be mistaken about.
-                Err(_) if alone => 0,
-                Err(NoServer {
-                    why: WhyNot::NoPrimary(NoPrimary::Silent),
-                    ..
-                }) if declared.is_some() => declared.unwrap_or(0),
-                Err(error) => {
-                    let health = std::sync::Arc::clone(&self.topology.health);
-                    let begun = *begun.get_or_insert_with(Instant::now);
-                    let left = limit.saturating_sub(begun.elapsed());
-                    if left.is_zero() {
-                        return Err(Halt::Fail(self.no_server(shard, error)));
-                    }
-                    let known =
-                        async { tokio::time::timeout(left, health.has_primary(shard)).await };
-                    if self.while_client_waits(known).await?.is_err() {
-                        return Err(Halt::Fail(self.no_server(shard, error)));
-                    }
-                    if health.primary(shard).is_ok() && self.writer(shard).is_err() {
-                        // Disabled: nothing will change by itself.
-                        return Err(Halt::Fail(self.no_server(shard, error)));
-                    }
-                    continue;
-                }
-            };
-            let measured = matches!(wants, Wants::FreshRead(_));
-            match self.lease_from(shard, server, measured).await? {
-                Ok(mut chosen) => {
-                    chosen.is_primary = true;
-                    return Ok(chosen);
-                }
-                Err(error) => {
-                    let is_down = self.report_failed(shard, server, &error);
-                    let begun = *begun.get_or_insert_with(Instant::now);
-                    if alone || !is_down || begun.elapsed() >= limit {
-                        return Err(Halt::Fail(super::attach::lease_report(&error)));
-                    }
-                    self.while_client_waits(tokio::time::sleep(PAUSE)).await?;
-                }
-            }
-        }
-    }
-
-    fn writer(&self, shard: usize) -> Result<Choice, NoServer> {
-        let health = &self.topology.health;
-        health.choose(shard, Need::Write, &mut rand::rng())
-    }
-
     /// Tells what a failed attempt says about the server. False if it says nothing.
-    fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
+    pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
         let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
             return false;
         };
@@ -376,7 +313,7 @@ impl Session {
     }
 
     /// A connection to one server of a shard.
-    async fn lease_from(
+    pub(super) async fn lease_from(
         &mut self,
         shard: usize,
         server: usize,
@@ -466,21 +403,6 @@ impl Session {
             let report = Report::error(sqlstate::TOO_MANY_CONNECTIONS, message);
             report.hint("The setting is limits.pools.")
         })
-    }
-
-    fn no_server(&self, shard: usize, error: NoServer) -> Report {
-        let shard = &self.topology.shards[shard];
-        let name = &shard.name;
-        let address = |server: u8| match shard.servers.get(usize::from(server)) {
-            Some(server) => server.endpoint.address.to_string(),
-            None => format!("server {server}"),
-        };
-        Report::error(
-            sqlstate::CANNOT_CONNECT_NOW,
-            format!("shard \"{name}\" has no server for this statement"),
-        )
-        .detail(error.why.in_words(address))
-        .hint("SHOW ENDPOINTS in the console says what is known of each server.")
     }
 
     /// The server said that it is read-only, or a connection to it was lost.

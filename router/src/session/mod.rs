@@ -81,6 +81,10 @@ mod copy_in;
 
 mod choose;
 
+mod primary;
+
+mod repeat;
+
 mod room;
 
 pub mod rules;
@@ -154,6 +158,12 @@ pub struct Session {
     patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
     /// Since when the request at hand has stood in line for a connection, if it did on the fast path.
     lined_up: Option<std::time::Instant>,
+    /// The request at hand was lost with its server once, and is sent again.
+    repeated: bool,
+    /// The request that was taken is one statement that is proven to only read.
+    only_reads: bool,
+    /// The request at hand, while it could be sent again.
+    kept: Option<Box<repeat::Kept>>,
     /// The server whose replies are outstanding in the current segment.
     active: Option<usize>,
     /// The transaction block is the router's own.
@@ -381,6 +391,7 @@ impl Session {
         if self.state.phase != Phase::Idle {
             return;
         }
+        self.forget_request();
         if self.lined_up.take().is_some() {
             // It was refused, or needed no connection after all.
             self.entry.end_wait();

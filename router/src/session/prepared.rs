@@ -77,7 +77,7 @@ impl Session {
     async fn has_prepared(&self, shard: usize, name: &str) -> Result<bool, ControlError> {
         let database = self.topology.database_on(&self.entry.who.database, shard);
         let limit = self.topology.config.control.timeout;
-        let address = || self.topology.primary(shard).endpoint.address.clone();
+        let address = || self.topology.likely_primary(shard).endpoint.address.clone();
         let asked = async {
             let control = &self.core.control;
             let client = control.lend(&self.topology, shard, &database).await?;

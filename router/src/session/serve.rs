@@ -60,8 +60,9 @@ impl Session {
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
+        let is_second = std::mem::take(&mut self.repeated);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
-        self.core.give_scratch(bytes);
+        self.keep_request(bytes, is_second);
         self.taken(result).await
     }
 
@@ -210,8 +211,12 @@ impl Session {
         }
     }
 
-    /// The process ends, or an administrator wants this client gone.
+    /// The process ends, an administrator wants this client gone, or what it had on its server is gone.
     pub(super) fn must_go(&self) -> Option<Report> {
+        if self.state.orphaned {
+            let message = "server connection was lost, and with it what the session had there";
+            return Some(Report::fatal(sqlstate::CONNECTION_FAILURE, message));
+        }
         let idle = self.state.phase == Phase::Idle && self.state.block == Block::None;
         let goes = match self.core.life.get() {
             Life::Serving | Life::Closing => false,
@@ -233,6 +238,14 @@ impl Session {
 
     /// Handles what a server has sent; ready if that may change what happens next.
     pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<()> {
+        match self.poll_farewell(cx, at) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(false) => {}
+            Poll::Ready(true) => {
+                self.lost(at, &Broken::Closed);
+                return Poll::Ready(());
+            }
+        }
         let Self {
             client,
             state,
@@ -296,6 +309,9 @@ impl Session {
 
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
+        if self.takes_back(at) {
+            return;
+        }
         let mut attached = self.servers.remove(at);
         attached.lease.doubt();
         self.report_lost(attached.shard, attached.server);
@@ -324,6 +340,8 @@ impl Session {
         self.implicit = false;
         self.show_working();
         self.state.portals.close_all();
+        // As with PostgreSQL itself: who listens there, or has a lock, would wait for nothing.
+        self.state.orphaned |= !self.state.pins.is_empty();
         self.state.pins = super::step::Pins::NONE;
         tracing::warn!(
             server = %attached.lease.pool().opener().endpoint().address,

@@ -112,6 +112,8 @@ pub struct State {
     pub tally: Tally,
     /// The transaction was lost between requests, and the client does not know yet.
     pub untold: Cell<bool>,
+    /// The server is lost on which the session had what no other has.
+    pub orphaned: bool,
     /// The last write on each shard that the client was told of.
     pub acknowledged: BTreeMap<usize, Moment>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
@@ -151,6 +153,7 @@ impl State {
             definitions: Definitions::Common,
             tally: Tally::default(),
             untold: Cell::new(false),
+            orphaned: false,
             acknowledged: BTreeMap::new(),
             notifications: Vec::new(),
             failed: false,

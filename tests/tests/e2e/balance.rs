@@ -37,6 +37,8 @@ port = @port@
 probe_interval = "200ms"
 probe_timeout = "{PROBE_TIMEOUT}"
 {balance}
+[failover]
+window = "5s"
 [console]
 admin_users = ["{USER}"]
 [control]

@@ -60,6 +60,7 @@ pub(crate) fn check(
         tls: written.tls,
         pool: written.pool,
         balance: written.balance,
+        failover: written.failover,
         transactions: written.transactions,
         catalog: written.catalog,
         sequences: written.sequences,

@@ -202,7 +202,7 @@ fn database(facts: &Facts, name: &str) -> Row {
         ];
     }
     let declared: Option<Database> = config.database(name);
-    let (host, port) = host_and_port(&topology.primary(topology.home).endpoint.address);
+    let (host, port) = host_and_port(&topology.likely_primary(topology.home).endpoint.address);
     let pools = facts.world.pools.iter();
     let of_database = pools.filter(|p| topology.client_database(&p.key) == name);
     let shape = declared.as_ref().map(|d| config.pool_of("", d));

@@ -47,7 +47,7 @@ pub(super) fn shards(facts: &Facts) -> Vec<Row> {
                 at == topology.home,
                 slots,
                 ranges.collect::<Vec<_>>().join(","),
-                topology.primary(at).endpoint.address.to_string(),
+                topology.likely_primary(at).endpoint.address.to_string(),
                 servers.servers.len(),
                 load.active + load.idle + load.opening,
                 load.waiting,

@@ -43,14 +43,21 @@ impl Session {
         };
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(&self.client.input()[..length]);
+        let is_second = std::mem::take(&mut self.repeated);
         let taken = match Segment::read(&bytes) {
             Some(segment) => self.on_segment(&segment, &bytes).await,
             None => Ok(false),
         };
-        if let Ok(true) = taken {
-            self.client.consume(length);
+        match taken {
+            Ok(true) => {
+                self.client.consume(length);
+                self.keep_request(bytes, is_second);
+            }
+            _ => {
+                self.repeated = is_second;
+                self.core.give_scratch(bytes);
+            }
         }
-        self.core.give_scratch(bytes);
         taken
     }
 
@@ -147,6 +154,9 @@ impl Session {
             (None, Some(_)) => Wants::Primary,
             _ => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
         };
+        // A name that is given to it would be given twice.
+        let named = segment.parse.as_ref().is_some_and(|p| !p.name.is_empty());
+        self.only_reads = !named && matches!(wants, Wants::FreshRead(_));
         self.attach_to(way.shard, wants).await
     }
 

@@ -14,6 +14,8 @@ mod line;
 
 mod over;
 
+mod repeat;
+
 mod send;
 
 mod take;
@@ -46,6 +48,8 @@ pub enum Fast {
 /// A request that was sent.
 pub struct UnderWay {
     leg: Leg,
+    /// So many bytes of the input it takes: they stay there until it is answered, or the general path's.
+    length: usize,
     /// Something of the answer has reached the client.
     passed: bool,
 }
@@ -122,16 +126,26 @@ impl Session {
                 .and_then(|world| world.oids(fast.leg.shard));
             let columns =
                 oids.map(|oids| |frame: Frame<'_>, out: &mut _| oids.put_at_home(frame, out));
-            let passed = match fast.leg.lease.poll_passing(cx, &mut self.client, columns) {
+            let unseen = !fast.passed && !self.repeated && self.world.is_some();
+            let passed = match fast
+                .leg
+                .lease
+                .poll_passing(cx, &mut self.client, columns, unseen)
+            {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(passed)) => passed,
                 Poll::Ready(Err(error)) => {
-                    self.unfold();
-                    self.lost(0, &error);
+                    if !self.repeats() {
+                        self.unfold();
+                        self.lost(0, &error);
+                    }
                     return Poll::Ready(Ended::Unfolded);
                 }
             };
             fast.passed |= passed.bytes > 0;
+            let farewell = unseen
+                && (passed.bytes, passed.until) == (0, Until::Judgement)
+                && fast.leg.lease.says_farewell();
             self.state.tally.gave(passed.bytes);
             if passed.parsed {
                 self.state.tally.server_parsed();
@@ -141,7 +155,9 @@ impl Session {
                 Until::Ready => self.answered_fast(),
                 Until::Partial if self.client.unsent() <= most_unsent => {}
                 Until::Partial | Until::Judgement | Until::Columns => {
-                    self.unfold();
+                    if !(farewell && self.repeats()) {
+                        self.unfold();
+                    }
                     return Poll::Ready(Ended::Unfolded);
                 }
             }
@@ -170,6 +186,8 @@ impl Session {
         let Some(Fast::UnderWay(under_way)) = self.fast.take() else {
             return;
         };
+        self.client.consume(under_way.length);
+        self.repeated = false;
         under_way.leg.end(self.state.tally.ended());
         self.nobody_works();
     }
@@ -182,8 +200,12 @@ impl Session {
 
     /// Makes of the request what the general path would have of it now.
     pub(super) fn unfold(&mut self) {
-        let UnderWay { leg, passed } = match self.fast.take() {
-            Some(Fast::UnderWay(under_way)) => *under_way,
+        let UnderWay { leg, passed, .. } = match self.fast.take() {
+            Some(Fast::UnderWay(under_way)) => {
+                self.client.consume(under_way.length);
+                self.repeated = false;
+                *under_way
+            }
             Some(Fast::InLine(line)) => return self.leave_line(*line),
             Some(Fast::Over(over)) => return self.leave_over(*over),
             None => return,

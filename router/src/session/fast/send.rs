@@ -42,7 +42,8 @@ impl Session {
     pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
         let alone = self.topology.shards[shard].servers.len() == 1;
         // What stands in its way, the general path says.
-        alone.then(|| self.pool(shard, ALONE).ok()).flatten()
+        let serves = alone && self.topology.writer(shard).is_ok();
+        serves.then(|| self.pool(shard, ALONE).ok()).flatten()
     }
 
     /// Sends a request to the server of `lease`, for which it has waited since `since`, if that has all that the session
@@ -115,8 +116,14 @@ impl Session {
         };
         let tally = &mut self.state.tally;
         let sent = tally.fast(shard, length, (parses, binds), since);
-        self.under_way(shard, lease, sent);
-        self.client.consume(length);
+        let leg = self.leg(shard, lease, sent);
+        self.entry.pulse.begin(Doing::Running);
+        let passed = false;
+        self.fast = Some(Fast::UnderWay(Box::new(UnderWay {
+            leg,
+            length,
+            passed,
+        })));
         Some(())
     }
 
@@ -131,14 +138,6 @@ impl Session {
             lease.notes.settings = Arc::clone(outside);
         }
         self.state.told.is_same(&mut lease.parameters)
-    }
-
-    /// The request was sent.
-    fn under_way(&mut self, shard: usize, lease: Lease, sent: Instant) {
-        self.entry.pulse.begin(Doing::Running);
-        let leg = self.leg(shard, lease, sent);
-        let passed = false;
-        self.fast = Some(Fast::UnderWay(Box::new(UnderWay { leg, passed })));
     }
 
     /// A server works for the session from now on: it is shown to whoever may cancel, and counted.

@@ -5,6 +5,7 @@ mod script;
 
 pub(super) mod named;
 
+use super::choose::Wants;
 use super::dispatch::Dispatch;
 use super::errors::Written;
 use super::here::is_control;
@@ -244,6 +245,7 @@ impl Session {
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
         let wants = self.wants(writes, &statement.steps, parts);
+        self.only_reads = matches!(wants, Wants::FreshRead(_));
         let at = self.attach_to(shard, wants).await?;
         let count = statement.steps.len();
         let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));

@@ -1,0 +1,3 @@
+//! Changes of a shard's primary that somebody orders. What happens by itself is `health`'s to find out.
+
+pub mod switchover;

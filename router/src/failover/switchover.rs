@@ -1,0 +1,247 @@
+//! Another server of a shard becomes its primary in good order, and clients see a pause.
+//!
+//! What begins is held back, what is under way ends, the router itself writes nothing any more; then the replica has
+//! all that was ever written through this router, and is promoted. Whatever goes wrong before that leaves the old
+//! primary as it was.
+
+use crate::control::asking;
+use crate::core::{Core, Server, Shared, Topology};
+use mothership_pool::endpoint::EndpointId;
+use mothership_pool::health::{ControlTls, Health, Hold, Role, ServerSnapshot, State};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+
+/// How often it is looked whether transactions have ended.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Transactions that are broken off, and questions of the router, may take so long to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// The replica may take so long to have all that was written.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+/// PostgreSQL may take so long to promote it, and the router to see that.
+const PROMOTION: Duration = Duration::from_secs(60);
+
+/// Why there was no switchover. Until the promotion nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchoverError {
+    /// No shard has this name.
+    #[error("no shard is called \"{0}\"")]
+    NoShard(String),
+    /// There is no primary to begin with.
+    #[error("the shard has no primary: {0}")]
+    NoPrimary(String),
+    /// Another one is under way.
+    #[error("another switchover of the shard is under way")]
+    UnderWay,
+    /// No replica could take its place.
+    #[error("no replica of the shard is up and follows its primary")]
+    NoReplica,
+    /// The server that was named cannot.
+    #[error("{0} is no replica of the shard that is up and follows its primary")]
+    NotFit(String),
+    /// Transactions go on and on.
+    #[error("transactions on the primary did not end")]
+    Busy,
+    /// The replica is too far behind.
+    #[error("the replica has not replayed all that was written within {CATCHING_UP:?}")]
+    Behind,
+    /// A server gave no answer.
+    #[error("{address}: {cause}")]
+    Server {
+        /// Which one.
+        address: String,
+        /// Why.
+        cause: String,
+    },
+    /// It was promoted and is not seen as the primary.
+    #[error("{0} was promoted, but is not seen as the primary yet")]
+    NotSeen(String),
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct Switched {
+    /// The address of the primary before.
+    pub from: String,
+    /// And of the one now.
+    pub to: String,
+    /// How long what began was held back.
+    pub held: Duration,
+    /// How much of that the promotion itself took, until it was seen.
+    pub promotion: Duration,
+}
+
+/// Makes another server of a shard its primary: this one, or the replica that is the least behind. Dropped before
+/// its end it leaves things as they are.
+pub async fn switchover(
+    shared: &Arc<Shared>,
+    shard: &str,
+    to: Option<&str>,
+) -> Result<Switched, SwitchoverError> {
+    let topology = shared.topology();
+    let found = topology.shards.iter().position(|s| s.name == shard);
+    let shard = found.ok_or_else(|| SwitchoverError::NoShard(shard.to_owned()))?;
+    let health = &topology.health;
+    let from = health
+        .elected(shard)
+        .map_err(|why| SwitchoverError::NoPrimary(why.to_string()))?;
+    let to = candidate(&topology, shard, to)?;
+    let servers = &topology.shards[shard].servers;
+    let (from, to) = ((from, &servers[from]), (to, &servers[to]));
+    // Whoever cannot be asked is found out before anybody has to wait.
+    let old = connect(&topology, shard, from.1).await?;
+    let new = connect(&topology, shard, to.1).await?;
+
+    let begun = Instant::now();
+    let hold = health.hold(shard).ok_or(SwitchoverError::UnderWay)?;
+    let primary = from.1.endpoint.id;
+    drain(shared, primary, topology.config.failover.drain).await?;
+    hold.seal();
+    wait_for_nothing(shared, ENDING, move |core| core.control.in_use(primary)).await?;
+    catch_up((&old, from.1), (&new, to.1)).await?;
+    let promotion = Instant::now();
+    promote(&new, to.1).await?;
+    seen(health, shard, to).await?;
+    let switched = Switched {
+        from: from.1.endpoint.address.to_string(),
+        to: to.1.endpoint.address.to_string(),
+        held: begun.elapsed(),
+        promotion: promotion.elapsed(),
+    };
+    release(hold);
+    tracing::info!(shard = %topology.shards[shard].name, ?switched, "switchover");
+    Ok(switched)
+}
+
+/// What waits goes on.
+fn release(hold: Hold) {
+    drop(hold);
+}
+
+/// The replica to be promoted.
+fn candidate(
+    topology: &Topology,
+    shard: usize,
+    wanted: Option<&str>,
+) -> Result<usize, SwitchoverError> {
+    let snapshot = topology.health.snapshot().swap_remove(shard);
+    let fit = |server: &ServerSnapshot| {
+        // Its lag is known only while it is on the primary's timeline.
+        server.state == State::Up && server.view.role == Role::Replica && server.view.lag.is_some()
+    };
+    let servers = snapshot.servers.iter().enumerate();
+    if let Some(wanted) = wanted {
+        let mut named = servers.filter(|(_, s)| s.endpoint.address.to_string() == wanted);
+        let found = named.find(|(_, server)| fit(server)).map(|(at, _)| at);
+        return found.ok_or_else(|| SwitchoverError::NotFit(wanted.to_owned()));
+    }
+    let nearest = servers
+        .filter(|(_, server)| fit(server))
+        .min_by_key(|(_, server)| server.view.lag.map(|lag| lag.bytes));
+    nearest.map(|(at, _)| at).ok_or(SwitchoverError::NoReplica)
+}
+
+/// A connection of the control role, which ends with the client.
+async fn connect(
+    topology: &Topology,
+    shard: usize,
+    server: &Server,
+) -> Result<Client, SwitchoverError> {
+    let tls = ControlTls::new(&server.endpoint);
+    let mut config = asking(&topology.config, shard, server);
+    config.ssl_mode(tls.mode()).application_name("mothership");
+    let (client, connection) = config.connect(tls).await.map_err(of(server))?;
+    // Its error is also what the client's next question gets.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+fn of(server: &Server) -> impl Fn(tokio_postgres::Error) -> SwitchoverError {
+    let address = server.endpoint.address.to_string();
+    move |error| SwitchoverError::Server {
+        address: address.clone(),
+        cause: crate::log::Chain(&error).to_string(),
+    }
+}
+
+/// Waits until no session works on a server; after `patience` they lose their connections.
+async fn drain(
+    shared: &Arc<Shared>,
+    server: EndpointId,
+    patience: Duration,
+) -> Result<(), SwitchoverError> {
+    // Who is in line came before, and is served.
+    let working = move |core: &Rc<Core>| core.working_on(server);
+    if wait_for_nothing(shared, patience, working).await.is_ok() {
+        return Ok(());
+    }
+    shared.ask(move |core| core.break_off(server)).await;
+    wait_for_nothing(shared, ENDING, working).await
+}
+
+/// Waits until all cores count nothing.
+async fn wait_for_nothing(
+    shared: &Arc<Shared>,
+    limit: Duration,
+    count: impl Fn(&Rc<Core>) -> usize + Send + Copy + 'static,
+) -> Result<(), SwitchoverError> {
+    let begun = Instant::now();
+    loop {
+        if shared.ask(count).await.into_iter().all(|count| count == 0) {
+            return Ok(());
+        }
+        if begun.elapsed() >= limit {
+            return Err(SwitchoverError::Busy);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Waits until the replica has replayed what its primary has written.
+async fn catch_up(
+    (old, from): (&Client, &Server),
+    (new, to): (&Client, &Server),
+) -> Result<(), SwitchoverError> {
+    let written = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+    let written: String = old.query_one(written, &[]).await.map_err(of(from))?.get(0);
+    let replayed = "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), \
+                    $1::text::pg_lsn) OPERATOR(pg_catalog.>=) 0";
+    let begun = Instant::now();
+    loop {
+        let row = new.query_one(replayed, &[&written]).await.map_err(of(to))?;
+        if row.get::<_, Option<bool>>(0) == Some(true) {
+            return Ok(());
+        }
+        if begun.elapsed() >= CATCHING_UP {
+            return Err(SwitchoverError::Behind);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn promote(new: &Client, to: &Server) -> Result<(), SwitchoverError> {
+    let promote = format!(
+        "SELECT pg_catalog.pg_promote(true, {})",
+        PROMOTION.as_secs()
+    );
+    let row = new.query_one(&promote, &[]).await.map_err(of(to))?;
+    match row.get(0) {
+        true => Ok(()),
+        false => Err(SwitchoverError::Server {
+            address: to.endpoint.address.to_string(),
+            cause: format!("it was not promoted within {PROMOTION:?}"),
+        }),
+    }
+}
+
+/// Waits until the router sees the new primary.
+async fn seen(
+    health: &Health,
+    shard: usize,
+    (at, to): (usize, &Server),
+) -> Result<(), SwitchoverError> {
+    health.probe_soon(shard, at);
+    let elected = tokio::time::timeout(PROMOTION, health.is_elected(shard, at)).await;
+    elected.map_err(|_| SwitchoverError::NotSeen(to.endpoint.address.to_string()))
+}

@@ -1,0 +1,164 @@
+//! The primary for a request. While its shard has none, the request waits: for the next one to be found, or for the
+//! last one to be back.
+
+use super::attach::lease_report;
+use super::choose::{Chosen, Wants};
+use super::{Halt, Session};
+use crate::core::{Full, Holding};
+use mothership_pool::health::WhyNot;
+use mothership_proto::report::{Report, sqlstate};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two attempts to reach a primary that does not take connections.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a request that waits holds is looked at this often: its client may send more.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A request that waits for a primary.
+struct Wait {
+    begun: Instant,
+    limit: Duration,
+    holding: Holding,
+}
+
+impl Wait {
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
+    }
+}
+
+impl Session {
+    /// A connection to the primary. Waits for one to be known and to take connections as `failover` allows.
+    pub(super) async fn choose_primary(
+        &mut self,
+        shard: usize,
+        wants: &Wants,
+    ) -> Result<Chosen, Halt> {
+        let measured = matches!(wants, Wants::FreshRead(_));
+        let mut wait = None;
+        loop {
+            let report = match self.topology.writer(shard) {
+                Ok(server) => match self.lease_from(shard, server, measured).await? {
+                    Ok(mut chosen) => {
+                        chosen.is_primary = true;
+                        return Ok(chosen);
+                    }
+                    Err(error) => {
+                        // A server that never was a primary has not failed over: more likely its address is wrong.
+                        let was_primary = self.topology.health.primary(shard) == Ok(server);
+                        let is_down = self.report_failed(shard, server, &error);
+                        if !is_down || !was_primary {
+                            return Err(Halt::Fail(lease_report(&error)));
+                        }
+                        lease_report(&error)
+                    }
+                },
+                // That does not change by itself.
+                Err(why @ (WhyNot::Disabled | WhyNot::NoGroup)) => {
+                    return Err(Halt::Fail(self.no_server(shard, why)));
+                }
+                Err(why) => self.no_server(shard, why),
+            };
+            let so_far = match wait.take() {
+                Some(wait) => wait,
+                None => self.begin_wait(shard)?,
+            };
+            wait = Some(self.wait_on(shard, so_far, report).await?);
+        }
+    }
+
+    fn begin_wait(&self, shard: usize) -> Result<Wait, Halt> {
+        let config = &self.topology.config;
+        let bytes = self.client.input().len();
+        let held = self.core.shared.held.hold(bytes, &config.failover);
+        let holding = held.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
+        // What it holds on other shards, others may wait for.
+        let limit = match self.servers.is_empty() {
+            true => config.failover.window,
+            false => config.failover.window.min(config.pool.join_timeout),
+        };
+        Ok(Wait {
+            begun: Instant::now(),
+            limit,
+            holding,
+        })
+    }
+
+    /// Waits for a while. Fails with `report` if the time is over.
+    async fn wait_on(
+        &mut self,
+        shard: usize,
+        mut wait: Wait,
+        report: Report,
+    ) -> Result<Wait, Halt> {
+        let left = wait.left();
+        if left.is_zero() {
+            return Err(Halt::Fail(report));
+        }
+        if self.topology.health.writer(shard).is_ok() {
+            self.while_client_waits(tokio::time::sleep(PAUSE.min(left)))
+                .await?;
+        } else {
+            let health = Arc::clone(&self.topology.health);
+            let known =
+                async { tokio::time::timeout(left.min(LOOK), health.has_writer(shard)).await };
+            // Whether there is one is asked again.
+            let _ = self.while_client_waits(known).await?;
+        }
+        let limits = &self.topology.config.failover;
+        let grown = wait.holding.holds(self.client.input().len(), limits);
+        grown.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
+        self.take_over_configuration(shard)?;
+        Ok(wait)
+    }
+
+    /// After a reload nobody asks the servers any more for the configuration that was in force before.
+    fn take_over_configuration(&mut self, shard: usize) -> Result<(), Halt> {
+        if !self.servers.is_empty() || self.core.shared.is_current(&self.topology) {
+            return Ok(());
+        }
+        let topology = self.core.shared.topology();
+        let name = &self.topology.shards[shard].name;
+        if topology.shards.get(shard).is_none_or(|s| s.name != *name) {
+            let report = Report::error(
+                sqlstate::CANNOT_CONNECT_NOW,
+                format!(
+                    "shard \"{name}\" has moved in the configuration while the statement waited for it"
+                ),
+            );
+            return Err(Halt::Fail(report.hint("Send it again.")));
+        }
+        self.topology = topology;
+        Ok(())
+    }
+
+    fn too_many_wait(&self, shard: usize, full: Full) -> Report {
+        let name = &self.topology.shards[shard].name;
+        let Full { requests, bytes } = full;
+        Report::error(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            format!("shard \"{name}\" has no primary, and too many requests wait for one"),
+        )
+        .detail(format!(
+            "{requests} requests with {bytes} bytes wait already."
+        ))
+        .hint("The settings are failover.requests and failover.size.")
+    }
+
+    fn no_server(&self, shard: usize, why: WhyNot) -> Report {
+        let shard = &self.topology.shards[shard];
+        let name = &shard.name;
+        let address = |server: u8| match shard.servers.get(usize::from(server)) {
+            Some(server) => server.endpoint.address.to_string(),
+            None => format!("server {server}"),
+        };
+        Report::error(
+            sqlstate::CANNOT_CONNECT_NOW,
+            format!("shard \"{name}\" has no server for this statement"),
+        )
+        .detail(why.in_words(address))
+        .hint("SHOW ENDPOINTS in the console says what is known of each server.")
+    }
+}
