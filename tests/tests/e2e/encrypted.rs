@@ -292,6 +292,8 @@ fn what_tls_asks_for_holds_for_cancels_and_after_a_lost_connection() {
         .map(|shard| Between::new(shard.primary.port()))
         .collect();
     let mut config = servers.config("tls = \"require\"");
+    // Who finds no server that will do waits no longer.
+    config += "\n[failover]\nwindow = \"1s\"\n";
     for (shard, between) in servers.fleet.shards.iter().zip(&between) {
         let (from, to) = (shard.primary.port(), between.port);
         config = config.replace(
