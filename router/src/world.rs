@@ -4,18 +4,25 @@
 //! A [`World`] is immutable. A change of definitions makes a new one; statements
 //! that are under way keep theirs. Without any declaration there is no world and
 //! nothing to plan: every statement belongs to the home shard.
+//!
+//! A shard that could not be asked is away in it (`away`): plans do not look at it, and
+//! a statement that needs it is refused.
 
+mod away;
+mod error;
+mod findings;
 mod reading;
 
-pub use reading::{WorldError, catalog_of, load, look};
+pub use error::WorldError;
+pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::catalog::drift::Difference;
 use crate::catalog::times::Times;
-use crate::catalog::{Catalog, Drift, Name, Oids, Relation, RelationKind};
+use crate::catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::directory::Directories;
 use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
-use reading::list;
+use error::list;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,15 +59,15 @@ pub struct World {
     pub read: Instant,
     /// What differs between the shards.
     pub drift: Vec<Drift>,
-    /// For each shard how its object ids differ from the home shard's, if they do.
-    oids: Vec<Option<Arc<Oids>>>,
-    /// For each shard the PostgreSQL cluster that holds it (`system_identifier`).
-    pub clusters: Vec<i64>,
+    /// The shard with which the others were compared for that.
+    compared_with: usize,
+    /// What is known of each shard.
+    parts: Vec<Part>,
     /// What the map was made by; asked again when a pending table is created.
     config: Arc<Config>,
     /// The lookup tables that the map uses.
     directories: Directories,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     /// What [`Doubts::none_since`](crate::commit::doubt::Doubts::none_since) said before it was read.
     pub doubts: Option<u64>,
     /// A newer one may be in force, or none.
@@ -69,28 +76,82 @@ pub struct World {
     times: OnceLock<Times>,
 }
 
+/// What one shard has said about itself.
+pub struct Seen {
+    /// Its catalog.
+    pub catalog: Catalog,
+    /// The PostgreSQL cluster that holds it (`system_identifier`).
+    pub cluster: i64,
+    /// Tells whether the catalog has changed since.
+    pub fingerprint: Fingerprint,
+}
+
+/// What is known of one shard.
+#[derive(Clone)]
+enum Part {
+    /// It was asked.
+    Known {
+        /// The PostgreSQL cluster that holds it.
+        cluster: i64,
+        /// Tells whether its catalog is another one later.
+        fingerprint: Fingerprint,
+        /// How its object ids differ from the home shard's, if they do.
+        oids: Option<Arc<Oids>>,
+    },
+    /// It could not be asked.
+    Away {
+        /// Why.
+        why: Arc<WorldError>,
+        /// As it was known last: a cursor that is open there still speaks of them.
+        oids: Option<Arc<Oids>>,
+    },
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl World {
-    /// A world of the shards' catalogs, in the order of the shards; the home shard's
-    /// is what statements are planned by.
+    /// A world of what the shards have said, in their order; by the home shard's catalog statements are planned.
     ///
     /// # Errors
     /// When the declarations do not fit the catalog.
+    ///
+    /// # Panics
+    /// Without the home shard.
     pub fn new(
         config: &Arc<Config>,
         home: usize,
-        mut catalogs: Vec<Catalog>,
-        clusters: Vec<i64>,
+        seen: Vec<Result<Seen, Arc<WorldError>>>,
         directories: Directories,
         epoch: u64,
     ) -> Result<Self, Vec<MapMistake>> {
         let version = NEXT.fetch_add(1, Ordering::Relaxed);
-        let oids = catalogs
-            .iter()
-            .map(|shard| Oids::between(shard, &catalogs[home]).map(Arc::new));
-        let oids = oids.collect();
-        let known: Vec<KnownTable> = known_tables(&catalogs[home]);
+        let mut parts = Vec::with_capacity(seen.len());
+        // Those that have said something, and which they are.
+        let (mut catalogs, mut shards) = (Vec::new(), Vec::new());
+        for (shard, seen) in seen.into_iter().enumerate() {
+            let oids = None;
+            parts.push(match seen {
+                Ok(seen) => {
+                    catalogs.push(seen.catalog);
+                    shards.push(shard);
+                    Part::Known {
+                        cluster: seen.cluster,
+                        fingerprint: seen.fingerprint,
+                        oids,
+                    }
+                }
+                Err(why) => Part::Away { why, oids },
+            });
+        }
+        let some_away = catalogs.len() < parts.len();
+        let at_home = shards.iter().position(|shard| *shard == home);
+        let at_home = at_home.expect("the home shard was asked");
+        for (catalog, shard) in catalogs.iter().zip(&shards) {
+            if let Part::Known { oids, .. } = &mut parts[*shard] {
+                *oids = Oids::between(catalog, &catalogs[at_home]).map(Arc::new);
+            }
+        }
+        let known: Vec<KnownTable> = known_tables(&catalogs[at_home]);
         let built = config.shard_map(version, &known, &|strategy| directories.of(strategy))?;
         let everywhere = |relation: &Relation| {
             let declared = built
@@ -101,10 +162,13 @@ impl World {
                 Declared::Home | Declared::Placement(Placement::Home)
             )
         };
-        let drift = crate::catalog::drift(&catalogs, everywhere);
+        let mut drift = crate::catalog::drift(&catalogs, everywhere);
+        for difference in &mut drift {
+            difference.shard = shards[difference.shard];
+        }
         let text_order_differs = drift.iter().any(|d| d.what == Difference::TextOrder)
             || catalogs.iter().any(|catalog| catalog.text_order_differs);
-        let mut catalog = catalogs.swap_remove(home);
+        let mut catalog = catalogs.swap_remove(at_home);
         catalog.text_order_differs = text_order_differs;
         // Statements are planned by this one, and run on the others as well.
         for other in &catalogs {
@@ -118,7 +182,9 @@ impl World {
             .filter(|name| missing(name))
             .cloned()
             .collect();
-        let on_all = |name: &&Name| !catalogs.is_empty() && !missing(name);
+        // One that is away may have it: what would be read at home alone is refused then.
+        let others = some_away || !catalogs.is_empty();
+        let on_all = |name: &&Name| others && !missing(name);
         catalog.everywhere = catalog.relations.keys().filter(on_all).cloned().collect();
         let known = Known {
             catalog,
@@ -131,14 +197,14 @@ impl World {
             epoch,
             read: Instant::now(),
             drift,
-            oids,
-            clusters,
+            compared_with: shards[0],
+            parts,
             config: Arc::clone(config),
             directories,
-            snapshot: Snapshot::new(known, |known| {
+            snapshot: Arc::new(Snapshot::new(known, |known| {
                 Planner::with_pending(&known.catalog, &known.map, &known.pending)
                     .with_key_updates(known.key_updates)
-            }),
+            })),
             doubts: None,
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
@@ -156,16 +222,21 @@ impl World {
         epoch: u64,
     ) -> Result<Self, WorldError> {
         let as_it_was: Vec<bool> = catalogs.iter().map(Option::is_none).collect();
-        let catalogs = catalogs
-            .into_iter()
-            .map(|catalog| catalog.unwrap_or_else(|| self.elsewhere()))
-            .collect();
-        let (clusters, directories) = (self.clusters.clone(), self.directories.clone());
-        let world = Self::new(&self.config, home, catalogs, clusters, directories, epoch);
+        let seen = catalogs.into_iter().zip(&self.parts);
+        let seen = seen.map(|(catalog, part)| match (catalog, part) {
+            (None, Part::Away { why, .. }) => Err(Arc::clone(why)),
+            (catalog, part) => Ok(Seen {
+                catalog: catalog.unwrap_or_else(|| self.elsewhere()),
+                cluster: part.cluster().unwrap_or_default(),
+                fingerprint: Fingerprint::default(),
+            }),
+        });
+        let (seen, directories) = (seen.collect(), self.directories.clone());
+        let world = Self::new(&self.config, home, seen, directories, epoch);
         let mut world = world.map_err(WorldError::Map)?;
         for (shard, as_it_was) in as_it_was.into_iter().enumerate() {
             if as_it_was {
-                world.oids[shard].clone_from(&self.oids[shard]);
+                world.parts[shard].clone_from(&self.parts[shard]);
             }
         }
         Ok(world)
@@ -208,7 +279,9 @@ impl World {
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.
     pub fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        self.oids.get(shard)?.as_ref()
+        match self.parts.get(shard)? {
+            Part::Known { oids, .. } | Part::Away { oids, .. } => oids.as_ref(),
+        }
     }
 
     /// The lookup tables that the map uses.
@@ -253,25 +326,6 @@ impl World {
     /// Declared tables that do not exist yet and whose key types nobody knows.
     pub fn pending(&self) -> &[TablePattern] {
         &self.snapshot.borrow_owner().pending
-    }
-
-    /// A difference between the shards in words.
-    pub fn told(&self, drift: &Drift) -> String {
-        let shards = self.map().shards();
-        let name = |at: usize| shards.get(at).map_or("?", String::as_str);
-        drift.told(name(0), name(drift.shard))
-    }
-
-    /// All that administrators should know: what differs between the shards, and constraints that they cannot
-    /// enforce.
-    pub fn findings(&self) -> Vec<String> {
-        let drift = self.drift.iter().map(|drift| self.told(drift));
-        let unenforced = self.planner().unenforced().into_iter();
-        let unenforced = unenforced.map(|refusal| match &refusal.detail {
-            Some(detail) => format!("{}: {detail}", refusal.message()),
-            None => refusal.message().to_owned(),
-        });
-        drift.chain(unenforced).collect()
     }
 }
 
@@ -323,3 +377,6 @@ fn known_tables(catalog: &Catalog) -> Vec<KnownTable> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,7 @@ mod room;
 pub mod rules;
 
 mod attach;
+mod away;
 mod blocks;
 
 mod transact;

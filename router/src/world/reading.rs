@@ -1,111 +1,52 @@
-//! Reads a world: asks each shard for its catalog, and the home shard for lookup tables.
+//! Reads a world: asks all shards at once for their catalogs, and the home shard for lookup tables.
+//!
+//! A shard that cannot be asked is away in it. `away` says what may be done without it.
 
-use super::World;
+use super::{Seen, World, WorldError};
 use crate::catalog::Catalog;
 use crate::catalog::load::LoadError;
-use crate::commit::schema::{self, SchemaError};
-use crate::config::MapMistake;
-use crate::control::{Control, ControlError};
+use crate::commit::gid::Gid;
+use crate::commit::schema;
+use crate::control::Control;
 use crate::core::Topology;
-use crate::directory::{self, Directories, DirectoryError};
-use std::time::Duration;
+use crate::directory::{self, Directories};
+use futures_util::future::join_all;
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::sync::Arc;
 
-/// Why a database cannot be known.
-#[derive(Debug, thiserror::Error)]
-pub enum WorldError {
-    /// A shard cannot be asked.
-    #[error("catalog of shard {shard}")]
-    Control {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: Box<ControlError>,
-    },
-    /// A shard's catalog cannot be read.
-    #[error("catalog of shard {shard}")]
-    Load {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: LoadError,
-    },
-    /// A shard's cluster cannot be identified.
-    #[error("cluster of shard {shard}")]
-    Cluster {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: tokio_postgres::Error,
-    },
-    /// The server takes no writes.
-    #[error(
-        "the server of shard {shard} is in recovery, so its catalog may lack what clients were told of"
-    )]
-    InRecovery {
-        /// Which.
-        shard: String,
-    },
-    /// The decision table of two-phase commit cannot be installed.
-    #[error("decision table of shard {shard}")]
-    Schema {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: SchemaError,
-    },
-    /// It has more than may be known.
-    #[error("shard {shard} has {relations} relations, and catalog.relations is {most}")]
-    TooMany {
-        /// Which.
-        shard: String,
-        /// How many it has.
-        relations: usize,
-        /// How many it may have.
-        most: u32,
-    },
-    /// It took too long.
-    #[error("reading the catalog of shard {shard} took longer than {limit:?}")]
-    TimedOut {
-        /// Which.
-        shard: String,
-        /// How long was waited.
-        limit: Duration,
-    },
-    /// A lookup table cannot be read.
-    #[error("directory of keys")]
-    Directory(#[source] DirectoryError),
-    /// The declarations do not fit the catalog.
-    #[error("declared tables do not fit the catalog: {}", list(.0))]
-    Map(Vec<MapMistake>),
+/// Which shards are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// All.
+    All,
+    /// Not those that are known to be away: somebody waits, and others ask them.
+    Known,
 }
 
-pub(super) fn list(mistakes: &[MapMistake]) -> String {
-    let each: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    each.join("; ")
+/// How a world is read.
+pub struct How<'a> {
+    /// Changes of definitions that had gone through this router before.
+    pub epoch: u64,
+    /// The shards get their decision tables.
+    pub installs: bool,
+    /// Which are asked.
+    pub ask: Ask,
+    /// What is known now.
+    pub before: Option<&'a World>,
+    /// Whether this process has known of a shard at any time. What was left behind there before the process began is
+    /// recovery's to finish, which needs that shard.
+    pub was_seen: &'a dyn Fn(usize) -> bool,
 }
 
-/// Reads what is known of a database from all of its shards, and sees to it that they have their decision tables.
-///
-/// # Errors
-/// When a shard cannot be asked, or the declarations do not fit what it says.
-pub async fn load(
-    control: &Control,
-    topology: &Topology,
-    database: &str,
-    epoch: u64,
-) -> Result<World, WorldError> {
-    let transactions = &topology.config.transactions;
-    if topology.shards.len() > 1 && transactions.two_phase {
-        for index in 0..topology.shards.len() {
-            let install = install(control, topology, index, database);
-            in_time(topology, index, install).await?;
-        }
+impl How<'_> {
+    /// Why a shard is not asked at all.
+    fn passes_over(&self, shard: usize) -> Option<Arc<WorldError>> {
+        let why = self.before?.why_away(shard)?;
+        // That one can be asked.
+        let undecided = matches!(**why, WorldError::Undecided { .. });
+        (self.ask == Ask::Known && !undecided).then(|| Arc::clone(why))
     }
-    look(control, topology, database, epoch).await
 }
 
 /// Reads what is known of a database from all of its shards, and changes nothing.
@@ -116,21 +57,72 @@ pub async fn look(
     control: &Control,
     topology: &Topology,
     database: &str,
-    epoch: u64,
-) -> Result<World, WorldError> {
-    let mut catalogs = Vec::new();
-    let mut clusters = Vec::new();
-    for index in 0..topology.shards.len() {
-        let one = load_one(control, topology, index, database);
-        let (catalog, cluster) = in_time(topology, index, one).await?;
-        catalogs.push(catalog);
-        clusters.push(cluster);
+) -> Result<World, Arc<WorldError>> {
+    let how = How {
+        epoch: 0,
+        installs: false,
+        ask: Ask::All,
+        before: None,
+        was_seen: &|_| true,
+    };
+    let world = read(control, topology, database, &how).await?;
+    let away = world.away().next().map(|(_, why)| Arc::clone(why));
+    away.map_or(Ok(world), Err)
+}
+
+/// Reads what is known of a database from those of its shards that can be asked.
+///
+/// # Errors
+/// When nothing can be planned by what they say.
+pub async fn read(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    how: &How<'_>,
+) -> Result<World, Arc<WorldError>> {
+    let ask = async |index: usize| match how.passes_over(index) {
+        Some(why) => Err(why),
+        None => {
+            let asked = see(control, topology, index, database, how.installs);
+            in_time(topology, index, asked).await.map_err(Arc::new)
+        }
+    };
+    let mut seen = join_all((0..topology.shards.len()).map(ask)).await;
+    let mut failures = seen.iter().filter_map(|seen| seen.as_ref().err());
+    if let Some(wrong) = failures.find(|error| !error.is_absence()) {
+        return Err(Arc::clone(wrong));
     }
-    let home = topology.home;
-    let read = directories(control, topology, database, &catalogs[home]);
-    let directories = in_time(topology, home, read).await?;
-    let config = &topology.config;
-    World::new(config, home, catalogs, clusters, directories, epoch).map_err(WorldError::Map)
+    doubt_undecided(control, topology, database, how, &mut seen).await;
+    let (home, config) = (topology.home, &topology.config);
+    let nobody = seen.iter().all(Result::is_err);
+    let at_home = match &seen[home] {
+        Ok(seen) => Ok(&seen.catalog),
+        Err(why) => Err(Arc::clone(why)),
+    };
+    match (at_home, how.before) {
+        (Ok(catalog), before) => {
+            let read = directories(control, topology, database, catalog);
+            let directories = in_time(topology, home, read).await?;
+            let world = World::new(config, home, seen, directories, how.epoch);
+            let mut world = world.map_err(WorldError::Map)?;
+            if let Some(before) = before {
+                world.remember(before);
+            }
+            Ok(world)
+        }
+        (Err(why), None) => Err(why),
+        (Err(why), Some(_)) if nobody => Err(why),
+        (Err(why), Some(before)) => {
+            let world = before.without_home(config, home, &seen, how.epoch);
+            world.map_err(|because| {
+                Arc::new(WorldError::WithoutHome {
+                    shard: topology.shards[home].name.clone(),
+                    because,
+                    cause: why,
+                })
+            })
+        }
+    }
 }
 
 /// Reads the catalog of one shard.
@@ -143,9 +135,63 @@ pub async fn catalog_of(
     index: usize,
     database: &str,
 ) -> Result<Catalog, WorldError> {
-    let one = load_one(control, topology, index, database);
-    let (catalog, _) = in_time(topology, index, one).await?;
-    Ok(catalog)
+    let one = see(control, topology, index, database, false);
+    Ok(in_time(topology, index, one).await?.catalog)
+}
+
+/// A part of a transaction that was decided by a shard which this process has never known may have been committed, and
+/// acknowledged, before the process began. The shard that holds it cannot be believed before that one is back.
+async fn doubt_undecided(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    how: &How<'_>,
+    seen: &mut [Result<Seen, Arc<WorldError>>],
+) {
+    let name = |index: usize| topology.shards[index].name.as_str();
+    let unknown: BTreeSet<&str> = (0..seen.len())
+        .filter(|index| seen[*index].is_err() && !(how.was_seen)(*index))
+        .map(name)
+        .collect();
+    if unknown.is_empty() {
+        return;
+    }
+    for (index, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_ok()) {
+        let asked = deciders(control, topology, index, database);
+        let why = match in_time(topology, index, asked).await {
+            Ok(deciders) => match deciders.iter().find(|one| unknown.contains(one.as_str())) {
+                None => continue,
+                Some(decider) => WorldError::Undecided {
+                    shard: name(index).to_owned(),
+                    decider: decider.clone(),
+                },
+            },
+            Err(why) => why,
+        };
+        *seen = Err(Arc::new(why));
+    }
+}
+
+/// The shards that decide what is prepared on a shard.
+async fn deciders(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<Vec<String>, WorldError> {
+    const PREPARED: &str = "SELECT gid FROM pg_catalog.pg_prepared_xacts \
+        WHERE pg_catalog.starts_with(gid, 'ms1:')";
+    let client = lend(control, topology, index, database).await?;
+    let rows = client.query(PREPARED, &[]).await;
+    let rows = rows.map_err(|cause| WorldError::Load {
+        shard: topology.shards[index].name.clone(),
+        cause: LoadError::Server {
+            what: "prepared transactions",
+            cause,
+        },
+    })?;
+    let gids = rows.iter().filter_map(|row| Gid::parse(row.get(0)));
+    Ok(gids.map(|gid| gid.decider.as_str().to_owned()).collect())
 }
 
 async fn in_time<T>(
@@ -207,14 +253,43 @@ async fn directories(
     loaded.map_err(WorldError::Directory)
 }
 
-async fn load_one(
+/// A connection that is closed unless all went well: whoever came next would be in the middle of a transaction.
+struct Unsettled(Option<deadpool_postgres::Object>);
+
+impl Deref for Unsettled {
+    type Target = deadpool_postgres::Object;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is taken when it is settled")
+    }
+}
+
+impl Unsettled {
+    fn settled(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        // Taken out of its pool it is closed.
+        self.0.take().map(deadpool_postgres::Object::take);
+    }
+}
+
+/// What one shard says about itself.
+async fn see(
     control: &Control,
     topology: &Topology,
     index: usize,
     database: &str,
-) -> Result<(Catalog, i64), WorldError> {
+    installs: bool,
+) -> Result<Seen, WorldError> {
     let shard = || topology.shards[index].name.clone();
-    let client = lend(control, topology, index, database).await?;
+    if installs {
+        install(control, topology, index, database).await?;
+    }
+    let client = Unsettled(Some(lend(control, topology, index, database).await?));
     // Asked first: whoever is promoted afterwards may have replayed more by then.
     const CLUSTER: &str = "SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
     let (cluster, in_recovery): (i64, bool) = client
@@ -228,12 +303,12 @@ async fn load_one(
     if in_recovery {
         return Err(WorldError::InRecovery { shard: shard() });
     }
-    let catalog = crate::catalog::load::load(&client)
-        .await
-        .map_err(|cause| WorldError::Load {
-            shard: shard(),
-            cause,
-        })?;
+    let loaded = crate::catalog::load::load(&client).await;
+    let (catalog, fingerprint) = loaded.map_err(|cause| WorldError::Load {
+        shard: shard(),
+        cause,
+    })?;
+    client.settled();
     let most = topology.config.catalog.relations.get();
     let relations = catalog.relations.len();
     if relations > most as usize {
@@ -243,5 +318,9 @@ async fn load_one(
             most,
         });
     }
-    Ok((catalog, cluster))
+    Ok(Seen {
+        catalog,
+        cluster,
+        fingerprint,
+    })
 }

@@ -9,6 +9,8 @@ pub mod stage;
 
 #[path = "shards/alike.rs"]
 mod alike;
+#[path = "shards/away.rs"]
+mod away;
 #[path = "shards/blocks.rs"]
 mod blocks;
 #[path = "shards/copying.rs"]
