@@ -181,14 +181,14 @@ fn what_does_not_need_a_lost_shard_goes_on_and_what_needs_it_names_it() {
         done.store(true, Ordering::SeqCst);
         working.join().unwrap();
     });
-    for shard in 0..3 {
+    for ids in new {
         goes_on(
             &mut wire,
-            &format!("DELETE FROM items WHERE id = {}", new[shard][1]),
+            &format!("DELETE FROM items WHERE id = {}", ids[1]),
         );
         goes_on(
             &mut wire,
-            &format!("UPDATE items SET v = 0 WHERE id = {}", one_each()[shard]),
+            &format!("UPDATE items SET v = 0 WHERE id = {}", ids[0]),
         );
     }
     assert_eq!(one(&mut wire, "SELECT sum(v) FROM items"), "0");
