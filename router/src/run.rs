@@ -8,7 +8,7 @@
 use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
 use crate::commit::recover::{Recovery, Settings};
-use crate::config::{Change, Config, SendBatch, Workers};
+use crate::config::{Change, Config, Held, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
     Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
@@ -366,8 +366,8 @@ async fn asked(topology: &Topology) {
     }
 }
 
-/// Reads the configuration again; a bad one is refused and the old one stays.
-/// Returns what has changed, or what is wrong.
+/// Reads the configuration again; a bad one is refused and the old one stays. What only a restart changes stays as it
+/// was. Returns what waits for one, or what is wrong.
 async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String> {
     let refused = |problems: String| {
         tracing::error!(
@@ -378,18 +378,28 @@ async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String
     };
     let old = shared.topology();
     let config = Config::load(path).map_err(|error| refused(error.to_string()))?;
+    let Held { config, waiting } = config.held(&old.config).map_err(refused)?;
     let changes = Config::diff(&old.config, &config);
     let topology = Topology::new(config, &shared.stand_in, Some(&old));
     let (topology, prober) = topology.map_err(|error| refused(Chain(&error).to_string()))?;
     for change in &changes {
         tracing::info!(setting = change.path, "configuration changed");
     }
+    for change in &waiting {
+        let (in_force, wanted) = (change.old.as_deref(), change.new.as_deref());
+        tracing::warn!(
+            setting = change.path,
+            in_force = in_force.unwrap_or("not there"),
+            wanted = wanted.unwrap_or("not there"),
+            "this setting waits for a restart"
+        );
+    }
     if prober.is_some() {
         // What watches the servers now is good for the old configuration until then.
         asked(&topology).await;
     }
     shared.set_topology(topology, prober);
-    Ok(changes)
+    Ok(waiting)
 }
 
 /// One core: its runtime, its listeners, its clients.

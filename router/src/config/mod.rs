@@ -25,6 +25,7 @@ mod units;
 
 mod check;
 mod diff;
+mod held;
 mod map;
 mod reference;
 mod summary;
@@ -44,6 +45,7 @@ pub use mothership_shardmap::KeyType;
 
 pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
+pub use held::Held;
 pub use limits::Limits;
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
 pub use map::{BuiltMap, KnownTable, MapMistake};
@@ -117,6 +119,8 @@ pub struct Config {
     pub logging: Logging,
     /// Every setting as text, for [`Config::diff`] and the console.
     entries: Entries,
+    /// What all of this was made of.
+    written: Box<written::Written>,
 }
 
 impl Config {

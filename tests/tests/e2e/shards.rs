@@ -57,6 +57,8 @@ mod portals;
 mod reaching;
 #[path = "shards/reads.rs"]
 mod reads;
+#[path = "shards/reload.rs"]
+mod reload;
 #[path = "shards/returning.rs"]
 mod returning;
 #[path = "shards/segments.rs"]
