@@ -239,13 +239,41 @@ fn more_urgent(how: Life) -> Life {
     }
 }
 
-/// Finishes transactions over several shards that somebody left behind.
+/// Finishes transactions over several shards that somebody left behind, as the configuration in force says.
 async fn recover(shared: &Arc<Shared>) {
-    let topology = shared.topology();
-    let transactions = &topology.config.transactions;
-    if topology.shards.len() < 2 || !transactions.two_phase {
-        return std::future::pending().await;
+    let mut reloads = shared.reloads.subscribe();
+    let mut is_needed = false;
+    loop {
+        reloads.borrow_and_update();
+        let topology = shared.topology();
+        let config = &topology.config;
+        // Not only as long as new ones are made.
+        is_needed |= topology.shards.len() > 1 && config.transactions.two_phase;
+        let changed = async {
+            while reloads.changed().await.is_ok() {
+                let now = &shared.topology().config;
+                if (&now.transactions, &now.control) != (&config.transactions, &config.control) {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let recovery = async {
+            match is_needed {
+                true => recover_by(shared, &topology).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = recovery => {}
+            () = changed => {}
+        }
     }
+}
+
+/// The same by this configuration.
+async fn recover_by(shared: &Arc<Shared>, topology: &Topology) {
+    let transactions = &topology.config.transactions;
     let control = Control::default();
     let settings = Settings::new(transactions, &topology.config.control);
     let recovery = Recovery::new(

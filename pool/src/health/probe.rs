@@ -21,7 +21,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 /// Two probes of a server are never nearer than this, whoever asks for them.
 const MIN_GAP: Duration = Duration::from_millis(10);
 
-/// The running probes. They end, and are waited for, when this is dropped.
+/// The running probes. They end, and are waited for, when this is dropped; whoever waits for news of them is told.
 #[derive(Debug)]
 pub struct Prober {
     health: Arc<Health>,
@@ -66,6 +66,7 @@ impl Drop for Prober {
             // It has logged its own panic, if any.
             let _ = thread.join();
         }
+        self.health.end();
     }
 }
 

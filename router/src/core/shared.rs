@@ -61,6 +61,8 @@ pub struct Shared {
     pub sequences: Sequences,
     /// What recovery found when it looked last.
     pub swept: watch::Sender<Sweep>,
+    /// Counts reloads.
+    pub reloads: watch::Sender<u64>,
     /// To whoever supervises the process.
     pub orders: mpsc::UnboundedSender<Order>,
     /// Asks the servers for their health.
@@ -143,6 +145,7 @@ impl Shared {
             told: Mutex::default(),
             sequences: Sequences::default(),
             swept: watch::Sender::default(),
+            reloads: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),
             gates: Gates::default(),
@@ -187,6 +190,7 @@ impl Shared {
             drop(before);
         }
         self.forget_worlds();
+        self.reloads.send_modify(|count| *count += 1);
         for core in &self.mail {
             // A core that is gone needs no configuration.
             let _ = core.send(Mail::Reload);

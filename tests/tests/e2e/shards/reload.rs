@@ -112,3 +112,51 @@ fn slots_and_keys_stay_until_a_restart_and_the_rest_of_the_file_goes_in_force() 
     assert_eq!(console.query("RELOAD")[0].kind, b'C');
     found(&mut wire);
 }
+
+#[test]
+fn recovery_begins_when_a_reload_brings_two_phase_commits() {
+    let off = "[transactions]\ntwo_phase = false\nprepare_timeout = \"1s\"\nrecovery_interval = \"500ms\"\n";
+    let table = "[[table]]\nname = \"items\"\nkey = \"id\"\n";
+    let stage = Stage::bare(&format!("{}{off}{table}", admin()));
+    stage
+        .shards
+        .sql_all("CREATE TABLE items (id int8 PRIMARY KEY)");
+    // A router that is gone has left a part behind, and its decider never decided.
+    let decider = "SELECT system_identifier || ' ' || (SELECT oid FROM pg_database WHERE datname = current_database()) \
+        FROM pg_control_system()";
+    let decider = stage.shards.sql(0, decider);
+    let (system, database) = decider.split_once(' ').unwrap();
+    let base36 = |number: &str| {
+        let (mut number, mut digits) = (number.parse::<u64>().unwrap(), Vec::new());
+        while number > 0 {
+            digits.push(char::from_digit((number % 36) as u32, 36).unwrap());
+            number /= 36;
+        }
+        digits.iter().rev().collect::<String>()
+    };
+    let gid = format!(
+        "ms1:gone:{:025}:s1:s2:{}:{}:7:b",
+        5,
+        base36(system),
+        base36(database)
+    );
+    let mut direct = Wire::login(&stage.shards.endpoint(1));
+    direct.query(&format!(
+        "BEGIN; INSERT INTO items VALUES (-1); PREPARE TRANSACTION '{gid}'"
+    ));
+    assert_eq!(stage.prepared(), 1);
+    let on = stage
+        .config()
+        .replace("two_phase = false", "two_phase = true");
+    stage.router.write_config(&on);
+    assert_eq!(console(&stage).query("RELOAD")[0].kind, b'C');
+    // The decision tables come with the first statement.
+    say(&mut stage.wire(), "SELECT count(*) FROM items");
+    stage.assert_nothing_prepared();
+    assert_eq!(
+        stage
+            .shards
+            .sql(1, "SELECT count(*) FROM items WHERE id = -1"),
+        "0"
+    );
+}
