@@ -83,8 +83,8 @@ fn nth_of(mut set: u64, n: u32) -> usize {
 pub struct ServerLoad {
     /// When ticks began.
     start: Instant,
-    /// A sample counts half after so long, in ticks.
-    half_life: f32,
+    /// A sample counts half after so long, in ticks. An f32.
+    half_life: AtomicU32,
     in_flight: AtomicU32,
     served: AtomicU64,
     /// Smoothed latency (f32 nanoseconds) in the high half, tick of the last sample in the low half: one word, so that they change together.
@@ -95,16 +95,26 @@ pub struct ServerLoad {
 /// for one that had one lately, and unlearns a little later.
 const TICK_NANOS: u128 = 16_000;
 
+fn ticks(half_life: Duration) -> f32 {
+    (half_life.as_nanos() / TICK_NANOS).max(1) as f32
+}
+
 impl ServerLoad {
     /// An idle server. A latency counts half after `half_life`.
     pub fn new(half_life: Duration) -> Self {
         ServerLoad {
             start: Instant::now(),
-            half_life: (half_life.as_nanos() / TICK_NANOS).max(1) as f32,
+            half_life: AtomicU32::new(ticks(half_life).to_bits()),
             in_flight: AtomicU32::new(0),
             served: AtomicU64::new(0),
             smoothed: AtomicU64::new(0),
         }
+    }
+
+    /// A latency counts half after so long from now on.
+    pub fn set_half_life(&self, half_life: Duration) {
+        let ticks = ticks(half_life);
+        self.half_life.store(ticks.to_bits(), Ordering::Relaxed);
     }
 
     /// Something is sent to the server, which counts as under way until the guard is finished or dropped.
@@ -168,6 +178,7 @@ impl ServerLoad {
     /// Moves the average towards a target by the time since the last move, if that is at least `idle` ticks.
     fn move_towards(&self, now: Instant, idle: f32, target: impl Fn(f32) -> Option<f32>) {
         let tick = self.tick(now);
+        let half_life = f32::from_bits(self.half_life.load(Ordering::Relaxed));
         let step = |word| {
             let (average, last) = unpack(word);
             let passed = tick.wrapping_sub(last);
@@ -175,7 +186,7 @@ impl ServerLoad {
             if passed > u32::MAX / 2 || passed == 0 || (passed as f32) < idle {
                 return None;
             }
-            let kept = (-(passed as f32) / self.half_life).exp2();
+            let kept = (-(passed as f32) / half_life).exp2();
             let target = target(average)?;
             Some(pack(average * kept + target * (1.0 - kept), tick))
         };

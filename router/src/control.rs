@@ -208,10 +208,13 @@ impl Control {
                     let shard = topology.shards[shard].name.clone();
                     return Err(ControlError::NoPrimary { shard, why });
                 }
-                Err(_) => {
+                Err(why) => {
                     // Whether there is one is asked again.
-                    let known = topology.health.has_primary(shard);
-                    let _ = tokio::time::timeout(left, known).await;
+                    let known = topology.health.has_primary_or_is_over(shard);
+                    if let Ok(false) = tokio::time::timeout(left, known).await {
+                        let shard = topology.shards[shard].name.clone();
+                        return Err(ControlError::NoPrimary { shard, why });
+                    }
                     continue;
                 }
             };

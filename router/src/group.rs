@@ -71,6 +71,7 @@ fn group(
         },
         weight: declared.weight,
         control: Some(asking(config, shard, server)),
+        kept: known.and_then(|(place, health)| health.kept(place, server.endpoint.id)),
     });
     GroupSpec {
         name: config.shards[shard].name.as_str().to_owned(),

@@ -4,7 +4,7 @@
 //! They read the configuration as the router does, and a catalog from a file or from
 //! the shards; nothing is changed anywhere.
 
-use crate::catalog::Catalog;
+use crate::catalog::Fingerprint;
 use crate::catalog::text::{self, TextError};
 use crate::commit::schema::{self, Missing};
 use crate::config::{self, Config, ConfigError};
@@ -20,7 +20,7 @@ use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{RequestFacts, RuleSet};
 use crate::sql::split::split;
 use crate::verifiers;
-use crate::world::{self, World, WorldError, is_declared};
+use crate::world::{self, Seen, World, WorldError, is_declared};
 use mothership_pool::health::Prober;
 use mothership_proto::auth::{SecretKind, StandIn};
 use std::fmt::Write;
@@ -74,7 +74,7 @@ pub enum OfflineError {
         database: String,
         /// Why.
         #[source]
-        cause: WorldError,
+        cause: Arc<WorldError>,
     },
     /// Declared tables mean nothing without a catalog.
     #[error("tables are declared: give --catalog FILE or --database NAME")]
@@ -139,7 +139,7 @@ pub fn explain(
         Source::Database(database) => {
             let (topology, _watch) = topology(config.clone())?;
             let control = Control::default();
-            let look = world::look(&control, &topology, database, 0);
+            let look = world::look(&control, &topology, database);
             let world = runtime()?.block_on(look);
             Some(world.map_err(|cause| OfflineError::World {
                 database: database.clone(),
@@ -207,14 +207,18 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineE
     })?;
     // Every shard is as the file says.
     let shards = config.shards.len();
-    let catalogs: Vec<Catalog> = vec![catalog; shards];
-    let clusters = (0..).take(shards).collect();
+    let seen = (0..).take(shards).map(|cluster| {
+        Ok(Seen {
+            catalog: catalog.clone(),
+            cluster,
+            fingerprint: Fingerprint::default(),
+        })
+    });
     let directories = Directories::unread(&config);
-    World::new(&Arc::new(config), home, catalogs, clusters, directories, 0).map_err(|mistakes| {
-        OfflineError::World {
-            database: path.display().to_string(),
-            cause: WorldError::Map(mistakes),
-        }
+    let world = World::new(&Arc::new(config), home, seen.collect(), directories, 0);
+    world.map_err(|mistakes| OfflineError::World {
+        database: path.display().to_string(),
+        cause: Arc::new(WorldError::Map(mistakes)),
     })
 }
 
@@ -316,7 +320,7 @@ async fn check_database(
     if faults > 0 || !topology.declared {
         return faults;
     }
-    match world::look(control, topology, database, 0).await {
+    match world::look(control, topology, database).await {
         Err(error) => {
             say(&format!("  error: {}", Chain(&error)));
             faults += 1;

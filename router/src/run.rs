@@ -8,7 +8,7 @@
 use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
 use crate::commit::recover::{Recovery, Settings};
-use crate::config::{Change, Config, SendBatch, Workers};
+use crate::config::{Change, Config, Held, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
     Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
@@ -239,13 +239,41 @@ fn more_urgent(how: Life) -> Life {
     }
 }
 
-/// Finishes transactions over several shards that somebody left behind.
+/// Finishes transactions over several shards that somebody left behind, as the configuration in force says.
 async fn recover(shared: &Arc<Shared>) {
-    let topology = shared.topology();
-    let transactions = &topology.config.transactions;
-    if topology.shards.len() < 2 || !transactions.two_phase {
-        return std::future::pending().await;
+    let mut reloads = shared.reloads.subscribe();
+    let mut is_needed = false;
+    loop {
+        reloads.borrow_and_update();
+        let topology = shared.topology();
+        let config = &topology.config;
+        // Not only as long as new ones are made.
+        is_needed |= topology.shards.len() > 1 && config.transactions.two_phase;
+        let changed = async {
+            while reloads.changed().await.is_ok() {
+                let now = &shared.topology().config;
+                if (&now.transactions, &now.control) != (&config.transactions, &config.control) {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let recovery = async {
+            match is_needed {
+                true => recover_by(shared, &topology).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = recovery => {}
+            () = changed => {}
+        }
     }
+}
+
+/// The same by this configuration.
+async fn recover_by(shared: &Arc<Shared>, topology: &Topology) {
+    let transactions = &topology.config.transactions;
     let control = Control::default();
     let settings = Settings::new(transactions, &topology.config.control);
     let recovery = Recovery::new(
@@ -366,8 +394,8 @@ async fn asked(topology: &Topology) {
     }
 }
 
-/// Reads the configuration again; a bad one is refused and the old one stays.
-/// Returns what has changed, or what is wrong.
+/// Reads the configuration again; a bad one is refused and the old one stays. What only a restart changes stays as it
+/// was. Returns what waits for one, or what is wrong.
 async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String> {
     let refused = |problems: String| {
         tracing::error!(
@@ -378,18 +406,28 @@ async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String
     };
     let old = shared.topology();
     let config = Config::load(path).map_err(|error| refused(error.to_string()))?;
+    let Held { config, waiting } = config.held(&old.config).map_err(refused)?;
     let changes = Config::diff(&old.config, &config);
     let topology = Topology::new(config, &shared.stand_in, Some(&old));
     let (topology, prober) = topology.map_err(|error| refused(Chain(&error).to_string()))?;
     for change in &changes {
         tracing::info!(setting = change.path, "configuration changed");
     }
+    for change in &waiting {
+        let (in_force, wanted) = (change.old.as_deref(), change.new.as_deref());
+        tracing::warn!(
+            setting = change.path,
+            in_force = in_force.unwrap_or("not there"),
+            wanted = wanted.unwrap_or("not there"),
+            "this setting waits for a restart"
+        );
+    }
     if prober.is_some() {
         // What watches the servers now is good for the old configuration until then.
         asked(&topology).await;
     }
     shared.set_topology(topology, prober);
-    Ok(changes)
+    Ok(waiting)
 }
 
 /// One core: its runtime, its listeners, its clients.

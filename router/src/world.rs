@@ -4,22 +4,30 @@
 //! A [`World`] is immutable. A change of definitions makes a new one; statements
 //! that are under way keep theirs. Without any declaration there is no world and
 //! nothing to plan: every statement belongs to the home shard.
+//!
+//! A shard that could not be asked is away in it (`away`): plans do not look at it, and
+//! a statement that needs it is refused.
+
+mod away;
+mod error;
+mod findings;
+mod reading;
+
+pub use error::WorldError;
+pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::catalog::drift::Difference;
-use crate::catalog::load::LoadError;
 use crate::catalog::times::Times;
-use crate::catalog::{Catalog, Drift, Name, Oids, Relation, RelationKind};
-use crate::commit::schema::{self, SchemaError};
+use crate::catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
-use crate::control::{Control, ControlError};
-use crate::core::Topology;
-use crate::directory::{self, Directories, DirectoryError};
+use crate::directory::Directories;
 use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
+use error::list;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a planner looks at.
 pub struct Known {
@@ -51,15 +59,15 @@ pub struct World {
     pub read: Instant,
     /// What differs between the shards.
     pub drift: Vec<Drift>,
-    /// For each shard how its object ids differ from the home shard's, if they do.
-    oids: Vec<Option<Arc<Oids>>>,
-    /// For each shard the PostgreSQL cluster that holds it (`system_identifier`).
-    pub clusters: Vec<i64>,
+    /// The shard with which the others were compared for that.
+    compared_with: usize,
+    /// What is known of each shard.
+    parts: Vec<Part>,
     /// What the map was made by; asked again when a pending table is created.
     config: Arc<Config>,
     /// The lookup tables that the map uses.
     directories: Directories,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     /// What [`Doubts::none_since`](crate::commit::doubt::Doubts::none_since) said before it was read.
     pub doubts: Option<u64>,
     /// A newer one may be in force, or none.
@@ -68,28 +76,82 @@ pub struct World {
     times: OnceLock<Times>,
 }
 
+/// What one shard has said about itself.
+pub struct Seen {
+    /// Its catalog.
+    pub catalog: Catalog,
+    /// The PostgreSQL cluster that holds it (`system_identifier`).
+    pub cluster: i64,
+    /// Tells whether the catalog has changed since.
+    pub fingerprint: Fingerprint,
+}
+
+/// What is known of one shard.
+#[derive(Clone)]
+enum Part {
+    /// It was asked.
+    Known {
+        /// The PostgreSQL cluster that holds it.
+        cluster: i64,
+        /// Tells whether its catalog is another one later.
+        fingerprint: Fingerprint,
+        /// How its object ids differ from the home shard's, if they do.
+        oids: Option<Arc<Oids>>,
+    },
+    /// It could not be asked.
+    Away {
+        /// Why.
+        why: Arc<WorldError>,
+        /// As it was known last: a cursor that is open there still speaks of them.
+        oids: Option<Arc<Oids>>,
+    },
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl World {
-    /// A world of the shards' catalogs, in the order of the shards; the home shard's
-    /// is what statements are planned by.
+    /// A world of what the shards have said, in their order; by the home shard's catalog statements are planned.
     ///
     /// # Errors
     /// When the declarations do not fit the catalog.
+    ///
+    /// # Panics
+    /// Without the home shard.
     pub fn new(
         config: &Arc<Config>,
         home: usize,
-        mut catalogs: Vec<Catalog>,
-        clusters: Vec<i64>,
+        seen: Vec<Result<Seen, Arc<WorldError>>>,
         directories: Directories,
         epoch: u64,
     ) -> Result<Self, Vec<MapMistake>> {
         let version = NEXT.fetch_add(1, Ordering::Relaxed);
-        let oids = catalogs
-            .iter()
-            .map(|shard| Oids::between(shard, &catalogs[home]).map(Arc::new));
-        let oids = oids.collect();
-        let known: Vec<KnownTable> = known_tables(&catalogs[home]);
+        let mut parts = Vec::with_capacity(seen.len());
+        // Those that have said something, and which they are.
+        let (mut catalogs, mut shards) = (Vec::new(), Vec::new());
+        for (shard, seen) in seen.into_iter().enumerate() {
+            let oids = None;
+            parts.push(match seen {
+                Ok(seen) => {
+                    catalogs.push(seen.catalog);
+                    shards.push(shard);
+                    Part::Known {
+                        cluster: seen.cluster,
+                        fingerprint: seen.fingerprint,
+                        oids,
+                    }
+                }
+                Err(why) => Part::Away { why, oids },
+            });
+        }
+        let some_away = catalogs.len() < parts.len();
+        let at_home = shards.iter().position(|shard| *shard == home);
+        let at_home = at_home.expect("the home shard was asked");
+        for (catalog, shard) in catalogs.iter().zip(&shards) {
+            if let Part::Known { oids, .. } = &mut parts[*shard] {
+                *oids = Oids::between(catalog, &catalogs[at_home]).map(Arc::new);
+            }
+        }
+        let known: Vec<KnownTable> = known_tables(&catalogs[at_home]);
         let built = config.shard_map(version, &known, &|strategy| directories.of(strategy))?;
         let everywhere = |relation: &Relation| {
             let declared = built
@@ -100,10 +162,13 @@ impl World {
                 Declared::Home | Declared::Placement(Placement::Home)
             )
         };
-        let drift = crate::catalog::drift(&catalogs, everywhere);
+        let mut drift = crate::catalog::drift(&catalogs, everywhere);
+        for difference in &mut drift {
+            difference.shard = shards[difference.shard];
+        }
         let text_order_differs = drift.iter().any(|d| d.what == Difference::TextOrder)
             || catalogs.iter().any(|catalog| catalog.text_order_differs);
-        let mut catalog = catalogs.swap_remove(home);
+        let mut catalog = catalogs.swap_remove(at_home);
         catalog.text_order_differs = text_order_differs;
         // Statements are planned by this one, and run on the others as well.
         for other in &catalogs {
@@ -117,7 +182,9 @@ impl World {
             .filter(|name| missing(name))
             .cloned()
             .collect();
-        let on_all = |name: &&Name| !catalogs.is_empty() && !missing(name);
+        // One that is away may have it: what would be read at home alone is refused then.
+        let others = some_away || !catalogs.is_empty();
+        let on_all = |name: &&Name| others && !missing(name);
         catalog.everywhere = catalog.relations.keys().filter(on_all).cloned().collect();
         let known = Known {
             catalog,
@@ -130,14 +197,14 @@ impl World {
             epoch,
             read: Instant::now(),
             drift,
-            oids,
-            clusters,
+            compared_with: shards[0],
+            parts,
             config: Arc::clone(config),
             directories,
-            snapshot: Snapshot::new(known, |known| {
+            snapshot: Arc::new(Snapshot::new(known, |known| {
                 Planner::with_pending(&known.catalog, &known.map, &known.pending)
                     .with_key_updates(known.key_updates)
-            }),
+            })),
             doubts: None,
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
@@ -155,16 +222,21 @@ impl World {
         epoch: u64,
     ) -> Result<Self, WorldError> {
         let as_it_was: Vec<bool> = catalogs.iter().map(Option::is_none).collect();
-        let catalogs = catalogs
-            .into_iter()
-            .map(|catalog| catalog.unwrap_or_else(|| self.elsewhere()))
-            .collect();
-        let (clusters, directories) = (self.clusters.clone(), self.directories.clone());
-        let world = Self::new(&self.config, home, catalogs, clusters, directories, epoch);
+        let seen = catalogs.into_iter().zip(&self.parts);
+        let seen = seen.map(|(catalog, part)| match (catalog, part) {
+            (None, Part::Away { why, .. }) => Err(Arc::clone(why)),
+            (catalog, part) => Ok(Seen {
+                catalog: catalog.unwrap_or_else(|| self.elsewhere()),
+                cluster: part.cluster().unwrap_or_default(),
+                fingerprint: Fingerprint::default(),
+            }),
+        });
+        let (seen, directories) = (seen.collect(), self.directories.clone());
+        let world = Self::new(&self.config, home, seen, directories, epoch);
         let mut world = world.map_err(WorldError::Map)?;
         for (shard, as_it_was) in as_it_was.into_iter().enumerate() {
             if as_it_was {
-                world.oids[shard].clone_from(&self.oids[shard]);
+                world.parts[shard].clone_from(&self.parts[shard]);
             }
         }
         Ok(world)
@@ -207,7 +279,9 @@ impl World {
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.
     pub fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        self.oids.get(shard)?.as_ref()
+        match self.parts.get(shard)? {
+            Part::Known { oids, .. } | Part::Away { oids, .. } => oids.as_ref(),
+        }
     }
 
     /// The lookup tables that the map uses.
@@ -253,25 +327,6 @@ impl World {
     pub fn pending(&self) -> &[TablePattern] {
         &self.snapshot.borrow_owner().pending
     }
-
-    /// A difference between the shards in words.
-    pub fn told(&self, drift: &Drift) -> String {
-        let shards = self.map().shards();
-        let name = |at: usize| shards.get(at).map_or("?", String::as_str);
-        drift.told(name(0), name(drift.shard))
-    }
-
-    /// All that administrators should know: what differs between the shards, and constraints that they cannot
-    /// enforce.
-    pub fn findings(&self) -> Vec<String> {
-        let drift = self.drift.iter().map(|drift| self.told(drift));
-        let unenforced = self.planner().unenforced().into_iter();
-        let unenforced = unenforced.map(|refusal| match &refusal.detail {
-            Some(detail) => format!("{}: {detail}", refusal.message()),
-            None => refusal.message().to_owned(),
-        });
-        drift.chain(unenforced).collect()
-    }
 }
 
 /// What is not proven of a table on one shard is not proven of the table, nor of what it is a partition of.
@@ -298,242 +353,6 @@ fn contain_what_all_do(catalog: &mut Catalog, other: &Catalog) {
     }
 }
 
-/// Why a database cannot be known.
-#[derive(Debug, thiserror::Error)]
-pub enum WorldError {
-    /// A shard cannot be asked.
-    #[error("catalog of shard {shard}")]
-    Control {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: Box<ControlError>,
-    },
-    /// A shard's catalog cannot be read.
-    #[error("catalog of shard {shard}")]
-    Load {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: LoadError,
-    },
-    /// A shard's cluster cannot be identified.
-    #[error("cluster of shard {shard}")]
-    Cluster {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: tokio_postgres::Error,
-    },
-    /// The server takes no writes.
-    #[error(
-        "the server of shard {shard} is in recovery, so its catalog may lack what clients were told of"
-    )]
-    InRecovery {
-        /// Which.
-        shard: String,
-    },
-    /// The decision table of two-phase commit cannot be installed.
-    #[error("decision table of shard {shard}")]
-    Schema {
-        /// Which.
-        shard: String,
-        /// Why.
-        #[source]
-        cause: SchemaError,
-    },
-    /// It has more than may be known.
-    #[error("shard {shard} has {relations} relations, and catalog.relations is {most}")]
-    TooMany {
-        /// Which.
-        shard: String,
-        /// How many it has.
-        relations: usize,
-        /// How many it may have.
-        most: u32,
-    },
-    /// It took too long.
-    #[error("reading the catalog of shard {shard} took longer than {limit:?}")]
-    TimedOut {
-        /// Which.
-        shard: String,
-        /// How long was waited.
-        limit: Duration,
-    },
-    /// A lookup table cannot be read.
-    #[error("directory of keys")]
-    Directory(#[source] DirectoryError),
-    /// The declarations do not fit the catalog.
-    #[error("declared tables do not fit the catalog: {}", list(.0))]
-    Map(Vec<MapMistake>),
-}
-
-fn list(mistakes: &[MapMistake]) -> String {
-    let each: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    each.join("; ")
-}
-
-/// Reads what is known of a database from all of its shards, and sees to it that they have their decision tables.
-///
-/// # Errors
-/// When a shard cannot be asked, or the declarations do not fit what it says.
-pub async fn load(
-    control: &Control,
-    topology: &Topology,
-    database: &str,
-    epoch: u64,
-) -> Result<World, WorldError> {
-    let transactions = &topology.config.transactions;
-    if topology.shards.len() > 1 && transactions.two_phase {
-        for index in 0..topology.shards.len() {
-            let install = install(control, topology, index, database);
-            in_time(topology, index, install).await?;
-        }
-    }
-    look(control, topology, database, epoch).await
-}
-
-/// Reads what is known of a database from all of its shards, and changes nothing.
-///
-/// # Errors
-/// When a shard cannot be asked, or the declarations do not fit what it says.
-pub async fn look(
-    control: &Control,
-    topology: &Topology,
-    database: &str,
-    epoch: u64,
-) -> Result<World, WorldError> {
-    let mut catalogs = Vec::new();
-    let mut clusters = Vec::new();
-    for index in 0..topology.shards.len() {
-        let one = load_one(control, topology, index, database);
-        let (catalog, cluster) = in_time(topology, index, one).await?;
-        catalogs.push(catalog);
-        clusters.push(cluster);
-    }
-    let home = topology.home;
-    let read = directories(control, topology, database, &catalogs[home]);
-    let directories = in_time(topology, home, read).await?;
-    let config = &topology.config;
-    World::new(config, home, catalogs, clusters, directories, epoch).map_err(WorldError::Map)
-}
-
-/// Reads the catalog of one shard.
-///
-/// # Errors
-/// When it cannot be asked.
-pub async fn catalog_of(
-    control: &Control,
-    topology: &Topology,
-    index: usize,
-    database: &str,
-) -> Result<Catalog, WorldError> {
-    let one = load_one(control, topology, index, database);
-    let (catalog, _) = in_time(topology, index, one).await?;
-    Ok(catalog)
-}
-
-async fn in_time<T>(
-    topology: &Topology,
-    index: usize,
-    asked: impl Future<Output = Result<T, WorldError>>,
-) -> Result<T, WorldError> {
-    let limit = topology.config.catalog.timeout;
-    let answer = tokio::time::timeout(limit, asked).await;
-    answer.map_err(|_| WorldError::TimedOut {
-        shard: topology.shards[index].name.clone(),
-        limit,
-    })?
-}
-
-async fn lend(
-    control: &Control,
-    topology: &Topology,
-    index: usize,
-    database: &str,
-) -> Result<deadpool_postgres::Object, WorldError> {
-    let database = topology.database_on(database, index);
-    let lent = control.lend(topology, index, &database).await;
-    lent.map_err(|cause| WorldError::Control {
-        shard: topology.shards[index].name.clone(),
-        cause: Box::new(cause),
-    })
-}
-
-async fn install(
-    control: &Control,
-    topology: &Topology,
-    index: usize,
-    database: &str,
-) -> Result<(), WorldError> {
-    let client = lend(control, topology, index, database).await?;
-    let wait = topology.config.control.timeout;
-    let installed = schema::install(&client, &topology.config.transactions.schema, wait).await;
-    installed.map_err(|cause| WorldError::Schema {
-        shard: topology.shards[index].name.clone(),
-        cause,
-    })?;
-    Ok(())
-}
-
-/// The lookup tables, which lie on the home shard.
-async fn directories(
-    control: &Control,
-    topology: &Topology,
-    database: &str,
-    catalog: &Catalog,
-) -> Result<Directories, WorldError> {
-    let unread = Directories::unread(&topology.config);
-    if unread.is_empty() {
-        return Ok(unread);
-    }
-    let client = lend(control, topology, topology.home, database).await?;
-    let loaded = directory::load(&topology.config, catalog, &client).await;
-    loaded.map_err(WorldError::Directory)
-}
-
-async fn load_one(
-    control: &Control,
-    topology: &Topology,
-    index: usize,
-    database: &str,
-) -> Result<(Catalog, i64), WorldError> {
-    let shard = || topology.shards[index].name.clone();
-    let client = lend(control, topology, index, database).await?;
-    // Asked first: whoever is promoted afterwards may have replayed more by then.
-    const CLUSTER: &str = "SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
-    let (cluster, in_recovery): (i64, bool) = client
-        .query_one(CLUSTER, &[])
-        .await
-        .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .map_err(|cause| WorldError::Cluster {
-            shard: shard(),
-            cause,
-        })?;
-    if in_recovery {
-        return Err(WorldError::InRecovery { shard: shard() });
-    }
-    let catalog = crate::catalog::load::load(&client)
-        .await
-        .map_err(|cause| WorldError::Load {
-            shard: shard(),
-            cause,
-        })?;
-    let most = topology.config.catalog.relations.get();
-    let relations = catalog.relations.len();
-    if relations > most as usize {
-        return Err(WorldError::TooMany {
-            shard: shard(),
-            relations,
-            most,
-        });
-    }
-    Ok((catalog, cluster))
-}
-
 /// True if the configuration declares any table, so that statements must be planned.
 pub fn is_declared(config: &Config) -> bool {
     !config.tables.declared.is_empty() || config.tables.default == DefaultTable::Auto
@@ -558,3 +377,6 @@ fn known_tables(catalog: &Catalog) -> Vec<KnownTable> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

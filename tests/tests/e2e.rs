@@ -44,6 +44,8 @@ mod merge;
 mod parameters;
 #[path = "e2e/pool.rs"]
 mod pool;
+#[path = "e2e/reload.rs"]
+mod reload;
 #[path = "e2e/roles.rs"]
 mod roles;
 #[path = "e2e/rules.rs"]

@@ -21,7 +21,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 /// Two probes of a server are never nearer than this, whoever asks for them.
 const MIN_GAP: Duration = Duration::from_millis(10);
 
-/// The running probes. They end, and are waited for, when this is dropped.
+/// The running probes. They end, and are waited for, when this is dropped; whoever waits for news of them is told.
 #[derive(Debug)]
 pub struct Prober {
     health: Arc<Health>,
@@ -66,6 +66,7 @@ impl Drop for Prober {
             // It has logged its own panic, if any.
             let _ = thread.join();
         }
+        self.health.end();
     }
 }
 
@@ -133,7 +134,9 @@ impl Probe {
             let limit = self.health.watch().timeout;
             match tokio::time::timeout(limit, self.ask()).await {
                 Ok(Ok(report)) => self.health.on_report(group, server, report, moment, asked),
-                Ok(Err(failure)) => self.fail(failure, asked),
+                Ok(Err(Some(failure))) => self.fail(failure, asked),
+                // It was this process that could not ask.
+                Ok(Err(None)) => self.connection = None,
                 // This process itself had no processor for that long: it says nothing about the server.
                 Err(_) if asked.elapsed() > limit + limit / 2 => self.connection = None,
                 Err(_) => self.fail(Failure::TimedOut, asked),
@@ -175,11 +178,12 @@ impl Probe {
         tokio::time::sleep_until((asked + MIN_GAP).into()).await;
     }
 
-    async fn ask(&mut self) -> Result<Report, Failure> {
+    /// Without a failure nothing is known about the server.
+    async fn ask(&mut self) -> Result<Report, Option<Failure>> {
         if let Some(connection) = &self.connection {
             match question(&connection.client).await {
                 // It had ended without our noticing; whether the server lives is seen on a new one.
-                Err(Failure::Broken | Failure::NotReady) => {
+                Err(Some(Failure::Broken | Failure::NotReady)) => {
                     self.connection = None;
                     self.health.report_lost(self.group, self.server);
                 }
@@ -198,7 +202,7 @@ impl Probe {
     }
 }
 
-async fn question(client: &Client) -> Result<Report, Failure> {
+async fn question(client: &Client) -> Result<Report, Option<Failure>> {
     let messages = client
         .simple_query(QUESTION)
         .await
@@ -207,29 +211,35 @@ async fn question(client: &Client) -> Result<Report, Failure> {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let row = row.filter(|row| row.len() == 8).ok_or(Failure::Unusable)?;
+    let row = row
+        .filter(|row| row.len() == 8)
+        .ok_or(Some(Failure::Unusable))?;
     Report::parse(|column| row.get(column)).map_err(|error| {
         tracing::warn!(%error, "probe");
-        Failure::Unusable
+        Some(Failure::Unusable)
     })
 }
 
-/// What an error says about the server.
-fn failure(error: &tokio_postgres::Error) -> Failure {
+/// What an error says about the server, if anything.
+fn failure(error: &tokio_postgres::Error) -> Option<Failure> {
     if let Some(state) = error.code() {
         let code = state.code();
         let rejected = || Failure::Rejected(code.as_bytes().try_into().unwrap_or(*b"XX000"));
-        return Failure::of_sqlstate(code).unwrap_or_else(rejected);
+        return Some(Failure::of_sqlstate(code).unwrap_or_else(rejected));
     }
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Failure::of_connecting(error);
+            let failure = Failure::of_connecting(error);
+            if failure.is_none() {
+                tracing::warn!(%error, "a server cannot be asked for its health");
+            }
+            return failure;
         }
         cause = error.source();
     }
-    match error.is_closed() {
+    Some(match error.is_closed() {
         true => Failure::Broken,
         false => Failure::Unusable,
-    }
+    })
 }

@@ -5,6 +5,7 @@ use super::clock::{CommitClock, Moment};
 use super::group::{Declared, Fence, MemberSpec, NoPrimary, Rules, ServerView};
 use super::report::Report;
 use super::state::{State, Watch};
+use crate::balance::ServerLoad;
 use crate::endpoint::Endpoint;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,19 @@ pub struct ServerSpec {
     pub weight: u32,
     /// How it is asked; none if it is not: then what is declared is believed, and a replica serves reads of any freshness only.
     pub control: Option<tokio_postgres::Config>,
+    /// What an earlier [`Health`](super::Health) knew of it; see [`Health::kept`](super::Health::kept).
+    pub kept: Option<Kept>,
+}
+
+/// What of a server outlives a reload, because the configuration does not say it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What is under way there, and how fast it answers.
+    pub(super) load: Arc<ServerLoad>,
+    /// Its part of the reads, if that was set by hand.
+    pub(super) weight: Option<u32>,
+    /// Taken out of use by hand.
+    pub(super) disabled: bool,
 }
 
 /// A primary with its replicas, as configured.

@@ -67,10 +67,10 @@ pub enum Failure {
 
 impl Failure {
     /// What a pool's failed attempt to open a connection says about the server: nothing when it answered and refused this
-    /// client only.
+    /// client only, or when this process or its machine has run out of something.
     pub fn of_opening(error: &OpenError) -> Option<Failure> {
         match error {
-            OpenError::Connect { cause, .. } => Some(Failure::of_connecting(cause)),
+            OpenError::Connect { cause, .. } => Failure::of_connecting(cause),
             OpenError::TimedOut { .. } => Some(Failure::TimedOut),
             OpenError::Broken { .. } => Some(Failure::Broken),
             OpenError::Login {
@@ -85,17 +85,20 @@ impl Failure {
         }
     }
 
-    /// What a system call's error says about the server.
-    pub fn of_connecting(error: &io::Error) -> Failure {
+    /// What a system call's error says about the server; nothing if it never got as far as that.
+    pub fn of_connecting(error: &io::Error) -> Option<Failure> {
         use io::ErrorKind as Kind;
-        match error.kind() {
+        if error.raw_os_error().is_some_and(is_our_own) {
+            return None;
+        }
+        Some(match error.kind() {
             // No socket file is as good as nobody listening.
             Kind::ConnectionRefused | Kind::NotFound => Failure::Refused,
             Kind::HostUnreachable | Kind::NetworkUnreachable => Failure::Refused,
             Kind::TimedOut => Failure::TimedOut,
             Kind::InvalidData | Kind::Unsupported => Failure::Unusable,
             _ => Failure::Broken,
-        }
+        })
     }
 
     /// A server that says why it takes nobody. Other errors are the client's.
@@ -107,6 +110,14 @@ impl Failure {
     fn is_certain(self) -> bool {
         matches!(self, Failure::Refused | Failure::NotReady)
     }
+}
+
+/// Whether an error of connect(2), or of socket(2) before it, says that we have no descriptors, local ports or memory.
+fn is_our_own(code: i32) -> bool {
+    matches!(
+        code,
+        libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM
+    )
 }
 
 impl fmt::Display for Failure {
@@ -367,6 +378,34 @@ mod tests {
         ];
         for (events, expected) in cases {
             assert_eq!(Story::new().tell(events), expected, "{events}");
+        }
+    }
+
+    #[test]
+    fn what_this_process_has_run_out_of_says_nothing_about_a_server() {
+        let of = |code| Failure::of_connecting(&io::Error::from_raw_os_error(code));
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EADDRNOTAVAIL,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+        ] {
+            assert_eq!(of(code), None, "{code}");
+            let cause = io::Error::from_raw_os_error(code);
+            let address = crate::endpoint::Address::Tcp("db".into(), 5432);
+            let error = OpenError::Connect { address, cause };
+            assert_eq!(Failure::of_opening(&error), None, "{code}");
+        }
+        for (code, failure) in [
+            (libc::ECONNREFUSED, Failure::Refused),
+            (libc::EHOSTUNREACH, Failure::Refused),
+            (libc::ENETUNREACH, Failure::Refused),
+            (libc::ETIMEDOUT, Failure::TimedOut),
+            (libc::ECONNRESET, Failure::Broken),
+            (libc::EPIPE, Failure::Broken),
+        ] {
+            assert_eq!(of(code), Some(failure), "{code}");
         }
     }
 

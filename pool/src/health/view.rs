@@ -10,10 +10,10 @@ use super::group::{Fence, Group, MemberSpec, NoPrimary, ServerView};
 use super::hold::{Gate, Hold};
 use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
-use super::spec::{GroupSpec, ServerSnapshot, ServerSpec, Settings, Snapshot};
+use super::spec::{GroupSpec, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot};
 use super::state::{Failure, State, Watch};
 use crate::balance::{self, Candidate, InFlight, ServerLoad};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointId};
 use rand::Rng;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,6 +29,8 @@ pub struct Health {
     watch: Watch,
     changes: watch::Sender<u64>,
     elections: watch::Sender<u64>,
+    /// Nobody asks the servers for it any longer.
+    over: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct ServerState {
     endpoint: Endpoint,
     load: Arc<ServerLoad>,
     weight: AtomicU32,
+    /// Whether somebody has set the weight by hand.
+    weight_by_hand: AtomicBool,
     disabled: AtomicBool,
     /// A replica that may serve reads.
     fit: AtomicBool,
@@ -102,6 +106,7 @@ impl Health {
             watch: settings.watch.clone(),
             changes: watch::Sender::new(0),
             elections: watch::Sender::new(0),
+            over: AtomicBool::new(false),
         }
     }
 
@@ -262,6 +267,31 @@ impl Health {
         }
     }
 
+    /// The same, but ends also when this knowledge is replaced by that of a new configuration: false then, and whoever
+    /// waits looks at what is in force now. Cancel safe.
+    pub async fn has_primary_or_is_over(&self, group: usize) -> bool {
+        let mut changes = self.changes.subscribe();
+        loop {
+            if self.is_over() {
+                return false;
+            }
+            if self.primary(group).is_ok() || changes.changed().await.is_err() {
+                return true;
+            }
+        }
+    }
+
+    /// Whether nobody asks the servers for it any longer, because a newer one is in force.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Nobody asks the servers any longer.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.changes.send_modify(|n| *n += 1);
+    }
+
     /// Holds back the writes of a group, until what is returned is dropped. `None` if somebody holds them already.
     pub fn hold(self: &Arc<Self>, group: usize) -> Option<Hold> {
         self.gate(group)?
@@ -332,7 +362,20 @@ impl Health {
     pub fn set_weight(&self, group: usize, server: usize, weight: u32) {
         if let Some(server) = self.server(group, server) {
             server.weight.store(weight, Ordering::Relaxed);
+            server.weight_by_hand.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What the next [`Health`] has to know of a server, by the number that it keeps.
+    pub fn kept(&self, group: usize, id: EndpointId) -> Option<Kept> {
+        let mut servers = self.groups.get(group)?.servers.iter();
+        let server = servers.find(|server| server.endpoint.id == id)?;
+        let by_hand = server.weight_by_hand.load(Ordering::Relaxed);
+        Some(Kept {
+            load: Arc::clone(&server.load),
+            weight: by_hand.then(|| server.weight.load(Ordering::Relaxed)),
+            disabled: server.disabled.load(Ordering::Relaxed),
+        })
     }
 
     /// Everything about all servers, for the console.
@@ -611,11 +654,19 @@ fn states(group: &Group, count: usize) -> (Result<usize, NoPrimary>, Vec<State>)
 
 impl ServerState {
     fn new(spec: &ServerSpec, half_life: Duration) -> ServerState {
+        let kept = spec.kept.as_ref();
+        let load = match kept {
+            Some(kept) => Arc::clone(&kept.load),
+            None => Arc::new(ServerLoad::new(half_life)),
+        };
+        load.set_half_life(half_life);
+        let by_hand = kept.and_then(|kept| kept.weight);
         ServerState {
             endpoint: spec.endpoint.clone(),
-            load: Arc::new(ServerLoad::new(half_life)),
-            weight: AtomicU32::new(spec.weight),
-            disabled: AtomicBool::new(false),
+            load,
+            weight: AtomicU32::new(by_hand.unwrap_or(spec.weight)),
+            weight_by_hand: AtomicBool::new(by_hand.is_some()),
+            disabled: AtomicBool::new(kept.is_some_and(|kept| kept.disabled)),
             fit: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             until: AtomicU64::new(0),

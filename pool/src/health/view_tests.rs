@@ -23,6 +23,7 @@ fn spec(weights: &[u32]) -> GroupSpec {
         declared: Declared::Auto,
         weight: *weight,
         control: Some(tokio_postgres::Config::new()),
+        kept: None,
     });
     GroupSpec {
         name: "s0".into(),
@@ -339,4 +340,63 @@ fn nanoseconds_of_a_choice() {
     println!(
         "choose {choose:?}, begin and drop {begin:?}, begin and finish {finish:?}, acknowledge {acknowledge:?} ({sum})"
     );
+}
+
+#[test]
+fn what_was_set_by_hand_and_what_is_under_way_outlives_a_reload() {
+    let before = Story::new(&[100, 100, 100]).health;
+    before.set_weight(0, 1, 7);
+    before.set_disabled(0, 2, true);
+    let under_way = before.begin(0, 1).expect("it is there");
+    // The order is another one, a server is new, and weights of the file have changed.
+    let mut after = spec(&[50, 50, 50]);
+    after.servers.rotate_left(1);
+    after.servers.push(ServerSpec {
+        endpoint: endpoint(200),
+        ..after.servers[0].clone()
+    });
+    for server in &mut after.servers {
+        server.kept = before.kept(0, server.endpoint.id);
+    }
+    let after = Health::new(&[after], &Settings::default());
+    let shown = |health: &Health| -> Vec<(u32, u32, bool, u32, u64)> {
+        let servers = health.snapshot().remove(0).servers;
+        let of = |s: ServerSnapshot| {
+            let number = s.endpoint.id.0;
+            (number, s.weight, s.disabled, s.in_flight, s.served)
+        };
+        servers.into_iter().map(of).collect()
+    };
+    assert_eq!(
+        shown(&after),
+        [
+            (101, 7, false, 1, 1),
+            (102, 50, true, 0, 0),
+            (100, 50, false, 0, 0),
+            (200, 50, false, 0, 0)
+        ]
+    );
+    // It ends where both count it.
+    drop(under_way);
+    assert_eq!(shown(&after)[0], (101, 7, false, 0, 1));
+    // What a hand has set is not lost by a second reload.
+    let again = after.kept(0, EndpointId(101)).expect("it is there");
+    assert_eq!(again.weight, Some(7));
+    assert_eq!(
+        after.kept(0, EndpointId(100)).expect("it is there").weight,
+        None
+    );
+}
+
+#[tokio::test]
+async fn who_waits_for_a_primary_is_told_when_nobody_looks_for_one_any_more() {
+    let health = Arc::new(Health::new(&[spec(&[100])], &Settings::default()));
+    let waiting = Arc::clone(&health);
+    let waits = tokio::spawn(async move { waiting.has_primary_or_is_over(0).await });
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished());
+    health.end();
+    assert!(!waits.await.expect("it does not panic"));
+    assert!(!health.has_primary_or_is_over(0).await);
+    assert!(Story::new(&[100]).health.has_primary_or_is_over(0).await);
 }

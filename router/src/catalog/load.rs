@@ -11,9 +11,9 @@ use crate::sql::functions::{Trait, special};
 
 use super::types::words;
 use super::{
-    Action, Catalog, Check, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence,
-    Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy,
-    Relation, RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
+    Action, Catalog, Check, Collation, Column, DefaultKind, Events, Fingerprint, ForeignKey,
+    FromSequence, Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning,
+    Persistence, Policy, Relation, RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// Why a catalog could not be read.
@@ -321,9 +321,9 @@ pub const QUERIES: [(&str, &str); 13] = [
 /// A row as text, None for NULL.
 pub type Row = Vec<Option<String>>;
 
-/// Reads the catalog of the client's database. Not cancel safe: a dropped call leaves the connection in a
+/// Reads the catalog of the client's database, and what tells whether it has changed since. Not cancel safe: a dropped call leaves the connection in a
 /// transaction, so it must then be closed.
-pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
+pub async fn load(client: &Client) -> Result<(Catalog, Fingerprint), LoadError> {
     let server = |what| move |cause| LoadError::Server { what, cause };
     client.batch_execute(BEGIN).await.map_err(server("begin"))?;
     let mut answers = Vec::with_capacity(QUERIES.len());
@@ -340,7 +340,8 @@ pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
         answers.push(rows.collect::<Vec<Row>>());
     }
     client.batch_execute(END).await.map_err(server("end"))?;
-    decode(&answers)
+    let catalog = decode(&answers)?;
+    Ok((catalog, Fingerprint::of(&answers)))
 }
 
 /// Makes a catalog of the answers to `QUERIES`, in their order.
@@ -867,7 +868,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let catalog = runtime.block_on(async {
+        let (catalog, _) = runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls)
                 .await
                 .unwrap();

@@ -6,6 +6,7 @@
 //! here knows which tables are sharded: that is the shard map's business.
 
 pub mod drift;
+pub mod fingerprint;
 pub mod load;
 pub mod oids;
 pub mod own;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use drift::{Drift, drift};
+pub use fingerprint::Fingerprint;
 pub use oids::Oids;
 pub use relation::{
     Action, Check, Column, DefaultKind, Events, ForeignKey, FromSequence, Handed, Key, Leaf,

@@ -23,7 +23,7 @@ impl Config {
     }
 }
 
-fn compare(old: &Entries, new: &Entries) -> Vec<Change> {
+pub(super) fn compare(old: &Entries, new: &Entries) -> Vec<Change> {
     let gone = old
         .iter()
         .filter(|(path, _)| !new.contains_key(*path))

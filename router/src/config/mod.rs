@@ -26,6 +26,7 @@ mod units;
 
 mod check;
 mod diff;
+mod held;
 mod map;
 mod reference;
 mod summary;
@@ -46,6 +47,7 @@ pub use mothership_shardmap::KeyType;
 pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
 pub use failover::Failover;
+pub use held::Held;
 pub use limits::Limits;
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
 pub use map::{BuiltMap, KnownTable, MapMistake};
@@ -121,6 +123,8 @@ pub struct Config {
     pub logging: Logging,
     /// Every setting as text, for [`Config::diff`] and the console.
     entries: Entries,
+    /// What all of this was made of.
+    written: Box<written::Written>,
 }
 
 impl Config {

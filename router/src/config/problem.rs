@@ -106,6 +106,17 @@ impl Findings {
     }
 }
 
+impl Findings {
+    /// In words, without a place.
+    pub(crate) fn told(self) -> String {
+        let told = self.list.into_iter().map(|(_, what, fix)| match &*fix {
+            "" => what,
+            fix => format!("{what}; {fix}"),
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+}
+
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {

@@ -18,7 +18,7 @@ The configuration is one TOML file. A key that is not listed here is refused, as
 - What can be switched off takes `\"off\"`.
 - Where a list is expected, one value may stand alone.
 - A secret is given in one of three ways: as itself, as `..._file`, or as `..._env`. It never appears in a log, a message or the console.
-- *Reload*: SIGHUP and the console's `RELOAD` apply it to whatever starts afterwards. *Restart*: only a restart does. A reload with a wrong file changes nothing.
+- *Reload*: SIGHUP and the console's `RELOAD` apply it to whatever starts afterwards. *Restart*: only a restart does; a reload leaves it as it was, says so in the log and in the answer to `RELOAD`, and puts all else in force. A reload with a wrong file changes nothing.
 ";
 
 /// The page as Markdown.

@@ -295,6 +295,13 @@ macro_rules! settings {
                 label
             }
 
+            fn hold(&mut self, before: &Self, _: $crate::config::section::Applies) {
+                $(
+                    let applies = $crate::config::section::settings!(@applies $applies);
+                    $crate::config::value::Value::hold(&mut self.$field, &before.$field, applies);
+                )*
+            }
+
             fn enter(&self, path: &str, _: &$crate::config::section::Shown, entries: &mut $crate::config::section::Entries) {
                 $(
                     let key = if path.is_empty() {

@@ -16,10 +16,10 @@ use toml::de::{DeTable, DeValue};
 pub(crate) use self::plain::nonzero;
 pub use self::several::At;
 pub(crate) use self::words::{any_of, word, words};
-use super::section::{Entries, Group, Node, Reader, Section, Setting, Shown};
+use super::section::{Applies, Entries, Group, Node, Reader, Section, Setting, Shown};
 
 /// A type that a setting can have.
-pub(crate) trait Value: Sized {
+pub(crate) trait Value: Sized + Clone {
     /// What a range of it is made of.
     type Bound;
     /// Is it written as a table of its own?
@@ -79,6 +79,13 @@ pub(crate) trait Value: Sized {
         match section.find(key) {
             None => Taken::Absent,
             Some(node) => Self::read(node, &path, section.reader).map_or(Taken::Wrong, Taken::Is),
+        }
+    }
+
+    /// Takes back from `before` what a reload does not change.
+    fn hold(&mut self, before: &Self, applies: Applies) {
+        if applies == Applies::Restart {
+            self.clone_from(before);
         }
     }
 

@@ -4,6 +4,7 @@
 //! is set first, so that pools made meanwhile obey it too.
 
 use super::command::{Act, Argument, Deed};
+use crate::config::Change;
 use crate::core::{Core, Entry, Life, Order, PoolKey, Shared};
 use crate::failover::switchover::switchover;
 use mothership_pool::pool::PoolFigures;
@@ -18,15 +19,21 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// `config_file_error`
 const CONFIG_FILE: &str = "F0000";
+/// `warning`
+const WARNING: &str = "01000";
 
-/// Does it. Dropped before its end, PAUSE is to be undone with [`undo`].
-pub async fn act(shared: &Arc<Shared>, act: &Act, argument: &Argument) -> Result<(), Report> {
+/// Does it, and may have something to add. Dropped before its end, PAUSE is to be undone with [`undo`].
+pub async fn act(
+    shared: &Arc<Shared>,
+    act: &Act,
+    argument: &Argument,
+) -> Result<Option<Report>, Report> {
     let database = match argument {
         Argument::Database(name) => Some(existing(shared, act, name)?),
         _ => None,
     };
     tracing::info!(command = act.word, database, "console command");
-    match act.deed {
+    let done = match act.deed {
         Deed::Pause => pause(shared, database).await,
         Deed::Resume => resume(shared, database).await,
         Deed::Disable | Deed::Enable => {
@@ -53,7 +60,7 @@ pub async fn act(shared: &Arc<Shared>, act: &Act, argument: &Argument) -> Result
             _ => Ok(()),
         },
         Deed::Suspend => suspend(shared).await,
-        Deed::Reload => reload(shared).await,
+        Deed::Reload => return reload(shared).await,
         Deed::Shutdown => {
             let life = match argument {
                 Argument::WaitForServers => Life::Draining,
@@ -78,7 +85,8 @@ pub async fn act(shared: &Arc<Shared>, act: &Act, argument: &Argument) -> Result
             Argument::Shard(shard, _) => promoted(shared, shard).await,
             _ => Ok(()),
         },
-    }
+    };
+    done.map(|()| None)
 }
 
 /// Undoes what a command that did not come to its end has done.
@@ -297,17 +305,25 @@ async fn promoted(shared: &Arc<Shared>, shard: &str) -> Result<(), Report> {
     }
 }
 
-async fn reload(shared: &Arc<Shared>) -> Result<(), Report> {
+async fn reload(shared: &Arc<Shared>) -> Result<Option<Report>, Report> {
     let (answer, answered) = oneshot::channel();
     order(shared, Order::Reload(answer))?;
     match answered.await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(waiting)) => Ok(wait_for_restart(&waiting)),
         Ok(Err(problems)) => {
             let report = Report::error(CONFIG_FILE, "RELOAD failed, the old configuration stays");
             Err(report.detail(problems))
         }
         Err(_) => Err(ending()),
     }
+}
+
+/// Says which settings are as they were.
+fn wait_for_restart(waiting: &[Change]) -> Option<Report> {
+    let each: Vec<&str> = waiting.iter().map(|change| &*change.path).collect();
+    let message = "some settings stay as they were until a restart";
+    let report = Report::warning(WARNING, message).detail(each.join(", "));
+    (!each.is_empty()).then(|| report.hint("SHOW CONFIG has the values that are in force."))
 }
 
 fn order(shared: &Shared, order: Order) -> Result<(), Report> {

@@ -443,7 +443,7 @@ pub const ACTS: &[Act] = &[
         deed: Deed::Reload,
         word: "RELOAD",
         takes: Takes::Nothing,
-        about: "Reads the configuration again. A wrong one is refused with all that is wrong in the detail, and the old one stays.",
+        about: "Reads the configuration again. A wrong one is refused with all that is wrong in the detail, and the old one stays. A warning names the settings that only a restart changes and that stay as they were.",
     },
     Act {
         deed: Deed::Shutdown,

@@ -471,7 +471,10 @@ impl Conversation {
             Command::Set { key, .. } => return Ok(Err(cannot_set(&self.core, key))),
             Command::Block(block) => self.block(*block),
             Command::Act(deed, argument) => match self.act(deed, argument).await? {
-                Ok(()) => done(deed.word),
+                Ok(notice) => Answer {
+                    notice,
+                    ..done(deed.word)
+                },
                 Err(report) => return Ok(Err(report)),
             },
         }))
@@ -490,7 +493,11 @@ impl Conversation {
 
     /// Does it, but not longer than the client wants it: a cancel, or its end, stops
     /// what waits.
-    async fn act(&mut self, deed: &Act, argument: &Argument) -> Result<Result<(), Report>, End> {
+    async fn act(
+        &mut self,
+        deed: &Act,
+        argument: &Argument,
+    ) -> Result<Result<Option<Report>, Report>, End> {
         enum Stop {
             Cancelled,
             Gone,

@@ -3,9 +3,15 @@
 //! Knowledge that a change has overtaken is read again before the next statement. What is only old, because somebody may
 //! have changed definitions past this router, is read again without anybody waiting: so a server that cannot be asked
 //! for a while, as in a failover, holds up nobody whose statement does not need it.
+//!
+//! If a shard cannot be asked for longer than that, the others go on without it (`world/away.rs`). It is asked again
+//! and again meanwhile, without anybody waiting.
 
 use super::Core;
-use crate::world::{World, WorldError, load, look};
+use crate::commit::doubt::Site;
+use crate::log::Chain;
+use crate::world::{Ask, How, World, WorldError, catalog_of, read};
+use futures_util::future::join_all;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,66 +50,149 @@ impl World {
         if self.epoch < epoch || self.is_superseded() {
             return Age::Over;
         }
+        match self.age_by_time(most, now) {
+            // Perhaps they are back.
+            Age::Fresh if self.is_partial() => Age::Due,
+            age => age,
+        }
+    }
+
+    fn age_by_time(&self, most: Duration, now: Instant) -> Age {
         Age::of(now.saturating_duration_since(self.read), most)
     }
 }
 
 impl Core {
-    /// Reads a database's catalogs and puts what they say in force.
+    /// Reads a database's catalogs and puts what they say in force; but as long as all of what is in force may be used,
+    /// what lacks one more shard only stands by.
     ///
     /// # Errors
-    /// When a shard cannot be asked, or the declarations do not fit what it says.
-    pub async fn read_world(&self, database: &str) -> Result<Arc<World>, WorldError> {
+    /// When nothing can be planned by what the shards say.
+    pub async fn read_world(
+        &self,
+        database: &str,
+        ask: Ask,
+    ) -> Result<Arc<World>, Arc<WorldError>> {
         // What changes from here on may be missing in it.
         let begun = Instant::now();
         let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
         let doubts = self.shared.doubts.none_since();
         // Behind the epoch, which goes up after a new configuration is in force: what was read by an older one is old.
         let topology = self.shared.topology();
-        let read = match topology.declared {
-            true => load(&self.control, &topology, database, epoch).await,
-            // Nothing will be committed on several shards.
-            false => look(&self.control, &topology, database, epoch).await,
+        let before = self.shared.world(database);
+        let site = |shard: usize| Site {
+            shard: topology.shards[shard].name.clone(),
+            database: topology.database_on(database, shard),
         };
-        let mut world = read?;
+        let several = topology.shards.len() > 1;
+        let how = How {
+            epoch,
+            // Without declared tables nothing will be committed on several shards.
+            installs: topology.declared && several && topology.config.transactions.two_phase,
+            ask,
+            before: before.as_deref(),
+            was_seen: &|shard| self.shared.has_seen(&site(shard)),
+        };
+        let mut world = read(&self.control, &topology, database, &how).await?;
         world.read = begun;
         world.doubts = doubts;
         let world = Arc::new(world);
-        self.shared.set_world(database, Arc::clone(&world));
+        let shards = 0..topology.shards.len();
+        let seen = shards.filter(|shard| world.why_away(*shard).is_none());
+        self.shared.see(seen.map(site));
+        let most = topology.config.catalog.refresh_interval;
+        let lacks = |before: &Arc<World>| {
+            world.lacks_more_than(before) && before.age(epoch, most, Instant::now()) != Age::Over
+        };
+        match before.as_ref().filter(|before| lacks(before)) {
+            Some(before) => {
+                for (shard, error) in world.away() {
+                    let shard = &topology.shards[shard].name;
+                    let (age, error) = (before.read.elapsed(), Chain(error).to_string());
+                    tracing::warn!(
+                        database,
+                        shard,
+                        error,
+                        ?age,
+                        "the catalog could not be read again; what is known serves for a while"
+                    );
+                }
+                self.shared.stand_by(database, Arc::clone(&world));
+            }
+            None => self.shared.set_world(database, Arc::clone(&world)),
+        }
         Ok(world)
     }
 
-    /// Does so soon in place of a world that is due, if nobody of this core has begun to just now.
-    pub fn read_world_soon(self: &Rc<Self>, database: &str, due: &World) {
+    /// Does so soon in place of a world that is due, if nobody of this core does or has done just now.
+    pub fn read_world_soon(self: &Rc<Self>, database: &str, due: &Arc<World>) {
         let mut ahead = self.ahead.borrow_mut();
-        if ahead.get(database).is_some_and(|at| at.elapsed() < PAUSE) {
+        let too_soon = |at: &Option<Instant>| at.is_none_or(|at| at.elapsed() < PAUSE);
+        if ahead.get(database).is_some_and(too_soon) {
             return;
         }
-        ahead.insert(database.to_owned(), Instant::now());
+        ahead.insert(database.to_owned(), None);
         drop(ahead);
-        let (core, database) = (Rc::clone(self), database.to_owned());
-        let (version, read) = (due.version, due.read);
+        let (core, database, due) = (Rc::clone(self), database.to_owned(), Arc::clone(due));
         tokio::task::spawn_local(async move {
-            let loading = core.loading(&database);
-            // Somebody reads it already, or another core has read it.
-            let Ok(_one) = loading.try_lock() else {
-                return;
-            };
-            let known = core.shared.world(&database);
-            if known.is_some_and(|known| known.version > version) {
-                return;
-            }
-            if let Err(error) = core.read_world(&database).await {
-                let error = crate::log::Chain(&error).to_string();
-                tracing::warn!(
-                    database,
-                    error,
-                    age = ?read.elapsed(),
-                    "the catalog could not be read again; what is known serves for a while"
-                );
-            }
-            core.ahead.borrow_mut().insert(database, Instant::now());
+            core.read_world_now(&database, &due).await;
+            core.ahead
+                .borrow_mut()
+                .insert(database, Some(Instant::now()));
         });
+    }
+
+    async fn read_world_now(&self, database: &str, due: &World) {
+        let most = self.shared.topology().config.catalog.refresh_interval;
+        // Before anybody has to wait for this core to have read.
+        let ask = match self.is_back(database, due).await {
+            true => Ask::All,
+            false if due.age_by_time(most, Instant::now()) == Age::Fresh => return,
+            false => Ask::Known,
+        };
+        let loading = self.loading(database);
+        let _one = match (ask, loading.try_lock()) {
+            (_, Ok(one)) => one,
+            // Who reads it now passes over what is back.
+            (Ask::All, Err(_)) => loading.lock().await,
+            // Somebody reads it already.
+            (Ask::Known, Err(_)) => return,
+        };
+        // Another core may have read it, and asked all of them.
+        let known = self.shared.world(database);
+        let will_do = |known: Arc<World>| {
+            known.version > due.version && (ask == Ask::Known || !known.is_partial())
+        };
+        if known.is_some_and(will_do) {
+            return;
+        }
+        if let Err(error) = self.read_world(database, ask).await {
+            let error = Chain(&error).to_string();
+            tracing::warn!(
+                database,
+                error,
+                age = ?due.read.elapsed(),
+                "the catalog could not be read again; what is known serves for a while"
+            );
+        }
+    }
+
+    /// Whether a shard can be asked again that is away, and more is known then.
+    async fn is_back(&self, database: &str, world: &World) -> bool {
+        let topology = self.shared.topology();
+        let (home, count) = (topology.home, topology.shards.len());
+        let without_home = world.why_away(home).is_some();
+        let asked = |(shard, why): &(usize, &Arc<WorldError>)| {
+            // One that was asked waits for another one, and without the home shard nothing can be made of the others.
+            let waits = matches!(***why, WorldError::Undecided { .. });
+            *shard < count && !waits && (*shard == home || !without_home)
+        };
+        let ask = async |(shard, _)| {
+            let asked = catalog_of(&self.control, &topology, shard, database).await;
+            asked.is_ok()
+        };
+        let asked = world.away().filter(asked).map(ask);
+        join_all(asked).await.contains(&true)
     }
 }
 

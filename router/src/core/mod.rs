@@ -20,6 +20,8 @@ mod pools;
 
 mod knowledge;
 
+mod worlds;
+
 use crate::config;
 use crate::control::Control;
 use crate::metrics::Metrics;
@@ -109,7 +111,7 @@ pub type Question = Box<dyn FnOnce(&Rc<Core>) + Send>;
 
 /// What a console asks of the whole process.
 pub enum Order {
-    /// Read the configuration again; the answer says what changed, or what is wrong.
+    /// Read the configuration again; the answer says what waits for a restart, or what is wrong.
     Reload(oneshot::Sender<Result<Vec<config::Change>, String>>),
     /// End in this way.
     Shutdown(Life),
@@ -138,8 +140,8 @@ pub struct Core {
     surveys: RefCell<Vec<Surveyed>>,
     /// One reading of a database's catalog at a time.
     loading: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
-    /// When the catalog of a database was last read ahead of need, or begun to be.
-    ahead: RefCell<HashMap<String, std::time::Instant>>,
+    /// When the catalog of a database was last read ahead of need; nothing while it is.
+    ahead: RefCell<HashMap<String, Option<std::time::Instant>>>,
     /// What the process is told to do.
     pub life: Cell<Life>,
     /// A session has left.

@@ -2,7 +2,7 @@
 //! core.
 
 use super::{Core, Held, Life, Mail, Order, PoolKey, Topology};
-use crate::commit::doubt::Doubts;
+use crate::commit::doubt::{Doubts, Site};
 use crate::commit::recover::Sweep;
 use crate::config;
 use crate::console::gates::Gates;
@@ -15,7 +15,7 @@ use mothership_pool::health::Prober;
 use mothership_pool::limit::Limit;
 use mothership_pool::pool::Outer;
 use mothership_proto::auth::StandIn;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ pub struct Shared {
     /// Goes up with every change of definitions that went through this router.
     pub schema_epoch: AtomicU64,
     /// Changes of definitions that are under way through this router.
-    changing: AtomicUsize,
+    pub(super) changing: AtomicUsize,
     /// What unknown users are measured against, so that they look like known ones.
     pub stand_in: StandIn,
     /// Clients logged in.
@@ -52,13 +52,19 @@ pub struct Shared {
     /// Requests that wait for a primary.
     pub held: Arc<Held>,
     /// What is known of each database, by the clients' name.
-    worlds: Mutex<HashMap<String, Arc<World>>>,
+    pub(super) worlds: Mutex<HashMap<String, Arc<World>>>,
+    /// What takes the place of a world that is too old, if all that can be read is one in which a shard is away.
+    pub(super) standing_by: Mutex<HashMap<String, Arc<World>>>,
+    /// Where something was known at any time.
+    pub(super) seen: Mutex<HashSet<Site>>,
     /// What the log was told of each database, so that it is told once.
-    told: Mutex<HashMap<String, Vec<String>>>,
+    pub(super) told: Mutex<HashMap<String, Vec<String>>>,
     /// Values that were taken from sequences.
     pub sequences: Sequences,
     /// What recovery found when it looked last.
     pub swept: watch::Sender<Sweep>,
+    /// Counts reloads.
+    pub reloads: watch::Sender<u64>,
     /// To whoever supervises the process.
     pub orders: mpsc::UnboundedSender<Order>,
     /// Asks the servers for their health.
@@ -137,9 +143,12 @@ impl Shared {
             doubts,
             held: Arc::default(),
             worlds: Mutex::default(),
+            standing_by: Mutex::default(),
+            seen: Mutex::default(),
             told: Mutex::default(),
             sequences: Sequences::default(),
             swept: watch::Sender::default(),
+            reloads: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),
             gates: Gates::default(),
@@ -184,89 +193,11 @@ impl Shared {
             drop(before);
         }
         self.forget_worlds();
+        self.reloads.send_modify(|count| *count += 1);
         for core in &self.mail {
             // A core that is gone needs no configuration.
             let _ = core.send(Mail::Reload);
         }
-    }
-
-    /// What is known of a database now.
-    pub fn world(&self, database: &str) -> Option<Arc<World>> {
-        let worlds = self.worlds.lock().expect("nobody panics while holding it");
-        worlds.get(database).map(Arc::clone)
-    }
-
-    /// Puts newer knowledge in force, and tells the log what is new in it for administrators.
-    pub fn set_world(&self, database: &str, world: Arc<World>) {
-        let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
-        let newer = worlds
-            .get(database)
-            .is_none_or(|known| known.version < world.version);
-        if !newer {
-            world.supersede();
-            return;
-        }
-        if let Some(known) = worlds.get(database) {
-            self.supersede(known);
-        }
-        worlds.insert(database.to_owned(), Arc::clone(&world));
-        drop(worlds);
-        let found = world.findings();
-        let mut told = self.told.lock().expect("nobody panics while holding it");
-        let before = told.insert(database.to_owned(), found.clone());
-        drop(told);
-        let before = before.unwrap_or_default();
-        for finding in found.iter().filter(|finding| !before.contains(finding)) {
-            tracing::warn!(database, finding, "the shards are not as declared");
-        }
-        for finding in before.iter().filter(|finding| !found.contains(finding)) {
-            tracing::info!(database, finding, "the shards are as declared again");
-        }
-    }
-
-    /// What is known of all databases, by the clients' names.
-    pub fn worlds(&self) -> Vec<(String, Arc<World>)> {
-        let worlds = self.worlds.lock().expect("nobody panics while holding it");
-        let mut all: Vec<_> = worlds
-            .iter()
-            .map(|(n, w)| (n.clone(), Arc::clone(w)))
-            .collect();
-        drop(worlds);
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all
-    }
-
-    /// The databases whose catalog was read.
-    pub fn known_databases(&self) -> Vec<String> {
-        let worlds = self.worlds.lock().expect("nobody panics while holding it");
-        worlds.keys().cloned().collect()
-    }
-
-    /// Forgets what is known of all databases: definitions or declarations changed.
-    pub fn forget_worlds(&self) {
-        // Sessions that hold on to one find it too old.
-        self.schema_epoch.fetch_add(1, Ordering::SeqCst);
-        let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
-        worlds.values().for_each(|world| self.supersede(world));
-        worlds.clear();
-    }
-
-    /// What was counted by parts of the old definitions counts as everything before anybody asks by new ones.
-    fn supersede(&self, world: &World) {
-        world.supersede();
-        for clock in self.topology().clocks().into_values() {
-            clock.widen();
-        }
-    }
-
-    /// Whether definitions are what `world` says, as far as this router knows.
-    pub fn is_in_force(&self, world: &World) -> bool {
-        // In this order: the end of a change is counted before it stops being under way.
-        !world.is_superseded()
-            && self.changing.load(Ordering::SeqCst) == 0
-            && self.schema_epoch.load(Ordering::SeqCst) == world.epoch
-            && world.doubts.is_some()
-            && self.doubts.none_since() == world.doubts
     }
 
     /// Asks every core and gathers their answers in the order of cores. A core that

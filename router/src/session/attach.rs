@@ -117,7 +117,10 @@ impl Session {
             server,
             is_primary,
             flight,
-        } = self.choose(shard, &wants).await?;
+        } = match self.choose(shard, &wants).await {
+            Err(Halt::Fail(report)) => return Err(self.named(shard, report).into()),
+            chosen => chosen?,
+        };
         lease.standing.set_borrower(self.entry.who.number);
         self.state.tally.assigned(waited);
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));

@@ -226,13 +226,16 @@ impl Session {
         let pin = self.pin(statement, at);
         let context = self.text_context();
         let routed = route(&plan, params, world.map(), &context, pin.as_ref());
-        let route = routed.map_err(|no_route| match no_route {
+        let mut route = routed.map_err(|no_route| match no_route {
             NoRoute::Refused(refusal) => {
                 self.doubt_directories(&refusal, &world);
                 refused(&refusal)
             }
             NoRoute::Elsewhere(its) => elsewhere(&its),
         })?;
+        if world.is_partial() && !matches!(&*plan, Plan::Local(_)) {
+            self.check_away(&world, &mut route)?;
+        }
         if statement.shaped.is_some() && !route.rows.is_empty() {
             // Where the rows stand is known of this very text only.
             plan = self.own_plan(statement, at, sql, &world)?;
@@ -389,7 +392,7 @@ impl Session {
         {
             let mut seen = Vec::new();
             legs.retain(|(shard, _)| {
-                let cluster = world.clusters.get(*shard).copied();
+                let cluster = world.cluster(*shard);
                 let new = !seen.contains(&cluster);
                 seen.push(cluster);
                 new

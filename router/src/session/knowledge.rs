@@ -10,7 +10,7 @@ use super::temporary::{self, Told};
 use super::{Halt, Session};
 use crate::core::Age;
 use crate::plan::{Plan, Refusal};
-use crate::world::World;
+use crate::world::{Ask, World};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,14 +87,23 @@ impl Session {
     /// Takes over what others have read, if that will do.
     fn takes_shared_world(&mut self) -> bool {
         let database = &self.entry.who.database;
-        let Some(world) = self.core.shared.world(database) else {
+        let Some(mut world) = self.core.shared.world(database) else {
             return false;
         };
         let most = self.topology.config.catalog.refresh_interval;
         match world.age(self.epoch(), most, Instant::now()) {
             Age::Fresh => {}
             Age::Due => self.core.read_world_soon(database, &world),
-            Age::Over => return false,
+            Age::Over => {
+                if world.is_partial() {
+                    // What is read now does not wait for those that were away.
+                    self.core.read_world_soon(database, &world);
+                }
+                let Some(other) = self.core.shared.fall_back(database, self.epoch(), most) else {
+                    return false;
+                };
+                world = other;
+            }
         }
         if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
             self.put_world(world);
@@ -105,8 +114,8 @@ impl Session {
     async fn read_world(&mut self) -> Result<(), Halt> {
         let epoch = self.epoch();
         let most = self.topology.config.catalog.refresh_interval;
-        let is_fresh = |world: &World| world.age(epoch, most, Instant::now()) == Age::Fresh;
-        self.reload_world(is_fresh).await
+        let will_do = |world: &World| world.age(epoch, most, Instant::now()) != Age::Over;
+        self.reload_world(will_do).await
     }
 
     /// The epoch that new prepared statements belong to.
@@ -190,7 +199,7 @@ impl Session {
             return Ok(());
         }
         let database = &self.entry.who.database;
-        match Box::pin(self.core.read_world(database)).await {
+        match Box::pin(self.core.read_world(database, Ask::Known)).await {
             Ok(world) => {
                 self.put_world(world);
                 Ok(())

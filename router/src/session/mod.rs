@@ -90,6 +90,7 @@ mod room;
 pub mod rules;
 
 mod attach;
+mod away;
 mod blocks;
 
 mod transact;

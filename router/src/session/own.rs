@@ -89,6 +89,8 @@ impl Session {
                     None => return Ok(()),
                 },
                 (None, Others::AreKnown) => None,
+                // What leads there is refused.
+                (None, Others::AreRead) if world.why_away(shard).is_some() => None,
                 (None, Others::AreRead) => Some(self.common_catalog(shard).await?),
             });
         }

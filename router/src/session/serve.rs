@@ -370,6 +370,7 @@ impl Session {
             } else {
                 Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
             };
+            let report = self.named(attached.shard, report);
             self.client.with_output(|out| report.put(out));
         }
         if committing {

@@ -129,6 +129,7 @@ fn server(cluster: &Cluster, id: u32) -> ServerSpec {
         declared: Declared::Auto,
         weight: 100,
         control: Some(endpoint.conninfo().parse().unwrap()),
+        kept: None,
     }
 }
 

@@ -9,6 +9,8 @@ pub mod stage;
 
 #[path = "shards/alike.rs"]
 mod alike;
+#[path = "shards/away.rs"]
+mod away;
 #[path = "shards/blocks.rs"]
 mod blocks;
 #[path = "shards/copying.rs"]
@@ -55,6 +57,8 @@ mod portals;
 mod reaching;
 #[path = "shards/reads.rs"]
 mod reads;
+#[path = "shards/reload.rs"]
+mod reload;
 #[path = "shards/returning.rs"]
 mod returning;
 #[path = "shards/segments.rs"]

@@ -31,6 +31,7 @@ pub(crate) fn check(
 ) -> Option<Config> {
     settings::fit_defaults(&mut written, places);
     let entries = written.entries();
+    let kept = Box::new(written.clone());
     settings::check(&written, places, findings);
     users::check(&written, findings);
     let names: Vec<Label> = written
@@ -77,6 +78,7 @@ pub(crate) fn check(
         console: written.console,
         logging: written.logging,
         entries,
+        written: kept,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What is accepted, and what is refused with which words.
 
 mod accepted;
+mod held;
 mod refused_together;
 mod refused_values;
 

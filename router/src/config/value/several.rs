@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use super::{Taken, Value, mismatch, quote, table};
-use crate::config::section::{Entries, Group, Node, Reader, Section, Setting, Shown};
+use crate::config::section::{Applies, Entries, Group, Node, Reader, Section, Setting, Shown};
 
 impl<T: Value> Value for Option<T> {
     type Bound = T::Bound;
@@ -151,6 +151,11 @@ impl<T: Value> Value for Vec<T> {
         })
     }
 
+    /// Tables go by their names. Where only a restart changes which there are, those of before stay in their order.
+    fn hold(&mut self, before: &Self, applies: Applies) {
+        hold_all(self, before, applies);
+    }
+
     fn enter(&self, path: &str, setting: &Shown, entries: &mut Entries) {
         if !T::TABLE {
             entries.insert(
@@ -177,6 +182,33 @@ impl<T: Value> Value for Vec<T> {
                 ..setting.clone()
             },
         );
+    }
+}
+
+fn hold_all<T: Value>(list: &mut Vec<T>, before: &[T], applies: Applies) {
+    let named = |item: &T, others: &[T]| -> Option<T> {
+        let label = item.label()?;
+        let mut others = others.iter();
+        others
+            .find(|other| other.label().as_ref() == Some(&label))
+            .cloned()
+    };
+    let held = |mut item: T, before: &T| {
+        item.hold(before, applies);
+        item
+    };
+    if applies == Applies::Restart {
+        let kept = before.iter().map(|before| match named(before, list) {
+            Some(item) => held(item, before),
+            None => before.clone(),
+        });
+        *list = kept.collect();
+        return;
+    }
+    for item in list {
+        if let Some(before) = named(item, before) {
+            item.hold(&before, applies);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::world::World;
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::segment::{self, Segment};
-use mothership_shardmap::ShardSet;
+use mothership_shardmap::{ShardId, ShardSet};
 use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -121,8 +121,11 @@ impl Session {
                     ..Params::NONE
                 };
                 match plan::reading(&known.plan, &params, world.map(), &self.text_context())? {
-                    Reading::One(shard) => Reach::One(shard.index()),
+                    Reading::One(shard) => Reach::One(there(world, shard)?),
                     Reading::Over(shards, merge) => {
+                        for shard in shards.iter() {
+                            there(world, shard)?;
+                        }
                         let strings = self.standard_strings();
                         if !asks_no_time(&shaped, (text()?, strings), world) {
                             return None;
@@ -243,10 +246,16 @@ impl Session {
             literals: statement.literals(),
         };
         match plan::reading(&plan, &params, world.map(), &self.text_context())? {
-            Reading::One(shard) => Some(shard.index()),
+            Reading::One(shard) => there(world, shard),
             Reading::Over(..) => None,
         }
     }
+}
+
+/// A shard, unless nothing is known of it: what is to be done then, the general path says.
+fn there(world: &World, shard: ShardId) -> Option<usize> {
+    let shard = shard.index();
+    world.why_away(shard).is_none().then_some(shard)
 }
 
 impl Step {

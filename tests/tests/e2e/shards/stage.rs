@@ -115,6 +115,11 @@ impl Stage {
         Router::start(&self.config)
     }
 
+    /// What the router was told.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
     /// How to reach the router.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint_of(&self.router)

@@ -1,0 +1,59 @@
+//! Statements that need a shard of which nothing is known are refused; others go on.
+
+use super::{Halt, Session};
+use crate::group::shard_id;
+use crate::log::Chain;
+use crate::plan::Route;
+use crate::world::World;
+use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardSet;
+
+impl Session {
+    /// Fails if a route leads to a shard that is away, or the transaction works on one. What any shard answers goes to
+    /// one that is there.
+    pub(super) fn check_away(&self, world: &World, route: &mut Route) -> Result<(), Halt> {
+        let mut at_work = self.servers.iter().map(|attached| attached.shard);
+        if let Some(away) = at_work.find(|shard| world.why_away(*shard).is_some()) {
+            return Err(self.is_away(world, away).into());
+        }
+        if route.anywhere {
+            let other = world.some_known().map(shard_id);
+            route.shards = other.map_or_else(|| route.shards.clone(), ShardSet::one);
+        }
+        let mut shards = route.shards.iter().map(|shard| shard.index());
+        match shards.find(|shard| world.why_away(*shard).is_some()) {
+            Some(away) => Err(self.is_away(world, away).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A failure to reach a shard, with its name.
+    pub(super) fn named(&self, shard: usize, report: Report) -> Report {
+        let name = format!("shard \"{}\"", self.topology.shards[shard].name);
+        // Its own words while it starts or ends are of class 57.
+        let unreachable =
+            report.code == sqlstate::CONNECTION_FAILURE || report.code.starts_with("57P");
+        if !unreachable || self.topology.shards.len() < 2 || report.message.contains(&name) {
+            return report;
+        }
+        let detail = match &report.detail {
+            Some(detail) => format!("{name}: {detail}"),
+            None => name,
+        };
+        report.detail(detail)
+    }
+
+    /// What a client is told whose statement needs it.
+    fn is_away(&self, world: &World, shard: usize) -> Report {
+        let name = &self.topology.shards[shard].name;
+        let report = Report::error(
+            sqlstate::CANNOT_CONNECT_NOW,
+            format!("shard \"{name}\" is away: its catalog cannot be read"),
+        );
+        let report = match world.why_away(shard) {
+            Some(why) => report.detail(Chain(why).to_string()),
+            None => report,
+        };
+        report.hint("Statements that do not need it go on. It is asked again every second.")
+    }
+}

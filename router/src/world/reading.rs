@@ -1,0 +1,326 @@
+//! Reads a world: asks all shards at once for their catalogs, and the home shard for lookup tables.
+//!
+//! A shard that cannot be asked is away in it. `away` says what may be done without it.
+
+use super::{Seen, World, WorldError};
+use crate::catalog::Catalog;
+use crate::catalog::load::LoadError;
+use crate::commit::gid::Gid;
+use crate::commit::schema;
+use crate::control::Control;
+use crate::core::Topology;
+use crate::directory::{self, Directories};
+use futures_util::future::join_all;
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Which shards are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// All.
+    All,
+    /// Not those that are known to be away: somebody waits, and others ask them.
+    Known,
+}
+
+/// How a world is read.
+pub struct How<'a> {
+    /// Changes of definitions that had gone through this router before.
+    pub epoch: u64,
+    /// The shards get their decision tables.
+    pub installs: bool,
+    /// Which are asked.
+    pub ask: Ask,
+    /// What is known now.
+    pub before: Option<&'a World>,
+    /// Whether this process has known of a shard at any time. What was left behind there before the process began is
+    /// recovery's to finish, which needs that shard.
+    pub was_seen: &'a dyn Fn(usize) -> bool,
+}
+
+impl How<'_> {
+    /// Why a shard is not asked at all.
+    fn passes_over(&self, shard: usize) -> Option<Arc<WorldError>> {
+        let why = self.before?.why_away(shard)?;
+        // That one can be asked.
+        let undecided = matches!(**why, WorldError::Undecided { .. });
+        (self.ask == Ask::Known && !undecided).then(|| Arc::clone(why))
+    }
+}
+
+/// Reads what is known of a database from all of its shards, and changes nothing.
+///
+/// # Errors
+/// When a shard cannot be asked, or the declarations do not fit what it says.
+pub async fn look(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+) -> Result<World, Arc<WorldError>> {
+    let how = How {
+        epoch: 0,
+        installs: false,
+        ask: Ask::All,
+        before: None,
+        was_seen: &|_| true,
+    };
+    let world = read(control, topology, database, &how).await?;
+    let away = world.away().next().map(|(_, why)| Arc::clone(why));
+    away.map_or(Ok(world), Err)
+}
+
+/// Reads what is known of a database from those of its shards that can be asked.
+///
+/// # Errors
+/// When nothing can be planned by what they say.
+pub async fn read(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    how: &How<'_>,
+) -> Result<World, Arc<WorldError>> {
+    let ask = async |index: usize| match how.passes_over(index) {
+        Some(why) => Err(why),
+        None => {
+            let asked = see(control, topology, index, database, how.installs);
+            in_time(topology, index, asked).await.map_err(Arc::new)
+        }
+    };
+    let mut seen = join_all((0..topology.shards.len()).map(ask)).await;
+    let mut failures = seen.iter().filter_map(|seen| seen.as_ref().err());
+    if let Some(wrong) = failures.find(|error| !error.is_absence()) {
+        return Err(Arc::clone(wrong));
+    }
+    doubt_undecided(control, topology, database, how, &mut seen).await;
+    let (home, config) = (topology.home, &topology.config);
+    let nobody = seen.iter().all(Result::is_err);
+    let at_home = match &seen[home] {
+        Ok(seen) => Ok(&seen.catalog),
+        Err(why) => Err(Arc::clone(why)),
+    };
+    match (at_home, how.before) {
+        (Ok(catalog), before) => {
+            let read = directories(control, topology, database, catalog);
+            let directories = in_time(topology, home, read).await?;
+            let world = World::new(config, home, seen, directories, how.epoch);
+            let mut world = world.map_err(WorldError::Map)?;
+            if let Some(before) = before {
+                world.remember(before);
+            }
+            Ok(world)
+        }
+        (Err(why), None) => Err(why),
+        (Err(why), Some(_)) if nobody => Err(why),
+        (Err(why), Some(before)) => {
+            let world = before.without_home(config, home, &seen, how.epoch);
+            world.map_err(|because| {
+                Arc::new(WorldError::WithoutHome {
+                    shard: topology.shards[home].name.clone(),
+                    because,
+                    cause: why,
+                })
+            })
+        }
+    }
+}
+
+/// Reads the catalog of one shard.
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn catalog_of(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<Catalog, WorldError> {
+    let one = see(control, topology, index, database, false);
+    Ok(in_time(topology, index, one).await?.catalog)
+}
+
+/// A part of a transaction that was decided by a shard which this process has never known may have been committed, and
+/// acknowledged, before the process began. The shard that holds it cannot be believed before that one is back.
+async fn doubt_undecided(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    how: &How<'_>,
+    seen: &mut [Result<Seen, Arc<WorldError>>],
+) {
+    let name = |index: usize| topology.shards[index].name.as_str();
+    let unknown: BTreeSet<&str> = (0..seen.len())
+        .filter(|index| seen[*index].is_err() && !(how.was_seen)(*index))
+        .map(name)
+        .collect();
+    if unknown.is_empty() {
+        return;
+    }
+    for (index, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_ok()) {
+        let asked = deciders(control, topology, index, database);
+        let why = match in_time(topology, index, asked).await {
+            Ok(deciders) => match deciders.iter().find(|one| unknown.contains(one.as_str())) {
+                None => continue,
+                Some(decider) => WorldError::Undecided {
+                    shard: name(index).to_owned(),
+                    decider: decider.clone(),
+                },
+            },
+            Err(why) => why,
+        };
+        *seen = Err(Arc::new(why));
+    }
+}
+
+/// The shards that decide what is prepared on a shard.
+async fn deciders(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<Vec<String>, WorldError> {
+    const PREPARED: &str = "SELECT gid FROM pg_catalog.pg_prepared_xacts \
+        WHERE pg_catalog.starts_with(gid, 'ms1:')";
+    let client = lend(control, topology, index, database).await?;
+    let rows = client.query(PREPARED, &[]).await;
+    let rows = rows.map_err(|cause| WorldError::Load {
+        shard: topology.shards[index].name.clone(),
+        cause: LoadError::Server {
+            what: "prepared transactions",
+            cause,
+        },
+    })?;
+    let gids = rows.iter().filter_map(|row| Gid::parse(row.get(0)));
+    Ok(gids.map(|gid| gid.decider.as_str().to_owned()).collect())
+}
+
+async fn in_time<T>(
+    topology: &Topology,
+    index: usize,
+    asked: impl Future<Output = Result<T, WorldError>>,
+) -> Result<T, WorldError> {
+    let limit = topology.config.catalog.timeout;
+    let answer = tokio::time::timeout(limit, asked).await;
+    answer.map_err(|_| WorldError::TimedOut {
+        shard: topology.shards[index].name.clone(),
+        limit,
+    })?
+}
+
+async fn lend(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<deadpool_postgres::Object, WorldError> {
+    let database = topology.database_on(database, index);
+    let lent = control.lend(topology, index, &database).await;
+    lent.map_err(|cause| WorldError::Control {
+        shard: topology.shards[index].name.clone(),
+        cause: Box::new(cause),
+    })
+}
+
+async fn install(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+) -> Result<(), WorldError> {
+    let client = lend(control, topology, index, database).await?;
+    let wait = topology.config.control.timeout;
+    let installed = schema::install(&client, &topology.config.transactions.schema, wait).await;
+    installed.map_err(|cause| WorldError::Schema {
+        shard: topology.shards[index].name.clone(),
+        cause,
+    })?;
+    Ok(())
+}
+
+/// The lookup tables, which lie on the home shard.
+async fn directories(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    catalog: &Catalog,
+) -> Result<Directories, WorldError> {
+    let unread = Directories::unread(&topology.config);
+    if unread.is_empty() {
+        return Ok(unread);
+    }
+    let client = lend(control, topology, topology.home, database).await?;
+    let loaded = directory::load(&topology.config, catalog, &client).await;
+    loaded.map_err(WorldError::Directory)
+}
+
+/// A connection that is closed unless all went well: whoever came next would be in the middle of a transaction.
+struct Unsettled(Option<deadpool_postgres::Object>);
+
+impl Deref for Unsettled {
+    type Target = deadpool_postgres::Object;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is taken when it is settled")
+    }
+}
+
+impl Unsettled {
+    fn settled(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        // Taken out of its pool it is closed.
+        self.0.take().map(deadpool_postgres::Object::take);
+    }
+}
+
+/// What one shard says about itself.
+async fn see(
+    control: &Control,
+    topology: &Topology,
+    index: usize,
+    database: &str,
+    installs: bool,
+) -> Result<Seen, WorldError> {
+    let shard = || topology.shards[index].name.clone();
+    if installs {
+        install(control, topology, index, database).await?;
+    }
+    let client = Unsettled(Some(lend(control, topology, index, database).await?));
+    // Asked first: whoever is promoted afterwards may have replayed more by then.
+    const CLUSTER: &str = "SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
+    let (cluster, in_recovery): (i64, bool) = client
+        .query_one(CLUSTER, &[])
+        .await
+        .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .map_err(|cause| WorldError::Cluster {
+            shard: shard(),
+            cause,
+        })?;
+    if in_recovery {
+        return Err(WorldError::InRecovery { shard: shard() });
+    }
+    let loaded = crate::catalog::load::load(&client).await;
+    let (catalog, fingerprint) = loaded.map_err(|cause| WorldError::Load {
+        shard: shard(),
+        cause,
+    })?;
+    client.settled();
+    let most = topology.config.catalog.relations.get();
+    let relations = catalog.relations.len();
+    if relations > most as usize {
+        return Err(WorldError::TooMany {
+            shard: shard(),
+            relations,
+            most,
+        });
+    }
+    Ok(Seen {
+        catalog,
+        cluster,
+        fingerprint,
+    })
+}
