@@ -180,7 +180,8 @@ async fn deciders(
     database: &str,
 ) -> Result<Vec<String>, WorldError> {
     const PREPARED: &str = "SELECT gid FROM pg_catalog.pg_prepared_xacts \
-        WHERE pg_catalog.starts_with(gid, 'ms1:')";
+        WHERE pg_catalog.starts_with(gid, 'ms1:') \
+        AND database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
     let client = lend(control, topology, index, database).await?;
     let rows = client.query(PREPARED, &[]).await;
     let rows = rows.map_err(|cause| WorldError::Load {

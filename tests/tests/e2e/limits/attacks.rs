@@ -3,7 +3,7 @@
 use super::stage::{LIMIT, Stage, certificate, state};
 use mothership_tests::message::{self, Format, V3_0};
 use mothership_tests::wire::Silence;
-use mothership_tests::{Endpoint, Folder, Wire, poll_until};
+use mothership_tests::{Endpoint, Folder, Frame, Wire, poll_until};
 use std::time::{Duration, Instant};
 
 /// Answers of a server until it closes.
@@ -401,6 +401,45 @@ fn without_descriptors_it_waits_and_whoever_is_connected_is_served() {
     drop(waiting);
     stage.wire();
     bystander.noticed_nothing();
+}
+
+// R13
+#[test]
+fn descriptors_that_the_router_lacks_do_not_count_against_the_server() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\nworkers = 1\n[pool]\nmin = 0\n\
+         [balance]\nprobe_interval = \"200ms\"\ndown_after = 1",
+    );
+    let mut wires: Vec<Wire> = (0..6).map(|_| stage.wire()).collect();
+    let most = u64::try_from(stage.router.open_descriptors()).unwrap();
+    let before = limit_descriptors(stage.router.pid(), most);
+    // Each keeps its server connection, and there is no descriptor for as many.
+    let begin = message::query("BEGIN; SELECT 1");
+    let answers: Vec<Vec<Frame>> = wires
+        .iter_mut()
+        .map(|wire| {
+            wire.send(&begin);
+            wire.until_ready()
+        })
+        .collect();
+    let errors = answers.iter().flatten().filter(|frame| frame.kind == b'E');
+    let codes: Vec<String> = errors.map(Frame::sqlstate).collect();
+    limit_descriptors(stage.router.pid(), before);
+    assert!(
+        !codes.is_empty() && codes.iter().all(|code| code == "08006"),
+        "{codes:?}"
+    );
+    let log = stage.router.log();
+    assert!(!log.contains("server is down"), "{log}");
+    let again = poll_until(LIMIT, || {
+        wires.iter_mut().all(|wire| {
+            wire.query("ROLLBACK");
+            wire.query("SELECT 1")
+                .iter()
+                .all(|frame| frame.kind != b'E')
+        })
+    });
+    assert!(again, "{}", stage.router.log());
 }
 
 /// Sets the soft limit of descriptors of a process; returns what it was.

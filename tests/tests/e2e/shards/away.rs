@@ -70,8 +70,17 @@ impl Stage {
     fn wait_away(&self, wire: &mut Wire, shard: usize) {
         let name = format!("shard \"s{}\" is away", shard + 1);
         let sql = format!("SELECT v FROM items WHERE id = {}", one_each()[shard]);
+        let lost = format!("\"s{}\"", shard + 1);
         let away = poll_until(SOON, || {
-            error(wire, &sql).is_some_and(|e| e.contains(&name))
+            let frames = wire.query(&sql);
+            let Some(error) = frames.iter().find(|frame| frame.kind == b'E') else {
+                return false;
+            };
+            // Until then its server is tried, and whoever fails is told which shard it was.
+            let [message, detail] = ['M', 'D'].map(|code| error.field(code).unwrap_or_default());
+            let is_named = message.contains(&lost) || detail.contains(&lost);
+            assert!(is_named || error.sqlstate() == "57P01", "{error}: {detail}");
+            message.contains(&name)
         });
         assert!(away, "{}", self.router.log());
     }
