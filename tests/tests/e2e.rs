@@ -42,6 +42,8 @@ mod merge;
 mod parameters;
 #[path = "e2e/pool.rs"]
 mod pool;
+#[path = "e2e/proxy.rs"]
+mod proxy;
 #[path = "e2e/roles.rs"]
 mod roles;
 #[path = "e2e/rules.rs"]
