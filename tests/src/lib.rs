@@ -28,6 +28,10 @@ pub mod wire;
 
 pub mod proxy;
 
+pub mod level;
+
+pub mod bank;
+
 pub mod proof;
 
 pub mod bench;

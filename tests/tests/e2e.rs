@@ -8,6 +8,8 @@ mod bad_binds;
 mod bad_input;
 #[path = "e2e/balance.rs"]
 mod balance;
+#[path = "e2e/bank.rs"]
+mod bank;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/commit.rs"]
