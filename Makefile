@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes bench bench-micro flame postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes bench bench-micro flame postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -82,6 +82,10 @@ restarts: proofs ## Servers, the router and pgbench are killed by turns EVERY fe
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) EVERY=$(EVERY) COMPARE=$(COMPARE) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
 
+faults: proofs ## The table of faults, each with a bank running behind: what clients see, and nothing lost, doubled or left. ROWS=20-24,47 picks, SEED=.
+	$(BUILT)
+	@env ROWS=$(ROWS) SEED=$(SEED) $(PROOF)
+
 freshness: proofs ## READS beside writes and a delayed replica: none misses what a client was told of.
 	$(BUILT)
 	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
@@ -121,6 +125,7 @@ test-proofs: postgres
 	env CLIENTS=8 SECONDS=2 SCALE=1 "$$CARGO_TARGET_DIR/debug/tpcb"
 	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
 	env CLIENTS=8 SECONDS=20 EVERY=3 COMPARE=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/restarts"
+	env ROWS=1,5,11,14,36,47 "$$CARGO_TARGET_DIR/debug/faults"
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"

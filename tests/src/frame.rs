@@ -29,19 +29,27 @@ impl Frame {
     /// The values of a DataRow.
     pub fn row(&self) -> Vec<Option<Vec<u8>>> {
         assert_eq!(self.kind, b'D', "no DataRow: {self}");
-        let mut rest = &self.body[2..];
-        let count = u16::from_be_bytes([self.body[0], self.body[1]]);
-        let values = (0..count).map(|_| {
-            let (length, tail) = rest.split_first_chunk::<4>().unwrap();
-            let value = usize::try_from(i32::from_be_bytes(*length)).ok();
-            let (value, tail) = value.map_or((None, tail), |length| {
-                let (value, tail) = tail.split_at(length);
-                (Some(value.to_vec()), tail)
-            });
+        self.try_row().expect("a DataRow is what its length says")
+    }
+
+    /// The same of one that may have been damaged.
+    pub fn try_row(&self) -> Option<Vec<Option<Vec<u8>>>> {
+        let (count, mut rest) = self.body.split_first_chunk::<2>()?;
+        let mut values = Vec::new();
+        for _ in 0..u16::from_be_bytes(*count) {
+            let (length, tail) = rest.split_first_chunk::<4>()?;
+            let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+            let (value, tail) = match length {
+                None => (None, tail),
+                Some(length) => {
+                    let (value, tail) = tail.split_at_checked(length)?;
+                    (Some(value.to_vec()), tail)
+                }
+            };
             rest = tail;
-            value
-        });
-        values.collect()
+            values.push(value);
+        }
+        rest.is_empty().then_some(values)
     }
 
     /// The values of a DataRow as text, NULL as `∅`.
@@ -56,15 +64,21 @@ impl Frame {
     /// The names of the columns in a RowDescription.
     pub fn columns(&self) -> Vec<String> {
         assert_eq!(self.kind, b'T', "no RowDescription: {self}");
-        let mut rest = &self.body[2..];
+        self.try_columns()
+            .expect("a RowDescription is what its length says")
+    }
+
+    /// The same of one that may have been damaged.
+    pub fn try_columns(&self) -> Option<Vec<String>> {
+        let mut rest = self.body.get(2..)?;
         let mut names = Vec::new();
         while !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == 0).unwrap();
+            let end = rest.iter().position(|byte| *byte == 0)?;
             names.push(String::from_utf8_lossy(&rest[..end]).into_owned());
             // Table, column, type, size, modifier and format: 18 bytes.
-            rest = &rest[end + 1 + 18..];
+            rest = rest.get(end + 1 + 18..)?;
         }
-        names
+        Some(names)
     }
 
     /// The transaction state in ReadyForQuery: `I`, `T` or `E`.
@@ -90,6 +104,7 @@ impl fmt::Display for Frame {
             b'3' => f.write_str("CloseComplete"),
             b'A' => write!(f, "Notification"),
             b'C' => write!(f, "CommandComplete {}", self.text()),
+            b'D' if self.try_row().is_none() => f.write_str("DataRow (damaged)"),
             b'D' => write!(f, "DataRow {}", self.row_text().join(" ")),
             b'E' => write!(f, "Error {} {}", error('C'), error('M')),
             b'G' => f.write_str("CopyInResponse"),
@@ -99,8 +114,10 @@ impl fmt::Display for Frame {
             b'N' => write!(f, "Notice {} {}", error('C'), error('M')),
             b'R' => f.write_str("Authentication"),
             b'S' => write!(f, "ParameterStatus {}", self.text()),
+            b'T' if self.try_columns().is_none() => f.write_str("RowDescription (damaged)"),
             b'T' => write!(f, "RowDescription {}", self.columns().join(" ")),
             b'V' => f.write_str("FunctionCallResponse"),
+            b'Z' if self.body.is_empty() => f.write_str("ReadyForQuery (damaged)"),
             b'Z' => write!(f, "ReadyForQuery {}", self.transaction()),
             b'c' => f.write_str("CopyDone"),
             b'd' => write!(

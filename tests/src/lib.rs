@@ -26,6 +26,12 @@ pub mod frame;
 
 pub mod wire;
 
+pub mod proxy;
+
+pub mod level;
+
+pub mod bank;
+
 pub mod proof;
 
 pub mod bench;
@@ -37,6 +43,7 @@ pub use fleet::Fleet;
 pub use folder::Folder;
 pub use frame::Frame;
 pub use mothership::cluster::{self, poll_until};
+pub use proxy::Proxy;
 pub use router::Router;
 pub use shared::Shards;
 pub use wire::Wire;

@@ -7,6 +7,7 @@
 use crate::fleet::Shard;
 use crate::shared::{PASSWORD, USER};
 use crate::{Fleet, Router};
+use mothership::cluster::Cluster;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -36,15 +37,25 @@ pub fn config(fleet: &Fleet, listen: &str, control: &str, more: &str) -> String 
          [console]\nadmin_users = [\"{USER}\"]\n\
          [[user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n"
     );
-    for (number, shard) in fleet.shards.iter().enumerate() {
+    let servers = |shard: &Shard| {
+        let servers = shard.replicas.iter().chain([&shard.primary]);
+        servers.map(Cluster::port).collect::<Vec<_>>()
+    };
+    let ports: Vec<Vec<u16>> = fleet.shards.iter().map(servers).collect();
+    text += &shards_at(&ports, "tls = \"disable\"");
+    text + more
+}
+
+/// The sections of shards `s1`, `s2`, … whose servers listen on these ports of 127.0.0.1; `each` is more for every server.
+pub fn shards_at(ports: &[Vec<u16>], each: &str) -> String {
+    let mut text = String::new();
+    for (number, ports) in ports.iter().enumerate() {
         text += &format!("[[shard]]\nname = \"s{}\"\n", number + 1);
-        for server in shard.replicas.iter().chain([&shard.primary]) {
-            let port = server.port();
-            text +=
-                &format!("[[shard.server]]\naddress = \"127.0.0.1:{port}\"\ntls = \"disable\"\n");
+        for port in ports {
+            text += &format!("[[shard.server]]\naddress = \"127.0.0.1:{port}\"\n{each}\n");
         }
     }
-    text + more
+    text
 }
 
 /// A table of the console by the names of its columns.
@@ -59,7 +70,12 @@ pub fn console(router: &Router, command: &str) -> Vec<std::collections::HashMap<
 
 /// Runs SQL past the router on every primary and returns what each said.
 pub fn on_all(fleet: &Fleet, sql: &str) -> Vec<String> {
-    let say = |shard: &Shard| shard.primary.sql("postgres", sql);
+    on_all_in(fleet, "postgres", sql)
+}
+
+/// The same in another database.
+pub fn on_all_in(fleet: &Fleet, database: &str, sql: &str) -> Vec<String> {
+    let say = |shard: &Shard| shard.primary.sql(database, sql);
     let said = fleet.shards.iter().map(say);
     said.map(|said| said.unwrap_or_else(|error| panic!("{error}")))
         .collect()
@@ -109,6 +125,11 @@ impl Verdict {
         if !holds {
             self.broken.push(claim.to_owned());
         }
+    }
+
+    /// What did not hold, so far.
+    pub fn broken(&self) -> &[String] {
+        &self.broken
     }
 
     /// The exit status of the program.

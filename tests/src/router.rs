@@ -186,6 +186,15 @@ impl Router {
         kib.parse::<u64>().unwrap() * 1024
     }
 
+    /// Its memory in bytes, shared pages in their part; see Pss in proc(5).
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.pid());
+        let rollup = std::fs::read_to_string(path).unwrap();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
     fn config_path(&self) -> PathBuf {
         self.folder.path().join("mothership.toml")
     }

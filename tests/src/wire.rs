@@ -41,14 +41,19 @@ pub enum Silence {
 impl Wire {
     /// Connects to a port on 127.0.0.1 and sends nothing.
     pub fn connect(port: u16) -> Wire {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Wire {
+        Wire::try_connect(port).unwrap()
+    }
+
+    /// The same where nobody may listen.
+    pub fn try_connect(port: u16) -> io::Result<Wire> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        Ok(Wire {
             stream,
             unread: Vec::new(),
             limit: ANSWER_LIMIT,
             key: None,
-        }
+        })
     }
 
     /// Connects and logs in.
@@ -212,6 +217,20 @@ impl Wire {
             }
             if frames.last().is_some_and(|frame| frame.kind == b'Z') {
                 return frames;
+            }
+        }
+    }
+
+    /// All messages up to ReadyForQuery, with it; or what there was when no more came, and why.
+    pub fn try_until_ready(&mut self) -> Result<Vec<Frame>, (Vec<Frame>, Silence)> {
+        let mut frames = Vec::new();
+        loop {
+            match self.try_frame(self.limit) {
+                Ok(frame) => frames.push(frame),
+                Err(silence) => return Err((frames, silence)),
+            }
+            if frames.last().is_some_and(|frame| frame.kind == b'Z') {
+                return Ok(frames);
             }
         }
     }

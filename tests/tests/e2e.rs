@@ -8,6 +8,8 @@ mod bad_binds;
 mod bad_input;
 #[path = "e2e/balance.rs"]
 mod balance;
+#[path = "e2e/bank.rs"]
+mod bank;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/commit.rs"]
@@ -44,6 +46,8 @@ mod merge;
 mod parameters;
 #[path = "e2e/pool.rs"]
 mod pool;
+#[path = "e2e/proxy.rs"]
+mod proxy;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/roles.rs"]

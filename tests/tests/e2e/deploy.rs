@@ -304,7 +304,8 @@ fn secrets() -> Folder {
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
     let script = folder.path().join("make-secrets");
     std::fs::copy(root().join("deploy/make-secrets"), &script).unwrap();
-    assert_success(&Command::new(&script).output().unwrap());
+    // By its shell: whoever forks meanwhile may still hold the copy open for writing, and then it is "busy".
+    assert_success(&Command::new("bash").arg(&script).output().unwrap());
     folder
 }
 

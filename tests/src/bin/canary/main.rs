@@ -27,6 +27,7 @@ mod watch;
 use crate::session::{Fault, ROLE, Session};
 use crate::watch::Watch;
 use crate::world::World;
+use mothership_tests::level;
 use mothership_tests::proof::{self, Verdict, number};
 use mothership_tests::shared::PASSWORD;
 use mothership_tests::{Fleet, Folder, Router, Wire, poll_until};
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
     let figure = format!("{away} beside {done}");
     verdict.claim(away * 100 <= done, "hardly anybody was turned away", figure);
     watch.judge(POOL, &mut verdict);
-    watch::nothing_left(&router, &fleet, &mut verdict);
+    level::nothing_left(&router, &fleet, ROLE, SOON, &mut verdict);
     watch::rows_are_whole(&fleet, &world, &mut verdict);
     if !world.faults().is_empty() {
         let log = router.log();
@@ -210,7 +211,7 @@ kind = "reference"
         assert!(frames.iter().all(|f| f.kind != b'E'), "{sql}: {frames:?}");
     }
     drop(wire);
-    let idle = poll_until(SOON, || watch::server_connections(fleet) == 0);
+    let idle = poll_until(SOON, || level::server_connections(fleet, ROLE) == 0);
     assert!(idle, "connections of the router stay open");
     (router, TlsConnector::from(Arc::new(trust)))
 }

@@ -2,55 +2,8 @@
 //! statement is known of a read, and of nothing else.
 
 use super::stage::{LIMIT, Stage};
+use mothership_tests::proxy::{End, Proxy};
 use mothership_tests::{message, poll_until};
-use std::io;
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-
-/// A way to a server that can be interrupted.
-struct Way {
-    port: u16,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Way {
-    fn to(server: u16) -> Way {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let open = Arc::<Mutex<Vec<TcpStream>>>::default();
-        let kept = Arc::clone(&open);
-        std::thread::spawn(move || {
-            for near in listener.incoming() {
-                let near = near.unwrap();
-                let far = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).unwrap();
-                kept.lock()
-                    .unwrap()
-                    .extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
-                pass(&near, &far);
-                pass(&far, &near);
-            }
-        });
-        Way { port, open }
-    }
-
-    /// Everything that goes this way now is lost.
-    fn interrupt(&self) {
-        for socket in self.open.lock().unwrap().drain(..) {
-            // It may be closed already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-/// Passes everything on in one direction.
-fn pass(from: &TcpStream, to: &TcpStream) {
-    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-    std::thread::spawn(move || {
-        // It ends when either side is gone; the other side is told.
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Both);
-    });
-}
 
 /// With tables declared the catalog is known, and what it says of functions.
 const DECLARED: &str = "[[table]]\nname = \"t\"\nkey = \"a\"\nkey_type = \"int4\"";
@@ -63,7 +16,7 @@ fn the_outcome_of_a_read_is_known_and_that_of_a_function_is_not() {
         // The control role asks through the same way: a lost probe is none of a server that is gone.
         let sections =
             format!("[listen]\nport = @port@\nworkers = 1\n[balance]\ndown_after = 100\n{more}");
-        let stage = Stage::through(&sections, |server| way.insert(Way::to(server)).port);
+        let stage = Stage::through(&sections, |server| way.insert(Proxy::to(server)).port());
         let way = way.unwrap();
         stage.shards.sql(
             0,
@@ -114,7 +67,7 @@ fn the_outcome_of_a_read_is_known_and_that_of_a_function_is_not() {
                         == "1"
                 };
                 assert!(poll_until(LIMIT, runs), "{sql} does not run");
-                way.interrupt();
+                way.cut(End::Finish);
                 let frames = wire.until_ready();
                 let error = frames.iter().find(|frame| frame.kind == b'E').unwrap();
                 assert_eq!(

@@ -1,0 +1,303 @@
+//! The proxy's thread: accepts, and carries bytes in both directions of each connection as the state says.
+
+use super::cutter::Cutter;
+use super::trap::{Effect, End, Progress};
+use super::{Side, State, Travel};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Pieces on their way in one direction, before the sender has to wait.
+const ON_THE_WAY: usize = 64;
+const CHUNK: usize = 16 << 10;
+/// How long a side that was told FIN may take to close, too.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Runs until the proxy is dropped.
+pub(super) fn run(listener: std::net::TcpListener, state: watch::Sender<State>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, accept(listener, state));
+}
+
+async fn accept(listener: std::net::TcpListener, state: watch::Sender<State>) {
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut listener = Some(TcpListener::from_std(listener).unwrap());
+    let mut changes = state.subscribe();
+    loop {
+        let (is_over, refuses) = {
+            let state = changes.borrow_and_update();
+            (state.is_over, state.is_refusing)
+        };
+        if is_over {
+            return;
+        }
+        if refuses == listener.is_some() {
+            // Somebody else may have the port for a moment; the next change or try comes soon.
+            listener = match refuses {
+                true => None,
+                false => TcpListener::bind(address).await.ok(),
+            };
+            let is_listening = listener.is_some();
+            state.send_modify(|state| state.is_listening = is_listening);
+            if !is_listening && !refuses {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let accepted = async {
+            match &listener {
+                Some(listener) => listener.accept().await.ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            near = accepted => if let Some((near, _)) = near {
+                tokio::task::spawn_local(serve(near, state.clone()));
+            },
+            _ = changes.changed() => {}
+        }
+    }
+}
+
+/// One connection, from its accept to its end.
+struct Connection {
+    state: watch::Sender<State>,
+    progress: RefCell<Option<Progress>>,
+    is_frozen: watch::Sender<bool>,
+}
+
+async fn serve(mut near: TcpStream, state: watch::Sender<State>) {
+    let mut changes = state.subscribe();
+    let (target, cuts, thaws) = {
+        let state = changes.borrow_and_update();
+        (state.target, state.cuts, state.thaws)
+    };
+    let mut number = 0;
+    state.send_modify(|state| {
+        state.accepted += 1;
+        number = state.accepted;
+        state.open.insert(number);
+    });
+    let connection = Rc::new(Connection {
+        state: state.clone(),
+        progress: RefCell::new(None),
+        is_frozen: watch::Sender::new(false),
+    });
+    let over = || {
+        state.send_modify(|state| {
+            state.open.remove(&number);
+        });
+    };
+    let far = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await;
+    let Ok(mut far) = far else {
+        let _ = near.set_zero_linger();
+        over();
+        return;
+    };
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let end = {
+        let (near_read, near_write) = near.split();
+        let (far_read, far_write) = far.split();
+        let there = connection.pass(Side::Client, near_read, far_write, number);
+        let back = connection.pass(Side::Server, far_read, near_write, number);
+        tokio::select! {
+            passed = async { tokio::try_join!(there, back) } => passed.err(),
+            end = connection.ended(cuts, thaws) => Some(end),
+        }
+    };
+    match end {
+        None | Some(End::Reset) => {
+            if end.is_some() {
+                let _ = (near.set_zero_linger(), far.set_zero_linger());
+            }
+            drop((near, far));
+            over();
+        }
+        Some(End::Finish) => {
+            // What was closed with bytes unread would be reset.
+            let _ = tokio::join!(near.shutdown(), far.shutdown());
+            over();
+            let rest = async { tokio::join!(drain(&mut near), drain(&mut far)) };
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        }
+    }
+}
+
+async fn drain(stream: &mut TcpStream) {
+    let mut chunk = [0; 1024];
+    while stream.read(&mut chunk).await.is_ok_and(|read| read > 0) {}
+}
+
+/// What travels.
+enum Item {
+    Bytes(Vec<u8>, Instant),
+    Effect(Effect),
+}
+
+impl Connection {
+    /// Waits until somebody ends all connections, or the frozen ones and this is one.
+    async fn ended(&self, cuts: u64, thaws: u64) -> End {
+        let mut changes = self.state.subscribe();
+        loop {
+            {
+                let state = changes.borrow_and_update();
+                let thawed = state.thaws != thaws && *self.is_frozen.borrow();
+                if state.cuts != cuts {
+                    return state.end;
+                }
+                if thawed || state.is_over {
+                    return End::Reset;
+                }
+            }
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Carries what one side sends, to its end.
+    async fn pass(
+        &self,
+        from: Side,
+        mut source: ReadHalf<'_>,
+        sink: WriteHalf<'_>,
+        number: u64,
+    ) -> Result<(), End> {
+        let (sender, items) = mpsc::channel(ON_THE_WAY);
+        let read = async move {
+            let mut cutter = Cutter::new(from);
+            // The same in every run: a fault that is found is to be found again.
+            let mut rng = StdRng::seed_from_u64(number * 2 + from as u64);
+            let mut chunk = vec![0; CHUNK];
+            let mut due = Instant::now();
+            loop {
+                self.may_go(from).await;
+                let read = source.read(&mut chunk).await;
+                // A side that was reset resets the other.
+                let count = read.map_err(|_| End::Reset)?;
+                if count == 0 {
+                    if let Some(rest) = cutter.rest() {
+                        let _ = sender.send(Item::Bytes(rest.bytes, due)).await;
+                    }
+                    return Ok(());
+                }
+                due = due.max(Instant::now() + self.delay(from, &mut rng));
+                for item in self.look(from, &mut cutter, &chunk[..count], due) {
+                    // Nobody takes it when the other direction has ended the connection.
+                    let _ = sender.send(item).await;
+                }
+            }
+        };
+        tokio::try_join!(read, self.write(from, items, sink))?;
+        Ok(())
+    }
+
+    fn delay(&self, from: Side, rng: &mut StdRng) -> Duration {
+        let Travel {
+            latency, jitter, ..
+        } = self.travel(from);
+        latency + jitter.mul_f64(rng.random())
+    }
+
+    fn travel(&self, from: Side) -> Travel {
+        self.state.borrow().travel[from as usize]
+    }
+
+    /// Cuts into messages what has arrived and holds it against the trap that is set.
+    fn look(&self, from: Side, cutter: &mut Cutter, bytes: &[u8], due: Instant) -> Vec<Item> {
+        let mut progress = self.progress.borrow_mut();
+        match (&self.state.borrow().trap, &*progress) {
+            (None, None) => {}
+            (None, Some(_)) => *progress = None,
+            (Some((id, _)), Some(progress)) if *id == progress.id => {}
+            (Some((id, trap)), _) => *progress = Some(Progress::new(*id, trap)),
+        }
+        let is_watched = progress.as_ref().is_some_and(|p| p.watches(from));
+        let wanted = |kind| progress.as_ref().is_some_and(|p| p.wants(from, kind));
+        let pieces = cutter.take(bytes, is_watched, wanted);
+        let mut items = Vec::new();
+        for piece in pieces {
+            let Some(known) = progress.as_mut() else {
+                items.push(Item::Bytes(piece.bytes, due));
+                continue;
+            };
+            let passed = known.pass(from, piece);
+            items.push(Item::Bytes(passed.bytes, due));
+            let Some(effect) = passed.effect else {
+                continue;
+            };
+            *progress = None;
+            self.state.send_modify(|state| {
+                state.trap = None;
+                state.sprung += 1;
+            });
+            if !matches!(effect, Effect::Flip { .. }) {
+                items.push(Item::Effect(effect));
+                break;
+            }
+        }
+        items
+    }
+
+    /// Waits while nothing of this side may travel.
+    async fn may_go(&self, from: Side) {
+        let mut changes = self.state.subscribe();
+        let mut frozen = self.is_frozen.subscribe();
+        loop {
+            let is_held = changes.borrow_and_update().travel[from as usize].hold;
+            if !is_held && !*frozen.borrow_and_update() {
+                return;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = frozen.changed() => {}
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        from: Side,
+        mut items: mpsc::Receiver<Item>,
+        mut sink: WriteHalf<'_>,
+    ) -> Result<(), End> {
+        while let Some(item) = items.recv().await {
+            let (bytes, due) = match item {
+                Item::Bytes(bytes, due) => (bytes, due),
+                Item::Effect(Effect::End(end)) => return Err(end),
+                Item::Effect(_) => {
+                    self.is_frozen.send_replace(true);
+                    continue;
+                }
+            };
+            tokio::time::sleep_until(due).await;
+            let travel = self.travel(from);
+            let slice = travel.slice.unwrap_or(CHUNK).max(1);
+            for part in bytes.chunks(slice) {
+                self.may_go(from).await;
+                sink.write_all(part).await.map_err(|_| End::Reset)?;
+                match travel.rate {
+                    Some(rate) => {
+                        let pause = part.len() as f64 / rate as f64;
+                        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+                    }
+                    // The other side reads what was sent before it gets the next piece.
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        }
+        self.may_go(from).await;
+        // The other side may be gone already.
+        let _ = sink.shutdown().await;
+        Ok(())
+    }
+}
