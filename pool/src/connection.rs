@@ -305,10 +305,15 @@ impl<N> ServerConnection<N> {
     pub fn says_farewell(&self) -> bool {
         let mut rest = self.wire.input();
         while let Ok(Next::Whole(frame)) = frame::next(rest, self.longest) {
-            if frame.tag() == tag::ERROR {
+            if matches!(frame.tag(), tag::ERROR | tag::NOTICE) {
                 let fields = Fields::read(frame.body());
-                let goes = matches!(fields.code, Some(b"57P01" | b"57P02" | b"57P03"));
-                return goes && fields.is_fatal();
+                match fields.code {
+                    Some(b"57P01" | b"57P03") => return fields.is_fatal(),
+                    // Another backend has crashed: that is a warning.
+                    Some(b"57P02") => return true,
+                    _ if frame.tag() == tag::ERROR => return false,
+                    _ => {}
+                }
             }
             rest = &rest[frame.bytes.len()..];
         }

@@ -133,6 +133,7 @@ impl Session {
             flight,
             lease,
             inbox,
+            kept: None,
         });
         self.show_working();
         let at = self.servers.len() - 1;

@@ -138,6 +138,8 @@ pub struct Attached {
     pub lease: Lease,
     /// What came from it.
     pub inbox: Inbox,
+    /// The request that it works for, while that could be sent again.
+    kept: Option<Box<repeat::Kept>>,
 }
 
 /// A logged-in client.
@@ -159,12 +161,10 @@ pub struct Session {
     patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
     /// Since when the request at hand has stood in line for a connection, if it did on the fast path.
     lined_up: Option<std::time::Instant>,
-    /// The request at hand was lost with its server once, and is sent again.
-    repeated: bool,
+    /// How often the request at hand was lost with its server, and is sent again.
+    repeated: u8,
     /// The request that was taken is one statement that is proven to only read.
     only_reads: bool,
-    /// The request at hand, while it could be sent again.
-    kept: Option<Box<repeat::Kept>>,
     /// The server whose replies are outstanding in the current segment.
     active: Option<usize>,
     /// The transaction block is the router's own.
@@ -393,6 +393,10 @@ impl Session {
             return;
         }
         self.forget_request();
+        if self.client.input().is_empty() {
+            // Else it may be the same that comes.
+            self.repeated = 0;
+        }
         if self.lined_up.take().is_some() {
             // It was refused, or needed no connection after all.
             self.entry.end_wait();

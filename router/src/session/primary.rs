@@ -40,21 +40,23 @@ impl Session {
         let mut wait = None;
         loop {
             let report = match self.topology.writer(shard) {
-                Ok(server) => match self.lease_from(shard, server, measured).await? {
-                    Ok(mut chosen) => {
-                        chosen.is_primary = true;
-                        return Ok(chosen);
-                    }
-                    Err(error) => {
-                        // A server that never was a primary has not failed over: more likely its address is wrong.
-                        let was_primary = self.topology.health.primary(shard) == Ok(server);
-                        let is_down = self.report_failed(shard, server, &error);
-                        if !is_down || !was_primary {
-                            return Err(Halt::Fail(lease_report(&error)));
+                Ok(server) => {
+                    // A server that never was a primary has not failed over: more likely its address is wrong.
+                    let is_primary = self.topology.health.writer(shard) == Ok(server);
+                    match self.lease_from(shard, server, measured).await? {
+                        Ok(mut chosen) => {
+                            chosen.is_primary = true;
+                            return Ok(chosen);
                         }
-                        lease_report(&error)
+                        Err(error) => {
+                            let is_down = self.report_failed(shard, server, &error);
+                            if !is_down || !is_primary {
+                                return Err(Halt::Fail(lease_report(&error)));
+                            }
+                            lease_report(&error)
+                        }
                     }
-                },
+                }
                 // That does not change by itself.
                 Err(why @ (WhyNot::Disabled | WhyNot::NoGroup)) => {
                     return Err(Halt::Fail(self.no_server(shard, why)));

@@ -1,16 +1,20 @@
 //! A read whose server is gone before the client has seen anything of the answer.
 //!
 //! It may be sent once more, as if it had never been sent: by itself it changes nothing, nor is anything open that it
-//! belongs to. Where there is no primary it waits for one, like any other request. Not more often than once: it may be
-//! the request that ends the server. On the fast path the request is still in the input; here it is kept until it is
-//! answered.
+//! belongs to. Where there is no primary it waits for one, like any other request. If the server is gone without a word,
+//! not more often than once: it may be the request that ends it. On the fast path the request is still in the input; here
+//! it is kept until it is answered.
 
 use super::state::{Block, Phase};
 use super::{Attached, Session};
+use crate::core::Lease;
 use std::task::{Context, Poll};
 
 /// Longer requests are not kept.
 const LONGEST: usize = 64 * 1024;
+
+/// A request is not sent more often than that again.
+pub(super) const MOST: u8 = 4;
 
 /// A request that was sent to one server and could be sent again.
 pub struct Kept {
@@ -20,24 +24,28 @@ pub struct Kept {
 }
 
 impl Session {
-    /// A request was taken, and perhaps sent. `is_second` if it is sent for the second time.
-    pub(super) fn keep_request(&mut self, bytes: Vec<u8>, is_second: bool) {
+    /// A request was taken, and perhaps sent.
+    pub(super) fn keep_request(&mut self, bytes: Vec<u8>) {
         let reads = std::mem::take(&mut self.only_reads);
-        let owed = match self.servers.as_slice() {
-            [one] if !one.inbox.may_write && !one.inbox.wrote => one.lease.ledger.len(),
-            _ => 0,
+        let mut alone = match self.servers.as_mut_slice() {
+            [one] if !one.inbox.may_write && !one.inbox.wrote => Some(one),
+            _ => None,
         };
         let open = self.state.block != Block::None || self.implicit || !self.state.pins.is_empty();
         let whole = matches!(self.state.phase, Phase::Query | Phase::Syncing);
-        match reads && owed > 0 && !open && whole && !is_second && bytes.len() <= LONGEST {
-            true => self.kept = Some(Box::new(Kept { bytes, owed })),
-            false => self.core.give_scratch(bytes),
+        let again = reads && !open && whole && bytes.len() <= LONGEST;
+        match alone.as_mut().filter(|_| again) {
+            Some(server) => {
+                let owed = server.lease.ledger.len();
+                server.kept = Some(Box::new(Kept { bytes, owed }));
+            }
+            None => self.core.give_scratch(bytes),
         }
     }
 
     /// Nobody needs it any more.
     pub(super) fn forget_request(&mut self) {
-        if let Some(kept) = self.kept.take() {
+        for kept in self.servers.iter_mut().filter_map(|s| s.kept.take()) {
             self.core.give_scratch(kept.bytes);
         }
     }
@@ -51,13 +59,17 @@ impl Session {
     }
 
     fn is_unseen(&self, at: usize) -> bool {
-        let Some(Attached { lease, inbox, .. }) = self.servers.get(at) else {
+        let Some(Attached {
+            lease, inbox, kept, ..
+        }) = self.servers.get(at)
+        else {
             return false;
         };
-        let all_owed = |kept: &Kept| lease.ledger.len() == kept.owed;
-        self.kept.as_deref().is_some_and(all_owed)
+        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger.len() == kept.owed;
+        kept.as_deref().is_some_and(all_owed)
             && matches!(self.state.phase, Phase::Query | Phase::Syncing)
             && !(inbox.passed || inbox.fatal || self.state.skipping)
+            && self.repeated < MOST
     }
 
     /// Takes the request at hand back from a server that is lost. False if that cannot be; nothing has changed then.
@@ -65,11 +77,14 @@ impl Session {
         if !self.is_unseen(at) {
             return false;
         }
-        let Some(kept) = self.kept.take() else {
+        if !self.may_repeat(&self.servers[at].lease) {
+            return false;
+        }
+        let Some(kept) = self.servers[at].kept.take() else {
             return false;
         };
         let mut attached = self.servers.remove(at);
-        attached.lease.doubt();
+        renew(&mut attached.lease);
         self.report_lost(attached.shard, attached.server);
         self.active = None;
         self.state.portals.close_all();
@@ -77,8 +92,26 @@ impl Session {
         self.show_working();
         self.client.put_back(&kept.bytes);
         self.core.give_scratch(kept.bytes);
-        self.repeated = true;
+        self.repeated += 1;
         self.state.tally.repeats();
         true
+    }
+
+    /// Whether the request at hand may be sent once more, now that this connection is lost.
+    pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
+        match lease.says_farewell() {
+            true => self.repeated < MOST,
+            false => self.repeated == 0,
+        }
+    }
+}
+
+/// The connection is lost, and those that were opened before it was may be about to end as well: the request that is sent
+/// again gets a newer one.
+pub(super) fn renew(lease: &mut Lease) {
+    lease.doubt();
+    let pool = lease.pool();
+    if !pool.is_stale(lease.opened) {
+        pool.reconnect();
     }
 }

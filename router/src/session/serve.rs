@@ -60,9 +60,8 @@ impl Session {
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
-        let is_second = std::mem::take(&mut self.repeated);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
-        self.keep_request(bytes, is_second);
+        self.keep_request(bytes);
         self.taken(result).await
     }
 

@@ -43,7 +43,6 @@ impl Session {
         };
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(&self.client.input()[..length]);
-        let is_second = std::mem::take(&mut self.repeated);
         let taken = match Segment::read(&bytes) {
             Some(segment) => self.on_segment(&segment, &bytes).await,
             None => Ok(false),
@@ -51,12 +50,9 @@ impl Session {
         match taken {
             Ok(true) => {
                 self.client.consume(length);
-                self.keep_request(bytes, is_second);
+                self.keep_request(bytes);
             }
-            _ => {
-                self.repeated = is_second;
-                self.core.give_scratch(bytes);
-            }
+            _ => self.core.give_scratch(bytes),
         }
         taken
     }

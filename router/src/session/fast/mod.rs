@@ -24,6 +24,7 @@ use super::choose::Flight;
 use super::clock::Doing;
 use super::inbox::{Inbox, Outcome};
 use super::serve::READ_AHEAD;
+use super::repeat::MOST;
 use super::settings::SessionSettings;
 use super::state::Phase;
 use super::{Attached, Session};
@@ -126,7 +127,7 @@ impl Session {
                 .and_then(|world| world.oids(fast.leg.shard));
             let columns =
                 oids.map(|oids| |frame: Frame<'_>, out: &mut _| oids.put_at_home(frame, out));
-            let unseen = !fast.passed && !self.repeated && self.world.is_some();
+            let unseen = !fast.passed && self.repeated < MOST && self.world.is_some();
             let passed = match fast
                 .leg
                 .lease
@@ -187,7 +188,7 @@ impl Session {
             return;
         };
         self.client.consume(under_way.length);
-        self.repeated = false;
+        self.repeated = 0;
         under_way.leg.end(self.state.tally.ended());
         self.nobody_works();
     }
@@ -203,7 +204,7 @@ impl Session {
         let UnderWay { leg, passed, .. } = match self.fast.take() {
             Some(Fast::UnderWay(under_way)) => {
                 self.client.consume(under_way.length);
-                self.repeated = false;
+                self.repeated = 0;
                 *under_way
             }
             Some(Fast::InLine(line)) => return self.leave_line(*line),
@@ -250,6 +251,7 @@ impl Session {
             flight,
             lease,
             inbox,
+            kept: None,
         }
     }
 

@@ -3,23 +3,24 @@
 //! Where a catalog is known it is proven to only read, and it is still in the input: as if it had never been sent. It is
 //! taken again, as `session::repeat` says.
 
-use super::Fast;
 use super::send::ALONE;
+use super::{Fast, UnderWay};
 use crate::session::Session;
+use crate::session::repeat::renew;
 
 impl Session {
     /// Lets go of a server that is lost, if the request may be sent once more. Nothing has changed if it may not.
     pub(super) fn repeats(&mut self) -> bool {
-        let proven = self.world.is_some() && !self.repeated;
-        if !matches!(&self.fast, Some(Fast::UnderWay(way)) if proven && !way.passed) {
+        let unseen = |way: &UnderWay| !way.passed && self.may_repeat(&way.leg.lease);
+        if !matches!(&self.fast, Some(Fast::UnderWay(way)) if self.world.is_some() && unseen(way)) {
             return false;
         }
         let Some(Fast::UnderWay(under_way)) = self.fast.take() else {
             return false;
         };
-        self.repeated = true;
+        self.repeated += 1;
         let mut leg = under_way.leg;
-        leg.lease.doubt();
+        renew(&mut leg.lease);
         self.report_lost(leg.shard, ALONE);
         self.nobody_works();
         self.state.tally.repeats();
