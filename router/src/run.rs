@@ -8,7 +8,7 @@
 use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
 use crate::commit::recover::{Recovery, Settings};
-use crate::config::{Change, Config, Held, SendBatch, Workers};
+use crate::config::{Change, Config, Reloaded, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
     Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
@@ -406,7 +406,7 @@ async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String
     };
     let old = shared.topology();
     let config = Config::load(path).map_err(|error| refused(error.to_string()))?;
-    let Held { config, waiting } = config.held(&old.config).map_err(refused)?;
+    let Reloaded { config, waiting } = config.held(&old.config).map_err(refused)?;
     let changes = Config::diff(&old.config, &config);
     let topology = Topology::new(config, &shared.stand_in, Some(&old));
     let (topology, prober) = topology.map_err(|error| refused(Chain(&error).to_string()))?;

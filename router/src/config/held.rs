@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// What a reload makes of a new file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Held {
+pub struct Reloaded {
     /// What is in force from now on.
     pub config: Config,
     /// What the file says otherwise: `old` is in force, `new` would be after a restart.
@@ -25,7 +25,7 @@ impl Config {
     ///
     /// # Errors
     /// When what a reload may change needs what only a restart changes. Says what is wrong.
-    pub fn held(self, before: &Config) -> Result<Held, String> {
+    pub fn held(self, before: &Config) -> Result<Reloaded, String> {
         let mut written = (*self.written).clone();
         written.hold(&before.written, Applies::Reload);
         let mut findings = Findings::default();
@@ -33,7 +33,7 @@ impl Config {
         match config {
             Some(config) => {
                 let waiting = compare(&config.entries, &self.entries);
-                Ok(Held { config, waiting })
+                Ok(Reloaded { config, waiting })
             }
             None => Err(format!(
                 "some of it would only be right after a restart:\n{}",

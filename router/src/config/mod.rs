@@ -47,7 +47,7 @@ pub use mothership_shardmap::KeyType;
 pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
 pub use failover::Failover;
-pub use held::Held;
+pub use held::Reloaded;
 pub use limits::Limits;
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
 pub use map::{BuiltMap, KnownTable, MapMistake};
