@@ -221,12 +221,12 @@ impl Control {
             let server = &topology.shards[shard].servers[at];
             let pool = self.pool(topology, server, user, password, database)?;
             let address = || server.endpoint.address.clone();
+            // A server that never was a primary has not failed over.
+            let is_primary = topology.health.primary(shard) == Ok(at);
             match tokio::time::timeout(limit, pool.get()).await {
                 Ok(Ok(client)) => return Ok(client),
                 Ok(Err(PoolError::Backend(cause)))
-                    if !left.is_zero()
-                        && is_gone(&cause)
-                        && topology.health.primary(shard) == Ok(at) =>
+                    if !left.is_zero() && is_gone(&cause) && is_primary =>
                 {
                     topology.health.probe_soon(shard, at);
                     tokio::time::sleep(PAUSE).await;
