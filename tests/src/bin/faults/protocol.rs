@@ -231,27 +231,21 @@ pub fn very_many(world: &mut World<'_>, verdict: &mut Verdict) {
     ];
     let answer = ask(&mut client, &request.concat());
     claim_clear(&answer, "65,535 parameters", verdict);
-    let names = (0..2000).map(|n| message::parse(&format!("name {n}"), "SELECT 1", &[]));
-    let request = names.chain([message::sync()]).collect::<Vec<_>>().concat();
-    let answer = ask(&mut client, &request);
-    let parsed = answer
-        .0
-        .iter()
-        .filter(|line| *line == "ParseComplete")
-        .count();
-    verdict.claim(
-        parsed == 2000,
-        "2,000 names are kept",
-        format!("{parsed}: {answer}"),
-    );
+    for (what, is_same) in [("of as many texts", false), ("of one text", true)] {
+        let name = |n| {
+            let sql = format!("SELECT {}", if is_same { 0 } else { n });
+            message::parse(&format!("{what} {n}"), &sql, &[])
+        };
+        let request = (1..=2000).map(name).chain([message::sync()]);
+        let answer = ask(&mut client, &request.collect::<Vec<_>>().concat());
+        let kept = answer.0.iter().filter(|line| *line == "ParseComplete");
+        let kept = kept.count() == 2000;
+        verdict.claim(kept, &format!("2,000 names {what} are kept"), answer);
+    }
+    prepared(&mut client, "one", Some("SELECT 1"));
     let portal = |n| {
-        message::bind(
-            &format!("portal {n}"),
-            "name 1",
-            Format::Text,
-            &[],
-            Format::Text,
-        )
+        let portal = format!("portal {n}");
+        message::bind(&portal, "one", Format::Text, &[], Format::Text)
     };
     let request = (0..10_000).map(portal).chain([message::sync()]);
     let answer = ask(&mut client, &request.collect::<Vec<_>>().concat());
