@@ -28,6 +28,20 @@ pub fn seed() -> u64 {
     seed
 }
 
+/// As many descriptors as the system lets this process have, and those that it starts.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a pointer to one `rlimit`.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+}
+
 /// Listener, control role, console and the fleet's shards with all their servers; `listen` and
 /// `control` are more for these sections, `more` stands behind the shards.
 pub fn config(fleet: &Fleet, listen: &str, control: &str, more: &str) -> String {

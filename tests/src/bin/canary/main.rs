@@ -49,7 +49,8 @@ fn main() -> ExitCode {
     let clients = number("CLIENTS", 1000);
     let seconds = Duration::from_secs(number("SECONDS", 300));
     let seed = proof::seed();
-    raise_descriptor_limit();
+    // One for each client, and one more for its cancels.
+    proof::raise_descriptor_limit();
     let folder = Folder::new("canary");
     let fleet = Fleet::new(3, 0);
     let (router, tls) = start(&folder, &fleet);
@@ -228,18 +229,4 @@ fn pem(label: &str, der: &[u8]) -> String {
         "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
         lines.join("\n")
     )
-}
-
-/// A descriptor for each client, and one more for its cancels.
-fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: both calls get a pointer to one `rlimit`.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-    }
 }

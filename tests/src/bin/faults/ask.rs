@@ -51,7 +51,8 @@ impl Answer {
     /// The SQLSTATEs of all errors.
     pub fn errors(&self) -> Vec<&str> {
         let errors = self.0.iter().filter_map(|line| line.strip_prefix("Error "));
-        errors.map(|rest| &rest[..5]).collect()
+        // Of a damaged one perhaps nothing is left.
+        errors.map(|rest| rest.get(..5).unwrap_or(rest)).collect()
     }
 
     /// The last line.

@@ -26,6 +26,10 @@ mod servers;
 
 mod protocol;
 
+mod crowd;
+
+mod disk;
+
 mod table;
 
 use crate::table::{ROWS, Row, Show};
@@ -44,6 +48,7 @@ enum End {
 
 fn main() -> ExitCode {
     let seed = proof::seed();
+    proof::raise_descriptor_limit();
     let picked = picked(&std::env::var("ROWS").unwrap_or_default());
     let rows: Vec<&Row> = ROWS
         .iter()
@@ -97,19 +102,26 @@ fn play(row: &Row, seed: u64, ground: &mut Option<Ground>) -> End {
         let seed = seed ^ (u64::from(row.number) << 40);
         let mut world = World::begin(ground, row.number, seed, setup);
         act(&mut world, &mut verdict);
+        let cannot = world.cannot.take();
         world.end(&mut verdict);
+        cannot
     }));
     let mut broken = verdict.broken().to_vec();
-    if let Err(panic) = played {
+    let cannot = played.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         broken.push(text.unwrap_or_else(|| "a panic".into()));
-    }
-    match broken.is_empty() {
-        true => End::Shown,
-        false => {
+        None
+    });
+    match (broken.is_empty(), cannot) {
+        (true, Some(why)) => {
+            println!("row {} not shown: {why}", row.number);
+            End::NotShown
+        }
+        (true, None) => End::Shown,
+        (false, _) => {
             // Whatever it has left behind is none of the next row's.
             *ground = None;
             End::Failed(broken)

@@ -217,6 +217,58 @@ fn prepared(client: &mut Wire, name: &str, sql: Option<&str>) -> Answer {
     ask(client, &[parse, rest].concat())
 }
 
+/// 41: as many parameters, names and portals as the protocol has room for.
+pub fn very_many(world: &mut World<'_>, verdict: &mut Verdict) {
+    let mut client = world.client();
+    let all: Vec<String> = (1..=65_535).map(|n| format!("${n}")).collect();
+    let sql = format!("SELECT 1 WHERE '7' IN ({})", all.join(", "));
+    let bind = message::bind_text(&vec!["7"; 65_535]);
+    let request = [
+        message::parse("", &sql, &[]),
+        bind,
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let answer = ask(&mut client, &request.concat());
+    claim_clear(&answer, "65,535 parameters", verdict);
+    for (what, is_same) in [("of as many texts", false), ("of one text", true)] {
+        let name = |n| {
+            let sql = format!("SELECT {}", if is_same { 0 } else { n });
+            message::parse(&format!("{what} {n}"), &sql, &[])
+        };
+        let request = (1..=2000).map(name).chain([message::sync()]);
+        let answer = ask(&mut client, &request.collect::<Vec<_>>().concat());
+        let kept = answer.0.iter().filter(|line| *line == "ParseComplete");
+        let kept = kept.count() == 2000;
+        verdict.claim(kept, &format!("2,000 names {what} are kept"), answer);
+    }
+    prepared(&mut client, "one", Some("SELECT 1"));
+    let portal = |n| {
+        let portal = format!("portal {n}");
+        message::bind(&portal, "one", Format::Text, &[], Format::Text)
+    };
+    let request = (0..10_000).map(portal).chain([message::sync()]);
+    let answer = ask(&mut client, &request.collect::<Vec<_>>().concat());
+    claim_clear(&answer, "10,000 portals", verdict);
+    let answer = say(&mut client, "SELECT 7");
+    verdict.claim(answer.rows() == ["7"], "the session goes on", answer);
+    world.claim_served(verdict);
+}
+
+/// Done, or refused because of a limit.
+fn claim_clear(answer: &Answer, what: &str, verdict: &mut Verdict) {
+    let errors = answer.errors();
+    let is_limit =
+        |state: &str| state.starts_with("54") || state.starts_with("53") || state == "0A000";
+    let clear = errors.is_empty() || (errors.len() == 1 && is_limit(errors[0]));
+    let clear = clear && answer.last() == "ReadyForQuery I";
+    verdict.claim(
+        clear,
+        &format!("{what} are taken, or refused clearly"),
+        answer,
+    );
+}
+
 /// 42: one name, two texts, two clients on one connection.
 pub fn same_name(world: &mut World<'_>, verdict: &mut Verdict) {
     let keys = [world.bank.accounts()[0][0], world.bank.accounts()[0][1]];

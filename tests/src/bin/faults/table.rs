@@ -3,7 +3,7 @@
 use crate::protocol::{SHARED, SHORT_LOGIN};
 use crate::servers::{OTHER_POOL, SHORT_CATALOG};
 use crate::world::{PLAIN, Setup, World};
-use crate::{clients, commits, corrupt, lost, network, protocol, queue, servers};
+use crate::{clients, commits, corrupt, crowd, disk, lost, network, protocol, queue, servers};
 use mothership_tests::proof::Verdict;
 
 /// One row of the table.
@@ -89,17 +89,17 @@ pub const ROWS: &[Row] = &[
     not(28, "conflict with recovery on a standby", UNWRITTEN),
     row(29, "server has too many connections", servers::too_many_connections),
     row(30, "server is starting up", servers::starting_up),
-    not(31, "disk of a server is full", UNWRITTEN),
+    row(31, "disk of a server is full", disk::full),
     row(32, "session ended by an administrator", lost::terminated),
     row(33, "timeouts of the server", servers::server_timeouts),
     with(34, "cancels at any moment", SHARED, protocol::cancels),
-    not(35, "1,000 clients connect at once", UNWRITTEN),
+    row(35, "1,000 clients connect at once", crowd::at_once),
     with(36, "pool exhausted", queue::SETUP, queue::exhausted),
     with(37, "half a startup packet", SHORT_LOGIN, protocol::half_a_startup),
     row(38, "wrong startup packets", protocol::wrong_startups),
     not(39, "random messages after login", UNWRITTEN),
     row(40, "message that claims 1 GB", protocol::long_claims),
-    not(41, "65,535 parameters, many names and portals", UNWRITTEN),
+    row(41, "65,535 parameters, many names and portals", protocol::very_many),
     with(42, "one statement name, two texts, two clients", SHARED, protocol::same_name),
     with(43, "DDL under prepared statements", SHARED, protocol::definitions_change),
     with(44, "DEALLOCATE and DISCARD ALL of one client", SHARED, protocol::deallocates),

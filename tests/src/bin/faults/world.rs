@@ -66,6 +66,8 @@ pub struct World<'g> {
     pub database: String,
     /// For choices.
     pub rng: StdRng,
+    /// Why the row cannot be shown on this machine, if it cannot.
+    pub cannot: Option<String>,
     /// Logged in before the fault.
     probe: RefCell<Wire>,
     before: Level,
@@ -129,6 +131,7 @@ impl<'g> World<'g> {
             ground,
             database,
             rng: StdRng::seed_from_u64(seed),
+            cannot: None,
             probe: RefCell::new(probe),
             before,
         }
