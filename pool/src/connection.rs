@@ -98,6 +98,18 @@ pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
 /// <https://www.postgresql.org/docs/current/hot-standby.html>
 pub const IN_HOT_STANDBY: &[u8] = b"in_hot_standby";
 
+/// Why a server ends a connection by itself.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It is shut down, or somebody has ended this backend: 57P01.
+    Ended,
+    /// Another backend has crashed: 57P02.
+    Crash,
+    /// It does not serve yet, or no longer: 57P03.
+    NotReady,
+}
+
 /// A logged-in connection.
 pub struct ServerConnection<N> {
     /// The socket with its buffers.
@@ -301,23 +313,29 @@ impl<N> ServerConnection<N> {
         Poll::Ready(self.says_farewell())
     }
 
-    /// Whether among what has come is the last that a server says: that it ends, was ended, or does not serve yet.
+    /// Whether it [has said](Self::farewell) that it goes.
     pub fn says_farewell(&self) -> bool {
+        self.farewell().is_some()
+    }
+
+    /// The last that a server says, if that is among what has come.
+    pub fn farewell(&self) -> Option<Farewell> {
         let mut rest = self.wire.input();
         while let Ok(Next::Whole(frame)) = frame::next(rest, self.longest) {
             if matches!(frame.tag(), tag::ERROR | tag::NOTICE) {
                 let fields = Fields::read(frame.body());
-                match fields.code {
-                    Some(b"57P01" | b"57P03") => return fields.is_fatal(),
-                    // Another backend has crashed: that is a warning.
-                    Some(b"57P02") => return true,
-                    _ if frame.tag() == tag::ERROR => return false,
+                match (fields.code, fields.is_fatal()) {
+                    (Some(b"57P01"), true) => return Some(Farewell::Ended),
+                    (Some(b"57P03"), true) => return Some(Farewell::NotReady),
+                    // That one is a warning.
+                    (Some(b"57P02"), _) => return Some(Farewell::Crash),
+                    _ if frame.tag() == tag::ERROR => return None,
                     _ => {}
                 }
             }
             rest = &rest[frame.bytes.len()..];
         }
-        false
+        None
     }
 
     /// Hands to `take` what has come for the router and needs no judgement (see [`Ledger::pass`]), message by message,

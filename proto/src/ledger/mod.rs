@@ -140,6 +140,8 @@ enum Mode {
 pub struct Ledger {
     queue: VecDeque<Owed>,
     mode: Mode,
+    /// A statement of the simple query at the front has ended, well or not: before that it is not over.
+    ended: bool,
     /// Statements whose Close was skipped.
     unforgotten: Vec<u64>,
 }
@@ -287,6 +289,7 @@ impl Ledger {
             }
             (Owed::Query(_), tag::COMMAND_COMPLETE | tag::EMPTY_QUERY) => {
                 self.mode = Mode::Normal;
+                self.ended = true;
                 Ok(Event::Completed)
             }
             (
@@ -298,12 +301,14 @@ impl Ledger {
                 | tag::COPY_DONE,
             ) => Ok(Event::Part),
             (Owed::FunctionCall, tag::FUNCTION_RESULT) => Ok(Event::Part),
+            (Owed::Query(_), tag::READY) if !self.ended => desync("the end of a statement"),
             (Owed::Query(_) | Owed::Sync(_) | Owed::FunctionCall, tag::READY) => {
                 let status = TxStatus::read(body).map_err(|_| Desync {
                     tag: message,
                     owing: "a transaction status",
                 })?;
                 self.mode = Mode::Normal;
+                self.ended = false;
                 Ok(self.pop(Event::Ready(status)))
             }
             (Owed::Execute(_), _) => desync("the result of Execute"),
@@ -324,6 +329,7 @@ impl Ledger {
     /// either, because the client's requests for them are skipped too.
     fn fail(&mut self) -> Event {
         self.mode = Mode::Normal;
+        self.ended = matches!(self.queue.front(), Some(Owed::Query(_)));
         let extended = self.queue.front().is_some_and(Owed::is_extended);
         if extended {
             while self.queue.front().is_some_and(Owed::is_extended) {
@@ -412,6 +418,22 @@ mod tests {
             Some(&Event::Ready(TxStatus::Idle))
         );
         assert!(ledger.is_empty());
+    }
+
+    /// A byte that the network has changed may make another message of the end of a statement.
+    #[test]
+    fn a_query_is_not_over_before_a_statement_of_it_is() {
+        for early in [&b""[..], b"TDD", b"D"] {
+            let mut ledger = Ledger::default();
+            ledger.push(Owed::Query(Client));
+            ledger.push(Owed::Query(Client));
+            replies(&mut ledger, b"ICZ");
+            replies(&mut ledger, early);
+            let desync = ledger.on(tag::READY, b"I").unwrap_err();
+            assert_eq!(desync.owing, "the end of a statement");
+            replies(&mut ledger, b"EZ");
+            assert!(ledger.is_empty());
+        }
     }
 
     #[test]

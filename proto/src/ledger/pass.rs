@@ -61,8 +61,9 @@ impl Ledger {
                     Owed::Query(_) | Owed::Execute(_) | Owed::DescribePortal(_),
                     tag::ROW_DESCRIPTION,
                 ) if leave_columns => break Until::Columns,
-                (Owed::Query(_) | Owed::Execute(_), tag::DATA_ROW | tag::ROW_DESCRIPTION)
-                | (Owed::Query(_), tag::COMMAND_COMPLETE) => {}
+                (Owed::Query(_) | Owed::Execute(_), tag::DATA_ROW | tag::ROW_DESCRIPTION) => {}
+                (Owed::Query(_), tag::COMMAND_COMPLETE) => self.ended = true,
+                (Owed::Query(_), tag::READY) if !self.ended => break Until::Judgement,
                 (Owed::Execute(_), tag::COMMAND_COMPLETE)
                 | (Owed::Bind(_), tag::BIND_COMPLETE)
                 | (Owed::DescribePortal(_), tag::ROW_DESCRIPTION | tag::NO_DATA) => {
@@ -76,6 +77,7 @@ impl Ledger {
                     if TxStatus::read(frame.body()) == Ok(TxStatus::Idle) =>
                 {
                     self.queue.pop_front();
+                    self.ended = false;
                     bytes += frame.bytes.len();
                     break Until::Ready;
                 }

@@ -1,13 +1,14 @@
 //! A read whose server is gone before the client has seen anything of the answer.
 //!
 //! It may be sent once more, as if it had never been sent: by itself it changes nothing, nor is anything open that it
-//! belongs to. Where there is no primary it waits for one, like any other request. If the server is gone without a word,
-//! not more often than once: it may be the request that ends it. On the fast path the request is still in the input; here
+//! belongs to. Where there is no primary it waits for one, like any other request. Unless the server says that something
+//! else is the cause, not more often than once: it may be the request that ends it, or an administrator who ends both. On the fast path the request is still in the input; here
 //! it is kept until it is answered.
 
 use super::state::{Block, Phase};
 use super::{Attached, Session};
 use crate::core::Lease;
+use mothership_pool::connection::Farewell;
 use std::task::{Context, Poll};
 
 /// Longer requests are not kept.
@@ -52,10 +53,12 @@ impl Session {
 
     /// Whether the server is gone that works for a request of which nothing was seen. Pending while it says nothing.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<bool> {
-        match self.is_unseen(at) {
-            true => self.servers[at].lease.poll_farewell(cx),
-            false => Poll::Ready(false),
+        if !self.is_unseen(at) {
+            return Poll::Ready(false);
         }
+        let gone = self.servers[at].lease.poll_farewell(cx);
+        // What cannot be sent again is told in the server's own words.
+        gone.map(|gone| gone && self.may_repeat(&self.servers[at].lease))
     }
 
     fn is_unseen(&self, at: usize) -> bool {
@@ -99,9 +102,9 @@ impl Session {
 
     /// Whether the request at hand may be sent once more, now that this connection is lost.
     pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
-        match lease.says_farewell() {
-            true => self.repeated < MOST,
-            false => self.repeated == 0,
+        match lease.farewell() {
+            Some(Farewell::Crash | Farewell::NotReady) => self.repeated < MOST,
+            Some(Farewell::Ended) | None => self.repeated == 0,
         }
     }
 }

@@ -78,7 +78,10 @@ impl Session {
         let at = self.attach(shard).await?;
         let named = !name.is_empty();
         let attached = &mut self.servers[at];
-        if named && attached.lease.notes.prepared.touch(statement.id) {
+        // Two names of one text are one statement there, also before the server has confirmed the first.
+        let known = attached.lease.notes.prepared.touch(statement.id)
+            || attached.inbox.preparing.contains(&statement.id);
+        if named && known {
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
         }

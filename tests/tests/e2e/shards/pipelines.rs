@@ -684,3 +684,31 @@ fn a_pipeline_beside_a_kept_server_ends_as_it_says() {
         assert_eq!(stage.ids("items"), ids, "{control}");
     }
 }
+
+/// They are one statement on the server, which has confirmed neither when the second comes.
+#[test]
+fn one_text_has_two_names_in_a_pipeline() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    // One goes ahead to a server, for its description; of a table that is not declared, and of one that is.
+    for sql in ["SELECT $1::int4 + 1", "SELECT v FROM items WHERE id = $1"] {
+        let names = ["one", "two", "three"];
+        let parses = names.iter().flat_map(|name| {
+            let parse = message::parse(name, sql, &[]);
+            [parse, message::describe_statement(name)]
+        });
+        let mut messages: Vec<Vec<u8>> = parses.collect();
+        messages.push(message::sync());
+        wire.send_all(&messages);
+        let answer = lines(&wire.until_ready());
+        let confirmed = answer.iter().filter(|line| *line == "ParseComplete");
+        assert_eq!(confirmed.count(), names.len(), "{sql}: {answer:?}");
+        assert!(
+            !answer.iter().any(|line| line.starts_with("Error")),
+            "{sql}: {answer:?}"
+        );
+        let closes = names.map(message::close_statement);
+        wire.send_all(&[&closes[..], &[message::sync()]].concat());
+        wire.until_ready();
+    }
+}
