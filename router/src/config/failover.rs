@@ -22,6 +22,6 @@ settings! {
         reload drain: Duration = SECOND * 5, Duration::from_millis(0)..=HOUR;
         /// After a server has been down for so long, connections to it that have not ended are closed: who waits for
         /// an answer on one is told that it is lost.
-        reload silence: Option<Duration> = Some(SECOND * 30), Duration::from_millis(10)..=HOUR;
+        reload silence: Option<Duration> = Some(SECOND * 15), Duration::from_millis(10)..=HOUR;
     }
 }

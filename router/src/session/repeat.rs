@@ -80,7 +80,13 @@ impl Session {
         if !self.is_unseen(at) {
             return false;
         }
-        if !self.may_repeat(&self.servers[at].lease) {
+        let Attached {
+            lease,
+            shard,
+            server,
+            ..
+        } = &self.servers[at];
+        if !self.may_repeat(lease) || self.was_silent(*shard, *server) {
             return false;
         }
         let Some(kept) = self.servers[at].kept.take() else {
@@ -98,6 +104,14 @@ impl Session {
         self.repeated += 1;
         self.state.tally.repeats();
         true
+    }
+
+    /// Whether a server's connections were broken off because it says nothing: who has waited for it so long waits for no
+    /// other.
+    pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
+        let limit = self.topology.config.failover.silence;
+        let down = self.topology.health.down_for(shard, server);
+        limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
     }
 
     /// Whether the request at hand may be sent once more, now that this connection is lost.

@@ -11,7 +11,10 @@ use crate::session::repeat::renew;
 impl Session {
     /// Lets go of a server that is lost, if the request may be sent once more. Nothing has changed if it may not.
     pub(super) fn repeats(&mut self) -> bool {
-        let unseen = |way: &UnderWay| !way.passed && self.may_repeat(&way.leg.lease);
+        let unseen = |way: &UnderWay| {
+            let leg = &way.leg;
+            !way.passed && self.may_repeat(&leg.lease) && !self.was_silent(leg.shard, ALONE)
+        };
         if !matches!(&self.fast, Some(Fast::UnderWay(way)) if self.world.is_some() && unseen(way)) {
             return false;
         }
