@@ -136,7 +136,9 @@ impl Control {
             match tokio::time::timeout(control.timeout, question).await {
                 Ok(Ok(rows)) => break rows,
                 // It was asked nothing that could not be asked again.
-                Ok(Err(cause)) if is_gone(&cause) => {}
+                Ok(Err(cause)) if is_gone(&cause) && come.elapsed() < limit => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Ok(Err(cause)) => {
                     let address = address();
                     return Err(ControlError::Query { address, cause });
@@ -251,7 +253,7 @@ impl Control {
             .filter(|((endpoint, ..), _)| *endpoint == server);
         let statuses = pools.map(|(_, pool)| pool.status());
         statuses
-            .map(|status| status.size.saturating_sub(status.available))
+            .map(|status| status.size.saturating_sub(status.available) + status.waiting)
             .sum()
     }
 

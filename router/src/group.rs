@@ -61,6 +61,7 @@ fn group(
         Some((place, &before.health))
     });
     let clock = known.and_then(|(place, health)| health.clock(place).map(Arc::clone));
+    let gate = known.and_then(|(place, health)| health.gate(place).map(Arc::clone));
     let both = servers.servers.iter().zip(&config.shards[shard].servers);
     let servers = both.map(|(server, declared)| ServerSpec {
         endpoint: (*server.endpoint).clone(),
@@ -77,6 +78,7 @@ fn group(
         name: config.shards[shard].name.as_str().to_owned(),
         servers: servers.collect(),
         clock: clock.unwrap_or_else(|| Arc::new(CommitClock::default())),
+        gate: gate.unwrap_or_default(),
         fence: known.and_then(|(place, health)| health.fence(place)),
     }
 }

@@ -11,27 +11,27 @@ const NEW: u8 = 1;
 /// The router's own questions wait as well.
 const ALL: u8 = 2;
 
-/// How much of a group is held back.
+/// How much of a group is held back. It outlives the [`Health`] of a configuration.
 #[derive(Debug, Default)]
-pub(super) struct Gate(AtomicU8);
+pub struct Gate(AtomicU8);
 
 impl Gate {
     /// Whether transactions that begin wait.
-    pub fn holds_new(&self) -> bool {
+    pub(super) fn holds_new(&self) -> bool {
         self.0.load(Ordering::Acquire) != OPEN
     }
 
     /// Whether the router's own questions wait, too.
-    pub fn holds_all(&self) -> bool {
+    pub(super) fn holds_all(&self) -> bool {
         self.0.load(Ordering::Acquire) == ALL
     }
 
     /// False if it is held back already.
-    pub fn close(&self) -> bool {
-        let closed = (OPEN, NEW, Ordering::AcqRel, Ordering::Acquire);
-        self.0
-            .compare_exchange(closed.0, closed.1, closed.2, closed.3)
-            .is_ok()
+    pub(super) fn close(&self) -> bool {
+        let closed = self
+            .0
+            .compare_exchange(OPEN, NEW, Ordering::AcqRel, Ordering::Acquire);
+        closed.is_ok()
     }
 }
 
@@ -39,12 +39,12 @@ impl Gate {
 #[derive(Debug)]
 pub struct Hold {
     health: Arc<Health>,
-    group: usize,
+    gate: Arc<Gate>,
 }
 
 impl Hold {
-    pub(super) fn new(health: Arc<Health>, group: usize) -> Hold {
-        Hold { health, group }
+    pub(super) fn new(health: Arc<Health>, gate: Arc<Gate>) -> Hold {
+        Hold { health, gate }
     }
 
     /// Holds back the router's own questions, too: from here on nothing is written through this router.
@@ -53,9 +53,7 @@ impl Hold {
     }
 
     fn set(&self, state: u8) {
-        if let Some(gate) = self.health.gate(self.group) {
-            gate.0.store(state, Ordering::Release);
-        }
+        self.gate.0.store(state, Ordering::Release);
         self.health.tell();
     }
 }

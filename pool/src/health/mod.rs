@@ -40,7 +40,7 @@ pub mod probe;
 
 pub use clock::{CommitClock, Moment, Scope};
 pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules, ServerView};
-pub use hold::Hold;
+pub use hold::{Gate, Hold};
 pub use need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot};
 pub use probe::Prober;
 pub use spec::{GroupSpec, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot};

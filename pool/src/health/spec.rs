@@ -3,6 +3,7 @@
 
 use super::clock::{CommitClock, Moment};
 use super::group::{Declared, Fence, MemberSpec, NoPrimary, Rules, ServerView};
+use super::hold::Gate;
 use super::report::Report;
 use super::state::{State, Watch};
 use crate::balance::ServerLoad;
@@ -66,6 +67,8 @@ pub struct GroupSpec {
     pub servers: Vec<ServerSpec>,
     /// The writes acknowledged so far. After a reload the same one must be handed over.
     pub clock: Arc<CommitClock>,
+    /// What holds back the group's writes. After a reload the same one must be handed over.
+    pub gate: Arc<Gate>,
     /// What an earlier [`Health`](super::Health) knew of the group; see [`Health::fence`](super::Health::fence).
     pub fence: Option<Fence>,
 }

@@ -40,7 +40,7 @@ struct GroupState {
     clock: Arc<CommitClock>,
     /// Index of the primary, or why there is none.
     primary: AtomicU32,
-    gate: Gate,
+    gate: Arc<Gate>,
     asked: AtomicBool,
     servers: Box<[ServerState]>,
 }
@@ -90,7 +90,7 @@ impl Health {
                 group: Mutex::new(group),
                 clock: Arc::clone(&spec.clock),
                 primary: AtomicU32::new(encode(Err(NoPrimary::Asking))),
-                gate: Gate::default(),
+                gate: Arc::clone(&spec.gate),
                 asked: AtomicBool::new(false),
                 servers: servers
                     .map(|server| ServerState::new(server, settings.latency_half_life))
@@ -267,18 +267,12 @@ impl Health {
         }
     }
 
-    /// The same, but ends also when this knowledge is replaced by that of a new configuration: false then, and whoever
-    /// waits looks at what is in force now. Cancel safe.
+    /// As [`Self::has_primary`], but ends also when this knowledge is replaced by that of a new configuration: false then,
+    /// and whoever waits looks at what is in force now. Cancel safe.
     pub async fn has_primary_or_is_over(&self, group: usize) -> bool {
-        let mut changes = self.changes.subscribe();
-        loop {
-            if self.is_over() {
-                return false;
-            }
-            if self.primary(group).is_ok() || changes.changed().await.is_err() {
-                return true;
-            }
-        }
+        self.until(|health| health.is_over() || health.primary(group).is_ok())
+            .await;
+        !self.is_over()
     }
 
     /// Whether nobody asks the servers for it any longer, because a newer one is in force.
@@ -289,17 +283,18 @@ impl Health {
     /// Nobody asks the servers any longer.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Release);
-        self.changes.send_modify(|n| *n += 1);
+        self.tell();
     }
 
     /// Holds back the writes of a group, until what is returned is dropped. `None` if somebody holds them already.
     pub fn hold(self: &Arc<Self>, group: usize) -> Option<Hold> {
-        self.gate(group)?
-            .close()
-            .then(|| Hold::new(Arc::clone(self), group))
+        let gate = self.gate(group)?;
+        gate.close()
+            .then(|| Hold::new(Arc::clone(self), Arc::clone(gate)))
     }
 
-    pub(super) fn gate(&self, group: usize) -> Option<&Gate> {
+    /// What holds back the writes of a group, for the next [`Health`].
+    pub fn gate(&self, group: usize) -> Option<&Arc<Gate>> {
         Some(&self.groups.get(group)?.gate)
     }
 
@@ -329,7 +324,7 @@ impl Health {
     /// The primary of a group, for the router's own questions.
     pub fn primary(&self, group: usize) -> Result<usize, WhyNot> {
         let primary = self.elected(group)?;
-        match self.gate(group).is_some_and(Gate::holds_all) {
+        match self.gate(group).is_some_and(|gate| gate.holds_all()) {
             true => Err(WhyNot::NoPrimary(NoPrimary::Held)),
             false => Ok(primary),
         }

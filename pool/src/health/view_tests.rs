@@ -29,6 +29,7 @@ fn spec(weights: &[u32]) -> GroupSpec {
         name: "s0".into(),
         servers: servers.collect(),
         clock: Arc::new(CommitClock::new(16)),
+        gate: Arc::default(),
         fence: None,
     }
 }
@@ -399,4 +400,23 @@ async fn who_waits_for_a_primary_is_told_when_nobody_looks_for_one_any_more() {
     assert!(!waits.await.expect("it does not panic"));
     assert!(!health.has_primary_or_is_over(0).await);
     assert!(Story::new(&[100]).health.has_primary_or_is_over(0).await);
+}
+
+#[test]
+fn what_is_held_back_is_held_back_after_a_reload() {
+    let before = Arc::new(Story::new(&[100]).health);
+    let elected = before.writer(0);
+    let hold = before.hold(0).expect("nobody holds it");
+    assert!(before.hold(0).is_none());
+    let held = Err(WhyNot::NoPrimary(NoPrimary::Held));
+    assert_eq!((before.writer(0), before.primary(0)), (held, elected));
+    hold.seal();
+    assert_eq!((before.primary(0), before.elected(0)), (held, elected));
+    let mut spec = spec(&[100]);
+    spec.gate = Arc::clone(before.gate(0).expect("it is there"));
+    let after = Arc::new(Health::new(&[spec], &Settings::default()));
+    assert!(after.hold(0).is_none());
+    drop(hold);
+    assert_eq!(before.writer(0), elected);
+    assert!(after.hold(0).is_some());
 }

@@ -7,7 +7,7 @@
 use crate::control::asking;
 use crate::core::{Core, Server, Shared, Topology};
 use mothership_pool::endpoint::EndpointId;
-use mothership_pool::health::{ControlTls, Health, Hold, Role, ServerSnapshot, State};
+use mothership_pool::health::{ControlTls, Health, Role, ServerSnapshot, State};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +43,9 @@ pub enum SwitchoverError {
     /// Transactions go on and on.
     #[error("transactions on the primary did not end")]
     Busy,
+    /// The configuration was read again meanwhile.
+    #[error("the configuration was reloaded meanwhile")]
+    Reloaded,
     /// The replica is too far behind.
     #[error("the replica has not replayed all that was written within {CATCHING_UP:?}")]
     Behind,
@@ -99,6 +102,10 @@ pub async fn switchover(
     drain(shared, primary, topology.config.failover.drain).await?;
     hold.seal();
     wait_for_nothing(shared, ENDING, move |core| core.control.in_use(primary)).await?;
+    // A reload leaves connections behind that nobody counts.
+    if !shared.is_current(&topology) {
+        return Err(SwitchoverError::Reloaded);
+    }
     catch_up((&old, from.1), (&new, to.1)).await?;
     let promotion = Instant::now();
     promote(&new, to.1).await?;
@@ -109,14 +116,10 @@ pub async fn switchover(
         held: begun.elapsed(),
         promotion: promotion.elapsed(),
     };
-    release(hold);
+    // What waits goes on, at the new primary.
+    drop(hold);
     tracing::info!(shard = %topology.shards[shard].name, ?switched, "switchover");
     Ok(switched)
-}
-
-/// What waits goes on.
-fn release(hold: Hold) {
-    drop(hold);
 }
 
 /// The replica to be promoted.
@@ -203,10 +206,10 @@ async fn catch_up(
     (old, from): (&Client, &Server),
     (new, to): (&Client, &Server),
 ) -> Result<(), SwitchoverError> {
-    let written = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+    let written = "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text";
     let written: String = old.query_one(written, &[]).await.map_err(of(from))?.get(0);
     let replayed = "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), \
-                    $1::text::pg_lsn) OPERATOR(pg_catalog.>=) 0";
+                    $1::pg_catalog.text::pg_catalog.pg_lsn) OPERATOR(pg_catalog.>=) 0";
     let begun = Instant::now();
     loop {
         let row = new.query_one(replayed, &[&written]).await.map_err(of(to))?;

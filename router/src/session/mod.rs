@@ -163,6 +163,8 @@ pub struct Session {
     lined_up: Option<std::time::Instant>,
     /// How often the request at hand was lost with its server, and is sent again.
     repeated: u8,
+    /// So many bytes of the request at hand have left the input.
+    at_hand: u32,
     /// The request that was taken is one statement that is proven to only read.
     only_reads: bool,
     /// The server whose replies are outstanding in the current segment.
@@ -349,7 +351,8 @@ impl Session {
             self.state.phase,
             Phase::Idle | Phase::Segment | Phase::CopyIn { .. }
         );
-        ready && !suspended && !self.is_pipeline_full()
+        // Who has lost what it had on its server is told, whatever it has sent since.
+        ready && !suspended && !self.state.orphaned && !self.is_pipeline_full()
     }
 
     /// So many requests await their replies that no more are taken.

@@ -73,8 +73,8 @@ impl Session {
 
     fn begin_wait(&self, shard: usize) -> Result<Wait, Halt> {
         let config = &self.topology.config;
-        let bytes = self.client.input().len();
-        let held = self.core.shared.held.hold(bytes, &config.failover);
+        let held = &self.core.shared.held;
+        let held = held.hold(self.bytes_waiting(), &config.failover);
         let holding = held.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
         // What it holds on other shards, others may wait for.
         let limit = match self.servers.is_empty() {
@@ -86,6 +86,11 @@ impl Session {
             limit,
             holding,
         })
+    }
+
+    /// What the request at hand takes in memory, with all that the client has sent since.
+    fn bytes_waiting(&self) -> usize {
+        self.client.input().len() + self.at_hand as usize
     }
 
     /// Waits for a while. Fails with `report` if the time is over.
@@ -110,7 +115,7 @@ impl Session {
             let _ = self.while_client_waits(known).await?;
         }
         let limits = &self.topology.config.failover;
-        let grown = wait.holding.holds(self.client.input().len(), limits);
+        let grown = wait.holding.holds(self.bytes_waiting(), limits);
         grown.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
         self.take_over_configuration(shard)?;
         Ok(wait)

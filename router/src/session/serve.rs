@@ -60,7 +60,10 @@ impl Session {
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
+        self.only_reads = false;
+        self.at_hand = u32::try_from(length).unwrap_or(u32::MAX);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
+        self.at_hand = 0;
         self.keep_request(bytes);
         self.taken(result).await
     }

@@ -1,7 +1,7 @@
 //! What clients see while the servers of a shard change their roles: a pause, or one right error.
 
 use mothership_tests::cluster::Cluster;
-use mothership_tests::message::V3_0;
+use mothership_tests::message::{self, V3_0};
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Endpoint, Fleet, Router, Wire, poll_until};
 use std::collections::HashMap;
@@ -432,4 +432,25 @@ fn a_read_of_which_nothing_was_seen_is_asked_once_more() {
             assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         });
     }
+}
+
+/// Whoever holds a lock there has sent the next statement before he could know that the lock is gone.
+#[test]
+fn what_was_sent_ahead_is_not_run_without_what_the_session_had() {
+    let stage = Stage::new(1, 0);
+    let server = &stage.fleet.shards[0].primary;
+    server.sql("postgres", "CREATE TABLE t (a int)").unwrap();
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    wire.rows("SELECT pg_advisory_lock(7)");
+    wire.send(&message::query("SELECT pg_sleep(60)"));
+    wire.send(&message::query("INSERT INTO t VALUES (1)"));
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    assert!(poll_until(SOON, || server.sql("postgres", end).unwrap() == "1"));
+    let told = wire.until_ready();
+    assert!(told.iter().any(|frame| frame.kind == b'E'), "{told:?}");
+    let farewell = wire.frame();
+    assert_eq!(farewell.sqlstate(), "08006", "{farewell}");
+    assert!(wire.is_closed_within(SOON));
+    let count = server.sql("postgres", "SELECT count(*) FROM t");
+    assert_eq!(count.unwrap(), "0");
 }

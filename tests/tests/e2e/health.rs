@@ -43,6 +43,7 @@ impl Watched {
             name: "s0".into(),
             servers: servers.collect(),
             clock: Arc::new(CommitClock::default()),
+            gate: Arc::default(),
             fence: None,
         };
         let settings = Settings {
@@ -438,6 +439,7 @@ fn probes_use_tls_where_the_server_must_be_reached_by_it() {
             name: "s0".into(),
             servers: vec![spec],
             clock: Arc::new(CommitClock::new(1)),
+            gate: Arc::default(),
             fence: None,
         };
         Prober::spawn(vec![group], &Settings::default()).unwrap()

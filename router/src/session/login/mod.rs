@@ -315,6 +315,7 @@ impl Accepted {
             patience: None,
             lined_up: None,
             repeated: 0,
+            at_hand: 0,
             only_reads: false,
             active: None,
             implicit: false,
