@@ -163,8 +163,8 @@ pub struct Session {
     lined_up: Option<std::time::Instant>,
     /// How often the request at hand was lost with its server, and is sent again.
     repeated: u8,
-    /// So many bytes of the request at hand have left the input.
-    at_hand: u32,
+    /// What of the request at hand has left the input, in [buffers](primary::BUFFER) that are begun.
+    at_hand: u16,
     /// The request that was taken is one statement that is proven to only read.
     only_reads: bool,
     /// The server whose replies are outstanding in the current segment.

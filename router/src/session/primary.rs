@@ -16,6 +16,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What a request that waits holds is looked at this often: its client may send more.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// In such pieces a request that has left the input is counted.
+pub(super) const BUFFER: usize = 16 << 10;
+
+/// How many pieces a request of so many bytes begins. The longest message of the protocol, 1 GiB, has 65,536.
+pub(super) fn buffers(bytes: usize) -> u16 {
+    u16::try_from(bytes.div_ceil(BUFFER)).unwrap_or(u16::MAX)
+}
+
 /// A request that waits for a primary.
 struct Wait {
     begun: Instant,
@@ -90,7 +98,7 @@ impl Session {
 
     /// What the request at hand takes in memory, with all that the client has sent since.
     fn bytes_waiting(&self) -> usize {
-        self.client.input().len() + self.at_hand as usize
+        self.client.input().len() + usize::from(self.at_hand) * BUFFER
     }
 
     /// Waits for a while. Fails with `report` if the time is over.

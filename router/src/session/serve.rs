@@ -4,6 +4,7 @@
 use super::clock::Doing;
 use super::inbox::Inbox;
 use super::passage::Passage;
+use super::primary;
 use super::state::{Block, Ended, Phase, State};
 use super::{
     Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
@@ -61,7 +62,7 @@ impl Session {
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
         self.only_reads = false;
-        self.at_hand = u32::try_from(length).unwrap_or(u32::MAX);
+        self.at_hand = primary::buffers(length);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
         self.at_hand = 0;
         self.keep_request(bytes);
