@@ -2,20 +2,25 @@
 //!
 //! It may be sent once more, as if it had never been sent: by itself it changes nothing, nor is anything open that it
 //! belongs to. Where there is no primary it waits for one, like any other request. Unless the server says that something
-//! else is the cause, not more often than once: it may be the request that ends it, or an administrator who ends both. On the fast path the request is still in the input; here
-//! it is kept until it is answered.
+//! else is the cause, or hardly had it, it is not sent more often than once: it may be the request that ends it, or an
+//! administrator who ends both. On the fast path the request is still in the input; here it is kept until it is answered.
 
 use super::state::{Block, Phase};
 use super::{Attached, Session};
 use crate::core::Lease;
 use mothership_pool::connection::Farewell;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Longer requests are not kept.
 const LONGEST: usize = 64 * 1024;
 
 /// A request is not sent more often than that again.
 pub(super) const MOST: u8 = 4;
+
+/// A server that has crashed lets clients in until it notices, and what it says to a backend that is just sending is
+/// dropped: the second connection may be lost without a word.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// A request that was sent to one server and could be sent again.
 pub struct Kept {
@@ -101,9 +106,20 @@ impl Session {
         self.show_working();
         self.client.put_back(&kept.bytes);
         self.core.give_scratch(kept.bytes);
+        self.count_repeat(&attached.lease);
+        true
+    }
+
+    /// The request at hand will be sent once more, as its server is lost.
+    pub(super) fn count_repeat(&mut self, lost: &Lease) {
         self.repeated += 1;
         self.state.tally.repeats();
-        true
+        tracing::info!(
+            server = %lost.pool().opener().endpoint().address,
+            said = ?lost.farewell(),
+            repeated = self.repeated,
+            "lost a server connection; the read is sent once more",
+        );
     }
 
     /// Whether a server's connections were broken off because it says nothing: who has waited for it so long waits for no
@@ -118,7 +134,9 @@ impl Session {
     pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
         match lease.farewell() {
             Some(Farewell::Crash | Farewell::NotReady) => self.repeated < MOST,
-            Some(Farewell::Ended) | None => self.repeated == 0,
+            Some(Farewell::Ended) => self.repeated == 0,
+            None if lease.opened.elapsed() < YOUNG => self.repeated <= 1,
+            None => self.repeated == 0,
         }
     }
 }

@@ -349,6 +349,8 @@ impl Session {
         tracing::warn!(
             server = %attached.lease.pool().opener().endpoint().address,
             error = %error,
+            said = ?attached.lease.farewell(),
+            repeated = self.repeated,
             "lost a server connection",
         );
         // Of a segment that is skipped to its Sync the client has heard already.

@@ -21,12 +21,11 @@ impl Session {
         let Some(Fast::UnderWay(under_way)) = self.fast.take() else {
             return false;
         };
-        self.repeated += 1;
         let mut leg = under_way.leg;
+        self.count_repeat(&leg.lease);
         renew(&mut leg.lease);
         self.report_lost(leg.shard, ALONE);
         self.nobody_works();
-        self.state.tally.repeats();
         true
     }
 }

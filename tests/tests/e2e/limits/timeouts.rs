@@ -26,7 +26,7 @@ fn end(wire: &mut mothership_tests::Wire) -> String {
 
 #[test]
 fn a_statement_that_takes_too_long_is_cancelled_and_the_session_goes_on() {
-    let stage = stage("query_timeout = \"500ms\"");
+    let stage = stage("query_timeout = \"2s\"");
     let bystander = stage.bystander();
     let mut wire = stage.wire();
     for _ in 0..2 {
@@ -143,7 +143,7 @@ fn who_is_silent_for_too_long_is_disconnected() {
 
 #[test]
 fn a_statement_that_no_cancel_ends_is_given_up() {
-    let stage = stage("query_timeout = \"300ms\"\nreset_timeout = \"300ms\"");
+    let stage = stage("query_timeout = \"2s\"\nreset_timeout = \"300ms\"");
     let bystander = stage.bystander();
     stage.shards.sql(
         0,
