@@ -4,6 +4,7 @@
 use super::choose::{Chosen, Wants};
 use super::history::Deed;
 use super::inbox::Inbox;
+use super::repeat::MOST;
 use super::settings::SessionSettings;
 use super::state::{Block, Phase};
 use super::{Attached, End, Halt, Session};
@@ -109,58 +110,72 @@ impl Session {
         self.world.as_ref()?.oids(shard)
     }
 
-    /// Leases a connection, with the settings that hold outside of the transaction.
-    pub(super) async fn join(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
-        let Chosen {
-            lease,
-            waited,
-            server,
-            is_primary,
-            flight,
-        } = match self.choose(shard, &wants).await {
-            Err(Halt::Fail(report)) => return Err(self.named(shard, report).into()),
-            chosen => chosen?,
-        };
-        lease.standing.set_borrower(self.entry.who.number);
-        self.state.tally.assigned(waited);
-        let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
-        let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
-        inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
-        self.servers.push(Attached {
-            shard,
-            server,
-            is_primary,
-            flight,
-            lease,
-            inbox,
-            kept: None,
-        });
-        self.show_working();
-        let at = self.servers.len() - 1;
-        if !is_primary && !self.replica_will_do(at).await {
-            let attached = self.servers.pop();
-            attached
-                .into_iter()
-                .for_each(|a| give_back(a, None, &self.core));
-            return Box::pin(self.join(shard, Wants::Primary)).await;
+    /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
+    /// anything of the client's is replaced by another.
+    pub(super) async fn join(&mut self, shard: usize, mut wants: Wants) -> Result<usize, Halt> {
+        let mut lost = 0;
+        loop {
+            let Chosen {
+                lease,
+                waited,
+                server,
+                is_primary,
+                flight,
+            } = match self.choose(shard, &wants).await {
+                Err(Halt::Fail(report)) => return Err(self.named(shard, report).into()),
+                chosen => chosen?,
+            };
+            lease.standing.set_borrower(self.entry.who.number);
+            self.state.tally.assigned(waited);
+            let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
+            let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
+            inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
+            self.servers.push(Attached {
+                shard,
+                server,
+                is_primary,
+                flight,
+                lease,
+                inbox,
+                kept: None,
+                unused: lost < MOST,
+            });
+            self.show_working();
+            let at = self.servers.len() - 1;
+            if !is_primary && !self.replica_will_do(at).await {
+                let attached = self.servers.pop();
+                attached
+                    .into_iter()
+                    .for_each(|a| give_back(a, None, &self.core));
+                wants = Wants::Primary;
+                continue;
+            }
+            let outside = Arc::clone(self.state.settings.outside());
+            let carried = &mut self.servers[at].inbox.carried;
+            if *carried.current() == outside {
+                // Equal lists become one, which is compared faster.
+                carried.bring_to(&outside);
+            } else {
+                let alone = self.is_unused(at);
+                match self.bring_to(at, &outside).await {
+                    Err(Halt::Failed) if alone && self.servers.is_empty() => {
+                        lost += 1;
+                        continue;
+                    }
+                    brought => brought?,
+                }
+            }
+            let attached = &mut self.servers[at];
+            attached.unused = false;
+            if let Some(flight) = &mut attached.flight {
+                flight.take_off(attached.lease.notes.warm);
+            }
+            if !self.state.told.is_same(&mut attached.lease.parameters) {
+                self.state
+                    .tell_differences(&attached.lease.parameters, &mut self.client);
+            }
+            return Ok(at);
         }
-        let outside = Arc::clone(self.state.settings.outside());
-        let carried = &mut self.servers[at].inbox.carried;
-        if *carried.current() == outside {
-            // Equal lists become one, which is compared faster.
-            carried.bring_to(&outside);
-        } else {
-            self.bring_to(at, &outside).await?;
-        }
-        let attached = &mut self.servers[at];
-        if let Some(flight) = &mut attached.flight {
-            flight.take_off(attached.lease.notes.warm);
-        }
-        if !self.state.told.is_same(&mut attached.lease.parameters) {
-            self.state
-                .tell_differences(&attached.lease.parameters, &mut self.client);
-        }
-        Ok(at)
     }
 
     /// Sends the BEGIN that was answered already, with what followed it.

@@ -140,6 +140,8 @@ pub struct Attached {
     pub inbox: Inbox,
     /// The request that it works for, while that could be sent again.
     kept: Option<Box<repeat::Kept>>,
+    /// Nothing of the client's was sent to it, and another may take its place.
+    unused: bool,
 }
 
 /// A logged-in client.

@@ -110,6 +110,25 @@ impl Session {
         true
     }
 
+    /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
+    pub(super) fn is_unused(&self, at: usize) -> bool {
+        let nothing = matches!(self.state.block, Block::None | Block::Begun) && !self.implicit;
+        nothing && self.servers.len() == 1 && self.servers[at].unused
+    }
+
+    /// Lets go of a server that is lost and [unused](Self::is_unused). False if it is not.
+    pub(super) fn drops_unused(&mut self, at: usize) -> bool {
+        if !self.is_unused(at) {
+            return false;
+        }
+        let mut attached = self.servers.remove(at);
+        renew(&mut attached.lease);
+        self.report_lost(attached.shard, attached.server);
+        self.active = None;
+        self.show_working();
+        true
+    }
+
     /// The request at hand will be sent once more, as its server is lost.
     pub(super) fn count_repeat(&mut self, lost: &Lease) {
         self.repeated += 1;

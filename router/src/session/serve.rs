@@ -312,7 +312,7 @@ impl Session {
 
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
-        if self.takes_back(at) {
+        if self.takes_back(at) || self.drops_unused(at) {
             return;
         }
         let mut attached = self.servers.remove(at);

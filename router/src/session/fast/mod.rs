@@ -252,6 +252,7 @@ impl Session {
             lease,
             inbox,
             kept: None,
+            unused: false,
         }
     }
 
