@@ -86,6 +86,10 @@ pub enum Broken {
     /// A message came that nobody asked for.
     #[error("server broke the protocol: {0}")]
     Desync(#[from] Desync),
+    /// The server committed, perhaps without a standby that it had to wait for. If it is lost, so may be the commit: who
+    /// waits for the outcome hears of one that is unknown.
+    #[error("server did not wait for the commit to be replicated")]
+    Unreplicated,
 }
 
 /// What a server reported by ParameterStatus: name and value, in order of first report.
@@ -250,6 +254,9 @@ impl<N> ServerConnection<N> {
                 Err(error) => break Err(error.into()),
             };
             match step.event {
+                Event::Notice if Fields::read(frame.body()).is_unreplicated() => {
+                    break Err(Broken::Unreplicated);
+                }
                 Event::Ready(status) => self.status = status,
                 Event::Parameter => {
                     if let Ok((name, value)) = backend::parameter(frame.body()) {

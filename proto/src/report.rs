@@ -258,6 +258,8 @@ pub struct Fields<'a> {
     pub message: Option<&'a [u8]>,
     /// Where it came from: the functions and queries around it.
     pub context: Option<&'a [u8]>,
+    /// The function of PostgreSQL's source that raised it; never translated.
+    pub routine: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -278,6 +280,7 @@ impl<'a> Fields<'a> {
                 b'C' => fields.code = Some(text),
                 b'M' => fields.message = Some(text),
                 b'W' => fields.context = Some(text),
+                b'R' => fields.routine = Some(text),
                 _ => {}
             }
         }
@@ -287,6 +290,12 @@ impl<'a> Fields<'a> {
     /// True when the server ends the connection after this.
     pub fn is_fatal(&self) -> bool {
         matches!(self.severity, Some(b"FATAL" | b"PANIC"))
+    }
+
+    /// True of the warning that a transaction is committed, but perhaps on no standby: the wait for one was cancelled.
+    /// <https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA>
+    pub fn is_unreplicated(&self) -> bool {
+        self.routine == Some(b"SyncRepWaitForLSN")
     }
 }
 

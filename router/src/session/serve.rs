@@ -322,7 +322,8 @@ impl Session {
         let was_told = attached.inbox.fatal;
         let committing = attached.inbox.committing;
         let autocommit = self.state.block == Block::None;
-        let unknown = committing || (autocommit && attached.inbox.may_write);
+        let unreplicated = matches!(error, Broken::Unreplicated);
+        let unknown = committing || unreplicated || (autocommit && attached.inbox.may_write);
         if unknown || attached.inbox.wrote {
             // It may end without anybody to tell.
             attached.inbox.touched.add(None);
@@ -366,6 +367,13 @@ impl Session {
                     ),
                 )
                 .hint("The setting is limits.server_message.")
+            } else if unreplicated {
+                Report::error(
+                    sqlstate::UNKNOWN_OUTCOME,
+                    "the transaction is committed on its server, but might not have been replicated",
+                )
+                .detail("The wait for a synchronous standby was cancelled; what no standby has is gone if the server is lost.")
+                .hint("Look before repeating it.")
             } else if unknown {
                 Report::error(
                     sqlstate::UNKNOWN_OUTCOME,
