@@ -28,6 +28,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the catalog comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,6 +313,13 @@ async fn check_database(
                     say(&format!("  {word}: shard {}: {what}", shard.name));
                     faults += usize::from(!harmless);
                 }
+                if shard.servers.len() > 1 && !waits_for_standbys(&client, limit).await {
+                    say(&format!(
+                        "  warning: shard {}: commits wait for no standby (synchronous_standby_names): what a failover \
+                         loses of a transaction over several shards, it loses in part",
+                        shard.name
+                    ));
+                }
             }
             Ok(_) => {}
         }
@@ -335,4 +343,14 @@ async fn check_database(
         }
     }
     faults
+}
+
+/// Whether a primary waits for a standby before it says that something is committed. If it does not answer, it may.
+async fn waits_for_standbys(client: &tokio_postgres::Client, limit: Duration) -> bool {
+    let names = "SELECT pg_catalog.current_setting('synchronous_standby_names')";
+    let answer = tokio::time::timeout(limit, client.query_one(names, &[])).await;
+    let Ok(Ok(row)) = answer else {
+        return true;
+    };
+    !row.get::<_, String>(0).is_empty()
 }

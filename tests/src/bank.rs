@@ -77,7 +77,8 @@ pub struct Figures {
 
 /// What all clients share.
 struct Shared {
-    port: u16,
+    /// Of the routers; a client has one of them.
+    ports: Vec<u16>,
     database: String,
     patience: Duration,
     /// Of each shard, in ascending order.
@@ -133,10 +134,15 @@ pub fn make_role(fleet: &Fleet) {
 impl Bank {
     /// Makes the tables in a database that has none of these names, and begins.
     pub fn open(router: &Router, fleet: &Fleet, database: &str, terms: Terms) -> Bank {
+        Bank::open_at(&[router], fleet, database, terms)
+    }
+
+    /// The same through several routers, each of which has its part of the clients.
+    pub fn open_at(routers: &[&Router], fleet: &Fleet, database: &str, terms: Terms) -> Bank {
         let Terms {
             clients, patience, ..
         } = terms;
-        make_tables(router, database, terms.accounts);
+        make_tables(routers[0], database, terms.accounts);
         let accounts = on_all_in(fleet, database, "SELECT id FROM accounts ORDER BY id");
         let ids = |text: &String| text.lines().map(|id| id.parse().unwrap()).collect();
         let accounts: Vec<Vec<i64>> = accounts.iter().map(ids).collect();
@@ -146,7 +152,7 @@ impl Bank {
             ..Figures::default()
         };
         let shared = Arc::new(Shared {
-            port: router.port(),
+            ports: routers.iter().map(|router| router.port()).collect(),
             database: database.to_owned(),
             patience,
             accounts,

@@ -1,6 +1,8 @@
 //! Shards as clusters of their own, each a primary with streaming replicas: for
 //! tests that kill, freeze, delay or promote servers.
 
+mod succession;
+
 use crate::shared::{PASSWORD, USER, password_file};
 use crate::{Endpoint, Folder, binaries, poll_until, spec};
 use mothership::cluster::{Auth, Cluster, ClusterError, Slot};

@@ -107,6 +107,11 @@ impl Proxy {
         }
     }
 
+    /// Where new connections lead.
+    pub fn target(&self) -> u16 {
+        self.state.borrow().target
+    }
+
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port

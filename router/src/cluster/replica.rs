@@ -4,7 +4,7 @@
 //! password lies in its files.
 
 use super::binaries::Binaries;
-use super::error::ClusterError;
+use super::error::{ClusterError, Doing};
 use super::process::run_tool;
 use super::server::{Cluster, Spec};
 use std::path::Path;
@@ -33,6 +33,32 @@ impl Cluster {
         replica.make_data(|replica, data| replica.base_backup(primary, data, slot))?;
         replica.start()?;
         Ok(replica)
+    }
+
+    /// Makes a server that has been a primary itself, or has failed, a replica of `primary`: what it has is removed, its
+    /// port stays. It is ended if it runs.
+    pub fn become_replica_of(&mut self, primary: &Cluster) -> Result<(), ClusterError> {
+        self.kill9();
+        let data = self.data();
+        std::fs::remove_dir_all(&data).doing("remove", &data)?;
+        self.make_data(|replica, data| replica.base_backup(primary, data, &Slot::None))?;
+        self.start()?;
+        // If the primary was a replica itself, the slot that it used is in its settings.
+        self.follow(primary)
+    }
+
+    /// Has a running replica follow another primary, without a slot.
+    pub fn follow(&self, primary: &Cluster) -> Result<(), ClusterError> {
+        let host = primary.socket_folder();
+        let (host, port, user) = (host.display(), primary.port(), primary.superuser());
+        for sql in [
+            "ALTER SYSTEM SET primary_slot_name = ''",
+            &format!("ALTER SYSTEM SET primary_conninfo = 'host={host} port={port} user={user}'"),
+            "SELECT pg_reload_conf()",
+        ] {
+            self.sql("postgres", sql)?;
+        }
+        Ok(())
     }
 
     fn base_backup(&self, primary: &Cluster, data: &Path, slot: &Slot) -> Result<(), ClusterError> {

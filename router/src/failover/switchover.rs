@@ -1,22 +1,23 @@
 //! Another server of a shard becomes its primary in good order, and clients see a pause.
 //!
 //! What begins is held back, what is under way ends, the router itself writes nothing any more; then the replica has
-//! all that was ever written through this router, and is promoted. Whatever goes wrong before that leaves the old
-//! primary as it was.
+//! all that was ever written, because the old primary takes nothing more from anybody else, and is promoted. Whatever
+//! goes wrong before that leaves the old primary as it was.
 
+use super::fence;
 use crate::control::asking;
 use crate::core::{Core, Server, Shared, Topology};
 use mothership_pool::endpoint::EndpointId;
-use mothership_pool::health::{ControlTls, Health, Role, ServerSnapshot, State};
+use mothership_pool::health::{ControlTls, Health, Hold, Role, ServerSnapshot, State};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 /// How often it is looked whether transactions have ended.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 /// Transactions that are broken off, and questions of the router, may take so long to end.
-const ENDING: Duration = Duration::from_secs(5);
+pub(super) const ENDING: Duration = Duration::from_secs(5);
 /// The replica may take so long to have all that was written.
 const CATCHING_UP: Duration = Duration::from_secs(10);
 /// PostgreSQL may take so long to promote it, and the router to see that.
@@ -57,6 +58,9 @@ pub enum SwitchoverError {
         /// Why.
         cause: String,
     },
+    /// A fault of the router's own.
+    #[error("the switchover was broken off")]
+    Broken,
     /// It was promoted and is not seen as the primary.
     #[error("{0} was promoted, but is not seen as the primary yet")]
     NotSeen(String),
@@ -75,8 +79,8 @@ pub struct Switched {
     pub promotion: Duration,
 }
 
-/// Makes another server of a shard its primary: this one, or the replica that is the least behind. Dropped before
-/// its end it leaves things as they are.
+/// Makes another server of a shard its primary: this one, or the replica that is the least behind. Dropped before its
+/// last steps it leaves things as they are, and those it takes all the same.
 pub async fn switchover(
     shared: &Arc<Shared>,
     shard: &str,
@@ -106,20 +110,63 @@ pub async fn switchover(
     if !shared.is_current(&topology) {
         return Err(SwitchoverError::Reloaded);
     }
-    catch_up((&old, from.1), (&new, to.1)).await?;
-    let promotion = Instant::now();
-    promote(&new, to.1).await?;
-    seen(health, shard, to).await?;
+    // From here on it is not for whoever has ordered it to leave it half done.
+    let ways = ((from.0, to.0), (old, new));
+    let task = tokio::spawn(take_over(Arc::clone(&topology), shard, ways, hold));
+    let promotion = task.await.map_err(|_| SwitchoverError::Broken)??;
     let switched = Switched {
         from: from.1.endpoint.address.to_string(),
         to: to.1.endpoint.address.to_string(),
         held: begun.elapsed(),
-        promotion: promotion.elapsed(),
+        promotion,
     };
-    // What waits goes on, at the new primary.
-    drop(hold);
     tracing::info!(shard = %topology.shards[shard].name, ?switched, "switchover");
     Ok(switched)
+}
+
+/// The last steps, while `hold` keeps everybody waiting; how long the promotion took.
+async fn take_over(
+    topology: Arc<Topology>,
+    shard: usize,
+    ((from, to), (old, new)): ((usize, usize), (Client, Client)),
+    hold: Hold,
+) -> Result<Duration, SwitchoverError> {
+    let servers = &topology.shards[shard].servers;
+    let (primary, heir) = (&servers[from], &servers[to]);
+    let patience = topology.config.failover.drain;
+    let ready = match fence::erect(&old, &topology, (shard, primary), patience).await {
+        Ok(()) => catch_up((&old, primary), (&new, heir)).await,
+        Err(error) => Err(error),
+    };
+    let begun = Instant::now();
+    let promoted = match ready {
+        Ok(()) => promote(&new, heir).await,
+        Err(error) => Err(Unpromoted::Surely(error)),
+    };
+    match promoted {
+        Ok(()) => {
+            seen(&topology.health, shard, (to, heir)).await?;
+            // What waits goes on, at the new primary.
+            drop(hold);
+            Ok(begun.elapsed())
+        }
+        Err(Unpromoted::Perhaps(error)) => Err(error),
+        Err(Unpromoted::Surely(error)) => {
+            // Nothing has changed, and nothing shall have.
+            if let Err(left) = fence::lift(&old, primary).await {
+                tracing::error!(error = %crate::log::Chain(&left), "the primary refuses writes still");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// There was no promotion.
+enum Unpromoted {
+    /// There was none, and there will be none.
+    Surely(SwitchoverError),
+    /// It may come yet: what takes writes must not.
+    Perhaps(SwitchoverError),
 }
 
 /// The replica to be promoted.
@@ -146,7 +193,7 @@ fn candidate(
 }
 
 /// A connection of the control role, which ends with the client.
-async fn connect(
+pub(super) async fn connect(
     topology: &Topology,
     shard: usize,
     server: &Server,
@@ -160,7 +207,7 @@ async fn connect(
     Ok(client)
 }
 
-fn of(server: &Server) -> impl Fn(tokio_postgres::Error) -> SwitchoverError {
+pub(super) fn of(server: &Server) -> impl Fn(tokio_postgres::Error) -> SwitchoverError {
     let address = server.endpoint.address.to_string();
     move |error| SwitchoverError::Server {
         address: address.clone(),
@@ -223,18 +270,19 @@ async fn catch_up(
     }
 }
 
-async fn promote(new: &Client, to: &Server) -> Result<(), SwitchoverError> {
+async fn promote(new: &Client, to: &Server) -> Result<(), Unpromoted> {
     let promote = format!(
         "SELECT pg_catalog.pg_promote(true, {})",
         PROMOTION.as_secs()
     );
-    let row = new.query_one(&promote, &[]).await.map_err(of(to))?;
-    match row.get(0) {
-        true => Ok(()),
-        false => Err(SwitchoverError::Server {
+    match new.query_one(&promote, &[]).await {
+        Ok(row) if row.get(0) => Ok(()),
+        Ok(_) => Err(Unpromoted::Perhaps(SwitchoverError::Server {
             address: to.endpoint.address.to_string(),
             cause: format!("it was not promoted within {PROMOTION:?}"),
-        }),
+        })),
+        Err(error) if error.as_db_error().is_some() => Err(Unpromoted::Surely(of(to)(error))),
+        Err(error) => Err(Unpromoted::Perhaps(of(to)(error))),
     }
 }
 

@@ -69,13 +69,14 @@ impl Client {
 
     fn connect(&mut self) -> Option<Wire> {
         let Shared {
-            port,
+            ports,
             database,
             patience,
             ..
         } = &*self.shared;
+        let port = ports[self.number as usize % ports.len()];
         let log_in = || {
-            let mut wire = Wire::try_connect(*port).ok()?;
+            let mut wire = Wire::try_connect(port).ok()?;
             wire.set_limit(*patience);
             let startup = message::startup(V3_0, &[("user", ROLE), ("database", database)]);
             wire.try_send(&startup).ok()?;

@@ -4,7 +4,8 @@ use mothership_tests::cluster::Cluster;
 use mothership_tests::message::{self, V3_0};
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Endpoint, Fleet, Router, Wire, poll_until};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Shards with their replicas behind a router that watches them closely and keeps no verifier.
 struct Stage {
     router: Router,
+    config: String,
     fleet: Fleet,
 }
 
@@ -41,6 +43,7 @@ impl Stage {
         }
         let stage = Stage {
             router: Router::start(&config),
+            config,
             fleet,
         };
         stage.wait("all servers up", |server| server["health"] == "up");
@@ -339,6 +342,68 @@ fn a_switchover_is_a_pause_without_errors() {
     // What it had when it was replaced, and no more.
     let left = shard.primary.sql("postgres", "SELECT count(*) FROM t");
     assert!(left.unwrap().parse::<u64>().unwrap() < told);
+}
+
+/// It hears of the switchover late, and its clients may see errors, but are told of nothing that is not kept.
+#[test]
+fn a_switchover_through_one_router_loses_nothing_of_another() {
+    let stage = Stage::new(1, 1);
+    let other = Router::start(&stage.config);
+    let shard = &stage.fleet.shards[0];
+    let create = "CREATE TABLE t (id int8 PRIMARY KEY)";
+    shard.primary.sql("postgres", create).unwrap();
+    shard.wait_replayed();
+    let over = AtomicBool::new(false);
+    let told = Mutex::new(Vec::new());
+    let (ordered, refused, served) = std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (over, told, endpoint) = (&over, &told, other.endpoint(USER, PASSWORD, "postgres"));
+            scope.spawn(move || {
+                let mut wire = Wire::login(&endpoint);
+                let ids = (0i64..).map(|number| number * 4 + client);
+                for id in ids.take_while(|_| !over.load(Ordering::Relaxed)) {
+                    let insert = message::query(&format!("INSERT INTO t VALUES ({id})"));
+                    let _ = wire.try_send(&insert);
+                    match wire.try_until_ready() {
+                        Ok(frames) if frames.iter().any(|frame| frame.kind == b'C') => {
+                            told.lock().unwrap().push(id);
+                        }
+                        Ok(_) => {}
+                        Err(_) => wire = Wire::login(&endpoint),
+                    }
+                }
+            });
+        }
+        let some = |more: usize| {
+            let count = || told.lock().unwrap().len();
+            let before = count();
+            poll_until(SOON, || count() > before + more)
+        };
+        let began = some(100);
+        let ordered = order(&stage, "SWITCHOVER s0");
+        // Nor may anybody else write there any longer.
+        let refused = shard.primary.sql("postgres", "INSERT INTO t VALUES (-1)");
+        let goes_on = some(100);
+        over.store(true, Ordering::Relaxed);
+        (ordered, refused, began && goes_on)
+    });
+    ordered.unwrap();
+    assert!(refused.unwrap_err().to_string().contains("read-only"));
+    assert!(served, "clients of the other router are not served");
+    let told = told.into_inner().unwrap();
+    let kept = shard.replicas[0].sql("postgres", "SELECT id FROM t");
+    let kept: HashSet<i64> = kept
+        .unwrap()
+        .lines()
+        .map(|id| id.parse().unwrap())
+        .collect();
+    let lost: Vec<_> = told.iter().filter(|id| !kept.contains(id)).collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        told.len()
+    );
 }
 
 #[test]
