@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes bench bench-micro flame postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults failover soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes bench bench-micro flame postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -86,6 +86,10 @@ faults: proofs ## The table of faults, each with a bank running behind: what cli
 	$(BUILT)
 	@env ROWS=$(ROWS) SEED=$(SEED) $(PROOF)
 
+failover: proofs ## How long clients wait while a primary changes, TIMES by SWITCHOVER and TIMES by a crash. CLIENTS=.
+	$(BUILT)
+	@env TIMES=$(TIMES) CLIENTS=$(CLIENTS) $(PROOF)
+
 soak: proofs ## The bank for MINUTES through two routers while one fault follows the other: nothing lost, doubled or made up. CLIENTS=, SEED=, ASYNC=1.
 	$(BUILT)
 	@env MINUTES=$(MINUTES) CLIENTS=$(CLIENTS) ASYNC=$(ASYNC) SEED=$(SEED) $(PROOF)
@@ -130,6 +134,7 @@ test-proofs: postgres
 	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
 	env CLIENTS=8 SECONDS=20 EVERY=3 COMPARE=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/restarts"
 	env ROWS=5,11,14 "$$CARGO_TARGET_DIR/debug/faults"
+	env TIMES=2 "$$CARGO_TARGET_DIR/debug/failover"
 	env MINUTES=0.7 "$$CARGO_TARGET_DIR/debug/soak"
 	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"

@@ -120,7 +120,14 @@ pub async fn switchover(
         held: begun.elapsed(),
         promotion,
     };
-    tracing::info!(shard = %topology.shards[shard].name, ?switched, "switchover");
+    tracing::info!(
+        shard = %topology.shards[shard].name,
+        from = switched.from,
+        to = switched.to,
+        held_ms = switched.held.as_millis(),
+        promotion_ms = switched.promotion.as_millis(),
+        "switchover",
+    );
     Ok(switched)
 }
 

@@ -40,9 +40,19 @@ impl Shard {
         let running = self.replicas.iter().enumerate();
         let heirs = running.filter_map(|(at, server)| Some((received(server)?, at)));
         let heir = heirs.max().expect("a replica runs").1;
+        self.gather_behind(heir);
         self.replicas[heir].promote().unwrap();
-        self.crown(heir);
+        std::mem::swap(&mut self.primary, &mut self.replicas[heir]);
         heir
+    }
+
+    /// The other replicas that run follow the one in this place: when it is promoted, commits have a standby at once.
+    pub fn gather_behind(&self, heir: usize) {
+        for (at, server) in self.replicas.iter().enumerate() {
+            if at != heir && server.pid().is_some() {
+                server.follow(&self.replicas[heir]).unwrap();
+            }
+        }
     }
 
     /// The replica in this place was promoted: it is the primary, the others that run follow it, and in its place is the

@@ -623,3 +623,37 @@ fn a_commit_whose_wait_for_a_standby_was_cancelled_is_of_unknown_outcome() {
     let count = wire.rows("SELECT count(*) FROM items");
     assert!(count == [["14"]] || count == [["24"]], "{count:?}");
 }
+
+/// What a failover loses of a transaction over several shards, it loses in part.
+#[test]
+fn who_checks_the_configuration_is_told_that_commits_wait_for_no_standby() {
+    let stage = Stage::new(2, 1);
+    let file = mothership_tests::Folder::new("check");
+    let path = file.path().join("mothership.toml");
+    std::fs::write(&path, stage.config.replace("@port@", "6432")).unwrap();
+    let warning = || {
+        let mut check = std::process::Command::new(mothership_tests::router::binary());
+        check
+            .args(["check-config", "--connect", "--config"])
+            .arg(&path);
+        let output = check.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}");
+        ["s0", "s1"].map(|shard| {
+            said.contains(&format!(
+                "warning: shard {shard}: commits wait for no standby"
+            ))
+        })
+    };
+    assert_eq!(warning(), [true, true]);
+    let primary = &stage.fleet.shards[0].primary;
+    primary
+        .sql(
+            "postgres",
+            "ALTER SYSTEM SET synchronous_standby_names = '*'",
+        )
+        .unwrap();
+    primary.sql("postgres", "SELECT pg_reload_conf()").unwrap();
+    let told = poll_until(SOON, || warning() == [false, true]);
+    assert!(told, "{:?}", warning());
+}
