@@ -119,7 +119,11 @@ impl Topology {
     /// Why there is none.
     pub fn writer(&self, shard: usize) -> Result<usize, WhyNot> {
         let known = self.health.writer(shard);
-        known.or_else(|why| self.stand_in(shard, why).ok_or(why))
+        let found = known.or_else(|why| self.stand_in(shard, why).ok_or(why))?;
+        match self.health.is_disabled(shard, found) {
+            true => Err(WhyNot::Disabled),
+            false => Ok(found),
+        }
     }
 
     /// Who has to do where no primary is known. With one server there is nothing to be mistaken about, and where the

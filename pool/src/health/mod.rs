@@ -43,7 +43,7 @@ pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules, ServerView
 pub use hold::{Gate, Hold};
 pub use need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot};
 pub use probe::Prober;
-pub use spec::{GroupSpec, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot};
+pub use spec::{GroupSpec, Hand, Kept, Out, ServerSnapshot, ServerSpec, Settings, Snapshot};
 pub use state::{Failure, State, Watch};
 pub use tls::ControlTls;
 pub use view::Health;

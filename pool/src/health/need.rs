@@ -114,7 +114,7 @@ pub enum WhyNot {
     NoGroup,
     /// A write, or a read that only the primary may serve, and there is none.
     NoPrimary(NoPrimary),
-    /// The operator has disabled the primary.
+    /// The operator has taken the primary out of use.
     Disabled,
     /// No server that is allowed to is fit to serve the read.
     NoneFit,
@@ -126,7 +126,7 @@ impl WhyNot {
         match self {
             WhyNot::NoGroup => "no such group".to_owned(),
             WhyNot::NoPrimary(why) => format!("no primary: {}", why.in_words(name)),
-            WhyNot::Disabled => "the primary is disabled".to_owned(),
+            WhyNot::Disabled => "the primary was disabled by hand".to_owned(),
             WhyNot::NoneFit => "no server is fit".to_owned(),
         }
     }

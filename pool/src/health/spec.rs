@@ -8,7 +8,9 @@ use super::report::Report;
 use super::state::{State, Watch};
 use crate::balance::ServerLoad;
 use crate::endpoint::Endpoint;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How servers are watched and chosen.
@@ -52,10 +54,100 @@ pub struct ServerSpec {
 pub struct Kept {
     /// What is under way there, and how fast it answers.
     pub(super) load: Arc<ServerLoad>,
-    /// Its part of the reads, if that was set by hand.
-    pub(super) weight: Option<u32>,
-    /// Taken out of use by hand.
-    pub(super) disabled: bool,
+    /// What was set by hand. The same one: a hand may move while the configuration does.
+    pub(super) hand: Arc<HandState>,
+}
+
+/// What was set by hand, as the cores see it.
+#[derive(Debug)]
+pub(super) struct HandState {
+    hand: Mutex<Hand>,
+    /// What of it a choice looks at: whether it is out of use, and the weight, or [`AS_CONFIGURED`].
+    out: AtomicBool,
+    weight: AtomicU32,
+}
+
+/// No weight was set by hand.
+const AS_CONFIGURED: u32 = u32::MAX;
+
+impl Default for HandState {
+    fn default() -> Self {
+        HandState {
+            hand: Mutex::default(),
+            out: AtomicBool::new(false),
+            weight: AtomicU32::new(AS_CONFIGURED),
+        }
+    }
+}
+
+impl HandState {
+    pub(super) fn get(&self) -> Hand {
+        self.lock().clone()
+    }
+
+    /// Returns what was set before.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Hand)) -> Hand {
+        let mut hand = self.lock();
+        let before = hand.clone();
+        change(&mut hand);
+        let weight = hand.weight.unwrap_or(AS_CONFIGURED);
+        self.weight.store(weight, Ordering::Relaxed);
+        self.out.store(hand.out.is_some(), Ordering::SeqCst);
+        before
+    }
+
+    pub(super) fn is_out(&self) -> bool {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn weight(&self) -> Option<u32> {
+        let weight = self.weight.load(Ordering::Relaxed);
+        (weight != AS_CONFIGURED).then_some(weight)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hand> {
+        // Whoever panicked while holding it left plain values.
+        self.hand.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// What an operator has set of a server. Nothing, as it is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hand {
+    /// Its part of the reads.
+    pub weight: Option<u32>,
+    /// It gets nothing new.
+    pub out: Option<Out>,
+    /// Who has set the last of it, and when.
+    pub by: Option<(Arc<str>, Instant)>,
+}
+
+/// How a server was taken out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// What is under way there may end whenever it does.
+    Disabled,
+    /// Somebody waits for that.
+    Draining,
+    /// Nothing was under way any more.
+    Drained,
+}
+
+impl Hand {
+    /// Nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.weight.is_none() && self.out.is_none()
+    }
+}
+
+impl fmt::Display for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Out::Disabled => "disabled",
+            Out::Draining => "draining",
+            Out::Drained => "drained",
+        })
+    }
 }
 
 /// A primary with its replicas, as configured.
@@ -110,10 +202,10 @@ pub struct ServerSnapshot {
     pub since: Instant,
     /// Its last answer.
     pub report: Option<Report>,
-    /// Its part of the reads.
+    /// Its part of the reads, as it is now.
     pub weight: u32,
-    /// Taken out of use by hand.
-    pub disabled: bool,
+    /// What was set by hand.
+    pub hand: Hand,
     /// Requests under way.
     pub in_flight: u32,
     /// Requests since the start.

@@ -10,7 +10,9 @@ use super::group::{Fence, Group, MemberSpec, NoPrimary, ServerView};
 use super::hold::{Gate, Hold};
 use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
-use super::spec::{GroupSpec, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot};
+use super::spec::{
+    GroupSpec, Hand, HandState, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot,
+};
 use super::state::{Failure, State, Watch};
 use crate::balance::{self, Candidate, InFlight, ServerLoad};
 use crate::endpoint::{Endpoint, EndpointId};
@@ -49,10 +51,9 @@ struct GroupState {
 struct ServerState {
     endpoint: Endpoint,
     load: Arc<ServerLoad>,
-    weight: AtomicU32,
-    /// Whether somebody has set the weight by hand.
-    weight_by_hand: AtomicBool,
-    disabled: AtomicBool,
+    /// The weight of the configuration.
+    configured: u32,
+    hand: Arc<HandState>,
     /// A replica that may serve reads.
     fit: AtomicBool,
     /// What it has seen, plus 1; 0 if nothing is certain.
@@ -140,7 +141,7 @@ impl Health {
         // When each candidate was asked, for the one that is chosen.
         let mut asked = [0_u64; super::MAX_SERVERS];
         for (index, server) in state.servers.iter().enumerate() {
-            if !read.among.has(index) || server.disabled.load(Ordering::Relaxed) {
+            if !read.among.has(index) || server.hand.is_out() {
                 continue;
             }
             if primary != Ok(index) {
@@ -149,7 +150,7 @@ impl Health {
                     continue;
                 }
             }
-            match server.weight.load(Ordering::Relaxed) {
+            match server.weight() {
                 0 => weightless |= bit(index),
                 _ => weighty |= bit(index),
             }
@@ -245,11 +246,9 @@ impl Health {
         self.until(|health| health.primary(group).is_ok()).await;
     }
 
-    /// Waits until a group has a primary that takes what begins, or one that was disabled by hand. Cancel safe; the
-    /// caller says for how long.
+    /// Waits until a group has a primary that takes what begins. Cancel safe; the caller says for how long.
     pub async fn has_writer(&self, group: usize) {
-        let told = |health: &Self| matches!(health.writer(group), Ok(_) | Err(WhyNot::Disabled));
-        self.until(told).await;
+        self.until(|health| health.writer(group).is_ok()).await;
     }
 
     /// Waits until a group's primary is this server. Cancel safe; the caller says for how long.
@@ -335,7 +334,7 @@ impl Health {
         let state = self.groups.get(group).ok_or(WhyNot::NoGroup)?;
         let primary = state.taking().map_err(WhyNot::NoPrimary)?;
         let server = state.servers.get(primary).ok_or(WhyNot::NoneFit)?;
-        match server.disabled.load(Ordering::Relaxed) {
+        match server.hand.is_out() {
             true => Err(WhyNot::Disabled),
             false => Ok(primary),
         }
@@ -346,30 +345,34 @@ impl Health {
         self.groups.get(group)?.lock().fence()
     }
 
-    /// Takes a server out of use, or back, by hand. Requests under way are not touched.
-    pub fn set_disabled(&self, group: usize, server: usize, disabled: bool) {
-        if let Some(server) = self.server(group, server) {
-            server.disabled.store(disabled, Ordering::Relaxed);
-        }
+    /// Changes what is set of a server by hand: its part of the reads, and whether it gets anything new. What is under way
+    /// there is not touched. Returns what was set before.
+    pub fn set_by_hand(
+        &self,
+        group: usize,
+        server: usize,
+        change: impl FnOnce(&mut Hand),
+    ) -> Option<Hand> {
+        let server = self.server(group, server)?;
+        let before = server.hand.change(change);
+        // Who waits for a server may have one now.
+        self.tell();
+        Some(before)
     }
 
-    /// Changes a server's part of the reads by hand.
-    pub fn set_weight(&self, group: usize, server: usize, weight: u32) {
-        if let Some(server) = self.server(group, server) {
-            server.weight.store(weight, Ordering::Relaxed);
-            server.weight_by_hand.store(true, Ordering::Relaxed);
-        }
+    /// Whether a server gets nothing new, because it was taken out of use by hand.
+    pub fn is_disabled(&self, group: usize, server: usize) -> bool {
+        let server = self.server(group, server);
+        server.is_some_and(|server| server.hand.is_out())
     }
 
     /// What the next [`Health`] has to know of a server, by the number that it keeps.
     pub fn kept(&self, group: usize, id: EndpointId) -> Option<Kept> {
         let mut servers = self.groups.get(group)?.servers.iter();
         let server = servers.find(|server| server.endpoint.id == id)?;
-        let by_hand = server.weight_by_hand.load(Ordering::Relaxed);
         Some(Kept {
             load: Arc::clone(&server.load),
-            weight: by_hand.then(|| server.weight.load(Ordering::Relaxed)),
-            disabled: server.disabled.load(Ordering::Relaxed),
+            hand: Arc::clone(&server.hand),
         })
     }
 
@@ -518,7 +521,7 @@ impl GroupState {
     ) -> Result<Choice, WhyNot> {
         let server = primary.map_err(WhyNot::NoPrimary)?;
         let state = self.servers.get(server).ok_or(WhyNot::NoneFit)?;
-        if state.disabled.load(Ordering::Relaxed) {
+        if state.hand.is_out() {
             return Err(WhyNot::Disabled);
         }
         if !among.has(server) {
@@ -625,8 +628,8 @@ impl GroupState {
                 state: health.state(),
                 since: health.since(),
                 report: group.report(index).copied(),
-                weight: server.weight.load(Ordering::Relaxed),
-                disabled: server.disabled.load(Ordering::Relaxed),
+                weight: server.weight(),
+                hand: server.hand.get(),
                 in_flight: server.load.in_flight(),
                 served: server.load.served(),
                 latency: server.load.latency(),
@@ -655,13 +658,11 @@ impl ServerState {
             None => Arc::new(ServerLoad::new(half_life)),
         };
         load.set_half_life(half_life);
-        let by_hand = kept.and_then(|kept| kept.weight);
         ServerState {
             endpoint: spec.endpoint.clone(),
             load,
-            weight: AtomicU32::new(by_hand.unwrap_or(spec.weight)),
-            weight_by_hand: AtomicBool::new(by_hand.is_some()),
-            disabled: AtomicBool::new(kept.is_some_and(|kept| kept.disabled)),
+            configured: spec.weight,
+            hand: kept.map(|kept| Arc::clone(&kept.hand)).unwrap_or_default(),
             fit: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             until: AtomicU64::new(0),
@@ -671,6 +672,10 @@ impl ServerState {
             wake: Notify::new(),
             ended: watch::Sender::new(0),
         }
+    }
+
+    fn weight(&self) -> u32 {
+        self.hand.weight().unwrap_or(self.configured)
     }
 
     /// Whether it may serve a read as a replica. `now` is in nanoseconds since the start.
@@ -691,7 +696,7 @@ impl ServerState {
 
     fn candidate(&self) -> Candidate {
         Candidate {
-            weight: self.weight.load(Ordering::Relaxed).max(1),
+            weight: self.weight().max(1),
             in_flight: self.load.in_flight(),
             latency: self.load.latency_nanos(),
             penalty: f32::from_bits(self.penalty.load(Ordering::Relaxed)),

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::endpoint::{Address, EndpointId};
-use crate::health::Declared;
 use crate::health::report::{Lsn, Says};
+use crate::health::{Declared, Out};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -208,11 +208,12 @@ fn reads_obey_preference_permission_and_hand() {
         with(Reads::PreferReplicas, only_0, &mut story),
         [true, false, false]
     );
-    story.health.set_disabled(0, 1, true);
+    disable(&story.health, 1);
     assert_eq!(with(Reads::Any, all, &mut story), [true, false, false]);
-    story.health.set_weight(0, 2, 100);
+    let weigh = |hand: &mut Hand| hand.weight = Some(100);
+    story.health.set_by_hand(0, 2, weigh);
     assert_eq!(with(Reads::Any, all, &mut story), [true, false, true]);
-    story.health.set_disabled(0, 0, true);
+    disable(&story.health, 0);
     let write = story.health.choose(0, Need::Write, &mut story.rng);
     assert_eq!(write.unwrap_err().why, WhyNot::Disabled);
     assert_eq!(story.choose(read(Freshness::Any)), Ok(2));
@@ -343,11 +344,15 @@ fn nanoseconds_of_a_choice() {
     );
 }
 
+fn disable(health: &Health, server: usize) {
+    health.set_by_hand(0, server, |hand| hand.out = Some(Out::Disabled));
+}
+
 #[test]
 fn what_was_set_by_hand_and_what_is_under_way_outlives_a_reload() {
     let before = Story::new(&[100, 100, 100]).health;
-    before.set_weight(0, 1, 7);
-    before.set_disabled(0, 2, true);
+    before.set_by_hand(0, 1, |hand| hand.weight = Some(7));
+    disable(&before, 2);
     let under_way = before.begin(0, 1).expect("it is there");
     // The order is another one, a server is new, and weights of the file have changed.
     let mut after = spec(&[50, 50, 50]);
@@ -364,7 +369,13 @@ fn what_was_set_by_hand_and_what_is_under_way_outlives_a_reload() {
         let servers = health.snapshot().remove(0).servers;
         let of = |s: ServerSnapshot| {
             let number = s.endpoint.id.0;
-            (number, s.weight, s.disabled, s.in_flight, s.served)
+            (
+                number,
+                s.weight,
+                s.hand.out.is_some(),
+                s.in_flight,
+                s.served,
+            )
         };
         servers.into_iter().map(of).collect()
     };
@@ -382,11 +393,13 @@ fn what_was_set_by_hand_and_what_is_under_way_outlives_a_reload() {
     assert_eq!(shown(&after)[0], (101, 7, false, 0, 1));
     // What a hand has set is not lost by a second reload.
     let again = after.kept(0, EndpointId(101)).expect("it is there");
-    assert_eq!(again.weight, Some(7));
-    assert_eq!(
-        after.kept(0, EndpointId(100)).expect("it is there").weight,
-        None
-    );
+    assert_eq!(again.hand.weight(), Some(7));
+    let untouched = after.kept(0, EndpointId(100)).expect("it is there");
+    assert!(untouched.hand.get().is_empty());
+    // What is undone is as the file has it.
+    let before = after.set_by_hand(0, 0, |hand| *hand = Hand::default());
+    assert_eq!(before.expect("it is there").weight, Some(7));
+    assert_eq!(shown(&after)[0], (101, 50, false, 0, 1));
 }
 
 #[tokio::test]

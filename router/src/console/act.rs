@@ -4,6 +4,7 @@
 //! is set first, so that pools made meanwhile obey it too.
 
 use super::command::{Act, Argument, Deed};
+use super::servers;
 use crate::config::Change;
 use crate::core::{Core, Entry, Life, Order, PoolKey, Shared};
 use crate::failover::switchover::switchover;
@@ -15,24 +16,29 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How often a command that waits looks again.
-const AGAIN: Duration = Duration::from_millis(20);
+pub(super) const AGAIN: Duration = Duration::from_millis(20);
 
 /// `config_file_error`
 const CONFIG_FILE: &str = "F0000";
 /// `warning`
 const WARNING: &str = "01000";
 
-/// Does it, and may have something to add. Dropped before its end, PAUSE is to be undone with [`undo`].
+/// Does it for the user `by`, and may have something to add. Dropped before its end, PAUSE is to be undone with [`undo`].
 pub async fn act(
     shared: &Arc<Shared>,
     act: &Act,
     argument: &Argument,
+    by: Arc<str>,
 ) -> Result<Option<Report>, Report> {
     let database = match argument {
         Argument::Database(name) => Some(existing(shared, act, name)?),
         _ => None,
     };
-    tracing::info!(command = act.word, database, "console command");
+    let server = match argument {
+        Argument::Server(address) | Argument::Weight(address, _) => Some(&**address),
+        _ => None,
+    };
+    tracing::info!(command = act.word, database, server, user = %by, "console command");
     let done = match act.deed {
         Deed::Pause => pause(shared, database).await,
         Deed::Resume => resume(shared, database).await,
@@ -85,6 +91,12 @@ pub async fn act(
             Argument::Shard(shard, _) => promoted(shared, shard).await,
             _ => Ok(()),
         },
+        Deed::DisableServer
+        | Deed::EnableServer
+        | Deed::DrainServer
+        | Deed::WeightServer
+        | Deed::ResetServer
+        | Deed::ResetServers => servers::act(shared, act.deed, argument, by).await,
     };
     done.map(|()| None)
 }
@@ -122,7 +134,7 @@ fn existing<'a>(shared: &Shared, act: &Act, name: &'a str) -> Result<&'a str, Re
     Ok(name)
 }
 
-fn wrong_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Report {
+pub(super) fn wrong_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Report {
     Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
 }
 

@@ -287,6 +287,10 @@ pub const ENDPOINTS: &[Column] = &[
     ("waiting", Int),
     ("opened", Numeric),
     ("failed", Numeric),
+    ("configured_weight", Int),
+    ("in_use", Text),
+    ("set_by", Text),
+    ("set_at", Text),
 ];
 /// SHOW RULES.
 pub const RULES: &[Column] = &[

@@ -355,6 +355,12 @@ pub enum Deed {
     WaitClose,
     Switchover,
     Promoted,
+    DisableServer,
+    EnableServer,
+    DrainServer,
+    WeightServer,
+    ResetServer,
+    ResetServers,
 }
 
 /// What may follow a command.
@@ -374,6 +380,10 @@ pub enum Takes {
     Shard,
     /// A shard, and perhaps the address of a server.
     ShardAndServer,
+    /// The address of a server.
+    Server,
+    /// The address of a server, and a number.
+    ServerAndWeight,
 }
 
 /// A command that does something. All of them need the role admin.
@@ -469,6 +479,42 @@ pub const ACTS: &[Act] = &[
         takes: Takes::Shard,
         about: "Asks the servers of the shard for their roles at once, after somebody else has promoted one, and returns when there is a primary.",
     },
+    Act {
+        deed: Deed::DisableServer,
+        word: "DISABLE SERVER",
+        takes: Takes::Server,
+        about: "The server gets nothing new from clients, in every shard that has its address. What is under way there goes on. See below.",
+    },
+    Act {
+        deed: Deed::DrainServer,
+        word: "DRAIN SERVER",
+        takes: Takes::Server,
+        about: "The same, and returns when nothing is under way there any more; then its connections are closed. A cancel of the command, or the end of its client, puts back what was before.",
+    },
+    Act {
+        deed: Deed::EnableServer,
+        word: "ENABLE SERVER",
+        takes: Takes::Server,
+        about: "Ends DISABLE SERVER and DRAIN SERVER.",
+    },
+    Act {
+        deed: Deed::WeightServer,
+        word: "WEIGHT SERVER",
+        takes: Takes::ServerAndWeight,
+        about: "The server's part of the reads, from 0 to 10000, in place of the `weight` of the configuration; 0 takes none while another can.",
+    },
+    Act {
+        deed: Deed::ResetServer,
+        word: "RESET SERVER",
+        takes: Takes::Server,
+        about: "Undoes all that was set of the server by hand.",
+    },
+    Act {
+        deed: Deed::ResetServers,
+        word: "RESET SERVERS",
+        takes: Takes::Nothing,
+        about: "The same for all servers.",
+    },
 ];
 
 /// What followed a command.
@@ -482,6 +528,10 @@ pub enum Argument {
     Client(u64),
     /// A shard, and perhaps the address of a server.
     Shard(String, Option<String>),
+    /// The address of a server.
+    Server(String),
+    /// The address of a server, and its part of the reads.
+    Weight(String, u32),
     /// `WAIT_FOR_SERVERS`
     WaitForServers,
     /// `WAIT_FOR_CLIENTS`
@@ -508,6 +558,9 @@ pub const DRIVER_SETTINGS: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
 ];
 
+/// As `weight` in the configuration.
+const MOST_WEIGHT: u32 = 10_000;
+
 /// Reads one statement, without its semicolon.
 pub fn parse(text: &str) -> Result<Command, Report> {
     let wrong = || {
@@ -525,6 +578,11 @@ pub fn parse(text: &str) -> Result<Command, Report> {
     match &*verb {
         "SHOW" | "SELECT" => show(rest).ok_or_else(wrong),
         "SET" => set(rest).ok_or_else(wrong),
+        _ if let Some(found) = of_servers(&verb, rest) => {
+            let (act, rest) = found;
+            let argument = argument(act.takes, rest).ok_or_else(wrong)?;
+            Ok(Command::Act(act, argument))
+        }
         "RESET" | "DISCARD" | "DEALLOCATE" => Ok(Command::SetDriverSetting),
         "BEGIN" | "START" => Ok(Command::Block(Block::Begin)),
         "COMMIT" | "END" => Ok(Command::Block(Block::Commit)),
@@ -536,6 +594,14 @@ pub fn parse(text: &str) -> Result<Command, Report> {
             Ok(Command::Act(act, argument))
         }
     }
+}
+
+/// A command of two words, with what follows it. `DISABLE server` alone is one about a database of that name.
+fn of_servers<'w, 'a>(verb: &str, rest: &'w [Word<'a>]) -> Option<(&'static Act, &'w [Word<'a>])> {
+    let (second, rest) = rest.split_first()?;
+    let word = format!("{verb} {}", second.keyword()?);
+    let act = ACTS.iter().find(|act| act.word == word)?;
+    (act.takes == Takes::Nothing || !rest.is_empty()).then_some((act, rest))
 }
 
 fn show(rest: &[Word<'_>]) -> Option<Command> {
@@ -599,6 +665,12 @@ fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
         let server = Some(server.text().to_owned());
         return Some(Argument::Shard(shard.text().to_owned(), server));
     }
+    if let (Takes::ServerAndWeight, [server, weight]) = (takes, rest)
+        && *server != Word::Equals
+    {
+        let weight = weight.text().parse().ok().filter(|w| *w <= MOST_WEIGHT)?;
+        return Some(Argument::Weight(server.text().to_owned(), weight));
+    }
     let one = match rest {
         [] => None,
         [one] if *one != Word::Equals => Some(one),
@@ -618,8 +690,17 @@ fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
         (Takes::Shard | Takes::ShardAndServer, Some(name)) => {
             Some(Argument::Shard(name.text().to_owned(), None))
         }
-        (Takes::Nothing, Some(_)) => None,
-        (Takes::Database | Takes::Client | Takes::Shard | Takes::ShardAndServer, None) => None,
+        (Takes::Server, Some(address)) => Some(Argument::Server(address.text().to_owned())),
+        (Takes::Nothing | Takes::ServerAndWeight, Some(_)) => None,
+        (
+            Takes::Database
+            | Takes::Client
+            | Takes::Shard
+            | Takes::ShardAndServer
+            | Takes::Server
+            | Takes::ServerAndWeight,
+            None,
+        ) => None,
     }
 }
 
@@ -711,6 +792,10 @@ mod tests {
         Command::Act(act, argument)
     }
 
+    fn server(address: &str) -> Argument {
+        Argument::Server(address.to_owned())
+    }
+
     fn database(name: &str) -> Argument {
         Argument::Database(name.to_owned())
     }
@@ -777,6 +862,22 @@ mod tests {
                 act(Deed::Promoted, Argument::Shard("s 1".to_owned(), None)),
             ),
             (
+                "disable server db1:5432",
+                act(Deed::DisableServer, server("db1:5432")),
+            ),
+            ("DISABLE server", act(Deed::Disable, database("server"))),
+            (
+                "DRAIN SERVER '[::1]:5432'",
+                act(Deed::DrainServer, server("[::1]:5432")),
+            ),
+            (
+                "weight server db1 0",
+                act(Deed::WeightServer, Argument::Weight("db1".to_owned(), 0)),
+            ),
+            ("RESET SERVER db1", act(Deed::ResetServer, server("db1"))),
+            ("RESET SERVERS", act(Deed::ResetServers, Argument::None)),
+            ("RESET ALL", Command::SetDriverSetting),
+            (
                 "SHUTDOWN wait_for_clients",
                 act(Deed::Shutdown, Argument::WaitForClients),
             ),
@@ -811,6 +912,13 @@ mod tests {
             "SWITCHOVER",
             "SWITCHOVER a b c",
             "PROMOTED a b",
+            "DRAIN SERVER",
+            "DISABLE SERVER a b",
+            "WEIGHT SERVER a",
+            "WEIGHT SERVER a -1",
+            "WEIGHT SERVER a 10001",
+            "WEIGHT a 1",
+            "RESET SERVERS a",
             "SHUTDOWN now",
             "SET a",
             "SET a =",

@@ -506,7 +506,8 @@ impl Conversation {
         let entry = Rc::clone(&self.entry);
         entry.begin_wait();
         let result = {
-            let mut doing = pin!(act(&shared, deed, argument));
+            let by = Arc::from(&*entry.who.user);
+            let mut doing = pin!(act(&shared, deed, argument, by));
             let client = &mut self.client;
             poll_fn(|cx| {
                 entry.watch(cx);
@@ -621,6 +622,8 @@ fn help() -> Report {
             Takes::Client => " <client_id>",
             Takes::Shard => " <shard>",
             Takes::ShardAndServer => " <shard> [<address>]",
+            Takes::Server => " <address>",
+            Takes::ServerAndWeight => " <address> <weight>",
             Takes::Manner => " [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
         };
         text.push_str(&format!("\t{}{takes}\n", act.word));

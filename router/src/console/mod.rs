@@ -20,6 +20,8 @@ pub mod show;
 
 mod act;
 
+mod servers;
+
 mod conversation;
 
 pub mod reference;

@@ -21,6 +21,30 @@ What is shown is gathered from all workers, each at a moment of its own.
 
 ";
 
+const SERVERS: &str = "
+## Servers by hand
+
+```
+mothership=> WEIGHT SERVER 'db1b.example.com:5432' 10;
+mothership=> DRAIN SERVER 'db1b.example.com:5432';
+mothership=> ENABLE SERVER 'db1b.example.com:5432';
+mothership=> RESET SERVERS;
+```
+
+An address is that of SHOW ENDPOINTS; `:5432` may be left out. What is set by hand holds for every shard that has a
+server there, is kept over RELOAD, and is gone after a restart. SHOW ENDPOINTS says what is set, since when and by whom;
+`mothership_server_weight` and `mothership_server_disabled` say it to Prometheus.
+
+A server that is disabled or draining serves no read. If it is the primary of a shard, requests that need the primary,
+and logins, wait as while a shard has none ([failover.md](failover.md#what-waits)): until it is enabled, or another is the primary.
+When `failover.window` is over they get 57P03 with the detail `the primary was disabled by hand`. SWITCHOVER promotes no
+server that is out of use, and may be given while the primary is. Transactions that are open, and sessions that keep
+their server, go on; DRAIN SERVER waits for both. What the router itself asks goes on: probes, verifiers of logins, the
+catalog, and the ends of transactions over several shards.
+
+`DISABLE server`, with one word, is about a database of that name.
+";
+
 /// The page as Markdown.
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
@@ -33,10 +57,13 @@ pub fn reference() -> String {
             Takes::Client => " id",
             Takes::Shard => " shard",
             Takes::ShardAndServer => " shard [address]",
+            Takes::Server => " address",
+            Takes::ServerAndWeight => " address weight",
             Takes::Manner => " [WAIT_FOR_SERVERS \\| WAIT_FOR_CLIENTS]",
         };
         let _ = writeln!(page, "| `{}`{takes} | {} |", act.word, act.about);
     }
+    page.push_str(SERVERS);
     page.push_str("\n## PgBouncer's tables\n");
     SHOWS
         .iter()

@@ -78,6 +78,11 @@ impl Core {
         figures.map(|f| (f.active + f.waiting) as usize).sum()
     }
 
+    /// Closes its connections to a server that nobody uses, and each of the others as it is given back.
+    pub fn close_idle(&self, server: EndpointId) {
+        self.pools_of(server).for_each(|pool| pool.reconnect());
+    }
+
     fn pools_of(&self, server: EndpointId) -> impl Iterator<Item = Rc<Pool<Notes>>> {
         let pools = self.pools().into_iter();
         pools.filter_map(move |(key, pool)| (key.endpoint == server).then_some(pool))

@@ -185,7 +185,8 @@ fn candidate(
     let snapshot = topology.health.snapshot().swap_remove(shard);
     let fit = |server: &ServerSnapshot| {
         // Its lag is known only while it is on the primary's timeline.
-        server.state == State::Up && server.view.role == Role::Replica && server.view.lag.is_some()
+        let is_replica = server.state == State::Up && server.view.role == Role::Replica;
+        is_replica && server.view.lag.is_some() && server.hand.out.is_none()
     };
     let servers = snapshot.servers.iter().enumerate();
     if let Some(wanted) = wanted {

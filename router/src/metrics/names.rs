@@ -99,6 +99,8 @@ families! {
     SERVER_LAG Largest "mothership_server_lag_seconds" ["shard", "server"] "How far the replica is behind; absent while it is not known.";
     SERVER_IN_FLIGHT Gauge "mothership_server_in_flight" ["shard", "server"] "Requests and transactions that the server works for.";
     SERVER_LATENCY Largest "mothership_server_latency_seconds" ["shard", "server"] "Smoothed latency of reads on the server; absent before the first one.";
+    SERVER_WEIGHT Largest "mothership_server_weight" ["shard", "server"] "The server's part of the reads: that of the configuration, or one set by WEIGHT SERVER.";
+    SERVER_DISABLED Largest "mothership_server_disabled" ["shard", "server"] "1 while the server is out of use by hand: DISABLE SERVER or DRAIN SERVER.";
     SERVED Counter "mothership_server_requests_total" ["shard", "server"] "Requests and transactions that were given to the server.";
     REQUEST_WAITING Histogram "mothership_request_waiting_seconds" ["shard", "role", "plan"] "Time of a request for a server connection.";
     REQUEST_PLANNING Histogram "mothership_request_planning_seconds" ["shard", "role", "plan"] "Time of a request until it was known where it goes.";

@@ -159,6 +159,11 @@ fn put_servers(page: &mut Page, topology: &Topology) {
                 (&names::SERVER_LAG, lag.map(|lag| lag.time.as_secs_f64())),
                 (&names::SERVER_IN_FLIGHT, Some(f64::from(server.in_flight))),
                 (&names::SERVER_LATENCY, latency.map(|l| l.as_secs_f64())),
+                (&names::SERVER_WEIGHT, Some(f64::from(server.weight))),
+                (
+                    &names::SERVER_DISABLED,
+                    Some(truth(server.hand.out.is_some())),
+                ),
                 (&names::SERVED, Some(server.served as f64)),
             ] {
                 if let Some(number) = number {

@@ -228,7 +228,7 @@ impl Session {
     }
 
     /// None if the primary shall serve the read.
-    async fn choose_replica(
+    pub(super) async fn choose_replica(
         &mut self,
         shard: usize,
         parts: Option<&Parts>,

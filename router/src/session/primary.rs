@@ -65,11 +65,20 @@ impl Session {
                         }
                     }
                 }
-                // That does not change by itself.
-                Err(why @ (WhyNot::Disabled | WhyNot::NoGroup)) => {
+                // That does not change. A primary that was disabled may be enabled, or another may take its place.
+                Err(why @ WhyNot::NoGroup) => {
                     return Err(Halt::Fail(self.no_server(shard, why)));
                 }
-                Err(why) => self.no_server(shard, why),
+                Err(why) => {
+                    // Meanwhile a replica may have come to show what it must.
+                    if let (WhyNot::Disabled, true, Wants::FreshRead(parts)) =
+                        (why, wait.is_some(), wants)
+                        && let Some(chosen) = self.choose_replica(shard, parts.as_ref()).await?
+                    {
+                        return Ok(chosen);
+                    }
+                    self.no_server(shard, why)
+                }
             };
             let so_far = match wait.take() {
                 Some(wait) => wait,

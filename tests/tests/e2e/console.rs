@@ -12,5 +12,7 @@ mod clients;
 mod metrics;
 #[path = "console/orders.rs"]
 mod orders;
+#[path = "console/servers.rs"]
+mod servers;
 #[path = "console/tables.rs"]
 mod tables;

@@ -89,6 +89,7 @@ fn endpoint(
         State::Down { reason } => ("down", Some(reason)),
     };
     let reason = reason.map(|reason| reason.to_string());
+    let by = seen.hand.by.as_ref().filter(|_| !seen.hand.is_empty());
     row![
         server.endpoint.id.0,
         shard,
@@ -103,7 +104,7 @@ fn endpoint(
         seen.latency.map(micros),
         seen.in_flight,
         seen.served,
-        declared.weight,
+        seen.weight,
         list(&declared.labels),
         load.active,
         load.idle,
@@ -111,6 +112,12 @@ fn endpoint(
         load.waiting,
         load.opened,
         load.failed,
+        declared.weight,
+        seen.hand
+            .out
+            .map_or("yes".to_owned(), |out| out.to_string()),
+        by.map(|(name, _)| name.to_string()),
+        by.map(|(_, at)| facts.now.text(*at)),
     ]
 }
 
