@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
+use mothership::config::moment;
 use mothership::config::{self, Config};
 use mothership::demo;
 use mothership::offline::{self, Asker, Source};
@@ -23,7 +24,7 @@ usage: mothership COMMAND
        [--catalog FILE | --database NAME]
                                the catalog from a file, or from the shards of a database
        [--search-path a,b]     schemas of unqualified names, public
-       [--user NAME] [--application NAME] [--from ADDRESS | --from local]
+       [--user NAME] [--application NAME] [--from ADDRESS | --from local] [--at TIME]
                                who would send it: then the rule that decides is named, too
        [SQL]                   the statement, else standard input
   demo                         three shards, the router and a shop on this machine, until Ctrl-C
@@ -136,7 +137,7 @@ fn check_config(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error>
 fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut config, mut catalog, mut database) = (None, None, None);
     let (mut search_path, mut sql) = (None, None);
-    let (mut user, mut application, mut from) = (None, None, None);
+    let (mut user, mut application, mut from, mut at) = (None, None, None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("config") | Short('c') => once("--config", &mut config, arguments.value()?)?,
@@ -146,6 +147,7 @@ fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("user") => once("--user", &mut user, arguments.value()?)?,
             Long("application") => once("--application", &mut application, arguments.value()?)?,
             Long("from") => once("--from", &mut from, arguments.value()?)?,
+            Long("at") => once("--at", &mut at, arguments.value()?)?,
             Value(text) => once("the statement", &mut sql, text)?,
             other => return Err(other.unexpected()),
         }
@@ -156,7 +158,7 @@ fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         (None, Some(name)) => Source::Database(name.string()?),
         (Some(_), Some(_)) => return Err("--catalog and --database exclude each other".into()),
     };
-    let is_asked = user.is_some() || application.is_some() || from.is_some();
+    let is_asked = user.is_some() || application.is_some() || from.is_some() || at.is_some();
     let text = |given: Option<OsString>| given.map_or(Ok(String::new()), |text| text.string());
     let address = match text(from)?.as_str() {
         "" | "local" => None,
@@ -166,10 +168,17 @@ fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
                 .map_err(|_| "--from takes an IP address, or local")?,
         ),
     };
+    let at = match at {
+        None => None,
+        Some(at) => {
+            Some(moment(&at.string()?).ok_or("--at takes a time such as 2026-01-05T08:30:00Z")?)
+        }
+    };
     let asker = Asker {
         user: text(user)?,
         application: text(application)?,
         address,
+        at,
     };
     let schemas = |path: String| path.split(',').map(|s| s.trim().to_owned()).collect();
     Ok(Command::Explain {

@@ -97,6 +97,8 @@ pub struct Asker {
     pub application: String,
     /// Where the client is; None: on the unix socket.
     pub address: Option<IpAddr>,
+    /// When, in seconds since 1970; None: now.
+    pub at: Option<i64>,
 }
 
 /// Says where each statement of `sql` would go, as EXPLAIN (ROUTE) does. `$user` means nothing here, and neither is
@@ -166,16 +168,22 @@ pub fn explain(
         .map(|part| &sql[part.span.start..part.span.end])
         .collect();
     let mut out = String::new();
+    let now = asker
+        .and_then(|asker| asker.at)
+        .unwrap_or_else(crate::rules::now);
     for part in &parts {
         if parts.len() > 1 {
             let _ = writeln!(out, "> {}", part.trim());
         }
-        let facts = Facts::of(part.as_bytes(), true);
+        let facts = match rules.has_shapes() {
+            true => Facts::with_shape(part.as_bytes(), true),
+            false => Facts::of(part.as_bytes(), true),
+        };
         let request = match &survey {
             None => RequestFacts::by_origin(&facts, &rules),
             Some((world, survey)) => survey.request(&rules, world.catalog(), &facts, &scope),
         };
-        let outcome = rules.outcome(&mine, &request);
+        let outcome = rules.outcome(&mine, &request, now);
         let about = about(world.as_ref().map(World::catalog), &facts, &scope);
         let shards = config.shards.iter().map(|shard| shard.name.as_str());
         let pin = outcome.pin(&rules, about, shards);
@@ -190,7 +198,9 @@ pub fn explain(
                 report(part, &plan, &Params::NONE, map, text, pin.as_ref())
             }
         };
-        for line in lines.into_iter().chain(outcome.told(&rules)) {
+        let shape = facts.shape.as_ref().filter(|_| asker.is_some());
+        let shape = shape.map(|shape| format!("Shape: {shape}"));
+        for line in lines.into_iter().chain(outcome.told(&rules)).chain(shape) {
             let _ = writeln!(out, "{line}");
         }
     }

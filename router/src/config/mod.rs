@@ -16,8 +16,10 @@ mod listen;
 mod observe;
 mod pool;
 mod rules;
+
 mod shards;
 mod tables;
+mod times;
 mod transactions;
 
 mod names;
@@ -56,13 +58,14 @@ pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics}
 pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};
 pub use problem::{ConfigError, Problem, Problems};
 pub use reference::reference;
-pub use rules::{Action, Origin, Rule, StatementKind, When};
+pub use rules::{Action, Caps, Origin, Rule, RulePool, StatementKind, When};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
 pub use shards::{ChannelBinding, Database, Role, Server, ServerTls, Shard};
 pub use tables::{
     DefaultTable, KeyList, KeyRange, KeyUpdates, Place, Strategy, StrategyKind, Table, Tables,
 };
+pub use times::{Rate, TimeOfWeek, Zone, moment};
 pub use transactions::{Catalog, Control, Sequences, Transactions};
 pub use units::{ByteSize, Share};
 pub use value::At;

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::names::{Label, Name, Network, TablePattern, glob};
 use super::section::settings;
+use super::times::{Rate, TimeOfWeek, Zone};
 use super::value::{At, nonzero, words};
 
 /// One rule, checked. The first rule that fits decides.
@@ -14,10 +16,47 @@ pub struct Rule {
     pub name: Label,
     /// When it fits.
     pub when: When,
-    /// What then happens.
+    /// Who then serves it, or that nobody does.
     pub action: Action,
+    /// A statement without tables runs on this shard; all others are refused when they belong elsewhere.
+    pub shard: Option<Label>,
+    /// It uses pools of its own.
+    pub pool: Option<RulePool>,
     /// How far ahead of others it waits for a connection; 0 without a word.
     pub priority: i8,
+    /// How much of it there may be.
+    pub caps: Caps,
+    /// A statement that runs longer is cancelled.
+    pub timeout: Option<Duration>,
+    /// Each request is told to the log.
+    pub log: bool,
+}
+
+/// Pools of a rule, with their own connections and queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulePool {
+    /// Their name.
+    pub name: Label,
+    /// The most connections of one such pool; that of other pools when it is not given.
+    pub max: Option<NonZeroU32>,
+}
+
+/// How many requests of a rule are let through, of all cores together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// So many at once; a transaction counts from its first statement to its end.
+    pub concurrency: Option<NonZeroU32>,
+    /// So many in a time.
+    pub rate: Option<Rate>,
+    /// How long one that is too many waits for its turn before it is refused.
+    pub wait: Duration,
+}
+
+impl Caps {
+    /// Everything is let through.
+    pub fn are_none(&self) -> bool {
+        self.concurrency.is_none() && self.rate.is_none()
+    }
 }
 
 /// What a rule looks at; what is empty fits everything.
@@ -35,6 +74,12 @@ pub struct When {
     pub kinds: Vec<StatementKind>,
     /// Tables that the statement names, any of them.
     pub tables: Vec<TablePattern>,
+    /// Shapes of the statement, any of them; see [`crate::rules::shape`].
+    pub statements: Vec<String>,
+    /// Times of the week, any of them.
+    pub times: Vec<TimeOfWeek>,
+    /// By whose clock.
+    pub zone: Zone,
 }
 
 /// Where a request comes from; the same for all requests of a session but for the application name.
@@ -51,6 +96,21 @@ pub struct Origin<'a> {
 }
 
 impl When {
+    /// Does every request of an origin that fits do so?
+    pub fn fits_all(&self) -> bool {
+        self.times.is_empty() && !self.looks_at_statements() && self.statements.is_empty()
+    }
+
+    /// Is a catalog needed to tell?
+    pub fn looks_at_statements(&self) -> bool {
+        !self.kinds.is_empty() || !self.tables.is_empty()
+    }
+
+    /// Does a moment fit, in seconds since 1970?
+    pub fn fits_time(&self, moment: i64) -> bool {
+        self.times.is_empty() || self.zone.is_in(&self.times, moment)
+    }
+
     /// Does the origin fit? Kinds and tables are for `crate::rules` to compare.
     pub fn fits_origin(&self, origin: &Origin<'_>) -> bool {
         let named = |names: &[Name], name: &str| {
@@ -71,9 +131,11 @@ impl When {
     }
 }
 
-/// What a rule does.
+/// Who serves what fits a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Whoever does without a rule.
+    Any,
     /// The primary serves it.
     Primary,
     /// A replica serves it when it is a read that a replica may serve. With a label, only servers that have it.
@@ -81,14 +143,10 @@ pub enum Action {
         /// A label of servers.
         label: Option<Label>,
     },
-    /// A statement without tables runs on this shard; all others are refused when they belong elsewhere.
-    Shard(Label),
-    /// It uses pools of its own under this name, with its own connections and queue.
-    Pool {
-        /// The name.
-        name: Label,
-        /// The most connections of one such pool; that of other pools when it is not given.
-        max: Option<NonZeroU32>,
+    /// The same by servers with this label, and the primary is one of them if it has it.
+    Group {
+        /// The label.
+        label: Label,
     },
     /// It is refused.
     Refuse {
@@ -114,19 +172,37 @@ settings! {
         reload kinds: Vec<StatementKind>;
         /// Tables; it fits a statement that names any of them, a partition, a view or a function over one.
         reload tables: Vec<TablePattern>;
-        /// What happens.
-        reload action: At<ActionWord>;
-        /// Of `shard`: which one.
+        /// Statements, as examples: it fits all that differ from one of them in values, spaces and comments alone.
+        reload statements: Vec<At<String>>;
+        /// Times of the week. Hours that end before they begin end the next day.
+        reload times: Vec<TimeOfWeek>;
+        /// Of `times`: the time zone; without it UTC.
+        reload zone: Option<At<Zone>>;
+        /// Who serves it, or that it is refused. It may be left out when the rule has `shard`, `pool`, `priority`,
+        /// `concurrency`, `rate`, `timeout` or `log`.
+        reload action: Option<At<ActionWord>>;
+        /// The shard for statements without tables; what belongs elsewhere is refused.
         reload shard: Option<At<Label>>;
-        /// Of `pool`: its name.
+        /// The name of pools of their own.
         reload pool: Option<At<Label>>;
         /// Of `pool`: the most connections of each of its pools, in place of the others' maximum.
         reload pool_max: Option<At<NonZeroU32>>, nonzero(1)..=nonzero(100_000);
-        /// Of `replica`: only servers with this label.
+        /// Of `replica` and `group`: only servers with this label.
         reload label: Option<At<Label>>;
         /// Of all but `refuse`: whoever waits for a connection is served before those of a lower priority. Without
         /// it 0. Each point counts as 100 ms of waiting, so that nobody waits for ever.
         reload priority: Option<At<i8>>, -100..=100;
+        /// The most requests at once, over all cores. A transaction counts from its first statement to its end.
+        reload concurrency: Option<At<NonZeroU32>>, nonzero(1)..=nonzero(1_000_000);
+        /// The most requests in a time, over all cores. After a pause as many come at once.
+        reload rate: Option<At<Rate>>;
+        /// Of `concurrency` and `rate`: how long a request waits for its turn. Without it, it is refused at once with
+        /// 53300. No more than `pool.queue_length` wait.
+        reload wait: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(3_600);
+        /// A statement that runs longer is cancelled, also where `pool.query_timeout` allows more.
+        reload timeout: Option<At<Duration>>, Duration::from_millis(100)..=Duration::from_secs(86_400);
+        /// Each request is told to the log, without its values.
+        reload log: bool = false;
         /// Of `refuse`: what the client reads.
         reload message: Option<At<String>>;
     }
@@ -139,6 +215,8 @@ words! {
         Primary = "primary",
         /// A replica answers what a replica may answer; the primary when none is fit.
         Replica = "replica",
+        /// Servers with the label answer what a replica may answer, the primary among them if it has it.
+        Group = "group",
         /// Statements without tables run on this shard; what belongs elsewhere is refused.
         Shard = "shard",
         /// They use pools of their own.

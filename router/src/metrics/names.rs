@@ -93,6 +93,9 @@ families! {
     WAITING Gauge "mothership_pool_waiting" ["shard", "server", "database", "user"] "Requests that wait for a connection of the pool.";
     OLDEST_WAIT Largest "mothership_pool_oldest_wait_seconds" ["shard", "server", "database", "user"] "How long the oldest of them has waited.";
     PAUSED Largest "mothership_pool_paused" ["shard", "server", "database", "user"] "1 while the console keeps the pool from lending.";
+    RULE_REFUSED Counter "mothership_rule_refused_total" ["rule"] "Requests that were refused because the rule's `concurrency` or `rate` was used up.";
+    RULE_RUNNING Gauge "mothership_rule_running" ["rule"] "Requests and transactions that count for the rule's `concurrency`.";
+    RULE_WAITING Gauge "mothership_rule_waiting" ["rule"] "Requests that wait for their turn by the rule.";
     RULE_MATCHES Counter "mothership_rule_matches_total" ["rule"] "Requests about which the rule decided.";
     SERVER_UP Largest "mothership_server_up" ["shard", "server"] "1 while the server answers probes.";
     SERVER_PRIMARY Largest "mothership_server_primary" ["shard", "server"] "1 while the server takes the writes of its shard.";

@@ -43,6 +43,14 @@ pub async fn scrape(shared: &Shared) -> String {
     for (rule, count) in topology.rules.rules().zip(topology.rules.counts()) {
         page.add(&names::RULE_MATCHES, &[rule.name.as_str()], count as f64);
     }
+    for (rule, used) in topology.rules.rules().zip(topology.rules.used()) {
+        let labels = [rule.name.as_str()];
+        if !rule.caps.are_none() {
+            page.add(&names::RULE_REFUSED, &labels, used.refused as f64);
+            page.add(&names::RULE_RUNNING, &labels, f64::from(used.running));
+            page.add(&names::RULE_WAITING, &labels, f64::from(used.waiting));
+        }
+    }
     for (key, spans) in &all.latencies {
         let shard = match key.place {
             Place::Router => "none",

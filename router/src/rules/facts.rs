@@ -7,6 +7,7 @@
 //! [`survey`](super::survey) of a catalog knows.
 
 use super::kinds::Kinds;
+use super::shape::shape;
 use crate::config::StatementKind as Kind;
 use crate::sql::cursor::Cursor;
 use crate::sql::effect::{
@@ -22,6 +23,15 @@ pub struct Path {
     pub schema: Option<String>,
     /// The name.
     pub name: String,
+}
+
+/// The statement that one explains or prepares; itself, if it does neither.
+fn meant(sql: &[u8], conforming: bool) -> &[u8] {
+    match analyse(sql, conforming).statement {
+        Statement::Prepare { body, .. } => meant(body.of(sql), conforming),
+        Statement::Explain { inner, .. } => meant(inner.of(sql), conforming),
+        _ => sql,
+    }
 }
 
 /// What tokens show of one statement.
@@ -47,6 +57,8 @@ pub struct Facts {
     pub code: Option<String>,
     /// Names in it may be hidden from us.
     pub unclear: bool,
+    /// Its shape, if it was asked for and can be told.
+    pub shape: Option<String>,
 }
 
 impl Facts {
@@ -108,6 +120,13 @@ impl Facts {
         }
         facts.called();
         facts.settle();
+        facts
+    }
+
+    /// The same with its shape: that of what it explains or prepares, if it does.
+    pub fn with_shape(sql: &[u8], conforming: bool) -> Self {
+        let mut facts = Self::of(sql, conforming);
+        facts.shape = shape(meant(sql, conforming), conforming);
         facts
     }
 

@@ -11,14 +11,20 @@ pub mod facts;
 
 pub mod survey;
 
-use crate::config::{Action, Config, Label, Origin, Rule, StatementKind};
+pub mod shape;
+
+pub mod meter;
+
+use crate::config::{Action, Caps, Config, Label, Origin, Rule, StatementKind};
 use crate::plan::{About, Pin};
 use facts::Facts;
 use kinds::Kinds;
+use meter::{Meter, Used};
 use mothership_shardmap::ShardId;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The rules in force, in their order.
 #[derive(Debug, Default)]
@@ -28,6 +34,8 @@ pub struct RuleSet {
     rules: Vec<Counted>,
     has_replicas: bool,
     has_shards: bool,
+    has_shapes: bool,
+    has_times: bool,
 }
 
 /// A rule, and how often it decided. The count outlives a reload by the rule's name.
@@ -38,6 +46,7 @@ struct Counted {
     /// Of the pools that it names, whichever rule gives it.
     limit: Option<NonZeroU32>,
     matched: Arc<AtomicU64>,
+    meter: Arc<Meter>,
 }
 
 /// Which servers of a shard a rule leaves to a request.
@@ -50,6 +59,8 @@ pub enum Servers {
     Primary,
     /// Replicas for what a replica may serve; with a label, those that have it.
     Replicas(Option<Label>),
+    /// Those that have this label, for what a replica may serve; the primary may be one.
+    Labelled(Label),
 }
 
 /// What the rules make of one request.
@@ -67,6 +78,8 @@ pub struct RuleOutcome {
     pub priority: i8,
     /// The shard that it stays on.
     pub shard: Option<Label>,
+    /// How long its statements may run.
+    pub timeout: Option<Duration>,
     /// It is refused.
     pub refusal: Option<Refusal>,
 }
@@ -104,6 +117,16 @@ pub struct RequestFacts {
     pub perhaps: Kinds,
     /// For each rule whether the statement names one of its tables; yes for rules without.
     pub tables: Vec<Fit>,
+    /// For each rule whether the statement is of one of its shapes; empty where no rule speaks of them.
+    pub shapes: Vec<Fit>,
+}
+
+/// Seconds since 1970, as rules count time.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -113,27 +136,32 @@ impl RuleSet {
     pub fn new(config: &Config, before: Option<&RuleSet>) -> Self {
         let counted = |rule: &Rule| {
             let known = before.into_iter().flat_map(|set| &set.rules);
-            let mut known = known.filter(|counted| counted.rule.name == rule.name);
+            let known = known
+                .filter(|counted| counted.rule.name == rule.name)
+                .next();
             Counted {
                 kinds: rule.when.kinds.iter().copied().collect(),
-                matched: known
-                    .next()
-                    .map(|c| Arc::clone(&c.matched))
-                    .unwrap_or_default(),
-                limit: match &rule.action {
-                    Action::Pool { name, .. } => limit_of(name, &config.rules),
-                    _ => None,
-                },
+                matched: known.map(|c| Arc::clone(&c.matched)).unwrap_or_default(),
+                meter: known.map(|c| Arc::clone(&c.meter)).unwrap_or_default(),
+                limit: rule
+                    .pool
+                    .as_ref()
+                    .and_then(|pool| limit_of(&pool.name, &config.rules)),
                 rule: rule.clone(),
             }
         };
-        let replicas = |rule: &Rule| matches!(rule.action, Action::Replica { .. });
-        let shards = |rule: &Rule| matches!(rule.action, Action::Shard(_));
+        let replicas =
+            |rule: &Rule| matches!(rule.action, Action::Replica { .. } | Action::Group { .. });
+        let shards = |rule: &Rule| rule.shard.is_some();
+        let shapes = |rule: &Rule| !rule.when.statements.is_empty();
+        let times = |rule: &Rule| !rule.when.times.is_empty();
         RuleSet {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             rules: config.rules.iter().map(counted).collect(),
             has_replicas: config.rules.iter().any(replicas),
             has_shards: config.rules.iter().any(shards),
+            has_shapes: config.rules.iter().any(shapes),
+            has_times: config.rules.iter().any(times),
         }
     }
 
@@ -157,10 +185,25 @@ impl RuleSet {
         self.has_shards
     }
 
-    /// Whether any of these rules looks at more than the origin.
+    /// Whether any rule speaks of the shapes of statements.
+    pub fn has_shapes(&self) -> bool {
+        self.has_shapes
+    }
+
+    /// Whether any rule speaks of times.
+    pub fn has_times(&self) -> bool {
+        self.has_times
+    }
+
+    /// Whether any of these rules looks at what only a catalog knows of statements.
     pub fn looks_at_statements(&self, mine: &[usize]) -> bool {
         let mut rules = mine.iter().filter_map(|at| self.rule(*at));
-        rules.any(|rule| !rule.when.kinds.is_empty() || !rule.when.tables.is_empty())
+        rules.any(|rule| rule.when.looks_at_statements())
+    }
+
+    /// The shortest time that a rule gives to statements.
+    pub fn shortest_timeout(&self) -> Option<Duration> {
+        self.rules().filter_map(|rule| rule.timeout).min()
     }
 
     /// The places of the rules that can decide about requests of this origin, in order.
@@ -171,8 +214,7 @@ impl RuleSet {
                 continue;
             }
             mine.push(at);
-            let always = rule.when.kinds.is_empty() && rule.when.tables.is_empty();
-            if always {
+            if rule.when.fits_all() {
                 break;
             }
         }
@@ -182,7 +224,7 @@ impl RuleSet {
     /// Whether any of these rules keeps statements on a shard.
     pub fn pins(&self, mine: &[usize]) -> bool {
         let mut rules = mine.iter().filter_map(|at| self.rule(*at));
-        rules.any(|rule| matches!(rule.action, Action::Shard(_)))
+        rules.any(|rule| rule.shard.is_some())
     }
 
     /// Whether a catalog is needed to say which of these rules fits, or to obey it.
@@ -190,8 +232,8 @@ impl RuleSet {
         self.has_replicas || self.looks_at_statements(mine) || self.pins(mine)
     }
 
-    /// What the rules at `mine` make of a request.
-    pub fn outcome(&self, mine: &[usize], request: &RequestFacts) -> RuleOutcome {
+    /// What the rules at `mine` make of a request at a moment, in seconds since 1970.
+    pub fn outcome(&self, mine: &[usize], request: &RequestFacts, now: i64) -> RuleOutcome {
         if request.exempt {
             return RuleOutcome::default();
         }
@@ -202,13 +244,17 @@ impl RuleSet {
             else {
                 continue;
             };
+            if !rule.when.fits_time(now) {
+                continue;
+            }
             let of_kind = match kinds {
                 kinds if kinds.is_empty() || kinds.meets(request.kinds) => Fit::Yes,
                 kinds if kinds.meets(request.perhaps) => Fit::Perhaps,
                 _ => Fit::No,
             };
             let of_table = request.tables.get(at).copied().unwrap_or(Fit::Perhaps);
-            let fit = of_kind.min(of_table);
+            let of_shape = request.shapes.get(at).copied().unwrap_or(Fit::Yes);
+            let fit = of_kind.min(of_table).min(of_shape);
             let refuses = matches!(rule.action, Action::Refuse { .. });
             if fit == Fit::Yes || (fit == Fit::Perhaps && refuses) {
                 return RuleOutcome {
@@ -227,6 +273,17 @@ impl RuleSet {
         }
     }
 
+    /// What the rule at `at` limits, with what is in use of it; None if it limits nothing.
+    pub fn metered(&self, at: usize) -> Option<(&Caps, &Arc<Meter>)> {
+        let Counted { rule, meter, .. } = self.rules.get(at)?;
+        (!rule.caps.are_none()).then_some((&rule.caps, meter))
+    }
+
+    /// What is in use of each rule's limits, in their order.
+    pub fn used(&self) -> impl Iterator<Item = Used> {
+        self.rules.iter().map(|counted| counted.meter.used())
+    }
+
     /// How often each rule decided, in their order.
     pub fn counts(&self) -> impl Iterator<Item = u64> {
         self.rules.iter().map(|c| c.matched.load(Ordering::Relaxed))
@@ -240,10 +297,10 @@ impl RuleSet {
 
 /// Rules that share pools share their limit, which one of them gives.
 fn limit_of<'r>(pool: &Label, rules: impl IntoIterator<Item = &'r Rule>) -> Option<NonZeroU32> {
-    rules.into_iter().find_map(|rule| match &rule.action {
-        Action::Pool { name, max } if name == pool => *max,
-        _ => None,
-    })
+    let pools = rules.into_iter().filter_map(|rule| rule.pool.as_ref());
+    pools
+        .filter(|own| own.name == *pool)
+        .find_map(|own| own.max)
 }
 
 /// Whether a statement names a table of this rule, when it cannot be seen which it names.
@@ -258,13 +315,16 @@ fn outcome(at: usize, rule: &Rule, fit: Fit) -> RuleOutcome {
     let mut outcome = RuleOutcome {
         rule: Some(at),
         priority: rule.priority,
+        shard: rule.shard.clone(),
+        pool: rule.pool.as_ref().map(|pool| pool.name.clone()),
+        timeout: rule.timeout,
         ..RuleOutcome::default()
     };
     match &rule.action {
+        Action::Any => {}
         Action::Primary => outcome.servers = Servers::Primary,
         Action::Replica { label } => outcome.servers = Servers::Replicas(label.clone()),
-        Action::Shard(shard) => outcome.shard = Some(shard.clone()),
-        Action::Pool { name, .. } => outcome.pool = Some(name.clone()),
+        Action::Group { label } => outcome.servers = Servers::Labelled(label.clone()),
         Action::Refuse { message } => {
             outcome.refusal = Some(Refusal {
                 rule: rule.name.clone(),
@@ -285,7 +345,22 @@ impl RequestFacts {
             kinds: facts.kinds.without(StatementKind::Read),
             perhaps: Kinds::all(),
             tables: rules.rules().map(unseen).collect(),
+            shapes: shapes(facts, rules),
         }
+    }
+}
+
+/// For each rule whether a statement is of one of its shapes.
+pub(crate) fn shapes(facts: &Facts, rules: &RuleSet) -> Vec<Fit> {
+    let fit = |rule: &Rule| match &facts.shape {
+        _ if rule.when.statements.is_empty() => Fit::Yes,
+        None => Fit::Perhaps,
+        Some(shape) if rule.when.statements.contains(shape) => Fit::Yes,
+        Some(_) => Fit::No,
+    };
+    match rules.has_shapes {
+        true => rules.rules().map(fit).collect(),
+        false => Vec::new(),
     }
 }
 
@@ -312,21 +387,47 @@ impl RuleOutcome {
     /// What EXPLAIN (ROUTE) says of it; None without a rule.
     pub fn told(&self, rules: &RuleSet) -> Option<String> {
         let rule = rules.rule(self.rule?)?;
-        let what = match (&rule.action, &self.refusal) {
-            (_, Some(refusal)) if refusal.is_certain => "refuse".to_owned(),
-            (_, Some(_)) => "refuse, because it cannot be excluded that it fits".to_owned(),
-            (Action::Replica { label: Some(label) }, _) => format!("replica labelled {label}"),
-            (Action::Replica { label: None }, _) => "replica".to_owned(),
-            (Action::Shard(shard), _) => format!("shard {shard}"),
-            (Action::Pool { name, .. }, _) => format!("pool {name}"),
-            _ => "primary".to_owned(),
-        };
-        let priority = match self.priority {
-            0 => String::new(),
-            priority => format!(", priority {priority}"),
-        };
-        Some(format!("Rule: {} ({what}{priority})", rule.name))
+        let mut what: Vec<String> = Vec::new();
+        match (&rule.action, &self.refusal) {
+            (_, Some(refusal)) if refusal.is_certain => what.push("refuse".to_owned()),
+            (_, Some(_)) => {
+                what.push("refuse, because it cannot be excluded that it fits".to_owned())
+            }
+            (Action::Replica { label: Some(label) }, _) => {
+                what.push(format!("replica labelled {label}"));
+            }
+            (Action::Replica { label: None }, _) => what.push("replica".to_owned()),
+            (Action::Group { label }, _) => what.push(format!("servers labelled {label}")),
+            (Action::Primary, _) => what.push("primary".to_owned()),
+            (Action::Any | Action::Refuse { .. }, _) => {}
+        }
+        what.extend(rule.shard.as_ref().map(|shard| format!("shard {shard}")));
+        what.extend(rule.pool.as_ref().map(|pool| format!("pool {}", pool.name)));
+        if self.priority != 0 {
+            what.push(format!("priority {}", self.priority));
+        }
+        what.extend(limits(rule));
+        Some(format!("Rule: {} ({})", rule.name, what.join(", ")))
     }
+}
+
+/// What a rule limits, in words.
+pub fn limits(rule: &Rule) -> Vec<String> {
+    let mut said = Vec::new();
+    let caps = &rule.caps;
+    said.extend(
+        caps.concurrency
+            .map(|most| format!("at most {most} at once")),
+    );
+    said.extend(caps.rate.map(|rate| format!("at most {rate}")));
+    if !caps.wait.is_zero() {
+        said.push(format!("waits {:?}", caps.wait));
+    }
+    said.extend(rule.timeout.map(|timeout| format!("timeout {timeout:?}")));
+    if rule.log {
+        said.push("logged".to_owned());
+    }
+    said
 }
 
 #[cfg(test)]

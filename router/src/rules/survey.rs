@@ -194,6 +194,7 @@ impl Survey {
             kinds,
             perhaps,
             tables: tables.collect(),
+            shapes: super::shapes(facts, rules),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::facts::Facts;
 use super::survey::{Scope, Survey, about};
-use super::{RuleOutcome, RuleSet, Servers};
+use super::{RequestFacts, RuleOutcome, RuleSet, Servers};
 use crate::catalog::{Catalog, text};
 use crate::config::{Config, Origin, Process};
 use crate::plan::About;
@@ -58,7 +58,7 @@ fn outcome(set: &RuleSet, sql: &str, scope: &Scope) -> RuleOutcome {
     let survey = Survey::new(set, &catalog);
     let request = survey.request(set, &catalog, &Facts::of(sql.as_bytes(), true), scope);
     let mine: Vec<usize> = (0..set.rules().len()).collect();
-    set.outcome(&mine, &request)
+    set.outcome(&mine, &request, 0)
 }
 
 /// `yes`, `perhaps` or `no`: whether the statement is refused.
@@ -231,6 +231,7 @@ fn the_first_rule_of_an_origin_decides_and_uncertainty_helps_only_refusals() {
         set.outcome(
             &[1, 2, 3],
             &survey.request(&set, &catalog, &facts, &scope()),
+            0,
         )
     };
     let read = decided("SELECT * FROM salaries");
@@ -391,4 +392,78 @@ fn no_way_to_write_a_query_hides_the_table_that_it_reads() {
         count += 1;
     }
     println!("{count} statements");
+}
+
+#[test]
+fn a_rule_fits_at_its_times_alone() {
+    let set = rules(
+        "[[rule]]\nname = \"night\"\ntimes = \"mon-fri 22:00-06:00\"\nzone = \"Europe/Berlin\"\naction = \"primary\"\n\
+         [[rule]]\nname = \"rest\"\npriority = 1",
+    );
+    // What stands behind a rule with times may decide.
+    let mine = set.of_origin(&Origin {
+        user: "x",
+        database: "d",
+        application: "",
+        address: None,
+    });
+    assert_eq!(mine, [0, 1]);
+    let request = RequestFacts::by_origin(&Facts::of(b"SELECT 1", true), &set);
+    let at = |moment: i64| set.outcome(&mine, &request, moment).rule;
+    // 2026-01-05 is a Monday; noon in UTC.
+    let noon = 1_767_614_400;
+    assert_eq!(at(noon), Some(1));
+    assert_eq!(at(noon + 9 * 3600), Some(0), "22:00 in Berlin");
+    assert_eq!(at(noon + 9 * 3600 - 1), Some(1));
+}
+
+#[test]
+fn a_rule_fits_the_statements_of_its_shapes() {
+    let set = rules(
+        "[[rule]]\nname = \"big\"\nstatements = [\"SELECT * FROM big WHERE day = '2026-01-01'\", \"select 1\"]\n\
+         action = \"refuse\"\nmessage = \"no\"",
+    );
+    assert!(!set.needs_catalog(&[0]));
+    let refused = |sql: &str| {
+        let request = RequestFacts::by_origin(&Facts::with_shape(sql.as_bytes(), true), &set);
+        set.outcome(&[0], &request, 0)
+            .refusal
+            .map(|its| its.is_certain)
+    };
+    for sql in [
+        "select * from BIG where day = $1",
+        "SELECT 7",
+        "EXPLAIN ANALYZE SELECT 7",
+        "PREPARE p AS SELECT * FROM big WHERE day = $1",
+    ] {
+        assert_eq!(refused(sql), Some(true), "{sql}");
+    }
+    for sql in ["SELECT * FROM big", "SELECT 1, 2 FROM t", "COMMIT"] {
+        assert_eq!(refused(sql), None, "{sql}");
+    }
+    // What cannot be read may be one.
+    assert_eq!(refused("SELECT 'a"), Some(false));
+    let unknown = RequestFacts::by_origin(&Facts::unknown(), &set);
+    assert!(set.outcome(&[0], &unknown, 0).refusal.is_some());
+}
+
+#[test]
+fn one_rule_does_several_things() {
+    let set = rules(
+        "[[rule]]\nname = \"all\"\naction = \"group\"\nlabel = \"reports\"\nshard = \"a\"\npool = \"slow\"\npool_max = 2\n\
+         priority = -5\nconcurrency = 4\nrate = \"600/min\"\nwait = \"3s\"\ntimeout = \"30s\"\nlog = true",
+    );
+    let request = RequestFacts::by_origin(&Facts::of(b"SELECT 1", true), &set);
+    let outcome = set.outcome(&[0], &request, 0);
+    assert!(matches!(&outcome.servers, Servers::Labelled(label) if label.as_str() == "reports"));
+    assert_eq!(outcome.shard.as_ref().unwrap().as_str(), "a");
+    assert_eq!(outcome.pool.as_ref().unwrap().as_str(), "slow");
+    assert_eq!(outcome.limit.unwrap().get(), 2);
+    assert_eq!(
+        outcome.told(&set).unwrap(),
+        "Rule: all (servers labelled reports, shard a, pool slow, priority -5, at most 4 at once, at most 600/min, \
+         waits 3s, timeout 30s, logged)"
+    );
+    let (caps, _) = set.metered(0).unwrap();
+    assert_eq!(caps.concurrency.unwrap().get(), 4);
 }

@@ -6,6 +6,7 @@
 //! comes late by an eighth of itself, or a second, and never early.
 
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// What a session waits for.
@@ -46,6 +47,8 @@ pub struct Terms {
     pub query: Option<Duration>,
     /// Without reading.
     pub send: Option<Duration>,
+    /// The shortest that a rule gives to a statement.
+    pub ruled: Option<Duration>,
     /// From a cancel to the end of the statement.
     pub reset: Duration,
 }
@@ -55,7 +58,13 @@ impl Terms {
     pub fn tick(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(1);
         const SHORTEST: Duration = Duration::from_millis(10);
-        let all = [self.idle, self.in_transaction, self.query, self.send];
+        let all = [
+            self.idle,
+            self.in_transaction,
+            self.query,
+            self.send,
+            self.ruled,
+        ];
         let least = all.into_iter().flatten().min().unwrap_or(LONGEST);
         // Not more often than a client can notice.
         (least / 8).clamp(SHORTEST, LONGEST)
@@ -63,7 +72,13 @@ impl Terms {
 
     /// Nothing is limited.
     pub fn are_none(&self) -> bool {
-        let all = [self.idle, self.in_transaction, self.query, self.send];
+        let all = [
+            self.idle,
+            self.in_transaction,
+            self.query,
+            self.send,
+            self.ruled,
+        ];
         all.iter().all(Option::is_none)
     }
 
@@ -96,6 +111,8 @@ pub struct Pulse {
     /// What the core saw when it last saw something new.
     noticed: Cell<Option<(Doing, u64, Instant)>>,
     cancelled: Cell<Option<Instant>>,
+    /// How many milliseconds its statement may run by the rule that decided about it.
+    ruled: Cell<Option<NonZeroU32>>,
     overdue: Cell<Option<Overdue>>,
 }
 
@@ -117,6 +134,13 @@ impl Pulse {
         self.step.set(self.step.get().wrapping_add(1));
     }
 
+    /// How long its statement may run by a rule.
+    pub fn rule(&self, timeout: Option<Duration>) {
+        let millis = |timeout: Duration| u32::try_from(timeout.as_millis()).ok();
+        self.ruled
+            .set(timeout.and_then(millis).and_then(NonZeroU32::new));
+    }
+
     /// What took too long, once that was found.
     pub fn overdue(&self) -> Option<Overdue> {
         self.overdue.get()
@@ -134,7 +158,9 @@ impl Pulse {
                 return Verdict::Fine;
             }
         };
-        let Some(limit) = terms.of(doing) else {
+        let ruled = self.ruled.get().filter(|_| doing == Doing::Running);
+        let ruled = ruled.map(|millis| Duration::from_millis(millis.get().into()));
+        let Some(limit) = terms.of(doing).into_iter().chain(ruled).min() else {
             return Verdict::Fine;
         };
         if let Some(at) = self.cancelled.get() {
@@ -171,6 +197,7 @@ mod tests {
             in_transaction: Some(SECOND * 10),
             query: Some(SECOND * 20),
             send: None,
+            ruled: None,
             reset: SECOND * 5,
         }
     }
@@ -211,6 +238,18 @@ mod tests {
                 .all(|verdict| verdict == Verdict::Fine)
         );
         assert_eq!(looks.next(), Some(Verdict::End(Overdue::Query)));
+    }
+
+    #[test]
+    fn a_rule_gives_a_statement_less_time_and_nothing_else() {
+        let (pulse, begun) = (Pulse::default(), Instant::now());
+        pulse.rule(Some(SECOND * 3));
+        pulse.begin(Doing::InTransaction);
+        let look = |s: u32| pulse.look(begun + SECOND * s, false, &terms());
+        assert_eq!((look(0), look(5)), (Verdict::Fine, Verdict::Fine));
+        pulse.begin(Doing::Running);
+        assert_eq!((look(6), look(8)), (Verdict::Fine, Verdict::Fine));
+        assert_eq!(look(9), Verdict::Cancel);
     }
 
     #[test]

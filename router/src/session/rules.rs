@@ -11,15 +11,18 @@
 use super::knowledge::SEEN_JUST_NOW;
 use super::names::{Origin, Prepared};
 use super::planning::search_path;
+use super::state::Block;
 use super::step::{Defines, Kind};
 use super::{Halt, Session};
 use crate::config;
-use crate::config::Label;
+use crate::config::{Caps, Label};
 use crate::core::Topology;
 use crate::group::shard_id;
 use crate::plan::pin::unplanned;
 use crate::plan::{About, Elsewhere, Pin, Plan, Role};
+use crate::rules;
 use crate::rules::facts::Facts;
+use crate::rules::meter::{Over, Running};
 use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{Refusal, RequestFacts, RuleOutcome, RuleSet, Servers};
 use crate::sql::effect::{self, Statement, analyse};
@@ -57,6 +60,10 @@ struct Own {
     pool: Option<Label>,
     /// Of each of those, if a rule says.
     limit: Option<NonZeroU32>,
+    /// The transaction, or the request at hand, counts for its rule's `concurrency`.
+    running: Option<Running>,
+    /// When the request at hand came, in seconds since 1970; 0 where no rule asks for it.
+    now: i64,
 }
 
 impl Default for Ruled {
@@ -124,6 +131,25 @@ impl Ruled {
         is_new || self.set.rules().len() > 0
     }
 
+    /// When the request at hand came.
+    fn now(&self) -> i64 {
+        self.own.as_ref().map_or(0, |own| own.now)
+    }
+
+    /// The rules as they are, asked for a new request.
+    fn read_clock(&mut self) {
+        if self.set.has_times() {
+            self.own().now = rules::now();
+        }
+    }
+
+    /// No transaction is open, and nothing is asked for.
+    pub(super) fn rest(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.running = None;
+        }
+    }
+
     /// Nothing is to be asked.
     pub(super) fn is_idle(&self) -> bool {
         self.mine().is_empty() && !self.set.has_replicas()
@@ -159,17 +185,32 @@ struct Asked {
 const KEPT: usize = 4;
 
 impl Requests {
-    fn facts(&self, statement: &Prepared, at: usize, conforming: bool) -> Rc<Facts> {
+    /// With its shape, if `shaped`.
+    fn facts(
+        &self,
+        statement: &Prepared,
+        at: usize,
+        (conforming, shaped): (bool, bool),
+    ) -> Rc<Facts> {
         let known = self.facts.borrow().iter().find(|(n, _)| *n == at).cloned();
-        if let Some((_, facts)) = known {
+        if let Some((_, facts)) = known
+            && (!shaped || facts.shape.is_some())
+        {
             return facts;
         }
+        let read = match shaped {
+            true => Facts::with_shape,
+            false => Facts::of,
+        };
         let text = match statement.steps.get(at) {
             Some(step) => statement.sql.get(step.span.start..step.span.end),
             None => None,
         };
-        let facts = Rc::new(text.map_or_else(Facts::unknown, |text| Facts::of(text, conforming)));
-        self.facts.borrow_mut().push((at, Rc::clone(&facts)));
+        let facts = Rc::new(text.map_or_else(Facts::unknown, |text| read(text, conforming)));
+        let mut known = self.facts.borrow_mut();
+        known.retain(|(n, _)| *n != at);
+        known.push((at, Rc::clone(&facts)));
+        drop(known);
         facts
     }
 }
@@ -236,6 +277,8 @@ impl Session {
         if own.outcome.rule.is_some() {
             own.outcome = RuleOutcome::default();
         }
+        own.running = None;
+        self.entry.pulse.rule(None);
         if self.servers.is_empty() {
             own.pool = None;
             own.limit = None;
@@ -250,6 +293,7 @@ impl Session {
             return Ok(());
         }
         self.look_for_hidden(statement).await?;
+        self.rules.read_clock();
         let mut first: Option<RuleOutcome> = None;
         for at in 0..statement.steps.len() {
             let outcome = self.outcome_of(statement, at);
@@ -258,7 +302,7 @@ impl Session {
                 .rule
                 .filter(|_| moment == Moment::Runs || refusal.is_some());
             if let Some(rule) = decided {
-                self.rules.set.count(rule);
+                self.note(rule);
             }
             if let Some(refusal) = refusal {
                 return Err(refused(&refusal).into());
@@ -268,6 +312,9 @@ impl Session {
             }
         }
         let outcome = first.unwrap_or_default();
+        if moment == Moment::Runs {
+            self.admit(&outcome).await?;
+        }
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
@@ -277,23 +324,71 @@ impl Session {
     }
 
     /// The same for a function call by its OID, of which nothing is known.
-    pub(super) fn heed_unknown(&mut self) -> Result<(), Halt> {
+    pub(super) async fn heed_unknown(&mut self) -> Result<(), Halt> {
+        self.rules.read_clock();
         let (set, mine) = (&self.rules.set, self.rules.mine());
         if mine.is_empty() {
             return Ok(());
         }
         let request = RequestFacts::by_origin(&Facts::unknown(), set);
-        let outcome = set.outcome(mine, &request);
-        outcome.rule.into_iter().for_each(|rule| set.count(rule));
+        let outcome = set.outcome(mine, &request, self.rules.now());
+        outcome.rule.into_iter().for_each(|rule| self.note(rule));
         if let Some(refusal) = &outcome.refusal {
             return Err(refused(refusal).into());
         }
         let pin = outcome.pin(set, About::Rows, self.shard_names());
+        self.admit(&outcome).await?;
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
         self.rules.own().outcome = outcome;
         self.at_home(pin.as_ref()).map(|_| ())
+    }
+
+    /// Counts a request about which the rule at `at` decided, and tells the log, if the rule says so.
+    fn note(&self, at: usize) {
+        let set = &self.rules.set;
+        set.count(at);
+        let Some(rule) = set.rule(at).filter(|rule| rule.log) else {
+            return;
+        };
+        let (who, seen) = (&self.entry.who, &self.entry.seen);
+        tracing::info!(
+            rule = %rule.name,
+            user = %who.user,
+            database = %who.database,
+            application = %seen.application_name.borrow(),
+            from = ?who.remote,
+            "request of a rule"
+        );
+    }
+
+    /// Lets a request through as its rule's limits have it. Inside of a transaction that works somewhere nothing waits,
+    /// and nothing is refused: others may wait for what it holds.
+    async fn admit(&mut self, outcome: &RuleOutcome) -> Result<(), Halt> {
+        self.entry.pulse.rule(outcome.timeout);
+        let in_transaction = self.state.block != Block::None || self.implicit;
+        let works = (in_transaction && !self.servers.is_empty())
+            || self.servers.iter().any(|server| server.inbox.in_segment);
+        let set = Arc::clone(&self.rules.set);
+        let rule = outcome.rule.and_then(|at| Some((at, set.rule(at)?)));
+        let metered = rule.and_then(|(at, rule)| Some((rule, set.metered(at)?)));
+        let Some((rule, (caps, meter))) = metered else {
+            if !works {
+                self.rules.rest();
+            }
+            return Ok(());
+        };
+        if works {
+            meter.charge(caps);
+            return Ok(());
+        }
+        self.rules.rest();
+        let line = self.topology.config.pool.queue_length;
+        let entered = self.while_client_waits(meter.enter(caps, line)).await?;
+        self.rules.own().running =
+            entered.map_err(|over| Halt::Fail(too_many(&rule.name, caps, over)))?;
+        Ok(())
     }
 
     /// What the rules make of one statement.
@@ -310,7 +405,8 @@ impl Session {
                 };
                 let Some(body) = body.filter(is_same) else {
                     let request = RequestFacts::by_origin(&Facts::unknown(), &self.rules.set);
-                    return self.rules.set.outcome(self.rules.mine(), &request);
+                    let rules = &self.rules;
+                    return rules.set.outcome(rules.mine(), &request, rules.now());
                 };
                 // Its arguments may call functions.
                 if !self.facts(statement, at).calls.is_empty() {
@@ -331,7 +427,8 @@ impl Session {
             return RuleOutcome::default();
         }
         let request = self.request(statement, at);
-        self.rules.set.outcome(self.rules.mine(), &request)
+        let rules = &self.rules;
+        rules.set.outcome(rules.mine(), &request, rules.now())
     }
 
     /// What the rules may look at in one statement.
@@ -368,9 +465,11 @@ impl Session {
     }
 
     fn facts(&self, statement: &Prepared, at: usize) -> Rc<Facts> {
-        statement
-            .requests
-            .facts(statement, at, self.standard_strings())
+        statement.requests.facts(
+            statement,
+            at,
+            (self.standard_strings(), self.rules.set.has_shapes()),
+        )
     }
 
     fn survey(&mut self, world: &World) -> Rc<Survey> {
@@ -445,7 +544,9 @@ impl Session {
         match &self.rules.outcome().servers {
             Servers::Primary => false,
             Servers::Any => self.world.is_some(),
-            Servers::Replicas(_) => self.world.is_some() || self.rules.is_proven(),
+            Servers::Replicas(_) | Servers::Labelled(_) => {
+                self.world.is_some() || self.rules.is_proven()
+            }
         }
     }
 
@@ -458,7 +559,8 @@ impl Session {
     /// True for a Parse whose Bind says which server it goes to.
     pub(super) fn waits_for_bind(&self, statement: &Prepared) -> bool {
         let RuleOutcome { servers, shard, .. } = self.rules.outcome();
-        let elsewhere = matches!(servers, Servers::Replicas(_)) || shard.is_some();
+        let reads = matches!(servers, Servers::Replicas(_) | Servers::Labelled(_));
+        let elsewhere = reads || shard.is_some();
         elsewhere && statement.steps.len() == 1
     }
 
@@ -467,15 +569,17 @@ impl Session {
         match &self.rules.outcome().servers {
             Servers::Any | Servers::Primary => (self.topology.reads(), Among::ALL),
             Servers::Replicas(None) => (Reads::PreferReplicas, Among::ALL),
-            Servers::Replicas(Some(label)) => {
-                let servers = self.topology.config.shards[shard].servers.iter();
-                let without = servers
-                    .enumerate()
-                    .filter(|(_, s)| !s.labels.contains(label));
-                let among = without.fold(Among::ALL, |among, (at, _)| among.without(at));
-                (Reads::PreferReplicas, among)
-            }
+            Servers::Replicas(Some(label)) => (Reads::PreferReplicas, self.labelled(shard, label)),
+            Servers::Labelled(label) => (Reads::Any, self.labelled(shard, label)),
         }
+    }
+
+    fn labelled(&self, shard: usize, label: &Label) -> Among {
+        let servers = self.topology.config.shards[shard].servers.iter();
+        let without = servers
+            .enumerate()
+            .filter(|(_, s)| !s.labels.contains(label));
+        without.fold(Among::ALL, |among, (at, _)| among.without(at))
     }
 
     /// What the rules leave to the route of a statement.
@@ -523,6 +627,7 @@ impl Session {
         if self.rules.mine().is_empty() {
             return (None, None);
         }
+        self.rules.read_clock();
         let strings = self.standard_strings();
         let (outcome, facts) = match analyse(text, strings).statement {
             Statement::Execute { name, .. } => {
@@ -532,7 +637,10 @@ impl Session {
                 (self.asked(&body, 0), self.facts(&body, 0))
             }
             _ => {
-                let facts = Facts::of(text, strings);
+                let facts = match self.rules.set.has_shapes() {
+                    true => Facts::with_shape(text, strings),
+                    false => Facts::of(text, strings),
+                };
                 let request = match self.known_world().cloned() {
                     None => RequestFacts::by_origin(&facts, &self.rules.set),
                     Some(world) => {
@@ -541,7 +649,8 @@ impl Session {
                         survey.request(&self.rules.set, world.catalog(), &facts, &scope)
                     }
                 };
-                let outcome = self.rules.set.outcome(self.rules.mine(), &request);
+                let rules = &self.rules;
+                let outcome = rules.set.outcome(rules.mine(), &request, rules.now());
                 (outcome, Rc::new(facts))
             }
         };
@@ -565,6 +674,30 @@ fn refused(refusal: &Refusal) -> Report {
             ))
             .hint("EXPLAIN (ROUTE) says what the router knows of a statement."),
     }
+}
+
+/// A request more than a rule allows.
+fn too_many(rule: &Label, caps: &Caps, over: Over) -> Report {
+    let message = format!("too many requests of rule \"{rule}\"");
+    let report = Report::error(sqlstate::TOO_MANY_CONNECTIONS, message);
+    let report = match over {
+        Over::Running { running, waited } => {
+            let most = caps.concurrency.map_or(0, NonZeroU32::get);
+            let waited = waited.as_secs_f64();
+            report.detail(format!(
+                "{running} of at most {most} run; this one has waited {waited:.1} s."
+            ))
+        }
+        Over::Early(wait) => {
+            let rate = caps.rate.map(|rate| rate.to_string()).unwrap_or_default();
+            let wait = wait.as_secs_f64();
+            report.detail(format!(
+                "The rule allows {rate}; the next one may come in {wait:.3} s."
+            ))
+        }
+        Over::Waiting(waiting) => report.detail(format!("{waiting} requests wait already.")),
+    };
+    report.hint("Send it again later.")
 }
 
 /// A rule's own refusal in the client's words.

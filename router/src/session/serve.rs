@@ -176,7 +176,11 @@ impl Session {
                 }
             }
         }
-        self.entry.pulse.set(self.doing());
+        let doing = self.doing();
+        if doing == Doing::Idle {
+            self.rules.rest();
+        }
+        self.entry.pulse.set(doing);
         for at in 0..self.servers.len() {
             if let Poll::Ready(()) = self.poll_server(cx, at) {
                 return Poll::Ready(Ok(()));

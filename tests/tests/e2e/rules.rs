@@ -4,6 +4,8 @@
 #[path = "rules/stage.rs"]
 mod stage;
 
+#[path = "rules/limits.rs"]
+mod limits;
 #[path = "rules/priority.rs"]
 mod priority;
 #[path = "rules/refusals.rs"]

@@ -1,8 +1,10 @@
 //! Rules: each has what its action needs and nothing else.
 
 use crate::config::problem::{Findings, suggest};
-use crate::config::rules::{Action, ActionWord, Rule, When, WrittenRule};
+use crate::config::rules::{Action, ActionWord, Caps, Rule, RulePool, When, WrittenRule};
 use crate::config::shards::WrittenShard;
+use crate::rules::shape::shape;
+use std::time::Duration;
 
 use super::{Names, duplicates};
 
@@ -65,82 +67,133 @@ fn one_limit(rules: &[WrittenRule], findings: &mut Findings) {
 }
 
 fn stray(rule: &WrittenRule, findings: &mut Findings) {
-    let given = [
-        (
-            "shard",
-            rule.shard.as_ref().map(|it| it.offset),
-            ActionWord::Shard,
-        ),
-        (
-            "pool",
-            rule.pool.as_ref().map(|it| it.offset),
-            ActionWord::Pool,
-        ),
+    let name = &rule.name.value;
+    let action = rule.action.as_ref().map(|action| action.value);
+    let has = |key: &str| match action {
+        Some(action) => format!("rule `{name}` with action \"{action}\" has `{key}`"),
+        None => format!("rule `{name}` has `{key}`"),
+    };
+    let label = rule.label.as_ref().map(|it| it.offset);
+    let labelled = matches!(action, Some(ActionWord::Replica | ActionWord::Group));
+    if let Some(at) = label.filter(|_| !labelled) {
+        let fix = "it belongs to the actions \"replica\" and \"group\"";
+        findings.add(at, has("label"), fix);
+    }
+    let message = rule.message.as_ref().map(|it| it.offset);
+    let refuses = action == Some(ActionWord::Refuse);
+    if let Some(at) = message.filter(|_| !refuses) {
+        findings.add(at, has("message"), "it belongs to the action \"refuse\"");
+    }
+    let served = [
+        ("shard", rule.shard.as_ref().map(|it| it.offset)),
+        ("pool", rule.pool.as_ref().map(|it| it.offset)),
+        ("pool_max", rule.pool_max.as_ref().map(|it| it.offset)),
+        ("priority", rule.priority.as_ref().map(|it| it.offset)),
+        ("concurrency", rule.concurrency.as_ref().map(|it| it.offset)),
+        ("rate", rule.rate.as_ref().map(|it| it.offset)),
+        ("wait", rule.wait.as_ref().map(|it| it.offset)),
+        ("timeout", rule.timeout.as_ref().map(|it| it.offset)),
+    ];
+    for (key, at) in served {
+        if let Some(at) = at.filter(|_| refuses) {
+            let fix = match key {
+                "priority" => {
+                    "it belongs to every other action: what is refused does not wait".to_owned()
+                }
+                _ => "it belongs to every other action: what is refused does not run".to_owned(),
+            };
+            findings.add(at, has(key), fix);
+        }
+    }
+    let beside = [
         (
             "pool_max",
             rule.pool_max.as_ref().map(|it| it.offset),
-            ActionWord::Pool,
+            rule.pool.is_some(),
+            "pool",
         ),
         (
-            "label",
-            rule.label.as_ref().map(|it| it.offset),
-            ActionWord::Replica,
+            "zone",
+            rule.zone.as_ref().map(|it| it.offset),
+            !rule.times.is_empty(),
+            "times",
         ),
         (
-            "message",
-            rule.message.as_ref().map(|it| it.offset),
-            ActionWord::Refuse,
+            "wait",
+            rule.wait.as_ref().map(|it| it.offset),
+            rule.concurrency.is_some() || rule.rate.is_some(),
+            "concurrency` or `rate",
         ),
     ];
-    if let (ActionWord::Refuse, Some(priority)) = (rule.action.value, &rule.priority) {
-        let what = format!(
-            "rule `{}` with action \"refuse\" has `priority`",
-            rule.name.value
-        );
-        findings.add(
-            priority.offset,
-            what,
-            "it belongs to every other action: what is refused does not wait",
-        );
+    for (key, at, fine, other) in beside {
+        if let Some(at) = at.filter(|_| !fine && !refuses) {
+            findings.add(at, has(key), format!("it belongs to `{other}`"));
+        }
     }
-    for (key, at, action) in given {
-        if let Some(at) = at.filter(|_| rule.action.value != action) {
-            let what = format!(
-                "rule `{}` with action \"{}\" has `{key}`",
-                rule.name.value, rule.action.value
-            );
-            findings.add(at, what, format!("it belongs to the action \"{action}\""));
+    for statement in &rule.statements {
+        if shape(statement.value.as_bytes(), true).is_none_or(|shape| shape.is_empty()) {
+            let what = format!("a statement of rule `{name}` cannot be read");
+            findings.add(statement.offset, what, "give a whole statement of SQL");
         }
     }
 }
 
 fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
     let mut needs = |key: &str| {
+        let Some(action) = &written.action else {
+            return;
+        };
         let what = format!(
             "rule `{}` with action \"{}\" has no `{key}`",
-            written.name.value, written.action.value
+            written.name.value, action.value
         );
-        findings.add(written.action.offset, what, "this action needs it");
+        findings.add(action.offset, what, "this action needs it");
     };
-    let action = match written.action.value {
-        ActionWord::Primary => Action::Primary,
-        ActionWord::Replica => Action::Replica {
+    let action = match written.action.as_ref().map(|action| action.value) {
+        None => Action::Any,
+        Some(ActionWord::Primary) => Action::Primary,
+        Some(ActionWord::Replica) => Action::Replica {
             label: written.label.map(|label| label.value),
         },
-        ActionWord::Shard => {
-            Action::Shard(written.shard.or_else(|| (needs("shard"), None).1)?.value)
-        }
-        ActionWord::Pool => Action::Pool {
-            name: written.pool.or_else(|| (needs("pool"), None).1)?.value,
-            max: written.pool_max.map(|max| max.value),
+        Some(ActionWord::Group) => Action::Group {
+            label: written.label.or_else(|| (needs("label"), None).1)?.value,
         },
-        ActionWord::Refuse => Action::Refuse {
+        Some(ActionWord::Shard) => {
+            if written.shard.is_none() {
+                needs("shard");
+                return None;
+            }
+            Action::Any
+        }
+        Some(ActionWord::Pool) => {
+            if written.pool.is_none() {
+                needs("pool");
+                return None;
+            }
+            Action::Any
+        }
+        Some(ActionWord::Refuse) => Action::Refuse {
             message: written
                 .message
                 .or_else(|| (needs("message"), None).1)?
                 .value,
         },
     };
+    let does_nothing = written.action.is_none()
+        && written.shard.is_none()
+        && written.pool.is_none()
+        && written.priority.is_none()
+        && written.concurrency.is_none()
+        && written.rate.is_none()
+        && written.timeout.is_none()
+        && !written.log;
+    if does_nothing {
+        let what = format!("rule `{}` does nothing", written.name.value);
+        let fix = "give it an `action`, or one of the settings that may stand without";
+        findings.add(written.name.offset, what, fix);
+        return None;
+    }
+    let shapes = written.statements.iter();
     let when = When {
         users: written.users,
         databases: written.databases,
@@ -148,11 +201,29 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         networks: written.networks,
         kinds: written.kinds,
         tables: written.tables,
+        statements: shapes
+            .filter_map(|statement| shape(statement.value.as_bytes(), true))
+            .collect(),
+        times: written.times,
+        zone: written.zone.map(|zone| zone.value).unwrap_or_default(),
     };
+    let max = written.pool_max.map(|max| max.value);
     Some(Rule {
         name: written.name.value,
         when,
         action,
+        shard: written.shard.map(|shard| shard.value),
+        pool: written.pool.map(|pool| RulePool {
+            name: pool.value,
+            max,
+        }),
         priority: written.priority.map_or(0, |priority| priority.value),
+        caps: Caps {
+            concurrency: written.concurrency.map(|most| most.value),
+            rate: written.rate.map(|rate| rate.value),
+            wait: written.wait.map_or(Duration::ZERO, |wait| wait.value),
+        },
+        timeout: written.timeout.map(|timeout| timeout.value),
+        log: written.log,
     })
 }

@@ -165,8 +165,12 @@ fn differences_say_what_a_reload_applies_and_hide_secrets() {
         Reload pool.max: 50 -> 60
         Reload rule: [] -> [r]
         Reload rule.r.action: nothing -> "primary"
+        Reload rule.r.concurrency: nothing -> "off"
+        Reload rule.r.log: nothing -> false
         Reload rule.r.name: nothing -> "r"
         Reload rule.r.pool_max: nothing -> "off"
+        Reload rule.r.timeout: nothing -> "off"
+        Reload rule.r.wait: nothing -> "off"
         Reload user.alice.password: *** -> ***"#]]
     .assert_eq(&changes.join("\n"));
 }

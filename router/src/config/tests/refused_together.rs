@@ -643,9 +643,9 @@ action = "primary"
 pool = "x"
 message = "no"
 "#,
-        expect![[r#"
-            /etc/ms/m.toml:4:8: rule `r` with action "primary" has `pool`; it belongs to the action "pool"
-            /etc/ms/m.toml:5:11: rule `r` with action "primary" has `message`; it belongs to the action "refuse""#]],
+        expect![[
+            r#"/etc/ms/m.toml:5:11: rule `r` with action "primary" has `message`; it belongs to the action "refuse""#
+        ]],
     );
     refused(
         r#"
@@ -710,7 +710,7 @@ pool_max = 4
 "#,
         expect![[r#"
             /etc/ms/m.toml:14:12: rules `a` and `c` give the pool `slow` different limits; give `pool_max` in one of them
-            /etc/ms/m.toml:18:12: rule `d` with action "primary" has `pool_max`; it belongs to the action "pool""#]],
+            /etc/ms/m.toml:18:12: rule `d` with action "primary" has `pool_max`; it belongs to `pool`"#]],
     );
 }
 
@@ -836,5 +836,43 @@ shard = "nowhere"
             /etc/ms/m.toml:4:7: `pool.min` is more than `pool.max`; make `pool.max` at least as large
             /etc/ms/m.toml:6:8: table `public.a` does not say where its rows live; give `key`, or `kind` = "reference" or "home"
             /etc/ms/m.toml:10:9: there is no shard `nowhere`; known: main"#]],
+    );
+}
+
+#[test]
+fn what_limits_a_rule_belongs_to_something() {
+    refused(
+        r#"
+[[rule]]
+name = "nothing"
+users = "a"
+[[rule]]
+name = "waits"
+action = "primary"
+wait = "5s"
+zone = "Europe/Berlin"
+[[rule]]
+name = "no"
+action = "refuse"
+message = "no"
+rate = "5/s"
+timeout = "5s"
+[[rule]]
+name = "group"
+action = "group"
+[[rule]]
+name = "text"
+action = "primary"
+statements = ["SELECT 'a", ""]
+"#,
+        expect![[r#"
+            /etc/ms/m.toml:2:8: rule `nothing` does nothing; give it an `action`, or one of the settings that may stand without
+            /etc/ms/m.toml:7:8: rule `waits` with action "primary" has `wait`; it belongs to `concurrency` or `rate`
+            /etc/ms/m.toml:8:8: rule `waits` with action "primary" has `zone`; it belongs to `times`
+            /etc/ms/m.toml:13:8: rule `no` with action "refuse" has `rate`; it belongs to every other action: what is refused does not run
+            /etc/ms/m.toml:14:11: rule `no` with action "refuse" has `timeout`; it belongs to every other action: what is refused does not run
+            /etc/ms/m.toml:17:10: rule `group` with action "group" has no `label`; this action needs it
+            /etc/ms/m.toml:21:15: a statement of rule `text` cannot be read; give a whole statement of SQL
+            /etc/ms/m.toml:21:28: a statement of rule `text` cannot be read; give a whole statement of SQL"#]],
     );
 }

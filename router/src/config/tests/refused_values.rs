@@ -509,9 +509,9 @@ weight = 3
 [[rule]]
 name = "a"
 "#,
-        expect![[
-            r#"/etc/ms/m.toml:1:1: `rule.action` is missing; it takes "primary", "replica", "shard", "pool", "refuse""#
-        ]],
+        expect![
+            "/etc/ms/m.toml:2:8: rule `a` does nothing; give it an `action`, or one of the settings that may stand without"
+        ],
     );
     refused_alone(
         "",

@@ -6,6 +6,8 @@ use crate::config::{Action, Rule};
 use crate::console::table::{Row, row};
 use crate::console::view::PoolView;
 use crate::core::Server;
+use crate::rules::limits;
+use crate::rules::meter::Used;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::{ServerSnapshot, State};
 use mothership_pool::pool::PoolFigures;
@@ -127,23 +129,37 @@ fn micros(time: Duration) -> u64 {
 
 pub(super) fn rules(facts: &Facts) -> Vec<Row> {
     let set = &facts.topology.rules;
-    let rules = set.rules().zip(set.counts()).enumerate();
+    let figures = set.counts().zip(set.used());
+    let rules = set.rules().zip(figures).enumerate();
     rules
-        .map(|(at, (found, count))| rule(at + 1, found, count))
+        .map(|(at, (found, (count, used)))| rule(at + 1, found, count, used))
         .collect()
 }
 
-fn rule(position: usize, rule: &Rule, matched: u64) -> Row {
-    let (action, argument) = match &rule.action {
-        Action::Primary => ("primary", None),
-        Action::Replica { label } => ("replica", label.as_ref().map(ToString::to_string)),
-        Action::Shard(shard) => ("shard", Some(shard.to_string())),
-        Action::Pool { name, max: None } => ("pool", Some(name.to_string())),
-        Action::Pool {
-            name,
-            max: Some(max),
-        } => ("pool", Some(format!("{name} (at most {max})"))),
-        Action::Refuse { message } => ("refuse", Some(message.clone())),
+fn rule(position: usize, rule: &Rule, matched: u64, used: Used) -> Row {
+    let (mut action, mut argument) = match &rule.action {
+        Action::Any => ("", Vec::new()),
+        Action::Primary => ("primary", Vec::new()),
+        Action::Replica { label } => ("replica", label.iter().map(ToString::to_string).collect()),
+        Action::Group { label } => ("group", vec![label.to_string()]),
+        Action::Refuse { message } => ("refuse", vec![message.clone()]),
+    };
+    // The first of the others has the place of the action, if it is free.
+    let shard = rule.shard.as_ref().map(ToString::to_string);
+    let pool = rule.pool.as_ref().map(|pool| match pool.max {
+        Some(max) => format!("{} (at most {max})", pool.name),
+        None => pool.name.to_string(),
+    });
+    for (word, what) in [("shard", shard), ("pool", pool)] {
+        match (what, action) {
+            (None, _) => {}
+            (Some(what), "") => (action, argument) = (word, vec![what]),
+            (Some(what), _) => argument.push(format!("{word} {what}")),
+        }
+    }
+    let times = match rule.when.times.is_empty() {
+        true => String::new(),
+        false => format!("{} {}", list(&rule.when.times), rule.when.zone),
     };
     row![
         position,
@@ -154,8 +170,14 @@ fn rule(position: usize, rule: &Rule, matched: u64) -> Row {
         list(&rule.when.networks),
         list(&rule.when.kinds),
         list(&rule.when.tables),
+        rule.when.statements.join("; "),
+        times,
         action,
-        argument,
+        (!argument.is_empty()).then(|| argument.join(", ")),
+        limits(rule).join(", "),
+        used.running,
+        used.waiting,
+        used.refused,
         rule.priority,
         matched,
     ]

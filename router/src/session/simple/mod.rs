@@ -283,7 +283,7 @@ impl Session {
                 .into());
         }
         self.refresh_world().await?;
-        self.heed_unknown()?;
+        self.heed_unknown().await?;
         self.check_steps(&[])?;
         self.begin_change();
         let at = self.attach(self.topology.home).await?;

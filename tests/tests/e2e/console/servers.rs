@@ -109,10 +109,7 @@ fn a_disabled_replica_gets_no_read_until_it_is_enabled_and_a_reload_changes_noth
         ("disabled", USER)
     );
     assert!(shown[1]["set_at"].starts_with("20"), "{shown:#?}");
-    assert_eq!(
-        (&*shown[2]["in_use"], &*shown[2]["set_by"]),
-        ("yes", "∅")
-    );
+    assert_eq!((&*shown[2]["in_use"], &*shown[2]["set_by"]), ("yes", "∅"));
     let mut admin = stage.console();
     // The second changes how servers are asked, so that all is watched anew.
     for text in [

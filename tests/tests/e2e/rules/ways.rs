@@ -478,3 +478,40 @@ fn without_a_fit_replica_the_primary_answers() {
     assert!(after[0] > before[0], "{before:?} {after:?}");
     assert_eq!(after[1], before[1], "not the replica without the label");
 }
+
+#[test]
+fn a_group_has_the_primary_in_it_if_that_has_the_label() {
+    let fleet = Fleet::new(1, 2);
+    let shard = &fleet.shards[0];
+    let table = "CREATE TABLE t AS SELECT 1::int8 AS id";
+    shard.primary.sql("postgres", table).unwrap();
+    shard.wait_replayed();
+    let rules =
+        "[[rule]]\nname = \"group\"\naction = \"group\"\nlabel = \"reports\"\npool = \"g\"\n";
+    let config = replicated(&fleet, "", rules);
+    // Only a replica has it; then the primary, too.
+    let primary = "role = \"primary\"\n";
+    let labelled = config.replace(primary, &format!("{primary}labels = \"reports\"\n"));
+    for (config, is_primary_in) in [(&config, false), (&labelled, true)] {
+        let router = Router::start(config);
+        let mut wire = Wire::login(&router.endpoint(USER, SECRET, "postgres"));
+        let read = |wire: &mut Wire| assert_eq!(wire.rows("SELECT id FROM t"), [["1"]]);
+        let begun = served(&router);
+        assert!(poll_until(SOON, || {
+            read(&mut wire);
+            served(&router)[2] > begun[2]
+        }));
+        let before = served(&router);
+        let primary_serves = || {
+            (0..20).for_each(|_| read(&mut wire));
+            served(&router)[0] > before[0]
+        };
+        match is_primary_in {
+            true => assert!(poll_until(SOON, primary_serves)),
+            false => assert_eq!(router_reads(&router), served(&router)[2]),
+        }
+        assert_eq!(served(&router)[1], 0, "the other replica is not in it");
+        // Writes go where they always go.
+        assert_eq!(code(&wire.query("INSERT INTO t SELECT 2 WHERE false")), "");
+    }
+}
