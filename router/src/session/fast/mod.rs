@@ -100,6 +100,7 @@ impl Session {
                 return Poll::Ready(());
             }
             if self.client.input().is_empty() {
+                self.rules.rest();
                 self.entry.pulse.set(Doing::Idle);
                 match self.client.poll_fill(cx) {
                     Poll::Pending => return Poll::Pending,
