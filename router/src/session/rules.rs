@@ -62,6 +62,8 @@ struct Own {
     limit: Option<NonZeroU32>,
     /// The transaction, or the request at hand, counts for its rule's `concurrency`.
     running: Option<Running>,
+    /// What was prepared was let through, and what runs next of the same rule with it.
+    ahead: bool,
     /// When the request at hand came, in seconds since 1970; 0 where no rule asks for it.
     now: i64,
 }
@@ -147,6 +149,7 @@ impl Ruled {
     pub(super) fn rest(&mut self) {
         if let Some(own) = &mut self.own {
             own.running = None;
+            own.ahead = false;
         }
     }
 
@@ -312,9 +315,7 @@ impl Session {
             }
         }
         let outcome = first.unwrap_or_default();
-        if moment == Moment::Runs {
-            self.admit(&outcome).await?;
-        }
+        self.admit(&outcome, moment).await?;
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
@@ -337,7 +338,7 @@ impl Session {
             return Err(refused(refusal).into());
         }
         let pin = outcome.pin(set, About::Rows, self.shard_names());
-        self.admit(&outcome).await?;
+        self.admit(&outcome, Moment::Runs).await?;
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
@@ -364,9 +365,12 @@ impl Session {
     }
 
     /// Lets a request through as its rule's limits have it. Inside of a transaction that works somewhere nothing waits,
-    /// and nothing is refused: others may wait for what it holds.
-    async fn admit(&mut self, outcome: &RuleOutcome) -> Result<(), Halt> {
-        self.entry.pulse.rule(outcome.timeout);
+    /// and nothing is refused: others may wait for what it holds. What is prepared has a server from then on, so it is let
+    /// through before, and once with what runs behind it.
+    async fn admit(&mut self, outcome: &RuleOutcome, moment: Moment) -> Result<(), Halt> {
+        if moment == Moment::Runs {
+            self.entry.pulse.rule(outcome.timeout);
+        }
         let in_transaction = self.state.block != Block::None || self.implicit;
         let works = (in_transaction && !self.servers.is_empty())
             || self.servers.iter().any(|server| server.inbox.in_segment);
@@ -379,8 +383,15 @@ impl Session {
             }
             return Ok(());
         };
+        let own = self.rules.own();
+        if std::mem::take(&mut own.ahead) && own.outcome.rule == outcome.rule {
+            own.ahead = moment == Moment::Prepared;
+            return Ok(());
+        }
         if works {
-            meter.charge(caps);
+            if moment == Moment::Runs {
+                meter.charge(caps);
+            }
             return Ok(());
         }
         self.rules.rest();
@@ -388,6 +399,7 @@ impl Session {
         let entered = self.while_client_waits(meter.enter(caps, line)).await?;
         self.rules.own().running =
             entered.map_err(|over| Halt::Fail(too_many(&rule.name, caps, over)))?;
+        self.rules.own().ahead = moment == Moment::Prepared;
         Ok(())
     }
 
