@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a start may take on a busy machine.
@@ -62,10 +63,12 @@ impl Router {
 
     /// Starts another process with the same file, ports and folder, which takes over from this one; does not wait.
     pub fn launch_heir(&self) -> Router {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut heir = Router {
             child: Command::new("true").spawn().unwrap(),
             folder: Arc::clone(&self.folder),
-            log: format!("next-{}", self.log),
+            log: format!("router-{number}.log"),
             port: self.port,
             metrics_port: self.metrics_port,
         };
