@@ -12,7 +12,7 @@ use lexopt::prelude::*;
 use mothership::config::{self, Config};
 use mothership::demo;
 use mothership::offline::{self, Asker, Source};
-use mothership::takeover::successor::upgrade;
+use mothership::takeover::successor;
 
 const USAGE: &str = "\
 usage: mothership COMMAND
@@ -216,7 +216,7 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
             mothership::log::start(&config.logging, config.limits.log_rate.get())?;
             Ok(mothership::run::run(&path, config, take_over)?)
         }
-        Command::Upgrade { config } => print(&upgrade(&Config::load(&config)?)?),
+        Command::Upgrade { config } => print(&successor::upgrade(&successor::config(&config)?)?),
         Command::CheckConfig {
             config,
             connect: false,

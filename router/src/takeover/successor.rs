@@ -6,7 +6,7 @@
 use super::heir::HeirError;
 use super::link::Talk;
 use super::words::Word;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Surroundings};
 use crate::core::Shared;
 use std::io;
 use std::path::Path;
@@ -51,6 +51,31 @@ pub async fn start(shared: &Shared, config: &Path) -> Result<u32, String> {
             Err(format!("the new process ended with {how} before it took over; its log says why"))
         }
     }
+}
+
+/// Whoever gives the command need not have the secrets of the process that it is for.
+struct Unread;
+
+impl Surroundings for Unread {
+    fn variable(&self, _: &str) -> Option<String> {
+        Some("unread".to_owned())
+    }
+
+    fn file(&self, _: &Path) -> io::Result<String> {
+        Ok("unread".to_owned())
+    }
+}
+
+/// The configuration, as far as the command needs it.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn config(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Config::parse(path, &text, &Unread)?)
 }
 
 /// The command: has the running process start its successor. Returns what happened, for a reader.
