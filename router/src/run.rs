@@ -20,6 +20,7 @@ use crate::takeover::doors::Doors;
 use crate::takeover::elder::Event;
 use crate::takeover::heir::{HeirError, Inheritance};
 use crate::takeover::kin::Kin;
+use crate::takeover::layout::difference;
 use crate::takeover::ports::Ports;
 use crate::takeover::words::Word;
 use crate::takeover::{notify, successor};
@@ -104,6 +105,10 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
         .as_mut()
         .map(|all| std::mem::take(&mut all.ports));
     let before = inheritance.as_ref().map(|all| &all.facts);
+    let entries = topology.config.entries();
+    if let Some(path) = before.and_then(|before| difference(&before.layout, entries)) {
+        return Err(HeirError::Layout(path).into());
+    }
     // All ports are taken before anything else starts, so that a taken one is said
     // at once and leaves nothing behind.
     let ports = Ports::open(&topology.config, cores, inherited.unwrap_or_default())?;

@@ -74,13 +74,6 @@ pub async fn act(
             Ok(())
         }
         Deed::Switchover => match argument {
-            // What its clients write beside it would be lost.
-            Argument::Shard(..) if shared.kin.other().is_some() => {
-                let message =
-                    "a switchover has to wait for the clients of the process before this one";
-                Err(wrong_state(message)
-                    .hint("They leave by themselves, or SIGTERM ends that process."))
-            }
             Argument::Shard(shard, to) => {
                 let done = switchover(shared, shard, to.as_deref()).await;
                 done.map(drop)

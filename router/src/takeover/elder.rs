@@ -1,6 +1,7 @@
 //! The side of the process that serves: who knocks at `listen.takeover`, and what is handed over to whom.
 
 use super::kin::Side;
+use super::layout::layout;
 use super::link::{Talk, live};
 use super::passing;
 use super::successor;
@@ -137,6 +138,7 @@ async fn hand_over(
         pid: std::process::id(),
         process: shared.kin.process,
         disabled,
+        layout: layout(shared.topology().config.entries()),
     };
     talk.say(&Word::Facts(facts), &[]).await?;
     let kept = match tokio::time::timeout(PREPARES, talk.hear()).await {

@@ -27,6 +27,11 @@ pub enum HeirError {
     /// It said no.
     #[error("the running process refuses: {0}")]
     Refused(String),
+    /// Rows would be looked for where the running process has not put them.
+    #[error(
+        "`{0}` is not what it is in the running process; where rows are cannot change while both serve: end that one first"
+    )]
+    Layout(String),
     /// It said something else.
     #[error("the running process did not say what was expected")]
     Strange,

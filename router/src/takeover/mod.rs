@@ -22,6 +22,8 @@ pub mod passing;
 
 pub mod ports;
 
+pub mod layout;
+
 pub mod doors;
 
 pub mod kin;

@@ -4,11 +4,12 @@
 //! know is [`Word::Unknown`]. What changes the meaning of a word needs a new [`VERSION`].
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The version of this conversation; both must have the same.
 pub const VERSION: u32 = 1;
 /// The longest line, in bytes.
-pub const LONGEST: usize = 64 * 1024;
+pub const LONGEST: usize = 16 * 1024 * 1024;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,8 @@ pub struct Facts {
     pub process: u8,
     /// Databases that were disabled by hand.
     pub disabled: Vec<String>,
+    /// Settings that say where rows are, by their paths.
+    pub layout: BTreeMap<String, String>,
 }
 
 impl Word {
@@ -158,6 +161,7 @@ mod tests {
                 pid: 3,
                 process: 15,
                 disabled: vec!["a \"b\"\n".to_owned()],
+                layout: BTreeMap::from([("shard.a.home".to_owned(), "true".to_owned())]),
             }),
             Word::Ready { kept: vec![0, 3] },
             Word::Yours,

@@ -283,6 +283,10 @@ fn a_takeover_that_fails_changes_nothing() {
             "nowhere",
         ),
         (other_port, "listen on"),
+        (
+            good.replace("key = \"id\"", "key = \"n\""),
+            "table.counted.key",
+        ),
     ] {
         stage.router.write_config(&bad);
         let mut heir = stage.router.launch_heir();
