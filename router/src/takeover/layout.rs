@@ -60,10 +60,10 @@ mod tests {
             (base.to_owned(), None),
             (base.replace("a:5", "b:6"), None),
             (format!("{base}[listen]\nport = 7\n[pool]\nmax = 3\n"), None),
-            (base.replace("\"id\"", "\"no\""), Some("table.t.key")),
+            (base.replace("\"id\"", "\"no\""), Some("table.public.t.key")),
             (
                 format!("{base}[[table]]\nname = \"u\"\nkind = \"reference\"\n"),
-                Some("table.u."),
+                Some("table.public.u."),
             ),
         ] {
             let found = difference(&old, config(&text).entries());

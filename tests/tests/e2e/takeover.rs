@@ -285,7 +285,7 @@ fn a_takeover_that_fails_changes_nothing() {
         (other_port, "listen on"),
         (
             good.replace("key = \"id\"", "key = \"n\""),
-            "table.counted.key",
+            "table.public.counted.key",
         ),
     ] {
         stage.router.write_config(&bad);
