@@ -167,15 +167,17 @@ impl Topology {
     }
 
     /// What a read must find on a replica when the session was told of `told`, and it looks at
-    /// `parts` only, or at anything.
+    /// `parts` only, or at anything. Only who is alone has heard of all writes.
     pub fn freshness(
         &self,
         shard: usize,
         told: Option<health::Moment>,
         parts: Option<&Parts>,
+        is_alone: bool,
     ) -> health::Freshness {
         let balance = &self.config.balance;
         match balance.freshness {
+            Freshness::Router if !is_alone => health::Freshness::Seen(u64::MAX),
             Freshness::Router => {
                 let clock = self.health.clock(shard);
                 let needed = clock.map_or(u64::MAX, |clock| match parts {

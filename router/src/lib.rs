@@ -6,6 +6,8 @@
 
 pub mod run;
 
+pub mod takeover;
+
 pub mod config;
 
 pub mod core;

@@ -13,11 +13,14 @@ use mothership::config::moment;
 use mothership::config::{self, Config};
 use mothership::demo;
 use mothership::offline::{self, Asker, Source};
+use mothership::takeover::successor;
 
 const USAGE: &str = "\
 usage: mothership COMMAND
 
   run --config FILE            serve until SIGTERM; SIGHUP reads the file again
+       [--take-over]           take the ports over from the process that has them, if there is one
+  upgrade --config FILE        have the running process start the program anew, which takes over from it
   check-config --config FILE   read the configuration, print what it amounts to, or what is wrong
        [--connect]             ask the servers, too: what differs, what is missing
   explain --config FILE        say where a statement would go, and why, without executing it
@@ -41,6 +44,10 @@ usage: mothership COMMAND
 #[derive(Debug)]
 enum Command {
     Run {
+        config: PathBuf,
+        take_over: bool,
+    },
+    Upgrade {
         config: PathBuf,
     },
     CheckConfig {
@@ -86,10 +93,17 @@ fn command(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     };
     match first {
         Value(word) => match word.string()?.as_str() {
-            "run" => Ok(Command::Run {
+            "run" => {
+                let (config, take_over) = config_and(arguments, "take-over")?;
+                Ok(Command::Run { config, take_over })
+            }
+            "upgrade" => Ok(Command::Upgrade {
                 config: config_file(arguments)?,
             }),
-            "check-config" => check_config(arguments),
+            "check-config" => {
+                let (config, connect) = config_and(arguments, "connect")?;
+                Ok(Command::CheckConfig { config, connect })
+            }
             "explain" => explain(arguments),
             "demo" => Ok(Command::Demo(demo::Options::read(arguments)?)),
             "config-reference" => alone(arguments, Command::ConfigReference),
@@ -118,20 +132,17 @@ fn config_file(mut arguments: lexopt::Parser) -> Result<PathBuf, lexopt::Error> 
     file.ok_or_else(|| "--config FILE is missing".into())
 }
 
-/// `--config FILE`, and perhaps `--connect`.
-fn check_config(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
-    let (mut config, mut connect) = (None, false);
+/// `--config FILE`, and perhaps this word without a value.
+fn config_and(mut arguments: lexopt::Parser, word: &str) -> Result<(PathBuf, bool), lexopt::Error> {
+    let (mut config, mut is_there) = (None, false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("config") | Short('c') => once("--config", &mut config, arguments.value()?)?,
-            Long("connect") => connect = true,
+            Long(given) if given == word => is_there = true,
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Command::CheckConfig {
-        config: config.ok_or("--config FILE is missing")?.into(),
-        connect,
-    })
+    Ok((config.ok_or("--config FILE is missing")?.into(), is_there))
 }
 
 fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
@@ -206,11 +217,15 @@ fn alone(mut arguments: lexopt::Parser, command: Command) -> Result<Command, lex
 
 fn obey(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
-        Command::Run { config: path } => {
+        Command::Run {
+            config: path,
+            take_over,
+        } => {
             let config = Config::load(&path)?;
             mothership::log::start(&config.logging, config.limits.log_rate.get())?;
-            Ok(mothership::run::run(&path, config)?)
+            Ok(mothership::run::run(&path, config, take_over)?)
         }
+        Command::Upgrade { config } => print(&successor::upgrade(&successor::config(&config)?)?),
         Command::CheckConfig {
             config,
             connect: false,

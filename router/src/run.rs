@@ -3,7 +3,7 @@
 //!
 //! Every core listens on the same port (`SO_REUSEPORT`), so the kernel spreads the
 //! clients and a client stays on its core. The unix socket has one listener, which
-//! deals its clients out.
+//! deals its clients out. The ports may come from another process, and go to one: [`crate::takeover`].
 
 use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
@@ -15,24 +15,29 @@ use crate::core::{
     TopologyError, Working, keepalive, watch_roles,
 };
 use crate::log::Chain;
-use crate::metrics::http::Http;
 use crate::session::login;
+use crate::takeover::doors::Doors;
+use crate::takeover::elder::Event;
+use crate::takeover::heir::{HeirError, Inheritance};
+use crate::takeover::kin::Kin;
+use crate::takeover::layout::difference;
+use crate::takeover::ports::Ports;
+use crate::takeover::words::Word;
+use crate::takeover::{notify, successor};
 use crate::throttle::CancelTicket;
 use futures_util::future::join_all;
 use mothership_pool::open::cancel;
 use mothership_pool::wire::{SendMode, Wire, install};
 use mothership_proto::auth::{SecretKind, StandIn};
-use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, UnixStream};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -52,6 +57,9 @@ pub enum RunError {
         #[source]
         cause: io::Error,
     },
+    /// The ports were not given by the process that has them.
+    #[error("take over from the running process")]
+    TakeOver(#[from] HeirError),
     /// A thread or runtime cannot be made.
     #[error("start {what}")]
     Start {
@@ -68,8 +76,12 @@ const MAINTENANCE: Duration = Duration::from_secs(1);
 /// How long the process waits for its cores after it has told them to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP.
-pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
+/// How often a process that another has taken over from looks whether its clients have left.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP. With `take_over` the ports are those of the process
+/// that has them now, if there is one; whatever fails before it accepts clients, that one goes on.
+pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError> {
     let stand_in = StandIn::new(rand::random(), STAND_IN_ITERATIONS, SecretKind::Scram);
     let (topology, prober) = Topology::new(config, &stand_in, None)?;
     let listen = topology.config.listen.clone();
@@ -81,67 +93,70 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
         SendBatch::Auto => SendMode::Auto,
         SendBatch::Off => SendMode::Plain,
     };
+    let start = |what| move |cause| RunError::Start { what, cause };
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(start("the main runtime"))?;
+    let mut inheritance = match (take_over, &listen.takeover) {
+        (false, _) => None,
+        (true, None) => return Err(HeirError::NoPlace.into()),
+        (true, Some(place)) => runtime.block_on(Inheritance::ask(place))?,
+    };
+    let inherited = inheritance
+        .as_mut()
+        .map(|all| std::mem::take(&mut all.ports));
+    let before = inheritance.as_ref().map(|all| &all.facts);
+    let entries = topology.config.entries();
+    if let Some(path) = before.and_then(|before| difference(&before.layout, entries)) {
+        return Err(HeirError::Layout(path).into());
+    }
     // All ports are taken before anything else starts, so that a taken one is said
     // at once and leaves nothing behind.
-    // The one for metrics first: who reaches the clients' port finds it open.
-    let metrics = &topology.config.metrics;
-    let http = match metrics
-        .port
-        .map(|port| SocketAddr::new(metrics.address, port))
-    {
-        Some(address) => Some(Http::bind(address).map_err(|cause| RunError::Listen {
-            what: address.to_string(),
-            cause,
-        })?),
-        None => None,
-    };
-    let mut sockets = Vec::new();
-    for _ in 0..cores {
-        sockets.push(listeners(&listen.address, listen.port, listen.backlog)?);
-    }
-    let unix = match &listen.unix_socket {
-        Some(folder) => Some(UnixSocket::bind(
-            folder,
-            listen.port,
-            listen.unix_socket_mode.0,
-        )?),
-        None => None,
-    };
+    let ports = Ports::open(&topology.config, cores, inherited.unwrap_or_default())?;
     let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
     let (life, watched) = watch::channel(Life::Serving);
     let (order, mut orders) = mpsc::unbounded_channel();
-    let shared = Shared::new((topology, prober), stand_in, mail, watched, order);
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|cause| RunError::Start {
-        what: "the main runtime",
-        cause,
-    })?;
+    let kin = Kin::new(before.map(|before| before.process));
+    let watching = (topology, prober);
+    let shared = Shared::new(watching, stand_in, mail, watched, order, kin);
+    if let Some(before) = before {
+        let disabled = before.disabled.iter().cloned();
+        shared.gates.write().disabled.extend(disabled);
+    }
     // The first clients need not wait for the first probes; those of a dead server do not hold up the others.
     runtime.block_on(asked(&shared.topology()));
     let mut threads = Vec::new();
-    for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+    for (index, mailbox) in mailboxes.into_iter().enumerate() {
         let shared = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(format!("core-{index}"));
-        let spawned = thread.spawn(move || core_thread(index, shared, sockets, mailbox, mode));
-        threads.push(spawned.map_err(|cause| RunError::Start {
-            what: "a thread",
-            cause,
-        })?);
+        let spawned = thread.spawn(move || core_thread(index, shared, mailbox, mode));
+        threads.push(spawned.map_err(start("a thread"))?);
     }
-    tracing::info!(cores, port = listen.port, "serving");
-    let supervised = supervise(path, &shared, &life, &mut orders, unix.as_ref());
-    runtime.block_on(async {
-        let Some(http) = http else {
-            return supervised.await;
-        };
-        tokio::select! {
-            () = supervised => {}
-            () = async { http.serve(Arc::clone(&shared)).await; std::future::pending().await } => {}
+    let (event, events) = mpsc::unbounded_channel();
+    let mut doors = Doors::new(ports, &shared, event, path);
+    let opened = runtime.block_on(async {
+        if let Some(inheritance) = inheritance {
+            inheritance.take(doors.kept(), &shared).await?;
         }
+        doors.open().map_err(start("to accept clients"))
+    });
+    opened?;
+    tracing::info!(cores, port = listen.port, "serving");
+    notify::serving();
+    runtime.block_on(async {
+        let supervisor = Supervisor {
+            path,
+            shared: &shared,
+            life: &life,
+            doors: &mut doors,
+            now: Life::Serving,
+            until: None,
+            quiet: false,
+        };
+        supervisor.supervise(&mut orders, events).await;
     });
     // Cores see Ending, tell their clients and stop.
     let _ = life.send(Life::Ending);
-    drop(unix);
+    drop(doors);
     for thread in threads {
         if thread.join().is_err() {
             tracing::error!("a core ended by a panic");
@@ -150,92 +165,248 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Reacts to signals until the process shall end.
-async fn supervise(
-    path: &Path,
-    shared: &Arc<Shared>,
-    life: &watch::Sender<Life>,
-    orders: &mut mpsc::UnboundedReceiver<Order>,
-    unix: Option<&UnixSocket>,
-) {
-    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::hangup()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be caught");
-        return;
-    };
-    let deal = async {
-        match unix {
-            Some(unix) => unix.deal(shared).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(deal);
-    let recovery = recover(shared);
-    tokio::pin!(recovery);
-    let deadlocks = crate::deadlock::watch(shared);
-    tokio::pin!(deadlocks);
-    // Whatever comes next: a way to end.
-    let mut how = loop {
-        tokio::select! {
-            _ = hangup.recv() => drop(reload(path, shared).await),
-            _ = terminate.recv() => break Life::Draining,
-            _ = interrupt.recv() => break Life::Draining,
-            order = orders.recv() => match order {
-                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared).await)),
-                Some(Order::Shutdown(how)) => break how,
-                // The sender lives in `shared`.
-                None => break Life::Draining,
-            },
-            () = &mut deal => {}
-            () = &mut recovery => {}
-            () = &mut deadlocks => {}
-        }
-    };
-    loop {
-        let limit = match how {
-            Life::Ending => return,
-            Life::Closing | Life::Serving => Duration::MAX,
-            Life::Draining => shared.topology().config.listen.drain_timeout,
+/// What the process does, and what makes it do something else.
+struct Supervisor<'a> {
+    path: &'a Path,
+    shared: &'a Arc<Shared>,
+    life: &'a watch::Sender<Life>,
+    doors: &'a mut Doors,
+    now: Life,
+    /// When that is over, if it is by itself.
+    until: Option<Instant>,
+    /// Nobody was there at the last look.
+    quiet: bool,
+}
+
+impl Supervisor<'_> {
+    /// Reacts to signals, orders and other processes until the process shall end.
+    async fn supervise(
+        mut self,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) {
+        let (path, shared) = (self.path, self.shared);
+        let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt), Ok(mut ask), Ok(mut upgrade)) = (
+            signal(SignalKind::hangup()),
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::user_defined1()),
+            signal(SignalKind::user_defined2()),
+        ) else {
+            tracing::error!("signals cannot be caught");
+            return;
         };
-        tracing::info!(how = ?how, "no new clients");
-        let _ = life.send(how);
-        let drained = async {
-            for core in &shared.mail {
-                core.closed().await;
+        let recovery = recover(shared);
+        tokio::pin!(recovery);
+        let deadlocks = crate::deadlock::watch(shared);
+        tokio::pin!(deadlocks);
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.now != Life::Ending {
+            let next = tokio::select! {
+                _ = hangup.recv() => {
+                    drop(reload(path, shared).await);
+                    None
+                }
+                _ = terminate.recv() => Some(self.more_urgent()),
+                _ = interrupt.recv() => Some(self.more_urgent()),
+                _ = ask.recv() => {
+                    ask_all(shared);
+                    None
+                }
+                _ = upgrade.recv() => {
+                    self.upgrade();
+                    None
+                }
+                order = orders.recv() => match order {
+                    Some(Order::Reload(answer)) => {
+                        drop(answer.send(reload(path, shared).await));
+                        None
+                    }
+                    Some(Order::Shutdown(how)) => Some(how),
+                    // The sender lives in `shared`.
+                    None => Some(Life::Draining),
+                },
+                // The sender lives in the doors.
+                Some(event) = events.recv() => self.hear(event),
+                _ = looks.tick(), if self.now == Life::HandedOver => self.look().await,
+                () = left(shared), if !self.now.lets_in() => {
+                    tracing::info!("all clients have left");
+                    return;
+                }
+                () = over(self.until) => Some(self.after()),
+                () = &mut recovery => None,
+                () = &mut deadlocks => None,
+            };
+            if let Some(next) = next {
+                self.turn_to(next);
             }
+        }
+    }
+
+    /// From now on it is this.
+    fn turn_to(&mut self, next: Life) {
+        let listen = &self.shared.topology().config.listen;
+        let before = std::mem::replace(&mut self.now, next);
+        self.quiet = false;
+        let limit = match next {
+            Life::Announced => Some(listen.drain_delay),
+            Life::Draining => Some(listen.drain_timeout),
+            Life::HandedOver => listen.handover_timeout,
+            Life::Serving | Life::Closing | Life::Ending => None,
         };
-        // The unix socket stays open, so that administrators can look and order.
-        tokio::select! {
-            () = drained => {
-                tracing::info!("all clients have left");
-                return;
+        self.until = limit.map(|limit| Instant::now() + limit);
+        match next {
+            Life::Serving => tracing::info!("serving"),
+            Life::Announced => tracing::info!("not ready any more"),
+            _ => tracing::info!(how = ?next, "no new clients"),
+        }
+        match before {
+            _ if next.lets_in() => {}
+            // The ports are another's.
+            Life::HandedOver => self.doors.give_up(),
+            Life::Serving | Life::Announced => {
+                notify::stopping();
+                // The unix socket stays open, so that administrators can look and order.
+                self.doors.close();
+                self.shared.kin.tell(Word::Closing);
             }
-            () = tokio::time::sleep(limit) => {
+            Life::Closing | Life::Draining | Life::Ending => {}
+        }
+        let _ = self.life.send(next);
+    }
+
+    /// What one more signal means.
+    fn more_urgent(&self) -> Life {
+        let delay = self.shared.topology().config.listen.drain_delay;
+        match self.now {
+            Life::Serving if !delay.is_zero() => Life::Announced,
+            Life::Serving | Life::Announced | Life::HandedOver | Life::Closing => Life::Draining,
+            Life::Draining | Life::Ending => Life::Ending,
+        }
+    }
+
+    /// What comes when the time is over.
+    fn after(&self) -> Life {
+        match self.now {
+            Life::Announced | Life::HandedOver => Life::Draining,
+            Life::Serving | Life::Closing | Life::Draining | Life::Ending => {
                 tracing::warn!("drain timeout is over");
-                return;
+                Life::Ending
             }
-            _ = terminate.recv() => how = more_urgent(how),
-            _ = interrupt.recv() => how = more_urgent(how),
-            order = orders.recv() => match order {
-                Some(Order::Reload(answer)) => drop(answer.send(reload(path, shared).await)),
-                Some(Order::Shutdown(next)) => how = next,
-                None => return,
-            },
-            () = &mut deal => {}
-            () = &mut recovery => {}
-            () = &mut deadlocks => {}
         }
+    }
+
+    /// Another process wants something, or is gone.
+    fn hear(&mut self, event: Event) -> Option<Life> {
+        match event {
+            Event::Offer(answer) => {
+                let offered = self.refusal().map_or_else(
+                    || self.doors.copies().map_err(|error| error.to_string()),
+                    |why| Err(why.to_owned()),
+                );
+                // Whoever asked may be gone.
+                let _ = answer.send(offered);
+                None
+            }
+            Event::HandOver { kept, done } if self.refusal_of_life().is_none() => {
+                self.doors.hand_over(&kept);
+                self.turn_to(Life::HandedOver);
+                let _ = done.send(());
+                None
+            }
+            // It is told by the loss of `done`.
+            Event::HandOver { .. } => None,
+            Event::HeirGone if self.now == Life::HandedOver && !self.doors.are_gone() => {
+                tracing::warn!("the process that had taken over is gone, this one serves again");
+                // Before the cores get the ports: they would let go of them at once.
+                self.turn_to(Life::Serving);
+                if let Err(error) = self.doors.open() {
+                    tracing::error!(error = %error, "the ports cannot be used");
+                    return Some(Life::Draining);
+                }
+                notify::serving();
+                None
+            }
+            Event::HeirGone => None,
+            Event::HeirCloses => {
+                self.doors.give_up();
+                None
+            }
+        }
+    }
+
+    /// Why nobody may take over now.
+    fn refusal(&self) -> Option<&'static str> {
+        let gates = self.shared.gates.read();
+        if gates.paused_all || gates.suspended || !gates.paused.is_empty() {
+            return Some("something is paused in the console; RESUME comes first");
+        }
+        if self.shared.kin.other().is_some() {
+            return Some(
+                "the process before it still has clients; they leave, or SIGTERM to that one ends it",
+            );
+        }
+        self.refusal_of_life()
+    }
+
+    fn refusal_of_life(&self) -> Option<&'static str> {
+        (self.now != Life::Serving).then_some("it is ending")
+    }
+
+    /// Starts a successor by itself, if that may be.
+    fn upgrade(&self) {
+        let why = match self.shared.topology().config.listen.takeover {
+            Some(_) => self.refusal(),
+            None => Some("listen.takeover is not set"),
+        };
+        if let Some(why) = why {
+            tracing::error!(why, "no successor is started");
+            return;
+        }
+        let (shared, path) = (Arc::clone(self.shared), self.path.to_owned());
+        tokio::spawn(async move {
+            if let Err(why) = successor::start(&shared, &path).await {
+                tracing::error!(why, "there is no successor");
+            }
+        });
+    }
+
+    /// Whether all clients have left, after another process has taken over. They are looked for twice, because one that
+    /// was accepted just before has not begun its login when it is looked for the first time.
+    async fn look(&mut self) -> Option<Life> {
+        self.shared.ask(|_| ()).await;
+        let is_quiet = [&self.shared.clients, &self.shared.logins]
+            .iter()
+            .all(|count| count.load(Ordering::SeqCst) == 0);
+        let was_quiet = std::mem::replace(&mut self.quiet, is_quiet);
+        (is_quiet && was_quiet).then_some(Life::Closing)
     }
 }
 
-/// What one more signal means.
-fn more_urgent(how: Life) -> Life {
-    match how {
-        Life::Serving | Life::Closing => Life::Draining,
-        Life::Draining | Life::Ending => Life::Ending,
+/// Waits until all cores have ended.
+async fn left(shared: &Shared) {
+    for core in &shared.mail {
+        core.closed().await;
+    }
+}
+
+/// Waits for a moment, if there is one.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Has all servers asked at once: somebody has changed their roles.
+fn ask_all(shared: &Shared) {
+    tracing::info!("all servers are asked");
+    let topology = shared.topology();
+    for (shard, servers) in topology.shards.iter().enumerate() {
+        for server in 0..servers.servers.len() {
+            topology.health.probe_soon(shard, server);
+        }
     }
 }
 
@@ -430,11 +601,10 @@ async fn reload(path: &Path, shared: &Arc<Shared>) -> Result<Vec<Change>, String
     Ok(waiting)
 }
 
-/// One core: its runtime, its listeners, its clients.
+/// One core: its runtime, its clients.
 fn core_thread(
     index: usize,
     shared: Arc<Shared>,
-    sockets: Vec<std::net::TcpListener>,
     mailbox: mpsc::UnboundedReceiver<Mail>,
     mode: SendMode,
 ) {
@@ -450,12 +620,6 @@ fn core_thread(
     };
     runtime.block_on(async move {
         let core = Core::new(index, shared);
-        for socket in sockets {
-            match TcpListener::from_std(socket) {
-                Ok(listener) => drop(tokio::task::spawn_local(accept(Rc::clone(&core), listener))),
-                Err(error) => tracing::error!(error = %error, "a listener cannot be used"),
-            }
-        }
         tokio::task::spawn_local(maintain(Rc::clone(&core)));
         tokio::task::spawn_local(look_at_clocks(Rc::clone(&core)));
         tokio::task::spawn_local(watch_roles(Rc::clone(&core)));
@@ -471,7 +635,7 @@ async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
         if now != core.life.get() {
             core.set_life(now);
         }
-        if now != Life::Serving && core.only_consoles() {
+        if !now.lets_in() && core.only_consoles() {
             if core.sessions.borrow().is_empty() {
                 return;
             }
@@ -517,6 +681,10 @@ fn let_in(core: &Rc<Core>, client: Wire) {
 fn take(core: &Rc<Core>, mail: Mail) {
     match mail {
         Mail::Reload => core.reload(),
+        Mail::Listen(socket) => match TcpListener::from_std(socket) {
+            Ok(listener) => drop(tokio::task::spawn_local(accept(Rc::clone(core), listener))),
+            Err(error) => tracing::error!(error = %error, "a listener cannot be used"),
+        },
         Mail::Client(stream) => {
             let accepted = stream
                 .set_nonblocking(true)
@@ -592,13 +760,13 @@ async fn maintain(core: Rc<Core>) {
     }
 }
 
-/// Takes clients until the process drains.
+/// Takes clients until the process takes nobody new.
 async fn accept(core: Rc<Core>, listener: TcpListener) {
     let mut life = core.shared.life.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = life.wait_for(|life| *life != Life::Serving) => return,
+            _ = life.wait_for(|life| !life.accepts()) => return,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -625,131 +793,28 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
     }
 }
 
-fn listeners(
-    addresses: &[IpAddr],
-    port: u16,
-    backlog: u32,
-) -> Result<Vec<std::net::TcpListener>, RunError> {
-    let bind = |address: SocketAddr| -> io::Result<std::net::TcpListener> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Ok(socket.into())
-    };
-    addresses
-        .iter()
-        .map(|&ip| {
-            let address = SocketAddr::new(ip, port);
-            taken_by_another(address)
-                .and_then(|()| bind(address))
-                .map_err(|cause| RunError::Listen {
-                    what: address.to_string(),
-                    cause,
-                })
-        })
-        .collect()
-}
-
-/// `SO_REUSEPORT` lets another process of the same user listen on the same port
-/// unseen; asking without it first says that the port is taken. Our own cores
-/// listen on it with reuse, so only the first bind of a process may ask.
-fn taken_by_another(address: SocketAddr) -> io::Result<()> {
-    static ASKED: std::sync::Mutex<Vec<SocketAddr>> = std::sync::Mutex::new(Vec::new());
-    let mut asked = ASKED.lock().expect("nobody panics while holding it");
-    if asked.contains(&address) {
-        return Ok(());
-    }
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    asked.push(address);
-    Ok(())
-}
-
-/// The unix socket and its file.
-struct UnixSocket {
-    listener: std::os::unix::net::UnixListener,
-    path: PathBuf,
-}
-
-impl UnixSocket {
-    fn bind(folder: &Path, port: u16, mode: u32) -> Result<Self, RunError> {
-        let path = folder.join(format!(".s.PGSQL.{port}"));
-        let bound = || -> io::Result<_> {
-            // A file that nobody listens on was left by a process that was killed.
-            if path.exists() && std::os::unix::net::UnixStream::connect(&path).is_err() {
-                std::fs::remove_file(&path)?;
-            }
-            let listener = std::os::unix::net::UnixListener::bind(&path)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        let listener = bound().map_err(|cause| RunError::Listen {
-            what: path.display().to_string(),
-            cause,
-        })?;
-        Ok(Self { listener, path })
-    }
-
-    /// Accepts clients and deals them out to the cores.
-    async fn deal(&self, shared: &Arc<Shared>) {
-        let listener = self
-            .listener
-            .try_clone()
-            .and_then(tokio::net::UnixListener::from_std);
-        let Ok(listener) = listener else {
-            tracing::error!("the unix socket cannot be used");
-            return std::future::pending().await;
-        };
-        let mut next = 0;
-        loop {
-            match listener
-                .accept()
-                .await
-                .and_then(|(stream, _)| stream.into_std())
-            {
-                Ok(stream) => {
-                    let mut client = Mail::Client(stream);
-                    for _ in 0..shared.mail.len() {
-                        next = (next + 1) % shared.mail.len();
-                        // A core that has ended takes nobody; another may.
-                        match shared.mail[next].send(client) {
-                            Ok(()) => break,
-                            Err(refused) => client = refused.0,
-                        }
+/// Accepts clients of the unix socket and deals them out to the cores.
+pub(crate) async fn deal(listener: UnixListener, shared: Arc<Shared>) {
+    let mut next = 0;
+    loop {
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                let mut client = Mail::Client(stream);
+                for _ in 0..shared.mail.len() {
+                    next = (next + 1) % shared.mail.len();
+                    // A core that has ended takes nobody; another may.
+                    match shared.mail[next].send(client) {
+                        Ok(()) => break,
+                        Err(refused) => client = refused.0,
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(error = %error, "a client could not be accepted");
-                    tokio::time::sleep(shared.topology().config.limits.accept_pause).await;
-                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "a client could not be accepted");
+                tokio::time::sleep(shared.topology().config.limits.accept_pause).await;
             }
         }
-    }
-}
-
-impl Drop for UnixSocket {
-    fn drop(&mut self) {
-        // Best effort: a left-over file is removed at the next start.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

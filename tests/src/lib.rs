@@ -36,6 +36,8 @@ pub mod proof;
 
 pub mod bench;
 
+pub mod load;
+
 pub mod teller;
 
 pub use endpoint::{Endpoint, connect, endpoint};

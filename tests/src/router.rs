@@ -8,6 +8,8 @@ use mothership::cluster::{free_port, poll_until, spawn_tied};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a start may take on a busy machine.
@@ -17,7 +19,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Router {
     child: Child,
-    folder: Folder,
+    folder: Arc<Folder>,
+    /// The name of its log in the folder.
+    log: String,
     port: u16,
     metrics_port: u16,
 }
@@ -46,33 +50,66 @@ impl Router {
         let (port, metrics_port) = (free_port().unwrap(), free_port().unwrap());
         let mut router = Router {
             child: Command::new("true").spawn().unwrap(),
-            folder,
+            folder: Arc::new(folder),
+            log: "router.log".to_owned(),
             port,
             metrics_port,
         };
         router.child.wait().unwrap();
         router.write_config(config);
-        router.spawn();
+        router.spawn(&[]);
         router
+    }
+
+    /// Starts another process with the same file, ports and folder, which takes over from this one; does not wait.
+    pub fn launch_heir(&self) -> Router {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut heir = Router {
+            child: Command::new("true").spawn().unwrap(),
+            folder: Arc::clone(&self.folder),
+            log: format!("router-{number}.log"),
+            port: self.port,
+            metrics_port: self.metrics_port,
+        };
+        heir.child.wait().unwrap();
+        heir.spawn(&["--take-over"]);
+        heir
+    }
+
+    /// The same, and waits until it has taken over.
+    pub fn heir(&self) -> Router {
+        let mut heir = self.launch_heir();
+        let mut ended = None;
+        let serves = poll_until(START_LIMIT, || {
+            ended = heir.exit_status();
+            ended.is_some() || heir.log().contains("serving")
+        });
+        assert!(serves && ended.is_none(), "no takeover: {ended:?}");
+        heir
     }
 
     /// Starts it anew with the same file, port and folder, after it has ended.
     pub fn start_again(&mut self) {
         assert!(self.exit_status().is_some(), "the router still runs");
-        self.spawn();
+        self.spawn(&[]);
         let port = self.port;
         let up = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         assert!(poll_until(START_LIMIT, up), "the router does not listen");
     }
 
-    fn spawn(&mut self) {
+    fn spawn(&mut self, more: &[&str]) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
             .unwrap();
         let mut command = Command::new(binary());
-        command.arg("run").arg("--config").arg(self.config_path());
+        command
+            .arg("run")
+            .args(more)
+            .arg("--config")
+            .arg(self.config_path());
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.child = spawn_tied(command, libc::SIGKILL).unwrap();
@@ -138,6 +175,16 @@ impl Router {
         self.signal(libc::SIGTERM);
     }
 
+    /// Asks it to start its successor.
+    pub fn sigusr2(&self) {
+        self.signal(libc::SIGUSR2);
+    }
+
+    /// Asks it to ask all servers at once.
+    pub fn sigusr1(&self) {
+        self.signal(libc::SIGUSR1);
+    }
+
     /// Freezes it.
     pub fn sigstop(&self) {
         self.signal(libc::SIGSTOP);
@@ -195,13 +242,14 @@ impl Router {
         kib.parse::<u64>().unwrap() * 1024
     }
 
-    fn config_path(&self) -> PathBuf {
+    /// Its configuration file.
+    pub fn config_path(&self) -> PathBuf {
         self.folder.path().join("mothership.toml")
     }
 
     /// The file with all that it has logged.
     pub fn log_path(&self) -> PathBuf {
-        self.folder.path().join("router.log")
+        self.folder.path().join(&self.log)
     }
 
     fn signal(&self, signal: i32) {

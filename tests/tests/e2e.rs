@@ -58,5 +58,7 @@ mod rules;
 mod semantics;
 #[path = "e2e/shards.rs"]
 mod shards;
+#[path = "e2e/takeover.rs"]
+mod takeover;
 #[path = "e2e/wire.rs"]
 mod wire;

@@ -39,6 +39,12 @@ settings! {
         reload unacknowledged_timeout: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
         /// After SIGTERM clients may finish their transactions for so long; then they are disconnected with 57P01.
         reload drain_timeout: Duration = Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(86_400);
+        /// After SIGTERM `/ready` says no for so long before the ports are closed and clients are let go, so that whoever balances between routers sends nobody here any more.
+        reload drain_delay: Duration = Duration::ZERO, Duration::ZERO..=Duration::from_secs(3600);
+        /// Path of a unix socket at which a new process, of the same user, takes over the ports of this one; by default there is none.
+        restart takeover: Option<PathBuf>;
+        /// After a takeover the old process serves the clients that it has for so long; then it drains as after SIGTERM. `"off"`: until they leave.
+        reload handover_timeout: Option<Duration> = Some(Duration::from_secs(3600)), Duration::ZERO..=Duration::from_secs(30 * 86_400);
         /// What to do with a database that has no [[database]] of its own: use the database of the same name on the shards, or refuse.
         reload undeclared_databases: Undeclared = Undeclared::Pass;
     }

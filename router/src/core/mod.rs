@@ -79,12 +79,28 @@ pub struct PoolKey {
 pub enum Life {
     /// Serve.
     Serving,
+    /// Serve, and say that it will end: no longer ready, so that nobody is sent here any more.
+    Announced,
+    /// Another process takes whoever is new. Wait until the clients have left by themselves.
+    HandedOver,
     /// Take nobody new and wait until the clients have left by themselves.
     Closing,
     /// Take nobody new, let transactions end, say goodbye to idle clients.
     Draining,
     /// End now.
     Ending,
+}
+
+impl Life {
+    /// Whoever connects is accepted.
+    pub fn accepts(self) -> bool {
+        matches!(self, Life::Serving | Life::Announced)
+    }
+
+    /// Whoever was accepted may log in.
+    pub fn lets_in(self) -> bool {
+        self.accepts() || self == Life::HandedOver
+    }
 }
 
 /// A message from another core.
@@ -100,6 +116,8 @@ pub enum Mail {
     },
     /// The configuration changed.
     Reload,
+    /// A port to accept clients on, until the process shall take nobody new.
+    Listen(std::net::TcpListener),
     /// A client of the unix socket, which only one core listens to.
     Client(std::os::unix::net::UnixStream),
     /// Something to be done with the core's own state.
@@ -262,7 +280,11 @@ impl Core {
 
     /// Tells every session what the process is told to do.
     pub fn set_life(&self, life: Life) {
-        self.life.set(life);
+        let before = self.life.replace(life);
+        if (before == Life::HandedOver) != (life == Life::HandedOver) {
+            // Another process needs connections to the same servers.
+            self.reload();
+        }
         self.wake_all();
     }
 

@@ -6,7 +6,7 @@
 /// the number as signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientNumber {
-    /// The router process, for several on one machine.
+    /// The router process, while one takes over from another.
     pub process: u8,
     /// The core.
     pub core: usize,

@@ -1,6 +1,6 @@
 //! The pools of one core: made when first asked for, forgotten when nobody uses them.
 
-use super::{Core, Mail, PoolKey, Server, Topology};
+use super::{Core, Life, Mail, PoolKey, Server, Topology};
 use crate::proofs::Proof;
 use crate::session::notes::Notes;
 use mothership_pool::open::Opener;
@@ -124,6 +124,7 @@ impl Core {
 
     /// Closes what lies idle for too long and forgets pools that nobody uses.
     pub fn maintain(&self) {
+        let is_alone = self.life.get() != Life::HandedOver;
         let topology = self.shared.topology();
         let now = std::time::Instant::now();
         self.metrics.roll(now);
@@ -137,7 +138,8 @@ impl Core {
                 self.forget(&key);
                 continue;
             }
-            pool.reap(now, topology.pool_min(&key).div_ceil(cores));
+            let min = topology.pool_min(&key).div_ceil(cores);
+            pool.reap(now, if is_alone { min } else { 0 });
         }
     }
 
@@ -160,7 +162,15 @@ impl Core {
                 let password = Password::new(password.reveal().as_bytes());
                 pool.set_credentials(Credentials::Password(password));
             }
-            pool.set_settings(topology.pool_settings(max));
+            let mut settings = topology.pool_settings(max);
+            if self.life.get() == Life::HandedOver {
+                settings.min = 0;
+                settings.idle_timeout = settings.idle_timeout.min(GIVEN_UP);
+            }
+            pool.set_settings(settings);
         }
     }
 }
+
+/// Connections that lie idle for so long are closed when another process serves whoever is new: it needs them.
+const GIVEN_UP: Duration = Duration::from_secs(1);

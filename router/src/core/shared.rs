@@ -8,6 +8,7 @@ use crate::config;
 use crate::console::gates::Gates;
 use crate::proofs::Proofs;
 use crate::sequences::Sequences;
+use crate::takeover::kin::Kin;
 use crate::throttle::{Cancels, Crowds, Throttle, WrongPasswords};
 use crate::world::World;
 use mothership_pool::endpoint::EndpointId;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub mail: Vec<mpsc::UnboundedSender<Mail>>,
     /// What the process is told to do.
     pub life: watch::Receiver<Life>,
+    /// The other process, while one takes over from another.
+    pub kin: Kin,
     /// This router's part in the names of prepared transactions.
     pub router: config::Label,
     /// Committed parts that their shards have not finished.
@@ -113,6 +116,7 @@ impl Shared {
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         life: watch::Receiver<Life>,
         orders: mpsc::UnboundedSender<Order>,
+        kin: Kin,
     ) -> Arc<Self> {
         let given = topology.config.transactions.router_id.clone();
         let router = given.unwrap_or_else(|| {
@@ -139,6 +143,7 @@ impl Shared {
             logins: AtomicU32::new(0),
             mail,
             life,
+            kin,
             router,
             doubts,
             held: Arc::default(),

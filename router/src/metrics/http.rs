@@ -7,7 +7,6 @@
 use super::scrape::scrape;
 use crate::core::{Life, Shared};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,11 +24,9 @@ const MOST: usize = 32;
 pub struct Http(std::net::TcpListener);
 
 impl Http {
-    /// Takes the port, so that a taken one is said at the start.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self(listener))
+    /// On this socket, which listens and does not block.
+    pub fn new(listener: std::net::TcpListener) -> Self {
+        Self(listener)
     }
 
     /// Serves until dropped.

@@ -68,6 +68,7 @@ families! {
     LOGINS_UNDER_WAY Gauge "mothership_logins_under_way" [] "Connections that are not logged in yet.";
     HELD Gauge "mothership_held_requests" [] "Requests that wait for their shard to have a primary.";
     HELD_BYTES Gauge "mothership_held_bytes" [] "What these requests hold in memory.";
+    PREDECESSOR Gauge "mothership_predecessor_clients" [] "Clients that the process before this one still has, after a takeover.";
     CONSOLES Gauge "mothership_consoles" [] "Administrators connected.";
     CLIENTS Gauge "mothership_clients" ["database", "user", "state"] "Clients connected: active (a server works for it), waiting (for a server connection) or idle.";
     PINNED Gauge "mothership_pinned_clients" ["database", "user", "reason"] "Clients that keep their server connection, by each reason.";

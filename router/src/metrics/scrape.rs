@@ -76,6 +76,8 @@ fn put_process(page: &mut Page, shared: &Shared) {
     let (held, bytes) = shared.held.now();
     page.add(&names::HELD, &[], held as f64);
     page.add(&names::HELD_BYTES, &[], bytes as f64);
+    let before = shared.kin.elder_clients();
+    page.add(&names::PREDECESSOR, &[], f64::from(before));
     let consoles = shared.consoles.load(Ordering::Relaxed);
     page.add(&names::CONSOLES, &[], f64::from(consoles));
     if let Some(seconds) = cpu_seconds() {

@@ -236,7 +236,8 @@ impl Session {
         let health = std::sync::Arc::clone(&self.topology.health);
         // The read has arrived: what was acknowledged until now it must see.
         let told = self.state.acknowledged.get(&shard).copied();
-        let freshness = self.topology.freshness(shard, told, parts);
+        let is_alone = self.core.shared.kin.is_alone();
+        let freshness = self.topology.freshness(shard, told, parts, is_alone);
         let (reads, mut among) = self.ruled_reads(shard);
         for _ in 0..TRIES {
             let need = Need::Read(Read {

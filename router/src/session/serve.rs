@@ -226,7 +226,7 @@ impl Session {
         }
         let idle = self.state.phase == Phase::Idle && self.state.block == Block::None;
         let goes = match self.core.life.get() {
-            Life::Serving | Life::Closing => false,
+            Life::Serving | Life::Announced | Life::HandedOver | Life::Closing => false,
             Life::Draining => idle,
             Life::Ending => true,
         };

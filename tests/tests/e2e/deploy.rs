@@ -497,6 +497,8 @@ fn the_unit_starts_reloads_and_stops_as_the_program_wants() {
     assert_eq!(one("ExecReload"), "/bin/kill -HUP $MAINPID");
     assert!(one("ExecStart").contains(" run --config "));
     assert!(one("ExecStartPre").contains(" check-config --config "));
+    // After a takeover the main process is one that systemd has not started.
+    assert_eq!((one("Type"), one("NotifyAccess")), ("notify", "all"));
     let folder = secrets();
     let config = router_config(&folder);
     let stop: u64 = one("TimeoutStopSec").trim_end_matches('s').parse().unwrap();

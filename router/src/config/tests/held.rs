@@ -13,6 +13,7 @@ address = "127.0.0.1"
 port = 6432
 unix_socket = "/tmp/here"
 unix_socket_mode = "0700"
+takeover = "/tmp/next"
 backlog = 100
 workers = 1
 send_batch = "off"
@@ -94,13 +95,14 @@ const SLOTS: (&str, &str) = (
 );
 
 /// For each setting that only a restart changes: what of `ALL` to write otherwise.
-const OTHERWISE: [(&str, &str, &str); 41] = [
+const OTHERWISE: [(&str, &str, &str); 42] = [
     ("database.server_name", "\"app_x\"", "\"app_y\""),
     ("database.on", "app_1", "app_2"),
     ("listen.address", "\"127.0.0.1\"", "\"127.0.0.2\""),
     ("listen.port", "port = 6432", "port = 6433"),
     ("listen.unix_socket", "/tmp/here", "/tmp/there"),
     ("listen.unix_socket_mode", "0700", "0770"),
+    ("listen.takeover", "/tmp/next", "/tmp/last"),
     ("listen.backlog", "backlog = 100", "backlog = 200"),
     ("listen.workers", "workers = 1", "workers = 2"),
     (

@@ -1,7 +1,8 @@
 //! Everything up to the StartupMessage: encryption is offered, a cancel request is passed on.
 
 use super::Refused;
-use crate::core::{ClientNumber, Core, Mail, Topology};
+use crate::core::{ClientNumber, Core, Topology};
+use crate::takeover::link;
 use mothership_pool::wire::Wire;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Bounds, FirstPacket, Startup, StartupError};
@@ -35,17 +36,13 @@ pub(super) async fn first_packets(
                 return Ok(startup);
             }
             FirstPacket::Cancel { pid, secret } => {
-                let number = ClientNumber::decode(pid);
-                let most = limits.cancels.get() + limits.cancel_queue;
-                if let Some(owner) = core.shared.mail.get(number.core)
-                    && let Some(ticket) = core.shared.cancels.admit(most)
-                {
-                    // A core that has ended has nobody to cancel.
-                    let _ = owner.send(Mail::Cancel {
-                        slot: number.slot,
-                        secret: secret.to_vec(),
-                        ticket,
-                    });
+                let (number, shared) = (ClientNumber::decode(pid), &core.shared);
+                if let Some(ticket) = link::admit(shared) {
+                    match number.process == shared.kin.process {
+                        true => link::cancel(shared, number, secret.to_vec(), ticket),
+                        // It may be for a client of the process before or after this one.
+                        false => shared.kin.forward_cancel(pid, secret, ticket),
+                    }
                 }
                 return Err(Refused::Gone);
             }

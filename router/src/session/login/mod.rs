@@ -16,7 +16,7 @@ mod welcome;
 
 use crate::config::{AuthMethod, ClientTls};
 use crate::console::{self, Door};
-use crate::core::{ClientNumber, Core, Entry, Life, Topology, Who};
+use crate::core::{ClientNumber, Core, Entry, Topology, Who};
 use crate::log::client_text;
 use crate::session::Session;
 use crate::session::settings::SessionSettings;
@@ -240,7 +240,7 @@ impl Accepted {
             }
             Door::Closed(report) => return say_goodbye(client, report).await,
         }
-        if core.life.get() != Life::Serving {
+        if !core.life.get().lets_in() {
             let message = "the database system is shutting down";
             let report = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, message);
             return say_goodbye(client, report).await;
@@ -302,7 +302,7 @@ impl Accepted {
             return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
         };
         let number = ClientNumber {
-            process: 0,
+            process: shared.kin.process,
             core: core.index,
             slot: place.slot,
         };

@@ -23,6 +23,7 @@ mod queue;
 mod commits;
 
 mod servers;
+mod takeover;
 
 mod protocol;
 

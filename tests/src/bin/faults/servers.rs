@@ -3,7 +3,9 @@
 use crate::ask::{ask, both, extended, read, say};
 use crate::world::{NARROW, SOON, Setup, World};
 use mothership_tests::proof::{self, Verdict};
-use mothership_tests::{Wire, bank, message, poll_until};
+use mothership_tests::{Router, Wire, bank, message, poll_until};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Statements have an end.
@@ -19,6 +21,14 @@ pub const SHORT_CATALOG: Setup = Setup {
     pool: "",
     narrow: "",
     more: "[catalog]\nrefresh_interval = \"2s\"\n",
+};
+
+/// Draining has an end, and says so before it begins.
+pub const SHORT_DRAIN: Setup = Setup {
+    listen: "drain_timeout = \"5s\"\ndrain_delay = \"2s\"",
+    pool: "",
+    narrow: "",
+    more: "[metrics]\nport = @metrics_port@\n",
 };
 
 fn signal(pid: &str, signal: i32) {
@@ -261,17 +271,30 @@ pub fn shard_down(world: &mut World<'_>, verdict: &mut Verdict) {
 /// 51: the router is told to end.
 pub fn terminated(world: &mut World<'_>, verdict: &mut Verdict) {
     let keys = [world.key(0), world.key(1)];
-    let (mut idle, mut open) = (world.client(), world.client());
+    let (mut idle, mut open, mut stays) = (world.client(), world.client(), world.client());
     say(&mut idle, &row_of(keys[0]));
-    say(&mut open, "BEGIN");
-    for key in keys {
-        say(
-            &mut open,
-            &format!("INSERT INTO victims VALUES ({key}, 'drained')"),
-        );
+    for client in [&mut open, &mut stays] {
+        say(client, "BEGIN");
+        for key in keys {
+            let mark = "INSERT INTO victims VALUES";
+            say(client, &format!("{mark} ({key}, 'drained')"));
+        }
     }
+    world.claim_served(verdict);
     let begun = Instant::now();
     world.router.sigterm();
+    let mut answer = None;
+    let off = poll_until(SOON, || {
+        answer = readiness(&world.router);
+        answer.as_deref() == Some("503")
+    });
+    verdict.claim(off, "readiness is off first", format!("{answer:?}"));
+    let answer = say(&mut idle, &row_of(keys[0]));
+    verdict.claim(
+        answer.is_done(),
+        "and all are served until the port closes",
+        answer,
+    );
     let answer = read(&mut idle);
     let told = answer.errors() == ["57P01"] && answer.last() == "closed";
     verdict.claim(told, "who is idle is told", answer);
@@ -289,13 +312,28 @@ pub fn terminated(world: &mut World<'_>, verdict: &mut Verdict) {
     );
     let answer = read(&mut open);
     verdict.claim(answer.errors() == ["57P01"], "and is told then", answer);
+    let answer = read(&mut stays);
+    let ended = answer.errors() == ["57P01"];
+    verdict.claim(ended, "who does not end its transaction is ended", answer);
     let status = world.router.wait(SOON);
     let figure = format!("{status} after {:.1?}", begun.elapsed());
     verdict.claim(status.success(), "the router ends in time", figure);
     let figures = world.bank.figures();
     let unknown = figures.unknown;
     verdict.claim(unknown == 0, "no outcome is unknown", figures);
+    let left = world.marked("drained");
+    verdict.claim(left == 2, "and nothing of it is left", left);
     world.router.start_again();
+}
+
+/// The status of `/ready`, if anybody answers.
+fn readiness(router: &Router) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, router.metrics_port())).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
+    stream.write_all(b"GET /ready HTTP/1.1\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1).map(str::to_owned)
 }
 
 /// 58: the router gets no CPU for five seconds.

@@ -1,9 +1,12 @@
 //! Every row: the fault, and how it is shown or why it is not.
 
 use crate::protocol::{SHARED, SHORT_LOGIN};
-use crate::servers::{OTHER_POOL, SHORT_CATALOG};
+use crate::servers::{OTHER_POOL, SHORT_CATALOG, SHORT_DRAIN};
+use crate::takeover::TAKEOVER;
 use crate::world::{PLAIN, Setup, World};
-use crate::{clients, commits, corrupt, crowd, disk, lost, network, protocol, queue, servers};
+use crate::{
+    clients, commits, corrupt, crowd, disk, lost, network, protocol, queue, servers, takeover,
+};
 use mothership_tests::proof::Verdict;
 
 /// One row of the table.
@@ -109,8 +112,8 @@ pub const ROWS: &[Row] = &[
     row(48, "router dies between PREPARE and COMMIT PREPARED", commits::router_dies),
     row(49, "COPY over shards, one of which is lost", commits::copy_loses_a_shard),
     not(50, "resharding with a fault in each step", "comes with resharding"),
-    row(51, "SIGTERM under load", servers::terminated),
-    not(52, "takeover by a new binary", UNWRITTEN),
+    with(51, "SIGTERM under load", SHORT_DRAIN, servers::terminated),
+    with(52, "takeover by a new binary", TAKEOVER, takeover::taken_over),
     not(53, "reload with a bad file, fewer servers, other passwords", UNWRITTEN),
     not(54, "TLS: expired, wrong authority, EOF, downgrade", UNWRITTEN),
     not(55, "SCRAM: wrong proof, replay, long messages", UNWRITTEN),

@@ -1,0 +1,168 @@
+//! The other process of the two, while there are two: how to reach it, and what it means for this one.
+//!
+//! While somebody else serves clients as well, this process does not hear of all writes, so `balance.freshness =
+//! "router"` leaves all reads to primaries; and cancel requests may be for clients of the other.
+
+use super::words::{Word, digits};
+use crate::core::Shared;
+use crate::throttle::CancelTicket;
+use mothership_pool::health::Scope;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{mpsc, watch};
+
+/// Numbers of processes, see [`crate::core::ClientNumber`].
+const NUMBERS: u8 = 16;
+
+/// What is to be said to the other one. A cancel request has its place until then.
+pub type Outgoing = (Word, Option<CancelTicket>);
+
+/// Which of the two the other one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It was here before, and ends with its clients.
+    Elder,
+    /// It has taken over.
+    Heir,
+}
+
+/// The other one.
+#[derive(Debug)]
+struct Other {
+    side: Side,
+    pid: u32,
+    words: mpsc::UnboundedSender<Outgoing>,
+    /// Clients that it still has, if it is the elder.
+    clients: u32,
+}
+
+/// This process among the two.
+#[derive(Debug)]
+pub struct Kin {
+    /// Its number in cancel keys.
+    pub process: u8,
+    other: Mutex<Option<Other>>,
+    alone: AtomicBool,
+    /// A takeover, or what may become one, is under way.
+    busy: AtomicBool,
+    /// Who has taken over.
+    pub heir: watch::Sender<Option<u32>>,
+}
+
+/// A takeover is under way until it is dropped.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Kin {
+    /// A process that comes after the one with this number, if there was one.
+    pub fn new(before: Option<u8>) -> Kin {
+        Kin {
+            process: before.map_or(0, |before| (before + 1) % NUMBERS),
+            other: Mutex::default(),
+            alone: AtomicBool::new(true),
+            busy: AtomicBool::new(false),
+            heir: watch::Sender::default(),
+        }
+    }
+
+    /// Whether this process hears of all writes that go through a router of this port.
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::SeqCst)
+    }
+
+    /// The process id of the other one, and which it is.
+    pub fn other(&self) -> Option<(Side, u32)> {
+        let other = self.lock();
+        other.as_ref().map(|other| (other.side, other.pid))
+    }
+
+    /// Clients of the process before this one.
+    pub fn elder_clients(&self) -> u32 {
+        self.lock().as_ref().map_or(0, |other| other.clients)
+    }
+
+    /// One takeover at a time.
+    pub fn begin(&self) -> Option<Busy<'_>> {
+        let was = self.busy.swap(true, Ordering::SeqCst);
+        (!was).then(|| Busy(&self.busy))
+    }
+
+    /// There are two from now on. Returns what this one has to say to the other.
+    pub fn join(&self, side: Side, pid: u32) -> mpsc::UnboundedReceiver<Outgoing> {
+        let (words, outgoing) = mpsc::unbounded_channel();
+        self.alone.store(false, Ordering::SeqCst);
+        *self.lock() = Some(Other {
+            side,
+            pid,
+            words,
+            clients: 0,
+        });
+        outgoing
+    }
+
+    /// The other one has ended. What it was the last to acknowledge lies in the logs of its servers, so a replica that
+    /// has what the primary has from now on has all of it.
+    pub fn part(&self, shared: &Shared) {
+        *self.lock() = None;
+        for clock in shared.topology().clocks().values() {
+            clock.acknowledge(Scope::All);
+        }
+        self.alone.store(true, Ordering::SeqCst);
+    }
+
+    /// Says something to the other one, if there is one.
+    pub fn tell(&self, word: Word) {
+        self.pass((word, None));
+    }
+
+    /// Passes on a cancel request for a client that is not of this process.
+    pub fn forward_cancel(&self, number: i32, secret: &[u8], ticket: CancelTicket) {
+        let secret = digits(secret);
+        self.pass((Word::Cancel { number, secret }, Some(ticket)));
+    }
+
+    fn pass(&self, outgoing: Outgoing) {
+        if let Some(other) = &*self.lock() {
+            // It may be ending.
+            let _ = other.words.send(outgoing);
+        }
+    }
+
+    /// So many clients the elder still has.
+    pub(super) fn note_clients(&self, count: u32) {
+        if let Some(other) = &mut *self.lock() {
+            other.clients = count;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Other>> {
+        self.other.lock().expect("nobody panics while holding it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_next_has_another_number_and_there_are_enough() {
+        assert_eq!(Kin::new(None).process, 0);
+        assert_eq!(Kin::new(Some(0)).process, 1);
+        assert_eq!(Kin::new(Some(15)).process, 0);
+    }
+
+    #[test]
+    fn one_takeover_at_a_time() {
+        let kin = Kin::new(None);
+        let first = kin.begin();
+        assert!(first.is_some() && kin.begin().is_none());
+        drop(first);
+        assert!(kin.begin().is_some());
+    }
+}
