@@ -153,6 +153,7 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
             quiet: false,
         };
         supervisor.supervise(&mut orders, events).await;
+        shared.kin.all_said().await;
     });
     // Cores see Ending, tell their clients and stop.
     let _ = life.send(Life::Ending);

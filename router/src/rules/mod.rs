@@ -135,10 +135,8 @@ impl RuleSet {
     /// The rules of a configuration, with what was counted under the same names before.
     pub fn new(config: &Config, before: Option<&RuleSet>) -> Self {
         let counted = |rule: &Rule| {
-            let known = before.into_iter().flat_map(|set| &set.rules);
-            let known = known
-                .filter(|counted| counted.rule.name == rule.name)
-                .next();
+            let mut known = before.into_iter().flat_map(|set| &set.rules);
+            let known = known.find(|counted| counted.rule.name == rule.name);
             Counted {
                 kinds: rule.when.kinds.iter().copied().collect(),
                 matched: known.map(|c| Arc::clone(&c.matched)).unwrap_or_default(),

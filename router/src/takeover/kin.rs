@@ -8,11 +8,16 @@ use crate::core::Shared;
 use crate::throttle::CancelTicket;
 use mothership_pool::health::Scope;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// Numbers of processes, see [`crate::core::ClientNumber`].
 const NUMBERS: u8 = 16;
+
+/// Who ends waits so long for its last words to leave, and looks so often.
+const SAYING: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// What is to be said to the other one. A cancel request has its place until then.
 pub type Outgoing = (Word, Option<CancelTicket>);
@@ -45,6 +50,8 @@ pub struct Kin {
     alone: AtomicBool,
     /// A takeover, or what may become one, is under way.
     busy: AtomicBool,
+    /// Words that are not on their way yet.
+    unsaid: AtomicUsize,
     /// Who has taken over.
     pub heir: watch::Sender<Option<u32>>,
 }
@@ -67,6 +74,7 @@ impl Kin {
             other: Mutex::default(),
             alone: AtomicBool::new(true),
             busy: AtomicBool::new(false),
+            unsaid: AtomicUsize::new(0),
             heir: watch::Sender::default(),
         }
     }
@@ -97,6 +105,7 @@ impl Kin {
     pub fn join(&self, side: Side, pid: u32) -> mpsc::UnboundedReceiver<Outgoing> {
         let (words, outgoing) = mpsc::unbounded_channel();
         self.alone.store(false, Ordering::SeqCst);
+        self.unsaid.store(0, Ordering::SeqCst);
         *self.lock() = Some(Other {
             side,
             pid,
@@ -129,8 +138,23 @@ impl Kin {
 
     fn pass(&self, outgoing: Outgoing) {
         if let Some(other) = &*self.lock() {
+            self.unsaid.fetch_add(1, Ordering::SeqCst);
             // It may be ending.
             let _ = other.words.send(outgoing);
+        }
+    }
+
+    /// A word is on its way.
+    pub(super) fn said(&self) {
+        self.unsaid.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Waits until all that was told is on its way, or there is nobody to tell; not for long.
+    pub async fn all_said(&self) {
+        let begun = Instant::now();
+        let waits = || self.unsaid.load(Ordering::SeqCst) > 0 && self.other().is_some();
+        while waits() && begun.elapsed() < SAYING {
+            tokio::time::sleep(AGAIN).await;
         }
     }
 

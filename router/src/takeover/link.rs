@@ -96,6 +96,7 @@ pub async fn live(
                     return;
                 }
                 drop(ticket);
+                shared.kin.said();
                 continue;
             }
             _ = ticks.tick() => {
