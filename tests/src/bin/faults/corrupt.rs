@@ -12,6 +12,7 @@ use rand::RngExt;
 
 /// A length that has become larger lets the router wait for what never comes: only a limit of time ends that.
 pub const SETUP: Setup = Setup {
+    standbys: 0,
     listen: "",
     pool: "query_timeout = \"2s\"\nreset_timeout = \"500ms\"\ncancel_timeout = \"500ms\"",
     narrow: "",

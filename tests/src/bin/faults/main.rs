@@ -23,6 +23,8 @@ mod queue;
 mod commits;
 
 mod servers;
+
+mod standbys;
 mod takeover;
 
 mod protocol;
@@ -55,12 +57,12 @@ fn main() -> ExitCode {
         .iter()
         .filter(|row| picked.is_empty() || picked.contains(&row.number))
         .collect();
-    let mut ground = None;
+    let mut grounds = [None, None];
     let (mut shown, mut failed) = (0, Vec::new());
     for row in &rows {
         let begun = Instant::now();
         println!("---- row {}: {}", row.number, row.fault);
-        let end = play(row, seed, &mut ground);
+        let end = play(row, seed, &mut grounds);
         let took = begun.elapsed().as_secs_f64();
         match end {
             End::Shown => {
@@ -89,7 +91,7 @@ fn main() -> ExitCode {
 }
 
 /// Plays one row. The servers serve the next row, too, unless something went wrong.
-fn play(row: &Row, seed: u64, ground: &mut Option<Ground>) -> End {
+fn play(row: &Row, seed: u64, grounds: &mut [Option<Ground>; 2]) -> End {
     let (setup, act) = match &row.show {
         Show::Not(why) => {
             println!("row {} not shown: {why}", row.number);
@@ -97,9 +99,15 @@ fn play(row: &Row, seed: u64, ground: &mut Option<Ground>) -> End {
         }
         Show::By(setup, act) => (setup, act),
     };
+    // Not more servers at a time than the row needs.
+    let [ground, other] = match (grounds, setup.standbys) {
+        ([alone, standbys], 0) => [alone, standbys],
+        ([alone, standbys], _) => [standbys, alone],
+    };
+    *other = None;
     let mut verdict = Verdict::default();
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let ground = ground.get_or_insert_with(Ground::new);
+        let ground = ground.get_or_insert_with(|| Ground::new(setup.standbys));
         let seed = seed ^ (u64::from(row.number) << 40);
         let mut world = World::begin(ground, row.number, seed, setup);
         act(&mut world, &mut verdict);

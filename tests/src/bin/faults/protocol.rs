@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Logins have little time, and nobody keeps a place without one.
 pub const SHORT_LOGIN: Setup = Setup {
+    standbys: 0,
     listen: "login_timeout = \"2s\"",
     pool: "",
     narrow: "",
@@ -20,6 +21,7 @@ pub const SHORT_LOGIN: Setup = Setup {
 };
 /// One connection that all clients of this role share.
 pub const SHARED: Setup = Setup {
+    standbys: 0,
     listen: "workers = 1",
     pool: "",
     narrow: "pool_max = 1",

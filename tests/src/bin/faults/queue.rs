@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A pool of one for its role, which is not the bank's.
 pub const SETUP: Setup = Setup {
+    standbys: 0,
     listen: "workers = 1",
     pool: "queue_timeout = \"2s\"",
     narrow: "pool_max = 1",

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Statements have an end.
 pub const OTHER_POOL: Setup = Setup {
+    standbys: 0,
     listen: "",
     pool: "query_timeout = \"2s\"",
     narrow: "",
@@ -17,6 +18,7 @@ pub const OTHER_POOL: Setup = Setup {
 };
 /// The catalog grows old soon.
 pub const SHORT_CATALOG: Setup = Setup {
+    standbys: 0,
     listen: "",
     pool: "",
     narrow: "",
@@ -25,6 +27,7 @@ pub const SHORT_CATALOG: Setup = Setup {
 
 /// Draining has an end, and says so before it begins.
 pub const SHORT_DRAIN: Setup = Setup {
+    standbys: 0,
     listen: "drain_timeout = \"5s\"\ndrain_delay = \"2s\"",
     pool: "",
     narrow: "",

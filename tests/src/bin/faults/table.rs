@@ -2,6 +2,7 @@
 
 use crate::protocol::{SHARED, SHORT_LOGIN};
 use crate::servers::{OTHER_POOL, SHORT_CATALOG, SHORT_DRAIN};
+use crate::standbys::{self, REPLICATED};
 use crate::takeover::TAKEOVER;
 use crate::world::{PLAIN, Setup, World};
 use crate::{
@@ -84,11 +85,11 @@ pub const ROWS: &[Row] = &[
     row(20, "backend killed with SIGKILL", servers::backend_killed),
     with(21, "postmaster stopped with SIGSTOP", OTHER_POOL, servers::postmaster_stopped),
     with(22, "one backend stopped with SIGSTOP", OTHER_POOL, servers::backend_stopped),
-    not(23, "primary killed, standby promoted", UNWRITTEN),
-    not(24, "planned switchover", UNWRITTEN),
-    not(25, "old primary comes back writable", UNWRITTEN),
-    not(26, "standby killed", UNWRITTEN),
-    not(27, "standby lags 30 s", UNWRITTEN),
+    with(23, "primary killed, standby promoted", REPLICATED, standbys::primary_killed),
+    with(24, "planned switchover", REPLICATED, standbys::switchover),
+    with(25, "old primary comes back writable", REPLICATED, standbys::old_primary_returns),
+    with(26, "standby killed", REPLICATED, standbys::standby_killed),
+    with(27, "standby lags 30 s", REPLICATED, standbys::standby_lags),
     not(28, "conflict with recovery on a standby", UNWRITTEN),
     row(29, "server has too many connections", servers::too_many_connections),
     row(30, "server is starting up", servers::starting_up),
@@ -122,6 +123,6 @@ pub const ROWS: &[Row] = &[
     row(58, "router without CPU for 5 s", servers::router_stopped),
     not(59, "clock jumps", UNWRITTEN),
     not(60, "address of a server changes", UNWRITTEN),
-    not(61, "roles that flap", UNWRITTEN),
+    with(61, "roles that flap", REPLICATED, standbys::flapping),
     row(62, "pipeline cut at one of its statements", lost::pipeline),
 ];

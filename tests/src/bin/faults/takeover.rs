@@ -9,6 +9,7 @@ use mothership_tests::shared::{PASSWORD, USER};
 
 /// A place to ask for the ports, and pgbench's table.
 pub const TAKEOVER: Setup = Setup {
+    standbys: 0,
     listen: "takeover = \"@folder@/takeover\"",
     pool: "",
     narrow: "",

@@ -2,6 +2,8 @@
 
 use crate::ask::say;
 use mothership_tests::bank::{self, Bank, Terms};
+use mothership_tests::cluster::Cluster;
+use mothership_tests::fleet::Shard;
 use mothership_tests::level::Level;
 use mothership_tests::proof::{self, Verdict, on_all_in};
 use mothership_tests::proxy::Proxy;
@@ -32,6 +34,8 @@ pub struct Ground {
 /// What a row adds to the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
+    /// Standbys of each shard; where there are any, a commit waits for one.
+    pub standbys: usize,
     /// Lines in `[listen]`.
     pub listen: &'static str,
     /// Lines in `[pool]`.
@@ -44,6 +48,7 @@ pub struct Setup {
 
 /// Nothing but defaults.
 pub const PLAIN: Setup = Setup {
+    standbys: 0,
     listen: "",
     pool: "",
     narrow: "",
@@ -58,7 +63,7 @@ pub struct World<'g> {
     pub router: Router,
     /// From clients to the router.
     pub front: Proxy,
-    /// From the router to each shard.
+    /// From the router to the server of each shard that was the primary in the beginning.
     pub back: Vec<Proxy>,
     /// The servers.
     pub ground: &'g mut Ground,
@@ -75,8 +80,11 @@ pub struct World<'g> {
 
 impl Ground {
     /// Starts servers.
-    pub fn new() -> Ground {
-        let fleet = Fleet::new(SHARDS, 0);
+    pub fn new(standbys: usize) -> Ground {
+        let mut fleet = Fleet::new(SHARDS, standbys);
+        if standbys > 0 {
+            fleet.shards.iter_mut().for_each(Shard::wait_for_standbys);
+        }
         bank::make_role(&fleet);
         let password = PASSWORD.replace('\'', "''");
         let role = bank::ROLE;
@@ -97,9 +105,13 @@ impl<'g> World<'g> {
         ] {
             proof::on_all(fleet, &sql);
         }
-        let way = |shard: &mothership_tests::fleet::Shard| Proxy::to(shard.primary.port());
+        let way = |shard: &Shard| Proxy::to(shard.primary.port());
         let back: Vec<Proxy> = fleet.shards.iter().map(way).collect();
-        let ports: Vec<Vec<u16>> = back.iter().map(|proxy| vec![proxy.port()]).collect();
+        let servers = |(shard, way): (&Shard, &Proxy)| {
+            let standbys = shard.replicas.iter().map(Cluster::port);
+            standbys.chain([way.port()]).collect()
+        };
+        let ports: Vec<Vec<u16>> = fleet.shards.iter().zip(&back).map(servers).collect();
         let router = Router::start(&config(&ports, setup));
         let terms = Terms {
             clients: CLIENTS,
@@ -267,6 +279,7 @@ fn log_in(router: &Router, database: &str) -> Wire {
 
 fn config(ports: &[Vec<u16>], setup: &Setup) -> String {
     let Setup {
+        standbys: _,
         listen,
         pool,
         narrow,
