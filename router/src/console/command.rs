@@ -471,7 +471,7 @@ pub const ACTS: &[Act] = &[
         deed: Deed::Switchover,
         word: "SWITCHOVER",
         takes: Takes::ShardAndServer,
-        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. What begins waits, transactions that are open may end within `failover.drain`, then the replica is promoted with all that was written. If anything goes wrong before, nothing has changed. The old primary is left as it is; it gets no write any more. The control role must be allowed to call `pg_promote`.",
+        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. What begins waits, transactions that are open may end within `failover.drain`, then the old primary refuses writes from anybody, and the replica is promoted with all that was written. If anything goes wrong before, nothing has changed. docs/failover.md says which rights the control role needs.",
     },
     Act {
         deed: Deed::Promoted,

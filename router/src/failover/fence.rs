@@ -12,10 +12,13 @@ use tokio_postgres::Client;
 
 const SETTING: &str = "default_transaction_read_only";
 
-/// Those who were there before `$1`, but the one that asks.
-const OTHERS: &str = "FROM pg_catalog.pg_stat_activity WHERE backend_type OPERATOR(pg_catalog.=) 'client backend' \
+/// Those who were there before `$1`, but the one that asks. Of sessions of others a role without `pg_read_all_stats` sees
+/// hardly more than that they have a database: they count, so that what cannot be seen is not taken for gone.
+const OTHERS: &str = "FROM pg_catalog.pg_stat_activity \
+    WHERE CASE WHEN backend_type IS NULL THEN datid IS NOT NULL \
+      ELSE backend_type OPERATOR(pg_catalog.=) 'client backend' END \
     AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid() \
-    AND backend_start OPERATOR(pg_catalog.<=) $1::pg_catalog.text::pg_catalog.timestamptz";
+    AND COALESCE(backend_start OPERATOR(pg_catalog.<=) $1::pg_catalog.text::pg_catalog.timestamptz, true)";
 
 /// Has a server of a shard refuse writes, ordered by `client`, which is connected to it. Transactions of others may end
 /// within `patience`, then they are broken off.

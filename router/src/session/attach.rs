@@ -157,13 +157,16 @@ impl Session {
                 carried.bring_to(&outside);
             } else {
                 let alone = self.is_unused(at);
-                match self.bring_to(at, &outside).await {
-                    Err(Halt::Failed) if alone && self.servers.is_empty() => {
-                        lost += 1;
-                        continue;
-                    }
-                    brought => brought?,
+                let brought = self.bring_to(at, &outside).await;
+                if alone && matches!(brought, Err(Halt::Failed)) && self.servers.is_empty() {
+                    lost += 1;
+                    continue;
                 }
+                // Whatever came of it: from here on its loss is told.
+                if let Some(attached) = self.servers.get_mut(at) {
+                    attached.unused = false;
+                }
+                brought?;
             }
             let attached = &mut self.servers[at];
             attached.unused = false;

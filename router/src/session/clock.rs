@@ -58,28 +58,24 @@ impl Terms {
     pub fn tick(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(1);
         const SHORTEST: Duration = Duration::from_millis(10);
-        let all = [
-            self.idle,
-            self.in_transaction,
-            self.query,
-            self.send,
-            self.ruled,
-        ];
-        let least = all.into_iter().flatten().min().unwrap_or(LONGEST);
+        let least = self.all().into_iter().flatten().min().unwrap_or(LONGEST);
         // Not more often than a client can notice.
         (least / 8).clamp(SHORTEST, LONGEST)
     }
 
     /// Nothing is limited.
     pub fn are_none(&self) -> bool {
-        let all = [
+        self.all().iter().all(Option::is_none)
+    }
+
+    fn all(&self) -> [Option<Duration>; 5] {
+        [
             self.idle,
             self.in_transaction,
             self.query,
             self.send,
             self.ruled,
-        ];
-        all.iter().all(Option::is_none)
+        ]
     }
 
     fn of(&self, doing: Doing) -> Option<Duration> {

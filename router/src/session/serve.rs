@@ -316,7 +316,9 @@ impl Session {
 
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
-        if self.takes_back(at) || self.drops_unused(at) {
+        let unreplicated = matches!(error, Broken::Unreplicated);
+        // What a server has committed is not sent again.
+        if !unreplicated && (self.takes_back(at) || self.drops_unused(at)) {
             return;
         }
         let mut attached = self.servers.remove(at);
@@ -326,7 +328,6 @@ impl Session {
         let was_told = attached.inbox.fatal;
         let committing = attached.inbox.committing;
         let autocommit = self.state.block == Block::None;
-        let unreplicated = matches!(error, Broken::Unreplicated);
         let unknown = committing || unreplicated || (autocommit && attached.inbox.may_write);
         if unknown || attached.inbox.wrote {
             // It may end without anybody to tell.

@@ -344,6 +344,52 @@ fn a_switchover_is_a_pause_without_errors() {
     assert!(left.unwrap().parse::<u64>().unwrap() < told);
 }
 
+/// Who cannot see all sessions does not know that they are gone.
+#[test]
+fn a_switchover_without_the_right_to_end_sessions_changes_nothing() {
+    const PRIMARY: usize = 1;
+    let stage = Stage::new(1, 1);
+    let shard = &stage.fleet.shards[0];
+    for sql in [
+        &format!(
+            "CREATE ROLE steward LOGIN PASSWORD '{}'",
+            PASSWORD.replace('\'', "''")
+        ),
+        "GRANT EXECUTE ON FUNCTION pg_promote, pg_reload_conf TO steward",
+        "GRANT ALTER SYSTEM ON PARAMETER default_transaction_read_only TO steward",
+        "CREATE TABLE t (a int)",
+    ] {
+        shard.primary.sql("postgres", sql).unwrap();
+    }
+    shard.wait_replayed();
+    let control = format!("[control]\nuser = \"{USER}\"");
+    let limited = stage
+        .config
+        .replace(&control, "[control]\nuser = \"steward\"");
+    assert_ne!(limited, stage.config);
+    let stage = Stage {
+        router: Router::start(&limited),
+        ..stage
+    };
+    stage.wait("all servers up", |server| server["health"] == "up");
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    wire.query("INSERT INTO t VALUES (1)");
+    let refused = order(&stage, "SWITCHOVER s0").unwrap_err();
+    assert!(
+        refused.1.contains("permission denied") || refused.1.contains("must be"),
+        "{refused:?}"
+    );
+    assert_eq!(stage.shown()[PRIMARY]["role"], "primary");
+    let shard = &stage.fleet.shards[0];
+    let writes = || {
+        shard
+            .primary
+            .sql("postgres", "INSERT INTO t VALUES (2)")
+            .is_ok()
+    };
+    assert!(poll_until(SOON, writes), "the primary refuses writes still");
+}
+
 /// It hears of the switchover late, and its clients may see errors, but are told of nothing that is not kept.
 #[test]
 fn a_switchover_through_one_router_loses_nothing_of_another() {
