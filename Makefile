@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults failover soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes bench bench-micro flame postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean
 
 build: ## Build the release binary.
 	cargo build --release -p mothership
@@ -94,9 +94,9 @@ soak: proofs ## The bank for MINUTES through two routers while one fault follows
 	$(BUILT)
 	@env MINUTES=$(MINUTES) CLIENTS=$(CLIENTS) ASYNC=$(ASYNC) SEED=$(SEED) $(PROOF)
 
-freshness: proofs ## READS beside writes and a delayed replica: none misses what a client was told of.
+freshness: proofs ## READS through two routers beside delayed standbys, the primary killed in the middle: none misses what its level promises; what replicas serve without writes and under pgbench for SECONDS. READERS=, DELAY=, SEED=, INJECT=any.
 	$(BUILT)
-	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SEED=$(SEED) $(PROOF)
+	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SECONDS=$(SECONDS) INJECT=$(INJECT) SEED=$(SEED) $(PROOF)
 
 oracle: proofs ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1.
 	$(BUILT)
@@ -118,6 +118,11 @@ scatter: proofs ## What statements over three shards cost the router, for SECOND
 	$(BUILT)
 	@env SECONDS=$(SECONDS) ROWS=$(ROWS) $(PROOF)
 
+patroni: proofs ## Behind the router a real Patroni with etcd, ROUNDS times: a switchover by the console, one by patronictl, kill -9 of the leader; what CLIENTS see, and for how long.
+	tests/patroni
+	$(BUILT)
+	@env CLIENTS=$(CLIENTS) ROUNDS=$(ROUNDS) SCALE=$(SCALE) $(PROOF)
+
 deadlocks: proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	$(BUILT)
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
@@ -136,7 +141,10 @@ test-proofs: postgres
 	env ROWS=5,11,14 "$$CARGO_TARGET_DIR/debug/faults"
 	env TIMES=2 "$$CARGO_TARGET_DIR/debug/failover"
 	env MINUTES=0.7 "$$CARGO_TARGET_DIR/debug/soak"
-	env READS=20000 "$$CARGO_TARGET_DIR/debug/freshness"
+	env READS=20000 SECONDS=5 "$$CARGO_TARGET_DIR/debug/freshness"
+	! env INJECT=any READS=20000 SECONDS=1 "$$CARGO_TARGET_DIR/debug/freshness" | sed "s/^FAIL/found/"
+	tests/patroni
+	env CLIENTS=8 ROUNDS=1 SCALE=1 "$$CARGO_TARGET_DIR/debug/patroni"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"
 	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"
@@ -179,6 +187,11 @@ shapes: COUNT ?= 10000000
 shapes: ## COUNT random texts: the plan that is kept for a text's shape is the plan of the text itself. SEED=.
 	env COUNT=$(COUNT) SEED=$(SEED) cargo test --release -p mothership --lib -- --exact --nocapture \
 	  plan::tests::shapes::a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves
+
+sim: COUNT ?= 10000
+sim: ## COUNT seeds of a simulated cluster with random faults: what decides about servers, writes and reads keeps its promises. SEED=.
+	env SEEDS=$(COUNT) SEED=$(SEED) cargo test --release -p mothership --test sim -- --exact --nocapture \
+	  the_decisions_hold_under_random_faults
 
 compose:
 	@tests/compose

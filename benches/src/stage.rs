@@ -420,6 +420,9 @@ user = "{USER}"
 [pool]
 max = {each}
 idle_timeout = "1h"
+queue_length = 10000
+[limits]
+queue_length = 10000
 [logging]
 connections = false
 "#

@@ -87,6 +87,7 @@ pub struct ServerLoad {
     half_life: AtomicU32,
     in_flight: AtomicU32,
     served: AtomicU64,
+    answered: AtomicU64,
     /// Smoothed latency (f32 nanoseconds) in the high half, tick of the last sample in the low half: one word, so that they change together.
     smoothed: AtomicU64,
 }
@@ -102,11 +103,17 @@ fn ticks(half_life: Duration) -> f32 {
 impl ServerLoad {
     /// An idle server. A latency counts half after `half_life`.
     pub fn new(half_life: Duration) -> Self {
+        Self::since(Instant::now(), half_life)
+    }
+
+    /// The same for who says what time it is.
+    pub fn since(start: Instant, half_life: Duration) -> Self {
         ServerLoad {
-            start: Instant::now(),
+            start,
             half_life: AtomicU32::new(ticks(half_life).to_bits()),
             in_flight: AtomicU32::new(0),
             served: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             smoothed: AtomicU64::new(0),
         }
     }
@@ -134,6 +141,11 @@ impl ServerLoad {
     /// How much was begun since the start.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have ended well, since the start.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// The smoothed latency in nanoseconds; 0 before the first sample.
@@ -231,6 +243,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// It has ended well.
+    pub fn answered(&self) {
+        self.load.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// It is over now and took so long, to the first byte of its answer or to the last, but always the same.
     pub fn finish(self, latency: Duration, now: Instant) {
         self.load.sample(latency, now);

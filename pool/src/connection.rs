@@ -6,6 +6,7 @@
 //! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
 
 use crate::pool::Permits;
+use crate::refusal::{Refusal, refusal};
 use crate::standing::Standing;
 use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
@@ -343,6 +344,11 @@ impl<N> ServerConnection<N> {
             rest = &rest[frame.bytes.len()..];
         }
         None
+    }
+
+    /// What it has refused of the request at hand, if that is the first of its answer.
+    pub fn refusal(&self) -> Option<Refusal> {
+        refusal(self.wire.input(), self.longest)
     }
 
     /// Hands to `take` what has come for the router and needs no judgement (see [`Ledger::pass`]), message by message,

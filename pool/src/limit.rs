@@ -9,12 +9,17 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How many connections may be open in all, and how many are.
 #[derive(Debug)]
 pub struct Limit {
     max: AtomicU32,
+    /// What the server has room for as far as it is known; `u32::MAX` if it has said nothing.
+    room: AtomicU32,
+    /// Until when that is believed.
+    narrow_until: Mutex<Option<Instant>>,
     open: AtomicU32,
     /// Pools under this limit, one for each core that has one.
     sharers: AtomicU32,
@@ -34,6 +39,8 @@ impl Limit {
     pub fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
             max: AtomicU32::new(max),
+            room: AtomicU32::new(u32::MAX),
+            narrow_until: Mutex::default(),
             open: AtomicU32::new(0),
             sharers: AtomicU32::new(0),
             hungry: AtomicU32::new(0),
@@ -48,7 +55,7 @@ impl Limit {
 
     /// Takes a permit if one is free, leaving `spare` of them to others.
     pub fn try_acquire(self: &Arc<Self>, spare: u32) -> Option<Permit> {
-        let max = self.max.load(Ordering::Relaxed).saturating_sub(spare);
+        let max = self.most().saturating_sub(spare);
         self.open
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| {
                 (open < max).then_some(open + 1)
@@ -71,7 +78,7 @@ impl Limit {
 
     /// True if a permit could be had now.
     pub fn has_room(&self) -> bool {
-        self.open() < self.max()
+        self.open() < self.most()
     }
 
     fn wake(&self) {
@@ -93,9 +100,44 @@ impl Limit {
         self.wake();
     }
 
-    /// The limit in force.
+    /// The limit by its setting.
     pub fn max(&self) -> u32 {
         self.max.load(Ordering::Relaxed)
+    }
+
+    /// The limit in force: less than that by the setting while the server has no room for more.
+    pub fn most(&self) -> u32 {
+        self.max().min(self.room.load(Ordering::Relaxed))
+    }
+
+    /// The server has refused one more: no more than are open now are opened before `until`.
+    pub fn narrow(&self, until: Instant) {
+        let mut known = self.narrow_until();
+        *known = (*known).max(Some(until));
+        // Of several that were refused together the last one counts.
+        self.room.fetch_min(self.open(), Ordering::Relaxed);
+    }
+
+    /// How long that holds still. Whoever asks when it is over lets everybody know.
+    pub fn narrowed(&self) -> Option<Duration> {
+        if self.room.load(Ordering::Relaxed) == u32::MAX {
+            return None;
+        }
+        let mut until = self.narrow_until();
+        let left = until.and_then(|until| until.checked_duration_since(Instant::now()));
+        if left.is_none_or(|left| left.is_zero()) {
+            *until = None;
+            self.room.store(u32::MAX, Ordering::Relaxed);
+            drop(until);
+            self.wake();
+            return None;
+        }
+        left
+    }
+
+    fn narrow_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        let until = self.narrow_until.lock();
+        until.expect("nobody panics while holding it")
     }
 
     /// Connections open now, on all cores.
@@ -133,7 +175,7 @@ impl Limit {
 
     /// True if more are open than allowed, because the limit was lowered.
     pub fn is_exceeded(&self) -> bool {
-        self.open() > self.max()
+        self.open() > self.most()
     }
 
     /// True if somebody who waits cannot have a permit; else one only has to be fetched.
@@ -142,12 +184,12 @@ impl Limit {
             0 => 0,
             _ => self.reserve.load(Ordering::Relaxed),
         };
-        self.open().saturating_add(reserve) >= self.max()
+        self.open().saturating_add(reserve) >= self.most()
     }
 
     /// What every pool may have when all of them are busy; 0 if there are more pools than permits.
     fn fair_share(&self) -> u32 {
-        self.max() / self.sharers.load(Ordering::Relaxed).max(1)
+        self.most() / self.sharers.load(Ordering::Relaxed).max(1)
     }
 
     /// Says, until dropped, that a pool with `own` connections waits for a permit of
@@ -253,6 +295,23 @@ mod tests {
         assert!(limit.try_acquire(1).is_none(), "one is kept for joins");
         assert!(limit.try_acquire(0).is_some());
         assert_eq!(limit.open(), 1);
+    }
+
+    #[test]
+    fn a_server_without_room_makes_the_limit_smaller_for_a_while() {
+        let limit = Limit::new(5);
+        let permits: Vec<_> = (0..3).filter_map(|_| limit.try_acquire(0)).collect();
+        drop(limit.try_acquire(0));
+        limit.narrow(Instant::now() + Duration::from_secs(3600));
+        assert!(limit.narrowed().is_some() && limit.try_acquire(0).is_none());
+        assert_eq!((limit.most(), limit.max()), (3, 5));
+        assert!(!limit.is_exceeded());
+        drop(permits);
+        let kept = limit.try_acquire(0);
+        assert!(kept.is_some(), "what was open may be opened again");
+        *limit.narrow_until() = Some(Instant::now());
+        assert!(limit.narrowed().is_none());
+        assert_eq!(limit.most(), 5);
     }
 
     #[test]

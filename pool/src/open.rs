@@ -13,6 +13,7 @@ use mothership_proto::auth::{
 };
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::put_cancel;
+use mothership_proto::report::sqlstate;
 use mothership_proto::startup::Protocol;
 use mothership_proto::startup::outgoing::{SslAnswer, SslAnswerError, put_ssl_request, ssl_answer};
 use rand::RngExt;
@@ -115,6 +116,20 @@ pub enum OpenError {
         #[source]
         cause: ServerLoginError,
     },
+}
+
+impl OpenError {
+    /// Whether the server has as many connections as it takes: of all, of the role or of the database.
+    pub fn has_no_room(&self) -> bool {
+        let OpenError::Login {
+            cause: ServerLoginError::Refused(refused),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        refused.sqlstate.as_deref() == Some(sqlstate::TOO_MANY_CONNECTIONS)
+    }
 }
 
 /// Opens the connections of one pool.

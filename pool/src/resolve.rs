@@ -1,12 +1,12 @@
 //! Addresses of host names, remembered for a while.
 //!
-//! One memory for each thread: the names are those of the configuration, so it stays
+//! One memory for all threads: the names are those of the configuration, so it stays
 //! small. A name that cannot be resolved any longer keeps the addresses that it had.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How names become addresses.
@@ -23,8 +23,10 @@ struct Known {
     addresses: Vec<IpAddr>,
 }
 
-thread_local! {
-    static KNOWN: RefCell<HashMap<String, Known>> = RefCell::default();
+fn known_names() -> MutexGuard<'static, HashMap<String, Known>> {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Known>>> = LazyLock::new(Mutex::default);
+    // Every entry is written whole.
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The addresses of a host, in the order in which they are to be tried.
@@ -35,15 +37,21 @@ pub async fn addresses(host: &str, port: u16, resolving: Resolving) -> io::Resul
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let known = KNOWN.with_borrow(|known| {
-        let known = known.get(host)?;
+    let known = known_names().get(host).map(|known| {
         let fresh = known.since.elapsed() < resolving.interval;
-        Some((fresh, known.addresses.clone()))
+        (fresh, known.addresses.clone())
     });
     let ips = match known {
         Some((true, ips)) => ips,
         before => match tokio::net::lookup_host((host, port)).await {
-            Ok(found) => remember(host, found.map(|address| address.ip()), resolving.most)?,
+            Ok(found) => {
+                let found: Vec<_> = found.map(|address| address.ip()).collect();
+                match before {
+                    // Nobody connects to another server before its prober has seen that it is another one.
+                    Some((_, ips)) if has_moved(&ips, &found) => ips,
+                    _ => remember(host, found.into_iter(), resolving.most)?,
+                }
+            }
             Err(error) => match before {
                 Some((_, ips)) => {
                     tracing::warn!(host, error = %error, "a host name cannot be resolved; its last addresses are used");
@@ -55,6 +63,21 @@ pub async fn addresses(host: &str, port: u16, resolving: Resolving) -> io::Resul
     };
     let ips = ips.into_iter().take(resolving.most);
     Ok(ips.map(|ip| SocketAddr::new(ip, port)).collect())
+}
+
+/// What a name means from now on, for all. To be called by whoever watches the server, and knows that it is another one.
+pub fn adopt(host: &str, addresses: &[IpAddr]) {
+    let known = Known {
+        since: Instant::now(),
+        addresses: addresses.to_vec(),
+    };
+    known_names().insert(host.to_owned(), known);
+}
+
+/// Whether a name means another server now: none of its addresses is one that it had. A name with several addresses is
+/// expected to have them all each time, in any order.
+pub fn has_moved(before: &[IpAddr], now: &[IpAddr]) -> bool {
+    !before.is_empty() && !now.is_empty() && !now.iter().any(|ip| before.contains(ip))
 }
 
 fn remember(
@@ -73,7 +96,7 @@ fn remember(
         since: Instant::now(),
         addresses: addresses.clone(),
     };
-    KNOWN.with_borrow_mut(|all| all.insert(host.to_owned(), known));
+    known_names().insert(host.to_owned(), known);
     Ok(addresses)
 }
 
@@ -115,6 +138,28 @@ mod tests {
         let kept = addresses("gone.invalid", 1, resolving).await.unwrap();
         assert_eq!(kept[0].to_string(), "10.0.0.1:1");
         assert!(addresses("never.invalid", 1, resolving).await.is_err());
+    }
+
+    #[test]
+    fn a_name_has_moved_when_it_has_no_address_that_it_had() {
+        let ips = |last: &[u8]| -> Vec<IpAddr> {
+            last.iter().map(|n| IpAddr::from([10, 0, 0, *n])).collect()
+        };
+        for (before, now, moved) in [
+            (&[][..], &[1][..], false),
+            (&[1], &[1], false),
+            (&[1], &[2], true),
+            (&[1], &[], false),
+            (&[1, 2], &[2, 1], false),
+            (&[1, 2], &[2, 3], false),
+            (&[1, 2], &[3, 4], true),
+        ] {
+            assert_eq!(
+                has_moved(&ips(before), &ips(now)),
+                moved,
+                "{before:?} {now:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -66,6 +66,22 @@ pub enum ControlError {
     },
 }
 
+impl ControlError {
+    /// Whether the server that would have to answer is not there, or does not answer.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Pool { cause, .. } => match cause {
+                PoolError::Backend(error) => is_gone(error),
+                PoolError::Timeout(_) => true,
+                _ => false,
+            },
+            Self::TimedOut { .. } => true,
+            Self::NoPrimary { why, .. } => why.is_lost(),
+            Self::Build { .. } | Self::Query { .. } => false,
+        }
+    }
+}
+
 /// Between two attempts to reach a primary that takes no connections.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -75,6 +91,8 @@ type PoolKey = (EndpointId, String, String);
 #[derive(Default)]
 pub struct Control {
     pools: RefCell<HashMap<PoolKey, Pool>>,
+    /// How often each server's name had come to mean another one when it was asked last.
+    moves: RefCell<HashMap<EndpointId, u64>>,
     verifiers: RefCell<HashMap<String, (Instant, LookedUp)>>,
     /// Held by whoever asks for the verifier of a user.
     asking: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
@@ -221,6 +239,7 @@ impl Control {
                 }
             };
             let server = &topology.shards[shard].servers[at];
+            self.follow_name(server.endpoint.id, topology.health.moves(shard, at));
             let pool = self.pool(topology, server, user, password, database)?;
             let address = || server.endpoint.address.clone();
             // A server that never was a primary has not failed over.
@@ -255,6 +274,21 @@ impl Control {
         statuses
             .map(|status| status.size.saturating_sub(status.available) + status.waiting)
             .sum()
+    }
+
+    /// Not every user of control connections hears of it when a server's name means another one.
+    fn follow_name(&self, server: EndpointId, moves: u64) {
+        let before = self.moves.borrow_mut().insert(server, moves);
+        if before.is_some_and(|before| before != moves) {
+            self.break_off(server);
+        }
+    }
+
+    /// Closes connections to a server that is none any longer, or whose name means another one: what it says is not what
+    /// is asked for.
+    pub fn break_off(&self, server: EndpointId) {
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|(endpoint, ..), _| *endpoint != server);
     }
 
     /// Forgets answers and connections: the configuration changed.

@@ -4,10 +4,11 @@
 //! The group of a shard has the shard's place in the order of the file, and its
 //! servers theirs. The only module that knows both words.
 
-use crate::config::{Config, Freshness, Reads, Role};
+use crate::config::{Config, Freshness, Level, Reads, Role};
 use crate::control::asking;
 use crate::core::{Server, ShardServers, Topology};
 use crate::session::touched::Parts;
+use mothership_pool::health::breaker::Limits;
 use mothership_pool::health::{
     self, CommitClock, Declared, GroupSpec, Health, NoPrimary, Prober, Rules, ServerSpec, Watch,
     WhyNot,
@@ -39,6 +40,7 @@ pub fn watch(
         && before.config.shards == config.shards
         && before.config.control == config.control
         && before.config.balance == config.balance
+        && before.config.pool.resolve_interval == config.pool.resolve_interval
     {
         return Ok((Arc::clone(&before.health), None));
     }
@@ -62,6 +64,7 @@ fn group(
     });
     let clock = known.and_then(|(place, health)| health.clock(place).map(Arc::clone));
     let gate = known.and_then(|(place, health)| health.gate(place).map(Arc::clone));
+    let patroni = servers.patroni.clone();
     let both = servers.servers.iter().zip(&config.shards[shard].servers);
     let servers = both.map(|(server, declared)| ServerSpec {
         endpoint: (*server.endpoint).clone(),
@@ -80,6 +83,8 @@ fn group(
         clock: clock.unwrap_or_else(|| Arc::new(CommitClock::default())),
         gate: gate.unwrap_or_default(),
         fence: known.and_then(|(place, health)| health.fence(place)),
+        trust_single: config.shards[shard].trust_single,
+        patroni,
     }
 }
 
@@ -93,10 +98,16 @@ fn settings(config: &Config) -> health::Settings {
             timeout: balance.probe_timeout,
             down_after: balance.down_after.get(),
             up_after: balance.up_after.get(),
+            resolve_interval: config.pool.resolve_interval,
+            breaker: Limits {
+                failures: balance.breaker_failures.get(),
+                pause: balance.breaker_time,
+            },
             ..Watch::default()
         },
         rules: Rules {
             max_lag: balance.max_lag,
+            max_lag_bytes: balance.max_lag_bytes.map(|size| size.0),
             ..Rules::default()
         },
         latency_half_life: balance.latency_half_life,
@@ -138,6 +149,8 @@ impl Topology {
             NoPrimary::Replaced(_)
             | NoPrimary::Foreign(_)
             | NoPrimary::Two(..)
+            | NoPrimary::NotLeader(_)
+            | NoPrimary::Moved(_)
             | NoPrimary::Down(_)
             | NoPrimary::Held => None,
             _ if servers.len() == 1 => Some(0),
@@ -167,16 +180,22 @@ impl Topology {
     }
 
     /// What a read must find on a replica when the session was told of `told`, and it looks at
-    /// `parts` only, or at anything. Only who is alone has heard of all writes.
+    /// `parts` only, or at anything. Only who is alone has heard of all writes. Without a `level` of its own the session has that of
+    /// `balance`.
     pub fn freshness(
         &self,
         shard: usize,
         told: Option<health::Moment>,
         parts: Option<&Parts>,
         is_alone: bool,
+        level: Option<Level>,
     ) -> health::Freshness {
         let balance = &self.config.balance;
-        match balance.freshness {
+        let level = level.unwrap_or(Level {
+            freshness: balance.freshness,
+            max_lag: None,
+        });
+        match level.freshness {
             Freshness::Router if !is_alone => health::Freshness::Seen(u64::MAX),
             Freshness::Router => {
                 let clock = self.health.clock(shard);
@@ -187,7 +206,9 @@ impl Topology {
                 health::Freshness::Seen(needed)
             }
             Freshness::Session => health::Freshness::Seen(told.unwrap_or(0)),
-            Freshness::Bounded => health::Freshness::Within(balance.max_lag),
+            Freshness::Bounded => {
+                health::Freshness::Within(level.max_lag.unwrap_or(balance.max_lag))
+            }
             Freshness::Any => health::Freshness::Any,
         }
     }

@@ -15,6 +15,7 @@ use crate::core::{
     TopologyError, Working, keepalive, watch_roles,
 };
 use crate::log::Chain;
+use crate::pressure::{self, Level, Meter, Shut};
 use crate::session::login;
 use crate::takeover::doors::Doors;
 use crate::takeover::elder::Event;
@@ -32,6 +33,7 @@ use mothership_proto::auth::{SecretKind, StandIn};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 /// Why the process could not start.
@@ -73,6 +75,8 @@ pub enum RunError {
 
 /// How often pools look for what is idle too long.
 const MAINTENANCE: Duration = Duration::from_secs(1);
+/// How often memory is given back to the system after there was little of it, once in [`MAINTENANCE`].
+const TRIMS: u32 = 10;
 /// How long the process waits for its cores after it has told them to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -96,6 +100,8 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
     let start = |what| move |cause| RunError::Start { what, cause };
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(start("the main runtime"))?;
+    let wishes = runtime.block_on(async { Wishes::catch() });
+    let wishes = wishes.map_err(start("to catch signals"))?;
     let mut inheritance = match (take_over, &listen.takeover) {
         (false, _) => None,
         (true, None) => return Err(HeirError::NoPlace.into()),
@@ -152,7 +158,7 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
             until: None,
             quiet: false,
         };
-        supervisor.supervise(&mut orders, events).await;
+        supervisor.supervise(wishes, &mut orders, events).await;
         shared.kin.all_said().await;
     });
     // Cores see Ending, tell their clients and stop.
@@ -164,6 +170,24 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
         }
     }
     Ok(())
+}
+
+/// The signals that ask for something. They are caught before the servers are asked, which may take a while: what comes
+/// meanwhile is done afterwards, and ends no process that is just starting.
+struct Wishes {
+    reload: Signal,
+    ask: Signal,
+    upgrade: Signal,
+}
+
+impl Wishes {
+    fn catch() -> std::io::Result<Wishes> {
+        Ok(Wishes {
+            reload: signal(SignalKind::hangup())?,
+            ask: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
 }
 
 /// What the process does, and what makes it do something else.
@@ -183,16 +207,14 @@ impl Supervisor<'_> {
     /// Reacts to signals, orders and other processes until the process shall end.
     async fn supervise(
         mut self,
+        mut wishes: Wishes,
         orders: &mut mpsc::UnboundedReceiver<Order>,
         mut events: mpsc::UnboundedReceiver<Event>,
     ) {
         let (path, shared) = (self.path, self.shared);
-        let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt), Ok(mut ask), Ok(mut upgrade)) = (
-            signal(SignalKind::hangup()),
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
             signal(SignalKind::terminate()),
             signal(SignalKind::interrupt()),
-            signal(SignalKind::user_defined1()),
-            signal(SignalKind::user_defined2()),
         ) else {
             tracing::error!("signals cannot be caught");
             return;
@@ -205,17 +227,17 @@ impl Supervisor<'_> {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.now != Life::Ending {
             let next = tokio::select! {
-                _ = hangup.recv() => {
+                _ = wishes.reload.recv() => {
                     drop(reload(path, shared).await);
                     None
                 }
                 _ = terminate.recv() => Some(self.more_urgent()),
                 _ = interrupt.recv() => Some(self.more_urgent()),
-                _ = ask.recv() => {
+                _ = wishes.ask.recv() => {
                     ask_all(shared);
                     None
                 }
-                _ = upgrade.recv() => {
+                _ = wishes.upgrade.recv() => {
                     self.upgrade();
                     None
                 }
@@ -623,6 +645,9 @@ fn core_thread(
         let core = Core::new(index, shared);
         tokio::task::spawn_local(maintain(Rc::clone(&core)));
         tokio::task::spawn_local(look_at_clocks(Rc::clone(&core)));
+        if core.index == 0 {
+            tokio::task::spawn_local(watch_memory(Rc::clone(&core)));
+        }
         tokio::task::spawn_local(watch_roles(Rc::clone(&core)));
         live(core, mailbox).await;
     });
@@ -674,9 +699,13 @@ async fn live(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     }
 }
 
-/// A client's login is a task. It is boxed at once: a task moves its future several times, and this one has 4 KB.
-fn let_in(core: &Rc<Core>, client: Wire) {
-    tokio::task::spawn_local(Box::pin(login::serve(Rc::clone(core), client)));
+/// A client's login is a task. It is boxed at once: a task moves its future several times. Whom the lack of descriptors
+/// keeps out is returned.
+fn let_in(core: &Rc<Core>, client: Wire, descriptor: i32) -> Option<Shut> {
+    let reserve = core.shared.topology().config.limits.descriptor_reserve;
+    let shut = pressure::shut(descriptor, pressure::most_descriptors(), reserve);
+    tokio::task::spawn_local(Box::pin(login::serve(Rc::clone(core), client, shut)));
+    shut
 }
 
 fn take(core: &Rc<Core>, mail: Mail) {
@@ -691,7 +720,10 @@ fn take(core: &Rc<Core>, mail: Mail) {
                 .set_nonblocking(true)
                 .and_then(|()| UnixStream::from_std(stream));
             match accepted {
-                Ok(stream) => let_in(core, Wire::unix(stream)),
+                Ok(stream) => {
+                    let descriptor = stream.as_raw_fd();
+                    let_in(core, Wire::unix(stream), descriptor);
+                }
                 Err(error) => tracing::warn!(error = %error, "a client was lost"),
             }
         }
@@ -722,12 +754,17 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
 /// Cancels what works for a session on its servers. While a request waits for its turn
 /// or is on its way, the connection that it is for is not given back.
 pub(crate) fn deliver_cancels<T: 'static>(core: &Rc<Core>, entry: &Entry, ticket: Rc<T>) {
+    cancel_each(core, &entry.working.borrow(), ticket);
+}
+
+/// The same for these connections.
+pub(crate) fn cancel_each<T: 'static>(core: &Rc<Core>, working: &[Working], ticket: Rc<T>) {
     let topology = core.shared.topology();
     let mut settings = topology.open_settings();
     settings.timeout = topology.config.pool.cancel_timeout;
     for Working {
         endpoint, target, ..
-    } in entry.working.borrow().iter()
+    } in working
     {
         let guard = target.begin();
         let (endpoint, target, settings) = (endpoint.clone(), Arc::clone(target), settings.clone());
@@ -749,12 +786,51 @@ async fn look_at_clocks(core: Rc<Core>) {
     }
 }
 
+/// Measures the memory of the process, and frees what lies idle when there is little left.
+async fn watch_memory(core: Rc<Core>) {
+    let Some(meter) = Meter::open() else { return };
+    let shared = &core.shared;
+    let mut topology = shared.topology();
+    let mut limit = pressure::limit(topology.config.limits.memory);
+    loop {
+        tokio::time::sleep(pressure::LOOK).await;
+        if !shared.is_current(&topology) {
+            topology = shared.topology();
+            limit = pressure::limit(topology.config.limits.memory);
+        }
+        let Some(used) = meter.resident() else { return };
+        let (before, after) = shared.pressure.measured(used, limit);
+        if before != after {
+            let limit = limit.unwrap_or(0);
+            tracing::warn!(used, limit, was = ?before, now = ?after, "memory of the process");
+        }
+        if after > Level::Calm && before == Level::Calm {
+            for core in &shared.mail {
+                // A core that has ended holds nothing.
+                let _ = core.send(Mail::Ask(Box::new(|core| core.free_idle())));
+            }
+            pressure::trim();
+        }
+    }
+}
+
 async fn maintain(core: Rc<Core>) {
     let mut ticks = tokio::time::interval(MAINTENANCE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut trims = 0;
     loop {
         ticks.tick().await;
         core.maintain();
+        if core.index == 0 {
+            // Most of what made it tight is freed when it is so no longer.
+            if core.shared.pressure.level() > Level::Calm {
+                trims = TRIMS;
+            }
+            if trims > 0 {
+                trims -= 1;
+                pressure::trim();
+            }
+        }
         if core.index == 0 {
             crate::log::tell_left_out();
         }
@@ -771,6 +847,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, _)) => {
+                let descriptor = stream.as_raw_fd();
                 let listen = &core.shared.topology().config.listen;
                 let ready = Wire::tcp(stream).and_then(|wire| {
                     wire.set_keepalive(keepalive(listen.keepalive))?;
@@ -780,8 +857,11 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
                     Ok(wire)
                 });
                 // A client that is gone already needs no answer.
-                if let Ok(wire) = ready {
-                    let_in(&core, wire);
+                if let Ok(wire) = ready
+                    && let_in(&core, wire, descriptor) == Some(Shut::All)
+                {
+                    // To tell it so takes a descriptor for a moment, and what is left is for servers.
+                    tokio::time::sleep(core.shared.topology().config.limits.accept_pause).await;
                 }
             }
             Err(error) => {

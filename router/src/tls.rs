@@ -136,6 +136,18 @@ pub fn towards_server(server: &Server) -> Result<Encryption, TopologyError> {
     })
 }
 
+/// How connections to a service beside the servers are encrypted: it must be who its certificate says.
+pub fn towards_service(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TopologyError> {
+    let verifier = CertificateCheck::new(Checks::NameAndAuthority, authorities)?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the default versions");
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Checks {
     /// Encrypt, whoever it is: libpq's `require` and `prefer`.

@@ -32,6 +32,8 @@ pub mod level;
 
 pub mod bank;
 
+pub mod patroni;
+
 pub mod proof;
 
 pub mod bench;

@@ -80,7 +80,12 @@ pub struct Proxy {
 impl Proxy {
     /// A way to this port on 127.0.0.1.
     pub fn to(target: u16) -> Proxy {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Proxy::at(Ipv4Addr::LOCALHOST, 0, target)
+    }
+
+    /// The same that listens at this address of the machine, on this port; 0 is a free one.
+    pub fn at(address: Ipv4Addr, port: u16, target: u16) -> Proxy {
+        let listener = TcpListener::bind((address, port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = watch::Sender::new(State {
             target,
@@ -112,7 +117,7 @@ impl Proxy {
         self.state.borrow().target
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// Where it listens, on 127.0.0.1 if nothing else was said.
     pub fn port(&self) -> u16 {
         self.port
     }

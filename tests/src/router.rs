@@ -5,6 +5,7 @@
 
 use crate::{Endpoint, Folder};
 use mothership::cluster::{free_port, poll_until, spawn_tied};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +25,10 @@ pub struct Router {
     log: String,
     port: u16,
     metrics_port: u16,
+    /// It sees its own /etc/hosts.
+    own_hosts: bool,
+    /// What gives it a clock of its own.
+    clock: Option<PathBuf>,
 }
 
 impl Router {
@@ -44,8 +49,57 @@ impl Router {
         router
     }
 
+    /// Starts it with a file of its own in the place of /etc/hosts, which [`Self::write_hosts`] changes. Needs what
+    /// [`may_have_own_hosts`] says.
+    pub fn start_with_hosts(config: &str, hosts: &str) -> Router {
+        let mut router = Router::prepare(config);
+        router.own_hosts = true;
+        router.write_hosts(hosts);
+        router.spawn(&[]);
+        let port = router.port;
+        let up = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        assert!(poll_until(START_LIMIT, up), "the router does not listen");
+        router
+    }
+
+    /// Starts it with a wall clock of its own, which [`Self::set_clock`] sets. `library` is what [`clock_library`] finds.
+    pub fn start_with_clock(config: &str, library: PathBuf) -> Router {
+        let mut router = Router::prepare(config);
+        router.clock = Some(library);
+        router.set_clock(0);
+        router.spawn(&[]);
+        let port = router.port;
+        let up = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        assert!(poll_until(START_LIMIT, up), "the router does not listen");
+        router
+    }
+
+    /// Its wall clock is so many seconds before or behind the right one from now on.
+    pub fn set_clock(&self, seconds: i64) {
+        // Whoever reads it finds the old text or the new one.
+        let next = self.folder.path().join("clock.next");
+        std::fs::write(&next, format!("{seconds:+}\n")).unwrap();
+        std::fs::rename(&next, self.clock_path()).unwrap();
+    }
+
+    fn clock_path(&self) -> PathBuf {
+        self.folder.path().join("clock")
+    }
+
+    /// What its names mean from now on.
+    pub fn write_hosts(&self, hosts: &str) {
+        // The file that is mounted stays the same one.
+        std::fs::write(self.folder.path().join("hosts"), hosts).unwrap();
+    }
+
     /// Starts it and does not wait: for configurations that are to be refused.
     pub fn launch(config: &str) -> Router {
+        let mut router = Router::prepare(config);
+        router.spawn(&[]);
+        router
+    }
+
+    fn prepare(config: &str) -> Router {
         let folder = Folder::new("router");
         let (port, metrics_port) = (free_port().unwrap(), free_port().unwrap());
         let mut router = Router {
@@ -54,10 +108,11 @@ impl Router {
             log: "router.log".to_owned(),
             port,
             metrics_port,
+            own_hosts: false,
+            clock: None,
         };
         router.child.wait().unwrap();
         router.write_config(config);
-        router.spawn(&[]);
         router
     }
 
@@ -71,6 +126,8 @@ impl Router {
             log: format!("router-{number}.log"),
             port: self.port,
             metrics_port: self.metrics_port,
+            own_hosts: self.own_hosts,
+            clock: self.clock.clone(),
         };
         heir.child.wait().unwrap();
         heir.spawn(&["--take-over"]);
@@ -104,12 +161,29 @@ impl Router {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        let mut command = Command::new(binary());
+        let mut command = match self.own_hosts {
+            false => Command::new(binary()),
+            true => {
+                let mut command = Command::new("unshare");
+                let mount = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+                command.args(["-m", "sh", "-c", mount]);
+                command.arg(self.folder.path().join("hosts")).arg(binary());
+                command
+            }
+        };
         command
             .arg("run")
             .args(more)
             .arg("--config")
             .arg(self.config_path());
+        if let Some(library) = &self.clock {
+            command.env("LD_PRELOAD", library);
+            command.env("FAKETIME_TIMESTAMP_FILE", self.clock_path());
+            command.env("FAKETIME_NO_CACHE", "1");
+            // As in a real jump, the clock that measures intervals goes on.
+            command.env("DONT_FAKE_MONOTONIC", "1");
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.child = spawn_tied(command, libc::SIGKILL).unwrap();
@@ -137,6 +211,16 @@ impl Router {
     /// The TCP port for metrics, if the configuration uses it.
     pub fn metrics_port(&self) -> u16 {
         self.metrics_port
+    }
+
+    /// What it tells Prometheus, if the configuration has the port.
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.metrics_port)).unwrap();
+        let request = b"GET /metrics HTTP/1.0\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
     }
 
     /// The folder that `@folder@` stands for: where a unix socket may be made.
@@ -225,6 +309,34 @@ impl Router {
         std::fs::read_dir(folder).unwrap().count()
     }
 
+    /// Changes how many descriptors it may have, and returns how many those were.
+    pub fn limit_descriptors(&self, most: u64) -> u64 {
+        let mut old = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        let pid = self.pid().try_into().unwrap();
+        // SAFETY: both pointers are null or lead to one `rlimit` of ours.
+        let read =
+            unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) };
+        assert_eq!(read, 0);
+        let new = libc::rlimit {
+            rlim_cur: most,
+            ..old
+        };
+        let nowhere = std::ptr::null_mut();
+        // SAFETY: as above.
+        let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, nowhere) };
+        assert_eq!(set, 0);
+        old.rlim_cur
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks.unwrap().count()
+    }
+
     /// Its resident memory in bytes; see VmRSS in proc(5).
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -267,6 +379,20 @@ impl Drop for Router {
             eprintln!("---- router ({status:?}), its log:\n{}----", self.log());
         }
     }
+}
+
+/// Whether a process may be given a file in the place of /etc/hosts: root with its capabilities may.
+pub fn may_have_own_hosts() -> bool {
+    let mut mount = Command::new("unshare");
+    mount.args(["-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]);
+    mount.output().is_ok_and(|done| done.status.success())
+}
+
+/// libfaketime for programs with threads, if it is installed (Debian's package faketime).
+pub fn clock_library() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    files.find(|file| file.is_file())
 }
 
 /// `target/debug/mothership` for a test in `target/debug/deps/`.

@@ -38,6 +38,15 @@ pub enum Silence {
     Late,
 }
 
+/// Why nobody is logged in.
+#[derive(Debug)]
+pub enum Unwelcome {
+    /// The server's error.
+    Refused(Frame),
+    /// No word in the middle of the login.
+    Broken(Silence),
+}
+
 impl Wire {
     /// Connects to a port on 127.0.0.1 and sends nothing.
     pub fn connect(port: u16) -> Wire {
@@ -46,7 +55,11 @@ impl Wire {
 
     /// The same where nobody may listen.
     pub fn try_connect(port: u16) -> io::Result<Wire> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        Wire::over(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?)
+    }
+
+    /// Over a connection that is there.
+    pub fn over(stream: TcpStream) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         Ok(Wire {
             stream,
@@ -69,20 +82,46 @@ impl Wire {
         wire
     }
 
-    /// Logs in; returns the messages between the login and ReadyForQuery, or the server's error.
+    /// Logs in; returns the messages between the login and ReadyForQuery, or the server's error. A panic if the other side
+    /// says neither.
     pub fn try_login(
         &mut self,
         endpoint: &Endpoint,
         version: u32,
         more: &[(&str, &str)],
     ) -> Result<Vec<Frame>, Frame> {
+        said(self.ask_in(endpoint, version, more))
+    }
+
+    /// The same where the other side may be killed meanwhile.
+    pub fn ask_in(
+        &mut self,
+        endpoint: &Endpoint,
+        version: u32,
+        more: &[(&str, &str)],
+    ) -> Result<Vec<Frame>, Unwelcome> {
         let own = [("user", &*endpoint.user), ("database", &*endpoint.database)];
         let parameters = [own.as_slice(), more].concat();
-        self.send(&message::startup(version, &parameters));
+        self.ask(&message::startup(version, &parameters))?;
+        self.welcome(endpoint)
+    }
+
+    /// The rest of a login whose startup packet was sent.
+    pub fn finish_login(&mut self, endpoint: &Endpoint) -> Result<Vec<Frame>, Frame> {
+        said(self.welcome(endpoint))
+    }
+
+    fn welcome(&mut self, endpoint: &Endpoint) -> Result<Vec<Frame>, Unwelcome> {
         self.authenticate(&endpoint.user, &endpoint.password)?;
-        let frames = self.until_ready();
+        let frames = match self.try_until_ready() {
+            Ok(frames) => frames,
+            Err((frames, silence)) => match frames.into_iter().find(|frame| frame.kind == b'E') {
+                Some(error) => return Err(Unwelcome::Refused(error)),
+                None => return Err(Unwelcome::Broken(silence)),
+            },
+        };
         if let Some(error) = frames.iter().find(|frame| frame.kind == b'E') {
-            return Err(error.clone());
+            return Err(Unwelcome::Refused(error.clone()));
         }
         let key = frames.iter().find(|frame| frame.kind == b'K');
         self.key = key.map(|frame| {
@@ -92,34 +131,43 @@ impl Wire {
         Ok(frames)
     }
 
-    fn authenticate(&mut self, user: &str, password: &str) -> Result<(), Frame> {
+    fn authenticate(&mut self, user: &str, password: &str) -> Result<(), Unwelcome> {
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         loop {
-            let frame = self.frame();
+            let frame = self.try_frame(self.limit).map_err(Unwelcome::Broken)?;
             match frame.kind {
-                b'E' => return Err(frame),
+                b'E' => return Err(Unwelcome::Refused(frame)),
                 b'v' => continue,
                 kind => assert_eq!(kind, b'R', "unexpected before login: {frame}"),
             }
             let (code, data) = frame.body.split_first_chunk::<4>().unwrap();
             match u32::from_be_bytes(*code) {
                 0 => return Ok(()),
-                3 => self.send(&message::password(password)),
+                3 => self.ask(&message::password(password))?,
                 5 => {
                     let salt = data.try_into().unwrap();
                     let hash = md5_hash(user.as_bytes(), password.as_bytes(), salt);
-                    self.send(&message::password(&hash));
+                    self.ask(&message::password(&hash))?;
                 }
-                10 => self.send(&message::sasl_initial(SCRAM_SHA_256, scram.message())),
+                10 => self.ask(&message::sasl_initial(SCRAM_SHA_256, scram.message()))?,
                 11 => {
                     scram.update(data).unwrap();
-                    self.send(&message::sasl_response(scram.message()));
+                    self.ask(&message::sasl_response(scram.message()))?;
                 }
                 12 => scram
                     .finish(data)
                     .expect("the server proves that it knows the verifier"),
                 other => panic!("unknown authentication request {other}"),
             }
+        }
+    }
+
+    /// A message of the login. That it cannot be sent says no more than that the other side is gone; what it said
+    /// before may still be read.
+    fn ask(&mut self, message: &[u8]) -> Result<(), Unwelcome> {
+        match self.stream.write_all(message) {
+            Err(error) if !is_gone(error.kind()) => panic!("write: {error}"),
+            _ => Ok(()),
         }
     }
 
@@ -151,6 +199,11 @@ impl Wire {
     /// Ends our direction only.
     pub fn finish_sending(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The same where the other side may have closed already.
+    pub fn try_finish_sending(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Closes with RST instead of FIN, as a crashed machine's successor does.
@@ -280,13 +333,22 @@ impl Wire {
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut => return Err(Silence::Late),
                     ErrorKind::Interrupted => {}
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                        return Err(Silence::Closed);
-                    }
+                    gone if is_gone(gone) => return Err(Silence::Closed),
                     other => panic!("read: {other}"),
                 },
             }
         }
         Ok(())
     }
+}
+
+fn is_gone(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+fn said(login: Result<Vec<Frame>, Unwelcome>) -> Result<Vec<Frame>, Frame> {
+    login.map_err(|unwelcome| match unwelcome {
+        Unwelcome::Refused(error) => error,
+        Unwelcome::Broken(silence) => panic!("no answer to a login: {silence:?}"),
+    })
 }

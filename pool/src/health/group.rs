@@ -5,6 +5,7 @@
 //! wrong primary splits the data, so whatever is not certain is "no primary" with
 //! a reason.
 
+use super::breaker::{Breaker, BreakerState, Traffic};
 use super::clock::Moment;
 use super::position::{Position, Positions};
 use super::report::{Lsn, Report, Says};
@@ -45,6 +46,18 @@ pub struct Rules {
     pub trust_single: bool,
 }
 
+impl Rules {
+    /// How much of its limit a replica's lag is, by time or bytes, whichever is more; more than 1 is over it.
+    fn part_of_limit(&self, lag: Lag) -> f32 {
+        let time = lag.time.as_secs_f32() / self.max_lag.as_secs_f32().max(f32::MIN_POSITIVE);
+        let bytes = self.max_lag_bytes.map_or(0.0, |most| {
+            // Only how they compare counts.
+            lag.bytes as f32 / most.max(1) as f32
+        });
+        time.max(bytes)
+    }
+}
+
 impl Default for Rules {
     fn default() -> Self {
         Rules {
@@ -74,6 +87,10 @@ pub enum NoPrimary {
     Two(u8, u8),
     /// This one claims to be, no other has answered yet, and it is not declared.
     Unconfirmed(u8),
+    /// This one claims to be, but a discovery source names another server as the leader.
+    NotLeader(u8),
+    /// It was this one, whose name means another address now, which has not been asked yet.
+    Moved(u8),
     /// There is one, but another is about to take its place.
     Held,
 }
@@ -99,6 +116,15 @@ impl NoPrimary {
             NoPrimary::Unconfirmed(server) => {
                 let server = name(server);
                 format!("no other server has confirmed that {server} is the primary")
+            }
+            NoPrimary::NotLeader(server) => {
+                format!("{} is not the leader that Patroni names", name(server))
+            }
+            NoPrimary::Moved(server) => {
+                format!(
+                    "{} has another address, which has not been asked yet",
+                    name(server)
+                )
             }
             NoPrimary::Held => "a switchover is under way".to_owned(),
         }
@@ -163,6 +189,8 @@ pub struct ServerView {
     pub lag: Option<Lag>,
     /// From 1 (not behind) to 4 (at the limit).
     pub penalty: f32,
+    /// What its breaker lets through.
+    pub breaker: BreakerState,
 }
 
 /// How far a replica is behind.
@@ -181,9 +209,12 @@ struct Member {
     /// False: nothing is asked, what is declared is believed.
     watched: bool,
     health: ServerHealth,
+    breaker: Breaker,
     told: Option<Told>,
     /// `told` is still what it says: nothing has failed since.
     current: bool,
+    /// Its name means another server than the one that has told it.
+    moved: bool,
     /// Serves no reads because it was too far behind.
     lagging: bool,
 }
@@ -203,6 +234,8 @@ pub struct Group {
     watch: Watch,
     rules: Rules,
     fence: Option<Fence>,
+    /// Whom a discovery source names at present. It chooses among servers that may be elected, and makes nobody electable.
+    leader: Option<usize>,
     primary: Result<usize, NoPrimary>,
     /// The server and timeline that `positions` are of.
     term: Option<(usize, u32)>,
@@ -239,8 +272,10 @@ impl Group {
                 declared: spec.declared,
                 watched: spec.watched,
                 health,
+                breaker: Breaker::default(),
                 told: None,
                 current: false,
+                moved: false,
                 lagging: false,
             }
         });
@@ -249,6 +284,7 @@ impl Group {
             watch,
             rules,
             fence,
+            leader: None,
             primary: Err(NoPrimary::Asking),
             term: None,
             positions: Positions::default(),
@@ -277,6 +313,7 @@ impl Group {
             asked,
         });
         member.current = true;
+        member.moved = false;
         self.decide();
         if self.primary == Ok(server) {
             self.note_position(server);
@@ -303,6 +340,36 @@ impl Group {
         }
     }
 
+    /// A probe was answered, as [`Self::on_report`] was told: the breaker may be tried. `answered` and `spread` are those of [`Traffic`].
+    pub fn on_good_probe(&mut self, server: usize, answered: u64, spread: f64, now: Instant) {
+        let traffic = self.traffic(server, answered, spread, now);
+        if let Some(member) = self.members.get_mut(server) {
+            member.breaker.on_good_probe(traffic);
+        }
+    }
+
+    /// What a client sent to a server, or its attempt to connect to it, failed, and that is the server's matter.
+    pub fn on_failed_traffic(&mut self, server: usize, answered: u64, spread: f64, now: Instant) {
+        let traffic = self.traffic(server, answered, spread, now);
+        // What is not up is judged by probes alone, and what nobody asks would never come back.
+        let member = self.members.get_mut(server);
+        if let Some(member) = member.filter(|m| m.watched && m.health.is_up()) {
+            let Watch {
+                interval, breaker, ..
+            } = &self.watch;
+            member.breaker.on_failure(traffic, *interval, breaker);
+        }
+    }
+
+    fn traffic(&self, server: usize, answered: u64, spread: f64, now: Instant) -> Traffic {
+        Traffic {
+            now,
+            answered,
+            spread,
+            is_spared: self.members.len() > 1 && self.primary != Ok(server),
+        }
+    }
+
     /// A connection to it was lost. The server may have crashed, and a replica that starts again shows for a while an older
     /// state than before: nothing is certain until it is asked again. Its health is not judged by that: an operator may have
     /// ended the session.
@@ -310,6 +377,27 @@ impl Group {
         if let Some(member) = self.members.get_mut(server) {
             member.current = false;
         }
+    }
+
+    /// Its name means another server now: nothing is known of that one.
+    pub fn on_moved(&mut self, server: usize) {
+        if let Some(member) = self.members.get_mut(server) {
+            member.current = false;
+            member.moved = true;
+            member.breaker = Breaker::default();
+            self.decide();
+        }
+    }
+
+    /// A discovery source names this server as the leader, or nobody; that also when it cannot be asked any longer.
+    pub fn on_leader(&mut self, leader: Option<usize>) {
+        self.leader = leader.filter(|server| *server < self.members.len());
+        self.decide();
+    }
+
+    /// Whom a discovery source names at present.
+    pub fn leader(&self) -> Option<usize> {
+        self.leader
     }
 
     /// Who takes writes.
@@ -327,6 +415,11 @@ impl Group {
         self.members.get(server).map(|m| &m.health)
     }
 
+    /// What the breaker of a server lets through.
+    pub fn breaker(&self, server: usize) -> Option<BreakerState> {
+        self.members.get(server).map(|m| m.breaker.state())
+    }
+
     /// The last answer of a server.
     pub fn report(&self, server: usize) -> Option<&Report> {
         let told = self.members.get(server)?.told.as_ref();
@@ -342,17 +435,17 @@ impl Group {
     pub fn view(&self, server: usize, now: Instant) -> Option<ServerView> {
         let member = self.members.get(server)?;
         let role = self.role(server, member);
-        let fit = role == Role::Replica && member.health.is_up() && !member.lagging;
+        let fit =
+            role == Role::Replica && member.health.is_up() && !member.lagging && !member.moved;
         let lag = self.lag(member, now);
-        let part = lag.map_or(0.0, |lag| {
-            lag.time.as_secs_f32() / self.rules.max_lag.as_secs_f32().max(f32::MIN_POSITIVE)
-        });
+        let part = lag.map_or(0.0, |lag| self.rules.part_of_limit(lag));
         Some(ServerView {
             role,
             fit,
             fresh: self.fresh(member).filter(|_| fit),
             lag,
             penalty: 1.0 + 3.0 * part.min(1.0),
+            breaker: member.breaker.state(),
         })
     }
 
@@ -495,6 +588,11 @@ impl Group {
             return Err(NoPrimary::Asking);
         }
         let claims: Vec<Claim> = self.claims().collect();
+        if claims.is_empty()
+            && let Some(moved) = self.members.iter().position(|m| m.moved)
+        {
+            return Err(NoPrimary::Moved(bits(moved)));
+        }
         let Some(first) = claims.first() else {
             return Err(self.why_nobody());
         };
@@ -520,9 +618,9 @@ impl Group {
         match current[..] {
             [] => Err(self.down().unwrap_or(NoPrimary::Replaced(bits(replaced)))),
             [only] => self.confirmed(only),
-            [a, b, ..] => match current.iter().find(|c| c.declared) {
-                // The operator has said which.
-                Some(declared) => Ok(declared.server),
+            [a, b, ..] => match current.iter().find(|c| self.is_named(c)) {
+                // The source or the operator has said which.
+                Some(named) => self.confirmed(named),
                 None => Err(NoPrimary::Two(bits(a.server), bits(b.server))),
             },
         }
@@ -547,7 +645,8 @@ impl Group {
 
     fn claims(&self) -> impl Iterator<Item = Claim> {
         let living = self.members.iter().enumerate();
-        let living = living.filter(|(_, m)| m.health.is_up() && m.declared != Declared::Replica);
+        let living = living.filter(|(_, m)| m.health.is_up() && !m.moved);
+        let living = living.filter(|(_, m)| m.declared != Declared::Replica);
         living.filter_map(|(server, member)| {
             let report = member.told?.report;
             match report.says {
@@ -562,8 +661,22 @@ impl Group {
         })
     }
 
-    /// At the start somebody else has to have answered: behind the silence there may be a newer primary.
+    /// Whether a claim is that of the leader, or, where no source names one, of the declared primary.
+    fn is_named(&self, claim: &Claim) -> bool {
+        match self.leader {
+            Some(leader) => leader == claim.server,
+            None => claim.declared,
+        }
+    }
+
+    /// At the start somebody else has to have answered: behind the silence there may be a newer primary. And a server that is not
+    /// the leader writes what will be thrown away.
     fn confirmed(&self, claim: &Claim) -> Result<usize, NoPrimary> {
+        match self.leader {
+            Some(leader) if leader == claim.server => return Ok(claim.server),
+            Some(_) => return Err(NoPrimary::NotLeader(bits(claim.server))),
+            None => {}
+        }
         let answered = |(server, member): (usize, &Member)| {
             server != claim.server && member.told.is_some_and(|t| t.report.system == claim.system)
         };

@@ -56,9 +56,19 @@ impl Story {
     }
 
     fn of(&mut self, system: u64, server: usize, says: Says) -> Result<usize, NoPrimary> {
-        let report = Report { system, says };
+        let report = Report {
+            system,
+            says,
+            read_only: false,
+        };
         self.group
             .on_report(server, report, self.moment, self.now, self.now);
+        self.group.primary()
+    }
+
+    /// A discovery source says who the leader is.
+    fn leader(&mut self, leader: Option<usize>) -> Result<usize, NoPrimary> {
+        self.group.on_leader(leader);
         self.group.primary()
     }
 
@@ -114,6 +124,71 @@ fn a_lone_voice_is_believed_only_if_declared_or_alone_or_trusted() {
     assert_eq!(lone(&[Primary, Auto], false), Ok(0));
     assert_eq!(lone(&[Auto], false), Ok(0));
     assert_eq!(lone(&[Replica], false), Err(NoPrimary::OnlyReplicas));
+}
+
+#[test]
+fn a_lone_voice_is_believed_when_it_is_the_leader() {
+    let mut story = Story::new(&[Auto, Auto, Auto]);
+    let _ = (story.refused(1), story.refused(2));
+    assert_eq!(story.primary(0, 1, 10), Err(NoPrimary::Unconfirmed(0)));
+    assert_eq!(story.leader(Some(1)), Err(NoPrimary::NotLeader(0)));
+    // No leader: the source neither confirms nor denies.
+    assert_eq!(story.leader(None), Err(NoPrimary::Unconfirmed(0)));
+    assert_eq!(story.leader(Some(0)), Ok(0));
+    // Once believed it stays so when the source is silent.
+    assert_eq!(story.leader(None), Ok(0));
+    // One that is no server of the group says nothing.
+    assert_eq!(story.leader(Some(3)), Ok(0));
+}
+
+#[test]
+fn a_primary_that_is_not_the_leader_gets_no_write_not_even_a_declared_one() {
+    for declared in [Auto, Primary] {
+        let mut story = Story::new(&[declared, Auto]);
+        let _ = story.replica(1, 1, 10);
+        assert_eq!(story.primary(0, 1, 10), Ok(0));
+        // The other one has the lock, and is about to be promoted.
+        assert_eq!(story.leader(Some(1)), Err(NoPrimary::NotLeader(0)));
+        assert_eq!(story.role(0), Role::Claimant);
+        assert_eq!(story.primary(1, 2, 12), Ok(1));
+        // The source is a moment behind.
+        assert_eq!(story.leader(Some(0)), Err(NoPrimary::NotLeader(1)));
+        assert_eq!(story.leader(Some(1)), Ok(1));
+    }
+}
+
+#[test]
+fn a_server_whose_name_has_moved_gets_nothing_before_it_was_asked() {
+    let mut story = Story::new(&[Auto]);
+    assert_eq!(story.primary(0, 2, 10), Ok(0));
+    story.group.on_moved(0);
+    assert_eq!(story.group.primary(), Err(NoPrimary::Moved(0)));
+    assert_eq!(story.primary(0, 1, 99), Err(NoPrimary::Replaced(0)));
+    story.group.on_moved(0);
+    assert_eq!(story.primary(0, 2, 12), Ok(0));
+}
+
+#[test]
+fn a_leader_on_a_timeline_that_was_replaced_gets_no_write() {
+    let mut story = Story::new(&[Auto, Auto]);
+    let _ = story.replica(1, 1, 10);
+    let _ = story.primary(0, 1, 10);
+    let _ = story.refused(0);
+    assert_eq!(story.primary(1, 2, 12), Ok(1));
+    let _ = story.refused(1);
+    let _ = story.primary(0, 1, 99);
+    assert_eq!(story.leader(Some(0)), Err(NoPrimary::Down(1)));
+    // Nor does the word of a source make a primary of a replica, or of a server that is down.
+    let _ = story.replica(0, 2, 12);
+    assert_eq!(story.leader(Some(0)), Err(NoPrimary::Down(1)));
+    assert_eq!(story.leader(Some(1)), Err(NoPrimary::Down(1)));
+    // Of two on one timeline it says which.
+    let mut story = Story::new(&[Auto, Primary, Auto]);
+    let _ = story.refused(2);
+    let _ = story.primary(0, 1, 10);
+    assert_eq!(story.primary(1, 1, 10), Ok(1));
+    assert_eq!(story.leader(Some(0)), Ok(0));
+    assert_eq!(story.leader(Some(2)), Err(NoPrimary::Two(0, 1)));
 }
 
 #[test]

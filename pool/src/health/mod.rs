@@ -1,9 +1,9 @@
 //! Which servers are alive, which one is the primary, which replica may serve a read.
 //!
-//! What decides is pure: [`state`] (is a server alive), [`group`] (who is the
+//! What decides is pure: [`state`] (is a server alive), [`breaker`] (does it answer clients), [`group`] (who is the
 //! primary, what have replicas seen), [`clock`] and [`position`] (freshness),
 //! [`report`] (what a probe learned). [`probe`] asks the servers, one task for each
-//! on a thread of its own, and [`Health`] is what the cores read: atomics, without
+//! on a thread of its own, `discover` asks who the leader is, and [`Health`] is what the cores read: atomics, without
 //! locks.
 //!
 //! The promise of `freshness = "router"` rests on one order of events, which
@@ -18,6 +18,8 @@
 
 pub mod state;
 
+pub mod breaker;
+
 pub mod report;
 
 pub mod clock;
@@ -27,6 +29,8 @@ pub mod position;
 pub mod group;
 
 mod hold;
+
+mod source;
 
 mod need;
 
@@ -38,11 +42,16 @@ mod tls;
 
 pub mod probe;
 
+mod discover;
+
+pub use breaker::BreakerState;
 pub use clock::{CommitClock, Moment, Scope};
+pub use discover::place;
 pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules, ServerView};
 pub use hold::{Gate, Hold};
 pub use need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot};
 pub use probe::Prober;
+pub use source::Source;
 pub use spec::{GroupSpec, Hand, Kept, Out, ServerSnapshot, ServerSpec, Settings, Snapshot};
 pub use state::{Failure, State, Watch};
 pub use tls::ControlTls;

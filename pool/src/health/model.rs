@@ -201,7 +201,11 @@ impl World {
             } => {
                 match says {
                     Some(says) => {
-                        let report = Report { system: 1, says };
+                        let report = Report {
+                            system: 1,
+                            says,
+                            read_only: false,
+                        };
                         self.group.on_report(index, report, moment, asked, self.now);
                     }
                     None => {

@@ -121,6 +121,14 @@ pub enum WhyNot {
 }
 
 impl WhyNot {
+    /// Whether there is nobody who answers: the primary is down, or no server has ever been there.
+    pub fn is_lost(self) -> bool {
+        matches!(
+            self,
+            WhyNot::NoPrimary(NoPrimary::Down(_) | NoPrimary::Silent)
+        )
+    }
+
     /// In words; `name` says what a server is called.
     pub fn in_words(self, name: impl Fn(u8) -> String) -> String {
         match self {

@@ -5,13 +5,17 @@
 //! [`Health`]; nothing is decided here. The end of a connection is noticed at once
 //! and is no failure by itself: the server is asked again over a new one.
 
-use super::report::{QUESTION, Report};
+use super::discover::Source;
+use super::report::{COLUMNS, QUESTION, Report};
 use super::spec::{GroupSpec, ServerSpec, Settings};
 use super::state::Failure;
 use super::tls::ControlTls;
 use super::view::Health;
+use crate::endpoint::Address;
+use crate::resolve::{adopt, has_moved};
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -19,7 +23,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Two probes of a server are never nearer than this, whoever asks for them.
-const MIN_GAP: Duration = Duration::from_millis(10);
+pub(super) const MIN_GAP: Duration = Duration::from_millis(10);
+
+/// A name is looked up no more often than this.
+const MIN_LOOK: Duration = Duration::from_millis(200);
 
 /// The running probes. They end, and are waited for, when this is dropped; whoever waits for news of them is told.
 #[derive(Debug)]
@@ -32,7 +39,7 @@ pub struct Prober {
 impl Prober {
     /// Starts to ask the servers of all groups. Returns at once; [`Health::ready`] waits for the first answers.
     pub fn spawn(groups: Vec<GroupSpec>, settings: &Settings) -> io::Result<Prober> {
-        let health = Arc::new(Health::new(&groups, settings));
+        let health = Arc::new(Health::new(&groups, settings, Arc::default()));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -72,7 +79,11 @@ impl Drop for Prober {
 
 async fn watch_all(health: &Arc<Health>, groups: Vec<GroupSpec>, stopped: oneshot::Receiver<()>) {
     let mut tasks = JoinSet::new();
-    for (group, spec) in groups.into_iter().enumerate() {
+    for (group, mut spec) in groups.into_iter().enumerate() {
+        let sources = std::mem::take(&mut spec.patroni);
+        for source in Source::of_group(health, group, sources, &spec.servers) {
+            tasks.spawn(source.run());
+        }
         let servers = spec.servers.into_iter().take(super::MAX_SERVERS);
         for (server, spec) in servers.enumerate() {
             if let Some(probe) = Probe::new(Arc::clone(health), group, server, spec) {
@@ -93,6 +104,16 @@ struct Probe {
     config: tokio_postgres::Config,
     tls: ControlTls,
     connection: Option<Connection>,
+    name: Option<Name>,
+}
+
+/// A server that is given by name.
+struct Name {
+    host: String,
+    port: u16,
+    /// What it meant last.
+    addresses: Vec<IpAddr>,
+    looked: Option<Instant>,
 }
 
 struct Connection {
@@ -111,6 +132,15 @@ impl Probe {
     fn new(health: Arc<Health>, group: usize, server: usize, spec: ServerSpec) -> Option<Probe> {
         let mut config = spec.control?;
         let tls = ControlTls::new(&spec.endpoint);
+        let name = match &spec.endpoint.address {
+            Address::Tcp(host, port) if host.parse::<IpAddr>().is_err() => Some(Name {
+                host: host.clone(),
+                port: *port,
+                addresses: Vec::new(),
+                looked: None,
+            }),
+            Address::Tcp(..) | Address::Unix(_) => None,
+        };
         config
             .ssl_mode(tls.mode())
             .application_name("mothership health");
@@ -121,6 +151,7 @@ impl Probe {
             config,
             tls,
             connection: None,
+            name,
         })
     }
 
@@ -178,8 +209,37 @@ impl Probe {
         tokio::time::sleep_until((asked + MIN_GAP).into()).await;
     }
 
+    /// Looks whether the server's name means another one now: from time to time, and at once without a connection.
+    async fn follow_name(&mut self) {
+        let pause = match &self.connection {
+            Some(_) => self.health.watch().resolve_interval,
+            None => MIN_LOOK,
+        };
+        let Some(name) = &mut self.name else {
+            return;
+        };
+        if name.looked.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        name.looked = Some(Instant::now());
+        // A name that cannot be resolved means what it meant.
+        let found = tokio::net::lookup_host((&*name.host, name.port)).await;
+        let found: Vec<IpAddr> = found.into_iter().flatten().map(|a| a.ip()).collect();
+        if has_moved(&name.addresses, &found) {
+            tracing::warn!(host = name.host, before = ?name.addresses, now = ?found, "a server's name means another address");
+            self.connection = None;
+            // First nobody goes there, then the way there is another.
+            self.health.on_moved(self.group, self.server);
+            adopt(&name.host, &found);
+        }
+        if !found.is_empty() {
+            name.addresses = found;
+        }
+    }
+
     /// Without a failure nothing is known about the server.
     async fn ask(&mut self) -> Result<Report, Option<Failure>> {
+        self.follow_name().await;
         if let Some(connection) = &self.connection {
             match question(&connection.client).await {
                 // It had ended without our noticing; whether the server lives is seen on a new one.
@@ -212,7 +272,7 @@ async fn question(client: &Client) -> Result<Report, Option<Failure>> {
         _ => None,
     });
     let row = row
-        .filter(|row| row.len() == 8)
+        .filter(|row| row.len() == COLUMNS)
         .ok_or(Some(Failure::Unusable))?;
     Report::parse(|column| row.get(column)).map_err(|error| {
         tracing::warn!(%error, "probe");

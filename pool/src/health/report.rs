@@ -103,6 +103,8 @@ pub struct Report {
     pub system: u64,
     /// Its role and position.
     pub says: Says,
+    /// Transactions that begin there may not write unless they say so: `default_transaction_read_only`.
+    pub read_only: bool,
 }
 
 /// An answer that is none: the server is not PostgreSQL, or newer than we know.
@@ -146,7 +148,11 @@ impl Report {
             },
             _ => return Err(unreadable("pg_is_in_recovery")),
         };
-        Ok(Report { system, says })
+        Ok(Report {
+            system,
+            says,
+            read_only: column(8) == Some("on"),
+        })
     }
 }
 
@@ -155,6 +161,9 @@ fn timeline_of_file(name: &str) -> Option<u32> {
     let timeline = name.get(..8)?;
     u32::from_str_radix(timeline, 16).ok().filter(|t| *t > 0)
 }
+
+/// Columns of the answer to [`QUESTION`].
+pub const COLUMNS: usize = 9;
 
 /// The one question of a probe. Everything in it is fully qualified, operators included (CVE-2025-12819).
 ///
@@ -179,7 +188,8 @@ SELECT s.in_recovery, \
    FROM pg_catalog.pg_control_init() AS i), \
  (SELECT i.bytes_per_wal_segment FROM pg_catalog.pg_control_init() AS i), \
  CASE WHEN s.in_recovery THEN pg_catalog.date_part('epoch', \
-   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()) END \
+   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()) END, \
+ pg_catalog.current_setting('default_transaction_read_only') \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery OFFSET 0) AS s";
 
 #[cfg(test)]
@@ -242,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_row_becomes_a_report_or_says_which_column_is_wrong() {
-        type Row = [Option<&'static str>; 8];
+        type Row = [Option<&'static str>; COLUMNS];
         let sizes = (Some("8192"), Some("16777216"));
         let primary: Row = [
             Some("f"),
@@ -253,6 +263,7 @@ mod tests {
             sizes.0,
             sizes.1,
             None,
+            Some("off"),
         ];
         let replica: Row = [
             Some("t"),
@@ -263,6 +274,7 @@ mod tests {
             sizes.0,
             sizes.1,
             Some("1.5"),
+            Some("on"),
         ];
         let parse = |row: Row| Report::parse(|at| row[at]);
         assert_eq!(
@@ -272,7 +284,8 @@ mod tests {
                 says: Says::Primary {
                     timeline: 10,
                     written: Lsn(0x300_0000)
-                }
+                },
+                read_only: false,
             })
         );
         assert_eq!(
@@ -283,7 +296,8 @@ mod tests {
                     replayed: Lsn(0x300_0000),
                     timeline: Some(10),
                     age: Some(Duration::from_millis(1500))
-                }
+                },
+                read_only: true,
             })
         );
         let wrong = |row: Row, at: usize, text| {

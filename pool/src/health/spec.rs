@@ -8,6 +8,7 @@ use super::report::Report;
 use super::state::{State, Watch};
 use crate::balance::ServerLoad;
 use crate::endpoint::Endpoint;
+use crate::patroni::Patroni;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -163,6 +164,10 @@ pub struct GroupSpec {
     pub gate: Arc<Gate>,
     /// What an earlier [`Health`](super::Health) knew of the group; see [`Health::fence`](super::Health::fence).
     pub fence: Option<Fence>,
+    /// See [`Rules::trust_single`].
+    pub trust_single: bool,
+    /// Those that know who the leader is; each is asked.
+    pub patroni: Vec<Patroni>,
 }
 
 impl ServerSpec {

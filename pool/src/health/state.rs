@@ -6,6 +6,7 @@
 //! often it has come and gone lately, the more of them. While it is down it is
 //! asked ever less often, up to a limit.
 
+use super::breaker::Limits;
 use crate::open::OpenError;
 use mothership_proto::auth::ServerLoginError;
 use rand::{Rng, RngExt};
@@ -31,6 +32,10 @@ pub struct Watch {
     pub up_after: u32,
     /// A server that goes down again within so long after it came up needs twice as many good probes, up to eight times as many.
     pub flap_window: Duration,
+    /// The name of a server is looked up again after so long, to see whether it means another one now.
+    pub resolve_interval: Duration,
+    /// When a server that answers probes gets no traffic, because that fails.
+    pub breaker: Limits,
 }
 
 impl Default for Watch {
@@ -43,6 +48,8 @@ impl Default for Watch {
             down_after: 3,
             up_after: 2,
             flap_window: Duration::from_secs(60),
+            resolve_interval: Duration::from_secs(15),
+            breaker: Limits::default(),
         }
     }
 }

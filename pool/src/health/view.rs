@@ -5,19 +5,21 @@
 //! probes and rare failures change; what follows from it is published to the
 //! atomics at once. No guard is held across an `await`.
 
+use super::breaker::BreakerState;
 use super::clock::{CommitClock, Moment};
-use super::group::{Fence, Group, MemberSpec, NoPrimary, ServerView};
+use super::group::{Fence, Group, MemberSpec, NoPrimary, Rules, ServerView};
 use super::hold::{Gate, Hold};
 use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
+use super::source::Source;
 use super::spec::{
     GroupSpec, Hand, HandState, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot,
 };
 use super::state::{Failure, State, Watch};
 use crate::balance::{self, Candidate, InFlight, ServerLoad};
 use crate::endpoint::{Endpoint, EndpointId};
-use rand::Rng;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use rand::{Rng, RngExt};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -26,6 +28,7 @@ use tokio::sync::{Notify, watch};
 #[derive(Debug)]
 pub struct Health {
     groups: Box<[GroupState]>,
+    source: Arc<Source>,
     start: Instant,
     half_life: Duration,
     watch: Watch,
@@ -65,26 +68,39 @@ struct ServerState {
     asked: AtomicU64,
     /// An f32.
     penalty: AtomicU32,
+    /// What its breaker lets through: [`CLOSED`], [`HALF_OPEN`] or [`OPEN`].
+    breaker: AtomicU8,
     served_before: AtomicU64,
     /// Wakes its prober.
     wake: Notify,
-    /// When the last probe that has ended was sent, in nanoseconds since the start.
-    ended: watch::Sender<u64>,
+    /// How often its name came to mean another address.
+    moves: AtomicU64,
+    ended: watch::Sender<Ended>,
 }
 
+/// The last probe that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    /// When it was sent, in nanoseconds since the start.
+    asked: u64,
+    answered: bool,
+}
+
+const CLOSED: u8 = 0;
+const HALF_OPEN: u8 = 1;
+const OPEN: u8 = 2;
+
 impl Health {
-    /// Nothing known yet.
-    pub(super) fn new(specs: &[GroupSpec], settings: &Settings) -> Health {
-        let start = Instant::now();
+    /// Nothing known yet. Who asks the servers says so by [`Self::on_report`] and [`Self::on_failed_probe`].
+    pub fn new(specs: &[GroupSpec], settings: &Settings, source: Arc<Source>) -> Health {
+        let start = source.now();
         let groups = specs.iter().map(|spec| {
             let members: Vec<MemberSpec> = spec.servers.iter().map(ServerSpec::member).collect();
-            let group = Group::new(
-                &members,
-                settings.watch.clone(),
-                settings.rules.clone(),
-                spec.fence,
-                start,
-            );
+            let rules = Rules {
+                trust_single: spec.trust_single || settings.rules.trust_single,
+                ..settings.rules.clone()
+            };
+            let group = Group::new(&members, settings.watch.clone(), rules, spec.fence, start);
             let servers = spec.servers.iter().take(super::MAX_SERVERS);
             let state = GroupState {
                 name: spec.name.clone(),
@@ -94,7 +110,7 @@ impl Health {
                 gate: Arc::clone(&spec.gate),
                 asked: AtomicBool::new(false),
                 servers: servers
-                    .map(|server| ServerState::new(server, settings.latency_half_life))
+                    .map(|server| ServerState::new(server, settings.latency_half_life, start))
                     .collect(),
             };
             state.publish(&state.lock(), start, start);
@@ -102,6 +118,7 @@ impl Health {
         });
         Health {
             groups: groups.collect(),
+            source,
             start,
             half_life: settings.latency_half_life,
             watch: settings.watch.clone(),
@@ -134,10 +151,11 @@ impl Health {
         rng: &mut impl Rng,
     ) -> Result<Choice, WhyNot> {
         let now = match read.freshness {
-            Freshness::Within(_) => self.nanos(Instant::now()),
+            Freshness::Within(_) => self.nanos(self.source.now()),
             Freshness::Seen(_) | Freshness::Any => 0,
         };
-        let (mut weighty, mut weightless) = (0_u64, 0_u64);
+        let (mut weighty, mut weightless, mut spare) = (0_u64, 0_u64, 0_u64);
+        let mut trial = 0_u64;
         // When each candidate was asked, for the one that is chosen.
         let mut asked = [0_u64; super::MAX_SERVERS];
         for (index, server) in state.servers.iter().enumerate() {
@@ -151,7 +169,11 @@ impl Health {
                 }
             }
             match server.weight() {
+                // What fails gets nothing that another one can take.
+                _ if !server.lets_through() => spare |= bit(index),
                 0 => weightless |= bit(index),
+                // Its latency from before would keep it from ever being tried.
+                _ if primary != Ok(index) && server.is_tried() => trial |= bit(index),
                 _ => weighty |= bit(index),
             }
         }
@@ -161,7 +183,12 @@ impl Health {
             weighty &= !bit(primary);
             weightless &= !bit(primary);
         }
-        let candidates = if weighty != 0 { weighty } else { weightless };
+        let candidates = match (weighty, weightless) {
+            _ if trial != 0 => trial,
+            (0, 0) => spare,
+            (0, weightless) => weightless,
+            (weighty, _) => weighty,
+        };
         let candidate = |index: usize| state.servers[index].candidate();
         let server = balance::choose(candidates, candidate, rng).ok_or(match primary {
             Err(why) => WhyNot::NoPrimary(why),
@@ -192,7 +219,28 @@ impl Health {
         self.change(group, |group, now| {
             group.on_failed_connect(server, failure, now);
         });
+        self.count_failure(group, server);
         self.probe_soon(group, server);
+    }
+
+    /// What a client had sent to a server failed, because the connection broke or no answer came, and not because this one
+    /// session was to end. As [`Self::report_lost`], and it counts towards the server's breaker.
+    pub fn report_broken(&self, group: usize, server: usize) {
+        self.count_failure(group, server);
+        self.report_lost(group, server);
+    }
+
+    fn count_failure(&self, group: usize, server: usize) {
+        let answered = self.answered(group, server);
+        let spread = self.source.rng().random();
+        self.change(group, |group, now| {
+            group.on_failed_traffic(server, answered, spread, now);
+        });
+    }
+
+    fn answered(&self, group: usize, server: usize) -> u64 {
+        let server = self.server(group, server);
+        server.map_or(0, |server| server.load.answered())
     }
 
     /// A pooled connection was lost, or a server that should be the primary said 25006 (read-only). The server is asked at once; until it has answered it
@@ -215,11 +263,11 @@ impl Health {
         let Some(state) = self.server(group, server) else {
             return false;
         };
-        let began = self.nanos(Instant::now());
+        let began = self.nanos(self.source.now());
         let mut ended = state.ended.subscribe();
         let later = async {
             // One that is under way may have been sent before, so it takes up to two.
-            while *ended.borrow_and_update() < began {
+            while ended.borrow_and_update().asked < began {
                 state.wake.notify_one();
                 if ended.changed().await.is_err() {
                     return false;
@@ -229,6 +277,14 @@ impl Health {
         };
         let limit = self.watch.timeout * 2;
         tokio::time::timeout(limit, later).await.unwrap_or(false)
+    }
+
+    /// Whether a server answers a probe that is sent now. As [`Self::confirm`].
+    pub async fn answers(&self, group: usize, server: usize) -> bool {
+        self.confirm(group, server).await
+            && self
+                .server(group, server)
+                .is_some_and(|state| state.ended.borrow().answered)
     }
 
     /// Waits until every server's first probe has ended, well or not. Cancel safe.
@@ -255,6 +311,12 @@ impl Health {
     pub async fn is_elected(&self, group: usize, server: usize) {
         self.until(|health| health.elected(group) == Ok(server))
             .await;
+    }
+
+    /// Waits until a group's primary is another server than this one. Cancel safe; the caller says for how long.
+    pub async fn is_another_elected(&self, group: usize, than: usize) {
+        let another = |health: &Self| health.elected(group).is_ok_and(|server| server != than);
+        self.until(another).await;
     }
 
     async fn until(&self, so: impl Fn(&Self) -> bool) {
@@ -302,7 +364,13 @@ impl Health {
         self.changes.send_modify(|n| *n += 1);
     }
 
-    /// Changes whenever a group gets another primary, or loses its own.
+    /// How often the name of a server came to mean another address.
+    pub fn moves(&self, group: usize, server: usize) -> u64 {
+        let server = self.server(group, server);
+        server.map_or(0, |server| server.moves.load(Ordering::Acquire))
+    }
+
+    /// Changes whenever a group gets another primary, or loses its own, and when a name means another server.
     pub fn elections(&self) -> watch::Receiver<u64> {
         self.elections.subscribe()
     }
@@ -311,13 +379,20 @@ impl Health {
     pub fn down_for(&self, group: usize, server: usize) -> Option<Duration> {
         let group = self.groups.get(group)?.lock();
         let health = group.health(server)?;
-        matches!(health.state(), State::Down { .. }).then(|| health.since().elapsed())
+        let since = || self.source.now().saturating_duration_since(health.since());
+        matches!(health.state(), State::Down { .. }).then(since)
     }
 
     /// The primary of a group, whatever is held back.
     pub fn elected(&self, group: usize) -> Result<usize, WhyNot> {
         let state = self.groups.get(group).ok_or(WhyNot::NoGroup)?;
         state.elected().map_err(WhyNot::NoPrimary)
+    }
+
+    /// Whether a server has said that transactions may not write there unless they say so.
+    pub fn is_read_only(&self, group: usize, server: usize) -> bool {
+        let state = self.groups.get(group);
+        state.is_some_and(|state| state.lock().report(server).is_some_and(|r| r.read_only))
     }
 
     /// The primary of a group, for the router's own questions.
@@ -378,7 +453,7 @@ impl Health {
 
     /// Everything about all servers, for the console.
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        let now = Instant::now();
+        let now = self.source.now();
         self.groups.iter().map(|g| g.snapshot(now)).collect()
     }
 
@@ -388,7 +463,7 @@ impl Health {
     }
 
     /// How long the prober of a server waits before it asks again.
-    pub(super) fn pause(&self, group: usize, server: usize, wrote: bool) -> Duration {
+    pub fn pause(&self, group: usize, server: usize, wrote: bool) -> Duration {
         let Some(state) = self.groups.get(group) else {
             return self.watch.interval;
         };
@@ -396,7 +471,7 @@ impl Health {
         let primary = group.primary();
         let pause = group.health(server).map(|health| {
             let busy = wrote || primary.is_err();
-            health.pause(busy, &self.watch, &mut rand::rng())
+            health.pause(busy, &self.watch, &mut self.source.rng())
         });
         let pause = pause.unwrap_or(self.watch.interval);
         match primary {
@@ -407,7 +482,7 @@ impl Health {
     }
 
     /// A probe was answered.
-    pub(super) fn on_report(
+    pub fn on_report(
         &self,
         group: usize,
         server: usize,
@@ -415,42 +490,62 @@ impl Health {
         moment: Moment,
         asked: Instant,
     ) {
+        let answered = self.answered(group, server);
+        let spread = self.source.rng().random();
         self.change(group, |group, now| {
             group.on_report(server, report, moment, asked, now);
+            group.on_good_probe(server, answered, spread, now);
         });
         let Some(state) = self.groups.get(group) else {
             return;
         };
         if let Some(server) = state.servers.get(server) {
-            server.ended.send_replace(self.nanos(asked));
+            server.ended.send_replace(Ended {
+                asked: self.nanos(asked),
+                answered: true,
+            });
         }
         if state.elected() == Ok(server) {
             // They can only now show that they have what the primary had.
             let replicas = state.servers.iter().enumerate();
             let replicas = replicas.filter(|(index, _)| *index != server);
             replicas.for_each(|(_, replica)| replica.wake.notify_one());
-            state.unlearn(self.half_life);
+            state.unlearn(self.half_life, self.source.now());
         }
     }
 
     /// A probe failed.
-    pub(super) fn on_failed_probe(
-        &self,
-        group: usize,
-        server: usize,
-        failure: Failure,
-        asked: Instant,
-    ) {
+    pub fn on_failed_probe(&self, group: usize, server: usize, failure: Failure, asked: Instant) {
         self.change(group, |group, now| {
             group.on_failed_probe(server, failure, now);
         });
         if let Some(server) = self.server(group, server) {
-            server.ended.send_replace(self.nanos(asked));
+            server.ended.send_replace(Ended {
+                asked: self.nanos(asked),
+                answered: false,
+            });
+        }
+    }
+
+    /// The discovery sources of a group name this server as its leader, or nobody.
+    pub(super) fn on_leader(&self, group: usize, leader: Option<usize>) {
+        let known = self.groups.get(group).map(|state| state.lock().leader());
+        if known.is_some_and(|known| known != leader) {
+            self.change(group, |group, _| group.on_leader(leader));
+        }
+    }
+
+    /// The name of a server means another one now. What is certain about the old one is not so about the new one.
+    pub(super) fn on_moved(&self, group: usize, server: usize) {
+        self.change(group, |group, _| group.on_moved(server));
+        if let Some(server) = self.server(group, server) {
+            server.moves.fetch_add(1, Ordering::Release);
+            self.elections.send_modify(|n| *n += 1);
         }
     }
 
     /// Waits for [`Health::probe_soon`].
-    pub(super) async fn woken(&self, group: usize, server: usize) {
+    pub async fn woken(&self, group: usize, server: usize) {
         match self.server(group, server) {
             Some(server) => server.wake.notified().await,
             None => std::future::pending().await,
@@ -461,7 +556,7 @@ impl Health {
         let Some(state) = self.groups.get(group) else {
             return;
         };
-        let now = Instant::now();
+        let now = self.source.now();
         let elected = {
             let mut group = state.lock();
             let before = states(&group, state.servers.len());
@@ -560,6 +655,12 @@ impl GroupState {
             server
                 .penalty
                 .store(view.penalty.to_bits(), Ordering::Relaxed);
+            let breaker = match view.breaker {
+                BreakerState::Closed => CLOSED,
+                BreakerState::HalfOpen => HALF_OPEN,
+                BreakerState::Open => OPEN,
+            };
+            server.breaker.store(breaker, Ordering::Relaxed);
             server.seen.store(seen, Ordering::SeqCst);
             server.until.store(until, Ordering::SeqCst);
             if let Some(fresh) = fresh {
@@ -571,8 +672,7 @@ impl GroupState {
     }
 
     /// Lets servers that nobody has chosen for a while be tried again.
-    fn unlearn(&self, half_life: Duration) {
-        let now = Instant::now();
+    fn unlearn(&self, half_life: Duration, now: Instant) {
         let latencies = self.servers.iter().map(|s| s.load.latency_nanos());
         let lowest = latencies.filter(|l| *l > 0.0).reduce(f32::min);
         for server in &self.servers {
@@ -585,11 +685,24 @@ impl GroupState {
         }
     }
 
-    fn log(&self, group: &Group, (primary, before): (Result<usize, NoPrimary>, Vec<State>)) {
+    fn log(&self, group: &Group, (primary, before): (Result<usize, NoPrimary>, Vec<Stand>)) {
         let (elected, after) = states(group, self.servers.len());
         let servers = self.servers.iter().zip(before.iter().zip(&after));
         for (server, (before, after)) in servers {
             let address = &server.endpoint.address;
+            match (before.1, after.1) {
+                (before, after) if before == after => {}
+                (_, BreakerState::Closed) => {
+                    tracing::info!(group = %self.name, server = %address, "breaker of a server is closed");
+                }
+                (_, BreakerState::HalfOpen) => {
+                    tracing::info!(group = %self.name, server = %address, "breaker of a server is half-open");
+                }
+                (_, BreakerState::Open) => {
+                    tracing::warn!(group = %self.name, server = %address, "breaker of a server is open: what clients send to it fails");
+                }
+            }
+            let (before, after) = (&before.0, &after.0);
             match after {
                 _ if before == after => {}
                 State::Up => tracing::info!(group = %self.name, server = %address, "server is up"),
@@ -645,17 +758,21 @@ impl GroupState {
     }
 }
 
-fn states(group: &Group, count: usize) -> (Result<usize, NoPrimary>, Vec<State>) {
-    let states = (0..count).filter_map(|server| Some(group.health(server)?.state()));
+/// A server's state and its breaker's.
+type Stand = (State, BreakerState);
+
+fn states(group: &Group, count: usize) -> (Result<usize, NoPrimary>, Vec<Stand>) {
+    let of = |server| Some((group.health(server)?.state(), group.breaker(server)?));
+    let states = (0..count).filter_map(of);
     (group.primary(), states.collect())
 }
 
 impl ServerState {
-    fn new(spec: &ServerSpec, half_life: Duration) -> ServerState {
+    fn new(spec: &ServerSpec, half_life: Duration, now: Instant) -> ServerState {
         let kept = spec.kept.as_ref();
         let load = match kept {
             Some(kept) => Arc::clone(&kept.load),
-            None => Arc::new(ServerLoad::new(half_life)),
+            None => Arc::new(ServerLoad::since(now, half_life)),
         };
         load.set_half_life(half_life);
         ServerState {
@@ -668,9 +785,11 @@ impl ServerState {
             until: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             penalty: AtomicU32::new(1.0_f32.to_bits()),
+            breaker: AtomicU8::new(CLOSED),
             served_before: AtomicU64::new(0),
             wake: Notify::new(),
-            ended: watch::Sender::new(0),
+            moves: AtomicU64::new(0),
+            ended: watch::Sender::new(Ended::default()),
         }
     }
 
@@ -692,6 +811,21 @@ impl ServerState {
             },
             Freshness::Any => true,
         }
+    }
+
+    /// Whether its breaker lets a request through now. What is under way says no more than how much that is: two requests
+    /// may come to try it at the same time.
+    fn lets_through(&self) -> bool {
+        match self.breaker.load(Ordering::Relaxed) {
+            CLOSED => true,
+            HALF_OPEN => self.load.in_flight() == 0,
+            _ => false,
+        }
+    }
+
+    /// Whether the next request is to show if it answers again.
+    fn is_tried(&self) -> bool {
+        self.breaker.load(Ordering::Relaxed) == HALF_OPEN
     }
 
     fn candidate(&self) -> Candidate {
@@ -717,6 +851,8 @@ fn encode(primary: Result<usize, NoPrimary>) -> u32 {
         Err(NoPrimary::Two(a, b)) => (7, a, b),
         Err(NoPrimary::Unconfirmed(a)) => (8, a, 0),
         Err(NoPrimary::Held) => (9, 0, 0),
+        Err(NoPrimary::NotLeader(a)) => (10, a, 0),
+        Err(NoPrimary::Moved(a)) => (11, a, 0),
     };
     u32::from_be_bytes([0, kind, a, b])
 }
@@ -733,6 +869,8 @@ fn decode(word: u32) -> Result<usize, NoPrimary> {
         6 => NoPrimary::Foreign(a),
         7 => NoPrimary::Two(a, b),
         8 => NoPrimary::Unconfirmed(a),
+        10 => NoPrimary::NotLeader(a),
+        11 => NoPrimary::Moved(a),
         _ => NoPrimary::Held,
     })
 }

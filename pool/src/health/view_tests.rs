@@ -31,6 +31,8 @@ fn spec(weights: &[u32]) -> GroupSpec {
         clock: Arc::new(CommitClock::new(16)),
         gate: Arc::default(),
         fence: None,
+        trust_single: false,
+        patroni: Vec::new(),
     }
 }
 
@@ -42,7 +44,7 @@ struct Story {
 impl Story {
     /// Server 0 is the primary, the others are replicas that have everything.
     fn new(weights: &[u32]) -> Story {
-        let health = Health::new(&[spec(weights)], &Settings::default());
+        let health = Health::new(&[spec(weights)], &Settings::default(), Arc::default());
         let story = Story {
             health,
             rng: SmallRng::seed_from_u64(11),
@@ -73,7 +75,11 @@ impl Story {
 
     fn tell(&self, server: usize, says: Says) {
         let moment = self.health.clock(0).unwrap().now();
-        let report = Report { system: 1, says };
+        let report = Report {
+            system: 1,
+            says,
+            read_only: false,
+        };
         self.health
             .on_report(0, server, report, moment, Instant::now());
     }
@@ -364,7 +370,7 @@ fn what_was_set_by_hand_and_what_is_under_way_outlives_a_reload() {
     for server in &mut after.servers {
         server.kept = before.kept(0, server.endpoint.id);
     }
-    let after = Health::new(&[after], &Settings::default());
+    let after = Health::new(&[after], &Settings::default(), Arc::default());
     let shown = |health: &Health| -> Vec<(u32, u32, bool, u32, u64)> {
         let servers = health.snapshot().remove(0).servers;
         let of = |s: ServerSnapshot| {
@@ -404,7 +410,11 @@ fn what_was_set_by_hand_and_what_is_under_way_outlives_a_reload() {
 
 #[tokio::test]
 async fn who_waits_for_a_primary_is_told_when_nobody_looks_for_one_any_more() {
-    let health = Arc::new(Health::new(&[spec(&[100])], &Settings::default()));
+    let health = Arc::new(Health::new(
+        &[spec(&[100])],
+        &Settings::default(),
+        Arc::default(),
+    ));
     let waiting = Arc::clone(&health);
     let waits = tokio::spawn(async move { waiting.has_primary_or_is_over(0).await });
     tokio::task::yield_now().await;
@@ -427,9 +437,61 @@ fn what_is_held_back_is_held_back_after_a_reload() {
     assert_eq!((before.primary(0), before.elected(0)), (held, elected));
     let mut spec = spec(&[100]);
     spec.gate = Arc::clone(before.gate(0).expect("it is there"));
-    let after = Arc::new(Health::new(&[spec], &Settings::default()));
+    let after = Arc::new(Health::new(&[spec], &Settings::default(), Arc::default()));
     assert!(after.hold(0).is_none());
     drop(hold);
     assert_eq!(before.writer(0), elected);
     assert!(after.hold(0).is_some());
+}
+
+#[test]
+fn what_fails_gets_nothing_that_another_server_can_take() {
+    let settings = Settings {
+        watch: Watch {
+            // Every failure counts.
+            interval: Duration::ZERO,
+            ..Watch::default()
+        },
+        ..Settings::default()
+    };
+    let mut story = Story {
+        health: Health::new(&[spec(&[100, 100, 100])], &settings, Arc::default()),
+        rng: SmallRng::seed_from_u64(11),
+    };
+    let tell = |story: &Story| {
+        story.primary(100);
+        story.replica(1, 100);
+        story.replica(2, 100);
+    };
+    tell(&story);
+    let any = read(Freshness::Any);
+    let fail = |story: &Story, server| (0..5).for_each(|_| story.health.report_broken(0, server));
+    fail(&story, 1);
+    tell(&story);
+    let counts = story.counts(any);
+    assert!(counts[1] == 0 && counts[0] > 4_000, "{counts:?}");
+    // A health of its own: probes are answered.
+    assert_eq!(
+        story.health.snapshot()[0].servers[1].view.breaker,
+        BreakerState::Open
+    );
+    assert_eq!(story.health.snapshot()[0].servers[1].state, State::Up);
+    // It is better than none.
+    let alone = Read {
+        among: Among::ALL.without(0).without(2),
+        ..any
+    };
+    assert_eq!(story.choose(alone), Ok(1));
+    // The primary takes the writes whatever becomes of them; reads go elsewhere, until it answers.
+    fail(&story, 0);
+    assert_eq!(story.counts(any), [0, 0, 10_000]);
+    assert!(story.health.choose(0, Need::Write, &mut story.rng).is_ok());
+    tell(&story);
+    // Half-open: while one request tries it, no other does.
+    assert!(story.counts(any)[0] > 4_000);
+    let flight = story.health.begin(0, 0).unwrap();
+    assert_eq!(story.counts(any), [0, 0, 10_000]);
+    flight.answered();
+    tell(&story);
+    assert!(story.counts(any)[0] > 1_000, "it is closed");
 }

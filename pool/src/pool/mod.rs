@@ -20,6 +20,7 @@ mod upkeep;
 
 use crate::connection::ServerConnection;
 use crate::limit::{Limit, Sharer};
+use crate::line::{Full, Line};
 use crate::open::{OpenError, Opener};
 use crate::standing::Standing;
 use mothership_proto::auth::Credentials;
@@ -34,12 +35,16 @@ use std::time::{Duration, Instant};
 
 pub use lease::Lease;
 use lease::Stored;
-pub use model::{LeaseError, Outer, Permits, PoolFigures, PoolSettings, Priority};
+pub use model::{Asking, LeaseError, LinedUp, Outer, Permits, PoolFigures, PoolSettings, Priority};
 pub use queue::Place;
-use queue::{Queue, Turn};
+use queue::{Entry, Queue, Turn};
 
 /// The same as [`queue::PATIENCE`] where nobody else has connections that could be given up.
 const PATIENCE_ALONE: Duration = Duration::from_millis(50);
+
+/// The longest pause after a server had no room for one more connection than the pool has. The attempt costs it little,
+/// and it may have refused only because one that was closed had not ended there yet.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// No connection is opened for a while, because the last attempt failed.
 struct Rest {
@@ -53,6 +58,7 @@ pub struct Pool<N: Send + 'static> {
     opener: Opener<N>,
     stored: bb8::Pool<Stored<N>>,
     limit: Arc<Limit>,
+    line: Arc<Line>,
     _share: Sharer,
     settings: RefCell<PoolSettings>,
     outer: RefCell<Outer>,
@@ -69,11 +75,17 @@ pub struct Pool<N: Send + 'static> {
     standings: RefCell<Vec<Weak<Standing>>>,
     opened: Cell<u64>,
     failed: Cell<u64>,
+    refused: Cell<u64>,
 }
 
 impl<N: Default + Send + 'static> Pool<N> {
-    /// A pool that opens its connections by `opener` under the shared `limit`.
-    pub fn new(opener: Opener<N>, limit: Arc<Limit>, settings: PoolSettings) -> Rc<Self> {
+    /// A pool that opens its connections by `opener`, as many as the shared `limit` lets, and for which as many wait as
+    /// the shared `line` lets.
+    pub fn new(
+        opener: Opener<N>,
+        (limit, line): (Arc<Limit>, Arc<Line>),
+        settings: PoolSettings,
+    ) -> Rc<Self> {
         let stored = bb8::Pool::builder()
             .max_size(limit.max().max(1))
             .min_idle(None)
@@ -88,6 +100,7 @@ impl<N: Default + Send + 'static> Pool<N> {
             stored,
             _share: limit.share(),
             limit,
+            line,
             settings: RefCell::new(settings),
             outer: RefCell::default(),
             rest: RefCell::default(),
@@ -101,6 +114,7 @@ impl<N: Default + Send + 'static> Pool<N> {
             standings: RefCell::default(),
             opened: Cell::new(0),
             failed: Cell::new(0),
+            refused: Cell::new(0),
         })
     }
 
@@ -141,9 +155,9 @@ impl<N: Default + Send + 'static> Pool<N> {
     /// `None` where that is not all it takes: one may be opened, none is on loan, the pool is paused, or the queue full.
     pub fn line_up(self: &Rc<Self>, points: i8, since: Instant) -> Option<Place<N>> {
         let priority = Priority::New(points);
-        let full = self.queue.borrow().new.len() >= self.settings.borrow().queue_length;
-        let waits = !full && !self.paused.get() && self.active.get() > 0;
-        (waits && !self.may_open(priority)).then(|| Place::in_line(self, priority, since, true))
+        let waits = !self.paused.get() && self.active.get() > 0 && !self.may_open(priority);
+        let line_up = || Place::in_line(self, priority, (Entry::New, since), true).ok();
+        waits.then(line_up).flatten()
     }
 
     /// How long a request may wait so before it has to wait as [`Pool::lease`] does, which asks others for theirs.
@@ -156,36 +170,36 @@ impl<N: Default + Send + 'static> Pool<N> {
         most.min(self.settings.borrow().queue_timeout)
     }
 
-    /// A connection, as soon as it is this request's turn; `lined_up` is since when it has waited in another place of
-    /// the queue. Cancel safe: a dropped request leaves the queue.
+    /// A connection, as soon as it is this request's turn. Cancel safe: a dropped request leaves the queue.
     pub async fn lease(
         self: &Rc<Self>,
-        priority: Priority,
-        lined_up: Option<Instant>,
+        Asking {
+            priority,
+            lined_up,
+            elsewhere,
+        }: Asking,
     ) -> Result<Lease<N>, LeaseError> {
         if let Some(lease) = self.try_lease() {
             return Ok(lease);
         }
-        let (length, wait) = {
-            let settings = self.settings.borrow();
-            let wait = match priority {
-                Priority::Join => settings.join_timeout,
-                Priority::New(_) => settings.queue_timeout,
-            };
-            (settings.queue_length, wait)
+        let wait = match priority {
+            Priority::Join => self.settings.borrow().join_timeout,
+            Priority::New(_) => self.settings.borrow().queue_timeout,
         };
-        let waiting = self.queue.borrow().new.len();
-        if priority != Priority::Join && lined_up.is_none() && waiting >= length {
-            return Err(LeaseError::QueueFull { waiting });
-        }
-        let begun = lined_up.unwrap_or_else(Instant::now);
+        let (mut entry, begun) = match lined_up {
+            None => (Entry::New, Instant::now()),
+            Some(LinedUp::Since(since)) => (Entry::Again, since),
+            Some(LinedUp::SentAway) => return Err(self.sent_away()),
+        };
         loop {
-            let place = Place::in_line(self, priority, begun, false);
+            let place = Place::in_line(self, priority, (entry, begun), false);
+            let place = place.map_err(|full| self.queue_full(full))?;
+            entry = Entry::Again;
             let left = wait.saturating_sub(begun.elapsed());
             let mut limit = left;
             let turn = loop {
                 let rest = self.rest_left().unwrap_or(Duration::MAX);
-                match tokio::time::timeout(limit.min(rest), place.turn()).await {
+                match tokio::time::timeout(limit.min(rest), place.turn(elsewhere)).await {
                     Ok(turn) => break turn,
                     // It may be opened again.
                     Err(_) if rest < limit && !self.paused.get() => {
@@ -193,24 +207,32 @@ impl<N: Default + Send + 'static> Pool<N> {
                     }
                     // An administrator made it wait: that is not the pool's delay.
                     Err(_) if self.paused.get() => limit = wait,
-                    Err(_) => {
-                        return Err(LeaseError::TimedOut {
-                            waited: begun.elapsed(),
-                            priority,
-                        });
-                    }
+                    Err(_) => return Err(self.timed_out(begun.elapsed(), priority)),
                 }
             };
             drop(place);
             match turn {
                 Turn::Idle(lease) => return Ok(lease),
                 Turn::Resting(error) => return Err(LeaseError::Resting(error)),
+                Turn::SentAway => return Err(self.sent_away()),
                 Turn::Open(permits, turn) => {
                     self.ask_again();
                     let opening = Counted::new(&self.opening);
                     let opened = self.opener.open().await;
                     drop((opening, turn));
-                    let mut connection = opened.map_err(|error| self.rest_after(error))?;
+                    let mut connection = match opened {
+                        Ok(connection) => connection,
+                        Err(error) => {
+                            let has_no_room = error.has_no_room();
+                            drop(permits);
+                            let error = self.rest_after(error);
+                            // For a connection that comes back, or for room at the server, unless another server will do.
+                            if has_no_room && !(elsewhere && self.limit.open() == 0) {
+                                continue;
+                            }
+                            return Err(error);
+                        }
+                    };
                     add_one(&self.opened);
                     *self.rest.borrow_mut() = None;
                     connection._permits = Some(permits);
@@ -223,8 +245,29 @@ impl<N: Default + Send + 'static> Pool<N> {
         }
     }
 
+    fn queue_full(&self, full: Full) -> LeaseError {
+        add_one(&self.refused);
+        LeaseError::QueueFull(full)
+    }
+
+    fn sent_away(&self) -> LeaseError {
+        add_one(&self.refused);
+        LeaseError::SentAway {
+            waiting: self.line.waiting(),
+        }
+    }
+
+    /// Tells requests to leave whose place others have.
+    fn send_away(&self) {
+        loop {
+            let called = self.line.called(|points| self.queue.borrow().has(points));
+            let Some(points) = called else { return };
+            self.queue.borrow_mut().send_away(points);
+        }
+    }
+
     /// What the head of the queue can have now.
-    fn try_turn(self: &Rc<Self>, priority: Priority) -> Option<Turn<N>> {
+    fn try_turn(self: &Rc<Self>, priority: Priority, elsewhere: bool) -> Option<Turn<N>> {
         if self.paused.get() {
             return None;
         }
@@ -235,8 +278,19 @@ impl<N: Default + Send + 'static> Pool<N> {
         if let Some(rest) = &*resting
             && Instant::now() < rest.until
         {
-            let alone = self.active.get() + self.idle.get() + self.opening.get() == 0;
-            return alone.then(|| Turn::Resting(Arc::clone(&rest.error)));
+            let has_no_room = rest.error.has_no_room();
+            let hopeless = match has_no_room {
+                true => elsewhere && self.limit.open() == 0,
+                false => self.active.get() + self.idle.get() + self.opening.get() == 0,
+            };
+            if hopeless {
+                return Some(Turn::Resting(Arc::clone(&rest.error)));
+            }
+            // What the server has room for is known to the limit, for all cores: in the place of a connection that was
+            // closed meanwhile another one may be opened.
+            if !has_no_room {
+                return None;
+            }
         }
         drop(resting);
         let outer = self.outer.borrow();
@@ -263,24 +317,36 @@ impl<N: Default + Send + 'static> Pool<N> {
         // Idle connections count against the reserve of joins as well.
         let leased = self.limit.open().saturating_sub(self.idle.get());
         let spare = self.spare_for(priority);
-        let may = leased + spare < self.limit.max() || priority == Priority::Join;
+        let may = leased + spare < self.limit.most() || priority == Priority::Join;
         may.then(|| self.take_idle(Instant::now())).flatten()
     }
 
     /// Whether the limits leave room to open one.
     fn may_open(&self, priority: Priority) -> bool {
         let open = self.limit.open().saturating_add(self.spare_for(priority));
-        open < self.limit.max() && self.outer.borrow().have_room()
+        open < self.limit.most() && self.outer.borrow().have_room()
     }
 
-    /// How long no connection is opened.
+    /// How long no connection is opened, or fewer than the setting says.
     fn rest_left(&self) -> Option<Duration> {
         let rest = self.rest.borrow();
-        let left = rest
-            .as_ref()?
-            .until
-            .checked_duration_since(Instant::now())?;
+        let until = rest.as_ref().map(|rest| rest.until);
+        let rests = until.and_then(|until| until.checked_duration_since(Instant::now()));
+        let left = [rests, self.limit.narrowed()].into_iter().flatten().min()?;
         Some(left.max(Duration::from_millis(1)))
+    }
+
+    /// A request has waited for too long: because the server has no room, if that is what it said last.
+    fn timed_out(&self, waited: Duration, priority: Priority) -> LeaseError {
+        let rest = self.rest.borrow();
+        let refused = rest.as_ref().filter(|rest| rest.error.has_no_room());
+        match (refused, priority) {
+            (Some(rest), Priority::New(_)) => LeaseError::NoRoom {
+                waited,
+                cause: Arc::clone(&rest.error),
+            },
+            _ => LeaseError::TimedOut { waited, priority },
+        }
     }
 
     /// An attempt failed: the next one waits, longer each time.
@@ -295,9 +361,18 @@ impl<N: Default + Send + 'static> Pool<N> {
             Some(rest) => rest.pause.saturating_mul(2),
             None => settings.retry_pause,
         };
-        let pause = pause.min(settings.retry_pause_max);
+        let has_no_room = error.has_no_room();
+        let longest = match has_no_room && self.limit.open() > 0 {
+            true => settings.retry_pause_max.min(NO_ROOM_PAUSE),
+            false => settings.retry_pause_max,
+        };
+        let pause = pause.min(longest);
+        let until = Instant::now() + pause;
+        if has_no_room {
+            self.limit.narrow(until);
+        }
         *rest = Some(Rest {
-            until: Instant::now() + pause,
+            until,
             pause,
             error: Arc::clone(&error),
         });
@@ -335,7 +410,7 @@ impl<N: Default + Send + 'static> Pool<N> {
         self.settings
             .borrow()
             .join_reserve
-            .min(self.limit.max().saturating_sub(1))
+            .min(self.limit.most().saturating_sub(1))
     }
 
     fn take_idle(self: &Rc<Self>, now: Instant) -> Option<Lease<N>> {
@@ -412,6 +487,7 @@ impl<N: Default + Send + 'static> Pool<N> {
             opened: self.opened.get(),
             failed: self.failed.get(),
             paused: self.paused.get(),
+            refused: self.refused.get(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a pool is told, and what it says of itself.
 
 use crate::limit::{Limit, Permit};
+use crate::line::Full;
 use crate::open::OpenError;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Settings of one pool.
 #[derive(Clone, Debug)]
@@ -12,8 +13,6 @@ pub struct PoolSettings {
     pub min: u32,
     /// Idle time after which a connection over `min` is closed.
     pub idle_timeout: Duration,
-    /// Waiting requests, at most, on this core.
-    pub queue_length: usize,
     /// How long a request waits.
     pub queue_timeout: Duration,
     /// How long a transaction waits for one more connection.
@@ -58,14 +57,37 @@ pub enum Priority {
     New(i8),
 }
 
+/// That a request has stood in line already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinedUp {
+    /// Since then, and it may go on waiting.
+    Since(Instant),
+    /// Until another one took its place.
+    SentAway,
+}
+
+/// How a request asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// Whom it goes before.
+    pub priority: Priority,
+    /// What became of it in another place of the queue.
+    pub lined_up: Option<LinedUp>,
+    /// Another server would do as well: it does not wait for one that has no room for any connection of the pool.
+    pub elsewhere: bool,
+}
+
 /// Why no connection was lent.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// The queue is full.
-    #[error("{waiting} requests already wait for a server connection")]
-    QueueFull {
-        /// How many.
-        waiting: usize,
+    /// One more may not wait.
+    #[error("{} requests already wait for a server connection", .0.waiting)]
+    QueueFull(Full),
+    /// A request of a higher priority has taken its place.
+    #[error("a request of a higher priority took its place among {waiting} that wait")]
+    SentAway {
+        /// How many wait for the same pool.
+        waiting: u32,
     },
     /// No connection became free in time.
     #[error("no server connection became free within {waited:?}")]
@@ -74,6 +96,14 @@ pub enum LeaseError {
         waited: Duration,
         /// Who waited.
         priority: Priority,
+    },
+    /// No connection became free in time, and the server had no room for another one.
+    #[error("no server connection became free within {waited:?}, and the server takes no more")]
+    NoRoom {
+        /// How long was waited.
+        waited: Duration,
+        /// What the server said.
+        cause: Arc<OpenError>,
     },
     /// A new connection could not be opened.
     #[error(transparent)]
@@ -105,4 +135,6 @@ pub struct PoolFigures {
     pub failed: u64,
     /// True while nothing is lent.
     pub paused: bool,
+    /// Requests that were not let wait, or not any longer, for one of a higher priority.
+    pub refused: u64,
 }

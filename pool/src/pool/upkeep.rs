@@ -49,20 +49,40 @@ impl<N: Default + Send + 'static> Pool<N> {
         self.wake();
     }
 
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        while self.idle.get() > 0 {
+            self.idle.set(self.idle.get() - 1);
+            let Some(mut connection) = self.pop() else {
+                break;
+            };
+            connection.doubt();
+        }
+    }
+
     /// Closes idle connections when somebody elsewhere waits for one and this pool has
-    /// no use for them; ends with the pool. Whoever makes a pool lets this run beside
-    /// it: a core without traffic gives nothing back that could be closed instead.
+    /// no use for them, and sends requests away whose place others have; ends with the
+    /// pool. Whoever makes a pool lets this run beside it: a core without traffic gives
+    /// nothing back that could be closed instead.
     pub fn give_way(self: &Rc<Self>) -> impl Future<Output = ()> + use<N> {
-        let (limit, pool) = (Arc::clone(&self.limit), Rc::downgrade(self));
+        let (limit, line) = (Arc::clone(&self.limit), Arc::clone(&self.line));
+        let pool = Rc::downgrade(self);
         async move {
             loop {
-                let mut asked = pin!(limit.asked());
+                let (mut asked, mut bell) = (pin!(limit.asked()), pin!(line.bell()));
                 // Registered before the look, so that nothing asked falls between.
                 asked.as_mut().enable();
+                bell.as_mut().enable();
                 let Some(pool) = pool.upgrade() else { return };
                 pool.close_unneeded();
+                if line.calls() {
+                    pool.send_away();
+                }
                 drop(pool);
-                asked.await;
+                tokio::select! {
+                    () = asked => {}
+                    () = bell => {}
+                }
             }
         }
     }

@@ -8,6 +8,8 @@ use std::cell::RefCell;
 
 /// Size of a fresh buffer, and so of the largest single read from a socket with little traffic.
 pub(super) const BUFFER: usize = 16 * 1024;
+/// Size of a buffer that holds the beginning of a message for long.
+const SMALL: usize = 128;
 /// A buffer above this size is freed when it is empty. See: pg_doorman 3.6.3, where 100 MB became 4 GB.
 pub(super) const LARGEST_KEPT: usize = 256 * 1024;
 /// What one list of one thread keeps at most, in bytes.
@@ -107,6 +109,18 @@ impl Input {
         self.append(&rest);
     }
 
+    /// Moves a few bytes that lie in a large buffer into a small one, which grows with what follows.
+    pub(super) fn fit(&mut self) {
+        let few = self.bytes().len();
+        if few == 0 || few > BUFFER / 8 || self.data.len() < BUFFER {
+            return;
+        }
+        let mut small = vec![0; (2 * few).max(SMALL)];
+        small[..few].copy_from_slice(self.bytes());
+        give_input(std::mem::replace(&mut self.data, small));
+        (self.start, self.end) = (0, few);
+    }
+
     /// Room for one read, at the end of what is there. It must be followed by [`Input::filled`].
     pub(super) fn room(&mut self) -> &mut [u8] {
         if self.data.is_empty() {
@@ -168,6 +182,23 @@ impl Drop for Input {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_bytes_can_lie_in_a_small_buffer_that_grows_with_what_follows() {
+        let mut input = Input::default();
+        put(&mut input, b"?abc");
+        input.consume(1);
+        input.fit();
+        assert_eq!((input.bytes(), input.data.len()), (&b"abc"[..], SMALL));
+        let more = vec![b'x'; 3 * BUFFER];
+        for part in more.chunks(50) {
+            input.append(part);
+            input.fit();
+        }
+        assert_eq!(input.bytes(), [b"abc", &more[..]].concat());
+        input.consume(3 + more.len());
+        assert_eq!(input.data.capacity(), 0);
+    }
 
     fn put(input: &mut Input, bytes: &[u8]) {
         let room = input.room();

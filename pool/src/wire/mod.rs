@@ -146,6 +146,11 @@ impl Wire {
         self.input.consume(n);
     }
 
+    /// Keeps the input in a buffer of about its own size, before a long wait for the rest of a short message.
+    pub fn fit_input(&mut self) {
+        self.input.fit();
+    }
+
     /// Puts bytes that were consumed back at the beginning of the input.
     pub fn put_back(&mut self, bytes: &[u8]) {
         self.input.put_back(bytes);

@@ -489,7 +489,11 @@ impl ClientLogin {
             return Err(AuthError::Malformed(Malformed("nonce")));
         }
         if !bool::from(last.binding.as_bytes().ct_eq(exchange.binding.as_bytes())) {
-            return Err(AuthError::ChannelBinding);
+            // As in PostgreSQL: where no channel was bound, it is a message that should not be.
+            return Err(match exchange.binding.as_str() {
+                "biws" | "eSws" => AuthError::Malformed(Malformed("channel binding")),
+                _ => AuthError::ChannelBinding,
+            });
         }
         let auth_message = AuthMessage {
             client_first: &exchange.client_first,

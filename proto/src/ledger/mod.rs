@@ -135,13 +135,40 @@ enum Mode {
     Skipping,
 }
 
+/// What of the answer to the query or Execute at the front has come: not everything may follow everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Heard {
+    /// Nothing; of an Execute perhaps rows.
+    #[default]
+    Nothing,
+    /// A RowDescription of a simple query, and perhaps rows.
+    Columns,
+    /// CopyOutResponse.
+    CopyOut,
+    /// The end of a statement of a simple query: another may begin.
+    Completed,
+    /// An error of a simple query: only its ReadyForQuery is left.
+    Failed,
+}
+
+impl Heard {
+    /// Whether a statement of a simple query may begin to answer.
+    fn may_begin(self) -> bool {
+        matches!(self, Self::Nothing | Self::Completed)
+    }
+
+    /// Whether a simple query may be over.
+    fn may_end(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
 /// The queue of one server connection.
 #[derive(Debug, Default)]
 pub struct Ledger {
     queue: VecDeque<Owed>,
     mode: Mode,
-    /// A statement of the simple query at the front has ended, well or not: before that it is not over.
-    ended: bool,
+    heard: Heard,
     /// Statements whose Close was skipped.
     unforgotten: Vec<u64>,
 }
@@ -273,8 +300,15 @@ impl Ledger {
                 tag::ROW_DESCRIPTION | tag::NO_DATA,
             ) => Ok(self.pop(Event::Answered)),
             (Owed::DescribeStatement(_) | Owed::DescribePortal(_), _) => desync("RowDescription"),
+            (Owed::Query(_), tag::READY) if !self.heard.may_end() => {
+                desync("the end of a statement")
+            }
+            (Owed::Query(_), message) if message != tag::READY && self.heard == Heard::Failed => {
+                desync("ReadyForQuery")
+            }
             (Owed::Execute(_), tag::COMMAND_COMPLETE | tag::EMPTY_QUERY) => {
                 self.mode = Mode::Normal;
+                self.heard = Heard::Nothing;
                 Ok(self.pop(Event::Completed))
             }
             (Owed::Execute(_), tag::PORTAL_SUSPENDED) => Ok(self.pop(Event::Suspended)),
@@ -283,32 +317,39 @@ impl Ledger {
                 self.forget_ignored_syncs();
                 Ok(Event::CopyIn)
             }
-            (Owed::Query(_), tag::COPY_IN) => {
+            (Owed::Query(_), tag::COPY_IN) if self.heard.may_begin() => {
                 self.mode = Mode::CopyIn;
                 Ok(Event::CopyIn)
             }
             (Owed::Query(_), tag::COMMAND_COMPLETE | tag::EMPTY_QUERY) => {
                 self.mode = Mode::Normal;
-                self.ended = true;
+                self.heard = Heard::Completed;
                 Ok(Event::Completed)
             }
-            (
-                Owed::Execute(_) | Owed::Query(_),
-                tag::DATA_ROW
-                | tag::ROW_DESCRIPTION
-                | tag::COPY_OUT
-                | tag::COPY_DATA
-                | tag::COPY_DONE,
-            ) => Ok(Event::Part),
+            (Owed::Query(_), tag::ROW_DESCRIPTION) if self.heard.may_begin() => {
+                self.heard = Heard::Columns;
+                Ok(Event::Part)
+            }
+            (Owed::Query(_), tag::DATA_ROW) if self.heard == Heard::Columns => Ok(Event::Part),
+            // Execute is answered without a RowDescription.
+            (Owed::Execute(_), tag::DATA_ROW) => Ok(Event::Part),
+            (Owed::Execute(_) | Owed::Query(_), tag::COPY_OUT) if self.heard.may_begin() => {
+                self.heard = Heard::CopyOut;
+                Ok(Event::Part)
+            }
+            (Owed::Execute(_) | Owed::Query(_), tag::COPY_DATA | tag::COPY_DONE)
+                if self.heard == Heard::CopyOut =>
+            {
+                Ok(Event::Part)
+            }
             (Owed::FunctionCall, tag::FUNCTION_RESULT) => Ok(Event::Part),
-            (Owed::Query(_), tag::READY) if !self.ended => desync("the end of a statement"),
             (Owed::Query(_) | Owed::Sync(_) | Owed::FunctionCall, tag::READY) => {
                 let status = TxStatus::read(body).map_err(|_| Desync {
                     tag: message,
                     owing: "a transaction status",
                 })?;
                 self.mode = Mode::Normal;
-                self.ended = false;
+                self.heard = Heard::Nothing;
                 Ok(self.pop(Event::Ready(status)))
             }
             (Owed::Execute(_), _) => desync("the result of Execute"),
@@ -329,7 +370,10 @@ impl Ledger {
     /// either, because the client's requests for them are skipped too.
     fn fail(&mut self) -> Event {
         self.mode = Mode::Normal;
-        self.ended = matches!(self.queue.front(), Some(Owed::Query(_)));
+        self.heard = match self.queue.front() {
+            Some(Owed::Query(_)) => Heard::Failed,
+            _ => Heard::Nothing,
+        };
         let extended = self.queue.front().is_some_and(Owed::is_extended);
         if extended {
             while self.queue.front().is_some_and(Owed::is_extended) {
@@ -365,6 +409,43 @@ mod tests {
                 ledger.on(t, body).expect("the reply is owed").event
             })
             .collect()
+    }
+
+    #[test]
+    fn what_cannot_follow_in_the_answer_to_a_query_is_not_owed() {
+        for (before, wrong) in [
+            ("", "D"),
+            ("", "d"),
+            ("", "c"),
+            ("", "Z"),
+            ("T", "T"),
+            ("TD", "T"),
+            ("TD", "d"),
+            ("TD", "G"),
+            ("TD", "Z"),
+            ("TDC", "D"),
+            ("H", "D"),
+            ("E", "C"),
+            ("E", "D"),
+            ("TE", "T"),
+        ] {
+            let mut ledger = Ledger::default();
+            ledger.push(Owed::Query(Client));
+            replies(&mut ledger, before.as_bytes());
+            let bytes = wrong.as_bytes();
+            assert!(ledger.on(bytes[0], b"I").is_err(), "{wrong} after {before}");
+        }
+        for wrong in *b"Tdc" {
+            let mut ledger = Ledger::default();
+            ledger.push(Owed::Execute(Client));
+            assert!(ledger.on(wrong, b"").is_err());
+        }
+        let mut ledger = Ledger::default();
+        for answer in ["TDDCTCIHddcCZ", "GCZ", "TDEZ", "EEZ"] {
+            ledger.push(Owed::Query(Client));
+            replies(&mut ledger, answer.as_bytes());
+            assert!(ledger.is_empty(), "{answer}");
+        }
     }
 
     #[test]
@@ -423,7 +504,7 @@ mod tests {
     /// A byte that the network has changed may make another message of the end of a statement.
     #[test]
     fn a_query_is_not_over_before_a_statement_of_it_is() {
-        for early in [&b""[..], b"TDD", b"D"] {
+        for early in [&b""[..], b"TDD", b"T"] {
             let mut ledger = Ledger::default();
             ledger.push(Owed::Query(Client));
             ledger.push(Owed::Query(Client));

@@ -4,7 +4,7 @@
 //! need no judgement one by one: [`Ledger::pass`] holds as many as it can against the ledger, and says how many bytes
 //! they are. What they mean for the ledger is what [`Ledger::on`] would have said of each.
 
-use super::{Audience, Ledger, Mode, Owed};
+use super::{Audience, Heard, Ledger, Mode, Owed};
 use crate::backend::{TxStatus, tag};
 use crate::frame::{self, Next};
 
@@ -57,15 +57,26 @@ impl Ledger {
             };
             match (front, frame.tag()) {
                 (front, _) if front.audience() != to => break Until::Judgement,
-                (
-                    Owed::Query(_) | Owed::Execute(_) | Owed::DescribePortal(_),
-                    tag::ROW_DESCRIPTION,
-                ) if leave_columns => break Until::Columns,
-                (Owed::Query(_) | Owed::Execute(_), tag::DATA_ROW | tag::ROW_DESCRIPTION) => {}
-                (Owed::Query(_), tag::COMMAND_COMPLETE) => self.ended = true,
-                (Owed::Query(_), tag::READY) if !self.ended => break Until::Judgement,
-                (Owed::Execute(_), tag::COMMAND_COMPLETE)
-                | (Owed::Bind(_), tag::BIND_COMPLETE)
+                (Owed::Query(_), tag::ROW_DESCRIPTION) if !self.heard.may_begin() => {
+                    break Until::Judgement;
+                }
+                (Owed::Query(_) | Owed::DescribePortal(_), tag::ROW_DESCRIPTION)
+                    if leave_columns =>
+                {
+                    break Until::Columns;
+                }
+                (Owed::Query(_), tag::ROW_DESCRIPTION) => self.heard = Heard::Columns,
+                (Owed::Query(_), tag::DATA_ROW) if self.heard == Heard::Columns => {}
+                (Owed::Execute(_), tag::DATA_ROW) => {}
+                (Owed::Query(_), tag::COMMAND_COMPLETE) if self.heard != Heard::Failed => {
+                    self.heard = Heard::Completed;
+                }
+                (Owed::Query(_), tag::READY) if !self.heard.may_end() => break Until::Judgement,
+                (Owed::Execute(_), tag::COMMAND_COMPLETE) => {
+                    self.heard = Heard::Nothing;
+                    self.queue.pop_front();
+                }
+                (Owed::Bind(_), tag::BIND_COMPLETE)
                 | (Owed::DescribePortal(_), tag::ROW_DESCRIPTION | tag::NO_DATA) => {
                     self.queue.pop_front();
                 }
@@ -77,7 +88,7 @@ impl Ledger {
                     if TxStatus::read(frame.body()) == Ok(TxStatus::Idle) =>
                 {
                     self.queue.pop_front();
-                    self.ended = false;
+                    self.heard = Heard::Nothing;
                     bytes += frame.bytes.len();
                     break Until::Ready;
                 }
@@ -172,6 +183,7 @@ mod tests {
             prop_assert_eq!(parsed, passed.parsed);
             prop_assert_eq!(&at_once.queue, &singly.queue);
             prop_assert_eq!(at_once.mode, singly.mode);
+            prop_assert_eq!(at_once.heard, singly.heard);
             let ended = last == Some(super::super::Event::Ready(TxStatus::Idle));
             prop_assert_eq!(ended, passed.until == Until::Ready);
             let rest = frame::next(&stream[taken..], 1 << 20);

@@ -20,10 +20,13 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
+/// How long a postmaster may take to end at once; it kills its children after five seconds.
+const QUIT_LIMIT: Duration = Duration::from_secs(8);
+
 /// How long the kernel may take to carry out SIGKILL or SIGSTOP.
 const KERNEL_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running server. Dropped, it is killed with all its children.
+/// A running server. Dropped, it ends at once with all its children.
 #[derive(Debug)]
 pub(super) struct Process {
     // Not reaped as long as it is here, so its pid is its own.
@@ -97,9 +100,18 @@ impl Process {
     }
 }
 
+/// Nobody needs it any longer. It ends by itself, because its shared memory stays behind where it is killed, until a
+/// server starts again on the same data; what does not end is killed.
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        if self.ended().is_some() {
+            return;
+        }
+        self.resume();
+        self.signal(libc::SIGQUIT);
+        if self.wait(QUIT_LIMIT).is_none() {
+            self.kill();
+        }
     }
 }
 

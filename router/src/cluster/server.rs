@@ -296,7 +296,9 @@ impl Cluster {
 
     /// Kills the server and all its sessions with SIGKILL, as a power failure would.
     pub fn kill9(&mut self) {
-        self.process = None;
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
     }
 
     /// Stops the server if it runs, and starts it on the same port.

@@ -93,6 +93,14 @@ pub struct Sweep {
     pub unreachable: Vec<(Site, String)>,
 }
 
+impl Sweep {
+    /// Whether it has seen this part and left it.
+    pub fn has_left(&self, site: &Site, id: TransactionId) -> bool {
+        let mut left = self.left.iter();
+        left.any(|part| part.gid.id == id && part.site == *site)
+    }
+}
+
 /// Age of a time in milliseconds, as SQL.
 fn age(column: &str) -> String {
     format!("(extract(epoch FROM clock_timestamp() - {column}) * 1000)::int8")

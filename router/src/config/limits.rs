@@ -5,9 +5,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::section::settings;
-use super::units::ByteSize;
-use super::value::nonzero;
+use super::section::{Node, Reader, settings};
+use super::units::{ByteSize, Share};
+use super::value::{Value, mismatch, nonzero, quote};
 
 /// PostgreSQL refuses messages of 1 GiB and more (`PQ_LARGE_MESSAGE_LIMIT`).
 const LARGEST_MESSAGE: ByteSize = ByteSize((1 << 30) - 1);
@@ -77,6 +77,8 @@ settings! {
         reload gathered_size: ByteSize = ByteSize::mib(64), ByteSize::kib(64)..=ByteSize::mib(900);
         /// Pools (server, user and database) of a worker that exist at once.
         reload pools: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
+        /// Transactions that may wait for connections of all pools together. One more is refused with 53300, or takes the place of one of a lower priority.
+        reload queue_length: u32 = 1_000, 0..=1_000_000;
         /// Cancel requests that are being delivered at once.
         reload cancels: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(10_000);
         /// Cancel requests that wait for that; more are dropped, as PostgreSQL may do.
@@ -89,6 +91,10 @@ settings! {
         reload wrong_passwords: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Pause before accepting again when the process is out of descriptors or memory.
         reload accept_pause: Duration = Duration::from_millis(50), Duration::from_millis(1)..=Duration::from_secs(10);
+        /// The share of the descriptors that the process may have (`ulimit -n`) which is kept for server connections, metrics and consoles; a client that would need one of them is refused with 53300.
+        reload descriptor_reserve: Share = Share::percent(20), Share::percent(0)..=Share::percent(90);
+        /// Memory of the whole process. From 85 % of it on new clients are refused with 53300 and what lies idle is freed, from 95 % on new transactions are refused, too. `auto` is 90 % of what the control group of the process allows.
+        reload memory: MemoryLimit = MemoryLimit::Auto;
         /// Addresses of one host name that are used.
         reload host_addresses: NonZeroU32 = nonzero(16), nonzero(1)..=nonzero(1_000);
         /// Different values of one metric label; further ones are counted together as `other`.
@@ -97,5 +103,55 @@ settings! {
         reload log_text: NonZeroU32 = nonzero(1_000), nonzero(16)..=nonzero(1_000_000);
         /// Log lines a second of each kind; how many more there were is logged.
         reload log_rate: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(1_000_000);
+    }
+}
+
+/// How much memory the process may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// As its control group says, less a tenth.
+    Auto,
+    /// Whatever there is.
+    Off,
+    /// So much.
+    Size(ByteSize),
+}
+
+impl Value for MemoryLimit {
+    type Bound = ();
+
+    fn kind() -> String {
+        "\"auto\", \"off\" or a size such as \"512MiB\", at least 64MiB".to_owned()
+    }
+
+    fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.get_ref().as_str() {
+            Some("auto") => return Some(MemoryLimit::Auto),
+            Some("off") => return Some(MemoryLimit::Off),
+            Some(_) => {}
+            None => {
+                mismatch(node, path, &Self::kind(), reader);
+                return None;
+            }
+        }
+        let size = ByteSize::read(node, path, reader)?;
+        if size < ByteSize::mib(64) {
+            let fix = "at least 64MiB".to_owned();
+            reader.wrong(
+                node.span().start,
+                format!("`{path}` = {} is out of range", size.show()),
+                fix,
+            );
+            return None;
+        }
+        Some(MemoryLimit::Size(size))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            MemoryLimit::Auto => quote("auto"),
+            MemoryLimit::Off => quote("off"),
+            MemoryLimit::Size(size) => size.show(),
+        }
     }
 }

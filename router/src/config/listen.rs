@@ -33,7 +33,7 @@ settings! {
         reload login_timeout: Duration = Duration::from_secs(15), Duration::from_millis(100)..=Duration::from_secs(3600);
         /// A client that sends nothing for so long, outside of a transaction, is disconnected.
         reload idle_timeout: Option<Duration> = None, Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
-        /// TCP keepalive: probes start after so long without traffic.
+        /// TCP keepalive: probes start after so long without traffic; unanswered for as long again, the connection has ended.
         reload keepalive: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
         /// A client that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`).
         reload unacknowledged_timeout: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);

@@ -50,7 +50,7 @@ pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
 pub use failover::Failover;
 pub use held::Reloaded;
-pub use limits::Limits;
+pub use limits::{Limits, MemoryLimit};
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
 pub use map::{BuiltMap, KnownTable, MapMistake};
 pub use names::{Label, Name, Network, SLOTS, ServerAddress, SlotRange, TablePattern};
@@ -58,16 +58,16 @@ pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics}
 pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};
 pub use problem::{ConfigError, Problem, Problems};
 pub use reference::reference;
-pub use rules::{Action, Caps, Origin, Rule, RulePool, StatementKind, When};
+pub use rules::{Action, Caps, Level, Origin, Rule, RulePool, StatementKind, When};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
-pub use shards::{ChannelBinding, Database, Role, Server, ServerTls, Shard};
+pub use shards::{ChannelBinding, Database, PatroniApi, Role, Server, ServerTls, Shard};
 pub use tables::{
     DefaultTable, KeyList, KeyRange, KeyUpdates, Place, Strategy, StrategyKind, Table, Tables,
 };
 pub use times::{Rate, TimeOfWeek, Zone, moment};
 pub use transactions::{Catalog, Control, Sequences, Transactions};
-pub use units::{ByteSize, Share};
+pub use units::{ByteSize, Share, parse_duration};
 pub use value::At;
 
 /// The mode and size of the pools of one user and database.

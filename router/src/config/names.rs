@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::value::text_values;
+use mothership_pool::http::Url;
 
 /// The longest name that PostgreSQL keeps (NAMEDATALEN - 1), in bytes.
 const NAME_BYTES: usize = 63;
@@ -285,6 +286,7 @@ text_values! {
     Name: "a PostgreSQL name of 1 to 63 bytes", Name::new, Name::to_string;
     Label: "a name of 1 to 40 letters, digits, \"_\" or \"-\"", Label::new, Label::to_string;
     ServerAddress: "\"host:port\" or the path of a unix socket", ServerAddress::parse, ServerAddress::to_string;
+    Url: "an address such as \"http://host:8008\" or \"https://host:8008\"", Url::parse, Url::to_string;
     Network: "a network such as \"10.0.0.0/8\" (no bits set after the prefix), an address, or \"local\" for the unix socket", Network::parse, Network::to_string;
     SlotRange: "slots such as \"0-5460\", between 0 and 16383", SlotRange::parse, SlotRange::to_string;
     TablePattern: "a table such as \"orders\", \"shop.orders\" or \"shop.*\"", TablePattern::parse, TablePattern::to_string;

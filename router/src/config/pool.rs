@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::section::settings;
-use super::units::Share;
+use super::units::{ByteSize, Share};
 use super::value::{nonzero, words};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,8 +25,8 @@ settings! {
         reload max_per_server: Option<NonZeroU32> = None, nonzero(1)..=nonzero(1_000_000);
         /// Connections to one server that may be opening at once.
         reload opening: NonZeroU32 = nonzero(8), nonzero(1)..=nonzero(1_000);
-        /// Transactions that may wait for one pool. One more is refused with 53300.
-        reload queue_length: u32 = 10_000, 0..=1_000_000;
+        /// Transactions that may wait for one pool, on all workers together. One more is refused with 53300, or takes the place of the newest one of a lower priority.
+        reload queue_length: u32 = 100, 0..=1_000_000;
         /// The longest such wait, after which the statement fails with 53300.
         reload queue_timeout: Duration = SECOND * 30, Duration::from_millis(1)..=DAY;
         /// The share of a pool that is kept for transactions that already hold a connection of another shard, so that they cannot block each other.
@@ -59,7 +59,7 @@ settings! {
         reload reset_timeout: Duration = SECOND * 5, Duration::from_millis(10)..=HOUR;
         /// Delivering a cancel request to a server may take so long.
         reload cancel_timeout: Duration = SECOND * 5, Duration::from_millis(10)..=HOUR;
-        /// TCP keepalive: probes start after so long without traffic.
+        /// TCP keepalive: probes start after so long without traffic; unanswered for as long again, the connection has ended.
         reload keepalive: Option<Duration> = Some(SECOND * 30), SECOND..=DAY;
         /// A server that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`).
         reload unacknowledged_timeout: Option<Duration> = Some(SECOND * 30), SECOND..=DAY;
@@ -87,6 +87,8 @@ settings! {
         reload freshness: Freshness = Freshness::Router;
         /// A replica further behind serves no reads at all; with `freshness = "bounded"` this is the bound.
         reload max_lag: Duration = SECOND * 10, Duration::from_millis(1)..=DAY;
+        /// The same in bytes of the log.
+        reload max_lag_bytes: Option<ByteSize> = None, ByteSize::kib(1)..=ByteSize(1 << 50);
         /// Which servers reads may use.
         reload reads: Reads = Reads::Any;
         /// Each server is asked for its role, health and position this often.
@@ -97,6 +99,11 @@ settings! {
         reload down_after: NonZeroU32 = nonzero(3), nonzero(1)..=nonzero(1_000);
         /// Good probes in a row after which it gets traffic again.
         reload up_after: NonZeroU32 = nonzero(2), nonzero(1)..=nonzero(1_000);
+        /// A server whose probes are answered gets no traffic that another server can take after so many failures of what
+        /// clients send to it (refused, reset, timed out). At most one counts in each `probe_interval`; quiet intervals take them back.
+        reload breaker_failures: NonZeroU32 = nonzero(5), nonzero(1)..=nonzero(1_000);
+        /// It is tried again after so long, one request at a time, and after up to eight times as long if it fails again. A primary, and a server that is alone, is tried at its next good probe.
+        reload breaker_time: Duration = SECOND * 60, Duration::from_millis(10)..=HOUR;
         /// A server's latency is averaged so that a sample counts half after so long.
         reload latency_half_life: Duration = SECOND * 5, Duration::from_millis(10)..=HOUR;
     }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::names::{Label, Name, Network, TablePattern, glob};
+use super::pool::Freshness;
 use super::section::settings;
 use super::times::{Rate, TimeOfWeek, Zone};
 use super::value::{At, nonzero, words};
@@ -28,8 +29,19 @@ pub struct Rule {
     pub caps: Caps,
     /// A statement that runs longer is cancelled.
     pub timeout: Option<Duration>,
+    /// What its reads must find on a replica, in place of what `balance` says.
+    pub level: Option<Level>,
     /// Each request is told to the log.
     pub log: bool,
+}
+
+/// What a read must find on a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// In a word.
+    pub freshness: Freshness,
+    /// Of `bounded`: how old it may be, if not what `balance` says.
+    pub max_lag: Option<Duration>,
 }
 
 /// Pools of a rule, with their own connections and queue.
@@ -179,7 +191,7 @@ settings! {
         /// Of `times`: the time zone; without it UTC.
         reload zone: Option<At<Zone>>;
         /// Who serves it, or that it is refused. It may be left out when the rule has `shard`, `pool`, `priority`,
-        /// `concurrency`, `rate`, `timeout` or `log`.
+        /// `concurrency`, `rate`, `timeout`, `freshness` or `log`.
         reload action: Option<At<ActionWord>>;
         /// The shard for statements without tables; what belongs elsewhere is refused.
         reload shard: Option<At<Label>>;
@@ -201,6 +213,11 @@ settings! {
         reload wait: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(3_600);
         /// A statement that runs longer is cancelled, also where `pool.query_timeout` allows more.
         reload timeout: Option<At<Duration>>, Duration::from_millis(100)..=Duration::from_secs(86_400);
+        /// Of all but `refuse` and `primary`: what its reads must find on a replica, in place of `balance.freshness`. So sessions
+        /// of a user, an application or a network share a level.
+        reload freshness: Option<At<Freshness>>;
+        /// Of `freshness = "bounded"`: how old it may be, in place of `balance.max_lag`, which drops what is older.
+        reload max_lag: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(86_400);
         /// Each request is told to the log, without its values.
         reload log: bool = false;
         /// Of `refuse`: what the client reads.

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use mothership_pool::http::Url;
+
 use super::names::{Label, Name, ServerAddress, SlotRange};
 use super::pool::PoolMode;
 use super::secret::Secret;
@@ -26,6 +28,23 @@ pub struct Shard {
     pub control_user: Option<Name>,
     /// In place of [`Control`](super::Control)'s.
     pub control_password: Option<Secret>,
+    /// A primary that nobody has confirmed is believed.
+    pub trust_single: bool,
+    /// Who knows which server is the leader.
+    pub patroni: PatroniApi,
+}
+
+/// Patroni's REST API on the servers of a shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatroniApi {
+    /// None: the servers themselves are believed.
+    pub urls: Vec<Url>,
+    /// Given with the password or not at all.
+    pub user: Option<String>,
+    /// Given with the user or not at all.
+    pub password: Option<Secret>,
+    /// The system's authorities when it is not set.
+    pub ca: Option<PathBuf>,
 }
 
 settings! {
@@ -41,6 +60,18 @@ settings! {
         restart control_user: Option<Name>;
         /// In place of [control] password.
         reload control_password: Option<Secret>;
+        /// The REST API of Patroni on the shard's servers, such as `["http://db1:8008", "http://db2:8008"]`: who it names
+        /// as the leader takes the writes, if it is on the newest timeline. Each is asked once in balance.probe_interval.
+        reload patroni: Vec<Url>;
+        /// Name for the REST API, if it wants one.
+        reload patroni_user: Option<String>;
+        /// The password for it.
+        reload patroni_password: Option<Secret>;
+        /// PEM file with the authorities that sign the certificates of `https` addresses; the system's when it is not set.
+        reload patroni_ca: Option<PathBuf>;
+        /// When the router starts and reaches only one server of several, believe it if it says that it is the primary.
+        /// Otherwise it gets no write until another server or Patroni has confirmed that, unless its role is "primary".
+        reload trust_single: bool = false;
         /// The servers of the shard, at least one.
         reload server: Vec<Server>;
     }

@@ -24,7 +24,7 @@ const SIZES: [(&str, u64); 4] = [
 
 /// Reads "1h", "5s", "200ms": a whole number and a unit. PostgreSQL's units, and `m` is
 /// not one of them, because it is a minute to some and a month to others.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, &TIMES).map(Duration::from_micros)
 }
 

@@ -291,6 +291,7 @@ pub const ENDPOINTS: &[Column] = &[
     ("in_use", Text),
     ("set_by", Text),
     ("set_at", Text),
+    ("breaker", Text),
 ];
 /// SHOW RULES.
 pub const RULES: &[Column] = &[
@@ -361,4 +362,6 @@ pub const POOLS_EXTENDED: &[Column] = &[
     ("open_on_all_workers", Int),
     ("paused", Int),
     ("pool", Text),
+    ("max_now", Int),
+    ("refused", Numeric),
 ];

@@ -78,6 +78,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
     let Some(_counted) = limited(&shared.consoles, MOST_CONSOLES) else {
         let message = "sorry, too many consoles already";
         return say_goodbye(
+            &shared,
             client,
             Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message),
         )
@@ -101,6 +102,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
     let Some(place) = Place::take(&core, &entry) else {
         let message = "sorry, too many clients already";
         return say_goodbye(
+            &shared,
             client,
             Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message),
         )
@@ -152,7 +154,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
         }
     };
     if let End::Told(report) = end {
-        say_goodbye(conversation.client, report).await;
+        say_goodbye(&conversation.core.shared, conversation.client, report).await;
     }
 }
 

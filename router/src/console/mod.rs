@@ -60,7 +60,8 @@ pub fn is_peer(console: &config::Console, client: &Wire, startup: &Startup) -> b
     may_be && is_unix() && client.peer_uid() == Some(own())
 }
 
-fn is_console(console: &config::Console, database: &str) -> bool {
+/// Whether this is the name of the console's database.
+pub fn is_console(console: &config::Console, database: &str) -> bool {
     console
         .databases
         .iter()

@@ -80,6 +80,8 @@ pub struct PoolView {
     pub figures: PoolFigures,
     /// The most connections, on all cores together.
     pub max: u32,
+    /// The same at the moment: less while the server has no room for more.
+    pub max_now: u32,
     /// Connections open on all cores together.
     pub open: u32,
 }
@@ -105,6 +107,10 @@ pub fn pools(core: &Core) -> Vec<PoolView> {
         core: core.index,
         figures: pool.figures(),
         max: pool.limit().max(),
+        max_now: match pool.limit().narrowed() {
+            Some(_) => pool.limit().most(),
+            None => pool.limit().max(),
+        },
         open: pool.limit().open(),
     };
     core.pools().into_iter().map(view).collect()

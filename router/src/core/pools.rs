@@ -28,7 +28,8 @@ impl Core {
         if self.pools.borrow().len() >= most && !self.forget_a_pool() {
             return None;
         }
-        let limit = self.shared.limit(&key, max, most);
+        let queue = topology.config.pool.queue_length;
+        let limit = self.shared.limit(&key, (max, queue), most);
         // A session may have begun with a password that has changed since.
         let newest = match topology.password_of(&key.user) {
             Some(_) => None,
@@ -143,6 +144,15 @@ impl Core {
         }
     }
 
+    /// Frees what nobody uses at the moment: connections that rest, with what is known of their statements, and buffers.
+    pub fn free_idle(&self) {
+        for (_, pool) in self.pools() {
+            pool.close_idle();
+        }
+        self.scratch.borrow_mut().clear();
+        self.lists.borrow_mut().clear();
+    }
+
     /// Applies a new configuration to the pools that exist.
     pub fn reload(&self) {
         let topology = self.shared.topology();
@@ -155,7 +165,8 @@ impl Core {
                 continue;
             }
             let max = topology.pool_max(&key);
-            self.shared.limit(&key, max, usize::MAX / 2);
+            let queue = topology.config.pool.queue_length;
+            self.shared.limit(&key, (max, queue), usize::MAX / 2);
             pool.set_outer(self.shared.outer(&topology, &key));
             pool.opener().set_settings(topology.open_settings());
             if let Some(password) = topology.password_of(&key.user) {

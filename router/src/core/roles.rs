@@ -12,15 +12,17 @@ use std::time::Duration;
 /// within this time.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Breaks off the connections to servers that were replaced as primaries, and to those that have been down for
+/// Breaks off the connections to servers that were replaced as primaries, to those whose names mean other servers now, and to those that have been down for
 /// `failover.silence`: whoever works with one hears of it as of any connection that is lost. What a replaced primary
 /// would still take, the new one would not have.
 pub async fn watch_roles(core: Rc<Core>) {
     let mut primaries = Primaries::default();
+    let mut moves = Moves::default();
     loop {
         let topology = core.shared.topology();
         let mut elections = topology.health.elections();
         let gone = primaries.replaced(&topology).into_iter();
+        let gone = gone.chain(moves.moved(&topology));
         for server in gone.chain(silent(&topology)) {
             core.break_off(server);
         }
@@ -47,6 +49,28 @@ impl Primaries {
     }
 }
 
+/// How often each server's name has come to mean another one.
+#[derive(Default)]
+struct Moves(HashMap<EndpointId, u64>);
+
+impl Moves {
+    /// Servers whose names mean others since the last look.
+    fn moved(&mut self, topology: &Topology) -> Vec<EndpointId> {
+        let mut moved = Vec::new();
+        for (at, shard) in topology.shards.iter().enumerate() {
+            for (place, server) in shard.servers.iter().enumerate() {
+                let now = topology.health.moves(at, place);
+                let before = self.0.insert(server.endpoint.id, now).unwrap_or(0);
+                // It is counted anew after a reload.
+                if now > before {
+                    moved.push(server.endpoint.id);
+                }
+            }
+        }
+        moved
+    }
+}
+
 /// Servers that have been down for too long.
 fn silent(topology: &Topology) -> Vec<EndpointId> {
     let Some(limit) = topology.config.failover.silence else {
@@ -69,6 +93,7 @@ fn silent(topology: &Topology) -> Vec<EndpointId> {
 impl Core {
     /// Ends all connections to a server.
     pub fn break_off(&self, server: EndpointId) {
+        self.control.break_off(server);
         self.pools_of(server).for_each(|pool| pool.break_off());
     }
 

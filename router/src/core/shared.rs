@@ -6,6 +6,7 @@ use crate::commit::doubt::{Doubts, Site};
 use crate::commit::recover::Sweep;
 use crate::config;
 use crate::console::gates::Gates;
+use crate::pressure::Pressure;
 use crate::proofs::Proofs;
 use crate::sequences::Sequences;
 use crate::takeover::kin::Kin;
@@ -14,6 +15,7 @@ use crate::world::World;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::Prober;
 use mothership_pool::limit::Limit;
+use mothership_pool::line::{Line, Lines};
 use mothership_pool::pool::Outer;
 use mothership_proto::auth::StandIn;
 use std::collections::{HashMap, HashSet};
@@ -23,13 +25,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// How many connections the cores' pools of one key may have, and how many requests may wait for them.
+type Bounds = (Arc<Limit>, Arc<Line>);
+
 /// What all cores share.
 pub struct Shared {
     config: RwLock<Arc<Topology>>,
     /// Where the configuration in force lies; whoever holds it can tell by that.
     current: AtomicUsize,
-    limits: Mutex<HashMap<PoolKey, Arc<Limit>>>,
+    limits: Mutex<HashMap<PoolKey, Bounds>>,
+    /// Requests that wait for a connection.
+    pub lines: Arc<Lines>,
     outer: Mutex<HashMap<OuterKey, Arc<Limit>>>,
+    /// Whether it runs out of memory.
+    pub pressure: Pressure,
     /// Clients of each user and database that has a limit of its own.
     pub crowds: Crowds,
     /// Goes up with every change of definitions that went through this router.
@@ -42,6 +51,8 @@ pub struct Shared {
     pub clients: AtomicU32,
     /// Connections in login.
     pub logins: AtomicU32,
+    /// Clients that were refused before they were logged in, because a limit was reached.
+    pub shed_clients: AtomicU64,
     /// One mailbox for each core.
     pub mail: Vec<mpsc::UnboundedSender<Mail>>,
     /// What the process is told to do.
@@ -126,6 +137,7 @@ impl Shared {
         let limits = &topology.config.limits;
         let cancels = Cancels::new(limits.cancels.get());
         let password_checks = Throttle::new(limits.password_checks.get());
+        let lines = Lines::new(limits.queue_length);
         let doubts = Arc::<Doubts>::default();
         doubts.set_clocks(topology.clocks());
         let topology = Arc::new(topology);
@@ -134,13 +146,16 @@ impl Shared {
             current: AtomicUsize::new(Arc::as_ptr(&topology).addr()),
             config: RwLock::new(topology),
             limits: Mutex::default(),
+            lines,
             outer: Mutex::default(),
+            pressure: Pressure::default(),
             crowds: Crowds::default(),
             schema_epoch: AtomicU64::new(0),
             changing: AtomicUsize::new(0),
             stand_in,
             clients: AtomicU32::new(0),
             logins: AtomicU32::new(0),
+            shed_clients: AtomicU64::new(0),
             mail,
             life,
             kin,
@@ -183,6 +198,7 @@ impl Shared {
         let limits = &topology.config.limits;
         self.cancels.delivery.set(limits.cancels.get());
         self.password_checks.set(limits.password_checks.get());
+        self.lines.set_max(limits.queue_length);
         crate::log::reload(&topology.config.logging, limits.log_rate.get());
         let topology = Arc::new(topology);
         let mut config = self.config.write().expect("nobody panics while holding it");
@@ -258,18 +274,21 @@ impl Shared {
         }
     }
 
-    pub(super) fn limit(&self, key: &PoolKey, max: u32, pools: usize) -> Arc<Limit> {
+    /// What the cores' pools of one key share: how many connections there may be, and how many requests may wait.
+    pub(super) fn limit(&self, key: &PoolKey, (max, queue): (u32, u32), pools: usize) -> Bounds {
         let mut limits = self.limits.lock().expect("nobody panics while holding it");
         if limits.len() > 2 * pools && !limits.contains_key(key) {
-            limits.retain(|_, limit| Arc::strong_count(limit) > 1);
+            limits.retain(|_, (limit, _)| Arc::strong_count(limit) > 1);
             let mut outer = self.outer.lock().expect("nobody panics while holding it");
             outer.retain(|_, limit| Arc::strong_count(limit) > 1);
         }
-        let limit = limits.entry(key.clone()).or_insert_with(|| Limit::new(max));
+        let new = || (Limit::new(max), self.lines.line(queue));
+        let (limit, line) = limits.entry(key.clone()).or_insert_with(new);
         if limit.max() != max {
             limit.set_max(max);
         }
-        Arc::clone(limit)
+        line.set_max(queue);
+        (Arc::clone(limit), Arc::clone(line))
     }
 }
 

@@ -6,7 +6,9 @@ use crate::rules::RuleSet;
 use crate::session::clock::Terms;
 use mothership_pool::endpoint::{Address, Endpoint, EndpointId};
 use mothership_pool::health::{Health, Prober};
+use mothership_pool::http::Service;
 use mothership_pool::open::OpenSettings;
+use mothership_pool::patroni::Patroni;
 use mothership_pool::pool::PoolSettings;
 use mothership_pool::resolve::Resolving;
 use mothership_pool::wire::Keepalive;
@@ -55,6 +57,8 @@ pub struct ShardServers {
     pub name: String,
     /// Its servers in the order of the file.
     pub servers: Vec<Server>,
+    /// Those that know which of them is the leader.
+    pub patroni: Vec<Patroni>,
 }
 
 impl ShardServers {
@@ -124,6 +128,7 @@ impl Topology {
             shards.push(ShardServers {
                 name: shard.name.as_str().to_owned(),
                 servers,
+                patroni: patroni(&shard.patroni)?,
             });
         }
         let home = config
@@ -277,7 +282,6 @@ impl Topology {
         PoolSettings {
             min: pool.min,
             idle_timeout: pool.idle_timeout.unwrap_or(Duration::MAX),
-            queue_length: pool.queue_length as usize,
             queue_timeout: pool.queue_timeout,
             join_timeout: pool.join_timeout,
             join_reserve: pool.join_reserve.of(max),
@@ -287,6 +291,24 @@ impl Topology {
     }
 }
 
+/// The REST APIs of a shard, each with what it takes to be let in.
+fn patroni(api: &config::PatroniApi) -> Result<Vec<Patroni>, TopologyError> {
+    let tls = match api.urls.iter().any(|url| url.tls) {
+        true => Some(crate::tls::towards_service(api.ca.as_deref())?),
+        false => None,
+    };
+    let login = api.user.as_ref().zip(api.password.as_ref());
+    let login = login.map(|(user, password)| (user.clone(), password.reveal().to_owned()));
+    let urls = api.urls.iter().map(|url| {
+        Patroni(Service {
+            url: url.clone(),
+            tls: tls.clone(),
+            login: login.clone(),
+        })
+    });
+    Ok(urls.collect())
+}
+
 fn address(address: &config::ServerAddress) -> Address {
     match address {
         config::ServerAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
@@ -294,10 +316,13 @@ fn address(address: &config::ServerAddress) -> Address {
     }
 }
 
-/// Keepalive that starts after `idle` of silence, with the system's other values.
+/// Keepalive that starts after `idle` of silence, and gives up when there was none of an answer for as long again: the
+/// system's own values would let eleven minutes pass.
 pub fn keepalive(idle: Option<Duration>) -> Keepalive {
+    const PROBES: u32 = 3;
     Keepalive {
         idle,
-        ..Keepalive::default()
+        interval: idle.map(|idle| (idle / PROBES).max(Duration::from_secs(1))),
+        count: idle.map(|_| PROBES),
     }
 }

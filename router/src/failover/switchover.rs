@@ -3,12 +3,16 @@
 //! What begins is held back, what is under way ends, the router itself writes nothing any more; then the replica has
 //! all that was ever written, because the old primary takes nothing more from anybody else, and is promoted. Whatever
 //! goes wrong before that leaves the old primary as it was.
+//!
+//! Where Patroni decides who is the leader, it is Patroni that promotes, and stops the old primary before that, so that it
+//! takes nothing more either.
 
 use super::fence;
 use crate::control::asking;
-use crate::core::{Core, Server, Shared, Topology};
-use mothership_pool::endpoint::EndpointId;
-use mothership_pool::health::{ControlTls, Health, Hold, Role, ServerSnapshot, State};
+use crate::core::{Core, Server, ShardServers, Shared, Topology};
+use mothership_pool::endpoint::{Address, EndpointId};
+use mothership_pool::health::{self, ControlTls, Health, Hold, Role, ServerSnapshot, State};
+use mothership_pool::patroni::{Cluster, MemberRole, Patroni, PatroniError};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +24,9 @@ pub(super) const AGAIN: Duration = Duration::from_millis(10);
 pub(super) const ENDING: Duration = Duration::from_secs(5);
 /// The replica may take so long to have all that was written.
 const CATCHING_UP: Duration = Duration::from_secs(10);
-/// PostgreSQL may take so long to promote it, and the router to see that.
+/// Patroni may take so long to say who is who.
+const ANSWER: Duration = Duration::from_secs(5);
+/// PostgreSQL or Patroni may take so long to promote it, and the router to see that.
 const PROMOTION: Duration = Duration::from_secs(60);
 
 /// Why there was no switchover. Until the promotion nothing has changed.
@@ -58,6 +64,20 @@ pub enum SwitchoverError {
         /// Why.
         cause: String,
     },
+    /// Patroni gave no answer, or refused.
+    #[error("{0}")]
+    Patroni(String),
+    /// Patroni knows nothing of a server.
+    #[error("Patroni knows no member at {0}")]
+    NoMember(String),
+    /// Nobody knows whether it will be promoted.
+    #[error("Patroni was asked to promote {to}, and it is not known what came of it: {cause}")]
+    Unknown {
+        /// The replica.
+        to: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// A fault of the router's own.
     #[error("the switchover was broken off")]
     Broken,
@@ -93,8 +113,16 @@ pub async fn switchover(
     let from = health
         .elected(shard)
         .map_err(|why| SwitchoverError::NoPrimary(why.to_string()))?;
-    let to = candidate(&topology, shard, to)?;
-    let servers = &topology.shards[shard].servers;
+    let ShardServers {
+        servers, patroni, ..
+    } = &topology.shards[shard];
+    let members = members(patroni, servers).await?;
+    let synchronous = members.as_ref().map_or(&[][..], |m| &m.synchronous);
+    let to = candidate(&topology, shard, to, synchronous)?;
+    let order = match &members {
+        Some(members) => Some(members.order(patroni, (from, to), servers)?),
+        None => None,
+    };
     let (from, to) = ((from, &servers[from]), (to, &servers[to]));
     // Whoever cannot be asked is found out before anybody has to wait.
     let old = connect(&topology, shard, from.1).await?;
@@ -111,12 +139,13 @@ pub async fn switchover(
         return Err(SwitchoverError::Reloaded);
     }
     // From here on it is not for whoever has ordered it to leave it half done.
-    let ways = ((from.0, to.0), (old, new));
+    let ways = ((from.0, to.0), (old, new), order);
     let task = tokio::spawn(take_over(Arc::clone(&topology), shard, ways, hold));
-    let promotion = task.await.map_err(|_| SwitchoverError::Broken)??;
+    let (now, promotion) = task.await.map_err(|_| SwitchoverError::Broken)??;
+    let to = &servers[now];
     let switched = Switched {
         from: from.1.endpoint.address.to_string(),
-        to: to.1.endpoint.address.to_string(),
+        to: to.endpoint.address.to_string(),
         held: begun.elapsed(),
         promotion,
     };
@@ -131,15 +160,24 @@ pub async fn switchover(
     Ok(switched)
 }
 
-/// The last steps, while `hold` keeps everybody waiting; how long the promotion took.
+/// The last steps, while `hold` keeps everybody waiting; who is the primary then, and how long the promotion took.
 async fn take_over(
     topology: Arc<Topology>,
     shard: usize,
-    ((from, to), (old, new)): ((usize, usize), (Client, Client)),
+    ((from, to), (old, new), order): ((usize, usize), (Client, Client), Option<Order>),
     hold: Hold,
-) -> Result<Duration, SwitchoverError> {
+) -> Result<(usize, Duration), SwitchoverError> {
     let servers = &topology.shards[shard].servers;
     let (primary, heir) = (&servers[from], &servers[to]);
+    let health = &topology.health;
+    if let Some(order) = order {
+        catch_up((&old, primary), (&new, heir)).await?;
+        let begun = Instant::now();
+        let now = order.carry_out(health, (shard, from), heir).await?;
+        // What waits goes on, at the new primary.
+        drop(hold);
+        return Ok((now, begun.elapsed()));
+    }
     let patience = topology.config.failover.drain;
     let ready = match fence::erect(&old, &topology, (shard, primary), patience).await {
         Ok(()) => catch_up((&old, primary), (&new, heir)).await,
@@ -152,10 +190,9 @@ async fn take_over(
     };
     match promoted {
         Ok(()) => {
-            seen(&topology.health, shard, (to, heir)).await?;
-            // What waits goes on, at the new primary.
+            seen(health, shard, (to, heir)).await?;
             drop(hold);
-            Ok(begun.elapsed())
+            Ok((to, begun.elapsed()))
         }
         Err(Unpromoted::Perhaps(error)) => Err(error),
         Err(Unpromoted::Surely(error)) => {
@@ -181,6 +218,7 @@ fn candidate(
     topology: &Topology,
     shard: usize,
     wanted: Option<&str>,
+    synchronous: &[usize],
 ) -> Result<usize, SwitchoverError> {
     let snapshot = topology.health.snapshot().swap_remove(shard);
     let fit = |server: &ServerSnapshot| {
@@ -196,8 +234,158 @@ fn candidate(
     }
     let nearest = servers
         .filter(|(_, server)| fit(server))
+        // Patroni promotes no other while there is a synchronous one.
+        .filter(|(at, _)| synchronous.is_empty() || synchronous.contains(at))
         .min_by_key(|(_, server)| server.view.lag.map(|lag| lag.bytes));
     nearest.map(|(at, _)| at).ok_or(SwitchoverError::NoReplica)
+}
+
+/// What Patroni calls the servers of a shard, by their places.
+#[derive(Debug)]
+struct Members {
+    names: Vec<Option<String>>,
+    synchronous: Vec<usize>,
+    /// The place of the leader's own Patroni among those that are configured.
+    first: usize,
+}
+
+/// By the first that answers; none where there is no Patroni.
+async fn members(
+    patroni: &[Patroni],
+    servers: &[Server],
+) -> Result<Option<Members>, SwitchoverError> {
+    let mut why = None;
+    for source in patroni {
+        match tokio::time::timeout(ANSWER, source.cluster()).await {
+            Ok(Ok(cluster)) => {
+                return Ok(Some(Members::of(&cluster, patroni, servers).await));
+            }
+            Ok(Err(error)) => why = Some(crate::log::Chain(&error).to_string()),
+            Err(_) => {
+                let url = &source.0.url;
+                why = Some(format!("Patroni at {url} gave no answer within {ANSWER:?}"));
+            }
+        }
+    }
+    why.map_or(Ok(None), |why| Err(SwitchoverError::Patroni(why)))
+}
+
+impl Members {
+    async fn of(cluster: &Cluster, patroni: &[Patroni], servers: &[Server]) -> Members {
+        let addresses = servers.iter().map(|s| s.endpoint.address.clone());
+        let addresses: Vec<Address> = addresses.collect();
+        let leader = cluster.leader();
+        let first = leader.and_then(|leader| {
+            let mut sources = patroni.iter();
+            sources.position(|source| leader.is_asked_at(&source.0.url))
+        });
+        let mut members = Members {
+            names: vec![None; servers.len()],
+            synchronous: Vec::new(),
+            first: first.unwrap_or(0),
+        };
+        for member in &cluster.members {
+            let Some(at) = health::place(member, &addresses).await else {
+                continue;
+            };
+            members.names[at] = Some(member.name.clone());
+            if member.role == MemberRole::SyncStandby {
+                members.synchronous.push(at);
+            }
+        }
+        members
+    }
+
+    /// What is asked of Patroni.
+    fn order(
+        &self,
+        patroni: &[Patroni],
+        (from, to): (usize, usize),
+        servers: &[Server],
+    ) -> Result<Order, SwitchoverError> {
+        let name = |at: usize| {
+            let address = &servers[at].endpoint.address;
+            let name = self.names[at].clone();
+            name.ok_or_else(|| SwitchoverError::NoMember(address.to_string()))
+        };
+        let mut patroni = patroni.to_vec();
+        patroni.rotate_left(self.first);
+        Ok(Order {
+            patroni,
+            leader: name(from)?,
+            candidate: name(to)?,
+        })
+    }
+}
+
+/// A switchover that Patroni carries out.
+#[derive(Debug)]
+struct Order {
+    /// Every member takes it; the leader itself, which is the first, acts at once.
+    patroni: Vec<Patroni>,
+    leader: String,
+    candidate: String,
+}
+
+impl Order {
+    /// Returns who is the primary then: Patroni may have had to take another one.
+    async fn carry_out(
+        &self,
+        health: &Health,
+        (shard, from): (usize, usize),
+        to: &Server,
+    ) -> Result<usize, SwitchoverError> {
+        let elected = health.is_another_elected(shard, from);
+        let ordered = async {
+            self.give(to).await?;
+            // It looks for what it has done once in a second; the servers have mostly said it before.
+            let elected = health.is_another_elected(shard, from);
+            let seen = tokio::time::timeout(PROMOTION, elected).await;
+            seen.map_err(|_| SwitchoverError::NotSeen(to.endpoint.address.to_string()))
+        };
+        tokio::select! {
+            () = elected => {}
+            ordered = ordered => ordered?,
+        }
+        let now = health.elected(shard);
+        now.map_err(|why| SwitchoverError::NoPrimary(why.to_string()))
+    }
+
+    async fn give(&self, to: &Server) -> Result<(), SwitchoverError> {
+        let mut why = String::new();
+        for source in &self.patroni {
+            let asked = source.switchover(&self.leader, &self.candidate);
+            let unknown = |cause| SwitchoverError::Unknown {
+                to: to.endpoint.address.to_string(),
+                cause,
+            };
+            match tokio::time::timeout(PROMOTION, asked).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => {
+                    why = crate::log::Chain(&error).to_string();
+                    match error {
+                        PatroniError::Http { cause, .. } if was_never_asked(&cause) => {}
+                        // 503 is also what it says when it has lost sight of it.
+                        PatroniError::Http { .. } | PatroniError::Said { status: 503, .. } => {
+                            return Err(unknown(why));
+                        }
+                        PatroniError::Said { .. } | PatroniError::Unreadable { .. } => break,
+                    }
+                }
+                Err(_) => return Err(unknown(format!("no answer within {PROMOTION:?}"))),
+            }
+        }
+        Err(SwitchoverError::Patroni(why))
+    }
+}
+
+/// Whether the request cannot have got anywhere.
+fn was_never_asked(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable
+    )
 }
 
 /// A connection of the control role, which ends with the client.

@@ -5,9 +5,10 @@ use super::page::Page;
 use super::{Snapshot, names};
 use crate::console::view::{self, ClientView, PoolView};
 use crate::core::{Shared, Topology};
-use mothership_pool::health::State;
+use crate::pressure::most_descriptors;
+use mothership_pool::health::{BreakerState, State};
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The whole page as text.
 pub async fn scrape(shared: &Shared) -> String {
@@ -40,6 +41,7 @@ pub async fn scrape(shared: &Shared) -> String {
         .iter()
         .for_each(|pool| put_pool(&mut page, &topology, pool));
     put_servers(&mut page, &topology);
+    put_in_doubt(&mut page, &topology, shared);
     for (rule, count) in topology.rules.rules().zip(topology.rules.counts()) {
         page.add(&names::RULE_MATCHES, &[rule.name.as_str()], count as f64);
     }
@@ -73,11 +75,18 @@ fn put_process(page: &mut Page, shared: &Shared) {
     }
     let logins = shared.logins.load(Ordering::Relaxed);
     page.add(&names::LOGINS_UNDER_WAY, &[], f64::from(logins));
+    let (_, limit) = shared.pressure.memory();
+    page.add(&names::MEMORY_LIMIT, &[], limit as f64);
+    let level = shared.pressure.level() as u8;
+    page.add(&names::MEMORY_LEVEL, &[], f64::from(level));
+    page.add(&names::QUEUED, &[], f64::from(shared.lines.waiting()));
     let (held, bytes) = shared.held.now();
     page.add(&names::HELD, &[], held as f64);
     page.add(&names::HELD_BYTES, &[], bytes as f64);
     let before = shared.kin.elder_clients();
     page.add(&names::PREDECESSOR, &[], f64::from(before));
+    let shed = shared.shed_clients.load(Ordering::Relaxed);
+    page.add(&names::SHED_CLIENTS, &[], shed as f64);
     let consoles = shared.consoles.load(Ordering::Relaxed);
     page.add(&names::CONSOLES, &[], f64::from(consoles));
     if let Some(seconds) = cpu_seconds() {
@@ -89,6 +98,7 @@ fn put_process(page: &mut Page, shared: &Shared) {
     if let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") {
         page.add(&names::DESCRIPTORS, &[], descriptors.count() as f64);
     }
+    page.add(&names::DESCRIPTORS_MAX, &[], most_descriptors() as f64);
 }
 
 fn put_client(page: &mut Page, client: &ClientView) {
@@ -113,6 +123,7 @@ fn put_traffic(page: &mut Page, all: &Snapshot) {
             (&names::TRANSACTIONS, t.transactions as f64),
             (&names::QUERIES, t.queries as f64),
             (&names::ERRORS, t.errors as f64),
+            (&names::SHED_REQUESTS, t.shed as f64),
             (&names::LOGINS, t.logins as f64),
             (&names::RECEIVED, t.received as f64),
             (&names::SENT, t.sent as f64),
@@ -150,6 +161,11 @@ fn put_pool(page: &mut Page, topology: &Topology, pool: &PoolView) {
         (&names::OPEN_FAILED, f.failed as f64),
         (&names::WAITING, f64::from(f.waiting)),
         (&names::OLDEST_WAIT, f.oldest_wait.as_secs_f64()),
+        (&names::REFUSED, f.refused as f64),
+        (
+            &names::NARROWED,
+            f64::from(u8::from(pool.max_now < pool.max)),
+        ),
         (&names::PAUSED, f64::from(u8::from(f.paused))),
     ] {
         page.add(family, &labels, number);
@@ -165,8 +181,10 @@ fn put_servers(page: &mut Page, topology: &Topology) {
             let (lag, latency) = (server.view.lag, server.latency);
             for (family, number) in [
                 (&names::SERVER_UP, Some(truth(server.state == State::Up))),
+                (&names::SERVER_BREAKER, Some(breaker(server.view.breaker))),
                 (&names::SERVER_PRIMARY, Some(truth(shard.primary == Ok(at)))),
                 (&names::SERVER_LAG, lag.map(|lag| lag.time.as_secs_f64())),
+                (&names::SERVER_LAG_BYTES, lag.map(|lag| lag.bytes as f64)),
                 (&names::SERVER_IN_FLIGHT, Some(f64::from(server.in_flight))),
                 (&names::SERVER_LATENCY, latency.map(|l| l.as_secs_f64())),
                 (&names::SERVER_WEIGHT, Some(f64::from(server.weight))),
@@ -180,6 +198,35 @@ fn put_servers(page: &mut Page, topology: &Topology) {
                     page.add(family, &labels, number);
                 }
             }
+        }
+    }
+}
+
+fn breaker(state: BreakerState) -> f64 {
+    match state {
+        BreakerState::Closed => 0.0,
+        BreakerState::HalfOpen => 1.0,
+        BreakerState::Open => 2.0,
+    }
+}
+
+/// What SHOW TRANSACTIONS lists, counted by shards.
+fn put_in_doubt(page: &mut Page, topology: &Topology, shared: &Shared) {
+    for shard in &topology.shards {
+        page.add(&names::IN_DOUBT, &[&shard.name], 0.0);
+        page.add(&names::IN_DOUBT_OLDEST, &[&shard.name], 0.0);
+    }
+    let mut add = |shard: &str, age: Duration| {
+        page.add(&names::IN_DOUBT, &[shard], 1.0);
+        page.add(&names::IN_DOUBT_OLDEST, &[shard], age.as_secs_f64());
+    };
+    let swept = shared.swept.borrow();
+    for part in &swept.left {
+        add(&part.site.shard, part.age);
+    }
+    for (site, id, noted) in shared.doubts.all() {
+        if !swept.has_left(&site, id) {
+            add(&site.shard, noted.elapsed());
         }
     }
 }

@@ -228,6 +228,11 @@ impl Tally {
         self.traffic.count(|totals| totals.errors += 1);
     }
 
+    /// The request was refused because a limit is reached.
+    pub fn shed(&mut self) {
+        self.traffic.count(|totals| totals.shed += 1);
+    }
+
     /// True if the statement that was cancelled just now had taken too long.
     pub fn timed_out(&self) -> bool {
         self.seen.timed_out.take()

@@ -39,6 +39,8 @@ pub struct Totals {
     pub logins: u64,
     /// Errors that clients were told.
     pub errors: u64,
+    /// Of these, requests that the router itself refused with 53300.
+    pub shed: u64,
 }
 
 impl Totals {
@@ -69,6 +71,7 @@ impl Totals {
             binds: f(self.binds, other.binds),
             logins: f(self.logins, other.logins),
             errors: f(self.errors, other.errors),
+            shed: f(self.shed, other.shed),
         }
     }
 }
@@ -144,6 +147,7 @@ impl TrafficSnapshot {
             binds: rate(p.binds),
             logins: rate(p.logins),
             errors: rate(p.errors),
+            shed: rate(p.shed),
         }
     }
 }

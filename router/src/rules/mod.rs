@@ -15,7 +15,7 @@ pub mod shape;
 
 pub mod meter;
 
-use crate::config::{Action, Caps, Config, Label, Origin, Rule, StatementKind};
+use crate::config::{Action, Caps, Config, Label, Level, Origin, Rule, StatementKind};
 use crate::plan::{About, Pin};
 use facts::Facts;
 use kinds::Kinds;
@@ -80,6 +80,8 @@ pub struct RuleOutcome {
     pub shard: Option<Label>,
     /// How long its statements may run.
     pub timeout: Option<Duration>,
+    /// What its reads must find on a replica, if a rule says.
+    pub level: Option<Level>,
     /// It is refused.
     pub refusal: Option<Refusal>,
 }
@@ -316,6 +318,7 @@ fn outcome(at: usize, rule: &Rule, fit: Fit) -> RuleOutcome {
         shard: rule.shard.clone(),
         pool: rule.pool.as_ref().map(|pool| pool.name.clone()),
         timeout: rule.timeout,
+        level: rule.level,
         ..RuleOutcome::default()
     };
     match &rule.action {
@@ -422,6 +425,12 @@ pub fn limits(rule: &Rule) -> Vec<String> {
         said.push(format!("waits {:?}", caps.wait));
     }
     said.extend(rule.timeout.map(|timeout| format!("timeout {timeout:?}")));
+    if let Some(Level { freshness, max_lag }) = rule.level {
+        said.push(match max_lag {
+            Some(limit) => format!("freshness {freshness} within {limit:?}"),
+            None => format!("freshness {freshness}"),
+        });
+    }
     if rule.log {
         said.push("logged".to_owned());
     }

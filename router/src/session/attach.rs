@@ -12,6 +12,7 @@ use crate::catalog::Oids;
 use crate::config::Role;
 use crate::core::Core;
 use crate::sql::split::split;
+use mothership_pool::line::{Full, Whole};
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
@@ -399,7 +400,8 @@ pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &C
     }
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;
-    if let Some(flight) = attached.flight.take() {
+    let well = !attached.lease.is_doubtful();
+    if let Some(flight) = attached.flight.take().filter(|_| well) {
         flight.land(ended);
     }
     core.give_lists(attached.inbox.into_lists());
@@ -408,11 +410,26 @@ pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &C
 /// What a client is told when no connection could be had.
 pub(super) fn lease_report(error: &LeaseError) -> Report {
     match error {
-        LeaseError::QueueFull { waiting } => Report::error(
+        LeaseError::QueueFull(Full { waiting, of }) => {
+            let (whose, setting) = match of {
+                Whole::Pool => ("this pool", "pool.queue_length"),
+                Whole::Router => ("all pools", "limits.queue_length"),
+            };
+            Report::error(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!("{waiting} requests already wait for a server connection"),
+            )
+            .detail(format!("so many wait for {whose}, and no more may"))
+            .hint(format!("Repeat it later. The setting is {setting}."))
+        }
+        LeaseError::SentAway { waiting } => Report::error(
             sqlstate::TOO_MANY_CONNECTIONS,
-            format!("{waiting} requests already wait for a server connection"),
+            "a request of a higher priority took the place in the queue",
         )
-        .hint("The setting is pool.queue_length."),
+        .detail(format!(
+            "{waiting} requests wait for a server connection of this pool"
+        ))
+        .hint("Repeat it later. The settings are pool.queue_length and limits.queue_length."),
         LeaseError::TimedOut {
             waited,
             priority: Priority::New(_),
@@ -435,21 +452,40 @@ pub(super) fn lease_report(error: &LeaseError) -> Report {
             ),
         )
         .hint("Repeat the transaction. The settings are pool.join_reserve and pool.join_timeout."),
+        LeaseError::NoRoom { waited, cause } => {
+            let refused = refusal(cause).map_or_else(|| cause.to_string(), |(_, said)| said);
+            Report::error(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!(
+                    "no server connection became free within {} ms",
+                    waited.as_millis()
+                ),
+            )
+            .detail(format!("the server takes no more of them: {refused}"))
+            .hint("Lower pool.max, or raise what the server allows: max_connections, or the CONNECTION LIMIT of the role or database.")
+        }
         LeaseError::Open(error) | LeaseError::Resting(error) => open_report(error),
     }
+}
+
+/// SQLSTATE and message of a server that has refused a login.
+fn refusal(error: &OpenError) -> Option<(String, String)> {
+    let OpenError::Login {
+        cause: ServerLoginError::Refused(refused),
+        ..
+    } = error
+    else {
+        return None;
+    };
+    Some((refused.sqlstate.clone()?, refused.message.clone()?))
 }
 
 /// What a client is told when a server refused or could not be reached. It is
 /// logged in already, so the server's own words may be passed on.
 pub(super) fn open_report(error: &OpenError) -> Report {
     tracing::warn!(error = %crate::log::Chain(error), "could not open a server connection");
-    if let OpenError::Login {
-        cause: ServerLoginError::Refused(refused),
-        ..
-    } = error
-        && let (Some(code), Some(message)) = (&refused.sqlstate, &refused.message)
-    {
-        return Report::error(code.clone(), message.clone());
+    if let Some((code, message)) = refusal(error) {
+        return Report::error(code, message);
     }
     Report::error(
         sqlstate::CONNECTION_FAILURE,

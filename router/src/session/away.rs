@@ -5,6 +5,7 @@ use crate::group::shard_id;
 use crate::log::Chain;
 use crate::plan::Route;
 use crate::world::World;
+use mothership_pool::health::WhyNot;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
 
@@ -46,8 +47,15 @@ impl Session {
     /// What a client is told whose statement needs it.
     fn is_away(&self, world: &World, shard: usize) -> Report {
         let name = &self.topology.shards[shard].name;
+        // Whoever asked may have given up before it was known to be down.
+        let down = self.topology.primary(shard).is_err_and(WhyNot::is_lost);
+        let why = world.why_away(shard);
+        let code = match down || why.is_some_and(|why| why.is_unreachable()) {
+            true => sqlstate::CONNECTION_FAILURE,
+            false => sqlstate::CANNOT_CONNECT_NOW,
+        };
         let report = Report::error(
-            sqlstate::CANNOT_CONNECT_NOW,
+            code,
             format!("shard \"{name}\" is away: its catalog cannot be read"),
         );
         let report = match world.why_away(shard) {

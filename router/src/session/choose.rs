@@ -6,16 +6,18 @@
 
 use super::dispatch::Many;
 use super::notes::Notes;
+use super::repeat::Refused;
+use super::staleness;
 use super::state::Block;
 use super::step::Step;
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
-use crate::config;
+use crate::config::{self, Freshness, Level};
 use crate::core::{Lease, PoolKey, Queued, Topology};
 use mothership_pool::balance::InFlight;
 use mothership_pool::health::{Failure, Need, Read};
-use mothership_pool::pool::{LeaseError, Pool, Priority};
+use mothership_pool::pool::{Asking, LeaseError, LinedUp, Pool, Priority};
 use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, put_query, tag};
@@ -33,6 +35,17 @@ pub(super) enum Wants {
     Primary,
     /// That it shows every write which the client may know of: of these parts, or of anything.
     FreshRead(Option<Parts>),
+}
+
+/// What a connection is leased for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A read on a replica, which may go elsewhere.
+    Replica,
+    /// A read on the primary; how long it takes says how busy that is.
+    ReadOnPrimary,
+    /// Anything else.
+    Primary,
 }
 
 /// A connection with what was chosen.
@@ -83,6 +96,7 @@ impl Flight {
     /// it was a single read. A transaction lasts as long as its client likes. `ended` is when a request of the
     /// session was answered last, if one was.
     pub fn land(self, ended: Option<Instant>) {
+        self.counted.answered();
         if let Some(since) = self.since {
             let ended = ended.filter(|ended| *ended >= since);
             let now = ended.unwrap_or_else(Instant::now);
@@ -219,6 +233,7 @@ impl Session {
     pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
         // A server that is alone is nobody's replica.
         if let Wants::FreshRead(parts) = wants
+            && self.refused != Some(Refused::Read)
             && self.topology.shards[shard].servers.len() > 1
             && let Some(chosen) = self.choose_replica(shard, parts.as_ref()).await?
         {
@@ -237,7 +252,8 @@ impl Session {
         // The read has arrived: what was acknowledged until now it must see.
         let told = self.state.acknowledged.get(&shard).copied();
         let is_alone = self.core.shared.kin.is_alone();
-        let freshness = self.topology.freshness(shard, told, parts, is_alone);
+        let level = self.level();
+        let freshness = self.topology.freshness(shard, told, parts, is_alone, level);
         let (reads, mut among) = self.ruled_reads(shard);
         for _ in 0..TRIES {
             let need = Need::Read(Read {
@@ -249,7 +265,7 @@ impl Session {
                 Ok(choice) if !choice.is_primary => choice,
                 Ok(_) | Err(_) => return Ok(None),
             };
-            match self.lease_from(shard, choice.server, true).await? {
+            match self.lease_from(shard, choice.server, Use::Replica).await? {
                 Ok(chosen) if choice.covers(chosen.lease.opened) => return Ok(Some(chosen)),
                 Ok(younger) => {
                     drop(younger);
@@ -270,6 +286,16 @@ impl Session {
         Ok(None)
     }
 
+    /// How fresh reads must be for this session: by its own word, else by the rule of the request at hand.
+    fn level(&self) -> Option<Level> {
+        let limit = staleness::of(self.state.settings.current());
+        let own = limit.map(|limit| Level {
+            freshness: Freshness::Bounded,
+            max_lag: Some(limit),
+        });
+        own.or(self.rules.level())
+    }
+
     /// Whether a read may run on the connection `at` to a replica. By the defaults of its
     /// role or database it may be SERIALIZABLE, which replicas refuse.
     pub(super) async fn replica_will_do(&mut self, at: usize) -> bool {
@@ -288,7 +314,7 @@ impl Session {
         let lease = &mut self.servers[at].lease;
         let Ok((Reply::Done { row: Some(row), .. }, _)) = asked else {
             lease.doubt();
-            self.report_lost(self.servers[at].shard, self.servers[at].server);
+            self.report_broken(self.servers[at].shard, self.servers[at].server);
             return false;
         };
         let serializable = row == "serializable";
@@ -318,8 +344,13 @@ impl Session {
         &mut self,
         shard: usize,
         server: usize,
-        measured: bool,
+        used: Use,
     ) -> Result<Result<Chosen, LeaseError>, Halt> {
+        if self.servers.is_empty()
+            && let Some(report) = self.core.shared.pressure.refuses_transactions()
+        {
+            return Err(Halt::Fail(report));
+        }
         let pool = self.pool(shard, server)?;
         let counted = self.topology.health.begin(shard, server);
         // Who has stood in line takes the place there again.
@@ -333,7 +364,10 @@ impl Session {
                 } else {
                     Priority::Join
                 };
-                let since = lined_up.unwrap_or_else(Instant::now);
+                let since = match lined_up {
+                    Some(LinedUp::Since(since)) => since,
+                    Some(LinedUp::SentAway) | None => Instant::now(),
+                };
                 if priority == Priority::Join {
                     self.entry.queued.replace(Some(Box::new(Queued {
                         limit: Arc::as_ptr(pool.limit()) as usize,
@@ -342,7 +376,11 @@ impl Session {
                     })));
                 }
                 // It is large, because it may open a connection, and rarely comes to be.
-                let lease = Box::pin(pool.lease(priority, lined_up));
+                let lease = Box::pin(pool.lease(Asking {
+                    priority,
+                    lined_up,
+                    elsewhere: used == Use::Replica,
+                }));
                 let leased = self.while_client_waits(lease).await;
                 self.entry.queued.replace(None);
                 // It may have come too late to end this wait, and is for no other.
@@ -358,7 +396,7 @@ impl Session {
             waited,
             server,
             is_primary: false,
-            flight: counted.map(|counted| Flight::new(counted, measured)),
+            flight: counted.map(|counted| Flight::new(counted, used != Use::Primary)),
         }))
     }
 
@@ -406,8 +444,13 @@ impl Session {
         })
     }
 
-    /// The server said that it is read-only, or a connection to it was lost.
+    /// The server said that it is read-only, or a connection to it was lost, which is no fault of the server.
     pub(super) fn report_lost(&self, shard: usize, server: usize) {
         self.topology.health.report_lost(shard, server);
+    }
+
+    /// A connection was lost that a request worked with, or that did not answer it.
+    pub(super) fn report_broken(&self, shard: usize, server: usize) {
+        self.topology.health.report_broken(shard, server);
     }
 }

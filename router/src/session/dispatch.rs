@@ -202,7 +202,7 @@ impl Session {
             |s: &super::step::Step| matches!(s.kind, super::step::Kind::FinishPrepared(_));
         if let Some(shard) = prepared_on.filter(|_| step.is_some_and(finishes)) {
             return Ok(Dispatch::One {
-                shard,
+                shard: shard as usize,
                 writes: true,
                 parts: None,
             });

@@ -62,6 +62,8 @@ pub struct Inbox {
     pub unnamed_lost: bool,
     /// The server said that it ends the connection.
     pub fatal: bool,
+    /// It said so because it goes or starts itself, or because an administrator ended this session.
+    pub leaving: bool,
     /// Something of the statement under way was passed to the client.
     pub passed: bool,
     /// A statement under way may write, so that its loss leaves the outcome unknown.

@@ -81,9 +81,11 @@ mod copy_in;
 
 mod choose;
 
+pub mod staleness;
+
 mod primary;
 
-mod repeat;
+pub mod repeat;
 
 mod room;
 
@@ -92,6 +94,7 @@ pub mod rules;
 mod attach;
 mod away;
 mod blocks;
+mod call_off;
 
 mod transact;
 
@@ -161,20 +164,24 @@ pub struct Session {
     halfway: Option<Box<many::Halfway>>,
     /// Wakes a request that has waited for long on the fast path.
     patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-    /// Since when the request at hand has stood in line for a connection, if it did on the fast path.
-    lined_up: Option<std::time::Instant>,
-    /// How often the request at hand was lost with its server, and is sent again.
+    /// What became of the request at hand in line for a connection, if it stood there on the fast path.
+    lined_up: Option<mothership_pool::pool::LinedUp>,
+    /// How often the request at hand was lost with its server or refused there, and is sent again.
     repeated: u8,
+    /// Why its server has refused it, if one has.
+    refused: Option<repeat::Refused>,
     /// What of the request at hand has left the input, in [buffers](primary::BUFFER) that are begun.
     at_hand: u16,
-    /// The request that was taken is one statement that is proven to only read.
-    only_reads: bool,
+    /// Whether the request that was taken may be sent again.
+    again: repeat::Again,
     /// The server whose replies are outstanding in the current segment.
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
+    /// All its servers are being told to commit.
+    commits: bool,
     /// The shard that has what the COMMIT PREPARED at hand names.
-    prepared_on: Option<usize>,
+    prepared_on: Option<u32>,
     /// The transaction over several shards that the marks on servers name.
     joint: Option<Box<marks::Joint>>,
     /// Definitions may be changed by what is under way.
@@ -270,7 +277,6 @@ impl Session {
 
     /// It ends with nothing under way, as most do: nothing of the general path is needed for that.
     fn says_goodbye(&self) -> bool {
-        const TERMINATE: &[u8] = &[frontend::tag::TERMINATE, 0, 0, 0, 4];
         let rests = self.state.phase == Phase::Idle && self.servers.is_empty();
         rests && self.halfway.is_none() && self.client.input().starts_with(TERMINATE)
     }
@@ -401,6 +407,7 @@ impl Session {
         if self.client.input().is_empty() {
             // Else it may be the same that comes.
             self.repeated = 0;
+            self.refused = None;
         }
         if self.lined_up.take().is_some() {
             // It was refused, or needed no connection after all.
@@ -418,6 +425,7 @@ impl Session {
     /// Ends the session: tells the client why, and gives back or closes its servers.
     async fn leave(mut self: Box<Self>, end: End) {
         self.unfold();
+        self.call_off();
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.
         let kept = !self.state.pins.is_empty() || self.is_session_mode();
@@ -495,6 +503,9 @@ impl Session {
         working.extend(self.servers.iter().map(|s| working_by(&s.lease)));
     }
 }
+
+/// The client says goodbye.
+const TERMINATE: &[u8] = &[frontend::tag::TERMINATE, 0, 0, 0, 4];
 
 /// A connection as it is shown to others.
 fn working_by(lease: &Lease) -> Working {

@@ -55,7 +55,7 @@ impl Session {
             }
         }
         match (&found[..], silent) {
-            ([one], _) => self.prepared_on = Some(*one),
+            ([one], _) => self.prepared_on = u32::try_from(*one).ok(),
             ([], None) => {}
             ([], Some(error)) => {
                 tracing::warn!(error = %crate::log::Chain(&error), "cannot look for what is prepared");

@@ -2,10 +2,12 @@
 //! last one to be back.
 
 use super::attach::lease_report;
-use super::choose::{Chosen, Wants};
+use super::choose::{Chosen, Use, Wants};
+use super::repeat::Refused;
 use super::{Halt, Session};
 use crate::core::{Full, Holding};
-use mothership_pool::health::WhyNot;
+use mothership_pool::health::{Failure, WhyNot};
+use mothership_pool::pool::LeaseError;
 use mothership_proto::report::{Report, sqlstate};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +18,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What a request that waits holds is looked at this often: its client may send more.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// So many connections in a row are not opened in time before that is told. One may be late because the router itself
+/// did not get to run.
+const LATE: u32 = 2;
+
 /// In such pieces a request that has left the input is counted.
 pub(super) const BUFFER: usize = 16 << 10;
 
 /// How many pieces a request of so many bytes begins. The longest message of the protocol, 1 GiB, has 65,536.
 pub(super) fn buffers(bytes: usize) -> u16 {
     u16::try_from(bytes.div_ceil(BUFFER)).unwrap_or(u16::MAX)
+}
+
+/// Whether this is an attempt of our own, to which the server did not answer in time.
+fn is_late(error: &LeaseError) -> bool {
+    matches!(error, LeaseError::Open(cause) if Failure::of_opening(cause) == Some(Failure::TimedOut))
 }
 
 /// A request that waits for a primary.
@@ -44,21 +55,35 @@ impl Session {
         shard: usize,
         wants: &Wants,
     ) -> Result<Chosen, Halt> {
-        let measured = matches!(wants, Wants::FreshRead(_));
-        let mut wait = None;
+        let used = match wants {
+            Wants::FreshRead(_) => Use::ReadOnPrimary,
+            Wants::Primary => Use::Primary,
+        };
+        let mut wait: Option<Wait> = None;
+        let mut late = 0;
+        self.confirm_refused(shard).await?;
         loop {
+            let over = wait.as_ref().is_some_and(|wait| wait.left().is_zero());
             let report = match self.topology.writer(shard) {
+                // In the end the client hears it from the server itself.
+                Ok(server) if !over && self.is_read_only(shard, server) => {
+                    self.no_server(shard, WhyNot::NoneFit)
+                }
                 Ok(server) => {
                     // A server that never was a primary has not failed over: more likely its address is wrong.
                     let is_primary = self.topology.health.writer(shard) == Ok(server);
-                    match self.lease_from(shard, server, measured).await? {
+                    match self.lease_from(shard, server, used).await? {
                         Ok(mut chosen) => {
                             chosen.is_primary = true;
                             return Ok(chosen);
                         }
                         Err(error) => {
                             let is_down = self.report_failed(shard, server, &error);
-                            if !is_down || !is_primary {
+                            late += u32::from(is_late(&error));
+                            if !is_down
+                                || !is_primary
+                                || late >= LATE && self.answers(shard, server).await?
+                            {
                                 return Err(Halt::Fail(lease_report(&error)));
                             }
                             lease_report(&error)
@@ -70,6 +95,8 @@ impl Session {
                     return Err(Halt::Fail(self.no_server(shard, why)));
                 }
                 Err(why) => {
+                    // The next one may be another server.
+                    late = 0;
                     // Meanwhile a replica may have come to show what it must.
                     if let (WhyNot::Disabled, true, Wants::FreshRead(parts)) =
                         (why, wait.is_some(), wants)
@@ -86,6 +113,31 @@ impl Session {
             };
             wait = Some(self.wait_on(shard, so_far, report).await?);
         }
+    }
+
+    /// Whether a server goes on for who is there already: then no other takes its place.
+    async fn answers(&mut self, shard: usize, server: usize) -> Result<bool, Halt> {
+        let health = Arc::clone(&self.topology.health);
+        let answered = async { health.answers(shard, server).await };
+        self.while_client_waits(answered).await
+    }
+
+    /// Has the server asked that has refused the write at hand: whether it is the primary, and takes writes.
+    async fn confirm_refused(&mut self, shard: usize) -> Result<(), Halt> {
+        match self.refused {
+            Some(Refused::Write(server)) => {
+                let health = Arc::clone(&self.topology.health);
+                let confirmed = async { health.confirm(shard, server.into()).await };
+                self.while_client_waits(confirmed).await.map(drop)
+            }
+            Some(Refused::Read) | None => Ok(()),
+        }
+    }
+
+    /// Whether this server has refused the write at hand, and says that it would refuse it again.
+    fn is_read_only(&self, shard: usize, server: usize) -> bool {
+        matches!(self.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
+            && self.topology.health.is_read_only(shard, server)
     }
 
     fn begin_wait(&self, shard: usize) -> Result<Wait, Halt> {

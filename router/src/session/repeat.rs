@@ -4,11 +4,17 @@
 //! belongs to. Where there is no primary it waits for one, like any other request. Unless the server says that something
 //! else is the cause, or hardly had it, it is not sent more often than once: it may be the request that ends it, or an
 //! administrator who ends both. On the fast path the request is still in the input; here it is kept until it is answered.
+//!
+//! What a server refuses before it has done anything is sent again as well: a read that stood in the way of what a replica
+//! had to replay goes to the primary, and a write that the primary did not take waits until one does.
 
+use super::choose::Wants;
+use super::inbox::Inbox;
 use super::state::{Block, Phase};
 use super::{Attached, Session};
 use crate::core::Lease;
 use mothership_pool::connection::Farewell;
+use mothership_pool::refusal::Refusal;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,9 +28,41 @@ pub(super) const MOST: u8 = 4;
 /// dropped: the second connection may be lost without a word.
 const YOUNG: Duration = Duration::from_secs(1);
 
+/// When a request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It may not.
+    Never,
+    /// When its server has refused it: it is one statement that writes.
+    Refused,
+    /// When it is lost with its server as well: it is one statement that is proven to only read.
+    Lost,
+}
+
+impl Again {
+    /// `writes` if it is one statement that writes rows, and commits nothing in between.
+    pub(super) fn of(wants: &Wants, writes: bool) -> Again {
+        match wants {
+            Wants::FreshRead(_) => Again::Lost,
+            Wants::Primary if writes => Again::Refused,
+            Wants::Primary => Again::Never,
+        }
+    }
+}
+
+/// What a server refused of the request at hand. Small, as every session has room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A read, as it was in the way of what the replica had to replay.
+    Read,
+    /// A write: the server at this place of its shard is read-only.
+    Write(u8),
+}
+
 /// A request that was sent to one server and could be sent again.
 pub struct Kept {
     bytes: Vec<u8>,
+    again: Again,
     /// So many replies were owed when it was sent; while they are, the client has seen nothing.
     owed: usize,
 }
@@ -32,18 +70,25 @@ pub struct Kept {
 impl Session {
     /// A request was taken, and perhaps sent.
     pub(super) fn keep_request(&mut self, bytes: Vec<u8>) {
-        let reads = std::mem::take(&mut self.only_reads);
+        let again = std::mem::replace(&mut self.again, Again::Never);
+        let open = self.state.block != Block::None
+            || self.implicit
+            || self.changing.is_some()
+            || !self.state.pins.is_empty();
+        let whole = matches!(self.state.phase, Phase::Query | Phase::Syncing);
         let mut alone = match self.servers.as_mut_slice() {
-            [one] if !one.inbox.may_write && !one.inbox.wrote => Some(one),
+            [one] if !open && whole && bytes.len() <= LONGEST => Some(one),
             _ => None,
         };
-        let open = self.state.block != Block::None || self.implicit || !self.state.pins.is_empty();
-        let whole = matches!(self.state.phase, Phase::Query | Phase::Syncing);
-        let again = reads && !open && whole && bytes.len() <= LONGEST;
-        match alone.as_mut().filter(|_| again) {
+        let fits = |inbox: &Inbox| match again {
+            Again::Never => false,
+            Again::Refused => true,
+            Again::Lost => !inbox.may_write && !inbox.wrote,
+        };
+        match alone.as_mut().filter(|server| fits(&server.inbox)) {
             Some(server) => {
                 let owed = server.lease.ledger.len();
-                server.kept = Some(Box::new(Kept { bytes, owed }));
+                server.kept = Some(Box::new(Kept { bytes, again, owed }));
             }
             None => self.core.give_scratch(bytes),
         }
@@ -61,9 +106,50 @@ impl Session {
         if !self.is_unseen(at) {
             return Poll::Ready(false);
         }
-        let gone = self.servers[at].lease.poll_farewell(cx);
+        let server = &mut self.servers[at];
+        let reads = server.kept.as_ref().is_some_and(|k| k.again == Again::Lost);
+        let gone = server.lease.poll_farewell(cx);
         // What cannot be sent again is told in the server's own words.
-        gone.map(|gone| gone && self.may_repeat(&self.servers[at].lease))
+        gone.map(|gone| gone && reads && self.may_repeat(&self.servers[at].lease))
+    }
+
+    /// Takes the request at hand back from a server that has refused it. False if it has not, or has before.
+    pub(super) fn takes_back_refused(&mut self, at: usize) -> bool {
+        if self.refused.is_some() || !self.is_unseen(at) {
+            return false;
+        }
+        let Attached {
+            lease,
+            shard,
+            server,
+            is_primary,
+            ..
+        } = &self.servers[at];
+        let (shard, server) = (*shard, *server);
+        let refused = match lease.refusal() {
+            Some(Refusal::Conflict) if !is_primary => Refused::Read,
+            Some(Refusal::ReadOnly) if self.topology.shards[shard].servers.len() > 1 => {
+                Refused::Write(u8::try_from(server).unwrap_or(u8::MAX))
+            }
+            _ => return false,
+        };
+        let Some(mut attached) = self.take_back(at) else {
+            return false;
+        };
+        // What else it says is not waited for.
+        attached.lease.doubt();
+        if let Refused::Write(_) = refused {
+            self.report_lost(shard, server);
+        }
+        self.refused = Some(refused);
+        self.repeated += 1;
+        self.state.tally.repeats();
+        tracing::info!(
+            server = %attached.lease.pool().opener().endpoint().address,
+            ?refused,
+            "a server refused a request; it is sent once more",
+        );
+        true
     }
 
     fn is_unseen(&self, at: usize) -> bool {
@@ -89,25 +175,33 @@ impl Session {
             lease,
             shard,
             server,
+            kept,
             ..
         } = &self.servers[at];
-        if !self.may_repeat(lease) || self.was_silent(*shard, *server) {
+        let reads = kept.as_ref().is_some_and(|k| k.again == Again::Lost);
+        if !reads || !self.may_repeat(lease) || self.was_silent(*shard, *server) {
             return false;
         }
-        let Some(kept) = self.servers[at].kept.take() else {
+        let Some(mut attached) = self.take_back(at) else {
             return false;
         };
-        let mut attached = self.servers.remove(at);
         renew(&mut attached.lease);
-        self.report_lost(attached.shard, attached.server);
+        self.report_broken(attached.shard, attached.server);
+        self.count_repeat(&attached.lease);
+        true
+    }
+
+    /// The request at hand, as if it had never been sent. Returns the server that had it.
+    fn take_back(&mut self, at: usize) -> Option<Attached> {
+        let kept = self.servers[at].kept.take()?;
+        let attached = self.servers.remove(at);
         self.active = None;
         self.state.portals.close_all();
         self.state.phase = Phase::Idle;
         self.show_working();
         self.client.put_back(&kept.bytes);
         self.core.give_scratch(kept.bytes);
-        self.count_repeat(&attached.lease);
-        true
+        Some(attached)
     }
 
     /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
@@ -123,7 +217,7 @@ impl Session {
         }
         let mut attached = self.servers.remove(at);
         renew(&mut attached.lease);
-        self.report_lost(attached.shard, attached.server);
+        self.report_broken(attached.shard, attached.server);
         self.active = None;
         self.show_working();
         true
@@ -151,12 +245,38 @@ impl Session {
 
     /// Whether the request at hand may be sent once more, now that this connection is lost.
     pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
-        match lease.farewell() {
-            Some(Farewell::Crash | Farewell::NotReady) => self.repeated < MOST,
-            Some(Farewell::Ended) => self.repeated == 0,
-            None if lease.opened.elapsed() < YOUNG => self.repeated <= 1,
-            None => self.repeated == 0,
-        }
+        repeats(lease.farewell(), lease.opened.elapsed(), self.repeated)
+    }
+}
+
+/// Whether a read of which nothing was seen is sent once more. `farewell` is what its server said at the end, `age` that of the
+/// connection, and `repeated` how often the read was sent again before.
+pub fn repeats(farewell: Option<Farewell>, age: Duration, repeated: u8) -> bool {
+    match farewell {
+        Some(Farewell::Crash | Farewell::NotReady) => repeated < MOST,
+        Some(Farewell::Ended) => repeated == 0,
+        None if age < YOUNG => repeated <= 1,
+        None => repeated == 0,
+    }
+}
+
+/// A request whose server is lost and that is not sent again.
+#[derive(Clone, Copy, Debug)]
+pub struct Abandoned {
+    /// A COMMIT was under way.
+    pub committing: bool,
+    /// The server said that it committed without its standbys.
+    pub unreplicated: bool,
+    /// No transaction block was open.
+    pub autocommit: bool,
+    /// A statement under way may write.
+    pub may_write: bool,
+}
+
+impl Abandoned {
+    /// Whether it may have taken effect: then its client is told 08007, else 08006.
+    pub fn is_unknown(self) -> bool {
+        self.committing || self.unreplicated || (self.autocommit && self.may_write)
     }
 }
 

@@ -15,7 +15,7 @@ use super::state::Block;
 use super::step::{Defines, Kind};
 use super::{Halt, Session};
 use crate::config;
-use crate::config::{Caps, Label};
+use crate::config::{Caps, Label, Level};
 use crate::core::Topology;
 use crate::group::shard_id;
 use crate::plan::pin::unplanned;
@@ -109,6 +109,11 @@ impl Ruled {
     /// The most connections of each of them, if a rule says.
     pub(super) fn limit(&self) -> Option<NonZeroU32> {
         self.own.as_ref()?.limit
+    }
+
+    /// How fresh its reads must be, if a rule says.
+    pub(super) fn level(&self) -> Option<Level> {
+        self.outcome().level
     }
 
     /// The priority of the request at hand.

@@ -5,6 +5,7 @@ use super::clock::Doing;
 use super::inbox::Inbox;
 use super::passage::Passage;
 use super::primary;
+use super::repeat::{Abandoned, Again, renew};
 use super::state::{Block, Ended, Phase, State};
 use super::{
     Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
@@ -61,7 +62,7 @@ impl Session {
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
-        self.only_reads = false;
+        self.again = Again::Never;
         self.at_hand = primary::buffers(length);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
         self.at_hand = 0;
@@ -247,6 +248,7 @@ impl Session {
     pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<()> {
         match self.poll_farewell(cx, at) {
             Poll::Pending => return Poll::Pending,
+            Poll::Ready(false) if self.takes_back_refused(at) => return Poll::Ready(()),
             Poll::Ready(false) => {}
             Poll::Ready(true) => {
                 self.lost(at, &Broken::Closed);
@@ -322,13 +324,30 @@ impl Session {
             return;
         }
         let mut attached = self.servers.remove(at);
-        attached.lease.doubt();
-        self.report_lost(attached.shard, attached.server);
+        match error {
+            // Backends outlive a postmaster that was killed by a moment: nothing else is begun on one.
+            Broken::Closed | Broken::Io(_) => renew(&mut attached.lease),
+            Broken::Frame(_) | Broken::Desync(_) | Broken::Unreplicated => attached.lease.doubt(),
+        }
+        let own_matter = match error {
+            Broken::Frame(FrameError::TooLong { .. }) | Broken::Unreplicated => true,
+            _ => attached.inbox.fatal && !attached.inbox.leaving,
+        };
+        match own_matter {
+            true => self.report_lost(attached.shard, attached.server),
+            false => self.report_broken(attached.shard, attached.server),
+        }
         self.active = None;
         let was_told = attached.inbox.fatal;
         let committing = attached.inbox.committing;
         let autocommit = self.state.block == Block::None;
-        let unknown = committing || unreplicated || (autocommit && attached.inbox.may_write);
+        let unknown = Abandoned {
+            committing,
+            unreplicated,
+            autocommit,
+            may_write: attached.inbox.may_write,
+        }
+        .is_unknown();
         if unknown || attached.inbox.wrote {
             // It may end without anybody to tell.
             attached.inbox.touched.add(None);
@@ -448,7 +467,7 @@ impl Session {
         }
         self.held = None;
         self.client.with_output(|out| report.put(out));
-        self.state.note_failure();
+        self.state.note_report(&report);
         if self.implicit && self.state.phase != Phase::Segment {
             self.rollback_all().await;
             self.implicit = false;

@@ -19,7 +19,7 @@ use super::told::Told;
 use crate::metrics::tally::Tally;
 use crate::sql::effect::{DiscardWhat, Pin};
 use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
-use mothership_pool::health::Moment;
+use mothership_pool::health::{Failure, Moment};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
@@ -526,6 +526,8 @@ impl State {
     ) -> Flow {
         let fields = Fields::read(frame.body());
         inbox.fatal |= fields.is_fatal();
+        let code = fields.code.and_then(|code| std::str::from_utf8(code).ok());
+        inbox.leaving |= fields.is_fatal() && code.and_then(Failure::of_sqlstate).is_some();
         inbox.read_only |= fields.code == Some(b"25006");
         if inbox.committing || (inbox.may_write && self.block == Block::None) {
             // A procedure may have committed something before it failed.
@@ -590,6 +592,14 @@ impl State {
         let detail = self.tally.deadlock()?;
         let cancelled = fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes());
         cancelled.then(|| super::attach::deadlock_report(detail))
+    }
+
+    /// An error of the router's own was reported to the client.
+    pub fn note_report(&mut self, report: &Report) {
+        if report.code == sqlstate::TOO_MANY_CONNECTIONS {
+            self.tally.shed();
+        }
+        self.note_failure();
     }
 
     /// An error was reported to the client.

@@ -287,6 +287,8 @@ impl Session {
                 // What it keeps for the session must not be lost with it. It is asked for nothing yet but BEGIN.
                 let pinned = attached.inbox.pinned;
                 if !pinned || !self.hear_out(at).await {
+                    // It may go on for hours with what is undone anyway.
+                    self.cancel_on(self.servers[at..=at].iter());
                     self.servers[at].lease.doubt();
                     continue;
                 }
@@ -324,6 +326,13 @@ impl Session {
 
     /// Commits on every server, on all or on none. Fails with what the client is told.
     pub(super) async fn commit_all(&mut self) -> Result<(), Halt> {
+        self.commits = true;
+        let result = self.commit_each().await;
+        self.commits = false;
+        result
+    }
+
+    async fn commit_each(&mut self) -> Result<(), Halt> {
         let topology = std::sync::Arc::clone(&self.topology);
         let transactions = &topology.config.transactions;
         let wrote: Vec<_> = self
@@ -557,6 +566,7 @@ impl Session {
         let reply = match (&polled, &error) {
             (Err(error), _) => {
                 tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");
+                self.report_broken(self.servers[at].shard, self.servers[at].server);
                 Reply::Lost
             }
             (Ok(()), Some(body)) => {

@@ -101,6 +101,11 @@ pub enum WorldError {
 }
 
 impl WorldError {
+    /// Whether nobody there could be reached, which is another thing than one who is there and does not say.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Control { cause, .. } if cause.is_unreachable())
+    }
+
     /// Whether it says no more than that one shard cannot be asked.
     pub(super) fn is_absence(&self) -> bool {
         match self {

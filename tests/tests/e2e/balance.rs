@@ -540,6 +540,73 @@ fn a_replica_far_behind_serves_nothing_until_it_has_caught_up() {
     assert!(third, "less than a third");
 }
 
+/// By its own word or by a rule; for all others it is as before.
+#[test]
+fn a_session_may_read_what_is_older_than_others_may() {
+    const RULE: &str = "max_lag = \"1h\"\n[[rule]]\nname = \"reports\"\napplications = \"reports\"\nfreshness = \"any\"\n";
+    const READ: &str = "SELECT n FROM t WHERE id = 1";
+    let mut world = World::with(1, RULE);
+    world.delay("1h");
+    let mut wire = world.client();
+    wire.query("UPDATE t SET n = 5 WHERE id = 1");
+    let fresh = |wire: &mut Wire| (0..100).all(|_| wire.rows(READ) == [["5"]]);
+    let old = |wire: &mut Wire| poll_until(SOON, || wire.rows(READ) == [["0"]]);
+    assert!(fresh(&mut wire));
+    wire.query("SET mothership.max_lag = '30min'");
+    assert!(old(&mut wire), "{:#?}", world.shown());
+    assert_eq!(wire.rows("SHOW mothership.max_lag"), [["30min"]]);
+    assert!(fresh(&mut world.client()));
+    // What a transaction sees is never of a replica.
+    wire.query("BEGIN");
+    assert!(fresh(&mut wire));
+    wire.query("COMMIT");
+    wire.query("RESET mothership.max_lag");
+    assert!(fresh(&mut wire));
+    for wrong in [
+        "SET mothership.max_lag = 'soon'",
+        "SET LOCAL mothership.max_lag TO -1",
+        "SET mothership.max_lag = a, b",
+        "SELECT set_config('mothership.max_lag', '1 fortnight', false)",
+    ] {
+        assert_eq!(wire.query(wrong)[0].sqlstate(), "22023", "{wrong}");
+    }
+    assert!(fresh(&mut wire));
+    let mut reports = Wire::login_with(&world.endpoint(), &[("application_name", "reports")]);
+    assert!(old(&mut reports), "{:#?}", world.shown());
+    // Its own word is the narrower one here.
+    reports.query("SET mothership.max_lag = 1");
+    assert!(fresh(&mut reports));
+    let mut started = Wire::login_with(&world.endpoint(), &[("mothership.max_lag", "30min")]);
+    assert!(old(&mut started), "{:#?}", world.shown());
+}
+
+/// Reads leave it, although its last commit is young.
+#[test]
+fn a_replica_that_lacks_too_many_bytes_serves_nothing() {
+    let mut world = World::with(
+        1,
+        "freshness = \"any\"\nmax_lag = \"1h\"\nmax_lag_bytes = \"1MiB\"",
+    );
+    world.delay("1h");
+    let mut wire = world.client();
+    // It waits at the commit; the rest of the log lies behind.
+    wire.query("UPDATE t SET n = 1 WHERE id = 3");
+    let filler = "CREATE TABLE filler AS SELECT repeat('x', 500) FROM generate_series(1, 10000)";
+    world.fleet.shards[0]
+        .primary
+        .sql("postgres", filler)
+        .unwrap();
+    let lags = poll_until(SOON, || {
+        let before = world.replicas_served();
+        (0..50).for_each(|_| drop(wire.rows("SELECT n FROM t WHERE id = 2")));
+        world.replicas_served() == before
+    });
+    assert!(lags, "{:#?}", world.shown());
+    world.delay("0");
+    let again = poll_until(SOON, || world.replica_serves(&mut wire, 50));
+    assert!(again, "{:#?}", world.shown());
+}
+
 #[test]
 fn a_dead_or_frozen_replica_gets_nothing_and_reads_go_on() {
     let mut world = World::new(1);

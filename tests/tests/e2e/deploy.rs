@@ -5,7 +5,8 @@
 
 use mothership::cluster::{Cluster, free_port};
 use mothership::config::Config;
-use mothership_tests::{Folder, binaries, spec};
+use mothership_tests::shared::{PASSWORD, USER};
+use mothership_tests::{Fleet, Folder, Router, Wire, binaries, message, poll_until, proof, spec};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -13,6 +14,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
+
+/// How long a busy machine may take.
+const SOON: Duration = Duration::from_secs(60);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -574,6 +578,105 @@ fn the_dashboard_asks_for_metrics_that_are_documented() {
         }
     }
     assert!(panels.len() > 10);
+}
+
+/// The rules of `deploy/alerts.yml` by their names, each with its expression.
+fn alerts() -> BTreeMap<String, String> {
+    let rules = Outline::read(&text("deploy/alerts.yml"));
+    let names = rules.0.iter().filter(|(path, _)| path.ends_with(".alert"));
+    names
+        .map(|(path, name)| {
+            let rule = path.strip_suffix(".alert").expect("it ends so");
+            let expression = rules.get(&format!("{rule}.expr"));
+            (name.clone(), expression.expect("a rule has one").to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn alerts_fire_for_what_they_say_and_for_nothing_else() {
+    let deploy = root().join("deploy");
+    let mounted = compose().list("services.prometheus.volumes").join("\n");
+    assert!(mounted.contains("./deploy/alerts.yml:/etc/prometheus/alerts.yml:ro"));
+    for arguments in [
+        ["check", "rules", "alerts.yml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", "alerts_test.yml"],
+    ] {
+        let mut promtool = Command::new("promtool");
+        match promtool.args(arguments).current_dir(&deploy).output() {
+            Err(_) => {
+                println!("SKIP alerts: promtool is not installed (Debian: prometheus)");
+                return;
+            }
+            Ok(done) => assert_success(&done),
+        }
+    }
+}
+
+#[test]
+fn alerts_are_documented_and_tested() {
+    let (page, tests) = (text("docs/alerts.md"), text("deploy/alerts_test.yml"));
+    let alerts = alerts();
+    assert!(alerts.len() > 10);
+    for alert in alerts.keys() {
+        assert!(page.contains(&format!("| `{alert}` |")), "{alert}");
+        let fires = format!("{{alertname=\"{alert}\"}}");
+        assert!(tests.contains(&fires), "{alert}");
+    }
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_a_router_has() {
+    let fleet = Fleet::new(1, 1);
+    let more = "[metrics]\nport = @metrics_port@\n";
+    let router = Router::start(&proof::config(&fleet, "", "", more));
+    let mut client = Wire::login(&router.endpoint(USER, PASSWORD, "postgres"));
+    client.rows("SELECT 1");
+    let asked = alerts();
+    // `up` is Prometheus' own.
+    let ours = asked.values().filter(|e| e.contains("mothership_"));
+    let asked: BTreeSet<&str> = ours.flat_map(|expression| metrics(expression)).collect();
+    // How far the replica is behind is known a little later.
+    let mut missing = Vec::new();
+    let all = poll_until(SOON, || {
+        let page = router.metrics();
+        let lines = page.lines().filter(|line| line.starts_with("mothership_"));
+        let has: BTreeSet<&str> = lines.flat_map(metrics).collect();
+        missing = asked.difference(&has).map(ToString::to_string).collect();
+        missing.is_empty()
+    });
+    assert!(all, "{missing:?}");
+}
+
+#[test]
+fn whoever_is_refused_for_a_limit_is_counted() {
+    let fleet = Fleet::new(1, 0);
+    let more = "[metrics]\nport = @metrics_port@\n[pool]\nmax = 1\nqueue_timeout = \"1s\"\n";
+    let router = Router::start(&proof::config(&fleet, "max_clients = 2", "", more));
+    let endpoint = router.endpoint(USER, PASSWORD, "postgres");
+    let (mut holds, mut waits) = (Wire::login(&endpoint), Wire::login(&endpoint));
+    holds.rows("BEGIN");
+    holds.rows("SELECT 1");
+    waits.set_limit(SOON);
+    let refused = waits.query("SELECT 1");
+    assert_eq!(refused[0].sqlstate(), "53300");
+    holds.rows("COMMIT");
+    // An error that is nobody's limit.
+    let wrong = waits.query("SELECT 1 FROM nothing_of_this_name");
+    assert_eq!(wrong[0].sqlstate(), "42P01");
+    let mut third = Wire::connect(router.port());
+    let refused = third.try_login(&endpoint, message::V3_0, &[]);
+    assert_eq!(refused.unwrap_err().sqlstate(), "53300");
+    let page = router.metrics();
+    let who = format!("database=\"postgres\",user=\"{USER}\"");
+    for line in [
+        format!("mothership_shed_requests_total{{{who}}} 1"),
+        format!("mothership_errors_total{{{who}}} 2"),
+        "mothership_shed_clients_total 1".to_owned(),
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line}\n{page}");
+    }
 }
 
 /// The names of metrics in an expression; a histogram's without what Prometheus appends.

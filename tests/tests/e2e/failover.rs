@@ -2,9 +2,11 @@
 
 use mothership_tests::cluster::Cluster;
 use mothership_tests::message::{self, V3_0};
+use mothership_tests::router::may_have_own_hosts;
 use mothership_tests::shared::{PASSWORD, USER};
-use mothership_tests::{Endpoint, Fleet, Router, Wire, poll_until};
+use mothership_tests::{Endpoint, Fleet, Frame, Proxy, Router, Wire, poll_until};
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -401,9 +403,11 @@ fn a_switchover_through_one_router_loses_nothing_of_another() {
     shard.wait_replayed();
     let over = AtomicBool::new(false);
     let told = Mutex::new(Vec::new());
+    let errors = Mutex::new(Vec::new());
     let (ordered, refused, served) = std::thread::scope(|scope| {
         for client in 0..4 {
-            let (over, told, endpoint) = (&over, &told, other.endpoint(USER, PASSWORD, "postgres"));
+            let endpoint = other.endpoint(USER, PASSWORD, "postgres");
+            let (over, told, errors) = (&over, &told, &errors);
             scope.spawn(move || {
                 let mut wire = Wire::login(&endpoint);
                 let ids = (0i64..).map(|number| number * 4 + client);
@@ -414,7 +418,10 @@ fn a_switchover_through_one_router_loses_nothing_of_another() {
                         Ok(frames) if frames.iter().any(|frame| frame.kind == b'C') => {
                             told.lock().unwrap().push(id);
                         }
-                        Ok(_) => {}
+                        Ok(frames) => {
+                            let error = frames.iter().find(|frame| frame.kind == b'E').unwrap();
+                            errors.lock().unwrap().push(error.sqlstate());
+                        }
                         Err(_) => wire = Wire::login(&endpoint),
                     }
                 }
@@ -436,6 +443,10 @@ fn a_switchover_through_one_router_loses_nothing_of_another() {
     ordered.unwrap();
     assert!(refused.unwrap_err().to_string().contains("read-only"));
     assert!(served, "clients of the other router are not served");
+    // What the old primary refuses because it is one waits for the new one.
+    let errors = errors.into_inner().unwrap();
+    let lost = |code: &String| code.starts_with("08") || code.starts_with("57P");
+    assert!(errors.iter().all(lost), "{errors:?}");
     let told = told.into_inner().unwrap();
     let kept = shard.replicas[0].sql("postgres", "SELECT id FROM t");
     let kept: HashSet<i64> = kept
@@ -545,6 +556,50 @@ fn a_read_of_which_nothing_was_seen_is_asked_once_more() {
     }
 }
 
+/// The client hears nothing of it.
+#[test]
+fn a_read_in_the_way_of_what_a_replica_replays_is_asked_of_the_primary() {
+    let mut stage = Stage::new(1, 1);
+    let shard = &mut stage.fleet.shards[0];
+    let create = "CREATE TABLE t AS SELECT generate_series(1, 3000) AS a";
+    shard.primary.sql("postgres", create).unwrap();
+    let at_once = [("max_standby_streaming_delay", "0")];
+    shard.replicas[0].configure(&at_once).unwrap();
+    shard.wait_replayed();
+    let prefers = "[balance]\nreads = \"prefer-replicas\"\n";
+    let router = Router::start(&stage.config.replace("[balance]\n", prefers));
+    let stage = Stage { router, ..stage };
+    stage.wait("all servers up", |server| server["health"] == "up");
+    let shard = &stage.fleet.shards[0];
+    let replica = &shard.replicas[0];
+    let at_work = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM t one%' AND state = 'active'";
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    // At first its connections are younger than the last probe, and the primary serves.
+    let in_the_way = poll_until(SOON, || {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| wire.rows(READ));
+            let at_work = || replica.sql("postgres", at_work).unwrap() == "t";
+            let at_work = poll_until(SOON, || asked.is_finished() || at_work());
+            assert!(at_work, "nobody serves the read");
+            if asked.is_finished() {
+                return false;
+            }
+            for sql in ["DELETE FROM t WHERE a = 3000", "VACUUM t"] {
+                shard.primary.sql("postgres", sql).unwrap();
+            }
+            assert_eq!(asked.join().unwrap(), [["8991003"]]);
+            true
+        })
+    });
+    assert!(
+        in_the_way,
+        "the replica serves no read: {:#?}",
+        stage.shown()
+    );
+    let conflicts = "SELECT sum(confl_snapshot + confl_lock + confl_bufferpin) > 0 FROM pg_stat_database_conflicts";
+    assert_eq!(replica.sql("postgres", conflicts).unwrap(), "t");
+}
+
 /// Whoever holds a lock there has sent the next statement before he could know that the lock is gone.
 #[test]
 fn what_was_sent_ahead_is_not_run_without_what_the_session_had() {
@@ -564,6 +619,69 @@ fn what_was_sent_ahead_is_not_run_without_what_the_session_had() {
     assert!(wire.is_closed_within(SOON));
     let count = server.sql("postgres", "SELECT count(*) FROM t");
     assert_eq!(count.unwrap(), "0");
+}
+
+/// The worst case: the old server is still there, and would take writes.
+#[test]
+fn a_name_that_means_another_server_leads_there_and_never_back_to_the_old_one() {
+    if !may_have_own_hosts() {
+        eprintln!("SKIP names of servers: needs root and mount namespaces");
+        return;
+    }
+    let mut fleet = Fleet::new(1, 1);
+    let shard = &mut fleet.shards[0];
+    let old = Proxy::to(shard.primary.port());
+    let new = Proxy::at(
+        Ipv4Addr::new(127, 0, 0, 2),
+        old.port(),
+        shard.replicas[0].port(),
+    );
+    let config = format!(
+        "[listen]\nport = @port@\n[failover]\nwindow = \"2s\"\n[pool]\nresolve_interval = \"1s\"\n\
+         [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [[user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [[shard]]\nname = \"s0\"\n[[shard.server]]\naddress = \"db.test:{}\"\n",
+        old.port()
+    );
+    let hosts = |address: &str| format!("127.0.0.1 localhost\n{address} db.test\n");
+    let router = Router::start_with_hosts(&config, &hosts("127.0.0.1"));
+    let endpoint = router.endpoint(USER, PASSWORD, "postgres");
+    let state = |frames: &[Frame]| {
+        let error = frames.iter().find(|frame| frame.kind == b'E');
+        error.map(|error| error.sqlstate())
+    };
+    let (mut open, mut wire) = (Wire::login(&endpoint), Wire::login(&endpoint));
+    let served_by = |wire: &mut Wire| {
+        let frames = wire.query("SELECT current_setting('port')");
+        let row = frames.iter().find(|frame| frame.kind == b'D');
+        row.map(|row| row.row_text()[0].clone())
+    };
+    assert_eq!(state(&wire.query("CREATE TABLE t (a int)")), None);
+    assert_eq!(served_by(&mut wire), Some(shard.primary.port().to_string()));
+    open.query("BEGIN");
+    assert_eq!(state(&open.query("INSERT INTO t VALUES (1)")), None);
+    shard.wait_replayed();
+
+    shard.replicas[0].promote().unwrap();
+    let promoted = shard.replicas[0].port().to_string();
+    router.write_hosts(&hosts("127.0.0.2"));
+    let moved = poll_until(SOON, || served_by(&mut wire).as_ref() == Some(&promoted));
+    assert!(moved, "{}", router.log());
+    // What was open at the old one is lost there, and not done in part.
+    assert_eq!(state(&open.query("COMMIT")).as_deref(), Some("08006"));
+    assert_eq!(state(&wire.query("INSERT INTO t VALUES (2)")), None);
+    let rows = |server: &Cluster| server.sql("postgres", "SELECT count(*) FROM t").unwrap();
+    assert_eq!(
+        (rows(&shard.primary), rows(&shard.replicas[0])),
+        ("0".into(), "1".into())
+    );
+
+    // The name is set back by mistake: that server is on a timeline that was replaced.
+    router.write_hosts(&hosts("127.0.0.1"));
+    let refused = || state(&wire.query("INSERT INTO t VALUES (3)")).as_deref() == Some("57P03");
+    assert!(poll_until(SOON, refused), "{}", router.log());
+    assert_eq!(rows(&shard.primary), "0");
+    drop(new);
 }
 
 /// It is committed, and lost if the server is: success would be too much said.

@@ -10,8 +10,10 @@ use mothership_pool::health::{
 };
 use mothership_tests::cluster::Cluster;
 use mothership_tests::fleet::Shard;
-use mothership_tests::shared::USER;
-use mothership_tests::{Fleet, Folder, binaries, connect, poll_until, spec};
+use mothership_tests::proxy::{Effect, End, Proxy, Side, Trap};
+use mothership_tests::shared::{PASSWORD, USER};
+use mothership_tests::{Fleet, Folder, Router, Wire, binaries, connect, poll_until, spec};
+use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ impl Watched {
             clock: Arc::new(CommitClock::default()),
             gate: Arc::default(),
             fence: None,
+            trust_single: false,
+            patroni: Vec::new(),
         };
         let settings = Settings {
             watch: Watch {
@@ -441,6 +445,8 @@ fn probes_use_tls_where_the_server_must_be_reached_by_it() {
             clock: Arc::new(CommitClock::new(1)),
             gate: Arc::default(),
             fence: None,
+            trust_single: false,
+            patroni: Vec::new(),
         };
         Prober::spawn(vec![group], &Settings::default()).unwrap()
     };
@@ -460,4 +466,88 @@ fn probes_use_tls_where_the_server_must_be_reached_by_it() {
     after("primary", || prober.health().primary(0) == Ok(0));
     let encrypted = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'mothership health'";
     assert_eq!(cluster.sql("postgres", encrypted).unwrap(), "t");
+}
+
+/// A row of SHOW ENDPOINTS by its columns, for each server in the order of the file.
+fn shown(router: &Router) -> Vec<HashMap<String, String>> {
+    let mut console = Wire::login(&router.endpoint(USER, PASSWORD, "mothership"));
+    let frames = console.query("SHOW ENDPOINTS");
+    let names = frames[0].columns();
+    let rows = frames.iter().filter(|frame| frame.kind == b'D');
+    rows.map(|row| names.iter().cloned().zip(row.row_text()).collect())
+        .collect()
+}
+
+#[test]
+fn a_replica_that_answers_probes_and_resets_clients_gets_no_reads_until_it_answers_them() {
+    const READ: &str = "SELECT a FROM readings WHERE id = 7";
+    let fleet = Fleet::new(1, 1);
+    let shard = &fleet.shards[0];
+    let fill =
+        "CREATE TABLE readings (id int8 PRIMARY KEY, a int8); INSERT INTO readings VALUES (7, 70)";
+    shard.primary.sql("postgres", fill).unwrap();
+    shard.wait_replayed();
+    let proxy = Proxy::to(shard.replicas[0].port());
+    let config = format!(
+        "[listen]\nport = @port@\n\
+         [balance]\nreads = \"prefer-replicas\"\nprobe_interval = \"200ms\"\nprobe_timeout = \"5s\"\n\
+         breaker_failures = 3\nbreaker_time = \"4s\"\n\
+         [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [console]\nadmin_users = [\"{USER}\"]\n\
+         [[user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [[table]]\nname = \"readings\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n\
+         [[shard]]\nname = \"s0\"\n\
+         [[shard.server]]\naddress = \"127.0.0.1:{}\"\n[[shard.server]]\naddress = \"127.0.0.1:{}\"\n",
+        proxy.port(),
+        shard.primary.port()
+    );
+    let router = Router::start(&config);
+    let both_up = || shown(&router).iter().all(|server| server["health"] == "up");
+    assert!(poll_until(SOON, both_up), "{:#?}", shown(&router));
+    let mut wire = Wire::login(&router.endpoint(USER, PASSWORD, "postgres"));
+    // What the client sees is the same all the time.
+    let mut read = || assert_eq!(wire.rows(READ), [["70"]]);
+    let served = |shown: &[HashMap<String, String>]| shown[REPLICA]["served"].clone();
+    let before = served(&shown(&router));
+    let serves = poll_until(SOON, || {
+        read();
+        served(&shown(&router)) != before
+    });
+    assert!(serves, "{:#?}", shown(&router));
+    assert_eq!(shown(&router)[REPLICA]["breaker"], "closed");
+
+    let is_open = poll_until(SOON, || {
+        let reset = Effect::End(End::Reset);
+        proxy.set(Trap::before_text(
+            Side::Client,
+            None,
+            "FROM readings",
+            reset,
+        ));
+        read();
+        shown(&router)[REPLICA]["breaker"] == "open"
+    });
+    let now = shown(&router);
+    assert!(is_open && now[REPLICA]["health"] == "up", "{now:#?}");
+    assert_eq!(now[PRIMARY]["breaker"], "closed", "{now:#?}");
+
+    // Nothing breaks any more, and it is left alone all the same.
+    proxy.heal();
+    (0..50).for_each(|_| read());
+    let later = shown(&router);
+    if later[REPLICA]["breaker"] == "open" {
+        assert_eq!(served(&now), served(&later), "{now:#?} {later:#?}");
+    }
+    let is_back = poll_until(SOON, || {
+        read();
+        shown(&router)[REPLICA]["breaker"] == "closed"
+    });
+    let now = shown(&router);
+    assert!(is_back, "{now:#?}");
+    let serves = poll_until(SOON, || {
+        read();
+        served(&shown(&router)) != served(&now)
+    });
+    assert!(serves, "{now:#?}");
+    assert!(router.log().contains("breaker of a server is open"));
 }

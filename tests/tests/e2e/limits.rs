@@ -9,6 +9,8 @@ mod attacks;
 mod knowledge;
 #[path = "limits/lost.rs"]
 mod lost;
+#[path = "limits/overload.rs"]
+mod overload;
 #[path = "limits/pools.rs"]
 mod pools;
 #[path = "limits/sessions.rs"]

@@ -182,3 +182,34 @@ fn ten_reloads_under_load_cost_no_client_an_error() {
     );
     assert_eq!(sum(&fleet, "SELECT count(*) FROM pg_prepared_xacts"), 0);
 }
+
+#[test]
+fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
+    // It takes connections and never says anything: the start waits for its answer.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = |plans: u32| {
+        format!(
+            "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n\
+             [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+             [balance]\nprobe_timeout = \"5s\"\n[limits]\nplans = {plans}\n\
+             [[user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+             [[shard]]\nname = \"s0\"\n[[shard.server]]\naddress = \"127.0.0.1:{}\"\n",
+            silent.local_addr().unwrap().port()
+        )
+    };
+    let mut router = Router::launch(&config(1_000));
+    let status = format!("/proc/{}/status", router.pid());
+    let catches = || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+        caught.is_some_and(|bits| bits & 1 != 0)
+    };
+    assert!(poll_until(SOON, catches), "{}", router.log());
+    assert!(!router.log().contains("serving"), "{}", router.log());
+    router.write_config(&config(1_001));
+    router.sighup();
+    let obeyed = || router.log().contains("configuration changed");
+    assert!(poll_until(SOON, obeyed), "{}", router.log());
+    assert_eq!(router.exit_status(), None);
+}

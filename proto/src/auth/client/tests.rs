@@ -250,8 +250,8 @@ fn a_last_message_is_right_to_the_last_byte() {
     type Change = fn(String) -> String;
     let cases: [(&str, Change, Option<&str>); 14] = [
         ("biws", |text| text, None),
-        ("eSws", |text| text, Some("28000")),
-        ("", |text| text, Some("28000")),
+        ("eSws", |text| text, Some("08P01")),
+        ("", |text| text, Some("08P01")),
         ("biws", |text| text.replace("r=abc", "r=abd"), Some("08P01")),
         ("biws", |text| text.replace(",p=", "x,p="), Some("08P01")),
         ("biws", |text| text.replace(",p=", ",x=1,p="), Some("28P01")),

@@ -1,7 +1,8 @@
 //! Rules: each has what its action needs and nothing else.
 
+use crate::config::pool::Freshness;
 use crate::config::problem::{Findings, suggest};
-use crate::config::rules::{Action, ActionWord, Caps, Rule, RulePool, When, WrittenRule};
+use crate::config::rules::{Action, ActionWord, Caps, Level, Rule, RulePool, When, WrittenRule};
 use crate::config::shards::WrittenShard;
 use crate::rules::shape::shape;
 use std::time::Duration;
@@ -93,6 +94,8 @@ fn stray(rule: &WrittenRule, findings: &mut Findings) {
         ("rate", rule.rate.as_ref().map(|it| it.offset)),
         ("wait", rule.wait.as_ref().map(|it| it.offset)),
         ("timeout", rule.timeout.as_ref().map(|it| it.offset)),
+        ("freshness", rule.freshness.as_ref().map(|it| it.offset)),
+        ("max_lag", rule.max_lag.as_ref().map(|it| it.offset)),
     ];
     for (key, at) in served {
         if let Some(at) = at.filter(|_| refuses) {
@@ -123,6 +126,14 @@ fn stray(rule: &WrittenRule, findings: &mut Findings) {
             rule.wait.as_ref().map(|it| it.offset),
             rule.concurrency.is_some() || rule.rate.is_some(),
             "concurrency` or `rate",
+        ),
+        (
+            "max_lag",
+            rule.max_lag.as_ref().map(|it| it.offset),
+            rule.freshness
+                .as_ref()
+                .is_some_and(|it| it.value == Freshness::Bounded),
+            "freshness = \"bounded\"",
         ),
     ];
     for (key, at, fine, other) in beside {
@@ -186,6 +197,7 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         && written.concurrency.is_none()
         && written.rate.is_none()
         && written.timeout.is_none()
+        && written.freshness.is_none()
         && !written.log;
     if does_nothing {
         let what = format!("rule `{}` does nothing", written.name.value);
@@ -224,6 +236,10 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
             wait: written.wait.map_or(Duration::ZERO, |wait| wait.value),
         },
         timeout: written.timeout.map(|timeout| timeout.value),
+        level: written.freshness.map(|freshness| Level {
+            freshness: freshness.value,
+            max_lag: written.max_lag.map(|limit| limit.value),
+        }),
         log: written.log,
     })
 }

@@ -16,6 +16,24 @@ pub(super) fn check(shards: &[WrittenShard], findings: &mut Findings) {
         primaries(shard, findings);
         addresses(shard, findings);
         shard.server.iter().for_each(|server| tls(server, findings));
+        patroni(shard, findings);
+    }
+}
+
+fn patroni(shard: &WrittenShard, findings: &mut Findings) {
+    let name = &shard.name;
+    if shard.patroni_user.is_some() != shard.patroni_password.is_some() {
+        let what = format!(
+            "shard `{}` has one of `patroni_user` and `patroni_password`",
+            name.value
+        );
+        findings.add(name.offset, what, "give both or none");
+    }
+    let tcp = |server: &Server| matches!(server.address.value, ServerAddress::Tcp { .. });
+    if !shard.patroni.is_empty() && !shard.server.iter().all(tcp) {
+        let what = format!("shard `{}` has `patroni` and a unix socket", name.value);
+        let fix = "give the host and port that Patroni names (`postgresql.connect_address`)";
+        findings.add(name.offset, what, fix);
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::config::names::{Label, SLOTS};
 use crate::config::problem::Findings;
-use crate::config::shards::{Shard, WrittenShard};
+use crate::config::shards::{PatroniApi, Shard, WrittenShard};
 
 use super::duplicates;
 
@@ -44,6 +44,13 @@ fn finished(written: WrittenShard, slots: Vec<RangeInclusive<u16>>, home: bool) 
         servers: written.server,
         control_user: written.control_user,
         control_password: written.control_password,
+        trust_single: written.trust_single,
+        patroni: PatroniApi {
+            urls: written.patroni,
+            user: written.patroni_user,
+            password: written.patroni_password,
+            ca: written.patroni_ca,
+        },
     }
 }
 

@@ -167,6 +167,7 @@ fn differences_say_what_a_reload_applies_and_hide_secrets() {
         Reload rule.r.action: nothing -> "primary"
         Reload rule.r.concurrency: nothing -> "off"
         Reload rule.r.log: nothing -> false
+        Reload rule.r.max_lag: nothing -> "off"
         Reload rule.r.name: nothing -> "r"
         Reload rule.r.pool_max: nothing -> "off"
         Reload rule.r.timeout: nothing -> "off"

@@ -135,10 +135,12 @@ pub(super) fn pools_extended(facts: &Facts) -> Vec<Row> {
                 pool.open,
                 f.paused,
                 pool.key.label.as_ref().map(ToString::to_string),
+                pool.max_now,
+                f.refused,
             ]
         })
         .collect();
-    rows.sort_by_key(|row| format!("{:?}", (&row[..5], row.last())));
+    rows.sort_by_key(|row| format!("{:?}", (&row[..5], &row[16])));
     rows
 }
 

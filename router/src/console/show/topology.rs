@@ -120,6 +120,7 @@ fn endpoint(
             .map_or("yes".to_owned(), |out| out.to_string()),
         by.map(|(name, _)| name.to_string()),
         by.map(|(_, at)| facts.now.text(*at)),
+        seen.view.breaker.to_string(),
     ]
 }
 

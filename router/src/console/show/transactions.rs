@@ -17,8 +17,8 @@ pub(super) fn transactions(facts: &Facts) -> Vec<Row> {
         ]
     });
     // What this router has committed and recovery has not seen: the shard cannot be reached, or was not asked yet.
-    let seen = |id| facts.swept.left.iter().any(|part| part.gid.id == id);
-    let doubts = facts.doubts.iter().filter(|(_, id, _)| !seen(*id));
+    let all = facts.doubts.iter();
+    let doubts = all.filter(|(site, id, _)| !facts.swept.has_left(site, *id));
     let doubts = doubts.map(|(site, id, _)| {
         row![
             id.to_string(),

@@ -140,7 +140,7 @@ impl Session {
         match ended {
             Err(Halt::Fail(report)) => {
                 self.client.with_output(|out| report.put(out));
-                self.state.note_failure();
+                self.state.note_report(&report);
             }
             Err(Halt::End(end)) => return Err(Halt::End(end)),
             Ok(()) | Err(Halt::Failed) => {}

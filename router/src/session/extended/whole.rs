@@ -12,6 +12,7 @@ use crate::session::clock::Doing;
 use crate::session::dispatch::Dispatch;
 use crate::session::inbox::Outcome;
 use crate::session::names::Prepared;
+use crate::session::repeat::Again;
 use crate::session::state::{Block, Phase};
 use crate::session::step::Kind;
 use crate::session::touched::Parts;
@@ -43,7 +44,7 @@ impl Session {
         };
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(&self.client.input()[..length]);
-        self.only_reads = false;
+        self.again = Again::Never;
         let taken = match Segment::read(&bytes) {
             Some(segment) => self.on_segment(&segment, &bytes).await,
             None => Ok(false),
@@ -153,7 +154,10 @@ impl Session {
         };
         // A name that is given to it would be given twice.
         let named = segment.parse.as_ref().is_some_and(|p| !p.name.is_empty());
-        self.only_reads = !named && matches!(wants, Wants::FreshRead(_));
+        self.again = match named {
+            true => Again::Never,
+            false => Again::of(&wants, way.writes),
+        };
         self.attach_to(way.shard, wants).await
     }
 

@@ -93,7 +93,7 @@ impl Session {
 
     /// Leaves the request to the general path, which takes its place in the line again.
     pub(super) fn leave_line(&mut self, line: InLine) {
-        self.lined_up = Some(line.since);
+        self.lined_up = Some(line.place.lined_up());
         // A cancel is for the wait that follows.
         if !self.entry.is_wait_cancelled() {
             self.entry.end_wait();

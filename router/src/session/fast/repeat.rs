@@ -24,7 +24,7 @@ impl Session {
         let mut leg = under_way.leg;
         self.count_repeat(&leg.lease);
         renew(&mut leg.lease);
-        self.report_lost(leg.shard, ALONE);
+        self.report_broken(leg.shard, ALONE);
         self.nobody_works();
         true
     }

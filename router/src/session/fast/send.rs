@@ -3,6 +3,7 @@
 use super::take::{Kind, Needs, Reach, Request};
 use super::{Fast, Leg, UnderWay};
 use crate::core::Lease;
+use crate::pressure::Level;
 use crate::session::Session;
 use crate::session::choose::Flight;
 use crate::session::clock::Doing;
@@ -22,6 +23,10 @@ impl Session {
     /// Sends the request at the beginning of the input to its server, or gets in line for a connection. False if it is
     /// not for the fast path, or not there whole; then nothing has changed.
     pub(super) fn take_fast(&mut self) -> bool {
+        if self.core.shared.pressure.level() == Level::Full {
+            // The general path says so.
+            return false;
+        }
         let Some((reach, request)) = self.recognise() else {
             return false;
         };

@@ -24,6 +24,8 @@ pub(super) async fn first_packets(
         let parsed = FirstPacket::parse_within(client.input(), bounds);
         let parsed = parsed.map_err(Refused::Startup)?;
         let Some((packet, length)) = parsed else {
+            // The rest may be long in coming, and nobody knows yet who that is.
+            client.fit_input();
             if client.fill().await? == 0 {
                 return Err(Refused::Gone);
             }

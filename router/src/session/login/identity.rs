@@ -4,7 +4,6 @@ use super::Accepted;
 use crate::config::PoolMode;
 use crate::core::Topology;
 use crate::session::settings::{Settings, Value};
-use crate::sql::encoding::safe_encoding;
 use mothership_proto::auth::{Credentials, Password, Proof};
 use mothership_proto::report::Report;
 use mothership_proto::startup::Startup;
@@ -16,8 +15,8 @@ pub(super) fn startup_settings(startup: &Startup) -> Result<Settings, Report> {
     let mut settings = Settings::default();
     for (name, value) in &startup.settings {
         let name = name.to_ascii_lowercase();
-        if name == "client_encoding" && !safe_encoding(value) {
-            return Err(crate::session::step::unsafe_encoding(value));
+        if let Some(report) = crate::session::step::refusal(&name, value) {
+            return Err(report);
         }
         let value = match name.as_str() {
             "application_name" => clean(value),

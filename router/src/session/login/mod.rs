@@ -16,9 +16,11 @@ mod welcome;
 
 use crate::config::{AuthMethod, ClientTls};
 use crate::console::{self, Door};
-use crate::core::{ClientNumber, Core, Entry, Topology, Who};
+use crate::core::{ClientNumber, Core, Entry, Shared, Topology, Who};
 use crate::log::client_text;
+use crate::pressure::{Shut, few_descriptors};
 use crate::session::Session;
+use crate::session::repeat::Again;
 use crate::session::settings::SessionSettings;
 use crate::session::state::State;
 use crate::session::told::Told;
@@ -29,7 +31,8 @@ use mothership_proto::startup::{Startup, StartupError};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use first_packets::first_packets;
 use identity::{credentials, pool_mode, server_user, startup_settings};
@@ -65,33 +68,82 @@ impl From<Report> for Refused {
     }
 }
 
+/// Logins over the unix socket that may be under way beyond `listen.max_logins`: whoever administers the machine gets in
+/// while strangers keep all other places.
+const LOCAL_LOGINS: u32 = 16;
+
+/// How long a connection in the reserve of descriptors may take to say who it is: it is kept for administrators, and not
+/// for who says nothing.
+const RESERVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one that cannot even be asked who it is may take to read that.
+const RESERVE_GOODBYE: Duration = Duration::from_millis(200);
+
 /// Serves a connection that was just accepted; its session goes on by itself.
-pub async fn serve(core: Rc<Core>, client: Wire) {
+pub async fn serve(core: Rc<Core>, client: Wire, shut: Option<Shut>) {
     let shared = Arc::clone(&core.shared);
+    if shut == Some(Shut::All) {
+        let told = Box::pin(say_goodbye(&shared, client, few_descriptors()));
+        // Its descriptor is needed; if it is not told, it is disconnected all the same.
+        let _ = tokio::time::timeout(RESERVE_GOODBYE, told).await;
+        return;
+    }
     let topology = shared.topology();
     let listen = &topology.config.listen;
-    let most = listen.max_logins.get();
-    let _login = match Counted::try_new(&shared.logins, most) {
-        Some(login) => login,
-        None => {
-            return say_goodbye(
-                client,
-                too_many("logins are under way", "listen.max_logins"),
-            )
-            .await;
-        }
+    let most = match client.peer() {
+        Ok(Address::Unix(_)) => listen.max_logins.get().saturating_add(LOCAL_LOGINS),
+        _ => listen.max_logins.get(),
+    };
+    let Some(login) = Counted::try_new(&shared.logins, most) else {
+        let report = too_many("logins are under way", "listen.max_logins");
+        return Box::pin(say_goodbye(&shared, client, report)).await;
+    };
+    let begun = tokio::time::Instant::now();
+    let deadline = begun + listen.login_timeout;
+    let patience = match shut {
+        Some(_) => deadline.min(begun + RESERVE_PATIENCE),
+        None => deadline,
     };
     let mut client = client;
-    let login = tokio::time::timeout(listen.login_timeout, log_in(&core, &topology, &mut client));
-    let refused = match login.await {
-        Ok(Ok(accepted)) => {
-            drop(_login);
-            return accepted.run(core, topology, client).await;
+    let first = first_packets(&core, &topology, &mut client);
+    match tokio::time::timeout_at(patience, first).await {
+        // What follows is large. Who only holds a connection open does not come so far.
+        Ok(Ok(startup)) => {
+            let shut = shut.is_some();
+            let startup = Box::new(startup);
+            Box::pin(go_on(
+                core, topology, client, startup, shut, deadline, login,
+            ))
+            .await;
         }
-        Ok(Err(refused)) => refused,
+        Ok(Err(refused)) => Box::pin(refuse(&core, &topology, client, refused)).await,
         // PostgreSQL says nothing to a client that does not finish its login.
-        Err(_) => Refused::Gone,
-    };
+        Err(_) => {}
+    }
+}
+
+/// The login of a client that has said who it is, and what follows.
+async fn go_on(
+    core: Rc<Core>,
+    topology: Arc<Topology>,
+    mut client: Wire,
+    startup: Box<Startup>,
+    shut: bool,
+    deadline: tokio::time::Instant,
+    under_way: Counted<'_>,
+) {
+    let login = log_in(&core, &topology, &mut client, *startup, shut);
+    match tokio::time::timeout_at(deadline, login).await {
+        Ok(Ok(accepted)) => {
+            drop(under_way);
+            accepted.run(core, topology, client).await;
+        }
+        Ok(Err(refused)) => refuse(&core, &topology, client, refused).await,
+        Err(_) => {}
+    }
+}
+
+async fn refuse(core: &Core, topology: &Topology, mut client: Wire, refused: Refused) {
     match refused {
         Refused::Gone => {}
         Refused::Startup(error) => {
@@ -106,11 +158,11 @@ pub async fn serve(core: Rc<Core>, client: Wire) {
                 _ => None,
             };
             tracing::info!(error = %client_text(&told, most), reason, "login failed");
-            pause_after(&core, &topology, &client, &error).await;
+            pause_after(core, topology, &client, &error).await;
             client.with_output(|out| error.put(out));
             finish(client).await;
         }
-        Refused::Told(report) => say_goodbye(client, report).await,
+        Refused::Told(report) => say_goodbye(&core.shared, client, report).await,
     }
 }
 
@@ -154,14 +206,17 @@ fn too_many(what: &str, setting: &str) -> Report {
 }
 
 /// Tells the client why and closes.
-pub(crate) async fn say_goodbye(mut client: Wire, report: Report) {
+pub(crate) async fn say_goodbye(shared: &Shared, mut client: Wire, report: Report) {
+    if report.code == sqlstate::TOO_MANY_CONNECTIONS {
+        shared.shed_clients.fetch_add(1, Ordering::Relaxed);
+    }
     client.with_output(|out| report.into_fatal().put(out));
     Box::pin(finish(client)).await;
 }
 
 async fn finish(client: Wire) {
     // The client may not read, or be gone: it has been told, that is all.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), client.finish()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), client.finish()).await;
 }
 
 /// A client whose proof was accepted.
@@ -176,8 +231,22 @@ struct Accepted {
     is_peer: bool,
 }
 
-async fn log_in(core: &Core, topology: &Topology, client: &mut Wire) -> Result<Accepted, Refused> {
-    let startup = first_packets(core, topology, client).await?;
+async fn log_in(
+    core: &Core,
+    topology: &Topology,
+    client: &mut Wire,
+    startup: Startup,
+    shut: bool,
+) -> Result<Accepted, Refused> {
+    if !console::is_console(&topology.config.console, &startup.database) {
+        // Before anything is spent on them.
+        if shut {
+            return Err(few_descriptors().into());
+        }
+        if let Some(report) = core.shared.pressure.refuses_clients() {
+            return Err(report.into());
+        }
+    }
     let mut out = Vec::new();
     startup.put_negotiation(&mut out);
     client.send(&out);
@@ -238,12 +307,12 @@ impl Accepted {
             Door::Open(role) => {
                 return Box::pin(console::serve(core, client, &self.startup, role)).await;
             }
-            Door::Closed(report) => return say_goodbye(client, report).await,
+            Door::Closed(report) => return say_goodbye(&core.shared, client, report).await,
         }
         if !core.life.get().lets_in() {
             let message = "the database system is shutting down";
             let report = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, message);
-            return say_goodbye(client, report).await;
+            return say_goodbye(&core.shared, client, report).await;
         }
         let shared = Arc::clone(&core.shared);
         if shared
@@ -252,15 +321,15 @@ impl Accepted {
             .disabled
             .contains(&self.startup.database)
         {
-            return say_goodbye(client, disabled(&self.startup.database)).await;
+            return say_goodbye(&shared, client, disabled(&self.startup.database)).await;
         }
         let most = topology.config.listen.max_clients.get();
         let Some(of_all) = OfAll::try_new(&shared, most) else {
-            return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
+            return say_goodbye(&shared, client, too_many("clients", "listen.max_clients")).await;
         };
         let crowds = match join_crowds(&core, &topology, &self.startup) {
             Ok(crowds) => crowds,
-            Err(report) => return say_goodbye(client, report).await,
+            Err(report) => return say_goodbye(&shared, client, report).await,
         };
         let protocol = self.startup.protocol();
         let limits = &topology.config.limits;
@@ -269,11 +338,12 @@ impl Accepted {
             Ok(settings)
         }) {
             Ok(settings) => settings,
-            Err(report) => return say_goodbye(client, report).await,
+            Err(report) => return say_goodbye(&shared, client, report).await,
         };
         let Some(pool_mode) = pool_mode(&topology, &self.startup) else {
             let message = format!("database \"{}\" does not exist", self.startup.database);
             return say_goodbye(
+                &shared,
                 client,
                 Report::fatal(sqlstate::INVALID_CATALOG_NAME, message),
             )
@@ -299,7 +369,7 @@ impl Accepted {
         }
         let entry = Entry::new(secret(protocol), who);
         let Some(place) = Place::take(&core, &entry) else {
-            return say_goodbye(client, too_many("clients", "listen.max_clients")).await;
+            return say_goodbye(&shared, client, too_many("clients", "listen.max_clients")).await;
         };
         let number = ClientNumber {
             process: shared.kin.process,
@@ -315,10 +385,12 @@ impl Accepted {
             patience: None,
             lined_up: None,
             repeated: 0,
+            refused: None,
             at_hand: 0,
-            only_reads: false,
+            again: Again::Never,
             active: None,
             implicit: false,
+            commits: false,
             prepared_on: None,
             joint: None,
             changing: None,

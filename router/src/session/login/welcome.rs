@@ -15,6 +15,7 @@ use mothership_proto::startup::{Protocol, put_backend_key};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// What the answer to a login depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +46,14 @@ pub struct Welcome {
 #[derive(Debug, Default)]
 pub struct Welcomes {
     known: RefCell<HashMap<WelcomeKey, Welcome>>,
+    /// Those that somebody asks a server for, and what wakes who needs the same.
+    asked: RefCell<HashMap<WelcomeKey, Rc<Notify>>>,
+}
+
+/// That an answer is asked for, until this is dropped.
+struct Asker<'a> {
+    welcomes: &'a Welcomes,
+    key: WelcomeKey,
 }
 
 /// Of one core. Clients have few kinds of startup settings, or a new one each time.
@@ -53,6 +62,20 @@ const WELCOMES: usize = 1_000;
 impl Welcomes {
     fn get(&self, key: &WelcomeKey) -> Option<Welcome> {
         self.known.borrow().get(key).cloned()
+    }
+
+    /// What wakes when somebody has ended to ask for the same; `None` if nobody asks.
+    fn asked(&self, key: &WelcomeKey) -> Option<Rc<Notify>> {
+        self.asked.borrow().get(key).cloned()
+    }
+
+    fn ask(&self, key: &WelcomeKey) -> Asker<'_> {
+        let mut asked = self.asked.borrow_mut();
+        asked.insert(key.clone(), Rc::default());
+        Asker {
+            welcomes: self,
+            key: key.clone(),
+        }
     }
 
     /// The last one had another name.
@@ -78,6 +101,15 @@ impl Welcomes {
     }
 }
 
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        let bell = self.welcomes.asked.borrow_mut().remove(&self.key);
+        if let Some(bell) = bell {
+            bell.notify_waiters();
+        }
+    }
+}
+
 impl Session {
     /// Says what a server says after login. `None` if the session has ended.
     pub(super) async fn welcome(
@@ -93,21 +125,19 @@ impl Session {
             settings,
             epoch: self.epoch(),
         };
-        let known = self.core.welcomes.get(&key);
-        match known {
-            Some(welcome) => self.repeat(&key, welcome),
-            // Boxed, because it is large, and few logins have to.
-            None => match Box::pin(self.ask_welcome()).await {
-                Ok(welcome) => {
-                    self.after_request();
-                    self.core.welcomes.remember(key, welcome);
-                }
-                Err(Halt::Fail(report)) => {
-                    self.leave(crate::session::End::Told(report)).await;
-                    return None;
-                }
-                Err(_) => return None,
-            },
+        // Boxed, because it is large, and few logins have to.
+        let found = match self.core.welcomes.get(&key) {
+            Some(welcome) => Ok(Some(welcome)),
+            None => Box::pin(self.find_welcome(&key)).await,
+        };
+        match found {
+            Ok(Some(welcome)) => self.repeat(&key, welcome),
+            Ok(None) => {}
+            Err(Halt::Fail(report)) => {
+                self.leave(crate::session::End::Told(report)).await;
+                return None;
+            }
+            Err(_) => return None,
         }
         let most = self.topology.config.limits.metric_labels.get() as usize;
         let seen = Rc::clone(&self.entry.seen);
@@ -135,6 +165,24 @@ impl Session {
             );
         }
         Some(self)
+    }
+
+    /// Waits for who asks for the same already: clients that come together need one connection and not one each, which
+    /// would be more than may wait for one. Else asks itself, and says what it was told: then there is none to repeat.
+    async fn find_welcome(&mut self, key: &WelcomeKey) -> Result<Option<Welcome>, Halt> {
+        let core = Rc::clone(&self.core);
+        if let Some(bell) = core.welcomes.asked(key) {
+            self.while_client_waits(bell.notified()).await?;
+            // Who has waited for one that failed waits for no other: that would be one after the other.
+            if let Some(welcome) = core.welcomes.get(key) {
+                return Ok(Some(welcome));
+            }
+        }
+        let _asker = core.welcomes.ask(key);
+        let welcome = self.ask_welcome().await?;
+        self.after_request();
+        core.welcomes.remember(key.clone(), welcome);
+        Ok(None)
     }
 
     /// Asks a server what a session begins with, which also checks the startup packet's

@@ -5,12 +5,12 @@ mod script;
 
 pub(super) mod named;
 
-use super::choose::Wants;
 use super::dispatch::Dispatch;
 use super::errors::Written;
 use super::here::is_control;
 use super::inbox::Outcome;
 use super::names::Prepared;
+use super::repeat::Again;
 use super::rules::Moment;
 use super::state::Phase;
 use super::step::{Defines, Kind, Step};
@@ -245,7 +245,7 @@ impl Session {
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
         let wants = self.wants(writes, &statement.steps, parts);
-        self.only_reads = matches!(wants, Wants::FreshRead(_));
+        self.again = Again::of(&wants, writes && statement.steps.len() == 1);
         let at = self.attach_to(shard, wants).await?;
         let count = statement.steps.len();
         let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));

@@ -1,6 +1,7 @@
 //! What a statement means for the session: the transaction, the settings, cursors and prepared statements.
 
 use super::super::settings::{Change, Setting, Value};
+use super::super::staleness;
 use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{
     Argument, DiscardWhat, Isolation, Object, Scope, SetConfig, SetConfigCall, SetValue, Statement,
@@ -90,11 +91,9 @@ pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
             value,
         } => match value {
             SetValue::Default => Kind::Settings(vec![Change::Reset(name(n))]),
-            SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
-                Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
-                    Kind::Refuse(unsafe_encoding(encoding))
-                }
-                _ => Kind::Settings(vec![written(name(n), text)]),
+            SetValue::Given { text: value, .. } => match refused_value(n, value) {
+                Some(report) => Kind::Refuse(report),
+                None => Kind::Settings(vec![written(name(n), text)]),
             },
             SetValue::FromCurrent => Kind::Plain,
         },
@@ -107,11 +106,9 @@ pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
             value,
         } => match value {
             SetValue::Default => Kind::SetLocal(Change::Reset(name(n)), lossy(text)),
-            SetValue::Given { text: value, .. } => match value.as_ref().and_then(Name::as_str) {
-                Some(encoding) if *n == "client_encoding" && !safe_encoding(encoding) => {
-                    Kind::Refuse(unsafe_encoding(encoding))
-                }
-                _ => Kind::SetLocal(written(name(n), text), lossy(text)),
+            SetValue::Given { text: value, .. } => match refused_value(n, value) {
+                Some(report) => Kind::Refuse(report),
+                None => Kind::SetLocal(written(name(n), text), lossy(text)),
             },
             SetValue::FromCurrent => Kind::Plain,
         },
@@ -150,6 +147,23 @@ pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
         },
         S::SetSessionCharacteristics(_) => Kind::Settings(characteristics(statement)),
         _ => Kind::Plain,
+    }
+}
+
+/// Why a setting may not have a value, if the router has to say so.
+fn refused_value(setting: &Name<'_>, value: &Option<Name<'_>>) -> Option<Report> {
+    match value.as_ref().and_then(Name::as_str) {
+        Some(value) => refusal(setting.as_str()?, value),
+        // A list, or something that is no text.
+        None => staleness::refusal(setting.as_str()?, "a list"),
+    }
+}
+
+/// Why a setting may not have a value, if the router has to say so.
+pub fn refusal(setting: &str, value: &str) -> Option<Report> {
+    match setting {
+        "client_encoding" if !safe_encoding(value) => Some(unsafe_encoding(value)),
+        _ => staleness::refusal(setting, value),
     }
 }
 
@@ -262,8 +276,8 @@ fn is_of_transaction(name: &Name<'_>) -> bool {
     .any(|setting| *name == *setting)
 }
 
-/// The encoding that set_config chooses, if it is not a safe one.
-pub(super) fn effects_encoding(kind: &Kind) -> Option<String> {
+/// Why what set_config chooses may not be, if the router has to say so.
+pub(super) fn refused_config(kind: &Kind) -> Option<Report> {
     let Kind::Settings(changes) = kind else {
         return None;
     };
@@ -271,7 +285,7 @@ pub(super) fn effects_encoding(kind: &Kind) -> Option<String> {
         Change::Set(Setting {
             name,
             value: Value::Text(value),
-        }) if name == "client_encoding" && !safe_encoding(value) => Some(value.clone()),
+        }) => refusal(name, value),
         _ => None,
     })
 }
@@ -304,7 +318,7 @@ pub(super) fn create_as_execute_refused() -> Report {
 }
 
 /// The refusal of an encoding in which a quote may be half of a character.
-pub fn unsafe_encoding(name: &str) -> Report {
+fn unsafe_encoding(name: &str) -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         format!("client_encoding \"{name}\" is not supported"),

@@ -10,11 +10,11 @@ mod pins;
 #[cfg(test)]
 mod tests;
 
-pub use kind::{Kind, unsafe_encoding};
+pub use kind::{Kind, refusal};
 pub use pins::Pins;
 
 use kind::{
-    create_as_execute_refused, effects_encoding, local_config, set_config, stores_prepared,
+    create_as_execute_refused, local_config, refused_config, set_config, stores_prepared,
     unreplayable,
 };
 
@@ -134,9 +134,8 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         kind,
         Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_)
     );
-    let client_encoding = effects_encoding(&kind);
-    if let Some(encoding) = client_encoding {
-        kind = Kind::Refuse(unsafe_encoding(&encoding));
+    if let Some(report) = refused_config(&kind) {
+        kind = Kind::Refuse(report);
     }
     if stores_prepared(&statement, text, scs) {
         kind = Kind::Refuse(create_as_execute_refused());

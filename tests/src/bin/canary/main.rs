@@ -183,7 +183,10 @@ min = 0
 idle_timeout = "2s"
 queue_timeout = "2min"
 join_timeout = "2min"
+queue_length = 2000
 connect_timeout = "1min"
+[limits]
+queue_length = 2000
 [[table]]
 name = "marks"
 key = "id"

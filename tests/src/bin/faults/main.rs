@@ -16,6 +16,8 @@ mod clients;
 
 mod network;
 
+mod apart;
+
 mod corrupt;
 
 mod queue;
@@ -29,9 +31,19 @@ mod takeover;
 
 mod protocol;
 
+mod encrypted;
+mod proofs;
+mod random;
+
 mod crowd;
 
 mod disk;
+
+mod reloads;
+
+mod moved;
+
+mod scarce;
 
 mod table;
 
@@ -110,7 +122,9 @@ fn play(row: &Row, seed: u64, grounds: &mut [Option<Ground>; 2]) -> End {
         let ground = ground.get_or_insert_with(|| Ground::new(setup.standbys));
         let seed = seed ^ (u64::from(row.number) << 40);
         let mut world = World::begin(ground, row.number, seed, setup);
-        act(&mut world, &mut verdict);
+        if world.cannot.is_none() {
+            act(&mut world, &mut verdict);
+        }
         let cannot = world.cannot.take();
         world.end(&mut verdict);
         cannot

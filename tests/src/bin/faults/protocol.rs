@@ -2,7 +2,7 @@
 //! others notice nothing.
 
 use crate::ask::{Answer, ask, extended, read, say};
-use crate::world::{NARROW, SOON, Setup, World};
+use crate::world::{NARROW, PLAIN, SOON, Setup, World};
 use mothership_tests::message::{self, Format, GSSENC_REQUEST, SSL_REQUEST, V3_0};
 use mothership_tests::proof::Verdict;
 use mothership_tests::wire::Silence;
@@ -13,19 +13,14 @@ use std::time::{Duration, Instant};
 
 /// Logins have little time, and nobody keeps a place without one.
 pub const SHORT_LOGIN: Setup = Setup {
-    standbys: 0,
     listen: "login_timeout = \"2s\"",
-    pool: "",
-    narrow: "",
-    more: "",
+    ..PLAIN
 };
 /// One connection that all clients of this role share.
 pub const SHARED: Setup = Setup {
-    standbys: 0,
     listen: "workers = 1",
-    pool: "",
     narrow: "pool_max = 1",
-    more: "",
+    ..PLAIN
 };
 
 /// 34: cancels before, during and after the query, with wrong keys, and while the server works for somebody else.

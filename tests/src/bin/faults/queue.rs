@@ -1,18 +1,17 @@
 //! A pool with one connection.
 
 use crate::ask::{ask, read, say};
-use crate::world::{NARROW, SOON, Setup, World};
+use crate::world::{NARROW, PLAIN, SOON, Setup, World};
 use mothership_tests::proof::{self, Verdict};
 use mothership_tests::{Wire, message, poll_until};
 use std::time::{Duration, Instant};
 
 /// A pool of one for its role, which is not the bank's.
 pub const SETUP: Setup = Setup {
-    standbys: 0,
     listen: "workers = 1",
     pool: "queue_timeout = \"2s\"",
     narrow: "pool_max = 1",
-    more: "",
+    ..PLAIN
 };
 /// See above.
 const DEADLINE: Duration = Duration::from_secs(2);

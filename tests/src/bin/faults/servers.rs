@@ -1,7 +1,7 @@
 //! Servers that are killed, stopped, full, or down.
 
 use crate::ask::{ask, both, extended, read, say};
-use crate::world::{NARROW, SOON, Setup, World};
+use crate::world::{NARROW, PLAIN, SOON, Setup, World};
 use mothership_tests::proof::{self, Verdict};
 use mothership_tests::{Router, Wire, bank, message, poll_until};
 use std::io::{Read, Write};
@@ -10,28 +10,20 @@ use std::time::{Duration, Instant};
 
 /// Statements have an end.
 pub const OTHER_POOL: Setup = Setup {
-    standbys: 0,
-    listen: "",
     pool: "query_timeout = \"2s\"",
-    narrow: "",
-    more: "",
+    ..PLAIN
 };
 /// The catalog grows old soon.
 pub const SHORT_CATALOG: Setup = Setup {
-    standbys: 0,
-    listen: "",
-    pool: "",
-    narrow: "",
     more: "[catalog]\nrefresh_interval = \"2s\"\n",
+    ..PLAIN
 };
 
 /// Draining has an end, and says so before it begins.
 pub const SHORT_DRAIN: Setup = Setup {
-    standbys: 0,
     listen: "drain_timeout = \"5s\"\ndrain_delay = \"2s\"",
-    pool: "",
-    narrow: "",
     more: "[metrics]\nport = @metrics_port@\n",
+    ..PLAIN
 };
 
 fn signal(pid: &str, signal: i32) {

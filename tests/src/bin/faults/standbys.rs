@@ -13,6 +13,16 @@ pub const REPLICATED: Setup = Setup {
     standbys: 2,
     ..PLAIN
 };
+/// And reads are theirs.
+pub const READ: Setup = Setup {
+    standbys: 2,
+    more: "[balance]\nreads = \"prefer-replicas\"\nprobe_interval = \"200ms\"\nprobe_timeout = \"2s\"\n",
+    ..PLAIN
+};
+/// Longer than two probes are apart.
+const WARM: Duration = Duration::from_millis(700);
+/// Rows of a table whose pairs take a while to be counted.
+const MANY: i64 = 3000;
 /// The time that a standby is behind.
 const DELAY: &str = "30s";
 /// For as long as this it is looked that something does not happen.
@@ -177,6 +187,82 @@ pub fn standby_lags(world: &mut World<'_>, verdict: &mut Verdict) {
     );
     set_delay(&mut world.ground.fleet.shards[0], "0");
     world.ground.fleet.shards[0].wait_replayed();
+}
+
+/// 28: what a standby replays takes away what a read on it looks at.
+pub fn conflict(world: &mut World<'_>, verdict: &mut Verdict) {
+    let key = world.key(0);
+    let rows = format!("SELECT {key}, 'c' || g FROM generate_series(1, {MANY}) g");
+    world.sql(0, &format!("INSERT INTO victims {rows}"));
+    at_once(&mut world.ground.fleet.shards[0], "0");
+    // What is written meanwhile would lead reads to the primary.
+    world.hold(verdict);
+    world.ground.fleet.shards[0].wait_replayed();
+    let sql = format!(
+        "SELECT count(*) AS in_the_way FROM victims one, victims two \
+         WHERE one.id = {key} AND two.id = {key} AND one.v < two.v"
+    );
+    let quick = format!("SELECT count(*) FROM accounts WHERE id = {key}");
+    let at_work = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) AS in_the_way%' \
+        AND state = 'active'";
+    let conflicts = |world: &World<'_>| -> i64 {
+        let sql = "SELECT sum(confl_snapshot + confl_lock + confl_bufferpin) FROM pg_stat_database_conflicts";
+        let standbys = world.ground.fleet.shards[0].replicas.iter();
+        let each = standbys.map(|standby| standby.sql("postgres", sql).unwrap());
+        each.map(|count| count.trim().parse::<i64>().unwrap()).sum()
+    };
+    let before = conflicts(world);
+    let mut client = world.client();
+    let mut left = MANY;
+    for request in both(&sql) {
+        let mut answer = None;
+        let met = poll_until(SOON * 2, || {
+            // A connection serves once it is older than the last probe, and is closed half a second after its last use.
+            let until = Instant::now() + WARM;
+            while Instant::now() < until {
+                say(&mut client, &quick);
+            }
+            let (world, client, request) = (&*world, &mut client, &request);
+            answer = std::thread::scope(|scope| {
+                let asked = scope.spawn(move || ask(client, request));
+                let standbys = &world.ground.fleet.shards[0].replicas;
+                let works = || {
+                    standbys
+                        .iter()
+                        .any(|s| s.sql("postgres", at_work).unwrap() != "0")
+                };
+                poll_until(SOON, || asked.is_finished() || works());
+                if asked.is_finished() {
+                    return None;
+                }
+                world.sql(0, &format!("DELETE FROM victims WHERE v = 'c{left}'"));
+                world.sql(0, "VACUUM victims");
+                left -= 1;
+                Some(asked.join().unwrap())
+            });
+            answer.is_some()
+        });
+        verdict.claim(met, "a standby reads while that goes", met);
+        let Some(answer) = answer else { continue };
+        let pairs = left * (left - 1) / 2;
+        let right = answer.rows() == [pairs.to_string()] && answer.errors().is_empty();
+        verdict.claim(right, "a read in the way is asked of the primary", answer);
+    }
+    let met = conflicts(world) - before;
+    verdict.claim(met > 0, "standbys have cancelled reads", met);
+    world.bank.release();
+    world.claim_served(verdict);
+    at_once(&mut world.ground.fleet.shards[0], "30s");
+}
+
+/// How long a standby waits for reads that are in the way.
+fn at_once(shard: &mut Shard, delay: &str) {
+    for standby in &mut shard.replicas {
+        let setting = [("max_standby_streaming_delay", delay)];
+        standby.configure(&setting).unwrap();
+        let sql = "SHOW max_standby_streaming_delay";
+        assert!(poll_until(SOON, || standby.sql("postgres", sql).unwrap() == delay));
+    }
 }
 
 fn set_delay(shard: &mut Shard, delay: &str) {

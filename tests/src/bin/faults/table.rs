@@ -6,7 +6,8 @@ use crate::standbys::{self, REPLICATED};
 use crate::takeover::TAKEOVER;
 use crate::world::{PLAIN, Setup, World};
 use crate::{
-    clients, commits, corrupt, crowd, disk, lost, network, protocol, queue, servers, takeover,
+    apart, clients, commits, corrupt, crowd, disk, encrypted, lost, moved, network, proofs,
+    protocol, queue, random, reloads, scarce, servers, takeover,
 };
 use mothership_tests::proof::Verdict;
 
@@ -57,9 +58,6 @@ const fn not(number: u32, fault: &'static str, why: &'static str) -> Row {
     }
 }
 
-/// Why a row is not there that could be.
-const UNWRITTEN: &str = "not written yet";
-
 /// All of them.
 #[rustfmt::skip] // One row, one line.
 pub const ROWS: &[Row] = &[
@@ -71,7 +69,7 @@ pub const ROWS: &[Row] = &[
     row(6, "server FIN in place of RST", lost::by_fin),
     row(7, "silent partition between router and server", network::silent),
     row(8, "one-way partition, nothing from the server", network::one_way),
-    not(9, "silent partition between client and router", "needs a network namespace of its own, which is not made yet"),
+    with(9, "silent partition between client and router", apart::KEEPALIVE, apart::silent),
     row(10, "client RST in a query", clients::in_query),
     row(11, "client RST in a transaction", clients::in_transaction),
     row(12, "client RST in COPY FROM STDIN", clients::in_copy),
@@ -80,7 +78,7 @@ pub const ROWS: &[Row] = &[
     row(15, "server that answers byte by byte", network::server_byte_by_byte),
     row(16, "latency of 100 ms with jitter", network::latency),
     row(17, "rate of 1 Mbit/s", network::narrow),
-    not(18, "10 % packet loss", "needs a network namespace of its own, which is not made yet"),
+    with(18, "10 % packet loss", apart::LOSSY, apart::lossy),
     with(19, "bytes changed between server and router", corrupt::SETUP, corrupt::types_and_lengths),
     row(20, "backend killed with SIGKILL", servers::backend_killed),
     with(21, "postmaster stopped with SIGSTOP", OTHER_POOL, servers::postmaster_stopped),
@@ -90,7 +88,7 @@ pub const ROWS: &[Row] = &[
     with(25, "old primary comes back writable", REPLICATED, standbys::old_primary_returns),
     with(26, "standby killed", REPLICATED, standbys::standby_killed),
     with(27, "standby lags 30 s", REPLICATED, standbys::standby_lags),
-    not(28, "conflict with recovery on a standby", UNWRITTEN),
+    with(28, "conflict with recovery on a standby", standbys::READ, standbys::conflict),
     row(29, "server has too many connections", servers::too_many_connections),
     row(30, "server is starting up", servers::starting_up),
     row(31, "disk of a server is full", disk::full),
@@ -101,7 +99,7 @@ pub const ROWS: &[Row] = &[
     with(36, "pool exhausted", queue::SETUP, queue::exhausted),
     with(37, "half a startup packet", SHORT_LOGIN, protocol::half_a_startup),
     row(38, "wrong startup packets", protocol::wrong_startups),
-    not(39, "random messages after login", UNWRITTEN),
+    row(39, "random messages after login", random::streams),
     row(40, "message that claims 1 GB", protocol::long_claims),
     row(41, "65,535 parameters, many names and portals", protocol::very_many),
     with(42, "one statement name, two texts, two clients", SHARED, protocol::same_name),
@@ -115,14 +113,14 @@ pub const ROWS: &[Row] = &[
     not(50, "resharding with a fault in each step", "comes with resharding"),
     with(51, "SIGTERM under load", SHORT_DRAIN, servers::terminated),
     with(52, "takeover by a new binary", TAKEOVER, takeover::taken_over),
-    not(53, "reload with a bad file, fewer servers, other passwords", UNWRITTEN),
-    not(54, "TLS: expired, wrong authority, EOF, downgrade", UNWRITTEN),
-    not(55, "SCRAM: wrong proof, replay, long messages", UNWRITTEN),
-    not(56, "no descriptors left", UNWRITTEN),
-    not(57, "memory limit", UNWRITTEN),
+    with(53, "reload with a bad file, fewer servers, other passwords", REPLICATED, reloads::reloads),
+    row(54, "TLS: expired, wrong authority, EOF, downgrade", encrypted::tls),
+    row(55, "SCRAM: wrong proof, replay, long messages", proofs::lies),
+    row(56, "no descriptors left", scarce::descriptors),
+    with(57, "memory limit", scarce::MEMORY, scarce::memory),
     row(58, "router without CPU for 5 s", servers::router_stopped),
-    not(59, "clock jumps", UNWRITTEN),
-    not(60, "address of a server changes", UNWRITTEN),
+    with(59, "clock jumps", moved::CLOCK, moved::clock_jumps),
+    with(60, "address of a server changes", moved::NAMES, moved::address_changes),
     with(61, "roles that flap", REPLICATED, standbys::flapping),
     row(62, "pipeline cut at one of its statements", lost::pipeline),
 ];

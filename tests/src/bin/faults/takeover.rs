@@ -1,7 +1,7 @@
 //! A new process takes over, again and again.
 
 use crate::ask::say;
-use crate::world::{SOON, Setup, World};
+use crate::world::{PLAIN, SOON, Setup, World};
 use mothership_tests::load::{self, Load};
 use mothership_tests::poll_until;
 use mothership_tests::proof::Verdict;
@@ -9,11 +9,9 @@ use mothership_tests::shared::{PASSWORD, USER};
 
 /// A place to ask for the ports, and pgbench's table.
 pub const TAKEOVER: Setup = Setup {
-    standbys: 0,
     listen: "takeover = \"@folder@/takeover\"",
-    pool: "",
-    narrow: "",
     more: load::TABLE,
+    ..PLAIN
 };
 /// How often.
 const TIMES: usize = 10;

@@ -7,6 +7,7 @@ use mothership_tests::fleet::Shard;
 use mothership_tests::level::Level;
 use mothership_tests::proof::{self, Verdict, on_all_in};
 use mothership_tests::proxy::Proxy;
+use mothership_tests::router::{clock_library, may_have_own_hosts};
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Fleet, Router, Wire, poll_until};
 use rand::SeedableRng;
@@ -44,6 +45,49 @@ pub struct Setup {
     pub narrow: &'static str,
     /// Behind all.
     pub more: &'static str,
+    /// Where the router runs.
+    pub place: Place,
+}
+
+/// Where a router runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As everything else.
+    Here,
+    /// Its servers have names that only it knows: `s1.test` and so on, see [`hosts`].
+    Names,
+    /// By a wall clock that the row sets.
+    Clock,
+    /// It listens at every address of the machine.
+    Everywhere,
+}
+
+impl Place {
+    /// Why there is no such place on this machine, if there is none.
+    fn why_not(self) -> Option<String> {
+        let why = match self {
+            Place::Here | Place::Everywhere => return None,
+            Place::Names if may_have_own_hosts() => return None,
+            Place::Clock if clock_library().is_some() => return None,
+            Place::Names => "names of servers need root and mount namespaces",
+            Place::Clock => "a clock of its own needs libfaketime, Debian's package faketime",
+        };
+        Some(why.to_owned())
+    }
+
+    fn start(self, config: &str) -> Router {
+        match (self, clock_library()) {
+            (Place::Names, _) => Router::start_with_hosts(config, &hosts("127.0.0.1")),
+            (Place::Clock, Some(library)) => Router::start_with_clock(config, library),
+            _ => Router::start(config),
+        }
+    }
+}
+
+/// What the servers' names mean: all are at this address.
+pub fn hosts(address: &str) -> String {
+    let names = (1..=SHARDS).map(|shard| format!("{address} s{shard}.test\n"));
+    format!("127.0.0.1 localhost\n{}", names.collect::<String>())
 }
 
 /// Nothing but defaults.
@@ -53,6 +97,7 @@ pub const PLAIN: Setup = Setup {
     pool: "",
     narrow: "",
     more: "",
+    place: Place::Here,
 };
 
 /// One row's world.
@@ -112,7 +157,12 @@ impl<'g> World<'g> {
             standbys.chain([way.port()]).collect()
         };
         let ports: Vec<Vec<u16>> = fleet.shards.iter().zip(&back).map(servers).collect();
-        let router = Router::start(&config(&ports, setup));
+        let cannot = setup.place.why_not();
+        let place = match cannot {
+            Some(_) => Place::Here,
+            None => setup.place,
+        };
+        let router = place.start(&config(&ports, setup, place));
         let terms = Terms {
             clients: CLIENTS,
             accounts: 120,
@@ -143,7 +193,7 @@ impl<'g> World<'g> {
             ground,
             database,
             rng: StdRng::seed_from_u64(seed),
-            cannot: None,
+            cannot,
             probe: RefCell::new(probe),
             before,
         }
@@ -277,16 +327,32 @@ fn log_in(router: &Router, database: &str) -> Wire {
     wire
 }
 
-fn config(ports: &[Vec<u16>], setup: &Setup) -> String {
+fn config(ports: &[Vec<u16>], setup: &Setup, place: Place) -> String {
     let Setup {
         standbys: _,
         listen,
         pool,
         narrow,
         more,
+        place: _,
     } = setup;
+    let mut shards = proof::shards_at(ports, "tls = \"disable\"");
+    if place == Place::Names {
+        for (number, port) in ports
+            .iter()
+            .enumerate()
+            .flat_map(|(n, ports)| ports.iter().map(move |p| (n, p)))
+        {
+            let name = format!("s{}.test:{port}", number + 1);
+            shards = shards.replace(&format!("127.0.0.1:{port}"), &name);
+        }
+    }
+    let address = match place {
+        Place::Everywhere => "0.0.0.0",
+        _ => "127.0.0.1",
+    };
     format!(
-        "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n{listen}\n\
+        "[listen]\naddress = [\"{address}\"]\nport = @port@\n{listen}\n\
          [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
          [console]\nadmin_users = [\"{USER}\"]\n\
          [pool]\nmin = 0\nidle_timeout = \"500ms\"\n{pool}\n{}{}\
@@ -294,7 +360,7 @@ fn config(ports: &[Vec<u16>], setup: &Setup) -> String {
          [[user]]\nname = \"{NARROW}\"\npassword = \"{PASSWORD}\"\n{narrow}\n{}\
          [[table]]\nname = \"victims\"\nkey = \"id\"\nkey_type = \"int8\"\n{more}",
         bank::user(),
-        proof::shards_at(ports, "tls = \"disable\""),
+        shards,
         bank::TABLES,
     )
 }

@@ -107,7 +107,7 @@ fn read(
 fn log_in(endpoint: &Endpoint) -> Option<Wire> {
     let mut wire = Wire::try_connect(endpoint.port).ok()?;
     wire.set_limit(Duration::from_secs(60));
-    wire.try_login(endpoint, mothership_tests::message::V3_0, &[])
+    wire.ask_in(endpoint, mothership_tests::message::V3_0, &[])
         .ok()?;
     Some(wire)
 }

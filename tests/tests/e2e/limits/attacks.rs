@@ -2,6 +2,7 @@
 
 use super::stage::{LIMIT, Stage, certificate, state};
 use mothership_tests::message::{self, Format, V3_0};
+use mothership_tests::proxy::Proxy;
 use mothership_tests::wire::Silence;
 use mothership_tests::{Endpoint, Folder, Frame, Wire, poll_until};
 use std::time::{Duration, Instant};
@@ -18,54 +19,103 @@ fn last_words(wire: &mut Wire) -> Option<mothership_tests::Frame> {
     }
 }
 
+/// Logins that are under way in the test below. 10,000 would be no other test: it is about each of them.
+const SLOW: usize = 4000;
+/// What each of them may cost in memory of the router before anybody has said who he is.
+const SLOW_COST: u64 = 2 << 10;
+
 // R1, R4
 #[test]
-fn logins_that_send_a_byte_at_a_time_end_at_one_deadline_and_cost_little() {
-    let stage = Stage::with(
-        "[listen]\nport = @port@\nmax_logins = 400\nlogin_timeout = \"6s\"\n[pool]\nmin = 1",
-    );
+fn logins_that_send_a_byte_at_a_time_end_at_one_deadline_and_cost_two_kilobytes_each() {
+    mothership_tests::proof::raise_descriptor_limit();
+    let stage = Stage::with(&format!(
+        "[listen]\nport = @port@\nunix_socket = \"@folder@\"\nworkers = 2\nmax_logins = {SLOW}\n\
+         login_timeout = \"30s\"\n[pool]\nmin = 1"
+    ));
+    let port = stage.router.port();
     let bystander = stage.bystander();
-    let before = stage.router.resident_bytes();
     let startup = message::startup(V3_0, &[("user", "slow"), ("database", "slow")]);
+    let idle = stage.router.open_descriptors();
     let begun = Instant::now();
-    let mut slow: Vec<Wire> = (0..600)
-        .map(|_| Wire::connect(stage.router.port()))
-        .collect();
-    // A second login of somebody else would be one too many as well: it is told so.
-    let mut refused = 0;
-    let mut at = 0;
-    let all_gone = poll_until(LIMIT, || {
+    let mut slow: Vec<Wire> = Vec::new();
+    let mut open = |count: usize| {
+        slow.resize_with(count, || {
+            let mut wire = Wire::connect(port);
+            wire.send(&startup[..1]);
+            wire
+        });
+        let accepted = || stage.router.open_descriptors() >= idle + count;
+        assert!(poll_until(LIMIT, accepted), "they are not accepted");
+        stage.router.resident_bytes()
+    };
+    // The first ones warm what is there for all.
+    let (few, all) = (open(SLOW / 4), open(SLOW));
+    let sum = all.saturating_sub(few);
+    let cost = sum / (SLOW as u64 * 3 / 4);
+    println!("{cost} bytes for each login that is under way, {sum} for all but the first");
+    assert!(cost < SLOW_COST, "{cost} bytes each");
+    for _ in 0..20 {
+        let mut wire = Wire::connect(port);
+        let told = last_words(&mut wire).expect("it is told why");
+        assert_eq!(told.sqlstate(), "53300", "{told}");
+        let hint = told.field('H').unwrap_or_default();
+        assert!(hint.contains("listen.max_logins"), "{hint}");
+    }
+    // Who administers the machine finds a place.
+    let psql = std::process::Command::new(mothership_tests::binaries().program("psql"))
+        .args(["-X", "-w", "-At", "-c", "SHOW STATE"])
+        .arg(format!(
+            "host='{}' port={port} user=pgbouncer dbname=pgbouncer",
+            stage.router.unix_folder()
+        ))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&psql.stderr);
+    assert!(psql.status.success(), "{said}");
+    let mut at = 1;
+    let all_gone = poll_until(LIMIT * 6, || {
         // One byte a round keeps a deadline for each read alive for ever.
-        let byte = &startup[at % startup.len()..][..1];
+        let byte = &startup[at..][..1];
         at = (at + 1).min(startup.len() - 2);
         slow.retain_mut(|wire| {
-            if wire.try_send(byte).is_err() {
-                return false;
-            }
-            match wire.try_frame(Duration::from_millis(1)) {
-                Err(Silence::Late) => true,
-                Err(Silence::Closed) => false,
-                Ok(frame) => {
-                    assert_eq!(frame.sqlstate(), "53300");
-                    refused += 1;
-                    false
-                }
-            }
+            wire.try_send(byte).is_ok()
+                && wire.try_frame(Duration::from_micros(100)) == Err(Silence::Late)
         });
-        if at == 2 {
-            let cost = stage.router.resident_bytes().saturating_sub(before) / 400;
-            println!("{cost} bytes for each login that is under way");
-            assert!(cost < 64 << 10, "{cost} bytes each");
-        }
         slow.is_empty()
     });
     assert!(all_gone, "{} logins are still open", slow.len());
-    println!(
-        "all were gone after {:?}, {refused} were refused at once",
-        begun.elapsed()
-    );
-    assert!(refused > 0, "nobody was refused");
+    println!("all were gone after {:?}", begun.elapsed());
+    let given_back = || stage.router.open_descriptors() <= idle + 20;
+    assert!(poll_until(LIMIT, given_back), "their descriptors are kept");
     stage.wire();
+    bystander.noticed_nothing();
+}
+
+// R4: who has said who he is and proves nothing.
+#[test]
+fn logins_that_stop_before_their_proof_are_as_many_as_the_setting_says_and_cost_little() {
+    const MOST: usize = 500;
+    let stage = Stage::with(&format!(
+        "[listen]\nport = @port@\nworkers = 2\nmax_logins = {MOST}\nlogin_timeout = \"30s\"\n[pool]\nmin = 1"
+    ));
+    let bystander = stage.bystander();
+    let startup = message::startup(V3_0, &[("user", "slow"), ("database", "slow")]);
+    let mut open = Vec::new();
+    let mut stop_before_proof = |count: usize| {
+        open.resize_with(count, || {
+            let mut wire = Wire::connect(stage.router.port());
+            wire.send(&startup);
+            assert_eq!(wire.frame().kind, b'R');
+            wire
+        });
+        stage.router.resident_bytes()
+    };
+    let (few, all) = (stop_before_proof(MOST / 5), stop_before_proof(MOST));
+    let cost = all.saturating_sub(few) / (MOST as u64 * 4 / 5);
+    println!("{cost} bytes for each that has not proved anything");
+    assert!(cost < 16 << 10, "{cost} bytes each");
+    let told = last_words(&mut Wire::connect(stage.router.port())).expect("it is told why");
+    assert_eq!(told.sqlstate(), "53300", "{told}");
     bystander.noticed_nothing();
 }
 
@@ -231,7 +281,7 @@ fn a_flood_of_cancels_with_random_keys_reaches_no_server_and_a_true_one_does() {
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' \
                     AND datname = current_database() AND state = 'active'";
     assert!(poll_until(LIMIT, || stage.shards.sql(0, sleeping).trim() == "1"));
-    let backends = stage.backends();
+    let (backends, memory) = (stage.backends(), stage.router.resident_bytes());
     let port = stage.router.port();
     let seed: u64 = rand::random();
     println!("seed {seed}");
@@ -242,7 +292,7 @@ fn a_flood_of_cancels_with_random_keys_reaches_no_server_and_a_true_one_does() {
             std::thread::spawn(move || {
                 use rand::{RngExt, SeedableRng, rngs::StdRng};
                 let mut random = StdRng::seed_from_u64(seed + n);
-                for _ in 0..500 {
+                for _ in 0..1000 {
                     let mut guess = key.clone();
                     random.fill(&mut guess[..]);
                     let slot = if random.random() {
@@ -261,10 +311,59 @@ fn a_flood_of_cancels_with_random_keys_reaches_no_server_and_a_true_one_does() {
     floods.into_iter().for_each(|flood| flood.join().unwrap());
     assert_eq!(stage.backends(), backends, "a server was connected to");
     assert_eq!(stage.shards.sql(0, sleeping).trim(), "1", "a guess hit");
+    let grown = stage.router.resident_bytes().saturating_sub(memory);
+    println!("{grown} bytes more after 4,000 guesses");
+    assert!(grown < 16 << 20, "{grown} bytes");
     victim.cancel();
     let frames = victim.until_ready();
     let error = frames.iter().find(|frame| frame.kind == b'E').unwrap();
     assert_eq!(error.sqlstate(), "57014");
+    bystander.noticed_nothing();
+}
+
+// R6
+#[test]
+fn a_flood_of_cancels_with_the_right_key_is_delivered_one_by_one_and_what_is_too_much_is_dropped() {
+    let proxy = std::cell::OnceCell::new();
+    let stage = Stage::through(
+        "[listen]\nport = @port@\n[pool]\nmin = 1\n[limits]\ncancels = 1\ncancel_queue = 5",
+        |port| proxy.get_or_init(|| Proxy::to(port)).port(),
+    );
+    let proxy = proxy.get().expect("the router reaches its server by it");
+    let bystander = stage.bystander();
+    let mut victim = stage.wire();
+    victim.send(&message::query("SELECT pg_sleep(60)"));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' \
+                    AND datname = current_database() AND state = 'active'";
+    assert!(poll_until(LIMIT, || stage.shards.sql(0, sleeping).trim() == "1"));
+    let (pid, key) = victim.key.clone().unwrap();
+    let before = proxy.open();
+    let mut most = before;
+    for _ in 0..500 {
+        let mut wire = Wire::connect(stage.router.port());
+        let _ = wire.try_send(&message::cancel(pid, &key));
+        most = most.max(proxy.open());
+    }
+    // One that delivers, and one of the router's own questions.
+    assert!(most <= before + 2, "{most} connections, {before} before");
+    let frames = victim.until_ready();
+    let error = frames.iter().find(|frame| frame.kind == b'E').unwrap();
+    assert_eq!(error.sqlstate(), "57014");
+    // The few that were let wait may meet what it asks next, as they may with PostgreSQL, and nobody else's.
+    let mut served = 0;
+    let all_delivered = poll_until(LIMIT, || {
+        let frames = victim.query("SELECT 1");
+        let error = frames.iter().find(|frame| frame.kind == b'E');
+        served = match error.map(Frame::sqlstate) {
+            None => served + 1,
+            Some(code) => {
+                assert_eq!(code, "57014");
+                0
+            }
+        };
+        served > 20 && proxy.open() <= before
+    });
+    assert!(all_delivered, "cancels are still delivered");
     bystander.noticed_nothing();
 }
 
@@ -315,10 +414,11 @@ fn guessing_passwords_takes_longer_each_time_and_holds_up_nobody_else() {
 #[test]
 fn passwords_that_are_slow_to_check_are_checked_a_few_at_a_time() {
     let stage = Stage::with(
-        "[listen]\nport = @port@\n[limits]\npassword_checks = 1\nwrong_password_pause = \"0s\"\n\
+        "[listen]\nport = @port@\nworkers = 1\n[limits]\npassword_checks = 1\nwrong_password_pause = \"0s\"\n\
          [[auth.rule]]\nmethod = \"password\"",
     );
     let bystander = stage.bystander();
+    let before = stage.router.threads();
     let endpoint = stage.endpoint();
     let logins: Vec<_> = (0..24)
         .map(|n| {
@@ -336,10 +436,15 @@ fn passwords_that_are_slow_to_check_are_checked_a_few_at_a_time() {
             })
         })
         .collect();
-    let let_in = logins
-        .into_iter()
-        .filter(|_| true)
-        .map(|login| login.join().unwrap());
+    // Each check has a thread for itself; one that has just ended may still be there.
+    let mut most = before;
+    while logins.iter().any(|login| !login.is_finished()) {
+        most = most.max(stage.router.threads());
+        std::thread::yield_now();
+    }
+    println!("{most} threads at most, {before} before");
+    assert!(most <= before + 3, "{most} threads, {before} before");
+    let let_in = logins.into_iter().map(|login| login.join().unwrap());
     assert_eq!(let_in.filter(|let_in| *let_in).count(), 12);
     bystander.noticed_nothing();
 }
@@ -383,11 +488,11 @@ fn nobody_fills_the_log_or_writes_lines_of_his_own() {
 fn without_descriptors_it_waits_and_whoever_is_connected_is_served() {
     let stage = Stage::with(
         "[listen]\nport = @port@\nworkers = 1\nlogin_timeout = \"1h\"\n[pool]\nmin = 1\n\
-         [limits]\naccept_pause = \"100ms\"",
+         [limits]\naccept_pause = \"100ms\"\ndescriptor_reserve = \"0%\"",
     );
     let bystander = stage.bystander();
     let most = u64::try_from(stage.router.open_descriptors()).unwrap() + 8;
-    let before = limit_descriptors(stage.router.pid(), most);
+    let before = stage.router.limit_descriptors(most);
     let waiting: Vec<Wire> = (0..60)
         .map(|_| Wire::connect(stage.router.port()))
         .collect();
@@ -397,10 +502,96 @@ fn without_descriptors_it_waits_and_whoever_is_connected_is_served() {
     let pauses = stage.router.log().matches("could not be accepted").count();
     assert!(pauses < 100, "{pauses} attempts");
     bystander.goes_on();
-    limit_descriptors(stage.router.pid(), before);
+    stage.router.limit_descriptors(before);
     drop(waiting);
     stage.wire();
     bystander.noticed_nothing();
+}
+
+// R13
+#[test]
+fn the_last_descriptors_are_for_servers_and_administrators() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\nworkers = 1\n[pool]\nmin = 1\n\
+         [limits]\ndescriptor_reserve = \"40%\"",
+    );
+    let bystander = stage.bystander();
+    let mut idle: Vec<Wire> = (0..3).map(|_| stage.wire()).collect();
+    let most = u64::try_from(stage.router.open_descriptors()).unwrap() * 2;
+    let before = stage.router.limit_descriptors(most);
+    let mut clients = Vec::new();
+    let refused = (0..most).find_map(|_| {
+        let mut wire = Wire::connect(stage.router.port());
+        match wire.try_login(&stage.endpoint(), V3_0, &[]) {
+            Ok(_) => {
+                clients.push(wire);
+                None
+            }
+            Err(error) => Some(error),
+        }
+    });
+    let refused = refused.expect("nobody was refused");
+    assert_eq!(refused.sqlstate(), "53300", "{refused}");
+    let hint = refused.field('H').unwrap_or_default();
+    assert!(hint.contains("limits.descriptor_reserve"), "{hint}");
+    // Whoever is in gets a server connection of its own, and the console is open.
+    for wire in &mut idle {
+        wire.query("BEGIN");
+        assert_eq!(wire.rows("SELECT 1"), [["1"]]);
+    }
+    assert!(!stage.console().query("SHOW VERSION").is_empty());
+    assert!(!stage.router.log().contains("could not be accepted"));
+    stage.router.limit_descriptors(before);
+    stage.wire();
+    bystander.noticed_nothing();
+}
+
+#[test]
+fn a_process_short_of_memory_refuses_clients_then_transactions_and_recovers() {
+    let stage = Stage::with(
+        "[listen]\nport = @port@\nworkers = 1\n[limits]\nmemory = \"160MiB\"\n[metrics]\nport = @metrics_port@",
+    );
+    let (mut known, mut holder) = (stage.wire(), stage.wire());
+    holder.query("BEGIN");
+    assert_eq!(holder.rows("SELECT 1"), [["1"]]);
+    // Messages that are never whole: what has arrived of them is held.
+    let claim = [b"Q".as_slice(), &(100_u32 << 20).to_be_bytes()].concat();
+    let mut hogs: Vec<Wire> = (0..100).map(|_| stage.wire()).collect();
+    hogs.iter_mut().for_each(|hog| hog.send(&claim));
+    let more = vec![b' '; 2 << 20];
+    let mut hungry = hogs.iter_mut();
+    let mut grow = || hungry.next().unwrap().send(&more);
+    let newcomer = || {
+        let mut wire = Wire::connect(stage.router.port());
+        let login = wire.try_login(&stage.endpoint(), V3_0, &[]);
+        login.err().map(|error| error.sqlstate())
+    };
+    let mut refused;
+    loop {
+        refused = newcomer();
+        if refused.is_some() {
+            break;
+        }
+        grow();
+    }
+    assert_eq!(refused.as_deref(), Some("53300"));
+    assert_eq!(known.rows("SELECT 2"), [["2"]], "it was there before");
+    let mut told;
+    loop {
+        told = state(&mut known, &message::query("SELECT 3"));
+        if !told.is_empty() {
+            break;
+        }
+        grow();
+    }
+    assert_eq!(told, "53300", "{}", stage.router.log());
+    assert_eq!(holder.rows("SELECT 4"), [["4"]], "its transaction goes on");
+    assert!(!stage.console().query("SHOW VERSION").is_empty());
+    drop(hogs);
+    let serves = || state(&mut known, &message::query("SELECT 5")).is_empty();
+    assert!(poll_until(LIMIT, serves), "{}", stage.router.log());
+    assert!(poll_until(LIMIT, || newcomer().is_none()));
+    holder.query("COMMIT");
 }
 
 // R13
@@ -412,7 +603,7 @@ fn descriptors_that_the_router_lacks_do_not_count_against_the_server() {
     );
     let mut wires: Vec<Wire> = (0..6).map(|_| stage.wire()).collect();
     let most = u64::try_from(stage.router.open_descriptors()).unwrap();
-    let before = limit_descriptors(stage.router.pid(), most);
+    let before = stage.router.limit_descriptors(most);
     // Each keeps its server connection, and there is no descriptor for as many.
     let begin = message::query("BEGIN; SELECT 1");
     let answers: Vec<Vec<Frame>> = wires
@@ -424,7 +615,7 @@ fn descriptors_that_the_router_lacks_do_not_count_against_the_server() {
         .collect();
     let errors = answers.iter().flatten().filter(|frame| frame.kind == b'E');
     let codes: Vec<String> = errors.map(Frame::sqlstate).collect();
-    limit_descriptors(stage.router.pid(), before);
+    stage.router.limit_descriptors(before);
     assert!(
         !codes.is_empty() && codes.iter().all(|code| code == "08006"),
         "{codes:?}"
@@ -440,33 +631,6 @@ fn descriptors_that_the_router_lacks_do_not_count_against_the_server() {
         })
     });
     assert!(again, "{}", stage.router.log());
-}
-
-/// Sets the soft limit of descriptors of a process; returns what it was.
-fn limit_descriptors(pid: u32, most: u64) -> u64 {
-    let mut old = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    let pid = pid.try_into().unwrap();
-    // SAFETY: both pointers are null or lead to one `rlimit` of ours.
-    let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) };
-    assert_eq!(read, 0);
-    let new = libc::rlimit {
-        rlim_cur: most,
-        ..old
-    };
-    // SAFETY: as above.
-    let set = unsafe {
-        libc::prlimit(
-            pid,
-            libc::RLIMIT_NOFILE,
-            &raw const new,
-            std::ptr::null_mut(),
-        )
-    };
-    assert_eq!(set, 0);
-    old.rlim_cur
 }
 
 // R8
