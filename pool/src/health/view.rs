@@ -557,18 +557,25 @@ impl Health {
             return;
         };
         let now = self.source.now();
-        let elected = {
+        let (elected, lost) = {
             let mut group = state.lock();
             let before = states(&group, state.servers.len());
             let primary = group.primary();
             act(&mut group, now);
             state.log(&group, before);
             state.publish(&group, self.start, now);
-            primary != group.primary()
+            let now = group.primary();
+            (primary != now, primary.is_ok() && now.is_err())
         };
         self.tell();
         if elected {
             self.elections.send_modify(|n| *n += 1);
+        }
+        if lost {
+            // Each prober sleeps for as long as a group with a primary lets it; whoever is promoted is to be seen at once.
+            for server in &state.servers {
+                server.wake.notify_one();
+            }
         }
     }
 

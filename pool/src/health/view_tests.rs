@@ -425,6 +425,24 @@ async fn who_waits_for_a_primary_is_told_when_nobody_looks_for_one_any_more() {
     assert!(Story::new(&[100]).health.has_primary_or_is_over(0).await);
 }
 
+#[tokio::test]
+async fn every_server_is_asked_at_once_when_the_primary_is_lost() {
+    let story = Story::new(&[100, 100, 100]);
+    for server in 0..3 {
+        // The primary's answer wakes the replicas' probers; from here on nobody is woken.
+        let rest = story.health.woken(0, server);
+        let _ = tokio::time::timeout(Duration::ZERO, rest).await;
+    }
+    let now = story.health.source.now();
+    story.health.on_failed_probe(0, 0, Failure::Refused, now);
+    assert!(story.health.primary(0).is_err());
+    for server in 0..3 {
+        let woken = story.health.woken(0, server);
+        let woken = tokio::time::timeout(Duration::ZERO, woken).await;
+        assert!(woken.is_ok(), "the prober of server {server} sleeps on");
+    }
+}
+
 #[test]
 fn what_is_held_back_is_held_back_after_a_reload() {
     let before = Arc::new(Story::new(&[100]).health);
