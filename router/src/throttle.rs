@@ -1,13 +1,14 @@
 //! Bounds of what clients can make the whole process do at once: passwords checked,
-//! cancel requests on their way, wrong passwords answered.
+//! cancel requests taken and on their way, wrong passwords answered.
 //!
 //! All of it is shared by the cores. None of it is touched by a statement.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// At most so many at once; the others wait in their order. The number may change.
@@ -83,6 +84,59 @@ impl Cancels {
 impl Drop for CancelTicket {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// So many buckets are there; addresses that meet in one share it.
+const BUCKETS: usize = 1024;
+
+/// How many cancel requests each address may still send: buckets of tokens, in a memory that does not grow.
+///
+/// Each bucket is the one number that the generic cell rate algorithm needs (ITU-T I.371, annex A): when it will be
+/// full again. The hash has a key of its own in each process, so that nobody can choose whose bucket he empties.
+#[derive(Debug)]
+pub struct Buckets {
+    hash: RandomState,
+    start: Instant,
+    /// Nanoseconds after the start.
+    full_at: Box<[AtomicU64]>,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self {
+            hash: RandomState::new(),
+            start: Instant::now(),
+            full_at: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
+impl Buckets {
+    /// Takes a token of an address at this time, if there is one: `rate` come in a second, `rate` fit. A rate of 0 is
+    /// no limit.
+    pub fn take(&self, address: IpAddr, rate: u32, now: Instant) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let Some(each) = SECOND.checked_div(u64::from(rate)) else {
+            return true;
+        };
+        let now = now.saturating_duration_since(self.start).as_nanos() as u64;
+        let place = self.hash.hash_one(network(address)) as usize % BUCKETS;
+        let one_less = |full_at: u64| {
+            let full_at = full_at.max(now) + each;
+            (full_at - now <= SECOND).then_some(full_at)
+        };
+        self.full_at[place]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+    }
+}
+
+/// Whom an address belongs to: of IPv6 the network of 64 bits, within which one machine may have any address.
+fn network(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits() >> 64,
     }
 }
 
@@ -258,6 +312,31 @@ mod tests {
         drop(first);
         assert!(cancels.admit(2).is_some());
         drop(second);
+    }
+
+    #[test]
+    fn an_address_that_has_used_up_its_cancels_gets_new_ones_and_takes_nobody_elses() {
+        let buckets = Buckets::default();
+        let at = |millis| buckets.start + Duration::from_millis(millis);
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let taken = |address, millis, rate| {
+            let all = (0..100).filter(|_| buckets.take(address, rate, at(millis)));
+            all.count()
+        };
+        let one = ip("10.0.0.1");
+        assert_eq!(taken(one, 0, 10), 10);
+        assert_eq!(taken(one, 50, 10), 0);
+        assert_eq!(taken(one, 350, 10), 3);
+        assert_eq!(taken(one, 60_000, 10), 10);
+        assert_eq!(taken(one, 60_000, 0), 100);
+        // Two may meet in one bucket, a hundred do not.
+        let others = (1..=100).map(|n| ip(&format!("10.0.1.{n}")));
+        let full = others.filter(|other| taken(*other, 60_000, 10) == 10);
+        assert!(full.count() > 50);
+        // The same machine, in both of these.
+        assert_eq!(taken(ip("::ffff:10.0.0.1"), 60_000, 10), 0);
+        let (v6, near) = (ip("2001:db8::1"), ip("2001:db8::ffff:2"));
+        assert_eq!(taken(v6, 120_000, 10) + taken(near, 120_000, 10), 10);
     }
 
     #[tokio::test]

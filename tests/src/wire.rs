@@ -8,8 +8,9 @@ use crate::frame::Frame;
 use crate::message::{self, V3_0};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long an answer may take unless a test says otherwise.
@@ -56,6 +57,15 @@ impl Wire {
     /// The same where nobody may listen.
     pub fn try_connect(port: u16) -> io::Result<Wire> {
         Wire::over(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?)
+    }
+
+    /// Connects from an address of this machine, for whom the router tells clients apart by.
+    pub fn connect_from(own: [u8; 4], port: u16) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((own, 0)).into()).unwrap();
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        socket.connect(&to.into()).unwrap();
+        Wire::over(socket.into()).unwrap()
     }
 
     /// Over a connection that is there.

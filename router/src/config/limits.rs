@@ -83,6 +83,8 @@ settings! {
         reload cancels: NonZeroU32 = nonzero(100), nonzero(1)..=nonzero(10_000);
         /// Cancel requests that wait for that; more are dropped, as PostgreSQL may do.
         reload cancel_queue: u32 = 1_000, 0..=100_000;
+        /// Cancel requests that one address may send in a second, and as many at once (an IPv6 network of 64 bits counts as one address); more are dropped before anybody looks at their keys. 0 is no limit. Unix sockets have none.
+        reload cancel_rate: u32 = 1_000, 0..=1_000_000;
         /// Passwords being checked at once, because SCRAM is made to be slow.
         reload password_checks: NonZeroU32 = nonzero(4), nonzero(1)..=nonzero(1_000);
         /// After each wrong password the answer to the same user and address waits longer, up to this.

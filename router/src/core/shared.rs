@@ -10,7 +10,7 @@ use crate::pressure::Pressure;
 use crate::proofs::Proofs;
 use crate::sequences::Sequences;
 use crate::takeover::kin::Kin;
-use crate::throttle::{Cancels, Crowds, Throttle, WrongPasswords};
+use crate::throttle::{Buckets, Cancels, Crowds, Throttle, WrongPasswords};
 use crate::world::World;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::Prober;
@@ -89,6 +89,8 @@ pub struct Shared {
     pub gates: Gates,
     /// Cancel requests that are under way.
     pub cancels: Cancels,
+    /// How many more each address may send.
+    pub cancel_buckets: Buckets,
     /// Passwords that are being checked.
     pub password_checks: Throttle,
     /// Who gave wrong ones.
@@ -173,6 +175,7 @@ impl Shared {
             consoles: AtomicU32::new(0),
             gates: Gates::default(),
             cancels,
+            cancel_buckets: Buckets::default(),
             password_checks,
             wrong_passwords: WrongPasswords::default(),
             proofs: Proofs::default(),

@@ -3,6 +3,8 @@
 #[path = "limits/stage.rs"]
 mod stage;
 
+#[path = "limits/addresses.rs"]
+mod addresses;
 #[path = "limits/attacks.rs"]
 mod attacks;
 #[path = "limits/knowledge.rs"]

@@ -3,10 +3,12 @@
 use super::Refused;
 use crate::core::{ClientNumber, Core, Topology};
 use crate::takeover::link;
-use mothership_pool::wire::Wire;
+use mothership_pool::wire::{Address, Wire};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Bounds, FirstPacket, Startup, StartupError};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Everything up to the StartupMessage. The handshake is boxed: it is large, and most clients of a sidecar have none.
 pub(super) async fn first_packets(
@@ -39,6 +41,9 @@ pub(super) async fn first_packets(
             }
             FirstPacket::Cancel { pid, secret } => {
                 let (number, shared) = (ClientNumber::decode(pid), &core.shared);
+                if !may_cancel(core, limits.cancel_rate, client) {
+                    return Err(Refused::Gone);
+                }
                 if let Some(ticket) = link::admit(shared) {
                     match number.process == shared.kin.process {
                         true => link::cancel(shared, number, secret.to_vec(), ticket),
@@ -85,6 +90,19 @@ pub(super) async fn first_packets(
             FirstPacket::Gss => return Err(asked_again(5680)),
         }
     }
+}
+
+/// Whether its address has not sent too many cancel requests lately.
+fn may_cancel(core: &Core, rate: u32, client: &Wire) -> bool {
+    let address = match client.peer() {
+        Ok(Address::Unix(_)) => return true,
+        Ok(Address::Tcp(address)) => address.ip(),
+        // Who has reset the connection already is counted with all who do.
+        Err(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    core.shared
+        .cancel_buckets
+        .take(address, rate, Instant::now())
 }
 
 /// PostgreSQL's answer to an encryption request that comes a second time, or inside TLS.
