@@ -100,12 +100,8 @@ impl<N: Default + Send + 'static> Pool<N> {
 
     /// Ends every connection, also those that are lent: who works with one reads an end, as if the server had closed it.
     pub fn break_off(self: &Rc<Self>) {
-        let standings = self.standings();
-        if standings.is_empty() {
-            return;
-        }
         self.reconnect();
-        for standing in standings {
+        for standing in self.standings() {
             standing.break_off();
         }
     }

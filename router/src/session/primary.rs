@@ -73,6 +73,11 @@ impl Session {
                     // A server that never was a primary has not failed over: more likely its address is wrong.
                     let is_primary = self.topology.health.writer(shard) == Ok(server);
                     match self.lease_from(shard, server, used).await? {
+                        // It was long in coming: meanwhile another server may be the primary, or about to be.
+                        Ok(chosen) if self.topology.writer(shard) != Ok(server) => {
+                            drop(chosen);
+                            continue;
+                        }
                         Ok(mut chosen) => {
                             chosen.is_primary = true;
                             return Ok(chosen);

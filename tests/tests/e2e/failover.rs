@@ -11,6 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "failover/late.rs"]
+mod late;
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// Shards with their replicas behind a router that watches them closely and keeps no verifier.
