@@ -169,6 +169,15 @@ impl Topology {
             .unwrap_or_else(|| servers.declared_primary())
     }
 
+    /// Why a shard has no server, with the servers' addresses.
+    pub fn in_words(&self, shard: usize, why: WhyNot) -> String {
+        let servers = &self.shards[shard].servers;
+        why.in_words(|server| match servers.get(usize::from(server)) {
+            Some(server) => server.endpoint.address.to_string(),
+            None => format!("server {server}"),
+        })
+    }
+
     /// The count of acknowledged writes of each shard, by name.
     pub fn clocks(&self) -> HashMap<String, Arc<CommitClock>> {
         let shards = self.shards.iter().enumerate();

@@ -297,11 +297,6 @@ impl Health {
         }
     }
 
-    /// Waits until a group has a primary that may be [asked](Self::primary). Cancel safe; the caller says for how long.
-    pub async fn has_primary(&self, group: usize) {
-        self.until(|health| health.primary(group).is_ok()).await;
-    }
-
     /// Waits until a group has a primary that takes what begins. Cancel safe; the caller says for how long.
     pub async fn has_writer(&self, group: usize) {
         self.until(|health| health.writer(group).is_ok()).await;
@@ -328,8 +323,9 @@ impl Health {
         }
     }
 
-    /// As [`Self::has_primary`], but ends also when this knowledge is replaced by that of a new configuration: false then,
-    /// and whoever waits looks at what is in force now. Cancel safe.
+    /// Waits until a group has a primary that may be [asked](Self::primary), or until this knowledge is replaced by that
+    /// of a new configuration: false then, and whoever waits looks at what is in force now. Cancel safe; the caller says
+    /// for how long.
     pub async fn has_primary_or_is_over(&self, group: usize) -> bool {
         self.until(|health| health.is_over() || health.primary(group).is_ok())
             .await;

@@ -6,7 +6,7 @@
 use super::command::{Act, Argument, Deed};
 use super::servers;
 use crate::config::Change;
-use crate::core::{Core, Entry, Life, Order, PoolKey, Shared};
+use crate::core::{Core, Entry, Life, Order, PoolKey, Shared, Topology};
 use crate::failover::switchover::switchover;
 use mothership_pool::pool::PoolFigures;
 use mothership_proto::report::{Report, sqlstate};
@@ -299,22 +299,37 @@ async fn kill_client(shared: &Arc<Shared>, id: u64) -> Result<(), Report> {
 
 /// Asks all servers of a shard, and waits for a primary no longer than its requests would.
 async fn promoted(shared: &Arc<Shared>, shard: &str) -> Result<(), Report> {
-    let topology = shared.topology();
-    let found = topology.shards.iter().position(|s| s.name == shard);
-    let Some(at) = found else {
-        return Err(wrong_state(format!("no shard is called \"{shard}\"")));
+    let window = shared.topology().config.failover.window;
+    let found = async {
+        // After a reload others ask the servers.
+        while !seen_promoted(shared, shard).await? {}
+        Ok(())
     };
+    if let Ok(found) = tokio::time::timeout(window, found).await {
+        return found;
+    }
+    let topology = shared.topology();
+    let at = place(&topology, shard)?;
+    match topology.health.primary(at) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(wrong_state(format!("shard \"{shard}\" has no primary"))
+            .detail(topology.in_words(at, why))),
+    }
+}
+
+/// False if the configuration was replaced before there was a primary.
+async fn seen_promoted(shared: &Arc<Shared>, shard: &str) -> Result<bool, Report> {
+    let topology = shared.topology();
+    let at = place(&topology, shard)?;
     let health = &topology.health;
     let ask = |server| health.confirm(at, server);
     futures_util::future::join_all((0..topology.shards[at].servers.len()).map(ask)).await;
-    let window = topology.config.failover.window;
-    let _ = tokio::time::timeout(window, health.has_primary(at)).await;
-    match health.primary(at) {
-        Ok(_) => Ok(()),
-        Err(why) => {
-            Err(wrong_state(format!("shard \"{shard}\" has no primary")).detail(why.to_string()))
-        }
-    }
+    Ok(health.has_primary_or_is_over(at).await)
+}
+
+fn place(topology: &Topology, shard: &str) -> Result<usize, Report> {
+    let found = topology.shards.iter().position(|s| s.name == shard);
+    found.ok_or_else(|| wrong_state(format!("no shard is called \"{shard}\"")))
 }
 
 async fn reload(shared: &Arc<Shared>) -> Result<Option<Report>, Report> {

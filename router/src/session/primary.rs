@@ -229,17 +229,12 @@ impl Session {
     }
 
     fn no_server(&self, shard: usize, why: WhyNot) -> Report {
-        let shard = &self.topology.shards[shard];
-        let name = &shard.name;
-        let address = |server: u8| match shard.servers.get(usize::from(server)) {
-            Some(server) => server.endpoint.address.to_string(),
-            None => format!("server {server}"),
-        };
+        let name = &self.topology.shards[shard].name;
         Report::error(
             sqlstate::CANNOT_CONNECT_NOW,
             format!("shard \"{name}\" has no server for this statement"),
         )
-        .detail(why.in_words(address))
+        .detail(self.topology.in_words(shard, why))
         .hint("SHOW ENDPOINTS in the console says what is known of each server.")
     }
 }
