@@ -1,6 +1,7 @@
 //! A router before one database, and a client who must notice nothing.
 
-use mothership_tests::{Endpoint, Folder, Router, Shards, Wire};
+use mothership_tests::wire::Silence;
+use mothership_tests::{Endpoint, Folder, Frame, Router, Shards, Wire};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -105,6 +106,18 @@ pub fn state(wire: &mut Wire, request: &[u8]) -> String {
     let frames = wire.until_ready();
     let error = frames.iter().find(|frame| frame.kind == b'E');
     error.map_or_else(String::new, mothership_tests::Frame::sqlstate)
+}
+
+/// The last message of a server that closes.
+pub fn last_words(wire: &mut Wire) -> Option<Frame> {
+    let mut last = None;
+    loop {
+        match wire.try_frame(LIMIT) {
+            Ok(frame) => last = Some(frame),
+            Err(Silence::Closed) => return last,
+            Err(Silence::Late) => panic!("the router does not close"),
+        }
+    }
 }
 
 /// One of many sessions of the same router: every answer must be right.
