@@ -6,6 +6,7 @@ mod succession;
 use crate::shared::{PASSWORD, USER, password_file};
 use crate::{Endpoint, Folder, binaries, poll_until, spec};
 use mothership::cluster::{Auth, Cluster, ClusterError, Slot};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -97,6 +98,18 @@ impl Shard {
         let caught_up =
             |replica: &Cluster| replica.sql("postgres", &replayed).is_ok_and(|t| t == "t");
         let all = poll_until(CATCH_UP, || self.replicas.iter().all(caught_up));
-        assert!(all, "a replica has not replayed within {CATCH_UP:?}");
+        let late = self.replicas.iter().filter(|replica| !caught_up(replica));
+        let said: Vec<String> = late.map(|replica| last_lines(&replica.log())).collect();
+        assert!(
+            all,
+            "a replica has not replayed within {CATCH_UP:?}; it says: {said:#?}"
+        );
     }
+}
+
+fn last_lines(path: &Path) -> String {
+    const MOST: usize = 20;
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(MOST)..].join("\n")
 }

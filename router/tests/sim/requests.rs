@@ -366,6 +366,15 @@ impl World {
             (_, _, false) => Failure::NotReady,
             _ => {
                 let connection = self.open(shard, server);
+                let request = &self.requests[&number];
+                let for_replica = request.choice.as_ref().is_some_and(|c| !c.is_primary);
+                if !for_replica && self.health.writer(shard) != Ok(server) {
+                    // It was long in coming: meanwhile another server may be the primary, or about to be.
+                    self.connections.get_mut(&connection).unwrap().idle = true;
+                    let request = self.requests.get_mut(&number).unwrap();
+                    (request.flight, request.choice) = (None, None);
+                    return self.after(0, Event::Try(number));
+                }
                 return self.leased(number, shard, server, connection);
             }
         };
