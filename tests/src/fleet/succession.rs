@@ -55,6 +55,13 @@ impl Shard {
         }
     }
 
+    /// All replicas that run follow the primary.
+    pub fn gather(&self) {
+        for server in self.replicas.iter().filter(|server| server.pid().is_some()) {
+            server.follow(&self.primary).unwrap();
+        }
+    }
+
     /// The replica in this place was promoted: it is the primary, the others that run follow it, and in its place is the
     /// old primary.
     pub fn crown(&mut self, heir: usize) {

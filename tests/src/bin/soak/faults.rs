@@ -79,16 +79,23 @@ fn promotion(world: &mut World, rng: &mut StdRng) -> String {
 fn switchover(world: &mut World, rng: &mut StdRng) -> String {
     let at = shard(rng);
     let router = rng.random_range(0..world.routers.len());
+    let shard = &world.fleet.shards[at];
+    let heir = rng.random_range(0..shard.replicas.len());
+    // Otherwise it might come to have more than the heir.
+    shard.gather_behind(heir);
+    let way = world.way(at, shard.replicas[heir].port()).port();
+    let command = format!("SWITCHOVER s{} '127.0.0.1:{way}'", at + 1);
     // A standby is fit when it follows; routers may have seen the last fault just now.
     let mut said = String::new();
     let done = poll_until(SOON, || {
-        said = order(world, router, &format!("SWITCHOVER s{}", at + 1));
+        said = order(world, router, &command);
         said.is_empty()
     });
     let shard = &mut world.fleet.shards[at];
-    let Some(heir) = shard.promoted() else {
+    if shard.promoted() != Some(heir) {
+        shard.gather();
         return format!("s{}: {said}", at + 1);
-    };
+    }
     assert!(done, "SWITCHOVER: {said}");
     shard.crown(heir);
     shard.rejoin(heir);
