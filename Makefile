@@ -10,6 +10,10 @@ SHELL := /bin/bash
 
 .PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean
 
+# Programs that proofs are better with, and Debian's packages of them.
+FAULTS := iptables=iptables ip=iproute2 faketime=faketime
+PATRONI := patroni=patroni patroni=python3-etcd etcd=etcd-server
+
 build: ## Build the release binary.
 	cargo build --release -p mothership
 	@echo "built $$CARGO_TARGET_DIR/release/mothership"
@@ -83,6 +87,7 @@ restarts: proofs ## Servers, the router and pgbench are killed by turns EVERY fe
 	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) EVERY=$(EVERY) COMPARE=$(COMPARE) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
 
 faults: proofs ## The table of faults, each with a bank running behind: what clients see, and nothing lost, doubled or left. ROWS=20-24,47 picks, SEED=.
+	tests/packages $(FAULTS)
 	$(BUILT)
 	@env ROWS=$(ROWS) SEED=$(SEED) $(PROOF)
 
@@ -119,7 +124,7 @@ scatter: proofs ## What statements over three shards cost the router, for SECOND
 	@env SECONDS=$(SECONDS) ROWS=$(ROWS) $(PROOF)
 
 patroni: proofs ## Behind the router a real Patroni with etcd, ROUNDS times: a switchover by the console, one by patronictl, kill -9 of the leader; what CLIENTS see, and for how long.
-	tests/patroni
+	tests/packages $(PATRONI)
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) ROUNDS=$(ROUNDS) SCALE=$(SCALE) $(PROOF)
 
@@ -143,7 +148,7 @@ test-proofs: postgres
 	env MINUTES=0.7 "$$CARGO_TARGET_DIR/debug/soak"
 	env READS=20000 SECONDS=5 "$$CARGO_TARGET_DIR/debug/freshness"
 	! env INJECT=any READS=20000 SECONDS=1 "$$CARGO_TARGET_DIR/debug/freshness" | sed "s/^FAIL/found/"
-	tests/patroni
+	tests/packages $(PATRONI)
 	env CLIENTS=8 ROUNDS=1 SCALE=1 "$$CARGO_TARGET_DIR/debug/patroni"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"
