@@ -55,7 +55,7 @@ pub fn cancels(world: &mut World<'_>, verdict: &mut Verdict) {
             answer,
         );
         // It has ended: whoever has the server now must not notice.
-        neighbour.send(&message::query(&sleep("0.1")));
+        neighbour.send(&message::query(&sleep("2")));
         assert!(poll_until(SOON, || world.backends(runs) == 1));
         victim.cancel();
         let answer = read(&mut neighbour);

@@ -24,6 +24,9 @@ const SETTING: &str = "memory = \"288MiB\"";
 const PIECE: usize = 2 << 20;
 /// As many pieces as the group has room for, and some.
 const PIECES: u64 = 2 * GROUP / PIECE as u64;
+/// From here on the router grows slowly, so that it sees each of its levels: it looks every 50 ms.
+const NEAR: u64 = GROUP / 4 * 3;
+const PACE: Duration = Duration::from_millis(100);
 
 /// 56: the last descriptors are for servers and administrators; without any it waits, and does not spin.
 pub fn descriptors(world: &mut World<'_>, verdict: &mut Verdict) {
@@ -118,7 +121,15 @@ pub fn memory(world: &mut World<'_>, verdict: &mut Verdict) {
     let mut grow = || {
         grown += 1;
         let hog = &mut hogs[grown % 20];
-        hog.try_send(&piece).is_ok() && grown as u64 <= PIECES
+        let before = router.resident_bytes();
+        let sent = hog.try_send(&piece).is_ok();
+        if before >= NEAR {
+            poll_until(PACE * 10, || {
+                router.resident_bytes() >= before + PIECE as u64 / 2
+            });
+            std::thread::sleep(PACE);
+        }
+        sent && grown as u64 <= PIECES
     };
     let newcomer = || {
         let mut wire = Wire::connect(own.port);
