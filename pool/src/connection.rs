@@ -6,7 +6,7 @@
 //! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
 
 use crate::pool::Permits;
-use crate::refusal::{Refusal, refusal};
+use crate::refusal::{Refusal, is_open, refusal};
 use crate::standing::Standing;
 use crate::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
@@ -311,7 +311,7 @@ impl<N> ServerConnection<N> {
     /// Ready with true when the connection has ended, or the server [says that it goes](Self::says_farewell); with false
     /// when something else has come. Nothing is taken of it.
     pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.wire.input().is_empty() {
+        while is_open(self.wire.input(), self.longest) {
             match self.wire.poll_fill(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(true),

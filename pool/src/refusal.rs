@@ -21,12 +21,8 @@ pub fn refusal(input: &[u8], longest: usize) -> Option<Refusal> {
     let mut rest = input;
     while let Ok(Next::Whole(frame)) = frame::next(rest, longest) {
         match frame.tag() {
-            tag::PARSE_COMPLETE
-            | tag::BIND_COMPLETE
-            | tag::ROW_DESCRIPTION
-            | tag::NO_DATA
-            | tag::NOTICE
-            | tag::PARAMETER_STATUS => rest = &rest[frame.bytes.len()..],
+            silent if says_nothing(silent) => rest = &rest[frame.bytes.len()..],
+            tag::NOTICE | tag::PARAMETER_STATUS => rest = &rest[frame.bytes.len()..],
             tag::ERROR => {
                 return match Fields::read(frame.body()).code {
                     Some(b"40001") => Some(Refusal::Conflict),
@@ -38,6 +34,32 @@ pub fn refusal(input: &[u8], longest: usize) -> Option<Refusal> {
         }
     }
     None
+}
+
+/// Whether what has come does not tell yet if the server refuses: nothing of it is worth more to a client now than with
+/// what follows, and an answer may come in any pieces.
+pub fn is_open(input: &[u8], longest: usize) -> bool {
+    let mut rest = input;
+    loop {
+        match frame::next(rest, longest) {
+            Ok(Next::Whole(frame)) if says_nothing(frame.tag()) => {
+                rest = &rest[frame.bytes.len()..]
+            }
+            Ok(Next::Whole(_)) | Err(_) => return false,
+            Ok(_) => {
+                let begun = |tag: &u8| *tag == tag::ERROR || says_nothing(*tag);
+                return rest.first().is_none_or(begun);
+            }
+        }
+    }
+}
+
+/// What comes before the first row, or before the error in its place.
+fn says_nothing(tag: u8) -> bool {
+    matches!(
+        tag,
+        tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::ROW_DESCRIPTION | tag::NO_DATA
+    )
 }
 
 #[cfg(test)]
@@ -68,6 +90,24 @@ mod tests {
         ];
         for (parts, expected) in cases {
             assert_eq!(refusal(&parts.concat(), LONGEST), expected, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn whether_it_refuses_is_open_until_its_error_is_whole() {
+        let parsed = b"1\0\0\0\x04".as_slice();
+        let row = b"D\0\0\0\x06\0\0".as_slice();
+        let error = error("40001");
+        let cases: [(&[&[u8]], bool); 6] = [
+            (&[], true),
+            (&[parsed], true),
+            (&[parsed, &error[..9]], true),
+            (&[parsed, &error], false),
+            (&[parsed, row], false),
+            (&[parsed, &row[..3]], false),
+        ];
+        for (parts, expected) in cases {
+            assert_eq!(is_open(&parts.concat(), LONGEST), expected, "{parts:?}");
         }
     }
 }

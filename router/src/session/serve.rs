@@ -338,7 +338,8 @@ impl Session {
             false => self.report_broken(attached.shard, attached.server),
         }
         self.active = None;
-        let was_told = attached.inbox.fatal;
+        // What it said to a question of the router's own, nobody else has heard.
+        let was_told = attached.inbox.fatal && attached.inbox.router_error.is_none();
         let committing = attached.inbox.committing;
         let autocommit = self.state.block == Block::None;
         let unknown = Abandoned {

@@ -1,7 +1,7 @@
 //! What breaks: a server connection in the middle, the router between the two
 //! halves of a commit, pools that are too small for everybody.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, one, one_each, say, send, within};
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one, one_each, say, send, within};
 use mothership_tests::{Wire, connect, poll_until};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,6 +69,43 @@ fn a_lost_connection_loses_the_transaction_and_nothing_else() {
     let sql = format!("INSERT INTO items (id) VALUES ({a}), ({b}), ({c})");
     assert_eq!(say(&mut wire, &sql)[0], "CommandComplete INSERT 0 3");
     assert_eq!(stage.ids("items").len(), 3);
+}
+
+#[test]
+fn what_a_server_says_last_to_a_question_of_the_routers_own_is_told_the_client() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    for is_extended in [false, true] {
+        let mut wire = stage.wire();
+        wire.query("BEGIN");
+        say(
+            &mut wire,
+            &format!("INSERT INTO items (id, v) VALUES ({a}, 1)"),
+        );
+        let open = "SELECT pid FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        let backend: i32 = stage.shards.sql(0, open).parse().unwrap();
+        // SAFETY: kill touches no memory. The process is a backend of a server of ours.
+        let signal = |signal| assert_eq!(unsafe { libc::kill(backend, signal) }, 0);
+        signal(libc::SIGSTOP);
+        let sql = format!("INSERT INTO items (id, v) VALUES ({b}, 1)");
+        match is_extended {
+            true => extended(&sql, &[], &[]).iter().for_each(|m| wire.send(m)),
+            false => wire.send(&mothership_tests::message::query(&sql)),
+        }
+        // The first server is told that it is one of several now, and says nothing.
+        assert!(wire.try_frame(Duration::from_millis(300)).is_err());
+        let end = format!("SELECT pg_terminate_backend({backend})");
+        assert_eq!(stage.shards.sql(0, &end), "t");
+        signal(libc::SIGCONT);
+        let answer = lines(&wire.until_ready());
+        let is_error = |line: &&String| line.starts_with("Error");
+        assert_eq!(answer.iter().filter(is_error).count(), 1, "{answer:?}");
+        assert_eq!(answer.last().unwrap(), "ReadyForQuery E", "{answer:?}");
+        wire.query("ROLLBACK");
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0");
+    }
+    stage.assert_nothing_open();
 }
 
 #[test]
