@@ -27,6 +27,7 @@ demo-clean: build ## End the demo and remove all that it made.
 lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo check -q -p mothership --no-default-features
 
 test: test-rust test-planner test-grammar test-clients test-orm test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
 

@@ -4,8 +4,10 @@
 //! replicas) is the router's shard, but this crate does not know shards.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::net::UnixStream;
 
 /// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +54,16 @@ impl fmt::Debug for Encryption {
     }
 }
 
+/// Somebody in this process who stands before a server that does not speak PostgreSQL's protocol itself, and speaks it
+/// in its place.
+pub trait Interpreter: fmt::Debug + Send + Sync {
+    /// A new connection: what it answers there is served on the runtime of the caller. Returns at once.
+    ///
+    /// # Errors
+    /// The process can have no more descriptors.
+    fn dial(&self) -> io::Result<UnixStream>;
+}
+
 /// One server.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -65,4 +77,6 @@ pub struct Endpoint {
     pub tls_name: Option<String>,
     /// TLS begins at once, without asking for it (PostgreSQL 17). Never where it is only preferred.
     pub tls_direct: bool,
+    /// Who is dialled in the place of the address; encryption is then his matter.
+    pub interpreter: Option<Arc<dyn Interpreter>>,
 }

@@ -348,6 +348,7 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
         })?;
     let (config, must) = match &endpoint.encryption {
         Encryption::Disable => return Ok(wire),
+        _ if endpoint.interpreter.is_some() => return Ok(wire),
         Encryption::Prefer(config) => (config, false),
         Encryption::Require(config) => (config, true),
     };
@@ -402,6 +403,9 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
 }
 
 async fn connect_plain(endpoint: &Endpoint, settings: &OpenSettings) -> io::Result<Wire> {
+    if let Some(interpreter) = &endpoint.interpreter {
+        return Ok(Wire::unix(interpreter.dial()?));
+    }
     match &endpoint.address {
         Address::Tcp(host, port) => {
             let addresses = addresses(host, *port, settings.resolving).await?;

@@ -198,6 +198,13 @@ impl Report {
         self
     }
 
+    /// Adds one of the fields that say where: `s` the schema, `t` the table, `c` the column, `n` the constraint.
+    #[cold]
+    pub fn field(mut self, code: u8, text: impl Into<String>) -> Self {
+        self.0.more.push((code, text.into()));
+        self
+    }
+
     /// Names the function of PostgreSQL that raises the same error.
     #[cold]
     pub fn routine(mut self, routine: &'static str) -> Self {

@@ -43,7 +43,7 @@ impl Directories {
         config: &Config,
         entries: Vec<(Vec<KeyBytes>, ShardId)>,
     ) {
-        let all: ShardSet = (0..config.shards.len()).map(shard_id).collect();
+        let all: ShardSet = (0..config.postgres_shards()).map(shard_id).collect();
         let directory = Arc::new(Directory::new(entries, all));
         self.loaded.insert(strategy.name.clone(), directory);
     }

@@ -39,6 +39,11 @@ pub mod copy;
 
 pub mod merge;
 
+pub mod documents;
+
+#[cfg(feature = "mongo")]
+pub mod mongo;
+
 pub mod commit;
 
 pub mod control;

@@ -217,7 +217,7 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineE
         cause,
     })?;
     // Every shard is as the file says.
-    let shards = config.shards.len();
+    let shards = config.postgres_shards();
     let seen = (0..).take(shards).map(|cluster| {
         Ok(Seen {
             catalog: catalog.clone(),
@@ -292,8 +292,8 @@ async fn check_database(
 ) -> usize {
     say(&format!("database {database}"));
     let mut faults = 0;
-    let two_phase = topology.shards.len() > 1 && topology.config.transactions.two_phase;
-    for (index, shard) in topology.shards.iter().enumerate() {
+    let two_phase = topology.postgres > 1 && topology.config.transactions.two_phase;
+    for (index, shard) in topology.shards[..topology.postgres].iter().enumerate() {
         let on = topology.database_on(database, index);
         match control.lend(topology, index, &on).await {
             Err(error) => {

@@ -442,7 +442,7 @@ async fn recover(shared: &Arc<Shared>) {
         let topology = shared.topology();
         let config = &topology.config;
         // Not only as long as new ones are made.
-        is_needed |= topology.shards.len() > 1 && config.transactions.two_phase;
+        is_needed |= topology.postgres > 1 && config.transactions.two_phase;
         let changed = async {
             while reloads.changed().await.is_ok() {
                 let now = &shared.topology().config;
@@ -522,7 +522,7 @@ async fn look(control: &Control, shared: &Shared, found: &RefCell<Found>) {
             Err(error) => tracing::warn!(shard, error, "recovery cannot look"),
         }
     };
-    let shards = topology.shards.iter().enumerate();
+    let shards = topology.shards[..topology.postgres].iter().enumerate();
     join_all(shards.map(|(index, shard)| ask(index, &shard.name))).await;
 }
 
@@ -537,7 +537,10 @@ fn sites(shared: &Shared, found: &Found) -> Vec<Site> {
         .map(|d| d.name.as_str().to_owned());
     let known: Vec<String> = declared.chain(shared.known_databases()).collect();
     let on_shard = |shard: &ShardServers| found.get(&shard.name).cloned().unwrap_or_default();
-    let found: Vec<Vec<String>> = topology.shards.iter().map(on_shard).collect();
+    let found: Vec<Vec<String>> = topology.shards[..topology.postgres]
+        .iter()
+        .map(on_shard)
+        .collect();
     let databases = databases_to_sweep(&known, &found, |name, shard| {
         topology.database_on(name, shard)
     });

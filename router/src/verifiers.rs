@@ -28,7 +28,7 @@ pub async fn compared(control: &Control, topology: &Topology) -> Vec<String> {
     let database = topology.config.control.database.as_str();
     let limit = topology.config.control.timeout;
     let mut shards: Vec<Kept> = Vec::new();
-    for (index, shard) in topology.shards.iter().enumerate() {
+    for (index, shard) in topology.shards[..topology.postgres].iter().enumerate() {
         let asked = async {
             let lent = control.lend(topology, index, database).await;
             let client = lent.map_err(|error| Chain(&error).to_string())?;

@@ -9,6 +9,7 @@
 //! a statement that needs it is refused.
 
 mod away;
+pub mod documents;
 mod error;
 mod findings;
 mod reading;
@@ -21,6 +22,7 @@ use crate::catalog::times::Times;
 use crate::catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::directory::Directories;
+use crate::documents::Collection;
 use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use error::list;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
@@ -39,6 +41,8 @@ pub struct Known {
     pub pending: Vec<TablePattern>,
     /// What becomes of an UPDATE that leads rows to other shards.
     pub key_updates: KeyUpdates,
+    /// What tables of documents are.
+    pub documents: Vec<Arc<Collection>>,
 }
 
 self_cell! {
@@ -157,10 +161,13 @@ impl World {
             let declared = built
                 .map
                 .declared(&relation.name.schema, &relation.name.name);
-            !matches!(
-                declared,
-                Declared::Home | Declared::Placement(Placement::Home)
-            )
+            match declared {
+                Declared::Home | Declared::Placement(Placement::Home) => false,
+                Declared::Placement(Placement::Sharded(sharded)) => {
+                    !built.map.has_documents(&sharded.shards)
+                }
+                Declared::Auto | Declared::Placement(Placement::Reference) => true,
+            }
         };
         let mut drift = crate::catalog::drift(&catalogs, everywhere);
         for difference in &mut drift {
@@ -191,6 +198,10 @@ impl World {
             map: built.map,
             pending: built.pending,
             key_updates: config.tables.key_updates,
+            documents: documents::collections(config)
+                .into_iter()
+                .map(Arc::clone)
+                .collect(),
         };
         Ok(Self {
             version,
@@ -204,6 +215,7 @@ impl World {
             snapshot: Arc::new(Snapshot::new(known, |known| {
                 Planner::with_pending(&known.catalog, &known.map, &known.pending)
                     .with_key_updates(known.key_updates)
+                    .with_documents(&known.documents)
             })),
             doubts: None,
             superseded: AtomicBool::new(false),

@@ -37,6 +37,7 @@ pub enum TableDecl {
 pub struct ShardMapBuilder {
     version: u64,
     shards: Vec<String>,
+    documents: usize,
     home: Option<String>,
     slots: Vec<(String, RangeInclusive<u16>)>,
     default_tables: DefaultTables,
@@ -56,6 +57,12 @@ impl ShardMapBuilder {
     pub fn shard(&mut self, name: &str) -> &mut Self {
         self.shards.push(name.to_owned());
         self
+    }
+
+    /// Adds a shard of another engine, which has only tables that name it. All such come behind the others.
+    pub fn document_shard(&mut self, name: &str) -> &mut Self {
+        self.documents += 1;
+        self.shard(name)
     }
 
     /// Names the home shard; without this call it is the first one.
@@ -97,6 +104,7 @@ impl ShardMapBuilder {
         Ok(ShardMap {
             version: self.version,
             shards: self.shards.clone(),
+            documents: self.documents,
             home,
             slots,
             default_tables: self.default_tables,
@@ -141,7 +149,8 @@ impl ShardMapBuilder {
 
     /// On errors the map is even, so that tables can still be checked.
     fn slot_map(&self, shards: &HashMap<&str, ShardId>, errors: &mut Vec<MapError>) -> SlotMap {
-        let even = SlotMap::even(self.shards.len().min(MAX_SHARDS) as u16);
+        let shared = self.shards.len() - self.documents;
+        let even = SlotMap::even(shared.min(MAX_SHARDS) as u16);
         if self.slots.is_empty() {
             return even;
         }

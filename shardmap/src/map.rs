@@ -36,6 +36,8 @@ pub enum Declared<'a> {
 pub struct ShardMap {
     pub(crate) version: u64,
     pub(crate) shards: Vec<String>,
+    /// How many of them, at the end, are of another engine.
+    pub(crate) documents: usize,
     pub(crate) home: ShardId,
     pub(crate) slots: Arc<SlotMap>,
     pub(crate) default_tables: DefaultTables,
@@ -67,9 +69,16 @@ impl ShardMap {
         &self.shards
     }
 
-    /// All shards.
+    /// All shards but those of documents.
     pub fn all(&self) -> ShardSet {
-        (0..).map(ShardId).take(self.shards.len()).collect()
+        let count = self.shards.len() - self.documents;
+        (0..).map(ShardId).take(count).collect()
+    }
+
+    /// Whether rows are documents that are on these shards: MongoDB's, of which there are no copies and no definitions.
+    pub fn has_documents(&self, shards: &ShardSet) -> bool {
+        let first = self.shards.len() - self.documents;
+        shards.iter().any(|shard| shard.index() >= first)
     }
 
     /// The name of a shard; empty if the id is not of this map.

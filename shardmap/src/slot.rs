@@ -54,11 +54,16 @@ impl SlotMap {
 
     /// Slots in `shards` consecutive ranges whose lengths differ by at most one; all to shard 0 if `shards` is 0.
     pub fn even(shards: u16) -> SlotMap {
-        let (count, slots) = (u32::from(shards.max(1)), u32::from(SLOT_COUNT));
-        let owners = (0..slots)
-            .map(|slot| ShardId((slot * count / slots) as u16))
-            .collect();
-        SlotMap::new(owners).expect("one owner was made for each slot")
+        let shards: Vec<ShardId> = (0..shards.max(1)).map(ShardId).collect();
+        SlotMap::divided(&shards).expect("there is one")
+    }
+
+    /// Slots in one range for each of `shards`, in their order, of lengths that differ by at most one; None if there is
+    /// no shard.
+    pub fn divided(shards: &[ShardId]) -> Option<SlotMap> {
+        let slots = usize::from(SLOT_COUNT);
+        let owners = (0..slots).map(|slot| shards.get(slot * shards.len() / slots).copied());
+        SlotMap::new(owners.collect::<Option<_>>()?)
     }
 
     /// The shard that owns a slot.

@@ -34,6 +34,8 @@ pub mod bank;
 
 pub mod patroni;
 
+pub mod mongo;
+
 pub mod proof;
 
 pub mod bench;

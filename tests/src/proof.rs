@@ -6,7 +6,7 @@
 
 use crate::fleet::Shard;
 use crate::shared::{PASSWORD, USER};
-use crate::{Fleet, Router};
+use crate::{Fleet, Router, poll_until};
 use mothership::cluster::Cluster;
 use std::fmt::Display;
 use std::time::Duration;
@@ -82,6 +82,9 @@ pub fn console(router: &Router, command: &str) -> Vec<std::collections::HashMap<
         .collect()
 }
 
+/// A server starts again within this, after one of its processes was killed.
+const RESTARTED: Duration = Duration::from_secs(20);
+
 /// Runs SQL past the router on every primary and returns what each said.
 pub fn on_all(fleet: &Fleet, sql: &str) -> Vec<String> {
     on_all_in(fleet, "postgres", sql)
@@ -89,10 +92,18 @@ pub fn on_all(fleet: &Fleet, sql: &str) -> Vec<String> {
 
 /// The same in another database.
 pub fn on_all_in(fleet: &Fleet, database: &str, sql: &str) -> Vec<String> {
-    let say = |shard: &Shard| shard.primary.sql(database, sql);
-    let said = fleet.shards.iter().map(say);
-    said.map(|said| said.unwrap_or_else(|error| panic!("{error}")))
-        .collect()
+    let say = |shard: &Shard| {
+        let mut said = shard.primary.sql(database, sql);
+        // One of its backends may just have been killed: then it ends all others, and this one with them.
+        poll_until(RESTARTED, || {
+            if said.is_err() && sql.starts_with("SELECT") {
+                said = shard.primary.sql(database, sql);
+            }
+            said.is_ok() || !sql.starts_with("SELECT")
+        });
+        said.unwrap_or_else(|error| panic!("{error}"))
+    };
+    fleet.shards.iter().map(say).collect()
 }
 
 /// A number on every shard, added up.

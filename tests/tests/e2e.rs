@@ -42,6 +42,8 @@ mod health;
 mod limits;
 #[path = "e2e/merge.rs"]
 mod merge;
+#[path = "e2e/mongo.rs"]
+mod mongo;
 #[path = "e2e/parameters.rs"]
 mod parameters;
 #[path = "e2e/pool.rs"]

@@ -11,7 +11,7 @@ use super::spec::{GroupSpec, ServerSpec, Settings};
 use super::state::Failure;
 use super::tls::ControlTls;
 use super::view::Health;
-use crate::endpoint::Address;
+use crate::endpoint::{Address, Interpreter};
 use crate::resolve::{adopt, has_moved};
 use std::error::Error;
 use std::io;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// Two probes of a server are never nearer than this, whoever asks for them.
 pub(super) const MIN_GAP: Duration = Duration::from_millis(10);
@@ -103,6 +103,7 @@ struct Probe {
     server: usize,
     config: tokio_postgres::Config,
     tls: ControlTls,
+    interpreter: Option<Arc<dyn Interpreter>>,
     connection: Option<Connection>,
     name: Option<Name>,
 }
@@ -133,12 +134,16 @@ impl Probe {
         let mut config = spec.control?;
         let tls = ControlTls::new(&spec.endpoint);
         let name = match &spec.endpoint.address {
-            Address::Tcp(host, port) if host.parse::<IpAddr>().is_err() => Some(Name {
-                host: host.clone(),
-                port: *port,
-                addresses: Vec::new(),
-                looked: None,
-            }),
+            Address::Tcp(host, port)
+                if host.parse::<IpAddr>().is_err() && spec.endpoint.interpreter.is_none() =>
+            {
+                Some(Name {
+                    host: host.clone(),
+                    port: *port,
+                    addresses: Vec::new(),
+                    looked: None,
+                })
+            }
             Address::Tcp(..) | Address::Unix(_) => None,
         };
         config
@@ -150,6 +155,7 @@ impl Probe {
             server,
             config,
             tls,
+            interpreter: spec.endpoint.interpreter.clone(),
             connection: None,
             name,
         })
@@ -250,15 +256,24 @@ impl Probe {
                 answer => return answer,
             }
         }
-        let (client, connection) = self
-            .config
-            .connect(self.tls.clone())
-            .await
-            .map_err(|error| failure(&error))?;
-        // Its error is also what the client's next question gets.
+        let connection = self.connect().await?;
+        question(&self.connection.insert(connection).client).await
+    }
+
+    /// A new connection, and who drives it: its error is also what the client's next question gets.
+    async fn connect(&self) -> Result<Connection, Option<Failure>> {
+        let Some(interpreter) = &self.interpreter else {
+            let connected = self.config.connect(self.tls.clone()).await;
+            let (client, connection) = connected.map_err(|error| failure(&error))?;
+            let driver = tokio::spawn(async move { drop(connection.await) });
+            return Ok(Connection { client, driver });
+        };
+        // Without a descriptor nothing is known of the server.
+        let stream = interpreter.dial().map_err(|_| None)?;
+        let connected = self.config.connect_raw(stream, NoTls).await;
+        let (client, connection) = connected.map_err(|error| failure(&error))?;
         let driver = tokio::spawn(async move { drop(connection.await) });
-        let connection = self.connection.insert(Connection { client, driver });
-        question(&connection.client).await
+        Ok(Connection { client, driver })
     }
 }
 

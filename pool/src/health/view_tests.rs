@@ -14,6 +14,7 @@ fn endpoint(id: u32) -> Endpoint {
         encryption: crate::endpoint::Encryption::Disable,
         tls_name: None,
         tls_direct: false,
+        interpreter: None,
     }
 }
 

@@ -21,7 +21,7 @@
 
 pub mod gid;
 
-mod text;
+pub(crate) mod text;
 
 pub mod parts;
 

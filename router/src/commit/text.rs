@@ -15,7 +15,7 @@ const DURABLY: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', 
      OPERATOR(pg_catalog.=) ANY ('{off,local,remote_write}'::pg_catalog.text[])";
 
 /// A name of the catalog, quoted.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -66,7 +66,7 @@ pub(super) fn fence(schema: &Name, id: TransactionId, backend: Backend, wait: u1
 }
 
 /// What every message of the control role begins with that writes.
-pub(super) fn transaction(wait: u128) -> String {
+pub(crate) fn transaction(wait: u128) -> String {
     format!(
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
          SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {wait}; \

@@ -12,6 +12,7 @@ use mothership_shardmap::{
 use mothership_shardmap::{ShardedDecl, StrategyDecl, TableDecl};
 
 use super::names::{Name, TablePattern};
+use super::shards::Engine;
 use super::tables::{DefaultTable, Place, Strategy, StrategyKind, Table};
 use super::{Config, Label};
 
@@ -149,7 +150,10 @@ impl Config {
 
     fn add_shards(&self, builder: &mut ShardMapBuilder) {
         for shard in &self.shards {
-            builder.shard(shard.name.as_str());
+            match shard.engine {
+                Engine::Postgresql => builder.shard(shard.name.as_str()),
+                Engine::Mongodb => builder.document_shard(shard.name.as_str()),
+            };
             for range in &shard.slots {
                 builder.slots(shard.name.as_str(), range.clone());
             }
@@ -211,6 +215,31 @@ impl Building<'_> {
             schema,
             table: name,
         } = &table.name;
+        if let Place::Documents {
+            key,
+            key_types,
+            shards,
+            ..
+        } = &table.place
+        {
+            let names: Vec<String> = shards.iter().map(Label::to_string).collect();
+            let sharded = ShardedDecl {
+                columns: key
+                    .iter()
+                    .map(Name::to_string)
+                    .zip(key_types.iter().copied())
+                    .collect(),
+                group: Some(format!(
+                    "documents on {}{}",
+                    names.join(", "),
+                    spell(key_types)
+                )),
+                strategy: StrategyDecl::Even(names),
+                allow_unenforced_unique: false,
+            };
+            builder.table(schema, name, TableDecl::Sharded(sharded));
+            return;
+        }
         let Some((key, declared, strategy)) = self.config.sharded(table) else {
             let reference = table.place == Place::Reference;
             builder.table(

@@ -10,6 +10,7 @@
 //! CONFIG come from the same declarations.
 
 mod auth;
+mod documents;
 mod failover;
 mod limits;
 mod listen;
@@ -61,7 +62,7 @@ pub use reference::reference;
 pub use rules::{Action, Caps, Level, Origin, Rule, RulePool, StatementKind, When};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
-pub use shards::{ChannelBinding, Database, PatroniApi, Role, Server, ServerTls, Shard};
+pub use shards::{ChannelBinding, Database, Engine, PatroniApi, Role, Server, ServerTls, Shard};
 pub use tables::{
     DefaultTable, KeyList, KeyRange, KeyUpdates, Place, Strategy, StrategyKind, Table, Tables,
 };
@@ -209,6 +210,12 @@ impl Config {
             .iter()
             .find(|shard| shard.home)
             .expect("checking made exactly one shard home")
+    }
+
+    /// How many shards are of PostgreSQL; they come before the others.
+    pub fn postgres_shards(&self) -> usize {
+        let is_postgres = |shard: &&Shard| shard.engine == Engine::Postgresql;
+        self.shards.iter().take_while(is_postgres).count()
     }
 
     /// Every setting by its path, with its default and whether a reload changes it.

@@ -78,6 +78,10 @@ impl Findings {
         self.list.push((offset, what.into(), fix.into()));
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -18,6 +18,8 @@ use super::value::{At, nonzero, words};
 pub struct Shard {
     /// Unique.
     pub name: Label,
+    /// What its servers are.
+    pub engine: Engine,
     /// The slots it owns; empty for a shard that owns none yet.
     pub slots: Vec<RangeInclusive<u16>>,
     /// Undeclared tables live here. True for exactly one shard.
@@ -52,6 +54,8 @@ settings! {
     pub struct WrittenShard {
         /// Its name in messages, metrics and rules.
         restart name: At<Label>;
+        /// What its servers are.
+        restart engine: At<Engine> = At { value: Engine::Postgresql, offset: 0 };
         /// The slots of hashed keys that it owns. Left out for all shards, they are divided evenly in the order of the file.
         restart slots: Option<Vec<At<SlotRange>>>;
         /// Tables that are not declared live on the home shard. The first shard is it when none says so.
@@ -74,6 +78,16 @@ settings! {
         reload trust_single: bool = false;
         /// The servers of the shard, at least one.
         reload server: Vec<Server>;
+    }
+}
+
+words! {
+    /// What the servers of a shard are.
+    pub enum Engine {
+        /// PostgreSQL.
+        Postgresql = "postgresql",
+        /// A replica set of MongoDB: it has the tables of kind "documents" that name it, and nothing else.
+        Mongodb = "mongodb",
     }
 }
 

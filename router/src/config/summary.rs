@@ -49,7 +49,11 @@ impl fmt::Display for Summary<'_> {
         let reference = count(|place| matches!(place, Place::Reference));
         writeln!(
             f,
-            "tables: {sharded} sharded, {reference} reference; others: {}",
+            "tables: {sharded} sharded, {reference} reference{}; others: {}",
+            match count(|place| matches!(place, Place::Documents { .. })) {
+                0 => String::new(),
+                documents => format!(", {documents} of documents"),
+            },
             config.tables.default
         )?;
         writeln!(

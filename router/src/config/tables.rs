@@ -1,7 +1,10 @@
 //! Which tables are sharded, by what, and where the rest lives.
 
+use std::sync::Arc;
+
 use mothership_shardmap::{KeyBytes, KeyType};
 
+use super::documents::{NullsWord, WrittenColumn, WrittenUnique};
 use super::names::{Label, Name, TablePattern};
 use super::section::{Node, Reader, settings};
 use super::value::{At, Value, mismatch, quote, text_values, words};
@@ -59,6 +62,17 @@ pub enum Place {
         /// The table whose rows with equal keys live on the same shard; itself one that is not colocated with another.
         colocate: Option<TablePattern>,
     },
+    /// In a collection of MongoDB, on the shard that owns the key.
+    Documents {
+        /// The columns of the key: those of the primary key where no other is given.
+        key: Vec<Name>,
+        /// Their types.
+        key_types: Vec<KeyType>,
+        /// Shards of MongoDB, at least one; each has an equal part of the slots, in this order.
+        shards: Vec<Label>,
+        /// What its columns are.
+        collection: Arc<crate::documents::Collection>,
+    },
 }
 
 settings! {
@@ -108,6 +122,16 @@ settings! {
         restart colocate: Option<At<TablePattern>>;
         /// Accept UNIQUE, PRIMARY KEY, EXCLUDE and foreign keys that sharding cannot enforce; `SHOW MAP` lists them.
         reload allow_unenforced_unique: bool = false;
+        /// Of kind "documents": shards of MongoDB; the slots are divided evenly among them, in this order.
+        restart shards: Vec<At<Label>>;
+        /// Of kind "documents": the name of the collection; the table's own when it is not set.
+        restart collection: Option<String>;
+        /// Of kind "documents": how NULL is written.
+        restart nulls: NullsWord = NullsWord::Store;
+        /// Of kind "documents": its columns in the order of `SELECT *`.
+        restart column: Vec<WrittenColumn>;
+        /// Of kind "documents": its unique keys; the primary key on `_id` when none is given.
+        restart unique: Vec<WrittenUnique>;
     }
 }
 
@@ -120,6 +144,8 @@ words! {
         Reference = "reference",
         /// All of them on the home shard.
         Home = "home",
+        /// In a collection of MongoDB.
+        Documents = "documents",
     }
 }
 

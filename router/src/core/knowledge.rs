@@ -84,11 +84,12 @@ impl Core {
             shard: topology.shards[shard].name.clone(),
             database: topology.database_on(database, shard),
         };
-        let several = topology.shards.len() > 1;
+        let several = topology.postgres > 1;
         let how = How {
             epoch,
             // Without declared tables nothing will be committed on several shards.
             installs: topology.declared && several && topology.config.transactions.two_phase,
+            declares: true,
             ask,
             before: before.as_deref(),
             was_seen: &|shard| self.shared.has_seen(&site(shard)),
@@ -97,7 +98,7 @@ impl Core {
         world.read = begun;
         world.doubts = doubts;
         let world = Arc::new(world);
-        let shards = 0..topology.shards.len();
+        let shards = 0..topology.postgres;
         let seen = shards.filter(|shard| world.why_away(*shard).is_none());
         self.shared.see(seen.map(site));
         let most = topology.config.catalog.refresh_interval;
@@ -180,7 +181,7 @@ impl Core {
     /// Whether a shard can be asked again that is away, and more is known then.
     async fn is_back(&self, database: &str, world: &World) -> bool {
         let topology = self.shared.topology();
-        let (home, count) = (topology.home, topology.shards.len());
+        let (home, count) = (topology.home, topology.postgres);
         let without_home = world.why_away(home).is_some();
         let asked = |(shard, why): &(usize, &Arc<WorldError>)| {
             // One that was asked waits for another one, and without the home shard nothing can be made of the others.

@@ -4,7 +4,7 @@ use super::PoolKey;
 use crate::config::{self, Config};
 use crate::rules::RuleSet;
 use crate::session::clock::Terms;
-use mothership_pool::endpoint::{Address, Endpoint, EndpointId};
+use mothership_pool::endpoint::{Address, Encryption, Endpoint, EndpointId, Interpreter};
 use mothership_pool::health::{Health, Prober};
 use mothership_pool::http::Service;
 use mothership_pool::open::OpenSettings;
@@ -23,6 +23,8 @@ pub struct Topology {
     pub config: Arc<Config>,
     /// The shards in the order of the file.
     pub shards: Vec<ShardServers>,
+    /// How many of them are of PostgreSQL; the others, of MongoDB, come behind.
+    pub postgres: usize,
     /// Index of the home shard.
     pub home: usize,
     /// Some table is declared, so that statements are planned.
@@ -113,9 +115,13 @@ impl Topology {
                                 EndpointId(next - 1)
                             }),
                         address: address(&server.address.value),
-                        encryption: crate::tls::towards_server(server)?,
+                        encryption: match shard.engine {
+                            config::Engine::Postgresql => crate::tls::towards_server(server)?,
+                            config::Engine::Mongodb => Encryption::Disable,
+                        },
                         tls_name: server.tls_name.clone(),
                         tls_direct: server.tls_direct,
+                        interpreter: interpreter(&config, shard, server),
                     }),
                     role: server.role.value,
                     login: LoginRules {
@@ -150,6 +156,7 @@ impl Topology {
             next_endpoint: next,
             declared: crate::world::is_declared(&config),
             rules: Arc::new(RuleSet::new(&config, before.map(|before| &*before.rules))),
+            postgres: config.postgres_shards(),
             config: Arc::new(config),
             shards,
             home,
@@ -289,6 +296,47 @@ impl Topology {
             retry_pause_max: pool.retry_pause_max,
         }
     }
+}
+
+/// Who stands before a server that is not PostgreSQL.
+#[cfg(feature = "mongo")]
+fn interpreter(
+    config: &Config,
+    shard: &config::Shard,
+    server: &config::Server,
+) -> Option<Arc<dyn Interpreter>> {
+    use crate::mongo::{Encryption, Login, Member};
+    let config::ServerAddress::Tcp { host, port } = &server.address.value else {
+        return None;
+    };
+    if shard.engine == config::Engine::Postgresql {
+        return None;
+    }
+    let user = shard
+        .control_user
+        .as_ref()
+        .zip(shard.control_password.as_ref());
+    let tls = match server.tls {
+        config::ServerTls::Disable | config::ServerTls::Prefer => None,
+        tls => Some(Encryption {
+            ca: server.tls_ca.clone(),
+            certificate: server.tls_certificate.clone(),
+            verifies: tls != config::ServerTls::Require,
+        }),
+    };
+    let login = Login {
+        user: user.map(|(user, password)| (user.to_string(), password.reveal().to_owned())),
+        tls,
+        connect_timeout: config.pool.connect_timeout,
+    };
+    let collections = crate::world::documents::collections(config);
+    let collections = collections.into_iter().map(Arc::clone).collect();
+    Some(Member::new(host, *port, login, collections))
+}
+
+#[cfg(not(feature = "mongo"))]
+fn interpreter(_: &Config, _: &config::Shard, _: &config::Server) -> Option<Arc<dyn Interpreter>> {
+    None
 }
 
 /// The REST APIs of a shard, each with what it takes to be let in.

@@ -73,7 +73,7 @@ pub async fn watch(shared: &Shared) {
     loop {
         let topology = shared.topology();
         tokio::time::sleep(topology.config.transactions.deadlock_timeout).await;
-        if topology.shards.len() < 2 {
+        if topology.postgres < 2 {
             continue;
         }
         let (mut known, now) = look(&control, shared, &topology).await;
@@ -218,7 +218,7 @@ fn queued(held: &[Held]) -> Vec<Queued> {
 /// The primaries, each by its first shard: several shards may be databases of one server.
 fn servers(topology: &Topology) -> HashMap<Address, usize> {
     let mut servers = HashMap::new();
-    for shard in 0..topology.shards.len() {
+    for shard in 0..topology.postgres {
         let address = &topology.likely_primary(shard).endpoint.address;
         servers.entry(address.clone()).or_insert(shard);
     }
@@ -255,7 +255,7 @@ fn shard_of(topology: &Topology, server: usize, database: Option<&str>) -> usize
         topology.likely_primary(*shard).endpoint.address == *address
             && databases.any(|d| Some(d.name_on(label).as_str()) == database)
     };
-    (0..topology.shards.len()).find(has).unwrap_or(server)
+    (0..topology.postgres).find(has).unwrap_or(server)
 }
 
 /// Asks which transactions of other routers are behind processes and what is prepared.

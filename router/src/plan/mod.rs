@@ -27,6 +27,7 @@ mod copy;
 mod ddl;
 mod decide;
 mod dialect;
+pub mod documents;
 mod expr;
 pub mod fill;
 mod functions;
@@ -54,6 +55,7 @@ use mothership_shardmap::{KeyBytes, Placement, ShardMap, Sharded};
 
 use crate::catalog::{Catalog, Name};
 use crate::config::{KeyUpdates, KnownTable, TablePattern};
+use crate::documents::Collection;
 use crate::sql::effect::{self, Statement};
 
 use condition::{Cond, Scalar};
@@ -350,6 +352,17 @@ impl<'a> Planner<'a> {
         self
     }
 
+    /// The same where the rows of these tables are documents.
+    pub fn with_documents(mut self, collections: &[Arc<Collection>]) -> Planner<'a> {
+        let name = |collection: &Arc<Collection>| Name {
+            schema: collection.schema.clone(),
+            name: collection.table.clone(),
+        };
+        let named = collections.iter().map(|one| (name(one), Arc::clone(one)));
+        self.names.documents = named.collect();
+        self
+    }
+
     /// Plans one statement.
     pub fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
         // Chains of operators become trees as deep as they are long, and even dropping such a tree
@@ -392,6 +405,20 @@ impl<'a> Planner<'a> {
     fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
         let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
         let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
+        let of_rows = matches!(
+            analysis.statement,
+            Statement::Select
+                | Statement::Insert
+                | Statement::Update
+                | Statement::Delete
+                | Statement::Explain { .. }
+                | Statement::Declare { .. }
+                | Statement::Prepare { .. }
+                | Statement::Empty
+        );
+        if !of_rows && self.names.mentions_documents(sql) {
+            return refuse::refuse(Reason::DocumentsStatement);
+        }
         match &analysis.statement {
             Statement::Empty => Ok(Plan::Local(Local::Empty)),
             Statement::Select => {
@@ -450,6 +477,18 @@ impl<'a> Planner<'a> {
             planned => planned,
         }
     }
+}
+
+/// The tree of a statement that the planner has understood before.
+///
+/// # Errors
+/// It is not understood.
+pub fn parse_plainly(sql: &str) -> Result<sqlparser::ast::Statement, Refusal> {
+    let parsed = match sql.len() <= SHORT {
+        true => parse::query_or_write(&Text::whole(sql)),
+        false => stacker::grow(STACK, || parse::query_or_write(&Text::whole(sql))),
+    };
+    Ok(parsed?.statement)
 }
 
 /// Plans one statement. For many statements make one `Planner`.

@@ -16,6 +16,7 @@ use sqlparser::ast::Ident;
 use crate::catalog::types::words;
 use crate::catalog::{Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility};
 use crate::config::{KeyUpdates, TablePattern};
+use crate::documents::Collection;
 use crate::sql::keywords;
 use crate::sql::lexer::Kind;
 
@@ -124,6 +125,8 @@ pub struct Names<'a> {
     /// What of them is proven of the tables and names.
     pub(super) parts: Provable,
     anything_declared: bool,
+    /// Tables whose rows are documents.
+    pub(super) documents: HashMap<Name, Arc<Collection>>,
     /// What becomes of an UPDATE that leads rows to other shards.
     pub key_updates: KeyUpdates,
 }
@@ -144,6 +147,7 @@ impl<'a> Names<'a> {
             far: BTreeMap::new(),
             parts: Provable::default(),
             anything_declared: false,
+            documents: HashMap::new(),
             key_updates: KeyUpdates::Refuse,
         };
         for relation in catalog.relations.values() {

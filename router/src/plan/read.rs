@@ -6,6 +6,7 @@ use sqlparser::ast::{Query, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
+use super::documents;
 use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
 use super::names::{Names, fold};
@@ -66,6 +67,14 @@ fn walked(
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
     let finished = finish(&analysis, output.over_shards(), None);
+    let is_kept = *ending != Ending::Answer;
+    let finished = match analysis.has_documents() {
+        true => match documents::query(&analysis, (text, &parsed), is_kept, finished) {
+            Err(why) => Err(why),
+            plan => return plan,
+        },
+        false => finished,
+    };
     let plan = match (finished, ending) {
         // There is no answer of theirs to merge: the rows are wanted on one server.
         (Ok(Plan::Scatter(_)), Ending::Keep(keep)) => Err(Refusal::new(keep.by.reason())),

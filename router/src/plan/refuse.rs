@@ -190,6 +190,22 @@ reasons! {
     GatherDiffers = "gather-differs", "0A000",
         "this statement cannot be run on rows of several shards without becoming another one",
         "Add an equality on the shard key, or write it in plainer SQL.";
+    /// What MongoDB cannot compute as PostgreSQL does, and what cannot be gathered either.
+    Documents = "documents", "0A000",
+        "MongoDB has no command that does the same as this statement on documents, and their rows cannot be gathered for it",
+        "Write it in plainer SQL.";
+    /// A write to documents that is no single command.
+    DocumentsWrite = "documents-write", "0A000",
+        "MongoDB has no command that does the same as this write to documents",
+        "Write constants and parameters, with conditions on the columns of this table alone.";
+    /// A write to documents of several replica sets, which have no common transaction.
+    DocumentsShards = "documents-shards", "0A000",
+        "a write to documents on several replica sets is not supported",
+        "Write rows of one shard key at a time.";
+    /// A statement other than SELECT, INSERT, UPDATE and DELETE about documents.
+    DocumentsStatement = "documents-statement", "0A000",
+        "tables of documents take SELECT, INSERT, UPDATE and DELETE only",
+        "Their definition is in the router's configuration.";
     /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",

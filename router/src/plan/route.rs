@@ -64,6 +64,10 @@ pub fn route(
     pin: Option<&Pin>,
 ) -> Result<Route, NoRoute> {
     let route = by_keys(plan, params, map, text)?;
+    let writes = route.gathered.is_none() && route.role != Role::Replica;
+    if writes && route.shards.len() > 1 && map.has_documents(&route.shards) {
+        return Err(Refusal::new(Reason::DocumentsShards).into());
+    }
     let Some(pin) = pin else { return Ok(route) };
     let is_home = matches!(plan, Plan::Single(single) if single.target == Target::Home);
     let place = match route.shards.single() {
@@ -246,7 +250,7 @@ fn gathered(
     let elsewhere = at_home && shards.single() != Some(map.home());
     // By itself a shard would take values from its own sequence.
     let makes = matches!(&gather.ending, Ending::Store(store) if store.made > 0);
-    if shards.single().is_some() && !copies && !elsewhere && !makes {
+    if shards.single().is_some() && !copies && !elsewhere && !makes && !gather.documents {
         return Ok(plain(shards, role));
     }
     let mut rows = BTreeMap::new();

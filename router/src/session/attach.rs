@@ -5,7 +5,7 @@ use super::choose::{Chosen, Wants};
 use super::history::Deed;
 use super::inbox::Inbox;
 use super::repeat::MOST;
-use super::settings::SessionSettings;
+use super::settings::{SessionSettings, push_literal};
 use super::state::{Block, Phase};
 use super::{Attached, End, Halt, Session};
 use crate::catalog::Oids;
@@ -158,6 +158,7 @@ impl Session {
                 carried.bring_to(&outside);
             } else {
                 let alone = self.is_unused(at);
+                self.servers[at].lease.notes.forms = None;
                 let brought = self.bring_to(at, &outside).await;
                 if alone && matches!(brought, Err(Halt::Failed)) && self.servers.is_empty() {
                     lost += 1;
@@ -168,6 +169,9 @@ impl Session {
                     attached.unused = false;
                 }
                 brought?;
+            }
+            if shard >= self.topology.postgres {
+                self.tell_forms(at).await?;
             }
             let attached = &mut self.servers[at];
             attached.unused = false;
@@ -180,6 +184,28 @@ impl Session {
             }
             return Ok(at);
         }
+    }
+
+    /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
+    /// role or a database, the client may not have said it.
+    async fn tell_forms(&mut self, at: usize) -> Result<(), Halt> {
+        let mut sql = String::new();
+        for name in ["TimeZone", "DateStyle"] {
+            let value = self.state.told.value(name.as_bytes()).unwrap_or_default();
+            sql.push_str("SELECT pg_catalog.set_config(");
+            push_literal(&mut sql, name);
+            sql.push(',');
+            push_literal(&mut sql, &String::from_utf8_lossy(value));
+            sql.push_str(",false);");
+        }
+        if self.servers[at].lease.notes.forms.as_ref() == Some(&sql) {
+            return Ok(());
+        }
+        self.ask(at, sql.as_bytes()).await?;
+        if let Some(attached) = self.servers.get_mut(at) {
+            attached.lease.notes.forms = Some(sql);
+        }
+        Ok(())
     }
 
     /// Sends the BEGIN that was answered already, with what followed it.

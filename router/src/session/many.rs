@@ -698,7 +698,7 @@ impl Session {
     fn found_at_home_only(&self, merging: &Merging) -> Option<Report> {
         let (error, failed) = (merging.error.as_ref()?, merging.failed?);
         let home = self.topology.home;
-        let of_all = merging.merge == Merge::First && merging.shards == self.topology.shards.len();
+        let of_all = merging.merge == Merge::First && merging.shards == self.topology.postgres;
         let fields = Fields::read(error);
         let undefined = [
             sqlstate::UNDEFINED_TABLE,

@@ -21,6 +21,8 @@ pub struct Notes {
     pub prepared: PreparedSet,
     /// It has served somebody: the server's caches for it are warm.
     pub warm: bool,
+    /// How it was told to write times, if it has to be told.
+    pub forms: Option<String>,
     /// Whether its transactions are SERIALIZABLE by default, where that was asked.
     pub serializable: Option<bool>,
 }

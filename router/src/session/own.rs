@@ -77,8 +77,8 @@ impl Session {
         if !open || in_segment || !has_home {
             return Ok(());
         }
-        let mut catalogs = Vec::with_capacity(self.topology.shards.len());
-        for shard in 0..self.topology.shards.len() {
+        let mut catalogs = Vec::with_capacity(self.topology.postgres);
+        for shard in 0..self.topology.postgres {
             let part = self
                 .servers
                 .iter()

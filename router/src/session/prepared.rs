@@ -42,7 +42,7 @@ impl Session {
             return Ok(());
         }
         let name = name.clone();
-        let shards = 0..self.topology.shards.len();
+        let shards = 0..self.topology.postgres;
         let asked = shards.map(|shard| self.has_prepared(shard, &name));
         let asked = futures_util::future::join_all(asked).await;
         let mut silent = None;

@@ -22,9 +22,7 @@ impl Session {
             let has = |s: &super::Attached| s.shard == shard && s.inbox.in_block;
             !self.servers.iter().any(has)
         };
-        let shards: Vec<usize> = (0..self.topology.shards.len())
-            .filter(|s| lacks(*s))
-            .collect();
+        let shards: Vec<usize> = (0..self.topology.postgres).filter(|s| lacks(*s)).collect();
         let wanted = open && !self.implicit && many.legs.len() > 1 && !shards.is_empty();
         if !wanted || !self.keeps_snapshot() {
             return Ok(());

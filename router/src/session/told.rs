@@ -50,6 +50,12 @@ impl Told {
         &self.list
     }
 
+    /// What the client knows of one.
+    pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        let found = self.list.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_slice())
+    }
+
     /// True if the client knows that this is the value.
     pub fn has(&self, name: &[u8], value: &[u8]) -> bool {
         self.list.iter().any(|(n, v)| n == name && v == value)

@@ -1,5 +1,6 @@
 //! Why a database cannot be known, or one of its shards.
 
+use super::documents::DocumentsError;
 use crate::catalog::load::LoadError;
 use crate::commit::schema::SchemaError;
 use crate::config::MapMistake;
@@ -54,6 +55,15 @@ pub enum WorldError {
         /// Why.
         #[source]
         cause: SchemaError,
+    },
+    /// The tables that stand for documents cannot be made.
+    #[error("tables of documents on shard {shard}")]
+    Documents {
+        /// Which.
+        shard: String,
+        /// Why.
+        #[source]
+        cause: DocumentsError,
     },
     /// It has more than may be known.
     #[error("shard {shard} has {relations} relations, and catalog.relations is {most}")]
@@ -114,6 +124,7 @@ impl WorldError {
             | Self::Cluster { .. }
             | Self::InRecovery { .. }
             | Self::Schema { .. }
+            | Self::Documents { .. }
             | Self::TimedOut { .. }
             | Self::Undecided { .. } => true,
             Self::TooMany { .. } | Self::WithoutHome { .. } | Self::Directory(_) | Self::Map(_) => {

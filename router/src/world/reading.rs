@@ -2,7 +2,7 @@
 //!
 //! A shard that cannot be asked is away in it. `away` says what may be done without it.
 
-use super::{Seen, World, WorldError};
+use super::{Seen, World, WorldError, documents};
 use crate::catalog::Catalog;
 use crate::catalog::load::LoadError;
 use crate::commit::gid::Gid;
@@ -30,6 +30,8 @@ pub struct How<'a> {
     pub epoch: u64,
     /// The shards get their decision tables.
     pub installs: bool,
+    /// The home shard gets the tables that stand for documents.
+    pub declares: bool,
     /// Which are asked.
     pub ask: Ask,
     /// What is known now.
@@ -61,6 +63,7 @@ pub async fn look(
     let how = How {
         epoch: 0,
         installs: false,
+        declares: false,
         ask: Ask::All,
         before: None,
         was_seen: &|_| true,
@@ -83,11 +86,17 @@ pub async fn read(
     let ask = async |index: usize| match how.passes_over(index) {
         Some(why) => Err(why),
         None => {
-            let asked = see(control, topology, index, database, how.installs);
+            let asked = see(
+                control,
+                topology,
+                index,
+                database,
+                (how.installs, how.declares),
+            );
             in_time(topology, index, asked).await.map_err(Arc::new)
         }
     };
-    let mut seen = join_all((0..topology.shards.len()).map(ask)).await;
+    let mut seen = join_all((0..topology.postgres).map(ask)).await;
     let mut failures = seen.iter().filter_map(|seen| seen.as_ref().err());
     if let Some(wrong) = failures.find(|error| !error.is_absence()) {
         return Err(Arc::clone(wrong));
@@ -135,7 +144,7 @@ pub async fn catalog_of(
     index: usize,
     database: &str,
 ) -> Result<Catalog, WorldError> {
-    let one = see(control, topology, index, database, false);
+    let one = see(control, topology, index, database, (false, false));
     Ok(in_time(topology, index, one).await?.catalog)
 }
 
@@ -284,11 +293,21 @@ async fn see(
     topology: &Topology,
     index: usize,
     database: &str,
-    installs: bool,
+    (installs, declares): (bool, bool),
 ) -> Result<Seen, WorldError> {
     let shard = || topology.shards[index].name.clone();
     if installs {
         install(control, topology, index, database).await?;
+    }
+    let tables = documents::collections(&topology.config);
+    if declares && index == topology.home && !tables.is_empty() {
+        let client = lend(control, topology, index, database).await?;
+        let wait = topology.config.control.timeout;
+        let declared = documents::declare(&client, &tables, wait).await;
+        declared.map_err(|cause| WorldError::Documents {
+            shard: shard(),
+            cause,
+        })?;
     }
     let client = Unsettled(Some(lend(control, topology, index, database).await?));
     // Asked first: whoever is promoted afterwards may have replayed more by then.

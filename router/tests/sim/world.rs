@@ -224,6 +224,7 @@ impl World {
                 encryption: Encryption::Disable,
                 tls_name: None,
                 tls_direct: false,
+                interpreter: None,
             },
             declared: Declared::Auto,
             weight: 100,

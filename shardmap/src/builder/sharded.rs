@@ -28,6 +28,8 @@ pub struct ShardedDecl {
 pub enum StrategyDecl {
     /// By the map's slots.
     Hash,
+    /// By the same slots, divided evenly among these shards in their order.
+    Even(Vec<String>),
     /// By ranges, from inclusive to exclusive bounds.
     Range {
         /// From, to, shard. A bound has a cut for each key column, or for the first ones.
@@ -124,6 +126,14 @@ impl Names<'_> {
     fn strategy(&self, decl: &StrategyDecl, slots: &Arc<SlotMap>) -> Result<Strategy, MapError> {
         match decl {
             StrategyDecl::Hash => Ok(Strategy::Hash(Arc::clone(slots))),
+            StrategyDecl::Even(names) => {
+                let shards: Result<Vec<ShardId>, _> =
+                    names.iter().map(|shard| self.shard(shard)).collect();
+                let slots = SlotMap::divided(&shards?).ok_or_else(|| MapError::NoPlace {
+                    table: self.table.to_owned(),
+                })?;
+                Ok(Strategy::Hash(Arc::new(slots)))
+            }
             StrategyDecl::Directory(directory) => Ok(Strategy::Directory(Arc::clone(directory))),
             StrategyDecl::Range { ranges, default } => {
                 self.range(ranges, default).map(Strategy::Range)

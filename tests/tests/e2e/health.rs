@@ -130,6 +130,7 @@ fn server(cluster: &Cluster, id: u32) -> ServerSpec {
             encryption: Encryption::Disable,
             tls_name: None,
             tls_direct: false,
+            interpreter: None,
         },
         declared: Declared::Auto,
         weight: 100,

@@ -52,6 +52,7 @@ pub(crate) fn check(
         written.tables,
         written.table,
         (&strategies, &strategy_names),
+        &written.shard,
         findings,
     );
     let rules = rules::check(written.rule, &written.shard, &known, findings);

@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use crate::config::names::{Label, SLOTS};
+use crate::config::names::{Label, SLOTS, ServerAddress};
 use crate::config::problem::Findings;
-use crate::config::shards::{PatroniApi, Shard, WrittenShard};
+use crate::config::shards::{Engine, PatroniApi, ServerTls, Shard, WrittenShard};
 
 use super::duplicates;
 
@@ -28,17 +28,78 @@ pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<
         return Vec::new();
     }
     duplicates("shards", written.iter().map(|shard| &shard.name), findings);
+    let (written, documents): (Vec<_>, Vec<_>) = written
+        .into_iter()
+        .partition(|shard| shard.engine.value == Engine::Postgresql);
+    documents
+        .iter()
+        .for_each(|shard| of_documents(shard, findings));
+    if let (true, Some(first)) = (written.is_empty(), documents.first()) {
+        findings.add(
+            first.engine.offset,
+            "there is no shard of PostgreSQL",
+            "add one: it has the definitions of all tables, and computes what MongoDB cannot",
+        );
+        return Vec::new();
+    }
     let slots = slots(&written, findings);
     let home = home(&written, findings);
     let shards = written.into_iter().zip(slots).enumerate();
-    shards
-        .map(|(index, (shard, slots))| finished(shard, slots, index == home))
-        .collect()
+    let shards = shards.map(|(index, (shard, slots))| finished(shard, slots, index == home));
+    // Behind the others, which have the numbers that everything else counts by.
+    let documents = documents
+        .into_iter()
+        .map(|shard| finished(shard, Vec::new(), false));
+    shards.chain(documents).collect()
+}
+
+/// What a shard of MongoDB cannot have.
+fn of_documents(shard: &WrittenShard, findings: &mut Findings) {
+    let name = &shard.name.value;
+    let mut stray = |at: usize, what: &str, fix: &str| {
+        findings.add(
+            at,
+            format!("shard `{name}` of MongoDB has {what}"),
+            fix.to_owned(),
+        );
+    };
+    if let Some(home) = shard.home.as_ref().filter(|home| home.value) {
+        stray(home.offset, "`home`", "let a shard of PostgreSQL be it");
+    }
+    if shard.slots.is_some() {
+        stray(
+            shard.name.offset,
+            "`slots`",
+            "each table divides them among the shards that it names",
+        );
+    }
+    if !shard.patroni.is_empty() {
+        stray(
+            shard.name.offset,
+            "`patroni`",
+            "its servers say themselves who the primary is",
+        );
+    }
+    for server in &shard.server {
+        let address = &server.address;
+        if matches!(address.value, ServerAddress::Unix(_)) {
+            stray(address.offset, "a unix socket", "give a host and a port");
+        }
+        if matches!(server.tls, ServerTls::VerifyCa) {
+            let fix = "set it to \"verify-full\", or to \"require\" for any certificate";
+            stray(address.offset, "`tls` = \"verify-ca\"", fix);
+        }
+    }
+    if cfg!(not(feature = "mongo")) {
+        let fix = "use a build that has it (cargo's feature \"mongo\", which is on by default)";
+        stray(shard.engine.offset, "no driver in this build", fix);
+    }
 }
 
 fn finished(written: WrittenShard, slots: Vec<RangeInclusive<u16>>, home: bool) -> Shard {
     Shard {
         name: written.name.value,
+        engine: written.engine.value,
         slots,
         home,
         servers: written.server,

@@ -2,8 +2,10 @@
 
 use mothership_shardmap::KeyType;
 
-use crate::config::names::Label;
+use crate::config::documents::collection;
+use crate::config::names::{Label, Name};
 use crate::config::problem::{Findings, suggest};
+use crate::config::shards::{Engine, WrittenShard};
 use crate::config::tables::{
     Place, Strategy, StrategyKind, Table, TableDefaults, TableKind, Tables, WrittenTable,
 };
@@ -18,6 +20,7 @@ pub(super) fn check(
     defaults: TableDefaults,
     written: Vec<WrittenTable>,
     strategies: (&[Strategy], &[Label]),
+    shards: &[WrittenShard],
     findings: &mut Findings,
 ) -> Tables {
     duplicates("tables", written.iter().map(|table| &table.name), findings);
@@ -25,11 +28,22 @@ pub(super) fn check(
         own(table, findings);
         strategy(table, strategies, findings);
         colocation(table, &written, findings);
+        if kind(table) != TableKind::Documents {
+            not_of_documents(table, findings);
+        }
     }
+    let places: Vec<Option<Place>> = written
+        .iter()
+        .map(|table| match kind(table) {
+            TableKind::Documents => documents(table, shards, findings),
+            _ => None,
+        })
+        .collect();
+    let written = written.into_iter().zip(places);
     Tables {
         default: defaults.default,
         key_updates: defaults.key_updates,
-        declared: written.into_iter().map(finished).collect(),
+        declared: written.map(finished).collect(),
     }
 }
 
@@ -42,8 +56,10 @@ fn kind(table: &WrittenTable) -> TableKind {
     table.kind.as_ref().map_or(implied, |kind| kind.value)
 }
 
-fn finished(table: WrittenTable) -> Table {
+fn finished((table, documents): (WrittenTable, Option<Place>)) -> Table {
     let place = match kind(&table) {
+        // Without a place there was a finding.
+        TableKind::Documents => documents.unwrap_or(Place::Home),
         TableKind::Home => Place::Home,
         TableKind::Reference => Place::Reference,
         TableKind::Sharded => Place::Sharded {
@@ -64,6 +80,125 @@ fn finished(table: WrittenTable) -> Table {
     }
 }
 
+/// Where the rows of a table of documents are, if the declaration is right.
+fn documents(
+    table: &WrittenTable,
+    shards: &[WrittenShard],
+    findings: &mut Findings,
+) -> Option<Place> {
+    let name = &table.name.value;
+    let before = findings.len();
+    if table.shards.is_empty() {
+        let what = format!("table `{name}` of kind \"documents\" names no `shards`");
+        let fix = "name shards whose `engine` is \"mongodb\"";
+        findings.add(table.name.offset, what, fix);
+    }
+    duplicates("shards of a table", &table.shards, findings);
+    for shard in &table.shards {
+        let found = shards.iter().find(|one| one.name.value == shard.value);
+        let what = match found {
+            Some(found) if found.engine.value == Engine::Mongodb => continue,
+            Some(_) => format!("table `{name}` names shard `{}` of PostgreSQL", shard.value),
+            None => format!("there is no shard `{}`", shard.value),
+        };
+        findings.add(
+            shard.offset,
+            what,
+            "name shards whose `engine` is \"mongodb\"",
+        );
+    }
+    let collection = match collection(table) {
+        Ok(collection) => collection,
+        Err(mistakes) => {
+            for (at, what, fix) in mistakes {
+                findings.add(at, what, fix);
+            }
+            return None;
+        }
+    };
+    let primary = collection.unique.first()?;
+    let own = || primary.columns.iter().copied();
+    let key: Vec<usize> = match table.key.is_empty() {
+        true => own().collect(),
+        false => table
+            .key
+            .iter()
+            .filter_map(|column| {
+                let found = collection.column(column.value.as_str());
+                if found.is_none() {
+                    let what = format!("table `{name}` has no column `{}`", column.value);
+                    findings.add(column.offset, what, "name columns of the table");
+                }
+                found
+            })
+            .collect(),
+    };
+    let mut key_types = Vec::new();
+    for column in key.iter().map(|at| &collection.columns[*at]) {
+        match KeyType::from_oid(column.kind.oid()) {
+            Some(key_type) if column.not_null => key_types.push(key_type),
+            found => {
+                let what = format!(
+                    "table `{name}` is sharded by `{}`, which {}",
+                    column.name,
+                    match found {
+                        Some(_) => "may be NULL",
+                        None => "cannot be a key",
+                    }
+                );
+                findings.add(table.name.offset, what, "give a `key` that can be one");
+            }
+        }
+    }
+    // What one shard keeps unique is unique only if equal keys are on one shard.
+    let apart = collection
+        .unique
+        .iter()
+        .find(|unique| !key.iter().all(|column| unique.columns.contains(column)));
+    if let (true, Some(unique)) = (table.shards.len() > 1, apart) {
+        let what = format!(
+            "unique key `{}` of table `{name}` does not have all columns of its `key`",
+            unique.name
+        );
+        let fix = "each shard keeps it for itself only: leave it out, or use one shard";
+        findings.add(table.name.offset, what, fix);
+    }
+    if findings.len() > before {
+        return None;
+    }
+    let columns = key.iter().map(|at| &collection.columns[*at].name);
+    Some(Place::Documents {
+        key: columns.filter_map(|column| Name::new(column)).collect(),
+        key_types,
+        shards: table
+            .shards
+            .iter()
+            .map(|shard| shard.value.clone())
+            .collect(),
+        collection,
+    })
+}
+
+/// What only tables of documents have.
+fn not_of_documents(table: &WrittenTable, findings: &mut Findings) {
+    let name = &table.name.value;
+    let stray = [
+        ("shards", table.shards.first().map(|shard| shard.offset)),
+        ("column", table.column.first().map(|one| one.name.offset)),
+        ("unique", table.unique.first().map(|one| one.name.offset)),
+        (
+            "collection",
+            table.collection.as_ref().map(|_| table.name.offset),
+        ),
+    ];
+    for (key, at) in stray {
+        if let Some(at) = at {
+            let what = format!("table `{name}` has `{key}`");
+            findings.add(at, what, "only a table of kind \"documents\" has it");
+        }
+    }
+}
+
 /// What one declaration needs, and what it may not have.
 fn own(table: &WrittenTable, findings: &mut Findings) {
     let name = &table.name.value;
@@ -79,8 +214,10 @@ fn own(table: &WrittenTable, findings: &mut Findings) {
     if kind(table) == TableKind::Sharded {
         return sharded(table, findings);
     }
+    let own_key = kind(table) == TableKind::Documents;
+    let key = table.key.first().filter(|_| !own_key);
     let stray = [
-        ("key", table.key.first().map(|key| key.offset)),
+        ("key", key.map(|key| key.offset)),
         (
             "key_type",
             table.key_type.first().map(|key_type| key_type.offset),

@@ -47,6 +47,39 @@ name = "b"
 slots = "10000-16383"
 [[shard.server]]
 address = "two:5432"
+[[shard]]
+name = "d"
+engine = "mongodb"
+[[shard.server]]
+address = "three:27017"
+[[shard]]
+name = "e"
+engine = "mongodb"
+[[shard.server]]
+address = "four:27017"
+[[table]]
+name = "papers"
+kind = "documents"
+shards = ["d"]
+collection = "sheets"
+nulls = "store"
+[[table.column]]
+name = "number"
+sql_type = "int8"
+path = "_id"
+[[table.column]]
+name = "title"
+sql_type = "text"
+path = "of.title"
+not_null = true
+default = "none"
+[[table.unique]]
+name = "papers_pkey"
+columns = ["number"]
+[[table.unique]]
+name = "papers_title"
+columns = ["title"]
+index = "by_title"
 [[strategy]]
 name = "ranges"
 kind = "range"
@@ -95,7 +128,7 @@ const SLOTS: (&str, &str) = (
 );
 
 /// For each setting that only a restart changes: what of `ALL` to write otherwise.
-const OTHERWISE: [(&str, &str, &str); 42] = [
+const OTHERWISE: [(&str, &str, &str); 53] = [
     ("database.server_name", "\"app_x\"", "\"app_y\""),
     ("database.on", "app_1", "app_2"),
     ("listen.address", "\"127.0.0.1\"", "\"127.0.0.2\""),
@@ -158,6 +191,49 @@ const OTHERWISE: [(&str, &str, &str); 42] = [
         "keys = [1, 2]\n",
         "keys = [1]\nshard = \"b\"\n[[strategy.list]]\nkeys = [2]\n",
     ),
+    ("table.shards", "shards = [\"d\"]", "shards = [\"e\"]"),
+    ("table.collection", "\"sheets\"", "\"leaves\""),
+    ("table.nulls", "nulls = \"store\"", "nulls = \"omit\""),
+    (
+        "table.column.name",
+        "name = \"number\"\nsql_type = \"int8\"\npath = \"_id\"\n",
+        "name = \"number\"\nsql_type = \"int8\"\npath = \"_id\"\n[[table.column]]\nname = \"more\"\nsql_type = \"text\"\n",
+    ),
+    (
+        "table.column.sql_type",
+        "sql_type = \"text\"",
+        "sql_type = \"varchar(9)\"",
+    ),
+    (
+        "table.column.path",
+        "path = \"of.title\"",
+        "path = \"title\"",
+    ),
+    (
+        "table.column.not_null",
+        "not_null = true",
+        "not_null = false",
+    ),
+    (
+        "table.column.default",
+        "default = \"none\"",
+        "default = \"some\"",
+    ),
+    (
+        "table.unique.name",
+        "name = \"papers_title\"",
+        "name = \"papers_key\"",
+    ),
+    (
+        "table.unique.columns",
+        "columns = [\"title\"]",
+        "columns = [\"title\", \"number\"]",
+    ),
+    (
+        "table.unique.index",
+        "index = \"by_title\"",
+        "index = \"titles\"",
+    ),
     ("strategy.other", "other = \"b\"", "other = \"a\""),
     ("strategy.table", "\"places\"", "\"spots\""),
     ("strategy.key_column", "\"k\"", "\"kk\""),
@@ -208,8 +284,15 @@ fn every_such_setting_is_tried() {
     restart("", &all.settings, &mut found);
     let tried: BTreeSet<String> = OTHERWISE.map(|(path, ..)| path.to_owned()).into();
     let missing: Vec<_> = found.difference(&tried).collect();
-    // A shard of a range or list of keys changes with its table above.
-    assert_eq!(missing, ["strategy.list.shard", "strategy.range.shard"]);
+    // A shard of a range or list of keys changes with its table above, and what a shard is with all that it may have.
+    assert_eq!(
+        missing,
+        [
+            "shard.engine",
+            "strategy.list.shard",
+            "strategy.range.shard"
+        ]
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::Facts;
 use super::topology::list;
 use crate::catalog::{Relation, RelationKind};
-use crate::config::{Place, Table};
+use crate::config::{Label, Place, Table};
 use crate::console::table::{Row, Value, row};
 use crate::world::World;
 use mothership_shardmap::{Placement, Sharded, Strategy};
@@ -46,6 +46,29 @@ fn declared(table: &Table) -> Row {
     let (key, key_types, strategy, colocate) = match &table.place {
         Place::Home => return plain(None, (name, "home".to_owned()), allowed),
         Place::Reference => return plain(None, (name, "reference".to_owned()), allowed),
+        Place::Documents {
+            key,
+            key_types,
+            shards,
+            ..
+        } => {
+            let types: Vec<&str> = key_types.iter().map(|t| t.name()).collect();
+            let shards: Vec<&str> = shards.iter().map(Label::as_str).collect();
+            return row![
+                Value::Null,
+                name,
+                "documents",
+                list(key),
+                types.join(", "),
+                "slots",
+                Value::Null,
+                shards.join(", "),
+                Value::Null,
+                allowed,
+                Value::Null,
+                Value::Null,
+            ];
+        }
         Place::Sharded {
             key,
             key_types,
@@ -125,6 +148,9 @@ fn table(
     let (place, sharded) = match &placement {
         Placement::Home => ("home", None),
         Placement::Reference => ("reference", None),
+        Placement::Sharded(sharded) if world.map().has_documents(&sharded.shards) => {
+            ("documents", Some(sharded))
+        }
         Placement::Sharded(sharded) => ("sharded", Some(sharded)),
     };
     let key = sharded.map(|s| names(s.columns.iter().map(|(name, _)| name.as_str())));

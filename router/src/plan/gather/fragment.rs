@@ -8,6 +8,7 @@ use sqlparser::tokenizer::Location;
 
 use crate::catalog::{Handed, Relation};
 use crate::plan::decide::keyed_by;
+use crate::plan::documents;
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::refuse::Refusal;
@@ -114,9 +115,15 @@ pub fn of<'n>(
         list.join(", "),
         parens::relation(name, alias)?
     );
-    let mut filters = filters(analysis, read.instance)?;
+    let documents = analysis.is_documents(read.instance);
+    let relation_text = parens::relation(name, alias)?;
+    let mut filters = match documents {
+        true => documents::narrowing(analysis, &relation_text, filters(analysis, read.instance)?),
+        false => filters(analysis, read.instance)?,
+    };
     if let [read] = reads
         && read.view.is_none()
+        && !documents
     {
         let mut seen = BTreeSet::from([read.instance]);
         filters.extend(by_references(

@@ -35,7 +35,7 @@ use super::decide::{keyed_by, role};
 use super::names::fold;
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal};
-use super::scope::{Analysis, Node, Source};
+use super::scope::{Analysis, Instance, Node, Source};
 use super::slots::{self, Literals};
 use super::{KeyedBy, MaxChars, Role, SameSharded};
 
@@ -48,6 +48,8 @@ use within::TakenOut;
 /// A statement whose rows are gathered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gather {
+    /// It reads documents, which no shard of PostgreSQL has.
+    pub documents: bool,
     /// Which server of each shard.
     pub role: Role,
     /// The keys of every sharded table of the statement: if all lie on one shard, it runs there untouched.
@@ -349,6 +351,7 @@ pub fn helps(reason: Reason) -> bool {
             | Reason::Merge
             | Reason::ComputedOnce
             | Reason::ReferenceWrite
+            | Reason::Documents
     )
 }
 
@@ -472,8 +475,10 @@ fn residual(
         .unwrap_or(0)
         .max(analysis.context.parameter_types.len());
     // What the shards compute themselves reads its tables there.
+    let documents = analysis.has_documents();
     let pushed = match root {
-        Root::Query(_) if taken.is_some() => Vec::new(),
+        Root::Query(_) if taken.is_some() || documents => Vec::new(),
+        Root::Source(..) if documents => Vec::new(),
         Root::Query(query) | Root::Source(query, _) => {
             partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1))
         }
@@ -497,7 +502,9 @@ fn residual(
         Ending::Store(store) => store.columns.iter().any(|column| column.cast.is_some()),
         Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
     };
+    // What is fetched of documents may be more than what a condition leaves.
     let stand_ins = places.values().flatten().map(|read| read.instance);
+    let stand_ins = stand_ins.filter(|instance| !analysis.is_documents(*instance));
     let mut pruned = rewrite::Pruned::of(root, analysis, &stand_ins.collect());
     let text = pruned.text()?.to_lowercase();
     let mut sources = Sources::default();
@@ -533,15 +540,15 @@ fn residual(
     sources.narrow(analysis, &mut fragments);
     locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
     let residue = rewriting.residue(pruned.root(root))?;
-    let sharded = analysis
-        .sharded()
-        .filter_map(|(instance, _, _)| keyed_by(analysis, instance));
+    let sharded = analysis.sharded();
+    let sharded = sharded.filter(|(instance, _, _)| !analysis.is_documents(*instance));
+    let sharded = sharded.filter_map(|(instance, _, _)| keyed_by(analysis, instance));
     let keyed: Vec<KeyedBy> = sharded.collect();
-    let home = analysis
-        .instances
-        .iter()
-        .any(|i| matches!(i.source, Source::Home(_)));
+    let at_home = |i: &Instance<'_>| matches!(i.source, Source::Home(_));
+    // Only the home shard knows the columns of documents.
+    let home = documents || analysis.instances.iter().any(at_home);
     Ok(Gather {
+        documents,
         role: role(analysis, ending == Ending::Answer),
         keyed,
         home,

@@ -29,6 +29,7 @@ use sqlparser::ast::{
 
 use crate::catalog::{Name, Relation};
 use crate::plan::decide::{finish, finish_from, keyed_by};
+use crate::plan::documents;
 use crate::plan::functions::Call;
 use crate::plan::gather::within::{Within, has_query};
 use crate::plan::gather::{self, Ending, Gather, Root, views};
@@ -73,6 +74,17 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if has_uneven_rows(&parsed.statement) {
         return Ok(utility::home("its rows are of different lengths"));
     }
+    let again = || planned((names, text, context), self::parsed(text, context)?);
+    if let Some(plan) = documents::write((names, text, context), &parsed, again)? {
+        return Ok(plan);
+    }
+    planned((names, text, context), parsed)
+}
+
+fn planned(
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+    parsed: Parsed,
+) -> Result<Plan, Refusal> {
     if let Some(fill) = filled((names, text, context), &parsed)? {
         return Ok(fill);
     }

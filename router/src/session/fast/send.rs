@@ -45,7 +45,9 @@ impl Session {
 
     /// The pool of a shard with one server. A shard with replicas is left to the general path, which chooses among them.
     pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
-        let alone = self.topology.shards[shard].servers.len() == 1;
+        // What is no server of PostgreSQL is told more than its settings.
+        let alone =
+            self.topology.shards[shard].servers.len() == 1 && shard < self.topology.postgres;
         // What stands in its way, the general path says.
         let serves = alone && self.topology.writer(shard).is_ok();
         serves.then(|| self.pool(shard, ALONE).ok()).flatten()

@@ -311,7 +311,10 @@ impl Session {
                     told.extend(&new);
                     new.into_iter().map(Asked::Expected).collect()
                 }
-                false => asked_of(work, texts, own.copied()),
+                false => {
+                    let apart = self.servers[leg.at].shard >= self.topology.postgres;
+                    asked_of(work, texts, own.copied(), apart)
+                }
             };
             if asked.is_empty() && !(describes && leg.describes) {
                 continue;
@@ -568,11 +571,13 @@ impl Asked {
     }
 }
 
-/// What a server is asked for the rows of fragments: one query, so that they are read by one snapshot.
+/// What a server is asked for the rows of fragments: one query, so that they are read by one snapshot, or one for each
+/// fragment where they are `apart`, as MongoDB's are.
 fn asked_of(
     work: &GatherWork,
     texts: &[Text],
     fragments: impl Iterator<Item = usize>,
+    apart: bool,
 ) -> Vec<Asked> {
     let mut all: Vec<Shared> = Vec::new();
     for fragment in fragments {
@@ -592,7 +597,7 @@ fn asked_of(
     if all.is_empty() {
         return Vec::new();
     }
-    match together::fits(all.iter().map(|shared| shared.width).sum()) {
+    match !apart && together::fits(all.iter().map(|shared| shared.width).sum()) {
         true => vec![Asked::Rows(all)],
         false => all.into_iter().map(|one| Asked::Rows(vec![one])).collect(),
     }

@@ -214,7 +214,7 @@ impl Session {
         store: &Store,
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
-        let all: Vec<usize> = (0..self.topology.shards.len()).collect();
+        let all: Vec<usize> = (0..self.topology.postgres).collect();
         let mut dividing = Dividing::new(store, &self.fetch_limits());
         let mut failed = None;
         let query = self.with_times(run.sql, &work.residue, false).await?;

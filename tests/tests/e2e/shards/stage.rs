@@ -81,7 +81,16 @@ impl Stage {
         Stage::listening("", more)
     }
 
+    /// The same, where further shards that `more` declares have the databases of `on`: `, name = "database"` for each.
+    pub fn bare_on(on: &str, more: &str) -> Stage {
+        Stage::made("", on, more)
+    }
+
     fn listening(listen: &str, more: &str) -> Stage {
+        Stage::made(listen, "", more)
+    }
+
+    fn made(listen: &str, others: &str, more: &str) -> Stage {
         let shards = Shards::new(3);
         let direct = shards.endpoint(0);
         let (host, port) = (&direct.host, direct.port);
@@ -99,7 +108,7 @@ impl Stage {
             on.push(format!("s{name} = \"{}\"", shards.endpoint(shard).database));
         }
         config += &format!(
-            "[[database]]\nname = \"app\"\non = {{ {} }}\n{more}",
+            "[[database]]\nname = \"app\"\non = {{ {}{others} }}\n{more}",
             on.join(", ")
         );
         let router = Router::start(&config);

@@ -1,0 +1,38 @@
+//! What a client is told of a value or a row that cannot be.
+
+/// An error in PostgreSQL's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// Its code, see PostgreSQL's appendix A.
+    pub sqlstate: &'static str,
+    /// What it is.
+    pub message: String,
+    /// More of it.
+    pub detail: Option<String>,
+    /// The constraint that a row breaks.
+    pub constraint: Option<String>,
+    /// The column that it is about.
+    pub column: Option<String>,
+}
+
+impl Fault {
+    /// An error without any particulars.
+    pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Fault {
+        Fault {
+            sqlstate,
+            message: message.into(),
+            detail: None,
+            constraint: None,
+            column: None,
+        }
+    }
+
+    /// The same with a detail.
+    pub fn detail(self, detail: impl Into<String>) -> Fault {
+        Fault {
+            detail: Some(detail.into()),
+            ..self
+        }
+    }
+}

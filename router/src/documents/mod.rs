@@ -1,0 +1,29 @@
+//! Tables whose rows are documents of MongoDB: what SQL means there, decided without a server.
+//!
+//! A declaration says which column is which field ([`table`]). [`value`] turns PostgreSQL's values into BSON and back,
+//! byte for byte, or says why there is no such value. [`translate`] makes a command of a statement, or says why none
+//! gives PostgreSQL's own answer; then the rows are gathered, and PostgreSQL computes it. Nothing here waits, and
+//! nothing here knows the driver: `mongo` does.
+
+pub mod fault;
+pub mod table;
+
+#[cfg(feature = "mongo")]
+pub mod translate;
+#[cfg(feature = "mongo")]
+pub mod value;
+
+pub use fault::Fault;
+pub use table::{Collection, Column, Filled, Kind, Nulls, Unique};
+
+/// Whether a text is a value of this type.
+#[cfg(feature = "mongo")]
+pub fn takes(kind: &Kind, text: &str) -> bool {
+    value::from_text(kind, text, &value::Forms::default()).is_ok()
+}
+
+/// Whether a text is a value of this type; nobody will ask for it.
+#[cfg(not(feature = "mongo"))]
+pub fn takes(_: &Kind, _: &str) -> bool {
+    true
+}

@@ -1,0 +1,220 @@
+//! What a column is given: by INSERT, by SET, or by its default.
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, Uuid};
+use sqlparser::ast::{Expr, Ident};
+
+use super::super::value;
+use super::super::{Collection, Column, Fault, Filled, Kind, Nulls};
+use super::constant::{Bound, Constant, Literal};
+use super::scope::{Parameters, VARCHAR};
+use super::{Result, because};
+
+/// A value of a column that does not depend on the row.
+#[derive(Clone, Debug)]
+pub(super) enum Assigned {
+    /// DEFAULT.
+    Default,
+    /// A constant that the column's type takes.
+    Constant(Constant),
+}
+
+impl Assigned {
+    /// Of an expression.
+    pub fn read(expr: &Expr, column: &Column, parameters: &mut Parameters) -> Result<Assigned> {
+        if is_default(expr) {
+            return Ok(Assigned::Default);
+        }
+        let literal =
+            Literal::read(expr, parameters)?.ok_or_else(|| because("a value that is computed"))?;
+        let literal = match literal {
+            // As text, it is rounded once and keeps its scale.
+            Literal::Number(digits, _)
+                if matches!(column.kind, Kind::Float4 | Kind::Float8 | Kind::Numeric) =>
+            {
+                Literal::Text(digits)
+            }
+            literal => literal,
+        };
+        let constant = literal.typed(&written(&column.kind), parameters)?;
+        match takes(&column.kind, &constant.kind) {
+            true => Ok(Assigned::Constant(constant)),
+            false => Err(because("a value of another type")),
+        }
+    }
+
+    /// Whether it is NULL, or may be when its parameter is known.
+    pub fn may_be_null(&self, column: &Column) -> bool {
+        match self {
+            Assigned::Default => column.default.is_none(),
+            Assigned::Constant(constant) => constant.may_be_null(),
+        }
+    }
+
+    /// Its value; None is NULL.
+    pub fn value(
+        &self,
+        column: &Column,
+        bound: &Bound<'_>,
+    ) -> std::result::Result<Option<Bson>, Fault> {
+        let constant = match self {
+            Assigned::Default => return default(column, bound),
+            Assigned::Constant(constant) => constant,
+        };
+        let Some(value) = constant.plain(bound)? else {
+            return Ok(None);
+        };
+        let value = match (&column.kind, value) {
+            (Kind::ObjectId, Bson::String(text)) => {
+                value::from_text(&Kind::ObjectId, &text, bound.forms)?
+            }
+            (kind, value) => value::assign(kind, value)?,
+        };
+        Ok(Some(value))
+    }
+}
+
+fn is_default(expr: &Expr) -> bool {
+    match expr {
+        Expr::Identifier(Ident {
+            value,
+            quote_style: None,
+            span: _,
+        }) => value.eq_ignore_ascii_case("default"),
+        _ => false,
+    }
+}
+
+/// The type of a constant without one: of `varchar(n)`, the length comes after it.
+fn written(column: &Kind) -> Kind {
+    match column {
+        Kind::Varchar(_) | Kind::ObjectId => VARCHAR,
+        Kind::Array(element) => Kind::Array(Box::new(written(element))),
+        kind => kind.clone(),
+    }
+}
+
+/// Whether a column takes values of a type, as they are or by an assignment cast.
+fn takes(column: &Kind, constant: &Kind) -> bool {
+    let is_number = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Float4 | Kind::Float8 | Kind::Numeric
+        )
+    };
+    match (column, constant) {
+        // Six digits, which is not what a double has.
+        (Kind::Numeric, Kind::Float4) => false,
+        (column, constant) if is_number(column) && is_number(constant) => true,
+        (Kind::Text | Kind::Varchar(_) | Kind::ObjectId, Kind::Text | Kind::Varchar(_)) => true,
+        (Kind::Array(column), Kind::Array(constant)) => {
+            written(column) == **constant && **column != Kind::ObjectId
+        }
+        (column, constant) => column == constant,
+    }
+}
+
+/// The time is the transaction's; identifiers are new each time.
+fn default(column: &Column, bound: &Bound<'_>) -> std::result::Result<Option<Bson>, Fault> {
+    Ok(match &column.default {
+        None => None,
+        Some(Filled::Now) => Some(now(&column.kind, bound)),
+        Some(Filled::Uuid) => Some(Uuid::new().into()),
+        Some(Filled::ObjectId) => Some(ObjectId::new().into()),
+        Some(Filled::Constant(text)) => {
+            let value = value::from_text(&column.kind, text, bound.forms)?;
+            Some(value::assign(&column.kind, value)?)
+        }
+    })
+}
+
+fn now(kind: &Kind, bound: &Bound<'_>) -> Bson {
+    let local = match kind {
+        Kind::Timestamptz => bound.now_ms,
+        _ => local(bound),
+    };
+    Bson::DateTime(bson::DateTime::from_millis(match kind {
+        Kind::Date => local - local.rem_euclid(86_400_000),
+        _ => local,
+    }))
+}
+
+/// The clock on the session's wall, in milliseconds.
+fn local(bound: &Bound<'_>) -> i64 {
+    let offset = jiff::Timestamp::from_millisecond(bound.now_ms)
+        .map_or(0, |now| bound.forms.zone.to_offset(now).seconds());
+    bound.now_ms + i64::from(offset) * 1000
+}
+
+/// A document under construction.
+pub(super) struct Builder<'a> {
+    collection: &'a Collection,
+    document: Document,
+}
+
+impl<'a> Builder<'a> {
+    /// With an `_id`, unless a column is it or a part of it.
+    pub fn new(collection: &'a Collection) -> Builder<'a> {
+        let mut document = Document::new();
+        let is_id = |column: &Column| column.path.first().is_some_and(|field| field == "_id");
+        if !collection.columns.iter().any(is_id) {
+            document.insert("_id", ObjectId::new());
+        }
+        Builder {
+            collection,
+            document,
+        }
+    }
+
+    /// The next column's value.
+    pub fn add(&mut self, column: &Column, value: Option<Bson>) {
+        let value = match (value, self.collection.nulls) {
+            (Some(value), _) => value,
+            (None, Nulls::Store) => Bson::Null,
+            (None, Nulls::Omit) => return,
+        };
+        let Some((field, parents)) = column.path.split_last() else {
+            return;
+        };
+        let mut place = &mut self.document;
+        for parent in parents {
+            let entry = place
+                .entry(parent.clone())
+                .or_insert_with(|| Bson::Document(Document::new()));
+            match entry {
+                Bson::Document(inner) => place = inner,
+                // No path is the beginning of another, so every parent is a document.
+                _ => return,
+            }
+        }
+        place.insert(field, value);
+    }
+
+    /// The document.
+    pub fn finish(self) -> Document {
+        self.document
+    }
+}
+
+/// The value of a column in a document; None is NULL.
+pub(super) fn get<'a>(document: &'a Document, path: &[String]) -> Option<&'a Bson> {
+    let (field, parents) = path.split_last()?;
+    let mut place = document;
+    for parent in parents {
+        place = place.get_document(parent).ok()?;
+    }
+    place.get(field).filter(|value| **value != Bson::Null)
+}
+
+/// `null value in column "…"`; see `ExecConstraints` of PostgreSQL's `execMain.c`.
+pub(super) fn null_violation(collection: &Collection, column: &Column) -> Fault {
+    let mut fault = Fault::new(
+        "23502",
+        format!(
+            "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+            column.name, collection.table
+        ),
+    );
+    fault.column = Some(column.name.clone());
+    fault
+}

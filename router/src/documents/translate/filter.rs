@@ -1,0 +1,276 @@
+//! A condition with its values, as MongoDB's filter.
+//!
+//! Two things are kept in mind throughout. A field that is null or missing is NULL, and `$ne`, `$nin` and `$not`
+//! match it. NaN equals itself in both, but in PostgreSQL it is the greatest number, and in MongoDB it is neither
+//! less nor greater than any.
+
+use bson::{Bson, DateTime, Decimal128, Document, doc};
+
+use super::super::{Fault, Kind};
+use super::condition::{Condition, Field, Op};
+use super::constant::{Bound, Value};
+use super::like;
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// Which documents are selected.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Filter {
+    All,
+    None,
+    Matching(Document),
+}
+
+impl Filter {
+    /// As MongoDB has it.
+    pub fn document(self) -> Document {
+        match self {
+            Filter::All => Document::new(),
+            Filter::None => doc! { "$expr": false },
+            Filter::Matching(document) => document,
+        }
+    }
+}
+
+/// The filter of a condition. All values are read, even where the first decides: each may be at fault.
+pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
+    match condition {
+        Condition::Known(value) => Ok(if *value { Filter::All } else { Filter::None }),
+        Condition::All(parts) => Ok(all(filters(parts, bound)?)),
+        Condition::Any(parts) => Ok(any(filters(parts, bound)?)),
+        Condition::Compare(field, op, constant) => Ok(compare(field, *op, constant.value(bound)?)),
+        Condition::Among(field, list, among) => {
+            let values = list
+                .iter()
+                .map(|constant| constant.value(bound))
+                .collect::<Result<Vec<_>>>()?;
+            Ok(self::among(field, values, *among))
+        }
+        Condition::AmongElements(field, array, among) => Ok(match array.elements(bound)? {
+            None => Filter::None,
+            // Without elements it is false, even of NULL.
+            Some(elements) if elements.is_empty() && !among => Filter::All,
+            Some(elements) => self::among(field, elements, *among),
+        }),
+        Condition::Same(field, constant, same) => {
+            Ok(self::same(field, constant.value(bound)?, *same))
+        }
+        Condition::Null(field, null) => Ok(self::null(field, *null)),
+        Condition::Has(field, constant, has) => Ok(self::has(field, constant.value(bound)?, *has)),
+        Condition::Contains(field, array, contains) => Ok(match array.elements(bound)? {
+            None => Filter::None,
+            Some(elements) => self::contains(field, elements, *contains),
+        }),
+        Condition::Like(field, constant, matches) => match constant.plain(bound)? {
+            Some(Bson::String(pattern)) => {
+                let regex = like::regex(&pattern)?;
+                Ok(match matches {
+                    true => is(field, doc! { "$regex": regex, "$options": "s" }),
+                    false => is(
+                        field,
+                        doc! { "$not": { "$regex": regex, "$options": "s" }, "$ne": null },
+                    ),
+                })
+            }
+            _ => Ok(Filter::None),
+        },
+    }
+}
+
+fn filters(parts: &[Condition], bound: &Bound<'_>) -> Result<Vec<Filter>> {
+    parts.iter().map(|part| bind(part, bound)).collect()
+}
+
+fn all(parts: Vec<Filter>) -> Filter {
+    if parts.contains(&Filter::None) {
+        return Filter::None;
+    }
+    let mut matching = parts
+        .into_iter()
+        .filter_map(Filter::matching)
+        .collect::<Vec<_>>();
+    match matching.len() {
+        0 => Filter::All,
+        1 => Filter::Matching(matching.remove(0)),
+        _ => Filter::Matching(doc! { "$and": matching }),
+    }
+}
+
+fn any(parts: Vec<Filter>) -> Filter {
+    if parts.contains(&Filter::All) {
+        return Filter::All;
+    }
+    let mut matching = parts
+        .into_iter()
+        .filter_map(Filter::matching)
+        .collect::<Vec<_>>();
+    match matching.len() {
+        0 => Filter::None,
+        1 => Filter::Matching(matching.remove(0)),
+        _ => Filter::Matching(doc! { "$or": matching }),
+    }
+}
+
+impl Filter {
+    fn matching(self) -> Option<Document> {
+        match self {
+            Filter::Matching(document) => Some(document),
+            Filter::All | Filter::None => None,
+        }
+    }
+}
+
+fn compare(field: &Field, op: Op, value: Value) -> Filter {
+    let value = match value {
+        Value::Null => return Filter::None,
+        // Only equality is asked of what no document has.
+        Value::Absent => {
+            return match op {
+                Op::Unequal => not_null(field),
+                _ => Filter::None,
+            };
+        }
+        Value::After(millisecond) => return compare_after(field, op, millisecond),
+        Value::Exact(value) if is_nan(&value) => return compare_nan(field, op, value),
+        Value::Exact(value) => value,
+    };
+    match op {
+        Op::Equal => is(field, value),
+        Op::Unequal => is(field, doc! { "$nin": [value, Bson::Null] }),
+        Op::Less => is(field, doc! { "$lt": value }),
+        Op::LessOrEqual => is(field, doc! { "$lte": value }),
+        Op::Greater => or_nan(field, doc! { "$gt": value }),
+        Op::GreaterOrEqual => or_nan(field, doc! { "$gte": value }),
+    }
+}
+
+/// With a time between this millisecond and the next one.
+fn compare_after(field: &Field, op: Op, time: DateTime) -> Filter {
+    match op {
+        Op::Equal => Filter::None,
+        Op::Unequal => not_null(field),
+        Op::Less | Op::LessOrEqual => is(field, doc! { "$lte": time }),
+        Op::Greater | Op::GreaterOrEqual => is(field, doc! { "$gt": time }),
+    }
+}
+
+/// With NaN, the greatest number.
+fn compare_nan(field: &Field, op: Op, nan: Bson) -> Filter {
+    match op {
+        Op::Greater => Filter::None,
+        Op::Equal | Op::GreaterOrEqual => is(field, nan),
+        Op::Less | Op::Unequal => is(field, doc! { "$nin": [nan, Bson::Null] }),
+        Op::LessOrEqual => not_null(field),
+    }
+}
+
+fn among(field: &Field, values: Vec<Value>, among: bool) -> Filter {
+    let unknown = values.iter().any(|value| matches!(value, Value::Null));
+    let mut exact = values
+        .into_iter()
+        .filter_map(|value| match value {
+            Value::Exact(value) => Some(value),
+            Value::Null | Value::After(_) | Value::Absent => None,
+        })
+        .collect::<Vec<_>>();
+    match among {
+        true if exact.is_empty() => Filter::None,
+        true => is(field, doc! { "$in": exact }),
+        // Not to be equal to NULL is unknown.
+        false if unknown => Filter::None,
+        false => {
+            exact.push(Bson::Null);
+            is(field, doc! { "$nin": exact })
+        }
+    }
+}
+
+fn same(field: &Field, value: Value, same: bool) -> Filter {
+    match (value, same) {
+        (Value::Null, same) => null(field, same),
+        (Value::Exact(value), true) => is(field, value),
+        (Value::Exact(value), false) => is(field, doc! { "$ne": value }),
+        (Value::After(_) | Value::Absent, true) => Filter::None,
+        (Value::After(_) | Value::Absent, false) => Filter::All,
+    }
+}
+
+fn null(field: &Field, null: bool) -> Filter {
+    // `{p: null}` matches an array that has a null.
+    match (&field.kind, null) {
+        (Kind::Array(_), true) => is(field, doc! { "$not": { "$type": "array" } }),
+        (Kind::Array(_), false) => is(field, doc! { "$type": "array" }),
+        (Kind::Jsonb, true) => is(field, doc! { "$eq": null, "$not": { "$type": "array" } }),
+        (Kind::Jsonb, false) => any(vec![not_null(field), is(field, doc! { "$type": "array" })]),
+        (_, true) => is(field, Bson::Null),
+        (_, false) => not_null(field),
+    }
+}
+
+/// `$nin` of an array looks at its elements. A NULL among them makes it unknown that a value is not there.
+fn has(field: &Field, value: Value, has: bool) -> Filter {
+    match (value, has) {
+        (Value::Null | Value::After(_) | Value::Absent, true) => Filter::None,
+        // An array without elements has no NULL either.
+        (Value::Null, false) => is(field, doc! { "$size": 0 }),
+        (Value::Exact(value), true) => is(field, value),
+        (Value::Exact(value), false) => is(
+            field,
+            doc! { "$type": "array", "$nin": [value, Bson::Null] },
+        ),
+        (Value::After(_) | Value::Absent, false) => {
+            is(field, doc! { "$type": "array", "$ne": null })
+        }
+    }
+}
+
+/// NULL is in no array, and nothing is in every one.
+fn contains(field: &Field, values: Vec<Value>, contains: bool) -> Filter {
+    let count = values.len();
+    let exact = values
+        .into_iter()
+        .filter_map(|value| match value {
+            Value::Exact(value) => Some(value),
+            Value::Null | Value::After(_) | Value::Absent => None,
+        })
+        .collect::<Vec<_>>();
+    match (exact.len() == count, contains) {
+        (false, true) => Filter::None,
+        (false, false) => null(field, false),
+        (true, true) if exact.is_empty() => null(field, false),
+        (true, false) if exact.is_empty() => Filter::None,
+        (true, true) => is(field, doc! { "$all": exact }),
+        (true, false) => is(field, doc! { "$type": "array", "$not": { "$all": exact } }),
+    }
+}
+
+fn or_nan(field: &Field, condition: Document) -> Filter {
+    let filter = is(field, condition);
+    match field.kind {
+        Kind::Float4 | Kind::Float8 | Kind::Numeric => any(vec![filter, is(field, f64::NAN)]),
+        _ => filter,
+    }
+}
+
+fn not_null(field: &Field) -> Filter {
+    is(field, doc! { "$ne": null })
+}
+
+fn is(field: &Field, condition: impl Into<Bson>) -> Filter {
+    let mut document = Document::new();
+    document.insert(&field.path, condition);
+    Filter::Matching(document)
+}
+
+fn is_nan(value: &Bson) -> bool {
+    match value {
+        Bson::Double(number) => number.is_nan(),
+        Bson::Decimal128(number) => is_decimal_nan(number),
+        _ => false,
+    }
+}
+
+/// The five bits after the sign are all set; see IEEE 754, decimal formats.
+fn is_decimal_nan(number: &Decimal128) -> bool {
+    number.bytes()[15] & 0x7c == 0x7c
+}

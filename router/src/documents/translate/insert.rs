@@ -1,0 +1,495 @@
+//! INSERT of constants, with ON CONFLICT.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bson::{Bson, Document, RawDocumentBuf};
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Insert as Clauses, ObjectName,
+    OnConflict, OnConflictAction, OnInsert, Query, SetExpr, TableAliasWithoutColumns, TableObject,
+    Values,
+};
+
+use super::super::value::{self, Forms};
+use super::super::{Collection, Column, Fault, Kind, Nulls};
+use super::assigned::{Assigned, Builder, get, null_violation};
+use super::command::{Change, Command, Conflict, Upserted};
+use super::constant::Bound;
+use super::scope::{Parameters, Scope, folded, words};
+use super::select::returning;
+use super::{Output, Result, Tables, because};
+
+/// An INSERT without the values of its parameters.
+#[derive(Clone, Debug)]
+pub(super) struct Insert {
+    collection: Arc<Collection>,
+    /// For each row, what each declared column is given.
+    rows: Vec<Vec<Assigned>>,
+    resolution: Resolution,
+}
+
+/// ON CONFLICT.
+#[derive(Clone, Debug)]
+enum Resolution {
+    Fail,
+    Ignore(Conflict),
+    Update {
+        unique: usize,
+        set: Vec<(usize, Source)>,
+    },
+}
+
+/// What the old row gets.
+#[derive(Clone, Debug)]
+enum Source {
+    Assigned(Assigned),
+    /// A column of the new row.
+    Excluded(usize),
+}
+
+/// An INSERT, and the columns of RETURNING.
+pub(super) fn insert(
+    clauses: &Clauses,
+    tables: Tables<'_>,
+    parameters: &mut Parameters,
+) -> Result<(Vec<Output>, Insert)> {
+    let Clauses {
+        insert_token: _,
+        optimizer_hints,
+        or: None,
+        ignore: false,
+        into: _,
+        table: TableObject::TableName(table),
+        table_alias,
+        columns,
+        overwrite: false,
+        source,
+        assignments,
+        partitioned: None,
+        after_columns,
+        has_table_keyword: false,
+        on,
+        returning: returned,
+        output: None,
+        replace_into: false,
+        priority: None,
+        insert_alias: None,
+        settings: None,
+        format_clause: None,
+        multi_table_insert_type: None,
+        multi_table_into_clauses,
+        multi_table_when_clauses,
+        multi_table_else_clause: None,
+    } = clauses
+    else {
+        return Err(because("an INSERT that PostgreSQL does not know"));
+    };
+    let known = optimizer_hints.is_empty()
+        && assignments.is_empty()
+        && after_columns.is_empty()
+        && multi_table_into_clauses.is_empty()
+        && multi_table_when_clauses.is_empty();
+    if !known {
+        return Err(because("an INSERT that PostgreSQL does not know"));
+    }
+    let alias = table_alias
+        .as_ref()
+        .map(|TableAliasWithoutColumns { explicit: _, alias }| alias);
+    let scope = Scope::named(table, alias, tables)?;
+    let targets = targets(columns, &scope)?;
+    let rows = match source {
+        None if columns.is_empty() => vec![vec![Assigned::Default; scope.collection.columns.len()]],
+        None => return Err(because("an INSERT without values")),
+        Some(query) => values(query)?
+            .iter()
+            .map(|row| {
+                self::row(
+                    &row.content,
+                    !columns.is_empty(),
+                    &targets,
+                    &scope,
+                    parameters,
+                )
+            })
+            .collect::<Result<_>>()?,
+    };
+    let resolution = match on {
+        None => Resolution::Fail,
+        Some(OnInsert::OnConflict(on)) => Resolution::of(on, &scope, parameters)?,
+        Some(_) => return Err(because("an INSERT that PostgreSQL does not know")),
+    };
+    let insert = Insert {
+        collection: Arc::clone(&scope.collection),
+        rows,
+        resolution,
+    };
+    insert.check_keys()?;
+    Ok((returning(returned.as_ref(), &scope)?, insert))
+}
+
+/// The columns that the values are for.
+fn targets(columns: &[ObjectName], scope: &Scope) -> Result<Vec<usize>> {
+    if columns.is_empty() {
+        return Ok((0..scope.collection.columns.len()).collect());
+    }
+    let mut targets = Vec::new();
+    for name in columns {
+        let target = self::target(name, scope)?;
+        if targets.contains(&target) {
+            return Err(because("a column that is named twice"));
+        }
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+/// The column that is written.
+pub(super) fn target(name: &ObjectName, scope: &Scope) -> Result<usize> {
+    match &words(name)?[..] {
+        [name] => scope
+            .collection
+            .column(name)
+            .ok_or_else(|| because("a name of no column of the table")),
+        _ => Err(because("a part of a column")),
+    }
+}
+
+fn values(query: &Query) -> Result<&[sqlparser::ast::Parens<Vec<Expr>>]> {
+    let Query {
+        with: None,
+        body,
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks,
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators,
+    } = query
+    else {
+        return Err(because("an INSERT of a query"));
+    };
+    match &**body {
+        SetExpr::Values(Values {
+            explicit_row: false,
+            value_keyword: false,
+            rows,
+        }) if locks.is_empty() && pipe_operators.is_empty() => Ok(rows),
+        _ => Err(because("an INSERT of a query")),
+    }
+}
+
+/// What a row gives each declared column.
+fn row(
+    values: &[Expr],
+    named: bool,
+    targets: &[usize],
+    scope: &Scope,
+    parameters: &mut Parameters,
+) -> Result<Vec<Assigned>> {
+    if values.len() > targets.len() || (named && values.len() < targets.len()) || values.is_empty()
+    {
+        return Err(because("as many values as columns are needed"));
+    }
+    let mut row = vec![Assigned::Default; scope.collection.columns.len()];
+    for (target, expr) in targets.iter().zip(values) {
+        row[*target] = Assigned::read(expr, scope.at(*target), parameters)?;
+    }
+    Ok(row)
+}
+
+impl Resolution {
+    fn of(on: &OnConflict, scope: &Scope, parameters: &mut Parameters) -> Result<Resolution> {
+        let OnConflict {
+            conflict_target,
+            action,
+        } = on;
+        let unique = conflict_target
+            .as_ref()
+            .map(|target| unique(target, scope))
+            .transpose()?;
+        match (action, unique) {
+            (OnConflictAction::DoNothing, None) => Ok(Resolution::Ignore(Conflict::Any)),
+            (OnConflictAction::DoNothing, Some(unique)) => {
+                Ok(Resolution::Ignore(Conflict::Key(unique)))
+            }
+            (
+                OnConflictAction::DoUpdate(DoUpdate {
+                    assignments,
+                    selection: None,
+                }),
+                Some(unique),
+            ) => Ok(Resolution::Update {
+                unique,
+                set: set(assignments, scope, parameters)?,
+            }),
+            (OnConflictAction::DoUpdate(_), _) => {
+                Err(because("DO UPDATE with a condition, or without a key"))
+            }
+        }
+    }
+}
+
+/// The unique key that ON CONFLICT names.
+fn unique(target: &ConflictTarget, scope: &Scope) -> Result<usize> {
+    let keys = &scope.collection.unique;
+    let position = match target {
+        ConflictTarget::OnConstraint(name) => match &words(name)?[..] {
+            [name] => keys.iter().position(|key| key.name == *name),
+            _ => None,
+        },
+        ConflictTarget::Columns(names) => {
+            let mut columns = HashSet::new();
+            for name in names {
+                columns.insert(scope.by_name(name)?);
+            }
+            keys.iter()
+                .position(|key| key.columns.iter().copied().collect::<HashSet<_>>() == columns)
+        }
+    };
+    position.ok_or_else(|| because("ON CONFLICT of no declared key"))
+}
+
+/// The assignments of DO UPDATE.
+fn set(
+    assignments: &[Assignment],
+    scope: &Scope,
+    parameters: &mut Parameters,
+) -> Result<Vec<(usize, Source)>> {
+    let mut set: Vec<(usize, Source)> = Vec::new();
+    for Assignment { target, value } in assignments {
+        let AssignmentTarget::ColumnName(name) = target else {
+            return Err(because("SET of several columns at once"));
+        };
+        let column = self::target(name, scope)?;
+        if set.iter().any(|(other, _)| *other == column) || is_id(scope.at(column)) {
+            return Err(because("SET of _id, or of a column twice"));
+        }
+        let source = match excluded(value, scope)? {
+            Some(from) if scope.at(from).kind == scope.at(column).kind => Source::Excluded(from),
+            Some(_) => return Err(because("a value of another type")),
+            None => Source::Assigned(Assigned::read(value, scope.at(column), parameters)?),
+        };
+        let may_be_null = match &source {
+            Source::Excluded(from) => !scope.at(*from).not_null,
+            Source::Assigned(assigned) => assigned.may_be_null(scope.at(column)),
+        };
+        // It would be wrong only of rows that are there already.
+        if scope.at(column).not_null && may_be_null {
+            return Err(because("a column that is not NULL, and what may be"));
+        }
+        set.push((column, source));
+    }
+    Ok(set)
+}
+
+fn excluded(expr: &Expr, scope: &Scope) -> Result<Option<usize>> {
+    let Expr::CompoundIdentifier(names) = expr else {
+        return Ok(None);
+    };
+    match &names[..] {
+        [table, column] if folded(table)? == "excluded" => scope.by_name(column).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// MongoDB does not change the `_id` of a document.
+pub(super) fn is_id(column: &Column) -> bool {
+    column.path.first().is_some_and(|field| field == "_id")
+}
+
+impl Insert {
+    /// Two rows of one DO UPDATE may not meet, so their keys must be comparable here.
+    fn check_keys(&self) -> Result<()> {
+        let Resolution::Update { unique, set } = &self.resolution else {
+            return Ok(());
+        };
+        let key = &self.collection.unique[*unique].columns;
+        let comparable = |column: &usize| {
+            !matches!(
+                self.collection.columns[*column].kind,
+                Kind::Float4 | Kind::Float8 | Kind::Numeric | Kind::Jsonb | Kind::Array(_)
+            )
+        };
+        let moved = set.iter().any(|(column, _)| key.contains(column));
+        if self.rows.len() > 1 && (moved || !key.iter().all(comparable)) {
+            return Err(because("DO UPDATE of several rows whose keys may be equal"));
+        }
+        Ok(())
+    }
+
+    /// With its values.
+    pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
+        let documents = self
+            .rows
+            .iter()
+            .map(|row| self.document(row, bound))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let collection = self.collection.collection.clone();
+        match &self.resolution {
+            Resolution::Fail => Ok(Command::Insert {
+                collection,
+                documents,
+                ignore: None,
+            }),
+            Resolution::Ignore(conflict) => Ok(Command::Insert {
+                collection,
+                documents,
+                ignore: Some(*conflict),
+            }),
+            Resolution::Update { unique, set } => Ok(Command::Upsert {
+                collection,
+                unique: *unique,
+                rows: self.upserted(documents, *unique, set, bound)?,
+            }),
+        }
+    }
+
+    fn document(
+        &self,
+        row: &[Assigned],
+        bound: &Bound<'_>,
+    ) -> std::result::Result<Document, Fault> {
+        let columns = &self.collection.columns;
+        let mut builder = Builder::new(&self.collection);
+        let mut missing = None;
+        for (column, assigned) in columns.iter().zip(row) {
+            let value = assigned.value(column, bound)?;
+            if value.is_none() && (column.not_null || is_id(column)) && missing.is_none() {
+                missing = Some(column);
+            }
+            builder.add(column, value);
+        }
+        let document = builder.finish();
+        match missing {
+            None => Ok(document),
+            Some(column) => {
+                let fault = null_violation(&self.collection, column);
+                Err(match describe(&self.collection, &document, bound.forms) {
+                    Some(row) => fault.detail(format!("Failing row contains ({row}).")),
+                    None => fault,
+                })
+            }
+        }
+    }
+
+    fn upserted(
+        &self,
+        documents: Vec<Document>,
+        unique: usize,
+        set: &[(usize, Source)],
+        bound: &Bound<'_>,
+    ) -> std::result::Result<Vec<Upserted>, Fault> {
+        let mut rows: Vec<Upserted> = Vec::new();
+        for document in documents {
+            let filter = self.key(unique, &document);
+            if filter.is_some() && rows.iter().any(|other| other.filter == filter) {
+                let fault = Fault::new(
+                    "21000",
+                    "ON CONFLICT DO UPDATE command cannot affect row a second time",
+                );
+                return Err(fault);
+            }
+            let change = self.change(set, &document, bound)?;
+            rows.push(Upserted {
+                filter,
+                document,
+                change,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Finds the row with the same key; NULL is like no other.
+    fn key(&self, unique: usize, document: &Document) -> Option<Document> {
+        let mut filter = Document::new();
+        for column in &self.collection.unique[unique].columns {
+            let column = &self.collection.columns[*column];
+            filter.insert(column.field(), get(document, &column.path)?.clone());
+        }
+        Some(filter)
+    }
+
+    fn change(
+        &self,
+        set: &[(usize, Source)],
+        document: &Document,
+        bound: &Bound<'_>,
+    ) -> std::result::Result<Change, Fault> {
+        let mut values = Vec::new();
+        for (column, source) in set {
+            let column = &self.collection.columns[*column];
+            let value = match source {
+                Source::Excluded(from) => {
+                    get(document, &self.collection.columns[*from].path).cloned()
+                }
+                Source::Assigned(assigned) => assigned.value(column, bound)?,
+            };
+            values.push((column.field(), value));
+        }
+        Ok(operators(values, self.collection.nulls))
+    }
+}
+
+/// `$set` and `$unset`.
+pub(super) fn operators(values: Vec<(String, Option<Bson>)>, nulls: Nulls) -> Change {
+    let mut set = Document::new();
+    let mut unset = Document::new();
+    for (field, value) in values {
+        match (value, nulls) {
+            (Some(value), _) => drop(set.insert(field, value)),
+            (None, Nulls::Store) => drop(set.insert(field, Bson::Null)),
+            (None, Nulls::Omit) => drop(unset.insert(field, "")),
+        }
+    }
+    let mut operators = Document::new();
+    if !set.is_empty() {
+        operators.insert("$set", set);
+    }
+    if !unset.is_empty() {
+        operators.insert("$unset", unset);
+    }
+    Change::Operators(operators)
+}
+
+/// See `ExecBuildSlotValueDescription` of PostgreSQL's `execMain.c`, which cuts values to this many bytes.
+const MAX_FIELD: usize = 64;
+
+fn describe(collection: &Collection, document: &Document, forms: &Forms) -> Option<String> {
+    let raw = RawDocumentBuf::try_from(document).ok()?;
+    let mut fields = Vec::new();
+    for column in &collection.columns {
+        let mut place = &*raw;
+        let (field, parents) = column.path.split_last()?;
+        let mut is_there = true;
+        for parent in parents {
+            match place.get_document(parent) {
+                Ok(inner) => place = inner,
+                Err(_) => is_there = false,
+            }
+        }
+        let mut text = Vec::new();
+        let value = is_there.then(|| place.get(field).ok().flatten()).flatten();
+        let shown = match value {
+            Some(value) => value::put_text(&column.kind, value, forms, &mut text).ok()?,
+            None => false,
+        };
+        fields.push(match shown {
+            true => cut(&String::from_utf8(text).ok()?),
+            false => "null".to_owned(),
+        });
+    }
+    Some(fields.join(", "))
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_FIELD {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_FIELD)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    format!("{}...", &text[..end])
+}

@@ -1,0 +1,1024 @@
+//! What statements become, and which do not become anything.
+
+use std::sync::Arc;
+
+use sqlparser::ast::{Expr, Statement};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+use super::super::{Column, Filled, Nulls, Unique};
+use super::*;
+
+const NOW: i64 = 1_700_000_000_123;
+
+fn column(name: &str, kind: &str, path: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        kind: Kind::from_name(kind).unwrap(),
+        path: path.split('.').map(str::to_owned).collect(),
+        not_null: false,
+        default: None,
+    }
+}
+
+fn required(name: &str, kind: &str, path: &str, default: Option<Filled>) -> Column {
+    Column {
+        not_null: true,
+        default,
+        ..column(name, kind, path)
+    }
+}
+
+fn unique(name: &str, index: &str, columns: &[usize]) -> Unique {
+    Unique {
+        name: name.to_owned(),
+        index: index.to_owned(),
+        columns: columns.to_vec(),
+    }
+}
+
+/// `t` has a column of every kind, `people` has an ObjectId and omits NULL, `k` is small.
+fn collection(schema: Option<&str>, table: &str) -> Option<Arc<Collection>> {
+    let (columns, unique, nulls) = match (schema, table) {
+        (None | Some("public"), "t") => (
+            vec![
+                required("id", "int8", "_id", None),
+                required("n", "int4", "n", Some(Filled::Constant("7".to_owned()))),
+                column("i", "int4", "i"),
+                column("s", "int2", "s"),
+                column("b", "bool", "b"),
+                column("r", "real", "r"),
+                column("f", "float8", "f"),
+                column("num", "numeric", "num"),
+                column("txt", "text", "txt"),
+                column("v", "varchar(3)", "v"),
+                column("u", "uuid", "u"),
+                column("bin", "bytea", "bin"),
+                column("ts", "timestamptz", "at.ts"),
+                column("day", "date", "at.day"),
+                column("j", "jsonb", "j"),
+                column("tags", "text[]", "tags"),
+                column("User", "text", "User"),
+            ],
+            vec![
+                unique("t_pkey", "_id_", &[0]),
+                unique("t_key", "key", &[1, 8]),
+            ],
+            Nulls::Store,
+        ),
+        (None, "people") => (
+            vec![
+                required("name", "text", "name", None),
+                column("friend", "objectid", "friend"),
+                column("city", "text", "home.city"),
+                column("age", "int2", "age"),
+                required("made", "timestamptz", "made", Some(Filled::Now)),
+            ],
+            vec![unique("people_name", "name", &[0])],
+            Nulls::Omit,
+        ),
+        (None, "k") => (
+            vec![
+                required("id", "int8", "_id", None),
+                required("n", "int4", "n", Some(Filled::Constant("7".to_owned()))),
+                column("v", "varchar(3)", "in.v"),
+                column("num", "numeric", "in.num"),
+                column("r", "real", "r"),
+            ],
+            vec![
+                unique("k_pkey", "_id_", &[0]),
+                unique("k_key", "key", &[1, 2]),
+            ],
+            Nulls::Store,
+        ),
+        _ => return None,
+    };
+    Some(Arc::new(Collection {
+        schema: "public".to_owned(),
+        table: table.to_owned(),
+        collection: table.to_owned(),
+        columns,
+        unique,
+        nulls,
+    }))
+}
+
+fn parse(sql: &str) -> Statement {
+    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap();
+    assert_eq!(statements.len(), 1, "{sql}");
+    statements.remove(0)
+}
+
+fn translated(sql: &str) -> Result<Translated> {
+    translate(&parse(sql), &collection, &[])
+}
+
+fn command(sql: &str, given: &[Given<'_>]) -> std::result::Result<Command, Fault> {
+    let translated = translated(sql).unwrap_or_else(|reason| panic!("{sql}: {reason}"));
+    translated.bind(given, &Forms::default(), NOW)
+}
+
+/// The command; of a plain `SELECT i FROM t` only the filter.
+fn shown(sql: &str, given: &[Given<'_>]) -> String {
+    match command(sql, given) {
+        Err(fault) => format!("{} {fault}", fault.sqlstate),
+        Ok(command) => {
+            let text = command.to_string();
+            let filter = text
+                .strip_prefix("{\"find\":\"t\",\"filter\":")
+                .and_then(|text| text.strip_suffix(",\"projection\":{\"i\":1,\"_id\":0}}"));
+            filter.map_or(text.clone(), str::to_owned)
+        }
+    }
+}
+
+/// A statement without parameters.
+#[track_caller]
+fn check(sql: &str, expected: &str) {
+    assert_eq!(shown(sql, &[]), expected, "{sql}");
+}
+
+/// One with parameters.
+#[track_caller]
+fn bound(sql: &str, values: &[&str], expected: &str) {
+    assert_eq!(shown(sql, &given(values)), expected, "{sql}");
+}
+
+#[track_caller]
+fn refuse(sql: &str, reason: &str) {
+    match translated(sql) {
+        Err(refused) => assert_eq!(refused.to_string(), reason, "{sql}"),
+        Ok(_) => panic!("{sql}: {}", shown(sql, &[])),
+    }
+}
+
+fn given<'a>(values: &[&'a str]) -> Vec<Given<'a>> {
+    let given = |value: &&'a str| match *value {
+        "NULL" => Given::Null,
+        text => Given::Text(text),
+    };
+    values.iter().map(given).collect()
+}
+
+#[test]
+fn selects_read_declared_fields() {
+    check(
+        "SELECT * FROM t",
+        r#"{"find":"t","filter":{},"projection":{"_id":1,"n":1,"i":1,"s":1,"b":1,"r":1,"f":1,"num":1,"txt":1,"v":1,"u":1,"bin":1,"at.ts":1,"at.day":1,"j":1,"tags":1,"User":1}}"#,
+    );
+    check(
+        r#"SELECT id, t.i, public.t.s, "User", ts AS x FROM public.t"#,
+        r#"{"find":"t","filter":{},"projection":{"_id":1,"i":1,"s":1,"User":1,"at.ts":1}}"#,
+    );
+    check(
+        "SELECT x.* FROM t x",
+        r#"{"find":"t","filter":{},"projection":{"_id":1,"n":1,"i":1,"s":1,"b":1,"r":1,"f":1,"num":1,"txt":1,"v":1,"u":1,"bin":1,"at.ts":1,"at.day":1,"j":1,"tags":1,"User":1}}"#,
+    );
+    check(
+        "SELECT true, 1 AS one, 'x', NULL FROM t",
+        r#"{"find":"t","filter":{},"projection":{"_id":1}}"#,
+    );
+    check(
+        "SELECT i::text, CAST(ts AS text) AS w FROM t",
+        r#"{"find":"t","filter":{},"projection":{"i":1,"at.ts":1,"_id":0}}"#,
+    );
+}
+
+#[test]
+fn conditions_are_true_of_the_same_rows() {
+    check("SELECT i FROM t WHERE i = 5", r#"{"i":5}"#);
+    check(
+        "SELECT i FROM t WHERE 5 = i AND n <> -3",
+        r#"{"$and":[{"i":5},{"n":{"$nin":[-3,null]}}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i < 5 OR 7 <= i",
+        r#"{"$or":[{"i":{"$lt":5}},{"i":{"$gte":7}}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE NOT (i < 5 AND (n > 2 OR b))",
+        r#"{"$or":[{"i":{"$gte":5}},{"$and":[{"n":{"$lte":2}},{"b":false}]}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i = 2.5",
+        r#"{"i":{"$numberDecimal":"2.5"}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i = 3000000000",
+        r#"{"i":3000000000}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i < 99999999999999999999",
+        r#"{"i":{"$lt":{"$numberDecimal":"99999999999999999999"}}}"#,
+    );
+    check("SELECT i FROM t WHERE i > 'NaN'::numeric", r#"{"rows":[]}"#);
+    check(
+        "SELECT i FROM t WHERE i < 'NaN'::numeric",
+        r#"{"i":{"$nin":[{"$numberDecimal":"NaN"},null]}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE num > 5",
+        r#"{"$or":[{"num":{"$gt":5}},{"num":{"$numberDouble":"NaN"}}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE num >= 'NaN'",
+        r#"{"num":{"$numberDecimal":"NaN"}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE NOT num < 1.50",
+        r#"{"$or":[{"num":{"$gte":{"$numberDecimal":"1.50"}}},{"num":{"$numberDouble":"NaN"}}]}"#,
+    );
+    check("SELECT i FROM t WHERE f = 1", r#"{"f":1.0}"#);
+    check(
+        "SELECT i FROM t WHERE f > 1.5",
+        r#"{"$or":[{"f":{"$gt":1.5}},{"f":{"$numberDouble":"NaN"}}]}"#,
+    );
+    check("SELECT i FROM t WHERE f <= 'NaN'", r#"{"f":{"$ne":null}}"#);
+    check("SELECT i FROM t WHERE r = 1.1", r#"{"r":1.1}"#);
+    check(
+        "SELECT i FROM t WHERE r = '1.1'",
+        r#"{"r":1.100000023841858}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE r = $1",
+        &["1.1"],
+        r#"{"r":1.100000023841858}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE r IN (1.1, 2)",
+        r#"{"r":{"$in":[1.100000023841858,2.0]}}"#,
+    );
+    check("SELECT i FROM t WHERE r IN (1.1)", r#"{"r":{"$in":[1.1]}}"#);
+    check(
+        "SELECT i FROM t WHERE i IN (1, NULL, 3)",
+        r#"{"i":{"$in":[1,3]}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i NOT IN (1, 3)",
+        r#"{"i":{"$nin":[1,3,null]}}"#,
+    );
+    check("SELECT i FROM t WHERE i NOT IN (1, NULL)", r#"{"rows":[]}"#);
+    check(
+        "SELECT i FROM t WHERE i IN (1, '2', 3.5)",
+        r#"{"i":{"$in":[1,{"$numberDecimal":"2"},{"$numberDecimal":"3.5"}]}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE i = ANY($1)",
+        &["{1,2,NULL}"],
+        r#"{"i":{"$in":[1,2]}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i = ANY('{1,2}')",
+        r#"{"i":{"$in":[1,2]}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE NOT i = ANY($1::int8[])",
+        &["{}"],
+        "{}",
+    );
+    bound(
+        "SELECT i FROM t WHERE i <> ALL($1::int8[])",
+        &["{4}"],
+        r#"{"i":{"$nin":[4,null]}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE i = ANY($1)",
+        &["NULL"],
+        r#"{"rows":[]}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE i IN (SELECT unnest($1::int4[]))",
+        &["{1,2}"],
+        r#"{"i":{"$in":[1,2]}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i IS NULL OR txt IS NOT NULL",
+        r#"{"$or":[{"i":null},{"txt":{"$ne":null}}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE NOT i IS NULL",
+        r#"{"i":{"$ne":null}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE b IS TRUE OR b IS NOT FALSE OR b IS UNKNOWN",
+        r#"{"$or":[{"b":true},{"b":{"$ne":false}},{"b":null}]}"#,
+    );
+    check("SELECT i FROM t WHERE b", r#"{"b":true}"#);
+    check("SELECT i FROM t WHERE NOT b", r#"{"b":false}"#);
+    check(
+        "SELECT i FROM t WHERE i IS DISTINCT FROM 5",
+        r#"{"i":{"$ne":5}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i IS NOT DISTINCT FROM NULL",
+        r#"{"i":null}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i BETWEEN 1 AND 5",
+        r#"{"$and":[{"i":{"$gte":1}},{"i":{"$lte":5}}]}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE i NOT BETWEEN $1 AND 5",
+        &["NULL"],
+        r#"{"i":{"$gt":5}}"#,
+    );
+    check(
+        r#"SELECT i FROM t WHERE txt LIKE 'a%_\%'"#,
+        r#"{"txt":{"$regex":"\\Aa.*.\\%\\z","$options":"s"}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE v NOT LIKE $1",
+        &["x."],
+        r#"{"v":{"$not":{"$regex":"\\Ax\\.\\z","$options":"s"},"$ne":null}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE txt = 'x' AND v = 'much longer than three'",
+        r#"{"$and":[{"txt":"x"},{"v":"much longer than three"}]}"#,
+    );
+    check("SELECT i FROM t WHERE txt < 'é'", r#"{"txt":{"$lt":"é"}}"#);
+    check(
+        "SELECT i FROM t WHERE u = '6f9619ff-8b86-d011-b42d-00c04fc964ff'",
+        r#"{"u":{"$uuid":"6f9619ff-8b86-d011-b42d-00c04fc964ff"}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE u = 'x'",
+        r#"22P02 invalid input syntax for type uuid: "x""#,
+    );
+    check(
+        r#"SELECT i FROM t WHERE bin = '\x0102'"#,
+        r#"{"bin":{"$binary":{"base64":"AQI=","subType":"00"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE ts > '2024-01-02 03:04:05.123456+00'",
+        r#"{"at.ts":{"$gt":{"$date":"2024-01-02T03:04:05.123Z"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE ts >= '2024-01-02 03:04:05.123456+00'",
+        r#"{"at.ts":{"$gt":{"$date":"2024-01-02T03:04:05.123Z"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE ts < '2024-01-02 03:04:05.123456+00'",
+        r#"{"at.ts":{"$lte":{"$date":"2024-01-02T03:04:05.123Z"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE ts = '2024-01-02 03:04:05.123456+00'",
+        r#"{"rows":[]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE ts <> '2024-01-02 03:04:05.123456+00'",
+        r#"{"at.ts":{"$ne":null}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE ts <= TIMESTAMPTZ '2024-01-02 03:04:05.123+00'",
+        r#"{"at.ts":{"$lte":{"$date":"2024-01-02T03:04:05.123Z"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE day = DATE '2024-01-02'",
+        r#"{"at.day":{"$date":"2024-01-02T00:00:00Z"}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE day >= '2024-01-02'",
+        r#"{"at.day":{"$gte":{"$date":"2024-01-02T00:00:00Z"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE tags IS NULL",
+        r#"{"tags":{"$not":{"$type":"array"}}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE j IS NOT NULL",
+        r#"{"$or":[{"j":{"$ne":null}},{"j":{"$type":"array"}}]}"#,
+    );
+    check("SELECT i FROM t WHERE 'x' = ANY(tags)", r#"{"tags":"x"}"#);
+    bound(
+        "SELECT i FROM t WHERE NOT $1 = ANY(tags)",
+        &["x"],
+        r#"{"tags":{"$type":"array","$nin":["x",null]}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE tags @> '{a,b}' OR NOT tags @> '{c}'",
+        r#"{"$or":[{"tags":{"$all":["a","b"]}},{"tags":{"$type":"array","$not":{"$all":["c"]}}}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE tags @> '{}'",
+        r#"{"tags":{"$type":"array"}}"#,
+    );
+    check("SELECT i FROM t WHERE tags @> '{a,NULL}'", r#"{"rows":[]}"#);
+    check("SELECT i FROM t WHERE 1 = 1 AND i = 1", r#"{"i":1}"#);
+    check("SELECT i FROM t WHERE true", "{}");
+    check("SELECT i FROM t WHERE false OR i = 1", r#"{"i":1}"#);
+    check("SELECT i FROM t WHERE i = NULL", r#"{"rows":[]}"#);
+    check(
+        "SELECT name FROM people WHERE friend = '65a1b2c3d4e5f60718293a4b'",
+        r#"{"find":"people","filter":{"friend":{"$oid":"65a1b2c3d4e5f60718293a4b"}},"projection":{"name":1,"_id":0}}"#,
+    );
+    check(
+        "SELECT name FROM people WHERE friend <> '65A1b2c3d4e5f60718293a4b'",
+        r#"{"find":"people","filter":{"friend":{"$ne":null}},"projection":{"name":1,"_id":0}}"#,
+    );
+    bound(
+        "SELECT name FROM people WHERE friend IN ('65a1b2c3d4e5f60718293a4b', $1)",
+        &["x"],
+        r#"{"find":"people","filter":{"friend":{"$in":[{"$oid":"65a1b2c3d4e5f60718293a4b"}]}},"projection":{"name":1,"_id":0}}"#,
+    );
+}
+
+#[test]
+fn null_and_nan_are_sorted_where_postgresql_has_them() {
+    check(
+        "SELECT i FROM t ORDER BY n, id DESC LIMIT 10 OFFSET 5",
+        r#"{"find":"t","filter":{},"projection":{"i":1,"_id":0},"sort":{"n":1,"_id":-1},"skip":5,"limit":10}"#,
+    );
+    check(
+        "SELECT i FROM t ORDER BY i",
+        r#"{"aggregate":"t","pipeline":[{"$addFields":{"mothership_rank_0":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},2,0]}}},{"$sort":{"mothership_rank_0":1,"i":1}},{"$project":{"i":1,"_id":0}}]}"#,
+    );
+    check(
+        "SELECT i FROM t ORDER BY i DESC NULLS LAST",
+        r#"{"find":"t","filter":{},"projection":{"i":1,"_id":0},"sort":{"i":-1}}"#,
+    );
+    check(
+        "SELECT i FROM t ORDER BY i NULLS FIRST",
+        r#"{"find":"t","filter":{},"projection":{"i":1,"_id":0},"sort":{"i":1}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i > 5 ORDER BY i",
+        r#"{"find":"t","filter":{"i":{"$gt":5}},"projection":{"i":1,"_id":0},"sort":{"i":1}}"#,
+    );
+    check(
+        "SELECT i FROM t ORDER BY num DESC, 1",
+        r#"{"aggregate":"t","pipeline":[{"$addFields":{"mothership_rank_0":{"$cond":[{"$eq":[{"$ifNull":["$num",null]},null]},2,{"$cond":[{"$eq":["$num",{"$numberDouble":"NaN"}]},1,0]}]},"mothership_rank_1":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},2,0]}}},{"$sort":{"mothership_rank_0":-1,"num":-1,"mothership_rank_1":1,"i":1}},{"$project":{"i":1,"_id":0}}]}"#,
+    );
+    check(
+        "SELECT i AS n FROM t ORDER BY n",
+        r#"{"aggregate":"t","pipeline":[{"$addFields":{"mothership_rank_0":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},2,0]}}},{"$sort":{"mothership_rank_0":1,"i":1}},{"$project":{"i":1,"_id":0}}]}"#,
+    );
+    check("SELECT i FROM t LIMIT 0", r#"{"rows":[]}"#);
+    bound(
+        "SELECT i FROM t LIMIT $1 OFFSET $2",
+        &["5,NULL"],
+        "08P01 there is no value of parameter $2",
+    );
+    bound(
+        "SELECT i FROM t LIMIT $1",
+        &["-1"],
+        "2201W LIMIT must not be negative",
+    );
+    check(
+        "SELECT i FROM t LIMIT 1 OFFSET -1",
+        "2201X OFFSET must not be negative",
+    );
+    check(
+        "SELECT i FROM t FETCH FIRST 3 ROWS ONLY",
+        r#"{"find":"t","filter":{},"projection":{"i":1,"_id":0},"limit":3}"#,
+    );
+}
+
+#[test]
+fn aggregates_of_nothing_are_postgresqls() {
+    check(
+        "SELECT count(*) FROM t",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":null,"c0":{"$sum":1}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
+    );
+    check(
+        "SELECT count(*) AS c, count(i), max(txt), sum(i), sum(id) FROM t WHERE n = 1",
+        r#"{"aggregate":"t","pipeline":[{"$match":{"n":1}},{"$group":{"_id":null,"c0":{"$sum":1},"c1":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},0,1]}},"c2":{"$max":"$txt"},"c3":{"$sum":{"$toLong":"$i"}},"nc3":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},0,1]}},"c4":{"$sum":{"$toDecimal":{"$toLong":"$_id"}}},"nc4":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$_id",null]},null]},0,1]}}}},{"$project":{"c0":1,"c1":1,"c2":1,"c3":{"$cond":[{"$eq":["$nc3",0]},null,"$c3"]},"c4":{"$cond":[{"$eq":["$nc4",0]},null,"$c4"]},"_id":0}}],"ifEmpty":{"c0":0,"c1":0,"c2":null,"c3":null,"c4":null}}"#,
+    );
+    check(
+        "SELECT txt, count(*) FROM t GROUP BY txt ORDER BY count DESC, txt",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]}},"c1":{"$sum":1}}},{"$addFields":{"mothership_rank_1":{"$cond":[{"$eq":[{"$ifNull":["$_id.g0",null]},null]},2,0]}}},{"$sort":{"c1":-1,"mothership_rank_1":1,"_id.g0":1}},{"$project":{"c0":"$_id.g0","c1":1,"_id":0}}]}"#,
+    );
+    check(
+        "SELECT txt FROM t GROUP BY txt, i ORDER BY i LIMIT 3",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]},"g1":{"$ifNull":["$i",null]}}}},{"$addFields":{"mothership_rank_0":{"$cond":[{"$eq":[{"$ifNull":["$_id.g1",null]},null]},2,0]}}},{"$sort":{"mothership_rank_0":1,"_id.g1":1}},{"$limit":3},{"$project":{"c0":"$_id.g0","_id":0}}]}"#,
+    );
+    check(
+        "SELECT count(*) FROM t WHERE false",
+        r#"{"aggregate":"t","pipeline":[{"$match":{"$expr":false}},{"$group":{"_id":null,"c0":{"$sum":1}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
+    );
+    check(
+        "SELECT count(*) FROM t LIMIT 1",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":null,"c0":{"$sum":1}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
+    );
+    check("SELECT count(*) FROM t OFFSET 1", r#"{"rows":[]}"#);
+    bound(
+        r#"SELECT COUNT(*) FROM (SELECT "public"."t"."id" FROM "public"."t" WHERE 1=1 OFFSET $1) AS "sub""#,
+        &["3"],
+        r#"{"aggregate":"t","pipeline":[{"$skip":3},{"$group":{"_id":null,"c0":{"$sum":1}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
+    );
+    check(
+        "SELECT count(*) FROM (SELECT i FROM t LIMIT 0) AS x",
+        r#"{"aggregate":"t","pipeline":[{"$match":{"$expr":false}},{"$group":{"_id":null,"c0":{"$sum":1}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
+    );
+}
+
+#[test]
+fn inserts_build_whole_documents() {
+    check(
+        "INSERT INTO k VALUES (1, 2, 'abc', 1.50, 1.1)",
+        r#"{"insert":"k","documents":[{"_id":1,"n":2,"in":{"v":"abc","num":{"$numberDecimal":"1.50"}},"r":1.100000023841858}]}"#,
+    );
+    bound(
+        "INSERT INTO k (id, v) VALUES ($1, DEFAULT), (2, 'x') RETURNING id, v",
+        &["5"],
+        r#"{"insert":"k","documents":[{"_id":5,"n":7,"in":{"v":null,"num":null},"r":null},{"_id":2,"n":7,"in":{"v":"x","num":null},"r":null}]}"#,
+    );
+    bound(
+        "INSERT INTO k (v, id) VALUES ($1, $2)",
+        &["abc   ", "3"],
+        r#"{"insert":"k","documents":[{"_id":3,"n":7,"in":{"v":"abc","num":null},"r":null}]}"#,
+    );
+    check(
+        "INSERT INTO k (id, v) VALUES (1, 'abcd')",
+        "22001 value too long for type character varying(3)",
+    );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 3000000000)",
+        "22003 integer out of range",
+    );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2.5)",
+        r#"{"insert":"k","documents":[{"_id":1,"n":3,"in":{"v":null,"num":null},"r":null}]}"#,
+    );
+    check(
+        "INSERT INTO k (n) VALUES (1)",
+        r#"23502 null value in column "id" of relation "k" violates not-null constraint"#,
+    );
+    bound(
+        "INSERT INTO k (id, n) VALUES (1, $1)",
+        &["NULL"],
+        r#"23502 null value in column "n" of relation "k" violates not-null constraint"#,
+    );
+    check(
+        "INSERT INTO k (id) VALUES ('x')",
+        r#"22P02 invalid input syntax for type bigint: "x""#,
+    );
+    check(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT DO NOTHING",
+        r#"{"insert":"k","documents":[{"_id":1,"n":7,"in":{"v":null,"num":null},"r":null}],"ignoreConflict":"any"}"#,
+    );
+    check(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT (v, n) DO NOTHING",
+        r#"{"insert":"k","documents":[{"_id":1,"n":7,"in":{"v":null,"num":null},"r":null}],"ignoreConflict":1}"#,
+    );
+    check(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT ON CONSTRAINT k_pkey DO NOTHING",
+        r#"{"insert":"k","documents":[{"_id":1,"n":7,"in":{"v":null,"num":null},"r":null}],"ignoreConflict":0}"#,
+    );
+    check(
+        "INSERT INTO k (id, v) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v, n = 3, num = DEFAULT",
+        r#"{"upsert":"k","key":0,"rows":[{"filter":{"_id":1},"document":{"_id":1,"n":7,"in":{"v":"x","num":null},"r":null},"change":{"$set":{"in.v":"x","n":3,"in.num":null}}}]}"#,
+    );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2), (1, 3) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+        "21000 ON CONFLICT DO UPDATE command cannot affect row a second time",
+    );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2), (2, 3) ON CONFLICT (n, v) DO UPDATE SET r = 1",
+        r#"{"upsert":"k","key":1,"rows":[{"document":{"_id":1,"n":2,"in":{"v":null,"num":null},"r":null},"change":{"$set":{"r":1.0}}},{"document":{"_id":2,"n":3,"in":{"v":null,"num":null},"r":null},"change":{"$set":{"r":1.0}}}]}"#,
+    );
+}
+
+#[test]
+fn updates_and_deletes_change_the_same_rows() {
+    check(
+        r#"UPDATE t SET i = 5, txt = NULL, "User" = '$x' WHERE id = 1"#,
+        r#"{"update":"t","filter":{"_id":1},"change":{"$set":{"i":5,"txt":null,"User":"$x"}},"multi":false}"#,
+    );
+    refuse(
+        "UPDATE t SET i = $1, at = 1",
+        "a name of no column of the table",
+    );
+    bound(
+        "UPDATE t SET ts = '2024-01-02 03:04:05.1+00', i = $1 WHERE txt = 'x'",
+        &["NULL"],
+        r#"{"update":"t","filter":{"txt":"x"},"change":{"$set":{"at.ts":{"$date":"2024-01-02T03:04:05.1Z"},"i":null}},"multi":true}"#,
+    );
+    bound(
+        "UPDATE t SET n = $1 WHERE i > 5",
+        &["NULL"],
+        r#"{"update":"t","filter":{"i":{"$gt":5}},"fault":"null value in column \"n\" of relation \"t\" violates not-null constraint"}"#,
+    );
+    check(
+        "UPDATE t SET i = i + 1, txt = 'x' WHERE id = 1",
+        r#"{"update":"t","filter":{"_id":1},"change":[{"$set":{"i":{"$toInt":{"$add":[{"$toLong":"$i"},1]}},"txt":{"$literal":"x"}}}],"multi":false}"#,
+    );
+    check(
+        "UPDATE t SET s = s - 1 WHERE n = 1 AND txt = 'x'",
+        r#"{"update":"t","filter":{"$and":[{"n":1},{"txt":"x"}]},"change":[{"$set":{"s":{"$toInt":{"$cond":[{"$or":[{"$eq":[{"$ifNull":["$s",null]},null]},{"$and":[{"$gte":[{"$add":[{"$toLong":"$s"},-1]},-32768]},{"$lte":[{"$add":[{"$toLong":"$s"},-1]},32767]}]}]},{"$add":[{"$toLong":"$s"},-1]},{"$add":[{"$add":[{"$toLong":"$s"},-1]},1099511627776]}]}}}}],"multi":false}"#,
+    );
+    check(
+        "UPDATE t SET n = 1 + n",
+        r#"{"update":"t","filter":{},"change":[{"$set":{"n":{"$toInt":{"$add":[{"$toLong":"$n"},1]}}}}],"multi":true}"#,
+    );
+    check(
+        "UPDATE t SET v = 'abcd' WHERE id = 1",
+        "22001 value too long for type character varying(3)",
+    );
+    check(
+        "UPDATE people SET city = NULL, age = 3 WHERE name = 'x'",
+        r#"{"update":"people","filter":{"name":"x"},"change":{"$set":{"age":3},"$unset":{"home.city":""}},"multi":false}"#,
+    );
+    check(
+        "UPDATE people SET age = age + 1, city = 'x' WHERE name = 'x' RETURNING *",
+        r#"{"update":"people","filter":{"name":"x"},"change":[{"$set":{"age":{"$ifNull":[{"$toInt":{"$cond":[{"$or":[{"$eq":[{"$ifNull":["$age",null]},null]},{"$and":[{"$gte":[{"$add":[{"$toLong":"$age"},1]},-32768]},{"$lte":[{"$add":[{"$toLong":"$age"},1]},32767]}]}]},{"$add":[{"$toLong":"$age"},1]},{"$add":[{"$add":[{"$toLong":"$age"},1]},1099511627776]}]}},"$$REMOVE"]},"home.city":{"$literal":"x"}}}],"multi":false}"#,
+    );
+    bound(
+        "DELETE FROM t WHERE id = $1",
+        &["5"],
+        r#"{"delete":"t","filter":{"_id":5},"multi":false}"#,
+    );
+    check(
+        "DELETE FROM t WHERE id IN (1, 2)",
+        r#"{"delete":"t","filter":{"_id":{"$in":[1,2]}},"multi":true}"#,
+    );
+    check("DELETE FROM t WHERE i = NULL", r#"{"rows":[]}"#);
+    check(
+        "DELETE FROM t",
+        r#"{"delete":"t","filter":{},"multi":true}"#,
+    );
+}
+
+#[test]
+fn what_mongodb_may_answer_otherwise_is_refused() {
+    refuse("SELECT DISTINCT i FROM t", "DISTINCT");
+    refuse("SELECT i FROM t FOR UPDATE", "a lock on rows");
+    refuse("SELECT i FROM t, people", "FROM of other than one table");
+    refuse("SELECT i FROM t JOIN people ON true", "a join");
+    refuse("SELECT i FROM t WHERE i = n", "a comparison of two columns");
+    refuse(
+        "SELECT i FROM t WHERE i + 1 = 2",
+        "a comparison without a column",
+    );
+    refuse(
+        "SELECT i FROM t WHERE lower(txt) = 'x'",
+        "a comparison without a column",
+    );
+    refuse(
+        "SELECT i FROM t WHERE txt ILIKE 'x'",
+        "a condition that MongoDB may understand otherwise",
+    );
+    refuse(
+        "SELECT i FROM t WHERE txt LIKE 'x' ESCAPE '!'",
+        "a condition that MongoDB may understand otherwise",
+    );
+    refuse(
+        r#"SELECT i FROM t WHERE txt LIKE 'x\'"#,
+        "a pattern that ends with its escape",
+    );
+    refuse(
+        "SELECT i FROM t WHERE txt ~ 'x'",
+        "an operator that MongoDB may understand otherwise",
+    );
+    refuse(
+        r#"SELECT i FROM t WHERE bin < '\x01'"#,
+        "an order that MongoDB does not have",
+    );
+    refuse(
+        "SELECT i FROM t WHERE j = '1'",
+        "a comparison of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE tags = '{a}'",
+        "a comparison of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = 'now'::text",
+        "a comparison of different types",
+    );
+    refuse("SELECT i FROM t WHERE ts > 'yesterday'", "a time by name");
+    refuse(
+        "SELECT i FROM t WHERE ts > now()",
+        "an expression where a constant is needed",
+    );
+    refuse(
+        "SELECT i FROM t WHERE ts > TIMESTAMP '2024-01-01'",
+        "a comparison of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = 1.5::float8",
+        "a comparison of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i::text = '1'",
+        "a comparison without a column",
+    );
+    refuse(
+        "SELECT i FROM t WHERE nosuch = 1",
+        "a name of no column of the table",
+    );
+    refuse(
+        "SELECT i FROM t WHERE User = 'x'",
+        "a comparison without a column",
+    );
+    refuse(
+        "SELECT user FROM t",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT i FROM t x WHERE t.i = 1",
+        "a name of no column of the table",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i NOT IN (SELECT unnest($1::int4[]))",
+        "NOT IN a subquery",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i IN (SELECT id FROM t)",
+        "a subquery",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = $1 AND txt = $1",
+        "a parameter of two types",
+    );
+    refuse("SELECT i FROM t WHERE i = $2", "a parameter without a type");
+    refuse(
+        "SELECT i FROM t WHERE (i, n) = (1, 2)",
+        "a comparison without a column",
+    );
+    refuse(
+        "SELECT i FROM t WHERE b::text = 'x'",
+        "a comparison without a column",
+    );
+    refuse("SELECT b::text FROM t", "a boolean as text");
+    refuse(
+        "SELECT i::int8 FROM t",
+        "an expression where a column is needed",
+    );
+    refuse("SELECT $1 FROM t", "a constant of this form as a column");
+    refuse(
+        "SELECT i + 1 FROM t",
+        "an expression where a column is needed",
+    );
+    refuse("SELECT now() FROM t", "a call of another form");
+    refuse(
+        "SELECT i FROM t ORDER BY bin",
+        "an order that MongoDB does not have",
+    );
+    refuse(
+        "SELECT i FROM t ORDER BY i + 1",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT i::text FROM t ORDER BY i",
+        "an order by something else than a column",
+    );
+    refuse(
+        r#"SELECT i FROM t ORDER BY txt COLLATE "de""#,
+        "an expression where a column is needed",
+    );
+    refuse("SELECT i FROM t LIMIT 1.5", "a limit that is no integer");
+    refuse("SELECT i FROM t LIMIT 1 + 1", "a limit that is computed");
+    refuse(
+        "SELECT i FROM t FETCH FIRST 3 ROWS WITH TIES",
+        "FETCH of another form",
+    );
+    refuse("SELECT i, count(*) FROM t", "a column that is not grouped");
+    refuse(
+        "SELECT count(DISTINCT i) FROM t",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT count(*) FILTER (WHERE b) FROM t",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT count(*) OVER () FROM t",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT avg(i) FROM t",
+        "a function that MongoDB may compute otherwise",
+    );
+    refuse(
+        "SELECT max(f) FROM t",
+        "a function that MongoDB may compute otherwise",
+    );
+    refuse("SELECT sum(num) FROM t", "a sum that MongoDB may round");
+    refuse(
+        "SELECT num, count(*) FROM t GROUP BY num",
+        "groups by a type whose equal values look different",
+    );
+    refuse(
+        "SELECT txt FROM t GROUP BY txt HAVING count(*) > 1",
+        "INTO, HAVING, or a clause that PostgreSQL does not know",
+    );
+    refuse(
+        "SELECT i FROM t UNION SELECT i FROM t",
+        "a query that is no plain SELECT",
+    );
+    refuse(
+        "WITH x AS (SELECT 1) SELECT i FROM t",
+        "WITH, or a clause that PostgreSQL does not know",
+    );
+    refuse("SELECT i FROM (SELECT * FROM t) x", "a subquery");
+    refuse(
+        "SELECT i FROM t TABLESAMPLE BERNOULLI (10)",
+        "what FROM has is not a plain table",
+    );
+    refuse("SELECT FROM t", "an answer without columns");
+    refuse("SELECT 1", "FROM of other than one table");
+    refuse("UPDATE t SET id = 2", "SET of _id, or of a column twice");
+    refuse("UPDATE t SET i = n * 2", "a value that is computed");
+    refuse(
+        "UPDATE t SET i = i + 3000000000",
+        "a sum of other things than integers",
+    );
+    refuse(
+        "UPDATE t SET i = 1, i = 2",
+        "SET of _id, or of a column twice",
+    );
+    refuse(
+        "UPDATE t SET i = 1 FROM people",
+        "an UPDATE with FROM, or that PostgreSQL does not know",
+    );
+    refuse(
+        "UPDATE t SET (i, n) = (1, 2)",
+        "SET of several columns at once",
+    );
+    refuse(
+        "DELETE FROM t USING people",
+        "a DELETE with USING, or that PostgreSQL does not know",
+    );
+    refuse("TRUNCATE t", "a statement of another kind");
+    refuse(
+        "MERGE INTO t USING people ON true WHEN MATCHED THEN DELETE",
+        "a statement of another kind",
+    );
+    refuse("INSERT INTO k SELECT * FROM k", "an INSERT of a query");
+    refuse(
+        "INSERT INTO k (id, n) VALUES (1, 2 + 3)",
+        "a value that is computed",
+    );
+    refuse(
+        "INSERT INTO k (id, n) VALUES (1)",
+        "as many values as columns are needed",
+    );
+    refuse(
+        "INSERT INTO k (id, id) VALUES (1, 2)",
+        "a column that is named twice",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1), (2, 3)",
+        "as many values as columns are needed",
+    );
+    refuse(
+        "INSERT INTO k (id, v) VALUES (1, 5)",
+        "a value of another type",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT (n) DO NOTHING",
+        "ON CONFLICT of no declared key",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = k.n + 1",
+        "a value that is computed",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = NULL",
+        "a column that is not NULL, and what may be",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2",
+        "SET of _id, or of a column twice",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = 1 WHERE k.r = 1",
+        "DO UPDATE with a condition, or without a key",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) ON CONFLICT DO UPDATE SET n = 1",
+        "DO UPDATE with a condition, or without a key",
+    );
+    refuse(
+        "INSERT INTO k (id) VALUES (1) RETURNING id + 1",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT sum(c) FROM (SELECT count(*) AS c FROM t) x",
+        "a subquery",
+    );
+    refuse(
+        "SELECT count(*) FROM (SELECT count(*) FROM t) x",
+        "a count of groups",
+    );
+    refuse("SELECT count(i) FROM (SELECT i FROM t) x", "a subquery");
+}
+
+#[test]
+fn parameters_have_the_types_that_postgresql_infers() {
+    let kinds = |sql: &str| {
+        let kinds = translated(sql).unwrap().parameters;
+        kinds.iter().map(Kind::oid).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        kinds("SELECT i FROM t WHERE i = $1 AND v = $2 AND ts < $3"),
+        [23, 25, 1184]
+    );
+    assert_eq!(
+        kinds("SELECT i FROM t WHERE v IN ($1, $2) LIMIT $3"),
+        [1043, 1043, 20]
+    );
+    assert_eq!(
+        kinds("SELECT i FROM t WHERE i IN ($1, 3000000000) AND s = ANY($2)"),
+        [20, 1005]
+    );
+    assert_eq!(
+        kinds("UPDATE t SET v = $2, i = $3::int8 WHERE txt = $1"),
+        [25, 1043, 20]
+    );
+}
+
+#[test]
+fn declared_parameters_keep_their_types() {
+    let declared = |sql: &str, oids: &[u32]| translate(&parse(sql), &collection, oids);
+    let kinds = declared("SELECT i FROM t WHERE id = $1 AND i = $2", &[23, 0])
+        .unwrap()
+        .parameters;
+    assert_eq!(kinds, [Kind::Int4, Kind::Int4]);
+    for (sql, oid) in [
+        ("SELECT i FROM t WHERE i = $1", 25),
+        ("SELECT i FROM t WHERE i = $1", 701),
+        ("SELECT i FROM t WHERE ts = $1", 1114),
+        ("SELECT i FROM t WHERE i = $1", 600),
+        ("SELECT i FROM t WHERE i = $1::int4", 25),
+    ] {
+        assert!(declared(sql, &[oid]).is_err(), "{sql} {oid}");
+    }
+}
+
+#[test]
+fn binary_values_are_read() {
+    let given = [Given::Binary(&[0, 0, 0, 0, 0, 0, 0x30, 0x3a])];
+    let sql = "SELECT i FROM t WHERE ts >= $1";
+    let expected = r#"{"at.ts":{"$gt":{"$date":"2000-01-01T00:00:00.012Z"}}}"#;
+    assert_eq!(shown(sql, &given), expected);
+    assert_eq!(shown(sql, &[]), "08P01 there is no value of parameter $1");
+}
+
+#[test]
+fn columns_are_described_like_postgresqls() {
+    let columns = translated(r#"SELECT true, i::text, ts AS x, 'y' FROM t"#)
+        .unwrap()
+        .columns;
+    let described = columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.described()));
+    assert_eq!(
+        described.collect::<Vec<_>>(),
+        [
+            ("?column?", Kind::Bool),
+            ("i", Kind::Text),
+            ("x", Kind::Timestamptz),
+            ("?column?", Kind::Text)
+        ]
+    );
+    assert_eq!(columns[1].kind, Kind::Int4);
+    assert_eq!(
+        columns[2].source,
+        Source::Path(vec!["at".to_owned(), "ts".to_owned()])
+    );
+}
+
+#[test]
+fn a_null_that_may_not_be_names_its_column_and_its_row() {
+    let fault = command("INSERT INTO k (id, n, v) VALUES (1, NULL, 'x')", &[]).unwrap_err();
+    assert_eq!(fault.sqlstate, "23502");
+    assert_eq!(fault.column.as_deref(), Some("n"));
+    assert_eq!(
+        fault.detail.as_deref(),
+        Some("Failing row contains (1, null, x, null, null).")
+    );
+}
+
+#[test]
+fn defaults_are_made_when_a_row_is() {
+    let Ok(Command::Insert { documents, .. }) =
+        command("INSERT INTO people (name) VALUES ('x'), ('y')", &[])
+    else {
+        panic!("no insert");
+    };
+    let made = bson::DateTime::from_millis(NOW);
+    assert_eq!(documents[0].get("made"), Some(&made.into()));
+    // NULL is left out, with the document around it.
+    assert_eq!(
+        documents[0].keys().collect::<Vec<_>>(),
+        ["_id", "name", "made"]
+    );
+    assert_ne!(documents[0].get("_id"), documents[1].get("_id"));
+}
+
+#[test]
+fn long_chains_are_no_deep_recursion() {
+    let chain = vec!["i = 1"; 5_000].join(" OR ");
+    assert!(
+        shown(&format!("SELECT i FROM t WHERE {chain}"), &[]).starts_with(r#"{"$or":[{"i":1},"#)
+    );
+    let Statement::Delete(mut delete) = parse("DELETE FROM t WHERE i = 1") else {
+        panic!("no delete");
+    };
+    for _ in 0..60 {
+        delete.selection = delete.selection.map(|expr| Expr::Nested(Box::new(expr)));
+    }
+    let refused = translate(&Statement::Delete(delete), &collection, &[]).map(|_| ());
+    assert_eq!(refused, Err(because("a condition too deep")));
+}

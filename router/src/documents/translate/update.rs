@@ -1,0 +1,303 @@
+//! UPDATE and DELETE of one table.
+
+use std::sync::Arc;
+
+use bson::{Bson, Document, doc};
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, BinaryOperator, Delete as DeleteClauses, Expr, FromTable,
+    Update as UpdateClauses,
+};
+
+use super::super::{Collection, Fault, Kind, Nulls};
+use super::assigned::{Assigned, null_violation};
+use super::command::{Change, Command};
+use super::condition::Condition;
+use super::constant::{Bound, Literal};
+use super::filter::{self, Filter};
+use super::insert::{is_id, operators, target};
+use super::scope::{Parameters, Scope};
+use super::select::returning;
+use super::{Output, Result, Tables, because};
+
+/// An UPDATE without the values of its parameters.
+#[derive(Clone, Debug)]
+pub(super) struct Update {
+    collection: Arc<Collection>,
+    condition: Condition,
+    set: Vec<(usize, New)>,
+}
+
+/// What a column becomes.
+#[derive(Clone, Debug)]
+enum New {
+    Assigned(Assigned),
+    /// Another column, or the same, and a number.
+    Sum {
+        from: usize,
+        amount: i32,
+    },
+}
+
+/// A DELETE without the values of its parameters.
+#[derive(Clone, Debug)]
+pub(super) struct Delete {
+    collection: Arc<Collection>,
+    condition: Condition,
+}
+
+/// An UPDATE, and the columns of RETURNING.
+pub(super) fn update(
+    clauses: &UpdateClauses,
+    tables: Tables<'_>,
+    parameters: &mut Parameters,
+) -> Result<(Vec<Output>, Update)> {
+    let UpdateClauses {
+        update_token: _,
+        optimizer_hints,
+        table,
+        assignments,
+        from: None,
+        selection,
+        returning: returned,
+        output: None,
+        or: None,
+        order_by,
+        limit: None,
+    } = clauses
+    else {
+        return Err(because(
+            "an UPDATE with FROM, or that PostgreSQL does not know",
+        ));
+    };
+    if !optimizer_hints.is_empty() || !order_by.is_empty() {
+        return Err(because("an UPDATE that PostgreSQL does not know"));
+    }
+    let scope = Scope::of(table, tables)?;
+    // PostgreSQL reads WHERE first, and then SET.
+    let condition = Condition::of(selection.as_ref(), &scope, parameters)?;
+    let mut set: Vec<(usize, New)> = Vec::new();
+    for Assignment {
+        target: name,
+        value,
+    } in assignments
+    {
+        let AssignmentTarget::ColumnName(name) = name else {
+            return Err(because("SET of several columns at once"));
+        };
+        let column = target(name, &scope)?;
+        if set.iter().any(|(other, _)| *other == column) || is_id(scope.at(column)) {
+            return Err(because("SET of _id, or of a column twice"));
+        }
+        set.push((column, New::read(value, column, &scope, parameters)?));
+    }
+    let update = Update {
+        collection: Arc::clone(&scope.collection),
+        condition,
+        set,
+    };
+    Ok((returning(returned.as_ref(), &scope)?, update))
+}
+
+/// A DELETE, and the columns of RETURNING.
+pub(super) fn delete(
+    clauses: &DeleteClauses,
+    tables: Tables<'_>,
+    parameters: &mut Parameters,
+) -> Result<(Vec<Output>, Delete)> {
+    let DeleteClauses {
+        delete_token: _,
+        optimizer_hints,
+        tables: multiple,
+        from: FromTable::WithFromKeyword(from),
+        using: None,
+        selection,
+        returning: returned,
+        output: None,
+        order_by,
+        limit: None,
+    } = clauses
+    else {
+        return Err(because(
+            "a DELETE with USING, or that PostgreSQL does not know",
+        ));
+    };
+    let ([from], true) = (
+        &from[..],
+        optimizer_hints.is_empty() && multiple.is_empty() && order_by.is_empty(),
+    ) else {
+        return Err(because("a DELETE that PostgreSQL does not know"));
+    };
+    let scope = Scope::of(from, tables)?;
+    let condition = Condition::of(selection.as_ref(), &scope, parameters)?;
+    let delete = Delete {
+        collection: Arc::clone(&scope.collection),
+        condition,
+    };
+    Ok((returning(returned.as_ref(), &scope)?, delete))
+}
+
+impl New {
+    fn read(expr: &Expr, column: usize, scope: &Scope, parameters: &mut Parameters) -> Result<New> {
+        if let Expr::Nested(expr) = expr {
+            return New::read(expr, column, scope, parameters);
+        }
+        let Expr::BinaryOp { left, op, right } = expr else {
+            return Assigned::read(expr, scope.at(column), parameters).map(New::Assigned);
+        };
+        let (from, literal) = match (scope.column_if(left)?, op, scope.column_if(right)?) {
+            (Some(from), BinaryOperator::Plus | BinaryOperator::Minus, None) => (from, right),
+            (None, BinaryOperator::Plus, Some(from)) => (from, left),
+            _ => return Err(because("a value that is computed")),
+        };
+        let amount = match Literal::read(literal, parameters)? {
+            Some(Literal::Number(digits, Kind::Int4)) => digits.parse::<i32>().ok(),
+            _ => None,
+        };
+        let amount = match op {
+            BinaryOperator::Minus => amount.and_then(i32::checked_neg),
+            _ => amount,
+        };
+        let amount = amount.ok_or_else(|| because("a sum of other things than integers"))?;
+        // A sum of int4 that is too large is wrong even where an int8 has room for it, so both have one type.
+        let (source, sum) = (scope.at(from), scope.at(column));
+        let same = match source.kind {
+            Kind::Int2 | Kind::Int4 => matches!(sum.kind, Kind::Int2 | Kind::Int4),
+            Kind::Int8 => sum.kind == Kind::Int8,
+            _ => false,
+        };
+        if !same || (sum.not_null && !source.not_null) {
+            return Err(because("a sum of another type, or one that may be NULL"));
+        }
+        Ok(New::Sum { from, amount })
+    }
+}
+
+impl Update {
+    /// With its values.
+    pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
+        let filter = filter::bind(&self.condition, bound)?;
+        let mut values = Vec::new();
+        let mut fault = None;
+        for (column, new) in &self.set {
+            let declared = &self.collection.columns[*column];
+            let value = match new {
+                New::Sum { from, amount } => {
+                    Computed::Expression(self.sum(&declared.kind, *from, *amount))
+                }
+                New::Assigned(assigned) => Computed::Value(assigned.value(declared, bound)?),
+            };
+            if declared.not_null && matches!(value, Computed::Value(None)) && fault.is_none() {
+                fault = Some(null_violation(&self.collection, declared));
+            }
+            values.push((declared.field(), value));
+        }
+        let collection = self.collection.collection.clone();
+        if filter == Filter::None {
+            return Ok(Command::Empty);
+        }
+        let filter = filter.document();
+        Ok(match fault {
+            Some(fault) => Command::Fail {
+                collection,
+                filter,
+                fault,
+            },
+            None => Command::Update {
+                collection,
+                filter,
+                change: change(values, self.collection.nulls),
+                single: is_single(&self.condition, &self.collection),
+            },
+        })
+    }
+
+    /// A number out of range is error 241 of the conversion.
+    fn sum(&self, kind: &Kind, from: usize, amount: i32) -> Document {
+        let field = format!("${}", self.collection.columns[from].field());
+        // In a wider type, where it is exact: MongoDB would go on in doubles.
+        let long = doc! { "$add": [{ "$toLong": &field }, i64::from(amount)] };
+        let sum = match kind {
+            Kind::Int8 => {
+                let amount = decimal(amount);
+                doc! { "$toLong": { "$add": [{ "$toDecimal": { "$toLong": &field } }, amount] } }
+            }
+            Kind::Int2 => {
+                let (least, greatest) = (i64::from(i16::MIN), i64::from(i16::MAX));
+                let fits =
+                    doc! { "$and": [{ "$gte": [&long, least] }, { "$lte": [&long, greatest] }] };
+                // Far out of the range of any int4.
+                let beyond = doc! { "$add": [&long, 1_i64 << 40] };
+                let is_null = doc! { "$eq": [{ "$ifNull": [&field, Bson::Null] }, Bson::Null] };
+                doc! { "$toInt": { "$cond": [{ "$or": [is_null, fits] }, long, beyond] } }
+            }
+            _ => doc! { "$toInt": long },
+        };
+        match self.collection.nulls {
+            Nulls::Store => sum,
+            Nulls::Omit => doc! { "$ifNull": [sum, "$$REMOVE"] },
+        }
+    }
+}
+
+fn decimal(amount: i32) -> Bson {
+    match amount.to_string().parse() {
+        Ok(number) => Bson::Decimal128(number),
+        // Every int4 is a decimal; and a long would do, but for the last numbers of its range.
+        Err(_) => Bson::Int64(amount.into()),
+    }
+}
+
+impl Delete {
+    /// With its values.
+    pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
+        Ok(match filter::bind(&self.condition, bound)? {
+            Filter::None => Command::Empty,
+            filter => Command::Delete {
+                collection: self.collection.collection.clone(),
+                filter: filter.document(),
+                single: is_single(&self.condition, &self.collection),
+            },
+        })
+    }
+}
+
+/// A new value, or how MongoDB computes it.
+enum Computed {
+    Value(Option<Bson>),
+    Expression(Document),
+}
+
+fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
+    if values
+        .iter()
+        .all(|(_, value)| matches!(value, Computed::Value(_)))
+    {
+        let plain = values.into_iter().filter_map(|(field, value)| match value {
+            Computed::Value(value) => Some((field, value)),
+            Computed::Expression(_) => None,
+        });
+        return operators(plain.collect(), nulls);
+    }
+    let mut set = Document::new();
+    for (field, value) in values {
+        match (value, nulls) {
+            (Computed::Expression(expression), _) => drop(set.insert(field, expression)),
+            // Or a text with a dollar would be a field.
+            (Computed::Value(Some(value)), _) => {
+                drop(set.insert(field, doc! { "$literal": value }))
+            }
+            (Computed::Value(None), Nulls::Store) => drop(set.insert(field, Bson::Null)),
+            (Computed::Value(None), Nulls::Omit) => drop(set.insert(field, "$$REMOVE")),
+        }
+    }
+    Change::Pipeline(vec![doc! { "$set": set }])
+}
+
+/// Whether WHERE asks for one value of each column of a unique key.
+fn is_single(condition: &Condition, collection: &Collection) -> bool {
+    let pinned = |columns: &Vec<usize>| columns.iter().all(|column| condition.pins(*column));
+    collection
+        .unique
+        .iter()
+        .any(|key| !key.columns.is_empty() && pinned(&key.columns))
+}

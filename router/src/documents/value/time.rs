@@ -1,0 +1,321 @@
+//! Times and days: milliseconds in MongoDB, microseconds in PostgreSQL.
+//!
+//! Days are counted here for all years that PostgreSQL has, -4713 to 5874897; only what a time zone says of a time is
+//! asked of `jiff`, whose years end with 9999. Rules of zones repeat every 400 years, as PostgreSQL assumes too.
+
+use bson::{Bson, DateTime, RawBsonRef};
+use jiff::Timestamp;
+use jiff::civil;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+
+use super::wire::{fixed, put_display};
+use super::{Fault, mismatch};
+
+pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MILLIS_PER_DAY: i64 = 86_400_000;
+/// 2000-01-01 in milliseconds and days since 1970-01-01.
+const EPOCH_MILLIS: i64 = 946_684_800_000;
+const EPOCH_DAYS: i64 = 10_957;
+/// See `MIN_TIMESTAMP` and `END_TIMESTAMP` of PostgreSQL's `datatype/timestamp.h`.
+const LEAST_MICROS: i64 = -211_813_488_000_000_000;
+const END_MICROS: i64 = 9_223_371_331_200_000_000;
+/// 4714-11-24 BC and the day after 5874897-12-31, since 2000-01-01; see `IS_VALID_DATE` there.
+const LEAST_DAY: i64 = -2_451_545;
+const END_DAY: i64 = 2_147_483_494 - 2_451_545;
+/// From 0000-03-01 to 2000-01-01.
+const MARCH_OF_YEAR_0: i64 = 730_425;
+/// The Gregorian calendar repeats itself, weekdays included.
+const CYCLE_YEARS: i64 = 400;
+const CYCLE_SECONDS: i64 = 146_097 * 86_400;
+/// A year that `jiff` has all zones of.
+const LAST_YEAR: i64 = 9_000;
+
+/// A time as PostgreSQL has it: microseconds since 2000-01-01 00:00 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    /// A time that PostgreSQL has; its infinities are refused.
+    pub(super) fn checked(micros: i64) -> Result<Micros, Fault> {
+        match micros {
+            i64::MAX => Err(infinite("infinity")),
+            i64::MIN => Err(infinite("-infinity")),
+            LEAST_MICROS..END_MICROS => Ok(Micros(micros)),
+            _ => Err(Fault::new("22008", "timestamp out of range")),
+        }
+    }
+
+    /// The last time of MongoDB's that is not later: `t <= x` and `t > x` mean the same of both.
+    pub fn floor(self) -> DateTime {
+        DateTime::from_millis(self.0.div_euclid(1000) + EPOCH_MILLIS)
+    }
+
+    /// The first time of MongoDB's that is not earlier: `t >= x` and `t < x` mean the same of both.
+    pub fn ceil(self) -> DateTime {
+        let up = i64::from(!self.is_exact());
+        DateTime::from_millis(self.0.div_euclid(1000) + up + EPOCH_MILLIS)
+    }
+
+    /// MongoDB can hold it.
+    pub fn is_exact(self) -> bool {
+        self.0.rem_euclid(1000) == 0
+    }
+
+    /// As it is stored, or an error.
+    pub(super) fn exact(self) -> Result<DateTime, Fault> {
+        if self.is_exact() {
+            return Ok(self.floor());
+        }
+        let mut text = Vec::new();
+        put_timestamp(self, &mut text);
+        Err(Fault::new(
+            "22008",
+            format!(
+                "MongoDB keeps milliseconds: {}",
+                String::from_utf8_lossy(&text)
+            ),
+        ))
+    }
+}
+
+/// BSON has no such time.
+pub(super) fn infinite(word: &str) -> Fault {
+    Fault::new(
+        "22008",
+        format!("MongoDB has no \"{word}\" among its times"),
+    )
+}
+
+/// A stored time that PostgreSQL has.
+pub(super) fn read(value: RawBsonRef<'_>) -> Result<Micros, Fault> {
+    let time = value
+        .as_datetime()
+        .ok_or_else(|| mismatch(value, "DateTime"))?;
+    time.timestamp_millis()
+        .checked_sub(EPOCH_MILLIS)
+        .and_then(|millis| millis.checked_mul(1000))
+        .filter(|micros| (LEAST_MICROS..END_MICROS).contains(micros))
+        .map(Micros)
+        .ok_or_else(|| Fault::new("22008", "timestamp out of range"))
+}
+
+/// A stored day that PostgreSQL has, since 2000-01-01.
+pub(super) fn read_date(value: RawBsonRef<'_>) -> Result<i32, Fault> {
+    let time = value
+        .as_datetime()
+        .ok_or_else(|| mismatch(value, "DateTime"))?;
+    if !is_midnight(time) {
+        return Err(mismatch(value, "a DateTime at midnight in UTC"));
+    }
+    let day = time.timestamp_millis().div_euclid(MILLIS_PER_DAY) - EPOCH_DAYS;
+    i32::try_from(day)
+        .ok()
+        .filter(|_| (LEAST_DAY..END_DAY).contains(&day))
+        .ok_or_else(|| Fault::new("22008", "date out of range"))
+}
+
+/// It is a day as we store days.
+pub(super) fn is_midnight(time: DateTime) -> bool {
+    time.timestamp_millis().rem_euclid(MILLIS_PER_DAY) == 0
+}
+
+/// A day of those that PostgreSQL has, counted from 2000-01-01, as it is stored.
+pub(super) fn date(day: i64) -> Option<DateTime> {
+    (LEAST_DAY..END_DAY)
+        .contains(&day)
+        .then(|| DateTime::from_millis((day + EPOCH_DAYS) * MILLIS_PER_DAY))
+}
+
+/// The day of a binary form.
+pub(super) fn date_from_binary(bytes: &[u8]) -> Result<Bson, Fault> {
+    match i32::from_be_bytes(fixed(bytes)?) {
+        i32::MAX => Err(infinite("infinity")),
+        i32::MIN => Err(infinite("-infinity")),
+        day => date(day.into())
+            .map(Bson::DateTime)
+            .ok_or_else(|| Fault::new("22008", "date out of range")),
+    }
+}
+
+/// Adds a `timestamptz`; see `EncodeDateTime` and `EncodeTimezone` of PostgreSQL's `datetime.c`.
+pub(super) fn put_timestamptz(
+    time: Micros,
+    zone: &TimeZone,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let offset = offset_at(time, zone)?;
+    let local = time.0 + offset * MICROS_PER_SECOND;
+    let year = put_day_and_time(local, out);
+    let seconds = offset.unsigned_abs();
+    out.push(if offset < 0 { b'-' } else { b'+' });
+    put_display(format_args!("{:02}", seconds / 3600), out);
+    if seconds % 3600 != 0 {
+        put_display(format_args!(":{:02}", seconds / 60 % 60), out);
+    }
+    if seconds % 60 != 0 {
+        put_display(format_args!(":{:02}", seconds % 60), out);
+    }
+    put_era(year, out);
+    Ok(())
+}
+
+/// Adds a `timestamp`.
+pub(super) fn put_timestamp(time: Micros, out: &mut Vec<u8>) {
+    let year = put_day_and_time(time.0, out);
+    put_era(year, out);
+}
+
+/// Adds a `date`.
+pub(super) fn put_date(day: i32, out: &mut Vec<u8>) {
+    let year = put_day(day.into(), out);
+    put_era(year, out);
+}
+
+fn put_day_and_time(micros: i64, out: &mut Vec<u8>) -> i64 {
+    let year = put_day(micros.div_euclid(MICROS_PER_DAY), out);
+    let time = micros.rem_euclid(MICROS_PER_DAY);
+    let (seconds, fraction) = (time / MICROS_PER_SECOND, time % MICROS_PER_SECOND);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    put_display(format_args!(" {hour:02}:{minute:02}:{second:02}"), out);
+    if fraction != 0 {
+        put_display(format_args!(".{fraction:06}"), out);
+        let zeros = out.iter().rev().take_while(|byte| **byte == b'0').count();
+        out.truncate(out.len() - zeros);
+    }
+    year
+}
+
+fn put_day(day: i64, out: &mut Vec<u8>) -> i64 {
+    let (year, month, day) = civil_from_days(day);
+    // The year before 1 is 1 BC.
+    let shown = if year > 0 { year } else { 1 - year };
+    put_display(format_args!("{shown:04}-{month:02}-{day:02}"), out);
+    year
+}
+
+fn put_era(year: i64, out: &mut Vec<u8>) {
+    if year <= 0 {
+        out.extend_from_slice(b" BC");
+    }
+}
+
+/// Seconds east of UTC at a time.
+fn offset_at(time: Micros, zone: &TimeZone) -> Result<i64, Fault> {
+    let seconds = time.0.div_euclid(MICROS_PER_SECOND);
+    let (year, ..) = civil_from_days(seconds.div_euclid(86_400));
+    let seconds = seconds - cycles_beyond(year) * CYCLE_SECONDS + EPOCH_MILLIS / 1000;
+    let time = Timestamp::from_second(seconds).map_err(|_| out_of_zone())?;
+    Ok(zone.to_offset(time).seconds().into())
+}
+
+/// Seconds east of UTC at a local time in microseconds since 2000-01-01 00:00. A time that the clocks skip is read with
+/// the offset before, a time that they show twice with the offset after; see `DetermineTimeZoneOffsetInternal` of
+/// PostgreSQL's `datetime.c`.
+pub(super) fn offset_at_local(local: i64, zone: &TimeZone) -> Result<i64, Fault> {
+    let seconds = local.div_euclid(MICROS_PER_SECOND);
+    let (day, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil_from_days(day);
+    let year = year - cycles_beyond(year) * CYCLE_YEARS;
+    let narrow = |number: i64| i8::try_from(number).unwrap_or(i8::MAX);
+    let local = civil::DateTime::new(
+        i16::try_from(year).unwrap_or(i16::MAX),
+        narrow(month),
+        narrow(day),
+        narrow(time / 3600),
+        narrow(time / 60 % 60),
+        narrow(time % 60),
+        0,
+    )
+    .map_err(|_| out_of_zone())?;
+    let offset = match zone.to_ambiguous_timestamp(local).offset() {
+        AmbiguousOffset::Unambiguous { offset } => offset,
+        AmbiguousOffset::Gap { before, .. } => before,
+        AmbiguousOffset::Fold { after, .. } => after,
+    };
+    Ok(offset.seconds().into())
+}
+
+fn cycles_beyond(year: i64) -> i64 {
+    ((year - LAST_YEAR).max(0) + CYCLE_YEARS - 1) / CYCLE_YEARS
+}
+
+/// Cannot happen to times that PostgreSQL has.
+fn out_of_zone() -> Fault {
+    Fault::new("22008", "timestamp out of range")
+}
+
+/// Days since 2000-01-01 of a day in the proleptic Gregorian calendar; the year before 1 is 0. The arithmetic is that
+/// of Howard Hinnant's `days_from_civil`: years begin with March, so that the odd day is their last.
+pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (cycle, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_cycle = year * 365 + year / 4 - year / 100 + day_of_year;
+    cycle * 146_097 + day_of_cycle - MARCH_OF_YEAR_0
+}
+
+/// The year, month and day of a day since 2000-01-01.
+fn civil_from_days(day: i64) -> (i64, i64, i64) {
+    let days = day + MARCH_OF_YEAR_0;
+    let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + cycle * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// The same of a day since 1970-01-01.
+pub(super) fn civil_from_unix_days(day: i64) -> (i64, i64, i64) {
+    civil_from_days(day - EPOCH_DAYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_their_numbers_agree_over_all_years() {
+        assert_eq!(days_from_civil(2000, 1, 1), 0);
+        assert_eq!(days_from_civil(-4713, 11, 24), LEAST_DAY);
+        assert_eq!(days_from_civil(5_874_898, 1, 1), END_DAY);
+        for day in (LEAST_DAY..END_DAY).step_by(99_991) {
+            let (year, month, of_month) = civil_from_days(day);
+            assert_eq!(days_from_civil(year, month, of_month), day);
+        }
+    }
+
+    #[test]
+    fn comparisons_fold_to_milliseconds() {
+        for (micros, floor, ceil) in [(1000, 1, 1), (1001, 1, 2), (-1, -1, 0), (0, 0, 0)] {
+            let time = Micros(micros);
+            assert_eq!(time.floor().timestamp_millis() - EPOCH_MILLIS, floor);
+            assert_eq!(time.ceil().timestamp_millis() - EPOCH_MILLIS, ceil);
+        }
+        let fault = Micros(1_234_567).exact().unwrap_err();
+        assert_eq!(fault.sqlstate, "22008");
+        assert_eq!(
+            fault.message,
+            "MongoDB keeps milliseconds: 2000-01-01 00:00:01.234567"
+        );
+    }
+
+    #[test]
+    fn times_that_postgresql_does_not_have_are_refused() {
+        for millis in [i64::MIN, i64::MAX, 9_224_318_016_000_000] {
+            let value = RawBsonRef::DateTime(DateTime::from_millis(millis));
+            assert_eq!(read(value).unwrap_err().sqlstate, "22008");
+        }
+        let noon = RawBsonRef::DateTime(DateTime::from_millis(MILLIS_PER_DAY / 2));
+        assert_eq!(read_date(noon).unwrap_err().sqlstate, "42804");
+        for day in [i32::MIN, i32::MAX, -2_451_546] {
+            assert_eq!(
+                date_from_binary(&day.to_be_bytes()).unwrap_err().sqlstate,
+                "22008"
+            );
+        }
+    }
+}

@@ -1,0 +1,772 @@
+//! One connection, seen from the server's side: PostgreSQL's messages come in, and their answers go out.
+//!
+//! What a transaction block is here follows PostgreSQL's rules: after an error everything but its end is refused, what
+//! comes between two Syncs is one transaction, and so is what one simple query has.
+
+use super::member::Running;
+use super::outcome::{Stop, stop};
+use super::rows::Shape;
+use super::settings::Settings;
+use super::text::{Setting, Task, task};
+use super::work::{Answer, Worker};
+use super::{probe, text};
+use crate::documents::Collection;
+use crate::documents::translate::{Given, Output, Source, Translated};
+use crate::documents::value::Forms;
+use crate::sql::split;
+use mongodb::Client;
+use mongodb::SessionCursor;
+use mongodb::bson::{RawDocumentBuf, doc};
+use mothership_proto::backend::{self, TxStatus};
+use mothership_proto::frame::{self, Next};
+use mothership_proto::frontend::{self, Bind, Parse, Target, tag};
+use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::startup::FirstPacket;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// What is held back before it is sent.
+const FULL: usize = 32 * 1024;
+/// The longest message; the router's own limit is below it.
+const LONGEST: usize = 1 << 30;
+
+/// Holds the conversation at this end until the other one leaves, or until something is not certain.
+pub(super) async fn hold(
+    stream: UnixStream,
+    client: Client,
+    collections: Arc<[Arc<Collection>]>,
+    running: Running,
+) {
+    let mut line = Line {
+        stream,
+        input: Vec::new(),
+        output: Vec::new(),
+    };
+    let Some(database) = greet(&mut line, &client, &running).await else {
+        return;
+    };
+    let (number, secret) = running.enter();
+    let mut conversation = Conversation {
+        line,
+        worker: Worker::new(client, &database, Arc::clone(&collections)),
+        collections,
+        statements: HashMap::new(),
+        portals: HashMap::new(),
+        settings: Settings::default(),
+        block: Block::None,
+        is_skipping: false,
+        now: now(),
+        running: running.clone(),
+        number,
+    };
+    conversation.welcome(number, secret);
+    // Whatever ended it, the socket's end says so.
+    let _ = conversation.go_on().await;
+    running.leave(number);
+    let _ = conversation.worker.end(false).await;
+}
+
+/// The socket and what has come and is to go.
+struct Line {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// Nobody is there any more, or nobody can be spoken to.
+struct Over;
+
+impl From<std::io::Error> for Over {
+    fn from(_: std::io::Error) -> Over {
+        Over
+    }
+}
+
+impl Line {
+    async fn more(&mut self) -> Result<(), Over> {
+        self.flush().await?;
+        match self.stream.read_buf(&mut self.input).await? {
+            0 => Err(Over),
+            _ => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Over> {
+        if !self.output.is_empty() {
+            self.stream.write_all(&self.output).await?;
+            self.output.clear();
+        }
+        Ok(())
+    }
+
+    /// The next message.
+    async fn message(&mut self) -> Result<Vec<u8>, Over> {
+        loop {
+            match frame::next(&self.input, LONGEST) {
+                Ok(Next::Whole(frame)) => {
+                    let message = frame.bytes.to_vec();
+                    self.input.drain(..message.len());
+                    return Ok(message);
+                }
+                Ok(Next::Partial { .. }) => self.more().await?,
+                Err(_) => return Err(Over),
+            }
+        }
+    }
+
+    /// The tag of the next message, if that has come.
+    fn next_tag(&self) -> Option<u8> {
+        self.input.first().copied()
+    }
+}
+
+/// Reads the first packet. A cancel is carried out; the name of the database is returned of a login.
+async fn greet(line: &mut Line, client: &Client, running: &Running) -> Option<String> {
+    loop {
+        match FirstPacket::parse(&line.input) {
+            Ok(None) => line.more().await.ok()?,
+            Ok(Some((FirstPacket::Startup(startup), length))) => {
+                line.input.drain(..length);
+                return Some(startup.database);
+            }
+            Ok(Some((FirstPacket::Cancel { pid, secret }, _))) => {
+                let secret = secret.try_into().map(i32::from_be_bytes).ok()?;
+                let session = running.of(pid, secret)?;
+                let kill = doc! { "killSessions": [session] };
+                if let Err(error) = client.database("admin").run_command(kill).await {
+                    tracing::warn!(%error, "a statement on MongoDB could not be cancelled");
+                }
+                return None;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The transaction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    /// None.
+    None,
+    /// Of what comes before the next Sync, or of one simple query.
+    Implicit,
+    /// Between BEGIN and its end.
+    Open,
+    /// The same after an error.
+    Failed,
+}
+
+struct Prepared {
+    task: Task,
+    types: Vec<u32>,
+}
+
+struct Portal {
+    statement: Arc<Prepared>,
+    shape: Shape,
+    command: Option<crate::documents::translate::Command>,
+    forms: Forms,
+    rows: Option<Rows>,
+}
+
+/// Rows that are still to be told.
+struct Rows {
+    source: RowSource,
+    told: u64,
+    /// What it is called, where that is not SELECT's.
+    tag: Option<String>,
+}
+
+enum RowSource {
+    Cursor(Box<SessionCursor<RawDocumentBuf>>),
+    Ready(std::vec::IntoIter<RawDocumentBuf>),
+}
+
+struct Conversation {
+    line: Line,
+    worker: Worker,
+    collections: Arc<[Arc<Collection>]>,
+    statements: HashMap<Vec<u8>, Arc<Prepared>>,
+    portals: HashMap<Vec<u8>, Portal>,
+    settings: Settings,
+    block: Block,
+    /// Everything is passed over to the next Sync.
+    is_skipping: bool,
+    /// Milliseconds since 1970 at the beginning of the transaction.
+    now: i64,
+    running: Running,
+    number: i32,
+}
+
+impl Conversation {
+    fn welcome(&mut self, number: i32, secret: i32) {
+        let out = &mut self.line.output;
+        frame::put(out, backend::tag::AUTHENTICATION, |body| {
+            body.extend_from_slice(&0_i32.to_be_bytes());
+        });
+        frame::put(out, backend::tag::BACKEND_KEY, |body| {
+            body.extend_from_slice(&number.to_be_bytes());
+            body.extend_from_slice(&secret.to_be_bytes());
+        });
+        backend::put_ready(out, TxStatus::Idle);
+    }
+
+    async fn go_on(&mut self) -> Result<(), Over> {
+        loop {
+            let message = self.line.message().await?;
+            let (tag, body) = (message[0], &message[frame::HEADER..]);
+            if self.is_skipping && !matches!(tag, tag::SYNC | tag::TERMINATE) {
+                continue;
+            }
+            let done = match tag {
+                tag::QUERY => {
+                    self.query(body).await?;
+                    continue;
+                }
+                tag::PARSE => self.parse(body),
+                tag::BIND => self.bind(body),
+                tag::DESCRIBE => self.describe(body),
+                tag::EXECUTE => self.execute(body).await,
+                tag::CLOSE => self.close(body),
+                tag::FLUSH => {
+                    self.line.flush().await?;
+                    Ok(())
+                }
+                tag::SYNC => {
+                    self.sync().await?;
+                    continue;
+                }
+                _ => return Err(Over),
+            };
+            match done {
+                Ok(()) => {}
+                Err(Stop::Lost) => return Err(Over),
+                Err(Stop::Report(report)) => {
+                    self.fail(&report).await;
+                    self.is_skipping = true;
+                }
+            }
+            if self.line.output.len() > FULL {
+                self.line.flush().await?;
+            }
+        }
+    }
+
+    /// The client is told, and the transaction has failed.
+    async fn fail(&mut self, report: &Report) {
+        report.put(&mut self.line.output);
+        self.portals.clear();
+        // What a transaction has done is undone when it has failed; its end only says so.
+        let _ = self.worker.end(false).await;
+        self.block = match self.block {
+            Block::Open | Block::Failed => Block::Failed,
+            Block::Implicit | Block::None => Block::None,
+        };
+    }
+
+    async fn query(&mut self, body: &[u8]) -> Result<(), Over> {
+        let sql = frontend::query(body).map_err(|_| Over)?;
+        let sql = std::str::from_utf8(sql).map_err(|_| Over)?.to_owned();
+        let parts: Vec<String> = match sql == mothership_pool::health::report::QUESTION {
+            true => vec![sql],
+            false => split::split(sql.as_bytes(), true)
+                .filter(|part| !part.empty)
+                .map(|part| sql[part.span.start..part.span.end].to_owned())
+                .collect(),
+        };
+        let mut is_empty = true;
+        for part in &parts {
+            let is_alone = parts.len() == 1;
+            match self.simple(part, is_alone).await {
+                Ok(said) => is_empty &= !said,
+                Err(Stop::Lost) => return Err(Over),
+                Err(Stop::Report(report)) => {
+                    is_empty = false;
+                    self.fail(&report).await;
+                    break;
+                }
+            }
+        }
+        if is_empty {
+            self.line.output.extend_from_slice(backend::EMPTY_QUERY);
+        }
+        self.end_of_implicit().await?;
+        self.ready().await
+    }
+
+    /// One statement of a simple query. Whether it has said anything.
+    async fn simple(&mut self, sql: &str, is_alone: bool) -> Result<bool, Stop> {
+        let task = task(sql, &[], &self.collections)?;
+        if matches!(task, Task::Empty) {
+            return Ok(false);
+        }
+        let statement = Arc::new(Prepared {
+            task,
+            types: Vec::new(),
+        });
+        let mut portal = self.portal(statement, &[], &[])?;
+        self.begin_statement(&portal.statement.task, is_alone)
+            .await?;
+        let described = outputs(&portal.statement.task);
+        if !described.is_empty() {
+            portal.shape.describe(&mut self.line.output);
+        }
+        self.run(&mut portal, 0).await?;
+        Ok(true)
+    }
+
+    fn parse(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let parse = Parse::read(body).map_err(|_| Stop::Lost)?;
+        let sql = std::str::from_utf8(parse.sql).map_err(|_| Stop::Lost)?;
+        let types: Vec<u32> = parse.type_oids().collect();
+        let task = task(sql, &types, &self.collections)?;
+        let types = match &task {
+            Task::Command(translated) | Task::Explain(translated) => {
+                let inferred = translated.parameters.iter().enumerate();
+                let declared = |at: usize| types.get(at).copied().filter(|oid| *oid != 0);
+                inferred
+                    .map(|(at, kind)| declared(at).unwrap_or_else(|| kind.oid()))
+                    .collect()
+            }
+            _ => types,
+        };
+        let prepared = Arc::new(Prepared { task, types });
+        self.statements.insert(parse.name.to_vec(), prepared);
+        self.line.output.extend_from_slice(backend::PARSE_COMPLETE);
+        Ok(())
+    }
+
+    fn bind(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let bind = Bind::read(body).map_err(|_| Stop::Lost)?;
+        let statement = self.statement(bind.statement)?;
+        let formats: Vec<i16> = bind.result_formats().collect();
+        let values: Vec<(i16, Option<&[u8]>)> = bind.values().collect();
+        let portal = self.portal(statement, &values, &formats)?;
+        self.portals.insert(bind.portal.to_vec(), portal);
+        self.line.output.extend_from_slice(backend::BIND_COMPLETE);
+        Ok(())
+    }
+
+    fn statement(&self, name: &[u8]) -> Result<Arc<Prepared>, Stop> {
+        let found = self.statements.get(name).map(Arc::clone);
+        found.ok_or_else(|| {
+            let name = String::from_utf8_lossy(name);
+            Report::error(
+                sqlstate::INVALID_STATEMENT_NAME,
+                format!("prepared statement \"{name}\" does not exist"),
+            )
+            .into()
+        })
+    }
+
+    /// A statement with its values.
+    fn portal(
+        &self,
+        statement: Arc<Prepared>,
+        values: &[(i16, Option<&[u8]>)],
+        formats: &[i16],
+    ) -> Result<Portal, Stop> {
+        let refused = self.block == Block::Failed && !ends(&statement.task);
+        if refused {
+            return Err(aborted());
+        }
+        let translated = match &statement.task {
+            Task::Command(translated) | Task::Explain(translated) => Some(translated),
+            _ => None,
+        };
+        let mut forms = Forms::default();
+        let command = match translated {
+            None => None,
+            Some(translated) => {
+                forms = self.settings.forms()?;
+                let given: Vec<Given<'_>> = values
+                    .iter()
+                    .map(|(format, value)| match (format, value) {
+                        (_, None) => Ok(Given::Null),
+                        (0, Some(text)) => Ok(Given::Text(
+                            std::str::from_utf8(text).map_err(|_| not_utf8())?,
+                        )),
+                        (_, Some(bytes)) => Ok(Given::Binary(bytes)),
+                    })
+                    .collect::<Result<_, Stop>>()?;
+                if given.len() != translated.parameters.len() {
+                    return Err(other_count(given.len(), translated.parameters.len()));
+                }
+                let now = match self.block {
+                    Block::None => now(),
+                    _ => self.now,
+                };
+                Some(translated.bind(&given, &forms, now)?)
+            }
+        };
+        Ok(Portal {
+            shape: Shape::new(&outputs(&statement.task), formats),
+            statement,
+            command,
+            forms,
+            rows: None,
+        })
+    }
+
+    fn describe(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let (target, name) = frontend::target(body).map_err(|_| Stop::Lost)?;
+        match target {
+            Target::Statement => {
+                let statement = self.statement(name)?;
+                let out = &mut self.line.output;
+                frame::put(out, backend::tag::PARAMETER_DESCRIPTION, |body| {
+                    // Bind has no more of them.
+                    body.extend_from_slice(&(statement.types.len() as u16).to_be_bytes());
+                    for oid in &statement.types {
+                        body.extend_from_slice(&oid.to_be_bytes());
+                    }
+                });
+                Shape::new(&outputs(&statement.task), &[]).describe(out);
+            }
+            Target::Portal => match self.portals.get(name) {
+                Some(portal) => portal.shape.describe(&mut self.line.output),
+                None => return Err(no_portal(name)),
+            },
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let (target, name) = frontend::target(body).map_err(|_| Stop::Lost)?;
+        match target {
+            Target::Statement => drop(self.statements.remove(name)),
+            Target::Portal => drop(self.portals.remove(name)),
+        }
+        self.line.output.extend_from_slice(backend::CLOSE_COMPLETE);
+        Ok(())
+    }
+
+    async fn execute(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let (name, most) = frontend::execute(body).map_err(|_| Stop::Lost)?;
+        let Some(mut portal) = self.portals.remove(name) else {
+            return Err(no_portal(name));
+        };
+        // With Sync right behind it, nothing else can belong to its transaction.
+        let is_alone = self.line.next_tag() == Some(tag::SYNC);
+        if portal.rows.is_none() {
+            self.begin_statement(&portal.statement.task, is_alone)
+                .await?;
+        }
+        let most = u64::try_from(most).unwrap_or(0);
+        let is_suspended = self.run(&mut portal, most).await?;
+        if is_suspended {
+            self.portals.insert(name.to_vec(), portal);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the statement runs in the transaction that it belongs to.
+    async fn begin_statement(&mut self, task: &Task, is_alone: bool) -> Result<(), Stop> {
+        if self.block == Block::Failed && !ends(task) {
+            return Err(aborted());
+        }
+        let Task::Command(_) = task else {
+            return Ok(());
+        };
+        let is_new = self.worker.session.is_none();
+        let session = self.worker.session().await?;
+        if is_new {
+            let id = session.id().clone();
+            self.running.works_as(self.number, &id);
+        }
+        let wants = match self.block {
+            Block::Open | Block::Implicit => !self.worker.in_transaction,
+            Block::None => !is_alone,
+            Block::Failed => false,
+        };
+        if wants {
+            if self.block == Block::None {
+                self.block = Block::Implicit;
+                self.now = now();
+            }
+            self.worker.begin().await?;
+        }
+        Ok(())
+    }
+
+    /// Does it, or goes on telling its rows, at most so many of them unless it is 0. Whether there may be more.
+    async fn run(&mut self, portal: &mut Portal, most: u64) -> Result<bool, Stop> {
+        if portal.rows.is_some() {
+            return self.tell(portal, most).await;
+        }
+        let tag = match &portal.statement.task {
+            Task::Empty => {
+                self.line.output.extend_from_slice(backend::EMPTY_QUERY);
+                return Ok(false);
+            }
+            Task::Begin => {
+                if self.block == Block::None || self.block == Block::Implicit {
+                    self.block = Block::Open;
+                    self.now = now();
+                    self.settings.begin();
+                }
+                "BEGIN".to_owned()
+            }
+            Task::Commit | Task::Rollback => {
+                let commits = matches!(portal.statement.task, Task::Commit);
+                let commits = commits && self.block != Block::Failed;
+                self.block = Block::None;
+                self.settings.end(commits);
+                self.worker.end(commits).await?;
+                match commits {
+                    true => "COMMIT".to_owned(),
+                    false => "ROLLBACK".to_owned(),
+                }
+            }
+            Task::Set(changes, tag) => {
+                for change in changes {
+                    match change {
+                        Setting::All => self.settings.reset(),
+                        Setting::One {
+                            name,
+                            value,
+                            is_local,
+                        } => self.settings.set(name, value.clone(), *is_local),
+                    }
+                }
+                if *tag == "SELECT 1" {
+                    return self.row(vec![Some(String::new()); changes.len()]);
+                }
+                (*tag).to_owned()
+            }
+            Task::Deallocate(name) => {
+                match name {
+                    Some(name) => drop(self.statements.remove(name.as_bytes())),
+                    None => self.statements.clear(),
+                }
+                "DEALLOCATE".to_owned()
+            }
+            Task::Row(values) => return self.row(values.clone()),
+            Task::Said => {
+                let now = self.now;
+                return self.row(vec![Some(format!("repeatable read|{}", utc(now)))]);
+            }
+            Task::Health => {
+                let row = probe::health(self.worker.client()).await?;
+                return self.row(row);
+            }
+            Task::Explain(translated) => return self.explain(portal, &Arc::clone(translated)),
+            Task::Command(translated) => {
+                let Some(command) = &portal.command else {
+                    return Err(Stop::Lost);
+                };
+                let returning = match is_read(command) {
+                    true => &[][..],
+                    false => &translated.columns[..],
+                };
+                match self.worker.carry_out(command, returning).await? {
+                    Answer::Done(tag) => tag,
+                    Answer::Rows(rows, tag) => {
+                        portal.rows = Some(Rows {
+                            source: RowSource::Ready(rows.into_iter()),
+                            told: 0,
+                            tag,
+                        });
+                        return self.tell(portal, most).await;
+                    }
+                    Answer::Cursor(cursor) => {
+                        portal.rows = Some(Rows {
+                            source: RowSource::Cursor(cursor),
+                            told: 0,
+                            tag: None,
+                        });
+                        return self.tell(portal, most).await;
+                    }
+                }
+            }
+        };
+        backend::put_complete(&mut self.line.output, tag.as_bytes());
+        Ok(false)
+    }
+
+    async fn tell(&mut self, portal: &mut Portal, most: u64) -> Result<bool, Stop> {
+        let Portal {
+            shape, forms, rows, ..
+        } = portal;
+        let Some(rows) = rows else {
+            return Ok(false);
+        };
+        let mut left = most;
+        loop {
+            let session = self.worker.session.as_mut();
+            let is_more = match (&mut rows.source, session) {
+                (RowSource::Ready(ready), _) => match ready.next() {
+                    Some(document) => {
+                        shape.put(&document, forms, &mut self.line.output)?;
+                        true
+                    }
+                    None => false,
+                },
+                (RowSource::Cursor(cursor), Some(session)) => {
+                    let advanced = cursor.advance(session).await;
+                    let advanced = advanced.map_err(|error| stop(&error, None))?;
+                    if advanced {
+                        shape.put(cursor.current(), forms, &mut self.line.output)?;
+                    }
+                    advanced
+                }
+                (RowSource::Cursor(_), None) => return Err(Stop::Lost),
+            };
+            if !is_more {
+                break;
+            }
+            rows.told += 1;
+            if self.line.output.len() > FULL {
+                self.line.flush().await.map_err(|_| Stop::Lost)?;
+            }
+            left = left.saturating_sub(1);
+            if most > 0 && left == 0 {
+                self.line
+                    .output
+                    .extend_from_slice(backend::PORTAL_SUSPENDED);
+                return Ok(true);
+            }
+        }
+        let tag = rows.tag.take();
+        let tag = tag.unwrap_or_else(|| format!("SELECT {}", rows.told));
+        backend::put_complete(&mut self.line.output, tag.as_bytes());
+        Ok(false)
+    }
+
+    fn row(&mut self, values: Vec<Option<String>>) -> Result<bool, Stop> {
+        let out = &mut self.line.output;
+        let columns: Vec<backend::Column> = values
+            .iter()
+            .map(|_| backend::Column::text("?column?"))
+            .collect();
+        backend::put_columns(out, &columns);
+        let values = values
+            .iter()
+            .map(|value| value.as_ref().map(|v| v.as_bytes()));
+        backend::put_row(out, values.collect::<Vec<_>>().into_iter());
+        backend::put_complete(out, b"SELECT 1");
+        Ok(false)
+    }
+
+    /// The command that is sent, and in the first line as PostgreSQL has it what else the router looks at.
+    fn explain(&mut self, portal: &Portal, translated: &Translated) -> Result<bool, Stop> {
+        let command = portal.command.as_ref().map(ToString::to_string);
+        let width = translated.columns.len() * 8;
+        let lines = [
+            format!("MongoDB  (cost=0.00..0.00 rows=1000 width={width})"),
+            format!("  Command: {}", command.unwrap_or_default()),
+        ];
+        for line in &lines {
+            let out = &mut self.line.output;
+            backend::put_row(out, vec![Some(line.as_bytes())].into_iter());
+        }
+        backend::put_complete(&mut self.line.output, b"EXPLAIN");
+        Ok(false)
+    }
+
+    async fn sync(&mut self) -> Result<(), Over> {
+        self.is_skipping = false;
+        self.end_of_implicit().await?;
+        self.ready().await
+    }
+
+    /// What belonged together without BEGIN is committed.
+    async fn end_of_implicit(&mut self) -> Result<(), Over> {
+        if self.block != Block::Implicit {
+            return Ok(());
+        }
+        self.block = Block::None;
+        match self.worker.end(true).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Report(report)) => {
+                report.put(&mut self.line.output);
+                Ok(())
+            }
+            Err(Stop::Lost) => Err(Over),
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), Over> {
+        if self.block == Block::None {
+            self.portals.clear();
+        }
+        let status = match self.block {
+            Block::None | Block::Implicit => TxStatus::Idle,
+            Block::Open => TxStatus::Open,
+            Block::Failed => TxStatus::Failed,
+        };
+        backend::put_ready(&mut self.line.output, status);
+        self.line.flush().await
+    }
+}
+
+/// The columns of a task's answer.
+fn outputs(task: &Task) -> Vec<Output> {
+    match task {
+        Task::Command(translated) => translated.columns.clone(),
+        Task::Explain(_) => vec![Output {
+            name: "QUERY PLAN".to_owned(),
+            kind: crate::documents::Kind::Text,
+            source: Source::Path(vec!["line".to_owned()]),
+            as_text: false,
+        }],
+        _ => Vec::new(),
+    }
+}
+
+fn is_read(command: &crate::documents::translate::Command) -> bool {
+    use crate::documents::translate::Command;
+    matches!(
+        command,
+        Command::Empty | Command::Find { .. } | Command::Aggregate { .. }
+    )
+}
+
+fn ends(task: &text::Task) -> bool {
+    matches!(task, Task::Commit | Task::Rollback)
+}
+
+fn aborted() -> Stop {
+    Report::error(
+        sqlstate::IN_FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+    .into()
+}
+
+fn no_portal(name: &[u8]) -> Stop {
+    let name = String::from_utf8_lossy(name);
+    Report::error(
+        sqlstate::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
+    .into()
+}
+
+fn not_utf8() -> Stop {
+    Report::error("22021", "invalid byte sequence for encoding \"UTF8\"").into()
+}
+
+fn other_count(given: usize, wanted: usize) -> Stop {
+    Report::error(
+        sqlstate::PROTOCOL_VIOLATION,
+        format!("bind message supplies {given} parameters, but the statement requires {wanted}"),
+    )
+    .into()
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+/// A time in UTC, as PostgreSQL writes it with microseconds.
+fn utc(milliseconds: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(milliseconds).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}

@@ -1,0 +1,163 @@
+//! One member of a replica set, and how it is reached.
+//!
+//! The driver is told to speak to this member alone, whatever its role: which one gets a request is decided where it is
+//! for PostgreSQL's servers. Each thread has a driver's client of its own, as it has its own pools, because a client's
+//! tasks belong to the runtime that made it.
+
+use super::conversation;
+use crate::documents::Collection;
+use mongodb::Client;
+use mongodb::bson::Document;
+use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
+use mothership_pool::endpoint::Interpreter;
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ThreadId;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// How the router logs in to the members of a replica set.
+#[derive(Clone)]
+pub struct Login {
+    /// User and password; without them nobody logs in.
+    pub user: Option<(String, String)>,
+    /// Encryption; none without it.
+    pub tls: Option<Encryption>,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+}
+
+/// How connections are encrypted.
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// PEM file with authorities; the system's if there is none.
+    pub ca: Option<PathBuf>,
+    /// PEM file with the router's own certificate and key.
+    pub certificate: Option<PathBuf>,
+    /// The certificate is looked at.
+    pub verifies: bool,
+}
+
+/// A member of a replica set.
+pub struct Member {
+    options: ClientOptions,
+    host: String,
+    collections: Arc<[Arc<Collection>]>,
+    clients: Mutex<HashMap<ThreadId, Client>>,
+    running: Running,
+}
+
+/// What runs there for whom, so that it can be cancelled.
+#[derive(Clone, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<i32, (i32, Document)>>>);
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "mongodb {}", self.host)
+    }
+}
+
+impl Member {
+    /// A member at this address, with the tables whose documents it has.
+    pub fn new(
+        host: &str,
+        port: u16,
+        login: Login,
+        collections: Arc<[Arc<Collection>]>,
+    ) -> Arc<Member> {
+        let mut options = ClientOptions::default();
+        options.hosts = vec![ServerAddress::Tcp {
+            host: host.to_owned(),
+            port: Some(port),
+        }];
+        options.direct_connection = Some(true);
+        options.app_name = Some("mothership".to_owned());
+        // The router's pools have the limit.
+        options.max_pool_size = Some(u32::from(u16::MAX));
+        options.connect_timeout = Some(login.connect_timeout);
+        options.server_selection_timeout = Some(login.connect_timeout);
+        // Whether something may be sent again is decided by who knows what the client has seen.
+        options.retry_reads = Some(false);
+        options.retry_writes = Some(false);
+        options.credential = login.user.map(|(user, password)| {
+            let mut credential = Credential::default();
+            credential.username = Some(user);
+            credential.password = Some(password);
+            credential
+        });
+        options.tls = login.tls.map(|tls| {
+            let mut encryption = TlsOptions::default();
+            encryption.ca_file_path = tls.ca;
+            encryption.cert_key_file_path = tls.certificate;
+            encryption.allow_invalid_certificates = Some(!tls.verifies);
+            Tls::Enabled(encryption)
+        });
+        Arc::new(Member {
+            options,
+            host: format!("{host}:{port}"),
+            collections,
+            clients: Mutex::default(),
+            running: Running::default(),
+        })
+    }
+
+    /// The client of this thread.
+    fn client(&self) -> io::Result<Client> {
+        let mut clients = lock(&self.clients);
+        let thread = std::thread::current().id();
+        if let Some(client) = clients.get(&thread) {
+            return Ok(client.clone());
+        }
+        let client = Client::with_options(self.options.clone()).map_err(io::Error::other)?;
+        clients.insert(thread, client.clone());
+        Ok(client)
+    }
+}
+
+impl Interpreter for Member {
+    fn dial(&self) -> io::Result<UnixStream> {
+        let (near, far) = UnixStream::pair()?;
+        let client = self.client()?;
+        let (collections, running) = (Arc::clone(&self.collections), self.running.clone());
+        tokio::spawn(conversation::hold(far, client, collections, running));
+        Ok(near)
+    }
+}
+
+impl Running {
+    /// A connection's number and secret.
+    pub fn enter(&self) -> (i32, i32) {
+        static NEXT: AtomicI32 = AtomicI32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let secret = rand::random();
+        lock(&self.0).insert(number, (secret, Document::new()));
+        (number, secret)
+    }
+
+    /// What it does is done in this session of MongoDB's from now on.
+    pub fn works_as(&self, number: i32, session: &Document) {
+        if let Some((_, known)) = lock(&self.0).get_mut(&number) {
+            known.clone_from(session);
+        }
+    }
+
+    /// The session of a connection, if the secret is right and it has one.
+    pub fn of(&self, number: i32, secret: i32) -> Option<Document> {
+        let running = lock(&self.0);
+        let (known, session) = running.get(&number)?;
+        (*known == secret && !session.is_empty()).then(|| session.clone())
+    }
+
+    /// The connection has ended.
+    pub fn leave(&self, number: i32) {
+        lock(&self.0).remove(&number);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while holding it left plain values.
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}

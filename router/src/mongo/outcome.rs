@@ -1,0 +1,170 @@
+//! What a failure of MongoDB's means in PostgreSQL's words, or that the connection is to end.
+
+use crate::documents::{Collection, Fault};
+use mongodb::bson::Bson;
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mothership_proto::report::{Report, sqlstate};
+
+/// Why a statement has no answer.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client is told.
+    Report(Report),
+    /// Nobody knows what became of it, or the member is not there: the connection ends without a word, as a server's
+    /// does that dies, and the router says what follows for the client.
+    Lost,
+}
+
+impl From<Report> for Stop {
+    fn from(report: Report) -> Stop {
+        Stop::Report(report)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Stop {
+        let mut report = Report::error(fault.sqlstate, fault.message);
+        if let Some(detail) = fault.detail {
+            report = report.detail(detail);
+        }
+        let more = [(b'c', fault.column), (b'n', fault.constraint)];
+        for (code, text) in more {
+            if let Some(text) = text {
+                report = report.field(code, text);
+            }
+        }
+        Stop::Report(report)
+    }
+}
+
+/// What the driver says of a command on a collection.
+pub(super) fn stop(error: &Error, collection: Option<&Collection>) -> Stop {
+    match code(error) {
+        Some((code, message)) => of_code(code, message, error, collection),
+        None => match &*error.kind {
+            ErrorKind::Authentication { message, .. } => {
+                tracing::warn!(message, "MongoDB does not let the router in");
+                let refused = "MongoDB does not let the router in";
+                Report::fatal(sqlstate::INVALID_PASSWORD, refused).into()
+            }
+            ErrorKind::InvalidArgument { message, .. } => {
+                Report::error(sqlstate::INTERNAL_ERROR, message.clone()).into()
+            }
+            kind => {
+                tracing::debug!(%kind, "a connection to MongoDB is lost");
+                Stop::Lost
+            }
+        },
+    }
+}
+
+/// Whether the whole statement may be tried again: another transaction was in its way, and nothing of it is done.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(code(error), Some((112 | 246 | 251, _)))
+}
+
+fn code(error: &Error) -> Option<(i32, &str)> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some((command.code, &command.message)),
+        ErrorKind::Write(WriteFailure::WriteError(write)) => Some((write.code, &write.message)),
+        ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => {
+            Some((concern.code, &concern.message))
+        }
+        ErrorKind::InsertMany(many) => {
+            let first = many.write_errors.as_ref().and_then(|all| all.first());
+            let concern = many.write_concern_error.as_ref();
+            first
+                .map(|write| (write.code, &*write.message))
+                .or_else(|| concern.map(|concern| (concern.code, &*concern.message)))
+        }
+        _ => None,
+    }
+}
+
+fn of_code(code: i32, message: &str, error: &Error, collection: Option<&Collection>) -> Stop {
+    let report = match code {
+        11000 | 11001 => duplicate(message, collection),
+        // It was not the primary before it had done anything.
+        10107 | 13435 | 10058 => Report::error(
+            "25006",
+            "cannot execute this statement in a read-only transaction",
+        )
+        .detail("the member of the replica set is not its primary"),
+        // A primary that gives up, or a write that was not replicated in time: what became of it is not known.
+        64 | 91 | 100 | 189 | 11600 | 11602 | 13436 | 13388 => return Stop::Lost,
+        50 | 262 | 11601 => Report::error(
+            sqlstate::QUERY_CANCELED,
+            "canceling statement due to user request",
+        ),
+        112 | 246 | 251 => Report::error(
+            sqlstate::SERIALIZATION_FAILURE,
+            "could not serialize access due to concurrent update",
+        )
+        .hint("The transaction might succeed if it is tried again."),
+        24 | 46 => Report::error("55P03", "could not obtain lock on documents"),
+        13 | 8000 => Report::error(
+            sqlstate::INSUFFICIENT_PRIVILEGE,
+            "permission denied for collection",
+        ),
+        18 => Report::fatal(
+            sqlstate::INVALID_PASSWORD,
+            "MongoDB does not let the router in",
+        ),
+        66 => Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "a column at \"_id\" cannot be changed",
+        ),
+        121 => Report::error("23514", "document failed the collection's validation"),
+        241 => Report::error("22003", "integer out of range"),
+        10334 | 17280 | 292 | 146 => Report::error(
+            sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            "MongoDB's limits are too small for this statement",
+        )
+        .detail(message.to_owned()),
+        _ => {
+            tracing::warn!(code, "MongoDB refused a command of the router's");
+            Report::error(sqlstate::INTERNAL_ERROR, "MongoDB refused the command")
+                .detail(format!("error {code}"))
+        }
+    };
+    let _ = error;
+    Stop::Report(report)
+}
+
+/// A key that is there already, in PostgreSQL's words.
+fn duplicate(message: &str, collection: Option<&Collection>) -> Report {
+    let index = message
+        .split_once("index: ")
+        .and_then(|(_, rest)| rest.split_once(" dup key"))
+        .map(|(index, _)| index.trim());
+    let unique = collection.and_then(|collection| {
+        let index = index?;
+        collection.unique.iter().find(|key| key.index == index)
+    });
+    let Some((collection, unique)) = collection.zip(unique) else {
+        let name = index.unwrap_or("unknown");
+        return Report::error(
+            "23505",
+            format!("duplicate key value violates unique constraint \"{name}\""),
+        );
+    };
+    Report::error(
+        "23505",
+        format!(
+            "duplicate key value violates unique constraint \"{}\"",
+            unique.name
+        ),
+    )
+    .field(b's', collection.schema.clone())
+    .field(b't', collection.table.clone())
+    .field(b'n', unique.name.clone())
+}
+
+/// Of a value that cannot be what its column is declared to be.
+pub(super) fn wrong_value(fault: Fault, column: &str, id: Option<Bson>) -> Stop {
+    let detail = match id {
+        Some(id) => format!("column \"{column}\" of the document with _id {id}"),
+        None => format!("column \"{column}\""),
+    };
+    fault.detail(detail).into()
+}

@@ -1,0 +1,98 @@
+//! The questions that the router asks of a server itself, answered for a member of a replica set.
+//!
+//! Positions in the log of PostgreSQL are positions in MongoDB's oplog: the seconds and the number within them are the
+//! two halves. The term of an election is the timeline.
+
+use super::outcome::{Stop, stop};
+use mongodb::Client;
+use mongodb::bson::{Document, Timestamp, doc};
+use mothership_proto::report::{Report, sqlstate};
+use std::hash::{Hash, Hasher};
+
+/// The answer to [`mothership_pool::health::report::QUESTION`]: a row.
+pub(super) async fn health(client: &Client) -> Result<Vec<Option<String>>, Stop> {
+    let admin = client.database("admin");
+    let hello = admin.run_command(doc! { "hello": 1 }).await;
+    let hello = hello.map_err(|error| stop(&error, None))?;
+    row(&hello).ok_or_else(|| {
+        Report::fatal(
+            sqlstate::CANNOT_CONNECT_NOW,
+            "the database system is not yet accepting connections",
+        )
+        .detail("the member is neither primary nor secondary of a replica set")
+        .into()
+    })
+}
+
+fn row(hello: &Document) -> Option<Vec<Option<String>>> {
+    let is_primary = hello.get_bool("isWritablePrimary").unwrap_or(false);
+    let is_secondary = hello.get_bool("secondary").unwrap_or(false);
+    if !(is_primary || is_secondary) {
+        return None;
+    }
+    let written = hello
+        .get_document("lastWrite")
+        .ok()?
+        .get_document("opTime")
+        .ok()?;
+    let Timestamp { time, increment } = written.get_timestamp("ts").ok()?;
+    let term = u32::try_from(written.get_i64("t").ok()?.max(1)).ok()?;
+    let position = format!("{time:X}/{increment:X}");
+    let on = |is: bool| if is { "t" } else { "f" };
+    let in_log = is_primary.then(|| format!("{term:08X}0000000000000000"));
+    Some(vec![
+        Some(on(is_secondary).to_owned()),
+        Some(system(hello.get_str("setName").ok()?).to_string()),
+        Some(position),
+        in_log,
+        is_secondary.then(|| term.to_string()),
+        Some("0".to_owned()),
+        Some("0".to_owned()),
+        None,
+        Some("off".to_owned()),
+    ])
+}
+
+/// A number for the replica set, from its name: positions of different sets say nothing of each other.
+fn system(set: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    set.hash(&mut hasher);
+    hasher.finish() >> 1 | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mothership_pool::health::report::{Report, Says};
+
+    #[test]
+    fn a_member_reports_as_a_server_of_postgresql_does() {
+        let hello = |primary: bool| {
+            doc! {
+                "isWritablePrimary": primary,
+                "secondary": !primary,
+                "setName": "docs0",
+                "lastWrite": { "opTime": { "ts": Timestamp { time: 0x6000_0001, increment: 2 }, "t": 7_i64 } },
+            }
+        };
+        let report = |primary| {
+            let row = row(&hello(primary)).expect("it is a member");
+            Report::parse(|at| row[at].as_deref()).expect("it can be read")
+        };
+        let Says::Primary { timeline, written } = report(true).says else {
+            panic!("it is the primary");
+        };
+        assert_eq!(
+            (timeline, written.to_string()),
+            (7, "60000001/2".to_owned())
+        );
+        let Says::Replica {
+            timeline, replayed, ..
+        } = report(false).says
+        else {
+            panic!("it is a secondary");
+        };
+        assert_eq!((timeline, replayed), (Some(7), written));
+        assert_eq!(row(&doc! { "setName": "docs0" }), None);
+    }
+}

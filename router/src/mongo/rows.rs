@@ -1,0 +1,127 @@
+//! Documents as rows of PostgreSQL's protocol.
+
+use super::outcome::{Stop, wrong_value};
+use crate::documents::translate::{Output, Source};
+use crate::documents::value::{self, Forms};
+use mongodb::bson::{Bson, RawBsonRef, RawDocument};
+use mothership_proto::backend::{self, Column, tag};
+use mothership_proto::frame;
+
+/// What rows look like: their columns, and how each is written.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    columns: Vec<(Output, i16)>,
+}
+
+impl Shape {
+    /// Rows of these columns in the formats of a Bind: none is text, one is for all.
+    pub fn new(outputs: &[Output], formats: &[i16]) -> Shape {
+        let format = |at: usize| match formats {
+            [] => 0,
+            [one] => *one,
+            several => several.get(at).copied().unwrap_or(0),
+        };
+        let columns = outputs.iter().cloned().enumerate();
+        Shape {
+            columns: columns.map(|(at, output)| (output, format(at))).collect(),
+        }
+    }
+
+    /// RowDescription, or NoData without columns.
+    pub fn describe(&self, out: &mut Vec<u8>) {
+        if self.columns.is_empty() {
+            return out.extend_from_slice(backend::NO_DATA);
+        }
+        let columns: Vec<Column> = self.columns.iter().map(column).collect();
+        backend::put_columns(out, &columns);
+    }
+
+    /// One row. Nothing of it is left in `out` where it fails.
+    pub fn put(
+        &self,
+        document: &RawDocument,
+        forms: &Forms,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let begun = out.len();
+        let mut failed = None;
+        frame::put(out, tag::DATA_ROW, |out| {
+            // There are no more columns than PostgreSQL allows.
+            out.extend_from_slice(&(self.columns.len() as u16).to_be_bytes());
+            for (output, format) in &self.columns {
+                if let Err(stop) = put_value(output, *format, document, forms, out) {
+                    failed = Some(stop);
+                    return;
+                }
+            }
+        });
+        match failed {
+            None => Ok(()),
+            Some(stop) => {
+                out.truncate(begun);
+                Err(stop)
+            }
+        }
+    }
+}
+
+fn column((output, format): &(Output, i16)) -> Column {
+    let kind = output.described();
+    let mut column = Column::of(&output.name, kind.oid(), kind.size());
+    column.modifier = kind.modifier();
+    column.format = *format;
+    column
+}
+
+fn put_value(
+    output: &Output,
+    format: i16,
+    document: &RawDocument,
+    forms: &Forms,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let at = out.len();
+    out.extend_from_slice(&(-1_i32).to_be_bytes());
+    let constant;
+    let found = match &output.source {
+        Source::Path(path) => find(document, path),
+        Source::Constant(value) => {
+            constant = mongodb::bson::rawdoc! { "value": raw(value.clone()) };
+            constant.get("value").ok().flatten()
+        }
+    };
+    let Some(found) = found else {
+        return Ok(());
+    };
+    let binary = format == 1 && !output.as_text;
+    let done = match binary {
+        true => value::put_binary(&output.kind, found, out),
+        false => value::put_text(&output.kind, found, forms, out),
+    };
+    let is_value = done.map_err(|fault| wrong_value(fault, &output.name, id(document)))?;
+    let length = match is_value {
+        true => i32::try_from(out.len() - at - 4).unwrap_or(i32::MAX),
+        false => -1,
+    };
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
+/// The value at the end of a path; none where there is nothing on the way.
+fn find<'d>(document: &'d RawDocument, path: &[String]) -> Option<RawBsonRef<'d>> {
+    let (first, rest) = path.split_first()?;
+    let found = document.get(first).ok()??;
+    if rest.is_empty() {
+        return Some(found);
+    }
+    find(found.as_document()?, rest)
+}
+
+fn id(document: &RawDocument) -> Option<Bson> {
+    let found = document.get("_id").ok()??;
+    Bson::try_from(found).ok()
+}
+
+fn raw(value: Bson) -> mongodb::bson::RawBson {
+    mongodb::bson::RawBson::try_from(value).unwrap_or(mongodb::bson::RawBson::Null)
+}

@@ -1,0 +1,272 @@
+//! What a text asks of a member: a statement about documents, or about the session and its transaction.
+
+use super::outcome::Stop;
+use crate::documents::Collection;
+use crate::documents::translate::{NotTranslated, Translated, translate};
+use crate::plan::parse_plainly;
+use crate::sql::effect::{self, Statement};
+use mothership_pool::health::report::QUESTION;
+use mothership_proto::report::{Report, sqlstate};
+use sqlparser::ast;
+use std::sync::Arc;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    /// Nothing.
+    Empty,
+    /// BEGIN.
+    Begin,
+    /// COMMIT.
+    Commit,
+    /// ROLLBACK.
+    Rollback,
+    /// Settings change; the tag that is told.
+    Set(Vec<Setting>, &'static str),
+    /// DEALLOCATE of this name, or of all.
+    Deallocate(Option<String>),
+    /// A command on documents.
+    Command(Arc<Translated>),
+    /// EXPLAIN of one.
+    Explain(Arc<Translated>),
+    /// One row of texts, which does not depend on documents.
+    Row(Vec<Option<String>>),
+    /// The question of whoever watches the servers.
+    Health,
+    /// What a transaction over several servers asks the first of them.
+    Said,
+}
+
+/// A change of settings.
+#[derive(Clone, Debug)]
+pub(super) enum Setting {
+    /// One of them; no value is the server's own.
+    One {
+        name: String,
+        value: Option<String>,
+        is_local: bool,
+    },
+    /// All are the server's own.
+    All,
+}
+
+/// What a statement asks, whose parameters have these types as far as they are declared.
+pub(super) fn task(
+    sql: &str,
+    types: &[u32],
+    collections: &[Arc<Collection>],
+) -> Result<Task, Stop> {
+    if sql == QUESTION {
+        return Ok(Task::Health);
+    }
+    if let Some(own) = of_the_router(sql) {
+        return Ok(own);
+    }
+    let of_a_commit = sql.starts_with("PREPARE TRANSACTION") || sql.contains(".backend()");
+    if of_a_commit {
+        return Err(refused(
+            "a transaction that writes documents cannot write on another server as well",
+            "Write documents in a transaction of their own.",
+        ));
+    }
+    let analysis = effect::analyse(sql.as_bytes(), true);
+    match &analysis.statement {
+        Statement::Empty => return Ok(Task::Empty),
+        Statement::Explain { inner, .. } => {
+            let inner = &sql[inner.start..inner.end];
+            return Ok(Task::Explain(command(inner, types, collections)?));
+        }
+        _ => {}
+    }
+    let parsed = parse_plainly(sql).map_err(|_| not_understood(sql))?;
+    match parsed {
+        ast::Statement::StartTransaction { .. } => match sql.to_ascii_lowercase() {
+            lower if lower.contains("serializable") => Err(refused(
+                "transactions on MongoDB are not SERIALIZABLE",
+                "They see one snapshot, as REPEATABLE READ does.",
+            )),
+            _ => Ok(Task::Begin),
+        },
+        ast::Statement::Commit { chain: false, .. } => Ok(Task::Commit),
+        ast::Statement::Rollback {
+            chain: false,
+            savepoint: None,
+        } => Ok(Task::Rollback),
+        ast::Statement::Savepoint { .. }
+        | ast::Statement::ReleaseSavepoint { .. }
+        | ast::Statement::Rollback { .. } => Err(refused(
+            "a transaction that works on MongoDB has no savepoints",
+            "Begin a transaction of its own for what may fail.",
+        )),
+        ast::Statement::Set(set) => settings(set, sql),
+        ast::Statement::Reset(reset) => {
+            let setting = match reset.reset {
+                ast::Reset::ALL => Setting::All,
+                ast::Reset::ConfigurationParameter(name) => Setting::One {
+                    name: name.to_string().replace('"', ""),
+                    value: None,
+                    is_local: false,
+                },
+                _ => return Ok(Task::Set(Vec::new(), "RESET")),
+            };
+            Ok(Task::Set(vec![setting], "RESET"))
+        }
+        ast::Statement::Discard { .. } => Ok(Task::Set(vec![Setting::All], "DISCARD ALL")),
+        ast::Statement::Deallocate { name, .. } => {
+            let all = name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all");
+            Ok(Task::Deallocate((!all).then_some(name.value)))
+        }
+        _ => Ok(Task::Command(command(sql, types, collections)?)),
+    }
+}
+
+fn settings(set: ast::Set, sql: &str) -> Result<Task, Stop> {
+    let one = |name: String, value: Option<String>, is_local: bool| {
+        let setting = Setting::One {
+            name,
+            value,
+            is_local,
+        };
+        Ok(Task::Set(vec![setting], "SET"))
+    };
+    match set {
+        ast::Set::SingleAssignment {
+            scope,
+            variable,
+            values,
+            ..
+        } => {
+            let is_local = matches!(scope, Some(ast::ContextModifier::Local));
+            let texts: Vec<String> = values.iter().map(text_of).collect();
+            let value = texts.join(", ");
+            let value = (!value.eq_ignore_ascii_case("default")).then_some(value);
+            one(variable.to_string().replace('"', ""), value, is_local)
+        }
+        ast::Set::SetTimeZone { local, value } => {
+            one("timezone".to_owned(), Some(text_of(&value)), local)
+        }
+        ast::Set::SetTransaction { .. } if sql.to_ascii_lowercase().contains("serializable") => {
+            Err(refused(
+                "transactions on MongoDB are not SERIALIZABLE",
+                "They see one snapshot, as REPEATABLE READ does.",
+            ))
+        }
+        // Roles, names and modes say nothing of texts.
+        _ => Ok(Task::Set(Vec::new(), "SET")),
+    }
+}
+
+fn text_of(value: &ast::Expr) -> String {
+    match value {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::SingleQuotedString(text) | ast::Value::EscapedStringLiteral(text) => {
+                text.clone()
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string().replace('"', ""),
+    }
+}
+
+/// What the router says by itself to each of its servers.
+fn of_the_router(sql: &str) -> Option<Task> {
+    const SET_CONFIG: &str = "SELECT pg_catalog.set_config(";
+    const SAID: &str =
+        "SELECT pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation')";
+    const MARK: &str = "SELECT pg_catalog.pg_advisory_xact_lock_shared(";
+    const ISOLATION: &str = "SELECT reset_val FROM pg_catalog.pg_settings ";
+    if sql.starts_with(SAID) {
+        return Some(Task::Said);
+    }
+    if sql.starts_with(MARK) {
+        return Some(Task::Row(vec![Some(String::new())]));
+    }
+    if sql.starts_with(ISOLATION) {
+        return Some(Task::Row(vec![Some("repeatable read".to_owned())]));
+    }
+    if !sql.starts_with(SET_CONFIG) {
+        return None;
+    }
+    let parsed = parse_plainly(sql).ok()?;
+    let ast::Statement::Query(query) = parsed else {
+        return None;
+    };
+    let ast::SetExpr::Select(select) = *query.body else {
+        return None;
+    };
+    let mut changes = Vec::new();
+    for item in &select.projection {
+        let ast::SelectItem::UnnamedExpr(ast::Expr::Function(function)) = item else {
+            return None;
+        };
+        let ast::FunctionArguments::List(list) = &function.args else {
+            return None;
+        };
+        let arguments: Vec<&ast::Expr> = list
+            .args
+            .iter()
+            .filter_map(|argument| match argument {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr),
+                _ => None,
+            })
+            .collect();
+        let [name, value, local] = arguments.as_slice() else {
+            return None;
+        };
+        let is_null = value.to_string().eq_ignore_ascii_case("null");
+        changes.push(Setting::One {
+            name: text_of(name),
+            value: (!is_null).then(|| text_of(value)),
+            is_local: local.to_string().eq_ignore_ascii_case("true"),
+        });
+    }
+    Some(Task::Set(changes, "SELECT 1"))
+}
+
+fn command(
+    sql: &str,
+    types: &[u32],
+    collections: &[Arc<Collection>],
+) -> Result<Arc<Translated>, Stop> {
+    let parsed = parse_plainly(sql).map_err(|_| not_understood(sql))?;
+    let table = |schema: Option<&str>, table: &str| {
+        let fits = |one: &&Arc<Collection>| {
+            one.table == table && schema.is_none_or(|schema| one.schema == schema)
+        };
+        let mut found = collections.iter().filter(fits);
+        // Of two the path of the session would have to decide.
+        found.next().filter(|_| found.next().is_none()).cloned()
+    };
+    let translated = translate(&parsed, &table, types);
+    translated
+        .map(Arc::new)
+        .map_err(|NotTranslated::Because(why)| {
+            refused(
+                "MongoDB has no command that does the same as this statement",
+                "Write it in plainer SQL, outside of cursors and COPY.",
+            )
+            .with_detail(why.into_owned())
+        })
+}
+
+fn not_understood(_: &str) -> Stop {
+    refused(
+        "this statement is not understood well enough to be one for MongoDB",
+        "Write it in plainer SQL.",
+    )
+}
+
+fn refused(message: &'static str, hint: &'static str) -> Stop {
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .hint(hint)
+        .into()
+}
+
+impl Stop {
+    fn with_detail(self, detail: String) -> Stop {
+        match self {
+            Stop::Report(report) => Stop::Report(report.detail(detail)),
+            Stop::Lost => Stop::Lost,
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Carries out commands with the driver, in the transaction that a connection has.
+
+use super::outcome::{Stop, is_conflict, stop};
+use crate::documents::Collection;
+use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::Error;
+use mongodb::options::{ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
+use mongodb::{Client, ClientSession, Database, SessionCursor};
+use mothership_proto::report::Report;
+use rand::RngExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a write is tried again that meets another one, before the client is told. PostgreSQL would wait.
+const ATTEMPTS: u32 = 12;
+/// The first pause in between; it doubles.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long the other members may take to have a write.
+const REPLICATED: Duration = Duration::from_secs(10);
+
+/// What a command has given.
+pub(super) enum Answer {
+    /// Rows, as they come.
+    Cursor(Box<SessionCursor<RawDocumentBuf>>),
+    /// These rows, and what the command is called with its number of rows where that is not SELECT's.
+    Rows(Vec<RawDocumentBuf>, Option<String>),
+    /// So it is called when it is done.
+    Done(String),
+}
+
+/// A database of a member, and the session in which everything is done there.
+pub(super) struct Worker {
+    client: Client,
+    database: Database,
+    collections: Arc<[Arc<Collection>]>,
+    pub session: Option<ClientSession>,
+    /// A transaction of MongoDB's is open.
+    pub in_transaction: bool,
+}
+
+type Done<T> = Result<T, Error>;
+
+impl Worker {
+    pub fn new(client: Client, database: &str, collections: Arc<[Arc<Collection>]>) -> Worker {
+        Worker {
+            database: client.database(database),
+            client,
+            collections,
+            session: None,
+            in_transaction: false,
+        }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn declared(&self, name: &str) -> Option<&Collection> {
+        let found = self.collections.iter().find(|one| one.collection == name);
+        found.map(|found| &**found)
+    }
+
+    /// The session, begun if there is none.
+    pub async fn session(&mut self) -> Result<&mut ClientSession, Stop> {
+        if self.session.is_none() {
+            let begun = self.client.start_session().causal_consistency(false).await;
+            self.session = Some(begun.map_err(|error| stop(&error, None))?);
+        }
+        self.session.as_mut().ok_or(Stop::Lost)
+    }
+
+    /// Begins a transaction of MongoDB's.
+    pub async fn begin(&mut self) -> Result<(), Stop> {
+        let begun = self.session().await?.start_transaction();
+        let begun = begun
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(durably())
+            .await;
+        begun.map_err(|error| stop(&error, None))?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    /// Ends it.
+    pub async fn end(&mut self, commits: bool) -> Result<(), Stop> {
+        if !std::mem::take(&mut self.in_transaction) {
+            return Ok(());
+        }
+        let session = self.session().await?;
+        if !commits {
+            // One that the server has undone already cannot be undone again.
+            let _ = session.abort_transaction().await;
+            return Ok(());
+        }
+        match session.commit_transaction().await {
+            Ok(()) => Ok(()),
+            // Nothing of it is done.
+            Err(error) if is_conflict(&error) => Err(stop(&error, None)),
+            Err(error) => {
+                tracing::debug!(%error, "the outcome of a commit on MongoDB is not known");
+                Err(Stop::Lost)
+            }
+        }
+    }
+
+    /// Carries out a command; `returning` are the columns that a write answers with. In a transaction of its own where
+    /// none is open and it could be done by halves.
+    pub async fn carry_out(
+        &mut self,
+        command: &Command,
+        returning: &[Output],
+    ) -> Result<Answer, Stop> {
+        let several = !self.in_transaction && is_several(command, returning);
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            if several {
+                self.begin().await?;
+            }
+            let done = self.once(command, returning).await;
+            let done = match done {
+                Ok(answer) if several => match self.end(true).await {
+                    Ok(()) => return Ok(answer),
+                    Err(Stop::Report(report)) if report.code == "40001" && attempt < ATTEMPTS => {
+                        None
+                    }
+                    Err(stop) => return Err(stop),
+                },
+                Ok(answer) => return Ok(answer),
+                Err(error) => Some(error),
+            };
+            if several {
+                self.end(false).await?;
+            }
+            match done {
+                Some(Failure::Driver(error)) if !self.may_try_again(&error, several, attempt) => {
+                    let name = collection_of(command);
+                    return Err(stop(&error, name.and_then(|name| self.declared(name))));
+                }
+                Some(Failure::Told(report)) => return Err(report.into()),
+                Some(Failure::Driver(_)) | None => {}
+            }
+            let pause_now = rand::rng().random_range(pause / 2..=pause);
+            tokio::time::sleep(pause_now).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+        Err(Stop::Lost)
+    }
+
+    fn may_try_again(&self, error: &Error, several: bool, attempt: u32) -> bool {
+        (several || !self.in_transaction) && is_conflict(error) && attempt < ATTEMPTS
+    }
+
+    async fn once(&mut self, command: &Command, returning: &[Output]) -> Result<Answer, Failure> {
+        let database = self.database.clone();
+        let in_transaction = self.in_transaction;
+        let concern = (!in_transaction).then(durably);
+        let session = match self.session().await {
+            Ok(session) => session,
+            Err(Stop::Report(report)) => return Err(Failure::Told(report)),
+            Err(Stop::Lost) => return Err(Failure::Told(not_there())),
+        };
+        let of = |name: &str| {
+            let options = mongodb::options::CollectionOptions::builder()
+                .write_concern(concern.clone())
+                .build();
+            database.collection_with_options::<Document>(name, options)
+        };
+        match command {
+            Command::Empty => Ok(Answer::Rows(Vec::new(), None)),
+            Command::Find {
+                collection,
+                filter,
+                projection,
+                sort,
+                skip,
+                limit,
+            } => {
+                let rows = database.collection::<RawDocumentBuf>(collection);
+                let mut find = rows
+                    .find(filter.clone())
+                    .projection(projection.clone())
+                    .skip(*skip);
+                if !sort.is_empty() {
+                    find = find.sort(sort.clone());
+                }
+                if let Some(limit) = limit {
+                    find = find.limit(i64::try_from(*limit).unwrap_or(i64::MAX));
+                }
+                let cursor = find.session(session).await?;
+                Ok(Answer::Cursor(Box::new(cursor)))
+            }
+            Command::Aggregate {
+                collection,
+                pipeline,
+                if_empty,
+            } => {
+                let rows = database.collection::<Document>(collection);
+                let aggregate = rows.aggregate(pipeline.clone());
+                let cursor = aggregate.session(&mut *session).await?;
+                let mut cursor = cursor.with_type::<RawDocumentBuf>();
+                let Some(only) = if_empty else {
+                    return Ok(Answer::Cursor(Box::new(cursor)));
+                };
+                let mut rows = Vec::new();
+                while cursor.advance(session).await? {
+                    rows.push(cursor.current().to_owned());
+                }
+                if rows.is_empty() {
+                    rows.push(raw(only)?);
+                }
+                Ok(Answer::Rows(rows, None))
+            }
+            Command::Insert {
+                collection,
+                documents,
+                ignore,
+            } => {
+                let stored = match ignore {
+                    None => {
+                        insert(&of(collection), documents, session).await?;
+                        documents.clone()
+                    }
+                    Some(conflict) => {
+                        let declared = self.collections.iter();
+                        let declared = declared.clone().find(|one| one.collection == *collection);
+                        let session = self.session.as_mut().ok_or_else(lost)?;
+                        let unique = declared.map(|one| (&**one, *conflict));
+                        insert_new(&of(collection), documents, unique, session).await?
+                    }
+                };
+                let tag = format!("INSERT 0 {}", stored.len());
+                match returning {
+                    [] => Ok(Answer::Done(tag)),
+                    _ => Ok(Answer::Rows(raws(&stored)?, Some(tag))),
+                }
+            }
+            Command::Upsert {
+                collection, rows, ..
+            } => {
+                let mut stored = Vec::with_capacity(rows.len());
+                for row in rows {
+                    stored.push(upsert(&of(collection), row, session).await?);
+                }
+                let tag = format!("INSERT 0 {}", stored.len());
+                match returning {
+                    [] => Ok(Answer::Done(tag)),
+                    _ => Ok(Answer::Rows(raws(&stored)?, Some(tag))),
+                }
+            }
+            Command::Update {
+                collection,
+                filter,
+                change,
+                single,
+            } => {
+                let of = of(collection);
+                if returning.is_empty() {
+                    let change = modifications(change);
+                    let done = match single {
+                        true => {
+                            of.update_one(filter.clone(), change)
+                                .session(session)
+                                .await?
+                        }
+                        false => {
+                            of.update_many(filter.clone(), change)
+                                .session(session)
+                                .await?
+                        }
+                    };
+                    return Ok(Answer::Done(format!("UPDATE {}", done.matched_count)));
+                }
+                let rows = match single {
+                    true => {
+                        let found = of.find_one_and_update(filter.clone(), modifications(change));
+                        let found = found.return_document(ReturnDocument::After);
+                        found.session(session).await?.into_iter().collect()
+                    }
+                    false => {
+                        let ids = ids(&of, filter, session).await?;
+                        let by_id = doc! { "_id": { "$in": ids } };
+                        let done = of.update_many(by_id.clone(), modifications(change));
+                        done.session(&mut *session).await?;
+                        found(&of, by_id, session).await?
+                    }
+                };
+                let tag = format!("UPDATE {}", rows.len());
+                Ok(Answer::Rows(raws(&rows)?, Some(tag)))
+            }
+            Command::Delete {
+                collection,
+                filter,
+                single,
+            } => {
+                let of = of(collection);
+                if returning.is_empty() {
+                    let done = match single {
+                        true => of.delete_one(filter.clone()).session(session).await?,
+                        false => of.delete_many(filter.clone()).session(session).await?,
+                    };
+                    return Ok(Answer::Done(format!("DELETE {}", done.deleted_count)));
+                }
+                let rows = found(&of, filter.clone(), session).await?;
+                let ids: Vec<Bson> = rows
+                    .iter()
+                    .filter_map(|row| row.get("_id").cloned())
+                    .collect();
+                let done = of.delete_many(doc! { "_id": { "$in": ids } });
+                done.session(session).await?;
+                let tag = format!("DELETE {}", rows.len());
+                Ok(Answer::Rows(raws(&rows)?, Some(tag)))
+            }
+            Command::Fail {
+                collection,
+                filter,
+                fault,
+            } => {
+                let one = of(collection)
+                    .find_one(filter.clone())
+                    .session(session)
+                    .await?;
+                match one {
+                    None => Ok(Answer::Done("UPDATE 0".to_owned())),
+                    Some(_) => match Stop::from(fault.clone()) {
+                        Stop::Report(report) => Err(Failure::Told(report)),
+                        Stop::Lost => Err(Failure::Told(not_there())),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Why one attempt has failed.
+enum Failure {
+    Driver(Error),
+    Told(Report),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Driver(error)
+    }
+}
+
+fn not_there() -> Report {
+    Report::fatal("57P03", "the member of the replica set cannot be reached")
+}
+
+fn lost() -> Failure {
+    Failure::Told(not_there())
+}
+
+/// Acknowledged by most members, on their disks.
+fn durably() -> WriteConcern {
+    WriteConcern::builder()
+        .w(mongodb::options::Acknowledgment::Majority)
+        .journal(true)
+        .w_timeout(REPLICATED)
+        .build()
+}
+
+/// Whether a command does more than one thing that MongoDB does by itself all or not at all.
+fn is_several(command: &Command, returning: &[Output]) -> bool {
+    match command {
+        Command::Empty
+        | Command::Find { .. }
+        | Command::Aggregate { .. }
+        | Command::Fail { .. } => false,
+        Command::Insert {
+            documents, ignore, ..
+        } => documents.len() > 1 || ignore.is_some(),
+        Command::Upsert { .. } => true,
+        Command::Update { single, .. } => !single,
+        Command::Delete { single, .. } => !single || !returning.is_empty(),
+    }
+}
+
+fn collection_of(command: &Command) -> Option<&str> {
+    match command {
+        Command::Empty => None,
+        Command::Find { collection, .. }
+        | Command::Aggregate { collection, .. }
+        | Command::Insert { collection, .. }
+        | Command::Upsert { collection, .. }
+        | Command::Update { collection, .. }
+        | Command::Delete { collection, .. }
+        | Command::Fail { collection, .. } => Some(collection),
+    }
+}
+
+fn modifications(change: &Change) -> UpdateModifications {
+    match change {
+        Change::Operators(operators) => UpdateModifications::Document(operators.clone()),
+        Change::Pipeline(stages) => UpdateModifications::Pipeline(stages.clone()),
+    }
+}
+
+type Documents = mongodb::Collection<Document>;
+
+async fn insert(of: &Documents, documents: &[Document], session: &mut ClientSession) -> Done<()> {
+    match documents {
+        [] => {}
+        [one] => drop(of.insert_one(one).session(session).await?),
+        several => drop(of.insert_many(several).session(session).await?),
+    }
+    Ok(())
+}
+
+/// Inserts those whose keys are not there yet, and returns them. A key that another transaction inserts in between is a
+/// conflict of the two, and all begins anew.
+async fn insert_new(
+    of: &Documents,
+    documents: &[Document],
+    declared: Option<(&Collection, Conflict)>,
+    session: &mut ClientSession,
+) -> Done<Vec<Document>> {
+    let mut stored = Vec::new();
+    for document in documents {
+        let mut is_there = false;
+        if let Some((collection, conflict)) = declared {
+            let keys = collection.unique.iter().enumerate();
+            let keys = keys.filter(|(at, _)| match conflict {
+                Conflict::Any => true,
+                Conflict::Key(key) => key == *at,
+            });
+            for (_, key) in keys {
+                let columns = key.columns.iter().map(|at| &collection.columns[*at]);
+                let mut filter = Document::new();
+                for column in columns {
+                    let value = value_at(document, &column.path);
+                    filter.insert(column.field(), value.cloned().unwrap_or(Bson::Null));
+                }
+                // NULL is like no other.
+                let has_null = filter.values().any(|value| *value == Bson::Null);
+                is_there |=
+                    !has_null && of.find_one(filter).session(&mut *session).await?.is_some();
+            }
+        }
+        if !is_there {
+            of.insert_one(document).session(&mut *session).await?;
+            stored.push(document.clone());
+        }
+    }
+    Ok(stored)
+}
+
+fn value_at<'d>(document: &'d Document, path: &[String]) -> Option<&'d Bson> {
+    let (first, rest) = path.split_first()?;
+    let found = document.get(first)?;
+    match rest {
+        [] => Some(found),
+        rest => value_at(found.as_document()?, rest),
+    }
+}
+
+async fn upsert(of: &Documents, row: &Upserted, session: &mut ClientSession) -> Done<Document> {
+    if let Some(filter) = &row.filter {
+        let found = of.find_one_and_update(filter.clone(), modifications(&row.change));
+        let found = found.return_document(ReturnDocument::After);
+        if let Some(found) = found.session(&mut *session).await? {
+            return Ok(found);
+        }
+    }
+    of.insert_one(&row.document).session(session).await?;
+    Ok(row.document.clone())
+}
+
+async fn ids(of: &Documents, filter: &Document, session: &mut ClientSession) -> Done<Vec<Bson>> {
+    let find = of.find(filter.clone()).projection(doc! { "_id": 1 });
+    let mut cursor = find.session(&mut *session).await?;
+    let mut ids = Vec::new();
+    while let Some(found) = cursor.next(session).await {
+        ids.extend(found?.remove("_id"));
+    }
+    Ok(ids)
+}
+
+async fn found(
+    of: &Documents,
+    filter: Document,
+    session: &mut ClientSession,
+) -> Done<Vec<Document>> {
+    let mut cursor = of.find(filter).session(&mut *session).await?;
+    let mut rows = Vec::new();
+    while let Some(found) = cursor.next(session).await {
+        rows.push(found?);
+    }
+    Ok(rows)
+}
+
+fn raw(document: &Document) -> Result<RawDocumentBuf, Failure> {
+    RawDocumentBuf::try_from(document).map_err(|error| Failure::Driver(error.into()))
+}
+
+fn raws(documents: &[Document]) -> Result<Vec<RawDocumentBuf>, Failure> {
+    documents.iter().map(raw).collect()
+}

@@ -1,0 +1,220 @@
+//! Statements on tables whose rows are documents: which go to MongoDB as one command, and of which the rows are
+//! gathered.
+//!
+//! Whether a statement is one command, [`crate::documents::translate`] says. Where it is not, a query runs on
+//! PostgreSQL: what each condition is about one table alone and can be said to MongoDB narrows what is fetched, and all
+//! conditions are asked again of the rows. What would write, and is no command, is refused.
+
+use std::sync::Arc;
+
+use sqlparser::ast::{FromTable, Statement, TableFactor, TableObject};
+
+use super::condition::Cond;
+use super::names::{Names, Place, Resolved, folded};
+use super::parse::Parsed;
+use super::refuse::{Reason, Refusal, refuse};
+use super::scope::{Analysis, Locks, Source};
+use super::slots::Text;
+use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches};
+use crate::catalog::{Name, Relation};
+use crate::documents::Collection;
+
+impl Names<'_> {
+    /// What is declared of a table whose rows are documents.
+    pub fn collection(&self, table: &Name) -> Option<&Arc<Collection>> {
+        self.documents.get(table)
+    }
+
+    /// Whether a text may name such a table.
+    pub fn mentions_documents(&self, text: &str) -> bool {
+        if self.documents.is_empty() {
+            return false;
+        }
+        let lower = text.to_lowercase();
+        self.documents
+            .keys()
+            .any(|name| lower.contains(&name.name.to_lowercase()))
+    }
+}
+
+impl Analysis<'_> {
+    /// Whether the rows of an instance are documents.
+    pub fn is_documents(&self, instance: usize) -> bool {
+        match &self.instances[instance].source {
+            Source::Sharded(relation, _) => self.names.collection(&relation.name).is_some(),
+            Source::Reference(_) | Source::Home(_) | Source::Derived | Source::Rows => false,
+        }
+    }
+
+    /// Whether those of any are.
+    pub fn has_documents(&self) -> bool {
+        !self.names.documents.is_empty()
+            && (0..self.instances.len()).any(|instance| self.is_documents(instance))
+    }
+}
+
+/// The plan of a query that reads documents. `finished` is the one that it would have if all of its tables were
+/// PostgreSQL's.
+///
+/// # Errors
+/// [`Reason::Documents`], against which gathering helps, or a reason against which nothing does.
+pub fn query(
+    analysis: &Analysis<'_>,
+    (text, parsed): (&Text<'_>, &Parsed),
+    is_kept: bool,
+    finished: Result<Plan, Refusal>,
+) -> Result<Plan, Refusal> {
+    unmasked(text)?;
+    if analysis.seen.locks != Locks::No {
+        return refuse(Reason::Locking);
+    }
+    let one = match analysis.instances.as_slice() {
+        [one] if !is_kept => match &one.source {
+            Source::Sharded(relation, _) => Some(*relation),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(relation) = one.filter(|_| is_command(analysis.names, analysis.context, parsed))
+    else {
+        return refuse(Reason::Documents);
+    };
+    match (on_one(analysis.names, relation, Role::Replica), finished) {
+        (Some(plan), _) => Ok(plan),
+        // The rows of several shards are put one behind the other, or aggregates into one row.
+        (None, Ok(plan @ (Plan::Single(_) | Plan::Scatter(_)))) => Ok(plan),
+        (None, _) => refuse(Reason::Documents),
+    }
+}
+
+/// The plan of a write to documents; `None` if its target is another table.
+///
+/// # Errors
+/// Why it is not done.
+pub fn write(
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+    parsed: &Parsed,
+    walked: impl FnOnce() -> Result<Plan, Refusal>,
+) -> Result<Option<Plan>, Refusal> {
+    if names.documents.is_empty() {
+        return Ok(None);
+    }
+    let Some(relation) = target(names, context, &parsed.statement) else {
+        return Ok(None);
+    };
+    unmasked(text)?;
+    let refused = || Refusal::of_table(Reason::DocumentsWrite, &relation.name);
+    if !is_command(names, context, parsed) {
+        return Err(refused());
+    }
+    let role = Role::Primary("writes".to_owned());
+    if let Some(plan) = on_one(names, relation, role) {
+        return Ok(Some(plan));
+    }
+    match walked()? {
+        plan @ (Plan::Single(_) | Plan::Scatter(_) | Plan::Split(_) | Plan::Fill(_)) => {
+            Ok(Some(plan))
+        }
+        _ => Err(refused()),
+    }
+}
+
+/// The table of documents that a statement writes.
+fn target<'n>(
+    names: &Names<'n>,
+    context: &PlanContext,
+    statement: &Statement,
+) -> Option<&'n Relation> {
+    let name = match statement {
+        Statement::Insert(insert) => match &insert.table {
+            TableObject::TableName(name) => name,
+            _ => return None,
+        },
+        Statement::Update(update) => match &update.table.relation {
+            TableFactor::Table { name, .. } => name,
+            _ => return None,
+        },
+        Statement::Delete(delete) => {
+            let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+            match &from.first()?.relation {
+                TableFactor::Table { name, .. } => name,
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    let parts = name.0.iter().map(|part| part.as_ident().map(folded));
+    let parts: Vec<String> = parts.collect::<Option<_>>()?;
+    match names.resolve(&parts, context) {
+        Resolved::Relation(relation, _) if names.collection(&relation.name).is_some() => {
+            Some(relation)
+        }
+        _ => None,
+    }
+}
+
+/// A plan looks at the constants here: there is none for all texts of a shape.
+fn unmasked(text: &Text<'_>) -> Result<(), Refusal> {
+    match text.is_masked() {
+        true => refuse(Reason::Documents),
+        false => Ok(()),
+    }
+}
+
+/// The plan of what goes to the only shard of a table as it is.
+fn on_one(names: &Names<'_>, relation: &Relation, role: Role) -> Option<Plan> {
+    let Place::Sharded(keyed) = names.place(&relation.name) else {
+        return None;
+    };
+    keyed.sharded.shards.single()?;
+    let by = KeyedBy {
+        table: relation.name.clone(),
+        sharded: Arc::clone(&keyed.sharded),
+        cond: Cond::Any,
+        leaf: None,
+        kept: Vec::new(),
+        stored: None,
+    };
+    Some(Plan::Single(Single {
+        target: Target::Keys(vec![by]),
+        role,
+        fallback: None,
+        gather: None,
+        otherwise: Refusal::new(Reason::SeveralShards),
+        unknown: Vec::new(),
+        touches: Touches::Anything,
+    }))
+}
+
+/// Of the conditions on an instance, as they are written, those that narrow what is fetched of its documents.
+pub fn narrowing(analysis: &Analysis<'_>, entry: &str, filters: Vec<String>) -> Vec<String> {
+    let takes = |text: &String| {
+        let sql = format!("SELECT true FROM {entry} WHERE {text}");
+        let parsed = super::parse::statement(&sql);
+        parsed.is_ok_and(|parsed| is_command(analysis.names, analysis.context, &parsed))
+    };
+    filters.into_iter().filter(takes).collect()
+}
+
+/// Whether a statement is one command of MongoDB.
+#[cfg(feature = "mongo")]
+fn is_command(names: &Names<'_>, context: &PlanContext, parsed: &Parsed) -> bool {
+    let table = |schema: Option<&str>, table: &str| {
+        let parts: Vec<String> = schema
+            .into_iter()
+            .chain([table])
+            .map(str::to_owned)
+            .collect();
+        match names.resolve(&parts, context) {
+            Resolved::Relation(relation, _) => names.collection(&relation.name).cloned(),
+            _ => None,
+        }
+    };
+    let types = &context.parameter_types;
+    crate::documents::translate::translate(&parsed.statement, &table, types).is_ok()
+}
+
+#[cfg(not(feature = "mongo"))]
+fn is_command(_: &Names<'_>, _: &PlanContext, _: &Parsed) -> bool {
+    false
+}

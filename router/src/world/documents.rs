@@ -1,0 +1,196 @@
+//! Tables of documents as PostgreSQL knows them: on the home shard each has a table of the same columns and keys, and
+//! never a row.
+//!
+//! So `\d`, information_schema and every program that reads catalogs find it, a statement's types are PostgreSQL's own,
+//! and what is computed of gathered rows is parsed against real columns. A constraint that no row meets says where the
+//! rows are, to whoever would store one there. The table follows the configuration: it is made anew when its
+//! declaration is another one.
+
+use crate::commit::text::{quoted, transaction};
+use crate::config::{Config, Place};
+use crate::documents::{Collection, Column, Filled};
+use std::fmt::Write;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+/// "moth" and "docs" as numbers: whoever makes such tables holds this advisory lock.
+const LOCK: (i32, i32) = (0x6d6f_7468, 0x646f_6373);
+
+/// The beginning of the comment on each of them, before a number that stands for the declaration.
+const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
+
+/// Why such a table cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentsError {
+    /// Somebody else made a table of that name.
+    #[error("table {schema}.{table} exists and was not made for documents: it would hide them")]
+    Taken {
+        /// Its schema.
+        schema: String,
+        /// Its name.
+        table: String,
+    },
+    /// The server said no, or cannot be reached.
+    #[error("make the tables of documents")]
+    Server(#[from] tokio_postgres::Error),
+}
+
+/// The tables of documents that are declared.
+pub fn collections(config: &Config) -> Vec<&Arc<Collection>> {
+    let declared = config.tables.declared.iter();
+    let collections = declared.filter_map(|table| match &table.place {
+        Place::Documents { collection, .. } => Some(collection),
+        Place::Home | Place::Reference | Place::Sharded { .. } => None,
+    });
+    collections.collect()
+}
+
+/// Makes the tables that are missing, and those anew whose declarations have changed. `client` is a connection of the
+/// control role to the home shard. Waits for others who do the same at most `wait`. Cancel safe: one message is one
+/// transaction.
+///
+/// # Errors
+/// [`DocumentsError`]; nothing is changed then.
+pub async fn declare(
+    client: &Client,
+    collections: &[&Arc<Collection>],
+    wait: Duration,
+) -> Result<(), DocumentsError> {
+    let mut missing = String::new();
+    for collection in collections {
+        let remark = remark(collection);
+        match found(client, collection).await? {
+            Some(known) if known == remark => {}
+            Some(known) if known.starts_with(REMARK) => {
+                let _ = write!(missing, "DROP TABLE {}; ", name(collection));
+                missing.push_str(&definition(collection, &remark));
+            }
+            Some(_) => {
+                return Err(DocumentsError::Taken {
+                    schema: collection.schema.clone(),
+                    table: collection.table.clone(),
+                });
+            }
+            None => missing.push_str(&definition(collection, &remark)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (class, object) = LOCK;
+    let sql = format!(
+        "{}; SET LOCAL client_min_messages = warning; \
+         SELECT pg_catalog.pg_advisory_xact_lock({class}, {object}); {missing}",
+        transaction(wait.as_millis())
+    );
+    match client.batch_execute(&sql).await {
+        // Another router was faster; what it has made is looked at when this is asked again.
+        Err(error) if error.code().is_some_and(is_of_another) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Whether a definition failed because somebody else has made or removed the same meanwhile.
+fn is_of_another(code: &SqlState) -> bool {
+    [
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_SCHEMA,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::UNDEFINED_TABLE,
+    ]
+    .contains(code)
+}
+
+/// The comment on the table of that name, empty without one.
+async fn found(client: &Client, collection: &Collection) -> Result<Option<String>, DocumentsError> {
+    let sql = format!(
+        "SELECT pg_catalog.obj_description(c.oid, 'pg_class') FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE n.nspname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
+         AND c.relname OPERATOR(pg_catalog.=) {}::pg_catalog.name",
+        literal(&collection.schema),
+        literal(&collection.table)
+    );
+    let messages = client.simple_query(&sql).await?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+        _ => None,
+    }))
+}
+
+fn remark(collection: &Collection) -> String {
+    // The definition as it would be, whoever makes it.
+    let mut hasher = std::hash::DefaultHasher::new();
+    definition(collection, "").hash(&mut hasher);
+    format!("{REMARK}{:016x}", hasher.finish())
+}
+
+fn definition(collection: &Collection, remark: &str) -> String {
+    let name = name(collection);
+    let mut parts: Vec<String> = collection.columns.iter().map(column).collect();
+    for (place, key) in collection.unique.iter().enumerate() {
+        let columns = key.columns.iter();
+        let columns: Vec<String> = columns
+            .map(|at| quoted(&collection.columns[*at].name))
+            .collect();
+        let word = if place == 0 { "PRIMARY KEY" } else { "UNIQUE" };
+        parts.push(format!(
+            "CONSTRAINT {} {word} ({})",
+            quoted(&key.name),
+            columns.join(", ")
+        ));
+    }
+    parts.push("CONSTRAINT \"rows are in MongoDB\" CHECK (false) NO INHERIT".to_owned());
+    let schema = match collection.schema.as_str() {
+        "public" => String::new(),
+        schema => format!("CREATE SCHEMA IF NOT EXISTS {}; ", quoted(schema)),
+    };
+    format!(
+        "{schema}CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS {}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO PUBLIC; ",
+        parts.join(", "),
+        literal(remark)
+    )
+}
+
+fn column(column: &Column) -> String {
+    let mut sql = format!("{} {}", quoted(&column.name), column.kind.sql_name());
+    if column.kind.is_collatable() {
+        // MongoDB compares bytes.
+        sql.push_str(" COLLATE pg_catalog.\"C\"");
+    }
+    match &column.default {
+        None => {}
+        Some(Filled::Now) => sql.push_str(" DEFAULT pg_catalog.now()"),
+        Some(Filled::Uuid) => sql.push_str(" DEFAULT pg_catalog.gen_random_uuid()"),
+        // PostgreSQL has nothing like it; that there is one is what programs ask.
+        Some(Filled::ObjectId) => sql.push_str(
+            " DEFAULT pg_catalog.substr(pg_catalog.md5(pg_catalog.random()::pg_catalog.text), 1, 24)",
+        ),
+        Some(Filled::Constant(text)) => {
+            let _ = write!(sql, " DEFAULT {}", literal(text));
+        }
+    }
+    if column.not_null {
+        sql.push_str(" NOT NULL");
+    }
+    sql
+}
+
+fn name(collection: &Collection) -> String {
+    format!(
+        "{}.{}",
+        quoted(&collection.schema),
+        quoted(&collection.table)
+    )
+}
+
+/// A string constant that means the same under every setting.
+fn literal(text: &str) -> String {
+    let mut sql = String::new();
+    crate::session::settings::push_literal(&mut sql, text);
+    sql
+}

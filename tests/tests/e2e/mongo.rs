@@ -1,0 +1,10 @@
+//! Tables whose rows are documents of a real MongoDB, beside tables of three shards.
+
+#[path = "mongo/alike.rs"]
+mod alike;
+#[path = "mongo/faults.rs"]
+mod faults;
+#[path = "mongo/stage.rs"]
+mod stage;
+#[path = "mongo/transactions.rs"]
+mod transactions;

@@ -1,0 +1,332 @@
+//! What SQL says of documents is what it says of the same rows in PostgreSQL.
+
+use super::stage::Documents;
+use crate::shards::stage::{extended, lines, one, say, send};
+use mothership_tests::Wire;
+
+/// Rows with everything that a column can have.
+const ROWS: [&str; 12] = [
+    "(1, 'plain', 5.00, 1, 10, 0.5, true, '2020-01-02 03:04:05.678+00', '2020-01-02', \
+      '00000000-0000-4000-8000-000000000001', '{\"b\": 1, \"aa\": [1, 2.50, null]}', '{a,NULL,\"c d\"}', '\\x00ff', 'eins')",
+    "(2, 'other', -0.001, -1, NULL, '-0', false, '1969-12-31 23:59:59.999+00', '1900-02-28', NULL, '[]', '{}', '', 'zwei')",
+    "(3, 'other', NULL, 32767, 2147483647, 'NaN', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "(4, 'plain', 'NaN', -32768, -2147483648, 'Infinity', true, '0044-03-15 12:00:00+00 BC', '10000-01-01', NULL, \
+      '\"text\"', '{\"\"}', NULL, '')",
+    "(5, 'Ärger ☃ 😀', 12345678901234567890.5, 0, 0, 1e15, false, '2024-02-29 00:00:00+00', '2024-02-29', \
+      'ffffffff-ffff-4fff-bfff-ffffffffffff', '{\"k\": {\"n\": \"x\"}}', '{z,a,m}', '\\xdeadbeef', 'ÄÖÜäöü')",
+    "(6, '', 0, 5, 7, 1e-7, true, '2020-01-02 03:04:05.678+00', '2020-01-02', NULL, 'true', '{x}', '\\x5c', 'abc%_')",
+    "(9223372036854775807, 'big', 1e10, 5, 7, 0, NULL, NULL, NULL, NULL, '1.50', NULL, NULL, 'max')",
+    "(-9223372036854775808, 'big', 99999999999999999999999999999999.99, 6, 8, 3.0, NULL, NULL, NULL, NULL, '-7', NULL, NULL, 'min')",
+    "(10, 'a', 1, 1, 1, 1, true, '2021-06-01 10:00:00+02', '2021-06-01', NULL, '{}', NULL, NULL, 'a')",
+    "(11, 'b', 1.0, 1, 1, 1, true, '2021-06-01 08:00:00+00', '2021-06-01', NULL, '{}', NULL, NULL, 'b')",
+    "(12, 'A', 1.00, 2, NULL, 2, false, NULL, NULL, NULL, NULL, NULL, NULL, 'A')",
+    "(13, 'a\\b''c', -1, 2, -5, -2.5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'q''s')",
+];
+
+/// Queries on `{t}`. What has no order of its own is compared as a set.
+const QUERIES: [&str; 62] = [
+    "SELECT * FROM {t} ORDER BY id",
+    "SELECT id FROM {t} WHERE id = 1",
+    "SELECT id, kind FROM {t} WHERE id = 9223372036854775807",
+    "SELECT id FROM {t} WHERE id IN (1, 2, 3, 999)",
+    "SELECT id FROM {t} WHERE id NOT IN (1, 2, 3)",
+    "SELECT id FROM {t} WHERE kind = 'plain'",
+    "SELECT id FROM {t} WHERE kind <> 'plain'",
+    "SELECT id FROM {t} WHERE count <> 7",
+    "SELECT id FROM {t} WHERE NOT (count = 7)",
+    "SELECT id FROM {t} WHERE count IS NULL",
+    "SELECT id FROM {t} WHERE count IS NOT NULL AND small > 0",
+    "SELECT id FROM {t} WHERE count > 2.5",
+    "SELECT id FROM {t} WHERE amount = 1",
+    "SELECT id FROM {t} WHERE amount > 0.5",
+    "SELECT id FROM {t} WHERE ratio = 'NaN'",
+    "SELECT id FROM {t} WHERE ratio = 0",
+    "SELECT id FROM {t} WHERE ratio > 0.4",
+    "SELECT id FROM {t} WHERE is_on",
+    "SELECT id FROM {t} WHERE is_on IS NOT TRUE",
+    "SELECT id FROM {t} WHERE at = '2020-01-02 03:04:05.678+00'",
+    "SELECT id FROM {t} WHERE at > '2020-01-02 03:04:05.6771+00'",
+    "SELECT id FROM {t} WHERE day BETWEEN '2000-01-01' AND '2022-01-01'",
+    "SELECT id FROM {t} WHERE tag = 'FFFFFFFF-ffff-4fff-bfff-ffffffffffff'",
+    "SELECT id FROM {t} WHERE kind LIKE 'a%'",
+    "SELECT id FROM {t} WHERE name LIKE '%\\%\\_'",
+    "SELECT id FROM {t} WHERE kind ILIKE 'A%'",
+    "SELECT id FROM {t} WHERE kind < 'b'",
+    "SELECT id FROM {t} WHERE data IS NULL",
+    "SELECT id FROM {t} WHERE data @> '{\"k\": {}}'",
+    "SELECT id FROM {t} WHERE data->'k'->>'n' = 'x'",
+    "SELECT id FROM {t} WHERE 'a' = ANY (words)",
+    "SELECT id FROM {t} WHERE raw = '\\xdeadbeef'",
+    "SELECT id FROM {t} WHERE length(kind) > 4",
+    "SELECT id FROM {t} WHERE kind = 'plain' OR (small = 2 AND NOT is_on)",
+    "SELECT id FROM {t} WHERE count = NULL",
+    "SELECT id, count FROM {t} ORDER BY count, id",
+    "SELECT id, count FROM {t} ORDER BY count DESC, id DESC",
+    "SELECT id, count FROM {t} ORDER BY count NULLS FIRST, id LIMIT 4",
+    "SELECT id, kind FROM {t} ORDER BY kind, id LIMIT 3 OFFSET 2",
+    "SELECT id, ratio FROM {t} ORDER BY ratio, id",
+    "SELECT id, amount FROM {t} ORDER BY amount DESC, id",
+    "SELECT id FROM {t} ORDER BY id LIMIT 0",
+    "SELECT id::text, kind AS k FROM {t} WHERE id < 5 ORDER BY id",
+    "SELECT count(*) FROM {t}",
+    "SELECT count(count), count(DISTINCT kind), sum(small), min(count), max(kind) FROM {t}",
+    "SELECT sum(id), avg(amount), sum(amount) FROM {t} WHERE id < 100",
+    "SELECT count(*), sum(small), min(at) FROM {t} WHERE id = 99",
+    "SELECT kind, count(*), sum(count) FROM {t} GROUP BY kind ORDER BY kind",
+    "SELECT small, count(*) FROM {t} GROUP BY small HAVING count(*) > 1 ORDER BY small",
+    "SELECT DISTINCT kind FROM {t} ORDER BY kind",
+    "SELECT id, row_number() OVER (ORDER BY small, id) FROM {t} ORDER BY id",
+    "SELECT id, upper(kind) || '!' FROM {t} WHERE id < 5 ORDER BY id",
+    "SELECT e.id, k.title FROM {t} e JOIN kinds k ON k.name = e.kind ORDER BY e.id",
+    "SELECT e.id, i.v FROM {t} e LEFT JOIN items i ON i.id = e.id ORDER BY e.id",
+    "SELECT i.id, e.kind FROM items i JOIN {t} e USING (id) WHERE i.v > 100 ORDER BY 1",
+    "SELECT id FROM {t} a WHERE EXISTS (SELECT 1 FROM {t} b WHERE b.kind = a.kind AND b.id <> a.id) ORDER BY id",
+    "WITH x AS (SELECT kind, max(id) AS most FROM {t} GROUP BY kind) SELECT * FROM x ORDER BY kind",
+    "SELECT id FROM {t} WHERE small = 1 UNION SELECT id FROM items ORDER BY 1",
+    "SELECT id FROM {t} WHERE id IN (SELECT id FROM items) ORDER BY id",
+    "SELECT a.id, b.id FROM {t} a, {t} b WHERE a.small = b.small AND a.id < b.id ORDER BY 1, 2",
+    "SELECT id, at AT TIME ZONE 'Europe/Berlin', day + 1 FROM {t} WHERE at IS NOT NULL ORDER BY id",
+    "SELECT {t} IS NULL, data->'aa'->>1 FROM {t} WHERE id = 1",
+];
+
+/// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
+const WRITES: [&str; 30] = [
+    "INSERT INTO {t} (id) VALUES (20)",
+    "INSERT INTO {t} (id, kind) VALUES (21, 'x'), (22, DEFAULT) RETURNING id, kind, count",
+    "INSERT INTO {t} (id, kind) VALUES (23, 'x'), (20, 'again')",
+    "INSERT INTO {t} (id, kind) VALUES (24, NULL)",
+    "INSERT INTO {t} (id, small) VALUES (25, 40000)",
+    "INSERT INTO {t} (id, name) VALUES (26, 'much too long a name')",
+    "INSERT INTO {t} (id, count) VALUES (27, 'five')",
+    "INSERT INTO {t} (id, amount) VALUES (28, '1.50') RETURNING *",
+    "INSERT INTO {t} (id, kind) VALUES (20, 'y'), (29, 'y') ON CONFLICT DO NOTHING",
+    "INSERT INTO {t} (id, kind) VALUES (20, 'z') ON CONFLICT (id) DO UPDATE SET kind = EXCLUDED.kind RETURNING id, kind",
+    "UPDATE {t} SET kind = 'changed' WHERE id = 21",
+    "UPDATE {t} SET kind = 'changed' WHERE id = 999",
+    "UPDATE {t} SET count = count + 1 WHERE id = 1 RETURNING id, count",
+    "UPDATE {t} SET count = count + 1 WHERE id = 3",
+    "UPDATE {t} SET count = NULL, amount = 2.50, name = DEFAULT WHERE kind = 'big'",
+    "UPDATE {t} SET kind = NULL WHERE id = 1",
+    "UPDATE {t} SET kind = NULL WHERE id = 999",
+    "UPDATE {t} SET is_on = NOT is_on WHERE id = 999",
+    "UPDATE {t} SET small = small - 1 WHERE count IS NOT NULL AND small > 0",
+    "UPDATE {t} SET data = '{\"n\": [1, {\"z\": null}]}', words = '{p,q}' WHERE id = 2 RETURNING data, words",
+    "UPDATE {t} SET at = '2022-02-02 02:02:02.002+00', day = '2022-02-02' WHERE id IN (5, 6) RETURNING id, at, day",
+    "UPDATE {t} SET name = 'n' WHERE kind LIKE 'chan%' RETURNING *",
+    "DELETE FROM {t} WHERE id = 22",
+    "DELETE FROM {t} WHERE id = 22",
+    "DELETE FROM {t} WHERE kind = 'x' OR small IS NULL RETURNING id",
+    "DELETE FROM {t} WHERE ratio = 'NaN'",
+    "INSERT INTO {t} (id, at) VALUES (40, '2020-13-01')",
+    "INSERT INTO {t} VALUES (41, 'all', 1, 2, 3, 4, true, '2020-01-01 00:00:00+00', '2020-01-01', NULL, '1', '{}', '\\x01', 'n')",
+    "DELETE FROM {t}",
+    "SELECT count(*) FROM {t}",
+];
+
+/// What the router refuses of writes to documents, and says so.
+const REFUSED: [&str; 1] = ["UPDATE {t} SET is_on = NOT is_on WHERE id = 999"];
+
+fn filled(documents: &Documents, wire: &mut Wire) {
+    for row in ROWS {
+        for table in ["twin", "events"] {
+            let answer = say(wire, &format!("INSERT INTO {table} VALUES {row}"));
+            assert_eq!(
+                answer[0], "CommandComplete INSERT 0 1",
+                "{table} {row}: {answer:?}"
+            );
+        }
+    }
+    for sql in [
+        "INSERT INTO items SELECT g, g * 100 FROM generate_series(1, 12) g",
+        "INSERT INTO kinds VALUES ('plain', 'Plain'), ('other', 'Other'), ('none', 'None')",
+    ] {
+        say(wire, sql);
+    }
+    let stored: usize = documents
+        .databases
+        .iter()
+        .map(|database| {
+            documents
+                .set
+                .find(database, "events", Default::default())
+                .len()
+        })
+        .sum();
+    assert_eq!(stored, ROWS.len());
+}
+
+/// Both answers to a statement, each on its table; in the order in which they came only where the text has one.
+fn both(wire: &mut Wire, sql: &str, is_extended: bool) -> [Vec<String>; 2] {
+    ["events", "twin"].map(|table| {
+        let sql = sql.replace("{t}", table);
+        let mut answer = match is_extended {
+            false => say(wire, &sql),
+            true => send(wire, &extended(&sql, &[], &[])),
+        };
+        if !sql.contains("ORDER BY") {
+            answer.sort();
+        }
+        answer
+            .into_iter()
+            .map(|line| {
+                line.replace("\"twin\"", "\"events\"")
+                    .replace("twin_pkey", "events_pkey")
+            })
+            .collect()
+    })
+}
+
+fn compare(documents: &Documents) {
+    let mut wire = documents.stage.wire();
+    filled(documents, &mut wire);
+    let mut wrong = Vec::new();
+    for is_extended in [false, true] {
+        if is_extended {
+            say(&mut wire, "SET TimeZone = 'America/New_York'");
+        }
+        for sql in QUERIES {
+            let [events, twin] = both(&mut wire, sql, is_extended);
+            if events != twin {
+                wrong.push(format!(
+                    "{sql}\n  documents  {events:?}\n  postgresql {twin:?}"
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn queries_on_one_replica_set_answer_as_postgresql_does() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    compare(&documents);
+}
+
+#[test]
+fn queries_on_three_shards_of_documents_answer_as_postgresql_does() {
+    let Some(documents) = Documents::over(3) else {
+        return;
+    };
+    compare(&documents);
+}
+
+#[test]
+fn writes_do_and_answer_what_they_do_in_postgresql() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    filled(&documents, &mut wire);
+    for sql in WRITES {
+        let [events, twin] = both(&mut wire, sql, false);
+        if REFUSED.contains(&sql) {
+            assert!(events[0].starts_with("Error 0A000"), "{sql}: {events:?}");
+            continue;
+        }
+        assert_eq!(events, twin, "{sql}");
+        let [events, twin] = both(&mut wire, "SELECT * FROM {t} ORDER BY id", false);
+        assert_eq!(events, twin, "after {sql}");
+    }
+}
+
+#[test]
+fn a_write_goes_to_the_shard_of_its_key_and_is_refused_on_several() {
+    let Some(documents) = Documents::over(3) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let ids: Vec<String> = (1..=30).map(|id: i64| id.to_string()).collect();
+    for id in &ids {
+        let sql = format!("INSERT INTO events (id) VALUES ({id}) RETURNING id");
+        assert_eq!(one(&mut wire, &sql), *id);
+    }
+    let stored = |database: &String| {
+        documents
+            .set
+            .find(database, "events", Default::default())
+            .len()
+    };
+    let stored: Vec<usize> = documents.databases.iter().map(stored).collect();
+    assert!(stored.iter().all(|count| *count > 0), "{stored:?}");
+    assert_eq!(stored.iter().sum::<usize>(), 30);
+    assert_eq!(
+        say(&mut wire, "UPDATE events SET small = 1 WHERE id = 7")[0],
+        "CommandComplete UPDATE 1"
+    );
+    assert_eq!(
+        say(&mut wire, "DELETE FROM events WHERE id = 8")[0],
+        "CommandComplete DELETE 1"
+    );
+    for sql in [
+        "INSERT INTO events (id) VALUES (41), (42), (43), (44), (45), (46)",
+        "UPDATE events SET small = 2",
+        "DELETE FROM events",
+    ] {
+        assert_eq!(
+            say(&mut wire, sql),
+            [
+                "Error 0A000 a write to documents on several replica sets is not supported",
+                "ReadyForQuery I"
+            ],
+            "{sql}"
+        );
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM events"), "29");
+    assert_eq!(one(&mut wire, "SELECT sum(small) FROM events"), "1");
+}
+
+#[test]
+fn the_catalog_has_such_tables_like_any_other() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let columns = |table: &str| {
+        format!(
+            "SELECT column_name, data_type, is_nullable FROM information_schema.columns \
+             WHERE table_name = '{table}' ORDER BY ordinal_position"
+        )
+    };
+    // The name of a table of documents in a string is no statement about documents.
+    let events = lines(&wire.query(&columns("events")));
+    assert_eq!(events, lines(&wire.query(&columns("twin"))));
+    assert!(events.len() > 14, "{events:?}");
+    let key =
+        "SELECT conname FROM pg_constraint WHERE conrelid = 'events'::regclass AND contype = 'p'";
+    assert_eq!(one(&mut wire, key), "events_pkey");
+    let explained = say(&mut wire, "EXPLAIN SELECT id FROM events WHERE kind = 'x'");
+    assert!(
+        explained.concat().contains("\"find\":\"events\""),
+        "{explained:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    for sql in [
+        "TRUNCATE events",
+        "ALTER TABLE events ADD COLUMN x int",
+        "DROP TABLE events",
+        "COPY events FROM STDIN",
+        "UPDATE events SET id = 5",
+        "UPDATE events SET kind = upper(kind)",
+        "DELETE FROM events USING items WHERE items.id = events.id",
+        "INSERT INTO events SELECT id, 'x' FROM items",
+        "SELECT * FROM events FOR UPDATE",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");
+        assert_eq!(answer.len(), 2, "{sql}: {answer:?}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Three shards of PostgreSQL, a replica set, a router, and a table of documents with its twin in PostgreSQL.
+
+use crate::shards::stage::Stage;
+use mothership_tests::mongo::ReplicaSet;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+/// One replica set for all tests that break nothing.
+static SHARED: LazyLock<Option<Arc<ReplicaSet>>> =
+    LazyLock::new(|| ReplicaSet::start("documents", 1).map(Arc::new));
+
+/// What the tests declare: `events` on the shards of MongoDB that are given, and tables of PostgreSQL beside it.
+const TABLES: &str = r#"
+[[table]]
+name = "items"
+key = ["id"]
+key_type = ["int8"]
+[[table]]
+name = "kinds"
+kind = "reference"
+[[table]]
+name = "events"
+kind = "documents"
+shards = [@shards@]
+key = ["id"]
+[[table.column]]
+name = "id"
+path = "_id"
+sql_type = "int8"
+[[table.column]]
+name = "kind"
+sql_type = "text"
+not_null = true
+default = "plain"
+[[table.column]]
+name = "amount"
+sql_type = "numeric"
+[[table.column]]
+name = "small"
+sql_type = "int2"
+[[table.column]]
+name = "count"
+sql_type = "int4"
+path = "of.count"
+[[table.column]]
+name = "ratio"
+sql_type = "float8"
+[[table.column]]
+name = "is_on"
+sql_type = "bool"
+[[table.column]]
+name = "at"
+sql_type = "timestamptz"
+[[table.column]]
+name = "day"
+sql_type = "date"
+[[table.column]]
+name = "tag"
+sql_type = "uuid"
+[[table.column]]
+name = "data"
+sql_type = "jsonb"
+[[table.column]]
+name = "words"
+sql_type = "text[]"
+[[table.column]]
+name = "raw"
+sql_type = "bytea"
+[[table.column]]
+name = "name"
+sql_type = "varchar(10)"
+path = "of.name"
+"#;
+
+/// The same as a table of PostgreSQL.
+pub const TWIN: &str = "CREATE TABLE twin (id int8 PRIMARY KEY, kind text COLLATE \"C\" NOT NULL DEFAULT 'plain', \
+    amount numeric, small int2, count int4, ratio float8, is_on bool, at timestamptz, day date, tag uuid, data jsonb, \
+    words text[] COLLATE \"C\", raw bytea, name varchar(10) COLLATE \"C\")";
+
+/// A router with all of it.
+pub struct Documents {
+    /// The router and the shards of PostgreSQL.
+    pub stage: Stage,
+    /// The replica set.
+    pub set: Arc<ReplicaSet>,
+    /// The names of the databases there.
+    pub databases: Vec<String>,
+}
+
+impl Documents {
+    /// With so many shards of documents, each a database of one replica set. `None`, said loudly, without a mongod.
+    pub fn over(shards: usize) -> Option<Documents> {
+        let set = SHARED.as_ref().map(Arc::clone);
+        Documents::on(set, shards)
+    }
+
+    /// The same on a replica set of the test's own.
+    pub fn on(set: Option<Arc<ReplicaSet>>, shards: usize) -> Option<Documents> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let Some(set) = set else {
+            // Not by a macro, whose output the harness would keep to itself.
+            let _ = writeln!(std::io::stderr(), "SKIP mongo: no mongod can be had");
+            return None;
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut config = String::new();
+        let (mut names, mut databases, mut on) = (Vec::new(), Vec::new(), String::new());
+        for shard in 0..shards {
+            let name = format!("docs{shard}");
+            config += &format!("[[shard]]\nname = \"{name}\"\nengine = \"mongodb\"\n");
+            for address in set.addresses() {
+                config += &format!("[[shard.server]]\naddress = \"{address}\"\n");
+            }
+            let database = format!("test_{}_{number}_{shard}", std::process::id());
+            on += &format!(", {name} = \"{database}\"");
+            names.push(format!("\"{name}\""));
+            databases.push(database);
+        }
+        config += &TABLES.replace("@shards@", &names.join(", "));
+        let stage = Stage::bare_on(&on, &config);
+        let mut wire = stage.wire();
+        for sql in [
+            "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
+            "CREATE TABLE kinds (name text PRIMARY KEY, title text)",
+            TWIN,
+        ] {
+            let answer = crate::shards::stage::say(&mut wire, sql);
+            assert_eq!(answer[0], "CommandComplete CREATE TABLE", "{sql}");
+        }
+        Some(Documents {
+            stage,
+            set,
+            databases,
+        })
+    }
+}
+
+impl Drop for Documents {
+    fn drop(&mut self) {
+        for database in &self.databases {
+            self.set.drop_database(database);
+        }
+    }
+}

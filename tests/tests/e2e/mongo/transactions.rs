@@ -1,0 +1,118 @@
+//! Transactions on documents.
+
+use super::stage::Documents;
+use crate::shards::stage::{one, say, segment, send};
+
+const ABORTED: &str =
+    "Error 25P02 current transaction is aborted, commands ignored until end of transaction block";
+
+fn count(documents: &Documents) -> usize {
+    let found = documents
+        .set
+        .find(&documents.databases[0], "events", Default::default());
+    found.len()
+}
+
+#[test]
+fn a_transaction_is_all_or_nothing_and_nobody_sees_it_before() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    for (end, left) in [("ROLLBACK", 0), ("COMMIT", 2)] {
+        say(&mut wire, "BEGIN");
+        for id in [1, 2] {
+            let sql = format!("INSERT INTO events (id) VALUES ({id})");
+            assert_eq!(
+                say(&mut wire, &sql),
+                ["CommandComplete INSERT 0 1", "ReadyForQuery T"]
+            );
+        }
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM events"), "2");
+        assert_eq!(count(&documents), 0);
+        assert_eq!(
+            say(&mut wire, end),
+            [format!("CommandComplete {end}").as_str(), "ReadyForQuery I"]
+        );
+        assert_eq!(count(&documents), left, "{end}");
+    }
+}
+
+#[test]
+fn an_error_undoes_the_transaction_and_what_follows_is_refused() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    say(&mut wire, "BEGIN");
+    say(&mut wire, "INSERT INTO events (id) VALUES (1)");
+    let twice = say(&mut wire, "INSERT INTO events (id) VALUES (1)");
+    assert_eq!(
+        twice,
+        [
+            "Error 23505 duplicate key value violates unique constraint \"events_pkey\"",
+            "ReadyForQuery E"
+        ]
+    );
+    assert_eq!(say(&mut wire, "SELECT id FROM events")[0], ABORTED);
+    assert_eq!(
+        say(&mut wire, "COMMIT"),
+        ["CommandComplete ROLLBACK", "ReadyForQuery I"]
+    );
+    assert_eq!(count(&documents), 0);
+    let savepoint = ["BEGIN", "INSERT INTO events (id) VALUES (1)", "SAVEPOINT s"];
+    let answers: Vec<String> = savepoint
+        .iter()
+        .map(|sql| say(&mut wire, sql)[0].clone())
+        .collect();
+    assert!(answers[2].starts_with("Error 0A000"), "{answers:?}");
+    say(&mut wire, "ROLLBACK");
+}
+
+#[test]
+fn statements_of_one_message_or_one_segment_are_one_transaction() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let first = "INSERT INTO events (id) VALUES (1)";
+    let wrong = "INSERT INTO events (id, kind) VALUES (2, NULL)";
+    let answer = say(&mut wire, &format!("{first}; {wrong}"));
+    assert!(
+        answer.iter().any(|line| line.starts_with("Error 23502")),
+        "{answer:?}"
+    );
+    assert_eq!(count(&documents), 0);
+    let answer = send(&mut wire, &segment([first, wrong]));
+    assert!(
+        answer.iter().any(|line| line.starts_with("Error 23502")),
+        "{answer:?}"
+    );
+    assert_eq!(count(&documents), 0);
+    send(
+        &mut wire,
+        &segment([first, "INSERT INTO events (id) VALUES (2)"]),
+    );
+    assert_eq!(count(&documents), 2);
+}
+
+#[test]
+fn what_writes_on_both_engines_in_one_transaction_is_refused_and_undone() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    say(&mut wire, "BEGIN");
+    say(&mut wire, "INSERT INTO items (id) VALUES (1)");
+    say(&mut wire, "INSERT INTO events (id) VALUES (1)");
+    let ended = say(&mut wire, "COMMIT");
+    let error = ended.iter().find(|line| line.starts_with("Error"));
+    assert!(
+        error.is_some_and(|error| error.starts_with("Error 0A000")),
+        "{ended:?}"
+    );
+    say(&mut wire, "ROLLBACK");
+    assert_eq!(count(&documents), 0);
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0");
+    documents.stage.assert_nothing_prepared();
+}
