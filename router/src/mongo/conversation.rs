@@ -11,7 +11,7 @@ use super::text::{Setting, Task, task};
 use super::work::{Answer, Worker};
 use super::{probe, text};
 use crate::documents::Collection;
-use crate::documents::translate::{Given, Output, Source, Translated};
+use crate::documents::translate::{Command, Given, Output, Source, Translated};
 use crate::documents::value::Forms;
 use crate::sql::split;
 use mongodb::Client;
@@ -117,9 +117,17 @@ impl Line {
         }
     }
 
-    /// The tag of the next message, if that has come.
-    fn next_tag(&self) -> Option<u8> {
-        self.input.first().copied()
+    /// Whether Sync follows, with nothing before it that does anything, as far as it has come.
+    fn is_at_sync(&self) -> bool {
+        let mut rest = &self.input[..];
+        while let Ok(Next::Whole(frame)) = frame::next(rest, LONGEST) {
+            match frame.tag() {
+                tag::SYNC => return true,
+                tag::CLOSE | tag::FLUSH => rest = &rest[frame.bytes.len()..],
+                _ => return false,
+            }
+        }
+        false
     }
 }
 
@@ -167,7 +175,7 @@ struct Prepared {
 struct Portal {
     statement: Arc<Prepared>,
     shape: Shape,
-    command: Option<crate::documents::translate::Command>,
+    command: Option<Command>,
     forms: Forms,
     rows: Option<Rows>,
 }
@@ -308,8 +316,7 @@ impl Conversation {
             types: Vec::new(),
         });
         let mut portal = self.portal(statement, &[], &[])?;
-        self.begin_statement(&portal.statement.task, is_alone)
-            .await?;
+        self.begin_statement(&portal, is_alone).await?;
         let described = outputs(&portal.statement.task);
         if !described.is_empty() {
             portal.shape.describe(&mut self.line.output);
@@ -450,10 +457,9 @@ impl Conversation {
             return Err(no_portal(name));
         };
         // With Sync right behind it, nothing else can belong to its transaction.
-        let is_alone = self.line.next_tag() == Some(tag::SYNC);
+        let is_alone = self.line.is_at_sync();
         if portal.rows.is_none() {
-            self.begin_statement(&portal.statement.task, is_alone)
-                .await?;
+            self.begin_statement(&portal, is_alone).await?;
         }
         let most = u64::try_from(most).unwrap_or(0);
         let is_suspended = self.run(&mut portal, most).await?;
@@ -464,11 +470,11 @@ impl Conversation {
     }
 
     /// Sees to it that the statement runs in the transaction that it belongs to.
-    async fn begin_statement(&mut self, task: &Task, is_alone: bool) -> Result<(), Stop> {
-        if self.block == Block::Failed && !ends(task) {
+    async fn begin_statement(&mut self, portal: &Portal, is_alone: bool) -> Result<(), Stop> {
+        if self.block == Block::Failed && !ends(&portal.statement.task) {
             return Err(aborted());
         }
-        let Task::Command(_) = task else {
+        let (Task::Command(_), Some(command)) = (&portal.statement.task, &portal.command) else {
             return Ok(());
         };
         let is_new = self.worker.session.is_none();
@@ -479,7 +485,8 @@ impl Conversation {
         }
         let wants = match self.block {
             Block::Open | Block::Implicit => !self.worker.in_transaction,
-            Block::None => !is_alone,
+            // What reads has a snapshot of its own, and a secondary has no transactions.
+            Block::None => !(is_alone || is_read(command)),
             Block::Failed => false,
         };
         if wants {
@@ -717,8 +724,7 @@ fn outputs(task: &Task) -> Vec<Output> {
     }
 }
 
-fn is_read(command: &crate::documents::translate::Command) -> bool {
-    use crate::documents::translate::Command;
+fn is_read(command: &Command) -> bool {
     matches!(
         command,
         Command::Empty | Command::Find { .. } | Command::Aggregate { .. }

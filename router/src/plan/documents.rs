@@ -16,6 +16,7 @@ use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Locks, Source};
 use super::slots::Text;
 use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches};
+use crate::catalog::types::words;
 use crate::catalog::{Name, Relation};
 use crate::documents::Collection;
 
@@ -31,9 +32,14 @@ impl Names<'_> {
             return false;
         }
         let lower = text.to_lowercase();
-        self.documents
-            .keys()
-            .any(|name| lower.contains(&name.name.to_lowercase()))
+        let is_named = |name: &Name| {
+            let name = name.name.to_lowercase();
+            match words(&name).next() == Some(name.as_str()) {
+                true => words(&lower).any(|word| word == name),
+                false => lower.contains(&name),
+            }
+        };
+        self.documents.keys().any(is_named)
     }
 }
 

@@ -405,18 +405,20 @@ impl<'a> Planner<'a> {
     fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
         let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
         let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
-        let of_rows = matches!(
+        let of_tables = matches!(
             analysis.statement,
-            Statement::Select
-                | Statement::Insert
-                | Statement::Update
-                | Statement::Delete
-                | Statement::Explain { .. }
-                | Statement::Declare { .. }
-                | Statement::Prepare { .. }
-                | Statement::Empty
+            Statement::Merge
+                | Statement::Copy { .. }
+                | Statement::Do
+                | Statement::Call
+                | Statement::Truncate
+                | Statement::Lock
+                | Statement::Ddl { .. }
+                | Statement::Other(_)
+                | Statement::Several
+                | Statement::Unclear
         );
-        if !of_rows && self.names.mentions_documents(sql) {
+        if of_tables && self.names.mentions_documents(sql) {
             return refuse::refuse(Reason::DocumentsStatement);
         }
         match &analysis.statement {

@@ -1,9 +1,9 @@
 //! What breaks on a replica set of three.
 
 use super::stage::Documents;
-use crate::shards::stage::{LIMIT, one, say};
+use crate::shards::stage::{LIMIT, extended, one, say, send};
 use mothership_tests::mongo::ReplicaSet;
-use mothership_tests::{Wire, poll_until};
+use mothership_tests::{Endpoint, Wire, poll_until};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,67 @@ fn a_new_primary_gets_the_writes_and_nothing_acknowledged_is_lost() {
         done.iter().all(|id| ids.contains(&id.to_string())),
         "{done:?} {ids:?}"
     );
+}
+
+#[test]
+fn secondaries_serve_reads_and_miss_nothing_that_was_written() {
+    let set = ReplicaSet::start("reads", 3).map(Arc::new);
+    let Some(documents) = Documents::on(set, 1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let asks = [
+        "SELECT count(*) FROM events",
+        "SELECT count(DISTINCT id) FROM events",
+    ];
+    for id in 1..=20 {
+        assert_eq!(insert(&mut wire, id), "CommandComplete INSERT 0 1");
+        for sql in asks {
+            assert_eq!(one(&mut wire, sql), id.to_string(), "{sql}");
+            let answer = send(&mut wire, &extended(sql, &[], &[]));
+            assert!(
+                answer.contains(&format!("DataRow {id}")),
+                "{sql}: {answer:?}"
+            );
+        }
+    }
+    // Without writes they have all there is, and have been seen to.
+    let served = poll_until(LIMIT, || {
+        asks.iter()
+            .for_each(|sql| assert_eq!(one(&mut wire, sql), "20"));
+        served_by_secondaries(&documents) > 0
+    });
+    assert!(served);
+}
+
+/// How many reads the members that are not the primary have served, as the router counts them.
+fn served_by_secondaries(documents: &Documents) -> u64 {
+    let primary = documents.set.addresses()[documents.set.primary()].clone();
+    let console = documents
+        .stage
+        .shards
+        .endpoint(0)
+        .at_port(documents.stage.router.port());
+    let mut console = Wire::login(&Endpoint {
+        database: "mothership".into(),
+        ..console
+    });
+    let frames = console.query("SHOW ENDPOINTS");
+    let names = frames
+        .iter()
+        .find(|frame| frame.kind == b'T')
+        .unwrap()
+        .columns();
+    let at = |name: &str| names.iter().position(|known| known == name).unwrap();
+    let rows = frames
+        .iter()
+        .filter(|frame| frame.kind == b'D')
+        .map(|row| row.row_text());
+    let of_documents =
+        rows.filter(|row| row[at("shard")] == "docs0" && row[at("address")] != primary);
+    of_documents
+        .map(|row| row[at("served")].parse::<u64>().unwrap())
+        .sum()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::shards::stage::Stage;
 use mothership_tests::mongo::ReplicaSet;
+use mothership_tests::shared::USER;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -118,6 +119,7 @@ impl Documents {
             databases.push(database);
         }
         config += &TABLES.replace("@shards@", &names.join(", "));
+        config += &format!("[console]\nadmin_users = [\"{USER}\"]\n");
         let stage = Stage::bare_on(&on, &config);
         let mut wire = stage.wire();
         for sql in [
