@@ -78,7 +78,11 @@ pub(super) fn task(
         }
         _ => {}
     }
-    let parsed = parse_plainly(sql).map_err(|_| not_understood(sql))?;
+    let parsed = match parse_plainly(sql) {
+        Ok(parsed) => parsed,
+        Err(_) if is_indifferent(sql) => return Ok(Task::Set(Vec::new(), "SET")),
+        Err(_) => return Err(not_understood()),
+    };
     match parsed {
         ast::Statement::StartTransaction { .. } => match sql.to_ascii_lowercase() {
             lower if lower.contains("serializable") => Err(refused(
@@ -228,7 +232,7 @@ fn command(
     types: &[u32],
     collections: &[Arc<Collection>],
 ) -> Result<Arc<Translated>, Stop> {
-    let parsed = parse_plainly(sql).map_err(|_| not_understood(sql))?;
+    let parsed = parse_plainly(sql).map_err(|_| not_understood())?;
     let table = |schema: Option<&str>, table: &str| {
         let fits = |one: &&Arc<Collection>| {
             one.table == table && schema.is_none_or(|schema| one.schema == schema)
@@ -249,7 +253,20 @@ fn command(
         })
 }
 
-fn not_understood(_: &str) -> Stop {
+/// Whether a text that the parser does not know sets something that says nothing of texts, such as a role.
+fn is_indifferent(sql: &str) -> bool {
+    const FORMS: [&str; 4] = [
+        "timezone",
+        "datestyle",
+        "extra_float_digits",
+        "bytea_output",
+    ];
+    let lower = sql.to_ascii_lowercase();
+    let sets = lower.starts_with("set ") || lower.starts_with("reset ");
+    sets && !FORMS.iter().any(|name| lower.contains(name)) && !lower.contains("serializable")
+}
+
+fn not_understood() -> Stop {
     refused(
         "this statement is not understood well enough to be one for MongoDB",
         "Write it in plainer SQL.",
@@ -267,6 +284,87 @@ impl Stop {
         match self {
             Stop::Report(report) => Stop::Report(report.detail(detail)),
             Stop::Lost => Stop::Lost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(sql: &str) -> String {
+        match task(sql, &[], &[]) {
+            Ok(task) => format!("{task:?}"),
+            Err(Stop::Report(report)) => format!("{} {}", report.code, report.message),
+            Err(Stop::Lost) => "lost".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_about_the_session_is_known_as_such() {
+        let zone = "Set([One { name: \"TimeZone\", value: Some(\"Asia/Tokyo\"), is_local: false }], \"SELECT 1\")";
+        let cases = [
+            ("", "Empty"),
+            ("BEGIN", "Begin"),
+            ("START TRANSACTION READ ONLY", "Begin"),
+            (
+                "BEGIN ISOLATION LEVEL SERIALIZABLE",
+                "0A000 transactions on MongoDB are not SERIALIZABLE",
+            ),
+            ("COMMIT", "Commit"),
+            ("END", "Commit"),
+            ("ROLLBACK", "Rollback"),
+            (
+                "ROLLBACK TO SAVEPOINT s",
+                "0A000 a transaction that works on MongoDB has no savepoints",
+            ),
+            (
+                "SAVEPOINT s",
+                "0A000 a transaction that works on MongoDB has no savepoints",
+            ),
+            (
+                "SELECT pg_catalog.set_config(E'TimeZone',E'Asia/Tokyo',false)",
+                zone,
+            ),
+            ("RESET SESSION AUTHORIZATION", "Set([], \"RESET\")"),
+            ("SET SESSION AUTHORIZATION alice", "Set([], \"SET\")"),
+            ("SET ROLE alice", "Set([], \"SET\")"),
+            ("RESET ALL", "Set([All], \"RESET\")"),
+            ("DEALLOCATE ALL", "Deallocate(None)"),
+            ("DEALLOCATE s", "Deallocate(Some(\"s\"))"),
+            (
+                "PREPARE TRANSACTION 'x'",
+                "0A000 a transaction that writes documents cannot write on another server as well",
+            ),
+            (
+                "SELECT 1 FROM unknown",
+                "0A000 MongoDB has no command that does the same as this statement",
+            ),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(said(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_read_however_it_is_written() {
+        for sql in [
+            "SET TimeZone = 'UTC'",
+            "SET timezone TO 'UTC'",
+            "SET TIME ZONE 'UTC'",
+            "SET \"TimeZone\" TO UTC",
+        ] {
+            let Ok(Task::Set(changes, _)) = task(sql, &[], &[]) else {
+                panic!("{sql}");
+            };
+            let [Setting::One { name, value, .. }] = changes.as_slice() else {
+                panic!("{sql}: {changes:?}");
+            };
+            assert_eq!(
+                (name.to_lowercase().as_str(), value.as_deref()),
+                ("timezone", Some("UTC")),
+                "{sql}"
+            );
         }
     }
 }
