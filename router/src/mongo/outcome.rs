@@ -40,7 +40,7 @@ impl From<Fault> for Stop {
 /// What the driver says of a command on a collection.
 pub(super) fn stop(error: &Error, collection: Option<&Collection>) -> Stop {
     match code(error) {
-        Some((code, message)) => of_code(code, message, error, collection),
+        Some((code, message)) => of_code(code, message, collection),
         None => match &*error.kind {
             ErrorKind::Authentication { message, .. } => {
                 tracing::warn!(message, "MongoDB does not let the router in");
@@ -63,6 +63,11 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(code(error), Some((112 | 246 | 251, _)))
 }
 
+/// Whether a unique key has the value already.
+pub(super) fn is_duplicate(error: &Error) -> bool {
+    matches!(code(error), Some((11000 | 11001, _)))
+}
+
 fn code(error: &Error) -> Option<(i32, &str)> {
     match &*error.kind {
         ErrorKind::Command(command) => Some((command.code, &command.message)),
@@ -81,7 +86,7 @@ fn code(error: &Error) -> Option<(i32, &str)> {
     }
 }
 
-fn of_code(code: i32, message: &str, error: &Error, collection: Option<&Collection>) -> Stop {
+fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
     let report = match code {
         11000 | 11001 => duplicate(message, collection),
         // It was not the primary before it had done anything.
@@ -127,7 +132,6 @@ fn of_code(code: i32, message: &str, error: &Error, collection: Option<&Collecti
                 .detail(format!("error {code}"))
         }
     };
-    let _ = error;
     Stop::Report(report)
 }
 

@@ -1,6 +1,6 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
-use super::outcome::{Stop, is_conflict, stop};
+use super::outcome::{Stop, is_conflict, is_duplicate, stop};
 use crate::documents::Collection;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -16,6 +16,8 @@ use std::time::Duration;
 const ATTEMPTS: u32 = 12;
 /// The first pause in between; it doubles.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How often a key is looked for, where ON CONFLICT says what becomes of one that is there.
+const LOOKS: u32 = 4;
 /// How long the other members may take to have a write.
 const REPLICATED: Duration = Duration::from_secs(10);
 
@@ -133,7 +135,9 @@ impl Worker {
                 self.end(false).await?;
             }
             match done {
-                Some(Failure::Driver(error)) if !self.may_try_again(&error, several, attempt) => {
+                Some(Failure::Driver(error))
+                    if !self.may_try_again(&error, command, several, attempt) =>
+                {
                     let name = collection_of(command);
                     return Err(stop(&error, name.and_then(|name| self.declared(name))));
                 }
@@ -147,8 +151,11 @@ impl Worker {
         Err(Stop::Lost)
     }
 
-    fn may_try_again(&self, error: &Error, several: bool, attempt: u32) -> bool {
-        (several || !self.in_transaction) && is_conflict(error) && attempt < ATTEMPTS
+    fn may_try_again(&self, error: &Error, command: &Command, several: bool, attempt: u32) -> bool {
+        let own = several || !self.in_transaction;
+        // A key that came to be there after it was looked for: the next attempt finds it, unless it is another one.
+        let is_found_next = minds_conflicts(command) && is_duplicate(error) && attempt < LOOKS;
+        own && (is_found_next || is_conflict(error) && attempt < ATTEMPTS)
     }
 
     async fn once(&mut self, command: &Command, returning: &[Output]) -> Result<Answer, Failure> {
@@ -375,6 +382,18 @@ fn is_several(command: &Command, returning: &[Output]) -> bool {
         Command::Update { single, .. } => !single,
         Command::Delete { single, .. } => !single || !returning.is_empty(),
     }
+}
+
+/// Whether it says what becomes of a row whose key is there.
+fn minds_conflicts(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Upsert { .. }
+            | Command::Insert {
+                ignore: Some(_),
+                ..
+            }
+    )
 }
 
 fn collection_of(command: &Command) -> Option<&str> {

@@ -97,6 +97,46 @@ fn statements_of_one_message_or_one_segment_are_one_transaction() {
 }
 
 #[test]
+fn of_many_who_insert_the_same_key_one_stores_it_and_none_fails() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    for (end, done) in [
+        ("DO NOTHING", ["INSERT 0 0", "INSERT 0 1"]),
+        ("(id) DO UPDATE SET kind = EXCLUDED.kind", ["INSERT 0 1"; 2]),
+    ] {
+        let stored = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|client| {
+                    let mut wire = documents.stage.wire();
+                    scope.spawn(move || {
+                        let mut stored = 0;
+                        for id in 1..=10 {
+                            let sql = format!(
+                                "INSERT INTO events (id, kind) VALUES ({id}, 'by {client}') ON CONFLICT {end}"
+                            );
+                            let answer = say(&mut wire, &sql)[0].clone();
+                            let tag = answer.strip_prefix("CommandComplete ").unwrap_or(&answer);
+                            assert!(done.contains(&tag), "{sql}: {answer}");
+                            stored += usize::from(tag == done[1]);
+                        }
+                        stored
+                    })
+                })
+                .collect();
+            clients
+                .into_iter()
+                .map(|client| client.join().unwrap())
+                .sum::<usize>()
+        });
+        assert_eq!(count(&documents), 10, "{end}");
+        if end == "DO NOTHING" {
+            assert_eq!(stored, 10);
+        }
+    }
+}
+
+#[test]
 fn what_writes_on_both_engines_in_one_transaction_is_refused_and_undone() {
     let Some(documents) = Documents::over(1) else {
         return;
