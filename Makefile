@@ -152,6 +152,7 @@ test-proofs: postgres
 	tests/packages $(PATRONI)
 	env CLIENTS=8 ROUNDS=1 SCALE=1 "$$CARGO_TARGET_DIR/debug/patroni"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
+	env COUNT=800 LAYOUT=mongodb "$$CARGO_TARGET_DIR/debug/oracle"
 	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"
 	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"
 	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"

@@ -108,7 +108,7 @@ pub fn translate(
     table: Tables<'_>,
     parameter_oids: &[u32],
 ) -> Result<Translated> {
-    let mut parameters = Parameters::declared(parameter_oids)?;
+    let mut parameters = Parameters::declared(parameter_oids);
     let (columns, plan) = match statement {
         Statement::Query(query) => {
             let (columns, select) = select::select(query, table, &mut parameters)?;

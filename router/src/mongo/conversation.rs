@@ -183,7 +183,6 @@ struct Portal {
 /// Rows that are still to be told.
 struct Rows {
     source: RowSource,
-    told: u64,
     /// What it is called, where that is not SELECT's.
     tag: Option<String>,
 }
@@ -574,7 +573,6 @@ impl Conversation {
                     Answer::Rows(rows, tag) => {
                         portal.rows = Some(Rows {
                             source: RowSource::Ready(rows.into_iter()),
-                            told: 0,
                             tag,
                         });
                         return self.tell(portal, most).await;
@@ -582,7 +580,6 @@ impl Conversation {
                     Answer::Cursor(cursor) => {
                         portal.rows = Some(Rows {
                             source: RowSource::Cursor(cursor),
-                            told: 0,
                             tag: None,
                         });
                         return self.tell(portal, most).await;
@@ -601,7 +598,8 @@ impl Conversation {
         let Some(rows) = rows else {
             return Ok(false);
         };
-        let mut left = most;
+        // The tag counts the rows of this Execute alone, as PostgreSQL's does.
+        let mut told: u64 = 0;
         loop {
             let session = self.worker.session.as_mut();
             let is_more = match (&mut rows.source, session) {
@@ -625,12 +623,11 @@ impl Conversation {
             if !is_more {
                 break;
             }
-            rows.told += 1;
+            told += 1;
             if self.line.output.len() > FULL {
                 self.line.flush().await.map_err(|_| Stop::Lost)?;
             }
-            left = left.saturating_sub(1);
-            if most > 0 && left == 0 {
+            if told == most {
                 self.line
                     .output
                     .extend_from_slice(backend::PORTAL_SUSPENDED);
@@ -638,7 +635,7 @@ impl Conversation {
             }
         }
         let tag = rows.tag.take();
-        let tag = tag.unwrap_or_else(|| format!("SELECT {}", rows.told));
+        let tag = tag.unwrap_or_else(|| format!("SELECT {told}"));
         backend::put_complete(&mut self.line.output, tag.as_bytes());
         Ok(false)
     }

@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use sqlparser::ast::{FromTable, Statement, TableFactor, TableObject};
+use sqlparser::tokenizer::Token;
 
 use super::condition::Cond;
-use super::names::{Names, Place, Resolved, folded};
+use super::names::{Names, Place, Resolved, fold, folded};
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Locks, Source};
@@ -40,6 +41,23 @@ impl Names<'_> {
             }
         };
         self.documents.keys().any(is_named)
+    }
+}
+
+impl Names<'_> {
+    /// Whether a statement that was found to read no documents may name such a table in a WITH that nothing refers to:
+    /// the shards that it goes to would not know it.
+    pub(super) fn hides_documents(&self, parsed: &Parsed) -> bool {
+        if self.documents.is_empty() {
+            return false;
+        }
+        let words = parsed.tokens.iter().filter_map(|token| match &token.token {
+            Token::Word(word) => Some(fold(&word.value, word.quote_style.is_some())),
+            _ => None,
+        });
+        let words: Vec<_> = words.collect();
+        let is_table = |word: &str| self.documents.keys().any(|name| name.name == word);
+        words.iter().any(|word| word == "with") && words.iter().any(|word| is_table(word))
     }
 }
 

@@ -12,7 +12,7 @@ use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
 use super::query::{Ctes, Local};
-use super::refuse::{Reason, Refusal, not_understood};
+use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
 use super::slots::Text;
 use super::sorted::Sorted;
@@ -73,6 +73,7 @@ fn walked(
             Err(why) => Err(why),
             plan => return plan,
         },
+        false if names.hides_documents(&parsed) => return refuse(Reason::Documents),
         false => finished,
     };
     let plan = match (finished, ending) {

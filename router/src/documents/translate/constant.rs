@@ -350,14 +350,21 @@ impl Constant {
             Source::Text(text) => value::from_text(&self.kind, text, bound.forms).map(Some),
             Source::Parameter(position) => match bound.parameter(*position)? {
                 Given::Null => Ok(None),
-                Given::Text(text) => value::from_text(&self.kind, text, bound.forms).map(Some),
-                Given::Binary(bytes) => value::from_binary(&self.kind, bytes).map(Some),
+                Given::Text(text) => value::from_text(&self.kind, text, bound.forms)
+                    .map(Some)
+                    .map_err(limit),
+                Given::Binary(bytes) => value::from_binary(&self.kind, bytes)
+                    .map(Some)
+                    .map_err(limit),
             },
         }
     }
 
     /// Its value, to compare a column with.
     pub fn value(&self, bound: &Bound<'_>) -> std::result::Result<Value, Fault> {
+        if let Some(end) = self.end_of_time(bound)? {
+            return Ok(Value::After(end));
+        }
         if matches!(self.kind, Kind::Timestamptz | Kind::Timestamp) {
             return self.time(bound);
         }
@@ -383,6 +390,43 @@ impl Constant {
         }
     }
 
+    /// Of a parameter that is no time but `infinity`, the last time that there is, and of `-infinity` the first: no
+    /// document has a later one, or an earlier one.
+    fn end_of_time(&self, bound: &Bound<'_>) -> std::result::Result<Option<bson::DateTime>, Fault> {
+        let Source::Parameter(position) = &self.source else {
+            return Ok(None);
+        };
+        let number = match (&self.kind, bound.parameter(*position)?) {
+            (Kind::Timestamptz | Kind::Timestamp | Kind::Date, Given::Text(text)) => {
+                match text.trim().to_ascii_lowercase().as_str() {
+                    "infinity" => i64::MAX,
+                    "-infinity" => i64::MIN,
+                    _ => return Ok(None),
+                }
+            }
+            (Kind::Timestamptz | Kind::Timestamp, Given::Binary(bytes)) => {
+                match <[u8; 8]>::try_from(*bytes) {
+                    Ok(bytes) => i64::from_be_bytes(bytes),
+                    Err(_) => return Ok(None),
+                }
+            }
+            (Kind::Date, Given::Binary(bytes)) => match <[u8; 4]>::try_from(*bytes) {
+                Ok(bytes) => match i32::from_be_bytes(bytes) {
+                    i32::MAX => i64::MAX,
+                    i32::MIN => i64::MIN,
+                    _ => return Ok(None),
+                },
+                Err(_) => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        Ok(match number {
+            i64::MAX => Some(bson::DateTime::MAX),
+            i64::MIN => Some(bson::DateTime::MIN),
+            _ => None,
+        })
+    }
+
     /// Documents have milliseconds, and the constant may be between two of them.
     fn time(&self, bound: &Bound<'_>) -> std::result::Result<Value, Fault> {
         let micros = |text: &str| value::micros_from_text(&self.kind, text, bound.forms);
@@ -391,8 +435,10 @@ impl Constant {
             Source::Text(text) => micros(text)?,
             Source::Parameter(position) => match bound.parameter(*position)? {
                 Given::Null => return Ok(Value::Null),
-                Given::Text(text) => micros(text)?,
-                Given::Binary(bytes) => value::micros_from_binary(&self.kind, bytes)?,
+                Given::Text(text) => micros(text).map_err(limit)?,
+                Given::Binary(bytes) => {
+                    value::micros_from_binary(&self.kind, bytes).map_err(limit)?
+                }
             },
         };
         let floor = micros.floor();
@@ -400,6 +446,17 @@ impl Constant {
             true => Value::Exact(Bson::DateTime(floor)),
             false => Value::After(floor),
         })
+    }
+}
+
+/// Of a value to compare with, which PostgreSQL has and MongoDB has not, it is a refusal and no mistake of the client's.
+fn limit(fault: Fault) -> Fault {
+    match fault.message.starts_with("MongoDB") {
+        true => Fault {
+            sqlstate: "0A000",
+            ..fault
+        },
+        false => fault,
     }
 }
 

@@ -295,6 +295,8 @@ fn is_reserved(word: &str) -> bool {
 pub(super) struct Parameters {
     kinds: Vec<Option<Kind>>,
     declared: usize,
+    /// Of these the client has declared a type that MongoDB does not have. A statement may leave them unused.
+    foreign: Vec<usize>,
 }
 
 /// More than the protocol can number.
@@ -302,21 +304,15 @@ const MAX_PARAMETERS: usize = 65_535;
 
 impl Parameters {
     /// As the client declared them; 0 is what it leaves open.
-    pub fn declared(oids: &[u32]) -> Result<Parameters> {
-        let kinds = oids
-            .iter()
-            .map(|oid| match oid {
-                // `unknown` is open, too.
-                0 | 705 => Ok(None),
-                oid => kind_of_oid(*oid)
-                    .map(Some)
-                    .ok_or_else(|| because("a parameter of a type that MongoDB does not have")),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Parameters {
+    pub fn declared(oids: &[u32]) -> Parameters {
+        let kinds: Vec<Option<Kind>> = oids.iter().map(|oid| kind_of_oid(*oid)).collect();
+        // `unknown` is open, too.
+        let is_foreign = |at: &usize| kinds[*at].is_none() && ![0, 705].contains(&oids[*at]);
+        Parameters {
             declared: kinds.len(),
+            foreign: (0..kinds.len()).filter(is_foreign).collect(),
             kinds,
-        })
+        }
     }
 
     /// The position of `$n`.
@@ -339,6 +335,9 @@ impl Parameters {
 
     /// Its type is this one, as its place asks.
     pub fn infer(&mut self, position: usize, kind: &Kind) -> Result<()> {
+        if self.foreign.contains(&position) {
+            return Err(because("a parameter of a type that MongoDB does not have"));
+        }
         match &self.kinds[position] {
             Some(known) if known == kind => Ok(()),
             Some(_) => Err(because("a parameter of two types")),
@@ -351,10 +350,13 @@ impl Parameters {
 
     /// All of them, when the whole statement has been read.
     pub fn finish(self) -> Result<Vec<Kind>> {
-        self.kinds
-            .into_iter()
-            .map(|kind| kind.ok_or_else(|| because("a parameter without a type")))
-            .collect()
+        let Parameters { kinds, foreign, .. } = self;
+        let kind = |(at, kind): (usize, Option<Kind>)| match kind {
+            // Nobody looks at it.
+            None if foreign.contains(&at) => Ok(Kind::Text),
+            kind => kind.ok_or_else(|| because("a parameter without a type")),
+        };
+        kinds.into_iter().enumerate().map(kind).collect()
     }
 }
 

@@ -481,7 +481,7 @@ impl Item {
 
 /// `SELECT true`. Constants have no name; before PostgreSQL 15, booleans had.
 pub(super) fn constant(expr: &Expr, alias: Option<&str>) -> Result<Option<Output>> {
-    let (name, kind, value) = match Literal::read(expr, &mut Parameters::declared(&[])?)? {
+    let (name, kind, value) = match Literal::read(expr, &mut Parameters::declared(&[]))? {
         None => return Ok(None),
         Some(Literal::Null) => ("?column?", Kind::Text, Bson::Null),
         Some(Literal::Text(text)) => ("?column?", Kind::Text, Bson::String(text)),

@@ -9,6 +9,7 @@ use crate::mix;
 use crate::reduce;
 use crate::report::Report;
 use crate::run::{self, Answer, Lost, Protocol, simple};
+use crate::schema::Layout;
 use crate::statement::{Effect, Statement};
 use crate::world::World;
 use mothership_tests::Wire;
@@ -104,6 +105,8 @@ impl Play<'_> {
         let mut rng = StdRng::seed_from_u64(mix(self.seed, number, 2));
         let kind = match self.writes {
             true => 70,
+            // Of documents nearly every write is refused that is made here.
+            false if self.world.layout == Layout::Mongodb => rng.random_range(0..70),
             false => rng.random_range(0..100),
         };
         match kind {

@@ -27,9 +27,11 @@ pub enum Layout {
     Composite,
     /// By a lookup table.
     Directory,
+    /// In MongoDB, but for one table. It is played when it is asked for.
+    Mongodb,
 }
 
-/// All of them, in the order in which worlds take turns.
+/// All of PostgreSQL alone, in the order in which worlds take turns.
 pub const LAYOUTS: [Layout; 8] = [
     Layout::Pk,
     Layout::Mixed,
@@ -46,7 +48,32 @@ impl Layout {
     pub fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
+
+    /// Whether the rows of a table are documents.
+    pub fn has_documents(self, table: &str) -> bool {
+        self == Layout::Mongodb && ["t", "u"].contains(&table)
+    }
 }
+
+/// The types that documents have.
+const STORED: [Ty; 16] = [
+    Ty::Int2,
+    Ty::Int4,
+    Ty::Int8,
+    Ty::Numeric,
+    Ty::Float4,
+    Ty::Float8,
+    Ty::Bool,
+    Ty::Text,
+    Ty::Varchar,
+    Ty::Uuid,
+    Ty::Bytea,
+    Ty::Date,
+    Ty::Timestamp,
+    Ty::Timestamptz,
+    Ty::Jsonb,
+    Ty::Texts,
+];
 
 /// Where a table's rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +118,8 @@ pub struct Schema {
     pub everywhere: Vec<String>,
     /// For the home shard and the one database that has everything.
     pub at_home: Vec<String>,
+    /// For the one database that has everything: the shards have documents instead.
+    pub in_one: Vec<String>,
     /// Of the lookup table, for the home shard alone.
     pub lookup: Vec<String>,
     /// Views' names with their definitions, to make them again.
@@ -113,6 +142,7 @@ impl Schema {
                 views: Vec::new(),
                 everywhere: vec![PRELUDE.to_owned()],
                 at_home: Vec::new(),
+                in_one: Vec::new(),
                 lookup: Vec::new(),
                 view_texts: Vec::new(),
                 rows: Vec::new(),
@@ -129,6 +159,20 @@ impl Schema {
             .map(|table| &table.relation)
             .chain(&self.views)
     }
+}
+
+/// A table of documents for the router; its first column is its key.
+fn documents(name: &str, shards: usize, columns: &[(String, Ty)]) -> String {
+    let shards: Vec<String> = (1..=shards).map(|shard| format!("\"d{shard}\"")).collect();
+    let shards = shards.join(", ");
+    let mut config =
+        format!("[[table]]\nname = {name:?}\nkind = \"documents\"\nshards = [{shards}]\n");
+    for (at, (column, ty)) in columns.iter().enumerate() {
+        let path = if at == 0 { "path = \"_id\"\n" } else { "" };
+        let ty = ty.declared();
+        config += &format!("[[table.column]]\nname = {column:?}\nsql_type = {ty:?}\n{path}");
+    }
+    config
 }
 
 struct Maker {
@@ -167,7 +211,9 @@ impl Maker {
         if self.layout == Layout::Mixed || self.rng.random_bool(0.3) {
             self.plain("h", Kind::Home);
         }
-        self.views();
+        if self.layout != Layout::Mongodb {
+            self.views();
+        }
         self.schema
     }
 
@@ -293,9 +339,13 @@ impl Maker {
         if self.rng.random_bool(0.5) {
             config += &format!("key_type = {}\n", list(keys.iter().map(types).collect()));
         }
+        if self.layout.has_documents(name) {
+            // Its columns are not known yet.
+            config = String::new();
+        }
         if main && named {
             config += "strategy = \"main\"\n";
-        } else if name == "u" && self.rng.random_bool(0.3) {
+        } else if name == "u" && self.layout != Layout::Mongodb && self.rng.random_bool(0.3) {
             config += "colocate = \"t\"\n";
         }
         self.schema.config += &config;
@@ -327,6 +377,7 @@ impl Maker {
         key: Vec<usize>,
         unique: Vec<usize>,
     ) {
+        let table = name;
         let mut names = NAMES.to_vec();
         names.shuffle(&mut self.rng);
         let common = [Ty::Int4, Ty::Text, Ty::Numeric, Ty::Float8];
@@ -334,7 +385,10 @@ impl Maker {
             let ty = if self.rng.random_bool(0.4) {
                 *common.choose(&mut self.rng).unwrap()
             } else {
-                *values::ALL.choose(&mut self.rng).unwrap()
+                match self.layout.has_documents(table) {
+                    true => *STORED.choose(&mut self.rng).unwrap(),
+                    false => *values::ALL.choose(&mut self.rng).unwrap(),
+                }
             };
             columns.push(((*name).to_owned(), ty));
         }
@@ -367,7 +421,11 @@ impl Maker {
             lines.push(format!("PRIMARY KEY ({})", names.join(", ")));
         }
         let create = format!("CREATE TABLE {name} ({})", lines.join(", "));
+        if self.layout.has_documents(name) {
+            self.schema.config += &documents(name, self.shards, &columns);
+        }
         match kind {
+            _ if self.layout.has_documents(name) => self.schema.in_one.push(create),
             Kind::Home => self.schema.at_home.push(create),
             _ => self.schema.everywhere.push(create),
         }
@@ -395,7 +453,13 @@ impl Maker {
                 rows.push(row);
             }
         }
-        for rows in rows.chunks(7) {
+        // Of documents there are rows that cannot be stored.
+        let together = if self.layout.has_documents(table.name()) {
+            1
+        } else {
+            7
+        };
+        for rows in rows.chunks(together) {
             let into = format!("INSERT INTO {} VALUES {}", table.name(), rows.join(", "));
             self.schema.rows.push(into);
         }

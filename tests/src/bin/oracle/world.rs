@@ -3,11 +3,14 @@
 
 use crate::compare::{Form, Inner, Types};
 use crate::judge::refusal;
-use crate::run::{self, simple};
+use crate::run::{self, Answer, simple};
 use crate::schema::{Kind, Layout, Schema, Table};
 use crate::values::quote;
+use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::{Endpoint, Router, Shards, Wire, poll_until};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Both sides.
@@ -58,6 +61,9 @@ impl World {
             if at == 0 || at == shards {
                 schema.at_home.iter().for_each(|sql| must(wire, sql));
             }
+            if at == shards {
+                schema.in_one.iter().for_each(|sql| must(wire, sql));
+            }
             if at == 0 {
                 schema.lookup.iter().for_each(|sql| must(wire, sql));
             }
@@ -67,7 +73,11 @@ impl World {
                 .filter(|sql| sql.starts_with("CREATE VIEW"))
                 .for_each(|sql| must(wire, sql));
         }
-        let router = Router::start(&config(&databases, shards, &schema));
+        let set = match layout {
+            Layout::Mongodb => Some(SET.as_ref().expect("there is a mongod")),
+            _ => None,
+        };
+        let router = Router::start(&config(&databases, shards, &schema, set));
         let endpoint = Endpoint {
             database: "app".into(),
             ..databases.endpoint(0).at_port(router.port())
@@ -106,6 +116,7 @@ impl World {
                 Ok(answer) if answer.error.is_none() => must(&mut self.o, &sql),
                 // Rows that it does not take are on neither side.
                 Ok(answer) if refusal(None, &answer).is_some() => {}
+                Ok(answer) if self.layout == Layout::Mongodb && is_unstored(&answer) => {}
                 said => self.faults.push(format!("{sql}: {said:?}")),
             }
         }
@@ -147,6 +158,19 @@ impl World {
 
     fn differs(&mut self, table: &Table) -> Option<String> {
         let name = table.name();
+        if self.layout.has_documents(name) {
+            let columns = table.relation.columns.iter();
+            let columns: Vec<String> = columns
+                .map(|(column, _)| format!("coalesce({column}::text, '~')"))
+                .collect();
+            let sql = format!("SELECT concat_ws('|', {}) FROM {name}", columns.join(", "));
+            let mut all = one_column(&mut self.o, &sql);
+            let mut documents = one_column(&mut self.r, &sql);
+            all.sort();
+            documents.sort();
+            let differ = all != documents;
+            return differ.then(|| format!("{name}: {documents:?}, and not {all:?}"));
+        }
         let sql = format!("SELECT x::text FROM {name} AS x");
         let mut all = one_column(&mut self.databases[self.shards], &sql);
         all.sort();
@@ -283,7 +307,16 @@ impl World {
     }
 }
 
-fn config(databases: &Shards, shards: usize, schema: &Schema) -> String {
+/// A replica set for all worlds that have documents, each in databases of its own.
+static SET: LazyLock<Option<ReplicaSet>> = LazyLock::new(|| ReplicaSet::start("oracle", 1));
+
+/// Whether documents cannot have what an INSERT was to store: infinite times, microseconds, JSON's null.
+fn is_unstored(answer: &Answer) -> bool {
+    let error = answer.error.as_ref();
+    error.is_some_and(|(code, _)| ["22003", "22008"].contains(&code.as_str()))
+}
+
+fn config(databases: &Shards, shards: usize, schema: &Schema, set: Option<&ReplicaSet>) -> String {
     let direct = databases.endpoint(0);
     let (user, password, host, port) = (&direct.user, &direct.password, &direct.host, direct.port);
     let mut config = format!(
@@ -301,6 +334,18 @@ fn config(databases: &Shards, shards: usize, schema: &Schema) -> String {
             "s{name} = \"{}\"",
             databases.endpoint(shard).database
         ));
+    }
+    if let Some(set) = set {
+        static WORLD: AtomicUsize = AtomicUsize::new(0);
+        let world = WORLD.fetch_add(1, Ordering::Relaxed);
+        let address = &set.addresses()[0];
+        for shard in 1..=shards {
+            config += &format!(
+                "[[shard]]\nname = \"d{shard}\"\nengine = \"mongodb\"\n\
+                 [[shard.server]]\naddress = \"{address}\"\n"
+            );
+            on.push(format!("d{shard} = \"world_{world}_{shard}\""));
+        }
     }
     config
         + &format!(
