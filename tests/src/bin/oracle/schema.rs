@@ -413,7 +413,13 @@ impl Maker {
             .enumerate()
             .map(|(at, (name, ty))| {
                 let null = if key.contains(&at) { " NOT NULL" } else { "" };
-                format!("{name} {}{null}", ty.declared())
+                // As tables of documents have it, because MongoDB compares bytes.
+                let is_text = matches!(ty, Ty::Text | Ty::Varchar | Ty::Texts);
+                let collation = match is_text && self.layout.has_documents(table) {
+                    true => " COLLATE \"C\"",
+                    false => "",
+                };
+                format!("{name} {}{collation}{null}", ty.declared())
             })
             .collect();
         if !unique.is_empty() {
