@@ -15,7 +15,7 @@ pub use trap::{Effect, End, Trap};
 
 use crate::poll_until;
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -85,8 +85,8 @@ impl Proxy {
 
     /// The same that listens at this address of the machine, on this port; 0 is a free one.
     pub fn at(address: Ipv4Addr, port: u16, target: u16) -> Proxy {
-        let listener = TcpListener::bind((address, port)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let claim = relay::Claim::on(address, port).unwrap();
+        let port = claim.address().port();
         let state = watch::Sender::new(State {
             target,
             travel: [Travel::default(); 2],
@@ -103,7 +103,7 @@ impl Proxy {
             is_over: false,
         });
         let shared = state.clone();
-        let run = move || relay::run(listener, shared);
+        let run = move || relay::run(claim, shared);
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(run);
         Proxy {
             port,

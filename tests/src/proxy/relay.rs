@@ -5,8 +5,10 @@ use super::trap::{Effect, End, Progress};
 use super::{Side, State, Travel};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use socket2::{Domain, Socket, Type};
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,19 +23,51 @@ const CHUNK: usize = 16 << 10;
 /// How long a side that was told FIN may take to close, too.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// The proxy's port, which stays its own while nobody listens on it: a socket that is bound and does not listen refuses
+/// connections and keeps the port from all who ask for any. Without it the port can go to a client's own end meanwhile.
+pub(super) struct Claim {
+    address: SocketAddr,
+    first: std::net::TcpListener,
+    /// Bound as long as the proxy is.
+    _bound: Socket,
+}
+
+impl Claim {
+    /// Of this port at this address of the machine, 0 is a free one; it listens already.
+    pub(super) fn on(address: Ipv4Addr, port: u16) -> io::Result<Claim> {
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        bound.set_reuse_address(true)?;
+        bound.bind(&SocketAddr::from((address, port)).into())?;
+        let address = bound.local_addr()?.as_socket().ok_or(ErrorKind::Other)?;
+        Ok(Claim {
+            address,
+            first: std::net::TcpListener::bind(address)?,
+            _bound: bound,
+        })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// Runs until the proxy is dropped.
-pub(super) fn run(listener: std::net::TcpListener, state: watch::Sender<State>) {
+pub(super) fn run(claim: Claim, state: watch::Sender<State>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, accept(listener, state));
+    tokio::task::LocalSet::new().block_on(&runtime, accept(claim, state));
 }
 
-async fn accept(listener: std::net::TcpListener, state: watch::Sender<State>) {
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let mut listener = Some(TcpListener::from_std(listener).unwrap());
+async fn accept(claim: Claim, state: watch::Sender<State>) {
+    let Claim {
+        address,
+        first,
+        _bound,
+    } = claim;
+    first.set_nonblocking(true).unwrap();
+    let mut listener = Some(TcpListener::from_std(first).unwrap());
     let mut changes = state.subscribe();
     loop {
         let (is_over, refuses) = {
@@ -44,16 +78,11 @@ async fn accept(listener: std::net::TcpListener, state: watch::Sender<State>) {
             return;
         }
         if refuses == listener.is_some() {
-            // Somebody else may have the port for a moment; the next change or try comes soon.
             listener = match refuses {
                 true => None,
-                false => TcpListener::bind(address).await.ok(),
+                false => Some(TcpListener::bind(address).await.unwrap()),
             };
-            let is_listening = listener.is_some();
-            state.send_modify(|state| state.is_listening = is_listening);
-            if !is_listening && !refuses {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            state.send_modify(|state| state.is_listening = !refuses);
         }
         let accepted = async {
             match &listener {
