@@ -8,15 +8,23 @@ use crate::commit::doubt::Site;
 use crate::commit::errand::{Servers, Unreachable};
 use crate::config::{Config, Secret as ConfigSecret};
 use crate::core::{Server, Shared, Topology};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use mothership_pool::endpoint::{Address, EndpointId};
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+};
+use mothership_pool::endpoint::{Address, EndpointId, Interpreter};
 use mothership_pool::health::{ControlTls, WhyNot};
 use mothership_proto::auth::{LookedUp, Secret};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_postgres::NoTls;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
+use tokio_postgres::tls::NoTlsStream;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -319,7 +327,13 @@ impl Control {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_config(config, tls, recycling);
+        let manager = match &endpoint.interpreter {
+            None => Manager::from_config(config, tls, recycling),
+            Some(interpreter) => {
+                let through = Through(Arc::clone(interpreter));
+                Manager::from_connect(config, through, recycling)
+            }
+        };
         let pool = Pool::builder(manager)
             .max_size(topology.config.control.connections.get() as usize)
             .build()
@@ -330,6 +344,46 @@ impl Control {
         self.pools.borrow_mut().insert(key, pool.clone());
         Ok(pool)
     }
+}
+
+/// Connects to a server of another kind, which somebody speaks to in its own language.
+struct Through(Arc<dyn Interpreter>);
+
+impl Connect for Through {
+    fn connect(&self, config: &tokio_postgres::Config) -> Connecting<'_> {
+        let (dialled, config) = (self.0.dial(), config.clone());
+        Box::pin(async move {
+            match dialled {
+                Ok(stream) => spoken(config.connect_raw(stream, NoTls).await?),
+                Err(error) => {
+                    tracing::warn!(%error, "a server cannot be dialled");
+                    // What ends at once is a connection that is lost.
+                    spoken(config.connect_raw(tokio::io::empty(), NoTls).await?)
+                }
+            }
+        })
+    }
+}
+
+type Connected = (tokio_postgres::Client, JoinHandle<()>);
+type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<Connected, tokio_postgres::Error>> + Send + 'a>>;
+
+fn spoken<S>(
+    (client, connection): (
+        tokio_postgres::Client,
+        tokio_postgres::Connection<S, NoTlsStream>,
+    ),
+) -> Result<Connected, tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a control connection is lost");
+        }
+    });
+    Ok((client, task))
 }
 
 /// Whether the server that should answer is not there, or not yet, or no longer.
@@ -443,5 +497,11 @@ impl Servers for Primaries<'_> {
     fn discard(&self, lent: Self::Lent) {
         // Taken out of its pool it is closed.
         drop(Object::take(lent.0));
+    }
+
+    fn has_documents(&self, site: &Site) -> bool {
+        let topology = self.shared.topology();
+        let documents = &topology.shards[topology.postgres..];
+        documents.iter().any(|shard| shard.name == site.shard)
     }
 }

@@ -442,7 +442,7 @@ async fn recover(shared: &Arc<Shared>) {
         let topology = shared.topology();
         let config = &topology.config;
         // Not only as long as new ones are made.
-        is_needed |= topology.postgres > 1 && config.transactions.two_phase;
+        is_needed |= topology.shards.len() > 1 && config.transactions.two_phase;
         let changed = async {
             while reloads.changed().await.is_ok() {
                 let now = &shared.topology().config;
@@ -537,10 +537,7 @@ fn sites(shared: &Shared, found: &Found) -> Vec<Site> {
         .map(|d| d.name.as_str().to_owned());
     let known: Vec<String> = declared.chain(shared.known_databases()).collect();
     let on_shard = |shard: &ShardServers| found.get(&shard.name).cloned().unwrap_or_default();
-    let found: Vec<Vec<String>> = topology.shards[..topology.postgres]
-        .iter()
-        .map(on_shard)
-        .collect();
+    let found: Vec<Vec<String>> = topology.shards.iter().map(on_shard).collect();
     let databases = databases_to_sweep(&known, &found, |name, shard| {
         topology.database_on(name, shard)
     });

@@ -27,6 +27,8 @@ pub trait Servers {
     fn lend(&self, site: &Site) -> impl Future<Output = Result<Self::Lent, Unreachable>>;
     /// Closes a connection that must not be used again.
     fn discard(&self, lent: Self::Lent);
+    /// Whether the site is one of MongoDB, which is asked other questions: see [`super::question`].
+    fn has_documents(&self, site: &Site) -> bool;
 }
 
 /// Why a question has no answer.

@@ -7,6 +7,9 @@
 //! microseconds. Whoever finds the name can ask that database for the decision, and
 //! its server whether the backend is still there. Numbers are in base 36.
 //!
+//! Where MongoDB decides, the end is `SYSTEM:SESSION`: a number of the database, and
+//! the session whose transaction decides, so that it can be ended by whoever asks.
+//!
 //! Pure. See PREPARE TRANSACTION: a name has less than 200 bytes.
 
 use crate::config::Label;
@@ -59,38 +62,67 @@ impl fmt::Display for TransactionId {
 /// One database of one cluster, whatever the configuration calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// `system_identifier` of `pg_control_system()`.
+    /// `system_identifier` of `pg_control_system()`; of MongoDB the number that its database was given.
     pub system: u64,
-    /// `oid` of `pg_database`.
+    /// `oid` of `pg_database`; 0 of MongoDB.
     pub database: u32,
 }
 
-/// One backend process of one server, never to be confused with a later one.
+/// Who decides, never to be confused with a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Backend {
-    /// The database that it works in.
-    pub place: Place,
-    /// Its process id.
-    pub pid: i32,
-    /// When it started, in microseconds since 1970.
-    pub started: i64,
+pub enum Backend {
+    /// A backend process of PostgreSQL.
+    Process {
+        /// The database that it works in.
+        place: Place,
+        /// Its process id.
+        pid: i32,
+        /// When it started, in microseconds since 1970.
+        started: i64,
+    },
+    /// A session of MongoDB.
+    Session {
+        /// The number of the database that it works in.
+        system: u64,
+        /// Its UUID.
+        session: u128,
+    },
 }
 
 impl Backend {
-    /// Reads what the function `backend()` of the decision schema says.
+    /// Reads what the function `backend()` of the decision schema says; of MongoDB it is
+    /// `session`, the number of the database, and the UUID.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let mut next = || parts.next();
-        let backend = Self {
-            place: Place {
-                // PostgreSQL has no unsigned bigint: large ones look negative.
-                system: next()?.parse::<i64>().ok()?.cast_unsigned(),
-                database: next()?.parse().ok()?,
+        let first = next()?;
+        let backend = match first {
+            "session" => Self::Session {
+                system: next()?.parse().ok()?,
+                session: TransactionId::parse_uuid(next()?)?.0,
             },
-            pid: next()?.parse().ok().filter(|pid| *pid > 0)?,
-            started: next()?.parse().ok().filter(|started| *started > 0)?,
+            system => Self::Process {
+                place: Place {
+                    // PostgreSQL has no unsigned bigint: large ones look negative.
+                    system: system.parse::<i64>().ok()?.cast_unsigned(),
+                    database: next()?.parse().ok()?,
+                },
+                pid: next()?.parse().ok().filter(|pid| *pid > 0)?,
+                started: next()?.parse().ok().filter(|started| *started > 0)?,
+            },
         };
         parts.next().is_none().then_some(backend)
+    }
+
+    /// The database that it works in.
+    pub fn place(self) -> Place {
+        match self {
+            Self::Process { place, .. } => place,
+            Self::Session { system, .. } => Place {
+                system,
+                database: 0,
+            },
+        }
     }
 }
 
@@ -117,19 +149,29 @@ impl Gid {
         if next()? != MARK {
             return None;
         }
-        let gid = Self {
-            router: Label::new(next()?)?,
-            id: TransactionId(number(next()?)?),
-            decider: Label::new(next()?)?,
-            own: Label::new(next()?)?,
-            backend: Backend {
-                place: Place {
-                    system: number(next()?)?.try_into().ok()?,
-                    database: number(next()?)?.try_into().ok()?,
-                },
-                pid: number(next()?)?.try_into().ok()?,
-                started: number(next()?)?.try_into().ok()?,
+        let (router, id) = (Label::new(next()?)?, TransactionId(number(next()?)?));
+        let (decider, own) = (Label::new(next()?)?, Label::new(next()?)?);
+        let (system, second) = (number(next()?)?.try_into().ok()?, number(next()?)?);
+        let backend = match (next(), next()) {
+            (None, _) => Backend::Session {
+                system,
+                session: second,
             },
+            (Some(pid), started) => Backend::Process {
+                place: Place {
+                    system,
+                    database: second.try_into().ok()?,
+                },
+                pid: number(pid)?.try_into().ok()?,
+                started: number(started?)?.try_into().ok()?,
+            },
+        };
+        let gid = Self {
+            router,
+            id,
+            decider,
+            own,
+            backend,
         };
         // One name has one form: zeros before a number, or capitals, are not ours.
         (gid.to_string() == text).then_some(gid)
@@ -138,23 +180,31 @@ impl Gid {
 
 impl fmt::Display for Gid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Backend {
-            place,
-            pid,
-            started,
-        } = self.backend;
         write!(
             f,
-            "{MARK}:{}:{:0>ID_DIGITS$}:{}:{}:{}:{}:{}:{}",
+            "{MARK}:{}:{:0>ID_DIGITS$}:{}:{}",
             self.router,
             digits(self.id.0),
             self.decider,
             self.own,
-            digits(place.system.into()),
-            digits(place.database.into()),
-            digits(pid.unsigned_abs().into()),
-            digits(started.unsigned_abs().into()),
-        )
+        )?;
+        match self.backend {
+            Backend::Process {
+                place,
+                pid,
+                started,
+            } => write!(
+                f,
+                ":{}:{}:{}:{}",
+                digits(place.system.into()),
+                digits(place.database.into()),
+                digits(pid.unsigned_abs().into()),
+                digits(started.unsigned_abs().into()),
+            ),
+            Backend::Session { system, session } => {
+                write!(f, ":{}:{}", digits(system.into()), digits(session))
+            }
+        }
     }
 }
 
@@ -189,7 +239,7 @@ mod tests {
             id: TransactionId(255),
             decider: label("shard-a"),
             own: label("shard_b"),
-            backend: Backend {
+            backend: Backend::Process {
                 place: Place {
                     system: 7_400_000_000_000_000_000,
                     database: 16_384,
@@ -211,6 +261,41 @@ mod tests {
     }
 
     #[test]
+    fn a_session_of_mongodb_has_a_name_too() {
+        let backend = Backend::Session {
+            system: 35,
+            session: u128::MAX,
+        };
+        assert_eq!(
+            Backend::parse("session 35 ffffffff-ffff-ffff-ffff-ffffffffffff"),
+            Some(backend)
+        );
+        assert_eq!(
+            backend.place(),
+            Place {
+                system: 35,
+                database: 0
+            }
+        );
+        let gid = Gid { backend, ..gid() };
+        let text = gid.to_string();
+        assert_eq!(
+            text,
+            "ms1:r1:0000000000000000000000073:shard-a:shard_b:z:f5lxx1zz5pnorynqglhzmsp33"
+        );
+        assert_eq!(Gid::parse(&text), Some(gid));
+        for wrong in [
+            "session",
+            "session 35",
+            "session 35 1",
+            "session -1 ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "session 35 ffffffff-ffff-ffff-ffff-ffffffffffff 1",
+        ] {
+            assert_eq!(Backend::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn the_longest_name_is_short_enough() {
         let long = label(&"x".repeat(40));
         let longest = Gid {
@@ -218,7 +303,7 @@ mod tests {
             id: TransactionId(u128::MAX),
             decider: long.clone(),
             own: long,
-            backend: Backend {
+            backend: Backend::Process {
                 place: Place {
                     system: u64::MAX,
                     database: u32::MAX,
@@ -259,8 +344,17 @@ mod tests {
     #[test]
     fn a_backend_is_read_as_its_server_tells_it() {
         let told = Backend::parse("-1 16384 77 1760000000000000").unwrap();
-        assert_eq!(told.place.system, u64::MAX);
-        assert_eq!((told.place.database, told.pid), (16_384, 77));
+        let place = Place {
+            system: u64::MAX,
+            database: 16_384,
+        };
+        let started = 1_760_000_000_000_000;
+        let expected = Backend::Process {
+            place,
+            pid: 77,
+            started,
+        };
+        assert_eq!(told, expected);
         for wrong in [
             "",
             "1 2 3",
@@ -278,14 +372,17 @@ mod tests {
         #[test]
         fn every_name_is_short_and_reads_back(
             labels in proptest::array::uniform3("[a-zA-Z0-9_-]{1,40}"),
-            id: u128, system: u64, database: u32, pid in 1..=i32::MAX, started in 1..=i64::MAX,
+            id: u128, session: u128, system: u64, database: u32, pid in 1..=i32::MAX, started in 1..=i64::MAX,
         ) {
             let [router, decider, own] = labels.map(|text| label(&text));
-            let backend = Backend { place: Place { system, database }, pid, started };
-            let gid = Gid { router, id: TransactionId(id), decider, own, backend };
-            let text = gid.to_string();
-            prop_assert!(text.len() <= MAX_BYTES);
-            prop_assert_eq!(Gid::parse(&text), Some(gid));
+            let process = Backend::Process { place: Place { system, database }, pid, started };
+            for backend in [process, Backend::Session { system, session }] {
+                let (router, decider, own) = (router.clone(), decider.clone(), own.clone());
+                let gid = Gid { router, id: TransactionId(id), decider, own, backend };
+                let text = gid.to_string();
+                prop_assert!(text.len() <= MAX_BYTES);
+                prop_assert_eq!(Gid::parse(&text), Some(gid));
+            }
         }
 
         #[test]

@@ -42,8 +42,8 @@ pub struct Held {
 pub struct Decision {
     /// The transaction.
     pub id: TransactionId,
-    /// The deciding backend: process id and start.
-    pub backend: (i32, i64),
+    /// Who decided.
+    pub backend: Backend,
     /// Commit or abort.
     pub committed: bool,
     /// The shards that were prepared.
@@ -171,20 +171,15 @@ impl Look {
         seen.into_iter().flat_map(move |seen| {
             let decisions = seen.decisions.iter();
             decisions.filter(move |decision| match decision.committed {
-                true => decision.age >= patience.keep && self.finished(decision, seen.place),
+                true => decision.age >= patience.keep && self.finished(decision),
                 false => !decision.alive,
             })
         })
     }
 
     /// Whether nothing is prepared any more of a committed transaction.
-    fn finished(&self, decision: &Decision, place: Place) -> bool {
-        let of = |gid: &Gid| {
-            let Backend { pid, started, .. } = gid.backend;
-            gid.id == decision.id
-                && gid.backend.place == place
-                && (pid, started) == decision.backend
-        };
+    fn finished(&self, decision: &Decision) -> bool {
+        let of = |gid: &Gid| gid.id == decision.id && gid.backend == decision.backend;
         let seen = |name: &String| self.seen.keys().any(|site| site.shard == *name);
         decision.participants.iter().all(seen)
             && !self

@@ -5,6 +5,10 @@
 //! row stands there is the outcome, so that it lives in the data and any router
 //! can finish what another one left behind.
 //!
+//! Of MongoDB nothing can be prepared, so that its transaction is always the decider,
+//! and one transaction writes on one replica set of it at most. The decision is a
+//! document there ([`question`]).
+//!
 //! A name ([`gid`]) leads from what is prepared to its decision. [`parts`] says who
 //! can be together, [`steps`] is the commit as a value that a session drives.
 //! [`doubt`] is what this router knows to be unfinished. [`judge`] says what is to
@@ -17,11 +21,14 @@
 //! finished before one of both stands there, except by the committer itself, which
 //! then never decides. A commit row is deleted when nothing prepared refers to it
 //! any more; an abort row when the decider's backend is gone, which alone could
-//! write the commit row.
+//! write the commit row. A session of MongoDB is ended before its abort is written,
+//! and that is kept for longer than any transaction lives there.
 
 pub mod gid;
 
 pub(crate) mod text;
+
+pub mod question;
 
 pub mod parts;
 

@@ -28,7 +28,8 @@ pub struct Participant {
     pub name: Label,
     /// What has been done there.
     pub work: Work,
-    /// False with temporary tables, LISTEN or NOTIFY, WITH HOLD cursors, exported snapshots (PREPARE TRANSACTION).
+    /// False with temporary tables, LISTEN or NOTIFY, WITH HOLD cursors, exported snapshots (PREPARE TRANSACTION), and
+    /// on MongoDB.
     pub preparable: bool,
     /// The backend of its connection, if that was asked before. It is worth keeping as long as the connection.
     pub backend: Option<Backend>,
@@ -82,7 +83,7 @@ impl Refusal {
             )
             .detail(format!(
                 "on shards \"{first}\" and \"{second}\" it has used temporary tables, LISTEN, \
-                 NOTIFY, a cursor WITH HOLD or an exported snapshot"
+                 NOTIFY, a cursor WITH HOLD, an exported snapshot or MongoDB"
             ))
             .hint("Use these on one shard only, or commit in between."),
             Self::OnePhase { first, second } => Report::error(

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_postgres::SimpleQueryRow;
 
+mod documents;
+
 /// Limits of recovery.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -237,6 +239,9 @@ impl<S: Servers> Recovery<S> {
         &self,
         site: &Site,
     ) -> Result<(Place, Vec<Decision>, Option<String>), Trouble> {
+        if self.servers.has_documents(site) {
+            return self.documented(site).await;
+        }
         let reading = reading(self.settings.timeout);
         let table = self.table();
         let which = format!(
@@ -265,7 +270,8 @@ impl<S: Servers> Recovery<S> {
             age("k.decided")
         );
         let rows = self.ask(site, &[&sql]).await?;
-        let decisions = rows.iter().map(read_decision).collect::<Result<_, _>>()?;
+        let decisions = rows.iter().map(|row| read_decision(place, row));
+        let decisions = decisions.collect::<Result<_, _>>()?;
         let full = rows.len() >= limit as usize;
         let last = rows.last().filter(|_| full).and_then(|row| row.get(7));
         Ok((place, decisions, last.map(str::to_owned)))
@@ -273,6 +279,9 @@ impl<S: Servers> Recovery<S> {
 
     /// What is prepared under names of ours in the whole cluster.
     async fn held(&self, site: &Site) -> Result<Vec<Held>, Trouble> {
+        if self.servers.has_documents(site) {
+            return Ok(Vec::new());
+        }
         let sql = format!(
             "{}; SELECT gid, owner, {}, database = current_database() \
              FROM pg_prepared_xacts WHERE starts_with(gid, 'ms1:')",
@@ -307,7 +316,7 @@ impl<S: Servers> Recovery<S> {
                 continue;
             }
             let away = |(site, _): &(Site, String)| site.shard == held.gid.decider.as_str();
-            let decider = match look.at(held.gid.backend.place) {
+            let decider = match look.at(held.gid.backend.place()) {
                 Some(site) => {
                     questions.entry(site).or_default().push(key);
                     Decider::Unreachable
@@ -330,13 +339,18 @@ impl<S: Servers> Recovery<S> {
         site: &Site,
         keys: Vec<(TransactionId, Backend)>,
     ) -> Vec<((TransactionId, Backend), Decider)> {
+        if self.servers.has_documents(site) {
+            return self.documented_outcomes(site, keys).await;
+        }
         let mut answers = Vec::new();
         for keys in keys.chunks(CHUNK) {
-            let value = |(index, (id, backend)): (usize, &(TransactionId, Backend))| {
-                let Backend { pid, started, .. } = backend;
-                format!("({index}, '{id}'::uuid, {pid}, {started}::int8)")
+            let value = |(index, (id, backend)): (usize, &(TransactionId, Backend))| match backend {
+                Backend::Process { pid, started, .. } => {
+                    Some(format!("({index}, '{id}'::uuid, {pid}, {started}::int8)"))
+                }
+                Backend::Session { .. } => None,
             };
-            let values: Vec<String> = keys.iter().enumerate().map(value).collect();
+            let values: Vec<String> = keys.iter().enumerate().filter_map(value).collect();
             let sql = format!(
                 "{}; {BACKENDS} SELECT k.n, d.committed, {ALIVE} \
                  FROM (VALUES {}) k (n, id, pid, started) LEFT JOIN {} d \
@@ -379,7 +393,7 @@ impl<S: Servers> Recovery<S> {
             let decider = deciders.get(&key).copied().unwrap_or(Decider::Unreachable);
             let verdict = judge(held, decider, &self.settings.patience);
             if verdict == Verdict::Fence
-                && let Some(at) = look.at(held.gid.backend.place)
+                && let Some(at) = look.at(held.gid.backend.place())
             {
                 fences.entry(at).or_default().insert(key);
             }
@@ -497,14 +511,21 @@ impl<S: Servers> Recovery<S> {
         let rows: Vec<&Decision> = look.forgettable(site, patience).collect();
         let mut count = 0;
         for chunk in rows.chunks(CHUNK) {
-            let value = |decision: &&Decision| {
-                let ((pid, started), committed) = (decision.backend, decision.committed);
-                format!(
-                    "('{}'::uuid, {pid}, {started}::int8, {committed})",
-                    decision.id
-                )
+            if self.servers.has_documents(site) {
+                match self.forget_documented(site, chunk).await {
+                    Ok(gone) => count += gone,
+                    Err(trouble) => return (site.clone(), Err(trouble)),
+                }
+                continue;
+            }
+            let value = |decision: &&Decision| match decision.backend {
+                Backend::Process { pid, started, .. } => Some(format!(
+                    "('{}'::uuid, {pid}, {started}::int8, {})",
+                    decision.id, decision.committed
+                )),
+                Backend::Session { .. } => None,
             };
-            let values: Vec<String> = chunk.iter().map(value).collect();
+            let values: Vec<String> = chunk.iter().filter_map(value).collect();
             let sql = format!(
                 "{}; WITH gone AS (DELETE FROM {} d USING (VALUES {}) k (id, pid, started, committed) \
                  WHERE d.id = k.id AND d.pid = k.pid AND d.started = k.started \
@@ -540,21 +561,26 @@ fn in_doubt(site: &Site, held: &Held, why: Why) -> InDoubt {
     }
 }
 
-fn read_decision(row: &SimpleQueryRow) -> Result<Decision, Trouble> {
+fn read_decision(place: Place, row: &SimpleQueryRow) -> Result<Decision, Trouble> {
     let id = row.get(0).and_then(TransactionId::parse_uuid);
-    let names = row.get(4).ok_or(Trouble::Strange)?;
     Ok(Decision {
         id: id.ok_or(Trouble::Strange)?,
-        backend: (field(row, 1)?, field(row, 2)?),
+        backend: Backend::Process {
+            place,
+            pid: field(row, 1)?,
+            started: field(row, 2)?,
+        },
         committed: row.get(3) == Some("t"),
-        participants: names
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect(),
+        participants: names(row.get(4).ok_or(Trouble::Strange)?),
         age: milliseconds(field(row, 5)?),
         alive: row.get(6) != Some("f"),
     })
+}
+
+/// The names of who was prepared, of a decision.
+fn names(text: &str) -> Vec<String> {
+    let names = text.split(',').filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// A clock that was set back makes ages negative: then it is young.

@@ -6,6 +6,7 @@
 //! otherwise.
 
 use super::gid::{Backend, Gid, TransactionId};
+use super::question::Question;
 use crate::config::{Label, Name};
 
 /// A client that commits without waiting for the disk or a standby risks its latest
@@ -37,13 +38,21 @@ pub(super) fn decide(
     participants: &[Label],
 ) -> String {
     let names: Vec<&str> = participants.iter().map(Label::as_str).collect();
-    format!(
-        "{DURABLY}; SELECT {}.decide('{id}', {}, {}, '{}'); COMMIT",
-        quoted(schema.as_str()),
-        backend.pid,
-        backend.started,
-        names.join(","),
-    )
+    let participants = names.join(",");
+    match backend {
+        Backend::Process { pid, started, .. } => format!(
+            "{DURABLY}; SELECT {}.decide('{id}', {pid}, {started}, '{participants}'); COMMIT",
+            quoted(schema.as_str()),
+        ),
+        Backend::Session { session, .. } => {
+            let decide = Question::Decide {
+                id,
+                session,
+                participants,
+            };
+            format!("{}; COMMIT", decide.sql(schema))
+        }
+    }
 }
 
 /// Finishes what is prepared. It must be alone in its message.
@@ -56,13 +65,14 @@ pub(super) fn finish(gid: &Gid, commit: bool) -> String {
 /// transaction, so that a client of ours that is dropped leaves none open. It waits
 /// so many milliseconds for a decider that is just committing.
 pub(super) fn fence(schema: &Name, id: TransactionId, backend: Backend, wait: u128) -> String {
-    format!(
-        "{}; SELECT {}.fence('{id}', {}, {})",
-        transaction(wait),
-        quoted(schema.as_str()),
-        backend.pid,
-        backend.started,
-    )
+    match backend {
+        Backend::Process { pid, started, .. } => format!(
+            "{}; SELECT {}.fence('{id}', {pid}, {started})",
+            transaction(wait),
+            quoted(schema.as_str()),
+        ),
+        Backend::Session { session, .. } => Question::Fence { id, session }.sql(schema),
+    }
 }
 
 /// What every message of the control role begins with that writes.

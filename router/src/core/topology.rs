@@ -331,7 +331,8 @@ fn interpreter(
     };
     let collections = crate::world::documents::collections(config);
     let collections = collections.into_iter().map(Arc::clone).collect();
-    Some(Member::new(host, *port, login, collections))
+    let schema = config.transactions.schema.as_str();
+    Some(Member::new(host, *port, login, collections, schema))
 }
 
 #[cfg(not(feature = "mongo"))]

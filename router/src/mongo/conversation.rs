@@ -3,6 +3,7 @@
 //! What a transaction block is here follows PostgreSQL's rules: after an error everything but its end is refused, what
 //! comes between two Syncs is one transaction, and so is what one simple query has.
 
+use super::decisions::Decisions;
 use super::member::Running;
 use super::outcome::{Stop, stop};
 use super::rows::Shape;
@@ -10,6 +11,7 @@ use super::settings::Settings;
 use super::text::{Setting, Task, task};
 use super::work::{Answer, Worker};
 use super::{probe, text};
+use crate::commit::question::Question;
 use crate::documents::Collection;
 use crate::documents::translate::{Command, Given, Output, Source, Translated};
 use crate::documents::value::Forms;
@@ -38,6 +40,7 @@ pub(super) async fn hold(
     stream: UnixStream,
     client: Client,
     collections: Arc<[Arc<Collection>]>,
+    decisions: Decisions,
     running: Running,
 ) {
     let mut line = Line {
@@ -51,7 +54,7 @@ pub(super) async fn hold(
     let (number, secret) = running.enter();
     let mut conversation = Conversation {
         line,
-        worker: Worker::new(client, &database, Arc::clone(&collections)),
+        worker: Worker::new(client, &database, Arc::clone(&collections), decisions),
         collections,
         statements: HashMap::new(),
         portals: HashMap::new(),
@@ -473,8 +476,10 @@ impl Conversation {
         if self.block == Block::Failed && !ends(&portal.statement.task) {
             return Err(aborted());
         }
-        let (Task::Command(_), Some(command)) = (&portal.statement.task, &portal.command) else {
-            return Ok(());
+        let is_read = match (&portal.statement.task, &portal.command) {
+            (Task::Command(_), Some(command)) => is_read(command),
+            (Task::Asked(Question::Backend | Question::Decide { .. }), _) => false,
+            _ => return Ok(()),
         };
         let is_new = self.worker.session.is_none();
         let session = self.worker.session().await?;
@@ -485,7 +490,7 @@ impl Conversation {
         let wants = match self.block {
             Block::Open | Block::Implicit => !self.worker.in_transaction,
             // What reads has a snapshot of its own, and a secondary has no transactions.
-            Block::None => !(is_alone || is_read(command)),
+            Block::None => !(is_alone || is_read),
             Block::Failed => false,
         };
         if wants {
@@ -558,6 +563,10 @@ impl Conversation {
             Task::Health => {
                 let row = probe::health(self.worker.client()).await?;
                 return self.row(row);
+            }
+            Task::Asked(question) => {
+                let rows = self.worker.answer(question).await?;
+                return self.rows(rows);
             }
             Task::Explain(translated) => return self.explain(portal, &Arc::clone(translated)),
             Task::Command(translated) => {
@@ -641,17 +650,26 @@ impl Conversation {
     }
 
     fn row(&mut self, values: Vec<Option<String>>) -> Result<bool, Stop> {
+        self.rows(vec![values])
+    }
+
+    /// Rows of texts, which have as many columns as the first one.
+    fn rows(&mut self, rows: Vec<Vec<Option<String>>>) -> Result<bool, Stop> {
         let out = &mut self.line.output;
-        let columns: Vec<backend::Column> = values
-            .iter()
+        let columns: Vec<backend::Column> = rows
+            .first()
+            .into_iter()
+            .flatten()
             .map(|_| backend::Column::text("?column?"))
             .collect();
         backend::put_columns(out, &columns);
-        let values = values
-            .iter()
-            .map(|value| value.as_ref().map(|v| v.as_bytes()));
-        backend::put_row(out, values.collect::<Vec<_>>().into_iter());
-        backend::put_complete(out, b"SELECT 1");
+        for values in &rows {
+            let values = values
+                .iter()
+                .map(|value| value.as_ref().map(|v| v.as_bytes()));
+            backend::put_row(out, values.collect::<Vec<_>>().into_iter());
+        }
+        backend::put_complete(out, format!("SELECT {}", rows.len()).as_bytes());
         Ok(false)
     }
 

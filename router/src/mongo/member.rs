@@ -5,6 +5,7 @@
 //! tasks belong to the runtime that made it.
 
 use super::conversation;
+use super::decisions::Decisions;
 use crate::documents::Collection;
 use mongodb::Client;
 use mongodb::bson::Document;
@@ -46,6 +47,7 @@ pub struct Member {
     options: ClientOptions,
     host: String,
     collections: Arc<[Arc<Collection>]>,
+    decisions: Decisions,
     clients: Mutex<HashMap<ThreadId, Client>>,
     running: Running,
 }
@@ -61,12 +63,13 @@ impl std::fmt::Debug for Member {
 }
 
 impl Member {
-    /// A member at this address, with the tables whose documents it has.
+    /// A member at this address, with the tables whose documents it has. Decisions are in collections of this schema.
     pub fn new(
         host: &str,
         port: u16,
         login: Login,
         collections: Arc<[Arc<Collection>]>,
+        schema: &str,
     ) -> Arc<Member> {
         let mut options = ClientOptions::default();
         options.hosts = vec![ServerAddress::Tcp {
@@ -99,6 +102,7 @@ impl Member {
             options,
             host: format!("{host}:{port}"),
             collections,
+            decisions: Decisions::new(schema),
             clients: Mutex::default(),
             running: Running::default(),
         })
@@ -122,7 +126,14 @@ impl Interpreter for Member {
         let (near, far) = UnixStream::pair()?;
         let client = self.client()?;
         let (collections, running) = (Arc::clone(&self.collections), self.running.clone());
-        tokio::spawn(conversation::hold(far, client, collections, running));
+        let decisions = self.decisions.clone();
+        tokio::spawn(conversation::hold(
+            far,
+            client,
+            collections,
+            decisions,
+            running,
+        ));
         Ok(near)
     }
 }

@@ -8,6 +8,8 @@
 
 mod conversation;
 
+mod decisions;
+
 mod member;
 
 mod outcome;

@@ -1,6 +1,7 @@
 //! What a text asks of a member: a statement about documents, or about the session and its transaction.
 
 use super::outcome::Stop;
+use crate::commit::question::Question;
 use crate::documents::Collection;
 use crate::documents::translate::{NotTranslated, Translated, translate};
 use crate::plan::parse_plainly;
@@ -35,6 +36,8 @@ pub(super) enum Task {
     Health,
     /// What a transaction over several servers asks the first of them.
     Said,
+    /// What is asked about decisions of transactions over several servers.
+    Asked(Question),
 }
 
 /// A change of settings.
@@ -62,11 +65,13 @@ pub(super) fn task(
     if let Some(own) = of_the_router(sql) {
         return Ok(own);
     }
-    let of_a_commit = sql.starts_with("PREPARE TRANSACTION") || sql.contains(".backend()");
-    if of_a_commit {
+    if let Some((_, question)) = Question::read(sql) {
+        return Ok(Task::Asked(question));
+    }
+    if sql.starts_with("PREPARE TRANSACTION") {
         return Err(refused(
-            "a transaction that writes documents cannot write on another server as well",
-            "Write documents in a transaction of their own.",
+            "a transaction that works on MongoDB cannot be prepared",
+            "Commit it.",
         ));
     }
     let analysis = effect::analyse(sql.as_bytes(), true);
@@ -334,7 +339,12 @@ mod tests {
             ("DEALLOCATE s", "Deallocate(Some(\"s\"))"),
             (
                 "PREPARE TRANSACTION 'x'",
-                "0A000 a transaction that writes documents cannot write on another server as well",
+                "0A000 a transaction that works on MongoDB cannot be prepared",
+            ),
+            ("SELECT \"mothership\".backend()", "Asked(Backend)"),
+            (
+                "SELECT \"mothership\".backend() FROM t",
+                "0A000 MongoDB has no command that does the same as this statement",
             ),
             (
                 "SELECT 1 FROM unknown",

@@ -1,5 +1,6 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
+use super::decisions::Decisions;
 use super::outcome::{Stop, is_conflict, is_duplicate, stop};
 use crate::documents::Collection;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
@@ -36,6 +37,7 @@ pub(super) struct Worker {
     client: Client,
     database: Database,
     collections: Arc<[Arc<Collection>]>,
+    decisions: Decisions,
     pub session: Option<ClientSession>,
     /// A transaction of MongoDB's is open.
     pub in_transaction: bool,
@@ -44,11 +46,17 @@ pub(super) struct Worker {
 type Done<T> = Result<T, Error>;
 
 impl Worker {
-    pub fn new(client: Client, database: &str, collections: Arc<[Arc<Collection>]>) -> Worker {
+    pub fn new(
+        client: Client,
+        database: &str,
+        collections: Arc<[Arc<Collection>]>,
+        decisions: Decisions,
+    ) -> Worker {
         Worker {
             database: client.database(database),
             client,
             collections,
+            decisions,
             session: None,
             in_transaction: false,
         }
@@ -63,6 +71,22 @@ impl Worker {
         found.map(|found| &**found)
     }
 
+    /// The number of the database.
+    pub async fn number(&self) -> Done<i64> {
+        let database = self.database.name();
+        self.decisions.number(&self.client, database).await
+    }
+
+    /// Its decisions; what the majority has is what is read and written.
+    pub fn decisions(&self) -> mongodb::Collection<Document> {
+        self.decisions.of(&self.client, self.database.name())
+    }
+
+    /// The same for the transaction that is open.
+    pub fn decisions_in_transaction(&self) -> mongodb::Collection<Document> {
+        self.database.collection(self.decisions.name())
+    }
+
     /// The session, begun if there is none.
     pub async fn session(&mut self) -> Result<&mut ClientSession, Stop> {
         if self.session.is_none() {
@@ -74,6 +98,10 @@ impl Worker {
 
     /// Begins a transaction of MongoDB's.
     pub async fn begin(&mut self) -> Result<(), Stop> {
+        if let Err(error) = self.number().await {
+            // Only a transaction that writes on PostgreSQL as well needs it, and then says why it has none.
+            tracing::debug!(%error, "the database has no number");
+        }
         let begun = self.session().await?.start_transaction();
         let begun = begun
             .read_concern(ReadConcern::snapshot())
@@ -360,7 +388,7 @@ fn lost() -> Failure {
 }
 
 /// Acknowledged by most members, on their disks.
-fn durably() -> WriteConcern {
+pub(super) fn durably() -> WriteConcern {
     WriteConcern::builder()
         .w(mongodb::options::Acknowledgment::Majority)
         .journal(true)

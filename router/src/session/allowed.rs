@@ -9,6 +9,36 @@ use crate::sql::effect::Pin;
 use mothership_proto::report::{Report, sqlstate};
 
 impl Session {
+    /// What one transaction writes on MongoDB is on one replica set: of two, neither can be prepared.
+    pub(super) fn check_second_set(&self, shard: usize, writes: bool) -> Result<(), Halt> {
+        let apart = self.topology.postgres;
+        if !writes || shard < apart {
+            return Ok(());
+        }
+        let wrote = |s: &&super::Attached| {
+            let inbox = &s.inbox;
+            s.shard >= apart
+                && s.shard != shard
+                && inbox.wrote
+                && (inbox.in_block || inbox.in_segment)
+        };
+        let Some(first) = self.servers.iter().find(wrote) else {
+            return Ok(());
+        };
+        let name = |shard: usize| &self.topology.shards[shard].name;
+        let report = Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "transaction writes on more than one replica set of MongoDB",
+        )
+        .detail(format!(
+            "it has written on shard \"{}\", and this statement writes on \"{}\"",
+            name(first.shard),
+            name(shard)
+        ))
+        .hint("Commit in between.");
+        Err(report.into())
+    }
+
     /// What may not run at all, whatever the server would say.
     pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
         // With several servers the failed one may not be the one that would be asked.

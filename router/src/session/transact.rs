@@ -353,7 +353,7 @@ impl Session {
                 } else {
                     Work::Read
                 },
-                preparable: !attached.inbox.pinned,
+                preparable: !attached.inbox.pinned && attached.shard < topology.postgres,
                 backend: None,
             });
         let terms = Terms {

@@ -2,6 +2,8 @@
 
 #[path = "mongo/alike.rs"]
 mod alike;
+#[path = "mongo/engines.rs"]
+mod engines;
 #[path = "mongo/faults.rs"]
 mod faults;
 #[path = "mongo/stage.rs"]

@@ -24,7 +24,11 @@ fn held(seconds: u32) -> Held {
 fn decision(committed: bool) -> Decision {
     Decision {
         id: TransactionId(3),
-        backend: (7, 11),
+        backend: Backend::Process {
+            place: PLACE,
+            pid: 7,
+            started: 11,
+        },
         committed,
         participants: vec!["s1".into()],
         age: SECOND * 60,

@@ -6,7 +6,7 @@ use crate::commit::gid::{Place, TransactionId};
 use crate::config::Name;
 use std::collections::HashSet;
 
-const DECIDER: Backend = Backend {
+const DECIDER: Backend = Backend::Process {
     place: Place {
         system: 1,
         database: 5,

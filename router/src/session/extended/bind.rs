@@ -188,6 +188,7 @@ impl Session {
         let parts = parts.as_ref();
         let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
         let sets = statement.step().is_some_and(sets);
+        self.check_second_set(shard, writes)?;
         self.join_segment(Some(shard), writes || sets).await?;
         let wants = self.wants(writes, &statement.steps, parts);
         if matches!(wants, Wants::FreshRead(_)) && self.is_alone_in_segment(bind.portal) {

@@ -244,6 +244,7 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
+        self.check_second_set(shard, writes)?;
         let wants = self.wants(writes, &statement.steps, parts);
         self.again = Again::of(&wants, writes && statement.steps.len() == 1);
         let at = self.attach_to(shard, wants).await?;

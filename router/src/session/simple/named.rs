@@ -89,6 +89,7 @@ impl Session {
                 return self.end_execute(result).await;
             }
         };
+        self.check_second_set(shard, writes)?;
         let at = self.attach(shard).await?;
         let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
         let may_write = !plain || self.may_write(&prepared.steps);

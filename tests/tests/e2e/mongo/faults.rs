@@ -14,7 +14,7 @@ fn insert(wire: &mut Wire, id: usize) -> String {
 #[test]
 fn a_new_primary_gets_the_writes_and_nothing_acknowledged_is_lost() {
     let set = ReplicaSet::start("faults", 3).map(Arc::new);
-    let Some(mut documents) = Documents::on(set, 1) else {
+    let Some(mut documents) = Documents::on(set, 1, "") else {
         return;
     };
     let mut wire = documents.stage.wire();
@@ -52,7 +52,7 @@ fn a_new_primary_gets_the_writes_and_nothing_acknowledged_is_lost() {
 #[test]
 fn secondaries_serve_reads_and_miss_nothing_that_was_written() {
     let set = ReplicaSet::start("reads", 3).map(Arc::new);
-    let Some(documents) = Documents::on(set, 1) else {
+    let Some(documents) = Documents::on(set, 1, "") else {
         return;
     };
     let mut wire = documents.stage.wire();

@@ -79,6 +79,19 @@ pub const TWIN: &str = "CREATE TABLE twin (id int8 PRIMARY KEY, kind text COLLAT
     amount numeric, small int2, count int4, ratio float8, is_on bool, at timestamptz, day date, tag uuid, data jsonb, \
     words text[] COLLATE \"C\", raw bytea, name varchar(10) COLLATE \"C\")";
 
+/// The replica set of all tests that break nothing. `None`, said loudly, without a mongod.
+pub fn shared() -> Option<Arc<ReplicaSet>> {
+    said(SHARED.as_ref().map(Arc::clone))
+}
+
+fn said(set: Option<Arc<ReplicaSet>>) -> Option<Arc<ReplicaSet>> {
+    if set.is_none() {
+        // Not by a macro, whose output the harness would keep to itself.
+        let _ = writeln!(std::io::stderr(), "SKIP mongo: no mongod can be had");
+    }
+    set
+}
+
 /// A router with all of it.
 pub struct Documents {
     /// The router and the shards of PostgreSQL.
@@ -92,18 +105,16 @@ pub struct Documents {
 impl Documents {
     /// With so many shards of documents, each a database of one replica set. `None`, said loudly, without a mongod.
     pub fn over(shards: usize) -> Option<Documents> {
-        let set = SHARED.as_ref().map(Arc::clone);
-        Documents::on(set, shards)
+        Some(Documents::made(shared()?, shards, ""))
     }
 
-    /// The same on a replica set of the test's own.
-    pub fn on(set: Option<Arc<ReplicaSet>>, shards: usize) -> Option<Documents> {
+    /// The same on a replica set of the test's own, with more of a configuration.
+    pub fn on(set: Option<Arc<ReplicaSet>>, shards: usize, more: &str) -> Option<Documents> {
+        Some(Documents::made(said(set)?, shards, more))
+    }
+
+    fn made(set: Arc<ReplicaSet>, shards: usize, more: &str) -> Documents {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let Some(set) = set else {
-            // Not by a macro, whose output the harness would keep to itself.
-            let _ = writeln!(std::io::stderr(), "SKIP mongo: no mongod can be had");
-            return None;
-        };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut config = String::new();
         let (mut names, mut databases, mut on) = (Vec::new(), Vec::new(), String::new());
@@ -119,7 +130,7 @@ impl Documents {
             databases.push(database);
         }
         config += &TABLES.replace("@shards@", &names.join(", "));
-        config += &format!("[console]\nadmin_users = [\"{USER}\"]\n");
+        config += &format!("[console]\nadmin_users = [\"{USER}\"]\n{more}");
         let stage = Stage::bare_on(&on, &config);
         let mut wire = stage.wire();
         for sql in [
@@ -130,11 +141,11 @@ impl Documents {
             let answer = crate::shards::stage::say(&mut wire, sql);
             assert_eq!(answer[0], "CommandComplete CREATE TABLE", "{sql}");
         }
-        Some(Documents {
+        Documents {
             stage,
             set,
             databases,
-        })
+        }
     }
 }
 

@@ -135,24 +135,3 @@ fn of_many_who_insert_the_same_key_one_stores_it_and_none_fails() {
         }
     }
 }
-
-#[test]
-fn what_writes_on_both_engines_in_one_transaction_is_refused_and_undone() {
-    let Some(documents) = Documents::over(1) else {
-        return;
-    };
-    let mut wire = documents.stage.wire();
-    say(&mut wire, "BEGIN");
-    say(&mut wire, "INSERT INTO items (id) VALUES (1)");
-    say(&mut wire, "INSERT INTO events (id) VALUES (1)");
-    let ended = say(&mut wire, "COMMIT");
-    let error = ended.iter().find(|line| line.starts_with("Error"));
-    assert!(
-        error.is_some_and(|error| error.starts_with("Error 0A000")),
-        "{ended:?}"
-    );
-    say(&mut wire, "ROLLBACK");
-    assert_eq!(count(&documents), 0);
-    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0");
-    documents.stage.assert_nothing_prepared();
-}
