@@ -4,6 +4,7 @@
 //! are. Only /etc/passwd is read: accounts of daemons are local.
 
 use super::error::{ClusterError, Doing};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -52,8 +53,34 @@ impl Account {
         command
     }
 
+    /// The same for a program in a folder that this account may not get to, such as one below the home of root: the
+    /// process goes there before it becomes the other account, and stays.
+    pub fn command_there(&self, program: &Path) -> Command {
+        let (Account::Other { uid, gid }, Some(folder), Some(name)) =
+            (self, program.parent(), program.file_name())
+        else {
+            return self.command(program);
+        };
+        let (uid, gid) = (*uid, *gid);
+        let mut command = Account::Own.command(&Path::new(".").join(name));
+        command.current_dir(folder);
+        // SAFETY: between fork and exec these calls touch no memory of ours; std makes the same.
+        unsafe {
+            command.pre_exec(move || {
+                let done = libc::setgroups(0, std::ptr::null()) == 0
+                    && libc::setgid(gid) == 0
+                    && libc::setuid(uid) == 0;
+                match done {
+                    true => Ok(()),
+                    false => Err(io::Error::last_os_error()),
+                }
+            });
+        }
+        command
+    }
+
     /// Makes a folder that only this account can enter (root can, of course).
-    pub(super) fn make_folder(&self, path: &Path) -> Result<(), ClusterError> {
+    pub(crate) fn make_folder(&self, path: &Path) -> Result<(), ClusterError> {
         use std::os::unix::fs::PermissionsExt;
         std::fs::create_dir_all(path).doing("create", path)?;
         let private = std::fs::Permissions::from_mode(0o700);
