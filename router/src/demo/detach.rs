@@ -8,6 +8,7 @@ use super::error::{DemoError, Doing};
 use super::folder;
 use super::leftovers;
 use super::lock::{self, Holder, Lock, Phase};
+use super::mongod;
 use super::options::Options;
 use super::progress::say;
 use super::stop::Stop;
@@ -61,6 +62,9 @@ fn spawn(options: &Options, state: &Path) -> Result<Child, DemoError> {
         .args(["demo", "--supervise"])
         .args(options.arguments());
     command.current_dir("/").stdin(Stdio::null());
+    if let Some(path) = mongod::named() {
+        command.env(mongod::VARIABLE, path);
+    }
     // SAFETY: setsid is async-signal-safe, and a new process leads no group, so it succeeds.
     unsafe {
         command.pre_exec(|| match libc::setsid() {

@@ -1,5 +1,6 @@
 //! What can go wrong with the demo, each with what the reader can do about it.
 
+use super::mongod::Missing;
 use crate::cluster::ClusterError;
 use std::io;
 use std::path::PathBuf;
@@ -107,6 +108,35 @@ pub enum DemoError {
     /// Something about PostgreSQL on this machine.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The shop was made with events, and nothing can read them.
+    #[error("the shop in {} has its events in MongoDB", folder.display())]
+    NoMongod {
+        /// The state folder.
+        folder: PathBuf,
+        /// Why there is no MongoDB now.
+        #[source]
+        cause: Missing,
+    },
+    /// A member of the replica set does not start.
+    #[error("mongod {name} does not start; the end of its log:\n{log}")]
+    Member {
+        /// Its name.
+        name: &'static str,
+        /// The end of what it logged.
+        log: String,
+    },
+    /// The driver of MongoDB failed.
+    #[error("{doing}")]
+    Documents {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said. Its type is known only where the driver is.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something about MongoDB was asked of a build that has no driver.
+    #[error(transparent)]
+    Mongod(#[from] Missing),
     /// The router ended although nobody asked it to.
     #[error("the router ended ({status}); the end of its log:\n{log}")]
     RouterEnded {

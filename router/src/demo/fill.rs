@@ -1,13 +1,14 @@
 //! Makes the shop's tables and fills them, through the router as any client would.
 
 use super::error::DemoError;
+use super::events;
 use super::progress::Progress;
 use super::rows::Shop;
 use super::shop::Table;
 use bytes::Bytes;
 use futures_util::SinkExt;
 use std::time::Duration;
-use tokio_postgres::{Client, CopyInSink};
+use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage};
 
 /// Rows go out in portions of about so many bytes: enough for one system call to be worth it.
 const PORTION: usize = 32 * 1024;
@@ -39,6 +40,32 @@ pub(super) async fn fill(client: &Client, shop: &Shop) -> Result<(), DemoError> 
         progress.end();
     }
     Ok(())
+}
+
+/// Fills the table of events, whose collection is empty. Not cancel safe: what is inserted stays.
+pub(super) async fn fill_events(client: &Client, shop: &Shop) -> Result<(), DemoError> {
+    let mut progress = Progress::new(events::count(shop));
+    progress.begin(events::COLLECTION);
+    for (rows, sql) in events::inserts(*shop) {
+        let insert = async { client.simple_query(&sql).await.map(|told| inserted(&told)) };
+        let inserted = within("INSERT INTO events", insert).await?;
+        if inserted != rows {
+            let (table, sent, found) = (events::COLLECTION, rows, inserted);
+            return Err(DemoError::Rows { table, sent, found });
+        }
+        progress.add(rows);
+    }
+    progress.end();
+    Ok(())
+}
+
+/// How many rows the command tag says.
+fn inserted(told: &[SimpleQueryMessage]) -> u64 {
+    let tag = told.iter().find_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    tag.unwrap_or_default()
 }
 
 async fn copy(

@@ -5,10 +5,12 @@
 //! instead of keeping the one that pg_basebackup wrote.
 
 use super::error::{DemoError, Doing};
+use super::events::COLLECTION;
 use super::folder;
 use super::leftovers;
 use super::stop::Stop;
 use crate::cluster::{Account, Binaries, Cluster, ClusterError, Mode, Slot, Spec, poll_until};
+use crate::world::documents::REMARK;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -143,6 +145,27 @@ impl Fleet {
         Ok(all)
     }
 
+    /// Whether somebody has made a table `events` by hand; the router would not hide it, and not start. The one that
+    /// stands for the events in MongoDB is the router's.
+    pub(super) fn has_other_events(&self) -> Result<bool, DemoError> {
+        let Some(home) = self.shards.first() else {
+            return Ok(false);
+        };
+        // No row: there is no such table.
+        let sql = format!(
+            "SELECT 'made for: ' || coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class \
+             WHERE oid = to_regclass('public.{COLLECTION}')"
+        );
+        let answer = home.primary.sql(CLIENT, &sql);
+        let answer = answer.map_err(|cause| DemoError::Server {
+            shard: home.name,
+            role: PRIMARY,
+            cause,
+        })?;
+        let stands_for_documents = format!("made for: {REMARK}");
+        Ok(!answer.is_empty() && !answer.starts_with(&stands_for_documents))
+    }
+
     /// Servers that have ended by themselves since this was asked last, by shard and role.
     pub(super) fn newly_ended(&mut self) -> Vec<(&'static str, &'static str)> {
         let mut all = Vec::new();
@@ -197,7 +220,7 @@ fn side_by_side(
 }
 
 /// A panic of a thread goes on in its owner.
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+pub(super) fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -3,7 +3,9 @@
 //! ```text
 //! mothership-demo.lock   whose folder this is; see lock.rs
 //! shop                   what the shop was made from; written last, so without it all else is half-made
+//! events                 by which mongod the events were made; written last, so without it docs is half-made
 //! s1/primary, s1/replica, s2/…   data folders, sockets, logs
+//! docs/m1, docs/m2, docs/m3      the same of the replica set
 //! router/                its configuration, the control role's password, its log
 //! demo.log               of a demo in the background
 //! ```
@@ -15,9 +17,10 @@ use super::error::{DemoError, Doing};
 use super::lock;
 use super::options::{Options, Recipe};
 use crate::cluster::Account;
+use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,10 +30,14 @@ const NAME: &str = "mothership-demo";
 const OF_ROOT: &str = "/var/lib";
 /// The file that says what the shop was made from.
 const SHOP: &str = "shop";
+/// The file that says by which mongod the events were made.
+const EVENTS: &str = "events";
 /// Six servers without rows need about 80 MiB each, with some WAL; measured, and rounded up.
 const NEEDED: u64 = 1 << 30;
 /// A row on disk: in a primary and a replica, in the WAL of both, with its index entry; rounded up.
 const NEEDED_PER_ROW: u64 = 1 << 10;
+/// Three members without rows take 200 MiB each, most of it for their journals; measured.
+const NEEDED_FOR_EVENTS: u64 = 3 << 28;
 
 /// What is in a state folder that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +70,7 @@ pub(super) fn locate(options: &Options) -> Result<PathBuf, DemoError> {
 }
 
 /// `$XDG_STATE_HOME`, else `~/.local/state`; a relative one counts as not set, as its specification says.
-fn usual(
-    state_home: Option<std::ffi::OsString>,
-    home: Option<std::ffi::OsString>,
-) -> Option<PathBuf> {
+fn usual(state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     let absolute = |path: &PathBuf| path.is_absolute();
     let state_home = state_home.map(PathBuf::from).filter(absolute);
     let home = home.map(PathBuf::from).filter(absolute);
@@ -130,7 +134,7 @@ pub(super) fn check_ours(path: &Path) -> Result<(), DemoError> {
     }
 }
 
-fn names(folder: &Path) -> std::io::Result<Vec<std::ffi::OsString>> {
+fn names(folder: &Path) -> std::io::Result<Vec<OsString>> {
     let entries = std::fs::read_dir(folder)?;
     entries
         .map(|entry| entry.map(|entry| entry.file_name()))
@@ -154,13 +158,33 @@ pub(super) fn contents(folder: &Path) -> Result<Contents, DemoError> {
     }
 }
 
-/// Says that everything is made. The file appears whole or not at all.
+/// Says that everything but the events is made.
 pub(super) fn complete(folder: &Path, recipe: Recipe) -> Result<(), DemoError> {
-    let new = folder.join("shop.new");
-    let path = folder.join(SHOP);
+    put(folder, SHOP, render(recipe).as_bytes())
+}
+
+/// By which mongod the events were made; `None` as long as there are none, or only some.
+pub(super) fn events(folder: &Path) -> Result<Option<PathBuf>, DemoError> {
+    let path = folder.join(EVENTS);
+    match std::fs::read(&path) {
+        Ok(mongod) => Ok(Some(OsString::from_vec(mongod).into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing("read", path),
+    }
+}
+
+/// Says that the events are made.
+pub(super) fn complete_events(folder: &Path, mongod: &Path) -> Result<(), DemoError> {
+    put(folder, EVENTS, mongod.as_os_str().as_bytes())
+}
+
+/// Writes a file that appears whole or not at all.
+fn put(folder: &Path, name: &str, text: &[u8]) -> Result<(), DemoError> {
+    let new = folder.join(format!("{name}.new"));
+    let path = folder.join(name);
     let write = || {
         let mut file = std::fs::File::create(&new)?;
-        file.write_all(render(recipe).as_bytes())?;
+        file.write_all(text)?;
         file.sync_all()?;
         std::fs::rename(&new, &path)
     };
@@ -183,9 +207,11 @@ fn parse(text: &str) -> Option<Recipe> {
 /// Removes all but the lock, which goes last: without it the rest would look like somebody else's.
 pub(super) fn empty(folder: &Path) -> Result<(), DemoError> {
     // First of all what says that the rest is whole.
-    let shop = folder.join(SHOP);
-    if shop.exists() {
-        std::fs::remove_file(&shop).doing("remove", &shop)?;
+    for name in [SHOP, EVENTS] {
+        let path = folder.join(name);
+        if path.exists() {
+            std::fs::remove_file(&path).doing("remove", &path)?;
+        }
     }
     for name in names(folder).doing("read", folder)? {
         let path = folder.join(&name);
@@ -208,9 +234,14 @@ pub(super) fn remove(folder: &Path) -> Result<(), DemoError> {
     std::fs::remove_dir_all(folder).doing("remove", folder)
 }
 
-/// Whether a shop of this size fits.
-pub(super) fn check_space(folder: &Path, recipe: Recipe) -> Result<(), DemoError> {
-    let needed = NEEDED + u64::from(recipe.rows) * NEEDED_PER_ROW;
+/// What a new demo takes on disk: the shards with a shop of this size, if it is to be made, and the events likewise.
+pub(super) fn space(shop: Option<Recipe>, events: bool) -> u64 {
+    let shop = shop.map_or(0, |recipe| NEEDED + u64::from(recipe.rows) * NEEDED_PER_ROW);
+    shop + if events { NEEDED_FOR_EVENTS } else { 0 }
+}
+
+/// Whether so many bytes are free.
+pub(super) fn check_space(folder: &Path, needed: u64) -> Result<(), DemoError> {
     let free = free_space(folder).doing("look for free space in", folder)?;
     match free >= needed {
         true => Ok(()),
@@ -308,6 +339,10 @@ mod tests {
         assert_eq!(contents(folder).unwrap(), Contents::Half);
         complete(folder, recipe).unwrap();
         assert_eq!(contents(folder).unwrap(), Contents::Shop(recipe));
+        assert_eq!(events(folder).unwrap(), None);
+        let mongod = Path::new("/usr/bin/mongod");
+        complete_events(folder, mongod).unwrap();
+        assert_eq!(events(folder).unwrap().as_deref(), Some(mongod));
         std::fs::write(folder.join(SHOP), "shop 2\n").unwrap();
         assert_eq!(contents(folder).unwrap(), Contents::Half);
         empty(folder).unwrap();
@@ -343,8 +378,10 @@ mod tests {
             rows: 1024,
             seed: 1,
         };
-        let refused = check_space(Path::new("/proc"), recipe).unwrap_err();
-        let said = "0 MiB are free in /proc, and the demo needs about 1025 MiB";
+        let needed = space(Some(recipe), true);
+        let refused = check_space(Path::new("/proc"), needed).unwrap_err();
+        let said = "0 MiB are free in /proc, and the demo needs about 1793 MiB";
         assert_eq!(refused.to_string(), said);
+        check_space(Path::new("/proc"), space(None, false)).unwrap();
     }
 }

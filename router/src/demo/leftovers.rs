@@ -2,17 +2,21 @@
 //!
 //! A supervising process that was killed takes its servers with it, a moment later
 //! (`cluster/process.rs`). Every server works in its data folder and the router in a
-//! folder of its own, so they are found by their working folders, whatever their ids.
+//! folder of its own, so they are found by their working folders, whatever their ids;
+//! a mongod, which may have to stand in its program's folder, by its data folder.
 
 use super::error::DemoError;
+use super::replica_set::DATA_FOLDER;
 use crate::cluster::poll_until;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 /// A server that got SIGQUIT ends within five seconds or kills its children; a router may drain.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What runs there, as the kernel names it.
+/// What works there, as the kernel names it.
 const PROGRAMS: [&str; 2] = ["postgres", "mothership"];
 
 /// Waits until nothing works in `state` any more.
@@ -48,6 +52,17 @@ fn working_in(state: &Path) -> Vec<u32> {
             let ours = name.is_ok_and(|name| PROGRAMS.contains(&name.trim_end()));
             let folder = std::fs::read_link(format!("/proc/{pid}/cwd"));
             ours && folder.is_ok_and(|folder| folder != state && folder.starts_with(state))
+                || has_data_in(state, *pid)
         })
         .collect()
+}
+
+/// Whether a process was given a data folder in `state`, as [`super::replica_set`] gives it.
+fn has_data_in(state: &Path, pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0);
+    words.any(|word| word == DATA_FOLDER.as_bytes())
+        && words
+            .next()
+            .is_some_and(|folder| Path::new(OsStr::from_bytes(folder)).starts_with(state))
 }

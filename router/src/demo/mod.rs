@@ -1,7 +1,8 @@
-//! `mothership demo`: three real shards, the router and a small shop, on this machine.
+//! `mothership demo`: three real shards, the router and a small shop, on this machine; beside it a replica set of
+//! MongoDB with the shop's events, where a mongod is to be had.
 //!
 //! ```text
-//! options -> folder (locked) -> fleet (made or started) -> router -> shop (filled once) -> report -> until stopped
+//! options -> folder (locked) -> fleet, replica set (made or started) -> router -> shop (filled once) -> report -> until stopped
 //! ```
 //!
 //! One process supervises everything and holds it by guards: whatever ends it,
@@ -23,6 +24,13 @@ mod stop;
 
 mod fleet;
 
+mod mongod;
+
+mod replica_set;
+
+#[cfg(feature = "mongo")]
+mod unite;
+
 mod settings;
 
 mod child;
@@ -30,6 +38,8 @@ mod child;
 mod shop;
 
 mod rows;
+
+mod events;
 
 mod words;
 

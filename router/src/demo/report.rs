@@ -2,8 +2,10 @@
 //! shards themselves, and what is worth typing.
 
 use super::error::DemoError;
+use super::events;
 use super::fleet::{CLIENT, Fleet};
 use super::progress::{say, thousands};
+use super::replica_set::NAME;
 use super::rows::Shop;
 use super::settings::Ports;
 use super::shop::{Kind, Table};
@@ -40,11 +42,29 @@ pub(super) fn print(fleet: &Fleet, rows: &Rows) {
         let mut head = table.name();
         for (shard, counts) in fleet.shards.iter().zip(counts) {
             if let Some(cell) = cell(counts) {
-                say(format_args!("  {head:<12} {}  {cell}", shard.name));
+                say(format_args!("  {head:<12} {:<4}  {cell}", shard.name));
                 head = "";
             }
         }
     }
+}
+
+/// An error unless the replica set has what the table was filled with.
+pub(super) fn check_events(found: u64, shop: &Shop) -> Result<(), DemoError> {
+    let sent = events::count(shop);
+    let table = events::COLLECTION;
+    match found == sent {
+        true => Ok(()),
+        false => Err(DemoError::Rows { table, sent, found }),
+    }
+}
+
+/// Prints how many events there are, below the rows of the shards.
+pub(super) fn print_events(count: u64) {
+    let (table, count) = (events::COLLECTION, thousands(count));
+    say(format_args!(
+        "  {table:<12} {NAME:<4}  {count:>9}   documents of MongoDB"
+    ));
 }
 
 /// Asks one shard.
@@ -109,11 +129,29 @@ fn check_table(table: Table, sent: u64, counts: &[Counts]) -> Result<(), DemoErr
 }
 
 /// Prints how to connect and what to try.
-pub(super) fn hints(state: &Path, fleet: &Fleet, binaries: &Binaries, ports: Ports) {
+pub(super) fn hints(
+    state: &Path,
+    fleet: &Fleet,
+    binaries: &Binaries,
+    ports: Ports,
+    has_events: bool,
+) {
     let psql = psql(binaries);
     let [here, there] = two_customers(fleet);
     let Ports { clients, metrics } = ports;
     let psql_line = format!("{psql} -h 127.0.0.1 -p {clients} -U {CLIENT}");
+    let of_events_or_orders = match has_events {
+        true => {
+            "SELECT c.name, e.happened_at, e.details->>'text' AS text FROM customers c JOIN events e \
+             ON e.customer_id = c.customer_id WHERE c.country = 'Norway' AND e.kind = 'review' \
+             ORDER BY e.happened_at DESC LIMIT 5;
+     the customers are on three PostgreSQLs, the events are documents of MongoDB: PostgreSQL joins what both have found"
+        }
+        false => {
+            "SELECT count(*) FROM orders;
+     every shard counts its own orders at the same time, the router adds up"
+        }
+    };
     say(format_args!(
         "
 Ready. Connect with any PostgreSQL client:
@@ -125,11 +163,10 @@ Five things worth typing there:
   1. EXPLAIN (ROUTE) SELECT * FROM customers WHERE customer_id = {here};
      the key says which shard and which partition own the row: one server is asked, no other
 
-  2. SELECT count(*) FROM orders;
-     every shard counts its own orders at the same time, the router adds up
+  2. SELECT count(*) FROM customers c JOIN orders o ON o.customer_id = c.customer_id WHERE c.country = 'Norway';
+     a customer's orders live where the customer does, so each shard joins its own, and the router adds up
 
-  3. SELECT count(*) FROM customers c JOIN orders o ON o.customer_id = c.customer_id WHERE c.country = 'Norway';
-     a customer's orders live where the customer does, so each shard joins its own
+  3. {of_events_or_orders}
 
   4. BEGIN;
      UPDATE customers SET city = 'Oslo' WHERE customer_id = {here};

@@ -2,7 +2,8 @@
 //!
 //! Pure. Each customer has random numbers of its own, from which its orders and
 //! their items follow, so tables can be written one after the other without
-//! keeping anything: the same customer is made again for each.
+//! keeping anything: the same customer is made again for each. The events, which
+//! cannot be copied, are in `events.rs`.
 
 use super::options::Recipe;
 use super::random::Random;
@@ -21,7 +22,7 @@ const MOST_PRODUCTS: u32 = 400;
 
 /// Days are counted from 1970-01-01: 2021-01-01 and 2025-12-31.
 const FIRST_DAY: u32 = 18_628;
-const LAST_DAY: u32 = 20_453;
+pub(super) const LAST_DAY: u32 = 20_453;
 
 const KIND_PRODUCT: u64 = 1;
 const KIND_CUSTOMER: u64 = 2;
@@ -42,6 +43,11 @@ impl Shop {
             customers,
             products: customers.div_ceil(10).clamp(1, MOST_PRODUCTS),
         }
+    }
+
+    /// What it is made from.
+    pub(super) fn seed(&self) -> u64 {
+        self.recipe.seed
     }
 
     /// How often [`Shop::write`] is to be called for a table, with 1, 2, … this.
@@ -118,8 +124,8 @@ impl Shop {
             + row(out, format_args!("rows_asked_for\t{rows}"))
     }
 
-    /// Name, category and price in cents.
-    fn product(&self, id: u32) -> (String, &'static str, u32) {
+    /// A product, by its number from 1 to [`Shop::products`]: name, category and price in cents.
+    pub(super) fn product(&self, id: u32) -> (String, &'static str, u32) {
         let mut random = Random::of(self.recipe.seed, KIND_PRODUCT, u64::from(id));
         // All pairs of a quality and a good in turn, so that no name comes twice.
         let number = (id - 1) as usize;
@@ -127,6 +133,16 @@ impl Shop {
         let quality = QUALITIES[(number / GOODS.len() + number) % QUALITIES.len()];
         let price = random.between(lowest / 100, highest / 100) * 100 + 90;
         (format!("{quality} {good}"), category, price)
+    }
+
+    /// How many products there are.
+    pub(super) fn products(&self) -> u32 {
+        self.products
+    }
+
+    /// The day on which a customer joined.
+    pub(super) fn joined(&self, customer: u32) -> u32 {
+        joined(&mut self.random_of(customer))
     }
 
     fn random_of(&self, customer: u32) -> Random {
@@ -200,7 +216,7 @@ fn money(cents: u32) -> String {
 }
 
 /// A day since 1970-01-01 as year, month and day of the Gregorian calendar.
-fn date(day: u32) -> String {
+pub(super) fn date(day: u32) -> String {
     // Years begin in March here, so that the leap day is the last one: days from 0000-03-01.
     let day = day + 719_468;
     let (era, of_era) = (day / 146_097, day % 146_097);

@@ -2,8 +2,10 @@
 
 use super::child::is_free;
 use super::error::{DemoError, Doing};
+use super::events::DECLARATION;
 use super::fleet::{CLIENT, CLIENT_PASSWORD, CONTROL, Fleet, password_file};
 use super::options::PORT;
+use super::replica_set::{NAME, ReplicaSet};
 use crate::cluster::free_port;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -43,7 +45,12 @@ impl Ports {
 }
 
 /// Writes the file for shards that run.
-pub(super) fn write(state: &Path, fleet: &Fleet, ports: Ports) -> Result<(), DemoError> {
+pub(super) fn write(
+    state: &Path,
+    fleet: &Fleet,
+    set: Option<&ReplicaSet>,
+    ports: Ports,
+) -> Result<(), DemoError> {
     let shards: Vec<_> = fleet
         .shards
         .iter()
@@ -53,10 +60,18 @@ pub(super) fn write(state: &Path, fleet: &Fleet, ports: Ports) -> Result<(), Dem
     // Relative paths are relative to the folder of the file, where this one is.
     let password = password.file_name().unwrap_or_default().to_string_lossy();
     let path = path(state);
-    std::fs::write(&path, render(&shards, ports, &password)).doing("write", path)
+    let members = set.map(ReplicaSet::addresses).unwrap_or_default();
+    let text = render(&shards, &members, ports, &password);
+    std::fs::write(&path, text).doing("write", path)
 }
 
-fn render(shards: &[(&str, u16, u16)], ports: Ports, password_file: &str) -> String {
+/// Without members of a replica set there are no events.
+fn render(
+    shards: &[(&str, u16, u16)],
+    members: &[String],
+    ports: Ports,
+    password_file: &str,
+) -> String {
     let mut text = format!(
         r#"# Written by `mothership demo` at each start: changes get lost. As an example it is yours to copy;
 # docs/configuration.md says what else there is.
@@ -123,7 +138,20 @@ address = "127.0.0.1:{replica}"
 "#
         );
     }
+    if !members.is_empty() {
+        let _ = write!(
+            text,
+            "\n# A replica set of MongoDB. Its members say themselves which of them is the primary.\n\
+             [[shard]]\nname = \"{NAME}\"\nengine = \"mongodb\"\n"
+        );
+    }
+    for address in members {
+        let _ = write!(text, "\n[[shard.server]]\naddress = \"{address}\"\n");
+    }
     text.push_str(TABLES);
+    if !members.is_empty() {
+        text.push_str(DECLARATION);
+    }
     text
 }
 
@@ -190,12 +218,24 @@ mod tests {
         };
         let shards = [("s1", 1, 2), ("s2", 3, 4), ("s3", 5, 6)];
         let path = folder.join("mothership.toml");
-        std::fs::write(&path, render(&shards, ports, "secret")).unwrap();
-        let config = Config::load(&path);
-        std::fs::remove_dir_all(&folder).unwrap();
-        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        let load = |members: &[String]| {
+            std::fs::write(&path, render(&shards, members, ports, "secret")).unwrap();
+            Config::load(&path).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let config = load(&[]);
         assert_eq!(config.shards.len(), 3);
         assert_eq!(config.home().name.as_str(), "s1");
         assert_eq!(config.tables.declared.len(), 8);
+        #[cfg(feature = "mongo")]
+        {
+            let config = load(&[7, 8, 9].map(|port| format!("127.0.0.1:{port}")));
+            assert_eq!(
+                (config.shards.len(), config.shards[3].servers.len()),
+                (4, 3)
+            );
+            assert_eq!(config.home().name.as_str(), "s1");
+            assert_eq!(config.tables.declared.len(), 9);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

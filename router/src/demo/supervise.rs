@@ -1,17 +1,20 @@
 //! One demo from its first step to its last.
 //!
 //! What is started is held by guards, in an order in which they can go: the router
-//! before its servers, these before the folder, that before its lock.
+//! before its servers, these before the folder, that before its lock. The shop comes
+//! first: without MongoDB it has no events, and gets them by the next start that has.
 
 use super::child::{self, Router};
 use super::error::{DemoError, Doing};
 use super::fill;
-use super::fleet::{CLIENT, Fleet};
+use super::fleet::{CLIENT, Fleet, join};
 use super::folder::{self, Contents};
 use super::leftovers;
 use super::lock::{Lock, Phase};
+use super::mongod::{self, Missing};
 use super::options::{Options, Recipe};
 use super::progress::say;
+use super::replica_set::{Past, ReplicaSet};
 use super::report;
 use super::rows::Shop;
 use super::settings::{self, Ports};
@@ -21,6 +24,7 @@ use std::future::Future;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
@@ -30,6 +34,7 @@ const WATCH: Duration = Duration::from_millis(200);
 /// A demo that is ready.
 struct Demo {
     router: Router,
+    set: Option<ReplicaSet>,
     fleet: Fleet,
     runtime: Runtime,
     state: PathBuf,
@@ -99,15 +104,40 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
         return Err(DemoError::Port { port: options.port });
     }
     let binaries = Binaries::find()?;
-    let (fleet, recipe) = match contents {
-        Contents::Shop(recipe) => (open(options, recipe, &state, &binaries, stop)?, recipe),
-        Contents::Empty | Contents::Half => {
-            let recipe = options.recipe();
-            (create(recipe, &state, &binaries, stop)?, recipe)
-        }
+    let past = match folder::events(&state)? {
+        Some(_) => Past::Set,
+        None => Past::None,
+    };
+    let (mongod, missing) = match mongod(&state)? {
+        Ok(program) => (Some(program), None),
+        Err(missing) => (None, Some(missing)),
+    };
+    let recipe = match contents {
+        Contents::Shop(recipe) => accept(options, recipe, &state)?,
+        Contents::Empty | Contents::Half => options.recipe(),
+    };
+    let new_shop = Some(recipe).filter(|_| !making.is_whole);
+    let new_events = past == Past::None && mongod.is_some();
+    folder::check_space(&state, folder::space(new_shop, new_events))?;
+    // Side by side; the members of the set take longest to agree.
+    let (fleet, set) = thread::scope(|scope| {
+        let set = scope.spawn(|| {
+            let start = |program: &PathBuf| ReplicaSet::start(program, &state, past, stop);
+            mongod.as_ref().map(start).transpose()
+        });
+        let fleet = match making.is_whole {
+            true => open(&state, &binaries, stop),
+            false => create(&state, &binaries, stop),
+        };
+        (fleet, join(set))
+    });
+    let (fleet, set) = (fleet?, set?);
+    let (set, missing) = match set {
+        Some(_) if fleet.has_other_events()? => (None, Some(Missing::Taken)),
+        set => (set, missing),
     };
     let ports = Ports::choose(options.port)?;
-    settings::write(&state, &fleet, ports)?;
+    settings::write(&state, &fleet, set.as_ref(), ports)?;
     let mut router = Router::start(&state, options.port)?;
     let runtime = runtime()?;
     until_stopped(&runtime, stop, router.ready(stop))?;
@@ -123,8 +153,22 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
         folder::complete(&state, recipe)?;
         making.is_whole = true;
     }
+    if let (Some(set), Some(mongod), Past::None) = (&set, &mongod, past) {
+        let shop = Shop::new(recipe);
+        until_stopped(&runtime, stop, record(&router, &shop))?;
+        report::check_events(set.count()?, &shop)?;
+        folder::complete_events(&state, mongod)?;
+    }
     report::print(&fleet, &report::count(&fleet)?);
-    report::hints(&state, &fleet, &binaries, ports);
+    if let Some(set) = &set {
+        report::print_events(set.count()?);
+    }
+    report::hints(&state, &fleet, &binaries, ports, set.is_some());
+    if let Some(missing) = missing {
+        say(format_args!(
+            "\nWithout the table of events, which would be in MongoDB: {missing}."
+        ));
+    }
     say(format_args!(
         "\nReady after {:.1} s.",
         began.elapsed().as_secs_f64()
@@ -132,6 +176,7 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
     drop(making);
     Ok(Demo {
         router,
+        set,
         fleet,
         runtime,
         state,
@@ -139,13 +184,21 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
     })
 }
 
-fn create(
-    recipe: Recipe,
-    state: &Path,
-    binaries: &Binaries,
-    stop: &Stop,
-) -> Result<Fleet, DemoError> {
-    folder::check_space(state, recipe)?;
+/// The mongod to run, or why there is none. A shop that has events needs one: without, its table of events would
+/// look empty.
+fn mongod(state: &Path) -> Result<Result<PathBuf, Missing>, DemoError> {
+    let earlier = folder::events(state)?;
+    let has_events = earlier.is_some();
+    match mongod::find(earlier) {
+        Err(cause) if has_events => Err(DemoError::NoMongod {
+            folder: state.to_path_buf(),
+            cause,
+        }),
+        found => Ok(found),
+    }
+}
+
+fn create(state: &Path, binaries: &Binaries, stop: &Stop) -> Result<Fleet, DemoError> {
     say(format_args!(
         "Making three shards, each a primary and a replica, in {}.",
         state.display()
@@ -153,30 +206,38 @@ fn create(
     Fleet::create(state, binaries, stop)
 }
 
-fn open(
-    options: &Options,
-    recipe: Recipe,
-    state: &Path,
-    binaries: &Binaries,
-    stop: &Stop,
-) -> Result<Fleet, DemoError> {
-    if !options.accepts(recipe) {
-        let Recipe { rows, seed } = recipe;
-        let folder = state.to_path_buf();
-        return Err(DemoError::OtherShop { folder, rows, seed });
+/// The recipe of the shop that is there, if it is what is asked for.
+fn accept(options: &Options, recipe: Recipe, state: &Path) -> Result<Recipe, DemoError> {
+    if options.accepts(recipe) {
+        return Ok(recipe);
     }
+    let Recipe { rows, seed } = recipe;
+    let folder = state.to_path_buf();
+    Err(DemoError::OtherShop { folder, rows, seed })
+}
+
+fn open(state: &Path, binaries: &Binaries, stop: &Stop) -> Result<Fleet, DemoError> {
     say(format_args!("Starting the shards in {}.", state.display()));
     Fleet::open(state, binaries, stop)
 }
 
 /// Makes and fills the tables.
 async fn stock(router: &Router, shop: &Shop) -> Result<(), DemoError> {
-    let client = router.connect().await.map_err(|cause| {
-        let doing = "connect".to_owned();
-        DemoError::Statement { doing, cause }
-    })?;
+    let client = connect(router).await?;
     fill::make_tables(&client).await?;
     fill::fill(&client, shop).await
+}
+
+/// Fills the table of events.
+async fn record(router: &Router, shop: &Shop) -> Result<(), DemoError> {
+    fill::fill_events(&connect(router).await?, shop).await
+}
+
+async fn connect(router: &Router) -> Result<tokio_postgres::Client, DemoError> {
+    router.connect().await.map_err(|cause| {
+        let doing = "connect".to_owned();
+        DemoError::Statement { doing, cause }
+    })
 }
 
 /// After the filling: statistics for the servers' planners, and replicas that have it all.
@@ -200,6 +261,7 @@ impl Demo {
     /// Waits until it shall stop, and ends everything in order.
     fn run(mut self, stop: &Stop) -> Result<(), DemoError> {
         let (router, fleet, lock) = (&mut self.router, &mut self.fleet, &self.lock);
+        let set = &mut self.set;
         let watched = self.runtime.block_on(async {
             loop {
                 tokio::select! {
@@ -214,10 +276,16 @@ impl Demo {
                 for (shard, role) in fleet.newly_ended() {
                     say(format_args!("The {role} of shard {shard} has ended."));
                 }
+                for name in set.iter_mut().flat_map(ReplicaSet::newly_ended) {
+                    say(format_args!(
+                        "The member {name} of the replica set has ended."
+                    ));
+                }
             }
         });
         let Demo {
             router,
+            set,
             fleet,
             mut lock,
             ..
@@ -227,7 +295,11 @@ impl Demo {
             say("\nStopping.");
         }
         router.stop();
-        watched.and(fleet.stop())
+        let stopped = thread::scope(|scope| {
+            scope.spawn(|| set.map(ReplicaSet::stop));
+            fleet.stop()
+        });
+        watched.and(stopped)
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 const LOCK: (i32, i32) = (0x6d6f_7468, 0x646f_6373);
 
 /// The beginning of the comment on each of them, before a number that stands for the declaration.
-const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
+pub(crate) const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
 
 /// Why such a table cannot be made.
 #[derive(Debug, thiserror::Error)]
