@@ -18,8 +18,10 @@ build: ## Build the release binary.
 	cargo build --release -p mothership
 	@echo "built $$CARGO_TARGET_DIR/release/mothership"
 
-demo: postgres build ## Three shards, the router and a shop, until Ctrl-C. ARGS="--detach" returns when ready; "--stop" ends that.
-	@"$$CARGO_TARGET_DIR/release/mothership" demo $(ARGS)
+# Where no mongod can be had tests/mongod says why, and the demo goes on without.
+demo: postgres build ## Three shards, a replica set of MongoDB, the router and a shop, until Ctrl-C. ARGS="--detach" returns when ready; "--stop" ends that.
+	@export MONGOD_BIN="$(if $(filter --stop --clean,$(ARGS)),$${MONGOD_BIN:-},$$(tests/mongod || echo "$${MONGOD_BIN:-}"))"; \
+	  exec "$$CARGO_TARGET_DIR/release/mothership" demo $(ARGS)
 
 demo-clean: build ## End the demo and remove all that it made.
 	@"$$CARGO_TARGET_DIR/release/mothership" demo --clean $(ARGS)

@@ -10,8 +10,6 @@ use std::fmt::Write;
 
 /// The collection, and the table.
 pub(super) const COLLECTION: &str = "events";
-/// The column, and the field, by which a customer's events are found.
-pub(super) const INDEXED: &str = "customer_id";
 /// The events in the router's configuration.
 pub(super) const DECLARATION: &str = r#"
 # What customers did, as documents; joined with the tables above like any other.

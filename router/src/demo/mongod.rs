@@ -25,12 +25,12 @@ pub enum Missing {
     Driver,
     /// There is none.
     #[error(
-        "there is no mongod in PATH: install one, or set {VARIABLE} to its path (in a clone of the sources tests/mongod \
-         gets one where it can and prints that), and start again"
+        "no mongod is in PATH; install one, or set {VARIABLE} to its path, and start again (in a clone of the sources, \
+         tests/mongod gets one where it can)"
     )]
     Program,
     /// What somebody named is none.
-    #[error("{VARIABLE}={} is no program", path.display())]
+    #[error("{VARIABLE}={} is no program; set it to a mongod, and start again", path.display())]
     Named {
         /// What the variable says.
         path: PathBuf,

@@ -166,7 +166,7 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
     report::hints(&state, &fleet, &binaries, ports, set.is_some());
     if let Some(missing) = missing {
         say(format_args!(
-            "\nWithout the table of events, which would be in MongoDB: {missing}."
+            "\nThere is no table of events, whose rows would be in MongoDB: {missing}."
         ));
     }
     say(format_args!(

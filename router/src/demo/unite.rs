@@ -5,7 +5,7 @@
 //! by that: whoever is elected has what a majority has on disk.
 
 use super::error::DemoError;
-use super::events::{COLLECTION, INDEXED};
+use super::events::COLLECTION;
 use super::fleet::CLIENT;
 use super::replica_set::{NAME, Past};
 use super::stop::Stop;
@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
+/// The field by which a customer's events are found.
+const INDEXED: &str = "customer_id";
 /// How long the members may take to agree, on a busy machine with a slow disk.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long one may take to say what it is; one that takes longer is asked again.
