@@ -231,11 +231,93 @@ fn each_of_three_shards_has_a_primary_and_a_replica_of_it() {
     }
 }
 
+/// The addresses of the members, as the router's configuration and the first of them have them.
+const MEMBERS: [&str; 3] = ["docs1", "docs2", "docs3"];
+
+#[test]
+fn a_replica_set_is_made_by_its_first_member_and_known_to_the_router() {
+    let compose = compose();
+    let of = |service: &str, path: &str| {
+        let value = compose.get(&format!("services.{service}.{path}"));
+        value.map(str::to_owned)
+    };
+    let all = MEMBERS.map(|member| format!("{member}:27017"));
+    // Who has it makes the set; the first of the list is to be the primary, and is itself.
+    assert_eq!(of("docs1", "environment.MEMBERS"), Some(all.join(" ")));
+    for member in MEMBERS {
+        assert_eq!(
+            of(member, "environment.MEMBERS").is_some(),
+            member == "docs1"
+        );
+        assert!(
+            of("router", &format!("depends_on.{member}"))
+                .unwrap()
+                .contains("service_healthy")
+        );
+        let mounted = compose.list(&format!("services.{member}.volumes"));
+        assert_eq!(
+            mounted,
+            [
+                &format!("{member}:/data/db"),
+                "./deploy/mongodb:/mongodb:ro"
+            ]
+        );
+        let scripts = compose.list(&format!("services.{member}.entrypoint"));
+        let scripts = scripts.into_iter().chain(
+            compose
+                .list(&format!("services.{member}.healthcheck.test"))
+                .pop(),
+        );
+        for script in scripts {
+            let file = script.replace("/mongodb/", "deploy/mongodb/");
+            assert!(root().join(&file).exists(), "{file}");
+        }
+        let used = ["member.sh", "healthy.js"]
+            .map(|file| text(&format!("deploy/mongodb/{file}")))
+            .concat();
+        let secrets = compose.list(&format!("services.{member}.secrets"));
+        assert!(
+            secrets
+                .iter()
+                .all(|s| used.contains(s) || text("deploy/mongodb/initiate.js").contains(s))
+        );
+        assert!(
+            secrets.contains(&"docs") && secrets.contains(&"docs-key"),
+            "{member}"
+        );
+    }
+    // Whoever makes users has their passwords.
+    assert!(
+        compose
+            .list("services.docs1.secrets")
+            .contains(&"superuser")
+    );
+    let folder = secrets();
+    let config = router_config(&folder);
+    let docs = config
+        .shards
+        .iter()
+        .find(|shard| shard.name.as_str() == "docs")
+        .unwrap();
+    let addresses: Vec<String> = docs
+        .servers
+        .iter()
+        .map(|server| server.address.value.to_string())
+        .collect();
+    assert_eq!(addresses, all);
+    let user = docs.control_user.as_ref().unwrap().to_string();
+    assert!(text("deploy/mongodb/initiate.js").contains(&format!("user: \"{user}\"")));
+    assert!(config.tables.declared.iter().any(|table| matches!(
+        &table.place,
+        mothership::config::Place::Documents { collection, .. } if collection.table == "events"
+    )));
+}
+
 #[test]
 fn every_image_has_a_version_and_every_service_a_health_check() {
     let compose = compose();
     let services = compose.names("services");
-    assert_eq!(services.len(), 9, "{services:?}");
+    assert_eq!(services.len(), 12, "{services:?}");
     for service in services {
         let image = compose
             .get(&format!("services.{service}.image"))
@@ -365,7 +447,7 @@ fn the_router_knows_the_servers_of_the_compose_file() {
     let folder = secrets();
     let config = router_config(&folder);
     let written = text("deploy/mothership.toml");
-    assert_eq!(config.shards.len(), SHARDS.len());
+    assert_eq!(config.shards.len(), SHARDS.len() + 1);
     for (shard, name) in config.shards.iter().zip(SHARDS) {
         assert_eq!(shard.servers.len(), 2);
         for role in ["primary", "replica"] {
