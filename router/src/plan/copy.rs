@@ -9,14 +9,17 @@ use super::gather::Ending;
 use super::names::{Names, Place, Reach, Resolved, named};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
+use super::slots::Text;
 use super::write::{omitted_default, without_key};
 use super::{
     CopyFormat, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split, SplitRows,
-    Target, utility,
+    Target, read, utility,
 };
 use crate::catalog::{Events, Relation};
+use crate::commit::text::quoted;
 use crate::sql::effect::{CopySource, Direction};
 use crate::sql::lexer::{Kind, Lexer};
+use crate::sql::name::Name;
 
 /// Plans COPY.
 pub fn plan(
@@ -31,7 +34,10 @@ pub fn plan(
     let (path, columns) = match source {
         CopySource::Query(span) => {
             let query = sql.get(span.start..span.end).ok_or_else(unclear)?;
-            return copied_query(planner.decide(query, context)?);
+            return match names.mentions_documents(query) {
+                true => copied_documents(names, query, context),
+                false => copied_query(planner.decide(query, context)?),
+            };
         }
         CopySource::Table(path, columns) => (path, columns),
     };
@@ -52,6 +58,12 @@ pub fn plan(
     };
     let analysis = Analysis::new(names, context);
     analysis.row_security(relation, &place)?;
+    if names.collection(&relation.name).is_some() {
+        return match direction {
+            Direction::Out => copied_documents(names, &rows_of(sql, source)?, context),
+            Direction::In => refuse(Reason::DocumentsStatement),
+        };
+    }
     let role = || match relation.persistence {
         crate::catalog::Persistence::Permanent => Role::Replica,
         _ => Role::Primary("a table that replicas do not have".to_owned()),
@@ -109,6 +121,40 @@ pub fn plan(
 
 fn refused(relation: &Relation) -> Refusal {
     Refusal::of_table(Reason::Copy, &relation.name)
+}
+
+/// The query whose rows a COPY TO has.
+///
+/// # Errors
+/// For a name that is not of the database's encoding.
+pub fn rows_of(sql: &str, source: &CopySource<'_>) -> Result<String, Refusal> {
+    let (path, columns) = match source {
+        CopySource::Query(span) => return Ok(super::alone(sql, *span)),
+        CopySource::Table(path, columns) => (path, columns),
+    };
+    let quote = |name: &Name<'_>| Some(quoted(name.as_str()?));
+    let path: Option<Vec<String>> = path.iter().map(quote).collect();
+    let columns = match columns {
+        None => Some("*"),
+        Some(span) => sql.get(span.start..span.end),
+    };
+    match path.zip(columns) {
+        Some((path, columns)) => Ok(format!("SELECT {columns} FROM {}", path.join("."))),
+        None => not_understood(),
+    }
+}
+
+/// COPY TO of a query that names documents: PostgreSQL, which gathers them, writes the rows.
+fn copied_documents(
+    names: &Names<'_>,
+    query: &str,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    let text = Text::whole(query).gathering_documents();
+    match read::plan(names, &text, context)? {
+        plan @ Plan::Gather(_) => copied_query(plan),
+        _ => refuse(Reason::DocumentsStatement),
+    }
 }
 
 /// COPY (query) TO: as the query, with the rows in the form of COPY.

@@ -60,6 +60,7 @@ use crate::sql::effect::{self, Statement};
 
 use condition::{Cond, Scalar};
 pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
+pub(crate) use copy::rows_of;
 pub use explain::explain;
 pub(crate) use functions::is_opaque;
 pub use gather::Gather;
@@ -408,7 +409,6 @@ impl<'a> Planner<'a> {
         let of_tables = matches!(
             analysis.statement,
             Statement::Merge
-                | Statement::Copy { .. }
                 | Statement::Do
                 | Statement::Call
                 | Statement::Truncate

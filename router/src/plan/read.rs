@@ -67,7 +67,7 @@ fn walked(
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
     let finished = finish(&analysis, output.over_shards(), None);
-    let is_kept = *ending != Ending::Answer;
+    let is_kept = *ending != Ending::Answer || text.gathers_documents();
     let finished = match analysis.has_documents() {
         true => match documents::query(&analysis, (text, &parsed), is_kept, finished) {
             Err(why) => Err(why),

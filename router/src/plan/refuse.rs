@@ -204,7 +204,7 @@ reasons! {
         "Write rows of one shard key at a time.";
     /// A statement other than SELECT, INSERT, UPDATE and DELETE about documents.
     DocumentsStatement = "documents-statement", "0A000",
-        "tables of documents take SELECT, INSERT, UPDATE and DELETE only",
+        "tables of documents take SELECT, INSERT, UPDATE, DELETE and COPY TO only",
         "Their definition is in the router's configuration.";
     /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",

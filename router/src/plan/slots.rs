@@ -186,6 +186,7 @@ pub struct Text<'a> {
     sql: &'a str,
     masked: Option<Masked>,
     looked: Rc<Looked>,
+    gathers_documents: bool,
 }
 
 struct Masked {
@@ -202,7 +203,22 @@ impl<'a> Text<'a> {
             sql,
             masked: None,
             looked: Rc::default(),
+            gathers_documents: false,
         }
+    }
+
+    /// The same, where documents that it reads are gathered even if one command of MongoDB would give the rows: they
+    /// are wanted in a form that only a server of PostgreSQL has.
+    pub fn gathering_documents(self) -> Text<'a> {
+        Text {
+            gathers_documents: true,
+            ..self
+        }
+    }
+
+    /// Whether documents are gathered in any case.
+    pub fn gathers_documents(&self) -> bool {
+        self.gathers_documents
     }
 
     /// `blank` is a text with its literals blanked by [`blanked`], which stood at these places.
@@ -222,6 +238,7 @@ impl<'a> Text<'a> {
             sql: blank,
             masked: Some(Masked { rest, slots }),
             looked: Rc::default(),
+            gathers_documents: false,
         }
     }
 

@@ -117,7 +117,7 @@ impl World {
             let decisions = Contents::of(of.shown()).decisions;
             let decision = |(id, row): (&TransactionId, &crate::server::Row)| Decision {
                 id: *id,
-                backend: (row.backend.pid, row.backend.started),
+                backend: row.backend,
                 committed: row.committed,
                 participants: row.participants.clone(),
                 age: self.age(row.at),
@@ -161,13 +161,13 @@ impl World {
     }
 
     fn shard_of(backend: Backend) -> usize {
-        backend.place.system as usize - 1
+        backend.place().system as usize - 1
     }
 
     fn ask_deciders(&mut self) {
         for (id, backend) in self.keys() {
             let shard = World::shard_of(backend);
-            let known = self.sweep.look.at(backend.place).is_some();
+            let known = self.sweep.look.at(backend.place()).is_some();
             let server = self.asked_primary(shard).filter(|_| known);
             let decider = match server {
                 None => Decider::Unreachable,

@@ -400,7 +400,7 @@ impl World {
         let number = self.next();
         let opened = self.now();
         let of = &mut self.shards[shard].servers[server];
-        let backend = Backend {
+        let backend = Backend::Process {
             place: place(shard),
             pid: number as i32,
             started: i64::from(of.run) * 1_000_000 + number as i64,
@@ -657,11 +657,16 @@ impl World {
         let said = |reply| Answer::Said(reply);
         match step.act {
             Act::Ask => {
-                let Some(backend) = of.backends.get(&connection) else {
+                let Some(Backend::Process {
+                    place,
+                    pid,
+                    started,
+                }) = of.backends.get(&connection)
+                else {
                     return (said(Reply::Lost), 0);
                 };
-                let Place { system, database } = backend.place;
-                let row = format!("{system} {database} {} {}", backend.pid, backend.started);
+                let Place { system, database } = place;
+                let row = format!("{system} {database} {pid} {started}");
                 (said(done("SELECT 1", Some(row))), 0)
             }
             Act::Rollback => {
@@ -1021,7 +1026,7 @@ fn participants(step: &Step) -> Vec<String> {
 fn backend_of(step: &Step) -> Option<Backend> {
     let arguments = step.sql.rsplit_once("fence(")?.1;
     let mut arguments = arguments.trim_end_matches(')').split(", ").skip(1);
-    Some(Backend {
+    Some(Backend::Process {
         place: place(step.shard),
         pid: arguments.next()?.parse().ok()?,
         started: arguments.next()?.parse().ok()?,

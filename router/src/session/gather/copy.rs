@@ -1,8 +1,9 @@
 //! COPY of a query whose rows are gathered: they come as rows, and the client gets them as COPY.
 
 use crate::copy::{CopyFormat, CopyOptions, CopyRows};
-use crate::plan::alone;
-use crate::sql::effect::{CopySource, Statement, analyse};
+use crate::plan::rows_of;
+use crate::session::dispatch;
+use crate::sql::effect::{Statement, analyse};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
@@ -34,11 +35,7 @@ pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied>, Report
     {
         return Ok(None);
     }
-    let Statement::Copy {
-        source: CopySource::Query(span),
-        ..
-    } = analyse(sql, strings).statement
-    else {
+    let Statement::Copy { source, .. } = analyse(sql, strings).statement else {
         return Ok(None);
     };
     let refused = |what: String| {
@@ -52,8 +49,9 @@ pub(super) fn copied(sql: &[u8], strings: bool) -> Result<Option<Copied>, Report
         let what = "ENCODING and FORCE_QUOTE of COPY cannot be kept over several shards";
         return Err(refused(what.to_owned()));
     }
+    let query = rows_of(&String::from_utf8_lossy(sql), &source);
     Ok(Some(Copied {
-        query: alone(&String::from_utf8_lossy(sql), span),
+        query: query.map_err(|refusal| dispatch::refused(&refusal))?,
         format: options.format,
     }))
 }

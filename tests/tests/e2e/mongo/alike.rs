@@ -24,8 +24,9 @@ const ROWS: [&str; 12] = [
 ];
 
 /// Queries on `{t}`. What has no order of its own is compared as a set.
-const QUERIES: [&str; 62] = [
+const QUERIES: [&str; 63] = [
     "SELECT * FROM {t} ORDER BY id",
+    "TABLE {t}",
     "SELECT id FROM {t} WHERE id = 1",
     "SELECT id, kind FROM {t} WHERE id = 9223372036854775807",
     "SELECT id FROM {t} WHERE id IN (1, 2, 3, 999)",
@@ -309,6 +310,38 @@ fn the_catalog_has_such_tables_like_any_other() {
 }
 
 #[test]
+fn copies_have_the_rows_of_their_queries() {
+    for shards in [1, 3] {
+        let Some(documents) = Documents::over(shards) else {
+            return;
+        };
+        let mut wire = documents.stage.wire();
+        filled(&documents, &mut wire);
+        for sql in [
+            "COPY (SELECT * FROM {t} ORDER BY id) TO STDOUT",
+            "COPY (TABLE {t} ORDER BY id) TO STDOUT (FORMAT csv, HEADER)",
+            "COPY (SELECT id, at, amount FROM {t} ORDER BY id) TO STDOUT (FORMAT binary)",
+            "COPY (SELECT kind, count(*) FROM {t} GROUP BY kind ORDER BY kind) TO STDOUT",
+            "COPY {t} TO STDOUT",
+            "COPY public.{t} (kind, \"id\") TO STDOUT (FORMAT csv)",
+        ] {
+            let [mut events, mut twin] = ["events", "twin"].map(|table| {
+                let sql = sql.replace("{t}", table);
+                let frames = wire.query(&sql);
+                let data = frames.iter().map(|frame| (frame.kind, frame.body.clone()));
+                data.collect::<Vec<_>>()
+            });
+            assert!(twin.len() > 3, "{sql}");
+            if !sql.contains("ORDER BY") {
+                events.sort();
+                twin.sort();
+            }
+            assert_eq!(events, twin, "{sql}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_a_reason() {
     let Some(documents) = Documents::over(1) else {
         return;
@@ -319,6 +352,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         "ALTER TABLE events ADD COLUMN x int",
         "DROP TABLE events",
         "COPY events FROM STDIN",
+        "COPY (DELETE FROM events RETURNING id) TO STDOUT",
         "UPDATE events SET id = 5",
         "UPDATE events SET kind = upper(kind)",
         "DELETE FROM events USING items WHERE items.id = events.id",
