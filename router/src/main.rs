@@ -12,6 +12,8 @@ use lexopt::prelude::*;
 use mothership::config::moment;
 use mothership::config::{self, Config};
 use mothership::demo;
+#[cfg(feature = "mongo")]
+use mothership::offline::mongo;
 use mothership::offline::{self, Asker, Source};
 use mothership::takeover::successor;
 
@@ -30,6 +32,13 @@ usage: mothership COMMAND
        [--user NAME] [--application NAME] [--from ADDRESS | --from local] [--at TIME]
                                who would send it: then the rule that decides is named, too
        [SQL]                   the statement, else standard input
+  mongo infer --config FILE SHARD COLLECTION
+                               look at a collection of MongoDB and propose the declaration of a table for it
+       [--database NAME]       in which database, where several are declared
+       [--sample N]            from so many documents, 1000
+  mongo ensure-indexes --config FILE
+                               make the indexes of MongoDB that declared unique keys need; drops none
+       [--dry-run]             only say which
   demo                         three shards, the router and a shop on this machine, until Ctrl-C
        [--port N]              the router's port on 127.0.0.1, 6432
        [--rows N] [--seed N]   about so many rows, made from this number
@@ -61,6 +70,16 @@ enum Command {
         asker: Option<Asker>,
         /// None: standard input.
         sql: Option<String>,
+    },
+    #[cfg(feature = "mongo")]
+    Infer {
+        config: PathBuf,
+        wanted: mongo::Wanted,
+    },
+    #[cfg(feature = "mongo")]
+    EnsureIndexes {
+        config: PathBuf,
+        dry_run: bool,
     },
     Demo(demo::Options),
     /// Not in the usage: it makes `docs/configuration.md`.
@@ -105,6 +124,7 @@ fn command(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
                 Ok(Command::CheckConfig { config, connect })
             }
             "explain" => explain(arguments),
+            "mongo" => of_mongo(arguments),
             "demo" => Ok(Command::Demo(demo::Options::read(arguments)?)),
             "config-reference" => alone(arguments, Command::ConfigReference),
             "version" => alone(arguments, Command::Version),
@@ -201,6 +221,53 @@ fn explain(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     })
 }
 
+#[cfg(feature = "mongo")]
+fn of_mongo(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    match arguments.next()? {
+        Some(Value(word)) if word == "infer" => infer(arguments),
+        Some(Value(word)) if word == "ensure-indexes" => {
+            let (config, dry_run) = config_and(arguments, "dry-run")?;
+            Ok(Command::EnsureIndexes { config, dry_run })
+        }
+        Some(other) => Err(other.unexpected()),
+        None => Err("mongo what? infer or ensure-indexes".into()),
+    }
+}
+
+#[cfg(not(feature = "mongo"))]
+fn of_mongo(_: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    Err("this build has no driver for MongoDB (cargo's feature \"mongo\")".into())
+}
+
+#[cfg(feature = "mongo")]
+fn infer(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut config, mut database, mut sample) = (None, None, None);
+    let (mut shard, mut collection) = (None, None);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("config") | Short('c') => once("--config", &mut config, arguments.value()?)?,
+            Long("database") => once("--database", &mut database, arguments.value()?)?,
+            Long("sample") => once("--sample", &mut sample, arguments.value()?)?,
+            Value(text) if shard.is_none() => shard = Some(text),
+            Value(text) => once("COLLECTION", &mut collection, text)?,
+            other => return Err(other.unexpected()),
+        }
+    }
+    let sample = match sample {
+        Some(number) => number.parse()?,
+        None => mongo::SAMPLE,
+    };
+    Ok(Command::Infer {
+        config: config.ok_or("--config FILE is missing")?.into(),
+        wanted: mongo::Wanted {
+            shard: shard.ok_or("SHARD is missing")?.string()?,
+            collection: collection.ok_or("COLLECTION is missing")?.string()?,
+            database: database.map(|name| name.string()).transpose()?,
+            sample,
+        },
+    })
+}
+
 fn once(what: &str, slot: &mut Option<OsString>, value: OsString) -> Result<(), lexopt::Error> {
     match slot.replace(value) {
         None => Ok(()),
@@ -231,12 +298,7 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
             connect: false,
         } => print(&format!("{}\n", Config::load(&config)?.summary())),
         Command::CheckConfig { config, .. } => {
-            let mut failed = None;
-            let checked = offline::connect(&config, &mut |line| {
-                failed = failed.take().or(print(&format!("{line}\n")).err());
-            });
-            checked?;
-            failed.map_or(Ok(()), Err)
+            line_by_line(|say| Ok(offline::connect(&config, say)?))
         }
         Command::Explain {
             config,
@@ -257,11 +319,28 @@ fn obey(command: Command) -> Result<(), Box<dyn Error>> {
                 &sql,
             )?)
         }
+        #[cfg(feature = "mongo")]
+        Command::Infer { config, wanted } => print(&mongo::infer(&config, &wanted)?),
+        #[cfg(feature = "mongo")]
+        Command::EnsureIndexes { config, dry_run } => {
+            line_by_line(|say| Ok(mongo::ensure_indexes(&config, dry_run, say)?))
+        }
         Command::Demo(options) => Ok(demo::run(options)?),
         Command::ConfigReference => print(&config::reference()),
         Command::Version => print(&format!("mothership {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Help => print(USAGE),
     }
+}
+
+/// Prints each line that is said, when it is said.
+fn line_by_line(
+    act: impl FnOnce(&mut dyn FnMut(&str)) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let mut failed = None;
+    act(&mut |line| {
+        failed = failed.take().or(print(&format!("{line}\n")).err());
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// Unlike `print!` it does not panic when nobody reads.

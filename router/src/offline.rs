@@ -1,8 +1,11 @@
 //! What the command line answers without serving anybody: `mothership explain` and
-//! `check-config --connect`.
+//! `check-config --connect`; of MongoDB, see [`mongo`].
 //!
 //! They read the configuration as the router does, and a catalog from a file or from
 //! the shards; nothing is changed anywhere.
+
+#[cfg(feature = "mongo")]
+pub mod mongo;
 
 use crate::catalog::Fingerprint;
 use crate::catalog::text::{self, TextError};
@@ -246,7 +249,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, OfflineError> {
 }
 
 /// Asks the servers what the configuration relies on: whether they can be reached, differ, enforce what they
-/// declare, and let transactions over several shards be finished. `say` is given each line as it is known.
+/// declare, let transactions over several shards be finished, and have documents as declared. `say` is given each line
+/// as it is known.
 ///
 /// # Errors
 /// When the configuration is wrong, or something must be mended; what, was said.
@@ -257,8 +261,12 @@ pub fn connect(config: &Path, say: &mut dyn FnMut(&str)) -> Result<(), OfflineEr
     let faults = runtime()?.block_on(async {
         let control = Control::default();
         let mut faults = 0;
-        for database in databases(&topology) {
+        for database in databases(&topology.config) {
             faults += check_database(&control, &topology, &database, say).await;
+            #[cfg(feature = "mongo")]
+            {
+                faults += mongo::check(&topology.config, &database, say).await;
+            }
         }
         if faults == 0 && topology.config.auth.passthrough {
             for difference in verifiers::compared(&control, &topology).await {
@@ -274,11 +282,11 @@ pub fn connect(config: &Path, say: &mut dyn FnMut(&str)) -> Result<(), OfflineEr
 }
 
 /// The declared databases; without any, the one of the control role.
-fn databases(topology: &Topology) -> Vec<String> {
-    let declared = topology.config.databases.iter();
+fn databases(config: &Config) -> Vec<String> {
+    let declared = config.databases.iter();
     let declared: Vec<String> = declared.map(|d| d.name.as_str().to_owned()).collect();
     if declared.is_empty() {
-        return vec![topology.config.control.database.as_str().to_owned()];
+        return vec![config.control.database.as_str().to_owned()];
     }
     declared
 }

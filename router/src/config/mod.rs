@@ -159,6 +159,14 @@ impl Config {
         written::read(path, text, surroundings)
     }
 
+    /// What the servers of a shard call the database that clients call `name`.
+    pub fn database_on(&self, name: &str, shard: &Label) -> String {
+        match self.database(name) {
+            Some(database) => database.name_on(shard).as_str().to_owned(),
+            None => name.to_owned(),
+        }
+    }
+
     /// The database that clients call `name`: a declared one, or one that is passed through
     /// under its own name; `None` when there is no such database.
     pub fn database(&self, name: &str) -> Option<Database> {

@@ -53,6 +53,8 @@ pub use knowledge::Age;
 pub use number::{ClientNumber, same_secret};
 pub use roles::watch_roles;
 pub use shared::{Changing, Shared};
+#[cfg(feature = "mongo")]
+pub use topology::member;
 pub use topology::{Server, ShardServers, Topology, TopologyError, keepalive};
 
 /// A server connection on loan to a session.

@@ -247,11 +247,8 @@ impl Topology {
 
     /// The name on a shard's servers of the database that clients call `name`.
     pub fn database_on(&self, name: &str, shard: usize) -> String {
-        let label = &self.config.shards[shard].name;
-        match self.config.database(name) {
-            Some(database) => database.name_on(label).as_str().to_owned(),
-            None => name.to_owned(),
-        }
+        self.config
+            .database_on(name, &self.config.shards[shard].name)
     }
 
     /// How long sessions may take.
@@ -305,6 +302,16 @@ fn interpreter(
     shard: &config::Shard,
     server: &config::Server,
 ) -> Option<Arc<dyn Interpreter>> {
+    Some(member(config, shard, server)?)
+}
+
+/// A server as a member of a replica set; none if it is PostgreSQL's.
+#[cfg(feature = "mongo")]
+pub fn member(
+    config: &Config,
+    shard: &config::Shard,
+    server: &config::Server,
+) -> Option<Arc<crate::mongo::Member>> {
     use crate::mongo::{Encryption, Login, Member};
     let config::ServerAddress::Tcp { host, port } = &server.address.value else {
         return None;

@@ -2,8 +2,9 @@
 //!
 //! A declaration says which column is which field ([`table`]). [`value`] turns PostgreSQL's values into BSON and back,
 //! byte for byte, or says why there is no such value. [`translate`] makes a command of a statement, or says why none
-//! gives PostgreSQL's own answer; then the rows are gathered, and PostgreSQL computes it. Nothing here waits, and
-//! nothing here knows the driver: `mongo` does.
+//! gives PostgreSQL's own answer; then the rows are gathered, and PostgreSQL computes it. [`drift`] says where a
+//! collection is not as declared, and [`infer`] proposes a declaration. Nothing here waits, and nothing here knows the
+//! driver: `mongo` does.
 
 pub mod fault;
 pub mod table;
@@ -12,6 +13,16 @@ pub mod table;
 pub mod translate;
 #[cfg(feature = "mongo")]
 pub mod value;
+
+#[cfg(feature = "mongo")]
+pub mod field;
+#[cfg(feature = "mongo")]
+pub mod index;
+
+#[cfg(feature = "mongo")]
+pub mod drift;
+#[cfg(feature = "mongo")]
+pub mod infer;
 
 pub use fault::Fault;
 pub use table::{Collection, Column, Filled, Kind, Nulls, Unique};

@@ -183,6 +183,30 @@ impl Kind {
         }
     }
 
+    /// As the configuration writes it; [`Kind::from_name`] reads it.
+    pub fn written(&self) -> String {
+        let name = match self {
+            Kind::Bool => "bool",
+            Kind::Int2 => "int2",
+            Kind::Int4 => "int4",
+            Kind::Int8 => "int8",
+            Kind::Float4 => "float4",
+            Kind::Float8 => "float8",
+            Kind::Numeric => "numeric",
+            Kind::Text => "text",
+            Kind::Varchar(length) => return format!("varchar({length})"),
+            Kind::Uuid => "uuid",
+            Kind::Bytea => "bytea",
+            Kind::Timestamptz => "timestamptz",
+            Kind::Timestamp => "timestamp",
+            Kind::Date => "date",
+            Kind::Jsonb => "jsonb",
+            Kind::ObjectId => "objectid",
+            Kind::Array(element) => return format!("{}[]", element.written()),
+        };
+        name.to_owned()
+    }
+
     /// Its object id, see `pg_type.dat` of PostgreSQL.
     pub fn oid(&self) -> u32 {
         match self {

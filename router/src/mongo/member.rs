@@ -109,7 +109,7 @@ impl Member {
     }
 
     /// The client of this thread.
-    fn client(&self) -> io::Result<Client> {
+    pub(super) fn client(&self) -> io::Result<Client> {
         let mut clients = lock(&self.clients);
         let thread = std::thread::current().id();
         if let Some(client) = clients.get(&thread) {

@@ -10,6 +10,10 @@ mod conversation;
 
 mod decisions;
 
+pub mod hello;
+
+pub mod look;
+
 mod member;
 
 mod outcome;

@@ -1,9 +1,10 @@
 //! Documents as rows of PostgreSQL's protocol.
 
 use super::outcome::{Stop, wrong_value};
+use crate::documents::field::find;
 use crate::documents::translate::{Output, Source};
 use crate::documents::value::{self, Forms};
-use mongodb::bson::{Bson, RawBsonRef, RawDocument};
+use mongodb::bson::{Bson, RawDocument};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame;
 
@@ -105,16 +106,6 @@ fn put_value(
     };
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
-}
-
-/// The value at the end of a path; none where there is nothing on the way.
-fn find<'d>(document: &'d RawDocument, path: &[String]) -> Option<RawBsonRef<'d>> {
-    let (first, rest) = path.split_first()?;
-    let found = document.get(first).ok()??;
-    if rest.is_empty() {
-        return Some(found);
-    }
-    find(found.as_document()?, rest)
 }
 
 fn id(document: &RawDocument) -> Option<Bson> {
