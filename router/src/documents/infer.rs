@@ -179,7 +179,10 @@ impl Draft<'_> {
             let _ = writeln!(out, "collection = {}", quoted(collection));
         }
         if let Key::Other(column) = key {
-            let _ = writeln!(out, "# `_id` cannot be a key.");
+            let _ = writeln!(
+                out,
+                "# `_id` cannot be a key; another column that is never NULL can."
+            );
             let _ = writeln!(out, "key = [{}]", quoted(&self.columns[column].name));
         }
         for (at, column) in self.columns.iter().enumerate() {
@@ -229,12 +232,11 @@ impl Draft<'_> {
                     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
                     let key = name::free(&name::of_key(table, &names, "key"), &mut taken);
                     write_key(&key, &names, Some(&index.name), out);
-                    if !index.is_sparse
-                        && columns
-                            .iter()
-                            .any(|c| c.present < self.subject.sample.len())
-                    {
-                        let _ = writeln!(out, "# Two NULLs are equal to MongoDB here.");
+                    let may_be_null = columns
+                        .iter()
+                        .any(|column| column.present < self.subject.sample.len());
+                    if let Some(remark) = of_nulls(index).filter(|_| may_be_null) {
+                        let _ = writeln!(out, "# {remark}");
                     }
                 }
                 Err(why) => {
@@ -296,7 +298,12 @@ impl Column {
         match self.present == of {
             // MongoDB sees to it.
             _ if is_id => {}
-            true if is_key => out.push_str("not_null = true\n"),
+            true if is_key => {
+                let _ = writeln!(
+                    out,
+                    "not_null = true  # it has a value in all {of} documents"
+                );
+            }
             true => {
                 let _ = writeln!(
                     out,
@@ -321,6 +328,19 @@ fn write_key(name: &str, columns: &[&str], index: Option<&str>, out: &mut String
     if let Some(index) = index {
         let _ = writeln!(out, "index = {}", quoted(index));
     }
+}
+
+/// What a unique index has against several NULLs, which SQL allows.
+fn of_nulls(index: &Index) -> Option<&'static str> {
+    let conditions = index.partial.iter().flat_map(|filter| filter.values());
+    let mut conditions = conditions.filter_map(bson::Bson::as_document);
+    if conditions.any(|condition| condition.contains_key("$type")) {
+        return None; // Null is of no such type.
+    }
+    Some(match index.is_sparse || index.partial.is_some() {
+        true => "Two NULLs are equal to MongoDB, unless the table has `nulls = \"omit\"`.",
+        false => "Two NULLs are equal to MongoDB.",
+    })
 }
 
 /// As TOML has it.

@@ -484,7 +484,11 @@ fn another_column_is_the_key_where_the_id_cannot_be_one() {
         "##]],
     );
     let doubles = [rawdoc! { "_id": 1.0 }, rawdoc! { "_id": 2.0 }];
-    check("doubles", vec![], &doubles, expect![[r##"
+    check(
+        "doubles",
+        vec![],
+        &doubles,
+        expect![[r##"
         # Proposed from 2 documents of collection "doubles" and its indexes: what was seen, not what may come.
         [[table]]
         name = "doubles"
@@ -496,7 +500,8 @@ fn another_column_is_the_key_where_the_id_cannot_be_one() {
         path = "_id"
         # Double without a fraction in 2
         sql_type = "int8"
-    "##]]);
+    "##]],
+    );
 }
 
 #[test]
