@@ -45,7 +45,9 @@ pub(super) fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
 
 /// As much of a name as so many bytes hold.
 pub(super) fn shortened(name: &str, bytes: usize) -> &str {
-    &name[..name.floor_char_boundary(bytes)]
+    let fits = |at: &usize| name.is_char_boundary(*at);
+    let end = (0..=bytes.min(name.len())).rev().find(fits);
+    &name[..end.unwrap_or(0)]
 }
 
 /// The name of a key as PostgreSQL would choose it: of the table, the columns and what it is.
