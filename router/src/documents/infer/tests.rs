@@ -427,13 +427,12 @@ fn unique_indexes_are_keys_where_sql_means_the_same() {
             name = "people_code_key"
             columns = ["code"]
             index = "code_1"
-            # Two NULLs are equal to MongoDB here.
 
             [[table.unique]]
             name = "people_code_n_key"
             columns = ["code", "n"]
             index = "code_2"
-            # Two NULLs are equal to MongoDB here.
+            # Two NULLs are equal to MongoDB.
 
             # No key for unique index "some" ("n"): it leaves documents out (partialFilterExpression)
 
@@ -462,7 +461,7 @@ fn another_column_is_the_key_where_the_id_cannot_be_one() {
             name = "mixed"
             kind = "documents"
             shards = ["docs0"]
-            # `_id` cannot be a key.
+            # `_id` cannot be a key; another column that is never NULL can.
             key = ["id_2"]
 
             [[table.column]]
@@ -480,7 +479,7 @@ fn another_column_is_the_key_where_the_id_cannot_be_one() {
             name = "id_2"
             path = "id"
             sql_type = "text"
-            not_null = true
+            not_null = true  # it has a value in all 2 documents
         "##]],
     );
     let doubles = [rawdoc! { "_id": 1.0 }, rawdoc! { "_id": 2.0 }];
