@@ -1,0 +1,6 @@
+-- What lies in PostgreSQL on both sides, to be joined with.
+CREATE TABLE kinds (
+    name text COLLATE "C" PRIMARY KEY,
+    title text
+);
+INSERT INTO kinds VALUES ('plain', 'Plain'), ('rare', 'Rare'), ('odd', NULL);
