@@ -10,6 +10,8 @@ pub struct Fault {
     pub message: String,
     /// More of it.
     pub detail: Option<String>,
+    /// The schema and the name of the table that it is about.
+    pub table: Option<(String, String)>,
     /// The constraint that a row breaks.
     pub constraint: Option<String>,
     /// The column that it is about.
@@ -23,6 +25,7 @@ impl Fault {
             sqlstate,
             message: message.into(),
             detail: None,
+            table: None,
             constraint: None,
             column: None,
         }

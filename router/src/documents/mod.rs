@@ -23,6 +23,8 @@ pub mod index;
 pub mod drift;
 #[cfg(feature = "mongo")]
 pub mod infer;
+#[cfg(feature = "mongo")]
+pub mod told;
 
 pub use fault::Fault;
 pub use table::{Collection, Column, Filled, Kind, Nulls, Unique};

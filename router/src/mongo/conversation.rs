@@ -577,7 +577,11 @@ impl Conversation {
                     true => &[][..],
                     false => &translated.columns[..],
                 };
-                match self.worker.carry_out(command, returning).await? {
+                match self
+                    .worker
+                    .carry_out(command, returning, &portal.forms)
+                    .await?
+                {
                     Answer::Done(tag) => tag,
                     Answer::Rows(rows, tag) => {
                         portal.rows = Some(Rows {

@@ -1,7 +1,9 @@
 //! What a failure of MongoDB's means in PostgreSQL's words, or that the connection is to end.
 
-use crate::documents::{Collection, Fault};
-use mongodb::bson::Bson;
+use crate::documents::told::existing_key;
+use crate::documents::value::Forms;
+use crate::documents::{Collection, Fault, Unique};
+use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mothership_proto::report::{Report, sqlstate};
 
@@ -27,13 +29,52 @@ impl From<Fault> for Stop {
         if let Some(detail) = fault.detail {
             report = report.detail(detail);
         }
-        let more = [(b'c', fault.column), (b'n', fault.constraint)];
+        let (schema, table) = fault.table.unzip();
+        let more = [
+            (b's', schema),
+            (b't', table),
+            (b'c', fault.column),
+            (b'n', fault.constraint),
+        ];
         for (code, text) in more {
             if let Some(text) = text {
                 report = report.field(code, text);
             }
         }
         Stop::Report(report)
+    }
+}
+
+/// What the driver says of an INSERT of these documents.
+pub(super) fn stop_of_insert(
+    error: &Error,
+    collection: Option<&Collection>,
+    (documents, forms): (&[Document], &Forms),
+) -> Stop {
+    let Stop::Report(report) = stop(error, collection) else {
+        return Stop::Lost;
+    };
+    let detail = || {
+        let collection = collection.filter(|_| is_duplicate(error))?;
+        let document = documents.get(failed_at(error))?;
+        let (_, message) = code(error)?;
+        let unique = violated(message, collection)?;
+        existing_key((collection, unique), document, forms)
+    };
+    Stop::Report(match detail() {
+        Some(detail) => report.detail(detail),
+        None => report,
+    })
+}
+
+/// The number of the document that was not inserted.
+fn failed_at(error: &Error) -> usize {
+    match &*error.kind {
+        ErrorKind::InsertMany(many) => {
+            let first = many.write_errors.as_ref().and_then(|all| all.first());
+            first.map_or(0, |write| write.index)
+        }
+        _ => 0,
     }
 }
 
@@ -137,16 +178,9 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
 
 /// A key that is there already, in PostgreSQL's words.
 fn duplicate(message: &str, collection: Option<&Collection>) -> Report {
-    let index = message
-        .split_once("index: ")
-        .and_then(|(_, rest)| rest.split_once(" dup key"))
-        .map(|(index, _)| index.trim());
-    let unique = collection.and_then(|collection| {
-        let index = index?;
-        collection.unique.iter().find(|key| key.index == index)
-    });
+    let unique = collection.and_then(|collection| violated(message, collection));
     let Some((collection, unique)) = collection.zip(unique) else {
-        let name = index.unwrap_or("unknown");
+        let name = index_of(message).unwrap_or("unknown");
         return Report::error(
             "23505",
             format!("duplicate key value violates unique constraint \"{name}\""),
@@ -162,6 +196,18 @@ fn duplicate(message: &str, collection: Option<&Collection>) -> Report {
     .field(b's', collection.schema.clone())
     .field(b't', collection.table.clone())
     .field(b'n', unique.name.clone())
+}
+
+/// The unique key that a message of MongoDB's is about.
+fn violated<'c>(message: &str, collection: &'c Collection) -> Option<&'c Unique> {
+    let index = index_of(message)?;
+    collection.unique.iter().find(|key| key.index == index)
+}
+
+fn index_of(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("index: ")?;
+    let (index, _) = rest.split_once(" dup key")?;
+    Some(index.trim())
 }
 
 /// Of a value that cannot be what its column is declared to be.

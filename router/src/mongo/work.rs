@@ -1,9 +1,10 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
 use super::decisions::Decisions;
-use super::outcome::{Stop, is_conflict, is_duplicate, stop};
+use super::outcome::{Stop, is_conflict, is_duplicate, stop, stop_of_insert};
 use crate::documents::Collection;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
+use crate::documents::value::Forms;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::options::{ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
@@ -134,12 +135,13 @@ impl Worker {
         }
     }
 
-    /// Carries out a command; `returning` are the columns that a write answers with. In a transaction of its own where
+    /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values. In a transaction of its own where
     /// none is open and it could be done by halves.
     pub async fn carry_out(
         &mut self,
         command: &Command,
         returning: &[Output],
+        forms: &Forms,
     ) -> Result<Answer, Stop> {
         let several = !self.in_transaction && is_several(command, returning);
         let mut pause = PAUSE;
@@ -167,7 +169,11 @@ impl Worker {
                     if !self.may_try_again(&error, command, several, attempt) =>
                 {
                     let name = collection_of(command);
-                    return Err(stop(&error, name.and_then(|name| self.declared(name))));
+                    let declared = name.and_then(|name| self.declared(name));
+                    return Err(match inserted(command) {
+                        Some(documents) => stop_of_insert(&error, declared, (documents, forms)),
+                        None => stop(&error, declared),
+                    });
                 }
                 Some(Failure::Told(report)) => return Err(report.into()),
                 Some(Failure::Driver(_)) | None => {}
@@ -422,6 +428,18 @@ fn minds_conflicts(command: &Command) -> bool {
                 ..
             }
     )
+}
+
+/// What one command is to insert, all in their order.
+fn inserted(command: &Command) -> Option<&[Document]> {
+    match command {
+        Command::Insert {
+            documents,
+            ignore: None,
+            ..
+        } => Some(documents),
+        _ => None,
+    }
 }
 
 fn collection_of(command: &Command) -> Option<&str> {

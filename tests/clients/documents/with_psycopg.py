@@ -277,7 +277,9 @@ def errors_leave_the_connection_usable(port):
             ("update typed set i4 = i4 + %s where id = 1", (2**31 - 1,)),
         ]:
             for prepare in (False, True):
-                got.append((sql, fault(lambda: answer(c.execute(sql, given, prepare=prepare)))))
+                told = fault(lambda: answer(c.execute(sql, given, prepare=prepare)))
+                # Nobody has the whole row that an UPDATE would make.
+                got.append((sql, told[:5] if sql.startswith("update") else told))
         got.append(answer(c.execute("select id from typed")))
     return got
 

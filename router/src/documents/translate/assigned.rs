@@ -215,6 +215,7 @@ pub(super) fn null_violation(collection: &Collection, column: &Column) -> Fault 
             column.name, collection.table
         ),
     );
+    fault.table = Some((collection.schema.clone(), collection.table.clone()));
     fault.column = Some(column.name.clone());
     fault
 }

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocumentBuf};
+use bson::{Bson, Document};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Insert as Clauses, ObjectName,
     OnConflict, OnConflictAction, OnInsert, Query, SetExpr, TableAliasWithoutColumns, TableObject,
     Values,
 };
 
-use super::super::value::{self, Forms};
+use super::super::told::failing_row;
 use super::super::{Collection, Column, Fault, Kind, Nulls};
 use super::assigned::{Assigned, Builder, get, null_violation};
 use super::command::{Change, Command, Conflict, Upserted};
@@ -366,8 +366,9 @@ impl Insert {
             None => Ok(document),
             Some(column) => {
                 let fault = null_violation(&self.collection, column);
-                Err(match describe(&self.collection, &document, bound.forms) {
-                    Some(row) => fault.detail(format!("Failing row contains ({row}).")),
+                let detail = failing_row(&self.collection, &document, bound.forms);
+                Err(match detail {
+                    Some(detail) => fault.detail(detail),
                     None => fault,
                 })
             }
@@ -451,45 +452,4 @@ pub(super) fn operators(values: Vec<(String, Option<Bson>)>, nulls: Nulls) -> Ch
         operators.insert("$unset", unset);
     }
     Change::Operators(operators)
-}
-
-/// See `ExecBuildSlotValueDescription` of PostgreSQL's `execMain.c`, which cuts values to this many bytes.
-const MAX_FIELD: usize = 64;
-
-fn describe(collection: &Collection, document: &Document, forms: &Forms) -> Option<String> {
-    let raw = RawDocumentBuf::try_from(document).ok()?;
-    let mut fields = Vec::new();
-    for column in &collection.columns {
-        let mut place = &*raw;
-        let (field, parents) = column.path.split_last()?;
-        let mut is_there = true;
-        for parent in parents {
-            match place.get_document(parent) {
-                Ok(inner) => place = inner,
-                Err(_) => is_there = false,
-            }
-        }
-        let mut text = Vec::new();
-        let value = is_there.then(|| place.get(field).ok().flatten()).flatten();
-        let shown = match value {
-            Some(value) => value::put_text(&column.kind, value, forms, &mut text).ok()?,
-            None => false,
-        };
-        fields.push(match shown {
-            true => cut(&String::from_utf8(text).ok()?),
-            false => "null".to_owned(),
-        });
-    }
-    Some(fields.join(", "))
-}
-
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_FIELD {
-        return text.to_owned();
-    }
-    let end = (0..=MAX_FIELD)
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
-    format!("{}...", &text[..end])
 }

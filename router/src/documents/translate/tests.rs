@@ -604,11 +604,26 @@ fn updates_and_deletes_change_the_same_rows() {
     );
     check(
         "UPDATE t SET s = s - 1 WHERE n = 1 AND txt = 'x'",
-        r#"{"update":"t","filter":{"$and":[{"n":1},{"txt":"x"}]},"change":[{"$set":{"s":{"$toInt":{"$cond":[{"$or":[{"$eq":[{"$ifNull":["$s",null]},null]},{"$and":[{"$gte":[{"$add":[{"$toLong":"$s"},-1]},-32768]},{"$lte":[{"$add":[{"$toLong":"$s"},-1]},32767]}]}]},{"$add":[{"$toLong":"$s"},-1]},{"$add":[{"$add":[{"$toLong":"$s"},-1]},1099511627776]}]}}}}],"multi":false}"#,
+        r#"{"update":"t","filter":{"$and":[{"n":1},{"txt":"x"}]},"change":[{"$set":{"s":{"$toInt":{"$cond":[{"$or":[{"$eq":[{"$ifNull":["$s",null]},null]},{"$and":[{"$gte":[{"$add":[{"$toLong":"$s"},-1]},-32768]},{"$lte":[{"$add":[{"$toLong":"$s"},-1]},32767]}]}]},{"$add":[{"$toLong":"$s"},-1]},1099511627776]}}}}],"multi":false}"#,
     );
     check(
         "UPDATE t SET n = 1 + n",
         r#"{"update":"t","filter":{},"change":[{"$set":{"n":{"$toInt":{"$add":[{"$toLong":"$n"},1]}}}}],"multi":true}"#,
+    );
+    bound(
+        "UPDATE t SET i = (t.i - $1), n = n + $2::int8 WHERE id = $3",
+        &["2147483647", "5000000000", "1"],
+        r#"{"update":"t","filter":{"_id":1},"change":[{"$set":{"i":{"$toInt":{"$add":[{"$toLong":"$i"},-2147483647]}},"n":{"$toInt":{"$add":[{"$toDecimal":{"$toLong":"$n"}},{"$numberDecimal":"5000000000"}]}}}}],"multi":false}"#,
+    );
+    bound(
+        "UPDATE t SET i = i + $1 WHERE id = 1",
+        &["2147483648"],
+        "22003 value \"2147483648\" is out of range for type integer",
+    );
+    bound(
+        "UPDATE t SET i = i + $1 WHERE id = 1",
+        &["NULL"],
+        r#"{"update":"t","filter":{"_id":1},"change":{"$set":{"i":null}},"multi":false}"#,
     );
     check(
         "UPDATE t SET v = 'abcd' WHERE id = 1",
@@ -620,7 +635,7 @@ fn updates_and_deletes_change_the_same_rows() {
     );
     check(
         "UPDATE people SET age = age + 1, city = 'x' WHERE name = 'x' RETURNING *",
-        r#"{"update":"people","filter":{"name":"x"},"change":[{"$set":{"age":{"$ifNull":[{"$toInt":{"$cond":[{"$or":[{"$eq":[{"$ifNull":["$age",null]},null]},{"$and":[{"$gte":[{"$add":[{"$toLong":"$age"},1]},-32768]},{"$lte":[{"$add":[{"$toLong":"$age"},1]},32767]}]}]},{"$add":[{"$toLong":"$age"},1]},{"$add":[{"$add":[{"$toLong":"$age"},1]},1099511627776]}]}},"$$REMOVE"]},"home.city":{"$literal":"x"}}}],"multi":false}"#,
+        r#"{"update":"people","filter":{"name":"x"},"change":[{"$set":{"age":{"$ifNull":[{"$toInt":{"$cond":[{"$or":[{"$eq":[{"$ifNull":["$age",null]},null]},{"$and":[{"$gte":[{"$add":[{"$toLong":"$age"},1]},-32768]},{"$lte":[{"$add":[{"$toLong":"$age"},1]},32767]}]}]},{"$add":[{"$toLong":"$age"},1]},1099511627776]}},"$$REMOVE"]},"home.city":{"$literal":"x"}}}],"multi":false}"#,
     );
     bound(
         "DELETE FROM t WHERE id = $1",
@@ -820,8 +835,12 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
     refuse("UPDATE t SET id = 2", "SET of _id, or of a column twice");
     refuse("UPDATE t SET i = n * 2", "a value that is computed");
     refuse(
-        "UPDATE t SET i = i + 3000000000",
+        "UPDATE t SET i = i + 1.5",
         "a sum of other things than integers",
+    );
+    refuse(
+        "UPDATE t SET id = i + $1",
+        "SET of _id, or of a column twice",
     );
     refuse(
         "UPDATE t SET i = 1, i = 2",

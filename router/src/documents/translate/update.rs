@@ -12,7 +12,7 @@ use super::super::{Collection, Fault, Kind, Nulls};
 use super::assigned::{Assigned, null_violation};
 use super::command::{Change, Command};
 use super::condition::Condition;
-use super::constant::{Bound, Literal};
+use super::constant::{Bound, Constant, Literal};
 use super::filter::{self, Filter};
 use super::insert::{is_id, operators, target};
 use super::scope::{Parameters, Scope};
@@ -31,10 +31,11 @@ pub(super) struct Update {
 #[derive(Clone, Debug)]
 enum New {
     Assigned(Assigned),
-    /// Another column, or the same, and a number.
+    /// Another column, or the same, and an integer.
     Sum {
         from: usize,
-        amount: i32,
+        amount: Constant,
+        minus: bool,
     },
 }
 
@@ -149,26 +150,27 @@ impl New {
             (None, BinaryOperator::Plus, Some(from)) => (from, left),
             _ => return Err(because("a value that is computed")),
         };
-        let amount = match Literal::read(literal, parameters)? {
-            Some(Literal::Number(digits, Kind::Int4)) => digits.parse::<i32>().ok(),
-            _ => None,
-        };
-        let amount = match op {
-            BinaryOperator::Minus => amount.and_then(i32::checked_neg),
-            _ => amount,
-        };
-        let amount = amount.ok_or_else(|| because("a sum of other things than integers"))?;
-        // A sum of int4 that is too large is wrong even where an int8 has room for it, so both have one type.
         let (source, sum) = (scope.at(from), scope.at(column));
-        let same = match source.kind {
-            Kind::Int2 | Kind::Int4 => matches!(sum.kind, Kind::Int2 | Kind::Int4),
-            Kind::Int8 => sum.kind == Kind::Int8,
-            _ => false,
+        let other = || because("a sum of other things than integers");
+        let amount = match Literal::read(literal, parameters)? {
+            Some(literal) if is_integer(&source.kind) => literal.typed(&source.kind, parameters)?,
+            _ => return Err(other()),
         };
-        if !same || (sum.not_null && !source.not_null) {
+        if !is_integer(&amount.kind) {
+            return Err(other());
+        }
+        // A sum of int4 that is too large is wrong even where an int8 has room for it.
+        let widest = source.kind.size().max(amount.kind.size());
+        let fits = is_integer(&sum.kind) && sum.kind.size() <= widest;
+        if !fits || (sum.not_null && !source.not_null) {
             return Err(because("a sum of another type, or one that may be NULL"));
         }
-        Ok(New::Sum { from, amount })
+        let minus = *op == BinaryOperator::Minus;
+        Ok(New::Sum {
+            from,
+            amount,
+            minus,
+        })
     }
 }
 
@@ -181,9 +183,17 @@ impl Update {
         for (column, new) in &self.set {
             let declared = &self.collection.columns[*column];
             let value = match new {
-                New::Sum { from, amount } => {
-                    Computed::Expression(self.sum(&declared.kind, *from, *amount))
-                }
+                New::Sum {
+                    from,
+                    amount,
+                    minus,
+                } => match integer(amount.plain(bound)?) {
+                    None => Computed::Value(None),
+                    Some(amount) => {
+                        let amount = if *minus { -amount } else { amount };
+                        Computed::Expression(self.sum(&declared.kind, *from, amount))
+                    }
+                },
                 New::Assigned(assigned) => Computed::Value(assigned.value(declared, bound)?),
             };
             if declared.not_null && matches!(value, Computed::Value(None)) && fault.is_none() {
@@ -212,25 +222,28 @@ impl Update {
     }
 
     /// A number out of range is error 241 of the conversion.
-    fn sum(&self, kind: &Kind, from: usize, amount: i32) -> Document {
+    fn sum(&self, kind: &Kind, from: usize, amount: i128) -> Document {
         let field = format!("${}", self.collection.columns[from].field());
+        let is_wide = self.collection.columns[from].kind == Kind::Int8;
         // In a wider type, where it is exact: MongoDB would go on in doubles.
-        let long = doc! { "$add": [{ "$toLong": &field }, i64::from(amount)] };
-        let sum = match kind {
-            Kind::Int8 => {
-                let amount = decimal(amount);
-                doc! { "$toLong": { "$add": [{ "$toDecimal": { "$toLong": &field } }, amount] } }
+        let exact = match i32::try_from(amount) {
+            Ok(amount) if !is_wide => {
+                doc! { "$add": [{ "$toLong": &field }, i64::from(amount)] }
             }
+            _ => doc! { "$add": [{ "$toDecimal": { "$toLong": &field } }, decimal(amount)] },
+        };
+        let sum = match kind {
+            Kind::Int8 => doc! { "$toLong": exact },
             Kind::Int2 => {
                 let (least, greatest) = (i64::from(i16::MIN), i64::from(i16::MAX));
                 let fits =
-                    doc! { "$and": [{ "$gte": [&long, least] }, { "$lte": [&long, greatest] }] };
-                // Far out of the range of any int4.
-                let beyond = doc! { "$add": [&long, 1_i64 << 40] };
+                    doc! { "$and": [{ "$gte": [&exact, least] }, { "$lte": [&exact, greatest] }] };
+                // Out of the range of any int4.
+                let beyond = 1_i64 << 40;
                 let is_null = doc! { "$eq": [{ "$ifNull": [&field, Bson::Null] }, Bson::Null] };
-                doc! { "$toInt": { "$cond": [{ "$or": [is_null, fits] }, long, beyond] } }
+                doc! { "$toInt": { "$cond": [{ "$or": [is_null, fits] }, exact, beyond] } }
             }
-            _ => doc! { "$toInt": long },
+            _ => doc! { "$toInt": exact },
         };
         match self.collection.nulls {
             Nulls::Store => sum,
@@ -239,11 +252,24 @@ impl Update {
     }
 }
 
-fn decimal(amount: i32) -> Bson {
+fn is_integer(kind: &Kind) -> bool {
+    matches!(kind, Kind::Int2 | Kind::Int4 | Kind::Int8)
+}
+
+/// Of a constant that has an integer's type; None is NULL.
+fn integer(value: Option<Bson>) -> Option<i128> {
+    match value {
+        Some(Bson::Int32(value)) => Some(value.into()),
+        Some(Bson::Int64(value)) => Some(value.into()),
+        _ => None,
+    }
+}
+
+fn decimal(amount: i128) -> Bson {
     match amount.to_string().parse() {
         Ok(number) => Bson::Decimal128(number),
-        // Every int4 is a decimal; and a long would do, but for the last numbers of its range.
-        Err(_) => Bson::Int64(amount.into()),
+        // Every integer of PostgreSQL's is a decimal of 19 digits.
+        Err(_) => Bson::Null,
     }
 }
 

@@ -1,0 +1,66 @@
+//! What errors tell of a document, in PostgreSQL's words.
+
+use bson::{Document, RawDocument, RawDocumentBuf};
+
+use super::value::{self, Forms};
+use super::{Collection, Column, Unique};
+
+/// See `ExecBuildSlotValueDescription` of PostgreSQL's `execMain.c`, which cuts values to this many bytes.
+const MAX_FIELD: usize = 64;
+
+/// The detail of a row that a constraint does not allow. None if a value cannot be written.
+pub fn failing_row(collection: &Collection, document: &Document, forms: &Forms) -> Option<String> {
+    let raw = RawDocumentBuf::try_from(document).ok()?;
+    let fields = collection.columns.iter();
+    let fields = fields.map(|column| text(column, &raw, forms).map(|text| cut(&text)));
+    let fields = fields.collect::<Option<Vec<_>>>()?.join(", ");
+    Some(format!("Failing row contains ({fields})."))
+}
+
+/// The detail of a row whose key is there already; see `_bt_check_unique` of PostgreSQL's `nbtinsert.c`.
+pub fn existing_key(
+    (collection, unique): (&Collection, &Unique),
+    document: &Document,
+    forms: &Forms,
+) -> Option<String> {
+    let raw = RawDocumentBuf::try_from(document).ok()?;
+    let columns = unique.columns.iter().map(|at| &collection.columns[*at]);
+    let names: Vec<&str> = columns.clone().map(|column| &*column.name).collect();
+    let values = columns.map(|column| text(column, &raw, forms));
+    let values = values.collect::<Option<Vec<_>>>()?.join(", ");
+    Some(format!(
+        "Key ({})=({values}) already exists.",
+        names.join(", ")
+    ))
+}
+
+/// A column's value as text, `null` where there is none.
+fn text(column: &Column, mut place: &RawDocument, forms: &Forms) -> Option<String> {
+    let null = || Some("null".to_owned());
+    let (field, parents) = column.path.split_last()?;
+    for parent in parents {
+        match place.get_document(parent) {
+            Ok(inner) => place = inner,
+            Err(_) => return null(),
+        }
+    }
+    let Some(value) = place.get(field).ok().flatten() else {
+        return null();
+    };
+    let mut text = Vec::new();
+    match value::put_text(&column.kind, value, forms, &mut text).ok()? {
+        true => String::from_utf8(text).ok(),
+        false => null(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_FIELD {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_FIELD)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    format!("{}...", &text[..end])
+}
