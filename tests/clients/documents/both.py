@@ -65,7 +65,8 @@ def decimals(*texts):
     return [decimal.Decimal(text) for text in texts]
 
 
-# What each column is given, beside NULL. Times have milliseconds, and numerics 34 digits: more is refused.
+# What each column is given, beside NULL. Times have milliseconds, and numerics 34 digits: more is refused. To asyncpg the first
+# day and the last one are infinities.
 VALUES = {
     "bo": [True, False],
     "i2": [0, 7, -(2**15), 2**15 - 1],
@@ -80,8 +81,8 @@ VALUES = {
     "uu": [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID("12345678-1234-4234-8234-123456789abc")],
     "by": [b"", bytes(range(256)), b"\\x00"],
     "tz": [at_utc(1970, 1, 1), at_utc(2024, 2, 29, 12, 30, 45, 678_000), at_utc(1899, 12, 31, 23, 59, 59, 1000), at_utc(9999, 12, 31)],
-    "ts": [at(1970, 1, 1), at(2024, 2, 29, 12, 30, 45, 678_000), at(1, 1, 1), at(1969, 12, 31, 23, 59, 59, 999_000)],
-    "da": [datetime.date(1970, 1, 1), datetime.date(2000, 2, 29), datetime.date(1, 1, 1), datetime.date(1969, 12, 31), datetime.date(9999, 12, 31)],
+    "ts": [at(1970, 1, 1), at(2024, 2, 29, 12, 30, 45, 678_000), at(1, 1, 2), at(1969, 12, 31, 23, 59, 59, 999_000)],
+    "da": [datetime.date(1970, 1, 1), datetime.date(2000, 2, 29), datetime.date(1, 1, 2), datetime.date(1969, 12, 31), datetime.date(9999, 12, 30)],
     "ob": ["65a1b2c3d4e5f60718293a4b", "ffffffffffffffffffffffff"],
     "bos": [[True, None, False]],
     "i4s": [[], [1, None, -(2**31)]],

@@ -14,6 +14,7 @@ from both import DOCUMENTS, ROWS, TEXT, VALUES, at_utc, both
 from check import DATABASE, HOST, PASSWORD, PORT, USER, check, run
 
 COLUMNS = ["id", "kind", "i4", "nu", "te", "da"]
+ARRAYS = ["bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "uuid", "bytea", "timestamptz", "timestamp", "date"]
 INSERT = "insert into typed (id, kind, i4, nu, te, da) values ($1, $2, $3, $4, $5, $6)"
 
 
@@ -22,6 +23,9 @@ async def emptied(port, **more):
     """A connection, before whose first statement the table is empty."""
     c = await asyncpg.connect(host=HOST, port=port, user=USER, password=PASSWORD, database=DATABASE, timeout=10, **more)
     try:
+        # To learn a type, asyncpg calls set_config with a parameter; until DISCARD ALL the router does not know the settings.
+        await c.prepare(f"select {', '.join(f'null::{kind}[]' for kind in ARRAYS)}")
+        await c.execute("discard all")
         await c.execute("delete from typed")
         yield c
     finally:
@@ -48,7 +52,7 @@ async def fault(awaitable):
     try:
         return "nothing", await awaitable
     except asyncpg.PostgresError as error:
-        return error.sqlstate, str(error), error.detail, getattr(error, "constraint_name", None), getattr(error, "table_name", None), getattr(error, "column_name", None)
+        return error.sqlstate, error.args[0].splitlines()[0], error.detail, getattr(error, "constraint_name", None), getattr(error, "table_name", None), getattr(error, "column_name", None)
     except asyncpg.DataError as error:
         return type(error).__name__, str(error)
 
@@ -234,7 +238,6 @@ async def cursors_are_portals(port):
         async with c.transaction():
             got += [tuple(row) async for row in c.cursor("select id, nu, da from typed where id > $1 order by id", 3, prefetch=7)]
             cursor = await c.cursor("select id, te from typed order by id")
-            await cursor.forward(5)
             got += [tuple(row) for row in await cursor.fetch(3)]
             # Another statement runs while the portal is open.
             got.append(await c.fetchval("select count(*) from typed where id < $1", 9))
