@@ -136,6 +136,16 @@ pub fn translate(
 }
 
 impl Translated {
+    /// What PostgreSQL calls the statement.
+    pub fn verb(&self) -> &'static str {
+        match &self.plan {
+            Plan::Select(_) => "SELECT",
+            Plan::Insert(_) => "INSERT",
+            Plan::Update(_) => "UPDATE",
+            Plan::Delete(_) => "DELETE",
+        }
+    }
+
     /// The command with its values. `now_ms` is the time of the transaction, in milliseconds since 1970; new
     /// identifiers (`gen_random_uuid()`, ObjectIds) are made here, so that two calls give different documents.
     pub fn bind(

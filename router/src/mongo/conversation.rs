@@ -8,7 +8,7 @@ use super::member::Running;
 use super::outcome::{Stop, stop};
 use super::rows::Shape;
 use super::settings::Settings;
-use super::text::{Setting, Task, task};
+use super::text::{Task, task};
 use super::work::{Answer, Worker};
 use super::{probe, text};
 use crate::commit::question::Question;
@@ -513,11 +513,12 @@ impl Conversation {
                 self.line.output.extend_from_slice(backend::EMPTY_QUERY);
                 return Ok(false);
             }
-            Task::Begin => {
+            Task::Begin(changes) => {
                 if self.block == Block::None || self.block == Block::Implicit {
                     self.block = Block::Open;
                     self.now = now();
                     self.settings.begin();
+                    self.settings.apply(changes);
                 }
                 "BEGIN".to_owned()
             }
@@ -533,16 +534,7 @@ impl Conversation {
                 }
             }
             Task::Set(changes, tag) => {
-                for change in changes {
-                    match change {
-                        Setting::All => self.settings.reset(),
-                        Setting::One {
-                            name,
-                            value,
-                            is_local,
-                        } => self.settings.set(name, value.clone(), *is_local),
-                    }
-                }
+                self.settings.apply(changes);
                 if *tag == "SELECT 1" {
                     return self.row(vec![Some(String::new()); changes.len()]);
                 }
@@ -573,6 +565,10 @@ impl Conversation {
                 let Some(command) = &portal.command else {
                     return Err(Stop::Lost);
                 };
+                let verb = translated.verb();
+                if verb != "SELECT" && self.settings.is_read_only() {
+                    return Err(read_only(verb));
+                }
                 let returning = match is_read(command) {
                     true => &[][..],
                     false => &translated.columns[..],
@@ -584,6 +580,9 @@ impl Conversation {
                 {
                     Answer::Done(tag) => tag,
                     Answer::Rows(rows, tag) => {
+                        // Of a write that can change nothing, nothing is asked.
+                        let of_nothing = || (verb != "SELECT").then(|| format!("{verb} 0"));
+                        let tag = tag.or_else(of_nothing);
                         portal.rows = Some(Rows {
                             source: RowSource::Ready(rows.into_iter()),
                             tag,
@@ -701,6 +700,9 @@ impl Conversation {
 
     /// What belonged together without BEGIN is committed.
     async fn end_of_implicit(&mut self) -> Result<(), Over> {
+        if matches!(self.block, Block::None | Block::Implicit) {
+            self.settings.end_implicit();
+        }
         if self.block != Block::Implicit {
             return Ok(());
         }
@@ -752,6 +754,14 @@ fn is_read(command: &Command) -> bool {
 
 fn ends(task: &text::Task) -> bool {
     matches!(task, Task::Commit | Task::Rollback)
+}
+
+fn read_only(verb: &str) -> Stop {
+    Report::error(
+        "25006",
+        format!("cannot execute {verb} in a read-only transaction"),
+    )
+    .into()
 }
 
 fn aborted() -> Stop {

@@ -1,13 +1,17 @@
 //! What the settings of a session say of texts, as far as documents need it.
 //!
 //! The router repeats a session's settings on each connection that it uses. Of all of them only those matter here that
-//! decide how a value is written. Of such, a value other than PostgreSQL's default is refused when a statement runs,
+//! decide how a value is written, and whether anything may be. Of the first, a value other than PostgreSQL's default is refused when a statement runs,
 //! unless it is known here.
 
 use super::outcome::Stop;
+use super::text::Setting;
 use crate::documents::value::Forms;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
+
+/// What a transaction may do; no session has it.
+const READ_ONLY: &str = "transaction_read_only";
 
 /// Settings by their names in lower case, with what the open transaction changes of them for itself.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,15 @@ impl Settings {
     /// A transaction begins.
     pub fn begin(&mut self) {
         self.before = Some(self.session.clone());
+        // The default is asked for now, and not when it changes later.
+        let default = self.get("default_transaction_read_only");
+        let default = default.unwrap_or("off").to_owned();
+        self.local.insert(READ_ONLY.to_owned(), default);
+    }
+
+    /// What was not between BEGIN and its end is over: so is what was set for it.
+    pub fn end_implicit(&mut self) {
+        self.local.clear();
     }
 
     /// It ends.
@@ -32,10 +45,24 @@ impl Settings {
         }
     }
 
+    /// Sets what a statement asks.
+    pub fn apply(&mut self, changes: &[Setting]) {
+        for change in changes {
+            match change {
+                Setting::All => self.session.clear(),
+                Setting::One {
+                    name,
+                    value,
+                    is_local,
+                } => self.set(name, value.clone(), *is_local),
+            }
+        }
+    }
+
     /// Sets one; without a value it is what the server has of itself.
-    pub fn set(&mut self, name: &str, value: Option<String>, is_local: bool) {
+    fn set(&mut self, name: &str, value: Option<String>, is_local: bool) {
         let name = name.to_ascii_lowercase();
-        let settings = match is_local {
+        let settings = match is_local || name == READ_ONLY {
             true => &mut self.local,
             false => &mut self.session,
         };
@@ -45,14 +72,17 @@ impl Settings {
         }
     }
 
-    /// Sets all to what the server has of itself.
-    pub fn reset(&mut self) {
-        self.session.clear();
-    }
-
     fn get(&self, name: &str) -> Option<&str> {
         let found = self.local.get(name).or_else(|| self.session.get(name));
         found.map(|value| value.trim().trim_matches('\''))
+    }
+
+    /// Whether the transaction may not write.
+    pub fn is_read_only(&self) -> bool {
+        let default = || self.get("default_transaction_read_only");
+        let value = self.get(READ_ONLY).or_else(default);
+        // As the router and its clients write it; see `parse_bool` of PostgreSQL.
+        value.is_some_and(is_true)
     }
 
     /// How values are written.
@@ -79,6 +109,11 @@ impl Settings {
     }
 }
 
+fn is_true(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    value == "on" || value.starts_with(['t', 'y', '1'])
+}
+
 fn unknown(name: &str, value: &str) -> Stop {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
@@ -86,4 +121,29 @@ fn unknown(name: &str, value: &str) -> Stop {
     )
     .hint("Use PostgreSQL's default, and a zone by its name.")
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_read_only_as_it_began_or_was_told() {
+        let mut settings = Settings::default();
+        let on = || Some("'on'".to_owned());
+        settings.begin();
+        settings.set("default_transaction_read_only", on(), false);
+        assert!(!settings.is_read_only(), "the default came later");
+        settings.set("transaction_read_only", on(), false);
+        assert!(settings.is_read_only());
+        settings.end(true);
+        assert!(settings.is_read_only(), "of a statement by itself");
+        settings.begin();
+        assert!(settings.is_read_only());
+        settings.set("transaction_read_only", Some("off".to_owned()), true);
+        assert!(!settings.is_read_only());
+        settings.end(false);
+        settings.set("default_transaction_read_only", None, false);
+        assert!(!settings.is_read_only());
+    }
 }

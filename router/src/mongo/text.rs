@@ -16,8 +16,8 @@ use std::sync::Arc;
 pub(super) enum Task {
     /// Nothing.
     Empty,
-    /// BEGIN.
-    Begin,
+    /// BEGIN, and what the transaction has otherwise than its session.
+    Begin(Vec<Setting>),
     /// COMMIT.
     Commit,
     /// ROLLBACK.
@@ -89,12 +89,12 @@ pub(super) fn task(
         Err(_) => return Err(not_understood()),
     };
     match parsed {
-        ast::Statement::StartTransaction { .. } => match sql.to_ascii_lowercase() {
+        ast::Statement::StartTransaction { modes, .. } => match sql.to_ascii_lowercase() {
             lower if lower.contains("serializable") => Err(refused(
                 "transactions on MongoDB are not SERIALIZABLE",
                 "They see one snapshot, as REPEATABLE READ does.",
             )),
-            _ => Ok(Task::Begin),
+            _ => Ok(Task::Begin(access(&modes, false))),
         },
         ast::Statement::Commit { chain: false, .. } => Ok(Task::Commit),
         ast::Statement::Rollback {
@@ -160,9 +160,33 @@ fn settings(set: ast::Set, sql: &str) -> Result<Task, Stop> {
                 "They see one snapshot, as REPEATABLE READ does.",
             ))
         }
-        // Roles, names and modes say nothing of texts.
+        ast::Set::SetTransaction { modes, session, .. } => {
+            Ok(Task::Set(access(&modes, session), "SET"))
+        }
+        // Roles and names say nothing of texts.
         _ => Ok(Task::Set(Vec::new(), "SET")),
     }
+}
+
+/// READ ONLY and READ WRITE, of this transaction or of all that follow.
+fn access(modes: &[ast::TransactionMode], of_session: bool) -> Vec<Setting> {
+    let name = match of_session {
+        true => "default_transaction_read_only",
+        false => "transaction_read_only",
+    };
+    let setting = |mode: &ast::TransactionMode| {
+        let value = match mode {
+            ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly) => "on",
+            ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadWrite) => "off",
+            ast::TransactionMode::IsolationLevel(_) => return None,
+        };
+        Some(Setting::One {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            is_local: !of_session,
+        })
+    };
+    modes.iter().filter_map(setting).collect()
 }
 
 fn text_of(value: &ast::Expr) -> String {
@@ -310,8 +334,15 @@ mod tests {
         let zone = "Set([One { name: \"TimeZone\", value: Some(\"Asia/Tokyo\"), is_local: false }], \"SELECT 1\")";
         let cases = [
             ("", "Empty"),
-            ("BEGIN", "Begin"),
-            ("START TRANSACTION READ ONLY", "Begin"),
+            ("BEGIN", "Begin([])"),
+            (
+                "START TRANSACTION READ ONLY",
+                "Begin([One { name: \"transaction_read_only\", value: Some(\"on\"), is_local: true }])",
+            ),
+            (
+                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
+                "Set([One { name: \"default_transaction_read_only\", value: Some(\"on\"), is_local: false }], \"SET\")",
+            ),
             (
                 "BEGIN ISOLATION LEVEL SERIALIZABLE",
                 "0A000 transactions on MongoDB are not SERIALIZABLE",

@@ -4,3 +4,10 @@ CREATE TABLE kinds (
     title text
 );
 INSERT INTO kinds VALUES ('plain', 'Plain'), ('rare', 'Rare'), ('odd', NULL);
+
+-- A model of Prisma's.
+CREATE TABLE "Shopper" (
+    id int PRIMARY KEY,
+    name text NOT NULL,
+    city text
+);

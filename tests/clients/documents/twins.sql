@@ -28,3 +28,24 @@ CREATE TABLE typed (
     tzs timestamptz[],
     das date[]
 );
+
+-- Models of Prisma's.
+CREATE TABLE "Event" (
+    id int4 PRIMARY KEY,
+    kind text COLLATE "C" NOT NULL DEFAULT 'plain',
+    "shopperId" int4,
+    count int4 NOT NULL DEFAULT 0,
+    hits int8,
+    score float8,
+    price numeric,
+    done bool NOT NULL DEFAULT false,
+    at timestamptz NOT NULL DEFAULT now(),
+    data jsonb,
+    tags text[] COLLATE "C"
+);
+CREATE TABLE "Note" (
+    id uuid PRIMARY KEY,
+    "eventId" int4 NOT NULL,
+    body text COLLATE "C" NOT NULL,
+    stars int2
+);

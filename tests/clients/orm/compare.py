@@ -3,7 +3,8 @@
     compare.py PROGRAM [ARGUMENT...]
 
 PGPORT is the router's, DIRECT_PORT the plain server's. Prints a verdict for each case, `DONE n`, and a line with counts. A case
-passes if every statement has the same answer on both sides, or if it ends in the refusal that `refused.json` has for it.
+passes if every statement has the same answer on both sides, or if it ends in the refusal that `refused.json`, or the file that
+REFUSED names, has for it.
 """
 
 import collections
@@ -18,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 def main():
     program = os.path.splitext(os.path.basename(sys.argv[1]))[0]
-    with open(f"{HERE}/refused.json") as file:
+    with open(os.environ.get("REFUSED", f"{HERE}/refused.json")) as file:
         expected = json.load(file)[program]
     plain, router = [read(process) for process in [start(os.environ["DIRECT_PORT"]), start(os.environ["PGPORT"])]]
     counts, reasons = collections.Counter(), collections.Counter()
