@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean
 
 # Programs that proofs are better with, and Debian's packages of them.
 FAULTS := iptables=iptables ip=iproute2 faketime=faketime
@@ -31,7 +31,7 @@ lint: ## Format and warnings, both strict.
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo check -q -p mothership --no-default-features
 
-test: test-rust test-planner test-grammar test-clients test-orm test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
+test: test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
 
 grammar: COUNT ?= 1000000
 grammar: ## The planner's reading against PostgreSQL's grammar, over a million statements. COUNT=..., SEED=...
@@ -66,6 +66,11 @@ test-clients: postgres
 test-orm: postgres
 	cargo build -q -p mothership -p mothership-tests --bins
 	TABLES="$(CURDIR)/tests/clients/orm/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/orm/run
+
+# What the drivers and Prisma do on tables of MongoDB, against a plain PostgreSQL. CLIENTS="psycopg prisma" picks.
+test-documents: postgres
+	cargo build -q -p mothership -p mothership-tests --bins
+	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/documents/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
 proofs: postgres build

@@ -60,7 +60,7 @@ def judge(plain, router, counts):
             counts["equal"] += 1
         elif answer.get("error") == "0A000":
             if os.environ.get("VERBOSE"):
-                print(f"    {answer['sql'][:1500]}\n    {answer['message']}: {answer['detail']}")
+                print(f"    {answer['sql'][:1500]}\n    {answer['message']}: {answer.get('detail')}")
             return answer["message"], None
         else:
             counts["differing"] += 1

@@ -4,7 +4,9 @@
 //! the leaves, by De Morgan's laws, and each leaf says for itself when it is true or, negated, when it is false: a
 //! leaf that is unknown is neither.
 
-use sqlparser::ast::{BinaryOperator, Expr, Query, UnaryOperator, Value as Token, ValueWithSpan};
+use sqlparser::ast::{
+    BinaryOperator, CastKind, DataType, Expr, Query, UnaryOperator, Value as Token, ValueWithSpan,
+};
 
 use super::super::Kind;
 use super::constant::{Constant, Literal};
@@ -39,7 +41,7 @@ pub(super) enum Condition {
     /// Whether a column of arrays has all elements of an array, or not all.
     Contains(Field, Constant, bool),
     /// LIKE, or NOT LIKE.
-    Like(Field, Constant, bool),
+    Like(Field, Vec<Constant>, bool),
 }
 
 /// A column as filters see it.
@@ -410,15 +412,31 @@ impl Reader<'_> {
     }
 
     fn like(&mut self, expr: &Expr, pattern: &Expr, like: bool) -> Result<Condition> {
-        let field = self.operand(expr)?;
+        let field = self.operand(without_cast(expr))?;
         if !matches!(field.kind, Kind::Text | Kind::Varchar(_)) {
             return Err(because("LIKE of something else than text"));
         }
-        let constant = self.constant(pattern, &field)?;
-        if constant.text().is_some_and(super::like::is_unfinished) {
+        let pattern = match chained(pattern) {
+            parts if parts.len() == 1 => vec![self.constant(pattern, &field)?],
+            parts => parts
+                .into_iter()
+                .map(|part| self.text(part))
+                .collect::<Result<_>>()?,
+        };
+        let mut texts = pattern.iter().filter_map(Constant::text);
+        if texts.any(super::like::is_unfinished) {
             return Err(because("a pattern that ends with its escape"));
         }
-        Ok(Condition::Like(field, constant, like))
+        Ok(Condition::Like(field, pattern, like))
+    }
+
+    /// A part of a text.
+    fn text(&mut self, expr: &Expr) -> Result<Constant> {
+        let constant = self.literal(expr)?.typed(&Kind::Text, self.parameters)?;
+        match constant.kind {
+            Kind::Text | Kind::Varchar(_) => Ok(constant),
+            _ => Err(because("a text of something else than texts")),
+        }
     }
 
     fn null(&mut self, expr: &Expr, null: bool) -> Result<Condition> {
@@ -483,6 +501,44 @@ impl Field {
             path: scope.at(column).field(),
             kind: scope.at(column).kind.clone(),
         }
+    }
+}
+
+/// The parts of `a || b || c`: the parser nests them to the left.
+fn chained(expr: &Expr) -> Vec<&Expr> {
+    let mut parts = Vec::new();
+    let mut rest = expr;
+    loop {
+        match rest {
+            Expr::Nested(expr) => rest = expr,
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::StringConcat,
+                right,
+            } => {
+                parts.push(&**right);
+                rest = left;
+            }
+            expr => {
+                parts.push(expr);
+                parts.reverse();
+                return parts;
+            }
+        }
+    }
+}
+
+/// What an expression is a text of, as some clients write before LIKE; which asks for one itself.
+fn without_cast(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(expr) => without_cast(expr),
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type: DataType::Text,
+            format: None,
+        } => expr,
+        expr => expr,
     }
 }
 

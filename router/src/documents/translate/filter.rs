@@ -8,7 +8,7 @@ use bson::{Bson, DateTime, Decimal128, Document, doc};
 
 use super::super::{Fault, Kind};
 use super::condition::{Condition, Field, Op};
-use super::constant::{Bound, Value};
+use super::constant::{Bound, Constant, Value};
 use super::like;
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -61,8 +61,8 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
             None => Filter::None,
             Some(elements) => self::contains(field, elements, *contains),
         }),
-        Condition::Like(field, constant, matches) => match constant.plain(bound)? {
-            Some(Bson::String(pattern)) => {
+        Condition::Like(field, parts, matches) => match joined(parts, bound)? {
+            Some(pattern) => {
                 let regex = like::regex(&pattern)?;
                 Ok(match matches {
                     true => is(field, doc! { "$regex": regex, "$options": "s" }),
@@ -72,9 +72,21 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
                     ),
                 })
             }
-            _ => Ok(Filter::None),
+            None => Ok(Filter::None),
         },
     }
+}
+
+/// Texts one behind the other; None is NULL, as of one of them.
+fn joined(parts: &[Constant], bound: &Bound<'_>) -> Result<Option<String>> {
+    let mut all = String::new();
+    for part in parts {
+        match part.plain(bound)? {
+            Some(Bson::String(text)) => all.push_str(&text),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(all))
 }
 
 fn filters(parts: &[Condition], bound: &Bound<'_>) -> Result<Vec<Filter>> {

@@ -326,6 +326,24 @@ fn conditions_are_true_of_the_same_rows() {
         r#"SELECT i FROM t WHERE txt LIKE 'a%_\%'"#,
         r#"{"txt":{"$regex":"\\Aa.*.\\%\\z","$options":"s"}}"#,
     );
+    check(
+        r#"SELECT i FROM t WHERE (txt::text LIKE 'a%_\%')"#,
+        r#"{"txt":{"$regex":"\\Aa.*.\\%\\z","$options":"s"}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE txt LIKE ('%' || $1 || '%')",
+        &["a_"],
+        r#"{"txt":{"$regex":"\\A.*a..*\\z","$options":"s"}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE txt NOT LIKE $1 || '%'",
+        &["NULL"],
+        r#"{"rows":[]}"#,
+    );
+    refuse(
+        "SELECT i FROM t WHERE txt LIKE '%' || 4",
+        "a text of something else than texts",
+    );
     bound(
         "SELECT i FROM t WHERE v NOT LIKE $1",
         &["x."],
@@ -667,6 +685,10 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
     refuse(
         "SELECT i FROM t WHERE lower(txt) = 'x'",
         "a comparison without a column",
+    );
+    refuse(
+        "SELECT i FROM t WHERE id::text LIKE 'x'",
+        "LIKE of something else than text",
     );
     refuse(
         "SELECT i FROM t WHERE txt ILIKE 'x'",
