@@ -13,9 +13,8 @@ import org.postgresql.util.ServerErrorMessage;
 public class Documents {
     static final String TEXT = "naïve 'čaj' \\ 日本 🚀";
     static final Map<String, String> ENV = System.getenv();
-    /** Text throughout; binary from the second run on; binary at once; one simple query. */
-    static final List<String> WAYS = List.of("prepareThreshold=0&binaryTransfer=false", "prepareThreshold=1", "prepareThreshold=-1",
-            "preferQueryMode=simple");
+    /** Text throughout; binary from the first run on; one simple query. */
+    static final List<String> WAYS = List.of("prepareThreshold=0&binaryTransfer=false", "prepareThreshold=-1", "preferQueryMode=simple");
     /** For what takes long. In simple queries the driver writes an empty bytea that no server reads. */
     static final List<String> FEW = List.of("prepareThreshold=0&binaryTransfer=false", "prepareThreshold=-1");
     static int checks, failed;
@@ -76,11 +75,15 @@ public class Documents {
         }
     }
 
-    /** The columns with their types, and the rows, of a statement that is run so often that the server prepares it. */
+    /** The columns with their types, and the rows, of a query that is run twice, the second time without a description. */
     static String ask(Connection c, String sql, Object... values) throws SQLException {
+        return asked(2, c, sql, values);
+    }
+
+    static String asked(int rounds, Connection c, String sql, Object... values) throws SQLException {
         StringBuilder all = new StringBuilder();
         try (PreparedStatement p = c.prepareStatement(sql)) {
-            for (int round = 0; round < 2; round++) {
+            for (int round = 0; round < rounds; round++) {
                 set(p, values);
                 if (!p.execute()) {
                     return all.append(p.getUpdateCount()).toString();
@@ -118,7 +121,7 @@ public class Documents {
 
     static String fault(Connection c, String sql, Object... values) {
         try {
-            return ask(c, sql, values);
+            return asked(1, c, sql, values);
         } catch (SQLException error) {
             ServerErrorMessage told = error instanceof PSQLException own ? own.getServerErrorMessage() : null;
             if (told == null) return error.toString();
