@@ -11,7 +11,7 @@ pub struct Fault {
     /// More of it.
     pub detail: Option<String>,
     /// The schema and the name of the table that it is about.
-    pub table: Option<(String, String)>,
+    pub table: Option<Box<(String, String)>>,
     /// The constraint that a row breaks.
     pub constraint: Option<String>,
     /// The column that it is about.

@@ -29,7 +29,7 @@ impl From<Fault> for Stop {
         if let Some(detail) = fault.detail {
             report = report.detail(detail);
         }
-        let (schema, table) = fault.table.unzip();
+        let (schema, table) = fault.table.map(|both| *both).unzip();
         let more = [
             (b's', schema),
             (b't', table),

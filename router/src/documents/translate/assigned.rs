@@ -215,7 +215,8 @@ pub(super) fn null_violation(collection: &Collection, column: &Column) -> Fault 
             column.name, collection.table
         ),
     );
-    fault.table = Some((collection.schema.clone(), collection.table.clone()));
+    let table = (collection.schema.clone(), collection.table.clone());
+    fault.table = Some(Box::new(table));
     fault.column = Some(column.name.clone());
     fault
 }
