@@ -23,9 +23,6 @@ async def emptied(port, **more):
     """A connection, before whose first statement the table is empty."""
     c = await asyncpg.connect(host=HOST, port=port, user=USER, password=PASSWORD, database=DATABASE, timeout=10, **more)
     try:
-        # To learn a type, asyncpg calls set_config with a parameter; until DISCARD ALL the router does not know the settings.
-        await c.prepare(f"select {', '.join(f'null::{kind}[]' for kind in ARRAYS)}")
-        await c.execute("discard all")
         await c.execute("delete from typed")
         yield c
     finally:

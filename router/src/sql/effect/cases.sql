@@ -136,6 +136,12 @@ SELECT set_config('a', 'b', false) WHERE false
 SELECT 1, set_config('a', 'b', false)
 INSERT INTO t SELECT set_config('a', 'b', false)
 SELECT other.set_config('a', 'b', false)
+SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new
+SELECT set_config('jit', $1, false)
+SELECT set_config('JIT', $1, false), set_config('search_path', $2, false)
+SELECT set_config('jit' || $1, 'off', false)
+SELECT "set_config"('search_path', $1, false), set_config('jit', 'off', false)
+SELECT set_config('jit', 'off', false)
 SELECT 'set_config(''a'', ''b'', false)'
 # statements and cursors
 PREPARE p AS SELECT 1

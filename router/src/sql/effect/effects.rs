@@ -73,6 +73,7 @@ impl<'a> Effects<'a> {
             (self.sequence_read, Pin::SequenceState),
             (self.seed, Pin::Seed),
             (self.load, Pin::Load),
+            (self.set_config == SetConfig::Speed, Pin::SpeedSetting),
             (self.set_config == SetConfig::Unclear, Pin::UnclearSetting),
             (self.opaque, Pin::Opaque),
         ]
@@ -126,7 +127,9 @@ pub enum Pin {
     Seed,
     /// A library was loaded.
     Load,
-    /// A setting was changed in a way that cannot be followed.
+    /// A setting that changes no answer was changed in a way that cannot be followed.
+    SpeedSetting,
+    /// The same of any other.
     UnclearSetting,
     /// Code ran that tokens do not show.
     Opaque,
@@ -134,7 +137,7 @@ pub enum Pin {
 
 impl Pin {
     /// All reasons.
-    pub const ALL: [Pin; 10] = [
+    pub const ALL: [Pin; 11] = [
         Pin::TempObject,
         Pin::AdvisoryLock,
         Pin::Listen,
@@ -143,6 +146,7 @@ impl Pin {
         Pin::SequenceState,
         Pin::Seed,
         Pin::Load,
+        Pin::SpeedSetting,
         Pin::UnclearSetting,
         Pin::Opaque,
     ];
@@ -158,6 +162,7 @@ impl Pin {
             Pin::SequenceState => "currval or lastval",
             Pin::Seed => "random seed",
             Pin::Load => "loaded library",
+            Pin::SpeedSetting => "set_config of jit",
             Pin::UnclearSetting => "unclear set_config",
             Pin::Opaque => "code that cannot be seen",
         }
@@ -172,6 +177,9 @@ pub enum SetConfig<'a> {
     None,
     /// The statement is `SELECT` of nothing but such calls, with literals and parameters.
     Calls(Vec<SetConfigCall<'a>>),
+    /// Mentions that set nothing but what changes no answer, in a way that cannot be followed: how asyncpg keeps `jit` off
+    /// while it learns a type.
+    Speed,
     /// Any other mention.
     Unclear,
 }

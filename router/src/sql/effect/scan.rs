@@ -229,7 +229,18 @@ fn walk(c: Cursor<'_>) -> Effects<'_> {
         };
     }
     if set_configs {
-        effects.set_config = set_config(c).map_or(SetConfig::Unclear, SetConfig::Calls);
+        let is_known = |call: &SetConfigCall<'_>| {
+            matches!(
+                (&call.name, &call.value),
+                (Argument::Text(_), Argument::Text(_))
+            )
+        };
+        effects.set_config = match set_config(c.clone()) {
+            Some(calls) if calls.iter().all(is_known) => SetConfig::Calls(calls),
+            _ if sets_speed(c.clone()) => SetConfig::Speed,
+            Some(calls) => SetConfig::Calls(calls),
+            None => SetConfig::Unclear,
+        };
         if let SetConfig::Calls(calls) = &effects.set_config {
             effects.temp_object |= calls.iter().any(|call| matches!(&call.value, Argument::Text(text) if mentions_temp(text.as_bytes())));
         }
@@ -391,6 +402,34 @@ fn set_config(mut c: Cursor<'_>) -> Option<Vec<SetConfigCall<'_>>> {
             return c.at_end().then_some(calls);
         }
     }
+}
+
+/// Settings that change how long an answer takes, and nothing else.
+const SPEED: [&str; 1] = ["jit"];
+
+/// Whether every call of set_config sets one of these, by a literal.
+fn sets_speed(mut c: Cursor<'_>) -> bool {
+    while let Some(token) = c.peek() {
+        if c.eat("set_config") {
+            let sets = |name: Name<'_>| {
+                let name = name.folded();
+                SPEED.iter().any(|known| name == *known)
+            };
+            if !(c.eat_kind(Kind::LParen)
+                && c.string().is_some_and(sets)
+                && c.eat_kind(Kind::Comma))
+            {
+                return false;
+            }
+            continue;
+        }
+        // In quotes it is read nowhere here.
+        if matches!(token.kind, Kind::QuotedIdent | Kind::UnicodeIdent) {
+            return false;
+        }
+        c.bump();
+    }
+    true
 }
 
 /// What may follow a select list: with any of these a call may run never or often.
