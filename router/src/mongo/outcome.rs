@@ -80,6 +80,9 @@ fn failed_at(error: &Error) -> usize {
 
 /// What the driver says of a command on a collection.
 pub(super) fn stop(error: &Error, collection: Option<&Collection>) -> Stop {
+    if is_done_somewhere(error) {
+        return Stop::Lost;
+    }
     match code(error) {
         Some((code, message)) => of_code(code, message, collection),
         None => match &*error.kind {
@@ -96,6 +99,16 @@ pub(super) fn stop(error: &Error, collection: Option<&Collection>) -> Stop {
                 Stop::Lost
             }
         },
+    }
+}
+
+/// Whether it is done on the primary, and the wait for other members has ended before they had it: what becomes of it is
+/// not known, whatever has ended the wait.
+fn is_done_somewhere(error: &Error) -> bool {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
+        ErrorKind::InsertMany(many) => many.write_concern_error.is_some(),
+        _ => false,
     }
 }
 

@@ -73,7 +73,7 @@ impl Session {
     /// The shard whose server is asked for a name that is not known to be open.
     pub(super) fn shard_of_unknown(&self) -> usize {
         match self.servers.as_slice() {
-            [one] => one.shard,
+            [one] if one.shard < self.topology.postgres => one.shard,
             _ => self.topology.home,
         }
     }

@@ -170,17 +170,25 @@ impl Session {
         };
         // What concerns the transaction goes to the server that holds it. With several
         // it is done on all, and does not come here.
-        let of_block = step.is_some_and(|s| {
-            is_control(&s.kind)
-                || is_common(&s.kind)
-                || matches!(
-                    s.kind,
-                    super::step::Kind::LocalConfig(_) | super::step::Kind::Settings(_)
-                )
+        let of_all = step.is_some_and(|s| is_control(&s.kind) || is_common(&s.kind));
+        // What settings there are, and what they may be, PostgreSQL knows.
+        let of_settings = step.is_some_and(|s| {
+            let kind = &s.kind;
+            matches!(
+                kind,
+                super::step::Kind::LocalConfig(_) | super::step::Kind::Settings(_)
+            )
         });
-        if let Some(attached) = self.servers.first().filter(|_| of_block) {
+        let attached = match (of_all, of_settings) {
+            (_, true) if !self.servers.is_empty() => {
+                Some(self.postgres_here().unwrap_or(self.topology.home))
+            }
+            (true, _) => self.servers.first().map(|attached| attached.shard),
+            _ => None,
+        };
+        if let Some(shard) = attached {
             return Ok(Dispatch::One {
-                shard: attached.shard,
+                shard,
                 writes: false,
                 parts: None,
             });
@@ -351,6 +359,13 @@ impl Session {
         Ok(())
     }
 
+    /// The first shard of PostgreSQL that works for the transaction.
+    pub(super) fn postgres_here(&self) -> Option<usize> {
+        let shards = self.servers.iter().map(|attached| attached.shard);
+        let mut postgres = shards.filter(|shard| *shard < self.topology.postgres);
+        postgres.next()
+    }
+
     /// A route as work. With one shard the client's bytes pass untouched.
     fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
@@ -363,8 +378,7 @@ impl Session {
         if copy.is_none()
             && let Some(shard) = route.shards.single()
         {
-            let attached = self.servers.first().map(|s| s.shard);
-            let shard = match attached {
+            let shard = match self.postgres_here() {
                 // Any shard will do: the one that works for the transaction already.
                 Some(shard) if route.anywhere => shard,
                 _ => usize::from(shard.0),

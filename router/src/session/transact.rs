@@ -196,6 +196,7 @@ impl Session {
         if self.state.block == Block::Failed {
             self.leave_outsiders();
         }
+        self.ask_postgres_first(kind).await?;
         let count = self.servers.len();
         for at in 0..count {
             self.bring_into_block(at).await?;
@@ -249,6 +250,25 @@ impl Session {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// What settings there are, and what they may be, PostgreSQL knows: it is asked even if the transaction has come to
+    /// MongoDB only, and what it says is what the client is told.
+    async fn ask_postgres_first(&mut self, kind: &Kind) -> Result<(), Halt> {
+        let apart = self.topology.postgres;
+        if self.servers.iter().all(|s| s.shard < apart) {
+            return Ok(());
+        }
+        let sets = matches!(
+            kind,
+            Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
+        );
+        if sets && self.postgres_here().is_none() && self.state.block != Block::Failed {
+            self.attach(self.topology.home).await?;
+        }
+        self.active = None;
+        self.servers.sort_by_key(|s| s.shard >= apart);
         Ok(())
     }
 

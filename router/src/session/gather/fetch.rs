@@ -132,9 +132,9 @@ impl Session {
             return shard;
         }
         if self.state.block != Block::None
-            && let Some(attached) = self.servers.first()
+            && let Some(shard) = self.postgres_here()
         {
-            return attached.shard;
+            return shard;
         }
         let mut shards: Vec<usize> = work.shards.iter().flatten().copied().collect();
         shards.sort_unstable();

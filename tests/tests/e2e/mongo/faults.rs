@@ -2,6 +2,7 @@
 
 use super::stage::Documents;
 use crate::shards::stage::{LIMIT, extended, one, say, send};
+use mongodb::bson::doc;
 use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::{Endpoint, Wire, poll_until};
 use std::sync::Arc;
@@ -132,4 +133,35 @@ fn a_long_statement_is_cancelled() {
     assert!(answer[0].starts_with("Error 57014"), "{answer:?}");
     say(&mut other, "COMMIT");
     assert_eq!(one(&mut wire, "SELECT small FROM events WHERE id = 1"), "1");
+}
+
+#[test]
+fn a_write_that_is_cancelled_while_others_lack_it_is_of_unknown_outcome() {
+    let set = ReplicaSet::start("lacking", 3).map(Arc::new);
+    let Some(mut documents) = Documents::on(set, 1, "") else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    assert_eq!(insert(&mut wire, 1), "CommandComplete INSERT 0 1");
+    let primary = documents.set.primary();
+    let others: Vec<usize> = (0..3).filter(|member| *member != primary).collect();
+    let set = Arc::get_mut(&mut documents.set).unwrap();
+    others.iter().for_each(|member| set.freeze(*member));
+    let sql = "INSERT INTO events (id) VALUES (2)";
+    wire.send(&mothership_tests::message::query(sql));
+    let database = &documents.databases[0];
+    let count = doc! { "count": "events", "query": { "_id": 2_i64 } };
+    let is_there = poll_until(LIMIT, || {
+        let reply = documents
+            .set
+            .try_command_on(primary, database, count.clone());
+        reply.is_ok_and(|reply| reply.get_i32("n").is_ok_and(|n| n == 1))
+    });
+    assert!(is_there, "the primary has not got it");
+    wire.cancel();
+    let answer = crate::shards::stage::lines(&wire.until_ready());
+    assert!(answer[0].starts_with("Error 08007"), "{answer:?}");
+    let set = Arc::get_mut(&mut documents.set).unwrap();
+    others.iter().for_each(|member| set.thaw(*member));
+    set.wait_whole();
 }

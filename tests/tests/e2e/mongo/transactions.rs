@@ -135,3 +135,46 @@ fn of_many_who_insert_the_same_key_one_stores_it_and_none_fails() {
         }
     }
 }
+
+#[test]
+fn a_transaction_that_has_come_to_documents_only_asks_postgresql_what_is_its() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let cases = [
+        ("SELECT set_config('work_mem', '1024kB', true)", "1MB"),
+        ("SHOW work_mem", "1MB"),
+        ("SELECT count(*) FROM kinds", "0"),
+        (
+            "SELECT count(*) FROM events e JOIN kinds k ON e.kind = k.name",
+            "0",
+        ),
+        ("SELECT count(*) FROM events e, events f", "1"),
+    ];
+    say(&mut wire, "INSERT INTO events (id) VALUES (1)");
+    for (sql, expected) in cases {
+        for before in ["", "SET LOCAL work_mem = '1MB'"] {
+            say(&mut wire, "BEGIN");
+            assert_eq!(one(&mut wire, "SELECT count(*) FROM events"), "1");
+            if !before.is_empty() {
+                assert_eq!(say(&mut wire, before)[0], "CommandComplete SET");
+            }
+            if !(before.is_empty() && sql.starts_with("SHOW")) {
+                assert_eq!(one(&mut wire, sql), expected, "{before} {sql}");
+            }
+            say(&mut wire, "COMMIT");
+        }
+    }
+    say(&mut wire, "BEGIN");
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM events"), "1");
+    let insert = "INSERT INTO items (id) SELECT g FROM generate_series(1, 9) g";
+    assert_eq!(say(&mut wire, insert)[0], "CommandComplete INSERT 0 9");
+    let wrong = say(&mut wire, "SET LOCAL work_mem = 'much'");
+    assert!(wrong[0].starts_with("Error 22023"), "{wrong:?}");
+    assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+    let fetch = ["BEGIN", "SELECT count(*) FROM events", "FETCH FROM nothing"];
+    let answers = fetch.map(|sql| say(&mut wire, sql)[0].clone());
+    assert!(answers[2].starts_with("Error 34000"), "{answers:?}");
+    say(&mut wire, "ROLLBACK");
+}
