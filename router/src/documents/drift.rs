@@ -82,11 +82,11 @@ pub fn of_traits(table: &Collection, traits: &Traits) -> Vec<Finding> {
     }
     if let Some(collation) = &traits.collation {
         let what = format!(
-            "collection {:?} has the collation {collation:?}: its texts are compared in another way than SQL says here; \
-             use one without a collation",
+            "collection {:?} has the collation {collation:?}: texts are compared by their bytes, for which its indexes are \
+             of no use; use one without a collation",
             table.collection
         );
-        findings.push(Finding::new(Weight::Error, what));
+        findings.push(Finding::new(Weight::Warning, what));
     }
     findings
 }
@@ -522,7 +522,7 @@ mod tests {
             of_traits(&table(), &traits),
             expect![[r#"
             warning: "people" is a view: writes to it fail
-            error: collection "people" has the collation "de": its texts are compared in another way than SQL says here; use one without a collation
+            warning: collection "people" has the collation "de": texts are compared by their bytes, for which its indexes are of no use; use one without a collation
         "#]],
         );
     }

@@ -7,7 +7,7 @@ use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
 use crate::documents::value::Forms;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
-use mongodb::options::{ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
+use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
 use mongodb::{Client, ClientSession, Database, SessionCursor};
 use mothership_proto::report::Report;
 use rand::RngExt;
@@ -221,6 +221,7 @@ impl Worker {
                 let mut find = rows
                     .find(filter.clone())
                     .projection(projection.clone())
+                    .collation(bytes())
                     .skip(*skip);
                 if !sort.is_empty() {
                     find = find.sort(sort.clone());
@@ -237,7 +238,7 @@ impl Worker {
                 if_empty,
             } => {
                 let rows = database.collection::<Document>(collection);
-                let aggregate = rows.aggregate(pipeline.clone());
+                let aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
                 let cursor = aggregate.session(&mut *session).await?;
                 let mut cursor = cursor.with_type::<RawDocumentBuf>();
                 let Some(only) = if_empty else {
@@ -301,11 +302,13 @@ impl Worker {
                     let done = match single {
                         true => {
                             of.update_one(filter.clone(), change)
+                                .collation(bytes())
                                 .session(session)
                                 .await?
                         }
                         false => {
                             of.update_many(filter.clone(), change)
+                                .collation(bytes())
                                 .session(session)
                                 .await?
                         }
@@ -316,13 +319,14 @@ impl Worker {
                     true => {
                         let found = of.find_one_and_update(filter.clone(), modifications(change));
                         let found = found.return_document(ReturnDocument::After);
+                        let found = found.collation(bytes());
                         found.session(session).await?.into_iter().collect()
                     }
                     false => {
                         let ids = ids(&of, filter, session).await?;
                         let by_id = doc! { "_id": { "$in": ids } };
                         let done = of.update_many(by_id.clone(), modifications(change));
-                        done.session(&mut *session).await?;
+                        done.collation(bytes()).session(&mut *session).await?;
                         found(&of, by_id, session).await?
                     }
                 };
@@ -337,8 +341,18 @@ impl Worker {
                 let of = of(collection);
                 if returning.is_empty() {
                     let done = match single {
-                        true => of.delete_one(filter.clone()).session(session).await?,
-                        false => of.delete_many(filter.clone()).session(session).await?,
+                        true => {
+                            of.delete_one(filter.clone())
+                                .collation(bytes())
+                                .session(session)
+                                .await?
+                        }
+                        false => {
+                            of.delete_many(filter.clone())
+                                .collation(bytes())
+                                .session(session)
+                                .await?
+                        }
                     };
                     return Ok(Answer::Done(format!("DELETE {}", done.deleted_count)));
                 }
@@ -348,7 +362,7 @@ impl Worker {
                     .filter_map(|row| row.get("_id").cloned())
                     .collect();
                 let done = of.delete_many(doc! { "_id": { "$in": ids } });
-                done.session(session).await?;
+                done.collation(bytes()).session(session).await?;
                 let tag = format!("DELETE {}", rows.len());
                 Ok(Answer::Rows(raws(&rows)?, Some(tag)))
             }
@@ -359,6 +373,7 @@ impl Worker {
             } => {
                 let one = of(collection)
                     .find_one(filter.clone())
+                    .collation(bytes())
                     .session(session)
                     .await?;
                 match one {
@@ -391,6 +406,11 @@ fn not_there() -> Report {
 
 fn lost() -> Failure {
     Failure::Told(not_there())
+}
+
+/// Texts are compared by their bytes, also in a collection that has a collation of its own.
+fn bytes() -> Collation {
+    Collation::builder().locale("simple").build()
 }
 
 /// Acknowledged by most members, on their disks.
@@ -499,8 +519,10 @@ async fn insert_new(
                 }
                 // NULL is like no other.
                 let has_null = filter.values().any(|value| *value == Bson::Null);
-                is_there |=
-                    !has_null && of.find_one(filter).session(&mut *session).await?.is_some();
+                if !has_null {
+                    let find = of.find_one(filter).collation(bytes());
+                    is_there |= find.session(&mut *session).await?.is_some();
+                }
             }
         }
         if !is_there {
@@ -524,6 +546,7 @@ async fn upsert(of: &Documents, row: &Upserted, session: &mut ClientSession) -> 
     if let Some(filter) = &row.filter {
         let found = of.find_one_and_update(filter.clone(), modifications(&row.change));
         let found = found.return_document(ReturnDocument::After);
+        let found = found.collation(bytes());
         if let Some(found) = found.session(&mut *session).await? {
             return Ok(found);
         }
@@ -534,7 +557,7 @@ async fn upsert(of: &Documents, row: &Upserted, session: &mut ClientSession) -> 
 
 async fn ids(of: &Documents, filter: &Document, session: &mut ClientSession) -> Done<Vec<Bson>> {
     let find = of.find(filter.clone()).projection(doc! { "_id": 1 });
-    let mut cursor = find.session(&mut *session).await?;
+    let mut cursor = find.collation(bytes()).session(&mut *session).await?;
     let mut ids = Vec::new();
     while let Some(found) = cursor.next(session).await {
         ids.extend(found?.remove("_id"));
@@ -547,7 +570,8 @@ async fn found(
     filter: Document,
     session: &mut ClientSession,
 ) -> Done<Vec<Document>> {
-    let mut cursor = of.find(filter).session(&mut *session).await?;
+    let find = of.find(filter).collation(bytes());
+    let mut cursor = find.session(&mut *session).await?;
     let mut rows = Vec::new();
     while let Some(found) = cursor.next(session).await {
         rows.push(found?);

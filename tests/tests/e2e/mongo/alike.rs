@@ -2,6 +2,7 @@
 
 use super::stage::Documents;
 use crate::shards::stage::{extended, lines, one, say, send};
+use mongodb::bson::doc;
 use mothership_tests::Wire;
 
 /// Rows with everything that a column can have.
@@ -307,6 +308,28 @@ fn the_catalog_has_such_tables_like_any_other() {
         explained.concat().contains("\"find\":\"events\""),
         "{explained:?}"
     );
+}
+
+#[test]
+fn a_collation_of_the_collection_changes_no_answer() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let collation = doc! { "locale": "en", "strength": 1 };
+    let create = doc! { "create": "events", "collation": collation };
+    documents.set.command(&documents.databases[0], create);
+    compare(&documents);
+    let mut wire = documents.stage.wire();
+    for sql in [
+        "UPDATE {t} SET small = 7 WHERE kind = 'A'",
+        "UPDATE {t} SET small = 8 WHERE kind = 'A' RETURNING id",
+        "UPDATE {t} SET small = 9 WHERE id = 12 AND kind = 'a' RETURNING id",
+        "DELETE FROM {t} WHERE kind = 'A' RETURNING id",
+        "DELETE FROM {t} WHERE kind = 'PLAIN'",
+    ] {
+        let [events, twin] = both(&mut wire, sql, false);
+        assert_eq!(events, twin, "{sql}");
+    }
 }
 
 #[test]
