@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 /// What is held back before it is sent.
 const FULL: usize = 32 * 1024;
@@ -573,11 +574,14 @@ impl Conversation {
                     true => &[][..],
                     false => &translated.columns[..],
                 };
-                match self
-                    .worker
-                    .carry_out(command, returning, &portal.forms)
-                    .await?
-                {
+                // A write by itself is not ended: nobody could say what has become of it.
+                let is_ended = is_read(command) || self.worker.in_transaction;
+                let limit = self.deadline().filter(|_| is_ended);
+                let work = self.worker.carry_out(command, returning, &portal.forms);
+                let Some(answer) = until(limit, work).await else {
+                    return Err(self.late().await);
+                };
+                match answer? {
                     Answer::Done(tag) => tag,
                     Answer::Rows(rows, tag) => {
                         // Of a write that can change nothing, nothing is asked.
@@ -612,6 +616,7 @@ impl Conversation {
         };
         // The tag counts the rows of this Execute alone, as PostgreSQL's does.
         let mut told: u64 = 0;
+        let limit = self.deadline();
         loop {
             let session = self.worker.session.as_mut();
             let is_more = match (&mut rows.source, session) {
@@ -623,7 +628,9 @@ impl Conversation {
                     None => false,
                 },
                 (RowSource::Cursor(cursor), Some(session)) => {
-                    let advanced = cursor.advance(session).await;
+                    let Some(advanced) = until(limit, cursor.advance(session)).await else {
+                        return Err(self.late().await);
+                    };
                     let advanced = advanced.map_err(|error| stop(&error, None))?;
                     if advanced {
                         shape.put(cursor.current(), forms, &mut self.line.output)?;
@@ -650,6 +657,24 @@ impl Conversation {
         let tag = tag.unwrap_or_else(|| format!("SELECT {told}"));
         backend::put_complete(&mut self.line.output, tag.as_bytes());
         Ok(false)
+    }
+
+    /// When the statement that begins now has taken as long as the session lets it.
+    fn deadline(&self) -> Option<Instant> {
+        let limit = self.settings.statement_timeout()?;
+        Instant::now().checked_add(limit)
+    }
+
+    /// Ends what runs, with its transaction.
+    async fn late(&mut self) -> Stop {
+        if !self.worker.kill().await {
+            return Stop::Lost;
+        }
+        Report::error(
+            sqlstate::QUERY_CANCELED,
+            "canceling statement due to statement timeout",
+        )
+        .into()
     }
 
     fn row(&mut self, values: Vec<Option<String>>) -> Result<bool, Stop> {
@@ -728,6 +753,14 @@ impl Conversation {
         };
         backend::put_ready(&mut self.line.output, status);
         self.line.flush().await
+    }
+}
+
+/// What the work gives, unless it takes longer.
+async fn until<T>(limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        None => Some(work.await),
+        Some(limit) => tokio::time::timeout_at(limit, work).await.ok(),
     }
 }
 

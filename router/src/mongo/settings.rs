@@ -9,6 +9,7 @@ use super::text::Setting;
 use crate::documents::value::Forms;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a transaction may do; no session has it.
 const READ_ONLY: &str = "transaction_read_only";
@@ -85,6 +86,11 @@ impl Settings {
         value.is_some_and(is_true)
     }
 
+    /// How long a statement may take; nothing if it is not set.
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        duration(self.get("statement_timeout")?).filter(|limit| !limit.is_zero())
+    }
+
     /// How values are written.
     ///
     /// # Errors
@@ -109,6 +115,23 @@ impl Settings {
     }
 }
 
+/// A time as PostgreSQL reads it of a setting: milliseconds, or with a unit (manual, Parameter Names and Values).
+fn duration(text: &str) -> Option<Duration> {
+    let end = text.find(|c: char| c.is_ascii_alphabetic());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let seconds = match unit.trim() {
+        "" | "ms" => 1e-3,
+        "us" => 1e-6,
+        "s" => 1.0,
+        "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim().parse().ok()?;
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
 fn is_true(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     value == "on" || value.starts_with(['t', 'y', '1'])
@@ -126,6 +149,24 @@ fn unknown(name: &str, value: &str) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_postgresql_reads_them() {
+        let cases = [
+            ("250", Some(250)),
+            ("'2s'", Some(2_000)),
+            ("1.5 min", Some(90_000)),
+            ("0", None),
+            ("much", None),
+            ("-1", None),
+        ];
+        for (text, expected) in cases {
+            let mut settings = Settings::default();
+            settings.set("statement_timeout", Some(text.to_owned()), false);
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(settings.statement_timeout(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_transaction_is_read_only_as_it_began_or_was_told() {

@@ -23,6 +23,9 @@ const LOOKS: u32 = 4;
 /// How long the other members may take to have a write.
 const REPLICATED: Duration = Duration::from_secs(10);
 
+/// How long it may take to end what runs.
+const KILLED: Duration = Duration::from_secs(5);
+
 /// What a command has given.
 pub(super) enum Answer {
     /// Rows, as they come.
@@ -133,6 +136,19 @@ impl Worker {
                 Err(Stop::Lost)
             }
         }
+    }
+
+    /// Ends what runs in the session, and the session with its transaction. Whether that is certain.
+    pub async fn kill(&mut self) -> bool {
+        self.in_transaction = false;
+        let Some(session) = self.session.take() else {
+            return true;
+        };
+        let kill = doc! { "killSessions": [session.id().clone()] };
+        drop(session);
+        let admin = self.client.database("admin");
+        let killed = tokio::time::timeout(KILLED, admin.run_command(kill)).await;
+        matches!(killed, Ok(Ok(_)))
     }
 
     /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values. In a transaction of its own where

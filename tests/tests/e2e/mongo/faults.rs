@@ -136,6 +136,44 @@ fn a_long_statement_is_cancelled() {
 }
 
 #[test]
+fn a_statement_that_takes_longer_than_its_session_lets_it_is_ended() {
+    let set = ReplicaSet::start("slow", 1).map(Arc::new);
+    let Some(documents) = Documents::on(set, 1, "") else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    assert_eq!(insert(&mut wire, 1), "CommandComplete INSERT 0 1");
+    let slow = |command: Option<&str>| {
+        let mode = if command.is_some() { "alwaysOn" } else { "off" };
+        let commands: Vec<&str> = command.into_iter().collect();
+        let data =
+            doc! { "failCommands": commands, "blockConnection": true, "blockTimeMS": 20_000 };
+        let fail = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
+        documents.set.command("admin", fail);
+    };
+    let late = "Error 57014 canceling statement due to statement timeout";
+    let read = "SELECT kind FROM events WHERE id = 1";
+    assert_eq!(
+        say(&mut wire, "SET statement_timeout = '300ms'")[0],
+        "CommandComplete SET"
+    );
+    slow(Some("find"));
+    assert!(say(&mut wire, read).contains(&late.to_owned()));
+    slow(None);
+    assert_eq!(one(&mut wire, read), "plain");
+    say(&mut wire, "BEGIN");
+    say(&mut wire, "UPDATE events SET kind = 'other' WHERE id = 1");
+    slow(Some("update"));
+    let update = "UPDATE events SET small = 1 WHERE id = 1";
+    assert_eq!(say(&mut wire, update)[0], late);
+    slow(None);
+    assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+    // The document is free, and as it was.
+    assert_eq!(say(&mut wire, update)[0], "CommandComplete UPDATE 1");
+    assert_eq!(one(&mut wire, read), "plain");
+}
+
+#[test]
 fn a_write_that_is_cancelled_while_others_lack_it_is_of_unknown_outcome() {
     let set = ReplicaSet::start("lacking", 3).map(Arc::new);
     let Some(mut documents) = Documents::on(set, 1, "") else {
