@@ -1,8 +1,8 @@
 //! What the settings of a session say of texts, as far as documents need it.
 //!
 //! The router repeats a session's settings on each connection that it uses. Of all of them only those matter here that
-//! decide how a value is written, and whether anything may be. Of the first, a value other than PostgreSQL's default is refused when a statement runs,
-//! unless it is known here.
+//! decide how a value is written, and whether anything may be. Of the first, a value other than PostgreSQL's default is
+//! refused when a statement runs, unless it is known here.
 
 use super::outcome::Stop;
 use super::text::Setting;

@@ -151,8 +151,8 @@ impl Worker {
         matches!(killed, Ok(Ok(_)))
     }
 
-    /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values. In a transaction of its own where
-    /// none is open and it could be done by halves.
+    /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values.
+    /// In a transaction of its own where none is open and it could be done by halves.
     pub async fn carry_out(
         &mut self,
         command: &Command,
