@@ -30,6 +30,7 @@ use crate::rules::RuleSet;
 use crate::rules::survey::Survey;
 use crate::session::clock::Verdict;
 use crate::session::inbox::Lists;
+use crate::session::login::Welcomes;
 use crate::session::names::Interner;
 use crate::session::notes::Notes;
 use crate::session::shapes::Shapes;
@@ -153,7 +154,7 @@ pub struct Core {
     /// Its sessions.
     pub sessions: RefCell<Slab<Rc<Entry>>>,
     /// Answers for new clients: what a server reports at login.
-    pub welcomes: crate::session::login::Welcomes,
+    pub welcomes: Welcomes,
     /// The router's own questions.
     pub control: Control,
     /// What catalogs say about rules, by the numbers of both, the newest last.
@@ -188,6 +189,7 @@ impl Core {
     /// The core of this thread.
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let suspended = shared.gates.read().suspended;
+        let welcomes = Welcomes::of(&shared.welcomes);
         Rc::new(Self {
             index,
             metrics: Metrics::default(),
@@ -196,7 +198,7 @@ impl Core {
             interner: Interner::default(),
             shapes: Shapes::default(),
             sessions: RefCell::default(),
-            welcomes: Default::default(),
+            welcomes,
             control: Control::default(),
             surveys: RefCell::default(),
             loading: RefCell::default(),

@@ -73,6 +73,8 @@ pub struct Shared {
     pub(super) seen: Mutex<HashSet<Site>>,
     /// What the log was told of each database, so that it is told once.
     pub(super) told: Mutex<HashMap<String, Vec<String>>>,
+    /// Answers for new clients that any core knows.
+    pub welcomes: Arc<Mutex<crate::session::login::Known>>,
     /// Values that were taken from sequences.
     pub sequences: Sequences,
     /// What recovery found when it looked last.
@@ -168,6 +170,7 @@ impl Shared {
             standing_by: Mutex::default(),
             seen: Mutex::default(),
             told: Mutex::default(),
+            welcomes: Arc::default(),
             sequences: Sequences::default(),
             swept: watch::Sender::default(),
             reloads: watch::Sender::default(),

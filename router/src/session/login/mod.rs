@@ -40,7 +40,7 @@ use place::{Counted, OfAll, Seat, join_crowds};
 pub(crate) use place::{Place, limited, secret};
 pub use proof::prepare_secret;
 use proof::{look_up, passed_through, prove};
-pub use welcome::Welcomes;
+pub use welcome::{Known, Welcomes};
 
 /// Why a login ended.
 #[derive(Debug)]

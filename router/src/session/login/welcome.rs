@@ -14,7 +14,7 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Protocol, put_backend_key};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// What the answer to a login depends on.
@@ -42,10 +42,12 @@ pub struct Welcome {
     search_path: Option<String>,
 }
 
-/// Answers for new clients. Startup settings are the clients' own words, so there is a bound to how many are kept.
+/// Answers for new clients, on one core.
 #[derive(Debug, Default)]
 pub struct Welcomes {
-    known: RefCell<HashMap<WelcomeKey, Welcome>>,
+    known: RefCell<Known>,
+    /// Those of all cores: a login needs no connection, which others may wait for, because it came to another core.
+    of_all: Arc<Mutex<Known>>,
     /// Those that somebody asks a server for, and what wakes who needs the same.
     asked: RefCell<HashMap<WelcomeKey, Rc<Notify>>>,
 }
@@ -56,12 +58,57 @@ struct Asker<'a> {
     key: WelcomeKey,
 }
 
-/// Of one core. Clients have few kinds of startup settings, or a new one each time.
+/// Startup settings are the clients' own words, so there is a bound to how many are kept.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<WelcomeKey, Welcome>);
+
+/// Clients have few kinds of startup settings, or a new one each time.
 const WELCOMES: usize = 1_000;
 
+impl Known {
+    fn remember(&mut self, key: WelcomeKey, welcome: Welcome) {
+        self.0.retain(|other, _| other.epoch == key.epoch);
+        if self.0.len() >= WELCOMES {
+            // What is in use is asked for anew once, which costs a login a round trip.
+            self.0.clear();
+        }
+        self.0.insert(key, welcome);
+    }
+}
+
+impl Welcome {
+    /// The same with lists of its own: cores that counted the users of one list would wait for each other.
+    fn apart(&self) -> Self {
+        Self {
+            told: Told::new(Arc::new(self.told.list().to_vec())),
+            messages: self.messages.to_vec().into(),
+            settings: Arc::new(Settings::clone(&self.settings)),
+            search_path: self.search_path.clone(),
+        }
+    }
+}
+
 impl Welcomes {
+    /// Those of a core, which also has what the others know.
+    pub fn of(all: &Arc<Mutex<Known>>) -> Self {
+        Self {
+            of_all: Arc::clone(all),
+            ..Self::default()
+        }
+    }
+
     fn get(&self, key: &WelcomeKey) -> Option<Welcome> {
-        self.known.borrow().get(key).cloned()
+        let known = self.known.borrow().0.get(key).cloned();
+        known.or_else(|| {
+            let of_another = self.all().0.get(key).map(Welcome::apart)?;
+            let mut known = self.known.borrow_mut();
+            known.remember(key.clone(), of_another.clone());
+            Some(of_another)
+        })
+    }
+
+    fn all(&self) -> MutexGuard<'_, Known> {
+        self.of_all.lock().expect("nobody panics while holding it")
     }
 
     /// What wakes when somebody has ended to ask for the same; `None` if nobody asks.
@@ -80,24 +127,20 @@ impl Welcomes {
 
     /// The last one had another name.
     fn replace(&self, key: &WelcomeKey, welcome: Welcome) {
-        if let Some(known) = self.known.borrow_mut().get_mut(key) {
+        if let Some(known) = self.known.borrow_mut().0.get_mut(key) {
             *known = welcome;
         }
     }
 
     fn remember(&self, key: WelcomeKey, welcome: Welcome) {
-        let mut known = self.known.borrow_mut();
-        known.retain(|other, _| other.epoch == key.epoch);
-        if known.len() >= WELCOMES {
-            // What is in use is asked for anew once, which costs a login a round trip.
-            known.clear();
-        }
-        known.insert(key, welcome);
+        self.all().remember(key.clone(), welcome.apart());
+        self.known.borrow_mut().remember(key, welcome);
     }
 
-    /// Forgets all: servers may answer in another way now.
+    /// Forgets all, also what other cores know: servers may answer in another way now.
     pub fn forget(&self) {
-        self.known.borrow_mut().clear();
+        self.all().0.clear();
+        self.known.borrow_mut().0.clear();
     }
 }
 
@@ -267,6 +310,8 @@ fn messages(told: &Parameters) -> Arc<[u8]> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -287,8 +332,17 @@ mod tests {
         for number in 0..WELCOMES * 3 {
             welcomes.remember(key(number), welcome.clone());
             assert!(welcomes.get(&key(number)).is_some());
-            assert!(welcomes.known.borrow().len() <= WELCOMES);
+            assert!(welcomes.known.borrow().0.len() <= WELCOMES);
+            assert!(welcomes.all().0.len() <= WELCOMES);
         }
         assert!(welcomes.get(&key(0)).is_none());
+        // Another core knows it too, until one of them is told to forget.
+        let other = Welcomes::of(&welcomes.of_all);
+        let last = key(WELCOMES * 3 - 1);
+        let (own, others) = (welcomes.get(&last).unwrap(), other.get(&last).unwrap());
+        assert_eq!(own.told.list(), others.told.list());
+        assert!(!Arc::ptr_eq(own.told.list(), others.told.list()));
+        other.forget();
+        assert!(other.get(&last).is_none());
     }
 }
