@@ -187,8 +187,8 @@ struct Portal {
 /// Rows that are still to be told.
 struct Rows {
     source: RowSource,
-    /// What it is called, where that is not SELECT's.
-    tag: Option<String>,
+    /// What the statement is called.
+    verb: &'static str,
 }
 
 enum RowSource {
@@ -583,20 +583,17 @@ impl Conversation {
                 };
                 match answer? {
                     Answer::Done(tag) => tag,
-                    Answer::Rows(rows, tag) => {
-                        // Of a write that can change nothing, nothing is asked.
-                        let of_nothing = || (verb != "SELECT").then(|| format!("{verb} 0"));
-                        let tag = tag.or_else(of_nothing);
+                    Answer::Rows(rows) => {
                         portal.rows = Some(Rows {
                             source: RowSource::Ready(rows.into_iter()),
-                            tag,
+                            verb,
                         });
                         return self.tell(portal, most).await;
                     }
                     Answer::Cursor(cursor) => {
                         portal.rows = Some(Rows {
                             source: RowSource::Cursor(cursor),
-                            tag: None,
+                            verb,
                         });
                         return self.tell(portal, most).await;
                     }
@@ -653,8 +650,10 @@ impl Conversation {
                 return Ok(true);
             }
         }
-        let tag = rows.tag.take();
-        let tag = tag.unwrap_or_else(|| format!("SELECT {told}"));
+        let tag = match rows.verb {
+            "INSERT" => format!("INSERT 0 {told}"),
+            verb => format!("{verb} {told}"),
+        };
         backend::put_complete(&mut self.line.output, tag.as_bytes());
         Ok(false)
     }

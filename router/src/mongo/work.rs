@@ -30,8 +30,8 @@ const KILLED: Duration = Duration::from_secs(5);
 pub(super) enum Answer {
     /// Rows, as they come.
     Cursor(Box<SessionCursor<RawDocumentBuf>>),
-    /// These rows, and what the command is called with its number of rows where that is not SELECT's.
-    Rows(Vec<RawDocumentBuf>, Option<String>),
+    /// These rows.
+    Rows(Vec<RawDocumentBuf>),
     /// So it is called when it is done.
     Done(String),
 }
@@ -224,7 +224,7 @@ impl Worker {
             database.collection_with_options::<Document>(name, options)
         };
         match command {
-            Command::Empty => Ok(Answer::Rows(Vec::new(), None)),
+            Command::Empty => Ok(Answer::Rows(Vec::new())),
             Command::Find {
                 collection,
                 filter,
@@ -267,7 +267,7 @@ impl Worker {
                 if rows.is_empty() {
                     rows.push(raw(only)?);
                 }
-                Ok(Answer::Rows(rows, None))
+                Ok(Answer::Rows(rows))
             }
             Command::Insert {
                 collection,
@@ -287,10 +287,9 @@ impl Worker {
                         insert_new(&of(collection), documents, unique, session).await?
                     }
                 };
-                let tag = format!("INSERT 0 {}", stored.len());
                 match returning {
-                    [] => Ok(Answer::Done(tag)),
-                    _ => Ok(Answer::Rows(raws(&stored)?, Some(tag))),
+                    [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
+                    _ => Ok(Answer::Rows(raws(&stored)?)),
                 }
             }
             Command::Upsert {
@@ -300,10 +299,9 @@ impl Worker {
                 for row in rows {
                     stored.push(upsert(&of(collection), row, session).await?);
                 }
-                let tag = format!("INSERT 0 {}", stored.len());
                 match returning {
-                    [] => Ok(Answer::Done(tag)),
-                    _ => Ok(Answer::Rows(raws(&stored)?, Some(tag))),
+                    [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
+                    _ => Ok(Answer::Rows(raws(&stored)?)),
                 }
             }
             Command::Update {
@@ -346,8 +344,7 @@ impl Worker {
                         found(&of, by_id, session).await?
                     }
                 };
-                let tag = format!("UPDATE {}", rows.len());
-                Ok(Answer::Rows(raws(&rows)?, Some(tag)))
+                Ok(Answer::Rows(raws(&rows)?))
             }
             Command::Delete {
                 collection,
@@ -379,8 +376,7 @@ impl Worker {
                     .collect();
                 let done = of.delete_many(doc! { "_id": { "$in": ids } });
                 done.collation(bytes()).session(session).await?;
-                let tag = format!("DELETE {}", rows.len());
-                Ok(Answer::Rows(raws(&rows)?, Some(tag)))
+                Ok(Answer::Rows(raws(&rows)?))
             }
             Command::Fail {
                 collection,

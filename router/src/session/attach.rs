@@ -235,10 +235,15 @@ impl Session {
         let inbox = &mut self.servers[at].inbox;
         inbox.carried.begin();
         inbox.told = 0;
-        self.tell_deeds(at).await?;
-        self.state.block = Block::Open;
-        self.servers[at].inbox.in_block = true;
-        Ok(())
+        let told = self.tell_deeds(at).await;
+        // It knows of the block also where it takes no part of it: MongoDB has no savepoints. Who is lost is not there.
+        if let Some(attached) = self.servers.get_mut(at)
+            && (told.is_ok() || self.state.block == Block::Begun)
+        {
+            attached.inbox.in_block = true;
+            self.state.block = Block::Open;
+        }
+        told
     }
 
     /// Sees to it that a server is in the open transaction, and where the others are.

@@ -2,6 +2,7 @@
 
 use crate::choice::{self, Shown};
 use crate::compare::{Difference, Side, Types, difference, rows};
+use crate::limits;
 use crate::ranks::{self, Ranks};
 use crate::run::{self, Answer, Column, Lost, Protocol, Row};
 use crate::schema::Schema;
@@ -17,6 +18,8 @@ pub enum Verdict {
     Open,
     /// The router's message.
     Refused(String),
+    /// What documents cannot have or do, and are to be refused for.
+    Limit(&'static str),
     Wrong {
         kind: &'static str,
         detail: String,
@@ -27,6 +30,8 @@ pub enum Verdict {
 pub struct Truth<'t> {
     pub o: &'t mut Wire,
     pub schema: &'t Schema,
+    /// Some tables are documents.
+    pub documents: bool,
     pub o_types: &'t Types,
     pub r_types: &'t Types,
 }
@@ -55,6 +60,11 @@ impl Truth<'_> {
             Err(Lost::Hung) => return wrong("hung", "no answer"),
             Err(Lost::Closed) => return wrong("closed", "the connection is closed"),
         };
+        if self.documents
+            && let Some(limit) = limits::limit(r)
+        {
+            return Verdict::Limit(limit);
+        }
         if let Some(message) = refusal(Some(o), r) {
             return Verdict::Refused(message);
         }

@@ -6,7 +6,8 @@
 //! with what went before it in its world. INJECT=drop puts faults of a kind into one of
 //! ONE_IN answers, to see that they are found. WRITES=1 plays writes only. JOBS worlds are
 //! played at a time. VERBOSE=1 shows what is refused, by PostgreSQL itself or by the router.
-//! LAYOUT=mongodb, which is played when it is asked for, has two of three tables in MongoDB and plays queries only.
+//! LAYOUT=mongodb, which is played when it is asked for, has two of three tables in MongoDB; what documents cannot have
+//! or do is refused, and counted as limits.
 //! See `make oracle`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
@@ -45,6 +46,8 @@ mod choice;
 mod judge;
 
 mod inject;
+
+mod limits;
 
 mod world;
 

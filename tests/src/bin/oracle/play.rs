@@ -5,6 +5,7 @@ use crate::compare::show;
 use crate::expr::Gen;
 use crate::inject::Injector;
 use crate::judge::{Truth, Verdict, refusal};
+use crate::limits;
 use crate::mix;
 use crate::reduce;
 use crate::report::Report;
@@ -40,6 +41,8 @@ pub struct Play<'p> {
 #[derive(PartialEq, Eq)]
 enum Next {
     Goes,
+    /// The router has refused something, and the transaction has failed on its side.
+    Refused,
     /// Both sides are no longer the same.
     Spoilt,
 }
@@ -105,8 +108,6 @@ impl Play<'_> {
         let mut rng = StdRng::seed_from_u64(mix(self.seed, number, 2));
         let kind = match self.writes {
             true => 70,
-            // Of documents nearly every write is refused that is made here.
-            false if self.world.layout == Layout::Mongodb => rng.random_range(0..70),
             false => rng.random_range(0..100),
         };
         match kind {
@@ -186,7 +187,11 @@ impl Play<'_> {
     /// The router first: what it refuses is not done by PostgreSQL either.
     fn write(&mut self, number: u64, statement: &Statement, protocol: Protocol) -> Next {
         let r = self.routed(protocol, statement);
-        let refused = matches!(&r, Ok(answer) if refusal(None, answer).is_some());
+        let documents = self.world.layout == Layout::Mongodb;
+        let is_refused = |answer: &Answer| {
+            refusal(None, answer).is_some() || (documents && limits::limit(answer).is_some())
+        };
+        let refused = matches!(&r, Ok(answer) if is_refused(answer));
         let o = match refused {
             false => self.on_one(protocol, statement),
             true => {
@@ -241,14 +246,18 @@ impl Play<'_> {
         ]
         .choose(rng)
         .unwrap();
-        if self.both(number, begin) == Next::Spoilt {
+        if self.both(number, begin) != Next::Goes {
             return Next::Spoilt;
         }
         let mut done = Vec::new();
         for step in 0..rng.random_range(2..5) {
             let savepoint = rng.random_bool(0.3);
-            if savepoint && self.both(number, "SAVEPOINT s") == Next::Spoilt {
-                return Next::Spoilt;
+            if savepoint {
+                match self.both(number, "SAVEPOINT s") {
+                    Next::Goes => {}
+                    Next::Refused => break,
+                    Next::Spoilt => return Next::Spoilt,
+                }
             }
             let write = rng.random_bool(0.5);
             let statement = self.generate(number, step, write);
@@ -257,7 +266,12 @@ impl Play<'_> {
             // So that PostgreSQL can be asked again.
             let o = self.on_one(protocol, &statement);
             let failed = matches!(&o, Ok(answer) if answer.status == 'E');
-            let refused = matches!(&r, Ok(answer) if refusal(o.as_ref().ok(), answer).is_some());
+            let documents = self.world.layout == Layout::Mongodb;
+            let is_refused = |answer: &Answer| {
+                let limited = documents && limits::limit(answer).is_some();
+                limited || refusal(o.as_ref().ok(), answer).is_some()
+            };
+            let refused = matches!(&r, Ok(answer) if is_refused(answer));
             if self.judge(number, &statement, protocol, "block", o, r) == Next::Spoilt {
                 return Next::Spoilt;
             }
@@ -265,11 +279,12 @@ impl Play<'_> {
             if refused || (failed && !savepoint) {
                 break;
             }
-            if savepoint
-                && (failed || rng.random_bool(0.4))
-                && self.both(number, "ROLLBACK TO SAVEPOINT s") == Next::Spoilt
-            {
-                return Next::Spoilt;
+            if savepoint && (failed || rng.random_bool(0.4)) {
+                match self.both(number, "ROLLBACK TO SAVEPOINT s") {
+                    Next::Goes => {}
+                    Next::Refused => break,
+                    Next::Spoilt => return Next::Spoilt,
+                }
             }
         }
         // A refusal has failed the transaction on one side only.
@@ -279,7 +294,7 @@ impl Play<'_> {
         } else {
             "COMMIT"
         };
-        if self.both(number, end) == Next::Spoilt {
+        if self.both(number, end) != Next::Goes {
             return Next::Spoilt;
         }
         let _ = (deallocate(&mut self.world.o), deallocate(&mut self.world.r));
@@ -306,6 +321,12 @@ impl Play<'_> {
         };
         if same {
             return Next::Goes;
+        }
+        if let (Layout::Mongodb, Ok(answer)) = (self.world.layout, &r)
+            && let Some(limit) = limits::limit(answer)
+        {
+            self.report.limit(limit);
+            return Next::Refused;
         }
         let said = |answer: &Result<Answer, Lost>| {
             answer
@@ -352,6 +373,7 @@ impl Play<'_> {
         }
         let World {
             o: wire,
+            layout,
             schema,
             o_types,
             r_types,
@@ -360,6 +382,7 @@ impl Play<'_> {
         let mut truth = Truth {
             o: wire,
             schema,
+            documents: *layout == Layout::Mongodb,
             o_types,
             r_types,
         };

@@ -6,6 +6,7 @@
 
 use crate::judge::{Truth, Verdict};
 use crate::run::{self, Protocol};
+use crate::schema::Layout;
 use crate::statement::{Order, Statement};
 use crate::world::World;
 use std::time::{Duration, Instant};
@@ -74,6 +75,7 @@ fn still_wrong(
     let mut truth = Truth {
         o: &mut world.o,
         schema: &world.schema,
+        documents: world.layout == Layout::Mongodb,
         o_types: &world.o_types,
         r_types: &world.r_types,
     };

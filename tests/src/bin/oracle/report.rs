@@ -16,6 +16,8 @@ pub struct Report {
     pub equal: u64,
     pub open: u64,
     pub refused: u64,
+    /// What documents cannot have or do, each with how often it was refused.
+    pub limits: BTreeMap<String, u64>,
     pub wrong: u64,
     /// What PostgreSQL itself refused, and with what.
     pub errors: BTreeMap<String, u64>,
@@ -76,11 +78,17 @@ impl Report {
                 shortest.sort_by_key(String::len);
                 shortest.truncate(EXAMPLES);
             }
+            Verdict::Limit(limit) => self.limit(limit),
             Verdict::Wrong { kind, .. } => {
                 self.wrong += 1;
                 *self.kinds.entry(kind).or_default() += 1;
             }
         }
+    }
+
+    /// Once more documents were refused what they cannot have or do.
+    pub fn limit(&mut self, limit: &str) {
+        *self.limits.entry(limit.to_owned()).or_default() += 1;
     }
 
     /// Time that went by since `begun`, for this.
@@ -105,6 +113,7 @@ impl Report {
         self.found += other.found;
         add(&mut self.errors, other.errors);
         add(&mut self.reasons, other.reasons);
+        add(&mut self.limits, other.limits);
         add(&mut self.plans, other.plans);
         add(&mut self.slow, other.slow);
         add(&mut self.spent, other.spent);
@@ -203,8 +212,15 @@ impl Report {
         if self.injected > 0 {
             println!("injected: {}, found: {}", self.injected, self.found);
         }
+        if !self.limits.is_empty() {
+            println!("refused because documents cannot have or do it:");
+            by_count(&self.limits)
+                .iter()
+                .for_each(|(limit, count)| println!("  {count:>7} {limit}"));
+        }
+        let limits: u64 = self.limits.values().sum();
         println!(
-            "oracle: statements={} equal={} refused={} wrong={} seed={seed}",
+            "oracle: statements={} equal={} limits={limits} refused={} wrong={} seed={seed}",
             self.statements, self.equal, self.refused, self.wrong
         );
     }

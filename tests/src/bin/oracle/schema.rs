@@ -161,6 +161,15 @@ impl Schema {
     }
 }
 
+/// How many shards of documents there are beside so many of PostgreSQL: one in most worlds, for of those on several few
+/// can be written together.
+pub fn sets(shards: usize) -> usize {
+    match shards {
+        3 => 3,
+        _ => 1,
+    }
+}
+
 /// A table of documents for the router; its first column is its key.
 fn documents(name: &str, shards: usize, columns: &[(String, Ty)]) -> String {
     let shards: Vec<String> = (1..=shards).map(|shard| format!("\"d{shard}\"")).collect();
@@ -428,7 +437,7 @@ impl Maker {
         }
         let create = format!("CREATE TABLE {name} ({})", lines.join(", "));
         if self.layout.has_documents(name) {
-            self.schema.config += &documents(name, self.shards, &columns);
+            self.schema.config += &documents(name, sets(self.shards), &columns);
         }
         match kind {
             _ if self.layout.has_documents(name) => self.schema.in_one.push(create),

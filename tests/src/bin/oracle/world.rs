@@ -3,8 +3,9 @@
 
 use crate::compare::{Form, Inner, Types};
 use crate::judge::refusal;
-use crate::run::{self, Answer, simple};
-use crate::schema::{Kind, Layout, Schema, Table};
+use crate::limits;
+use crate::run::{self, simple};
+use crate::schema::{Kind, Layout, Schema, Table, sets};
 use crate::values::quote;
 use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::{Endpoint, Router, Shards, Wire, poll_until};
@@ -116,7 +117,8 @@ impl World {
                 Ok(answer) if answer.error.is_none() => must(&mut self.o, &sql),
                 // Rows that it does not take are on neither side.
                 Ok(answer) if refusal(None, &answer).is_some() => {}
-                Ok(answer) if self.layout == Layout::Mongodb && is_unstored(&answer) => {}
+                Ok(answer)
+                    if self.layout == Layout::Mongodb && limits::limit(&answer).is_some() => {}
                 said => self.faults.push(format!("{sql}: {said:?}")),
             }
         }
@@ -310,12 +312,6 @@ impl World {
 /// A replica set for all worlds that have documents, each in databases of its own.
 static SET: LazyLock<Option<ReplicaSet>> = LazyLock::new(|| ReplicaSet::start("oracle", 1));
 
-/// Whether documents cannot have what an INSERT was to store: infinite times, microseconds, JSON's null.
-fn is_unstored(answer: &Answer) -> bool {
-    let error = answer.error.as_ref();
-    error.is_some_and(|(code, _)| ["22003", "22008"].contains(&code.as_str()))
-}
-
 fn config(databases: &Shards, shards: usize, schema: &Schema, set: Option<&ReplicaSet>) -> String {
     let direct = databases.endpoint(0);
     let (user, password, host, port) = (&direct.user, &direct.password, &direct.host, direct.port);
@@ -339,7 +335,7 @@ fn config(databases: &Shards, shards: usize, schema: &Schema, set: Option<&Repli
         static WORLD: AtomicUsize = AtomicUsize::new(0);
         let world = WORLD.fetch_add(1, Ordering::Relaxed);
         let address = &set.addresses()[0];
-        for shard in 1..=shards {
+        for shard in 1..=sets(shards) {
             config += &format!(
                 "[[shard]]\nname = \"d{shard}\"\nengine = \"mongodb\"\n\
                  [[shard.server]]\naddress = \"{address}\"\n"
