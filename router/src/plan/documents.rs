@@ -16,7 +16,7 @@ use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Locks, Source};
 use super::slots::Text;
-use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches};
+use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches, write};
 use crate::catalog::types::words;
 use crate::catalog::{Name, Relation};
 use crate::documents::Collection;
@@ -129,7 +129,7 @@ pub fn write(
     unmasked(text)?;
     let refused = || Refusal::of_table(Reason::DocumentsWrite, &relation.name);
     if !is_command(names, context, parsed) {
-        return Err(refused());
+        return write::computed((names, text, context), parsed).map(Some);
     }
     let role = Role::Primary("writes".to_owned());
     if let Some(plan) = on_one(names, relation, role) {
@@ -185,20 +185,25 @@ fn unmasked(text: &Text<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The plan of what goes to the only shard of a table as it is.
-fn on_one(names: &Names<'_>, relation: &Relation, role: Role) -> Option<Plan> {
+/// The way to the only shard of a table.
+pub(super) fn only_shard(names: &Names<'_>, relation: &Relation) -> Option<KeyedBy> {
     let Place::Sharded(keyed) = names.place(&relation.name) else {
         return None;
     };
     keyed.sharded.shards.single()?;
-    let by = KeyedBy {
+    Some(KeyedBy {
         table: relation.name.clone(),
         sharded: Arc::clone(&keyed.sharded),
         cond: Cond::Any,
         leaf: None,
         kept: Vec::new(),
         stored: None,
-    };
+    })
+}
+
+/// The plan of what goes to the only shard of a table as it is.
+fn on_one(names: &Names<'_>, relation: &Relation, role: Role) -> Option<Plan> {
+    let by = only_shard(names, relation)?;
     Some(Plan::Single(Single {
         target: Target::Keys(vec![by]),
         role,

@@ -52,6 +52,31 @@ pub fn kept(
     walked((names, &text, context), parsed, &ending, 0)
 }
 
+/// Plans the query that says what documents become. `why` is said where their rows cannot be gathered.
+pub fn changing(
+    (names, sql, context): (&Names<'_>, &str, &PlanContext),
+    ending: Ending,
+    why: Refusal,
+) -> Result<Plan, Refusal> {
+    let text = Text::whole(sql);
+    let parsed = parsed(&text, context)?;
+    match walked((names, &text, context), parsed, &ending, 0) {
+        Ok(Plan::Gather(gather)) => {
+            let gather = Arc::unwrap_or_clone(gather);
+            // Only the home shard knows what the statement itself means.
+            let home = true;
+            Ok(Plan::Gather(Arc::new(Gather {
+                home,
+                why,
+                ..gather
+            })))
+        }
+        Ok(_) => Err(why),
+        Err(refused) if refused.reason == Reason::Documents => Err(why),
+        Err(refused) => Err(refused),
+    }
+}
+
 /// Plans a parsed query. `depth` counts how often views have become part of it.
 fn walked(
     (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
@@ -79,6 +104,7 @@ fn walked(
     let plan = match (finished, ending) {
         // There is no answer of theirs to merge: the rows are wanted on one server.
         (Ok(Plan::Scatter(_)), Ending::Keep(keep)) => Err(Refusal::new(keep.by.reason())),
+        (Ok(_), Ending::Change(_)) => Err(Refusal::new(Reason::InsertSelect)),
         // Not even one shard of them is where the table will be.
         (Ok(Plan::Single(single)), Ending::Keep(keep))
             if keep.by == Keeper::Table && matches!(single.target, Target::Keys(_)) =>

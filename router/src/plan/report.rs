@@ -115,7 +115,8 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                 }
             }
             let targets: Vec<&str> = gathered.target.iter().map(|s| map.shard_name(s)).collect();
-            let place = match targets.is_empty() {
+            let changes = matches!(gather.ending, Ending::Change(_));
+            let place = match targets.is_empty() || changes {
                 false => targets.join(", "),
                 true if gather.home => "the home shard".to_owned(),
                 true => "one of the shards".to_owned(),
@@ -130,6 +131,10 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                     "Rows are kept there: {}...{}",
                     keep.head, keep.tail
                 )),
+                Ending::Change(change) => {
+                    let on = targets.join(", ");
+                    lines.push(format!("Documents on {on}: {}", change.changes));
+                }
                 Ending::Answer | Ending::Write(_) => {}
             }
         }

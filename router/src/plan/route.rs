@@ -242,7 +242,7 @@ fn gathered(
     let copies = match &gather.ending {
         Ending::Write(Written::Everywhere) => true,
         Ending::Store(store) => store.sharded.is_none(),
-        Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
+        Ending::Answer | Ending::Write(_) | Ending::Keep(_) | Ending::Change(_) => false,
     };
     let mut fragments = gather.fragments.iter();
     let copies = copies || fragments.any(|fragment| fragment.of == Holders::Copies);
@@ -250,7 +250,9 @@ fn gathered(
     let elsewhere = at_home && shards.single() != Some(map.home());
     // By itself a shard would take values from its own sequence.
     let makes = matches!(&gather.ending, Ending::Store(store) if store.made > 0);
-    if shards.single().is_some() && !copies && !elsewhere && !makes && !gather.documents {
+    let changes = matches!(&gather.ending, Ending::Change(_));
+    let apart = copies || elsewhere || makes || changes || gather.documents;
+    if shards.single().is_some() && !apart {
         return Ok(plain(shards, role));
     }
     let mut rows = BTreeMap::new();
@@ -269,6 +271,10 @@ fn gathered(
     let target = match &gather.ending {
         Ending::Keep(_) if at_home => ShardSet::one(map.home()),
         Ending::Answer | Ending::Store(_) | Ending::Keep(_) => ShardSet::empty(),
+        Ending::Change(change) => match shards_of(&change.by, params, text) {
+            several if several.len() > 1 => return Err(Refusal::new(Reason::DocumentsShards)),
+            some => some,
+        },
         Ending::Write(Written::Home) => ShardSet::one(map.home()),
         Ending::Write(Written::Everywhere) => map.all(),
         Ending::Write(Written::Owners(by)) => match shards_of(by, params, text) {

@@ -470,7 +470,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
             let (head, tail) = match &gather.ending {
                 Ending::Store(store) => (filled(&store.head)?, filled(&store.tail)?),
                 Ending::Keep(keep) => (keep.head.clone(), keep.tail.clone()),
-                Ending::Answer | Ending::Write(_) => Default::default(),
+                Ending::Answer | Ending::Write(_) | Ending::Change(_) => Default::default(),
             };
             let mut parts = BTreeMap::new();
             for (number, rows) in &places.rows {

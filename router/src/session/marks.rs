@@ -72,11 +72,15 @@ impl Session {
             .servers
             .iter()
             .filter(|s| s.inbox.in_block || s.inbox.in_segment);
-        let marked = self.servers.iter().any(|s| s.inbox.mark.is_some());
         match &self.joint {
-            Some(joint) if marked => Some(joint.first),
+            Some(joint) if self.is_marked() => Some(joint.first),
             _ => working.next().map(|s| s.shard),
         }
+    }
+
+    /// Whether what is known of a transaction over several shards is about the one that is open, and not about the last.
+    pub(super) fn is_marked(&self) -> bool {
+        self.servers.iter().any(|s| s.inbox.mark.is_some())
     }
 
     /// The transaction is open on several servers.
@@ -87,8 +91,9 @@ impl Session {
     /// Whether the transaction is known to be one that must stay on its first shard.
     pub(super) fn must_stay(&self) -> bool {
         let said = self.joint.as_ref().and_then(|joint| joint.said.as_ref());
-        let marked = || self.servers.iter().any(|s| s.inbox.mark.is_some());
-        said.is_some_and(|said| said.serializable) && self.state.block == Block::Open && marked()
+        said.is_some_and(|said| said.serializable)
+            && self.state.block == Block::Open
+            && self.is_marked()
     }
 
     /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
@@ -126,7 +131,7 @@ impl Session {
     /// The statement by which a server takes the mark, counted as taken. The first one begins a transaction over several.
     pub(super) fn mark_of(&mut self, at: usize) -> String {
         let shard = self.servers[at].shard;
-        let marked = self.servers.iter().any(|s| s.inbox.mark.is_some());
+        let marked = self.is_marked();
         let joint = match self.joint.take().filter(|_| marked) {
             Some(joint) => joint,
             None => Box::new(Joint {
@@ -169,9 +174,8 @@ impl Session {
 
     /// The id by which the transaction is committed over several shards: that of its marks.
     pub(super) fn transaction_id(&self) -> TransactionId {
-        let marked = |s: &Attached| s.inbox.mark.is_some();
         match &self.joint {
-            Some(joint) if self.servers.iter().any(marked) => joint.id,
+            Some(joint) if self.is_marked() => joint.id,
             _ => TransactionId::random(),
         }
     }

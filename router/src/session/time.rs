@@ -145,7 +145,7 @@ impl Session {
         text: &'t str,
         writes: bool,
     ) -> Result<Cow<'t, str>, Halt> {
-        let Some(world) = self.world.clone().filter(|_| self.joint.is_some()) else {
+        let Some(world) = self.world.clone().filter(|_| self.is_marked()) else {
             return Ok(Cow::Borrowed(text));
         };
         let strings = self.standard_strings();

@@ -2,6 +2,8 @@
 
 #[path = "mongo/alike.rs"]
 mod alike;
+#[path = "mongo/computed.rs"]
+mod computed;
 #[path = "mongo/declared.rs"]
 mod declared;
 #[path = "mongo/engines.rs"]

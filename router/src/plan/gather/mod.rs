@@ -81,6 +81,35 @@ pub enum Ending {
     Store(Box<Store>),
     /// It is the query of a statement that keeps its rows on one server.
     Keep(Box<Keep>),
+    /// It says what documents become.
+    Change(Box<Change>),
+}
+
+/// A write to documents, which is told to MongoDB as a residue computes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The shard of the documents: there may be one only.
+    pub by: KeyedBy,
+    /// What is told.
+    pub changes: Changes,
+    /// So many of the residue's first columns are the values of one change. RETURNING shows those behind them.
+    pub bound: usize,
+}
+
+/// What MongoDB is told of rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changes {
+    /// This UPDATE, for each.
+    Update(String),
+    /// This DELETE, for each.
+    Delete(String),
+    /// An INSERT of them.
+    Insert {
+        /// The statement up to its rows.
+        head: String,
+        /// And behind them, RETURNING as well.
+        tail: String,
+    },
 }
 
 /// A statement around a query, which keeps the rows of it.
@@ -294,8 +323,19 @@ impl Ending {
                 tail: slots::filled(&store.tail, literals)?.into_owned(),
                 ..(**store).clone()
             })),
+            // There is no plan of it for all texts of a shape.
+            Ending::Change(_) => return None,
             ending @ (Ending::Answer | Ending::Write(_) | Ending::Keep(_)) => ending.clone(),
         })
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Changes::Update(text) | Changes::Delete(text) => f.write_str(text),
+            Changes::Insert { head, tail } => write!(f, "{head}...{tail}"),
+        }
     }
 }
 
@@ -324,6 +364,7 @@ impl fmt::Display for Gather {
         match &self.ending {
             Ending::Store(store) => write!(f, "; {}...{}", store.head, store.tail),
             Ending::Keep(keep) => write!(f, "; {}...{}", keep.head, keep.tail),
+            Ending::Change(change) => write!(f, "; {}", change.changes),
             Ending::Answer | Ending::Write(_) => Ok(()),
         }
     }
@@ -500,7 +541,7 @@ fn residual(
     let mut next = parameters + 1;
     let mut texts = match &ending {
         Ending::Store(store) => store.columns.iter().any(|column| column.cast.is_some()),
-        Ending::Answer | Ending::Write(_) | Ending::Keep(_) => false,
+        Ending::Answer | Ending::Write(_) | Ending::Keep(_) | Ending::Change(_) => false,
     };
     // What is fetched of documents may be more than what a condition leaves.
     let stand_ins = places.values().flatten().map(|read| read.instance);
@@ -575,9 +616,11 @@ enum Brought {
 impl Brought {
     fn to(ending: &Ending, parsed: &Parsed) -> Brought {
         match ending {
-            Ending::Answer | Ending::Keep(_) | Ending::Store(_) | Ending::Write(Written::Home) => {
-                Brought::Sharded
-            }
+            Ending::Answer
+            | Ending::Keep(_)
+            | Ending::Store(_)
+            | Ending::Change(_)
+            | Ending::Write(Written::Home) => Brought::Sharded,
             // Which rows come first must not be another matter on each shard.
             Ending::Write(Written::Owners(_)) if may_choose(parsed) => Brought::Every,
             Ending::Write(Written::Owners(_)) => Brought::ShardedAndHome,

@@ -5,6 +5,7 @@
 //! its key must be known and not only restricted. Reference tables are written on every
 //! shard, so whatever could come out differently there is refused.
 
+mod change;
 mod conflict;
 mod fill;
 mod insert;
@@ -16,6 +17,7 @@ mod source;
 mod target;
 mod update;
 
+pub use change::plan as computed;
 pub use insert::{omitted_default, without_key};
 pub use target::home_triggers;
 

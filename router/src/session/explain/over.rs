@@ -165,9 +165,9 @@ impl Session {
         }
         if let Over::Gather(work) = &over
             && options.analyze
-            && matches!(work.plan.ending, Ending::Store(_))
+            && matches!(work.plan.ending, Ending::Store(_) | Ending::Change(_))
         {
-            let why = "the rows of an INSERT's query are stored by their keys; without ANALYZE it is explained";
+            let why = "rows of its query are written one by one; without ANALYZE it is explained";
             return Err(unexplained(why));
         }
         let sql = std::str::from_utf8(&explained.sql).map_err(|_| not_utf8())?;

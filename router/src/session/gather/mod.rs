@@ -6,6 +6,7 @@
 //! the extended protocol a query is gathered at Bind, when PostgreSQL takes its snapshot; what is left is a portal of
 //! one server. A write is gathered when it is executed.
 
+mod change;
 mod copy;
 
 mod divide;
@@ -71,7 +72,7 @@ impl GatherWork {
     pub fn writes(&self) -> bool {
         match &self.plan.ending {
             Ending::Answer => false,
-            Ending::Write(_) | Ending::Store(_) => true,
+            Ending::Write(_) | Ending::Store(_) | Ending::Change(_) => true,
             Ending::Keep(keep) => !matches!(keep.by, Keeper::Cursor(_)),
         }
     }
@@ -96,7 +97,7 @@ impl GatherWork {
     fn keeping(&self, residue: &str) -> Option<String> {
         match &self.plan.ending {
             Ending::Keep(_) => Some(format!("{}{residue}{}", self.head, self.tail)),
-            Ending::Answer | Ending::Write(_) | Ending::Store(_) => None,
+            Ending::Answer | Ending::Write(_) | Ending::Store(_) | Ending::Change(_) => None,
         }
     }
 }
@@ -293,7 +294,7 @@ impl Session {
                 let asked = keep.asked.as_bytes();
                 self.describe_text(at, asked, &described.parameters).await?
             }
-            Ending::Answer | Ending::Write(_) | Ending::Store(_) => described,
+            Ending::Answer | Ending::Write(_) | Ending::Store(_) | Ending::Change(_) => described,
         };
         let values: Vec<Value<'_>> = bind.values().collect();
         let types = fetching.described.parameters.clone();

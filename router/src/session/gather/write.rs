@@ -202,6 +202,7 @@ impl Session {
                 self.write_parts(work, (&[part], &[]), &Merge::Concat, &run)
                     .await
             }
+            Ending::Change(change) => self.change(at, work, change, run).await,
             Ending::Answer => Ok(Vec::new()),
         }
     }
@@ -356,7 +357,7 @@ impl Session {
     }
 
     /// Parses, binds and executes a statement with the statement's own parameters and arrays behind them.
-    fn send_statement(
+    pub(super) fn send_statement(
         &mut self,
         at: usize,
         work: &GatherWork,
@@ -394,7 +395,7 @@ pub(super) fn same_columns(a: &[Column], b: &[Column]) -> bool {
 }
 
 /// Columns in the formats that Bind asked for: none is text, one is for all.
-fn formatted(columns: &[Column], formats: &[i16]) -> Vec<Column> {
+pub(super) fn formatted(columns: &[Column], formats: &[i16]) -> Vec<Column> {
     let format = |at: usize| match formats {
         [] => 0,
         [one] => *one,
@@ -410,7 +411,7 @@ fn formatted(columns: &[Column], formats: &[i16]) -> Vec<Column> {
 }
 
 /// The client's own text was fine, and ours is not.
-fn differs(work: &GatherWork, body: &[u8]) -> Halt {
+pub(super) fn differs(work: &GatherWork, body: &[u8]) -> Halt {
     let said = String::from_utf8_lossy(Fields::read(body).message.unwrap_or_default()).into_owned();
     wrong_statement(&work.plan, &said).into()
 }

@@ -134,7 +134,10 @@ impl Session {
             Err(_) => return Ok(None),
         };
         self.check_explained(sql, &work)?;
+        let of_sql = |shard: usize| shard < self.topology.postgres;
         Ok(match work {
+            // MongoDB knows no statements by name.
+            Dispatch::One { shard, .. } if !of_sql(shard) => None,
             // What begins elsewhere has another time for a literal that asks for it.
             Dispatch::One { shard, .. }
                 if arguments.are_certain()
@@ -146,7 +149,10 @@ impl Session {
             Dispatch::Many(many)
                 if arguments.are_certain()
                     && !many.timed
-                    && many.legs.iter().all(|(_, text)| text.is_none()) =>
+                    && many
+                        .legs
+                        .iter()
+                        .all(|(shard, text)| of_sql(*shard) && text.is_none()) =>
             {
                 Some(Dispatch::Many(many))
             }

@@ -1,0 +1,403 @@
+//! Writes to documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of them become
+//! what, and MongoDB is told of each row by its primary key, in the same transaction.
+//!
+//! The statement becomes a query. Its first columns are the values of what MongoDB is told; those behind them are what
+//! RETURNING shows. What the statement itself means is asked of the home shard, which has an empty table of the same
+//! columns, so that what assigns values of another type is refused there in PostgreSQL's words.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    AssignmentTarget, Delete, Expr, FromTable, Function, Ident, Insert, SelectItem, Statement,
+    TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind, Values,
+    visit_expressions,
+};
+
+use crate::catalog::Relation;
+use crate::documents::{Collection, Filled};
+use crate::plan::decide::keyed_by;
+use crate::plan::documents;
+use crate::plan::expr::is_default;
+use crate::plan::gather::{Change, Changes, Ending};
+use crate::plan::names::{Names, folded};
+use crate::plan::parens;
+use crate::plan::parse::Parsed;
+use crate::plan::query::Ctes;
+use crate::plan::read::{self, explained};
+use crate::plan::refuse::{Reason, Refusal};
+use crate::plan::scope::{Analysis, Source};
+use crate::plan::slots::Text;
+use crate::plan::{KeyedBy, Plan, PlanContext};
+
+use super::{insert, source};
+
+/// A table of documents with what is declared of it.
+struct Table<'n> {
+    relation: &'n Relation,
+    collection: &'n Collection,
+    /// The columns of its primary key.
+    key: &'n [usize],
+}
+
+/// What is computed, and what MongoDB is told of it.
+struct Computed {
+    query: String,
+    changes: Changes,
+    /// So many of the query's first columns are the values of each change.
+    bound: usize,
+}
+
+/// The plan of a write to documents that is no command.
+///
+/// # Errors
+/// What nothing helps against, with a reason.
+pub fn plan(
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+    parsed: &Parsed,
+) -> Result<Plan, Refusal> {
+    let mut analysis = Analysis::of(text, names, context);
+    analysis.placeholders.clone_from(&parsed.placeholders);
+    let ctes = Ctes::default();
+    if !matches!(parsed.statement, Statement::Insert(_)) {
+        analysis.rows_depth = 0;
+    }
+    let written = analysis.write(&parsed.statement, &ctes)?;
+    explained(&analysis, names, parsed)?;
+    let Source::Sharded(relation, _) = &analysis.instances[written.target].source else {
+        return Err(Refusal::new(Reason::DocumentsWrite));
+    };
+    let why = Refusal::of_table(Reason::DocumentsWrite, &relation.name);
+    let none = || why.clone();
+    let collection = names.collection(&relation.name).ok_or_else(none)?;
+    let key = collection.unique.first().ok_or_else(none)?;
+    let table = Table {
+        relation,
+        collection,
+        key: &key.columns,
+    };
+    let computed = match &parsed.statement {
+        Statement::Update(update) => table.update(update)?,
+        Statement::Delete(delete) => table.delete(delete)?,
+        Statement::Insert(insert) => {
+            let positions = written.positions.as_deref();
+            table.insert(names, insert, positions.ok_or_else(none)?)?
+        }
+        _ => None,
+    };
+    let computed = computed.ok_or_else(none)?;
+    let by = match &parsed.statement {
+        // Whichever rows the query gives, there is one shard for them.
+        Statement::Insert(_) => documents::only_shard(names, relation).ok_or_else(none)?,
+        _ => keyed_by(&analysis, written.target).ok_or_else(none)?,
+    };
+    gathered((names, context), parsed, (by, computed), why)
+}
+
+fn gathered(
+    (names, context): (&Names<'_>, &PlanContext),
+    parsed: &Parsed,
+    (by, computed): (KeyedBy, Computed),
+    why: Refusal,
+) -> Result<Plan, Refusal> {
+    let Computed {
+        query,
+        changes,
+        bound,
+    } = computed;
+    // The query has the parameters of the statement, also where it does not mention the last of them.
+    let numbers = parsed
+        .placeholders
+        .iter()
+        .map(|(_, number)| usize::from(*number));
+    let mut context = context.clone();
+    let count = numbers
+        .max()
+        .unwrap_or(0)
+        .max(context.parameter_types.len());
+    context.parameter_types.resize(count, 0);
+    let ending = Ending::Change(Box::new(Change { by, changes, bound }));
+    read::changing((names, &query, &context), ending, why)
+}
+
+impl Table<'_> {
+    fn update(&self, update: &Update) -> Result<Option<Computed>, Refusal> {
+        let mut set: Vec<(usize, String)> = Vec::new();
+        for assignment in &update.assignments {
+            let AssignmentTarget::ColumnName(name) = &assignment.target else {
+                return Ok(None);
+            };
+            let [part] = name.0.as_slice() else {
+                return Ok(None);
+            };
+            let found = part
+                .as_ident()
+                .and_then(|part| self.relation.column(&folded(part)));
+            let Some((column, _)) = found else {
+                return Ok(None);
+            };
+            // A row is found by it, and lies where it leads.
+            let unknown =
+                self.key.contains(&column) || set.iter().any(|(other, _)| *other == column);
+            let Some(value) = self
+                .assigned(column, &assignment.value)?
+                .filter(|_| !unknown)
+            else {
+                return Ok(None);
+            };
+            set.push((column, value));
+        }
+        let more: &[TableWithJoins] = match &update.from {
+            None => &[],
+            Some(UpdateTableFromKind::AfterSet(list)) => list,
+            Some(UpdateTableFromKind::BeforeSet(_)) => return Ok(None),
+        };
+        let Some(entry) = entry(&update.table) else {
+            return Ok(None);
+        };
+        let columns = self
+            .relation
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let name = parens::quoted(&column.name);
+                match set.iter().find(|(other, _)| *other == at) {
+                    Some((_, value)) => format!("{value} AS {name}"),
+                    None => format!("{entry}.{name}"),
+                }
+            });
+        let columns: Vec<String> = columns.collect();
+        let rows = from(&update.table, more, update.selection.as_ref())?;
+        let once = self.once(&entry, more);
+        // The row as it becomes is what RETURNING is about.
+        let rows = format!("(SELECT {once}{}{rows}) AS {entry}", columns.join(", "));
+        let values = self.key.iter().chain(set.iter().map(|(column, _)| column));
+        let values: Vec<String> = values.map(|at| self.of(&entry, *at)).collect();
+        let sets = set.iter().enumerate();
+        let sets = sets.map(|(at, (column, _))| {
+            format!("{} = ${}", self.quoted(*column), self.key.len() + at + 1)
+        });
+        let sets: Vec<String> = sets.collect();
+        let statement = format!(
+            "UPDATE {} SET {}{}",
+            self.name(),
+            sets.join(", "),
+            self.found()
+        );
+        Ok(Some(Computed {
+            query: format!(
+                "SELECT {}{} FROM {rows}",
+                values.join(", "),
+                shown(update.returning.as_deref())?
+            ),
+            changes: Changes::Update(statement),
+            bound: values.len(),
+        }))
+    }
+
+    fn delete(&self, delete: &Delete) -> Result<Option<Computed>, Refusal> {
+        let FromTable::WithFromKeyword(list) = &delete.from else {
+            return Ok(None);
+        };
+        let [table] = list.as_slice() else {
+            return Ok(None);
+        };
+        let Some(entry) = entry(table) else {
+            return Ok(None);
+        };
+        let more = delete.using.as_deref().unwrap_or_default();
+        let values: Vec<String> = self.key.iter().map(|at| self.of(&entry, *at)).collect();
+        Ok(Some(Computed {
+            query: format!(
+                "SELECT {}{}{}{}",
+                self.once(&entry, more),
+                values.join(", "),
+                shown(delete.returning.as_deref())?,
+                from(table, more, delete.selection.as_ref())?
+            ),
+            changes: Changes::Delete(format!("DELETE FROM {}{}", self.name(), self.found())),
+            bound: values.len(),
+        }))
+    }
+
+    fn insert(
+        &self,
+        names: &Names<'_>,
+        insert: &Insert,
+        positions: &[usize],
+    ) -> Result<Option<Computed>, Refusal> {
+        let (Some(source), TableObject::TableName(_)) = (&insert.source, &insert.table) else {
+            return Ok(None);
+        };
+        let query = match insert::plain_values(source) {
+            Some(values) => match self.listed(values, positions)? {
+                Some(query) => query,
+                None => return Ok(None),
+            },
+            None => {
+                let query = source::typed(source, names.catalog, self.relation, positions);
+                let columns = (1..=positions.len()).map(|at| format!("c{at}"));
+                let columns: Vec<String> = columns.collect();
+                let values = columns.iter().zip(positions);
+                let values = values.map(|(name, at)| format!("q.{name}::{}", self.base(*at)));
+                let values: Vec<String> = values.collect();
+                format!(
+                    "SELECT {} FROM ({}) AS q ({})",
+                    values.join(", "),
+                    parens::query(&query)?,
+                    columns.join(", ")
+                )
+            }
+        };
+        let (head, tail) = parens::around_source(insert)?;
+        Ok(Some(Computed {
+            query,
+            changes: Changes::Insert { head, tail },
+            bound: positions.len(),
+        }))
+    }
+
+    /// The rows of a VALUES list, one query for each: in one list values of several rows would have to be of one type.
+    fn listed(&self, values: &Values, positions: &[usize]) -> Result<Option<String>, Refusal> {
+        let mut rows = Vec::with_capacity(values.rows.len());
+        for row in &values.rows {
+            let mut fields = Vec::with_capacity(row.content.len());
+            for (expr, column) in row.content.iter().zip(positions) {
+                match self.assigned(*column, expr)? {
+                    Some(value) => fields.push(value),
+                    None => return Ok(None),
+                }
+            }
+            // PostgreSQL will say that there are too many.
+            let missing = row.content.len() != positions.len();
+            if missing {
+                return Ok(None);
+            }
+            rows.push(format!("SELECT {}", fields.join(", ")));
+        }
+        Ok(Some(rows.join(" UNION ALL ")))
+    }
+
+    /// What an expression gives that is assigned to a column: of its type without a length, which is looked at when it is
+    /// stored. `None` if that is not known.
+    fn assigned(&self, column: usize, value: &Expr) -> Result<Option<String>, Refusal> {
+        let base = self.base(column);
+        if is_default(value) {
+            return Ok(self.default(column));
+        }
+        let typed = format!("{}::{base}", parens::expr(value)?);
+        Ok(Some(match tells_time(value) {
+            // PostgreSQL's clock has microseconds, and documents have not.
+            true if base.starts_with("timestamp") => whole_milliseconds(&typed),
+            _ => typed,
+        }))
+    }
+
+    /// What a column becomes by DEFAULT.
+    fn default(&self, column: usize) -> Option<String> {
+        let base = self.base(column);
+        match &self.collection.columns.get(column)?.default {
+            None => Some(format!("NULL::{base}")),
+            Some(Filled::Now) => Some(whole_milliseconds("pg_catalog.now()")),
+            Some(Filled::Uuid) => Some("pg_catalog.gen_random_uuid()".to_owned()),
+            Some(Filled::Constant(text)) if !text.contains('\\') => {
+                Some(format!("'{}'::{base}", text.replace('\'', "''")))
+            }
+            Some(Filled::Constant(_) | Filled::ObjectId) => None,
+        }
+    }
+
+    fn base(&self, column: usize) -> &str {
+        &self.relation.columns[column].handed.base
+    }
+
+    fn quoted(&self, column: usize) -> String {
+        parens::quoted(&self.relation.columns[column].name)
+    }
+
+    fn of(&self, entry: &str, column: usize) -> String {
+        format!("{entry}.{}", self.quoted(column))
+    }
+
+    fn name(&self) -> String {
+        let name = &self.relation.name;
+        format!(
+            "{}.{}",
+            parens::quoted(&name.schema),
+            parens::quoted(&name.name)
+        )
+    }
+
+    /// The condition by which one row is found; its values are the first parameters.
+    fn found(&self) -> String {
+        let conditions = self.key.iter().enumerate();
+        let conditions =
+            conditions.map(|(at, column)| format!("{} = ${}", self.quoted(*column), at + 1));
+        let conditions: Vec<String> = conditions.collect();
+        format!(" WHERE {}", conditions.join(" AND "))
+    }
+
+    /// A row that several others join is changed once, by any of them.
+    fn once(&self, entry: &str, more: &[TableWithJoins]) -> String {
+        if more.is_empty() {
+            return String::new();
+        }
+        let key: Vec<String> = self.key.iter().map(|at| self.of(entry, *at)).collect();
+        format!("DISTINCT ON ({}) ", key.join(", "))
+    }
+}
+
+/// What the target of a write is called in it.
+fn entry(table: &TableWithJoins) -> Option<String> {
+    let TableFactor::Table { name, alias, .. } = &table.relation else {
+        return None;
+    };
+    let own = name.0.last()?.as_ident()?;
+    let entry = alias.as_ref().map_or(own, |alias| &alias.name);
+    Some(parens::quoted(&folded(entry)))
+}
+
+fn from(
+    table: &TableWithJoins,
+    more: &[TableWithJoins],
+    selection: Option<&Expr>,
+) -> Result<String, Refusal> {
+    let list: Vec<TableWithJoins> = std::iter::once(table).chain(more).cloned().collect();
+    parens::from(&list, selection)
+}
+
+/// The columns of RETURNING, behind others.
+fn shown(returning: Option<&[SelectItem]>) -> Result<String, Refusal> {
+    let text = parens::returning(returning)?;
+    Ok(text.replacen(" RETURNING ", ", ", 1))
+}
+
+fn whole_milliseconds(value: &str) -> String {
+    format!("pg_catalog.date_trunc('milliseconds', {value})")
+}
+
+/// Whether an expression asks for the time.
+fn tells_time(expr: &Expr) -> bool {
+    const CLOCKS: [&str; 6] = [
+        "now",
+        "transaction_timestamp",
+        "statement_timestamp",
+        "clock_timestamp",
+        "current_timestamp",
+        "localtimestamp",
+    ];
+    let is_clock = |name: &Ident| CLOCKS.contains(&&*folded(name));
+    let found = visit_expressions(expr, |expr| match expr {
+        Expr::Function(Function { name, .. })
+            if name
+                .0
+                .last()
+                .and_then(|part| part.as_ident())
+                .is_some_and(is_clock) =>
+        {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}

@@ -1,0 +1,250 @@
+//! Writes to documents that MongoDB has no command for: PostgreSQL computes them, and they do what they do there.
+
+use super::alike::{both, filled};
+use super::stage::Documents;
+use crate::shards::stage::{extended, one, say, send};
+use mothership_tests::Wire;
+
+/// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
+const WRITES: [&str; 43] = [
+    "UPDATE {t} SET kind = upper(kind), count = small * 2 WHERE id < 5",
+    "UPDATE {t} SET is_on = NOT is_on WHERE id IN (1, 2, 3) RETURNING id, is_on",
+    "UPDATE {t} SET amount = amount * 1.10 WHERE amount > 0 AND kind NOT IN ('big', 'BIG')",
+    "UPDATE {t} SET small = small * 1000 WHERE id = 6",
+    "UPDATE {t} SET count = amount WHERE id = 1",
+    "UPDATE {t} SET count = 'seven' WHERE length(kind) > 3",
+    "UPDATE {t} SET count = kind WHERE length(kind) > 3",
+    "UPDATE {t} SET kind = NULLIF(kind, 'a') WHERE id = 10",
+    "UPDATE {t} SET kind = lower(NULL) WHERE id = 999",
+    "UPDATE {t} SET name = repeat(kind, 11) WHERE id = 1",
+    "UPDATE {t} SET name = upper(name) || '   ' WHERE id = 12",
+    "UPDATE {t} SET name = DEFAULT, kind = DEFAULT, ratio = sqrt(4) WHERE id = 13",
+    "UPDATE {t} SET data = jsonb_set(data, '{aa,0}', '9') WHERE id = 1 RETURNING data",
+    "UPDATE {t} SET data = '{\"k\": [1]}'::jsonb || data WHERE id = 5",
+    "UPDATE {t} SET words = words || 'new'::text, raw = raw || '\\x01' WHERE words IS NOT NULL",
+    "UPDATE {t} SET words = array_remove(words, 'new') WHERE 'new' = ANY (words) RETURNING id, words",
+    "UPDATE {t} SET at = at + interval '1 day', day = day - 1 WHERE at IS NOT NULL AND id <> 4 RETURNING id, at, day",
+    "UPDATE {t} AS e SET small = k.n FROM (SELECT name, length(title) AS n FROM kinds) AS k WHERE k.name = lower(e.kind)",
+    "UPDATE {t} SET count = items.v FROM items WHERE items.id = {t}.id AND items.v > 500",
+    "UPDATE {t} SET count = (SELECT max(v) FROM items), small = (SELECT count(*) FROM {t}) WHERE id = 1 RETURNING id, count, small + 1 AS more",
+    "UPDATE {t} SET small = 1 WHERE id IN (SELECT id FROM items WHERE v = 100)",
+    "UPDATE {t} SET small = 2 WHERE id = (SELECT min(id) FROM {t}) RETURNING *",
+    "UPDATE {t} SET small = 3 WHERE false",
+    "UPDATE {t} SET small = length(kind) WHERE id = 998 RETURNING small",
+    "DELETE FROM {t} USING items WHERE items.id = {t}.id AND items.v = 1200 RETURNING {t}.id, items.v",
+    "DELETE FROM {t} WHERE length(kind) = 3 AND id > 100 RETURNING id, upper(kind)",
+    "DELETE FROM {t} WHERE id IN (SELECT id FROM items WHERE v > 10000)",
+    "DELETE FROM {t} AS e WHERE EXISTS (SELECT 1 FROM {t} AS o WHERE o.kind = e.kind AND o.id < e.id)",
+    "INSERT INTO {t} (id, kind, small) SELECT id + 100, 'item', v FROM items WHERE v < 400",
+    "INSERT INTO {t} (id, kind) SELECT id + 100, 'item' FROM items WHERE v < 500",
+    "INSERT INTO {t} (id, kind) SELECT id + 100, 'again' FROM items WHERE v < 600 ON CONFLICT DO NOTHING RETURNING id, kind",
+    "INSERT INTO {t} (id, kind) SELECT id + 100, 'more' FROM items WHERE v < 700 ON CONFLICT (id) DO UPDATE SET kind = excluded.kind",
+    "INSERT INTO {t} (id) SELECT 200 FROM items WHERE v < 300",
+    "INSERT INTO {t} (id, kind) SELECT 201, 'x' FROM items WHERE v < 300 ON CONFLICT (id) DO UPDATE SET kind = excluded.kind",
+    "INSERT INTO {t} (id, small) SELECT id + 300, 'x' FROM items",
+    "INSERT INTO {t} (id, small) SELECT id + 300, v * 100 FROM items WHERE v > 900",
+    "INSERT INTO {t} SELECT id + 1000, kind, amount, small, count, ratio, is_on, at, day, tag, data, words, raw, name FROM {t} RETURNING *",
+    "INSERT INTO {t} (id, kind, count, name) VALUES (2001, upper('x'), 1 + 1, NULL), (2002, DEFAULT, length('abc'), 'n' || 'm') RETURNING id, kind, count, name",
+    "INSERT INTO {t} (id, count) VALUES (2003, 1.5), (2004, '7'), (2005, 1 + 1)",
+    "INSERT INTO {t} (id, count) VALUES (2003, abs(-1.5)), (2004, '7')",
+    "INSERT INTO {t} (id, data) SELECT 2006, to_jsonb(k) FROM kinds AS k WHERE name = 'plain'",
+    "INSERT INTO {t} (id, kind) SELECT g, 'series' FROM generate_series(3000, 4200) AS g",
+    "DELETE FROM {t} WHERE kind = lower('SERIES') AND id % 2 = 0",
+];
+
+#[test]
+fn what_postgresql_computes_is_written_to_documents() {
+    for is_extended in [false, true] {
+        let Some(documents) = Documents::over(1) else {
+            return;
+        };
+        let mut wire = documents.stage.wire();
+        filled(&documents, &mut wire);
+        for sql in WRITES {
+            let [events, twin] = both(&mut wire, sql, is_extended);
+            assert_eq!(events, twin, "{sql}");
+            let [events, twin] = both(&mut wire, "SELECT * FROM {t} ORDER BY id", false);
+            assert_eq!(events, twin, "after {sql}");
+        }
+    }
+}
+
+#[test]
+fn parameters_and_prepared_statements_are_computed_with() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    filled(&documents, &mut wire);
+    for (sql, values) in [
+        (
+            "UPDATE {t} SET kind = kind || $2, small = $3 WHERE id = $1",
+            ["1", "!", "4"],
+        ),
+        (
+            "UPDATE {t} SET kind = $2 WHERE id = $1 AND length(kind) > $3 RETURNING kind",
+            ["1", "two", "1"],
+        ),
+        (
+            "DELETE FROM {t} WHERE length(kind) = $1 AND small = $2 AND $3 = kind RETURNING id",
+            ["1", "1", "a"],
+        ),
+        (
+            "INSERT INTO {t} (id, kind, count) VALUES ($1, upper($2), $3::int + 1)",
+            ["70", "x", "1"],
+        ),
+        (
+            "INSERT INTO {t} (id, kind, count) SELECT id + $1, $2, $3 FROM items WHERE v < 300",
+            ["80", "y", "5"],
+        ),
+    ] {
+        for _ in 0..2 {
+            let [events, twin] = ["events", "twin"].map(|table| {
+                let sql = sql.replace("{t}", table);
+                let answer = send(&mut wire, &extended(&sql, &[], &values));
+                as_events(answer)
+            });
+            assert_eq!(events, twin, "{sql}");
+        }
+    }
+    for table in ["twin", "events"] {
+        for sql in [
+            "PREPARE add_{t} (int, text) AS UPDATE {t} SET count = small + $1 WHERE kind LIKE $2 || '%'",
+            "PREPARE drop_{t} (int8) AS DELETE FROM {t} WHERE NOT (id <> $1)",
+            "EXECUTE add_{t} (1, 'o')",
+            "EXECUTE add_{t} (2, 'b')",
+            "EXECUTE drop_{t} (12)",
+        ] {
+            let answer = say(&mut wire, &sql.replace("{t}", table));
+            assert!(!answer[0].starts_with("Error"), "{sql} {table}: {answer:?}");
+        }
+    }
+    let [events, twin] = both(&mut wire, "SELECT * FROM {t} ORDER BY id", false);
+    assert_eq!(events, twin);
+}
+
+/// The answers to these statements, one after the other.
+fn told(wire: &mut Wire, table: &str, statements: &[&str]) -> Vec<String> {
+    let answers = statements.iter().map(|sql| {
+        let answer = as_events(say(wire, &sql.replace("{t}", table)));
+        format!("{sql}: {answer:?}")
+    });
+    answers.collect()
+}
+
+fn as_events(answer: Vec<String>) -> Vec<String> {
+    let named = |line: String| line.replace("twin", "events");
+    answer.into_iter().map(named).collect()
+}
+
+#[test]
+fn a_computed_write_is_of_its_transaction() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    filled(&documents, &mut wire);
+    for end in ["ROLLBACK", "COMMIT"] {
+        let statements = [
+            "BEGIN",
+            "INSERT INTO {t} (id, small) VALUES (900, 1)",
+            "UPDATE {t} SET small = small + length(kind) WHERE id IN (1, 900)",
+            "DELETE FROM {t} WHERE length(kind) = 1 AND small < 3",
+            "SELECT sum(small) FROM {t}",
+            end,
+            "SELECT * FROM {t} ORDER BY id",
+        ];
+        let [events, twin] = ["events", "twin"].map(|table| told(&mut wire, table, &statements));
+        assert_eq!(events, twin);
+    }
+    // One that fails fails its transaction, and by itself leaves nothing behind.
+    let statements = [
+        "UPDATE {t} SET small = 3000 + id WHERE id IN (1, 2, 3, 4, 5, 6)",
+        "UPDATE {t} SET small = small * 30000",
+        "SELECT * FROM {t} ORDER BY id",
+        "BEGIN",
+        "UPDATE {t} SET kind = 'gone' WHERE length(kind) > 0",
+        "UPDATE {t} SET small = 30000 * length(kind)",
+        "SELECT 1",
+        "COMMIT",
+        "BEGIN READ ONLY",
+        "UPDATE {t} SET small = length(kind) WHERE id = 999",
+        "ROLLBACK",
+        "SELECT * FROM {t} ORDER BY id",
+    ];
+    let [events, twin] = ["events", "twin"].map(|table| told(&mut wire, table, &statements));
+    assert_eq!(events, twin);
+}
+
+#[test]
+fn the_time_is_cut_to_milliseconds_and_is_that_of_the_transaction() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    for sql in [
+        "INSERT INTO events (id, at, kind) VALUES (1, now(), 'a'), (2, now() - interval '1 hour', upper('b'))",
+        "UPDATE events SET at = greatest(at, CURRENT_TIMESTAMP) WHERE length(kind) = 1 AND id = 2",
+        "INSERT INTO events (id, at) SELECT id + 10, now() FROM items",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(
+            answer[0].starts_with("CommandComplete"),
+            "{sql}: {answer:?}"
+        );
+    }
+    let near = "SELECT bool_and(at BETWEEN now() - interval '2 minutes' AND now() + interval '2 minutes') FROM events";
+    assert_eq!(one(&mut wire, near), "t");
+    say(&mut wire, "BEGIN");
+    say(
+        &mut wire,
+        "INSERT INTO events (id, at, kind) VALUES (21, now(), upper('b'))",
+    );
+    say(
+        &mut wire,
+        "UPDATE events SET at = now() + interval '0', kind = kind || 'c' WHERE id = 1",
+    );
+    say(&mut wire, "COMMIT");
+    let same = "SELECT count(DISTINCT at) FROM events WHERE id IN (1, 21)";
+    assert_eq!(one(&mut wire, same), "1");
+}
+
+#[test]
+fn a_computed_write_is_explained_and_goes_to_one_shard_only() {
+    let Some(documents) = Documents::over(3) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    for id in 1..=9 {
+        say(&mut wire, &format!("INSERT INTO events (id) VALUES ({id})"));
+    }
+    let answer = say(
+        &mut wire,
+        "UPDATE events SET kind = upper(kind) WHERE id = 4 AND length(kind) > 1",
+    );
+    assert_eq!(answer[0], "CommandComplete UPDATE 1");
+    for sql in [
+        "UPDATE events SET kind = lower(kind)",
+        "DELETE FROM events WHERE length(kind) > 1",
+    ] {
+        let answer = say(&mut wire, sql);
+        let refused = "Error 0A000 a write to documents on several replica sets is not supported";
+        assert_eq!(answer[0], refused, "{sql}");
+    }
+    assert_eq!(
+        one(
+            &mut wire,
+            "SELECT count(*) FROM events WHERE kind = 'PLAIN'"
+        ),
+        "1"
+    );
+    let told = say(
+        &mut wire,
+        "EXPLAIN (ROUTE) DELETE FROM events WHERE id = 4 AND length(kind) > 1",
+    )
+    .concat();
+    assert!(
+        told.contains("Documents on docs") && told.contains("Residue on the home shard"),
+        "{told}"
+    );
+}
