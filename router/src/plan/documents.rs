@@ -21,6 +21,17 @@ use crate::catalog::types::words;
 use crate::catalog::{Name, Relation};
 use crate::documents::Collection;
 
+/// Tables of documents that a query names and does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hidden {
+    /// There are none.
+    None,
+    /// There may be some, in a WITH that nothing refers to.
+    Unread,
+    /// There may be some, and a write.
+    Unclear,
+}
+
 impl Names<'_> {
     /// What is declared of a table whose rows are documents.
     pub fn collection(&self, table: &Name) -> Option<&Arc<Collection>> {
@@ -45,11 +56,11 @@ impl Names<'_> {
 }
 
 impl Names<'_> {
-    /// Whether a statement that was found to read no documents may name such a table in a WITH that nothing refers to:
-    /// the shards that it goes to would not know it.
-    pub(super) fn hides_documents(&self, parsed: &Parsed) -> bool {
+    /// Whether a query that was found to read no documents may name such a table in a WITH that nothing refers to: the
+    /// shards that it goes to would not know it.
+    pub(super) fn hidden_documents(&self, parsed: &Parsed) -> Hidden {
         if self.documents.is_empty() {
-            return false;
+            return Hidden::None;
         }
         let words = parsed.tokens.iter().filter_map(|token| match &token.token {
             Token::Word(word) => Some(fold(&word.value, word.quote_style.is_some())),
@@ -57,7 +68,15 @@ impl Names<'_> {
         });
         let words: Vec<_> = words.collect();
         let is_table = |word: &str| self.documents.keys().any(|name| name.name == word);
-        words.iter().any(|word| word == "with") && words.iter().any(|word| is_table(word))
+        let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&&**word));
+        if !has(&["with"]) || !words.iter().any(|word| is_table(word)) {
+            return Hidden::None;
+        }
+        // A write within WITH is done whether anything refers to it or not.
+        match has(&["insert", "update", "delete", "merge"]) {
+            true => Hidden::Unclear,
+            false => Hidden::Unread,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use sqlparser::ast::{Query, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::decide::{finish, role};
-use super::documents;
+use super::documents::{self, Hidden};
 use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
 use super::names::{Names, fold};
@@ -93,12 +93,18 @@ fn walked(
     explained(&analysis, names, &parsed)?;
     let finished = finish(&analysis, output.over_shards(), None);
     let is_kept = *ending != Ending::Answer || text.gathers_documents();
+    let hidden = match analysis.has_documents() {
+        true => Hidden::None,
+        false => names.hidden_documents(&parsed),
+    };
     let finished = match analysis.has_documents() {
         true => match documents::query(&analysis, (text, &parsed), is_kept, finished) {
             Err(why) => Err(why),
             plan => return plan,
         },
-        false if names.hides_documents(&parsed) => return refuse(Reason::Documents),
+        false if hidden == Hidden::Unclear => return refuse(Reason::Documents),
+        // Only the home shard knows their table, which is empty there: nobody asks for its rows.
+        false if hidden == Hidden::Unread => Err(Refusal::new(Reason::Documents)),
         false => finished,
     };
     let plan = match (finished, ending) {
@@ -128,7 +134,11 @@ fn walked(
             }
             let root = Root::Query(query);
             let reason = why.reason;
-            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why).map(Arc::new);
+            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why);
+            let gather = gather.map(|gather| {
+                let home = gather.home || hidden == Hidden::Unread;
+                Arc::new(Gather { home, ..gather })
+            });
             match sorted(&analysis, query, reason, (&gather, ending)) {
                 Some(scatter) => Plan::Scatter(scatter),
                 None => Plan::Gather(gather?),

@@ -194,10 +194,10 @@ reasons! {
     Documents = "documents", "0A000",
         "MongoDB has no command that does the same as this statement on documents, and their rows cannot be gathered for it",
         "Write it in plainer SQL.";
-    /// A write to documents that is no single command.
+    /// A write to documents that is no single command, and cannot be computed either.
     DocumentsWrite = "documents-write", "0A000",
-        "MongoDB has no command that does the same as this write to documents",
-        "Write constants and parameters, with conditions on the columns of this table alone.";
+        "MongoDB has no command that does the same as this write to documents, and it cannot be computed on their rows",
+        "Leave the primary key as it is, and write it in plainer SQL.";
     /// A write to documents of several replica sets, which have no common transaction.
     DocumentsShards = "documents-shards", "0A000",
         "a write to documents on several replica sets is not supported",

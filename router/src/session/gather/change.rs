@@ -1,6 +1,7 @@
 //! Writes to documents as a residue says: its rows are read whole, then MongoDB is told of each, then the client of what
 //! RETURNING shows.
 
+use super::conflict::Conflict;
 use super::fetch::too_much;
 use super::residue::without_position;
 use super::write::{Run, differs, formatted, same_columns};
@@ -12,7 +13,7 @@ use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Event, Owed};
-use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 
 /// So many changes go ahead of their answers, and so many rows are in one INSERT.
 const TOGETHER: usize = 500;
@@ -170,6 +171,7 @@ impl Session {
             // There is nothing to store, or no shard may have such a row.
             _ => return Ok(told),
         };
+        self.check_second_set(shard, true)?;
         let at = self.attach(shard).await?;
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote = true;
@@ -213,6 +215,10 @@ impl Session {
             }
         }
         match told.failed {
+            Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
+                self.conflict = Conflict::Met;
+                Err(Halt::Failed)
+            }
             Some(body) => Err(self.failed_with(&without_position(&body))),
             None => Ok(told),
         }
@@ -274,6 +280,11 @@ impl Session {
         })
         .await
     }
+}
+
+/// Whether a write has met another one.
+fn is_conflict(body: &[u8]) -> bool {
+    Fields::read(body).code == Some(b"40001")
 }
 
 /// The number at the end of a command.

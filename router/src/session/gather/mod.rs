@@ -7,6 +7,7 @@
 //! one server. A write is gathered when it is executed.
 
 mod change;
+mod conflict;
 mod copy;
 
 mod divide;
@@ -41,6 +42,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(in crate::session) use conflict::Conflict;
 pub(super) use residue::without_position;
 pub use write::GatherPortal;
 
@@ -120,6 +122,16 @@ impl Session {
         sql: &[u8],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
+        let mut attempts = self.attempts(work);
+        loop {
+            let done = self.query_gather_once(sql, work).await;
+            if !self.met_conflict(&mut attempts).await {
+                return done;
+            }
+        }
+    }
+
+    async fn query_gather_once(&mut self, sql: &[u8], work: &GatherWork) -> Result<Vec<u8>, Halt> {
         if work.writes() {
             self.begin_implicit();
         }
@@ -207,6 +219,21 @@ impl Session {
 
     /// The same for EXECUTE, which binds `values` to `statement`.
     pub(super) async fn execute_gather(
+        &mut self,
+        statement: &Rc<Prepared>,
+        values: &[Value<'_>],
+        work: &GatherWork,
+    ) -> Result<Vec<u8>, Halt> {
+        let mut attempts = self.attempts(work);
+        loop {
+            let done = self.execute_gather_once(statement, values, work).await;
+            if !self.met_conflict(&mut attempts).await {
+                return done;
+            }
+        }
+    }
+
+    async fn execute_gather_once(
         &mut self,
         statement: &Rc<Prepared>,
         values: &[Value<'_>],

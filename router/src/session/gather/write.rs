@@ -1,6 +1,7 @@
 //! Writes with gathered rows: a residue that runs on the shards of its target, and the rows of a query that are
 //! stored where their keys belong.
 
+use super::conflict::Attempts;
 use super::divide::Dividing;
 use super::residue::{without_position, wrong_statement};
 use super::send::Ask;
@@ -18,7 +19,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::Bind;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::Fields;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -33,6 +34,8 @@ pub struct GatherPortal {
     shard: usize,
     described: Described,
     formats: Vec<i16>,
+    /// How often it may run again, if it meets other writes.
+    attempts: Cell<Attempts>,
     /// The rows of RETURNING that a client has not asked for yet, and the command.
     pub held: RefCell<Option<Held>>,
 }
@@ -91,6 +94,7 @@ impl Session {
         statement: &Rc<Prepared>,
         work: GatherWork,
     ) -> Result<GatherPortal, Halt> {
+        let attempts = self.attempts(&work);
         self.begin_implicit();
         let shard = self.residue_shard(&work);
         self.attach(shard).await?;
@@ -103,12 +107,32 @@ impl Session {
             shard,
             described,
             formats: bind.result_formats().collect(),
+            attempts: Cell::new(attempts),
             held: RefCell::default(),
         })
     }
 
     /// Execute of a write, up to its CommandComplete, which is returned and not written.
     pub(in crate::session) async fn execute_gathered_write(
+        &mut self,
+        portal: &GatherPortal,
+        rows: i32,
+    ) -> Result<Vec<u8>, Halt> {
+        let mut attempts = portal.attempts.take();
+        if self.servers.len() > 1 {
+            // Something else was done since it was bound.
+            attempts = Attempts::default();
+        }
+        self.allow(&attempts);
+        loop {
+            let done = self.execute_gathered_once(portal, rows).await;
+            if !self.met_conflict(&mut attempts).await {
+                return done;
+            }
+        }
+    }
+
+    async fn execute_gathered_once(
         &mut self,
         portal: &GatherPortal,
         rows: i32,

@@ -25,7 +25,10 @@ const ROWS: [&str; 12] = [
 ];
 
 /// Queries on `{t}`. What has no order of its own is compared as a set.
-const QUERIES: [&str; 63] = [
+const QUERIES: [&str; 66] = [
+    "WITH x AS (SELECT * FROM {t}) SELECT 1",
+    "WITH x AS (SELECT kind FROM {t}) SELECT id, v FROM items ORDER BY id",
+    "SELECT k.title FROM kinds k WHERE k.name IN (WITH x AS (TABLE {t}) SELECT 'plain')",
     "SELECT * FROM {t} ORDER BY id",
     "TABLE {t}",
     "SELECT id FROM {t} WHERE id = 1",

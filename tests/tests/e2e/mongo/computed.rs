@@ -248,3 +248,43 @@ fn a_computed_write_is_explained_and_goes_to_one_shard_only() {
         "{told}"
     );
 }
+
+#[test]
+fn of_many_who_compute_the_same_row_anew_none_fails_and_none_is_lost() {
+    const CLIENTS: usize = 4;
+    const TIMES: usize = 10;
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    say(&mut wire, "INSERT INTO events (id, count) VALUES (1, 0)");
+    let add = "UPDATE events SET count = count + length(kind) - 4 WHERE id = 1";
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let documents = &documents;
+            scope.spawn(move || {
+                let mut wire = documents.stage.wire();
+                say(&mut wire, &format!("PREPARE add AS {add}"));
+                for time in 0..TIMES {
+                    let answer = match (client + time) % 3 {
+                        0 => say(&mut wire, add),
+                        1 => send(&mut wire, &extended(add, &[], &[])),
+                        _ => say(&mut wire, "EXECUTE add"),
+                    };
+                    let done = answer.iter().any(|line| line == "CommandComplete UPDATE 1");
+                    assert!(done, "{answer:?}");
+                }
+            });
+        }
+    });
+    let sum = (CLIENTS * TIMES).to_string();
+    assert_eq!(one(&mut wire, "SELECT count FROM events WHERE id = 1"), sum);
+    // Within a transaction the client is told, for only he can begin it again.
+    let mut other = documents.stage.wire();
+    say(&mut wire, "BEGIN");
+    say(&mut wire, "SELECT count FROM events WHERE id = 1");
+    say(&mut other, add);
+    let answer = say(&mut wire, add);
+    assert!(answer[0].starts_with("Error 40001"), "{answer:?}");
+    assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+}
