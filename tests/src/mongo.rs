@@ -9,7 +9,7 @@
 //! or to follow an election: which member is asked is decided here, so that a
 //! test knows it.
 
-use crate::{Folder, poll_until};
+use crate::{Folder, Proxy, poll_until};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, Result};
 use mongodb::options::{ClientOptions, ServerAddress, ServerMonitoringMode};
@@ -74,6 +74,8 @@ struct Member {
     program: PathBuf,
     set: String,
     port: u16,
+    /// What all others have to pass that speak to it.
+    way: Option<Proxy>,
     folder: PathBuf,
     state: State,
 }
@@ -91,11 +93,26 @@ impl ReplicaSet {
     /// # Panics
     /// If it does not become one.
     pub fn start(name: &str, members: usize) -> Option<ReplicaSet> {
+        ReplicaSet::made(name, members, false)
+    }
+
+    /// The same where each member is known, also to the others, by the address of a way to it that can be closed:
+    /// [`ReplicaSet::cut_off`]. What a test asks of a member itself goes past that.
+    ///
+    /// # Panics
+    /// If it does not become one.
+    pub fn start_apart(name: &str, members: usize) -> Option<ReplicaSet> {
+        ReplicaSet::made(name, members, true)
+    }
+
+    fn made(name: &str, members: usize, apart: bool) -> Option<ReplicaSet> {
         let program = mongod()?;
         let folder = Folder::new(name);
         let start = |number: usize| {
             let folder = folder.path().join(format!("m{number}"));
-            Member::start(&program, name, folder)
+            let mut member = Member::start(&program, name, folder);
+            member.way = apart.then(|| Proxy::to(member.port));
+            member
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -163,14 +180,15 @@ impl ReplicaSet {
         &self.name
     }
 
-    /// The ports of all members.
+    /// The ports of all members, as the set itself names them.
     pub fn ports(&self) -> Vec<u16> {
-        self.members.iter().map(|member| member.port).collect()
+        let port = |member: &Member| member.way.as_ref().map_or(member.port, Proxy::port);
+        self.members.iter().map(port).collect()
     }
 
     /// The addresses of all members, as the set itself names them.
     pub fn addresses(&self) -> Vec<String> {
-        let ports = self.members.iter().map(|member| member.port);
+        let ports = self.ports().into_iter();
         ports.map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
@@ -249,6 +267,28 @@ impl ReplicaSet {
     /// If it is not frozen.
     pub fn thaw(&mut self, member: usize) {
         self.members[member].thaw();
+    }
+
+    /// Nothing that anybody sends to a member arrives any longer, nor what it sends to the others; it goes on running,
+    /// all connections stay open, and new ones are accepted. What is on its way arrives after [`ReplicaSet::heal`].
+    ///
+    /// # Panics
+    /// If it does not run, or there are no ways to members.
+    pub fn cut_off(&self, member: usize) {
+        let pid = self.pid(member).expect("a member that runs");
+        for (number, other) in self.members.iter().enumerate() {
+            let way = other.way.as_ref().expect("a way to each member");
+            match number == member {
+                true => way.blackhole(),
+                false => way.hold_those_of(pid),
+            }
+        }
+    }
+
+    /// All members reach each other again.
+    pub fn heal(&self) {
+        let ways = self.members.iter().filter_map(|member| member.way.as_ref());
+        ways.for_each(Proxy::heal);
     }
 
     /// Runs a command on the primary; its reply.
@@ -451,6 +491,7 @@ impl Member {
             program: program.into(),
             set: set.into(),
             port: 0,
+            way: None,
             folder,
             state: State::Dead,
         };

@@ -7,6 +7,8 @@
 
 mod cutter;
 
+mod maker;
+
 mod relay;
 
 mod trap;
@@ -52,6 +54,8 @@ pub struct Travel {
 struct State {
     target: u16,
     travel: [Travel; 2],
+    /// The processes whose connections carry nothing.
+    held: BTreeSet<u32>,
     is_refusing: bool,
     /// The trap that is set, with a number of its own.
     trap: Option<(u64, Trap)>,
@@ -90,6 +94,7 @@ impl Proxy {
         let state = watch::Sender::new(State {
             target,
             travel: [Travel::default(); 2],
+            held: BTreeSet::new(),
             is_refusing: false,
             trap: None,
             traps: 0,
@@ -146,6 +151,13 @@ impl Proxy {
             .send_modify(|state| state.travel[from as usize].hold = true);
     }
 
+    /// Nothing travels any longer on connections that this process has made or will make, in either direction.
+    pub fn hold_those_of(&self, process: u32) {
+        self.state.send_modify(|state| {
+            state.held.insert(process);
+        });
+    }
+
     /// New connections are refused; the open ones stay.
     pub fn refuse(&self) {
         self.state.send_modify(|state| state.is_refusing = true);
@@ -193,6 +205,7 @@ impl Proxy {
     pub fn heal(&self) {
         self.state.send_modify(|state| {
             state.travel = [Travel::default(); 2];
+            state.held.clear();
             state.is_refusing = false;
             state.trap = None;
             state.thaws += 1;

@@ -9,7 +9,7 @@ use super::outcome::{Stop, stop};
 use super::rows::Shape;
 use super::settings::Settings;
 use super::text::{Task, task};
-use super::work::{Answer, Worker};
+use super::work::{Answer, KILLED, Worker};
 use super::{probe, text};
 use crate::commit::question::Question;
 use crate::documents::Collection;
@@ -25,14 +25,19 @@ use mothership_proto::frontend::{self, Bind, Parse, Target, tag};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::FirstPacket;
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// What is held back before it is sent.
 const FULL: usize = 32 * 1024;
+/// How long a member may take for what is under way when nobody waits for it any longer. One that cannot be reached would
+/// take for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest message; the router's own limit is below it.
 const LONGEST: usize = 1 << 30;
 
@@ -44,6 +49,9 @@ pub(super) async fn hold(
     decisions: Decisions,
     running: Running,
 ) {
+    let Ok(other) = Other::of(&stream) else {
+        return;
+    };
     let mut line = Line {
         stream,
         input: Vec::new(),
@@ -67,10 +75,40 @@ pub(super) async fn hold(
         number,
     };
     conversation.welcome(number, secret);
-    // Whatever ended it, the socket's end says so.
-    let _ = conversation.go_on().await;
+    let is_over = tokio::select! {
+        biased;
+        // Whatever ended it, the socket's end says so.
+        _ = conversation.go_on() => true,
+        () = other.has_left_for(PATIENCE) => false,
+    };
     running.leave(number);
-    let _ = conversation.worker.end(false).await;
+    match is_over {
+        true => drop(conversation.worker.end(false).await),
+        false => drop(conversation.worker.kill().await),
+    }
+}
+
+/// The end of the pair that is not ours, as it is seen while nobody reads what it says.
+struct Other(UnixStream);
+
+impl Other {
+    fn of(stream: &UnixStream) -> std::io::Result<Other> {
+        let same = stream.as_fd().try_clone_to_owned()?;
+        Ok(Other(UnixStream::from_std(same.into())?))
+    }
+
+    /// Waits until it has been closed for so long. Cancel safe.
+    async fn has_left_for(&self, time: Duration) {
+        while let Ok(seen) = self.0.ready(Interest::READABLE).await {
+            if seen.is_read_closed() {
+                break;
+            }
+            // What has come is for who reads; the next thing that happens is told anew.
+            let not_now = || Err::<(), _>(ErrorKind::WouldBlock.into());
+            let _ = self.0.try_io(Interest::READABLE, not_now);
+        }
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// The socket and what has come and is to go.
@@ -148,8 +186,13 @@ async fn greet(line: &mut Line, client: &Client, running: &Running) -> Option<St
                 let secret = secret.try_into().map(i32::from_be_bytes).ok()?;
                 let session = running.of(pid, secret)?;
                 let kill = doc! { "killSessions": [session] };
-                if let Err(error) = client.database("admin").run_command(kill).await {
-                    tracing::warn!(%error, "a statement on MongoDB could not be cancelled");
+                let admin = client.database("admin");
+                match timeout(KILLED, admin.run_command(kill)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "a statement on MongoDB could not be cancelled");
+                    }
+                    Err(_) => tracing::warn!("a statement on MongoDB is not cancelled in time"),
                 }
                 return None;
             }
@@ -499,7 +542,7 @@ impl Conversation {
                 self.block = Block::Implicit;
                 self.now = now();
             }
-            self.worker.begin().await?;
+            self.worker.begin(portal.command.as_ref()).await?;
         }
         Ok(())
     }

@@ -2,30 +2,31 @@
 //!
 //! What is said of an outcome is said by the majority of the members, so that no failover takes it back.
 
-use super::outcome::{Stop, is_duplicate, stop};
-use super::work::{Worker, durably};
+use super::outcome::{Stop, is_duplicate, is_there, stop};
+use super::work::{KILLED, Worker, durably};
 use crate::commit::gid::TransactionId;
 use crate::commit::question::Question;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use mongodb::error::Error;
 use mongodb::options::{CollectionOptions, ReadConcern, ReturnDocument};
-use mongodb::{Client, Collection};
+use mongodb::{Client, Collection, Database};
 use mothership_proto::report::{Report, sqlstate};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The `_id` of the document that gives a database its number.
 const NUMBER: &str = "number";
 
 type Row = Vec<Option<String>>;
 
-/// The collections of decisions in the databases of one member, and the numbers of these databases as far as they have
-/// been asked for.
+/// The collections of decisions in the databases of one member, the numbers of these databases as far as they have been
+/// asked for, and the collections that are known to be there.
 #[derive(Clone)]
 pub(super) struct Decisions {
     name: String,
     numbers: Arc<Mutex<HashMap<String, i64>>>,
+    made: Arc<Mutex<HashSet<(String, String)>>>,
 }
 
 impl Decisions {
@@ -34,6 +35,7 @@ impl Decisions {
         Decisions {
             name: format!("{schema}.decision"),
             numbers: Arc::default(),
+            made: Arc::default(),
         }
     }
 
@@ -74,7 +76,29 @@ impl Decisions {
         Ok(number)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
+    /// Sees to it that a collection is there before a transaction begins that inserts into it: of two transactions that
+    /// would make it, one could not commit.
+    pub async fn make(&self, database: &Database, collection: &str) {
+        let name = (database.name().to_owned(), collection.to_owned());
+        if self.made().contains(&name) {
+            return;
+        }
+        let create = database.run_command(doc! { "create": collection });
+        match tokio::time::timeout(KILLED, create).await {
+            Ok(Ok(_)) => drop(self.made().insert(name)),
+            Ok(Err(error)) if is_there(&error) => drop(self.made().insert(name)),
+            // The transaction itself may make it, or say what is wrong.
+            Ok(Err(error)) => tracing::debug!(%error, "a collection is not made"),
+            Err(_) => {}
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+        // As below.
+        self.made.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, i64>> {
         // Whoever panicked while holding it left plain values.
         self.numbers.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -122,6 +122,11 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
     matches!(code(error), Some((11000 | 11001, _)))
 }
 
+/// Whether a collection was there before it was to be made.
+pub(super) fn is_there(error: &Error) -> bool {
+    matches!(code(error), Some((48, _)))
+}
+
 fn code(error: &Error) -> Option<(i32, &str)> {
     match &*error.kind {
         ErrorKind::Command(command) => Some((command.code, &command.message)),

@@ -24,7 +24,7 @@ const LOOKS: u32 = 4;
 const REPLICATED: Duration = Duration::from_secs(10);
 
 /// How long it may take to end what runs.
-const KILLED: Duration = Duration::from_secs(5);
+pub(super) const KILLED: Duration = Duration::from_secs(5);
 
 /// What a command has given.
 pub(super) enum Answer {
@@ -100,8 +100,11 @@ impl Worker {
         self.session.as_mut().ok_or(Stop::Lost)
     }
 
-    /// Begins a transaction of MongoDB's.
-    pub async fn begin(&mut self) -> Result<(), Stop> {
+    /// Begins a transaction of MongoDB's, with this command if that is known.
+    pub async fn begin(&mut self, first: Option<&Command>) -> Result<(), Stop> {
+        if let Some(collection) = first.and_then(grown) {
+            self.decisions.make(&self.database, collection).await;
+        }
         if let Err(error) = self.number().await {
             // Only a transaction that writes on PostgreSQL as well needs it, and then says why it has none.
             tracing::debug!(%error, "the database has no number");
@@ -123,8 +126,9 @@ impl Worker {
         }
         let session = self.session().await?;
         if !commits {
-            // One that the server has undone already cannot be undone again.
-            let _ = session.abort_transaction().await;
+            // One that the server has undone already cannot be undone again, and one that cannot be reached undoes it
+            // by itself.
+            let _ = tokio::time::timeout(KILLED, session.abort_transaction()).await;
             return Ok(());
         }
         match session.commit_transaction().await {
@@ -163,7 +167,7 @@ impl Worker {
         let mut pause = PAUSE;
         for attempt in 1.. {
             if several {
-                self.begin().await?;
+                self.begin(Some(command)).await?;
             }
             let done = self.once(command, returning).await;
             let done = match done {
@@ -470,6 +474,14 @@ fn inserted(command: &Command) -> Option<&[Document]> {
             ignore: None,
             ..
         } => Some(documents),
+        _ => None,
+    }
+}
+
+/// The collection that a command may be the first to insert into.
+fn grown(command: &Command) -> Option<&str> {
+    match command {
+        Command::Insert { collection, .. } | Command::Upsert { collection, .. } => Some(collection),
         _ => None,
     }
 }

@@ -235,9 +235,12 @@ impl Session {
         );
     }
 
-    /// Whether a server's connections were broken off because it says nothing: who has waited for it so long waits for no
-    /// other.
+    /// Whether a lone server's connections were broken off because it says nothing: who has waited for it so long waits
+    /// for it no longer. Where there are others, one of them may answer.
     pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
+        if self.topology.shards[shard].servers.len() > 1 {
+            return false;
+        }
         let limit = self.topology.config.failover.silence;
         let down = self.topology.health.down_for(shard, server);
         limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))

@@ -1,12 +1,14 @@
 //! The proxy's thread: accepts, and carries bytes in both directions of each connection as the state says.
 
 use super::cutter::Cutter;
+use super::maker;
 use super::trap::{Effect, End, Progress};
 use super::{Side, State, Travel};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use socket2::{Domain, Socket, Type};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -104,6 +106,10 @@ struct Connection {
     state: watch::Sender<State>,
     progress: RefCell<Option<Progress>>,
     is_frozen: watch::Sender<bool>,
+    /// The address of who has connected.
+    from: Option<SocketAddr>,
+    /// For each process that was asked about, whether it is the one.
+    makers: RefCell<HashMap<u32, bool>>,
 }
 
 async fn serve(mut near: TcpStream, state: watch::Sender<State>) {
@@ -122,6 +128,8 @@ async fn serve(mut near: TcpStream, state: watch::Sender<State>) {
         state: state.clone(),
         progress: RefCell::new(None),
         is_frozen: watch::Sender::new(false),
+        from: near.peer_addr().ok(),
+        makers: RefCell::default(),
     });
     let over = || {
         state.send_modify(|state| {
@@ -282,7 +290,11 @@ impl Connection {
         let mut changes = self.state.subscribe();
         let mut frozen = self.is_frozen.subscribe();
         loop {
-            let is_held = changes.borrow_and_update().travel[from as usize].hold;
+            let is_held = {
+                let state = changes.borrow_and_update();
+                let of_held = || state.held.iter().any(|process| self.is_of(*process));
+                state.travel[from as usize].hold || of_held()
+            };
             if !is_held && !*frozen.borrow_and_update() {
                 return;
             }
@@ -291,6 +303,13 @@ impl Connection {
                 _ = frozen.changed() => {}
             }
         }
+    }
+
+    /// Whether this process has made the connection.
+    fn is_of(&self, process: u32) -> bool {
+        let mut makers = self.makers.borrow_mut();
+        let known = makers.entry(process);
+        *known.or_insert_with(|| self.from.is_some_and(|from| maker::is(process, from)))
     }
 
     async fn write(

@@ -10,6 +10,10 @@ mod declared;
 mod engines;
 #[path = "mongo/faults.rs"]
 mod faults;
+#[path = "mongo/partitions.rs"]
+mod partitions;
+#[path = "mongo/pools.rs"]
+mod pools;
 #[path = "mongo/stage.rs"]
 mod stage;
 #[path = "mongo/transactions.rs"]

@@ -1,10 +1,10 @@
 //! What breaks on a replica set of three.
 
-use super::stage::Documents;
+use super::stage::{Documents, served};
 use crate::shards::stage::{LIMIT, extended, one, say, send};
 use mongodb::bson::doc;
 use mothership_tests::mongo::ReplicaSet;
-use mothership_tests::{Endpoint, Wire, poll_until};
+use mothership_tests::{Wire, poll_until};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,32 +83,9 @@ fn secondaries_serve_reads_and_miss_nothing_that_was_written() {
 
 /// How many reads the members that are not the primary have served, as the router counts them.
 fn served_by_secondaries(documents: &Documents) -> u64 {
-    let primary = documents.set.addresses()[documents.set.primary()].clone();
-    let console = documents
-        .stage
-        .shards
-        .endpoint(0)
-        .at_port(documents.stage.router.port());
-    let mut console = Wire::login(&Endpoint {
-        database: "mothership".into(),
-        ..console
-    });
-    let frames = console.query("SHOW ENDPOINTS");
-    let names = frames
-        .iter()
-        .find(|frame| frame.kind == b'T')
-        .unwrap()
-        .columns();
-    let at = |name: &str| names.iter().position(|known| known == name).unwrap();
-    let rows = frames
-        .iter()
-        .filter(|frame| frame.kind == b'D')
-        .map(|row| row.row_text());
-    let of_documents =
-        rows.filter(|row| row[at("shard")] == "docs0" && row[at("address")] != primary);
-    of_documents
-        .map(|row| row[at("served")].parse::<u64>().unwrap())
-        .sum()
+    let primary = documents.set.primary();
+    let others = (0..3).filter(|member| *member != primary);
+    others.map(|member| served(documents, member)).sum()
 }
 
 #[test]
@@ -133,6 +110,52 @@ fn a_long_statement_is_cancelled() {
     assert!(answer[0].starts_with("Error 57014"), "{answer:?}");
     say(&mut other, "COMMIT");
     assert_eq!(one(&mut wire, "SELECT small FROM events WHERE id = 1"), "1");
+}
+
+#[test]
+fn a_scan_ends_on_the_server_when_it_is_cancelled_or_its_client_leaves() {
+    let set = ReplicaSet::start("scans", 1).map(Arc::new);
+    let Some(documents) = Documents::on(set, 1, "") else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    // More than the first answer of the server has.
+    let rows = (0..1_000_i64).map(|id| doc! { "_id": id, "kind": "plain" });
+    let database = &documents.databases[0];
+    documents.set.insert(database, "events", rows.collect());
+    let endless = |mode: &str| {
+        let fail = doc! {
+            "configureFailPoint": "waitWithPinnedCursorDuringGetMoreBatch", "mode": mode,
+            "data": { "shouldCheckForInterrupt": true },
+        };
+        documents.set.command("admin", fail);
+    };
+    let scans = || {
+        let of_ours = doc! { "command.collection": "events", "command.$db": database };
+        let pipeline = vec![doc! { "$currentOp": {} }, doc! { "$match": of_ours }];
+        let ask = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": {} };
+        let reply = documents.set.command("admin", ask);
+        let found = reply.get_document("cursor").unwrap();
+        found.get_array("firstBatch").unwrap().len()
+    };
+    let scan = "SELECT id FROM events WHERE kind LIKE '%a%'";
+    endless("alwaysOn");
+    let begins = |wire: &mut Wire| {
+        wire.send(&mothership_tests::message::query(scan));
+        assert!(poll_until(LIMIT, || scans() == 1), "it has not begun");
+    };
+    begins(&mut wire);
+    wire.cancel();
+    let answer = crate::shards::stage::lines(&wire.until_ready());
+    let error = answer.iter().find(|line| line.starts_with("Error"));
+    assert!(error.unwrap().starts_with("Error 57014"), "{error:?}");
+    assert!(poll_until(LIMIT, || scans() == 0), "it goes on");
+    let mut other = documents.stage.wire();
+    begins(&mut other);
+    drop(other);
+    assert!(poll_until(LIMIT, || scans() == 0), "it goes on");
+    endless("off");
+    assert_eq!(wire.rows(scan).len(), 1_000);
 }
 
 #[test]

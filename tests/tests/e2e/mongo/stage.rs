@@ -3,6 +3,7 @@
 use crate::shards::stage::Stage;
 use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::shared::USER;
+use mothership_tests::{Endpoint, Wire};
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -149,10 +150,33 @@ impl Documents {
     }
 }
 
+impl Documents {
+    /// The router's console.
+    pub fn console(&self) -> Wire {
+        Wire::login(&Endpoint {
+            database: "mothership".into(),
+            ..self.stage.endpoint()
+        })
+    }
+}
+
 impl Drop for Documents {
     fn drop(&mut self) {
         for database in &self.databases {
             self.set.drop_database(database);
         }
     }
+}
+
+/// How many requests a member has served, as the router counts them.
+pub fn served(documents: &Documents, member: usize) -> u64 {
+    let address = &documents.set.addresses()[member];
+    let frames = documents.console().query("SHOW ENDPOINTS");
+    let names = frames.iter().find(|frame| frame.kind == b'T');
+    let names = names.unwrap().columns();
+    let at = |name: &str| names.iter().position(|known| known == name).unwrap();
+    let rows = frames.iter().filter(|frame| frame.kind == b'D');
+    let mut rows = rows.map(|row| row.row_text());
+    let row = rows.find(|row| row[at("shard")] == "docs0" && row[at("address")] == *address);
+    row.unwrap()[at("served")].parse().unwrap()
 }
