@@ -227,6 +227,13 @@ impl ReplicaSet {
         self.members[member].kill();
     }
 
+    /// Asks all members that run to end, at the same moment.
+    pub fn terminate(&self) {
+        let living = self.members.iter().filter(|member| member.runs());
+        let children = living.filter_map(Member::child);
+        children.for_each(|child| send(child, libc::SIGTERM));
+    }
+
     /// Starts a member that was killed, and waits until it is a primary or a secondary.
     /// [`ReplicaSet::wait_whole`] waits until it follows, which takes a second more.
     ///

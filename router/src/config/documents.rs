@@ -198,6 +198,15 @@ fn filled(default: &At<String>, kind: &Kind, column: &str) -> Result<Filled, Mis
     }
 }
 
+/// Whether MongoDB has several entries for one value in an index. There is no array at `_id`.
+fn has_parts(column: &Column) -> bool {
+    match column.kind {
+        Kind::Array(_) => true,
+        Kind::Jsonb => column.path != ["_id"],
+        _ => false,
+    }
+}
+
 fn key(written: &WrittenUnique, columns: &[Column]) -> Result<Unique, Mistake> {
     let name = written.name.value.as_str().to_owned();
     let mut positions = Vec::with_capacity(written.columns.len());
@@ -206,6 +215,16 @@ fn key(written: &WrittenUnique, columns: &[Column]) -> Result<Unique, Mistake> {
             .iter()
             .position(|known| known.name == column.value.as_str());
         match found {
+            Some(position) if has_parts(&columns[position]) => {
+                let what = format!(
+                    "unique key `{name}` names `{}`, which is {}",
+                    column.value,
+                    columns[position].kind.sql_name()
+                );
+                let fix =
+                    "name columns of other types: MongoDB would keep the elements of arrays unique";
+                return Err((column.offset, what, fix.to_owned()));
+            }
             Some(position) if !positions.contains(&position) => positions.push(position),
             _ => {
                 let what = format!("unique key `{name}` names `{}`", column.value);

@@ -5,7 +5,7 @@
 
 use bson::{Bson, Document, doc};
 
-use super::{Collection, Kind, Unique};
+use super::{Collection, Kind, Nulls, Unique};
 
 /// An index of a collection.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,18 +155,28 @@ pub fn fields(table: &Collection, unique: &Unique) -> Vec<String> {
     columns.map(|at| table.columns[*at].field()).collect()
 }
 
-/// The command that makes the index of a key. It compares bytes, whatever the collection's own collation.
+/// The command that makes the index of a key. It compares bytes, whatever the collection's own collation. Where NULL is
+/// a field that is left out, it leaves out documents without one, because no NULL is equal to another.
 pub fn creation(table: &Collection, unique: &Unique) -> Document {
     let keys = fields(table, unique).into_iter();
     let keys: Document = keys.map(|field| (field, Bson::Int32(1))).collect();
+    let columns = unique.columns.iter().map(|at| &table.columns[*at]);
+    let omitted = columns.filter(|column| !column.not_null && table.nulls == Nulls::Omit);
+    let filter: Document = omitted
+        .map(|column| (column.field(), doc! { "$exists": true }.into()))
+        .collect();
+    let mut index = doc! {
+        "key": keys,
+        "name": &unique.index,
+        "unique": true,
+        "collation": { "locale": "simple" },
+    };
+    if !filter.is_empty() {
+        index.insert("partialFilterExpression", filter);
+    }
     doc! {
         "createIndexes": &table.collection,
-        "indexes": [{
-            "key": keys,
-            "name": &unique.index,
-            "unique": true,
-            "collation": { "locale": "simple" },
-        }],
+        "indexes": [index],
         "writeConcern": { "w": "majority" },
     }
 }

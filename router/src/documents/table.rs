@@ -247,6 +247,14 @@ impl Kind {
         }
     }
 
+    /// Whether values that are equal are written alike.
+    pub fn has_one_form(&self) -> bool {
+        !matches!(
+            self,
+            Kind::Float4 | Kind::Float8 | Kind::Numeric | Kind::Jsonb | Kind::Array(_)
+        )
+    }
+
     /// Whether its values are compared by a collation.
     pub fn is_collatable(&self) -> bool {
         match self {

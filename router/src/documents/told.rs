@@ -1,7 +1,8 @@
 //! What errors tell of a document, in PostgreSQL's words.
 
-use bson::{Document, RawDocument, RawDocumentBuf};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 
+use super::translate::{Change, Gets};
 use super::value::{self, Forms};
 use super::{Collection, Column, Unique};
 
@@ -32,6 +33,62 @@ pub fn existing_key(
         "Key ({})=({values}) already exists.",
         names.join(", ")
     ))
+}
+
+/// The same of a row that was to be changed, if all of its key is known: what it gets, and what it was found by.
+pub fn changed_key(
+    (collection, unique): (&Collection, &Unique),
+    (filter, change): (&Document, &Change),
+    forms: &Forms,
+) -> Option<String> {
+    let mut known = Document::new();
+    for column in unique.columns.iter().map(|at| &collection.columns[*at]) {
+        let field = column.field();
+        let value = match change.gets(&field) {
+            Gets::Constant(value) => value,
+            // Of others the text need not be the same where they are equal.
+            Gets::Nothing if column.kind.has_one_form() => asked(filter, &field)?,
+            Gets::Nothing | Gets::Other => return None,
+        };
+        place(&mut known, &column.path, value.clone())?;
+    }
+    existing_key((collection, unique), &known, forms)
+}
+
+/// The one value of a field that a filter lets pass.
+fn asked<'f>(filter: &'f Document, field: &str) -> Option<&'f Bson> {
+    filter.iter().find_map(|(name, condition)| {
+        match (name.as_str(), condition) {
+            ("$and", Bson::Array(all)) => {
+                let mut all = all.iter().filter_map(Bson::as_document);
+                return all.find_map(|filter| asked(filter, field));
+            }
+            (name, _) if name != field => return None,
+            _ => {}
+        }
+        let value = match condition {
+            Bson::Document(operators) => operators.get("$eq")?,
+            value => value,
+        };
+        let is_value = !matches!(
+            value,
+            Bson::Null | Bson::Document(_) | Bson::Array(_) | Bson::RegularExpression(_)
+        );
+        is_value.then_some(value)
+    })
+}
+
+/// Puts a value where its path leads.
+fn place(document: &mut Document, path: &[String], value: Bson) -> Option<()> {
+    let (field, parents) = path.split_last()?;
+    let mut place = document;
+    for parent in parents {
+        let inner = place.entry(parent.clone());
+        let inner = inner.or_insert_with(|| Bson::Document(Document::new()));
+        place = inner.as_document_mut()?;
+    }
+    place.insert(field, value);
+    Some(())
 }
 
 /// A column's value as text, `null` where there is none.

@@ -36,7 +36,7 @@ use super::{Collection, Fault, Kind};
 use constant::Bound;
 use scope::Parameters;
 
-pub use command::{Change, Command, Conflict, Upserted};
+pub use command::{Change, Command, Conflict, Gets, Upserted};
 
 /// A statement that is one command, before its parameters' values are known.
 #[derive(Clone, Debug)]

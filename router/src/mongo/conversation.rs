@@ -56,6 +56,7 @@ pub(super) async fn hold(
         stream,
         input: Vec::new(),
         output: Vec::new(),
+        flushed: 0,
     };
     let Some(database) = greet(&mut line, &client, &running).await else {
         return;
@@ -116,6 +117,8 @@ struct Line {
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// How often something was sent.
+    flushed: u64,
 }
 
 /// Nobody is there any more, or nobody can be spoken to.
@@ -140,6 +143,7 @@ impl Line {
         if !self.output.is_empty() {
             self.stream.write_all(&self.output).await?;
             self.output.clear();
+            self.flushed += 1;
         }
         Ok(())
     }
@@ -364,11 +368,17 @@ impl Conversation {
         let mut portal = self.portal(statement, &[], &[])?;
         self.begin_statement(&portal, is_alone).await?;
         let described = outputs(&portal.statement.task);
+        let (begun, flushed) = (self.line.output.len(), self.line.flushed);
         if !described.is_empty() {
             portal.shape.describe(&mut self.line.output);
         }
-        self.run(&mut portal, 0).await?;
-        Ok(true)
+        let done = self.run(&mut portal, 0).await;
+        let is_read = portal.command.as_ref().is_none_or(is_read);
+        if done.is_err() && !is_read && self.line.flushed == flushed {
+            // PostgreSQL says nothing of the rows of a write before it is done.
+            self.line.output.truncate(begun);
+        }
+        done.map(|_| true)
     }
 
     fn parse(&mut self, body: &[u8]) -> Result<(), Stop> {

@@ -1,9 +1,10 @@
 //! What a failure of MongoDB's means in PostgreSQL's words, or that the connection is to end.
 
-use crate::documents::told::existing_key;
+use crate::documents::told::{changed_key, existing_key};
+use crate::documents::translate::Command;
 use crate::documents::value::Forms;
 use crate::documents::{Collection, Fault, Unique};
-use mongodb::bson::{Bson, Document};
+use mongodb::bson::Bson;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mothership_proto::report::{Report, sqlstate};
 
@@ -45,21 +46,48 @@ impl From<Fault> for Stop {
     }
 }
 
-/// What the driver says of an INSERT of these documents.
-pub(super) fn stop_of_insert(
+/// Where in a command it was that something was wrong: a row by its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// This row was to be new.
+    Inserted(usize),
+    /// This row was there, and was to be changed.
+    Changed(usize),
+}
+
+/// What the driver says of a command on a collection, with what is certain of the row that was wrong.
+pub(super) fn stop_of(
     error: &Error,
     collection: Option<&Collection>,
-    (documents, forms): (&[Document], &Forms),
+    (command, step): (&Command, Option<Step>),
+    forms: &Forms,
 ) -> Stop {
     let Stop::Report(report) = stop(error, collection) else {
         return Stop::Lost;
     };
     let detail = || {
         let collection = collection.filter(|_| is_duplicate(error))?;
-        let document = documents.get(failed_at(error))?;
         let (_, message) = code(error)?;
-        let unique = violated(message, collection)?;
-        existing_key((collection, unique), document, forms)
+        let key = (collection, violated(message, collection)?);
+        match (command, step) {
+            (Command::Insert { documents, .. }, Some(Step::Inserted(row))) => {
+                existing_key(key, documents.get(row)?, forms)
+            }
+            (Command::Insert { documents, .. }, _) => {
+                existing_key(key, documents.get(failed_at(error))?, forms)
+            }
+            (Command::Upsert { rows, .. }, Some(Step::Inserted(row))) => {
+                existing_key(key, &rows.get(row)?.document, forms)
+            }
+            (Command::Upsert { rows, .. }, Some(Step::Changed(row))) => {
+                let row = rows.get(row)?;
+                changed_key(key, (row.filter.as_ref()?, &row.change), forms)
+            }
+            (Command::Update { filter, change, .. }, _) => {
+                changed_key(key, (filter, change), forms)
+            }
+            _ => None,
+        }
     };
     Stop::Report(match detail() {
         Some(detail) => report.detail(detail),

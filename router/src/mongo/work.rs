@@ -1,8 +1,9 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
 use super::decisions::Decisions;
-use super::outcome::{Stop, is_conflict, is_duplicate, stop, stop_of_insert};
+use super::outcome::{Step, Stop, is_conflict, is_duplicate, stop, stop_of};
 use crate::documents::Collection;
+use crate::documents::told::failing_row;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
 use crate::documents::value::Forms;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -169,7 +170,7 @@ impl Worker {
             if several {
                 self.begin(Some(command)).await?;
             }
-            let done = self.once(command, returning).await;
+            let done = self.once(command, returning, forms).await;
             let done = match done {
                 Ok(answer) if several => match self.end(true).await {
                     Ok(()) => return Ok(answer),
@@ -185,18 +186,15 @@ impl Worker {
                 self.end(false).await?;
             }
             match done {
-                Some(Failure::Driver(error))
+                Some(Failure::Driver(error, step))
                     if !self.may_try_again(&error, command, several, attempt) =>
                 {
                     let name = collection_of(command);
                     let declared = name.and_then(|name| self.declared(name));
-                    return Err(match inserted(command) {
-                        Some(documents) => stop_of_insert(&error, declared, (documents, forms)),
-                        None => stop(&error, declared),
-                    });
+                    return Err(stop_of(&error, declared, (command, step), forms));
                 }
                 Some(Failure::Told(report)) => return Err(report.into()),
-                Some(Failure::Driver(_)) | None => {}
+                Some(Failure::Driver(..)) | None => {}
             }
             let pause_now = rand::rng().random_range(pause / 2..=pause);
             tokio::time::sleep(pause_now).await;
@@ -212,7 +210,12 @@ impl Worker {
         own && (is_found_next || is_conflict(error) && attempt < ATTEMPTS)
     }
 
-    async fn once(&mut self, command: &Command, returning: &[Output]) -> Result<Answer, Failure> {
+    async fn once(
+        &mut self,
+        command: &Command,
+        returning: &[Output],
+        forms: &Forms,
+    ) -> Result<Answer, Failure> {
         let database = self.database.clone();
         let in_transaction = self.in_transaction;
         let concern = (!in_transaction).then(durably);
@@ -300,8 +303,8 @@ impl Worker {
                 collection, rows, ..
             } => {
                 let mut stored = Vec::with_capacity(rows.len());
-                for row in rows {
-                    stored.push(upsert(&of(collection), row, session).await?);
+                for (number, row) in rows.iter().enumerate() {
+                    stored.push(upsert(&of(collection), (number, row), session).await?);
                 }
                 match returning {
                     [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
@@ -385,19 +388,32 @@ impl Worker {
             Command::Fail {
                 collection,
                 filter,
+                change,
                 fault,
             } => {
-                let one = of(collection)
-                    .find_one(filter.clone())
-                    .collation(bytes())
-                    .session(session)
-                    .await?;
-                match one {
-                    None => Ok(Answer::Done("UPDATE 0".to_owned())),
-                    Some(_) => match Stop::from(fault.clone()) {
-                        Stop::Report(report) => Err(Failure::Told(report)),
-                        Stop::Lost => Err(Failure::Told(not_there())),
-                    },
+                // With a second one it is not certain which of them PostgreSQL would have come to first.
+                let mut pipeline = vec![doc! { "$match": filter }, doc! { "$limit": 2 }];
+                pipeline.extend_from_slice(change);
+                let of = of(collection);
+                let rows = of.aggregate(pipeline).collation(bytes());
+                let mut cursor = rows.session(&mut *session).await?;
+                let mut rows = Vec::new();
+                while let Some(row) = cursor.next(session).await {
+                    rows.push(row?);
+                }
+                let declared = self.declared(collection);
+                let detail = match (rows.as_slice(), declared) {
+                    ([], _) => return Ok(Answer::Done("UPDATE 0".to_owned())),
+                    ([row], Some(declared)) => failing_row(declared, row, forms),
+                    _ => None,
+                };
+                let fault = match detail {
+                    Some(detail) => fault.clone().detail(detail),
+                    None => fault.clone(),
+                };
+                match Stop::from(fault) {
+                    Stop::Report(report) => Err(Failure::Told(report)),
+                    Stop::Lost => Err(lost()),
                 }
             }
         }
@@ -406,14 +422,20 @@ impl Worker {
 
 /// Why one attempt has failed.
 enum Failure {
-    Driver(Error),
+    /// The driver says so, perhaps of one row.
+    Driver(Error, Option<Step>),
     Told(Report),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::Driver(error)
+        Failure::Driver(error, None)
     }
+}
+
+/// Of one row of a command.
+fn at(step: Step) -> impl Fn(Error) -> Failure {
+    move |error| Failure::Driver(error, Some(step))
 }
 
 fn not_there() -> Report {
@@ -466,18 +488,6 @@ fn minds_conflicts(command: &Command) -> bool {
     )
 }
 
-/// What one command is to insert, all in their order.
-fn inserted(command: &Command) -> Option<&[Document]> {
-    match command {
-        Command::Insert {
-            documents,
-            ignore: None,
-            ..
-        } => Some(documents),
-        _ => None,
-    }
-}
-
 /// The collection that a command may be the first to insert into.
 fn grown(command: &Command) -> Option<&str> {
     match command {
@@ -524,9 +534,9 @@ async fn insert_new(
     documents: &[Document],
     declared: Option<(&Collection, Conflict)>,
     session: &mut ClientSession,
-) -> Done<Vec<Document>> {
+) -> Result<Vec<Document>, Failure> {
     let mut stored = Vec::new();
-    for document in documents {
+    for (number, document) in documents.iter().enumerate() {
         let mut is_there = false;
         if let Some((collection, conflict)) = declared {
             let keys = collection.unique.iter().enumerate();
@@ -550,7 +560,8 @@ async fn insert_new(
             }
         }
         if !is_there {
-            of.insert_one(document).session(&mut *session).await?;
+            let inserted = of.insert_one(document).session(&mut *session).await;
+            inserted.map_err(at(Step::Inserted(number)))?;
             stored.push(document.clone());
         }
     }
@@ -566,16 +577,22 @@ fn value_at<'d>(document: &'d Document, path: &[String]) -> Option<&'d Bson> {
     }
 }
 
-async fn upsert(of: &Documents, row: &Upserted, session: &mut ClientSession) -> Done<Document> {
+async fn upsert(
+    of: &Documents,
+    (number, row): (usize, &Upserted),
+    session: &mut ClientSession,
+) -> Result<Document, Failure> {
     if let Some(filter) = &row.filter {
         let found = of.find_one_and_update(filter.clone(), modifications(&row.change));
         let found = found.return_document(ReturnDocument::After);
         let found = found.collation(bytes());
-        if let Some(found) = found.session(&mut *session).await? {
+        let found = found.session(&mut *session).await;
+        if let Some(found) = found.map_err(at(Step::Changed(number)))? {
             return Ok(found);
         }
     }
-    of.insert_one(&row.document).session(session).await?;
+    let inserted = of.insert_one(&row.document).session(session).await;
+    inserted.map_err(at(Step::Inserted(number)))?;
     Ok(row.document.clone())
 }
 
@@ -604,7 +621,7 @@ async fn found(
 }
 
 fn raw(document: &Document) -> Result<RawDocumentBuf, Failure> {
-    RawDocumentBuf::try_from(document).map_err(|error| Failure::Driver(error.into()))
+    RawDocumentBuf::try_from(document).map_err(|error| Failure::Driver(error.into(), None))
 }
 
 fn raws(documents: &[Document]) -> Result<Vec<RawDocumentBuf>, Failure> {

@@ -10,6 +10,8 @@ mod declared;
 mod engines;
 #[path = "mongo/faults.rs"]
 mod faults;
+#[path = "mongo/keys.rs"]
+mod keys;
 #[path = "mongo/partitions.rs"]
 mod partitions;
 #[path = "mongo/pools.rs"]

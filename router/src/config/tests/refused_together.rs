@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::{refused, refused_alone};
+use super::{accepted, refused, refused_alone};
 
 #[test]
 fn slots_belong_to_exactly_one_shard() {
@@ -875,4 +875,45 @@ statements = ["SELECT 'a", ""]
             /etc/ms/m.toml:21:15: a statement of rule `text` cannot be read; give a whole statement of SQL
             /etc/ms/m.toml:21:28: a statement of rule `text` cannot be read; give a whole statement of SQL"#]],
     );
+}
+
+#[test]
+fn an_array_is_in_no_unique_key_of_documents() {
+    let config = |key: &str| {
+        format!(
+            r#"
+[[shard]]
+name = "a"
+[[shard.server]]
+address = "a"
+[[shard]]
+name = "d"
+engine = "mongodb"
+[[shard.server]]
+address = "d"
+[[table]]
+name = "t"
+kind = "documents"
+shards = ["d"]
+[[table.column]]
+name = "id"
+path = "_id"
+sql_type = "jsonb"
+[[table.column]]
+name = "words"
+sql_type = "text[]"
+[[table.column]]
+name = "data"
+sql_type = "jsonb"
+[[table.unique]]
+name = "t_pkey"
+columns = ["id"]
+{key}"#
+        )
+    };
+    let both = "[[table.unique]]\nname = \"t_key\"\ncolumns = [\"id\", \"words\"]\n\
+        [[table.unique]]\nname = \"t_key2\"\ncolumns = [\"data\"]\n";
+    refused_alone(&config(both), expect![[r#""#]]);
+    // MongoDB takes no array at `_id`.
+    accepted(&config(""));
 }

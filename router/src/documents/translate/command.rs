@@ -79,6 +79,8 @@ pub enum Command {
         collection: String,
         /// Which documents.
         filter: Document,
+        /// The stages that make of a document what it would become.
+        change: Vec<Document>,
         /// What is wrong then.
         fault: Fault,
     },
@@ -208,10 +210,12 @@ impl Command {
             Command::Fail {
                 collection,
                 filter,
+                change,
                 fault,
             } => {
                 shown.insert("update", collection);
                 shown.insert("filter", filter);
+                shown.insert("change", change.clone());
                 shown.insert("fault", fault.message.as_str());
             }
         }
@@ -231,7 +235,44 @@ impl Upserted {
     }
 }
 
+/// What a change does to a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gets<'c> {
+    /// It stays as it is.
+    Nothing,
+    /// It becomes this, whatever it was.
+    Constant(&'c Bson),
+    /// It is computed, or removed.
+    Other,
+}
+
 impl Change {
+    /// What a field gets.
+    pub fn gets(&self, field: &str) -> Gets<'_> {
+        let (set, unset) = match self {
+            Change::Operators(operators) => {
+                let of = |name: &str| operators.get_document(name).ok();
+                (of("$set"), of("$unset"))
+            }
+            Change::Pipeline(stages) => match stages.as_slice() {
+                [stage] => (stage.get_document("$set").ok(), None),
+                _ => return Gets::Other,
+            },
+        };
+        if unset.is_some_and(|unset| unset.contains_key(field)) {
+            return Gets::Other;
+        }
+        match (self, set.and_then(|set| set.get(field))) {
+            (_, None) => Gets::Nothing,
+            (Change::Operators(_), Some(value)) => Gets::Constant(value),
+            (Change::Pipeline(_), Some(Bson::Document(expression))) => {
+                let constant = expression.get("$literal");
+                constant.map_or(Gets::Other, Gets::Constant)
+            }
+            (Change::Pipeline(_), Some(_)) => Gets::Other,
+        }
+    }
+
     fn bson(&self) -> Bson {
         match self {
             Change::Operators(operators) => Bson::Document(operators.clone()),

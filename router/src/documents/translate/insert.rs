@@ -11,7 +11,7 @@ use sqlparser::ast::{
 };
 
 use super::super::told::failing_row;
-use super::super::{Collection, Column, Fault, Kind, Nulls};
+use super::super::{Collection, Column, Fault, Nulls};
 use super::assigned::{Assigned, Builder, get, null_violation};
 use super::command::{Change, Command, Conflict, Upserted};
 use super::constant::Bound;
@@ -306,12 +306,7 @@ impl Insert {
             return Ok(());
         };
         let key = &self.collection.unique[*unique].columns;
-        let comparable = |column: &usize| {
-            !matches!(
-                self.collection.columns[*column].kind,
-                Kind::Float4 | Kind::Float8 | Kind::Numeric | Kind::Jsonb | Kind::Array(_)
-            )
-        };
+        let comparable = |column: &usize| self.collection.columns[*column].kind.has_one_form();
         let moved = set.iter().any(|(column, _)| key.contains(column));
         if self.rows.len() > 1 && (moved || !key.iter().all(comparable)) {
             return Err(because("DO UPDATE of several rows whose keys may be equal"));

@@ -210,6 +210,7 @@ impl Update {
             Some(fault) => Command::Fail {
                 collection,
                 filter,
+                change: stages(values, self.collection.nulls),
                 fault,
             },
             None => Command::Update {
@@ -304,6 +305,10 @@ fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
         });
         return operators(plain.collect(), nulls);
     }
+    Change::Pipeline(stages(values, nulls))
+}
+
+fn stages(values: Vec<(String, Computed)>, nulls: Nulls) -> Vec<Document> {
     let mut set = Document::new();
     for (field, value) in values {
         match (value, nulls) {
@@ -316,7 +321,7 @@ fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
             (Computed::Value(None), Nulls::Omit) => drop(set.insert(field, "$$REMOVE")),
         }
     }
-    Change::Pipeline(vec![doc! { "$set": set }])
+    vec![doc! { "$set": set }]
 }
 
 /// Whether WHERE asks for one value of each column of a unique key.

@@ -212,7 +212,8 @@ fn foreign_key(
     if enforced { Ok(()) } else { Err(refusal()) }
 }
 
-/// What `CREATE TABLE` would refuse of the tables that are there already. Partitions are left to their parents.
+/// What `CREATE TABLE` would refuse of the tables that are there already, as long as it is of consequence. Partitions are
+/// left to their parents.
 pub fn unenforced(names: &Names<'_>) -> Vec<(Name, Refusal)> {
     let context = PlanContext::default();
     let mut all = Vec::new();
@@ -231,7 +232,9 @@ pub fn unenforced(names: &Names<'_>) -> Vec<(Name, Refusal)> {
             if !keyed.routable {
                 found(Refusal::of_table(Reason::KeyType, &relation.name));
             }
-            if !keyed.sharded.allow_unenforced_unique {
+            // A shard that has all rows keeps them unique by itself.
+            let is_divided = keyed.sharded.shards.len() > 1;
+            if is_divided && !keyed.sharded.allow_unenforced_unique {
                 let keys = relation.keys.iter().map(|k| (k, Reason::UnenforcedUnique));
                 let excludes = relation.exclusions.iter();
                 let excludes = excludes.map(|k| (k, Reason::UnenforcedExclude));

@@ -546,6 +546,17 @@ fn constraints_of_existing_tables_that_cannot_hold_are_reported() {
     });
 }
 
+#[test]
+fn a_shard_that_has_all_rows_enforces_what_is_unique() {
+    let mut builder = ShardMapBuilder::new(1);
+    builder.shard("s0");
+    builder.table("public", "nokey", hash(&[("id", KeyType::Int8)]));
+    let map = builder.build().expect("it is well formed");
+    let catalog = catalog();
+    let found = Planner::new(&catalog, &map).unenforced();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// A rule that keeps on `shard`, which it calls "here".
 fn keep(shard: Option<u16>, about: About) -> Pin {
     Pin {

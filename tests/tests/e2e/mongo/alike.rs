@@ -2,7 +2,7 @@
 
 use super::stage::Documents;
 use crate::shards::stage::{extended, lines, one, say, send};
-use mongodb::bson::doc;
+use mongodb::bson::{Bson, doc};
 use mothership_tests::Wire;
 
 /// Rows with everything that a column can have.
@@ -179,8 +179,12 @@ pub(super) fn both(wire: &mut Wire, sql: &str, is_extended: bool) -> [Vec<String
 }
 
 fn compare(documents: &Documents) {
+    filled(documents, &mut documents.stage.wire());
+    ask_both(documents);
+}
+
+fn ask_both(documents: &Documents) {
     let mut wire = documents.stage.wire();
-    filled(documents, &mut wire);
     let mut wrong = Vec::new();
     for is_extended in [false, true] {
         if is_extended {
@@ -220,12 +224,41 @@ fn queries_on_three_shards_of_documents_answer_as_postgresql_does() {
 }
 
 #[test]
+fn queries_where_null_is_a_field_left_out_answer_as_postgresql_does() {
+    for shards in [1, 3] {
+        let Some(documents) = Documents::omitting(shards) else {
+            return;
+        };
+        compare(&documents);
+        for database in &documents.databases {
+            let fields = ["amount", "of", "of.count", "of.name", "at", "data", "tag"];
+            let nulls = fields.map(|field| doc! { field: { "$type": "null" } });
+            let any = doc! { "$or": nulls.to_vec() };
+            assert_eq!(documents.set.find(database, "events", any), []);
+        }
+        // Others may write what they like: some of each are null, and are not there.
+        for (database, field) in documents.databases.iter().zip(["amount", "of.count", "at"]) {
+            let is_null = doc! { "q": { field: Bson::Null }, "u": { "$set": { field: Bson::Null } }, "multi": true };
+            let update = doc! { "update": "events", "updates": [is_null] };
+            documents.set.command(database, update);
+        }
+        ask_both(&documents);
+    }
+}
+
+#[test]
 fn writes_do_and_answer_what_they_do_in_postgresql() {
-    let Some(documents) = Documents::over(1) else {
-        return;
-    };
+    for documents in [Documents::over(1), Documents::omitting(1)] {
+        let Some(documents) = documents else {
+            return;
+        };
+        compare_writes(&documents);
+    }
+}
+
+fn compare_writes(documents: &Documents) {
     let mut wire = documents.stage.wire();
-    filled(&documents, &mut wire);
+    filled(documents, &mut wire);
     for sql in WRITES {
         let [events, twin] = both(&mut wire, sql, false);
         assert_eq!(events, twin, "{sql}");

@@ -9,7 +9,7 @@ use mothership_tests::{Folder, Router, Wire};
 use std::process::{Command, Output};
 
 /// Runs the binary on a configuration: its exit code, what it prints, and what it complains of.
-fn mothership(config: &str, command: &[&str], more: &[&str]) -> (i32, String, String) {
+pub fn mothership(config: &str, command: &[&str], more: &[&str]) -> (i32, String, String) {
     let folder = Folder::new("declared");
     let path = folder.path().join("mothership.toml");
     std::fs::write(&path, config.replace("@port@", "6432")).unwrap();
@@ -25,7 +25,7 @@ fn mothership(config: &str, command: &[&str], more: &[&str]) -> (i32, String, St
 }
 
 /// What `check-config` says of the shard of documents, and its exit code.
-fn checked(config: &str) -> (i32, Vec<String>) {
+pub fn checked(config: &str) -> (i32, Vec<String>) {
     let (code, said, error) = mothership(config, &["check-config"], &["--connect"]);
     eprintln!("{said}{error}");
     let of_documents = said
@@ -38,7 +38,7 @@ fn checked(config: &str) -> (i32, Vec<String>) {
 }
 
 /// A client of a router of its own with this configuration.
-fn wire_of(stage: &Stage, config: &str) -> (Router, Wire) {
+pub fn wire_of(stage: &Stage, config: &str) -> (Router, Wire) {
     let router = Router::start(config);
     let mut endpoint = stage.endpoint();
     endpoint.port = router.port();
@@ -340,4 +340,24 @@ fn ensure_indexes_makes_what_is_missing_and_says_what_is_in_the_way() {
             .any(|line| line.contains("\"mail\" is not one that keeps it (other)")),
         "{said:?}"
     );
+}
+
+#[test]
+fn a_key_is_said_to_be_kept_by_nobody_only_where_rows_are_divided() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let wide = "[[table]]\nname = \"wide\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n";
+    let config = format!("{}{PEOPLE}{wide}", documents.stage.config());
+    let create = "CREATE TABLE wide (id int8 PRIMARY KEY, v int8 UNIQUE)";
+    documents.stage.shards.sql_all(create);
+    let (router, mut wire) = wire_of(&documents.stage, &config);
+    assert_eq!(wire.rows("SELECT count(*) FROM people"), [["0"]]);
+    let log = router.log();
+    let finding = "a unique constraint of a sharded table must contain the shard key";
+    let found = log.lines().filter(|line| line.contains(finding));
+    let found: Vec<&str> = found.collect();
+    assert!(!found.is_empty(), "{log}");
+    let of_wide = |line: &&str| line.contains("wide_v_key");
+    assert!(found.iter().all(of_wide), "{found:?}");
 }

@@ -226,3 +226,33 @@ fn a_write_that_is_cancelled_while_others_lack_it_is_of_unknown_outcome() {
     others.iter().for_each(|member| set.thaw(*member));
     set.wait_whole();
 }
+
+#[test]
+fn a_router_ends_though_all_members_end_with_it() {
+    for (number, sql) in [
+        "",
+        "SELECT id FROM events",
+        "INSERT INTO events (id) VALUES (1)",
+        "BEGIN; INSERT INTO events (id) VALUES (1); INSERT INTO items VALUES (1, 1); COMMIT",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let set = ReplicaSet::start(&format!("ending{number}"), 3).map(Arc::new);
+        let Some(mut documents) = Documents::on(set, 1, "") else {
+            return;
+        };
+        // There will be nobody who could remove it.
+        documents.databases.clear();
+        let mut wire = documents.stage.wire();
+        if !sql.is_empty() {
+            say(&mut wire, sql);
+        }
+        documents.set.terminate();
+        documents.stage.router.sigterm();
+        let begun = std::time::Instant::now();
+        documents.stage.router.wait(Duration::from_secs(60));
+        eprintln!("{sql:?} {:?}", begun.elapsed());
+        assert!(begun.elapsed() < LIMIT, "{sql:?}: {:?}", begun.elapsed());
+    }
+}

@@ -114,7 +114,21 @@ impl Documents {
         Some(Documents::made(said(set)?, shards, more))
     }
 
+    /// As [`Documents::over`], where the fields of columns that are NULL are left out.
+    pub fn omitting(shards: usize) -> Option<Documents> {
+        let tables = TABLES.replace(
+            "key = [\"id\"]\n[[table.column]]",
+            "key = [\"id\"]\nnulls = \"omit\"\n[[table.column]]",
+        );
+        assert_ne!(tables, TABLES);
+        Some(Documents::with_tables(shared()?, shards, &tables, ""))
+    }
+
     fn made(set: Arc<ReplicaSet>, shards: usize, more: &str) -> Documents {
+        Documents::with_tables(set, shards, TABLES, more)
+    }
+
+    fn with_tables(set: Arc<ReplicaSet>, shards: usize, tables: &str, more: &str) -> Documents {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut config = String::new();
@@ -130,7 +144,7 @@ impl Documents {
             names.push(format!("\"{name}\""));
             databases.push(database);
         }
-        config += &TABLES.replace("@shards@", &names.join(", "));
+        config += &tables.replace("@shards@", &names.join(", "));
         config += &format!("[console]\nadmin_users = [\"{USER}\"]\n{more}");
         let stage = Stage::bare_on(&on, &config);
         let mut wire = stage.wire();
