@@ -121,3 +121,74 @@ fn cut(text: &str) -> String {
         .unwrap_or(0);
     format!("{}...", &text[..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Nulls};
+    use super::*;
+    use bson::doc;
+
+    fn people() -> Collection {
+        let column = |name: &str, path: &str, kind: Kind| Column {
+            name: name.to_owned(),
+            kind,
+            path: path.split('.').map(str::to_owned).collect(),
+            not_null: false,
+            default: None,
+        };
+        Collection {
+            schema: "public".to_owned(),
+            table: "people".to_owned(),
+            collection: "people".to_owned(),
+            columns: vec![
+                column("city", "address.city", Kind::Text),
+                column("score", "score", Kind::Numeric),
+            ],
+            unique: vec![Unique {
+                name: "people_key".to_owned(),
+                index: "key".to_owned(),
+                columns: vec![0, 1],
+            }],
+            nulls: Nulls::Store,
+        }
+    }
+
+    fn told(filter: &Document, change: Document) -> Option<String> {
+        let people = people();
+        let change = match change.contains_key("pipeline") {
+            true => Change::Pipeline(vec![doc! { "$set": change.get_document("pipeline").ok()? }]),
+            false => Change::Operators(change),
+        };
+        let key = (&people, &people.unique[0]);
+        changed_key(key, (filter, &change), &Forms::default())
+    }
+
+    #[test]
+    fn a_key_is_told_only_if_all_of_it_is_certain() {
+        let number: Bson = Bson::Decimal128("1.50".parse().expect("a number"));
+        let whole = Some("Key (city, score)=(Ulm, 1.50) already exists.".to_owned());
+        let both = doc! { "$set": { "address.city": "Ulm", "score": number.clone() } };
+        assert_eq!(told(&doc! {}, both), whole);
+        let score = || doc! { "$set": { "score": number.clone() } };
+        let by_city = doc! { "$and": [{ "n": 1 }, { "address.city": { "$eq": "Ulm" } }] };
+        assert_eq!(told(&by_city, score()), whole);
+        assert_eq!(told(&doc! { "address.city": "Ulm" }, score()), whole);
+        let literal = doc! { "pipeline": { "address.city": { "$literal": "Ulm" }, "score": { "$literal": number.clone() } } };
+        assert_eq!(told(&doc! {}, literal), whole);
+        // One of several, another one than it may be, or computed.
+        for filter in [
+            doc! { "address.city": { "$gte": "Ulm" } },
+            doc! { "$or": [{ "address.city": "Ulm" }, { "n": 1 }] },
+            doc! { "address.city": Bson::Null },
+            doc! {},
+        ] {
+            assert_eq!(told(&filter, score()), None, "{filter}");
+        }
+        // What is equal to 1.50 may be 1.5.
+        let by_score = doc! { "score": number.clone() };
+        let city = doc! { "$set": { "address.city": "Ulm" } };
+        assert_eq!(told(&by_score, city), None);
+        let computed = doc! { "pipeline": { "address.city": { "$literal": "Ulm" }, "score": { "$add": ["$score", 1] } } };
+        assert_eq!(told(&doc! {}, computed), None);
+    }
+}

@@ -890,3 +890,26 @@ fn utc(milliseconds: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(milliseconds).unwrap_or_default();
     time.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_other_end_is_known_to_have_left_though_nobody_reads_what_it_said() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let other = Other::of(&ours).expect("the same again");
+        let patience = Duration::from_millis(100);
+        let left = other.has_left_for(patience);
+        tokio::pin!(left);
+        for said in [b"something", b"more here"] {
+            theirs.write_all(said).await.expect("there is room");
+            let waited = timeout(patience * 3, &mut left).await;
+            assert!(waited.is_err(), "it is still there");
+        }
+        drop(theirs);
+        let begun = Instant::now();
+        left.await;
+        assert!(begun.elapsed() >= patience);
+    }
+}

@@ -895,6 +895,11 @@ address = "d"
 name = "t"
 kind = "documents"
 shards = ["d"]
+key = ["n"]
+[[table.column]]
+name = "n"
+sql_type = "int8"
+not_null = true
 [[table.column]]
 name = "id"
 path = "_id"
@@ -913,7 +918,12 @@ columns = ["id"]
     };
     let both = "[[table.unique]]\nname = \"t_key\"\ncolumns = [\"id\", \"words\"]\n\
         [[table.unique]]\nname = \"t_key2\"\ncolumns = [\"data\"]\n";
-    refused_alone(&config(both), expect![[r#""#]]);
+    refused_alone(
+        &config(both),
+        expect![[r#"
+        /etc/ms/m.toml:34:18: unique key `t_key` names `words`, which is text[]; name columns of other types: MongoDB would keep the elements of arrays unique
+        /etc/ms/m.toml:37:12: unique key `t_key2` names `data`, which is jsonb; name columns of other types: MongoDB would keep the elements of arrays unique"#]],
+    );
     // MongoDB takes no array at `_id`.
     accepted(&config(""));
 }
