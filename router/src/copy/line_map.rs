@@ -181,6 +181,8 @@ mod tests {
         let first_height = 1;
         Row {
             bytes: b"",
+            content: b"",
+            special: false,
             key,
             line,
             height,
@@ -193,6 +195,8 @@ mod tests {
         let mut map = LineMap::new(2, 10);
         let header = HeaderPiece {
             bytes: b"",
+            content: b"",
+            special: false,
             height: 1,
         };
         map.header(0, &header);

@@ -33,6 +33,8 @@ mod out;
 
 mod rows;
 
+mod values;
+
 mod error;
 
 pub use error::CopyError;
@@ -42,3 +44,4 @@ pub use options::{CopyOptions, OptionError};
 pub use out::CopyOut;
 pub use rows::CopyRows;
 pub use splitter::{HeaderPiece, KeyColumn, Piece, Row, RowKey, Rules, Splitter};
+pub use values::{Value, Values};

@@ -2,8 +2,8 @@
 //!
 //! `COPY t FROM STDIN (FORMAT csv, HEADER)` and, from before PostgreSQL 9.0, `COPY
 //! t FROM STDIN WITH CSV HEADER DELIMITER AS ';'`. An option that is not known here
-//! is an error: it might change what a row is. Combinations that PostgreSQL refuses
-//! are not looked for, because it refuses them before a row is sent.
+//! is an error: it might change what a row is. So is a combination that PostgreSQL
+//! refuses, because not every COPY is seen by a server of its.
 
 use mothership_proto::report::{Report, sqlstate};
 
@@ -23,6 +23,8 @@ pub struct CopyOptions {
     pub freeze: bool,
     /// `ON_ERROR ignore`: rows with invalid values are left out (PostgreSQL 17).
     pub ignore_errors: bool,
+    /// `WHERE`: which rows are stored.
+    pub has_condition: bool,
 }
 
 /// Why a COPY is not divided.
@@ -42,6 +44,12 @@ pub enum OptionError {
     Value {
         /// Its name.
         name: String,
+    },
+    /// An option that goes with another form of rows, or the other direction.
+    #[error("COPY option \"{name}\" does not go with the others")]
+    Misplaced {
+        /// Its name.
+        name: &'static str,
     },
     /// An option that several shards cannot keep together.
     #[error("COPY option \"{name}\" cannot be kept over several shards")]
@@ -82,7 +90,8 @@ impl CopyOptions {
             false => old(&mut cursor, &mut given)?,
         }
         // WHERE is evaluated by each server for its rows.
-        match cursor.at_end() || cursor.sees("where") {
+        given.has_condition = cursor.sees("where");
+        match cursor.at_end() || given.has_condition {
             true => given.finish(),
             false => Err(OptionError::Syntax),
         }
@@ -92,6 +101,8 @@ impl CopyOptions {
 /// Options as they are read: each at most once.
 #[derive(Default)]
 struct Given {
+    is_from: bool,
+    has_condition: bool,
     format: Option<Format>,
     delimiter: Option<Vec<u8>>,
     null: Option<Vec<u8>>,
@@ -127,7 +138,8 @@ fn front(cursor: &mut Cursor<'_>, given: &mut Given) -> Option<()> {
         cursor.path()?;
         cursor.group();
     }
-    let direction = cursor.eat_any(&["from", "to"]);
+    given.is_from = cursor.eat("from");
+    let direction = given.is_from || cursor.eat("to");
     let client = cursor.eat_any(&["stdin", "stdout"]);
     let using = cursor.eat("using");
     if cursor.eat("delimiters") {
@@ -334,7 +346,39 @@ fn columns(cursor: &mut Cursor<'_>) -> Option<Columns> {
 }
 
 impl Given {
+    /// What PostgreSQL refuses together; see `ProcessCopyOptions` of its `copy.c`.
+    fn check(&self) -> Result<(), OptionError> {
+        let is_csv = matches!(self.format, Some(Format::Csv));
+        let is_binary = matches!(self.format, Some(Format::Binary));
+        let header = self.header.is_some_and(|header| header != Header::No);
+        let misplaced = [
+            ("delimiter", is_binary && self.delimiter.is_some()),
+            ("null", is_binary && self.null.is_some()),
+            ("default", is_binary && self.default.is_some()),
+            ("header", is_binary && header),
+            ("quote", !is_csv && self.quote.is_some()),
+            ("escape", !is_csv && self.escape.is_some()),
+            (
+                "force_quote",
+                (!is_csv || self.is_from) && self.force_quote.is_some(),
+            ),
+            (
+                "force_null",
+                !(is_csv && self.is_from) && self.force_null.is_some(),
+            ),
+            (
+                "force_not_null",
+                !(is_csv && self.is_from) && self.force_not_null.is_some(),
+            ),
+        ];
+        match misplaced.into_iter().find(|(_, misplaced)| *misplaced) {
+            Some((name, _)) => Err(OptionError::Misplaced { name }),
+            None => Ok(()),
+        }
+    }
+
     fn finish(self) -> Result<CopyOptions, OptionError> {
+        self.check()?;
         let encoding = self.encoding.map(|name| safe_name(&name)).transpose()?;
         let csv = matches!(self.format, Some(Format::Csv));
         let one = |name: &str, given: &Option<Vec<u8>>, otherwise: u8| match given.as_deref() {
@@ -357,9 +401,18 @@ impl Given {
             return Err(OptionError::Value { name });
         }
         let null = if csv { "" } else { "\\N" };
+        let null = self.null.unwrap_or_else(|| null.into());
+        let is_within = |byte: &u8| {
+            matches!(byte, b'\n' | b'\r') || *byte == delimiter || csv && *byte == quote
+        };
+        if null.iter().any(is_within) {
+            return Err(OptionError::Value {
+                name: "null".into(),
+            });
+        }
         let text = TextFormat {
             delimiter,
-            null: self.null.unwrap_or_else(|| null.into()),
+            null,
             default: self.default,
             header: self.header.unwrap_or(Header::No),
         };
@@ -379,6 +432,7 @@ impl Given {
             encoding,
             freeze: self.freeze.unwrap_or(false),
             ignore_errors: self.ignore_errors.unwrap_or(false),
+            has_condition: self.has_condition,
         })
     }
 }
@@ -528,6 +582,14 @@ mod tests {
             "FROM STDIN (DELIMITER 007)",
             "FROM STDIN (FORMAT csv, QUOTE '\\')",
             "FROM STDIN (FORMAT csv, QUOTE ',')",
+            "FROM STDIN (QUOTE '!')",
+            "FROM STDIN (FORMAT binary, HEADER)",
+            "FROM STDIN BINARY NULL 'x'",
+            "FROM STDIN (FORCE_NULL *)",
+            "FROM STDIN (FORMAT csv, FORCE_QUOTE *)",
+            "TO STDOUT (FORMAT csv, FORCE_NULL *)",
+            "FROM STDIN (NULL E'a\tb')",
+            "FROM STDIN (FORMAT csv, NULL '\"')",
             "FROM STDIN (ENCODING 'SJIS')",
             "FROM STDIN (REJECT_LIMIT 3, ON_ERROR ignore)",
             "FROM STDIN (ON_ERROR set_null)",

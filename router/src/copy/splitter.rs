@@ -62,6 +62,10 @@ pub enum Piece<'a> {
 pub struct HeaderPiece<'a> {
     /// As the client wrote it.
     pub bytes: &'a [u8],
+    /// The same without its line end.
+    pub content: &'a [u8],
+    /// Whether a line has a backslash (text), a quote (CSV).
+    pub special: bool,
     /// By how much it raises PostgreSQL's line counter: 0 for the binary format.
     pub height: u32,
 }
@@ -71,6 +75,10 @@ pub struct HeaderPiece<'a> {
 pub struct Row<'a> {
     /// As the client wrote it, line end included.
     pub bytes: &'a [u8],
+    /// The same without its line end.
+    pub content: &'a [u8],
+    /// Whether a line has a backslash (text), a quote (CSV).
+    pub special: bool,
     /// Its key, or why there is none.
     pub key: RowKey<'a>,
     /// The line number that PostgreSQL would report for it, were it the only server.
@@ -174,6 +182,11 @@ impl Splitter {
     /// The line that PostgreSQL would name in an error now.
     pub fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Whether a marker has ended the rows.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Ignoring
     }
 
     /// Takes the body of one CopyData. After an error the stream is lost: the COPY must fail.
@@ -292,7 +305,12 @@ impl Splitter {
         self.line += u64::from(height);
         if self.state == State::Header {
             self.state = State::Rows;
-            emit(Piece::Header(HeaderPiece { bytes, height }));
+            emit(Piece::Header(HeaderPiece {
+                bytes,
+                content: &bytes[..line.content],
+                special: line.special,
+                height,
+            }));
             return Ok(());
         }
         let content = &bytes[..line.content];
@@ -306,6 +324,8 @@ impl Splitter {
         };
         emit(Piece::Row(Row {
             bytes,
+            content,
+            special: line.special,
             key,
             line: self.line,
             height: line.height,
@@ -337,6 +357,8 @@ impl Splitter {
             self.state = State::Rows;
             let header = HeaderPiece {
                 bytes: &bytes[..done],
+                content: &bytes[..done],
+                special: false,
                 height: 0,
             };
             emit(Piece::Header(header));
@@ -369,6 +391,8 @@ impl Splitter {
                     let key = self.keys.of_binary(&rest[..length], reader);
                     emit(Piece::Row(Row {
                         bytes: &rest[..length],
+                        content: &rest[..length],
+                        special: false,
                         key,
                         line: self.line,
                         height: 1,

@@ -17,6 +17,7 @@ mod constant;
 mod filter;
 mod insert;
 mod like;
+mod load;
 mod order;
 mod scope;
 mod select;
@@ -37,6 +38,7 @@ use constant::Bound;
 use scope::Parameters;
 
 pub use command::{Change, Command, Conflict, Gets, Upserted};
+pub use load::{Batch, Load, Loading, Misfit};
 
 /// A statement that is one command, before its parameters' values are known.
 #[derive(Clone, Debug)]

@@ -73,6 +73,14 @@ pub fn from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Bson, Fault> 
     })
 }
 
+/// Bytes as a text.
+///
+/// # Errors
+/// PostgreSQL would not take them for one.
+pub fn utf8(bytes: &[u8]) -> Result<&str, Fault> {
+    text::check(bytes)
+}
+
 /// The value of a type's binary form.
 pub fn from_binary(kind: &Kind, bytes: &[u8]) -> Result<Bson, Fault> {
     Ok(match kind {

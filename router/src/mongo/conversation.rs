@@ -3,6 +3,8 @@
 //! What a transaction block is here follows PostgreSQL's rules: after an error everything but its end is refused, what
 //! comes between two Syncs is one transaction, and so is what one simple query has.
 
+mod copy;
+
 use super::decisions::Decisions;
 use super::member::Running;
 use super::outcome::{Stop, stop};
@@ -289,6 +291,8 @@ impl Conversation {
                 tag::DESCRIBE => self.describe(body),
                 tag::EXECUTE => self.execute(body).await,
                 tag::CLOSE => self.close(body),
+                // Left over from a COPY that has failed: PostgreSQL ignores them, too.
+                tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => Ok(()),
                 tag::FLUSH => {
                     self.line.flush().await?;
                     Ok(())
@@ -532,7 +536,7 @@ impl Conversation {
         }
         let is_read = match (&portal.statement.task, &portal.command) {
             (Task::Command(_), Some(command)) => is_read(command),
-            (Task::Asked(Question::Backend | Question::Decide { .. }), _) => false,
+            (Task::Copy(_) | Task::Asked(Question::Backend | Question::Decide { .. }), _) => false,
             _ => return Ok(()),
         };
         let is_new = self.worker.session.is_none();
@@ -614,6 +618,7 @@ impl Conversation {
                 let rows = self.worker.answer(question).await?;
                 return self.rows(rows);
             }
+            Task::Copy(load) => self.copy_in(&Arc::clone(load)).await?,
             Task::Explain(translated) => return self.explain(portal, &Arc::clone(translated)),
             Task::Command(translated) => {
                 let Some(command) = &portal.command else {

@@ -96,7 +96,7 @@ pub(super) fn stop_of(
 }
 
 /// The number of the document that was not inserted.
-fn failed_at(error: &Error) -> usize {
+pub(super) fn failed_at(error: &Error) -> usize {
     match &*error.kind {
         ErrorKind::InsertMany(many) => {
             let first = many.write_errors.as_ref().and_then(|all| all.first());
@@ -177,11 +177,7 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
     let report = match code {
         11000 | 11001 => duplicate(message, collection),
         // It was not the primary before it had done anything.
-        10107 | 13435 | 10058 => Report::error(
-            "25006",
-            "cannot execute this statement in a read-only transaction",
-        )
-        .detail("the member of the replica set is not its primary"),
+        10107 | 13435 | 10058 => not_primary(),
         // A primary that gives up, or a write that was not replicated in time: what became of it is not known.
         64 | 91 | 100 | 189 | 11600 | 11602 | 13436 | 13388 => return Stop::Lost,
         50 | 262 | 11601 => Report::error(
@@ -208,7 +204,8 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
         ),
         121 => Report::error("23514", "document failed the collection's validation"),
         241 => Report::error("22003", "integer out of range"),
-        10334 | 17280 | 292 | 146 => Report::error(
+        // The last one is of a transaction, whose documents are to be in the cache of MongoDB.
+        10334 | 17280 | 292 | 146 | 314 => Report::error(
             sqlstate::PROGRAM_LIMIT_EXCEEDED,
             "MongoDB's limits are too small for this statement",
         )
@@ -220,6 +217,30 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
         }
     };
     Stop::Report(report)
+}
+
+/// What a member says that is not the primary.
+pub(super) fn not_primary() -> Report {
+    Report::error(
+        "25006",
+        "cannot execute this statement in a read-only transaction",
+    )
+    .detail("the member of the replica set is not its primary")
+}
+
+/// Whether the server has undone a transaction by itself before its end.
+pub(super) fn is_ended(error: &Error) -> bool {
+    matches!(code(error), Some((251 | 290, _)))
+}
+
+/// What a COPY says then: to try it again would end no better if it takes too long.
+pub(super) fn ended_early() -> Report {
+    Report::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        "MongoDB has ended the transaction of this COPY",
+    )
+    .detail("a transaction may take transactionLifetimeLimitSeconds, and ends with the session that it is in")
+    .hint("Copy fewer rows at a time.")
 }
 
 /// A key that is there already, in PostgreSQL's words.

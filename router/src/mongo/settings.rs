@@ -91,6 +91,19 @@ impl Settings {
         duration(self.get("statement_timeout")?).filter(|limit| !limit.is_zero())
     }
 
+    /// Whether the bytes of a stream are what they seem.
+    ///
+    /// # Errors
+    /// They are set to be something else.
+    pub fn check_streams(&self) -> Result<(), Stop> {
+        let encoding = self.get("client_encoding").unwrap_or("utf8");
+        let plain = encoding.to_ascii_lowercase().replace(['-', '_'], "");
+        if !matches!(plain.as_str(), "utf8" | "unicode") {
+            return Err(unknown("client_encoding", encoding));
+        }
+        Ok(())
+    }
+
     /// How values are written.
     ///
     /// # Errors

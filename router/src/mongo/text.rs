@@ -2,10 +2,14 @@
 
 use super::outcome::Stop;
 use crate::commit::question::Question;
+use crate::copy::CopyOptions;
 use crate::documents::Collection;
-use crate::documents::translate::{NotTranslated, Translated, translate};
+use crate::documents::translate::{Load, NotTranslated, Translated, translate};
 use crate::plan::parse_plainly;
-use crate::sql::effect::{self, Statement};
+use crate::sql::cursor::{Cursor, Span};
+use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Statement};
+use crate::sql::lexer::Kind;
+use crate::sql::name::Name;
 use mothership_pool::health::report::QUESTION;
 use mothership_proto::report::{Report, sqlstate};
 use sqlparser::ast;
@@ -28,6 +32,8 @@ pub(super) enum Task {
     Deallocate(Option<String>),
     /// A command on documents.
     Command(Arc<Translated>),
+    /// COPY FROM STDIN into a table of documents.
+    Copy(Arc<Load>),
     /// EXPLAIN of one.
     Explain(Arc<Translated>),
     /// One row of texts, which does not depend on documents.
@@ -80,6 +86,14 @@ pub(super) fn task(
         Statement::Explain { inner, .. } => {
             let inner = &sql[inner.start..inner.end];
             return Ok(Task::Explain(command(inner, types, collections)?));
+        }
+        Statement::Copy {
+            direction: Direction::In,
+            end: CopyEnd::Client,
+            source: CopySource::Table(path, columns),
+        } => {
+            let load = load(sql, path, *columns, collections)?;
+            return Ok(Task::Copy(Arc::new(load)));
         }
         _ => {}
     }
@@ -256,20 +270,72 @@ fn of_the_router(sql: &str) -> Option<Task> {
     Some(Task::Set(changes, "SELECT 1"))
 }
 
+/// COPY into a table.
+fn load(
+    sql: &str,
+    path: &[Name<'_>],
+    columns: Option<Span>,
+    collections: &[Arc<Collection>],
+) -> Result<Load, Stop> {
+    let texts = |names: &[Name<'_>]| -> Option<Vec<String>> {
+        let text = |name: &Name<'_>| name.as_str().map(str::to_owned);
+        names.iter().map(text).collect()
+    };
+    let path = texts(path).ok_or_else(not_understood)?;
+    let (schema, table) = match path.as_slice() {
+        [table] => (None, table),
+        [schema, table] => (Some(schema.as_str()), table),
+        _ => return Err(not_understood()),
+    };
+    let collection = declared(collections, schema, table).ok_or_else(not_understood)?;
+    let columns = match columns {
+        None => None,
+        Some(span) => {
+            let mut cursor = Cursor::new(span.of(sql.as_bytes()), true);
+            let mut names = Vec::new();
+            loop {
+                names.push(cursor.name().ok_or_else(not_understood)?);
+                if !cursor.eat_kind(Kind::Comma) {
+                    break;
+                }
+            }
+            if !cursor.at_end() {
+                return Err(not_understood());
+            }
+            Some(texts(&names).ok_or_else(not_understood)?)
+        }
+    };
+    let options = CopyOptions::parse(sql.as_bytes(), true).map_err(|error| {
+        refused(
+            "this COPY is not understood well enough to be one for MongoDB",
+            "Write it in plainer SQL.",
+        )
+        .with_detail(error.to_string())
+    })?;
+    Ok(Load::new(&collection, columns.as_deref(), options)?)
+}
+
+/// The only collection that has this name.
+fn declared(
+    collections: &[Arc<Collection>],
+    schema: Option<&str>,
+    table: &str,
+) -> Option<Arc<Collection>> {
+    let fits = |one: &&Arc<Collection>| {
+        one.table == table && schema.is_none_or(|schema| one.schema == schema)
+    };
+    let mut found = collections.iter().filter(fits);
+    // Of two the path of the session would have to decide.
+    found.next().filter(|_| found.next().is_none()).cloned()
+}
+
 fn command(
     sql: &str,
     types: &[u32],
     collections: &[Arc<Collection>],
 ) -> Result<Arc<Translated>, Stop> {
     let parsed = parse_plainly(sql).map_err(|_| not_understood())?;
-    let table = |schema: Option<&str>, table: &str| {
-        let fits = |one: &&Arc<Collection>| {
-            one.table == table && schema.is_none_or(|schema| one.schema == schema)
-        };
-        let mut found = collections.iter().filter(fits);
-        // Of two the path of the session would have to decide.
-        found.next().filter(|_| found.next().is_none()).cloned()
-    };
+    let table = |schema: Option<&str>, table: &str| declared(collections, schema, table);
     let translated = translate(&parsed, &table, types);
     translated
         .map(Arc::new)

@@ -1,7 +1,10 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
 use super::decisions::Decisions;
-use super::outcome::{Step, Stop, is_conflict, is_duplicate, stop, stop_of};
+use super::outcome::{
+    Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, stop,
+    stop_of,
+};
 use crate::documents::Collection;
 use crate::documents::told::failing_row;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
@@ -164,6 +167,47 @@ impl Worker {
         returning: &[Output],
         forms: &Forms,
     ) -> Result<Answer, Stop> {
+        let done = self.repeatedly(command, returning, forms).await;
+        done.map_err(|ended| self.told(ended, command, forms))
+    }
+
+    /// The same for an INSERT that is part of a COPY: where it fails, the number of the document that it is about as
+    /// well.
+    pub async fn load(&mut self, command: &Command, forms: &Forms) -> Result<(), (Stop, usize)> {
+        match self.repeatedly(command, &[], forms).await {
+            Ok(_) => Ok(()),
+            Err(Ended::Failed(Failure::Driver(error, _))) if is_ended(&error) => {
+                Err((ended_early().into(), usize::MAX))
+            }
+            Err(ended) => {
+                let at = match &ended {
+                    Ended::Failed(Failure::Driver(error, _)) => failed_at(error),
+                    _ => usize::MAX,
+                };
+                Err((self.told(ended, command, forms), at))
+            }
+        }
+    }
+
+    fn told(&self, ended: Ended, command: &Command, forms: &Forms) -> Stop {
+        match ended {
+            Ended::Stopped(stop) => stop,
+            Ended::Failed(Failure::Told(report)) => report.into(),
+            Ended::Failed(Failure::Driver(error, step)) => {
+                let name = collection_of(command);
+                let declared = name.and_then(|name| self.declared(name));
+                stop_of(&error, declared, (command, step), forms)
+            }
+        }
+    }
+
+    /// Carries it out, as often as another transaction is in the way.
+    async fn repeatedly(
+        &mut self,
+        command: &Command,
+        returning: &[Output],
+        forms: &Forms,
+    ) -> Result<Answer, Ended> {
         let several = !self.in_transaction && is_several(command, returning);
         let mut pause = PAUSE;
         for attempt in 1.. {
@@ -177,7 +221,7 @@ impl Worker {
                     Err(Stop::Report(report)) if report.code == "40001" && attempt < ATTEMPTS => {
                         None
                     }
-                    Err(stop) => return Err(stop),
+                    Err(stop) => return Err(stop.into()),
                 },
                 Ok(answer) => return Ok(answer),
                 Err(error) => Some(error),
@@ -186,21 +230,27 @@ impl Worker {
                 self.end(false).await?;
             }
             match done {
-                Some(Failure::Driver(error, step))
-                    if !self.may_try_again(&error, command, several, attempt) =>
-                {
-                    let name = collection_of(command);
-                    let declared = name.and_then(|name| self.declared(name));
-                    return Err(stop_of(&error, declared, (command, step), forms));
-                }
-                Some(Failure::Told(report)) => return Err(report.into()),
-                Some(Failure::Driver(..)) | None => {}
+                Some(Failure::Driver(error, _))
+                    if self.may_try_again(&error, command, several, attempt) => {}
+                Some(failure) => return Err(Ended::Failed(failure)),
+                None => {}
             }
             let pause_now = rand::rng().random_range(pause / 2..=pause);
             tokio::time::sleep(pause_now).await;
             pause = (pause * 2).min(Duration::from_millis(200));
         }
-        Err(Stop::Lost)
+        Err(Stop::Lost.into())
+    }
+
+    /// Says no where this member is not the primary, as a write would.
+    pub async fn check_primary(&self) -> Result<(), Stop> {
+        let admin = self.client.database("admin");
+        let hello = admin.run_command(doc! { "hello": 1 }).await;
+        let hello = hello.map_err(|error| stop(&error, None))?;
+        match hello.get_bool("isWritablePrimary") {
+            Ok(true) => Ok(()),
+            _ => Err(not_primary().into()),
+        }
     }
 
     fn may_try_again(&self, error: &Error, command: &Command, several: bool, attempt: u32) -> bool {
@@ -417,6 +467,19 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Why a command is not carried out.
+enum Ended {
+    Failed(Failure),
+    /// Its transaction is not begun, or not ended.
+    Stopped(Stop),
+}
+
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Ended {
+        Ended::Stopped(stop)
     }
 }
 

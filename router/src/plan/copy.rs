@@ -5,6 +5,7 @@
 //! the tokens, both in the list of today and in the words of former versions; what decides
 //! where rows and fields end must be known, and anything else passes to the servers.
 
+use super::documents;
 use super::gather::Ending;
 use super::names::{Names, Place, Reach, Resolved, named};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
@@ -61,7 +62,7 @@ pub fn plan(
     if names.collection(&relation.name).is_some() {
         return match direction {
             Direction::Out => copied_documents(names, &rows_of(sql, source)?, context),
-            Direction::In => refuse(Reason::DocumentsStatement),
+            Direction::In => documents::copied_in(names, relation, sql, context),
         };
     }
     let role = || match relation.persistence {

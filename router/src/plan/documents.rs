@@ -162,6 +162,25 @@ pub fn write(
     }
 }
 
+/// The plan of COPY FROM STDIN into documents. Where its rows belong is not known before they come, and they are stored
+/// in one transaction.
+///
+/// # Errors
+/// There may be no such transaction, or strings of the text mean something else there.
+pub fn copied_in(
+    names: &Names<'_>,
+    relation: &Relation,
+    sql: &str,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    if !context.standard_conforming_strings && sql.contains('\\') {
+        return refuse(Reason::NotUnderstood);
+    }
+    let role = Role::Primary("copies".to_owned());
+    on_one(names, relation, role)
+        .ok_or_else(|| Refusal::of_table(Reason::DocumentsShards, &relation.name))
+}
+
 /// The table of documents that a statement writes.
 fn target<'n>(
     names: &Names<'n>,

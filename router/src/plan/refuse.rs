@@ -202,9 +202,9 @@ reasons! {
     DocumentsShards = "documents-shards", "0A000",
         "a write to documents on several replica sets is not supported",
         "Write rows of one shard key at a time.";
-    /// A statement other than SELECT, INSERT, UPDATE and DELETE about documents.
+    /// A statement other than SELECT, INSERT, UPDATE, DELETE and COPY about documents.
     DocumentsStatement = "documents-statement", "0A000",
-        "tables of documents take SELECT, INSERT, UPDATE, DELETE and COPY TO only",
+        "tables of documents take SELECT, INSERT, UPDATE, DELETE and COPY only",
         "Their definition is in the router's configuration.";
     /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",

@@ -4,6 +4,8 @@
 mod alike;
 #[path = "mongo/computed.rs"]
 mod computed;
+#[path = "mongo/copies.rs"]
+mod copies;
 #[path = "mongo/declared.rs"]
 mod declared;
 #[path = "mongo/engines.rs"]

@@ -4,7 +4,8 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, Uuid};
 use sqlparser::ast::{Expr, Ident};
 
-use super::super::value;
+use super::super::told::failing_row;
+use super::super::value::{self, Forms};
 use super::super::{Collection, Column, Fault, Filled, Kind, Nulls};
 use super::constant::{Bound, Constant, Literal};
 use super::scope::{Parameters, VARCHAR};
@@ -64,14 +65,49 @@ impl Assigned {
         let Some(value) = constant.plain(bound)? else {
             return Ok(None);
         };
-        let value = match (&column.kind, value) {
-            (Kind::ObjectId, Bson::String(text)) => {
-                value::from_text(&Kind::ObjectId, &text, bound.forms)?
-            }
-            (kind, value) => value::assign(kind, value)?,
-        };
-        Ok(Some(value))
+        stored(&column.kind, value, bound.forms).map(Some)
     }
+}
+
+/// A value as a column stores it.
+pub(super) fn stored(kind: &Kind, value: Bson, forms: &Forms) -> std::result::Result<Bson, Fault> {
+    match (kind, value) {
+        (Kind::ObjectId, Bson::String(text)) => value::from_text(&Kind::ObjectId, &text, forms),
+        (kind, value) => value::assign(kind, value),
+    }
+}
+
+/// The document of a row with these values of its columns, if none that may not be NULL is.
+pub(super) fn document(
+    collection: &Collection,
+    forms: &Forms,
+    mut value: impl FnMut(usize, &Column) -> std::result::Result<Option<Bson>, Fault>,
+) -> std::result::Result<Document, Fault> {
+    let mut builder = Builder::new(collection);
+    let mut missing = None;
+    for (at, column) in collection.columns.iter().enumerate() {
+        let value = value(at, column)?;
+        if value.is_none() && (column.not_null || is_id(column)) && missing.is_none() {
+            missing = Some(column);
+        }
+        builder.add(column, value);
+    }
+    let document = builder.finish();
+    match missing {
+        None => Ok(document),
+        Some(column) => {
+            let fault = null_violation(collection, column);
+            Err(match failing_row(collection, &document, forms) {
+                Some(detail) => fault.detail(detail),
+                None => fault,
+            })
+        }
+    }
+}
+
+/// MongoDB does not change the `_id` of a document.
+pub(super) fn is_id(column: &Column) -> bool {
+    column.path.first().is_some_and(|field| field == "_id")
 }
 
 fn is_default(expr: &Expr) -> bool {
@@ -147,16 +183,15 @@ fn local(bound: &Bound<'_>) -> i64 {
 }
 
 /// A document under construction.
-pub(super) struct Builder<'a> {
+struct Builder<'a> {
     collection: &'a Collection,
     document: Document,
 }
 
 impl<'a> Builder<'a> {
     /// With an `_id`, unless a column is it or a part of it.
-    pub fn new(collection: &'a Collection) -> Builder<'a> {
+    fn new(collection: &'a Collection) -> Builder<'a> {
         let mut document = Document::new();
-        let is_id = |column: &Column| column.path.first().is_some_and(|field| field == "_id");
         if !collection.columns.iter().any(is_id) {
             document.insert("_id", ObjectId::new());
         }
@@ -167,7 +202,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The next column's value.
-    pub fn add(&mut self, column: &Column, value: Option<Bson>) {
+    fn add(&mut self, column: &Column, value: Option<Bson>) {
         let value = match (value, self.collection.nulls) {
             (Some(value), _) => value,
             (None, Nulls::Store) => Bson::Null,
@@ -191,7 +226,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The document.
-    pub fn finish(self) -> Document {
+    fn finish(self) -> Document {
         self.document
     }
 }

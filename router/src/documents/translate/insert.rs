@@ -10,9 +10,8 @@ use sqlparser::ast::{
     Values,
 };
 
-use super::super::told::failing_row;
-use super::super::{Collection, Column, Fault, Nulls};
-use super::assigned::{Assigned, Builder, get, null_violation};
+use super::super::{Collection, Fault, Nulls};
+use super::assigned::{self, Assigned, get, is_id};
 use super::command::{Change, Command, Conflict, Upserted};
 use super::constant::Bound;
 use super::scope::{Parameters, Scope, folded, words};
@@ -294,11 +293,6 @@ fn excluded(expr: &Expr, scope: &Scope) -> Result<Option<usize>> {
     }
 }
 
-/// MongoDB does not change the `_id` of a document.
-pub(super) fn is_id(column: &Column) -> bool {
-    column.path.first().is_some_and(|field| field == "_id")
-}
-
 impl Insert {
     /// Two rows of one DO UPDATE may not meet, so their keys must be comparable here.
     fn check_keys(&self) -> Result<()> {
@@ -346,28 +340,9 @@ impl Insert {
         row: &[Assigned],
         bound: &Bound<'_>,
     ) -> std::result::Result<Document, Fault> {
-        let columns = &self.collection.columns;
-        let mut builder = Builder::new(&self.collection);
-        let mut missing = None;
-        for (column, assigned) in columns.iter().zip(row) {
-            let value = assigned.value(column, bound)?;
-            if value.is_none() && (column.not_null || is_id(column)) && missing.is_none() {
-                missing = Some(column);
-            }
-            builder.add(column, value);
-        }
-        let document = builder.finish();
-        match missing {
-            None => Ok(document),
-            Some(column) => {
-                let fault = null_violation(&self.collection, column);
-                let detail = failing_row(&self.collection, &document, bound.forms);
-                Err(match detail {
-                    Some(detail) => fault.detail(detail),
-                    None => fault,
-                })
-            }
-        }
+        assigned::document(&self.collection, bound.forms, |at, column| {
+            row[at].value(column, bound)
+        })
     }
 
     fn upserted(

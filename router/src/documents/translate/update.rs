@@ -9,12 +9,12 @@ use sqlparser::ast::{
 };
 
 use super::super::{Collection, Fault, Kind, Nulls};
-use super::assigned::{Assigned, null_violation};
+use super::assigned::{Assigned, is_id, null_violation};
 use super::command::{Change, Command};
 use super::condition::Condition;
 use super::constant::{Bound, Constant, Literal};
 use super::filter::{self, Filter};
-use super::insert::{is_id, operators, target};
+use super::insert::{operators, target};
 use super::scope::{Parameters, Scope};
 use super::select::returning;
 use super::{Output, Result, Tables, because};
