@@ -24,6 +24,8 @@ pub mod page;
 
 pub mod load;
 
+pub mod client;
+
 pub mod bulk;
 
 pub mod trace;
