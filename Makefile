@@ -167,18 +167,19 @@ test-proofs: postgres
 	for fault in drop double swap type merge; do \
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
-# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, IDLE=0, PLANNING=0; see CONTRIBUTING.md.
-bench: postgres build ## The router, PgBouncer and PostgreSQL itself in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, IDLE=0, PLANNING=0.
+# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0; see CONTRIBUTING.md.
+bench: postgres build ## The router, PgBouncer, PostgreSQL itself and MongoDB's driver in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0.
 	cargo build -q -p mothership-benches --bin bench
+	cargo build -q --release -p mothership-benches --bin driver
 	planning=$(if $(filter 0,$(PLANNING)),,$$(cargo bench -q -p mothership-benches --bench planning --no-run --message-format json \
 	  | sed -n '/"name":"planning"/s/.*"executable":"\([^"]*\)".*/\1/p')); \
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
-	  --router "$$CARGO_TARGET_DIR/release/mothership" --pgbouncer "$$pgbouncer" $${planning:+--planning "$$planning"} --out "$$out" --report "$${out%.jsonl}.html" \
-	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(IDLE)$(PLANNING),,--document docs/performance.md) \
+	  --router "$$CARGO_TARGET_DIR/release/mothership" --driver "$$CARGO_TARGET_DIR/release/driver" --pgbouncer "$$pgbouncer" $${planning:+--planning "$$planning"} --out "$$out" --report "$${out%.jsonl}.html" \
+	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(DOCUMENTS)$(IDLE)$(PLANNING),,--document docs/performance.md) \
 	  $(if $(QUICK),--rounds 2 --crowd 0) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \
-	  $(if $(CROWD),--crowd $(CROWD)) $(if $(ROWS),--rows $(ROWS)) $(if $(IDLE),--idle $(IDLE))
+	  $(if $(CROWD),--crowd $(CROWD)) $(if $(ROWS),--rows $(ROWS)) $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(IDLE),--idle $(IDLE))
 
 # A build of its own keeps frame pointers, by which perf walks stacks; else it is the release build.
 flame: postgres ## A flame graph of the router under point selects, by perf, as SVG. MODE=simple, CLIENTS=16, SECONDS=10, OUT=FILE.

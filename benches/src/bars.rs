@@ -8,6 +8,16 @@ use std::fmt;
 
 /// The target that others are compared with, where nothing else is said.
 pub const BASE: &str = "pgbouncer";
+/// The one that is compared with in what is about documents.
+const DRIVER: &str = "driver";
+
+/// The target that others are compared with in a work.
+pub fn base(work: Work) -> &'static str {
+    match work.is_of_documents() {
+        true => DRIVER,
+        false => BASE,
+    }
+}
 
 /// A median may miss its bar by so much if the interval of the ratios reaches it.
 const TOLERANCE: f64 = 0.02;
@@ -37,6 +47,8 @@ pub enum Limit {
     AtMost(f64),
     /// Not below.
     AtLeast(f64),
+    /// There is no bar: it is only told.
+    None,
 }
 
 impl Limit {
@@ -46,6 +58,7 @@ impl Limit {
         match self {
             Limit::AtMost(bar) => low <= bar && ratio.median <= bar * (1.0 + TOLERANCE),
             Limit::AtLeast(bar) => high >= bar && ratio.median >= bar * (1.0 - TOLERANCE),
+            Limit::None => true,
         }
     }
 }
@@ -55,6 +68,7 @@ impl fmt::Display for Limit {
         match self {
             Limit::AtMost(bar) => write!(f, "<= {bar:.2}"),
             Limit::AtLeast(bar) => write!(f, ">= {bar:.2}"),
+            Limit::None => f.write_str("no bar"),
         }
     }
 }
@@ -82,6 +96,7 @@ const ALL: &str = "CPU of the machine";
 const SPEED: &str = "transactions/s";
 const EACH_MB: &str = "CPU of the proxy for each MB";
 const ROWS: &str = "rows/s";
+const EACH_ROW: &str = "CPU of the proxy for each row";
 const SYSTEM_CALLS: &str = "system calls of the proxy";
 
 /// All of them, in the order in which they are told.
@@ -136,6 +151,7 @@ pub fn all() -> Vec<Bar> {
     for case in Case::OTHERS {
         match case.work {
             Work::Select | Work::Traced | Work::Copy => {}
+            Work::Find | Work::Scan | Work::Group | Work::Insert => {}
             Work::Paced(_) => {
                 add("shards", case, "p50", P50, most(1.0));
                 add("shards", case, "p99", P99, most(1.0));
@@ -169,6 +185,25 @@ pub fn all() -> Vec<Bar> {
                 }
             }
             _ => {}
+        }
+    }
+    for case in Case::OTHERS {
+        let (figure, price, wait) = match case.work {
+            Work::Find => (PROXY, most(1.3), most(1.3)),
+            Work::Scan => (EACH_ROW, most(1.5), Limit::None),
+            Work::Group => (PROXY, Limit::None, Limit::None),
+            Work::Insert => (EACH_ROW, Limit::None, Limit::None),
+            _ => continue,
+        };
+        for (figure, measure, limit) in [(figure, CPU, price), ("p50", P50, wait)] {
+            bars.push(Bar {
+                target: "documents",
+                case,
+                figure,
+                measure,
+                beside: Beside::Ratio(DRIVER),
+                limit,
+            });
         }
     }
     bars
@@ -205,6 +240,7 @@ impl Verdict {
     pub fn word(&self) -> &'static str {
         match self.measured {
             None => "not measured",
+            Some(_) if self.bar.limit == Limit::None => "",
             Some(_) if self.is_missed() => "MISSED",
             Some(_) => "holds",
         }

@@ -53,6 +53,14 @@ pub enum Work {
     Rows,
     /// Fills an empty table by COPY.
     Copy,
+    /// Reads a document by its key.
+    Find,
+    /// Reads a range of documents, each of their fields.
+    Scan,
+    /// Counts and sums a range of documents by one of their fields.
+    Group,
+    /// Inserts documents, many by each statement.
+    Insert,
 }
 
 impl Work {
@@ -68,13 +76,26 @@ impl Work {
             Work::Pipeline(_) => "pipeline",
             Work::Rows => "rows",
             Work::Copy => "copy",
+            Work::Find => "find",
+            Work::Scan => "scan",
+            Work::Group => "group",
+            Work::Insert => "insert",
         }
     }
 
     /// The kinds.
-    pub const WORDS: [&str; 9] = [
+    pub const WORDS: [&str; 13] = [
         "select", "paced", "traced", "connect", "login", "branch", "pipeline", "rows", "copy",
+        "find", "scan", "group", "insert",
     ];
+
+    /// Those of tables on MongoDB.
+    pub const OF_DOCUMENTS: [Work; 4] = [Work::Find, Work::Scan, Work::Group, Work::Insert];
+
+    /// Whether it is about a table on MongoDB.
+    pub fn is_of_documents(self) -> bool {
+        Work::OF_DOCUMENTS.contains(&self)
+    }
 
     /// How much of it, where there are several.
     pub fn amount(self) -> Option<u32> {
@@ -87,7 +108,11 @@ impl Work {
             | Work::Login
             | Work::Branch
             | Work::Rows
-            | Work::Copy => None,
+            | Work::Copy
+            | Work::Find
+            | Work::Scan
+            | Work::Group
+            | Work::Insert => None,
         }
     }
 
@@ -95,19 +120,20 @@ impl Work {
     pub fn unit(self) -> (&'static str, &'static str) {
         match self {
             Work::Rows => ("MB", "MB"),
-            Work::Copy => ("row", "rows"),
+            Work::Copy | Work::Scan | Work::Insert => ("row", "rows"),
             Work::Branch | Work::Pipeline(_) => ("transaction", "transactions"),
             _ => ("query", "queries"),
         }
     }
 
-    /// Queries in each of its transactions, if it consists of such.
+    /// Queries of PostgreSQL in each of its transactions, if it consists of such.
     pub fn queries(self) -> Option<u32> {
         match self {
             Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => Some(1),
             Work::Branch => Some(7),
             Work::Pipeline(statements) => Some(statements),
             Work::Rows | Work::Copy => None,
+            Work::Find | Work::Scan | Work::Group | Work::Insert => None,
         }
     }
 
@@ -129,6 +155,10 @@ impl fmt::Display for Work {
             Work::Pipeline(statements) => write!(f, "pipeline of {statements}"),
             Work::Rows => f.write_str("rows out"),
             Work::Copy => f.write_str("COPY in"),
+            Work::Find => f.write_str("document by its key"),
+            Work::Scan => f.write_str("range of documents"),
+            Work::Group => f.write_str("grouped documents"),
+            Work::Insert => f.write_str("insert of documents"),
         }
     }
 }
@@ -155,7 +185,7 @@ impl Case {
     }
 
     /// Everything else that is measured.
-    pub const OTHERS: [Case; 11] = [
+    pub const OTHERS: [Case; 17] = [
         Case::of(Work::Paced(30), Mode::Simple, 16),
         Case::of(Work::Paced(70), Mode::Simple, 16),
         Case::of(Work::Traced, Mode::Simple, 16),
@@ -167,6 +197,12 @@ impl Case {
         Case::of(Work::Pipeline(100), Mode::Prepared, 16),
         Case::of(Work::Rows, Mode::Simple, 1),
         Case::of(Work::Copy, Mode::Simple, 1),
+        Case::of(Work::Find, Mode::Prepared, 1),
+        Case::of(Work::Find, Mode::Prepared, 16),
+        Case::of(Work::Scan, Mode::Prepared, 1),
+        Case::of(Work::Scan, Mode::Simple, 1),
+        Case::of(Work::Group, Mode::Prepared, 1),
+        Case::of(Work::Insert, Mode::Prepared, 1),
     ];
 
     const fn of(work: Work, mode: Mode, clients: u32) -> Case {

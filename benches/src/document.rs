@@ -1,6 +1,8 @@
 //! The page of the documentation that tells what was measured last. Pure: verdicts become Markdown.
 
 use crate::bars::{Levels, Verdict};
+use crate::case::Work;
+use crate::event;
 use crate::options::Options;
 use crate::report::{BAR_COLUMNS, bar_cells, level_cells};
 use crate::setting::Setting;
@@ -27,10 +29,20 @@ and so is the interval. A traced proxy is slower than another, and so finds more
 are more wake-ups, and calls, for each query. Rows out is one client that reads a table of {} rows, 100 characters each,
 which the router has on three shards; COPY in fills such a table, and stands beside one PostgreSQL without any proxy.
 
+Documents are rows of a table on a replica set with one member. Beside the router, as `driver`, stands a program with one
+thread that does the same by MongoDB's driver for Rust and decodes every field into a struct; mongod's CPU is neither's, nor
+is that of the clients that speak SQL. There are {} documents of eight fields. One statement reads a document, a range of {}
+(prepared: rows in binary, simple: in text) or counts a range of {} by a field; one inserts {}, by the program in a
+transaction as by the router, so that both promise the same. Grouping and inserting have no bar, nor has the latency of a range.
+
 {}. {} rounds of {} s, seed {}.
 
 ",
         thousands(options.rows),
+        thousands(options.documents),
+        thousands(event::range(Work::Scan, options.documents)),
+        thousands(event::range(Work::Group, options.documents)),
+        thousands(event::INSERTED),
         setting.in_words(),
         options.rounds,
         options.duration.as_secs(),

@@ -28,6 +28,14 @@ pub mod client;
 
 pub mod bulk;
 
+pub mod event;
+
+pub mod driver;
+
+pub mod statements;
+
+pub mod mongo;
+
 pub mod trace;
 
 pub mod idle;

@@ -5,6 +5,7 @@
 use crate::case::{Case, Work};
 use crate::child;
 use crate::figures::{Figures, Latency};
+use crate::options::Options;
 use crate::proxy::{DATABASE, PASSWORD, USER};
 use crate::scripts;
 use crate::trace::Trace;
@@ -37,6 +38,7 @@ pub struct Pgbench {
     psql: PathBuf,
     folder: PathBuf,
     scale: u32,
+    documents: u32,
 }
 
 /// One run.
@@ -54,12 +56,13 @@ pub struct Run {
 
 impl Pgbench {
     /// With the programs of an installation and a folder that the caller removes.
-    pub fn new(binaries: &Binaries, folder: &Path, scale: u32) -> Pgbench {
+    pub fn new(binaries: &Binaries, folder: &Path, options: &Options) -> Pgbench {
         Pgbench {
             program: binaries.program("pgbench"),
             psql: binaries.program("psql"),
             folder: folder.to_owned(),
-            scale,
+            scale: options.scale,
+            documents: options.documents,
         }
     }
 
@@ -90,7 +93,7 @@ impl Pgbench {
             rate,
         } = *run;
         let mut command = self.command(port);
-        match scripts::script(case.work, self.scale * ACCOUNTS) {
+        match scripts::script(case.work, self.scale * ACCOUNTS, self.documents) {
             None => command.arg("-S"),
             Some(text) => {
                 let file = self.folder.join(SCRIPT);

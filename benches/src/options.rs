@@ -11,15 +11,18 @@ pub const USAGE: &str = "\
 usage: bench --router PROGRAM [--pgbouncer PROGRAM]
   --rounds N        each round loads every target once in every case (8)
   --seconds N       of one load (1)
-  --works A,B       of select, paced, traced, connect, login, branch, pipeline, rows, copy (all)
+  --works A,B       of select, paced, traced, connect, login, branch, pipeline, rows, copy, and of tables on MongoDB
+                    find, scan, group, insert (all)
   --clients A,B     clients at the same time, for select (1,16,64)
   --modes A,B       of simple, extended, prepared, for select (all)
-  --targets A,B     of direct, pgbouncer, shards, shards-plain, shards-cores, pool, pool-cores
+  --targets A,B     of direct, pgbouncer, shards, shards-plain, shards-cores, pool, pool-cores, documents, driver
                     (all but those with a runtime for each core)
   --crowd N         clients of a last run, which looks for hangs and errors; 0: none (1000)
   --idle N          1: what silent clients cost; 0: not (1)
   --scale N         of pgbench's tables: 100,000 rows each (10)
   --rows N          of the tables that are read and filled as a whole (500000)
+  --documents N     of the collection that is read; a scan reads half of them (200000)
+  --driver PROGRAM  what reads and writes documents by MongoDB's driver; without it these are not measured
   --planning FILE   the benchmark of planning, as cargo has built it; without it planning is not measured
   --out FILE        every sample as a line of JSON
   --report FILE     a page with plots
@@ -50,6 +53,10 @@ pub struct Options {
     pub scale: u32,
     /// Rows of the tables that are read and filled as a whole.
     pub rows: u32,
+    /// Documents of the collection that is read.
+    pub documents: u32,
+    /// The program that reads and writes documents by MongoDB's own driver.
+    pub driver: Option<PathBuf>,
     /// The program that measures planning.
     pub planning: Option<PathBuf>,
     /// Where the samples go.
@@ -69,6 +76,7 @@ impl Options {
         let (mut out, mut report, mut document) = (None, None, None);
         let (mut rounds, mut seconds, mut crowd, mut scale) = (8, 1, 1000, 10);
         let (mut idle, mut rows, mut planning) = (1, 500_000, None);
+        let (mut documents, mut driver) = (200_000, None);
         let mut clients = vec![1, 16, 64];
         let mut modes = Mode::ALL.to_vec();
         let mut works = Work::WORDS.to_vec();
@@ -85,6 +93,8 @@ impl Options {
                 Long("seconds") => seconds = at_least_one(arguments.value()?.parse()?)?,
                 Long("scale") => scale = at_least_one(arguments.value()?.parse()?)?,
                 Long("rows") => rows = at_least_one(arguments.value()?.parse()?)?,
+                Long("documents") => documents = at_least_one(arguments.value()?.parse()?)?,
+                Long("driver") => driver = Some(PathBuf::from(arguments.value()?)),
                 Long("planning") => planning = Some(PathBuf::from(arguments.value()?)),
                 Long("crowd") => crowd = arguments.value()?.parse()?,
                 Long("idle") => idle = arguments.value()?.parse()?,
@@ -125,6 +135,8 @@ impl Options {
             idle: idle > 0,
             scale,
             rows,
+            documents,
+            driver,
             planning,
             out,
             report,

@@ -29,8 +29,9 @@ margin-right:.35rem;vertical-align:-.1rem}\
 .grid{stroke:#333a41}.missed{color:#ff8a80}.holds{color:#7bd19b}}";
 
 /// Each target has one, whatever is drawn.
-const COLORS: [&str; 7] = [
-    "#7d8790", "#c77700", "#1a66c9", "#1498a3", "#7a3fc0", "#38934b", "#b0417c",
+const COLORS: [&str; 9] = [
+    "#7d8790", "#c77700", "#1a66c9", "#1498a3", "#7a3fc0", "#38934b", "#b0417c", "#8a6d3b",
+    "#4d5560",
 ];
 
 /// The whole page.
@@ -94,10 +95,10 @@ pub fn page(
     }
     text.push_str("</tr>");
     for verdict in verdicts {
-        let class = match verdict.measured {
-            Some(_) if verdict.is_missed() => "missed",
-            Some(_) => "holds",
-            None => "",
+        let class = match verdict.word() {
+            "MISSED" => "missed",
+            "holds" => "holds",
+            _ => "",
         };
         let _ = write!(text, "<tr class=\"{class}\">");
         for cell in bar_cells(verdict) {

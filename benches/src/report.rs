@@ -1,6 +1,6 @@
 //! The tables that a run prints. Pure: samples become text.
 
-use crate::bars::{BASE, Beside, Level, Verdict};
+use crate::bars::{Beside, Level, Verdict, base};
 use crate::case::Case;
 use crate::figures::{CPU, Figures, MACHINE, P50, P99, Samples, Spread, TPS};
 use std::fmt::Write;
@@ -32,7 +32,7 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
                 continue;
             }
             let of = |measure| samples.of(target, *case, measure).map(|s| s.median);
-            let ratio = |measure| samples.ratio(target, BASE, *case, measure);
+            let ratio = |measure| samples.ratio(target, base(case.work), *case, measure);
             let (tps, cpu) = (ratio(TPS), ratio(CPU));
             rows.push(vec![
                 (*target).to_owned(),
@@ -183,6 +183,7 @@ fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bars::BASE;
     use crate::case::Mode;
     use crate::figures::{Latency, Sample};
 

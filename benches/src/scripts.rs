@@ -2,6 +2,7 @@
 
 use crate::bulk;
 use crate::case::Work;
+use crate::event::{self, EVENTS};
 
 /// Branches of TPC-B by branch: many more than clients, which would else wait for each other's rows.
 const BRANCHES: u32 = 1000;
@@ -39,12 +40,26 @@ pub fn definitions() -> Vec<String> {
     statements
 }
 
-/// The script of a work for tables of so many accounts; None where pgbench has one.
-pub fn script(work: Work, accounts: u32) -> Option<String> {
+/// The script of a work for tables of so many accounts and documents; None where pgbench has one.
+pub fn script(work: Work, accounts: u32, documents: u32) -> Option<String> {
     match work {
         Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => None,
         // pgbench reads no more than what it keeps, and copies only to fill.
-        Work::Rows | Work::Copy => None,
+        Work::Rows | Work::Copy | Work::Scan | Work::Insert => None,
+        // That there is one row is looked at: of what is not there, \gset makes an error.
+        Work::Find => Some(format!(
+            "\\set id random(1, {documents})\nSELECT * FROM {EVENTS} WHERE id = :id \\gset\n"
+        )),
+        Work::Group => {
+            let count = event::range(work, documents);
+            let last = documents - count + 1;
+            Some(format!(
+                "\\set first random(1, {last})
+\\set end :first + {count}
+SELECT kind, count(*), sum(n), max(happened_at) FROM {EVENTS} WHERE id >= :first AND id < :end GROUP BY kind;
+"
+            ))
+        }
         Work::Pipeline(statements) => {
             let read = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n";
             let reads = read.repeat(statements as usize);

@@ -2,6 +2,7 @@
 
 use crate::options::Options;
 use mothership::cluster::Binaries;
+use mothership_tests::mongo::mongod;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::process::Command;
@@ -15,7 +16,7 @@ pub struct Setting {
     pub machine: String,
     /// The kernel's version.
     pub kernel: String,
-    /// PostgreSQL's, PgBouncer's and the router's versions.
+    /// PostgreSQL's, PgBouncer's, the router's and MongoDB's versions.
     pub versions: Vec<String>,
 }
 
@@ -30,6 +31,15 @@ impl Setting {
             versions.push(version(pgbouncer.as_os_str()));
         }
         versions.push(version(options.router.as_os_str()));
+        if options
+            .targets
+            .iter()
+            .any(|target| target.is_of_documents())
+        {
+            let program = mongod();
+            let version = program.map(|program| version(program.as_os_str()));
+            versions.extend(version.map(|text| text.replace("db version v", "mongod ")));
+        }
         Setting {
             date: first_line(Command::new("date").args(["-u", "+%Y-%m-%d"])),
             machine: format!("{cores} cores, {}", model(&cpus)),

@@ -4,11 +4,15 @@
 //! shards of the router that routes; it fills them itself. All proxies may have as many server
 //! connections in all ([`CONNECTIONS`]) and keep them. PgBouncer has one thread by design; the
 //! router is run with its default, a runtime for every two cores, and with one for each.
+//! For tables on MongoDB there is a replica set, with a router of its own.
 
 use crate::bulk::{self, Bulk};
 use crate::case::{Case, Work};
+use crate::driver::Driver;
+use crate::event;
 use crate::interrupt;
 use crate::load::Pgbench;
+use crate::mongo::Mongo;
 use crate::options::Options;
 use crate::proxy::{DATABASE, PASSWORD, Proxy, USER};
 use crate::scripts;
@@ -39,11 +43,15 @@ pub enum Target {
     Pool,
     /// The same with a runtime for each core.
     PoolCores,
+    /// The router before that PostgreSQL, with tables on MongoDB.
+    Documents,
+    /// A program that uses MongoDB's own driver.
+    Driver,
 }
 
 impl Target {
     /// All of them, in the order of the tables.
-    pub const ALL: [Target; 7] = [
+    pub const ALL: [Target; 9] = [
         Target::Direct,
         Target::PgBouncer,
         Target::Shards,
@@ -51,15 +59,19 @@ impl Target {
         Target::ShardsCores,
         Target::Pool,
         Target::PoolCores,
+        Target::Documents,
+        Target::Driver,
     ];
 
     /// Those that bars are about, and those that they are compared with.
-    pub const JUDGED: [Target; 5] = [
+    pub const JUDGED: [Target; 7] = [
         Target::Direct,
         Target::PgBouncer,
         Target::Shards,
         Target::ShardsPlain,
         Target::Pool,
+        Target::Documents,
+        Target::Driver,
     ];
 
     /// Its name in tables and on the command line.
@@ -72,6 +84,8 @@ impl Target {
             Target::ShardsPlain => "shards-plain",
             Target::Pool => "pool",
             Target::PoolCores => "pool-cores",
+            Target::Documents => "documents",
+            Target::Driver => "driver",
         }
     }
 
@@ -88,9 +102,17 @@ impl Target {
         )
     }
 
+    /// Whether it needs MongoDB, and nothing else is asked of it than what is about documents.
+    pub fn is_of_documents(self) -> bool {
+        matches!(self, Target::Documents | Target::Driver)
+    }
+
     /// Whether a case is asked of it. What only one bar is about is asked of the two that it compares.
     pub fn is_asked(self, case: &Case) -> bool {
         match (case.work, self) {
+            (work, target) if work.is_of_documents() || target.is_of_documents() => {
+                work.is_of_documents() && target.is_of_documents()
+            }
             (_, Target::Shards) | (Work::Select | Work::Copy, Target::Direct) => true,
             (work, Target::PgBouncer) => work != Work::Copy,
             (Work::Select, _) => case.clients > 1,
@@ -124,6 +146,8 @@ pub struct Stage {
     proxies: Vec<(Target, Proxy)>,
     /// Those that ask for a password.
     strict: Vec<(Target, Proxy)>,
+    /// What has documents, if they are asked for.
+    mongo: Option<Mongo>,
     single: Cluster,
     shards: Vec<Cluster>,
     // Behind the servers, so that it is removed after them.
@@ -139,15 +163,24 @@ impl Stage {
         let mut stage = Stage {
             proxies: Vec::new(),
             strict: Vec::new(),
+            mongo: None,
             single: clusters.remove(0),
             shards: clusters,
             folder,
         };
         interrupt::check()?;
+        if options
+            .targets
+            .iter()
+            .any(|target| target.is_of_documents())
+        {
+            let program = options.driver.as_ref().ok_or("--driver is missing")?;
+            stage.mongo = Some(Mongo::start(program, options.documents)?);
+        }
         let (sharded, others): (Vec<_>, Vec<_>) = options
             .targets
             .iter()
-            .filter(|target| **target != Target::Direct)
+            .filter(|target| !matches!(target, Target::Direct | Target::Driver))
             .partition(|target| target.is_sharded());
         // One router fills the shards; another one that started before would not know the tables at once.
         let (first, second) = sharded.split_at(sharded.len().min(1));
@@ -224,9 +257,23 @@ impl Stage {
 
     /// The port of a target for a work, and the process whose CPU counts as its own.
     pub fn address(&self, target: Target, work: Work) -> (u16, Option<u32>) {
-        match self.proxy_of(target, work) {
-            Some(proxy) => (proxy.port(), Some(proxy.pid())),
-            None => (self.single.port(), None),
+        match (self.proxy_of(target, work), self.driver(target)) {
+            (Some(proxy), _) => (proxy.port(), Some(proxy.pid())),
+            (None, Some(driver)) => (0, Some(driver.pid())),
+            (None, None) => (self.single.port(), None),
+        }
+    }
+
+    /// The program that is the target, if it is.
+    pub fn driver(&self, target: Target) -> Option<&Driver> {
+        let mongo = self.mongo.as_ref().filter(|_| target == Target::Driver);
+        mongo.map(Mongo::driver)
+    }
+
+    /// Removes the documents that were inserted.
+    pub fn empty_documents(&self) {
+        if let Some(mongo) = &self.mongo {
+            mongo.empty();
         }
     }
 
@@ -303,13 +350,16 @@ impl Stage {
             Target::ShardsPlain => "off",
             _ => "auto",
         };
-        let text = router_settings(port, (&target.workers(), batch), login, &servers);
+        let mut text = router_settings(port, (&target.workers(), batch), login, &servers);
+        if let (Target::Documents, Some(mongo)) = (target, &self.mongo) {
+            text += &event::declarations(&mongo.address());
+        }
         Proxy::router(&options.router, folder, target.name(), port, &text)
     }
 
     /// The same rows everywhere: on the shards through the router, which divides them.
     fn fill(&self, options: &Options, binaries: &Binaries) -> Result<(), String> {
-        let pgbench = Pgbench::new(binaries, self.folder.path(), options.scale);
+        let pgbench = Pgbench::new(binaries, self.folder.path(), options);
         let sharded = self.proxies.iter().find(|(target, _)| target.is_sharded());
         pgbench.fill(self.single.port())?;
         pgbench.say(self.single.port(), &scripts::definitions())?;

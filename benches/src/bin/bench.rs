@@ -9,15 +9,18 @@ use mothership::cluster::Binaries;
 use mothership_benches::bars::{self, Levels};
 use mothership_benches::bulk::{self, Bulk};
 use mothership_benches::case::{Case, Mode, Work};
-use mothership_benches::figures::{Figures, Sample, Samples};
+use mothership_benches::driver::Done;
+use mothership_benches::figures::{Figures, Latency, Sample, Samples};
 use mothership_benches::idle::Idle;
 use mothership_benches::load::{Meter, Pgbench, Run};
 use mothership_benches::options::{Options, USAGE};
 use mothership_benches::setting::Setting;
 use mothership_benches::stage::{CONNECTIONS, Stage, Target};
+use mothership_benches::statements::Statements;
 use mothership_benches::trace::Trace;
 use mothership_benches::{document, idle, interrupt, page, planning, report};
 use mothership_tests::Folder;
+use mothership_tests::mongo::mongod;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
 fn run(options: &mut Options) -> Result<usize, String> {
     raise_file_limit();
     let binaries = Binaries::find().map_err(|e| e.to_string())?;
+    let mut notes = leave_out_documents(options);
     let mut out = match &options.out {
         Some(path) => {
             let file = File::create(path);
@@ -75,13 +79,14 @@ fn run(options: &mut Options) -> Result<usize, String> {
     let is_bulk = options.cases.iter().any(|case| case.work.is_bulk());
     let bench = Bench {
         stage: &stage,
-        pgbench: Pgbench::new(&binaries, folder.path(), options.scale),
+        pgbench: Pgbench::new(&binaries, folder.path(), options),
         bulk: is_bulk.then(|| Bulk::new(options.rows)),
+        documents: options.documents,
     };
     if let Some(bulk) = &bench.bulk {
         stage.fill_bulk(bulk)?;
     }
-    let mut notes = leave_out(options, &stage, &folder);
+    notes.extend(leave_out(options, &stage, &folder));
     // Silence would be taken for success.
     if options.planning.is_none() {
         notes.push("Planning is not measured: it was not asked for.".to_owned());
@@ -100,8 +105,9 @@ fn run(options: &mut Options) -> Result<usize, String> {
     let names: Vec<_> = options.targets.iter().map(|t| t.name()).collect();
     print!("{}", report::comparison(&samples, &names, &options.cases));
     println!(
-        "\nRatios are to {}, formed within rounds: median (min to max).",
-        bars::BASE
+        "\nRatios are to {}, of documents to {}, formed within rounds: median (min to max).",
+        bars::BASE,
+        bars::base(Work::Find)
     );
     let verdicts = bars::verdicts(&samples);
     let measured: Vec<_> = verdicts
@@ -158,6 +164,26 @@ fn run(options: &mut Options) -> Result<usize, String> {
     Ok(missed + levels.missed())
 }
 
+/// Takes out what needs MongoDB where there is none, or nothing to compare with; says so.
+fn leave_out_documents(options: &mut Options) -> Vec<String> {
+    let of_documents = |target: &Target| target.is_of_documents();
+    if !options.targets.iter().any(of_documents) {
+        return Vec::new();
+    }
+    if !options.cases.iter().any(|case| case.work.is_of_documents()) {
+        options.targets.retain(|target| !of_documents(target));
+        return Vec::new();
+    }
+    let why = match (&options.driver, mongod()) {
+        (Some(_), Some(_)) => return Vec::new(),
+        (Some(_), None) => "SKIP mongo: no mongod can be had",
+        (None, _) => "there is no program to compare with",
+    };
+    options.targets.retain(|target| !of_documents(target));
+    options.cases.retain(|case| !case.work.is_of_documents());
+    vec![format!("Tables on MongoDB are not measured: {why}.")]
+}
+
 /// Takes out the cases that this machine cannot measure; says which, and why.
 fn leave_out(options: &mut Options, stage: &Stage, folder: &Folder) -> Vec<String> {
     let traced = |case: &Case| case.work == Work::Traced;
@@ -186,6 +212,8 @@ struct Bench<'a> {
     pgbench: Pgbench,
     /// The rows of whole tables, if a case needs them.
     bulk: Option<Bulk>,
+    /// Documents that there are to be read.
+    documents: u32,
 }
 
 impl Bench<'_> {
@@ -332,13 +360,17 @@ impl Bench<'_> {
         let work = run.case.work;
         let (port, pid) = self.stage.address(target, work);
         let done = match (work, &self.bulk) {
-            (Work::Rows, Some(bulk)) => whole(pid, || Ok(bulk.read(port)? as f64 / 1e6)),
+            (Work::Rows, Some(bulk)) => whole(pid, || {
+                let megabytes = bulk.read(port)? as f64 / 1e6;
+                Ok((megabytes, Vec::new()))
+            }),
             (Work::Copy, Some(bulk)) => self.stage.empty(target, bulk::IN).and_then(|()| {
                 whole(pid, || {
                     bulk.copy(port, bulk::IN)?;
-                    Ok(f64::from(bulk.rows()))
+                    Ok((f64::from(bulk.rows()), Vec::new()))
                 })
             }),
+            (work, _) if work.is_of_documents() => self.load_documents(target, run),
             _ => self.pgbench.run(port, pid, run),
         };
         done.map_err(|error| match interrupt::is_asked() {
@@ -349,15 +381,34 @@ impl Bench<'_> {
             }
         })
     }
+
+    /// Loads the program, or the router by a client that is cheap for the work.
+    fn load_documents(&self, target: Target, run: &Run) -> Result<Figures, String> {
+        let work = run.case.work;
+        let (port, pid) = self.stage.address(target, work);
+        if work == Work::Insert {
+            self.stage.empty_documents();
+        }
+        let told = |done: Done| (done.units as f64, done.elapsed);
+        match (self.stage.driver(target), work) {
+            (Some(driver), _) => whole(pid, || Ok(told(driver.run(run, self.documents)?))),
+            (None, Work::Scan | Work::Insert) => {
+                let mut statements = Statements::prepare(port, run, self.documents)?;
+                whole(pid, || Ok(told(statements.run(run.duration)?)))
+            }
+            (None, _) => self.pgbench.run(port, pid, run),
+        }
+    }
 }
 
-/// Measures one thing that is done as a whole, which says how many units it was.
+/// Measures one thing that is done as a whole, which says how many units it was, and how long its statements took if
+/// there were several.
 fn whole(
     proxy: Option<u32>,
-    done: impl FnOnce() -> Result<f64, String>,
+    done: impl FnOnce() -> Result<(f64, Vec<u64>), String>,
 ) -> Result<Figures, String> {
     let (meter, begun) = (Meter::start(proxy)?, Instant::now());
-    let units = done()?;
+    let (units, statements) = done()?;
     let elapsed = begun.elapsed();
     let (cpu, machine) = meter.end()?.each(units);
     Ok(Figures {
@@ -367,7 +418,7 @@ fn whole(
         machine: Some(machine),
         calls: None,
         connecting: 0.0,
-        latency: None,
+        latency: Latency::of(statements),
     })
 }
 

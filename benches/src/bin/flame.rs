@@ -110,7 +110,7 @@ fn run(asked: &Asked) -> Result<(), String> {
     let options = stage_options(asked)?;
     eprintln!("starting servers and the router, filling tables");
     let stage = Stage::start(&options, &binaries)?;
-    let pgbench = Pgbench::new(&binaries, folder.path(), options.scale);
+    let pgbench = Pgbench::new(&binaries, folder.path(), &options);
     let (port, pid) = stage.address(Target::Shards, Work::Select);
     let pid = pid.ok_or("the router is not there")?;
     let load = |duration| {
