@@ -1,7 +1,7 @@
 //! Documents as rows of PostgreSQL's protocol.
 
 use super::outcome::{Stop, wrong_value};
-use crate::documents::field::find;
+use crate::documents::field::Fields;
 use crate::documents::translate::{Output, Source};
 use crate::documents::value::{self, Forms};
 use mongodb::bson::{Bson, RawDocument};
@@ -45,12 +45,13 @@ impl Shape {
         out: &mut Vec<u8>,
     ) -> Result<(), Stop> {
         let begun = out.len();
+        let fields = Fields::of(document);
         let mut failed = None;
         frame::put(out, tag::DATA_ROW, |out| {
             // There are no more columns than PostgreSQL allows.
             out.extend_from_slice(&(self.columns.len() as u16).to_be_bytes());
             for (output, format) in &self.columns {
-                if let Err(stop) = put_value(output, *format, document, forms, out) {
+                if let Err(stop) = put_value(output, *format, (document, &fields), forms, out) {
                     failed = Some(stop);
                     return;
                 }
@@ -77,7 +78,7 @@ fn column((output, format): &(Output, i16)) -> Column {
 fn put_value(
     output: &Output,
     format: i16,
-    document: &RawDocument,
+    (document, fields): (&RawDocument, &Fields<'_>),
     forms: &Forms,
     out: &mut Vec<u8>,
 ) -> Result<(), Stop> {
@@ -85,7 +86,7 @@ fn put_value(
     out.extend_from_slice(&(-1_i32).to_be_bytes());
     let constant;
     let found = match &output.source {
-        Source::Path(path) => find(document, path),
+        Source::Path(path) => fields.find(path),
         Source::Constant(value) => {
             constant = mongodb::bson::rawdoc! { "value": raw(value.clone()) };
             constant.get("value").ok().flatten()
