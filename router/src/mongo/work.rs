@@ -15,6 +15,7 @@ use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModificatio
 use mongodb::{Client, ClientSession, Database, SessionCursor};
 use mothership_proto::report::Report;
 use rand::RngExt;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -334,14 +335,15 @@ impl Worker {
                 let stored = match ignore {
                     None => {
                         insert(&of(collection), documents, session).await?;
-                        documents.clone()
+                        Cow::Borrowed(&documents[..])
                     }
                     Some(conflict) => {
                         let declared = self.collections.iter();
                         let declared = declared.clone().find(|one| one.collection == *collection);
                         let session = self.session.as_mut().ok_or_else(lost)?;
                         let unique = declared.map(|one| (&**one, *conflict));
-                        insert_new(&of(collection), documents, unique, session).await?
+                        let new = insert_new(&of(collection), documents, unique, session).await?;
+                        Cow::Owned(new)
                     }
                 };
                 match returning {
