@@ -45,8 +45,8 @@ pub use load::{Batch, Load, Loading, Misfit};
 pub struct Translated {
     /// The types of `$1`, `$2` …, as PostgreSQL infers them; `varchar` without a length is the longest one.
     pub parameters: Vec<Kind>,
-    /// The columns of the answer: of SELECT, or of RETURNING; none otherwise.
-    pub columns: Vec<Output>,
+    /// The columns of the answer: of SELECT, or of RETURNING; none otherwise. Whoever executes it has them, too.
+    pub columns: Arc<[Output]>,
     plan: Plan,
 }
 
@@ -132,7 +132,7 @@ pub fn translate(
     };
     Ok(Translated {
         parameters: parameters.finish()?,
-        columns,
+        columns: columns.into(),
         plan,
     })
 }

@@ -369,7 +369,7 @@ impl Conversation {
             task,
             types: Vec::new(),
         });
-        let mut portal = self.portal(statement, &[], &[])?;
+        let mut portal = self.portal(statement, &[], Vec::new())?;
         self.begin_statement(&portal, is_alone).await?;
         let described = outputs(&portal.statement.task);
         let (begun, flushed) = (self.line.output.len(), self.line.flushed);
@@ -411,7 +411,7 @@ impl Conversation {
         let statement = self.statement(bind.statement)?;
         let formats: Vec<i16> = bind.result_formats().collect();
         let values: Vec<(i16, Option<&[u8]>)> = bind.values().collect();
-        let portal = self.portal(statement, &values, &formats)?;
+        let portal = self.portal(statement, &values, formats)?;
         self.portals.insert(bind.portal.to_vec(), portal);
         self.line.output.extend_from_slice(backend::BIND_COMPLETE);
         Ok(())
@@ -434,7 +434,7 @@ impl Conversation {
         &self,
         statement: Arc<Prepared>,
         values: &[(i16, Option<&[u8]>)],
-        formats: &[i16],
+        formats: Vec<i16>,
     ) -> Result<Portal, Stop> {
         let refused = self.block == Block::Failed && !ends(&statement.task);
         if refused {
@@ -470,7 +470,7 @@ impl Conversation {
             }
         };
         Ok(Portal {
-            shape: Shape::new(&outputs(&statement.task), formats),
+            shape: Shape::new(outputs(&statement.task), formats),
             statement,
             command,
             forms,
@@ -491,7 +491,7 @@ impl Conversation {
                         body.extend_from_slice(&oid.to_be_bytes());
                     }
                 });
-                Shape::new(&outputs(&statement.task), &[]).describe(out);
+                Shape::new(outputs(&statement.task), Vec::new()).describe(out);
             }
             Target::Portal => match self.portals.get(name) {
                 Some(portal) => portal.shape.describe(&mut self.line.output),
@@ -822,16 +822,16 @@ async fn until<T>(limit: Option<Instant>, work: impl Future<Output = T>) -> Opti
 }
 
 /// The columns of a task's answer.
-fn outputs(task: &Task) -> Vec<Output> {
+fn outputs(task: &Task) -> Arc<[Output]> {
     match task {
-        Task::Command(translated) => translated.columns.clone(),
-        Task::Explain(_) => vec![Output {
+        Task::Command(translated) => Arc::clone(&translated.columns),
+        Task::Explain(_) => Arc::new([Output {
             name: "QUERY PLAN".to_owned(),
             kind: crate::documents::Kind::Text,
             source: Source::Path(vec!["line".to_owned()]),
             as_text: false,
-        }],
-        _ => Vec::new(),
+        }]),
+        _ => Arc::default(),
     }
 }
 

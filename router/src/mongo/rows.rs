@@ -7,33 +7,38 @@ use crate::documents::value::{self, Forms};
 use mongodb::bson::{Bson, RawDocument};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame;
+use std::sync::Arc;
 
 /// What rows look like: their columns, and how each is written.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    columns: Vec<(Output, i16)>,
+    outputs: Arc<[Output]>,
+    /// Of a Bind: none is text, one is for all.
+    formats: Vec<i16>,
 }
 
 impl Shape {
-    /// Rows of these columns in the formats of a Bind: none is text, one is for all.
-    pub fn new(outputs: &[Output], formats: &[i16]) -> Shape {
-        let format = |at: usize| match formats {
+    /// Rows of these columns in the formats of a Bind.
+    pub fn new(outputs: Arc<[Output]>, formats: Vec<i16>) -> Shape {
+        Shape { outputs, formats }
+    }
+
+    fn columns(&self) -> impl Iterator<Item = (&Output, i16)> {
+        let format = |at: usize| match self.formats[..] {
             [] => 0,
-            [one] => *one,
-            several => several.get(at).copied().unwrap_or(0),
+            [one] => one,
+            ref several => several.get(at).copied().unwrap_or(0),
         };
-        let columns = outputs.iter().cloned().enumerate();
-        Shape {
-            columns: columns.map(|(at, output)| (output, format(at))).collect(),
-        }
+        let outputs = self.outputs.iter().enumerate();
+        outputs.map(move |(at, output)| (output, format(at)))
     }
 
     /// RowDescription, or NoData without columns.
     pub fn describe(&self, out: &mut Vec<u8>) {
-        if self.columns.is_empty() {
+        if self.outputs.is_empty() {
             return out.extend_from_slice(backend::NO_DATA);
         }
-        let columns: Vec<Column> = self.columns.iter().map(column).collect();
+        let columns: Vec<Column> = self.columns().map(column).collect();
         backend::put_columns(out, &columns);
     }
 
@@ -49,9 +54,9 @@ impl Shape {
         let mut failed = None;
         frame::put(out, tag::DATA_ROW, |out| {
             // There are no more columns than PostgreSQL allows.
-            out.extend_from_slice(&(self.columns.len() as u16).to_be_bytes());
-            for (output, format) in &self.columns {
-                if let Err(stop) = put_value(output, *format, (document, &fields), forms, out) {
+            out.extend_from_slice(&(self.outputs.len() as u16).to_be_bytes());
+            for (output, format) in self.columns() {
+                if let Err(stop) = put_value(output, format, (document, &fields), forms, out) {
                     failed = Some(stop);
                     return;
                 }
@@ -67,11 +72,11 @@ impl Shape {
     }
 }
 
-fn column((output, format): &(Output, i16)) -> Column {
+fn column((output, format): (&Output, i16)) -> Column {
     let kind = output.described();
     let mut column = Column::of(&output.name, kind.oid(), kind.size());
     column.modifier = kind.modifier();
-    column.format = *format;
+    column.format = format;
     column
 }
 
