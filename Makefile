@@ -40,7 +40,7 @@ grammar: ## The planner's reading against PostgreSQL's grammar, over a million s
 
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
 test-rust: postgres compose
-	cargo build -p mothership --bins
+	cargo build -p mothership -p mothership-driver --bins
 	cargo test --workspace --no-fail-fast
 
 # The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.
@@ -170,11 +170,11 @@ test-proofs: postgres
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0; see CONTRIBUTING.md.
 bench: postgres build ## The router, PgBouncer, PostgreSQL itself and MongoDB's driver in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0.
 	cargo build -q -p mothership-benches --bin bench
-	cargo build -q --release -p mothership-benches --bin driver
+	cargo build -q --release -p mothership-driver
 	planning=$(if $(filter 0,$(PLANNING)),,$$(cargo bench -q -p mothership-benches --bench planning --no-run --message-format json \
 	  | sed -n '/"name":"planning"/s/.*"executable":"\([^"]*\)".*/\1/p')); \
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
-	  --router "$$CARGO_TARGET_DIR/release/mothership" --driver "$$CARGO_TARGET_DIR/release/driver" --pgbouncer "$$pgbouncer" $${planning:+--planning "$$planning"} --out "$$out" --report "$${out%.jsonl}.html" \
+	  --router "$$CARGO_TARGET_DIR/release/mothership" --driver "$$CARGO_TARGET_DIR/release/mothership-driver" --pgbouncer "$$pgbouncer" $${planning:+--planning "$$planning"} --out "$$out" --report "$${out%.jsonl}.html" \
 	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(DOCUMENTS)$(IDLE)$(PLANNING),,--document docs/performance.md) \
 	  $(if $(QUICK),--rounds 2 --crowd 0) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \

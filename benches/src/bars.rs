@@ -4,6 +4,7 @@ use crate::case::{Case, Mode, Work};
 use crate::figures::{CALLS, CPU, MACHINE, Measure, P50, P99, Samples, Spread, TPS};
 use crate::idle::Idle;
 use crate::planning::{Planning, Route};
+use mothership_driver::order::Ask;
 use std::fmt;
 
 /// The target that others are compared with, where nothing else is said.
@@ -13,9 +14,9 @@ const DRIVER: &str = "driver";
 
 /// The target that others are compared with in a work.
 pub fn base(work: Work) -> &'static str {
-    match work.is_of_documents() {
-        true => DRIVER,
-        false => BASE,
+    match work.ask() {
+        Some(_) => DRIVER,
+        None => BASE,
     }
 }
 
@@ -150,8 +151,7 @@ pub fn all() -> Vec<Bar> {
     }
     for case in Case::OTHERS {
         match case.work {
-            Work::Select | Work::Traced | Work::Copy => {}
-            Work::Find | Work::Scan | Work::Group | Work::Insert => {}
+            Work::Select | Work::Traced | Work::Copy | Work::Documents(_) => {}
             Work::Paced(_) => {
                 add("shards", case, "p50", P50, most(1.0));
                 add("shards", case, "p99", P99, most(1.0));
@@ -188,12 +188,12 @@ pub fn all() -> Vec<Bar> {
         }
     }
     for case in Case::OTHERS {
-        let (figure, price, wait) = match case.work {
-            Work::Find => (PROXY, most(1.3), most(1.3)),
-            Work::Scan => (EACH_ROW, most(1.5), Limit::None),
-            Work::Group => (PROXY, Limit::None, Limit::None),
-            Work::Insert => (EACH_ROW, Limit::None, Limit::None),
-            _ => continue,
+        let (figure, price, wait) = match case.work.ask() {
+            Some(Ask::Find) => (PROXY, most(1.3), most(1.3)),
+            Some(Ask::Scan) => (EACH_ROW, most(1.5), Limit::None),
+            Some(Ask::Group) => (PROXY, Limit::None, Limit::None),
+            Some(Ask::Insert) => (EACH_ROW, Limit::None, Limit::None),
+            None => continue,
         };
         for (figure, measure, limit) in [(figure, CPU, price), ("p50", P50, wait)] {
             bars.push(Bar {

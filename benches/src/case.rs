@@ -1,5 +1,6 @@
 //! What is asked of every target alike: a work, in a protocol, by so many clients. Pure.
 
+use mothership_driver::order::Ask;
 use std::fmt;
 
 /// The protocol that pgbench speaks, its `-M`.
@@ -53,14 +54,8 @@ pub enum Work {
     Rows,
     /// Fills an empty table by COPY.
     Copy,
-    /// Reads a document by its key.
-    Find,
-    /// Reads a range of documents, each of their fields.
-    Scan,
-    /// Counts and sums a range of documents by one of their fields.
-    Group,
-    /// Inserts documents, many by each statement.
-    Insert,
+    /// Reads or writes documents of a table on MongoDB.
+    Documents(Ask),
 }
 
 impl Work {
@@ -76,10 +71,7 @@ impl Work {
             Work::Pipeline(_) => "pipeline",
             Work::Rows => "rows",
             Work::Copy => "copy",
-            Work::Find => "find",
-            Work::Scan => "scan",
-            Work::Group => "group",
-            Work::Insert => "insert",
+            Work::Documents(ask) => ask.word(),
         }
     }
 
@@ -89,12 +81,12 @@ impl Work {
         "find", "scan", "group", "insert",
     ];
 
-    /// Those of tables on MongoDB.
-    pub const OF_DOCUMENTS: [Work; 4] = [Work::Find, Work::Scan, Work::Group, Work::Insert];
-
-    /// Whether it is about a table on MongoDB.
-    pub fn is_of_documents(self) -> bool {
-        Work::OF_DOCUMENTS.contains(&self)
+    /// What it does with documents of a table on MongoDB, if it is about these.
+    pub fn ask(self) -> Option<Ask> {
+        match self {
+            Work::Documents(ask) => Some(ask),
+            _ => None,
+        }
     }
 
     /// How much of it, where there are several.
@@ -109,10 +101,7 @@ impl Work {
             | Work::Branch
             | Work::Rows
             | Work::Copy
-            | Work::Find
-            | Work::Scan
-            | Work::Group
-            | Work::Insert => None,
+            | Work::Documents(_) => None,
         }
     }
 
@@ -120,7 +109,7 @@ impl Work {
     pub fn unit(self) -> (&'static str, &'static str) {
         match self {
             Work::Rows => ("MB", "MB"),
-            Work::Copy | Work::Scan | Work::Insert => ("row", "rows"),
+            Work::Copy | Work::Documents(Ask::Scan | Ask::Insert) => ("row", "rows"),
             Work::Branch | Work::Pipeline(_) => ("transaction", "transactions"),
             _ => ("query", "queries"),
         }
@@ -132,8 +121,7 @@ impl Work {
             Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => Some(1),
             Work::Branch => Some(7),
             Work::Pipeline(statements) => Some(statements),
-            Work::Rows | Work::Copy => None,
-            Work::Find | Work::Scan | Work::Group | Work::Insert => None,
+            Work::Rows | Work::Copy | Work::Documents(_) => None,
         }
     }
 
@@ -155,10 +143,10 @@ impl fmt::Display for Work {
             Work::Pipeline(statements) => write!(f, "pipeline of {statements}"),
             Work::Rows => f.write_str("rows out"),
             Work::Copy => f.write_str("COPY in"),
-            Work::Find => f.write_str("document by its key"),
-            Work::Scan => f.write_str("range of documents"),
-            Work::Group => f.write_str("grouped documents"),
-            Work::Insert => f.write_str("insert of documents"),
+            Work::Documents(Ask::Find) => f.write_str("document by its key"),
+            Work::Documents(Ask::Scan) => f.write_str("range of documents"),
+            Work::Documents(Ask::Group) => f.write_str("grouped documents"),
+            Work::Documents(Ask::Insert) => f.write_str("insert of documents"),
         }
     }
 }
@@ -197,12 +185,12 @@ impl Case {
         Case::of(Work::Pipeline(100), Mode::Prepared, 16),
         Case::of(Work::Rows, Mode::Simple, 1),
         Case::of(Work::Copy, Mode::Simple, 1),
-        Case::of(Work::Find, Mode::Prepared, 1),
-        Case::of(Work::Find, Mode::Prepared, 16),
-        Case::of(Work::Scan, Mode::Prepared, 1),
-        Case::of(Work::Scan, Mode::Simple, 1),
-        Case::of(Work::Group, Mode::Prepared, 1),
-        Case::of(Work::Insert, Mode::Prepared, 1),
+        Case::of(Work::Documents(Ask::Find), Mode::Prepared, 1),
+        Case::of(Work::Documents(Ask::Find), Mode::Prepared, 16),
+        Case::of(Work::Documents(Ask::Scan), Mode::Prepared, 1),
+        Case::of(Work::Documents(Ask::Scan), Mode::Simple, 1),
+        Case::of(Work::Documents(Ask::Group), Mode::Prepared, 1),
+        Case::of(Work::Documents(Ask::Insert), Mode::Prepared, 1),
     ];
 
     const fn of(work: Work, mode: Mode, clients: u32) -> Case {

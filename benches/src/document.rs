@@ -1,12 +1,12 @@
 //! The page of the documentation that tells what was measured last. Pure: verdicts become Markdown.
 
 use crate::bars::{Levels, Verdict};
-use crate::case::Work;
-use crate::event;
 use crate::options::Options;
 use crate::report::{BAR_COLUMNS, bar_cells, level_cells};
 use crate::setting::Setting;
 use crate::stage::CONNECTIONS;
+use mothership_driver::event::INSERTED;
+use mothership_driver::order::Ask;
 use std::fmt::Write;
 
 /// The page.
@@ -40,9 +40,9 @@ transaction as by the router, so that both promise the same. Grouping and insert
 ",
         thousands(options.rows),
         thousands(options.documents),
-        thousands(event::range(Work::Scan, options.documents)),
-        thousands(event::range(Work::Group, options.documents)),
-        thousands(event::INSERTED),
+        thousands(Ask::Scan.range(options.documents)),
+        thousands(Ask::Group.range(options.documents)),
+        thousands(INSERTED),
         setting.in_words(),
         options.rounds,
         options.duration.as_secs(),

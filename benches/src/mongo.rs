@@ -3,9 +3,9 @@
 //! The set has one member: what replication costs is neither the router's nor the program's.
 
 use crate::driver::Driver;
-use crate::event::NEW;
 use crate::proxy::DATABASE;
 use mongodb::bson::doc;
+use mothership_driver::event::NEW;
 use mothership_tests::mongo::ReplicaSet;
 use std::path::Path;
 

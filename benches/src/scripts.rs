@@ -2,7 +2,8 @@
 
 use crate::bulk;
 use crate::case::Work;
-use crate::event::{self, EVENTS};
+use mothership_driver::event::EVENTS;
+use mothership_driver::order::Ask;
 
 /// Branches of TPC-B by branch: many more than clients, which would else wait for each other's rows.
 const BRANCHES: u32 = 1000;
@@ -45,13 +46,13 @@ pub fn script(work: Work, accounts: u32, documents: u32) -> Option<String> {
     match work {
         Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => None,
         // pgbench reads no more than what it keeps, and copies only to fill.
-        Work::Rows | Work::Copy | Work::Scan | Work::Insert => None,
+        Work::Rows | Work::Copy | Work::Documents(Ask::Scan | Ask::Insert) => None,
         // That there is one row is looked at: of what is not there, \gset makes an error.
-        Work::Find => Some(format!(
+        Work::Documents(Ask::Find) => Some(format!(
             "\\set id random(1, {documents})\nSELECT * FROM {EVENTS} WHERE id = :id \\gset\n"
         )),
-        Work::Group => {
-            let count = event::range(work, documents);
+        Work::Documents(Ask::Group) => {
+            let count = Ask::Group.range(documents);
             let last = documents - count + 1;
             Some(format!(
                 "\\set first random(1, {last})

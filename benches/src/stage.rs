@@ -110,9 +110,8 @@ impl Target {
     /// Whether a case is asked of it. What only one bar is about is asked of the two that it compares.
     pub fn is_asked(self, case: &Case) -> bool {
         match (case.work, self) {
-            (work, target) if work.is_of_documents() || target.is_of_documents() => {
-                work.is_of_documents() && target.is_of_documents()
-            }
+            (Work::Documents(_), target) => target.is_of_documents(),
+            (_, Target::Documents | Target::Driver) => false,
             (_, Target::Shards) | (Work::Select | Work::Copy, Target::Direct) => true,
             (work, Target::PgBouncer) => work != Work::Copy,
             (Work::Select, _) => case.clients > 1,

@@ -2,11 +2,12 @@
 //!
 //! As with whole tables, rows that come are counted and thrown away, and those that go were made before.
 
-use crate::case::{Case, Mode, Work};
+use crate::case::Mode;
 use crate::client::{Client, text};
-use crate::driver::Done;
-use crate::event::{self, EVENTS, Event, INSERTED, NEW};
+use crate::event::{self, COLUMNS};
 use crate::load::Run;
+use mothership_driver::event::{EVENTS, Event, INSERTED, NEW};
+use mothership_driver::order::{Ask, Done};
 use mothership_proto::backend::tag;
 use mothership_proto::frontend::{self, SYNC};
 use mothership_tests::message;
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Statements {
     client: Client,
-    case: Case,
+    ask: Ask,
+    mode: Mode,
     random: StdRng,
     /// Documents that there are to be read.
     documents: u32,
@@ -28,10 +30,11 @@ pub struct Statements {
 
 impl Statements {
     /// Logs in, prepares the statement and carries it out once, so that everything is there that it needs.
-    pub fn prepare(port: u16, run: &Run, documents: u32) -> Result<Statements, String> {
+    pub fn prepare(port: u16, ask: Ask, run: &Run, documents: u32) -> Result<Statements, String> {
         let mut statements = Statements {
             client: Client::connect(port)?,
-            case: run.case,
+            ask,
+            mode: run.case.mode,
             random: StdRng::seed_from_u64(run.seed.into()),
             documents,
             new: (1..=INSERTED).map(Event::new).collect(),
@@ -60,16 +63,16 @@ impl Statements {
 
     /// How many rows it read or wrote.
     fn once(&mut self) -> Result<u32, String> {
-        let ask = self.ask();
-        self.client.send(&ask)?;
+        let messages = self.messages();
+        self.client.send(&messages)?;
         let (mut rows, mut told) = (0, String::new());
         self.client.until(tag::READY, |tag, body| match tag {
             tag::DATA_ROW => rows += 1,
             tag::COMMAND_COMPLETE => told = text(body),
             _ => {}
         })?;
-        let (count, expected) = match self.case.work {
-            Work::Scan => (rows, event::range(Work::Scan, self.documents)),
+        let (count, expected) = match self.ask {
+            Ask::Scan => (rows, Ask::Scan.range(self.documents)),
             _ => (inserted(&told), INSERTED),
         };
         match count == expected {
@@ -79,44 +82,44 @@ impl Statements {
     }
 
     /// The messages of the next statement.
-    fn ask(&mut self) -> Vec<u8> {
-        let values = match self.case.work {
-            Work::Scan => {
-                let count = event::range(Work::Scan, self.documents);
+    fn messages(&mut self) -> Vec<u8> {
+        let values = match self.ask {
+            Ask::Scan => {
+                let count = Ask::Scan.range(self.documents);
                 let first = i64::from(self.random.random_range(1..=self.documents - count + 1));
                 let end = first + i64::from(count);
-                if self.case.mode == Mode::Simple {
+                if self.mode == Mode::Simple {
                     let ends = [first, end].map(|id| id.to_string());
                     return message::query(&scan([&ends[0], &ends[1]]));
                 }
                 [first, end].map(|id| (1, id.to_be_bytes().to_vec())).into()
             }
             _ => {
-                let mut values = Vec::with_capacity(self.new.len() * Event::COLUMNS);
+                let mut values = Vec::with_capacity(self.new.len() * COLUMNS);
                 for event in &mut self.new {
-                    event.put(&mut values);
+                    event::put(event, &mut values);
                     event.id += i64::from(INSERTED);
                 }
                 values
             }
         };
-        let mut ask = Vec::new();
+        let mut messages = Vec::new();
         let values = values
             .iter()
             .map(|(format, value)| (*format, Some(&value[..])));
-        frontend::put_bind(&mut ask, (b"", b"s"), values, &[1]);
-        frontend::put_execute(&mut ask, b"", 0);
-        ask.extend_from_slice(SYNC);
-        ask
+        frontend::put_bind(&mut messages, (b"", b"s"), values, &[1]);
+        frontend::put_execute(&mut messages, b"", 0);
+        messages.extend_from_slice(SYNC);
+        messages
     }
 
     fn sql(&self) -> String {
-        match self.case.work {
-            Work::Scan => scan(["$1", "$2"]),
+        match self.ask {
+            Ask::Scan => scan(["$1", "$2"]),
             _ => {
                 let row = |row: usize| {
-                    let first = row * Event::COLUMNS;
-                    let values = (first + 1..=first + Event::COLUMNS).map(|n| format!("${n}"));
+                    let first = row * COLUMNS;
+                    let values = (first + 1..=first + COLUMNS).map(|n| format!("${n}"));
                     format!("({})", values.collect::<Vec<_>>().join(", "))
                 };
                 let rows: Vec<_> = (0..self.new.len()).map(row).collect();

@@ -4,6 +4,7 @@
 
 use mothership::cluster::poll_until;
 use mothership_benches::case::Work;
+use mothership_driver::order::Ask;
 use mothership_tests::mongo::mongod;
 use mothership_tests::{Folder, router};
 use std::collections::HashSet;
@@ -21,7 +22,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 fn bench(targets: &str, out: &Path, home: &Path) -> Child {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.arg("--router").arg(router::binary());
-    bench.arg("--driver").arg(env!("CARGO_BIN_EXE_driver"));
+    bench
+        .arg("--driver")
+        .arg(router::binary().with_file_name("mothership-driver"));
     bench.args([
         "--rounds",
         "1",
@@ -118,8 +121,8 @@ fn a_short_run_measures_every_target_and_leaves_nothing_behind() {
             document.contains("Tables on MongoDB are not measured"),
             "{document}"
         );
-        for work in Work::OF_DOCUMENTS {
-            expected.remove(work.word());
+        for ask in Ask::ALL {
+            expected.remove(ask.word());
         }
         of_documents = 0;
     }

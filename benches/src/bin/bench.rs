@@ -9,7 +9,6 @@ use mothership::cluster::Binaries;
 use mothership_benches::bars::{self, Levels};
 use mothership_benches::bulk::{self, Bulk};
 use mothership_benches::case::{Case, Mode, Work};
-use mothership_benches::driver::Done;
 use mothership_benches::figures::{Figures, Latency, Sample, Samples};
 use mothership_benches::idle::Idle;
 use mothership_benches::load::{Meter, Pgbench, Run};
@@ -19,6 +18,7 @@ use mothership_benches::stage::{CONNECTIONS, Stage, Target};
 use mothership_benches::statements::Statements;
 use mothership_benches::trace::Trace;
 use mothership_benches::{document, idle, interrupt, page, planning, report};
+use mothership_driver::order::{Ask, Done};
 use mothership_tests::Folder;
 use mothership_tests::mongo::mongod;
 use rand::rngs::StdRng;
@@ -107,7 +107,7 @@ fn run(options: &mut Options) -> Result<usize, String> {
     println!(
         "\nRatios are to {}, of documents to {}, formed within rounds: median (min to max).",
         bars::BASE,
-        bars::base(Work::Find)
+        bars::base(Work::Documents(Ask::Find))
     );
     let verdicts = bars::verdicts(&samples);
     let measured: Vec<_> = verdicts
@@ -170,7 +170,7 @@ fn leave_out_documents(options: &mut Options) -> Vec<String> {
     if !options.targets.iter().any(of_documents) {
         return Vec::new();
     }
-    if !options.cases.iter().any(|case| case.work.is_of_documents()) {
+    if !options.cases.iter().any(|case| case.work.ask().is_some()) {
         options.targets.retain(|target| !of_documents(target));
         return Vec::new();
     }
@@ -180,7 +180,7 @@ fn leave_out_documents(options: &mut Options) -> Vec<String> {
         (None, _) => "there is no program to compare with",
     };
     options.targets.retain(|target| !of_documents(target));
-    options.cases.retain(|case| !case.work.is_of_documents());
+    options.cases.retain(|case| case.work.ask().is_none());
     vec![format!("Tables on MongoDB are not measured: {why}.")]
 }
 
@@ -370,7 +370,7 @@ impl Bench<'_> {
                     Ok((f64::from(bulk.rows()), Vec::new()))
                 })
             }),
-            (work, _) if work.is_of_documents() => self.load_documents(target, run),
+            (Work::Documents(ask), _) => self.load_documents(target, ask, run),
             _ => self.pgbench.run(port, pid, run),
         };
         done.map_err(|error| match interrupt::is_asked() {
@@ -383,17 +383,16 @@ impl Bench<'_> {
     }
 
     /// Loads the program, or the router by a client that is cheap for the work.
-    fn load_documents(&self, target: Target, run: &Run) -> Result<Figures, String> {
-        let work = run.case.work;
-        let (port, pid) = self.stage.address(target, work);
-        if work == Work::Insert {
+    fn load_documents(&self, target: Target, ask: Ask, run: &Run) -> Result<Figures, String> {
+        let (port, pid) = self.stage.address(target, run.case.work);
+        if ask == Ask::Insert {
             self.stage.empty_documents();
         }
         let told = |done: Done| (done.units as f64, done.elapsed);
-        match (self.stage.driver(target), work) {
-            (Some(driver), _) => whole(pid, || Ok(told(driver.run(run, self.documents)?))),
-            (None, Work::Scan | Work::Insert) => {
-                let mut statements = Statements::prepare(port, run, self.documents)?;
+        match (self.stage.driver(target), ask) {
+            (Some(driver), _) => whole(pid, || Ok(told(driver.run(ask, run, self.documents)?))),
+            (None, Ask::Scan | Ask::Insert) => {
+                let mut statements = Statements::prepare(port, ask, run, self.documents)?;
                 whole(pid, || Ok(told(statements.run(run.duration)?)))
             }
             (None, _) => self.pgbench.run(port, pid, run),

@@ -1,16 +1,14 @@
 //! What a program does that reads and writes documents by MongoDB's own driver, for `make bench` to compare the router with.
 //!
-//! It takes orders by lines ([`mothership_benches::driver`]) and decodes every field of every document into a struct.
+//! It takes orders by lines ([`mothership_driver::order`]) and decodes every field of every document into a struct.
 //! What it promises is what the router promises: several documents are inserted in a transaction, which the majority has
 //! on disk. Like the router on two cores it has one thread.
 
 use mongodb::bson::{Document, doc};
-use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
+use mongodb::options::{Acknowledgment, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database};
-use mothership_benches::case::Work;
-use mothership_benches::driver::{Done, Load, Order};
-use mothership_benches::event::{self, EVENTS, Event, Group, INSERTED, NEW};
-use mothership_benches::stage::CONNECTIONS;
+use mothership_driver::event::{EVENTS, Event, Group, INSERTED, NEW};
+use mothership_driver::order::{Ask, Done, Load, Order};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::error::Error;
@@ -31,7 +29,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [uri, database] = &arguments[..] else {
-        eprintln!("usage: driver URI DATABASE");
+        eprintln!("usage: mothership-driver URI DATABASE");
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -44,7 +42,7 @@ fn main() -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("driver: {error}");
+            eprintln!("mothership-driver: {error}");
             ExitCode::FAILURE
         }
     }
@@ -52,9 +50,7 @@ fn main() -> ExitCode {
 
 /// Carries out orders until there are no more.
 async fn serve(uri: &str, database: &str) -> Outcome<()> {
-    let mut options = ClientOptions::parse(uri).await?;
-    options.max_pool_size = Some(CONNECTIONS);
-    let client = Client::with_options(options)?;
+    let client = Client::with_uri_str(uri).await?;
     let program = Program {
         database: client.database(database),
         client,
@@ -121,8 +117,8 @@ impl Program {
             let program = self.clone();
             let random = StdRng::seed_from_u64(u64::from(load.seed) << 32 | u64::from(number));
             clients.spawn(async move {
-                match load.work {
-                    Work::Insert => program.insert(load).await,
+                match load.ask {
+                    Ask::Insert => program.insert(load).await,
                     _ => program.read(load, random).await,
                 }
             });
@@ -139,24 +135,24 @@ impl Program {
     /// One client that reads, one statement after the other.
     async fn read(&self, load: Load, mut random: StdRng) -> Outcome<Done> {
         let events: Collection<Event> = self.database.collection(EVENTS);
-        let count = event::range(load.work, load.documents);
+        let count = load.ask.range(load.documents);
         let begun = Instant::now();
         let mut done = Done::default();
         while begun.elapsed() < load.duration {
             let from = random.random_range(1..=load.documents - count + 1);
             let statement = Instant::now();
-            let read = match load.work {
-                Work::Find => find(&events, from).await?,
-                Work::Scan => scan(&events, from, from + count).await?,
-                Work::Group => group(&events, from, from + count).await?,
-                _ => return Err("it reads nothing".into()),
+            let read = match load.ask {
+                Ask::Find => find(&events, from).await?,
+                Ask::Scan => scan(&events, from, from + count).await?,
+                Ask::Group => group(&events, from, from + count).await?,
+                Ask::Insert => return Err("it reads nothing".into()),
             };
             done.elapsed.push(microseconds(statement));
             if read != u64::from(count) {
                 return Err(format!("{read} documents of {count}").into());
             }
-            done.units += match load.work {
-                Work::Scan => read,
+            done.units += match load.ask {
+                Ask::Scan => read,
                 _ => 1,
             };
         }
