@@ -21,6 +21,7 @@ mod load;
 mod order;
 mod scope;
 mod select;
+mod unnested;
 mod update;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::parse::Parsed;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Locks, Source};
 use super::slots::Text;
-use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches, write};
+use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches};
 use crate::catalog::types::words;
 use crate::catalog::{Name, Relation};
 use crate::documents::Collection;
@@ -130,7 +130,8 @@ pub fn query(
     }
 }
 
-/// The plan of a write to documents; `None` if its target is another table.
+/// The plan of a write to documents; `None` if its target is another table. `walked` is the one that it would have in
+/// PostgreSQL, `computed` that of one that PostgreSQL computes.
 ///
 /// # Errors
 /// Why it is not done.
@@ -138,6 +139,7 @@ pub fn write(
     (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
     parsed: &Parsed,
     walked: impl FnOnce() -> Result<Plan, Refusal>,
+    computed: impl FnOnce(&Refusal) -> Result<Plan, Refusal>,
 ) -> Result<Option<Plan>, Refusal> {
     if names.documents.is_empty() {
         return Ok(None);
@@ -148,7 +150,7 @@ pub fn write(
     unmasked(text)?;
     let refused = || Refusal::of_table(Reason::DocumentsWrite, &relation.name);
     if !is_command(names, context, parsed) {
-        return write::computed((names, text, context), parsed).map(Some);
+        return computed(&refused()).map(Some);
     }
     let role = Role::Primary("writes".to_owned());
     if let Some(plan) = on_one(names, relation, role) {
@@ -224,7 +226,7 @@ fn unmasked(text: &Text<'_>) -> Result<(), Refusal> {
 }
 
 /// The way to the only shard of a table.
-pub(super) fn only_shard(names: &Names<'_>, relation: &Relation) -> Option<KeyedBy> {
+fn only_shard(names: &Names<'_>, relation: &Relation) -> Option<KeyedBy> {
     let Place::Sharded(keyed) = names.place(&relation.name) else {
         return None;
     };
@@ -257,15 +259,29 @@ fn on_one(names: &Names<'_>, relation: &Relation, role: Role) -> Option<Plan> {
 pub fn narrowing(analysis: &Analysis<'_>, entry: &str, filters: Vec<String>) -> Vec<String> {
     let takes = |text: &String| {
         let sql = format!("SELECT true FROM {entry} WHERE {text}");
-        let parsed = super::parse::statement(&sql);
-        parsed.is_ok_and(|parsed| is_command(analysis.names, analysis.context, &parsed))
+        self::takes(
+            analysis.names,
+            analysis.context,
+            &analysis.context.parameter_types,
+            &sql,
+        )
     };
     filters.into_iter().filter(takes).collect()
 }
 
+/// Whether a text is one command of MongoDB, if its parameters have these types.
+pub fn takes(names: &Names<'_>, context: &PlanContext, types: &[u32], sql: &str) -> bool {
+    let parsed = super::parse::statement(sql);
+    parsed.is_ok_and(|parsed| is_command_of(names, context, types, &parsed))
+}
+
 /// Whether a statement is one command of MongoDB.
-#[cfg(feature = "mongo")]
 fn is_command(names: &Names<'_>, context: &PlanContext, parsed: &Parsed) -> bool {
+    is_command_of(names, context, &context.parameter_types, parsed)
+}
+
+#[cfg(feature = "mongo")]
+fn is_command_of(names: &Names<'_>, context: &PlanContext, types: &[u32], parsed: &Parsed) -> bool {
     let table = |schema: Option<&str>, table: &str| {
         let parts: Vec<String> = schema
             .into_iter()
@@ -277,11 +293,10 @@ fn is_command(names: &Names<'_>, context: &PlanContext, parsed: &Parsed) -> bool
             _ => None,
         }
     };
-    let types = &context.parameter_types;
     crate::documents::translate::translate(&parsed.statement, &table, types).is_ok()
 }
 
 #[cfg(not(feature = "mongo"))]
-fn is_command(_: &Names<'_>, _: &PlanContext, _: &Parsed) -> bool {
+fn is_command_of(_: &Names<'_>, _: &PlanContext, _: &[u32], _: &Parsed) -> bool {
     false
 }

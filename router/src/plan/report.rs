@@ -133,7 +133,7 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                 )),
                 Ending::Change(change) => {
                     let on = targets.join(", ");
-                    lines.push(format!("Documents on {on}: {}", change.changes));
+                    lines.push(format!("Documents on {on}: {}", change.sql));
                 }
                 Ending::Answer | Ending::Write(_) => {}
             }

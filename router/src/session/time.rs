@@ -120,7 +120,12 @@ impl Session {
         for (shard, text) in &many.legs {
             let text = std::str::from_utf8(text.as_deref().unwrap_or(sql));
             let text = text.map_err(|_| super::dispatch::not_utf8())?;
-            let written = with_moments(text, strings, many.writes, &world, &moments);
+            let moments = match *shard < self.topology.postgres {
+                true => &moments,
+                // Documents have milliseconds.
+                false => &moments.in_milliseconds(),
+            };
+            let written = with_moments(text, strings, many.writes, &world, moments);
             let written =
                 written.map_err(|what| refused(&Refusal::about(Reason::TimeHidden, what)))?;
             let (written, changes) = written.unwrap_or_else(|| (text.to_owned(), Vec::new()));

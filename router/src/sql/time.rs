@@ -19,6 +19,20 @@ pub struct Moments {
     pub statement: String,
 }
 
+impl Moments {
+    /// Without the microseconds.
+    pub fn in_milliseconds(&self) -> Moments {
+        let cut = |moment: &String| match moment.split_once('.') {
+            Some((seconds, part)) if part.len() > 3 => format!("{seconds}.{}", &part[..3]),
+            _ => moment.clone(),
+        };
+        Moments {
+            transaction: cut(&self.transaction),
+            statement: cut(&self.statement),
+        }
+    }
+}
+
 /// Where a text asks for the time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uses {

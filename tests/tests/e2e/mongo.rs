@@ -12,6 +12,8 @@ mod declared;
 mod engines;
 #[path = "mongo/faults.rs"]
 mod faults;
+#[path = "mongo/inserted.rs"]
+mod inserted;
 #[path = "mongo/keys.rs"]
 mod keys;
 #[path = "mongo/partitions.rs"]

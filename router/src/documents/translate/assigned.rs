@@ -122,7 +122,7 @@ fn is_default(expr: &Expr) -> bool {
 }
 
 /// The type of a constant without one: of `varchar(n)`, the length comes after it.
-fn written(column: &Kind) -> Kind {
+pub(super) fn written(column: &Kind) -> Kind {
     match column {
         Kind::Varchar(_) | Kind::ObjectId => VARCHAR,
         Kind::Array(element) => Kind::Array(Box::new(written(element))),
@@ -131,7 +131,7 @@ fn written(column: &Kind) -> Kind {
 }
 
 /// Whether a column takes values of a type, as they are or by an assignment cast.
-fn takes(column: &Kind, constant: &Kind) -> bool {
+pub(super) fn takes(column: &Kind, constant: &Kind) -> bool {
     let is_number = |kind: &Kind| {
         matches!(
             kind,

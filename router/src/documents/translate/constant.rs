@@ -5,13 +5,14 @@
 
 use bson::{Bson, oid::ObjectId};
 use sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, TypedString,
-    UnaryOperator, Value as Token, ValueWithSpan,
+    ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, Query, SelectItem, TimezoneInfo,
+    TypedString, UnaryOperator, Value as Token, ValueWithSpan,
 };
 
 use super::super::value::{self, Forms};
 use super::super::{Fault, Kind};
-use super::scope::{Parameters, VARCHAR};
+use super::scope::{Parameters, VARCHAR, words};
+use super::select::shown;
 use super::{Given, Result, because};
 
 /// What Decimal128 has room for.
@@ -61,6 +62,12 @@ impl Literal {
             }) => match token(value, parameters)? {
                 literal @ Literal::Text(_) => literal.cast(kind_of(data_type)?).map(Some),
                 _ => Err(because("a type before something else than a string")),
+            },
+            Expr::Subquery(query) => match moment(query) {
+                Some(text) => Literal::Text(text.to_owned())
+                    .cast(Kind::Timestamptz)
+                    .map(Some),
+                None => Ok(None),
             },
             _ => Ok(None),
         }
@@ -133,6 +140,33 @@ impl Literal {
             true => Ok(Literal::Cast(Box::new(self), kind)),
             false => Err(because("a cast that computes")),
         }
+    }
+}
+
+/// `(SELECT '...'::pg_catalog.timestamptz AS "now")`: the time of a transaction, as `sql::time` writes it.
+fn moment(query: &Query) -> Option<&str> {
+    let [
+        SelectItem::ExprWithAlias {
+            expr:
+                Expr::Cast {
+                    kind: CastKind::DoubleColon,
+                    expr,
+                    data_type: DataType::Custom(name, arguments),
+                    format: None,
+                },
+            alias: _,
+        },
+    ] = shown(query)?
+    else {
+        return None;
+    };
+    let is_time = words(name).is_ok_and(|words| words == ["pg_catalog", "timestamptz"]);
+    match &**expr {
+        Expr::Value(ValueWithSpan {
+            value: Token::SingleQuotedString(text),
+            span: _,
+        }) if is_time && arguments.is_empty() => Some(text),
+        _ => None,
     }
 }
 

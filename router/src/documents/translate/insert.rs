@@ -1,4 +1,4 @@
-//! INSERT of constants, with ON CONFLICT.
+//! INSERT of constants or of arrays of them, with ON CONFLICT.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,15 +16,24 @@ use super::command::{Change, Command, Conflict, Upserted};
 use super::constant::Bound;
 use super::scope::{Parameters, Scope, folded, words};
 use super::select::returning;
+use super::unnested::{self, Unnested, unnested};
 use super::{Output, Result, Tables, because};
 
 /// An INSERT without the values of its parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Insert {
     collection: Arc<Collection>,
-    /// For each row, what each declared column is given.
-    rows: Vec<Vec<Assigned>>,
+    rows: Rows,
     resolution: Resolution,
+}
+
+/// What is stored.
+#[derive(Clone, Debug)]
+enum Rows {
+    /// For each row, what each declared column is given.
+    Listed(Vec<Vec<Assigned>>),
+    /// Arrays whose elements are the rows' values, and the columns that they are for.
+    Unnested(Vec<(usize, Unnested)>),
 }
 
 /// ON CONFLICT.
@@ -97,20 +106,27 @@ pub(super) fn insert(
     let scope = Scope::named(table, alias, tables)?;
     let targets = targets(columns, &scope)?;
     let rows = match source {
-        None if columns.is_empty() => vec![vec![Assigned::Default; scope.collection.columns.len()]],
+        None if columns.is_empty() => Rows::Listed(vec![vec![
+            Assigned::Default;
+            scope.collection.columns.len()
+        ]]),
         None => return Err(because("an INSERT without values")),
-        Some(query) => values(query)?
-            .iter()
-            .map(|row| {
-                self::row(
-                    &row.content,
-                    !columns.is_empty(),
-                    &targets,
-                    &scope,
-                    parameters,
-                )
-            })
-            .collect::<Result<_>>()?,
+        Some(query) => match unnested(query, &scope, &targets, parameters)? {
+            Some(unnested) => Rows::Unnested(unnested),
+            None => values(query)?
+                .iter()
+                .map(|row| {
+                    self::row(
+                        &row.content,
+                        !columns.is_empty(),
+                        &targets,
+                        &scope,
+                        parameters,
+                    )
+                })
+                .collect::<Result<_>>()
+                .map(Rows::Listed)?,
+        },
     };
     let resolution = match on {
         None => Resolution::Fail,
@@ -196,6 +212,15 @@ fn row(
         row[*target] = Assigned::read(expr, scope.at(*target), parameters)?;
     }
     Ok(row)
+}
+
+impl Rows {
+    fn may_be_several(&self) -> bool {
+        match self {
+            Rows::Listed(rows) => rows.len() > 1,
+            Rows::Unnested(_) => true,
+        }
+    }
 }
 
 impl Resolution {
@@ -284,6 +309,9 @@ fn set(
 }
 
 fn excluded(expr: &Expr, scope: &Scope) -> Result<Option<usize>> {
+    if let Expr::Nested(inner) = expr {
+        return excluded(inner, scope);
+    }
     let Expr::CompoundIdentifier(names) = expr else {
         return Ok(None);
     };
@@ -302,7 +330,7 @@ impl Insert {
         let key = &self.collection.unique[*unique].columns;
         let comparable = |column: &usize| self.collection.columns[*column].kind.has_one_form();
         let moved = set.iter().any(|(column, _)| key.contains(column));
-        if self.rows.len() > 1 && (moved || !key.iter().all(comparable)) {
+        if self.rows.may_be_several() && (moved || !key.iter().all(comparable)) {
             return Err(because("DO UPDATE of several rows whose keys may be equal"));
         }
         Ok(())
@@ -310,11 +338,13 @@ impl Insert {
 
     /// With its values.
     pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
-        let documents = self
-            .rows
-            .iter()
-            .map(|row| self.document(row, bound))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let documents = match &self.rows {
+            Rows::Listed(rows) => rows
+                .iter()
+                .map(|row| self.document(row, bound))
+                .collect::<std::result::Result<Vec<_>, _>>()?,
+            Rows::Unnested(columns) => unnested::documents(&self.collection, columns, bound)?,
+        };
         let collection = self.collection.collection.clone();
         match &self.resolution {
             Resolution::Fail => Ok(Command::Insert {

@@ -374,6 +374,70 @@ struct Item {
     column: Option<usize>,
 }
 
+/// What a SELECT shows that reads nothing.
+pub(super) fn shown(query: &Query) -> Option<&[SelectItem]> {
+    let Query {
+        with: None,
+        body,
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks,
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators,
+    } = query
+    else {
+        return None;
+    };
+    let SetExpr::Select(select) = &**body else {
+        return None;
+    };
+    let Clauses {
+        select_token: _,
+        optimizer_hints,
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from,
+        lateral_views,
+        prewhere: None,
+        selection: None,
+        connect_by,
+        group_by: GroupByExpr::Expressions(groups, modifiers),
+        cluster_by,
+        distribute_by,
+        sort_by,
+        having: None,
+        named_window,
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    } = &**select
+    else {
+        return None;
+    };
+    let is_plain = locks.is_empty()
+        && pipe_operators.is_empty()
+        && optimizer_hints.is_empty()
+        && from.is_empty()
+        && lateral_views.is_empty()
+        && connect_by.is_empty()
+        && groups.is_empty()
+        && modifiers.is_empty()
+        && cluster_by.is_empty()
+        && distribute_by.is_empty()
+        && sort_by.is_empty()
+        && named_window.is_empty();
+    is_plain.then_some(projection)
+}
+
 /// The columns of RETURNING.
 pub(super) fn returning(items: Option<&Vec<SelectItem>>, scope: &Scope) -> Result<Vec<Output>> {
     match items {

@@ -85,31 +85,17 @@ pub enum Ending {
     Change(Box<Change>),
 }
 
-/// A write to documents, which is told to MongoDB as a residue computes it.
+/// An UPDATE or DELETE of documents, which is told to MongoDB as a residue computes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The shard of the documents: there may be one only.
     pub by: KeyedBy,
-    /// What is told.
-    pub changes: Changes,
-    /// So many of the residue's first columns are the values of one change. RETURNING shows those behind them.
+    /// What is told, for each row. Its parameters are the residue's first columns.
+    pub sql: String,
+    /// So many of them. RETURNING shows those behind them.
     pub bound: usize,
-}
-
-/// What MongoDB is told of rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changes {
-    /// This UPDATE, for each.
-    Update(String),
-    /// This DELETE, for each.
-    Delete(String),
-    /// An INSERT of them.
-    Insert {
-        /// The statement up to its rows.
-        head: String,
-        /// And behind them, RETURNING as well.
-        tail: String,
-    },
+    /// UPDATE or DELETE.
+    pub command: &'static str,
 }
 
 /// A statement around a query, which keeps the rows of it.
@@ -160,6 +146,8 @@ pub enum Written {
 pub struct Store {
     /// How keys lead to shards; none for a reference table, which gets all rows everywhere.
     pub sharded: Option<SameSharded>,
+    /// The rows become documents: all of them on one shard. Without a key that is the table's only one.
+    pub documents: bool,
     /// Where the columns of the key are among the rows'.
     pub key: Vec<usize>,
     /// How long they may be.
@@ -205,6 +193,18 @@ pub struct Filled {
     pub name: String,
     /// What they are to become, where they come as texts.
     pub cast: Option<String>,
+}
+
+impl Filled {
+    /// A column of rows again, of the array that is the parameter of this number.
+    pub fn unnested(&self, parameter: usize, name: &str) -> String {
+        let list = format!("unnest(${parameter}::{name}[])");
+        match &self.cast {
+            // What comes behind the last one is no name of it.
+            Some(cast) => format!("{list}::{cast} AS a{parameter}"),
+            None => format!("{list} AS a{parameter}"),
+        }
+    }
 }
 
 /// The rows of one FROM entry.
@@ -330,15 +330,6 @@ impl Ending {
     }
 }
 
-impl fmt::Display for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Changes::Update(text) | Changes::Delete(text) => f.write_str(text),
-            Changes::Insert { head, tail } => write!(f, "{head}...{tail}"),
-        }
-    }
-}
-
 impl fmt::Display for Gather {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match &self.ending {
@@ -364,7 +355,7 @@ impl fmt::Display for Gather {
         match &self.ending {
             Ending::Store(store) => write!(f, "; {}...{}", store.head, store.tail),
             Ending::Keep(keep) => write!(f, "; {}...{}", keep.head, keep.tail),
-            Ending::Change(change) => write!(f, "; {}", change.changes),
+            Ending::Change(change) => write!(f, "; {}", change.sql),
             Ending::Answer | Ending::Write(_) => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! Writes to documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of them become
-//! what, and MongoDB is told of each row by its primary key, in the same transaction.
+//! UPDATE and DELETE of documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of them
+//! become what, and MongoDB is told of each row by its primary key, in the same transaction.
 //!
 //! The statement becomes a query. Its first columns are the values of what MongoDB is told; those behind them are what
 //! RETURNING shows. What the statement itself means is asked of the home shard, which has an empty table of the same
@@ -8,89 +8,81 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AssignmentTarget, Delete, Expr, FromTable, Function, Ident, Insert, SelectItem, Statement,
-    TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind, Values,
-    visit_expressions,
+    AssignmentTarget, Delete, Expr, FromTable, Function, Ident, SelectItem, Statement, TableFactor,
+    TableWithJoins, Update, UpdateTableFromKind, visit_expressions,
 };
 
 use crate::catalog::Relation;
 use crate::documents::{Collection, Filled};
 use crate::plan::decide::keyed_by;
-use crate::plan::documents;
 use crate::plan::expr::is_default;
-use crate::plan::gather::{Change, Changes, Ending};
+use crate::plan::gather::{Change, Ending};
 use crate::plan::names::{Names, folded};
 use crate::plan::parens;
 use crate::plan::parse::Parsed;
 use crate::plan::query::Ctes;
 use crate::plan::read::{self, explained};
-use crate::plan::refuse::{Reason, Refusal};
+use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
 use crate::plan::{KeyedBy, Plan, PlanContext};
-
-use super::{insert, source};
 
 /// A table of documents with what is declared of it.
 struct Table<'n> {
     relation: &'n Relation,
     collection: &'n Collection,
-    /// The columns of its primary key.
-    key: &'n [usize],
+    /// Where the columns of its primary key are in the relation.
+    key: Vec<usize>,
 }
 
 /// What is computed, and what MongoDB is told of it.
 struct Computed {
     query: String,
-    changes: Changes,
+    /// What MongoDB is told, and what that is called.
+    sql: String,
+    command: &'static str,
     /// So many of the query's first columns are the values of each change.
     bound: usize,
 }
 
-/// The plan of a write to documents that is no command.
+/// The plan of an UPDATE or DELETE of documents that is no command.
 ///
 /// # Errors
-/// What nothing helps against, with a reason.
+/// `why`, or a reason that says more.
 pub fn plan(
     (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
     parsed: &Parsed,
+    why: &Refusal,
 ) -> Result<Plan, Refusal> {
     let mut analysis = Analysis::of(text, names, context);
     analysis.placeholders.clone_from(&parsed.placeholders);
     let ctes = Ctes::default();
-    if !matches!(parsed.statement, Statement::Insert(_)) {
-        analysis.rows_depth = 0;
-    }
+    analysis.rows_depth = 0;
     let written = analysis.write(&parsed.statement, &ctes)?;
     explained(&analysis, names, parsed)?;
-    let Source::Sharded(relation, _) = &analysis.instances[written.target].source else {
-        return Err(Refusal::new(Reason::DocumentsWrite));
-    };
-    let why = Refusal::of_table(Reason::DocumentsWrite, &relation.name);
     let none = || why.clone();
+    let Source::Sharded(relation, _) = &analysis.instances[written.target].source else {
+        return Err(none());
+    };
     let collection = names.collection(&relation.name).ok_or_else(none)?;
     let key = collection.unique.first().ok_or_else(none)?;
+    let key = key.columns.iter().map(|at| {
+        let (place, _) = relation.column(&collection.columns.get(*at)?.name)?;
+        Some(place)
+    });
     let table = Table {
         relation,
         collection,
-        key: &key.columns,
+        key: key.collect::<Option<_>>().ok_or_else(none)?,
     };
     let computed = match &parsed.statement {
         Statement::Update(update) => table.update(update)?,
         Statement::Delete(delete) => table.delete(delete)?,
-        Statement::Insert(insert) => {
-            let positions = written.positions.as_deref();
-            table.insert(names, insert, positions.ok_or_else(none)?)?
-        }
         _ => None,
     };
     let computed = computed.ok_or_else(none)?;
-    let by = match &parsed.statement {
-        // Whichever rows the query gives, there is one shard for them.
-        Statement::Insert(_) => documents::only_shard(names, relation).ok_or_else(none)?,
-        _ => keyed_by(&analysis, written.target).ok_or_else(none)?,
-    };
-    gathered((names, context), parsed, (by, computed), why)
+    let by = keyed_by(&analysis, written.target).ok_or_else(none)?;
+    gathered((names, context), parsed, (by, computed), none())
 }
 
 fn gathered(
@@ -101,7 +93,8 @@ fn gathered(
 ) -> Result<Plan, Refusal> {
     let Computed {
         query,
-        changes,
+        sql,
+        command,
         bound,
     } = computed;
     // The query has the parameters of the statement, also where it does not mention the last of them.
@@ -115,7 +108,12 @@ fn gathered(
         .unwrap_or(0)
         .max(context.parameter_types.len());
     context.parameter_types.resize(count, 0);
-    let ending = Ending::Change(Box::new(Change { by, changes, bound }));
+    let ending = Ending::Change(Box::new(Change {
+        by,
+        sql,
+        command,
+        bound,
+    }));
     read::changing((names, &query, &context), ending, why)
 }
 
@@ -190,7 +188,8 @@ impl Table<'_> {
                 values.join(", "),
                 shown(update.returning.as_deref())?
             ),
-            changes: Changes::Update(statement),
+            command: "UPDATE",
+            sql: statement,
             bound: values.len(),
         }))
     }
@@ -215,67 +214,10 @@ impl Table<'_> {
                 shown(delete.returning.as_deref())?,
                 from(table, more, delete.selection.as_ref())?
             ),
-            changes: Changes::Delete(format!("DELETE FROM {}{}", self.name(), self.found())),
+            command: "DELETE",
+            sql: format!("DELETE FROM {}{}", self.name(), self.found()),
             bound: values.len(),
         }))
-    }
-
-    fn insert(
-        &self,
-        names: &Names<'_>,
-        insert: &Insert,
-        positions: &[usize],
-    ) -> Result<Option<Computed>, Refusal> {
-        let (Some(source), TableObject::TableName(_)) = (&insert.source, &insert.table) else {
-            return Ok(None);
-        };
-        let query = match insert::plain_values(source) {
-            Some(values) => match self.listed(values, positions)? {
-                Some(query) => query,
-                None => return Ok(None),
-            },
-            None => {
-                let query = source::typed(source, names.catalog, self.relation, positions);
-                let columns = (1..=positions.len()).map(|at| format!("c{at}"));
-                let columns: Vec<String> = columns.collect();
-                let values = columns.iter().zip(positions);
-                let values = values.map(|(name, at)| format!("q.{name}::{}", self.base(*at)));
-                let values: Vec<String> = values.collect();
-                format!(
-                    "SELECT {} FROM ({}) AS q ({})",
-                    values.join(", "),
-                    parens::query(&query)?,
-                    columns.join(", ")
-                )
-            }
-        };
-        let (head, tail) = parens::around_source(insert)?;
-        Ok(Some(Computed {
-            query,
-            changes: Changes::Insert { head, tail },
-            bound: positions.len(),
-        }))
-    }
-
-    /// The rows of a VALUES list, one query for each: in one list values of several rows would have to be of one type.
-    fn listed(&self, values: &Values, positions: &[usize]) -> Result<Option<String>, Refusal> {
-        let mut rows = Vec::with_capacity(values.rows.len());
-        for row in &values.rows {
-            let mut fields = Vec::with_capacity(row.content.len());
-            for (expr, column) in row.content.iter().zip(positions) {
-                match self.assigned(*column, expr)? {
-                    Some(value) => fields.push(value),
-                    None => return Ok(None),
-                }
-            }
-            // PostgreSQL will say that there are too many.
-            let missing = row.content.len() != positions.len();
-            if missing {
-                return Ok(None);
-            }
-            rows.push(format!("SELECT {}", fields.join(", ")));
-        }
-        Ok(Some(rows.join(" UNION ALL ")))
     }
 
     /// What an expression gives that is assigned to a column: of its type without a length, which is looked at when it is
@@ -296,7 +238,10 @@ impl Table<'_> {
     /// What a column becomes by DEFAULT.
     fn default(&self, column: usize) -> Option<String> {
         let base = self.base(column);
-        match &self.collection.columns.get(column)?.default {
+        let declared = self
+            .collection
+            .column(&self.relation.columns[column].name)?;
+        match &self.collection.columns[declared].default {
             None => Some(format!("NULL::{base}")),
             Some(Filled::Now) => Some(whole_milliseconds("pg_catalog.now()")),
             Some(Filled::Uuid) => Some("pg_catalog.gen_random_uuid()".to_owned()),

@@ -7,6 +7,7 @@
 
 mod change;
 mod conflict;
+mod documents;
 mod fill;
 mod insert;
 mod merge;
@@ -17,7 +18,6 @@ mod source;
 mod target;
 mod update;
 
-pub use change::plan as computed;
 pub use insert::{omitted_default, without_key};
 pub use target::home_triggers;
 
@@ -31,7 +31,6 @@ use sqlparser::ast::{
 
 use crate::catalog::{Name, Relation};
 use crate::plan::decide::{finish, finish_from, keyed_by};
-use crate::plan::documents;
 use crate::plan::functions::Call;
 use crate::plan::gather::within::{Within, has_query};
 use crate::plan::gather::{self, Ending, Gather, Root, views};
@@ -77,7 +76,13 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         return Ok(utility::home("its rows are of different lengths"));
     }
     let again = || planned((names, text, context), self::parsed(text, context)?);
-    if let Some(plan) = documents::write((names, text, context), &parsed, again)? {
+    let computed = |why: &Refusal| match &parsed.statement {
+        Statement::Insert(_) => documents::computed((names, text, context), &parsed, why),
+        _ => change::plan((names, text, context), &parsed, why),
+    };
+    if let Some(plan) =
+        crate::plan::documents::write((names, text, context), &parsed, again, computed)?
+    {
         return Ok(plan);
     }
     planned((names, text, context), parsed)
@@ -470,6 +475,7 @@ fn insert_gathered(
     insert.columns.extend(names);
     let (head, tail) = parens::around_source(&insert)?;
     let store = gather::Store {
+        documents: false,
         made: made.len(),
         sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),
         key,

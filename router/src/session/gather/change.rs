@@ -1,12 +1,12 @@
-//! Writes to documents as a residue says: its rows are read whole, then MongoDB is told of each, then the client of what
-//! RETURNING shows.
+//! UPDATE and DELETE of documents as a residue says: its rows are read whole, then MongoDB is told of each, then the client
+//! of what RETURNING shows.
 
 use super::conflict::Conflict;
 use super::fetch::too_much;
 use super::residue::without_position;
 use super::write::{Run, differs, formatted, same_columns};
 use super::{GatherWork, Value};
-use crate::plan::gather::{Change, Changes};
+use crate::plan::gather::Change;
 use crate::session::many::Held;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
@@ -15,10 +15,8 @@ use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Fields, Report, sqlstate};
 
-/// So many changes go ahead of their answers, and so many rows are in one INSERT.
+/// So many changes go ahead of their answers.
 const TOGETHER: usize = 500;
-/// A statement has no more parameters.
-const PARAMETERS: usize = 65_535;
 
 /// What a residue has computed.
 struct Computed {
@@ -31,16 +29,7 @@ struct Computed {
 #[derive(Default)]
 struct Told {
     changed: u64,
-    /// Of an INSERT: what its RETURNING shows.
-    rows: Vec<Box<[u8]>>,
     failed: Option<Vec<u8>>,
-}
-
-/// A statement for MongoDB, and how many of its values are one change's.
-struct Statement {
-    sql: String,
-    types: Vec<u8>,
-    formats: Vec<i16>,
 }
 
 impl Session {
@@ -55,26 +44,19 @@ impl Session {
         let computed = self.compute(at, work, change, run).await?;
         let returned = &run.described.columns;
         let shown = computed.columns.get(change.bound..).unwrap_or_default();
-        let shows_itself = matches!(change.changes, Changes::Insert { .. });
-        if !shows_itself && !same_columns(shown, returned) {
+        if !same_columns(shown, returned) {
             let said = "its columns would have other names or types";
             return Err(super::residue::wrong_statement(&work.plan, said).into());
         }
-        let told = self.tell_documents(work, change, &computed, run).await?;
-        let rows: Vec<Box<[u8]>> = match shows_itself {
-            true => told.rows,
-            false if returned.is_empty() => Vec::new(),
+        let changed = self.tell_documents(work, change, &computed).await?;
+        let rows: Vec<Box<[u8]>> = match returned.is_empty() {
+            true => Vec::new(),
             false => {
                 let behind = computed.rows.iter().map(|row| behind(row, change.bound));
                 behind.collect::<Option<_>>().ok_or_else(malformed)?
             }
         };
-        let command = match &change.changes {
-            Changes::Update(_) => format!("UPDATE {}", told.changed),
-            Changes::Delete(_) => format!("DELETE {}", told.changed),
-            Changes::Insert { .. } => format!("INSERT 0 {}", told.changed),
-        };
-        let command = command.into_bytes();
+        let command = format!("{} {changed}", change.command).into_bytes();
         if run.describes && !returned.is_empty() {
             let columns = formatted(returned, run.formats);
             self.client
@@ -105,12 +87,8 @@ impl Session {
         let sql = self.with_times(run.sql, &work.residue, true).await?;
         let shown = formatted(&run.described.columns, run.formats);
         let formats = std::iter::repeat_n(1, change.bound);
-        let formats: Vec<i16> = match change.changes {
-            Changes::Insert { .. } => formats.collect(),
-            Changes::Update(_) | Changes::Delete(_) => formats
-                .chain(shown.iter().map(|column| column.format))
-                .collect(),
-        };
+        let formats = formats.chain(shown.iter().map(|column| column.format));
+        let formats: Vec<i16> = formats.collect();
         self.send_statement(at, work, (&sql, run.arrays), run, &formats, true);
         let segment = self.state.phase == Phase::Segment;
         let (mut rows_left, mut bytes_left) = self.fetch_limits();
@@ -156,23 +134,19 @@ impl Session {
         }
     }
 
-    /// Tells MongoDB of all changes.
+    /// Tells MongoDB of all changes. How many rows there were.
     async fn tell_documents(
         &mut self,
         work: &GatherWork,
         change: &Change,
         computed: &Computed,
-        run: &Run<'_>,
-    ) -> Result<Told, Halt> {
-        let mut told = Told::default();
-        let inserts = matches!(change.changes, Changes::Insert { .. });
-        let shard = match work.target.first() {
-            Some(shard) if !(inserts && computed.rows.is_empty()) => *shard,
-            // There is nothing to store, or no shard may have such a row.
-            _ => return Ok(told),
+    ) -> Result<u64, Halt> {
+        let Some(shard) = work.target.first() else {
+            // No shard may have such a row.
+            return Ok(0);
         };
-        self.check_second_set(shard, true)?;
-        let at = self.attach(shard).await?;
+        self.check_second_set(*shard, true)?;
+        let at = self.attach(*shard).await?;
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote = true;
         inbox.may_write = true;
@@ -185,34 +159,12 @@ impl Session {
             }
         };
         let types = computed.columns.iter().take(change.bound);
-        let types: Vec<u32> = types.map(|column| column.type_oid).collect();
-        match &change.changes {
-            Changes::Update(sql) | Changes::Delete(sql) => {
-                let statement = Statement {
-                    sql: sql.clone(),
-                    types: of_row(&types, 1),
-                    formats: Vec::new(),
-                };
-                for together in rows.chunks(TOGETHER) {
-                    self.tell_each(at, &statement, together, &mut told).await?;
-                }
-            }
-            Changes::Insert { head, tail } => {
-                let most = (PARAMETERS / change.bound.max(1)).clamp(1, TOGETHER);
-                if rows.len() > most && tail.contains("DO UPDATE") {
-                    // PostgreSQL refuses one of them that meets another one, which is seen within a statement only.
-                    return Err(too_many(most).into());
-                }
-                for together in rows.chunks(most) {
-                    let statement = Statement {
-                        sql: format!("{head}VALUES {}{tail}", lists(together.len(), change.bound)),
-                        types: of_row(&types, together.len()),
-                        formats: run.formats.to_vec(),
-                    };
-                    let all = together.concat();
-                    self.tell_each(at, &statement, &[all], &mut told).await?;
-                }
-            }
+        let types = types.flat_map(|column| column.type_oid.to_be_bytes());
+        let types: Vec<u8> = types.collect();
+        let mut told = Told::default();
+        for together in rows.chunks(TOGETHER) {
+            self.tell_each(at, (&change.sql, &types), together, &mut told)
+                .await?;
         }
         match told.failed {
             Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
@@ -220,7 +172,7 @@ impl Session {
                 Err(Halt::Failed)
             }
             Some(body) => Err(self.failed_with(&without_position(&body))),
-            None => Ok(told),
+            None => Ok(told.changed),
         }
     }
 
@@ -228,7 +180,7 @@ impl Session {
     async fn tell_each(
         &mut self,
         at: usize,
-        statement: &Statement,
+        (sql, types): (&str, &[u8]),
         rows: &[Vec<Value<'_>>],
         told: &mut Told,
     ) -> Result<(), Halt> {
@@ -244,13 +196,13 @@ impl Session {
         lease.wire.with_output(|out| {
             let parse = Parse {
                 name: b"",
-                sql: statement.sql.as_bytes(),
-                types: &statement.types,
+                sql: sql.as_bytes(),
+                types,
             };
             parse.put(out);
             for values in rows {
                 let values = values.iter().copied();
-                frontend::put_bind(out, (b"", b""), values, &statement.formats);
+                frontend::put_bind(out, (b"", b""), values, &[]);
                 frontend::put_execute(out, b"", 0);
             }
         });
@@ -268,7 +220,6 @@ impl Session {
                     told.failed.get_or_insert_with(|| frame.body().to_vec());
                     return segment;
                 }
-                (_, tag::DATA_ROW) => told.rows.push(frame.body().into()),
                 (Event::Completed, tag::COMMAND_COMPLETE) => {
                     told.changed += count(backend::command(frame.body()).unwrap_or_default());
                     left -= 1;
@@ -319,31 +270,8 @@ fn framed(body: Box<[u8]>) -> Box<[u8]> {
         .into()
 }
 
-/// The types of so many rows, as Parse has them.
-fn of_row(types: &[u32], rows: usize) -> Vec<u8> {
-    let one: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
-    one.repeat(rows)
-}
-
-/// `($1, $2), ($3, $4)`.
-fn lists(rows: usize, width: usize) -> String {
-    let row = |row: usize| {
-        let numbers = (1..=width).map(|at| format!("${}", row * width + at));
-        format!("({})", numbers.collect::<Vec<_>>().join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
-}
-
 fn malformed() -> Halt {
     Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message").into()
-}
-
-fn too_many(most: usize) -> Report {
-    Report::error(
-        sqlstate::FEATURE_NOT_SUPPORTED,
-        format!("ON CONFLICT DO UPDATE of more than {most} computed documents is not supported"),
-    )
-    .hint("Insert fewer of them with each statement.")
 }
 
 #[cfg(test)]
@@ -370,9 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn an_insert_of_many_rows_numbers_its_parameters() {
-        assert_eq!(lists(2, 2), "($1, $2), ($3, $4)");
-        assert_eq!(of_row(&[23, 25], 2).len(), 16);
-        assert_eq!(count(b"INSERT 0 12"), 12);
+    fn a_command_says_how_many_rows_there_were() {
+        assert_eq!(count(b"UPDATE 12"), 12);
+        assert_eq!(count(b"DELETE 0"), 0);
     }
 }

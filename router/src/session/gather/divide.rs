@@ -5,7 +5,7 @@ use super::fetch::too_much;
 use crate::catalog::types::builtin_name;
 use crate::merge::Arrays;
 use crate::plan::condition::Scalar;
-use crate::plan::gather::{Filled, Nulls, Store};
+use crate::plan::gather::{Nulls, Store};
 use crate::plan::refuse::Reason;
 use crate::plan::route::{owner, stored_key};
 use crate::plan::{Params, Refusal, TextContext};
@@ -76,6 +76,10 @@ impl<'s> Dividing<'s> {
     fn place(&mut self, body: &[u8], all: &[usize], context: &TextContext) -> Result<(), Report> {
         let shards: Vec<usize> = match &self.store.sharded {
             None => all.to_vec(),
+            Some(sharded) if self.store.documents && self.store.key.is_empty() => {
+                let only = sharded.0.shards.single();
+                only.map(|shard| usize::from(shard.0)).into_iter().collect()
+            }
             Some(sharded) => {
                 let malformed =
                     |_| Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
@@ -145,13 +149,7 @@ impl<'s> Dividing<'s> {
     pub(super) fn statement(&self, work: &GatherWork, given: usize) -> String {
         let before = given.min(work.plan.parameters);
         let lists = self.names.iter().zip(&self.store.columns).enumerate();
-        let lists = lists.map(|(at, (name, Filled { cast, .. }))| {
-            let list = format!("unnest(${}::{name}[])", before + at + 1);
-            match cast {
-                Some(cast) => format!("{list}::{cast}"),
-                None => list,
-            }
-        });
+        let lists = lists.map(|(at, (name, column))| column.unnested(before + at + 1, name));
         let lists: Vec<String> = lists.collect();
         format!("{}SELECT {}{}", work.head, lists.join(", "), work.tail)
     }

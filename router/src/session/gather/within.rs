@@ -54,6 +54,7 @@ impl Session {
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
             let places: Vec<usize> = legs.map(|leg| leg.at).collect();
             for at in &places {
+                self.check_second_set(self.servers[*at].shard, true)?;
                 let text = work.text(number, self.servers[*at].shard);
                 let text = self.with_times(sql, text, true).await?;
                 let attached = &mut self.servers[*at];

@@ -7,9 +7,10 @@ use super::residue::{without_position, wrong_statement};
 use super::send::Ask;
 use super::{Described, GatherWork, Value};
 use crate::merge::Arrays;
-use crate::plan::Merge;
 use crate::plan::gather::{Ending, Store, Written};
+use crate::plan::{Merge, Reason, Refusal};
 use crate::session::choose::Wants;
+use crate::session::dispatch;
 use crate::session::inbox::Notices;
 use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
@@ -19,6 +20,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::Bind;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::Fields;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -272,6 +274,28 @@ impl Session {
         if let Some(report) = dividing.wrong {
             return Err(report.into());
         }
+        let shards: Vec<usize> = dividing.shards.keys().copied().collect();
+        if store.documents && shards.len() > 1 {
+            let refusal = Refusal::new(Reason::DocumentsShards);
+            return Err(dispatch::refused(&refusal).into());
+        }
+        for shard in shards {
+            self.check_second_set(shard, true)?;
+        }
+        // MongoDB need not know what the statement itself does not have.
+        let without_values = Described {
+            parameters: Vec::new(),
+            columns: run.described.columns.clone(),
+        };
+        let is_alone = store.documents && !work.tail.contains('$');
+        let run = &match is_alone {
+            true => Run {
+                values: &[],
+                described: &without_values,
+                ..*run
+            },
+            false => Run { ..*run },
+        };
         let sql = dividing.statement(work, run.values.len());
         let mut stored = Vec::new();
         let mut legs = BTreeMap::new();
@@ -289,7 +313,11 @@ impl Session {
             let none = Arrays::new(&dividing.elements).finish();
             stored.push((at, none));
         }
-        let sql = self.with_times(run.sql, &sql, true).await?;
+        let sql = match store.documents {
+            // The time is among the rows.
+            true => Cow::Borrowed(sql.as_str()),
+            false => self.with_times(run.sql, &sql, true).await?,
+        };
         let parts: Vec<Part<'_>> = stored
             .iter()
             .map(|(at, arrays)| Part {

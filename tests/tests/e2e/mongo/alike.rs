@@ -407,6 +407,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         "UPDATE events SET id = 5",
         "UPDATE events SET (kind, small) = ('x', 1 + 1)",
         "MERGE INTO events USING items ON items.id = events.id WHEN MATCHED THEN DELETE",
+        "WITH x AS (SELECT 1) INSERT INTO events SELECT id, 'x' FROM items",
         "SELECT * FROM events FOR UPDATE",
     ] {
         let answer = say(&mut wire, sql);

@@ -44,7 +44,7 @@ const WRITES: [&str; 43] = [
     "INSERT INTO {t} (id, small) SELECT id + 300, 'x' FROM items",
     "INSERT INTO {t} (id, small) SELECT id + 300, v * 100 FROM items WHERE v > 900",
     "INSERT INTO {t} SELECT id + 1000, kind, amount, small, count, ratio, is_on, at, day, tag, data, words, raw, name FROM {t} RETURNING *",
-    "INSERT INTO {t} (id, kind, count, name) VALUES (2001, upper('x'), 1 + 1, NULL), (2002, DEFAULT, length('abc'), 'n' || 'm') RETURNING id, kind, count, name",
+    "INSERT INTO {t} (id, kind, count, name) VALUES (2001, upper('x'), 1 + 1, NULL), (2002, 'plain', length('abc'), 'n' || 'm') RETURNING id, kind, count, name",
     "INSERT INTO {t} (id, count) VALUES (2003, 1.5), (2004, '7'), (2005, 1 + 1)",
     "INSERT INTO {t} (id, count) VALUES (2003, abs(-1.5)), (2004, '7')",
     "INSERT INTO {t} (id, data) SELECT 2006, to_jsonb(k) FROM kinds AS k WHERE name = 'plain'",

@@ -1,0 +1,326 @@
+//! INSERT into documents of what PostgreSQL computes: functions, expressions, parameters of other types, queries.
+//!
+//! The source runs first, as the residue of a gather on the home shard, where it has PostgreSQL's own meaning; the
+//! client's own text is parsed there as well, so that what may not be assigned to a column is PostgreSQL's error. What
+//! it gives is cast to the columns' types, which then is what the assignment does, and stored by one INSERT of arrays,
+//! which MongoDB has a command for. The time in it has milliseconds, as documents have.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use sqlparser::ast::{
+    CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Insert,
+    ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableObject,
+    visit_expressions,
+};
+
+use crate::catalog::{Column, Events, Relation};
+use crate::documents::{Collection, Filled};
+use crate::plan::expr::is_default;
+use crate::plan::gather::{self, Ending, Gather, Root};
+use crate::plan::names::{Keyed, Names, Place, folded};
+use crate::plan::parens;
+use crate::plan::parse::{self, Parsed};
+use crate::plan::query::Ctes;
+use crate::plan::reached::Change;
+use crate::plan::read::explained;
+use crate::plan::refuse::{Reason, Refusal, not_understood};
+use crate::plan::scope::Analysis;
+use crate::plan::slots::Text;
+use crate::plan::{MaxChars, Plan, PlanContext, SameSharded, documents, utility};
+use crate::sql::time::is_word_of_time;
+
+use super::insert::{is_uneven, plain_values, without_key};
+use super::{handed, rows, source};
+
+/// The plan of an INSERT into documents that is no single command.
+///
+/// # Errors
+/// It has no source, or one that cannot be gathered, or what is behind it is no command.
+pub fn computed(
+    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+    parsed: &Parsed,
+    why: &Refusal,
+) -> Result<Plan, Refusal> {
+    let Statement::Insert(insert) = &parsed.statement else {
+        return Err(why.clone());
+    };
+    let (Some(query), TableObject::TableName(name)) = (&insert.source, &insert.table) else {
+        return Err(why.clone());
+    };
+    let mut analysis = Analysis::of(text, names, context);
+    analysis.placeholders.clone_from(&parsed.placeholders);
+    let change = Change::from(Events::INSERT);
+    let (relation, place) = analysis.target(name, &change)?;
+    let (Place::Sharded(keyed), Some(collection)) = (&place, names.collection(&relation.name))
+    else {
+        return Err(why.clone());
+    };
+    let collection = Arc::clone(collection);
+    let positions = analysis.insert_columns(&insert.columns, relation)?;
+    if positions.iter().any(|at| *at >= relation.columns.len()) {
+        return Ok(utility::home("a column that is not there"));
+    }
+    let source = Source::of(&analysis, query, relation, positions, why)?;
+    analysis.add_relation(relation, place.clone())?;
+    analysis.query(&source.query, None, &Ctes::default())?;
+    explained(&analysis, names, parsed)?;
+    let gather = stored(
+        &analysis,
+        parsed,
+        (insert, &source),
+        (relation, keyed, &collection),
+        why,
+    )?;
+    Ok(Plan::Gather(Arc::new(gather)))
+}
+
+/// What an INSERT stores, and in which columns.
+struct Source {
+    query: Query,
+    positions: Vec<usize>,
+}
+
+impl Source {
+    fn of(
+        analysis: &Analysis<'_>,
+        query: &Query,
+        relation: &Relation,
+        mut positions: Vec<usize>,
+        why: &Refusal,
+    ) -> Result<Source, Refusal> {
+        let Some(values) = plain_values(query) else {
+            if let SetExpr::Select(select) = &*query.body {
+                let named = |item: &SelectItem| {
+                    matches!(
+                        item,
+                        SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+                    )
+                };
+                if select.projection.iter().all(named) {
+                    positions.truncate(select.projection.len());
+                }
+            }
+            let catalog = analysis.names.catalog;
+            let mut query = source::typed(query, catalog, relation, &positions);
+            if let SetExpr::Select(select) = &mut *query.body {
+                for (item, at) in select.projection.iter_mut().zip(&positions) {
+                    match item {
+                        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                            *expr = in_milliseconds(expr, &relation.columns[*at])?;
+                        }
+                        // Which columns come next is not known.
+                        _ => break,
+                    }
+                }
+            }
+            return Ok(Source { query, positions });
+        };
+        if is_uneven(values) {
+            return Err(why.clone());
+        }
+        let mut values = values.clone();
+        let width = values.rows.first().map_or(0, |row| row.content.len());
+        positions.truncate(width);
+        if positions.len() < width {
+            return Err(why.clone());
+        }
+        // What all rows leave to the default is not given at all.
+        for at in (0..width).rev() {
+            let left = values
+                .rows
+                .iter()
+                .filter(|row| is_default(&row.content[at]));
+            match left.count() {
+                0 => {}
+                all if all == values.rows.len() && width > 1 => {
+                    positions.remove(at);
+                    for row in &mut values.rows {
+                        row.content.remove(at);
+                    }
+                }
+                _ => return Err(why.clone()),
+            }
+        }
+        if positions.is_empty() {
+            return Err(why.clone());
+        }
+        for row in &mut values.rows {
+            for (expr, at) in row.content.iter_mut().zip(&positions) {
+                let column = &relation.columns[*at];
+                *expr = cast(in_milliseconds(expr, column)?, &column.handed.base);
+            }
+        }
+        let mut query = query.clone();
+        *query.body = SetExpr::Values(values);
+        Ok(Source { query, positions })
+    }
+}
+
+/// `(expr)::type`
+fn cast(expr: Expr, base: &str) -> Expr {
+    let name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(base))]);
+    Expr::Cast {
+        kind: CastKind::DoubleColon,
+        expr: Box::new(Expr::Nested(Box::new(expr))),
+        data_type: DataType::Custom(name, Vec::new()),
+        format: None,
+    }
+}
+
+/// A time without what documents do not store of it, where it depends on the clock. What is written out must fit.
+fn in_milliseconds(expr: &Expr, column: &Column) -> Result<Expr, Refusal> {
+    const TIMES: [u32; 2] = [1114, 1184];
+    if !TIMES.contains(&column.type_oid) || !asks_time(expr) {
+        return Ok(expr.clone());
+    }
+    let parsed = parse::statement("SELECT pg_catalog.date_trunc('milliseconds', NULL)")
+        .map_err(|_| Refusal::new(Reason::NotUnderstood))?;
+    let Statement::Query(query) = parsed.statement else {
+        return not_understood();
+    };
+    let SetExpr::Select(mut select) = *query.body else {
+        return not_understood();
+    };
+    let Some(SelectItem::UnnamedExpr(mut truncated)) = select.projection.pop() else {
+        return not_understood();
+    };
+    if let Expr::Function(function) = &mut truncated
+        && let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) = list.args.last_mut()
+    {
+        *argument = cast(expr.clone(), &column.handed.base);
+        return Ok(truncated);
+    }
+    not_understood()
+}
+
+/// Whether an expression calls for the time.
+fn asks_time(expr: &Expr) -> bool {
+    let is_time = |expr: &Expr| match expr {
+        Expr::Function(function) => {
+            let name = function.name.0.last().and_then(|part| part.as_ident());
+            name.is_some_and(|name| {
+                let name = folded(name);
+                name == "clock_timestamp" || is_word_of_time(&name)
+            })
+        }
+        _ => false,
+    };
+    let found = visit_expressions(expr, |expr| match is_time(expr) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// The gather that computes the source and stores what it gives.
+fn stored(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    (insert, source): (&Insert, &Source),
+    (relation, keyed, collection): (&Relation, &Keyed, &Collection),
+    why: &Refusal,
+) -> Result<Gather, Refusal> {
+    // The time that a default has is that of the transaction, which only its first server knows.
+    let is_now = |at: &usize| {
+        let declared = collection.column(&relation.columns[*at].name);
+        let declared = declared.map(|at| &collection.columns[at]);
+        declared.is_some_and(|column| column.default == Some(Filled::Now))
+    };
+    let left_out = (0..relation.columns.len()).filter(|at| !source.positions.contains(at));
+    let now: Vec<usize> = left_out.filter(is_now).collect();
+    let all: Vec<usize> = source.positions.iter().chain(&now).copied().collect();
+    let (mut key, mut max_chars) = (Vec::new(), Vec::new());
+    if keyed.sharded.shards.single().is_none() {
+        if !keyed.routable {
+            return Err(Refusal::of_table(Reason::KeyType, &relation.name));
+        }
+        for (column, (name, _)) in keyed.columns.iter().zip(&keyed.sharded.columns) {
+            let column = column.ok_or_else(|| why.clone())?;
+            let at = all.iter().position(|position| *position == column);
+            key.push(at.ok_or_else(|| without_key(relation, name))?);
+            max_chars.push(rows::stored_chars(relation, column)?);
+        }
+    }
+    let columns = handed(relation, &all);
+    let name = |at: &usize| {
+        let name = Ident::with_quote('"', &relation.columns[*at].name);
+        ObjectName(vec![ObjectNamePart::Identifier(name)])
+    };
+    let mut insert = insert.clone();
+    insert.columns = all.iter().map(name).collect();
+    let (head, tail) = parens::around_source(&insert)?;
+    let store = gather::Store {
+        made: 0,
+        sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),
+        documents: true,
+        key,
+        max_chars: MaxChars(max_chars),
+        nulls: gather::Nulls::Refused,
+        verb: gather::Verb::Own,
+        head,
+        tail,
+        columns,
+    };
+    if !is_stored(analysis, parsed, &store) {
+        return Err(why.clone());
+    }
+    let shown = shown(relation, &source.positions, &now, &store);
+    let ending = Ending::Store(Box::new(store));
+    let root = Root::Query(&source.query);
+    let mut gather = gather::plan(analysis, root, parsed, ending, why.clone())?;
+    let names: Vec<String> = (1..=source.positions.len())
+        .map(|at| format!("c{at}"))
+        .collect();
+    gather.residue = format!(
+        "SELECT {} FROM ({}) AS s ({})",
+        shown.join(", "),
+        gather.residue,
+        names.join(", ")
+    );
+    Ok(gather)
+}
+
+/// The source's columns as they are handed over, and the time behind them.
+fn shown(
+    relation: &Relation,
+    given: &[usize],
+    now: &[usize],
+    store: &gather::Store,
+) -> Vec<String> {
+    let base = |at: &usize| &relation.columns[*at].handed.base;
+    let given = given
+        .iter()
+        .zip(1..)
+        .map(|(at, number)| format!("s.c{number}::{}", base(at)));
+    let now = now.iter().map(|at| {
+        format!(
+            "pg_catalog.date_trunc('milliseconds', pg_catalog.now())::{}",
+            base(at)
+        )
+    });
+    let shown = given.chain(now).zip(&store.columns);
+    shown
+        .map(|(shown, column)| match column.cast {
+            Some(_) => format!("{shown}::text"),
+            None => shown,
+        })
+        .collect()
+}
+
+/// Whether what is around the rows is a command of MongoDB's. Where it has no parameter of the client's, it is run
+/// without them.
+fn is_stored(analysis: &Analysis<'_>, parsed: &Parsed, store: &gather::Store) -> bool {
+    let own = parsed.placeholders.iter().map(|(_, number)| *number).max();
+    let types = analysis.context.parameter_types.as_slice();
+    let (own, types) = match store.tail.contains('$') {
+        true => (usize::from(own.unwrap_or(0)).max(types.len()), types),
+        false => (0, &[][..]),
+    };
+    let columns = store.columns.iter().zip(own + 1..);
+    let rows = columns.map(|(column, number)| column.unnested(number, &column.name));
+    let rows: Vec<String> = rows.collect();
+    let sql = format!("{}SELECT {}{}", store.head, rows.join(", "), store.tail);
+    documents::takes(analysis.names, analysis.context, types, &sql)
+}
