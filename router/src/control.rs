@@ -387,7 +387,7 @@ where
 }
 
 /// Whether the server that should answer is not there, or not yet, or no longer.
-fn is_gone(error: &tokio_postgres::Error) -> bool {
+pub fn is_gone(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => ["57P01", "57P02", "57P03"].contains(&code.code()),
         // Not a wrong password or certificate.

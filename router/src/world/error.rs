@@ -4,7 +4,7 @@ use super::documents::DocumentsError;
 use crate::catalog::load::LoadError;
 use crate::commit::schema::SchemaError;
 use crate::config::MapMistake;
-use crate::control::ControlError;
+use crate::control::{ControlError, is_gone};
 use crate::directory::DirectoryError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,21 @@ impl WorldError {
     /// Whether nobody there could be reached, which is another thing than one who is there and does not say.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Control { cause, .. } if cause.is_unreachable())
+    }
+
+    /// Whether a shard was reached, and then was not there any longer to answer.
+    pub(super) fn lost_its_connection(&self) -> bool {
+        if matches!(self, Self::Control { .. }) {
+            return false;
+        }
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+                return is_gone(error);
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// Whether it says no more than that one shard cannot be asked.

@@ -86,14 +86,17 @@ pub async fn read(
     let ask = async |index: usize| match how.passes_over(index) {
         Some(why) => Err(why),
         None => {
-            let asked = see(
-                control,
-                topology,
-                index,
-                database,
-                (how.installs, how.declares),
-            );
-            in_time(topology, index, asked).await.map_err(Arc::new)
+            let asked = || {
+                let changes = (how.installs, how.declares);
+                let asked = see(control, topology, index, database, changes);
+                in_time(topology, index, asked)
+            };
+            let seen = match asked().await {
+                // It lay idle and was ended just then: another one may be had.
+                Err(error) if error.lost_its_connection() => asked().await,
+                seen => seen,
+            };
+            seen.map_err(Arc::new)
         }
     };
     let mut seen = join_all((0..topology.postgres).map(ask)).await;

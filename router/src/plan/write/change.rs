@@ -5,11 +5,9 @@
 //! RETURNING shows. What the statement itself means is asked of the home shard, which has an empty table of the same
 //! columns, so that what assigns values of another type is refused there in PostgreSQL's words.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
-    AssignmentTarget, Delete, Expr, FromTable, Function, Ident, SelectItem, Statement, TableFactor,
-    TableWithJoins, Update, UpdateTableFromKind, visit_expressions,
+    AssignmentTarget, Delete, Expr, FromTable, SelectItem, Statement, TableFactor, TableWithJoins,
+    Update, UpdateTableFromKind,
 };
 
 use crate::catalog::Relation;
@@ -26,6 +24,8 @@ use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
 use crate::plan::{KeyedBy, Plan, PlanContext};
+
+use super::documents::asks_time;
 
 /// A table of documents with what is declared of it.
 struct Table<'n> {
@@ -228,7 +228,7 @@ impl Table<'_> {
             return Ok(self.default(column));
         }
         let typed = format!("{}::{base}", parens::expr(value)?);
-        Ok(Some(match tells_time(value) {
+        Ok(Some(match asks_time(value) {
             // PostgreSQL's clock has microseconds, and documents have not.
             true if base.starts_with("timestamp") => whole_milliseconds(&typed),
             _ => typed,
@@ -319,30 +319,4 @@ fn shown(returning: Option<&[SelectItem]>) -> Result<String, Refusal> {
 
 fn whole_milliseconds(value: &str) -> String {
     format!("pg_catalog.date_trunc('milliseconds', {value})")
-}
-
-/// Whether an expression asks for the time.
-fn tells_time(expr: &Expr) -> bool {
-    const CLOCKS: [&str; 6] = [
-        "now",
-        "transaction_timestamp",
-        "statement_timestamp",
-        "clock_timestamp",
-        "current_timestamp",
-        "localtimestamp",
-    ];
-    let is_clock = |name: &Ident| CLOCKS.contains(&&*folded(name));
-    let found = visit_expressions(expr, |expr| match expr {
-        Expr::Function(Function { name, .. })
-            if name
-                .0
-                .last()
-                .and_then(|part| part.as_ident())
-                .is_some_and(is_clock) =>
-        {
-            ControlFlow::Break(())
-        }
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
 }

@@ -196,7 +196,7 @@ fn in_milliseconds(expr: &Expr, column: &Column) -> Result<Expr, Refusal> {
 }
 
 /// Whether an expression calls for the time.
-fn asks_time(expr: &Expr) -> bool {
+pub(super) fn asks_time(expr: &Expr) -> bool {
     let is_time = |expr: &Expr| match expr {
         Expr::Function(function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident());

@@ -120,7 +120,8 @@ fn without_a_secondary(set: &Arc<ReplicaSet>, freshness: &str, oldest: Duration)
         let writer = scope.spawn(|| write(documents.stage.wire(), &written, &stop));
         let goes_on = |what: &str| {
             let before = written.count();
-            let goes_on = poll_until(LIMIT, || written.count() > before + 50);
+            // A member that followed the one that is cut off looks for another one first.
+            let goes_on = poll_until(LIMIT * 3, || written.count() > before + 50);
             assert!(goes_on, "{what}: no writes");
         };
         goes_on("before");
