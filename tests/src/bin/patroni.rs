@@ -292,6 +292,8 @@ impl Stage {
             let router = Router::start(&config(&self.patroni, window, of_shard));
             let endpoint = router.endpoint(USER, PASSWORD, "postgres");
             let mut wire = Wire::connect(endpoint.port);
+            // A write waits for a standby until Patroni has found out that there is none.
+            wire.set_limit(LONG);
             // Without a primary there is nobody who knows what a login needs, either.
             let state = match wire.try_login(&endpoint, V3_0, &[]) {
                 Err(refused) => Some(refused.sqlstate()),
