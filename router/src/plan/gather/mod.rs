@@ -32,6 +32,7 @@ use sqlparser::tokenizer::{Location, Token};
 use crate::catalog::{Catalog, Column, Name, Relation, RelationKind};
 
 use super::decide::{keyed_by, role};
+use super::documents::Hidden;
 use super::names::fold;
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal};
@@ -508,9 +509,10 @@ fn residual(
         .max(analysis.context.parameter_types.len());
     // What the shards compute themselves reads its tables there.
     let documents = analysis.has_documents();
+    let unknown = documents || analysis.names.hidden_documents(parsed) != Hidden::None;
     let pushed = match root {
-        Root::Query(_) if taken.is_some() || documents => Vec::new(),
-        Root::Source(..) if documents => Vec::new(),
+        Root::Query(_) if taken.is_some() || unknown => Vec::new(),
+        Root::Source(..) if unknown => Vec::new(),
         Root::Query(query) | Root::Source(query, _) => {
             partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1))
         }

@@ -172,6 +172,7 @@ impl Session {
                 Err(Halt::Failed)
             }
             Some(body) => Err(self.failed_with(&without_position(&body))),
+            None if told.changed != computed.rows.len() as u64 => Err(not_one_each(change).into()),
             None => Ok(told.changed),
         }
     }
@@ -268,6 +269,19 @@ fn framed(body: Box<[u8]>) -> Box<[u8]> {
     [&[tag::DATA_ROW][..], &length.to_be_bytes(), &body]
         .concat()
         .into()
+}
+
+/// The primary key of a row has not led to that row alone.
+fn not_one_each(change: &Change) -> Report {
+    Report::error(
+        "XX001",
+        format!(
+            "documents of {} are not found one by one by their primary key",
+            change.by.table
+        ),
+    )
+    .detail("nothing was changed")
+    .hint("mothership check-config --connect says where no index keeps the key.")
 }
 
 fn malformed() -> Halt {

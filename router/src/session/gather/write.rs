@@ -121,8 +121,8 @@ impl Session {
         rows: i32,
     ) -> Result<Vec<u8>, Halt> {
         let mut attempts = portal.attempts.take();
-        if self.servers.len() > 1 {
-            // Something else was done since it was bound.
+        if self.servers.len() > 1 || self.servers.iter().any(|s| self.stakes(s)) {
+            // Something else was done since it was bound, which would be undone with it.
             attempts = Attempts::default();
         }
         self.allow(&attempts);

@@ -4,6 +4,7 @@ use super::alike::{both, filled};
 use super::stage::Documents;
 use crate::shards::stage::{extended, one, say, send};
 use mothership_tests::Wire;
+use mothership_tests::message::{self, Format};
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
 const WRITES: [&str; 43] = [
@@ -287,4 +288,43 @@ fn of_many_who_compute_the_same_row_anew_none_fails_and_none_is_lost() {
     let answer = say(&mut wire, add);
     assert!(answer[0].starts_with("Error 40001"), "{answer:?}");
     assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+}
+
+#[test]
+fn what_was_done_between_bind_and_execute_is_not_undone_by_a_conflict() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let mut other = documents.stage.wire();
+    say(&mut wire, "CREATE TABLE notes (id int)");
+    say(&mut wire, "INSERT INTO events (id, count) VALUES (1, 0)");
+    // Somebody else holds the document.
+    say(&mut other, "BEGIN");
+    say(&mut other, "UPDATE events SET count = 5 WHERE id = 1");
+    let sql = "UPDATE events SET count = count + length(kind) WHERE id = 1";
+    let messages = [
+        message::parse("u", sql, &[]),
+        message::bind("u", "u", Format::Text, &[], Format::Text),
+        message::parse("n", "INSERT INTO notes VALUES (1)", &[]),
+        message::bind("n", "n", Format::Text, &[], Format::Text),
+        message::execute("n", 0),
+        message::execute("u", 0),
+        message::sync(),
+    ];
+    let answer = send(&mut wire, &messages);
+    let noted = answer
+        .iter()
+        .any(|line| line == "CommandComplete INSERT 0 1");
+    let failed = answer.iter().any(|line| line.starts_with("Error 40001"));
+    assert!(noted && failed, "{answer:?}");
+    // One transaction: the note is gone with it, and the client was told.
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM notes"), "0");
+    say(&mut other, "ROLLBACK");
+    let answer = send(&mut documents.stage.wire(), &messages);
+    assert!(
+        answer.iter().all(|line| !line.starts_with("Error")),
+        "{answer:?}"
+    );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM notes"), "1");
 }
