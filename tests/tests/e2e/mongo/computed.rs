@@ -2,9 +2,12 @@
 
 use super::alike::{both, filled};
 use super::stage::Documents;
-use crate::shards::stage::{extended, one, say, send};
-use mothership_tests::Wire;
+use crate::shards::stage::{LIMIT, extended, one, say, send};
+use mongodb::bson::doc;
 use mothership_tests::message::{self, Format};
+use mothership_tests::mongo::ReplicaSet;
+use mothership_tests::{Wire, poll_until};
+use std::sync::Arc;
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
 const WRITES: [&str; 43] = [
@@ -292,16 +295,24 @@ fn of_many_who_compute_the_same_row_anew_none_fails_and_none_is_lost() {
 
 #[test]
 fn what_was_done_between_bind_and_execute_is_not_undone_by_a_conflict() {
-    let Some(documents) = Documents::over(1) else {
+    // What is counted there is its own.
+    let set = ReplicaSet::start("deeds", 1).map(Arc::new);
+    let Some(documents) = Documents::on(set, 1, "") else {
         return;
     };
     let mut wire = documents.stage.wire();
     let mut other = documents.stage.wire();
     say(&mut wire, "CREATE TABLE notes (id int)");
     say(&mut wire, "INSERT INTO events (id, count) VALUES (1, 0)");
-    // Somebody else holds the document.
+    // Somebody else holds the document until this one has met it.
     say(&mut other, "BEGIN");
     say(&mut other, "UPDATE events SET count = 5 WHERE id = 1");
+    let aborted = || {
+        let told = documents.set.command("admin", doc! { "serverStatus": 1 });
+        let transactions = told.get_document("transactions").unwrap();
+        transactions.get_i64("totalAborted").unwrap()
+    };
+    let before = aborted();
     let sql = "UPDATE events SET count = count + length(kind) WHERE id = 1";
     let messages = [
         message::parse("u", sql, &[]),
@@ -312,19 +323,21 @@ fn what_was_done_between_bind_and_execute_is_not_undone_by_a_conflict() {
         message::execute("u", 0),
         message::sync(),
     ];
-    let answer = send(&mut wire, &messages);
-    let noted = answer
-        .iter()
-        .any(|line| line == "CommandComplete INSERT 0 1");
-    let failed = answer.iter().any(|line| line.starts_with("Error 40001"));
-    assert!(noted && failed, "{answer:?}");
-    // One transaction: the note is gone with it, and the client was told.
-    assert_eq!(one(&mut wire, "SELECT count(*) FROM notes"), "0");
-    say(&mut other, "ROLLBACK");
-    let answer = send(&mut documents.stage.wire(), &messages);
+    let answer = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| send(&mut wire, &messages));
+        let met = poll_until(LIMIT, || aborted() > before);
+        say(&mut other, "COMMIT");
+        assert!(met, "nothing was in the way");
+        asked.join().unwrap()
+    });
+    let is_there = |told: &str| answer.iter().any(|line| line.starts_with(told));
     assert!(
-        answer.iter().all(|line| !line.starts_with("Error")),
+        is_there("CommandComplete INSERT 0 1") && is_there("Error 40001"),
         "{answer:?}"
     );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM notes"), "0");
+    let answer = send(&mut documents.stage.wire(), &messages);
+    let failed = answer.iter().any(|line| line.starts_with("Error"));
+    assert!(!failed, "{answer:?}");
     assert_eq!(one(&mut wire, "SELECT count(*) FROM notes"), "1");
 }
