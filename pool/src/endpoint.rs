@@ -3,11 +3,11 @@
 //! Plain data: nothing here connects. A *group* of endpoints (a primary with its
 //! replicas) is the router's shard, but this crate does not know shards.
 
+use crate::wire::Pipe;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::UnixStream;
 
 /// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,8 +60,8 @@ pub trait Interpreter: fmt::Debug + Send + Sync {
     /// A new connection: what it answers there is served on the runtime of the caller. Returns at once.
     ///
     /// # Errors
-    /// The process can have no more descriptors.
-    fn dial(&self) -> io::Result<UnixStream>;
+    /// What is to speak there cannot begin.
+    fn dial(&self) -> io::Result<Pipe>;
 }
 
 /// One server.

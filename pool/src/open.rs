@@ -404,7 +404,7 @@ async fn connect(endpoint: &Endpoint, settings: &OpenSettings) -> Result<Wire, O
 
 async fn connect_plain(endpoint: &Endpoint, settings: &OpenSettings) -> io::Result<Wire> {
     if let Some(interpreter) = &endpoint.interpreter {
-        return Ok(Wire::unix(interpreter.dial()?));
+        return Ok(Wire::pipe(interpreter.dial()?));
     }
     match &endpoint.address {
         Address::Tcp(host, port) => {

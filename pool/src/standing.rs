@@ -6,15 +6,12 @@
 //! that what it stores may move between threads, and cost no more than plain words.
 
 use crate::connection::CancelTarget;
-use crate::wire::{Address, Wire};
+use crate::wire::{Address, Breaker, Wire};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
-
-/// Instead of a descriptor that is closed.
-const CLOSED: i32 = -1;
 
 /// The shadow of one server connection.
 #[derive(Debug)]
@@ -29,8 +26,7 @@ pub struct Standing {
     pub local: Option<Address>,
     /// TLS version and cipher; none in plain text.
     pub tls: Option<String>,
-    /// The socket, while it is open.
-    fd: AtomicI32,
+    breaker: Breaker,
     cancel: Arc<CancelTarget>,
     is_lent: AtomicU32,
     borrower: AtomicU64,
@@ -47,7 +43,7 @@ impl Standing {
             remote: wire.peer().ok(),
             local: wire.local().ok(),
             tls: tls.map(|tls| format!("{}/{}", tls.version, tls.cipher)),
-            fd: AtomicI32::new(wire.fd()),
+            breaker: wire.breaker(),
             cancel,
             is_lent: AtomicU32::new(0),
             borrower: AtomicU64::new(0),
@@ -100,17 +96,12 @@ impl Standing {
     /// Ends the connection, whoever works with it: that one reads an end as if the server had closed it. To be called on
     /// the connection's own thread, so that nobody closes the socket meanwhile.
     pub(crate) fn break_off(&self) {
-        let fd = self.fd.load(Ordering::Relaxed);
-        if fd != CLOSED {
-            // SAFETY: the call takes no memory of ours. The descriptor is open: the connection that owns it says so
-            // here before it closes it, on this thread.
-            let _ = unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-        }
+        self.breaker.break_off();
     }
 
     /// The socket is about to be closed.
     pub(crate) fn close(&self) {
-        self.fd.store(CLOSED, Ordering::Relaxed);
+        self.breaker.close();
     }
 
     pub(crate) fn lend(&self, now: Instant) {

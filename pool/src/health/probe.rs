@@ -268,7 +268,7 @@ impl Probe {
             let driver = tokio::spawn(async move { drop(connection.await) });
             return Ok(Connection { client, driver });
         };
-        // Without a descriptor nothing is known of the server.
+        // Nothing is known of the server then.
         let stream = interpreter.dial().map_err(|_| None)?;
         let connected = self.config.connect_raw(stream, NoTls).await;
         let (client, connection) = connected.map_err(|error| failure(&error))?;

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use super::outbox::{Outbox, Shortfall, Stage, send_once};
+use super::outbox::{Outbox, Shortfall, Sink, Stage, send_to_kernel};
 use super::ring::Ring;
 
 /// A batch with this many connections is flushed at once. It is also the size of the ring.
@@ -87,6 +87,10 @@ pub(super) struct Woken(Vec<Waker>);
 impl Woken {
     pub(super) fn wake(self) {
         self.0.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn add(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
     }
 }
 
@@ -225,7 +229,15 @@ impl Batch {
             if outbox.error().is_some() {
                 woken.0.extend(outbox.waker.take());
             }
-            outbox.stage == Stage::Open && !outbox.offer().is_empty()
+            let is_to_send = outbox.stage == Stage::Open && !outbox.offer().is_empty();
+            let is_for_kernel = matches!(outbox.sink, Sink::Kernel(_));
+            if is_to_send && !is_for_kernel {
+                outbox.send_once(&mut woken);
+                if outbox.stage != Stage::Open {
+                    woken.0.extend(outbox.waker.take());
+                }
+            }
+            is_to_send && is_for_kernel
         });
         self.queued_bytes = 0;
         self.stats.flushes += 1;
@@ -276,7 +288,7 @@ impl Batch {
     /// Sends what the connection has queued and forgets it; to be called before its descriptor is closed.
     ///
     /// What the kernel refuses now is lost, as with any close; `Wire::finish` waits instead.
-    pub(super) fn before_close(&mut self, conn: usize) -> Outbox {
+    pub(super) fn before_close(&mut self, conn: usize, woken: &mut Woken) -> Outbox {
         let mut outbox = self.outboxes.remove(conn);
         if outbox.queued {
             self.queued.retain(|&queued| queued != conn);
@@ -289,13 +301,13 @@ impl Batch {
         }
         if !matches!(outbox.stage, Stage::Broken(_)) && !outbox.offer().is_empty() {
             // Nobody is left to be told about a failure.
-            let _ = send_once(&outbox);
+            outbox.send_once(woken);
         }
         outbox
     }
 }
 
-/// One `send` for each connection.
+/// One `send` for each connection, which all have sockets.
 pub(super) fn send_plainly(
     outboxes: &Slab<Outbox>,
     conns: &[usize],
@@ -303,7 +315,7 @@ pub(super) fn send_plainly(
 ) {
     for &conn in conns {
         let outbox = &outboxes[conn];
-        match send_once(outbox) {
+        match send_to_kernel(outbox.fd(), outbox.offer()) {
             Ok(n) if n == outbox.offer().len() => {}
             Ok(n) => shortfalls.push((conn, Shortfall::Took(n))),
             Err(shortfall) => shortfalls.push((conn, shortfall)),

@@ -1,4 +1,4 @@
-//! One socket with its buffers: bytes in, bytes out, plain or under TLS.
+//! One connection with its buffers: bytes in, bytes out, plain or under TLS.
 //!
 //! A [`Wire`] knows no protocol. It reads what is there, keeps it until it is consumed, and collects what is to be sent
 //! until the batch of its thread is flushed (see [`batch`]). An idle wire owns a descriptor and a few words.
@@ -7,7 +7,9 @@
 //! that pools accept it, but using it on another thread panics, because the output of its thread's batch is reached by
 //! an index. Dropped on another thread it closes without sending.
 
+mod breaker;
 mod buffer;
+mod pipe;
 mod socket;
 
 pub mod batch;
@@ -15,6 +17,8 @@ mod outbox;
 mod ring;
 mod tls;
 
+#[cfg(test)]
+mod pipe_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -34,18 +38,21 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 pub use batch::{SendMode, SendStats, SendWay, flush_now, install, send_stats, send_way};
+pub use breaker::Breaker;
+pub use pipe::{Pipe, Watch, pipe};
 pub use socket::{Address, Keepalive};
 pub use tls::{TlsInfo, server_end_point};
 
+use batch::Woken;
 use buffer::Input;
-use outbox::{Outbox, Shortfall, Stage, send_once};
+use outbox::{Outbox, Stage};
 use socket::Socket;
 use tls::{Received, Tls};
 
 /// [`Wire::finish`] throws away at most this much of what the peer still sends, in bytes.
 const DISCARDED_AT_END: usize = 1024 * 1024;
 
-/// A connected socket with its buffers. The module says on which thread it may be used.
+/// A connected socket, or an end of a stream within this process, with its buffers. The module says on which thread it may be used.
 pub struct Wire {
     socket: Socket,
     input: Input,
@@ -83,8 +90,13 @@ impl Wire {
         Wire::new(Socket::Unix(stream))
     }
 
+    /// Takes over an end of a stream within this process.
+    pub fn pipe(end: Pipe) -> Wire {
+        Wire::new(Socket::Pipe(end))
+    }
+
     fn new(socket: Socket) -> Wire {
-        let outbox = Outbox::new(socket.fd());
+        let outbox = Outbox::new(socket.sink());
         let (conn, thread) =
             batch::with(|batch| (batch.open(outbox), batch.thread())).expect("the thread is alive");
         Wire {
@@ -111,6 +123,11 @@ impl Wire {
     /// The operating system's user at the other end of a unix socket (`peer` authentication).
     pub fn peer_uid(&self) -> Option<u32> {
         self.socket.peer_uid()
+    }
+
+    /// What ends the connection though somebody else has this wire.
+    pub fn breaker(&self) -> Breaker {
+        self.socket.breaker()
     }
 
     /// The descriptor, to be shown and not to be used.
@@ -450,20 +467,20 @@ impl Wire {
     /// only then: an event between the first refusal and now must not be forgotten.
     fn send_refused(&mut self) {
         let (conn, socket) = (self.conn, &self.socket);
-        batch_of(self.thread, |batch| {
+        let woken = batch_of(self.thread, |batch| {
             let outbox = batch.outbox(conn);
             outbox.seal();
-            let sent = socket.try_io(Interest::WRITABLE, || match send_once(outbox) {
-                Ok(n) => Ok(Ok(n)),
-                Err(Shortfall::Took(_)) => Err(io::ErrorKind::WouldBlock.into()),
-                Err(Shortfall::Failed(errno)) => Ok(Err(errno)),
+            let (before, mut woken) = (outbox.unsent(), Woken::default());
+            // An error says only that the socket is not writable after all.
+            let _ = socket.try_io(Interest::WRITABLE, || match outbox.send_once(&mut woken) {
+                Stage::Refused if outbox.unsent() == before => {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                _ => Ok(()),
             });
-            match sent {
-                Ok(Ok(n)) => outbox.took(n),
-                Ok(Err(errno)) => outbox.fail(errno),
-                Err(_would_block) => {}
-            }
+            woken
         });
+        woken.wake();
     }
 
     /// A finished wait must not keep its task alive while the wire lies in a pool.
@@ -573,11 +590,16 @@ impl Drop for Wire {
     /// Sends what is queued, then closes.
     fn drop(&mut self) {
         let outbox = batch::with(|batch| {
-            (batch.thread() == self.thread).then(|| batch.before_close(self.conn))
+            let mut woken = Woken::default();
+            let is_ours = batch.thread() == self.thread;
+            is_ours.then(|| (batch.before_close(self.conn, &mut woken), woken))
         });
         match outbox {
             // Dropped here, when the batch is no longer borrowed.
-            Some(Some(outbox)) => drop(outbox),
+            Some(Some((outbox, woken))) => {
+                drop(outbox);
+                woken.wake();
+            }
             // The thread ends, and nobody will flush its batch.
             None => {}
             // Another thread's batch still names the descriptor. It must never be reused, so it stays, shut down.

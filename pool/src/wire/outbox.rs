@@ -5,9 +5,12 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::task::Waker;
 
+use super::batch::Woken;
 use super::buffer;
+use super::pipe::Lane;
 use super::tls::Tls;
 
 /// One send never offers more, so that its length fits every interface of the kernel.
@@ -43,13 +46,20 @@ impl Shortfall {
     }
 }
 
+/// Where bytes are sent.
+pub(super) enum Sink {
+    /// The open descriptor of the connection, which removes its outbox before it closes the descriptor.
+    Kernel(RawFd),
+    /// Another task of this process.
+    Task(Arc<Lane>),
+}
+
 pub(super) struct Outbox {
-    /// The open descriptor of the connection, which removes this outbox before it closes the descriptor.
-    pub(super) fd: RawFd,
+    pub(super) sink: Sink,
     pub(super) stage: Stage,
     /// Whether the batch's list names this outbox: once, or one batch would send the same bytes twice.
     pub(super) queued: bool,
-    /// Bytes for the kernel; the first `sent` are already there.
+    /// Bytes to be sent; the first `sent` were taken.
     pending: Vec<u8>,
     sent: usize,
     /// The task that last waited on this connection while there were unsent bytes.
@@ -58,9 +68,9 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(fd: RawFd) -> Outbox {
+    pub(super) fn new(sink: Sink) -> Outbox {
         Outbox {
-            fd,
+            sink,
             stage: Stage::Open,
             queued: false,
             pending: Vec::new(),
@@ -70,7 +80,15 @@ impl Outbox {
         }
     }
 
-    /// Bytes that the kernel has not accepted, TLS overhead of what is not yet encrypted left aside.
+    /// The socket of one that has one.
+    pub(super) fn fd(&self) -> RawFd {
+        match self.sink {
+            Sink::Kernel(fd) => fd,
+            Sink::Task(_) => -1,
+        }
+    }
+
+    /// Bytes that were not accepted, TLS overhead of what is not yet encrypted left aside.
     pub(super) fn unsent(&self) -> usize {
         self.pending.len().saturating_sub(self.sent)
             + self.tls.as_ref().map_or(0, |tls| tls.plain.len())
@@ -125,6 +143,25 @@ impl Outbox {
         &rest[..rest.len().min(LARGEST_SEND)]
     }
 
+    /// Offers the bytes once. The task to which they went, if it is one of this process, is to be woken.
+    pub(super) fn send_once(&mut self, woken: &mut Woken) -> Stage {
+        let sent = match &self.sink {
+            Sink::Kernel(fd) => send_to_kernel(*fd, self.offer()),
+            Sink::Task(lane) => lane
+                .put(self.offer())
+                .map(|(taken, reader)| {
+                    woken.add(reader);
+                    taken
+                })
+                .map_err(|_| Shortfall::Failed(libc::EPIPE)),
+        };
+        match sent {
+            Ok(n) | Err(Shortfall::Took(n)) => self.took(n),
+            Err(Shortfall::Failed(errno)) => self.fail(errno),
+        }
+        self.stage
+    }
+
     /// The kernel took the whole offer.
     pub(super) fn accepted(&mut self) {
         self.took(self.offer().len());
@@ -169,14 +206,13 @@ impl Outbox {
     }
 }
 
-/// Offers the outbox's bytes to the kernel once, by an ordinary `send` that never waits and raises no signal.
-pub(super) fn send_once(outbox: &Outbox) -> Result<usize, Shortfall> {
-    let offer = outbox.offer();
+/// Offers bytes to the kernel once, by an ordinary `send` that never waits and raises no signal.
+pub(super) fn send_to_kernel(fd: RawFd, offer: &[u8]) -> Result<usize, Shortfall> {
     loop {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: `offer` is a live slice for the whole call, and `send` only reads it. A wrong descriptor would be an
-        // error of ours (see the field), not undefined behaviour.
-        let sent = unsafe { libc::send(outbox.fd, offer.as_ptr().cast(), offer.len(), flags) };
+        // error of ours (see `Sink`), not undefined behaviour.
+        let sent = unsafe { libc::send(fd, offer.as_ptr().cast(), offer.len(), flags) };
         if let Ok(sent) = usize::try_from(sent) {
             return Ok(sent);
         }

@@ -13,7 +13,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use slab::Slab;
 
 use super::batch::{MOST_QUEUED, send_plainly};
-use super::outbox::{Outbox, Shortfall};
+use super::outbox::{Outbox, Shortfall, Sink};
 
 pub(super) struct Ring {
     ring: IoUring,
@@ -43,7 +43,7 @@ impl Ring {
         Ok(Ring { ring })
     }
 
-    /// Offers the outboxes of `conns`, each named once, and notes those that were not taken in full.
+    /// Offers the outboxes of `conns`, all of sockets and each named once, and notes those that were not taken in full.
     ///
     /// After a failure of the ring itself the rest was sent plainly, so the notes are complete in any case.
     pub(super) fn send(
@@ -77,7 +77,7 @@ impl Ring {
             let outbox = &outboxes[conn];
             let offer = outbox.offer();
             let len = u32::try_from(offer.len()).expect("an offer is at most 1 GiB");
-            let entry = opcode::Send::new(types::Fd(outbox.fd), offer.as_ptr(), len)
+            let entry = opcode::Send::new(types::Fd(outbox.fd()), offer.as_ptr(), len)
                 .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
@@ -122,9 +122,9 @@ impl Ring {
     fn probe(&mut self) -> io::Result<()> {
         let (sender, mut receiver) = UnixStream::pair()?;
         let mut outboxes = Slab::new();
-        let conn = outboxes.insert(Outbox::new(sender.as_raw_fd()));
+        let conn = outboxes.insert(Outbox::new(Sink::Kernel(sender.as_raw_fd())));
         let mut outcome = |ring: &mut Ring, bytes: &[u8]| {
-            outboxes[conn] = Outbox::new(sender.as_raw_fd());
+            outboxes[conn] = Outbox::new(Sink::Kernel(sender.as_raw_fd()));
             outboxes[conn].open_buffer().extend_from_slice(bytes);
             let mut shortfalls = Vec::new();
             let sent = ring.send(&outboxes, &[conn], &mut shortfalls);

@@ -1,10 +1,11 @@
-//! The two kinds of stream sockets behind one small face. Nothing here has a buffer or decides anything.
+//! The kinds of streams behind one small face. Nothing here has a buffer or decides anything.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,9 +13,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::breaker::Breaker;
+use super::outbox::Sink;
+use super::pipe::Pipe;
+
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Pipe(Pipe),
     /// Given away while it is being dropped; every operation fails.
     Gone,
 }
@@ -24,7 +30,7 @@ pub(super) enum Socket {
 pub enum Address {
     /// A TCP socket.
     Tcp(SocketAddr),
-    /// A unix socket; the connecting end has no path.
+    /// A unix socket; the connecting end has no path, and so has a stream within this process.
     Unix(Option<PathBuf>),
 }
 
@@ -48,7 +54,23 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.as_raw_fd(),
             Socket::Unix(stream) => stream.as_raw_fd(),
-            Socket::Gone => -1,
+            Socket::Pipe(_) | Socket::Gone => -1,
+        }
+    }
+
+    /// Where its bytes are sent.
+    pub(super) fn sink(&self) -> Sink {
+        match self {
+            Socket::Pipe(pipe) => Sink::Task(Arc::clone(pipe.outgoing())),
+            _ => Sink::Kernel(self.fd()),
+        }
+    }
+
+    /// What ends it from outside.
+    pub(super) fn breaker(&self) -> Breaker {
+        match self {
+            Socket::Pipe(pipe) => Breaker::pipe(pipe),
+            _ => Breaker::socket(self.fd()),
         }
     }
 
@@ -57,6 +79,7 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.poll_read_ready(cx),
             Socket::Unix(stream) => stream.poll_read_ready(cx),
+            Socket::Pipe(pipe) => pipe.incoming().poll_readable(cx).map(Ok),
             Socket::Gone => Poll::Ready(Err(gone())),
         }
     }
@@ -71,6 +94,7 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
             Socket::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
+            Socket::Pipe(pipe) => return pipe.incoming().poll_take(cx, room).map(Ok),
             Socket::Gone => return Poll::Ready(Err(gone())),
         }
         Poll::Ready(Ok(buf.filled().len()))
@@ -81,19 +105,24 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.try_read(room),
             Socket::Unix(stream) => stream.try_read(room),
+            Socket::Pipe(pipe) => take(pipe, room),
             Socket::Gone => Err(gone()),
         }
     }
 
     /// Reads what is there, whatever the runtime believes about it.
     pub(super) fn read_now(&self, room: &mut [u8]) -> io::Result<usize> {
-        io::Read::read(&mut &*self.reference()?, room)
+        match self {
+            Socket::Pipe(pipe) => take(pipe, room),
+            _ => io::Read::read(&mut &*self.reference()?, room),
+        }
     }
 
     pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tcp(stream) => stream.poll_write_ready(cx),
             Socket::Unix(stream) => stream.poll_write_ready(cx),
+            Socket::Pipe(pipe) => pipe.outgoing().poll_writable(cx).map(Ok),
             Socket::Gone => Poll::Ready(Err(gone())),
         }
     }
@@ -107,12 +136,16 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.try_io(interest, io),
             Socket::Unix(stream) => stream.try_io(interest, io),
+            Socket::Pipe(_) => io(),
             Socket::Gone => Err(gone()),
         }
     }
 
     /// Whether bytes, the end or an error wait. Asks the kernel only if there was news since the last read.
     pub(super) fn has_news(&self) -> bool {
+        if let Socket::Pipe(pipe) = self {
+            return pipe.incoming().has_news();
+        }
         // Readiness may be stale: a read that exactly filled its room leaves it set. So look before saying yes.
         let peek = || {
             let mut byte = [std::mem::MaybeUninit::<u8>::uninit()];
@@ -131,6 +164,7 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
             Socket::Unix(stream) => stream.peer_addr().map(unix_address),
+            Socket::Pipe(_) => Ok(Address::Unix(None)),
             Socket::Gone => Err(gone()),
         }
     }
@@ -139,6 +173,7 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
             Socket::Unix(stream) => stream.local_addr().map(unix_address),
+            Socket::Pipe(_) => Ok(Address::Unix(None)),
             Socket::Gone => Err(gone()),
         }
     }
@@ -146,12 +181,18 @@ impl Socket {
     pub(super) fn peer_uid(&self) -> Option<u32> {
         match self {
             Socket::Unix(stream) => stream.peer_cred().ok().map(|cred| cred.uid()),
-            Socket::Tcp(_) | Socket::Gone => None,
+            Socket::Tcp(_) | Socket::Pipe(_) | Socket::Gone => None,
         }
     }
 
     pub(super) fn shutdown(&self, how: std::net::Shutdown) -> io::Result<()> {
-        self.reference()?.shutdown(how)
+        match self {
+            Socket::Pipe(pipe) => {
+                pipe.shutdown(how);
+                Ok(())
+            }
+            _ => self.reference()?.shutdown(how),
+        }
     }
 
     /// Unacknowledged bytes make the connection fail after this time (`TCP_USER_TIMEOUT`); nothing for unix sockets.
@@ -183,9 +224,15 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => Ok(SockRef::from(stream)),
             Socket::Unix(stream) => Ok(SockRef::from(stream)),
-            Socket::Gone => Err(gone()),
+            Socket::Pipe(_) | Socket::Gone => Err(gone()),
         }
     }
+}
+
+fn take(pipe: &Pipe, room: &mut [u8]) -> io::Result<usize> {
+    pipe.incoming()
+        .take(room)
+        .ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }
 
 fn unix_address(address: tokio::net::unix::SocketAddr) -> Address {

@@ -62,7 +62,7 @@ fn unix_pair() -> (Wire, UnixStream) {
     (Wire::unix(near), far)
 }
 
-async fn poll_once<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
+pub(super) async fn poll_once<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
     poll_fn(|cx| Poll::Ready(poll(cx))).await
 }
 

@@ -21,18 +21,16 @@ use crate::sql::split;
 use mongodb::Client;
 use mongodb::SessionCursor;
 use mongodb::bson::{RawDocumentBuf, doc};
+use mothership_pool::wire::{Pipe, Watch};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, Bind, Parse, Target, tag};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::FirstPacket;
 use std::collections::HashMap;
-use std::io::ErrorKind;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 /// What is held back before it is sent.
@@ -45,15 +43,13 @@ const LONGEST: usize = 1 << 30;
 
 /// Holds the conversation at this end until the other one leaves, or until something is not certain.
 pub(super) async fn hold(
-    stream: UnixStream,
+    stream: Pipe,
     client: Client,
     collections: Arc<[Arc<Collection>]>,
     decisions: Decisions,
     running: Running,
 ) {
-    let Ok(other) = Other::of(&stream) else {
-        return;
-    };
+    let other = stream.watch();
     let mut line = Line {
         stream,
         input: Vec::new(),
@@ -80,9 +76,9 @@ pub(super) async fn hold(
     conversation.welcome(number, secret);
     let is_over = tokio::select! {
         biased;
-        // Whatever ended it, the socket's end says so.
+        // Whatever ended it, the stream's end says so.
         _ = conversation.go_on() => true,
-        () = other.has_left_for(PATIENCE) => false,
+        () = has_left_for(other, PATIENCE) => false,
     };
     running.leave(number);
     match is_over {
@@ -91,32 +87,15 @@ pub(super) async fn hold(
     }
 }
 
-/// The end of the pair that is not ours, as it is seen while nobody reads what it says.
-struct Other(UnixStream);
-
-impl Other {
-    fn of(stream: &UnixStream) -> std::io::Result<Other> {
-        let same = stream.as_fd().try_clone_to_owned()?;
-        Ok(Other(UnixStream::from_std(same.into())?))
-    }
-
-    /// Waits until it has been closed for so long. Cancel safe.
-    async fn has_left_for(&self, time: Duration) {
-        while let Ok(seen) = self.0.ready(Interest::READABLE).await {
-            if seen.is_read_closed() {
-                break;
-            }
-            // What has come is for who reads; the next thing that happens is told anew.
-            let not_now = || Err::<(), _>(ErrorKind::WouldBlock.into());
-            let _ = self.0.try_io(Interest::READABLE, not_now);
-        }
-        tokio::time::sleep(time).await;
-    }
+/// Waits until whoever is at the other end has left for so long.
+async fn has_left_for(other: Watch, time: Duration) {
+    other.ended().await;
+    tokio::time::sleep(time).await;
 }
 
-/// The socket and what has come and is to go.
+/// The stream and what has come and is to go.
 struct Line {
-    stream: UnixStream,
+    stream: Pipe,
     input: Vec<u8>,
     output: Vec<u8>,
     /// How often something was sent.
@@ -894,27 +873,4 @@ fn now() -> i64 {
 fn utc(milliseconds: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(milliseconds).unwrap_or_default();
     time.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_other_end_is_known_to_have_left_though_nobody_reads_what_it_said() {
-        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-        let other = Other::of(&ours).expect("the same again");
-        let patience = Duration::from_millis(100);
-        let left = other.has_left_for(patience);
-        tokio::pin!(left);
-        for said in [b"something", b"more here"] {
-            theirs.write_all(said).await.expect("there is room");
-            let waited = timeout(patience * 3, &mut left).await;
-            assert!(waited.is_err(), "it is still there");
-        }
-        drop(theirs);
-        let begun = Instant::now();
-        left.await;
-        assert!(begun.elapsed() >= patience);
-    }
 }

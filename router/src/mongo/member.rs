@@ -11,6 +11,7 @@ use mongodb::Client;
 use mongodb::bson::Document;
 use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
 use mothership_pool::endpoint::Interpreter;
+use mothership_pool::wire::{Pipe, pipe};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +19,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 use std::time::Duration;
-use tokio::net::UnixStream;
 
 /// How the router logs in to the members of a replica set.
 #[derive(Clone)]
@@ -122,8 +122,8 @@ impl Member {
 }
 
 impl Interpreter for Member {
-    fn dial(&self) -> io::Result<UnixStream> {
-        let (near, far) = UnixStream::pair()?;
+    fn dial(&self) -> io::Result<Pipe> {
+        let (near, far) = pipe();
         let client = self.client()?;
         let (collections, running) = (Arc::clone(&self.collections), self.running.clone());
         let decisions = self.decisions.clone();
