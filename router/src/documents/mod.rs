@@ -7,6 +7,7 @@
 //! driver: `mongo` does.
 
 pub mod fault;
+pub mod snapshot;
 pub mod table;
 
 #[cfg(feature = "mongo")]

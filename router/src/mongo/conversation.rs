@@ -15,6 +15,7 @@ use super::work::{Answer, KILLED, Worker};
 use super::{probe, text};
 use crate::commit::question::Question;
 use crate::documents::Collection;
+use crate::documents::snapshot;
 use crate::documents::translate::{Command, Given, Output, Source, Translated};
 use crate::documents::value::Forms;
 use crate::sql::split;
@@ -217,6 +218,8 @@ struct Rows {
     source: RowSource,
     /// What the statement is called.
     verb: &'static str,
+    /// See [`Worker::reader`].
+    by_snapshot: bool,
 }
 
 enum RowSource {
@@ -499,6 +502,7 @@ impl Conversation {
         let is_alone = self.line.is_at_sync();
         if portal.rows.is_none() {
             self.begin_statement(&portal, is_alone).await?;
+            self.read_together(&portal, snapshot::number(name)).await?;
         }
         let most = u64::try_from(most).unwrap_or(0);
         let is_suspended = self.run(&mut portal, most).await?;
@@ -518,11 +522,11 @@ impl Conversation {
             (Task::Copy(_) | Task::Asked(Question::Backend | Question::Decide { .. }), _) => false,
             _ => return Ok(()),
         };
-        let is_new = self.worker.session.is_none();
+        let is_new = self.worker.session.is_none() || self.worker.by_snapshot;
+        self.worker.by_snapshot = false;
         let session = self.worker.session().await?;
         if is_new {
-            let id = session.id().clone();
-            self.running.works_as(self.number, &id);
+            self.running.works_as(self.number, session.id());
         }
         let wants = match self.block {
             Block::Open | Block::Implicit => !self.worker.in_transaction,
@@ -536,6 +540,19 @@ impl Conversation {
                 self.now = now();
             }
             self.worker.begin(portal.command.as_ref()).await?;
+        }
+        Ok(())
+    }
+
+    /// Has a read that belongs to others see the documents that they see. In a transaction it does so anyway.
+    async fn read_together(&mut self, portal: &Portal, number: Option<u64>) -> Result<(), Stop> {
+        let is_read = portal.command.as_ref().is_some_and(is_read);
+        let Some(number) = number.filter(|_| is_read && !self.worker.in_transaction) else {
+            return Ok(());
+        };
+        if let Some(session) = self.worker.snapshot(number).await? {
+            self.running.works_as(self.number, session.id());
+            self.worker.by_snapshot = true;
         }
         Ok(())
     }
@@ -624,6 +641,7 @@ impl Conversation {
                         portal.rows = Some(Rows {
                             source: RowSource::Ready(rows.into_iter()),
                             verb,
+                            by_snapshot: self.worker.by_snapshot,
                         });
                         return self.tell(portal, most).await;
                     }
@@ -631,6 +649,7 @@ impl Conversation {
                         portal.rows = Some(Rows {
                             source: RowSource::Cursor(cursor),
                             verb,
+                            by_snapshot: self.worker.by_snapshot,
                         });
                         return self.tell(portal, most).await;
                     }
@@ -652,7 +671,7 @@ impl Conversation {
         let mut told: u64 = 0;
         let limit = self.deadline();
         loop {
-            let session = self.worker.session.as_mut();
+            let session = self.worker.reader(rows.by_snapshot);
             let is_more = match (&mut rows.source, session) {
                 (RowSource::Ready(ready), _) => match ready.next() {
                     Some(document) => {

@@ -184,7 +184,8 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
             sqlstate::QUERY_CANCELED,
             "canceling statement due to user request",
         ),
-        112 | 246 | 251 => Report::error(
+        // Another transaction is in the way, or the snapshot is gone or cannot be had.
+        112 | 239 | 246 | 251 => Report::error(
             sqlstate::SERIALIZATION_FAILURE,
             "could not serialize access due to concurrent update",
         )

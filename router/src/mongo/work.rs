@@ -28,6 +28,9 @@ const LOOKS: u32 = 4;
 /// How long the other members may take to have a write.
 const REPLICATED: Duration = Duration::from_secs(10);
 
+/// The wire version from which on servers read by snapshots without a transaction: MongoDB 5.0.
+const SNAPSHOTS: i32 = 13;
+
 /// How long it may take to end what runs.
 pub(super) const KILLED: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,10 @@ pub(super) struct Worker {
     collections: Arc<[Arc<Collection>]>,
     decisions: Decisions,
     pub session: Option<ClientSession>,
+    /// By it is read what belongs to a number, see [`crate::documents::snapshot`].
+    snapshot: Option<(u64, ClientSession)>,
+    /// The command that comes is a read of that number.
+    pub by_snapshot: bool,
     /// A transaction of MongoDB's is open.
     pub in_transaction: bool,
 }
@@ -67,6 +74,8 @@ impl Worker {
             collections,
             decisions,
             session: None,
+            snapshot: None,
+            by_snapshot: false,
             in_transaction: false,
         }
     }
@@ -103,6 +112,43 @@ impl Worker {
             self.session = Some(begun.map_err(|error| stop(&error, None))?);
         }
         self.session.as_mut().ok_or(Stop::Lost)
+    }
+
+    /// Sees to it that the reads of this number see the same documents: those that this member has when the first of
+    /// them begins. The session for it, or `None` if the server is too old for that.
+    pub async fn snapshot(&mut self, number: u64) -> Result<Option<&ClientSession>, Stop> {
+        if self
+            .snapshot
+            .as_ref()
+            .is_some_and(|(known, _)| *known != number)
+        {
+            self.snapshot = None;
+        }
+        if self.snapshot.is_none() {
+            // By itself MongoDB would take what this member knows the majority to have, and that may be older than what
+            // the client knows to be there.
+            let admin = self.client.database("admin");
+            let said = admin.run_command(doc! { "hello": 1 }).await;
+            let said = said.map_err(|error| stop(&error, None))?;
+            let (Ok(time), Ok(SNAPSHOTS..)) = (
+                said.get_timestamp("operationTime"),
+                said.get_i32("maxWireVersion"),
+            ) else {
+                return Ok(None);
+            };
+            let begun = self.client.start_session().snapshot(true);
+            let begun = begun.snapshot_time(time).await;
+            self.snapshot = Some((number, begun.map_err(|error| stop(&error, None))?));
+        }
+        Ok(self.snapshot.as_ref().map(|(_, session)| session))
+    }
+
+    /// The session in which a read is done, and the rows of its cursor come.
+    pub fn reader(&mut self, by_snapshot: bool) -> Option<&mut ClientSession> {
+        match (by_snapshot, &mut self.snapshot) {
+            (true, Some((_, session))) => Some(session),
+            _ => self.session.as_mut(),
+        }
     }
 
     /// Begins a transaction of MongoDB's, with this command if that is known.
@@ -150,14 +196,15 @@ impl Worker {
     /// Ends what runs in the session, and the session with its transaction. Whether that is certain.
     pub async fn kill(&mut self) -> bool {
         self.in_transaction = false;
-        let Some(session) = self.session.take() else {
+        let snapshot = self.snapshot.take().map(|(_, session)| session);
+        let sessions = self.session.take().into_iter().chain(snapshot);
+        let ids: Vec<Document> = sessions.map(|session| session.id().clone()).collect();
+        if ids.is_empty() {
             return true;
-        };
-        let kill = doc! { "killSessions": [session.id().clone()] };
-        drop(session);
+        }
         let admin = self.client.database("admin");
-        let killed = tokio::time::timeout(KILLED, admin.run_command(kill)).await;
-        matches!(killed, Ok(Ok(_)))
+        let kill = admin.run_command(doc! { "killSessions": ids });
+        matches!(tokio::time::timeout(KILLED, kill).await, Ok(Ok(_)))
     }
 
     /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values.
@@ -270,11 +317,12 @@ impl Worker {
         let database = self.database.clone();
         let in_transaction = self.in_transaction;
         let concern = (!in_transaction).then(durably);
-        let session = match self.session().await {
-            Ok(session) => session,
+        match self.session().await {
+            Ok(_) => {}
             Err(Stop::Report(report)) => return Err(Failure::Told(report)),
             Err(Stop::Lost) => return Err(Failure::Told(not_there())),
-        };
+        }
+        let session = self.reader(self.by_snapshot).ok_or_else(lost)?;
         let of = |name: &str| {
             let options = mongodb::options::CollectionOptions::builder()
                 .write_concern(concern.clone())

@@ -20,6 +20,8 @@ mod keys;
 mod partitions;
 #[path = "mongo/pools.rs"]
 mod pools;
+#[path = "mongo/snapshots.rs"]
+mod snapshots;
 #[path = "mongo/stage.rs"]
 mod stage;
 #[path = "mongo/transactions.rs"]

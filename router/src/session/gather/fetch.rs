@@ -3,6 +3,7 @@
 use super::residue::without_position;
 use super::send::Ask;
 use super::{Described, GatherWork, Value};
+use crate::documents::snapshot;
 use crate::merge::{Arrays, KeyArray, NotTaken};
 use crate::plan::Refusal;
 use crate::plan::gather::together::{self, Arm};
@@ -42,6 +43,8 @@ pub(in crate::session) struct Fetching {
     pub described: Described,
     /// What failed had begun to run, and its columns are to be told.
     pub is_running: bool,
+    /// The number of the reading, see [`snapshot`].
+    reading: u64,
     rows_left: u64,
     bytes_left: usize,
     error: Option<Vec<u8>>,
@@ -231,6 +234,7 @@ impl Session {
             arrays: arrays.collect(),
             rows_left,
             bytes_left,
+            reading: snapshot::next(),
             ..Fetching::default()
         }
     }
@@ -303,6 +307,7 @@ impl Session {
         let mut open = Vec::new();
         let mut told: Vec<usize> = Vec::new();
         for leg in legs {
+            let apart = self.servers[leg.at].shard >= self.topology.postgres;
             let own = fragments.iter().filter(|at| leg.fragments.contains(at));
             let asked = match explained {
                 true => {
@@ -311,10 +316,7 @@ impl Session {
                     told.extend(&new);
                     new.into_iter().map(Asked::Expected).collect()
                 }
-                false => {
-                    let apart = self.servers[leg.at].shard >= self.topology.postgres;
-                    asked_of(work, texts, own.copied(), apart)
-                }
+                false => asked_of(work, texts, own.copied(), apart),
             };
             if asked.is_empty() && !(describes && leg.describes) {
                 continue;
@@ -336,6 +338,7 @@ impl Session {
                 let keys = keys.map(|narrowed| (1, Some(&*narrowed.keys.array)));
                 let values: Vec<Value<'_>> = values.iter().copied().chain(keys).collect();
                 attached.ask(&Ask {
+                    reading: (apart && leg.fragments.len() > 1).then_some(fetching.reading),
                     sql: &sql,
                     types: &types,
                     values: &values,
@@ -572,7 +575,7 @@ impl Asked {
 }
 
 /// What a server is asked for the rows of fragments: one query, so that they are read by one snapshot, or one for each
-/// fragment where they are `apart`, as MongoDB's are.
+/// fragment where they are `apart`, as MongoDB's are, which reads them by one snapshot all the same.
 fn asked_of(
     work: &GatherWork,
     texts: &[Text],

@@ -33,6 +33,7 @@ impl Session {
         let values: Vec<Value<'_>> = values.iter().copied().chain(arrays).collect();
         let keeping = work.keeping(text);
         attached.ask(&Ask {
+            reading: None,
             describes: Some(text),
             sql: keeping.as_deref().unwrap_or(text),
             types: &types,

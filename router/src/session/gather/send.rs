@@ -1,12 +1,16 @@
 //! Statements of the router's own for one server: parsed, bound and executed without a name, all answers for the router.
 
 use super::{PORTAL, Value};
+use crate::documents::snapshot::portal;
 use crate::session::Attached;
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
+use std::borrow::Cow;
 
 /// One of them.
 pub(super) struct Ask<'a> {
+    /// What is read under the same number is of one snapshot, where each statement would have its own.
+    pub reading: Option<u64>,
     pub sql: &'a str,
     /// The types of its first parameters, in the shard's object ids.
     pub types: &'a [u8],
@@ -28,6 +32,10 @@ impl Attached {
             let (name, sql, types) = (&b""[..], sql.as_bytes(), ask.types);
             Parse { name, sql, types }.put(out);
         };
+        let name = match ask.reading {
+            None => Cow::Borrowed(PORTAL),
+            Some(number) => Cow::Owned(portal(number)),
+        };
         let other = ask.describes.filter(|described| *described != ask.sql);
         lease.wire.with_output(|out| {
             parse(out, ask.describes.unwrap_or(ask.sql));
@@ -38,9 +46,9 @@ impl Attached {
                 parse(out, ask.sql);
             }
             let values = ask.values.iter().copied();
-            frontend::put_bind(out, (PORTAL, b""), values, ask.formats);
-            frontend::put_execute(out, PORTAL, ask.rows);
-            frontend::put_close(out, Target::Portal, PORTAL);
+            frontend::put_bind(out, (&name, b""), values, ask.formats);
+            frontend::put_execute(out, &name, ask.rows);
+            frontend::put_close(out, Target::Portal, &name);
         });
         lease.ledger.push(Owed::Parse(0, Audience::Router));
         if ask.describes.is_some() {

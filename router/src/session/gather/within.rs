@@ -64,6 +64,7 @@ impl Session {
                 attached.inbox.touched.add(None);
                 let types = attached.inbox.types_on_shard(&described.parameters);
                 attached.ask(&Ask {
+                    reading: None,
                     sql: &text,
                     types: &types,
                     values,

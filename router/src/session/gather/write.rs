@@ -427,6 +427,7 @@ impl Session {
         let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
         let values: Vec<Value<'_>> = values.chain(arrays).collect();
         attached.ask(&Ask {
+            reading: None,
             sql,
             types: &types,
             values: &values,
