@@ -200,7 +200,8 @@ impl Topology {
         level: Option<Level>,
     ) -> health::Freshness {
         let balance = &self.config.balance;
-        let level = level.unwrap_or(Level {
+        let of_shard = self.config.shards[shard].reads.level;
+        let level = level.or(of_shard).unwrap_or(Level {
             freshness: balance.freshness,
             max_lag: None,
         });
@@ -222,12 +223,15 @@ impl Topology {
         }
     }
 
-    /// Which roles serve reads.
-    pub fn reads(&self) -> health::Reads {
-        match self.config.balance.reads {
+    /// Which roles serve reads of a shard.
+    pub fn reads(&self, shard: usize) -> health::Reads {
+        let of_shard = self.config.shards[shard].reads.by;
+        match of_shard.unwrap_or(self.config.balance.reads) {
             Reads::Any => health::Reads::Any,
             Reads::PreferReplicas => health::Reads::PreferReplicas,
+            Reads::PreferPrimary => health::Reads::PreferPrimary,
             Reads::Primary => health::Reads::Primary,
+            Reads::Replicas => health::Reads::Replicas,
         }
     }
 }

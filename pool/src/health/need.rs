@@ -47,8 +47,23 @@ pub enum Reads {
     Any,
     /// Replicas, and the primary when none is fit.
     PreferReplicas,
+    /// The primary, and replicas while there is none.
+    PreferPrimary,
     /// Only the primary.
     Primary,
+    /// Only replicas.
+    Replicas,
+}
+
+impl Reads {
+    /// Whether the primary serves it, and nobody else; `is_there` if there is one.
+    pub(super) fn is_of_primary(self, is_there: bool) -> bool {
+        match self {
+            Reads::Primary => true,
+            Reads::PreferPrimary => is_there,
+            Reads::Any | Reads::PreferReplicas | Reads::Replicas => false,
+        }
+    }
 }
 
 /// A set of servers of one group, by index: those that a rule allows, or all but those that were tried already.

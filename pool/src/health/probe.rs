@@ -253,11 +253,19 @@ impl Probe {
                     self.connection = None;
                     self.health.report_lost(self.group, self.server);
                 }
-                answer => return answer,
+                answer => return answer.map(|answer| self.told(answer)),
             }
         }
         let connection = self.connect().await?;
-        question(&self.connection.insert(connection).client).await
+        let answer = question(&self.connection.insert(connection).client).await;
+        answer.map(|answer| self.told(answer))
+    }
+
+    fn told(&self, (report, labels): (Report, Option<String>)) -> Report {
+        if let Some(labels) = labels {
+            self.health.on_labels(self.group, self.server, &labels);
+        }
+        report
     }
 
     /// A new connection, and who drives it: its error is also what the client's next question gets.
@@ -277,7 +285,8 @@ impl Probe {
     }
 }
 
-async fn question(client: &Client) -> Result<Report, Option<Failure>> {
+/// The answer; and behind it the labels that a server has told, if it is of a kind that has some.
+async fn question(client: &Client) -> Result<(Report, Option<String>), Option<Failure>> {
     let messages = client
         .simple_query(QUESTION)
         .await
@@ -287,12 +296,14 @@ async fn question(client: &Client) -> Result<Report, Option<Failure>> {
         _ => None,
     });
     let row = row
-        .filter(|row| row.len() == COLUMNS)
+        .filter(|row| [COLUMNS, COLUMNS + 1].contains(&row.len()))
         .ok_or(Some(Failure::Unusable))?;
-    Report::parse(|column| row.get(column)).map_err(|error| {
+    let report = Report::parse(|column| row.get(column)).map_err(|error| {
         tracing::warn!(%error, "probe");
         Some(Failure::Unusable)
-    })
+    })?;
+    let labels = (row.len() > COLUMNS).then(|| row.get(COLUMNS).unwrap_or_default());
+    Ok((report, labels.map(str::to_owned)))
 }
 
 /// What an error says about the server, if anything.

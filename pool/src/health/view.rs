@@ -71,6 +71,8 @@ struct ServerState {
     /// What its breaker lets through: [`CLOSED`], [`HALF_OPEN`] or [`OPEN`].
     breaker: AtomicU8,
     served_before: AtomicU64,
+    /// Words that it has told of itself, with spaces between them.
+    labels: Mutex<String>,
     /// Wakes its prober.
     wake: Notify,
     /// How often its name came to mean another address.
@@ -135,7 +137,7 @@ impl Health {
         let primary = state.taking();
         match need {
             Need::Write => state.primary_choice(primary, Among::ALL),
-            Need::Read(read) if read.reads == Reads::Primary => {
+            Need::Read(read) if read.reads.is_of_primary(primary.is_ok()) => {
                 state.primary_choice(primary, read.among)
             }
             Need::Read(read) => self.choose_reader(state, primary, read, rng),
@@ -150,6 +152,10 @@ impl Health {
         read: Read,
         rng: &mut impl Rng,
     ) -> Result<Choice, WhyNot> {
+        let among = match (read.reads, primary) {
+            (Reads::Replicas, Ok(primary)) => read.among.without(primary),
+            _ => read.among,
+        };
         let now = match read.freshness {
             Freshness::Within(_) => self.nanos(self.source.now()),
             Freshness::Seen(_) | Freshness::Any => 0,
@@ -159,7 +165,7 @@ impl Health {
         // When each candidate was asked, for the one that is chosen.
         let mut asked = [0_u64; super::MAX_SERVERS];
         for (index, server) in state.servers.iter().enumerate() {
-            if !read.among.has(index) || server.hand.is_out() {
+            if !among.has(index) || server.hand.is_out() {
                 continue;
             }
             if primary != Ok(index) {
@@ -201,6 +207,33 @@ impl Health {
             endpoint: state.servers[server].endpoint.id,
             is_primary,
             opened_before: conditional.then(|| self.instant(asked[server])),
+        })
+    }
+
+    /// A server has told words by which reads may be sent to it.
+    pub fn on_labels(&self, group: usize, server: usize, labels: &str) {
+        if let Some(server) = self.server(group, server) {
+            let mut told = server.labels.lock().unwrap_or_else(|e| e.into_inner());
+            if !told.split(' ').eq(labels.split(' ')) {
+                labels.clone_into(&mut told);
+            }
+        }
+    }
+
+    /// The words that it told last.
+    pub fn labels(&self, group: usize, server: usize) -> Vec<String> {
+        let Some(server) = self.server(group, server) else {
+            return Vec::new();
+        };
+        let told = server.labels.lock().unwrap_or_else(|e| e.into_inner());
+        told.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Whether one of them is this.
+    pub fn has_label(&self, group: usize, server: usize, label: &str) -> bool {
+        self.server(group, server).is_some_and(|server| {
+            let told = server.labels.lock().unwrap_or_else(|e| e.into_inner());
+            told.split_whitespace().any(|word| word == label)
         })
     }
 
@@ -790,6 +823,7 @@ impl ServerState {
             penalty: AtomicU32::new(1.0_f32.to_bits()),
             breaker: AtomicU8::new(CLOSED),
             served_before: AtomicU64::new(0),
+            labels: Mutex::default(),
             wake: Notify::new(),
             moves: AtomicU64::new(0),
             ended: watch::Sender::new(Ended::default()),

@@ -184,6 +184,31 @@ fn bounded_reads_look_at_the_time() {
 }
 
 #[test]
+fn what_a_server_tells_of_itself_is_its_labels() {
+    let story = Story::new(&[100, 100]);
+    let has = |server, label| story.health.has_label(0, server, label);
+    assert!(!has(1, ""));
+    story.health.on_labels(0, 1, "dc-eu use-reports");
+    assert!(has(1, "dc-eu") && has(1, "use-reports") && !has(0, "dc-eu") && !has(1, "dc"));
+    assert_eq!(story.health.labels(0, 1), ["dc-eu", "use-reports"]);
+    story.health.on_labels(0, 1, "");
+    assert!(!has(1, "dc-eu") && story.health.labels(0, 1).is_empty());
+}
+
+#[test]
+fn while_there_is_no_primary_replicas_serve_what_it_is_preferred_for() {
+    let mut story = Story::new(&[100, 100]);
+    let preferred = Read {
+        freshness: Freshness::Any,
+        reads: Reads::PreferPrimary,
+        among: Among::ALL,
+    };
+    assert_eq!(story.choose(preferred), Ok(0));
+    story.replica(0, 100);
+    assert_eq!(story.choose(preferred), Ok(1));
+}
+
+#[test]
 fn reads_obey_preference_permission_and_hand() {
     let mut story = Story::new(&[100, 100, 0]);
     let with = |reads, among, story: &mut Story| {
@@ -203,6 +228,11 @@ fn reads_obey_preference_permission_and_hand() {
         [false, true, false]
     );
     assert_eq!(with(Reads::Primary, all, &mut story), [true, false, false]);
+    assert_eq!(
+        with(Reads::PreferPrimary, all, &mut story),
+        [true, false, false]
+    );
+    assert_eq!(with(Reads::Replicas, all, &mut story), [false, true, false]);
     let not_1 = all.without(1);
     assert_eq!(
         with(Reads::PreferReplicas, not_1, &mut story),
@@ -215,6 +245,12 @@ fn reads_obey_preference_permission_and_hand() {
         with(Reads::PreferReplicas, only_0, &mut story),
         [true, false, false]
     );
+    let of_replicas = |among| Read {
+        freshness: Freshness::Any,
+        reads: Reads::Replicas,
+        among,
+    };
+    assert_eq!(story.choose(of_replicas(only_0)), Err(WhyNot::NoneFit));
     disable(&story.health, 1);
     assert_eq!(with(Reads::Any, all, &mut story), [true, false, false]);
     let weigh = |hand: &mut Hand| hand.weight = Some(100);

@@ -17,6 +17,8 @@ settings! {
         restart sql_type: At<String>;
         /// The field of the document, such as `_id` or `address.city`; the column's name when it is not set.
         restart path: Option<At<String>>;
+        /// It has all fields that no other column has, as a jsonb object; `path`, `not_null` and `default` do not go with it.
+        restart rest: bool = false;
         /// NULL is an error.
         restart not_null: bool = false;
         /// What an INSERT stores that does not name it: `now()`, `gen_random_uuid()`, `objectid()`, or a constant in PostgreSQL's text form.
@@ -128,6 +130,9 @@ fn column(written: &WrittenColumn, before: &[Column]) -> Result<Column, Mistake>
         let fix = "bool, int2, int4, int8, float4, float8, numeric, text, varchar(n), uuid, bytea, timestamptz, timestamp, date, jsonb, objectid, or an array of one";
         (written.sql_type.offset, what, fix.to_owned())
     })?;
+    if written.rest {
+        return rest(written, kind, before);
+    }
     let (text, offset) = match &written.path {
         Some(path) => (path.value.clone(), path.offset),
         None => (name.clone(), written.name.offset),
@@ -144,7 +149,7 @@ fn column(written: &WrittenColumn, before: &[Column]) -> Result<Column, Mistake>
     }
     let clashes = |other: &&Column| {
         let shorter = other.path.len().min(path.len());
-        other.path[..shorter] == path[..shorter]
+        !other.is_rest() && other.path[..shorter] == path[..shorter]
     };
     if let Some(other) = before.iter().find(clashes) {
         let what = format!(
@@ -169,6 +174,42 @@ fn column(written: &WrittenColumn, before: &[Column]) -> Result<Column, Mistake>
         kind,
         path,
         default,
+    })
+}
+
+/// The column of all other fields: an object in every row, so that it is never NULL.
+fn rest(written: &WrittenColumn, kind: Kind, before: &[Column]) -> Result<Column, Mistake> {
+    let name = written.name.value.as_str().to_owned();
+    if kind != Kind::Jsonb {
+        let what = format!(
+            "column `{name}` has all other fields and the type {}",
+            kind.sql_name()
+        );
+        return Err((written.sql_type.offset, what, "write `jsonb`".to_owned()));
+    }
+    let default = written.default.as_ref().map(|default| default.offset);
+    let path = written.path.as_ref().map(|path| path.offset);
+    let not_null = written.not_null.then_some(written.name.offset);
+    if let Some(offset) = path.or(default).or(not_null) {
+        let what =
+            format!("column `{name}` has all other fields, and a `path`, `default` or `not_null`");
+        let fix =
+            "leave these out: it is an object in every row, empty where there are no other fields";
+        return Err((offset, what, fix.to_owned()));
+    }
+    if let Some(other) = before.iter().find(|column| column.is_rest()) {
+        let what = format!(
+            "columns `{}` and `{name}` both have all other fields",
+            other.name
+        );
+        return Err((written.name.offset, what, "keep one of them".to_owned()));
+    }
+    Ok(Column {
+        name,
+        kind,
+        path: Vec::new(),
+        not_null: true,
+        default: Some(Filled::Constant("{}".to_owned())),
     })
 }
 

@@ -62,7 +62,9 @@ pub use reference::reference;
 pub use rules::{Action, Caps, Level, Origin, Rule, RulePool, StatementKind, When};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
-pub use shards::{ChannelBinding, Database, Engine, PatroniApi, Role, Server, ServerTls, Shard};
+pub use shards::{
+    ChannelBinding, Database, Engine, PatroniApi, Role, Server, ServerTls, Shard, ShardReads,
+};
 pub use tables::{
     DefaultTable, KeyList, KeyRange, KeyUpdates, Place, Strategy, StrategyKind, Table, Tables,
 };

@@ -130,7 +130,11 @@ words! {
         Any = "any",
         /// Replicas, and the primary only when none is fit.
         PreferReplicas = "prefer-replicas",
+        /// The primary, and replicas while none is known.
+        PreferPrimary = "prefer-primary",
         /// Only the primary.
         Primary = "primary",
+        /// Only replicas: what one may serve is refused with 57P03 while none is fit. Everything else goes to the primary as ever.
+        Replicas = "replicas",
     }
 }

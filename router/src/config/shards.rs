@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mothership_pool::http::Url;
 
 use super::names::{Label, Name, ServerAddress, SlotRange};
-use super::pool::PoolMode;
+use super::pool::{Freshness, PoolMode, Reads};
+use super::rules::Level;
 use super::secret::Secret;
 use super::section::settings;
 use super::value::{At, nonzero, words};
@@ -34,6 +36,19 @@ pub struct Shard {
     pub trust_single: bool,
     /// Who knows which server is the leader.
     pub patroni: PatroniApi,
+    /// In place of what [`Balance`](super::Balance) says of all shards.
+    pub reads: ShardReads,
+}
+
+/// What a shard says of its reads; nothing leaves it to [`Balance`](super::Balance).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ShardReads {
+    /// Which servers serve them.
+    pub by: Option<Reads>,
+    /// What they must find on a replica.
+    pub level: Option<Level>,
+    /// Only servers with this label.
+    pub label: Option<Label>,
 }
 
 /// Patroni's REST API on the servers of a shard.
@@ -76,6 +91,15 @@ settings! {
         /// When the router starts and reaches only one server of several, believe it if it says that it is the primary.
         /// Otherwise it gets no write until another server or Patroni has confirmed that, unless its role is "primary".
         reload trust_single: bool = false;
+        /// Which servers its reads may use, in place of `balance.reads`.
+        reload reads: Option<Reads>;
+        /// Its reads may use only servers with this label, and the primary where `reads` leads to it; of MongoDB a member's tag
+        /// `dc: "eu"` is the label `dc-eu`. A rule with a `label` says otherwise.
+        reload label: Option<At<Label>>;
+        /// What its reads must find on a replica, in place of `balance.freshness`. A rule's and a session's word go before it.
+        reload freshness: Option<Freshness>;
+        /// Of `freshness = "bounded"`: how old it may be, in place of `balance.max_lag`, which drops what is older.
+        reload max_lag: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(86_400);
         /// The servers of the shard, at least one.
         reload server: Vec<Server>;
     }

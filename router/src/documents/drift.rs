@@ -11,6 +11,7 @@ use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::field::{Field, field};
 use super::index::{Index, Kept, fields, keeper};
+use super::rest::Rest;
 use super::value::{Forms, put_text};
 use super::{Collection, Column, Kind};
 
@@ -183,10 +184,11 @@ pub fn of_documents(table: &Collection, sample: &[RawDocumentBuf]) -> Vec<Findin
     if sample.is_empty() {
         return Vec::new();
     }
-    let columns = table.columns.iter();
+    let columns = table.columns.iter().filter(|column| !column.is_rest());
     let mut findings: Vec<Finding> = columns
         .flat_map(|column| of_column(column, sample))
         .collect();
+    findings.extend(of_rest(table, sample));
     findings.extend(undeclared(table, sample));
     findings
 }
@@ -288,6 +290,33 @@ fn of_column(column: &Column, sample: &[RawDocumentBuf]) -> Vec<Finding> {
     findings
 }
 
+/// Whether the column of all other fields can be read.
+fn of_rest(table: &Collection, sample: &[RawDocumentBuf]) -> Vec<Finding> {
+    let Some(rest) = Rest::of(table) else {
+        return Vec::new();
+    };
+    let mut wrong: BTreeMap<String, Tally> = BTreeMap::new();
+    for document in sample {
+        let read = match rest.read(document) {
+            Ok(read) => reads(&Kind::Jsonb, RawBsonRef::Document(&read)),
+            Err(fault) => Err(fault.message),
+        };
+        if let Err(message) = read {
+            wrong.entry(message).or_default().add(document);
+        }
+    }
+    let found = wrong.into_iter().map(|(message, tally)| {
+        let what = format!(
+            "column {:?} has all other fields: {message}, {}: reading it fails; declare columns for those fields or \
+             change the documents",
+            rest.name(),
+            tally.told(sample.len())
+        );
+        Finding::new(Weight::Error, what)
+    });
+    found.collect()
+}
+
 /// Whether a column of this type has a value there, or NULL; else what a client is told that reads it.
 pub(super) fn reads(kind: &Kind, value: RawBsonRef<'_>) -> Result<bool, String> {
     put_text(kind, value, &Forms::default(), &mut Vec::new()).map_err(|fault| fault.message)
@@ -317,11 +346,17 @@ fn undeclared(table: &Collection, sample: &[RawDocumentBuf]) -> Option<Finding> 
     if found.len() > MOST_NAMED {
         named.push(format!("{} more", found.len() - MOST_NAMED));
     }
-    let what = format!(
-        "fields without a column, of {} documents sampled: {}; SQL does not see them, and leaves them as they are",
-        sample.len(),
-        named.join(", ")
-    );
+    let (of, named) = (sample.len(), named.join(", "));
+    let what = match Rest::of(table) {
+        Some(rest) => format!(
+            "fields of column {:?}, of {of} documents sampled: {named}",
+            rest.name()
+        ),
+        None => format!(
+            "fields without a column, of {of} documents sampled: {named}; SQL does not see them, and leaves them as they \
+             are"
+        ),
+    };
     Some(Finding::new(Weight::Note, what))
 }
 
@@ -438,6 +473,29 @@ mod tests {
             error: column "tags" is declared text[]: value is of BSON type Int32, expected String, in 1 of 4 documents sampled, such as the one with _id 2: reading it fails; declare another type or change the documents
             error: column "tags" is declared text[]: value is of BSON type String, expected Array, in 1 of 4 documents sampled, such as the one with _id 1: reading it fails; declare another type or change the documents
             note: fields without a column, of 4 documents sampled: "address.x.y" in 1, "address.zip" in 1, "age" in 2; SQL does not see them, and leaves them as they are
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_column_of_all_other_fields_is_told_with_what_is_in_it() {
+        let sample = [
+            rawdoc! { "_id": 1, "email": "a@b", "address": { "city": "Ulm", "zip": 1 }, "tags": [], "age": 7 },
+            rawdoc! { "_id": 2, "email": "a@b", "tags": [], "at": bson::Timestamp { time: 1, increment: 1 } },
+        ];
+        let mut table = table();
+        table.columns.push(Column {
+            name: "more".to_owned(),
+            kind: Kind::Jsonb,
+            path: Vec::new(),
+            not_null: true,
+            default: None,
+        });
+        check(
+            of_documents(&table, &sample),
+            expect![[r#"
+            error: column "more" has all other fields: value is of BSON type Timestamp, expected what JSON has a type for, in 1 of 2 documents sampled, such as the one with _id 2: reading it fails; declare columns for those fields or change the documents
+            note: fields of column "more", of 2 documents sampled: "address.zip" in 1, "age" in 1, "at" in 1
         "#]],
         );
     }

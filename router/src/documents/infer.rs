@@ -11,12 +11,13 @@ mod seen;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use bson::RawDocumentBuf;
+use bson::{RawBsonRef, RawDocumentBuf};
 
 use super::Kind;
 use super::drift::{Traits, reads};
 use super::field::{Field, field};
 use super::index::Index;
+use super::rest::Rest;
 use decide::{Decision, decide, is_name};
 use seen::{Fields, Values};
 
@@ -192,8 +193,28 @@ impl Draft<'_> {
         for undecided in &self.undecided {
             let _ = writeln!(out, "\n# No column for {undecided}");
         }
+        self.write_rest(&mut out);
         self.write_keys(&table, &mut out);
         out
+    }
+
+    /// A column for what no other has, if there is something and all of it can be read.
+    fn write_rest(&self, out: &mut String) {
+        let name = name::free("rest", &mut self.taken.clone());
+        let rest = Rest::beside(&name, self.columns.iter().map(|column| &*column.path));
+        let is_read = |document: &RawDocumentBuf| {
+            let read = rest.read(document).ok();
+            read.is_some_and(|read| reads(&Kind::Jsonb, RawBsonRef::Document(&read)).is_ok())
+        };
+        if self.undecided.is_empty() || !self.subject.sample.iter().all(is_read) {
+            return;
+        }
+        let _ = writeln!(
+            out,
+            "\n# These and all other fields in one column, as a jsonb object:\n# [[table.column]]\n# name = {}\n\
+             # sql_type = \"jsonb\"\n# rest = true",
+            quoted(&name)
+        );
     }
 
     /// What decides which shard has a document.

@@ -2,7 +2,8 @@
 //!
 //! A declaration says which column is which field ([`table`]). [`value`] turns PostgreSQL's values into BSON and back,
 //! byte for byte, or says why there is no such value. [`translate`] makes a command of a statement, or says why none
-//! gives PostgreSQL's own answer; then the rows are gathered, and PostgreSQL computes it. [`drift`] says where a
+//! gives PostgreSQL's own answer; then the rows are gathered, and PostgreSQL computes it. [`rest`] is the column of all
+//! fields that have no other. [`drift`] says where a
 //! collection is not as declared, and [`infer`] proposes a declaration. Nothing here waits, and nothing here knows the
 //! driver: `mongo` does.
 
@@ -19,6 +20,8 @@ pub mod value;
 pub mod field;
 #[cfg(feature = "mongo")]
 pub mod index;
+#[cfg(feature = "mongo")]
+pub mod rest;
 
 #[cfg(feature = "mongo")]
 pub mod drift;

@@ -25,7 +25,8 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub kind: Kind,
-    /// The names of the fields on the way to it; one, unless documents are nested.
+    /// The names of the fields on the way to it; one, unless documents are nested. None of the column that has all
+    /// fields which no other column has.
     pub path: Vec<String>,
     /// NULL is an error.
     pub not_null: bool,
@@ -117,6 +118,11 @@ impl Column {
     /// Its field as filters name it.
     pub fn field(&self) -> String {
         self.path.join(".")
+    }
+
+    /// Whether it has the fields that no other column has.
+    pub fn is_rest(&self) -> bool {
+        self.path.is_empty()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What errors tell of a document, in PostgreSQL's words.
 
-use bson::{Bson, Document, RawDocument, RawDocumentBuf};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf};
 
+use super::rest::Rest;
 use super::translate::{Change, Gets};
 use super::value::{self, Forms};
 use super::{Collection, Column, Unique};
@@ -12,8 +13,19 @@ const MAX_FIELD: usize = 64;
 /// The detail of a row that a constraint does not allow. None if a value cannot be written.
 pub fn failing_row(collection: &Collection, document: &Document, forms: &Forms) -> Option<String> {
     let raw = RawDocumentBuf::try_from(document).ok()?;
-    let fields = collection.columns.iter();
-    let fields = fields.map(|column| text(column, &raw, forms).map(|text| cut(&text)));
+    let rest = match Rest::of(collection).filter(|_| !Rest::is_null(&raw)) {
+        Some(rest) => rest.read(&raw).ok()?,
+        None => RawDocumentBuf::new(),
+    };
+    let fields = collection
+        .columns
+        .iter()
+        .map(|column| match column.is_rest() {
+            true if Rest::is_null(&raw) => Some("null".to_owned()),
+            true => shown(column, RawBsonRef::Document(&rest), forms),
+            false => text(column, &raw, forms),
+        });
+    let fields = fields.map(|text| text.map(|text| cut(&text)));
     let fields = fields.collect::<Option<Vec<_>>>()?.join(", ");
     Some(format!("Failing row contains ({fields})."))
 }
@@ -104,10 +116,14 @@ fn text(column: &Column, mut place: &RawDocument, forms: &Forms) -> Option<Strin
     let Some(value) = place.get(field).ok().flatten() else {
         return null();
     };
+    shown(column, value, forms)
+}
+
+fn shown(column: &Column, value: RawBsonRef<'_>, forms: &Forms) -> Option<String> {
     let mut text = Vec::new();
     match value::put_text(&column.kind, value, forms, &mut text).ok()? {
         true => String::from_utf8(text).ok(),
-        false => null(),
+        false => Some("null".to_owned()),
     }
 }
 

@@ -33,10 +33,13 @@ use std::sync::Arc;
 use bson::Bson;
 use sqlparser::ast::Statement;
 
+use super::rest::Rest;
 use super::value::Forms;
 use super::{Collection, Fault, Kind};
 use constant::Bound;
 use scope::Parameters;
+
+pub(super) use order::RANK;
 
 pub use command::{Change, Command, Conflict, Gets, Upserted};
 pub use load::{Batch, Load, Loading, Misfit};
@@ -69,6 +72,8 @@ pub struct Output {
 pub enum Source {
     /// The fields on the way to it. For an INSERT, in the document that was made; null and missing are NULL.
     Path(Vec<String>),
+    /// All fields that no column has.
+    Rest(Arc<Rest>),
     /// It is the same in every row.
     Constant(Bson),
 }

@@ -208,7 +208,7 @@ fn invalid(name: &str, text: &str) -> Fault {
 }
 
 /// What the driver hands over is not BSON.
-fn corrupted(error: bson::error::Error) -> Fault {
+pub(super) fn corrupted(error: bson::error::Error) -> Fault {
     Fault::new("XX001", "malformed BSON").detail(error.to_string())
 }
 

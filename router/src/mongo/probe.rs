@@ -4,6 +4,7 @@
 //! two halves. The term of an election is the timeline.
 
 use super::outcome::{Stop, stop};
+use crate::config::Label;
 use mongodb::Client;
 use mongodb::bson::{Document, Timestamp, doc};
 use mothership_proto::report::{Report, sqlstate};
@@ -50,7 +51,18 @@ fn row(hello: &Document) -> Option<Vec<Option<String>>> {
         Some("0".to_owned()),
         None,
         Some("off".to_owned()),
+        Some(labels(hello)),
     ])
+}
+
+/// The member's tags as labels of a server: of `{dc: "eu"}` it is `dc-eu`. What no label can be is none.
+fn labels(hello: &Document) -> String {
+    let tags = hello.get_document("tags").into_iter().flatten();
+    let labels = tags.filter_map(|(name, value)| {
+        let label = format!("{name}-{}", value.as_str()?);
+        Label::new(&label).map(|label| label.as_str().to_owned())
+    });
+    labels.collect::<Vec<_>>().join(" ")
 }
 
 /// A number for the replica set, from its name: positions of different sets say nothing of each other.
@@ -64,6 +76,17 @@ fn system(set: &str) -> u64 {
 mod tests {
     use super::*;
     use mothership_pool::health::report::{Report, Says};
+
+    #[test]
+    fn tags_are_labels() {
+        let told = |tags: Document| labels(&doc! { "tags": tags });
+        assert_eq!(
+            told(doc! { "dc": "eu", "use": "reports" }),
+            "dc-eu use-reports"
+        );
+        assert_eq!(told(doc! { "a b": "c", "d": "ä", "n": 1, "x": "y" }), "x-y");
+        assert_eq!(labels(&doc! {}), "");
+    }
 
     #[test]
     fn a_member_reports_as_a_server_of_postgresql_does() {

@@ -4,7 +4,7 @@ use super::outcome::{Stop, wrong_value};
 use crate::documents::field::Fields;
 use crate::documents::translate::{Output, Source};
 use crate::documents::value::{self, Forms};
-use mongodb::bson::{Bson, RawDocument};
+use mongodb::bson::{Bson, RawBsonRef, RawDocument};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame;
 use std::sync::Arc;
@@ -89,9 +89,14 @@ fn put_value(
 ) -> Result<(), Stop> {
     let at = out.len();
     out.extend_from_slice(&(-1_i32).to_be_bytes());
-    let constant;
+    let (constant, rest);
     let found = match &output.source {
         Source::Path(path) => fields.find(path),
+        Source::Rest(fields) => {
+            let read = fields.read(document);
+            rest = read.map_err(|fault| wrong_value(fault, &output.name, id(document)))?;
+            Some(RawBsonRef::Document(&rest))
+        }
         Source::Constant(value) => {
             constant = mongodb::bson::rawdoc! { "value": raw(value.clone()) };
             constant.get("value").ok().flatten()

@@ -16,7 +16,7 @@ use crate::commit::steps::Reply;
 use crate::config::{self, Freshness, Level};
 use crate::core::{Lease, PoolKey, Queued, Topology};
 use mothership_pool::balance::InFlight;
-use mothership_pool::health::{Failure, Need, Read};
+use mothership_pool::health::{Failure, Need, Read, Reads};
 use mothership_pool::pool::{Asking, LeaseError, LinedUp, Pool, Priority};
 use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
@@ -238,6 +238,9 @@ impl Session {
             && let Some(chosen) = self.choose_replica(shard, parts.as_ref()).await?
         {
             return Ok(chosen);
+        }
+        if matches!(wants, Wants::FreshRead(_)) && self.ruled_reads(shard).0 == Reads::Replicas {
+            return Err(Halt::Fail(self.no_replica(shard)));
         }
         self.choose_primary(shard, wants).await
     }

@@ -228,6 +228,15 @@ impl Session {
         .hint("The settings are failover.requests and failover.size.")
     }
 
+    /// Nobody serves a read that only replicas may serve.
+    pub(super) fn no_replica(&self, shard: usize) -> Report {
+        let name = &self.topology.shards[shard].name;
+        let message = format!("shard \"{name}\" has no replica that may serve this read");
+        Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
+            .detail("its reads go to replicas only, and none is up, fresh enough and of the label that is asked for")
+            .hint("SHOW ENDPOINTS in the console says what is known of each server. With reads = \"prefer-replicas\" the primary serves such reads.")
+    }
+
     fn no_server(&self, shard: usize, why: WhyNot) -> Report {
         let name = &self.topology.shards[shard].name;
         Report::error(

@@ -584,7 +584,11 @@ impl Session {
     /// Which servers of a shard serve a read.
     pub(super) fn ruled_reads(&self, shard: usize) -> (Reads, Among) {
         match &self.rules.outcome().servers {
-            Servers::Any | Servers::Primary => (self.topology.reads(), Among::ALL),
+            Servers::Any | Servers::Primary => {
+                let label = &self.topology.config.shards[shard].reads.label;
+                let among = label.as_ref().map(|label| self.labelled(shard, label));
+                (self.topology.reads(shard), among.unwrap_or(Among::ALL))
+            }
             Servers::Replicas(None) => (Reads::PreferReplicas, Among::ALL),
             Servers::Replicas(Some(label)) => (Reads::PreferReplicas, self.labelled(shard, label)),
             Servers::Labelled(label) => (Reads::Any, self.labelled(shard, label)),
@@ -593,9 +597,10 @@ impl Session {
 
     fn labelled(&self, shard: usize, label: &Label) -> Among {
         let servers = self.topology.config.shards[shard].servers.iter();
-        let without = servers
-            .enumerate()
-            .filter(|(_, s)| !s.labels.contains(label));
+        let without = servers.enumerate().filter(|(at, s)| {
+            let health = &self.topology.health;
+            !s.labels.contains(label) && !health.has_label(shard, *at, label.as_str())
+        });
         without.fold(Among::ALL, |among, (at, _)| among.without(at))
     }
 

@@ -20,6 +20,10 @@ mod keys;
 mod partitions;
 #[path = "mongo/pools.rs"]
 mod pools;
+#[path = "mongo/preference.rs"]
+mod preference;
+#[path = "mongo/rest.rs"]
+mod rest;
 #[path = "mongo/snapshots.rs"]
 mod snapshots;
 #[path = "mongo/stage.rs"]

@@ -1,12 +1,13 @@
 //! Rules: each has what its action needs and nothing else.
 
 use crate::config::pool::Freshness;
-use crate::config::problem::{Findings, suggest};
+use crate::config::problem::Findings;
 use crate::config::rules::{Action, ActionWord, Caps, Level, Rule, RulePool, When, WrittenRule};
 use crate::config::shards::WrittenShard;
 use crate::rules::shape::shape;
 use std::time::Duration;
 
+use super::shards::has_label;
 use super::{Names, duplicates};
 
 pub(super) fn check(
@@ -31,19 +32,8 @@ pub(super) fn check(
 }
 
 fn label(rule: &WrittenRule, shards: &[WrittenShard], findings: &mut Findings) {
-    let Some(label) = &rule.label else { return };
-    let servers = shards.iter().flat_map(|shard| &shard.server);
-    let known: Vec<&str> = servers
-        .flat_map(|server| &server.labels)
-        .map(|label| label.as_str())
-        .collect();
-    if !known.contains(&label.value.as_str()) {
-        let what = format!("no server has the label `{}`", label.value);
-        let fix = match known.as_slice() {
-            [] => "add it to the `labels` of a server".to_owned(),
-            known => suggest(label.value.as_str(), known.iter().copied()),
-        };
-        findings.add(label.offset, what, fix);
+    if let Some(label) = &rule.label {
+        has_label(label, shards, findings);
     }
 }
 

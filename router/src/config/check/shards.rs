@@ -3,8 +3,11 @@
 use std::ops::RangeInclusive;
 
 use crate::config::names::{Label, SLOTS, ServerAddress};
-use crate::config::problem::Findings;
-use crate::config::shards::{Engine, PatroniApi, ServerTls, Shard, WrittenShard};
+use crate::config::pool::Freshness;
+use crate::config::problem::{Findings, suggest};
+use crate::config::rules::Level;
+use crate::config::shards::{Engine, PatroniApi, ServerTls, Shard, ShardReads, WrittenShard};
+use crate::config::value::At;
 
 use super::duplicates;
 
@@ -28,6 +31,7 @@ pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<
         return Vec::new();
     }
     duplicates("shards", written.iter().map(|shard| &shard.name), findings);
+    written.iter().for_each(|shard| reads(shard, findings));
     let (written, documents): (Vec<_>, Vec<_>) = written
         .into_iter()
         .partition(|shard| shard.engine.value == Engine::Postgresql);
@@ -112,6 +116,52 @@ fn finished(written: WrittenShard, slots: Vec<RangeInclusive<u16>>, home: bool) 
             password: written.patroni_password,
             ca: written.patroni_ca,
         },
+        reads: ShardReads {
+            by: written.reads,
+            level: written.freshness.map(|freshness| Level {
+                freshness,
+                max_lag: written.max_lag.map(|limit| limit.value),
+            }),
+            label: written.label.map(|label| label.value),
+        },
+    }
+}
+
+/// What a shard says of its reads that cannot be.
+fn reads(shard: &WrittenShard, findings: &mut Findings) {
+    let name = &shard.name.value;
+    let bounded = shard.freshness == Some(Freshness::Bounded);
+    if let Some(limit) = shard.max_lag.as_ref().filter(|_| !bounded) {
+        let what = format!("shard `{name}` has `max_lag`");
+        findings.add(
+            limit.offset,
+            what,
+            "it belongs to `freshness = \"bounded\"`",
+        );
+    }
+    if let Some(label) = &shard.label {
+        has_label(label, std::slice::from_ref(shard), findings);
+    }
+}
+
+/// A label that servers of these shards have. What tags members of MongoDB have is not known yet.
+pub(super) fn has_label(label: &At<Label>, shards: &[WrittenShard], findings: &mut Findings) {
+    let servers = shards.iter().flat_map(|shard| &shard.server);
+    let known: Vec<&str> = servers
+        .flat_map(|server| &server.labels)
+        .map(|label| label.as_str())
+        .collect();
+    let may_be_tag = label.value.as_str().contains('-')
+        && shards
+            .iter()
+            .any(|shard| shard.engine.value == Engine::Mongodb);
+    if !may_be_tag && !known.contains(&label.value.as_str()) {
+        let what = format!("no server has the label `{}`", label.value);
+        let fix = match known.as_slice() {
+            [] => "add it to the `labels` of a server".to_owned(),
+            known => suggest(label.value.as_str(), known.iter().copied()),
+        };
+        findings.add(label.offset, what, fix);
     }
 }
 

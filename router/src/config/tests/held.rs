@@ -73,6 +73,10 @@ sql_type = "text"
 path = "of.title"
 not_null = true
 default = "none"
+[[table.column]]
+name = "others"
+sql_type = "jsonb"
+rest = true
 [[table.unique]]
 name = "papers_pkey"
 columns = ["number"]
@@ -128,7 +132,7 @@ const SLOTS: (&str, &str) = (
 );
 
 /// For each setting that only a restart changes: what of `ALL` to write otherwise.
-const OTHERWISE: [(&str, &str, &str); 53] = [
+const OTHERWISE: [(&str, &str, &str); 54] = [
     ("database.server_name", "\"app_x\"", "\"app_y\""),
     ("database.on", "app_1", "app_2"),
     ("listen.address", "\"127.0.0.1\"", "\"127.0.0.2\""),
@@ -209,6 +213,7 @@ const OTHERWISE: [(&str, &str, &str); 53] = [
         "path = \"of.title\"",
         "path = \"title\"",
     ),
+    ("table.column.rest", "rest = true", "rest = false"),
     (
         "table.column.not_null",
         "not_null = true",

@@ -927,3 +927,58 @@ columns = ["id"]
     // MongoDB takes no array at `_id`.
     accepted(&config(""));
 }
+
+#[test]
+fn all_other_fields_are_one_column_of_jsonb() {
+    let config = |columns: &str| {
+        format!(
+            r#"
+[[shard]]
+name = "a"
+[[shard.server]]
+address = "a"
+[[shard]]
+name = "d"
+engine = "mongodb"
+[[shard.server]]
+address = "d"
+[[table]]
+name = "t"
+kind = "documents"
+shards = ["d"]
+[[table.column]]
+name = "id"
+path = "_id"
+sql_type = "int8"
+{columns}"#
+        )
+    };
+    let column =
+        |more: &str| format!("[[table.column]]\nsql_type = \"jsonb\"\nrest = true\n{more}\n");
+    refused_alone(
+        &config(
+            &[
+                "name = \"a\"",
+                "name = \"b\"",
+                "name = \"c\"\npath = \"c\"",
+                "name = \"d\"\nnot_null = true",
+                "name = \"e\"\ndefault = \"{}\"",
+            ]
+            .map(column)
+            .concat(),
+        ),
+        expect![[r#"
+            /etc/ms/m.toml:25:8: columns `a` and `b` both have all other fields; keep one of them
+            /etc/ms/m.toml:30:8: column `c` has all other fields, and a `path`, `default` or `not_null`; leave these out: it is an object in every row, empty where there are no other fields
+            /etc/ms/m.toml:34:8: column `d` has all other fields, and a `path`, `default` or `not_null`; leave these out: it is an object in every row, empty where there are no other fields
+            /etc/ms/m.toml:40:11: column `e` has all other fields, and a `path`, `default` or `not_null`; leave these out: it is an object in every row, empty where there are no other fields"#]],
+    );
+    let of_text = column("name = \"a\"").replace("jsonb", "text");
+    refused_alone(
+        &config(&of_text),
+        expect![
+            "/etc/ms/m.toml:19:12: column `a` has all other fields and the type text; write `jsonb`"
+        ],
+    );
+    accepted(&config(&column("name = \"a\"")));
+}

@@ -2,7 +2,7 @@
 //! that is on it.
 
 use super::Facts;
-use crate::config::{Action, Rule};
+use crate::config::{Action, Label, Rule};
 use crate::console::table::{Row, row};
 use crate::console::view::PoolView;
 use crate::core::Server;
@@ -68,10 +68,13 @@ pub(super) fn endpoints(facts: &Facts) -> Vec<Row> {
     let both = topology.config.shards.iter().zip(&topology.shards);
     let mut rows = Vec::new();
     let known = topology.health.snapshot();
-    for ((config, shard), known) in both.zip(&known) {
-        let servers = config.servers.iter().zip(&shard.servers);
-        for ((declared, server), seen) in servers.zip(&known.servers) {
-            rows.push(endpoint(facts, &shard.name, declared, server, seen));
+    for (group, ((config, shard), known)) in both.zip(&known).enumerate() {
+        let servers = config.servers.iter().zip(&shard.servers).enumerate();
+        for ((at, (declared, server)), seen) in servers.zip(&known.servers) {
+            let mut labels: Vec<String> = declared.labels.iter().map(Label::to_string).collect();
+            labels.extend(topology.health.labels(group, at));
+            let servers = (declared, server);
+            rows.push(endpoint(facts, &shard.name, servers, &labels, seen));
         }
     }
     rows
@@ -80,8 +83,8 @@ pub(super) fn endpoints(facts: &Facts) -> Vec<Row> {
 fn endpoint(
     facts: &Facts,
     shard: &str,
-    declared: &crate::config::Server,
-    server: &Server,
+    (declared, server): (&crate::config::Server, &Server),
+    labels: &[String],
     seen: &ServerSnapshot,
 ) -> Row {
     let load = load_of(facts, server.endpoint.id);
@@ -107,7 +110,7 @@ fn endpoint(
         seen.in_flight,
         seen.served,
         seen.weight,
-        list(&declared.labels),
+        labels.join(", "),
         load.active,
         load.idle,
         load.opening,

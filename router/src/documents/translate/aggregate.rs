@@ -203,6 +203,9 @@ impl Made {
             (_, FunctionArgExpr::Expr(expr)) => scope.column(expr)?,
             _ => return Err(because("a call of another form")),
         };
+        if scope.at(column).is_rest() {
+            return Err(because("an aggregate of all other fields"));
+        }
         let kind = &scope.at(column).kind;
         let path = format!("${}", scope.at(column).field());
         let is_null = doc! { "$eq": [{ "$ifNull": [&path, Bson::Null] }, Bson::Null] };

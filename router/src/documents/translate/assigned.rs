@@ -4,6 +4,7 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, Uuid};
 use sqlparser::ast::{Expr, Ident};
 
+use super::super::rest::Rest;
 use super::super::told::failing_row;
 use super::super::value::{self, Forms};
 use super::super::{Collection, Column, Fault, Filled, Kind, Nulls};
@@ -84,15 +85,22 @@ pub(super) fn document(
     mut value: impl FnMut(usize, &Column) -> std::result::Result<Option<Bson>, Fault>,
 ) -> std::result::Result<Document, Fault> {
     let mut builder = Builder::new(collection);
+    let rest = Rest::of(collection);
     let mut missing = None;
+    let mut fields = Document::new();
     for (at, column) in collection.columns.iter().enumerate() {
         let value = value(at, column)?;
         if value.is_none() && (column.not_null || is_id(column)) && missing.is_none() {
             missing = Some(column);
         }
-        builder.add(column, value);
+        match (rest.as_ref().filter(|_| column.is_rest()), value) {
+            (Some(rest), Some(value)) => fields = rest.checked(value)?,
+            (Some(_), None) => fields = Rest::null(),
+            (None, value) => builder.add(column, value),
+        }
     }
-    let document = builder.finish();
+    let mut document = builder.finish();
+    Rest::add(&mut document, fields);
     match missing {
         None => Ok(document),
         Some(column) => {

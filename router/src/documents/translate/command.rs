@@ -255,7 +255,7 @@ impl Change {
                 (of("$set"), of("$unset"))
             }
             Change::Pipeline(stages) => match stages.as_slice() {
-                [stage] => (stage.get_document("$set").ok(), None),
+                [stage] if stage.contains_key("$set") => (stage.get_document("$set").ok(), None),
                 _ => return Gets::Other,
             },
         };

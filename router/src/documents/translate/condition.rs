@@ -286,7 +286,7 @@ impl Reader<'_> {
                 (None, None) => return self.constants(left, op, right),
                 (Some(_), Some(_)) => return Err(because("a comparison of two columns")),
             };
-        let field = self.field(column);
+        let field = self.field(column)?;
         let equality = matches!(op, Op::Equal | Op::Unequal);
         if !equality && matches!(field.kind, Kind::Bytea | Kind::ObjectId) {
             return Err(because("an order that MongoDB does not have"));
@@ -385,7 +385,7 @@ impl Reader<'_> {
 
     /// `constant = ANY (column)`.
     fn has(&mut self, column: usize, constant: &Expr, has: bool) -> Result<Condition> {
-        let field = self.field(column);
+        let field = self.field(column)?;
         let Kind::Array(element) = &field.kind else {
             return Err(because("ANY of a column that is no array"));
         };
@@ -460,7 +460,7 @@ impl Reader<'_> {
                 ));
             }
         };
-        let field = self.field(column);
+        let field = self.field(column)?;
         let constant = self.constant(constant, &field)?;
         Ok(Condition::Same(field, constant, same))
     }
@@ -485,22 +485,25 @@ impl Reader<'_> {
     }
 
     fn operand(&self, expr: &Expr) -> Result<Field> {
-        self.scope.column(expr).map(|column| self.field(column))
+        self.field(self.scope.column(expr)?)
     }
 
-    fn field(&self, column: usize) -> Field {
+    fn field(&self, column: usize) -> Result<Field> {
         Field::of(self.scope, column)
     }
 }
 
 impl Field {
     /// Of the column at a position.
-    pub fn of(scope: &Scope, column: usize) -> Field {
-        Field {
+    pub fn of(scope: &Scope, column: usize) -> Result<Field> {
+        if scope.at(column).is_rest() {
+            return Err(because("a condition on all other fields"));
+        }
+        Ok(Field {
             column,
             path: scope.at(column).field(),
             kind: scope.at(column).kind.clone(),
-        }
+        })
     }
 }
 

@@ -1,15 +1,16 @@
 //! INSERT of constants or of arrays of them, with ON CONFLICT.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, doc};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Insert as Clauses, ObjectName,
     OnConflict, OnConflictAction, OnInsert, Query, SetExpr, TableAliasWithoutColumns, TableObject,
     Values,
 };
 
+use super::super::rest::Rest;
 use super::super::{Collection, Fault, Nulls};
 use super::assigned::{self, Assigned, get, is_id};
 use super::command::{Change, Command, Conflict, Upserted};
@@ -419,17 +420,51 @@ impl Insert {
         bound: &Bound<'_>,
     ) -> std::result::Result<Change, Fault> {
         let mut values = Vec::new();
-        for (column, source) in set {
-            let column = &self.collection.columns[*column];
+        let mut fields = None;
+        for (at, source) in set {
+            let column = &self.collection.columns[*at];
             let value = match source {
-                Source::Excluded(from) => {
-                    get(document, &self.collection.columns[*from].path).cloned()
-                }
+                Source::Excluded(from) => self.excluded(*from, document)?,
                 Source::Assigned(assigned) => assigned.value(column, bound)?,
             };
-            values.push((column.field(), value));
+            match value {
+                Some(value) if column.is_rest() => fields = Some(value),
+                value => values.push((*at, value)),
+            }
         }
-        Ok(operators(values, self.collection.nulls))
+        let nulls = self.collection.nulls;
+        if let (Some(fields), Some(rest)) = (fields, Rest::of(&self.collection)) {
+            let mut values: HashMap<usize, Option<Bson>> = values.into_iter().collect();
+            let replaced = rest.replacing(rest.checked(fields)?, |at| {
+                values.remove(&at).map(|value| literal(value, nulls))
+            });
+            return Ok(Change::Pipeline(vec![replaced]));
+        }
+        let named = |(at, value): (usize, _)| (self.collection.columns[at].field(), value);
+        Ok(operators(values.into_iter().map(named).collect(), nulls))
+    }
+
+    /// A column's value in the new row.
+    fn excluded(
+        &self,
+        column: usize,
+        document: &Document,
+    ) -> std::result::Result<Option<Bson>, Fault> {
+        let column = &self.collection.columns[column];
+        match Rest::of(&self.collection).filter(|_| column.is_rest()) {
+            Some(rest) => Ok(Some(rest.read_made(document)?.into())),
+            None => Ok(get(document, &column.path).cloned()),
+        }
+    }
+}
+
+/// A value as a pipeline has it.
+pub(super) fn literal(value: Option<Bson>, nulls: Nulls) -> Bson {
+    match (value, nulls) {
+        // Or a text with a dollar would be a field.
+        (Some(value), _) => doc! { "$literal": value }.into(),
+        (None, Nulls::Store) => Bson::Null,
+        (None, Nulls::Omit) => "$$REMOVE".into(),
     }
 }
 

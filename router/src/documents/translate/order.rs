@@ -17,7 +17,7 @@ use super::scope::Parameters;
 use super::{Result, because};
 
 /// The name of a rank is this and a number.
-pub(super) const RANK: &str = "mothership_rank_";
+pub(in crate::documents) const RANK: &str = "mothership_rank_";
 
 /// MongoDB's limit.
 const MAX_KEYS: usize = 16;

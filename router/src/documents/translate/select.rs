@@ -10,6 +10,7 @@ use sqlparser::ast::{
     Value as Token, ValueWithSpan, WildcardAdditionalOptions,
 };
 
+use super::super::rest::Rest;
 use super::super::{Collection, Column, Fault, Kind};
 use super::aggregate::{self, Groups};
 use super::command::Command;
@@ -228,7 +229,9 @@ impl Select {
             Some(groups) => &groups.projection,
             None => &self.projection,
         };
-        pipeline.push(doc! { "$project": projection });
+        if !projection.is_empty() {
+            pipeline.push(doc! { "$project": projection });
+        }
         Ok(Command::Aggregate {
             collection,
             pipeline,
@@ -533,7 +536,10 @@ impl Item {
         let output = Output {
             name: alias.unwrap_or_else(|| declared.name.clone()),
             kind: declared.kind.clone(),
-            source: Source::Path(declared.path.clone()),
+            source: match Rest::of(&scope.collection).filter(|_| declared.is_rest()) {
+                Some(rest) => Source::Rest(Arc::new(rest)),
+                None => Source::Path(declared.path.clone()),
+            },
             as_text: false,
         };
         Item {
@@ -568,9 +574,13 @@ pub(super) fn constant(expr: &Expr, alias: Option<&str>) -> Result<Option<Output
     }))
 }
 
-/// The fields that columns are read from. Without any, something small.
+/// The fields that columns are read from; none where all fields are read. Without any, something small.
 fn fields(columns: &[Output]) -> Document {
     let mut fields = Document::new();
+    let reads_all = |output: &Output| matches!(output.source, Source::Rest(_));
+    if columns.iter().any(reads_all) {
+        return fields;
+    }
     for output in columns {
         if let Source::Path(path) = &output.source {
             fields.insert(path.join("."), 1);
@@ -603,6 +613,9 @@ fn sortable(expr: &Expr, items: &[Item], scope: &Scope) -> Result<Sortable> {
         None => scope.column(expr)?,
     };
     let declared = scope.at(column);
+    if declared.is_rest() {
+        return Err(because("an order by all other fields"));
+    }
     Ok(Sortable {
         path: declared.field(),
         kind: declared.kind.clone(),

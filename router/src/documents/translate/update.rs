@@ -8,13 +8,14 @@ use sqlparser::ast::{
     Update as UpdateClauses,
 };
 
+use super::super::rest::Rest;
 use super::super::{Collection, Fault, Kind, Nulls};
 use super::assigned::{Assigned, is_id, null_violation};
 use super::command::{Change, Command};
 use super::condition::Condition;
 use super::constant::{Bound, Constant, Literal};
 use super::filter::{self, Filter};
-use super::insert::{operators, target};
+use super::insert::{literal, operators, target};
 use super::scope::{Parameters, Scope};
 use super::select::returning;
 use super::{Output, Result, Tables, because};
@@ -180,6 +181,7 @@ impl Update {
         let filter = filter::bind(&self.condition, bound)?;
         let mut values = Vec::new();
         let mut fault = None;
+        let (mut rest, mut fields) = (None, Document::new());
         for (column, new) in &self.set {
             let declared = &self.collection.columns[*column];
             let value = match new {
@@ -199,24 +201,48 @@ impl Update {
             if declared.not_null && matches!(value, Computed::Value(None)) && fault.is_none() {
                 fault = Some(null_violation(&self.collection, declared));
             }
-            values.push((declared.field(), value));
+            if declared.is_rest() {
+                rest = Rest::of(&self.collection);
+                fields = match (&rest, value) {
+                    (Some(rest), Computed::Value(Some(value))) => rest.checked(value)?,
+                    _ => Rest::null(),
+                };
+                continue;
+            }
+            values.push((*column, value));
         }
         let collection = self.collection.collection.clone();
         if filter == Filter::None {
             return Ok(Command::Empty);
         }
         let filter = filter.document();
-        Ok(match fault {
-            Some(fault) => Command::Fail {
+        let nulls = self.collection.nulls;
+        let columns = &self.collection.columns;
+        let change = match rest {
+            Some(rest) => Change::Pipeline(vec![rest.replacing(fields, |column| {
+                let at = values.iter().position(|(at, _)| *at == column)?;
+                Some(values.swap_remove(at).1.expression(nulls))
+            })]),
+            None => {
+                let named = |(at, value): (usize, Computed)| (columns[at].field(), value);
+                let values = values.into_iter().map(named).collect();
+                match fault {
+                    Some(_) => Change::Pipeline(stages(values, nulls)),
+                    None => change(values, nulls),
+                }
+            }
+        };
+        Ok(match (fault, change) {
+            (Some(fault), Change::Pipeline(change)) => Command::Fail {
                 collection,
                 filter,
-                change: stages(values, self.collection.nulls),
+                change,
                 fault,
             },
-            None => Command::Update {
+            (_, change) => Command::Update {
                 collection,
                 filter,
-                change: change(values, self.collection.nulls),
+                change,
                 single: is_single(&self.condition, &self.collection),
             },
         })
@@ -294,6 +320,16 @@ enum Computed {
     Expression(Document),
 }
 
+impl Computed {
+    /// As a pipeline has it.
+    fn expression(self, nulls: Nulls) -> Bson {
+        match self {
+            Computed::Expression(expression) => expression.into(),
+            Computed::Value(value) => literal(value, nulls),
+        }
+    }
+}
+
 fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
     if values
         .iter()
@@ -309,18 +345,10 @@ fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
 }
 
 fn stages(values: Vec<(String, Computed)>, nulls: Nulls) -> Vec<Document> {
-    let mut set = Document::new();
-    for (field, value) in values {
-        match (value, nulls) {
-            (Computed::Expression(expression), _) => drop(set.insert(field, expression)),
-            // Or a text with a dollar would be a field.
-            (Computed::Value(Some(value)), _) => {
-                drop(set.insert(field, doc! { "$literal": value }))
-            }
-            (Computed::Value(None), Nulls::Store) => drop(set.insert(field, Bson::Null)),
-            (Computed::Value(None), Nulls::Omit) => drop(set.insert(field, "$$REMOVE")),
-        }
-    }
+    let values = values.into_iter();
+    let set: Document = values
+        .map(|(field, value)| (field, value.expression(nulls)))
+        .collect();
     vec![doc! { "$set": set }]
 }
 

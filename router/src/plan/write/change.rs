@@ -157,6 +157,11 @@ impl Table<'_> {
             .columns
             .iter()
             .enumerate()
+            // Only RETURNING asks for what neither finds the row nor becomes another.
+            .filter(|(at, _)| {
+                let is_set = set.iter().any(|(other, _)| other == at);
+                is_set || self.key.contains(at) || update.returning.is_some()
+            })
             .map(|(at, column)| {
                 let name = parens::quoted(&column.name);
                 match set.iter().find(|(other, _)| *other == at) {

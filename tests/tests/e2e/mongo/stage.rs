@@ -121,21 +121,31 @@ impl Documents {
             "key = [\"id\"]\nnulls = \"omit\"\n[[table.column]]",
         );
         assert_ne!(tables, TABLES);
-        Some(Documents::with_tables(shared()?, shards, &tables, ""))
+        Some(Documents::with_tables(shared()?, shards, &tables, ("", "")))
     }
 
     fn made(set: Arc<ReplicaSet>, shards: usize, more: &str) -> Documents {
-        Documents::with_tables(set, shards, TABLES, more)
+        Documents::with_tables(set, shards, TABLES, ("", more))
     }
 
-    fn with_tables(set: Arc<ReplicaSet>, shards: usize, tables: &str, more: &str) -> Documents {
+    /// One shard of documents that says more of itself, and more of a configuration.
+    pub fn of_shard(set: Option<Arc<ReplicaSet>>, shard: &str, more: &str) -> Option<Documents> {
+        Some(Documents::with_tables(said(set)?, 1, TABLES, (shard, more)))
+    }
+
+    fn with_tables(
+        set: Arc<ReplicaSet>,
+        shards: usize,
+        tables: &str,
+        (of_shard, more): (&str, &str),
+    ) -> Documents {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut config = String::new();
         let (mut names, mut databases, mut on) = (Vec::new(), Vec::new(), String::new());
         for shard in 0..shards {
             let name = format!("docs{shard}");
-            config += &format!("[[shard]]\nname = \"{name}\"\nengine = \"mongodb\"\n");
+            config += &format!("[[shard]]\nname = \"{name}\"\nengine = \"mongodb\"\n{of_shard}\n");
             for address in set.addresses() {
                 config += &format!("[[shard.server]]\naddress = \"{address}\"\n");
             }
