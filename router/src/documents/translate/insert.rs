@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Insert as Clauses, ObjectName,
     OnConflict, OnConflictAction, OnInsert, Query, SetExpr, TableAliasWithoutColumns, TableObject,
@@ -369,7 +369,7 @@ impl Insert {
         &self,
         row: &[Assigned],
         bound: &Bound<'_>,
-    ) -> std::result::Result<Document, Fault> {
+    ) -> std::result::Result<RawDocumentBuf, Fault> {
         assigned::document(&self.collection, bound.forms, |at, column| {
             row[at].value(column, bound)
         })
@@ -377,7 +377,7 @@ impl Insert {
 
     fn upserted(
         &self,
-        documents: Vec<Document>,
+        documents: Vec<RawDocumentBuf>,
         unique: usize,
         set: &[(usize, Source)],
         bound: &Bound<'_>,
@@ -403,11 +403,11 @@ impl Insert {
     }
 
     /// Finds the row with the same key; NULL is like no other.
-    fn key(&self, unique: usize, document: &Document) -> Option<Document> {
+    fn key(&self, unique: usize, document: &RawDocument) -> Option<Document> {
         let mut filter = Document::new();
         for column in &self.collection.unique[unique].columns {
             let column = &self.collection.columns[*column];
-            filter.insert(column.field(), get(document, &column.path)?.clone());
+            filter.insert(column.field(), get(document, &column.path)?);
         }
         Some(filter)
     }
@@ -415,16 +415,14 @@ impl Insert {
     fn change(
         &self,
         set: &[(usize, Source)],
-        document: &Document,
+        document: &RawDocument,
         bound: &Bound<'_>,
     ) -> std::result::Result<Change, Fault> {
         let mut values = Vec::new();
         for (column, source) in set {
             let column = &self.collection.columns[*column];
             let value = match source {
-                Source::Excluded(from) => {
-                    get(document, &self.collection.columns[*from].path).cloned()
-                }
+                Source::Excluded(from) => get(document, &self.collection.columns[*from].path),
                 Source::Assigned(assigned) => assigned.value(column, bound)?,
             };
             values.push((column.field(), value));

@@ -18,7 +18,7 @@ pub fn assign(kind: &Kind, value: Bson) -> Result<Bson, Fault> {
         (Kind::Float8, value) => Ok(Bson::Double(number(kind, &value)?.to_double()?)),
         (Kind::Numeric, value) => Ok(to_numeric(number(kind, &value)?)?.to_bson()),
         (Kind::Varchar(length), Bson::String(value)) => {
-            text::check(value.as_bytes())?;
+            text::check_text(&value)?;
             Ok(Bson::String(fit(value, *length)?))
         }
         (Kind::Array(element), Bson::Array(values)) => {
