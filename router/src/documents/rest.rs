@@ -80,9 +80,8 @@ impl Rest {
     ///
     /// # Errors
     /// There is no such document.
-    pub fn read_made(&self, document: &Document) -> Result<Document, Fault> {
-        let raw = RawDocumentBuf::try_from(document).map_err(value::corrupted)?;
-        Document::try_from(self.read(&raw)?).map_err(value::corrupted)
+    pub fn read_made(&self, document: &RawDocument) -> Result<Document, Fault> {
+        Document::try_from(self.read(document)?).map_err(value::corrupted)
     }
 
     /// What may be written of a value: an object none of whose keys is a column's field.
@@ -146,14 +145,14 @@ impl Rest {
         document.get(IS_NULL).is_ok_and(|found| found.is_some())
     }
 
-    /// Adds fields that were checked to a document of columns.
-    pub fn add(document: &mut Document, fields: Document) {
-        for (name, value) in fields {
-            match (document.get_mut(&name), value) {
-                (Some(Bson::Document(there)), Bson::Document(value)) => Rest::add(there, value),
-                (_, value) => drop(document.insert(name, value)),
-            }
-        }
+    /// A document of columns with fields that were checked.
+    ///
+    /// # Errors
+    /// There is no such document.
+    pub fn add(document: &RawDocument, fields: Document) -> Result<RawDocumentBuf, Fault> {
+        let mut made = Document::try_from(document).map_err(value::corrupted)?;
+        join(&mut made, fields);
+        RawDocumentBuf::try_from(&made).map_err(value::corrupted)
     }
 
     /// The stage that gives a document these fields and no other ones beside its columns. `columns` says what those at
@@ -171,6 +170,15 @@ impl Rest {
             .declared
             .expression("$", fields, &mut columns, &mut kept);
         doc! { "$replaceWith": merged(kept, beside) }
+    }
+}
+
+fn join(document: &mut Document, fields: Document) {
+    for (name, value) in fields {
+        match (document.get_mut(&name), value) {
+            (Some(Bson::Document(there)), Bson::Document(value)) => join(there, value),
+            (_, value) => drop(document.insert(name, value)),
+        }
     }
 }
 

@@ -11,19 +11,22 @@ use super::{Collection, Column, Unique};
 const MAX_FIELD: usize = 64;
 
 /// The detail of a row that a constraint does not allow. None if a value cannot be written.
-pub fn failing_row(collection: &Collection, document: &Document, forms: &Forms) -> Option<String> {
-    let raw = RawDocumentBuf::try_from(document).ok()?;
-    let rest = match Rest::of(collection).filter(|_| !Rest::is_null(&raw)) {
-        Some(rest) => rest.read(&raw).ok()?,
+pub fn failing_row(
+    collection: &Collection,
+    document: &RawDocument,
+    forms: &Forms,
+) -> Option<String> {
+    let rest = match Rest::of(collection).filter(|_| !Rest::is_null(document)) {
+        Some(rest) => rest.read(document).ok()?,
         None => RawDocumentBuf::new(),
     };
     let fields = collection
         .columns
         .iter()
         .map(|column| match column.is_rest() {
-            true if Rest::is_null(&raw) => Some("null".to_owned()),
+            true if Rest::is_null(document) => Some("null".to_owned()),
             true => shown(column, RawBsonRef::Document(&rest), forms),
-            false => text(column, &raw, forms),
+            false => text(column, document, forms),
         });
     let fields = fields.map(|text| text.map(|text| cut(&text)));
     let fields = fields.collect::<Option<Vec<_>>>()?.join(", ");
@@ -33,13 +36,12 @@ pub fn failing_row(collection: &Collection, document: &Document, forms: &Forms) 
 /// The detail of a row whose key is there already; see `_bt_check_unique` of PostgreSQL's `nbtinsert.c`.
 pub fn existing_key(
     (collection, unique): (&Collection, &Unique),
-    document: &Document,
+    document: &RawDocument,
     forms: &Forms,
 ) -> Option<String> {
-    let raw = RawDocumentBuf::try_from(document).ok()?;
     let columns = unique.columns.iter().map(|at| &collection.columns[*at]);
     let names: Vec<&str> = columns.clone().map(|column| &*column.name).collect();
-    let values = columns.map(|column| text(column, &raw, forms));
+    let values = columns.map(|column| text(column, document, forms));
     let values = values.collect::<Option<Vec<_>>>()?.join(", ");
     Some(format!(
         "Key ({})=({values}) already exists.",
@@ -64,6 +66,7 @@ pub fn changed_key(
         };
         place(&mut known, &column.path, value.clone())?;
     }
+    let known = RawDocumentBuf::try_from(&known).ok()?;
     existing_key((collection, unique), &known, forms)
 }
 

@@ -16,6 +16,7 @@ mod condition;
 mod constant;
 mod filter;
 mod insert;
+mod laid;
 mod like;
 mod load;
 mod order;

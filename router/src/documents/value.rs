@@ -51,7 +51,7 @@ impl Default for Forms {
 ///
 /// Of times only ISO forms are understood. The length of a `varchar(n)` is not looked at: [`assign`] does.
 pub fn from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Bson, Fault> {
-    text::check(text.as_bytes())?;
+    text::check_text(text)?;
     Ok(match kind {
         Kind::Bool => Bson::Boolean(integer::parse_bool(text)?),
         Kind::Int2 => Bson::Int32(integer::parse::<i16>(text)?.into()),
@@ -108,7 +108,7 @@ pub fn from_binary(kind: &Kind, bytes: &[u8]) -> Result<Bson, Fault> {
 /// Only of `timestamptz` and `timestamp`.
 pub fn micros_from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Micros, Fault> {
     debug_assert!(matches!(kind, Kind::Timestamptz | Kind::Timestamp));
-    text::check(text.as_bytes())?;
+    text::check_text(text)?;
     time_input::timestamp(kind, text, &forms.zone)
 }
 
@@ -134,9 +134,9 @@ pub fn put_text(
         } else {
             b'f'
         }),
-        Kind::Int2 => wire::put_display(integer::read::<i16>(value)?, out),
-        Kind::Int4 => wire::put_display(integer::read::<i32>(value)?, out),
-        Kind::Int8 => wire::put_display(integer::read::<i64>(value)?, out),
+        Kind::Int2 => wire::put_integer(integer::read::<i16>(value)?, out),
+        Kind::Int4 => wire::put_integer(integer::read::<i32>(value)?, out),
+        Kind::Int8 => wire::put_integer(integer::read::<i64>(value)?, out),
         Kind::Float4 => float::put_real(float::read_real(value)?, forms, out)?,
         Kind::Float8 => float::put_double(float::read_double(value)?, forms, out)?,
         Kind::Numeric => numeric::read(value)?.put_text(out),

@@ -6,10 +6,11 @@ use super::outcome::{
     stop_of,
 };
 use crate::documents::Collection;
+use crate::documents::field::{Field, field};
 use crate::documents::told::failing_row;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
 use crate::documents::value::Forms;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
 use mongodb::{Client, ClientSession, Database, SessionCursor};
@@ -327,7 +328,7 @@ impl Worker {
             let options = mongodb::options::CollectionOptions::builder()
                 .write_concern(concern.clone())
                 .build();
-            database.collection_with_options::<Document>(name, options)
+            database.collection_with_options::<RawDocumentBuf>(name, options)
         };
         match command {
             Command::Empty => Ok(Answer::Rows(Vec::new())),
@@ -359,7 +360,7 @@ impl Worker {
                 pipeline,
                 if_empty,
             } => {
-                let rows = database.collection::<Document>(collection);
+                let rows = database.collection::<RawDocumentBuf>(collection);
                 let aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
                 let cursor = aggregate.session(&mut *session).await?;
                 let mut cursor = cursor.with_type::<RawDocumentBuf>();
@@ -380,9 +381,10 @@ impl Worker {
                 documents,
                 ignore,
             } => {
+                let rows = of(collection);
                 let stored = match ignore {
                     None => {
-                        insert(&of(collection), documents, session).await?;
+                        insert(&rows, documents, session).await?;
                         Cow::Borrowed(&documents[..])
                     }
                     Some(conflict) => {
@@ -390,25 +392,26 @@ impl Worker {
                         let declared = declared.clone().find(|one| one.collection == *collection);
                         let session = self.session.as_mut().ok_or_else(lost)?;
                         let unique = declared.map(|one| (&**one, *conflict));
-                        let new = insert_new(&of(collection), documents, unique, session).await?;
+                        let new = insert_new(&rows, documents, unique, session).await?;
                         Cow::Owned(new)
                     }
                 };
                 match returning {
                     [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
-                    _ => Ok(Answer::Rows(raws(&stored)?)),
+                    _ => Ok(Answer::Rows(stored.into_owned())),
                 }
             }
             Command::Upsert {
                 collection, rows, ..
             } => {
+                let of = of(collection);
                 let mut stored = Vec::with_capacity(rows.len());
                 for (number, row) in rows.iter().enumerate() {
-                    stored.push(upsert(&of(collection), (number, row), session).await?);
+                    stored.push(upsert(&of, (number, row), session).await?);
                 }
                 match returning {
                     [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
-                    _ => Ok(Answer::Rows(raws(&stored)?)),
+                    _ => Ok(Answer::Rows(stored)),
                 }
             }
             Command::Update {
@@ -451,7 +454,7 @@ impl Worker {
                         found(&of, by_id, session).await?
                     }
                 };
-                Ok(Answer::Rows(raws(&rows)?))
+                Ok(Answer::Rows(rows))
             }
             Command::Delete {
                 collection,
@@ -477,13 +480,10 @@ impl Worker {
                     return Ok(Answer::Done(format!("DELETE {}", done.deleted_count)));
                 }
                 let rows = found(&of, filter.clone(), session).await?;
-                let ids: Vec<Bson> = rows
-                    .iter()
-                    .filter_map(|row| row.get("_id").cloned())
-                    .collect();
+                let ids: Vec<Bson> = rows.iter().filter_map(|row| id(row)).collect();
                 let done = of.delete_many(doc! { "_id": { "$in": ids } });
                 done.collation(bytes()).session(session).await?;
-                Ok(Answer::Rows(raws(&rows)?))
+                Ok(Answer::Rows(rows))
             }
             Command::Fail {
                 collection,
@@ -504,7 +504,7 @@ impl Worker {
                 let declared = self.declared(collection);
                 let detail = match (rows.as_slice(), declared) {
                     ([], _) => return Ok(Answer::Done("UPDATE 0".to_owned())),
-                    ([row], Some(declared)) => failing_row(declared, row, forms),
+                    ([row], Some(declared)) => failing_row(declared, &raw(row)?, forms),
                     _ => None,
                 };
                 let fault = match detail {
@@ -629,9 +629,13 @@ fn modifications(change: &Change) -> UpdateModifications {
     }
 }
 
-type Documents = mongodb::Collection<Document>;
+type Documents = mongodb::Collection<RawDocumentBuf>;
 
-async fn insert(of: &Documents, documents: &[Document], session: &mut ClientSession) -> Done<()> {
+async fn insert(
+    of: &Documents,
+    documents: &[RawDocumentBuf],
+    session: &mut ClientSession,
+) -> Done<()> {
     match documents {
         [] => {}
         [one] => drop(of.insert_one(one).session(session).await?),
@@ -644,10 +648,10 @@ async fn insert(of: &Documents, documents: &[Document], session: &mut ClientSess
 /// conflict of the two, and all begins anew.
 async fn insert_new(
     of: &Documents,
-    documents: &[Document],
+    documents: &[RawDocumentBuf],
     declared: Option<(&Collection, Conflict)>,
     session: &mut ClientSession,
-) -> Result<Vec<Document>, Failure> {
+) -> Result<Vec<RawDocumentBuf>, Failure> {
     let mut stored = Vec::new();
     for (number, document) in documents.iter().enumerate() {
         let mut is_there = false;
@@ -661,8 +665,7 @@ async fn insert_new(
                 let columns = key.columns.iter().map(|at| &collection.columns[*at]);
                 let mut filter = Document::new();
                 for column in columns {
-                    let value = value_at(document, &column.path);
-                    filter.insert(column.field(), value.cloned().unwrap_or(Bson::Null));
+                    filter.insert(column.field(), value_at(document, &column.path));
                 }
                 // NULL is like no other.
                 let has_null = filter.values().any(|value| *value == Bson::Null);
@@ -681,12 +684,11 @@ async fn insert_new(
     Ok(stored)
 }
 
-fn value_at<'d>(document: &'d Document, path: &[String]) -> Option<&'d Bson> {
-    let (first, rest) = path.split_first()?;
-    let found = document.get(first)?;
-    match rest {
-        [] => Some(found),
-        rest => value_at(found.as_document()?, rest),
+fn value_at(document: &RawDocument, path: &[String]) -> Bson {
+    match field(document, path) {
+        // It was made here, so that it can be read.
+        Field::Value(value) => Bson::try_from(value).unwrap_or(Bson::Null),
+        Field::Missing | Field::Blocked(_) => Bson::Null,
     }
 }
 
@@ -694,7 +696,7 @@ async fn upsert(
     of: &Documents,
     (number, row): (usize, &Upserted),
     session: &mut ClientSession,
-) -> Result<Document, Failure> {
+) -> Result<RawDocumentBuf, Failure> {
     if let Some(filter) = &row.filter {
         let found = of.find_one_and_update(filter.clone(), modifications(&row.change));
         let found = found.return_document(ReturnDocument::After);
@@ -714,16 +716,21 @@ async fn ids(of: &Documents, filter: &Document, session: &mut ClientSession) -> 
     let mut cursor = find.collation(bytes()).session(&mut *session).await?;
     let mut ids = Vec::new();
     while let Some(found) = cursor.next(session).await {
-        ids.extend(found?.remove("_id"));
+        ids.extend(id(&found?));
     }
     Ok(ids)
+}
+
+fn id(document: &RawDocument) -> Option<Bson> {
+    let found = document.get("_id").ok()??;
+    Bson::try_from(found).ok()
 }
 
 async fn found(
     of: &Documents,
     filter: Document,
     session: &mut ClientSession,
-) -> Done<Vec<Document>> {
+) -> Done<Vec<RawDocumentBuf>> {
     let find = of.find(filter).collation(bytes());
     let mut cursor = find.session(&mut *session).await?;
     let mut rows = Vec::new();
@@ -735,8 +742,4 @@ async fn found(
 
 fn raw(document: &Document) -> Result<RawDocumentBuf, Failure> {
     RawDocumentBuf::try_from(document).map_err(|error| Failure::Driver(error.into(), None))
-}
-
-fn raws(documents: &[Document]) -> Result<Vec<RawDocumentBuf>, Failure> {
-    documents.iter().map(raw).collect()
 }

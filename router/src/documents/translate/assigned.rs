@@ -1,14 +1,17 @@
 //! What a column is given: by INSERT, by SET, or by its default.
 
 use bson::oid::ObjectId;
-use bson::{Bson, Document, Uuid};
+use bson::{Bson, RawDocument, RawDocumentBuf, Uuid};
+use smallvec::SmallVec;
 use sqlparser::ast::{Expr, Ident};
 
+use super::super::field::{Field, field};
 use super::super::rest::Rest;
 use super::super::told::failing_row;
 use super::super::value::{self, Forms};
-use super::super::{Collection, Column, Fault, Filled, Kind, Nulls};
+use super::super::{Collection, Column, Fault, Filled, Kind};
 use super::constant::{Bound, Constant, Literal};
+use super::laid::lay;
 use super::scope::{Parameters, VARCHAR};
 use super::{Result, because};
 
@@ -83,8 +86,8 @@ pub(super) fn document(
     collection: &Collection,
     forms: &Forms,
     mut value: impl FnMut(usize, &Column) -> std::result::Result<Option<Bson>, Fault>,
-) -> std::result::Result<Document, Fault> {
-    let mut builder = Builder::new(collection);
+) -> std::result::Result<RawDocumentBuf, Fault> {
+    let mut values = SmallVec::<[Option<Bson>; 8]>::new();
     let rest = Rest::of(collection);
     let mut missing = None;
     let mut fields = Document::new();
@@ -93,14 +96,22 @@ pub(super) fn document(
         if value.is_none() && (column.not_null || is_id(column)) && missing.is_none() {
             missing = Some(column);
         }
-        match (rest.as_ref().filter(|_| column.is_rest()), value) {
-            (Some(rest), Some(value)) => fields = rest.checked(value)?,
-            (Some(_), None) => fields = Rest::null(),
-            (None, value) => builder.add(column, value),
-        }
+        values.push(match (rest.as_ref().filter(|_| column.is_rest()), value) {
+            (Some(rest), Some(value)) => {
+                fields = rest.checked(value)?;
+                None
+            }
+            (Some(_), None) => {
+                fields = Rest::null();
+                None
+            }
+            (None, value) => value,
+        });
     }
-    let mut document = builder.finish();
-    Rest::add(&mut document, fields);
+    let mut document = lay(collection, &values)?;
+    if rest.is_some() {
+        document = Rest::add(&document, fields)?;
+    }
     match missing {
         None => Ok(document),
         Some(column) => {
@@ -190,63 +201,13 @@ fn local(bound: &Bound<'_>) -> i64 {
     bound.now_ms + i64::from(offset) * 1000
 }
 
-/// A document under construction.
-struct Builder<'a> {
-    collection: &'a Collection,
-    document: Document,
-}
-
-impl<'a> Builder<'a> {
-    /// With an `_id`, unless a column is it or a part of it.
-    fn new(collection: &'a Collection) -> Builder<'a> {
-        let mut document = Document::new();
-        if !collection.columns.iter().any(is_id) {
-            document.insert("_id", ObjectId::new());
-        }
-        Builder {
-            collection,
-            document,
-        }
-    }
-
-    /// The next column's value.
-    fn add(&mut self, column: &Column, value: Option<Bson>) {
-        let value = match (value, self.collection.nulls) {
-            (Some(value), _) => value,
-            (None, Nulls::Store) => Bson::Null,
-            (None, Nulls::Omit) => return,
-        };
-        let Some((field, parents)) = column.path.split_last() else {
-            return;
-        };
-        let mut place = &mut self.document;
-        for parent in parents {
-            let entry = place
-                .entry(parent.clone())
-                .or_insert_with(|| Bson::Document(Document::new()));
-            match entry {
-                Bson::Document(inner) => place = inner,
-                // No path is the beginning of another, so every parent is a document.
-                _ => return,
-            }
-        }
-        place.insert(field, value);
-    }
-
-    /// The document.
-    fn finish(self) -> Document {
-        self.document
-    }
-}
-
 /// The value of a column in a document; None is NULL.
-pub(super) fn get<'a>(document: &'a Document, path: &[String]) -> Option<&'a Bson> {
-    let (field, parents) = path.split_last()?;
-    let mut place = document;
-    for parent in parents {
-        place = place.get_document(parent).ok()?;
+pub(super) fn get(document: &RawDocument, path: &[String]) -> Option<Bson> {
+    match field(document, path) {
+        Field::Value(value) => Bson::try_from(value).ok(),
+        Field::Missing | Field::Blocked(_) => None,
     }
-    place.get(field).filter(|value| **value != Bson::Null)
+    .filter(|value| *value != Bson::Null)
 }
 
 /// `null value in column "…"`; see `ExecConstraints` of PostgreSQL's `execMain.c`.

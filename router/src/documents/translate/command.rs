@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 
 use super::super::Fault;
 
@@ -40,7 +40,7 @@ pub enum Command {
         /// The collection.
         collection: String,
         /// Complete: defaults are filled in, and there is an `_id`.
-        documents: Vec<Document>,
+        documents: Vec<RawDocumentBuf>,
         /// ON CONFLICT DO NOTHING: documents that break this are left out.
         ignore: Option<Conflict>,
     },
@@ -111,7 +111,7 @@ pub struct Upserted {
     /// Finds the row with the same key; None if a part of the key is NULL, which is like no other.
     pub filter: Option<Document>,
     /// The new row.
-    pub document: Document,
+    pub document: RawDocumentBuf,
     /// What the old row gets.
     pub change: Change,
 }
@@ -166,7 +166,8 @@ impl Command {
                 ignore,
             } => {
                 shown.insert("insert", collection);
-                shown.insert("documents", documents.clone());
+                let documents: Vec<Bson> = documents.iter().map(|row| tree(row)).collect();
+                shown.insert("documents", documents);
                 match ignore {
                     None => {}
                     Some(Conflict::Any) => drop(shown.insert("ignoreConflict", "any")),
@@ -229,7 +230,7 @@ impl Upserted {
         if let Some(filter) = &self.filter {
             shown.insert("filter", filter);
         }
-        shown.insert("document", &self.document);
+        shown.insert("document", tree(&self.document));
         shown.insert("change", self.change.bson());
         shown
     }
@@ -279,6 +280,11 @@ impl Change {
             Change::Pipeline(stages) => stages.clone().into(),
         }
     }
+}
+
+/// A document that was made here, so that it can be read.
+fn tree(document: &RawDocument) -> Bson {
+    Document::try_from(document).map_or(Bson::Null, Bson::Document)
 }
 
 fn number(number: u64) -> Bson {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Insert as Clauses, ObjectName,
     OnConflict, OnConflictAction, OnInsert, Query, SetExpr, TableAliasWithoutColumns, TableObject,
@@ -370,7 +370,7 @@ impl Insert {
         &self,
         row: &[Assigned],
         bound: &Bound<'_>,
-    ) -> std::result::Result<Document, Fault> {
+    ) -> std::result::Result<RawDocumentBuf, Fault> {
         assigned::document(&self.collection, bound.forms, |at, column| {
             row[at].value(column, bound)
         })
@@ -378,7 +378,7 @@ impl Insert {
 
     fn upserted(
         &self,
-        documents: Vec<Document>,
+        documents: Vec<RawDocumentBuf>,
         unique: usize,
         set: &[(usize, Source)],
         bound: &Bound<'_>,
@@ -404,11 +404,11 @@ impl Insert {
     }
 
     /// Finds the row with the same key; NULL is like no other.
-    fn key(&self, unique: usize, document: &Document) -> Option<Document> {
+    fn key(&self, unique: usize, document: &RawDocument) -> Option<Document> {
         let mut filter = Document::new();
         for column in &self.collection.unique[unique].columns {
             let column = &self.collection.columns[*column];
-            filter.insert(column.field(), get(document, &column.path)?.clone());
+            filter.insert(column.field(), get(document, &column.path)?);
         }
         Some(filter)
     }
@@ -416,7 +416,7 @@ impl Insert {
     fn change(
         &self,
         set: &[(usize, Source)],
-        document: &Document,
+        document: &RawDocument,
         bound: &Bound<'_>,
     ) -> std::result::Result<Change, Fault> {
         let mut values = Vec::new();
@@ -448,12 +448,12 @@ impl Insert {
     fn excluded(
         &self,
         column: usize,
-        document: &Document,
+        document: &RawDocument,
     ) -> std::result::Result<Option<Bson>, Fault> {
         let column = &self.collection.columns[column];
         match Rest::of(&self.collection).filter(|_| column.is_rest()) {
             Some(rest) => Ok(Some(rest.read_made(document)?.into())),
-            None => Ok(get(document, &column.path).cloned()),
+            None => Ok(get(document, &column.path)),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bson::{Bson, Document};
+use bson::{Bson, RawDocumentBuf};
 use mothership_shardmap::{Encoding, TextContext, TimeZone};
 
 use super::super::value::{self, Forms};
@@ -52,7 +52,7 @@ pub struct Misfit {
 #[derive(Debug, Default)]
 pub struct Batch {
     /// In their order.
-    pub documents: Vec<Document>,
+    pub documents: Vec<RawDocumentBuf>,
     /// The lines that they come from.
     pub lines: Vec<u64>,
     bytes: usize,
@@ -318,7 +318,12 @@ impl Rows<'_> {
 }
 
 impl Load {
-    fn document(&self, row: &Row<'_>, forms: &Forms, now_ms: i64) -> Result<Document, Misfit> {
+    fn document(
+        &self,
+        row: &Row<'_>,
+        forms: &Forms,
+        now_ms: i64,
+    ) -> Result<RawDocumentBuf, Misfit> {
         let of_line = |fault: Fault| self.misfit(fault, row.line, row.content);
         if !self.is_binary() {
             let text = value::utf8(row.content);

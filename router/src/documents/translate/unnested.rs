@@ -1,6 +1,6 @@
 //! `SELECT unnest($1::int8[]), unnest($2::text[])`: rows whose columns come as arrays, as the router hands them over.
 
-use bson::{Bson, Document};
+use bson::{Bson, RawDocumentBuf};
 use sqlparser::ast::{
     CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Query, SelectItem,
@@ -143,7 +143,7 @@ pub(super) fn documents(
     collection: &Collection,
     columns: &[(usize, Unnested)],
     bound: &Bound<'_>,
-) -> std::result::Result<Vec<Document>, Fault> {
+) -> std::result::Result<Vec<RawDocumentBuf>, Fault> {
     let mut given: Vec<Option<Vec<Option<Bson>>>> = vec![None; collection.columns.len()];
     let mut count = 0;
     for (at, unnested) in columns {

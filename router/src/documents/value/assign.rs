@@ -11,6 +11,10 @@ use super::{Fault, Kind, float, text, time};
 pub fn assign(kind: &Kind, value: Bson) -> Result<Bson, Fault> {
     match (kind, value) {
         (_, Bson::Null | Bson::Undefined) => Ok(Bson::Null),
+        // Most values are what the column has already.
+        (Kind::Int4, value @ Bson::Int32(_)) => Ok(value),
+        (Kind::Int8, value @ Bson::Int64(_)) => Ok(value),
+        (Kind::Float8, value @ Bson::Double(_)) => Ok(value),
         (Kind::Int2, value) => Ok(Bson::Int32(to_integer::<i16>(kind, &value)?.into())),
         (Kind::Int4, value) => Ok(Bson::Int32(to_integer(kind, &value)?)),
         (Kind::Int8, value) => Ok(Bson::Int64(to_integer(kind, &value)?)),
@@ -18,7 +22,7 @@ pub fn assign(kind: &Kind, value: Bson) -> Result<Bson, Fault> {
         (Kind::Float8, value) => Ok(Bson::Double(number(kind, &value)?.to_double()?)),
         (Kind::Numeric, value) => Ok(to_numeric(number(kind, &value)?)?.to_bson()),
         (Kind::Varchar(length), Bson::String(value)) => {
-            text::check(value.as_bytes())?;
+            text::check_text(&value)?;
             Ok(Bson::String(fit(value, *length)?))
         }
         (Kind::Array(element), Bson::Array(values)) => {

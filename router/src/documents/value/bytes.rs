@@ -89,7 +89,8 @@ pub(super) fn put_bytea(bytes: &[u8], out: &mut Vec<u8>) {
     put_hex(bytes, out);
 }
 
-fn put_hex(bytes: &[u8], out: &mut Vec<u8>) {
+/// Adds two digits of lower case for each byte.
+pub(super) fn put_hex(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(
         bytes
             .iter()

@@ -1,9 +1,10 @@
 //! Numbers of binary fractions, and the shortest decimal ones that mean them.
 
 use bson::RawBsonRef;
+use smallvec::SmallVec;
 
 use super::numeric::Number;
-use super::wire::put_display;
+use super::wire::put_padded;
 use super::{Fault, Forms, invalid, is_space, mismatch};
 
 /// With 17 digits there is a decimal nearer to each double than to any other.
@@ -184,41 +185,41 @@ fn put(value: f64, digits: impl FnOnce() -> Digits, scientific: i32, out: &mut V
     }
 }
 
-fn put_plain(digits: &str, exponent: i32, out: &mut Vec<u8>) {
+fn put_plain(digits: &[u8], exponent: i32, out: &mut Vec<u8>) {
     match usize::try_from(exponent + 1) {
         Ok(before) if before >= digits.len() => {
-            out.extend_from_slice(digits.as_bytes());
+            out.extend_from_slice(digits);
             out.resize(out.len() + before - digits.len(), b'0');
         }
         Ok(before) if before > 0 => {
-            out.extend_from_slice(&digits.as_bytes()[..before]);
+            out.extend_from_slice(&digits[..before]);
             out.push(b'.');
-            out.extend_from_slice(&digits.as_bytes()[before..]);
+            out.extend_from_slice(&digits[before..]);
         }
         _ => {
             out.extend_from_slice(b"0.");
             out.resize(out.len() + exponent.unsigned_abs() as usize - 1, b'0');
-            out.extend_from_slice(digits.as_bytes());
+            out.extend_from_slice(digits);
         }
     }
 }
 
-fn put_scientific(digits: &str, exponent: i32, out: &mut Vec<u8>) {
+fn put_scientific(digits: &[u8], exponent: i32, out: &mut Vec<u8>) {
     let (first, rest) = digits.split_at(1);
-    out.extend_from_slice(first.as_bytes());
+    out.extend_from_slice(first);
     if !rest.is_empty() {
         out.push(b'.');
-        out.extend_from_slice(rest.as_bytes());
+        out.extend_from_slice(rest);
     }
     out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
-    put_display(format_args!("{:02}", exponent.unsigned_abs()), out);
+    put_padded(exponent.unsigned_abs().into(), 2, out);
 }
 
 /// The shortest decimal that is read as a finite number and no other; its sign is left out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Digits {
-    /// Without zeros at its end.
-    pub(super) digits: String,
+    /// Without zeros at its end; one at least.
+    pub(super) digits: SmallVec<[u8; 24]>,
     /// Of its first digit.
     pub(super) exponent: i32,
 }
@@ -230,8 +231,9 @@ impl Digits {
         let fraction = bits & ((1 << 52) - 1);
         let parts = Parts::new(fraction, (bits >> 52) as i32 & 0x7ff, 52, 1075);
         let value = value.abs();
+        let shortest = Digits::parse(zmij::Buffer::new().format_finite(value));
         let rounded = |digits: usize| format!("{value:.digits$e}");
-        Digits::inside(&parts, &format!("{value:e}"), |digits| {
+        Digits::inside(&parts, shortest, |digits| {
             Some(rounded(digits)).filter(|text| text.parse() == Ok(value))
         })
     }
@@ -242,44 +244,56 @@ impl Digits {
         let fraction = bits & ((1 << 23) - 1);
         let parts = Parts::new(fraction.into(), (bits >> 23) as i32 & 0xff, 23, 150);
         let value = value.abs();
+        let shortest = Digits::parse(zmij::Buffer::new().format_finite(value));
         let rounded = |digits: usize| format!("{value:.digits$e}");
-        Digits::inside(&parts, &format!("{value:e}"), |digits| {
+        Digits::inside(&parts, shortest, |digits| {
             Some(rounded(digits)).filter(|text| text.parse() == Ok(value))
         })
     }
 
-    /// PostgreSQL's choice among the decimals that mean a float. Rust's shortest one differs from it in two ways: if
-    /// two are equally near, PostgreSQL takes the even one. And Rust's may be half way between two floats, which a
+    /// PostgreSQL's choice among the decimals that mean a float: the shortest, of these the nearest, and of two that
+    /// are equally near the even one. That is Żmij's as well, but for one that is half way between two floats, which a
     /// reader who rounds to even takes for the right one; PostgreSQL does not count on that, and writes more digits:
     /// 9.999999999999999e+22, not 1e+23.
     ///
     /// `rounded` gives a decimal with so many digits after the first, if it means the float.
-    fn inside(parts: &Parts, shortest: &str, rounded: impl Fn(usize) -> Option<String>) -> Digits {
-        let shortest = Digits::parse(shortest);
-        let most = shortest.digits.len() - 1;
+    fn inside(
+        parts: &Parts,
+        shortest: Digits,
+        rounded: impl Fn(usize) -> Option<String>,
+    ) -> Digits {
         if !parts.is_bound(&shortest) {
-            return rounded(most).map_or(shortest, |even| Digits::parse(&even));
+            return shortest;
         }
-        (most..MOST_DIGITS)
+        (shortest.digits.len() - 1..MOST_DIGITS)
             .filter_map(|digits| rounded(digits).map(|text| Digits::parse(&text)))
             .find(|longer| !parts.is_bound(longer))
             .unwrap_or(shortest)
     }
 
-    fn parse(scientific: &str) -> Digits {
-        let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
-        let digits = mantissa.replace('.', "");
-        let kept = digits.trim_end_matches('0').len().max(1);
+    /// Of a decimal with or without a point and an exponent.
+    fn parse(text: &str) -> Digits {
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits = SmallVec::from_slice(whole.as_bytes());
+        digits.extend_from_slice(fraction.as_bytes());
+        let last = digits.iter().rposition(|digit| *digit != b'0').unwrap_or(0);
+        digits.truncate(last + 1);
+        let zeros = digits[..last].iter().take_while(|digit| **digit == b'0');
+        let zeros = zeros.count();
+        digits.drain(..zeros);
+        let exponent: i32 = exponent.parse().unwrap_or_default();
         Digits {
-            digits: digits[..kept].to_owned(),
-            exponent: exponent.parse().unwrap_or_default(),
+            digits,
+            exponent: exponent + whole.len() as i32 - 1 - zeros as i32,
         }
     }
 
     /// The number, as digits and the power of ten that they are multiplied by.
     fn whole(&self) -> (u128, i32) {
-        let digits = self.digits.parse().unwrap_or_default();
-        (digits, self.exponent + 1 - self.digits.len() as i32)
+        let number = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
+        let digits = self.digits.iter().fold(0, number);
+        (digits.into(), self.exponent + 1 - self.digits.len() as i32)
     }
 }
 
@@ -303,8 +317,9 @@ impl Parts {
 
     /// The decimal is exactly half way to a neighbour.
     fn is_bound(&self, decimal: &Digits) -> bool {
-        // Zero has no neighbour below it.
-        if self.mantissa == 0 {
+        // A float with a fraction is itself written with fewer digits than what is half way to its neighbour. That is
+        // any float whose lowest bit is no whole number; zero, which has no neighbour below it, is one of them here.
+        if self.exponent <= 0 {
             return false;
         }
         let below = match self.narrow_below {
@@ -332,6 +347,9 @@ fn odd_and_power((digits, ten): (u128, i32)) -> Option<(u128, i32)> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, RngExt, SeedableRng};
+
     use super::*;
 
     fn double(value: f64) -> String {
@@ -383,6 +401,61 @@ mod tests {
         ] {
             assert_eq!(real(value), text);
         }
+    }
+
+    /// Its bits decide of what size and shape it is.
+    fn some_double(random: &mut impl Rng) -> f64 {
+        let bits: u64 = random.random();
+        match random.random_range(0..5) {
+            0 => f64::from_bits(bits),
+            1 => (bits >> random.random_range(0..64)) as f64 / 100.0,
+            // Few bits, far from the point: half way between decimals of few digits.
+            2 => (bits >> 44) as f64 * 2f64.powi(random.random_range(-100..100)),
+            3 => 2f64.powi(random.random_range(-1074..1024)),
+            _ => random.random_range(1..1000) as f64 * 10f64.powi(random.random_range(-300..300)),
+        }
+    }
+
+    #[test]
+    fn digits_are_those_that_the_standard_library_finds() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut bounds, mut seen) = (0, 0);
+        for _ in 0..20_000 {
+            let value = some_double(&mut random).abs();
+            let real = value as f32;
+            if value.is_finite() {
+                let shortest = format!("{value:e}");
+                let most = Digits::parse(&shortest).digits.len() - 1;
+                // Of two that are equally near, the even one.
+                let even = Some(format!("{value:.most$e}"));
+                let even = even.filter(|text| text.parse() == Ok(value));
+                let expected = Digits::parse(&even.unwrap_or(shortest));
+                let digits = Digits::of_double(value);
+                assert_eq!(double(value).parse(), Ok(value));
+                match digits.digits.len() > most + 1 {
+                    // It is half way to another float.
+                    true => bounds += 1,
+                    false => assert_eq!(digits, expected, "{value:e}"),
+                }
+                seen += 1;
+            }
+            if real.is_finite() {
+                let shortest = format!("{real:e}");
+                let most = Digits::parse(&shortest).digits.len() - 1;
+                let even = Some(format!("{real:.most$e}"));
+                let even = even.filter(|text| text.parse() == Ok(real));
+                let expected = Digits::parse(&even.unwrap_or(shortest));
+                let digits = Digits::of_real(real);
+                assert_eq!(self::real(real).parse(), Ok(real));
+                match digits.digits.len() > most + 1 {
+                    true => bounds += 1,
+                    false => assert_eq!(digits, expected, "{real:e}"),
+                }
+            }
+        }
+        assert!(seen > 15_000 && bounds < 2_000, "{seen} {bounds}");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use bson::spec::BinarySubtype;
 use bson::{RawBinaryRef, RawBsonRef};
 
 use super::numeric::Number;
-use super::wire::put_display;
 use super::{Fault, bytes, corrupted, mismatch, text};
 
 /// What a binary form begins with; the rest is its text. See `jsonb_send` of PostgreSQL's `jsonb.c`.
@@ -97,10 +96,11 @@ fn put_separator(place: usize, out: &mut Vec<u8>) {
 
 /// See `escape_json` of PostgreSQL's `json.c`.
 fn put_string(string: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
-    text::check(string.as_bytes())?;
+    let mut rest = text::check_text(string)?.as_bytes();
     out.push(b'"');
-    for byte in string.bytes() {
-        match byte {
+    while let Some(at) = rest.iter().position(|byte| is_escaped(*byte)) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             b'\x08' => out.extend_from_slice(b"\\b"),
@@ -108,12 +108,20 @@ fn put_string(string: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            0..=0x1f => put_display(format_args!("\\u{byte:04x}"), out),
-            _ => out.push(byte),
+            byte => {
+                out.extend_from_slice(b"\\u00");
+                bytes::put_hex(&[byte], out);
+            }
         }
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
     Ok(())
+}
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | ..=0x1f)
 }
 
 /// As JavaScript's `toISOString` has it.

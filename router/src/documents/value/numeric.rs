@@ -4,6 +4,7 @@
 //! without a fraction may have a positive exponent in Decimal128; neither is seen in PostgreSQL.
 
 use bson::{Bson, Decimal128, RawBsonRef};
+use smallvec::SmallVec;
 
 use super::float::{self, Digits};
 use super::wire::take;
@@ -11,6 +12,7 @@ use super::{Fault, invalid, is_space, mismatch, wire};
 
 /// What MongoDB keeps of a number.
 const MOST_DIGITS: usize = 34;
+const BEYOND: u128 = 10u128.pow(MOST_DIGITS as u32);
 const LEAST_EXPONENT: i64 = -6176;
 const GREATEST_EXPONENT: i64 = 6111;
 /// PostgreSQL's digits have four of ours.
@@ -24,6 +26,11 @@ const INFINITY: u16 = 0xd000;
 const NEGATIVE_INFINITY: u16 = 0xf000;
 /// What `numeric_send` gives as the scale of infinities, by the way it reads its own header.
 const INFINITY_SCALE: u16 = 0x20;
+
+/// Digits; most numbers have few of them.
+type Text = SmallVec<[u8; 64]>;
+/// PostgreSQL's digits.
+type Groups = SmallVec<[u16; 12]>;
 
 /// A number as some BSON type has it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,30 +99,32 @@ pub(super) fn read(value: RawBsonRef<'_>) -> Result<Numeric, Fault> {
 
 /// See `numeric_in` and `set_var_from_str` of PostgreSQL's `numeric.c`.
 pub(super) fn parse(text: &str) -> Result<Numeric, Fault> {
-    let word = text.trim_matches(is_space).to_ascii_lowercase();
+    let word = text.trim_matches(is_space);
     let (negative, unsigned) = match word.as_bytes().first() {
         Some(b'-') => (true, &word[1..]),
         Some(b'+') => (false, &word[1..]),
-        _ => (false, word.as_str()),
+        _ => (false, word),
     };
-    match (unsigned, negative) {
-        _ if word == "nan" => return Ok(Numeric::NaN),
-        ("inf" | "infinity", false) => return Ok(Numeric::Infinity),
-        ("inf" | "infinity", true) => return Ok(Numeric::NegativeInfinity),
-        _ => {}
+    let is = |name: &str| unsigned.eq_ignore_ascii_case(name);
+    if word.eq_ignore_ascii_case("nan") {
+        return Ok(Numeric::NaN);
     }
-    let (mantissa, exponent) = match unsigned.split_once('e') {
+    if is("inf") || is("infinity") {
+        return Ok(Numeric::infinity(negative));
+    }
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (unsigned, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = [whole, fraction].concat();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let mut digits: Text = SmallVec::from_slice(whole.as_bytes());
+    digits.extend_from_slice(fraction.as_bytes());
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(invalid("numeric", text));
     }
     let exponent = exponent.map_or(Ok(0), |exponent| parse_exponent(exponent, text))?;
     let scale = fraction.len() as i64 - exponent;
-    Decimal::new(negative, digits.as_bytes(), scale).map(Numeric::Finite)
+    Decimal::new(negative, &digits, scale).map(Numeric::Finite)
 }
 
 /// As `strtol` reads it, which skips white space. What follows the digits is looked at last.
@@ -158,13 +167,14 @@ pub(super) fn from_binary(mut bytes: &[u8]) -> Result<Numeric, Fault> {
     if scale > MOST_SCALE {
         return Err(malformed("scale"));
     }
-    let mut digits = Vec::with_capacity(usize::from(count) * GROUP);
+    let mut digits = Text::new();
     for _ in 0..count {
         let group = u16::from_be_bytes(take(&mut bytes)?);
         if group > 9999 {
             return Err(malformed("digit"));
         }
-        wire::put_display(format_args!("{group:04}"), &mut digits);
+        digits.extend(wire::two((group / 100).into()));
+        digits.extend(wire::two(group.into()));
     }
     if !bytes.is_empty() {
         return Err(wire::too_long());
@@ -207,7 +217,7 @@ impl Numeric {
         let Digits { digits, exponent } = Digits::of_double(number);
         let scale = digits.len() as i64 - 1 - i64::from(exponent);
         // A double has 17 digits and an exponent of three digits at most.
-        Decimal::new(number < 0.0, digits.as_bytes(), scale).map_or(Numeric::NaN, Numeric::Finite)
+        Decimal::new(number < 0.0, &digits, scale).map_or(Numeric::NaN, Numeric::Finite)
     }
 
     fn infinity(negative: bool) -> Numeric {
@@ -278,7 +288,7 @@ impl Numeric {
             0b11 => (bits >> 111, 0),
             _ => (bits >> 113, bits & ((1 << 113) - 1)),
         };
-        let coefficient = match coefficient < 10u128.pow(MOST_DIGITS as u32) {
+        let coefficient = match coefficient < BEYOND {
             true => coefficient,
             false => 0,
         };
@@ -430,8 +440,13 @@ impl Decimal {
     }
 
     /// Its digits with the zeros that a positive exponent stands for; zero has one digit.
-    fn digits(&self) -> Vec<u8> {
-        let mut digits = self.coefficient.to_string().into_bytes();
+    fn digits(&self) -> Text {
+        let mut buffer = itoa::Buffer::new();
+        let shown = match u64::try_from(self.coefficient) {
+            Ok(small) => buffer.format(small),
+            Err(_) => buffer.format(self.coefficient),
+        };
+        let mut digits = Text::from_slice(shown.as_bytes());
         if self.coefficient != 0 {
             digits.resize(digits.len() + self.exponent.max(0) as usize, b'0');
         }
@@ -454,11 +469,11 @@ impl Decimal {
     }
 
     /// PostgreSQL's digits without zeros at either end, and the power of 10,000 of the first.
-    fn groups(&self) -> (Vec<u16>, i16) {
+    fn groups(&self) -> (Groups, i16) {
         let mut digits = self.digits();
         let scale = self.scale() as usize;
         digits.resize(digits.len() + scale.next_multiple_of(GROUP) - scale, b'0');
-        let groups: Vec<u16> = digits
+        let groups: Groups = digits
             .rchunks(GROUP)
             .rev()
             .map(|group| {
@@ -468,7 +483,7 @@ impl Decimal {
             })
             .collect();
         let Some(first) = groups.iter().position(|group| *group != 0) else {
-            return (Vec::new(), 0);
+            return (Groups::new(), 0);
         };
         let last = groups
             .iter()
@@ -476,7 +491,7 @@ impl Decimal {
             .unwrap_or(first);
         let before_point = groups.len() as i64 - scale.div_ceil(GROUP) as i64;
         let weight = before_point - 1 - first as i64;
-        (groups[first..=last].to_vec(), weight as i16)
+        (Groups::from_slice(&groups[first..=last]), weight as i16)
     }
 }
 
@@ -486,6 +501,9 @@ fn put_words(words: &[u16], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     fn refused(text: &str) -> &'static str {
@@ -597,6 +615,34 @@ mod tests {
         assert_eq!(sent(&[1, 0, 0, 0, 10_000]).unwrap_err().sqlstate, "22P03");
         assert_eq!(sent(&[1, 0, 1, 0, 1]).unwrap_err().sqlstate, "22P03");
         assert_eq!(sent(&[2, 0, 0, 0, 1]).unwrap_err().sqlstate, "08P01");
+    }
+
+    #[test]
+    fn numbers_of_all_lengths_come_back_in_both_forms() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        for _ in 0..20_000 {
+            let count = random.random_range(1..=MOST_DIGITS);
+            let coefficient = random.random_range(0..10u128.pow(count as u32));
+            let scale = random.random_range(0..40);
+            // One digit before the point at least, as PostgreSQL shows them.
+            let digits = format!("{coefficient:0>width$}", width = scale + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - scale);
+            let sign = if coefficient > 0 && random.random() {
+                "-"
+            } else {
+                ""
+            };
+            let point = if scale > 0 { "." } else { "" };
+            let text = format!("{sign}{whole}{point}{fraction}");
+            let number = parse(&text).unwrap();
+            assert_eq!(number.to_string(), text);
+            assert_eq!(Numeric::from_decimal(number.to_decimal()), number);
+            let mut binary = Vec::new();
+            number.put_binary(&mut binary);
+            assert_eq!(from_binary(&binary), Ok(number), "{text}");
+        }
     }
 
     #[test]

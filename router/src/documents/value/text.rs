@@ -1,24 +1,27 @@
 //! Texts: UTF-8 without zero bytes.
 
 use bson::RawBsonRef;
+use memchr::memchr;
 
 use super::{Fault, mismatch};
 
 /// Bytes that PostgreSQL takes for a text; see `report_invalid_encoding` of its `mbutils.c`.
 pub(super) fn check(bytes: &[u8]) -> Result<&str, Fault> {
-    let zero = memchr_zero(bytes);
     match std::str::from_utf8(bytes) {
-        Ok(text) if zero == bytes.len() => Ok(text),
-        Ok(_) => Err(invalid_sequence(&bytes[zero..])),
-        Err(error) => Err(invalid_sequence(&bytes[error.valid_up_to().min(zero)..])),
+        Ok(text) => check_text(text),
+        Err(error) => {
+            let zero = memchr(0, bytes).unwrap_or(bytes.len());
+            Err(invalid_sequence(&bytes[error.valid_up_to().min(zero)..]))
+        }
     }
 }
 
-fn memchr_zero(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len())
+/// The same of what is UTF-8 already.
+pub(super) fn check_text(text: &str) -> Result<&str, Fault> {
+    match memchr(0, text.as_bytes()) {
+        None => Ok(text),
+        Some(zero) => Err(invalid_sequence(&text.as_bytes()[zero..])),
+    }
 }
 
 fn invalid_sequence(from: &[u8]) -> Fault {
@@ -45,7 +48,7 @@ fn invalid_sequence(from: &[u8]) -> Fault {
 /// A stored string; BSON allows zero bytes in it, PostgreSQL does not.
 pub(super) fn read(value: RawBsonRef<'_>) -> Result<&str, Fault> {
     let text = value.as_str().ok_or_else(|| mismatch(value, "String"))?;
-    check(text.as_bytes())
+    check_text(text)
 }
 
 #[cfg(test)]

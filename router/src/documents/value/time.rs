@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use super::wire::{fixed, put_display};
+use super::wire::{fixed, put_padded, put_two, two};
 use super::{Fault, mismatch};
 
 pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -149,12 +149,14 @@ pub(super) fn put_timestamptz(
     let year = put_day_and_time(local, out);
     let seconds = offset.unsigned_abs();
     out.push(if offset < 0 { b'-' } else { b'+' });
-    put_display(format_args!("{:02}", seconds / 3600), out);
+    put_padded(seconds / 3600, 2, out);
     if seconds % 3600 != 0 {
-        put_display(format_args!(":{:02}", seconds / 60 % 60), out);
+        out.push(b':');
+        put_two(seconds / 60 % 60, out);
     }
     if seconds % 60 != 0 {
-        put_display(format_args!(":{:02}", seconds % 60), out);
+        out.push(b':');
+        put_two(seconds % 60, out);
     }
     put_era(year, out);
     Ok(())
@@ -174,12 +176,17 @@ pub(super) fn put_date(day: i32, out: &mut Vec<u8>) {
 
 fn put_day_and_time(micros: i64, out: &mut Vec<u8>) -> i64 {
     let year = put_day(micros.div_euclid(MICROS_PER_DAY), out);
-    let time = micros.rem_euclid(MICROS_PER_DAY);
-    let (seconds, fraction) = (time / MICROS_PER_SECOND, time % MICROS_PER_SECOND);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    put_display(format_args!(" {hour:02}:{minute:02}:{second:02}"), out);
+    let time = micros.rem_euclid(MICROS_PER_DAY).unsigned_abs();
+    let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
+    let ([a, b], [c, d], [e, f]) = (
+        two(seconds / 3600),
+        two(seconds / 60 % 60),
+        two(seconds % 60),
+    );
+    out.extend_from_slice(&[b' ', a, b, b':', c, d, b':', e, f]);
     if fraction != 0 {
-        put_display(format_args!(".{fraction:06}"), out);
+        out.push(b'.');
+        put_padded(fraction, 6, out);
         let zeros = out.iter().rev().take_while(|byte| **byte == b'0').count();
         out.truncate(out.len() - zeros);
     }
@@ -190,7 +197,9 @@ fn put_day(day: i64, out: &mut Vec<u8>) -> i64 {
     let (year, month, day) = civil_from_days(day);
     // The year before 1 is 1 BC.
     let shown = if year > 0 { year } else { 1 - year };
-    put_display(format_args!("{shown:04}-{month:02}-{day:02}"), out);
+    put_padded(shown.unsigned_abs(), 4, out);
+    let ([a, b], [c, d]) = (two(month.unsigned_abs()), two(day.unsigned_abs()));
+    out.extend_from_slice(&[b'-', a, b, b'-', c, d]);
     year
 }
 
@@ -202,6 +211,9 @@ fn put_era(year: i64, out: &mut Vec<u8>) {
 
 /// Seconds east of UTC at a time.
 fn offset_at(time: Micros, zone: &TimeZone) -> Result<i64, Fault> {
+    if let Ok(offset) = zone.to_fixed_offset() {
+        return Ok(offset.seconds().into());
+    }
     let seconds = time.0.div_euclid(MICROS_PER_SECOND);
     let (year, ..) = civil_from_days(seconds.div_euclid(86_400));
     let seconds = seconds - cycles_beyond(year) * CYCLE_SECONDS + EPOCH_MILLIS / 1000;
@@ -275,6 +287,9 @@ pub(super) fn civil_from_unix_days(day: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     #[test]
@@ -286,6 +301,60 @@ mod tests {
             let (year, month, of_month) = civil_from_days(day);
             assert_eq!(days_from_civil(year, month, of_month), day);
         }
+    }
+
+    #[test]
+    fn times_are_written_like_their_parts() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let zones = ["UTC", "Asia/Kolkata", "America/New_York", "Europe/Oslo"];
+        let zones = zones.map(|name| TimeZone::get(name).unwrap());
+        for _ in 0..20_000 {
+            // Half of them in our days.
+            let time = match random.random() {
+                true => random.random_range(LEAST_MICROS..END_MICROS),
+                false => random.random_range(-3_000_000_000..3_000_000_000) * 1_000_000 / 7,
+            };
+            // Some have no fraction, or a short one.
+            let time = time - time % [1, 1000, 10_000, 1_000_000][random.random_range(0..4)];
+            let zone = &zones[random.random_range(0..4)];
+            let seconds = time.div_euclid(MICROS_PER_SECOND);
+            let (year, ..) = civil_from_days(seconds.div_euclid(86_400));
+            let offset = match Timestamp::from_second(seconds + EPOCH_MILLIS / 1000) {
+                Ok(time) => zone.to_offset(time).seconds().into(),
+                // Years that `jiff` has not.
+                Err(_) => offset_at(Micros(time), zone).unwrap(),
+            };
+            let mut shown = Vec::new();
+            put_timestamptz(Micros(time), zone, &mut shown).unwrap();
+            let shown = String::from_utf8(shown).unwrap();
+            assert_eq!(shown, parts(time, offset), "{time} of year {year}");
+        }
+    }
+
+    /// By the standard library.
+    fn parts(time: i64, offset: i64) -> String {
+        let local = time + offset * MICROS_PER_SECOND;
+        let (year, month, day) = civil_from_days(local.div_euclid(MICROS_PER_DAY));
+        let shown = if year > 0 { year } else { 1 - year };
+        let rest = local.rem_euclid(MICROS_PER_DAY);
+        let (seconds, fraction) = (rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND);
+        let clock = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let mut text = format!("{shown:04}-{month:02}-{day:02}");
+        text += &format!(" {:02}:{:02}:{:02}", clock.0, clock.1, clock.2);
+        if fraction != 0 {
+            text += format!(".{fraction:06}").trim_end_matches('0');
+        }
+        let (sign, off) = (if offset < 0 { '-' } else { '+' }, offset.abs());
+        text += &format!("{sign}{:02}", off / 3600);
+        if off % 3600 != 0 {
+            text += &format!(":{:02}", off / 60 % 60);
+        }
+        if off % 60 != 0 {
+            text += &format!(":{:02}", off % 60);
+        }
+        text + if year > 0 { "" } else { " BC" }
     }
 
     #[test]

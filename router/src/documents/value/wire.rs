@@ -1,7 +1,4 @@
-//! Reading binary forms, and writing what is short.
-
-use std::fmt::Display;
-use std::io::Write;
+//! Reading binary forms, and writing whole numbers.
 
 use super::Fault;
 
@@ -38,8 +35,25 @@ pub(super) fn too_long() -> Fault {
     Fault::new("22P03", "incorrect binary data format")
 }
 
-/// Adds what Rust writes as PostgreSQL does.
-pub(super) fn put_display(value: impl Display, out: &mut Vec<u8>) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{value}");
+/// Adds a whole number.
+pub(super) fn put_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Adds a number of as many digits at least.
+pub(super) fn put_padded(value: u64, width: usize, out: &mut Vec<u8>) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value).as_bytes();
+    out.resize(out.len() + width.saturating_sub(digits.len()), b'0');
+    out.extend_from_slice(digits);
+}
+
+/// Adds the last two digits of a number, as times have them.
+pub(super) fn put_two(value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&two(value));
+}
+
+/// The last two digits of a number.
+pub(super) fn two(value: u64) -> [u8; 2] {
+    [value / 10, value].map(|digit| b'0' + (digit % 10) as u8)
 }

@@ -4,6 +4,8 @@ use super::stage::Documents;
 use crate::shards::stage::{extended, lines, one, say, send};
 use mongodb::bson::{Bson, doc};
 use mothership_tests::Wire;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 /// Rows with everything that a column can have.
 const ROWS: [&str; 12] = [
@@ -221,6 +223,66 @@ fn queries_on_three_shards_of_documents_answer_as_postgresql_does() {
         return;
     };
     compare(&documents);
+}
+
+#[test]
+fn values_of_all_sizes_are_written_as_postgresql_writes_them() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let seed: u64 =
+        std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut wire = documents.stage.wire();
+    for from in (0..2_000).step_by(500) {
+        let rows: Vec<_> = (from..from + 500).map(|id| row(&mut random, id)).collect();
+        let sql = format!(
+            "INSERT INTO {{t}} (id, ratio, amount, at) VALUES {}",
+            rows.join(", ")
+        );
+        let [events, twin] = both(&mut wire, &sql, false);
+        assert_eq!(events, twin);
+        assert_eq!(events[0], "CommandComplete INSERT 0 500", "{events:?}");
+    }
+    for zone in ["UTC", "America/New_York", "Asia/Kolkata"] {
+        say(&mut wire, &format!("SET TimeZone = '{zone}'"));
+        let sql = "SELECT id, ratio, amount, at FROM {t} ORDER BY id";
+        let [events, twin] = both(&mut wire, sql, false);
+        // A description, the rows and what ends them.
+        assert!(twin.len() > 2_000, "{}", twin.len());
+        for (ours, theirs) in events.iter().zip(&twin) {
+            assert_eq!(ours, theirs);
+        }
+        assert_eq!(events.len(), twin.len());
+    }
+}
+
+/// A row of a double, a numeric and a time.
+fn row(random: &mut StdRng, id: u32) -> String {
+    let bits: u64 = random.random();
+    let ratio = match random.random_range(0..5) {
+        0 => f64::from_bits(bits),
+        1 => (bits >> random.random_range(0..64)) as f64 / 100.0,
+        // Few bits, far from the point: half way between decimals of few digits.
+        2 => (bits >> 44) as f64 * 2_f64.powi(random.random_range(-100..100)),
+        3 => 2_f64.powi(random.random_range(-1_022..1_024)),
+        _ => f64::from(random.random_range(1..1_000)) * 10_f64.powi(random.random_range(-290..290)),
+    };
+    let count: u32 = random.random_range(1..=34);
+    let digits = random.random_range(0..10_u128.pow(count));
+    let scale = random.random_range(0..=20);
+    let digits = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let sign = ["", "-"][random.random_range(0..2)];
+    let mut part = |most: u32| random.random_range(1..=most);
+    let (year, month, day) = (part(4_000), part(12), part(28));
+    let (hour, minute, second) = (part(23), part(59), part(59));
+    let fraction_of_second = [0, part(9) * 100, part(999)][part(3) as usize - 1];
+    let era = ["", "", "", " BC"][part(4) as usize - 1];
+    format!(
+        "({id}, '{ratio:e}', '{sign}{whole}.{fraction}', '{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction_of_second:03}+00{era}')"
+    )
 }
 
 #[test]
