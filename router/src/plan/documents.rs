@@ -108,8 +108,10 @@ pub fn query(
     finished: Result<Plan, Refusal>,
 ) -> Result<Plan, Refusal> {
     unmasked(text)?;
-    if analysis.seen.locks != Locks::No {
-        return refuse(Reason::Locking);
+    match analysis.seen.locks {
+        Locks::No => {}
+        Locks::Documents => return refuse(Reason::Documents),
+        Locks::Apart | Locks::Otherwise => return refuse(Reason::DocumentsLocks),
     }
     let one = match analysis.instances.as_slice() {
         [one] if !is_kept => match &one.source {

@@ -51,6 +51,8 @@ use within::TakenOut;
 pub struct Gather {
     /// It reads documents, which no shard of PostgreSQL has.
     pub documents: bool,
+    /// It locks documents for as long as it runs, and nothing else may be in its transaction.
+    pub alone: bool,
     /// Which server of each shard.
     pub role: Role,
     /// The keys of every sharded table of the statement: if all lie on one shard, it runs there untouched.
@@ -165,6 +167,9 @@ pub struct Store {
     pub columns: Vec<Filled>,
     /// So many of them, the last ones, the client's text leaves to sequences.
     pub made: usize,
+    /// What RETURNING shows of the rows that are stored, as a query of arrays of these, where who stores them cannot
+    /// compute it.
+    pub shown: Option<String>,
 }
 
 /// What becomes of rows of which a column of the key is NULL.
@@ -572,8 +577,15 @@ fn residual(
         fragments.push(fragment);
     }
     sources.narrow(analysis, &mut fragments);
-    locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
+    let locking = locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
     let residue = rewriting.residue(pruned.root(root))?;
+    let alone = locking.is_some();
+    let residue = match locking {
+        Some(locking) => {
+            format!("SELECT {CTE}.* FROM ({residue}) AS {CTE} WHERE NOT EXISTS ({locking})")
+        }
+        None => residue,
+    };
     let sharded = analysis.sharded();
     let sharded = sharded.filter(|(instance, _, _)| !analysis.is_documents(*instance));
     let sharded = sharded.filter_map(|(instance, _, _)| keyed_by(analysis, instance));
@@ -584,6 +596,7 @@ fn residual(
     Ok(Gather {
         documents,
         role: role(analysis, ending == Ending::Answer),
+        alone,
         keyed,
         home,
         fragments,

@@ -11,7 +11,7 @@ use sqlparser::ast::{
 };
 
 use crate::catalog::Relation;
-use crate::documents::{Collection, Filled};
+use crate::documents::Collection;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
 use crate::plan::gather::{Change, Ending};
@@ -25,7 +25,7 @@ use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
 use crate::plan::{KeyedBy, Plan, PlanContext};
 
-use super::documents::asks_time;
+use super::documents::{asks_time, default_of};
 
 /// A table of documents with what is declared of it.
 struct Table<'n> {
@@ -225,7 +225,7 @@ impl Table<'_> {
     fn assigned(&self, column: usize, value: &Expr) -> Result<Option<String>, Refusal> {
         let base = self.base(column);
         if is_default(value) {
-            return Ok(self.default(column));
+            return Ok(default_of(self.collection, &self.relation.columns[column]));
         }
         let typed = format!("{}::{base}", parens::expr(value)?);
         Ok(Some(match asks_time(value) {
@@ -233,23 +233,6 @@ impl Table<'_> {
             true if base.starts_with("timestamp") => whole_milliseconds(&typed),
             _ => typed,
         }))
-    }
-
-    /// What a column becomes by DEFAULT.
-    fn default(&self, column: usize) -> Option<String> {
-        let base = self.base(column);
-        let declared = self
-            .collection
-            .column(&self.relation.columns[column].name)?;
-        match &self.collection.columns[declared].default {
-            None => Some(format!("NULL::{base}")),
-            Some(Filled::Now) => Some(whole_milliseconds("pg_catalog.now()")),
-            Some(Filled::Uuid) => Some("pg_catalog.gen_random_uuid()".to_owned()),
-            Some(Filled::Constant(text)) if !text.contains('\\') => {
-                Some(format!("'{}'::{base}", text.replace('\'', "''")))
-            }
-            Some(Filled::Constant(_) | Filled::ObjectId) => None,
-        }
     }
 
     fn base(&self, column: usize) -> &str {

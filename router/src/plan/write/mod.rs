@@ -475,6 +475,7 @@ fn insert_gathered(
     insert.columns.extend(names);
     let (head, tail) = parens::around_source(&insert)?;
     let store = gather::Store {
+        shown: None,
         documents: false,
         made: made.len(),
         sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),

@@ -47,6 +47,7 @@ impl Session {
     async fn begin_segment(&mut self) -> Result<(), Halt> {
         if self.state.phase == Phase::Idle {
             self.state.phase = Phase::Segment;
+            self.locked = false;
             self.refresh_world().await?;
         }
         self.state.phase = Phase::Segment;

@@ -17,6 +17,7 @@ impl Session {
 
     /// Whatever becomes of the segment, its Sync is answered: the client waits for that and sends no other.
     pub(in crate::session) async fn on_sync(&mut self) -> Result<(), Halt> {
+        self.locked = false;
         let flushed = match self.state.skipping {
             true => {
                 self.held = None;

@@ -6,6 +6,7 @@ use super::fetch::too_much;
 use super::residue::without_position;
 use super::write::{Run, differs, formatted, same_columns};
 use super::{GatherWork, Value};
+use crate::merge::Arrays;
 use crate::plan::gather::Change;
 use crate::session::many::Held;
 use crate::session::state::Phase;
@@ -57,6 +58,39 @@ impl Session {
             }
         };
         let command = format!("{} {changed}", change.command).into_bytes();
+        Ok(self.shown(run, rows, command))
+    }
+
+    /// Stores rows in MongoDB as `sql` says, on the server `place`, and has PostgreSQL compute at `at` what RETURNING
+    /// shows of them. `own` is what the one is to know of the client's values, and `run` what the other is.
+    pub(super) async fn store_shown(
+        &mut self,
+        (at, shown): (usize, &str),
+        work: &GatherWork,
+        (place, sql, arrays): (usize, &str, &[Vec<u8>]),
+        (own, run): (&Run<'_>, &Run<'_>),
+    ) -> Result<Vec<u8>, Halt> {
+        let inbox = &mut self.servers[place].inbox;
+        inbox.wrote = true;
+        inbox.may_write = true;
+        let stored = self.rows_of(place, work, (sql, arrays), own, &[1]).await?;
+        let elements: Vec<u32> = stored.columns.iter().map(|c| c.type_oid).collect();
+        let mut arrays = Arrays::new(&elements);
+        for row in &stored.rows {
+            arrays.add(row).map_err(|_| malformed())?;
+        }
+        let shown = self.with_times(run.sql, shown, true).await?;
+        let arrays = arrays.finish();
+        let computed = self
+            .rows_of(at, work, (&shown, &arrays), run, run.formats)
+            .await?;
+        let command = format!("INSERT 0 {}", stored.rows.len()).into_bytes();
+        Ok(self.shown(run, computed.rows, command))
+    }
+
+    /// Gives the client the rows of RETURNING, or keeps them for it. The command is returned.
+    fn shown(&mut self, run: &Run<'_>, rows: Vec<Box<[u8]>>, command: Vec<u8>) -> Vec<u8> {
+        let returned = &run.described.columns;
         if run.describes && !returned.is_empty() {
             let columns = formatted(returned, run.formats);
             self.client
@@ -73,7 +107,7 @@ impl Session {
                 }
             }),
         }
-        Ok(command)
+        command
     }
 
     /// The rows of the residue: the values of changes in binary, those of RETURNING as the client wants them.
@@ -89,7 +123,25 @@ impl Session {
         let formats = std::iter::repeat_n(1, change.bound);
         let formats = formats.chain(shown.iter().map(|column| column.format));
         let formats: Vec<i16> = formats.collect();
-        self.send_statement(at, work, (&sql, run.arrays), run, &formats, true);
+        let computed = self
+            .rows_of(at, work, (&sql, run.arrays), run, &formats)
+            .await?;
+        match computed.columns.len() < change.bound {
+            true => Err(malformed()),
+            false => Ok(computed),
+        }
+    }
+
+    /// The rows that a statement gives on the server `at`, in these formats.
+    async fn rows_of(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        (sql, arrays): (&str, &[Vec<u8>]),
+        run: &Run<'_>,
+        formats: &[i16],
+    ) -> Result<Computed, Halt> {
+        self.send_statement(at, work, (sql, arrays), run, formats, true);
         let segment = self.state.phase == Phase::Segment;
         let (mut rows_left, mut bytes_left) = self.fetch_limits();
         let mut computed = Computed {
@@ -129,7 +181,6 @@ impl Session {
             (Some(body), _) if parsed => Err(self.failed_with(&without_position(&body))),
             (Some(body), _) => Err(differs(work, &body)),
             (None, Some(report)) => Err(report.into()),
-            (None, None) if computed.columns.len() < change.bound => Err(malformed()),
             (None, None) => Ok(computed),
         }
     }

@@ -390,6 +390,7 @@ impl Accepted {
             again: Again::Never,
             active: None,
             implicit: false,
+            locked: false,
             conflict: Default::default(),
             commits: false,
             prepared_on: None,

@@ -60,7 +60,9 @@ impl Session {
             self.leave_segment().await?;
         }
         self.state.phase = Phase::Query;
-        Ok(())
+        let unlocked = self.check_unlocked();
+        self.locked = false;
+        unlocked
     }
 
     async fn query_one(
