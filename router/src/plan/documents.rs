@@ -207,6 +207,10 @@ fn target<'n>(
                 _ => return None,
             }
         }
+        Statement::Merge(merge) => match &merge.table {
+            TableFactor::Table { name, .. } => name,
+            _ => return None,
+        },
         _ => return None,
     };
     let parts = name.0.iter().map(|part| part.as_ident().map(folded));

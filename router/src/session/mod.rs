@@ -178,8 +178,8 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
-    /// The open segment has locked documents, and may have nothing else in it.
-    locked: bool,
+    /// What the open segment has bound.
+    bound: gather::Bound,
     /// What becomes of a conflict of the write that runs.
     conflict: gather::Conflict,
     /// All its servers are being told to commit.

@@ -86,10 +86,15 @@ pub(super) fn update(
             return Err(because("SET of several columns at once"));
         };
         let column = target(name, &scope)?;
-        if set.iter().any(|(other, _)| *other == column) || is_id(scope.at(column)) {
-            return Err(because("SET of _id, or of a column twice"));
+        if set.iter().any(|(other, _)| *other == column) {
+            return Err(because("SET of a column twice"));
         }
         set.push((column, New::read(value, column, &scope, parameters)?));
+    }
+    let moves = set.iter().any(|(column, _)| is_id(scope.at(*column)));
+    let sums = set.iter().any(|(_, new)| matches!(new, New::Sum { .. }));
+    if moves && (sums || !is_single(&condition, &scope.collection)) {
+        return Err(because("SET of _id in what may be several documents"));
     }
     let update = Update {
         collection: Arc::clone(&scope.collection),
@@ -196,7 +201,8 @@ impl Update {
                 },
                 New::Assigned(assigned) => Computed::Value(assigned.value(declared, bound)?),
             };
-            if declared.not_null && matches!(value, Computed::Value(None)) && fault.is_none() {
+            let is_needed = declared.not_null || is_id(declared);
+            if is_needed && matches!(value, Computed::Value(None)) && fault.is_none() {
                 fault = Some(null_violation(&self.collection, declared));
             }
             values.push((declared.field(), value));
@@ -206,12 +212,19 @@ impl Update {
             return Ok(Command::Empty);
         }
         let filter = filter.document();
+        let columns = &self.collection.columns;
+        let moves = self.set.iter().any(|(column, _)| is_id(&columns[*column]));
         Ok(match fault {
             Some(fault) => Command::Fail {
                 collection,
                 filter,
                 change: stages(values, self.collection.nulls),
                 fault,
+            },
+            None if moves => Command::Move {
+                collection,
+                filter,
+                change: change(values, self.collection.nulls),
             },
             None => Command::Update {
                 collection,

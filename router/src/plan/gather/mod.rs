@@ -88,17 +88,39 @@ pub enum Ending {
     Change(Box<Change>),
 }
 
-/// An UPDATE or DELETE of documents, which is told to MongoDB as a residue computes it.
+/// An UPDATE, DELETE or MERGE of documents, which is told to MongoDB as a residue computes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The shard of the documents: there may be one only.
     pub by: KeyedBy,
-    /// What is told, for each row. Its parameters are the residue's first columns.
-    pub sql: String,
-    /// So many of them. RETURNING shows those behind them.
+    /// What is told, of each row one.
+    pub told: Vec<Told>,
+    /// Of several, the residue's first column says which, from 1 on; the second is true where it would depend on the
+    /// order of the rows what becomes of them.
+    pub chooses: bool,
+    /// So many of the residue's first columns are values. RETURNING shows those behind them.
     pub bound: usize,
-    /// UPDATE or DELETE.
+    /// UPDATE, DELETE or MERGE.
     pub command: &'static str,
+}
+
+/// A statement that changes one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Its text.
+    pub sql: String,
+    /// The columns of the residue that are its parameters.
+    pub values: Vec<usize>,
+    /// By so many of them, the first ones, the document is found.
+    pub finds: usize,
+}
+
+impl Change {
+    /// The texts of all that is told.
+    pub fn texts(&self) -> String {
+        let texts: Vec<&str> = self.told.iter().map(|told| told.sql.as_str()).collect();
+        texts.join("; ")
+    }
 }
 
 /// A statement around a query, which keeps the rows of it.
@@ -361,7 +383,7 @@ impl fmt::Display for Gather {
         match &self.ending {
             Ending::Store(store) => write!(f, "; {}...{}", store.head, store.tail),
             Ending::Keep(keep) => write!(f, "; {}...{}", keep.head, keep.tail),
-            Ending::Change(change) => write!(f, "; {}", change.sql),
+            Ending::Change(change) => write!(f, "; {}", change.texts()),
             Ending::Answer | Ending::Write(_) => Ok(()),
         }
     }

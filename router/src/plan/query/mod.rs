@@ -218,7 +218,9 @@ impl<'n> Analysis<'n> {
                 entries.any(|entry| entry.alias == name && self.is_documents(entry.instance))
             };
             match names.is_empty() {
-                true => entries.iter().all(|entry| self.is_documents(entry.instance)),
+                true => entries
+                    .iter()
+                    .all(|entry| self.is_documents(entry.instance)),
                 false => names.iter().all(is_one),
             }
         };

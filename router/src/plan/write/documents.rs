@@ -218,9 +218,9 @@ pub(super) fn default_of(collection: &Collection, column: &Column) -> Option<Str
     let declared = &collection.columns[collection.column(&column.name)?];
     match &declared.default {
         None => Some(format!("NULL::{base}")),
-        Some(Filled::Now) => Some(
-            "pg_catalog.date_trunc('milliseconds', pg_catalog.now())".to_owned(),
-        ),
+        Some(Filled::Now) => {
+            Some("pg_catalog.date_trunc('milliseconds', pg_catalog.now())".to_owned())
+        }
         Some(Filled::Uuid) => Some("pg_catalog.gen_random_uuid()".to_owned()),
         Some(Filled::Constant(text)) if !text.contains('\\') => {
             Some(format!("'{}'::{base}", text.replace('\'', "''")))

@@ -83,6 +83,7 @@ impl Session {
             progress: Progress::Ready,
         };
         self.state.portals.bind(bind.portal, portal);
+        self.has_bound();
         Ok(())
     }
 

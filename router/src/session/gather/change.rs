@@ -7,7 +7,10 @@ use super::residue::without_position;
 use super::write::{Run, differs, formatted, same_columns};
 use super::{GatherWork, Value};
 use crate::merge::Arrays;
+use crate::plan::Refusal;
 use crate::plan::gather::Change;
+use crate::plan::refuse::Reason;
+use crate::session::dispatch::refused;
 use crate::session::many::Held;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
@@ -15,6 +18,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use std::collections::HashSet;
 
 /// So many changes go ahead of their answers.
 const TOGETHER: usize = 500;
@@ -201,28 +205,34 @@ impl Session {
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote = true;
         inbox.may_write = true;
-        let rows: Vec<Vec<Value<'_>>> = match computed.rows.as_slice() {
-            // Who may not write is told so, even where there is nothing to do.
-            [] => vec![vec![(1, None); change.bound]],
-            rows => {
-                let values = rows.iter().map(|row| values(row, change.bound));
-                values.collect::<Option<_>>().ok_or_else(malformed)?
-            }
-        };
-        let types = computed.columns.iter().take(change.bound);
-        let types = types.flat_map(|column| column.type_oid.to_be_bytes());
-        let types: Vec<u8> = types.collect();
+        let rows = computed.rows.iter().map(|row| values(row, change.bound));
+        let rows: Vec<Vec<Value<'_>>> = rows.collect::<Option<_>>().ok_or_else(malformed)?;
+        once_each(change, &rows)?;
         let mut told = Told::default();
-        for together in rows.chunks(TOGETHER) {
-            self.tell_each(at, (&change.sql, &types), together, &mut told)
-                .await?;
+        for (number, one) in change.told.iter().enumerate() {
+            let chosen = rows.iter().filter(|row| is_for(change, row, number));
+            let chosen = chosen.map(|row| one.values.iter().map(|at| row[*at]).collect());
+            let mut chosen: Vec<Vec<Value<'_>>> = chosen.collect();
+            if rows.is_empty() && number == 0 {
+                // Who may not write is told so, even where there is nothing to do.
+                chosen.push(vec![(1, None); one.values.len()]);
+            }
+            let types = one.values.iter().map(|at| computed.columns[*at].type_oid);
+            let types: Vec<u8> = types.flat_map(u32::to_be_bytes).collect();
+            for together in chosen.chunks(TOGETHER) {
+                self.tell_each(at, (&one.sql, &types), together, &mut told)
+                    .await?;
+            }
         }
         match told.failed {
             Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
                 self.conflict = Conflict::Met;
                 Err(Halt::Failed)
             }
-            Some(body) => Err(self.failed_with(&without_position(&body))),
+            Some(body) => {
+                let body = as_told_to(change, &without_position(&body));
+                Err(self.failed_with(&body))
+            }
             None if told.changed != computed.rows.len() as u64 => Err(not_one_each(change).into()),
             None => Ok(told.changed),
         }
@@ -282,6 +292,58 @@ impl Session {
             false
         })
         .await
+    }
+}
+
+/// Whether a row is for the change of this number.
+fn is_for(change: &Change, row: &[Value<'_>], number: usize) -> bool {
+    let chosen = row.first().and_then(|(_, value)| *value);
+    let number = i32::try_from(number + 1).unwrap_or(i32::MAX).to_be_bytes();
+    !change.chooses || chosen == Some(&number)
+}
+
+/// Says no where two rows are about the same document, or where it depends on their order what becomes of it.
+fn once_each(change: &Change, rows: &[Vec<Value<'_>>]) -> Result<(), Report> {
+    if !change.chooses {
+        return Ok(());
+    }
+    let mut found = HashSet::new();
+    for row in rows {
+        if row.get(1).is_some_and(|(_, value)| *value == Some(&[1])) {
+            let detail = "a row is stored under the key of one that is deleted";
+            return Err(refused(&Refusal::about(Reason::DocumentsWrite, detail)));
+        }
+        let told = change.told.iter().enumerate();
+        for (_, told) in told.filter(|(number, _)| is_for(change, row, *number)) {
+            let key: Vec<Value<'_>> = told
+                .values
+                .iter()
+                .take(told.finds)
+                .map(|at| row[*at])
+                .collect();
+            if told.finds > 0 && !found.insert(key) {
+                let message = format!("{} command cannot affect row a second time", change.command);
+                let hint = "Ensure that not more than one source row matches any one target row.";
+                return Err(Report::error("21000", message).hint(hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A failure as one of the statement that the client has sent.
+fn as_told_to(change: &Change, body: &[u8]) -> Vec<u8> {
+    let read_only = |verb: &str| format!("cannot execute {verb} in a read-only transaction");
+    let said = Fields::read(body).message.unwrap_or_default();
+    let verbs = ["INSERT", "UPDATE", "DELETE"];
+    match verbs.iter().any(|verb| said == read_only(verb).as_bytes()) {
+        true => {
+            let mut message = Vec::new();
+            Report::error("25006", read_only(change.command)).put(&mut message);
+            // Behind the tag and the length.
+            message.split_off(5)
+        }
+        false => body.to_vec(),
     }
 }
 

@@ -177,28 +177,6 @@ impl Session {
         Ok(legs)
     }
 
-    /// Row locks on documents end with their statement, so that it must be all of its transaction. What comes after it
-    /// in the same segment is refused in its turn.
-    fn check_alone(&mut self, work: &GatherWork) -> Result<(), Halt> {
-        if !work.plan.alone {
-            return Ok(());
-        }
-        let in_segment = self.servers.iter().any(|server| server.inbox.in_segment);
-        if self.state.block != Block::None || in_segment {
-            return Err(refused(&Refusal::new(Reason::DocumentsLocks)).into());
-        }
-        self.locked = self.state.phase == Phase::Segment;
-        Ok(())
-    }
-
-    /// Nothing may follow in a segment that has locked documents.
-    pub(in crate::session) fn check_unlocked(&self) -> Result<(), Halt> {
-        match self.locked {
-            true => Err(refused(&Refusal::new(Reason::DocumentsLocks)).into()),
-            false => Ok(()),
-        }
-    }
-
     /// Arrays are handed over as texts: a session that has them written otherwise than PostgreSQL does of itself might
     /// get others back.
     fn check_texts(&self, work: &GatherWork) -> Result<(), Halt> {

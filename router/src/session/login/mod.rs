@@ -390,7 +390,7 @@ impl Accepted {
             again: Again::Never,
             active: None,
             implicit: false,
-            locked: false,
+            bound: Default::default(),
             conflict: Default::default(),
             commits: false,
             prepared_on: None,

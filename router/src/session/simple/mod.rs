@@ -17,6 +17,7 @@ use super::step::{Defines, Kind, Step};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::plan::{Params, Plan};
+use crate::session::gather::Bound;
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, put_query};
@@ -61,7 +62,7 @@ impl Session {
         }
         self.state.phase = Phase::Query;
         let unlocked = self.check_unlocked();
-        self.locked = false;
+        self.bound = Bound::Nothing;
         unlocked
     }
 
