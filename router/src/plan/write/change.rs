@@ -15,6 +15,7 @@ use sqlparser::ast::{
 
 use crate::catalog::Relation;
 use crate::documents::Collection;
+use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
 use crate::plan::gather::{Change, Ending, Told};
@@ -93,7 +94,12 @@ pub fn plan(
         _ => None,
     };
     let computed = computed.ok_or_else(none)?;
-    let by = keyed_by(&analysis, written.target).ok_or_else(none)?;
+    let mut by = keyed_by(&analysis, written.target).ok_or_else(none)?;
+    if computed.told.iter().any(|told| told.finds == 0) {
+        // What is stored is not restricted by what is asked of the rows that are there.
+        by.cond = Cond::Any;
+        by.leaf = None;
+    }
     gathered((names, context), parsed, (by, computed), none())
 }
 
