@@ -214,8 +214,9 @@ impl<'n> Analysis<'n> {
             let (_, names) = locked(lock);
             let is_one = |name: &&Ident| {
                 let name = folded(name);
-                let mut entries = entries.iter();
-                entries.any(|entry| entry.alias == name && self.is_documents(entry.instance))
+                // Of a name that is not there PostgreSQL says so.
+                let mut named = entries.iter().filter(|entry| entry.alias == name);
+                named.all(|entry| self.is_documents(entry.instance))
             };
             match names.is_empty() {
                 true => entries

@@ -13,7 +13,7 @@ use sqlparser::ast::{
     UpdateTableFromKind,
 };
 
-use crate::catalog::Relation;
+use crate::catalog::{Column, Relation};
 use crate::documents::Collection;
 use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
@@ -31,6 +31,8 @@ use crate::plan::{KeyedBy, Plan, PlanContext, utility};
 
 use super::documents::{asks_time, default_of};
 
+/// The object id of `varchar`.
+const VARCHAR: u32 = 1043;
 /// The first part of what a key is called that a row had before.
 const OLD: &str = "__mothership_k";
 
@@ -330,19 +332,38 @@ impl Table<'_> {
         }]
     }
 
-    /// What an expression gives that is assigned to a column: of its type without a length, which is looked at when it is
-    /// stored. `None` if that is not known.
+    /// What an expression gives that is assigned to a column. `None` if that is not known.
     fn assigned(&self, column: usize, value: &Expr) -> Result<Option<String>, Refusal> {
         let base = self.base(column);
         if is_default(value) {
-            return Ok(default_of(self.collection, &self.relation.columns[column]));
+            let default = default_of(self.collection, &self.relation.columns[column]);
+            return Ok(default.map(|default| self.in_length(column, default)));
         }
         let typed = format!("{}::{base}", parens::expr(value)?);
-        Ok(Some(match asks_time(value) {
+        let typed = match asks_time(value) {
             // PostgreSQL's clock has microseconds, and documents have not.
             true if base.starts_with("timestamp") => whole_milliseconds(&typed),
             _ => typed,
-        }))
+        };
+        Ok(Some(self.in_length(column, typed)))
+    }
+
+    /// A value in the length of its column: too long a text is an error, which a cast that is written would cut. Of a
+    /// constant it is one even where there are no rows.
+    fn in_length(&self, column: usize, value: String) -> String {
+        let Column {
+            handed,
+            type_oid: VARCHAR,
+            typmod: length @ 0..,
+            ..
+        } = &self.relation.columns[column]
+        else {
+            return value;
+        };
+        format!(
+            "pg_catalog.\"varchar\"({value}, {length}, false)::{}",
+            handed.full
+        )
     }
 
     fn base(&self, column: usize) -> &str {

@@ -16,7 +16,7 @@ const KEYS: [&str; 15] = [
     "UPDATE {t} SET id = NULL WHERE id = 999",
     "UPDATE {t} SET id = 52 WHERE id IN (2, 3)",
     "UPDATE {t} SET id = 52 WHERE id > 1000 AND length(kind) > 0",
-    "UPDATE {t} SET id = 'x' WHERE id = 2",
+    "UPDATE {t} SET id = 'x' WHERE id = 2 AND length(kind) > 0",
     "UPDATE {t} SET id = 53, name = 'moved' WHERE id = 2 RETURNING {t}.*, id + 1 AS next",
     "UPDATE {t} AS e SET id = 54, kind = 'to ' || e.id FROM items WHERE items.id = e.id AND e.id = 3 RETURNING e.id, e.kind",
     "UPDATE {t} SET id = 55, data = '{}', words = '{w}', at = '2022-02-02 02:02:02.002+00', small = NULL WHERE id = 54 RETURNING id, data, words",
@@ -25,7 +25,7 @@ const KEYS: [&str; 15] = [
 ];
 
 /// The same.
-const MERGES: [&str; 19] = [
+const MERGES: [&str; 18] = [
     "MERGE INTO {t} AS e USING items AS i ON i.id = e.id WHEN MATCHED THEN UPDATE SET count = i.v, kind = upper(e.kind) \
      WHEN NOT MATCHED THEN INSERT (id, kind, count) VALUES (i.id, DEFAULT, i.v + 1)",
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED AND {t}.count > 900 THEN DELETE WHEN MATCHED THEN DO NOTHING",
@@ -41,7 +41,6 @@ const MERGES: [&str; 19] = [
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED THEN UPDATE SET small = 40000 * items.id",
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED THEN UPDATE SET name = 'much too long a name'",
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED AND items.id = 4 THEN UPDATE SET kind = NULL",
-    "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED THEN UPDATE SET nothing = 1",
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED THEN UPDATE SET count = 'x'",
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN NOT MATCHED THEN INSERT (id, kind) VALUES (items.id, NULL)",
     "MERGE INTO {t} USING (SELECT 2000 + g AS id FROM generate_series(1, 700) AS g) AS s ON s.id = {t}.id \
@@ -177,10 +176,11 @@ fn a_merge_is_of_its_transaction() {
         ["BEGIN READ ONLY", MERGES[8], "ROLLBACK"],
         ["BEGIN", merge, "COMMIT"],
     ] {
-        for sql in statements {
-            let [events, twin] = both(&mut wire, sql, false);
-            assert_eq!(events, twin, "{sql}");
-        }
+        let [events, twin] = ["events", "twin"].map(|table| {
+            let told = statements.map(|sql| say(&mut wire, &sql.replace("{t}", table)));
+            told.concat()
+        });
+        assert_eq!(events, twin, "{statements:?}");
         let [events, twin] = both(&mut wire, "SELECT * FROM {t} ORDER BY id", false);
         assert_eq!(events, twin, "after {statements:?}");
     }
