@@ -865,7 +865,7 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
     );
     refuse(
         "UPDATE t SET id = i + $1",
-        "SET of _id in what may be several documents",
+        "a sum of another type, or one that may be NULL",
     );
     refuse("UPDATE t SET i = 1, i = 2", "SET of a column twice");
     refuse(
