@@ -428,13 +428,11 @@ mod tests {
 
     #[test]
     fn fields_are_added_to_documents_that_are_there() {
-        let mut document = doc! { "_id": 1, "addr": { "city": "Ulm" } };
-        Rest::add(
-            &mut document,
-            doc! { "a": {}, "addr": { "zip": 1, "geo": { "lon": 2 } } },
-        );
+        let document = RawDocumentBuf::try_from(&doc! { "_id": 1, "addr": { "city": "Ulm" } });
+        let fields = doc! { "a": {}, "addr": { "zip": 1, "geo": { "lon": 2 } } };
+        let document = Rest::add(&document.unwrap(), fields).unwrap();
         assert_eq!(
-            document,
+            Document::try_from(&*document).unwrap(),
             doc! { "_id": 1, "addr": { "city": "Ulm", "zip": 1, "geo": { "lon": 2 } }, "a": {} }
         );
         assert_eq!(

@@ -83,7 +83,7 @@ pub(super) fn stop_of(
                 let row = rows.get(row)?;
                 changed_key(key, (row.filter.as_ref()?, &row.change), forms)
             }
-            (Command::Update { filter, change, .. }, _) => {
+            (Command::Update { filter, change, .. } | Command::Move { filter, change, .. }, _) => {
                 changed_key(key, (filter, change), forms)
             }
             _ => None,

@@ -456,6 +456,17 @@ impl Worker {
                 };
                 Ok(Answer::Rows(rows))
             }
+            Command::Move {
+                collection,
+                filter,
+                change,
+            } => {
+                let row = moved(&of(collection), (filter, change), session).await?;
+                Ok(match returning {
+                    [] => Answer::Done(format!("UPDATE {}", usize::from(row.is_some()))),
+                    _ => Answer::Rows(row.into_iter().collect()),
+                })
+            }
             Command::Delete {
                 collection,
                 filter,
@@ -583,7 +594,7 @@ fn is_several(command: &Command, returning: &[Output]) -> bool {
         Command::Insert {
             documents, ignore, ..
         } => documents.len() > 1 || ignore.is_some(),
-        Command::Upsert { .. } => true,
+        Command::Upsert { .. } | Command::Move { .. } => true,
         Command::Update { single, .. } => !single,
         Command::Delete { single, .. } => !single || !returning.is_empty(),
     }
@@ -617,6 +628,7 @@ fn collection_of(command: &Command) -> Option<&str> {
         | Command::Insert { collection, .. }
         | Command::Upsert { collection, .. }
         | Command::Update { collection, .. }
+        | Command::Move { collection, .. }
         | Command::Delete { collection, .. }
         | Command::Fail { collection, .. } => Some(collection),
     }
@@ -709,6 +721,76 @@ async fn upsert(
     let inserted = of.insert_one(&row.document).session(session).await;
     inserted.map_err(at(Step::Inserted(number)))?;
     Ok(row.document.clone())
+}
+
+/// Stores a document under another `_id`, with all its fields, those without a column among them.
+async fn moved(
+    of: &Documents,
+    (filter, change): (&Document, &Change),
+    session: &mut ClientSession,
+) -> Done<Option<RawDocumentBuf>> {
+    let (id, others) = id_and_others(change);
+    let found = match others.is_empty() {
+        true => {
+            let found = of.find_one(filter.clone()).collation(bytes());
+            found.session(&mut *session).await?
+        }
+        false => {
+            let found = of.find_one_and_update(filter.clone(), others);
+            let found = found.return_document(ReturnDocument::After);
+            found.collation(bytes()).session(&mut *session).await?
+        }
+    };
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let mut document = Document::try_from(&*found)?;
+    let old = doc! { "_id": document.get("_id").cloned() };
+    let deleted = of.delete_one(old).collation(bytes());
+    deleted.session(&mut *session).await?;
+    for (path, value) in id {
+        put(&mut document, &path, value);
+    }
+    let document = RawDocumentBuf::try_from(&document)?;
+    of.insert_one(&document).session(session).await?;
+    Ok(Some(document))
+}
+
+/// What operators set of the `_id`, by its paths, and what they do besides.
+fn id_and_others(change: &Change) -> (Document, Document) {
+    let (mut id, mut others) = (Document::new(), Document::new());
+    let Change::Operators(operators) = change else {
+        // It is made of constants.
+        return (id, others);
+    };
+    let is_id = |path: &str| path.split('.').next() == Some("_id");
+    for (operator, fields) in operators {
+        let fields = fields.as_document().into_iter().flatten();
+        for (path, value) in fields {
+            if is_id(path) {
+                id.insert(path, value.clone());
+                continue;
+            }
+            let rest = others.entry(operator.clone());
+            if let Bson::Document(rest) = rest.or_insert_with(|| Document::new().into()) {
+                rest.insert(path, value.clone());
+            }
+        }
+    }
+    (id, others)
+}
+
+/// Sets a field by its path.
+fn put(document: &mut Document, path: &str, value: Bson) {
+    match path.split_once('.') {
+        None => drop(document.insert(path, value)),
+        Some((first, rest)) => {
+            let inner = document.entry(first.to_owned());
+            if let Bson::Document(inner) = inner.or_insert_with(|| Document::new().into()) {
+                put(inner, rest, value);
+            }
+        }
+    }
 }
 
 async fn ids(of: &Documents, filter: &Document, session: &mut ClientSession) -> Done<Vec<Bson>> {

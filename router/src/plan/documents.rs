@@ -108,8 +108,10 @@ pub fn query(
     finished: Result<Plan, Refusal>,
 ) -> Result<Plan, Refusal> {
     unmasked(text)?;
-    if analysis.seen.locks != Locks::No {
-        return refuse(Reason::Locking);
+    match analysis.seen.locks {
+        Locks::No => {}
+        Locks::Documents => return refuse(Reason::Documents),
+        Locks::Apart | Locks::Otherwise => return refuse(Reason::DocumentsLocks),
     }
     let one = match analysis.instances.as_slice() {
         [one] if !is_kept => match &one.source {
@@ -205,6 +207,10 @@ fn target<'n>(
                 _ => return None,
             }
         }
+        Statement::Merge(merge) => match &merge.table {
+            TableFactor::Table { name, .. } => name,
+            _ => return None,
+        },
         _ => return None,
     };
     let parts = name.0.iter().map(|part| part.as_ident().map(folded));

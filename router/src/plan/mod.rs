@@ -408,8 +408,7 @@ impl<'a> Planner<'a> {
         let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
         let of_tables = matches!(
             analysis.statement,
-            Statement::Merge
-                | Statement::Do
+            Statement::Do
                 | Statement::Call
                 | Statement::Truncate
                 | Statement::Lock

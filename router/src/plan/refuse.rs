@@ -202,10 +202,15 @@ reasons! {
     DocumentsShards = "documents-shards", "0A000",
         "a write to documents on several replica sets is not supported",
         "Write rows of one shard key at a time.";
-    /// A statement other than SELECT, INSERT, UPDATE, DELETE and COPY about documents.
+    /// A statement other than SELECT, INSERT, UPDATE, DELETE, MERGE and COPY about documents, or MERGE of documents into
+    /// another table.
     DocumentsStatement = "documents-statement", "0A000",
-        "tables of documents take SELECT, INSERT, UPDATE, DELETE and COPY only",
+        "tables of documents take SELECT, INSERT, UPDATE, DELETE, COPY and being merged into only",
         "Their definition is in the router's configuration.";
+    /// FOR UPDATE and its kin of documents, where the lock would have to be there when the statement has ended.
+    DocumentsLocks = "documents-locks", "0A000",
+        "these row locks on documents are not supported",
+        "Lock documents of the outermost query, in a statement that is no part of a transaction; within one write them, which keeps others from writing them.";
     /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",

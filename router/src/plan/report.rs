@@ -133,7 +133,7 @@ fn routed(plan: &Plan, route: &Route, map: &ShardMap, open: bool) -> Vec<String>
                 )),
                 Ending::Change(change) => {
                     let on = targets.join(", ");
-                    lines.push(format!("Documents on {on}: {}", change.sql));
+                    lines.push(format!("Documents on {on}: {}", change.texts()));
                 }
                 Ending::Answer | Ending::Write(_) => {}
             }

@@ -225,6 +225,11 @@ fn gathered(
     if let Ending::Write(Written::Owners(by)) = &gather.ending {
         kept(by, params, text)?;
     }
+    if let Ending::Change(change) = &gather.ending
+        && change.by.sharded.shards.single().is_none()
+    {
+        kept(&change.by, params, text)?;
+    }
     for fragment in gather.fragments.iter().filter(|fragment| fragment.writes) {
         if let Holders::Keys(keys) = &fragment.of {
             keys.iter().try_for_each(|by| kept(by, params, text))?;

@@ -89,6 +89,8 @@ pub enum Locks {
     No,
     /// Rows of the outermost query that each lie on one shard: what locks them there locks them.
     Apart,
+    /// Documents, of the outermost query: there is nothing that another one could be locked out by.
+    Documents,
     /// Others, of which the shards may have copies, or of a query inside of another.
     Otherwise,
 }

@@ -178,6 +178,8 @@ pub struct Session {
     active: Option<usize>,
     /// The transaction block is the router's own.
     implicit: bool,
+    /// What the open segment has bound.
+    bound: gather::Bound,
     /// What becomes of a conflict of the write that runs.
     conflict: gather::Conflict,
     /// All its servers are being told to commit.

@@ -16,6 +16,10 @@ mod faults;
 mod inserted;
 #[path = "mongo/keys.rs"]
 mod keys;
+#[path = "mongo/locks.rs"]
+mod locks;
+#[path = "mongo/merged.rs"]
+mod merged;
 #[path = "mongo/partitions.rs"]
 mod partitions;
 #[path = "mongo/pools.rs"]

@@ -1,7 +1,7 @@
 //! What a column is given: by INSERT, by SET, or by its default.
 
 use bson::oid::ObjectId;
-use bson::{Bson, RawDocument, RawDocumentBuf, Uuid};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid};
 use smallvec::SmallVec;
 use sqlparser::ast::{Expr, Ident};
 

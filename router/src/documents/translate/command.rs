@@ -64,6 +64,16 @@ pub enum Command {
         /// A unique key says that it is one document at most.
         single: bool,
     },
+    /// An UPDATE that gives a document another `_id`, which MongoDB does to none: it is deleted, and inserted as it has
+    /// become.
+    Move {
+        /// The collection.
+        collection: String,
+        /// Which document; it is one at most.
+        filter: Document,
+        /// What becomes of it: operators.
+        change: Change,
+    },
     /// `delete`.
     Delete {
         /// The collection.
@@ -198,6 +208,15 @@ impl Command {
                 shown.insert("filter", filter);
                 shown.insert("change", change.bson());
                 shown.insert("multi", !single);
+            }
+            Command::Move {
+                collection,
+                filter,
+                change,
+            } => {
+                shown.insert("move", collection);
+                shown.insert("filter", filter);
+                shown.insert("change", change.bson());
             }
             Command::Delete {
                 collection,

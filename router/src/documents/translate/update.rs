@@ -87,10 +87,15 @@ pub(super) fn update(
             return Err(because("SET of several columns at once"));
         };
         let column = target(name, &scope)?;
-        if set.iter().any(|(other, _)| *other == column) || is_id(scope.at(column)) {
-            return Err(because("SET of _id, or of a column twice"));
+        if set.iter().any(|(other, _)| *other == column) {
+            return Err(because("SET of a column twice"));
         }
         set.push((column, New::read(value, column, &scope, parameters)?));
+    }
+    let moves = set.iter().any(|(column, _)| is_id(scope.at(*column)));
+    let sums = set.iter().any(|(_, new)| matches!(new, New::Sum { .. }));
+    if moves && (sums || !is_single(&condition, &scope.collection)) {
+        return Err(because("SET of _id in what may be several documents"));
     }
     let update = Update {
         collection: Arc::clone(&scope.collection),
@@ -198,7 +203,8 @@ impl Update {
                 },
                 New::Assigned(assigned) => Computed::Value(assigned.value(declared, bound)?),
             };
-            if declared.not_null && matches!(value, Computed::Value(None)) && fault.is_none() {
+            let is_needed = declared.not_null || is_id(declared);
+            if is_needed && matches!(value, Computed::Value(None)) && fault.is_none() {
                 fault = Some(null_violation(&self.collection, declared));
             }
             if declared.is_rest() {
@@ -218,6 +224,11 @@ impl Update {
         let filter = filter.document();
         let nulls = self.collection.nulls;
         let columns = &self.collection.columns;
+        let moves = self.set.iter().any(|(column, _)| is_id(&columns[*column]));
+        if moves && rest.is_some() {
+            let what = "the primary key of documents and the column of all their other fields cannot be set by one UPDATE";
+            return Err(Fault::new("0A000", what));
+        }
         let change = match rest {
             Some(rest) => Change::Pipeline(vec![rest.replacing(fields, |column| {
                 let at = values.iter().position(|(at, _)| *at == column)?;
@@ -238,6 +249,11 @@ impl Update {
                 filter,
                 change,
                 fault,
+            },
+            (_, change) if moves => Command::Move {
+                collection,
+                filter,
+                change,
             },
             (_, change) => Command::Update {
                 collection,

@@ -51,6 +51,8 @@ use within::TakenOut;
 pub struct Gather {
     /// It reads documents, which no shard of PostgreSQL has.
     pub documents: bool,
+    /// It locks documents for as long as it runs, and nothing else may be in its transaction.
+    pub alone: bool,
     /// Which server of each shard.
     pub role: Role,
     /// The keys of every sharded table of the statement: if all lie on one shard, it runs there untouched.
@@ -86,17 +88,39 @@ pub enum Ending {
     Change(Box<Change>),
 }
 
-/// An UPDATE or DELETE of documents, which is told to MongoDB as a residue computes it.
+/// An UPDATE, DELETE or MERGE of documents, which is told to MongoDB as a residue computes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The shard of the documents: there may be one only.
     pub by: KeyedBy,
-    /// What is told, for each row. Its parameters are the residue's first columns.
-    pub sql: String,
-    /// So many of them. RETURNING shows those behind them.
+    /// What is told, of each row one.
+    pub told: Vec<Told>,
+    /// Of several, the residue's first column says which, from 1 on; the second is true where it would depend on the
+    /// order of the rows what becomes of them.
+    pub chooses: bool,
+    /// So many of the residue's first columns are values. RETURNING shows those behind them.
     pub bound: usize,
-    /// UPDATE or DELETE.
+    /// UPDATE, DELETE or MERGE.
     pub command: &'static str,
+}
+
+/// A statement that changes one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Its text.
+    pub sql: String,
+    /// The columns of the residue that are its parameters.
+    pub values: Vec<usize>,
+    /// By so many of them, the first ones, the document is found.
+    pub finds: usize,
+}
+
+impl Change {
+    /// The texts of all that is told.
+    pub fn texts(&self) -> String {
+        let texts: Vec<&str> = self.told.iter().map(|told| told.sql.as_str()).collect();
+        texts.join("; ")
+    }
 }
 
 /// A statement around a query, which keeps the rows of it.
@@ -165,6 +189,9 @@ pub struct Store {
     pub columns: Vec<Filled>,
     /// So many of them, the last ones, the client's text leaves to sequences.
     pub made: usize,
+    /// What RETURNING shows of the rows that are stored, as a query of arrays of these, where who stores them cannot
+    /// compute it.
+    pub shown: Option<String>,
 }
 
 /// What becomes of rows of which a column of the key is NULL.
@@ -356,7 +383,7 @@ impl fmt::Display for Gather {
         match &self.ending {
             Ending::Store(store) => write!(f, "; {}...{}", store.head, store.tail),
             Ending::Keep(keep) => write!(f, "; {}...{}", keep.head, keep.tail),
-            Ending::Change(change) => write!(f, "; {}", change.sql),
+            Ending::Change(change) => write!(f, "; {}", change.texts()),
             Ending::Answer | Ending::Write(_) => Ok(()),
         }
     }
@@ -572,8 +599,15 @@ fn residual(
         fragments.push(fragment);
     }
     sources.narrow(analysis, &mut fragments);
-    locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
+    let locking = locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
     let residue = rewriting.residue(pruned.root(root))?;
+    let alone = locking.is_some();
+    let residue = match locking {
+        Some(locking) => {
+            format!("SELECT {CTE}.* FROM ({residue}) AS {CTE} WHERE NOT EXISTS ({locking})")
+        }
+        None => residue,
+    };
     let sharded = analysis.sharded();
     let sharded = sharded.filter(|(instance, _, _)| !analysis.is_documents(*instance));
     let sharded = sharded.filter_map(|(instance, _, _)| keyed_by(analysis, instance));
@@ -584,6 +618,7 @@ fn residual(
     Ok(Gather {
         documents,
         role: role(analysis, ending == Ending::Answer),
+        alone,
         keyed,
         home,
         fragments,

@@ -19,7 +19,10 @@ pub use local::Local;
 pub use with::Ctes;
 
 use mothership_shardmap::KeyType;
-use sqlparser::ast::{Fetch, Ident, LimitClause, OrderByExpr, OrderByKind, Query, SetExpr, Values};
+use sqlparser::ast::{
+    Fetch, Ident, JoinOperator, LimitClause, LockClause, OrderByExpr, OrderByKind, Query, SetExpr,
+    TableFactor, TableWithJoins, Values,
+};
 
 use crate::plan::condition::Scalar;
 use crate::plan::dialect;
@@ -140,10 +143,14 @@ impl<'n> Analysis<'n> {
         }
         if !query.locks.is_empty() {
             self.locked(query);
-            if limited || self.seen.locks != Locks::Apart {
+            match self.seen.locks {
+                Locks::Documents => {}
+                Locks::Apart if !limited => {}
                 // With a limit each shard would lock so many rows.
-                self.seen.locks = Locks::Otherwise;
-                output.local = Local::No(first(&output.local, Reason::Locking));
+                Locks::No | Locks::Apart | Locks::Otherwise => {
+                    self.seen.locks = Locks::Otherwise;
+                    output.local = Local::No(first(&output.local, Reason::Locking));
+                }
             }
             output.open = Open::None;
         }
@@ -177,15 +184,50 @@ impl<'n> Analysis<'n> {
                 apart &= !names.is_empty() && names.iter().all(sharded);
             }
         }
+        let outermost = self.depth == self.rows_depth && self.in_view == 0;
+        let documents = outermost && self.locks_documents(query);
         for lock in &query.locks {
             for name in locked(lock).1 {
                 self.ident(name);
             }
         }
-        self.seen.locks = match (apart, self.seen.locks) {
-            (true, Locks::No) => Locks::Apart,
+        self.seen.locks = match (documents, apart, self.seen.locks) {
+            (true, _, Locks::No) => Locks::Documents,
+            (false, true, Locks::No) => Locks::Apart,
             _ => Locks::Otherwise,
         };
+    }
+
+    /// Whether all that a query locks are documents. What an outer join may leave out PostgreSQL does not lock, and only
+    /// says so when the statement runs.
+    fn locks_documents(&self, query: &Query) -> bool {
+        let SetExpr::Select(select) = &*query.body else {
+            return false;
+        };
+        let place = select.select_token.0.span.start;
+        let mut levels = self.notes.levels.iter();
+        let Some(level) = levels.find(|level| level.place == place) else {
+            return false;
+        };
+        let entries = &level.scope.entries;
+        let are_documents = |lock: &LockClause| {
+            let (_, names) = locked(lock);
+            let is_one = |name: &&Ident| {
+                let name = folded(name);
+                // Of a name that is not there PostgreSQL says so.
+                let mut named = entries.iter().filter(|entry| entry.alias == name);
+                named.all(|entry| self.is_documents(entry.instance))
+            };
+            match names.is_empty() {
+                true => entries
+                    .iter()
+                    .all(|entry| self.is_documents(entry.instance)),
+                false => names.iter().all(is_one),
+            }
+        };
+        !entries.is_empty()
+            && query.locks.iter().all(are_documents)
+            && select.from.iter().all(joins_plainly)
     }
 
     /// LIMIT, OFFSET and FETCH; whether there is any but LIMIT ALL.
@@ -349,6 +391,25 @@ impl<'n> Analysis<'n> {
             ..Output::opaque()
         })
     }
+}
+
+/// Whether no join leaves anything out.
+fn joins_plainly(from: &TableWithJoins) -> bool {
+    let is_plain = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin {
+            table_with_joins, ..
+        } => joins_plainly(table_with_joins),
+        _ => true,
+    };
+    let mut joins = from.joins.iter();
+    is_plain(&from.relation)
+        && joins.all(|join| {
+            let inner = matches!(
+                join.join_operator,
+                JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_)
+            );
+            inner && is_plain(&join.relation)
+        })
 }
 
 /// The type of a column of constants, where PostgreSQL's choice is certain and exact.

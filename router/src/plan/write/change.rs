@@ -1,20 +1,24 @@
-//! UPDATE and DELETE of documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of them
+//! UPDATE, DELETE and MERGE of documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of them
 //! become what, and MongoDB is told of each row by its primary key, in the same transaction.
 //!
 //! The statement becomes a query. Its first columns are the values of what MongoDB is told; those behind them are what
 //! RETURNING shows. What the statement itself means is asked of the home shard, which has an empty table of the same
 //! columns, so that what assigns values of another type is refused there in PostgreSQL's words.
 
+mod merge;
+
 use sqlparser::ast::{
-    AssignmentTarget, Delete, Expr, FromTable, SelectItem, Statement, TableFactor, TableWithJoins,
-    Update, UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, ObjectName, SelectItem,
+    SelectItemQualifiedWildcardKind, Statement, TableFactor, TableWithJoins, Update,
+    UpdateTableFromKind,
 };
 
-use crate::catalog::Relation;
-use crate::documents::{Collection, Filled};
+use crate::catalog::{Column, Relation};
+use crate::documents::Collection;
+use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
-use crate::plan::gather::{Change, Ending};
+use crate::plan::gather::{Change, Ending, Told};
 use crate::plan::names::{Names, folded};
 use crate::plan::parens;
 use crate::plan::parse::Parsed;
@@ -23,9 +27,14 @@ use crate::plan::read::{self, explained};
 use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
-use crate::plan::{KeyedBy, Plan, PlanContext};
+use crate::plan::{KeyedBy, Plan, PlanContext, utility};
 
-use super::documents::asks_time;
+use super::documents::{asks_time, default_of};
+
+/// The object id of `varchar`.
+const VARCHAR: u32 = 1043;
+/// The first part of what a key is called that a row had before.
+const OLD: &str = "__mothership_k";
 
 /// A table of documents with what is declared of it.
 struct Table<'n> {
@@ -39,8 +48,10 @@ struct Table<'n> {
 struct Computed {
     query: String,
     /// What MongoDB is told, and what that is called.
-    sql: String,
+    told: Vec<Told>,
     command: &'static str,
+    /// Whether the query says which of these a row is for.
+    chooses: bool,
     /// So many of the query's first columns are the values of each change.
     bound: usize,
 }
@@ -76,12 +87,21 @@ pub fn plan(
         key: key.collect::<Option<_>>().ok_or_else(none)?,
     };
     let computed = match &parsed.statement {
-        Statement::Update(update) => table.update(update)?,
+        Statement::Update(update) if table.lacks(update) => {
+            return Ok(utility::home("a column that is not there"));
+        }
+        Statement::Update(update) => table.update(update, &analysis)?,
         Statement::Delete(delete) => table.delete(delete)?,
+        Statement::Merge(merge) => table.merge(merge, &analysis)?,
         _ => None,
     };
     let computed = computed.ok_or_else(none)?;
-    let by = keyed_by(&analysis, written.target).ok_or_else(none)?;
+    let mut by = keyed_by(&analysis, written.target).ok_or_else(none)?;
+    if computed.told.iter().any(|told| told.finds == 0) {
+        // What is stored is not restricted by what is asked of the rows that are there.
+        by.cond = Cond::Any;
+        by.leaf = None;
+    }
     gathered((names, context), parsed, (by, computed), none())
 }
 
@@ -93,8 +113,9 @@ fn gathered(
 ) -> Result<Plan, Refusal> {
     let Computed {
         query,
-        sql,
+        told,
         command,
+        chooses,
         bound,
     } = computed;
     // The query has the parameters of the statement, also where it does not mention the last of them.
@@ -110,46 +131,44 @@ fn gathered(
     context.parameter_types.resize(count, 0);
     let ending = Ending::Change(Box::new(Change {
         by,
-        sql,
-        command,
+        told,
+        chooses,
         bound,
+        command,
     }));
     read::changing((names, &query, &context), ending, why)
 }
 
 impl Table<'_> {
-    fn update(&self, update: &Update) -> Result<Option<Computed>, Refusal> {
-        let mut set: Vec<(usize, String)> = Vec::new();
-        for assignment in &update.assignments {
+    /// Whether an UPDATE sets a column that the table does not have, which is PostgreSQL's error.
+    fn lacks(&self, update: &Update) -> bool {
+        update.assignments.iter().any(|assignment| {
             let AssignmentTarget::ColumnName(name) = &assignment.target else {
-                return Ok(None);
+                return false;
             };
-            let [part] = name.0.as_slice() else {
-                return Ok(None);
-            };
-            let found = part
-                .as_ident()
-                .and_then(|part| self.relation.column(&folded(part)));
-            let Some((column, _)) = found else {
-                return Ok(None);
-            };
-            // A row is found by it, and lies where it leads.
-            let unknown =
-                self.key.contains(&column) || set.iter().any(|(other, _)| *other == column);
-            let Some(value) = self
-                .assigned(column, &assignment.value)?
-                .filter(|_| !unknown)
-            else {
-                return Ok(None);
-            };
-            set.push((column, value));
-        }
+            match name.0.as_slice() {
+                [part] => part
+                    .as_ident()
+                    .is_some_and(|part| self.relation.column(&folded(part)).is_none()),
+                _ => false,
+            }
+        })
+    }
+
+    fn update(
+        &self,
+        update: &Update,
+        analysis: &Analysis<'_>,
+    ) -> Result<Option<Computed>, Refusal> {
+        let Some(set) = self.set(&update.assignments, analysis)? else {
+            return Ok(None);
+        };
         let more: &[TableWithJoins] = match &update.from {
             None => &[],
             Some(UpdateTableFromKind::AfterSet(list)) => list,
             Some(UpdateTableFromKind::BeforeSet(_)) => return Ok(None),
         };
-        let Some(entry) = entry(&update.table) else {
+        let Some(entry) = entry(&update.table.relation) else {
             return Ok(None);
         };
         let columns = self
@@ -169,13 +188,31 @@ impl Table<'_> {
                     None => format!("{entry}.{name}"),
                 }
             });
-        let columns: Vec<String> = columns.collect();
+        let mut columns: Vec<String> = columns.collect();
+        // A row is found by the key that it had.
+        let moves = set.iter().any(|(column, _)| self.key.contains(column));
+        let old = |at: usize| format!("\"{OLD}{at}\"");
+        if moves {
+            let key = self.key.iter().enumerate();
+            let key =
+                key.map(|(at, column)| format!("{} AS {}", self.of(&entry, *column), old(at)));
+            columns.extend(key);
+        }
         let rows = from(&update.table, more, update.selection.as_ref())?;
         let once = self.once(&entry, more);
         // The row as it becomes is what RETURNING is about.
         let rows = format!("(SELECT {once}{}{rows}) AS {entry}", columns.join(", "));
-        let values = self.key.iter().chain(set.iter().map(|(column, _)| column));
-        let values: Vec<String> = values.map(|at| self.of(&entry, *at)).collect();
+        let found = self.key.iter().enumerate().map(|(at, column)| match moves {
+            true => format!("{entry}.{}", old(at)),
+            false => self.of(&entry, *column),
+        });
+        let new = set.iter().map(|(column, _)| self.of(&entry, *column));
+        let values: Vec<String> = found.chain(new).collect();
+        let returning = update.returning.as_deref();
+        let shown = match moves {
+            true => self.shown_by_name(&entry, returning)?,
+            false => shown(returning)?,
+        };
         let sets = set.iter().enumerate();
         let sets = sets.map(|(at, (column, _))| {
             format!("{} = ${}", self.quoted(*column), self.key.len() + at + 1)
@@ -188,15 +225,77 @@ impl Table<'_> {
             self.found()
         );
         Ok(Some(Computed {
-            query: format!(
-                "SELECT {}{} FROM {rows}",
-                values.join(", "),
-                shown(update.returning.as_deref())?
-            ),
+            query: format!("SELECT {}{shown} FROM {rows}", values.join(", ")),
             command: "UPDATE",
-            sql: statement,
+            told: self.told(statement, values.len()),
+            chooses: false,
             bound: values.len(),
         }))
+    }
+
+    /// The columns of RETURNING, behind others; what a star stands for is said, because the rows have more.
+    fn shown_by_name(
+        &self,
+        entry: &str,
+        returning: Option<&[SelectItem]>,
+    ) -> Result<String, Refusal> {
+        let all = || {
+            let all = 0..self.relation.columns.len();
+            let all: Vec<String> = all.map(|at| self.of(entry, at)).collect();
+            format!(", {}", all.join(", "))
+        };
+        let is_entry = |name: &ObjectName| match name.0.as_slice() {
+            [part] => part
+                .as_ident()
+                .is_some_and(|part| parens::quoted(&folded(part)) == entry),
+            _ => false,
+        };
+        let items = returning.unwrap_or_default().iter();
+        let items = items.map(|item| match item {
+            SelectItem::Wildcard(_) => Ok(all()),
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _)
+                if is_entry(name) =>
+            {
+                Ok(all())
+            }
+            item => shown(Some(std::slice::from_ref(item))),
+        });
+        items.collect()
+    }
+
+    /// The columns that are set, each with what it becomes.
+    fn set(
+        &self,
+        assignments: &[Assignment],
+        analysis: &Analysis<'_>,
+    ) -> Result<Option<Vec<(usize, String)>>, Refusal> {
+        let mut set: Vec<(usize, String)> = Vec::new();
+        for assignment in assignments {
+            let AssignmentTarget::ColumnName(name) = &assignment.target else {
+                return Ok(None);
+            };
+            let [part] = name.0.as_slice() else {
+                return Ok(None);
+            };
+            let found = part
+                .as_ident()
+                .and_then(|part| self.relation.column(&folded(part)));
+            let Some((column, _)) = found else {
+                return Ok(None);
+            };
+            // Rows that trade their keys do so in an order that is PostgreSQL's own. Those that all get the same one do
+            // not: it is free, or one of them keeps it, or it is a duplicate whoever comes first.
+            let trades = self.key.contains(&column) && analysis.scalar(&assignment.value).is_none();
+            let unknown = trades || set.iter().any(|(other, _)| *other == column);
+            let Some(value) = self
+                .assigned(column, &assignment.value)?
+                .filter(|_| !unknown)
+            else {
+                return Ok(None);
+            };
+            set.push((column, value));
+        }
+        Ok(Some(set))
     }
 
     fn delete(&self, delete: &Delete) -> Result<Option<Computed>, Refusal> {
@@ -206,7 +305,7 @@ impl Table<'_> {
         let [table] = list.as_slice() else {
             return Ok(None);
         };
-        let Some(entry) = entry(table) else {
+        let Some(entry) = entry(&table.relation) else {
             return Ok(None);
         };
         let more = delete.using.as_deref().unwrap_or_default();
@@ -220,41 +319,56 @@ impl Table<'_> {
                 from(table, more, delete.selection.as_ref())?
             ),
             command: "DELETE",
-            sql: format!("DELETE FROM {}{}", self.name(), self.found()),
+            told: self.told(
+                format!("DELETE FROM {}{}", self.name(), self.found()),
+                values.len(),
+            ),
+            chooses: false,
             bound: values.len(),
         }))
     }
 
-    /// What an expression gives that is assigned to a column: of its type without a length, which is looked at when it is
-    /// stored. `None` if that is not known.
+    /// The only thing that is told, with so many values.
+    fn told(&self, sql: String, values: usize) -> Vec<Told> {
+        vec![Told {
+            sql,
+            values: (0..values).collect(),
+            finds: self.key.len(),
+        }]
+    }
+
+    /// What an expression gives that is assigned to a column. `None` if that is not known.
     fn assigned(&self, column: usize, value: &Expr) -> Result<Option<String>, Refusal> {
         let base = self.base(column);
         if is_default(value) {
-            return Ok(self.default(column));
+            let default = default_of(self.collection, &self.relation.columns[column]);
+            return Ok(default.map(|default| self.in_length(column, default)));
         }
         let typed = format!("{}::{base}", parens::expr(value)?);
-        Ok(Some(match asks_time(value) {
+        let typed = match asks_time(value) {
             // PostgreSQL's clock has microseconds, and documents have not.
             true if base.starts_with("timestamp") => whole_milliseconds(&typed),
             _ => typed,
-        }))
+        };
+        Ok(Some(self.in_length(column, typed)))
     }
 
-    /// What a column becomes by DEFAULT.
-    fn default(&self, column: usize) -> Option<String> {
-        let base = self.base(column);
-        let declared = self
-            .collection
-            .column(&self.relation.columns[column].name)?;
-        match &self.collection.columns[declared].default {
-            None => Some(format!("NULL::{base}")),
-            Some(Filled::Now) => Some(whole_milliseconds("pg_catalog.now()")),
-            Some(Filled::Uuid) => Some("pg_catalog.gen_random_uuid()".to_owned()),
-            Some(Filled::Constant(text)) if !text.contains('\\') => {
-                Some(format!("'{}'::{base}", text.replace('\'', "''")))
-            }
-            Some(Filled::Constant(_) | Filled::ObjectId) => None,
-        }
+    /// A value in the length of its column: too long a text is an error, which a cast that is written would cut. Of a
+    /// constant it is one even where there are no rows.
+    fn in_length(&self, column: usize, value: String) -> String {
+        let Column {
+            handed,
+            type_oid: VARCHAR,
+            typmod: length @ 0..,
+            ..
+        } = &self.relation.columns[column]
+        else {
+            return value;
+        };
+        format!(
+            "pg_catalog.\"varchar\"({value}, {length}, false)::{}",
+            handed.full
+        )
     }
 
     fn base(&self, column: usize) -> &str {
@@ -298,8 +412,8 @@ impl Table<'_> {
 }
 
 /// What the target of a write is called in it.
-fn entry(table: &TableWithJoins) -> Option<String> {
-    let TableFactor::Table { name, alias, .. } = &table.relation else {
+fn entry(table: &TableFactor) -> Option<String> {
+    let TableFactor::Table { name, alias, .. } = table else {
         return None;
     };
     let own = name.0.last()?.as_ident()?;

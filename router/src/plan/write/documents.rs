@@ -17,6 +17,8 @@ use sqlparser::ast::{
 use crate::catalog::{Column, Events, Relation};
 use crate::documents::{Collection, Filled};
 use crate::plan::expr::is_default;
+use crate::plan::functions::Call;
+use crate::plan::gather::within::has_query;
 use crate::plan::gather::{self, Ending, Gather, Root};
 use crate::plan::names::{Keyed, Names, Place, folded};
 use crate::plan::parens;
@@ -61,9 +63,10 @@ pub fn computed(
     if positions.iter().any(|at| *at >= relation.columns.len()) {
         return Ok(utility::home("a column that is not there"));
     }
-    let source = Source::of(&analysis, query, relation, positions, why)?;
-    analysis.add_relation(relation, place.clone())?;
+    let source = Source::of(&analysis, query, (relation, &collection), positions, why)?;
+    let target = analysis.add_relation(relation, place.clone())?;
     analysis.query(&source.query, None, &Ctes::default())?;
+    analysis.returned(insert, (relation, place.clone()), target)?;
     explained(&analysis, names, parsed)?;
     let gather = stored(
         &analysis,
@@ -85,7 +88,7 @@ impl Source {
     fn of(
         analysis: &Analysis<'_>,
         query: &Query,
-        relation: &Relation,
+        (relation, collection): (&Relation, &Collection),
         mut positions: Vec<usize>,
         why: &Refusal,
     ) -> Result<Source, Refusal> {
@@ -139,7 +142,15 @@ impl Source {
                         row.content.remove(at);
                     }
                 }
-                _ => return Err(why.clone()),
+                _ => {
+                    let column = &relation.columns[positions[at]];
+                    let default = default_of(collection, column).ok_or_else(|| why.clone())?;
+                    for row in &mut values.rows {
+                        if is_default(&row.content[at]) {
+                            row.content[at] = parsed_expr(&default)?;
+                        }
+                    }
+                }
             }
         }
         if positions.is_empty() {
@@ -174,17 +185,7 @@ fn in_milliseconds(expr: &Expr, column: &Column) -> Result<Expr, Refusal> {
     if !TIMES.contains(&column.type_oid) || !asks_time(expr) {
         return Ok(expr.clone());
     }
-    let parsed = parse::statement("SELECT pg_catalog.date_trunc('milliseconds', NULL)")
-        .map_err(|_| Refusal::new(Reason::NotUnderstood))?;
-    let Statement::Query(query) = parsed.statement else {
-        return not_understood();
-    };
-    let SetExpr::Select(mut select) = *query.body else {
-        return not_understood();
-    };
-    let Some(SelectItem::UnnamedExpr(mut truncated)) = select.projection.pop() else {
-        return not_understood();
-    };
+    let mut truncated = parsed_expr("pg_catalog.date_trunc('milliseconds', NULL)")?;
     if let Expr::Function(function) = &mut truncated
         && let FunctionArguments::List(list) = &mut function.args
         && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) = list.args.last_mut()
@@ -193,6 +194,39 @@ fn in_milliseconds(expr: &Expr, column: &Column) -> Result<Expr, Refusal> {
         return Ok(truncated);
     }
     not_understood()
+}
+
+/// An expression of the router's own.
+fn parsed_expr(text: &str) -> Result<Expr, Refusal> {
+    let parsed = parse::statement(&format!("SELECT {text}"))
+        .map_err(|_| Refusal::new(Reason::NotUnderstood))?;
+    let Statement::Query(query) = parsed.statement else {
+        return not_understood();
+    };
+    let SetExpr::Select(mut select) = *query.body else {
+        return not_understood();
+    };
+    match select.projection.pop() {
+        Some(SelectItem::UnnamedExpr(expr)) => Ok(expr),
+        _ => not_understood(),
+    }
+}
+
+/// What a column becomes by DEFAULT, as an expression of its type. `None` if PostgreSQL cannot make it.
+pub(super) fn default_of(collection: &Collection, column: &Column) -> Option<String> {
+    let base = &column.handed.base;
+    let declared = &collection.columns[collection.column(&column.name)?];
+    match &declared.default {
+        None => Some(format!("NULL::{base}")),
+        Some(Filled::Now) => {
+            Some("pg_catalog.date_trunc('milliseconds', pg_catalog.now())".to_owned())
+        }
+        Some(Filled::Uuid) => Some("pg_catalog.gen_random_uuid()".to_owned()),
+        Some(Filled::Constant(text)) if !text.contains('\\') => {
+            Some(format!("'{}'::{base}", text.replace('\'', "''")))
+        }
+        Some(Filled::Constant(_) | Filled::ObjectId) => None,
+    }
 }
 
 /// Whether an expression calls for the time.
@@ -251,7 +285,8 @@ fn stored(
     let mut insert = insert.clone();
     insert.columns = all.iter().map(name).collect();
     let (head, tail) = parens::around_source(&insert)?;
-    let store = gather::Store {
+    let mut store = gather::Store {
+        shown: None,
         made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),
         documents: true,
@@ -263,8 +298,17 @@ fn stored(
         tail,
         columns,
     };
+    let mut computed = None;
     if !is_stored(analysis, parsed, &store) {
-        return Err(why.clone());
+        // MongoDB says what it has stored, and PostgreSQL computes of that what RETURNING shows.
+        let items = insert.returning.take().ok_or_else(|| why.clone())?;
+        store.tail = parens::around_source(&insert)?.1 + &all_columns(relation);
+        let mut calls = analysis.seen.calls.keys();
+        let once = calls.all(|call| *call <= Call::Volatile);
+        if !once || has_query(&items) || !is_stored(analysis, parsed, &store) {
+            return Err(why.clone());
+        }
+        computed = Some(items);
     }
     let shown = shown(relation, &source.positions, &now, &store);
     let ending = Ending::Store(Box::new(store));
@@ -279,7 +323,55 @@ fn stored(
         gather.residue,
         names.join(", ")
     );
+    if let (Ending::Store(store), Some(items)) = (&mut gather.ending, computed) {
+        let entry = match &insert.table_alias {
+            Some(alias) => folded(&alias.alias),
+            None => relation.name.name.clone(),
+        };
+        let texts = relation.columns.iter().any(|column| column.handed.as_text);
+        gather.texts |= texts;
+        store.shown = Some(of_stored(relation, &entry, &items, gather.parameters + 1)?);
+    }
     Ok(gather)
+}
+
+/// RETURNING of all columns, as they are handed over.
+fn all_columns(relation: &Relation) -> String {
+    let columns = relation.columns.iter().map(|column| {
+        let name = parens::quoted(&column.name);
+        match column.handed.as_text {
+            true => format!("{name}::text"),
+            false => name,
+        }
+    });
+    let columns: Vec<String> = columns.collect();
+    format!(" RETURNING {}", columns.join(", "))
+}
+
+/// What RETURNING shows, as a query of rows that are handed over by arrays: the parameters from `next` on.
+fn of_stored(
+    relation: &Relation,
+    entry: &str,
+    items: &[SelectItem],
+    next: usize,
+) -> Result<String, Refusal> {
+    let lists = relation.columns.iter().zip(next..).map(|(column, number)| {
+        let handed = &column.handed;
+        let mut list = format!("unnest(${number}::{}[])::{}", handed.sent_as(), handed.full);
+        if let Some(collation) = &handed.collate {
+            list = format!("{list} COLLATE {collation}");
+        }
+        format!("{list} AS {}", parens::quoted(&column.name))
+    });
+    let lists: Vec<String> = lists.collect();
+    let shown = parens::returning(Some(items))?;
+    let shown = shown.replacen(" RETURNING ", "SELECT ", 1);
+    // The rows are made first: what is computed of them may be a row of them as a whole.
+    Ok(format!(
+        "{shown} FROM (SELECT {} OFFSET 0) AS {}",
+        lists.join(", "),
+        parens::quoted(entry)
+    ))
 }
 
 /// The source's columns as they are handed over, and the time behind them.

@@ -216,6 +216,29 @@ impl<'n> Analysis<'n> {
         Ok(())
     }
 
+    /// Walks RETURNING of an INSERT whose rows are `instance`.
+    pub(super) fn returned(
+        &mut self,
+        insert: &Insert,
+        (relation, place): (&'n Relation, Place),
+        instance: usize,
+    ) -> Result<(), Refusal> {
+        let alias = match &insert.table_alias {
+            Some(alias) => self.ident(&alias.alias),
+            None => relation.name.name.clone(),
+        };
+        let filled = Filled {
+            relation,
+            place,
+            instance,
+            alias,
+            positions: Vec::new(),
+            is_listed: false,
+        };
+        let items = insert.returning.as_deref();
+        self.returning(items, &filled, &Ctes::default(), &mut Level::default())
+    }
+
     fn returning(
         &mut self,
         items: Option<&[SelectItem]>,

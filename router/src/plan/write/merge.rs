@@ -294,6 +294,7 @@ pub(super) fn merge_gathered(
         .collect();
     let alias = parens::quoted(&alias(&merge.source).ok_or_else(none)?);
     let store = gather::Store {
+        shown: None,
         documents: false,
         made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),

@@ -39,7 +39,7 @@ use crate::plan::parens;
 use crate::plan::parse::Parsed;
 use crate::plan::query::{Ctes, Local};
 use crate::plan::read::{explained, may_lead_apart, parsed};
-use crate::plan::refuse::{Reason, Refusal, not_understood};
+use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
 use crate::plan::scope::{Analysis, LeftToSequences, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
@@ -84,6 +84,10 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         crate::plan::documents::write((names, text, context), &parsed, again, computed)?
     {
         return Ok(plan);
+    }
+    let merges = matches!(parsed.statement, Statement::Merge(_));
+    if merges && names.mentions_documents(text.to_cut()) {
+        return refuse(Reason::DocumentsStatement);
     }
     planned((names, text, context), parsed)
 }
@@ -475,6 +479,7 @@ fn insert_gathered(
     insert.columns.extend(names);
     let (head, tail) = parens::around_source(&insert)?;
     let store = gather::Store {
+        shown: None,
         documents: false,
         made: made.len(),
         sharded: sharded.map(|keyed| SameSharded(Arc::clone(&keyed.sharded))),

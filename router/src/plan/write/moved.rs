@@ -179,6 +179,7 @@ fn gathered(
     let texts: Vec<bool> = filled.iter().map(|column| column.cast.is_some()).collect();
     let table = parens::relation(name, alias.as_ref())?;
     let store = gather::Store {
+        shown: None,
         documents: false,
         made: 0,
         sharded: Some(SameSharded(Arc::clone(&keyed.sharded))),

@@ -32,6 +32,7 @@ const FEW: usize = 8;
 impl Session {
     pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.begin_segment().await?;
+        self.check_unlocked()?;
         let bind = Bind::read(body).map_err(malformed)?;
         let Some(statement) = self.state.names.get(bind.statement).cloned() else {
             self.flush_held().await?;
@@ -82,6 +83,7 @@ impl Session {
             progress: Progress::Ready,
         };
         self.state.portals.bind(bind.portal, portal);
+        self.has_bound();
         Ok(())
     }
 

@@ -24,6 +24,7 @@ pub(super) use bind::many_types;
 
 use crate::session::allowed::{ends_failure, failed_transaction};
 use crate::session::dispatch::Many;
+use crate::session::gather::Bound;
 use crate::session::many::Held;
 use crate::session::names::Prepared;
 use crate::session::sorted::Streams;
@@ -47,6 +48,7 @@ impl Session {
     async fn begin_segment(&mut self) -> Result<(), Halt> {
         if self.state.phase == Phase::Idle {
             self.state.phase = Phase::Segment;
+            self.bound = Bound::Nothing;
             self.refresh_world().await?;
         }
         self.state.phase = Phase::Segment;

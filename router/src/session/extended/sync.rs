@@ -1,5 +1,6 @@
 //! Flush, and Sync, which ends a segment on every server that took part in it.
 
+use crate::session::gather::Bound;
 use crate::session::state::{Block, Phase};
 use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend;
@@ -17,6 +18,7 @@ impl Session {
 
     /// Whatever becomes of the segment, its Sync is answered: the client waits for that and sends no other.
     pub(in crate::session) async fn on_sync(&mut self) -> Result<(), Halt> {
+        self.bound = Bound::Nothing;
         let flushed = match self.state.skipping {
             true => {
                 self.held = None;

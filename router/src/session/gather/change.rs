@@ -6,7 +6,11 @@ use super::fetch::too_much;
 use super::residue::without_position;
 use super::write::{Run, differs, formatted, same_columns};
 use super::{GatherWork, Value};
+use crate::merge::Arrays;
+use crate::plan::Refusal;
 use crate::plan::gather::Change;
+use crate::plan::refuse::Reason;
+use crate::session::dispatch::refused;
 use crate::session::many::Held;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
@@ -14,6 +18,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use std::collections::HashSet;
 
 /// So many changes go ahead of their answers.
 const TOGETHER: usize = 500;
@@ -57,6 +62,39 @@ impl Session {
             }
         };
         let command = format!("{} {changed}", change.command).into_bytes();
+        Ok(self.shown(run, rows, command))
+    }
+
+    /// Stores rows in MongoDB as `sql` says, on the server `place`, and has PostgreSQL compute at `at` what RETURNING
+    /// shows of them. `own` is what the one is to know of the client's values, and `run` what the other is.
+    pub(super) async fn store_shown(
+        &mut self,
+        (at, shown): (usize, &str),
+        work: &GatherWork,
+        (place, sql, arrays): (usize, &str, &[Vec<u8>]),
+        (own, run): (&Run<'_>, &Run<'_>),
+    ) -> Result<Vec<u8>, Halt> {
+        let inbox = &mut self.servers[place].inbox;
+        inbox.wrote = true;
+        inbox.may_write = true;
+        let stored = self.rows_of(place, work, (sql, arrays), own, &[1]).await?;
+        let elements: Vec<u32> = stored.columns.iter().map(|c| c.type_oid).collect();
+        let mut arrays = Arrays::new(&elements);
+        for row in &stored.rows {
+            arrays.add(row).map_err(|_| malformed())?;
+        }
+        let shown = self.with_times(run.sql, shown, true).await?;
+        let arrays = arrays.finish();
+        let computed = self
+            .rows_of(at, work, (&shown, &arrays), run, run.formats)
+            .await?;
+        let command = format!("INSERT 0 {}", stored.rows.len()).into_bytes();
+        Ok(self.shown(run, computed.rows, command))
+    }
+
+    /// Gives the client the rows of RETURNING, or keeps them for it. The command is returned.
+    fn shown(&mut self, run: &Run<'_>, rows: Vec<Box<[u8]>>, command: Vec<u8>) -> Vec<u8> {
+        let returned = &run.described.columns;
         if run.describes && !returned.is_empty() {
             let columns = formatted(returned, run.formats);
             self.client
@@ -73,7 +111,7 @@ impl Session {
                 }
             }),
         }
-        Ok(command)
+        command
     }
 
     /// The rows of the residue: the values of changes in binary, those of RETURNING as the client wants them.
@@ -89,7 +127,25 @@ impl Session {
         let formats = std::iter::repeat_n(1, change.bound);
         let formats = formats.chain(shown.iter().map(|column| column.format));
         let formats: Vec<i16> = formats.collect();
-        self.send_statement(at, work, (&sql, run.arrays), run, &formats, true);
+        let computed = self
+            .rows_of(at, work, (&sql, run.arrays), run, &formats)
+            .await?;
+        match computed.columns.len() < change.bound {
+            true => Err(malformed()),
+            false => Ok(computed),
+        }
+    }
+
+    /// The rows that a statement gives on the server `at`, in these formats.
+    async fn rows_of(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        (sql, arrays): (&str, &[Vec<u8>]),
+        run: &Run<'_>,
+        formats: &[i16],
+    ) -> Result<Computed, Halt> {
+        self.send_statement(at, work, (sql, arrays), run, formats, true);
         let segment = self.state.phase == Phase::Segment;
         let (mut rows_left, mut bytes_left) = self.fetch_limits();
         let mut computed = Computed {
@@ -129,7 +185,6 @@ impl Session {
             (Some(body), _) if parsed => Err(self.failed_with(&without_position(&body))),
             (Some(body), _) => Err(differs(work, &body)),
             (None, Some(report)) => Err(report.into()),
-            (None, None) if computed.columns.len() < change.bound => Err(malformed()),
             (None, None) => Ok(computed),
         }
     }
@@ -150,28 +205,34 @@ impl Session {
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote = true;
         inbox.may_write = true;
-        let rows: Vec<Vec<Value<'_>>> = match computed.rows.as_slice() {
-            // Who may not write is told so, even where there is nothing to do.
-            [] => vec![vec![(1, None); change.bound]],
-            rows => {
-                let values = rows.iter().map(|row| values(row, change.bound));
-                values.collect::<Option<_>>().ok_or_else(malformed)?
-            }
-        };
-        let types = computed.columns.iter().take(change.bound);
-        let types = types.flat_map(|column| column.type_oid.to_be_bytes());
-        let types: Vec<u8> = types.collect();
+        let rows = computed.rows.iter().map(|row| values(row, change.bound));
+        let rows: Vec<Vec<Value<'_>>> = rows.collect::<Option<_>>().ok_or_else(malformed)?;
+        once_each(change, &rows)?;
         let mut told = Told::default();
-        for together in rows.chunks(TOGETHER) {
-            self.tell_each(at, (&change.sql, &types), together, &mut told)
-                .await?;
+        for (number, one) in change.told.iter().enumerate() {
+            let chosen = rows.iter().filter(|row| is_for(change, row, number));
+            let chosen = chosen.map(|row| one.values.iter().map(|at| row[*at]).collect());
+            let mut chosen: Vec<Vec<Value<'_>>> = chosen.collect();
+            if rows.is_empty() && number == 0 {
+                // Who may not write is told so, even where there is nothing to do.
+                chosen.push(vec![(1, None); one.values.len()]);
+            }
+            let types = one.values.iter().map(|at| computed.columns[*at].type_oid);
+            let types: Vec<u8> = types.flat_map(u32::to_be_bytes).collect();
+            for together in chosen.chunks(TOGETHER) {
+                self.tell_each(at, (&one.sql, &types), together, &mut told)
+                    .await?;
+            }
         }
         match told.failed {
             Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
                 self.conflict = Conflict::Met;
                 Err(Halt::Failed)
             }
-            Some(body) => Err(self.failed_with(&without_position(&body))),
+            Some(body) => {
+                let body = as_told_to(change, &without_position(&body));
+                Err(self.failed_with(&body))
+            }
             None if told.changed != computed.rows.len() as u64 => Err(not_one_each(change).into()),
             None => Ok(told.changed),
         }
@@ -231,6 +292,58 @@ impl Session {
             false
         })
         .await
+    }
+}
+
+/// Whether a row is for the change of this number.
+fn is_for(change: &Change, row: &[Value<'_>], number: usize) -> bool {
+    let chosen = row.first().and_then(|(_, value)| *value);
+    let number = i32::try_from(number + 1).unwrap_or(i32::MAX).to_be_bytes();
+    !change.chooses || chosen == Some(&number)
+}
+
+/// Says no where two rows are about the same document, or where it depends on their order what becomes of it.
+fn once_each(change: &Change, rows: &[Vec<Value<'_>>]) -> Result<(), Report> {
+    if !change.chooses {
+        return Ok(());
+    }
+    let mut found = HashSet::new();
+    for row in rows {
+        if row.get(1).is_some_and(|(_, value)| *value == Some(&[1])) {
+            let detail = "a row is stored under the key of one that is deleted";
+            return Err(refused(&Refusal::about(Reason::DocumentsWrite, detail)));
+        }
+        let told = change.told.iter().enumerate();
+        for (_, told) in told.filter(|(number, _)| is_for(change, row, *number)) {
+            let key: Vec<Value<'_>> = told
+                .values
+                .iter()
+                .take(told.finds)
+                .map(|at| row[*at])
+                .collect();
+            if told.finds > 0 && !found.insert(key) {
+                let message = format!("{} command cannot affect row a second time", change.command);
+                let hint = "Ensure that not more than one source row matches any one target row.";
+                return Err(Report::error("21000", message).hint(hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A failure as one of the statement that the client has sent.
+fn as_told_to(change: &Change, body: &[u8]) -> Vec<u8> {
+    let read_only = |verb: &str| format!("cannot execute {verb} in a read-only transaction");
+    let said = Fields::read(body).message.unwrap_or_default();
+    let verbs = ["INSERT", "UPDATE", "DELETE"];
+    match verbs.iter().any(|verb| said == read_only(verb).as_bytes()) {
+        true => {
+            let mut message = Vec::new();
+            Report::error("25006", read_only(change.command)).put(&mut message);
+            // Behind the tag and the length.
+            message.split_off(5)
+        }
+        false => body.to_vec(),
     }
 }
 

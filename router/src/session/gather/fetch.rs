@@ -156,6 +156,7 @@ impl Session {
         wants: &Wants,
     ) -> Result<Vec<Leg>, Halt> {
         self.check_texts(work)?;
+        self.check_alone(work)?;
         let mut shards: Vec<usize> = work.shards.iter().flatten().copied().collect();
         shards.push(residue);
         shards.sort_unstable();

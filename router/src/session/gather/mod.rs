@@ -6,6 +6,8 @@
 //! the extended protocol a query is gathered at Bind, when PostgreSQL takes its snapshot; what is left is a portal of
 //! one server. A write is gathered when it is executed.
 
+mod alone;
+
 mod change;
 mod conflict;
 mod copy;
@@ -42,6 +44,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(in crate::session) use alone::Bound;
 pub(in crate::session) use conflict::Conflict;
 pub(super) use residue::without_position;
 pub use write::GatherPortal;

@@ -242,6 +242,15 @@ impl Session {
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
         let all: Vec<usize> = (0..self.topology.postgres).collect();
+        if let Some(shown) = &store.shown {
+            let text = self.with_times(run.sql, shown, true).await?;
+            let types = &run.described.parameters;
+            let found = self.describe_text(at, text.as_bytes(), types).await?;
+            if !same_columns(&run.described.columns, &found.columns) {
+                let said = "its columns would have other names or types";
+                return Err(wrong_statement(&work.plan, said).into());
+            }
+        }
         let mut dividing = Dividing::new(store, &self.fetch_limits());
         let mut failed = None;
         let query = self.with_times(run.sql, &work.residue, false).await?;
@@ -288,6 +297,7 @@ impl Session {
             columns: run.described.columns.clone(),
         };
         let is_alone = store.documents && !work.tail.contains('$');
+        let asked = run;
         let run = &match is_alone {
             true => Run {
                 values: &[],
@@ -318,6 +328,12 @@ impl Session {
             true => Cow::Borrowed(sql.as_str()),
             false => self.with_times(run.sql, &sql, true).await?,
         };
+        if let (Some(shown), [(place, arrays)]) = (&store.shown, stored.as_slice()) {
+            let stored = (*place, &*sql, arrays.as_slice());
+            return self
+                .store_shown((at, shown), work, stored, (run, asked))
+                .await;
+        }
         let parts: Vec<Part<'_>> = stored
             .iter()
             .map(|(at, arrays)| Part {

@@ -390,6 +390,7 @@ impl Accepted {
             again: Again::Never,
             active: None,
             implicit: false,
+            bound: Default::default(),
             conflict: Default::default(),
             commits: false,
             prepared_on: None,

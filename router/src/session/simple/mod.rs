@@ -17,6 +17,7 @@ use super::step::{Defines, Kind, Step};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::plan::{Params, Plan};
+use crate::session::gather::Bound;
 use crate::sql::effect::Pin;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, put_query};
@@ -60,7 +61,9 @@ impl Session {
             self.leave_segment().await?;
         }
         self.state.phase = Phase::Query;
-        Ok(())
+        let unlocked = self.check_unlocked();
+        self.bound = Bound::Nothing;
+        unlocked
     }
 
     async fn query_one(

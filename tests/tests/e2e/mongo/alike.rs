@@ -466,11 +466,14 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         "ALTER TABLE events ADD COLUMN x int",
         "DROP TABLE events",
         "COPY (DELETE FROM events RETURNING id) TO STDOUT",
-        "UPDATE events SET id = 5",
+        "UPDATE events SET id = id + 1",
         "UPDATE events SET (kind, small) = ('x', 1 + 1)",
-        "MERGE INTO events USING items ON items.id = events.id WHEN MATCHED THEN DELETE",
+        "MERGE INTO items USING events ON items.id = events.id WHEN MATCHED THEN DELETE",
+        "MERGE INTO events USING items ON items.id = events.id WHEN MATCHED THEN UPDATE SET id = 5",
         "WITH x AS (SELECT 1) INSERT INTO events SELECT id, 'x' FROM items",
-        "SELECT * FROM events FOR UPDATE",
+        "SELECT * FROM (SELECT * FROM events FOR UPDATE) AS e",
+        "SELECT * FROM events JOIN items ON items.id = events.id FOR UPDATE",
+        "SELECT * FROM events LEFT JOIN items ON items.id = events.id FOR UPDATE OF events",
     ] {
         let answer = say(&mut wire, sql);
         assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");

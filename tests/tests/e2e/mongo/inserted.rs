@@ -26,7 +26,7 @@ default = "now()"
 "#;
 
 /// Writes to `{t}`; what each answers, and what is there then, is compared.
-const WRITES: [&str; 42] = [
+const WRITES: [&str; 51] = [
     "INSERT INTO {t} (id, count) VALUES (1, 2 + 3)",
     "INSERT INTO {t} (id, kind) VALUES (2, upper('x') || 'y'), (1 + 2, 'plain') RETURNING id, kind",
     "INSERT INTO {t} (id, kind, amount) VALUES (4, DEFAULT, 10 / 4.0), (5, DEFAULT, 1e3)",
@@ -71,6 +71,16 @@ const WRITES: [&str; 42] = [
     "INSERT INTO {t} (id) SELECT id, v FROM items",
     "INSERT INTO {t} (id, kind) SELECT 1, 'new' FROM kinds WHERE name = 'none' ON CONFLICT (id) DO UPDATE SET kind = EXCLUDED.kind RETURNING *",
     "INSERT INTO {t} (id, nothing) SELECT 1, 2",
+    // What RETURNING computes of rows that are stored, and what some of them leave to the default.
+    "INSERT INTO {t} (id, kind, name) VALUES (2000, upper('a'), 'n'), (2001, DEFAULT, NULL) RETURNING id + 1 AS next, kind || '!', {t}.*",
+    "INSERT INTO {t} (id, kind) VALUES (2000, 'again'), (2002, 'new') ON CONFLICT (id) DO UPDATE SET kind = EXCLUDED.kind RETURNING length(kind), id",
+    "INSERT INTO {t} (id, kind) VALUES (2000, 'x') ON CONFLICT DO NOTHING RETURNING upper(kind)",
+    "INSERT INTO {t} AS e (id) VALUES (2003) RETURNING e.id / 2, e.kind, e.words IS NULL, e.name",
+    "INSERT INTO {t} (id, count) VALUES (2004, 1) RETURNING count / (count - 1)",
+    "INSERT INTO {t} (id, count, kind) VALUES (2005, 1 + 1, DEFAULT), (2006, DEFAULT, 'k')",
+    "INSERT INTO {t} (id, kind) VALUES (2007, NULL), (2010, DEFAULT) RETURNING upper(kind)",
+    "INSERT INTO {t} (id) VALUES (2007) RETURNING nothing",
+    "INSERT INTO {t} (id, words, data, amount) VALUES (2008, '{a,b}', '{\"a\": 1}', 1.50) RETURNING words[1], data->>'a', amount * 2, words || 'c'::text",
     "INSERT INTO items (id, note) SELECT id + 5000, kind FROM {t} WHERE id = 10",
 ];
 

@@ -1,0 +1,56 @@
+//! Statements that lock documents: the locks end with the statement, which therefore must be all of its transaction.
+
+use super::GatherWork;
+use crate::plan::Refusal;
+use crate::plan::refuse::Reason;
+use crate::session::dispatch::refused;
+use crate::session::state::{Block, Phase};
+use crate::session::{Halt, Session};
+
+/// What the open segment has bound. Parse and Describe do nothing that a transaction would be needed for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) enum Bound {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// Something.
+    Something,
+    /// What locks documents. Nothing may follow it.
+    Locks,
+}
+
+impl Session {
+    /// Whether a statement may lock documents here, if it does.
+    pub(super) fn check_alone(&mut self, work: &GatherWork) -> Result<(), Halt> {
+        if !work.plan.alone {
+            return Ok(());
+        }
+        let segment = self.state.phase == Phase::Segment;
+        if self.state.block != Block::None || (segment && self.bound != Bound::Nothing) {
+            return Err(no_locks());
+        }
+        if segment {
+            self.bound = Bound::Locks;
+        }
+        Ok(())
+    }
+
+    /// Something is to be bound in the open segment, or run behind it.
+    pub(in crate::session) fn check_unlocked(&self) -> Result<(), Halt> {
+        match self.bound {
+            Bound::Locks => Err(no_locks()),
+            Bound::Nothing | Bound::Something => Ok(()),
+        }
+    }
+
+    /// Something was bound.
+    pub(in crate::session) fn has_bound(&mut self) {
+        if self.bound == Bound::Nothing {
+            self.bound = Bound::Something;
+        }
+    }
+}
+
+fn no_locks() -> Halt {
+    refused(&Refusal::new(Reason::DocumentsLocks)).into()
+}
