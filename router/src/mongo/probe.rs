@@ -62,7 +62,10 @@ fn labels(hello: &Document) -> String {
         let label = format!("{name}-{}", value.as_str()?);
         Label::new(&label).map(|label| label.as_str().to_owned())
     });
-    labels.collect::<Vec<_>>().join(" ")
+    let mut labels: Vec<String> = labels.collect();
+    // MongoDB tells them in any order.
+    labels.sort_unstable();
+    labels.join(" ")
 }
 
 /// A number for the replica set, from its name: positions of different sets say nothing of each other.
