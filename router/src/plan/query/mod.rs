@@ -225,7 +225,9 @@ impl<'n> Analysis<'n> {
                 false => names.iter().all(is_one),
             }
         };
-        !entries.is_empty()
+        // Where there are none at all, names that are not there are about no documents.
+        let mut instances = entries.iter().map(|entry| entry.instance);
+        instances.any(|instance| self.is_documents(instance))
             && query.locks.iter().all(are_documents)
             && select.from.iter().all(joins_plainly)
     }
