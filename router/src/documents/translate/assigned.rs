@@ -15,6 +15,9 @@ use super::laid::lay;
 use super::scope::{Parameters, VARCHAR};
 use super::{Result, because};
 
+/// A NULL where there may be none.
+const NOT_NULL: &str = "23502";
+
 /// A value of a column that does not depend on the row.
 #[derive(Clone, Debug)]
 pub(super) enum Assigned {
@@ -124,6 +127,25 @@ pub(super) fn document(
     }
 }
 
+/// The documents of rows in their order, up to the first that may not be because of a NULL, and what is wrong with that.
+///
+/// # Errors
+/// A value is wrong, in whatever row: PostgreSQL reads all of them before it stores the first row.
+pub(super) fn documents(
+    rows: impl Iterator<Item = std::result::Result<RawDocumentBuf, Fault>>,
+) -> std::result::Result<(Vec<RawDocumentBuf>, Option<Fault>), Fault> {
+    let (mut made, mut missing) = (Vec::new(), None);
+    for row in rows {
+        match (row, &missing) {
+            (Ok(document), None) => made.push(document),
+            (Err(fault), None) if fault.sqlstate == NOT_NULL => missing = Some(fault),
+            (Err(fault), _) if fault.sqlstate != NOT_NULL => return Err(fault),
+            (_, _) => {}
+        }
+    }
+    Ok((made, missing))
+}
+
 /// MongoDB does not change the `_id` of a document.
 pub(super) fn is_id(column: &Column) -> bool {
     column.path.first().is_some_and(|field| field == "_id")
@@ -213,7 +235,7 @@ pub(super) fn get(document: &RawDocument, path: &[String]) -> Option<Bson> {
 /// `null value in column "…"`; see `ExecConstraints` of PostgreSQL's `execMain.c`.
 pub(super) fn null_violation(collection: &Collection, column: &Column) -> Fault {
     let mut fault = Fault::new(
-        "23502",
+        NOT_NULL,
         format!(
             "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
             column.name, collection.table

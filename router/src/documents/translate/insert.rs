@@ -339,31 +339,37 @@ impl Insert {
 
     /// With its values.
     pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
-        let documents = match &self.rows {
-            Rows::Listed(rows) => rows
-                .iter()
-                .map(|row| self.document(row, bound))
-                .collect::<std::result::Result<Vec<_>, _>>()?,
+        let (documents, missing) = match &self.rows {
+            Rows::Listed(rows) => {
+                assigned::documents(rows.iter().map(|row| self.document(row, bound)))?
+            }
             Rows::Unnested(columns) => unnested::documents(&self.collection, columns, bound)?,
         };
-        let collection = self.collection.collection.clone();
-        match &self.resolution {
-            Resolution::Fail => Ok(Command::Insert {
-                collection,
-                documents,
-                ignore: None,
-            }),
-            Resolution::Ignore(conflict) => Ok(Command::Insert {
-                collection,
-                documents,
-                ignore: Some(*conflict),
-            }),
-            Resolution::Update { unique, set } => Ok(Command::Upsert {
-                collection,
-                unique: *unique,
-                rows: self.upserted(documents, *unique, set, bound)?,
-            }),
+        if let Resolution::Update { unique, set } = &self.resolution {
+            // A row that another one has changed before comes before one that may not be, if it is before it.
+            let rows = self.upserted(documents, *unique, set, bound)?;
+            return match missing {
+                Some(fault) => Err(fault),
+                None => Ok(Command::Upsert {
+                    collection: self.collection.collection.clone(),
+                    unique: *unique,
+                    rows,
+                }),
+            };
         }
+        if let Some(fault) = missing {
+            return Err(fault);
+        }
+        let collection = self.collection.collection.clone();
+        let ignore = match &self.resolution {
+            Resolution::Ignore(conflict) => Some(*conflict),
+            _ => None,
+        };
+        Ok(Command::Insert {
+            collection,
+            documents,
+            ignore,
+        })
     }
 
     fn document(

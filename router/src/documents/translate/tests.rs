@@ -590,6 +590,19 @@ fn inserts_build_whole_documents() {
         "INSERT INTO k (id, n) VALUES (1, 2), (1, 3) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
         "21000 ON CONFLICT DO UPDATE command cannot affect row a second time",
     );
+    // Whichever comes first; but a value that is none comes before all rows.
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2), (1, 3), (NULL, 4) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+        "21000 ON CONFLICT DO UPDATE command cannot affect row a second time",
+    );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2), (NULL, 4), (1, 3) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+        r#"23502 null value in column "id" of relation "k" violates not-null constraint"#,
+    );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2), (NULL, 4), (2, 99999999999) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+        "22003 integer out of range",
+    );
     check(
         "INSERT INTO k (id, n) VALUES (1, 2), (2, 3) ON CONFLICT (n, v) DO UPDATE SET r = 1",
         r#"{"upsert":"k","key":1,"rows":[{"document":{"_id":1,"n":2,"in":{"v":null,"num":null},"r":null},"change":{"$set":{"r":1.0}}},{"document":{"_id":2,"n":3,"in":{"v":null,"num":null},"r":null},"change":{"$set":{"r":1.0}}}]}"#,

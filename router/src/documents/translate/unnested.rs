@@ -138,12 +138,12 @@ impl Unnested {
     }
 }
 
-/// The rows. Of arrays of different lengths the longest says how many there are, as in PostgreSQL.
+/// The rows, see [`assigned::documents`]. Of arrays of different lengths the longest says how many there are, as in PostgreSQL.
 pub(super) fn documents(
     collection: &Collection,
     columns: &[(usize, Unnested)],
     bound: &Bound<'_>,
-) -> std::result::Result<Vec<RawDocumentBuf>, Fault> {
+) -> std::result::Result<(Vec<RawDocumentBuf>, Option<Fault>), Fault> {
     let mut given: Vec<Option<Vec<Option<Bson>>>> = vec![None; collection.columns.len()];
     let mut count = 0;
     for (at, unnested) in columns {
@@ -157,5 +157,5 @@ pub(super) fn documents(
             None => Assigned::Default.value(column, bound),
         })
     };
-    (0..count).map(row).collect()
+    assigned::documents((0..count).map(row))
 }
