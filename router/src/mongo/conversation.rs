@@ -550,9 +550,13 @@ impl Conversation {
         let Some(number) = number.filter(|_| is_read && !self.worker.in_transaction) else {
             return Ok(());
         };
-        if let Some(session) = self.worker.snapshot(number).await? {
+        let limit = self.deadline();
+        let Some(begun) = until(limit, self.worker.snapshot(number)).await else {
+            return Err(self.late().await);
+        };
+        self.worker.by_snapshot = begun?;
+        if let Some(session) = self.worker.reader(self.worker.by_snapshot) {
             self.running.works_as(self.number, session.id());
-            self.worker.by_snapshot = true;
         }
         Ok(())
     }

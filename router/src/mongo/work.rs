@@ -116,8 +116,8 @@ impl Worker {
     }
 
     /// Sees to it that the reads of this number see the same documents: those that this member has when the first of
-    /// them begins. The session for it, or `None` if the server is too old for that.
-    pub async fn snapshot(&mut self, number: u64) -> Result<Option<&ClientSession>, Stop> {
+    /// them begins. Whether they do: not if the server is too old for that.
+    pub async fn snapshot(&mut self, number: u64) -> Result<bool, Stop> {
         if self
             .snapshot
             .as_ref()
@@ -135,13 +135,13 @@ impl Worker {
                 said.get_timestamp("operationTime"),
                 said.get_i32("maxWireVersion"),
             ) else {
-                return Ok(None);
+                return Ok(false);
             };
             let begun = self.client.start_session().snapshot(true);
             let begun = begun.snapshot_time(time).await;
             self.snapshot = Some((number, begun.map_err(|error| stop(&error, None))?));
         }
-        Ok(self.snapshot.as_ref().map(|(_, session)| session))
+        Ok(true)
     }
 
     /// The session in which a read is done, and the rows of its cursor come.

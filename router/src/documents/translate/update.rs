@@ -97,6 +97,9 @@ pub(super) fn update(
     if moves && (sums || !is_single(&condition, &scope.collection)) {
         return Err(because("SET of _id in what may be several documents"));
     }
+    if moves && set.iter().any(|(column, _)| scope.at(*column).is_rest()) {
+        return Err(because("SET of _id and of all other fields at once"));
+    }
     let update = Update {
         collection: Arc::clone(&scope.collection),
         condition,
@@ -225,10 +228,6 @@ impl Update {
         let nulls = self.collection.nulls;
         let columns = &self.collection.columns;
         let moves = self.set.iter().any(|(column, _)| is_id(&columns[*column]));
-        if moves && rest.is_some() {
-            let what = "the primary key of documents and the column of all their other fields cannot be set by one UPDATE";
-            return Err(Fault::new("0A000", what));
-        }
         let change = match rest {
             Some(rest) => Change::Pipeline(vec![rest.replacing(fields, |column| {
                 let at = values.iter().position(|(at, _)| *at == column)?;

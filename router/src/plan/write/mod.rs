@@ -161,6 +161,11 @@ fn walked(
                 }
             };
         }
+        let mut targets = analysis.notes.within.iter().map(|write| write.target);
+        let finished = match targets.any(|target| analysis.is_documents(target)) {
+            true => finished,
+            false => apart_from_documents(&analysis, finished),
+        };
         return match finished {
             Err(why) if gather::helps(why.reason) => {
                 match gathered_behind(&analysis, &parsed, query, why) {
@@ -227,7 +232,11 @@ fn walked(
                 Some(merged) => merged.roots(&analysis, target),
                 None => vec![target],
             };
-            finish_from(&analysis, written.local.clone(), Some(target), roots)
+            let plan = finish_from(&analysis, written.local.clone(), Some(target), roots);
+            match analysis.is_documents(target) {
+                true => plan,
+                false => apart_from_documents(&analysis, plan),
+            }
         }
     };
     let plan = match plan {
@@ -248,6 +257,18 @@ fn walked(
         plan => plan?,
     };
     Ok(plan.touching(touches))
+}
+
+/// The plan of a write to PostgreSQL that reads documents, too. Even where no row of theirs is asked for, the shard of the
+/// write does not know their table.
+fn apart_from_documents(
+    analysis: &Analysis<'_>,
+    plan: Result<Plan, Refusal>,
+) -> Result<Plan, Refusal> {
+    match plan {
+        Ok(_) if analysis.has_documents() => refuse(Reason::Documents),
+        plan => plan,
+    }
 }
 
 /// The refusal of an INSERT of a query that leaves columns of a sharded table to a sequence, if they are not made.

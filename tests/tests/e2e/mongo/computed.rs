@@ -341,3 +341,31 @@ fn what_was_done_between_bind_and_execute_is_not_undone_by_a_conflict() {
     assert!(!failed, "{answer:?}");
     assert_eq!(one(&mut wire, "SELECT count(*) FROM notes"), "1");
 }
+
+#[test]
+fn a_write_to_postgresql_may_ask_for_documents_that_cannot_be() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    for id in 1..=6 {
+        let made = say(
+            &mut wire,
+            &format!("INSERT INTO items (id, v) VALUES ({id}, 1)"),
+        );
+        assert_eq!(made[0], "CommandComplete INSERT 0 1");
+        // No document has both keys, so that no shard has to be asked.
+        let sql = format!(
+            "UPDATE items SET v = 2 WHERE id = {id} AND v < ALL (SELECT count FROM events WHERE id = 1 AND id = 2)"
+        );
+        assert_eq!(say(&mut wire, &sql)[0], "CommandComplete UPDATE 1", "{sql}");
+        let sql = format!(
+            "DELETE FROM items USING events WHERE items.id = {id} AND events.id = 1 AND events.id = 2"
+        );
+        assert_eq!(say(&mut wire, &sql)[0], "CommandComplete DELETE 0", "{sql}");
+    }
+    assert_eq!(
+        one(&mut wire, "SELECT sum(v) FROM items WHERE id <= 6"),
+        "12"
+    );
+}
