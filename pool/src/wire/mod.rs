@@ -52,7 +52,8 @@ use tls::{Received, Tls};
 /// [`Wire::finish`] throws away at most this much of what the peer still sends, in bytes.
 const DISCARDED_AT_END: usize = 1024 * 1024;
 
-/// A connected socket, or an end of a stream within this process, with its buffers. The module says on which thread it may be used.
+/// A connected socket, or an end of a stream within this process, with its buffers. The module says on which thread it
+/// may be used.
 pub struct Wire {
     socket: Socket,
     input: Input,

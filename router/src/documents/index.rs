@@ -222,13 +222,7 @@ mod tests {
     use crate::documents::{Column, Nulls};
 
     fn table() -> Collection {
-        let column = |name: &str, kind: Kind, path: &str| Column {
-            name: name.to_owned(),
-            kind,
-            path: path.split('.').map(str::to_owned).collect(),
-            not_null: false,
-            default: None,
-        };
+        let column = Column::nullable;
         Collection {
             schema: "public".to_owned(),
             table: "t".to_owned(),

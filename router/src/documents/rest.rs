@@ -304,23 +304,17 @@ mod tests {
     use bson::{cstr, rawdoc};
 
     fn table() -> Collection {
-        let column = |name: &str, path: &[&str]| Column {
-            name: name.to_owned(),
-            kind: Kind::Jsonb,
-            path: path.iter().map(|part| (*part).to_owned()).collect(),
-            not_null: false,
-            default: None,
-        };
+        let column = |name: &str, path: &str| Column::nullable(name, Kind::Jsonb, path);
         Collection {
             schema: "public".to_owned(),
             table: "people".to_owned(),
             collection: "people".to_owned(),
             columns: vec![
-                column("id", &["_id"]),
-                column("more", &[]),
-                column("kind", &["kind"]),
-                column("city", &["addr", "city"]),
-                column("lat", &["addr", "geo", "lat"]),
+                column("id", "_id"),
+                column("more", ""),
+                column("kind", "kind"),
+                column("city", "addr.city"),
+                column("lat", "addr.geo.lat"),
             ],
             unique: vec![Unique {
                 name: "people_pkey".to_owned(),

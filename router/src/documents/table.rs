@@ -126,6 +126,21 @@ impl Column {
     }
 }
 
+#[cfg(test)]
+impl Column {
+    /// A column that tests declare: it may be NULL and has no default. Names of the path have points between them.
+    pub fn nullable(name: &str, kind: Kind, path: &str) -> Column {
+        let path = path.split('.').filter(|name| !name.is_empty());
+        Column {
+            name: name.to_owned(),
+            kind,
+            path: path.map(str::to_owned).collect(),
+            not_null: false,
+            default: None,
+        }
+    }
+}
+
 impl Kind {
     /// The type of this name, as PostgreSQL spells or abbreviates it; `T[]` for arrays, `objectid` for ObjectIds.
     pub fn from_name(name: &str) -> Option<Kind> {

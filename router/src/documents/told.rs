@@ -148,20 +148,13 @@ mod tests {
     use bson::doc;
 
     fn people() -> Collection {
-        let column = |name: &str, path: &str, kind: Kind| Column {
-            name: name.to_owned(),
-            kind,
-            path: path.split('.').map(str::to_owned).collect(),
-            not_null: false,
-            default: None,
-        };
         Collection {
             schema: "public".to_owned(),
             table: "people".to_owned(),
             collection: "people".to_owned(),
             columns: vec![
-                column("city", "address.city", Kind::Text),
-                column("score", "score", Kind::Numeric),
+                Column::nullable("city", Kind::Text, "address.city"),
+                Column::nullable("score", Kind::Numeric, "score"),
             ],
             unique: vec![Unique {
                 name: "people_key".to_owned(),

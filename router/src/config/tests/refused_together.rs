@@ -877,11 +877,8 @@ statements = ["SELECT 'a", ""]
     );
 }
 
-#[test]
-fn an_array_is_in_no_unique_key_of_documents() {
-    let config = |key: &str| {
-        format!(
-            r#"
+/// A table of documents without its columns.
+const OF_DOCUMENTS: &str = r#"
 [[shard]]
 name = "a"
 [[shard.server]]
@@ -895,7 +892,13 @@ address = "d"
 name = "t"
 kind = "documents"
 shards = ["d"]
-key = ["n"]
+"#;
+
+#[test]
+fn an_array_is_in_no_unique_key_of_documents() {
+    let config = |key: &str| {
+        format!(
+            r#"{OF_DOCUMENTS}key = ["n"]
 [[table.column]]
 name = "n"
 sql_type = "int8"
@@ -932,21 +935,7 @@ columns = ["id"]
 fn all_other_fields_are_one_column_of_jsonb() {
     let config = |columns: &str| {
         format!(
-            r#"
-[[shard]]
-name = "a"
-[[shard.server]]
-address = "a"
-[[shard]]
-name = "d"
-engine = "mongodb"
-[[shard.server]]
-address = "d"
-[[table]]
-name = "t"
-kind = "documents"
-shards = ["d"]
-[[table.column]]
+            r#"{OF_DOCUMENTS}[[table.column]]
 name = "id"
 path = "_id"
 sql_type = "int8"

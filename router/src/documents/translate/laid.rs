@@ -112,13 +112,7 @@ mod tests {
     use bson::{Document, doc};
 
     fn collection(paths: &[&str], nulls: Nulls) -> Collection {
-        let column = |path: &&str| Column {
-            name: (*path).to_owned(),
-            kind: Kind::Int4,
-            path: path.split('.').map(str::to_owned).collect(),
-            not_null: false,
-            default: None,
-        };
+        let column = |path: &&str| Column::nullable(path, Kind::Int4, path);
         Collection {
             schema: "public".to_owned(),
             table: "t".to_owned(),

@@ -12,13 +12,7 @@ use super::*;
 const NOW: i64 = 1_700_000_000_123;
 
 fn column(name: &str, kind: &str, path: &str) -> Column {
-    Column {
-        name: name.to_owned(),
-        kind: Kind::from_name(kind).unwrap(),
-        path: path.split('.').map(str::to_owned).collect(),
-        not_null: false,
-        default: None,
-    }
+    Column::nullable(name, Kind::from_name(kind).unwrap(), path)
 }
 
 fn required(name: &str, kind: &str, path: &str, default: Option<Filled>) -> Column {

@@ -1,5 +1,5 @@
-//! UPDATE, DELETE and MERGE of documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of them
-//! become what, and MongoDB is told of each row by its primary key, in the same transaction.
+//! UPDATE, DELETE and MERGE of documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of
+//! them become what, and MongoDB is told of each row by its primary key, in the same transaction.
 //!
 //! The statement becomes a query. Its first columns are the values of what MongoDB is told; those behind them are what
 //! RETURNING shows. What the statement itself means is asked of the home shard, which has an empty table of the same
