@@ -105,6 +105,7 @@ impl Gen<'_> {
                 };
                 Some(format!("{name}({distinct}{})", of(self, x)))
             }
+            Ty::Float4 | Ty::Float8 if self.exact => None,
             Ty::Float8 => {
                 let sql = match self.below(5) {
                     0 | 1 => {

@@ -51,6 +51,8 @@ pub struct Gen<'a> {
     /// CTEs in reach.
     pub ctes: Vec<Relation>,
     pub floats: bool,
+    /// Nothing whose last digits depend on the order of the rows: it may be stored.
+    pub exact: bool,
     names: usize,
     /// How many queries may still be nested.
     pub budget: i32,
@@ -65,6 +67,7 @@ impl<'a> Gen<'a> {
             features: BTreeSet::new(),
             ctes: Vec::new(),
             floats: false,
+            exact: false,
             names: 0,
             budget: 5,
         }

@@ -29,15 +29,18 @@ impl Ranks {
             return None;
         }
         let binary = answer.columns.last().is_some_and(|c| c.format == 1);
-        let split = |mut row: Row| -> Option<(i64, Row)> {
-            let rank = row.pop()??;
+        let split = |(told, mut row): (&Row, Row)| -> Option<(i64, Row)> {
+            // As it came: what COPY tells has no type, and `rows` may have it for a floating point number.
+            let rank = told.last()?.as_deref()?;
+            row.pop();
             let rank = match binary {
                 true => i64::from_be_bytes(rank.try_into().ok()?),
-                false => String::from_utf8(rank).ok()?.parse().ok()?,
+                false => std::str::from_utf8(rank).ok()?.parse().ok()?,
             };
             Some((rank, row))
         };
-        let mut ranks: Vec<(i64, Row)> = rows.into_iter().map(split).collect::<Option<_>>()?;
+        let told = answer.rows.iter().zip(rows);
+        let mut ranks: Vec<(i64, Row)> = told.map(split).collect::<Option<_>>()?;
         ranks.sort();
         Some(Ranks(ranks))
     }
@@ -95,6 +98,24 @@ mod tests {
 
     fn rows(values: &[&str]) -> Vec<Row> {
         values.iter().map(|value| row(value)).collect()
+    }
+
+    #[test]
+    fn a_rank_is_read_as_it_came() {
+        let told = |value: &str, rank: &str| vec![row(value).remove(0), row(rank).remove(0)];
+        let answer = Answer {
+            rows: vec![told("1.5e0", "2"), told("0.5e0", "1")],
+            ..Answer::default()
+        };
+        // As COPY's rows are made comparable where floating point numbers are added up.
+        let rounded = vec![
+            told("1.50000e0", "2.00000e0"),
+            told("5.00000e-1", "1.00000e0"),
+        ];
+        assert_eq!(
+            Ranks::new(&answer, rounded),
+            Some(Ranks(vec![(1, row("5.00000e-1")), (2, row("1.50000e0"))]))
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Gen<'_> {
             Kind::Home => "write home",
         });
         self.budget = 2;
+        self.exact = true;
         let text = match self.below(27) {
             0..7 => self.insert(&target),
             7 | 8 => self.insert_select(&target),
