@@ -7,7 +7,7 @@ mod copy;
 
 use super::decisions::Decisions;
 use super::member::Running;
-use super::outcome::{Stop, stop};
+use super::outcome::{Stop, stop, timed_out};
 use super::rows::Shape;
 use super::settings::Settings;
 use super::text::{Task, task};
@@ -39,6 +39,8 @@ const FULL: usize = 32 * 1024;
 /// How long a member may take for what is under way when nobody waits for it any longer. One that cannot be reached would
 /// take for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much later than a member has to end a read by itself it is ended from here: the member's word takes its time.
+const WORD: Duration = Duration::from_millis(100);
 /// The longest message; the router's own limit is below it.
 const LONGEST: usize = 1 << 30;
 
@@ -563,8 +565,9 @@ impl Conversation {
 
     /// Does it, or goes on telling its rows, at most so many of them unless it is 0. Whether there may be more.
     async fn run(&mut self, portal: &mut Portal, most: u64) -> Result<bool, Stop> {
+        let mut limit = self.deadline();
         if portal.rows.is_some() {
-            return self.tell(portal, most).await;
+            return self.tell(portal, most, limit).await;
         }
         let tag = match &portal.statement.task {
             Task::Empty => {
@@ -634,8 +637,14 @@ impl Conversation {
                 };
                 // A write by itself is not ended: nobody could say what has become of it.
                 let is_ended = is_read(command) || self.worker.in_transaction;
-                let limit = self.deadline().filter(|_| is_ended);
-                let work = self.worker.carry_out(command, returning, &portal.forms);
+                limit = limit.filter(|_| is_ended);
+                // The server counts all that a cursor takes, which may be the time of several statements.
+                let by_itself = limit.filter(|_| is_read(command) && most == 0);
+                if by_itself.is_some() {
+                    limit = limit.and_then(|limit| limit.checked_add(WORD));
+                }
+                let what = (command, returning);
+                let work = self.worker.carry_out(what, &portal.forms, by_itself);
                 let Some(answer) = until(limit, work).await else {
                     return Err(self.late().await);
                 };
@@ -647,7 +656,7 @@ impl Conversation {
                             verb,
                             by_snapshot: self.worker.by_snapshot,
                         });
-                        return self.tell(portal, most).await;
+                        return self.tell(portal, most, limit).await;
                     }
                     Answer::Cursor(cursor) => {
                         portal.rows = Some(Rows {
@@ -655,7 +664,7 @@ impl Conversation {
                             verb,
                             by_snapshot: self.worker.by_snapshot,
                         });
-                        return self.tell(portal, most).await;
+                        return self.tell(portal, most, limit).await;
                     }
                 }
             }
@@ -664,7 +673,12 @@ impl Conversation {
         Ok(false)
     }
 
-    async fn tell(&mut self, portal: &mut Portal, most: u64) -> Result<bool, Stop> {
+    async fn tell(
+        &mut self,
+        portal: &mut Portal,
+        most: u64,
+        limit: Option<Instant>,
+    ) -> Result<bool, Stop> {
         let Portal {
             shape, forms, rows, ..
         } = portal;
@@ -673,7 +687,6 @@ impl Conversation {
         };
         // The tag counts the rows of this Execute alone, as PostgreSQL's does.
         let mut told: u64 = 0;
-        let limit = self.deadline();
         loop {
             let session = self.worker.reader(rows.by_snapshot);
             let is_more = match (&mut rows.source, session) {
@@ -729,11 +742,7 @@ impl Conversation {
         if !self.worker.kill().await {
             return Stop::Lost;
         }
-        Report::error(
-            sqlstate::QUERY_CANCELED,
-            "canceling statement due to statement timeout",
-        )
-        .into()
+        timed_out().into()
     }
 
     fn row(&mut self, values: Vec<Option<String>>) -> Result<bool, Stop> {

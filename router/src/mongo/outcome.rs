@@ -26,24 +26,29 @@ impl From<Report> for Stop {
 
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Stop {
-        let mut report = Report::error(fault.sqlstate, fault.message);
-        if let Some(detail) = fault.detail {
-            report = report.detail(detail);
-        }
-        let (schema, table) = fault.table.map(|both| *both).unzip();
-        let more = [
-            (b's', schema),
-            (b't', table),
-            (b'c', fault.column),
-            (b'n', fault.constraint),
-        ];
-        for (code, text) in more {
-            if let Some(text) = text {
-                report = report.field(code, text);
-            }
-        }
-        Stop::Report(report)
+        Stop::Report(report(fault))
     }
+}
+
+/// What is wrong with a statement, as PostgreSQL says it.
+pub(super) fn report(fault: Fault) -> Report {
+    let mut report = Report::error(fault.sqlstate, fault.message);
+    if let Some(detail) = fault.detail {
+        report = report.detail(detail);
+    }
+    let (schema, table) = fault.table.map(|both| *both).unzip();
+    let more = [
+        (b's', schema),
+        (b't', table),
+        (b'c', fault.column),
+        (b'n', fault.constraint),
+    ];
+    for (code, text) in more {
+        if let Some(text) = text {
+            report = report.field(code, text);
+        }
+    }
+    report
 }
 
 /// Where in a command it was that something was wrong: a row by its number.
@@ -180,7 +185,8 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
         10107 | 13435 | 10058 => not_primary(),
         // A primary that gives up, or a write that was not replicated in time: what became of it is not known.
         64 | 91 | 100 | 189 | 11600 | 11602 | 13436 | 13388 => return Stop::Lost,
-        50 | 262 | 11601 => Report::error(
+        50 => timed_out(),
+        262 | 11601 => Report::error(
             sqlstate::QUERY_CANCELED,
             "canceling statement due to user request",
         ),
@@ -218,6 +224,14 @@ fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
         }
     };
     Stop::Report(report)
+}
+
+/// What a statement says that takes longer than `statement_timeout`.
+pub(super) fn timed_out() -> Report {
+    Report::error(
+        sqlstate::QUERY_CANCELED,
+        "canceling statement due to statement timeout",
+    )
 }
 
 /// What a member says that is not the primary.

@@ -2,14 +2,14 @@
 
 use super::decisions::Decisions;
 use super::outcome::{
-    Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, stop,
-    stop_of,
+    Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, report,
+    stop, stop_of,
 };
-use crate::documents::Collection;
 use crate::documents::field::{Field, field};
 use crate::documents::told::failing_row;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
 use crate::documents::value::Forms;
+use crate::documents::{Collection, Fault};
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
@@ -19,6 +19,7 @@ use rand::RngExt;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a write is tried again that meets another one, before the client is told. PostgreSQL would wait.
 const ATTEMPTS: u32 = 12;
@@ -208,22 +209,23 @@ impl Worker {
         matches!(tokio::time::timeout(KILLED, kill).await, Ok(Ok(_)))
     }
 
-    /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values.
-    /// In a transaction of its own where none is open and it could be done by halves.
+    /// Carries out a command and gives the columns that a write answers with; `forms` is how errors write values. In a
+    /// transaction of its own where none is open and it could be done by halves. The server itself ends a read at
+    /// `limit`, also of what comes of its cursor.
     pub async fn carry_out(
         &mut self,
-        command: &Command,
-        returning: &[Output],
+        (command, returning): (&Command, &[Output]),
         forms: &Forms,
+        limit: Option<Instant>,
     ) -> Result<Answer, Stop> {
-        let done = self.repeatedly(command, returning, forms).await;
+        let done = self.repeatedly((command, returning), forms, limit).await;
         done.map_err(|ended| self.told(ended, command, forms))
     }
 
     /// The same for an INSERT that is part of a COPY: where it fails, the number of the document that it is about as
     /// well.
     pub async fn load(&mut self, command: &Command, forms: &Forms) -> Result<(), (Stop, usize)> {
-        match self.repeatedly(command, &[], forms).await {
+        match self.repeatedly((command, &[]), forms, None).await {
             Ok(_) => Ok(()),
             Err(Ended::Failed(Failure::Driver(error, _))) if is_ended(&error) => {
                 Err((ended_early().into(), usize::MAX))
@@ -253,9 +255,9 @@ impl Worker {
     /// Carries it out, as often as another transaction is in the way.
     async fn repeatedly(
         &mut self,
-        command: &Command,
-        returning: &[Output],
+        (command, returning): (&Command, &[Output]),
         forms: &Forms,
+        limit: Option<Instant>,
     ) -> Result<Answer, Ended> {
         let several = !self.in_transaction && is_several(command, returning);
         let mut pause = PAUSE;
@@ -263,7 +265,7 @@ impl Worker {
             if several {
                 self.begin(Some(command)).await?;
             }
-            let done = self.once(command, returning, forms).await;
+            let done = self.once((command, returning), forms, limit).await;
             let done = match done {
                 Ok(answer) if several => match self.end(true).await {
                     Ok(()) => return Ok(answer),
@@ -311,12 +313,13 @@ impl Worker {
 
     async fn once(
         &mut self,
-        command: &Command,
-        returning: &[Output],
+        (command, returning): (&Command, &[Output]),
         forms: &Forms,
+        limit: Option<Instant>,
     ) -> Result<Answer, Failure> {
         let database = self.database.clone();
         let in_transaction = self.in_transaction;
+        let time = limit.map(left);
         let concern = (!in_transaction).then(durably);
         match self.session().await {
             Ok(_) => {}
@@ -349,6 +352,9 @@ impl Worker {
                 if !sort.is_empty() {
                     find = find.sort(sort.clone());
                 }
+                if let Some(time) = time {
+                    find = find.max_time(time);
+                }
                 if let Some(limit) = limit {
                     find = find.limit(i64::try_from(*limit).unwrap_or(i64::MAX));
                 }
@@ -361,7 +367,10 @@ impl Worker {
                 if_empty,
             } => {
                 let rows = database.collection::<RawDocumentBuf>(collection);
-                let aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
+                let mut aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
+                if let Some(time) = time {
+                    aggregate = aggregate.max_time(time);
+                }
                 let cursor = aggregate.session(&mut *session).await?;
                 let mut cursor = cursor.with_type::<RawDocumentBuf>();
                 let Some(only) = if_empty else {
@@ -380,6 +389,7 @@ impl Worker {
                 collection,
                 documents,
                 ignore,
+                behind,
             } => {
                 let rows = of(collection);
                 let stored = match ignore {
@@ -396,18 +406,27 @@ impl Worker {
                         Cow::Owned(new)
                     }
                 };
+                if let Some(fault) = behind {
+                    return Err(fault.clone().into());
+                }
                 match returning {
                     [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
                     _ => Ok(Answer::Rows(stored.into_owned())),
                 }
             }
             Command::Upsert {
-                collection, rows, ..
+                collection,
+                rows,
+                behind,
+                ..
             } => {
                 let of = of(collection);
                 let mut stored = Vec::with_capacity(rows.len());
                 for (number, row) in rows.iter().enumerate() {
                     stored.push(upsert(&of, (number, row), session).await?);
+                }
+                if let Some(fault) = behind {
+                    return Err(fault.clone().into());
                 }
                 match returning {
                     [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
@@ -522,13 +541,16 @@ impl Worker {
                     Some(detail) => fault.clone().detail(detail),
                     None => fault.clone(),
                 };
-                match Stop::from(fault) {
-                    Stop::Report(report) => Err(Failure::Told(report)),
-                    Stop::Lost => Err(lost()),
-                }
+                Err(fault.into())
             }
         }
     }
+}
+
+/// How long it is until then, in whole milliseconds as the server counts them. None at all would be for ever.
+fn left(limit: Instant) -> Duration {
+    let left = limit.saturating_duration_since(Instant::now());
+    left.max(Duration::from_millis(1))
 }
 
 /// Why a command is not carried out.
@@ -554,6 +576,12 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Driver(error, None)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Told(report(fault))
     }
 }
 
@@ -592,8 +620,11 @@ fn is_several(command: &Command, returning: &[Output]) -> bool {
         | Command::Aggregate { .. }
         | Command::Fail { .. } => false,
         Command::Insert {
-            documents, ignore, ..
-        } => documents.len() > 1 || ignore.is_some(),
+            documents,
+            ignore,
+            behind,
+            ..
+        } => documents.len() > 1 || ignore.is_some() || behind.is_some(),
         Command::Upsert { .. } | Command::Move { .. } => true,
         Command::Update { single, .. } => !single,
         Command::Delete { single, .. } => !single || !returning.is_empty(),

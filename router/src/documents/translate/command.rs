@@ -43,6 +43,8 @@ pub enum Command {
         documents: Vec<RawDocumentBuf>,
         /// ON CONFLICT DO NOTHING: documents that break this are left out.
         ignore: Option<Conflict>,
+        /// What is wrong with the row behind them: none is stored then, but what is wrong with one of them comes first.
+        behind: Option<Fault>,
     },
     /// ON CONFLICT DO UPDATE, one document after the other, all or none.
     Upsert {
@@ -52,6 +54,8 @@ pub enum Command {
         unique: usize,
         /// The documents.
         rows: Vec<Upserted>,
+        /// The same as of an insert.
+        behind: Option<Fault>,
     },
     /// `update`.
     Update {
@@ -174,6 +178,7 @@ impl Command {
                 collection,
                 documents,
                 ignore,
+                behind,
             } => {
                 shown.insert("insert", collection);
                 let documents: Vec<Bson> = documents.iter().map(|row| tree(row)).collect();
@@ -185,11 +190,15 @@ impl Command {
                         drop(shown.insert("ignoreConflict", number(*key as u64)))
                     }
                 }
+                if let Some(fault) = behind {
+                    shown.insert("fault", fault.message.as_str());
+                }
             }
             Command::Upsert {
                 collection,
                 unique,
                 rows,
+                behind,
             } => {
                 shown.insert("upsert", collection);
                 shown.insert("key", number(*unique as u64));
@@ -197,6 +206,9 @@ impl Command {
                     "rows",
                     rows.iter().map(Upserted::document).collect::<Vec<_>>(),
                 );
+                if let Some(fault) = behind {
+                    shown.insert("fault", fault.message.as_str());
+                }
             }
             Command::Update {
                 collection,

@@ -339,36 +339,34 @@ impl Insert {
 
     /// With its values.
     pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
-        let (documents, missing) = match &self.rows {
+        let (documents, behind) = match &self.rows {
             Rows::Listed(rows) => {
                 assigned::documents(rows.iter().map(|row| self.document(row, bound)))?
             }
             Rows::Unnested(columns) => unnested::documents(&self.collection, columns, bound)?,
         };
-        if let Resolution::Update { unique, set } = &self.resolution {
-            // A row that another one has changed before comes before one that may not be, if it is before it.
-            let rows = self.upserted(documents, *unique, set, bound)?;
-            return match missing {
-                Some(fault) => Err(fault),
-                None => Ok(Command::Upsert {
-                    collection: self.collection.collection.clone(),
-                    unique: *unique,
-                    rows,
-                }),
-            };
-        }
-        if let Some(fault) = missing {
-            return Err(fault);
-        }
+        let behind = match behind {
+            Some(fault) if documents.is_empty() => return Err(fault),
+            behind => behind,
+        };
         let collection = self.collection.collection.clone();
         let ignore = match &self.resolution {
+            Resolution::Update { unique, set } => {
+                return Ok(Command::Upsert {
+                    collection,
+                    unique: *unique,
+                    rows: self.upserted(documents, *unique, set, bound)?,
+                    behind,
+                });
+            }
             Resolution::Ignore(conflict) => Some(*conflict),
-            _ => None,
+            Resolution::Fail => None,
         };
         Ok(Command::Insert {
             collection,
             documents,
             ignore,
+            behind,
         })
     }
 

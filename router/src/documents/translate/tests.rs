@@ -584,6 +584,10 @@ fn inserts_build_whole_documents() {
         "INSERT INTO k (id, n) VALUES (1, 2), (1, 3) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
         "21000 ON CONFLICT DO UPDATE command cannot affect row a second time",
     );
+    check(
+        "INSERT INTO k (id, n) VALUES (1, 2), (NULL, 4), (2, 3)",
+        r#"{"insert":"k","documents":[{"_id":1,"n":2,"in":{"v":null,"num":null},"r":null}],"fault":"null value in column \"id\" of relation \"k\" violates not-null constraint"}"#,
+    );
     // Whichever comes first; but a value that is none comes before all rows.
     check(
         "INSERT INTO k (id, n) VALUES (1, 2), (1, 3), (NULL, 4) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
@@ -591,7 +595,7 @@ fn inserts_build_whole_documents() {
     );
     check(
         "INSERT INTO k (id, n) VALUES (1, 2), (NULL, 4), (1, 3) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
-        r#"23502 null value in column "id" of relation "k" violates not-null constraint"#,
+        r#"{"upsert":"k","key":0,"rows":[{"filter":{"_id":1},"document":{"_id":1,"n":2,"in":{"v":null,"num":null},"r":null},"change":{"$set":{"n":2}}}],"fault":"null value in column \"id\" of relation \"k\" violates not-null constraint"}"#,
     );
     check(
         "INSERT INTO k (id, n) VALUES (1, 2), (NULL, 4), (2, 99999999999) ON CONFLICT (id) DO UPDATE SET n = excluded.n",

@@ -139,6 +139,7 @@ impl Conversation {
             collection: storing.load.collection().to_owned(),
             documents,
             ignore: None,
+            behind: None,
         };
         if !self.worker.in_transaction && !is_last {
             self.worker.begin(Some(&command)).await?;

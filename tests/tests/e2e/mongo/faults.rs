@@ -198,6 +198,38 @@ fn a_statement_that_takes_longer_than_its_session_lets_it_is_ended() {
     assert_eq!(one(&mut wire, read), "plain");
 }
 
+/// The server knows when that is, so that it ends a read also where nobody can tell it to.
+#[test]
+fn the_server_itself_ends_a_read_that_takes_too_long() {
+    let set = ReplicaSet::start("itself", 1).map(Arc::new);
+    let Some(documents) = Documents::on(set, 1, "") else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    assert_eq!(insert(&mut wire, 1), "CommandComplete INSERT 0 1");
+    let find = "SELECT kind FROM events WHERE id = 1";
+    let aggregate = "SELECT count(*) FROM events";
+    // Whatever has a limit is over it.
+    let over = |mode: &str| {
+        let fail = doc! { "configureFailPoint": "maxTimeAlwaysTimeOut", "mode": mode };
+        documents.set.command("admin", fail);
+    };
+    let late = "Error 57014 canceling statement due to statement timeout".to_owned();
+    over("alwaysOn");
+    for (sql, told) in [(find, "plain"), (aggregate, "1")] {
+        say(&mut wire, "RESET statement_timeout");
+        assert_eq!(one(&mut wire, sql), told, "{sql}");
+        say(&mut wire, "SET statement_timeout = '1h'");
+        assert!(say(&mut wire, sql).contains(&late), "{sql}");
+        let answer = say(&mut wire, &format!("BEGIN; {sql}"));
+        assert!(answer.contains(&late), "{sql}: {answer:?}");
+        assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+    }
+    over("off");
+    assert_eq!(one(&mut wire, find), "plain");
+    assert_eq!(one(&mut wire, aggregate), "1");
+}
+
 #[test]
 fn a_write_that_is_cancelled_while_others_lack_it_is_of_unknown_outcome() {
     let set = ReplicaSet::start("lacking", 3).map(Arc::new);

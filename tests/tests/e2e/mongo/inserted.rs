@@ -26,7 +26,7 @@ default = "now()"
 "#;
 
 /// Writes to `{t}`; what each answers, and what is there then, is compared.
-const WRITES: [&str; 51] = [
+const WRITES: [&str; 57] = [
     "INSERT INTO {t} (id, count) VALUES (1, 2 + 3)",
     "INSERT INTO {t} (id, kind) VALUES (2, upper('x') || 'y'), (1 + 2, 'plain') RETURNING id, kind",
     "INSERT INTO {t} (id, kind, amount) VALUES (4, DEFAULT, 10 / 4.0), (5, DEFAULT, 1e3)",
@@ -51,6 +51,13 @@ const WRITES: [&str; 51] = [
     "INSERT INTO {t} (id, kind) VALUES (20, upper('a')), (1, upper('b'))",
     "INSERT INTO {t} (id, is_on) VALUES (20, 1 + 1)",
     "INSERT INTO {t} (id) VALUES (nothing(1))",
+    // Whichever row is wrong first.
+    "INSERT INTO {t} (id, kind) VALUES (20, 'a'), (1, 'b'), (NULL, 'c')",
+    "INSERT INTO {t} (id, kind) VALUES (20, 'a'), (NULL, 'c'), (1, 'b')",
+    "INSERT INTO {t} (id, kind) VALUES (20, 'a'), (1, 'b'), (NULL, 'c') ON CONFLICT DO NOTHING",
+    "INSERT INTO {t} (id, kind) VALUES (20, 'a'), (1, NULL), (NULL, 'c') ON CONFLICT (id) DO UPDATE SET kind = EXCLUDED.kind",
+    "INSERT INTO {t} (id, kind) SELECT 20, 'a' UNION ALL SELECT 1, 'b' UNION ALL SELECT NULL, 'c'",
+    "INSERT INTO {t} (id, kind) SELECT 20, 'a' UNION ALL SELECT NULL, 'b' UNION ALL SELECT 1, 'c'",
     // Keys that are there.
     "INSERT INTO {t} (id, kind) VALUES (1, upper('b')), (21, upper('c')) ON CONFLICT DO NOTHING RETURNING id",
     "INSERT INTO {t} (id, kind) VALUES (1, upper('b')), (22, upper('c')) ON CONFLICT (id) DO UPDATE SET kind = EXCLUDED.kind",
