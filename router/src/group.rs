@@ -223,10 +223,10 @@ impl Topology {
         }
     }
 
-    /// Which roles serve reads of a shard.
-    pub fn reads(&self, shard: usize) -> health::Reads {
+    /// Which roles serve reads of a shard; `by` is what a rule says.
+    pub fn reads(&self, shard: usize, by: Option<Reads>) -> health::Reads {
         let of_shard = self.config.shards[shard].reads.by;
-        match of_shard.unwrap_or(self.config.balance.reads) {
+        match by.or(of_shard).unwrap_or(self.config.balance.reads) {
             Reads::Any => health::Reads::Any,
             Reads::PreferReplicas => health::Reads::PreferReplicas,
             Reads::PreferPrimary => health::Reads::PreferPrimary,

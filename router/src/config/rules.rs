@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::names::{Label, Name, Network, TablePattern, glob};
-use super::pool::Freshness;
+use super::pool::{Freshness, Reads};
 use super::section::settings;
 use super::times::{Rate, TimeOfWeek, Zone};
 use super::value::{At, nonzero, words};
@@ -150,15 +150,12 @@ pub enum Action {
     Any,
     /// The primary serves it.
     Primary,
-    /// A replica serves it when it is a read that a replica may serve. With a label, only servers that have it.
-    Replica {
-        /// A label of servers.
+    /// What a replica may serve is served by these; with a label, only by servers that have it.
+    Reads {
+        /// By their role; not [`Reads::Primary`].
+        by: Reads,
+        /// A label of servers. The shard's does not hold.
         label: Option<Label>,
-    },
-    /// The same by servers with this label, and the primary is one of them if it has it.
-    Group {
-        /// The label.
-        label: Label,
     },
     /// It is refused.
     Refuse {
@@ -190,8 +187,8 @@ settings! {
         reload times: Vec<TimeOfWeek>;
         /// Of `times`: the time zone; without it UTC.
         reload zone: Option<At<Zone>>;
-        /// Who serves it, or that it is refused. It may be left out when the rule has `shard`, `pool`, `priority`,
-        /// `concurrency`, `rate`, `timeout`, `freshness` or `log`.
+        /// Who serves it, or that it is refused. It may be left out when the rule has `reads`, `shard`, `pool`,
+        /// `priority`, `concurrency`, `rate`, `timeout`, `freshness` or `log`.
         reload action: Option<At<ActionWord>>;
         /// The shard for statements without tables; what belongs elsewhere is refused.
         reload shard: Option<At<Label>>;
@@ -199,7 +196,10 @@ settings! {
         reload pool: Option<At<Label>>;
         /// Of `pool`: the most connections of each of its pools, in place of the others' maximum.
         reload pool_max: Option<At<NonZeroU32>>, nonzero(1)..=nonzero(100_000);
-        /// Of `replica` and `group`: only servers with this label.
+        /// Which servers its reads may use, in place of the shard's `reads` and `balance.reads`. It needs no action;
+        /// `replica` says as much as "prefer-replicas", and `group` as "any" with a label.
+        reload reads: Option<At<Reads>>;
+        /// Of `replica`, `group` and `reads`: only servers with this label; without, any, whatever the shard's `label`.
         reload label: Option<At<Label>>;
         /// Of all but `refuse`: whoever waits for a connection is served before those of a lower priority. Without
         /// it 0. Each point counts as 100 ms of waiting, so that nobody waits for ever.

@@ -15,7 +15,7 @@ pub mod shape;
 
 pub mod meter;
 
-use crate::config::{Action, Caps, Config, Label, Level, Origin, Rule, StatementKind};
+use crate::config::{Action, Caps, Config, Label, Level, Origin, Reads, Rule, StatementKind};
 use crate::plan::{About, Pin};
 use facts::Facts;
 use kinds::Kinds;
@@ -57,10 +57,8 @@ pub enum Servers {
     Any,
     /// The primary.
     Primary,
-    /// Replicas for what a replica may serve; with a label, those that have it.
-    Replicas(Option<Label>),
-    /// Those that have this label, for what a replica may serve; the primary may be one.
-    Labelled(Label),
+    /// For what a replica may serve those of these roles; with a label, those that have it.
+    By(Reads, Option<Label>),
 }
 
 /// What the rules make of one request.
@@ -150,8 +148,7 @@ impl RuleSet {
                 rule: rule.clone(),
             }
         };
-        let replicas =
-            |rule: &Rule| matches!(rule.action, Action::Replica { .. } | Action::Group { .. });
+        let replicas = |rule: &Rule| matches!(rule.action, Action::Reads { .. });
         let shards = |rule: &Rule| rule.shard.is_some();
         let shapes = |rule: &Rule| !rule.when.statements.is_empty();
         let times = |rule: &Rule| !rule.when.times.is_empty();
@@ -324,8 +321,7 @@ fn outcome(at: usize, rule: &Rule, fit: Fit) -> RuleOutcome {
     match &rule.action {
         Action::Any => {}
         Action::Primary => outcome.servers = Servers::Primary,
-        Action::Replica { label } => outcome.servers = Servers::Replicas(label.clone()),
-        Action::Group { label } => outcome.servers = Servers::Labelled(label.clone()),
+        Action::Reads { by, label } => outcome.servers = Servers::By(*by, label.clone()),
         Action::Refuse { message } => {
             outcome.refusal = Some(Refusal {
                 rule: rule.name.clone(),
@@ -394,11 +390,7 @@ impl RuleOutcome {
             (_, Some(_)) => {
                 what.push("refuse, because it cannot be excluded that it fits".to_owned())
             }
-            (Action::Replica { label: Some(label) }, _) => {
-                what.push(format!("replica labelled {label}"));
-            }
-            (Action::Replica { label: None }, _) => what.push("replica".to_owned()),
-            (Action::Group { label }, _) => what.push(format!("servers labelled {label}")),
+            (Action::Reads { by, label }, _) => what.push(served_by(*by, label.as_ref())),
             (Action::Primary, _) => what.push("primary".to_owned()),
             (Action::Any | Action::Refuse { .. }, _) => {}
         }
@@ -409,6 +401,19 @@ impl RuleOutcome {
         }
         what.extend(limits(rule));
         Some(format!("Rule: {} ({})", rule.name, what.join(", ")))
+    }
+}
+
+/// Who serves reads, in words.
+fn served_by(by: Reads, label: Option<&Label>) -> String {
+    let by = match by {
+        Reads::PreferReplicas => "replica".to_owned(),
+        Reads::Any if label.is_some() => "servers".to_owned(),
+        by => format!("reads {by}"),
+    };
+    match label {
+        Some(label) => format!("{by} labelled {label}"),
+        None => by,
     }
 }
 

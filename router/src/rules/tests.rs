@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::survey::{Scope, Survey, about};
 use super::{RequestFacts, RuleOutcome, RuleSet, Servers};
 use crate::catalog::{Catalog, text};
-use crate::config::{Config, Origin, Process};
+use crate::config::{Config, Origin, Process, Reads};
 use crate::plan::About;
 use mothership_shardmap::ShardId;
 use rand::rngs::StdRng;
@@ -236,7 +236,9 @@ fn the_first_rule_of_an_origin_decides_and_uncertainty_helps_only_refusals() {
     };
     let read = decided("SELECT * FROM salaries");
     assert_eq!((read.rule, read.shard), (Some(1), None));
-    assert!(matches!(read.servers, Servers::Replicas(Some(label)) if label.as_str() == "reports"));
+    assert!(
+        matches!(read.servers, Servers::By(Reads::PreferReplicas, Some(label)) if label.as_str() == "reports")
+    );
     let write = decided("DELETE FROM salaries");
     assert_eq!(write.rule, Some(2));
     assert_eq!(write.limit.unwrap().get(), 3);
@@ -448,6 +450,44 @@ fn a_rule_fits_the_statements_of_its_shapes() {
 }
 
 #[test]
+fn a_rule_says_in_the_words_of_a_shard_who_serves_reads() {
+    let set = rules(
+        "[[rule]]\nname = \"a\"\nusers = \"a\"\nreads = \"prefer-primary\"\n\
+         [[rule]]\nname = \"b\"\nusers = \"b\"\nreads = \"replicas\"\nlabel = \"reports\"\n\
+         [[rule]]\nname = \"c\"\nusers = \"c\"\nreads = \"primary\"\npool = \"slow\"\n\
+         [[rule]]\nname = \"d\"\nusers = \"d\"\nreads = \"any\"\naction = \"pool\"\npool = \"slow\"\n",
+    );
+    assert!(set.has_replicas());
+    let request = RequestFacts::by_origin(&Facts::of(b"SELECT 1", true), &set);
+    let decided = |at: usize| {
+        let outcome = set.outcome(&[at], &request, 0);
+        let told = outcome.told(&set).unwrap();
+        (outcome.servers, told)
+    };
+    let reports = || crate::config::Label::new("reports");
+    for (at, servers, told) in [
+        (
+            0,
+            Servers::By(Reads::PreferPrimary, None),
+            "Rule: a (reads prefer-primary)",
+        ),
+        (
+            1,
+            Servers::By(Reads::Replicas, reports()),
+            "Rule: b (reads replicas labelled reports)",
+        ),
+        (2, Servers::Primary, "Rule: c (primary, pool slow)"),
+        (
+            3,
+            Servers::By(Reads::Any, None),
+            "Rule: d (reads any, pool slow)",
+        ),
+    ] {
+        assert_eq!(decided(at), (servers, told.to_owned()));
+    }
+}
+
+#[test]
 fn one_rule_does_several_things() {
     let set = rules(
         "[[rule]]\nname = \"all\"\naction = \"group\"\nlabel = \"reports\"\nshard = \"a\"\npool = \"slow\"\npool_max = 2\n\
@@ -455,7 +495,9 @@ fn one_rule_does_several_things() {
     );
     let request = RequestFacts::by_origin(&Facts::of(b"SELECT 1", true), &set);
     let outcome = set.outcome(&[0], &request, 0);
-    assert!(matches!(&outcome.servers, Servers::Labelled(label) if label.as_str() == "reports"));
+    assert!(
+        matches!(&outcome.servers, Servers::By(Reads::Any, Some(label)) if label.as_str() == "reports")
+    );
     assert_eq!(outcome.shard.as_ref().unwrap().as_str(), "a");
     assert_eq!(outcome.pool.as_ref().unwrap().as_str(), "slow");
     assert_eq!(outcome.limit.unwrap().get(), 2);

@@ -561,9 +561,7 @@ impl Session {
         match &self.rules.outcome().servers {
             Servers::Primary => false,
             Servers::Any => self.world.is_some(),
-            Servers::Replicas(_) | Servers::Labelled(_) => {
-                self.world.is_some() || self.rules.is_proven()
-            }
+            Servers::By(..) => self.world.is_some() || self.rules.is_proven(),
         }
     }
 
@@ -576,23 +574,22 @@ impl Session {
     /// True for a Parse whose Bind says which server it goes to.
     pub(super) fn waits_for_bind(&self, statement: &Prepared) -> bool {
         let RuleOutcome { servers, shard, .. } = self.rules.outcome();
-        let reads = matches!(servers, Servers::Replicas(_) | Servers::Labelled(_));
+        let reads = matches!(servers, Servers::By(..));
         let elsewhere = reads || shard.is_some();
         elsewhere && statement.steps.len() == 1
     }
 
     /// Which servers of a shard serve a read.
     pub(super) fn ruled_reads(&self, shard: usize) -> (Reads, Among) {
-        match &self.rules.outcome().servers {
+        let (by, label) = match &self.rules.outcome().servers {
             Servers::Any | Servers::Primary => {
                 let label = &self.topology.config.shards[shard].reads.label;
-                let among = label.as_ref().map(|label| self.labelled(shard, label));
-                (self.topology.reads(shard), among.unwrap_or(Among::ALL))
+                (None, label.as_ref())
             }
-            Servers::Replicas(None) => (Reads::PreferReplicas, Among::ALL),
-            Servers::Replicas(Some(label)) => (Reads::PreferReplicas, self.labelled(shard, label)),
-            Servers::Labelled(label) => (Reads::Any, self.labelled(shard, label)),
-        }
+            Servers::By(by, label) => (Some(*by), label.as_ref()),
+        };
+        let among = label.map(|label| self.labelled(shard, label));
+        (self.topology.reads(shard, by), among.unwrap_or(Among::ALL))
     }
 
     fn labelled(&self, shard: usize, label: &Label) -> Among {

@@ -1,6 +1,6 @@
 //! Rules: each has what its action needs and nothing else.
 
-use crate::config::pool::Freshness;
+use crate::config::pool::{Freshness, Reads};
 use crate::config::problem::Findings;
 use crate::config::rules::{Action, ActionWord, Caps, Level, Rule, RulePool, When, WrittenRule};
 use crate::config::shards::WrittenShard;
@@ -65,10 +65,16 @@ fn stray(rule: &WrittenRule, findings: &mut Findings) {
         None => format!("rule `{name}` has `{key}`"),
     };
     let label = rule.label.as_ref().map(|it| it.offset);
-    let labelled = matches!(action, Some(ActionWord::Replica | ActionWord::Group));
+    let steers = matches!(action, Some(ActionWord::Replica | ActionWord::Group));
+    let reads = rule.reads.as_ref();
+    let labelled = steers || reads.is_some_and(|reads| reads.value != Reads::Primary);
     if let Some(at) = label.filter(|_| !labelled) {
-        let fix = "it belongs to the actions \"replica\" and \"group\"";
+        let fix = "it belongs to the actions \"replica\" and \"group\", and to `reads` but for \"primary\"";
         findings.add(at, has("label"), fix);
+    }
+    if let Some(reads) = reads.filter(|_| steers || action == Some(ActionWord::Primary)) {
+        let fix = "the action says already who serves reads; keep one of both";
+        findings.add(reads.offset, has("reads"), fix);
     }
     let message = rule.message.as_ref().map(|it| it.offset);
     let refuses = action == Some(ActionWord::Refuse);
@@ -76,6 +82,7 @@ fn stray(rule: &WrittenRule, findings: &mut Findings) {
         findings.add(at, has("message"), "it belongs to the action \"refuse\"");
     }
     let served = [
+        ("reads", reads.map(|it| it.offset)),
         ("shard", rule.shard.as_ref().map(|it| it.offset)),
         ("pool", rule.pool.as_ref().map(|it| it.offset)),
         ("pool_max", rule.pool_max.as_ref().map(|it| it.offset)),
@@ -150,28 +157,36 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         );
         findings.add(action.offset, what, "this action needs it");
     };
-    let action = match written.action.as_ref().map(|action| action.value) {
+    let label = written.label.map(|label| label.value);
+    let of_reads = |label| match written.reads.as_ref().map(|reads| reads.value) {
         None => Action::Any,
+        Some(Reads::Primary) => Action::Primary,
+        Some(by) => Action::Reads { by, label },
+    };
+    let action = match written.action.as_ref().map(|action| action.value) {
+        None => of_reads(label),
         Some(ActionWord::Primary) => Action::Primary,
-        Some(ActionWord::Replica) => Action::Replica {
-            label: written.label.map(|label| label.value),
+        Some(ActionWord::Replica) => Action::Reads {
+            by: Reads::PreferReplicas,
+            label,
         },
-        Some(ActionWord::Group) => Action::Group {
-            label: written.label.or_else(|| (needs("label"), None).1)?.value,
+        Some(ActionWord::Group) => Action::Reads {
+            by: Reads::Any,
+            label: Some(label.or_else(|| (needs("label"), None).1)?),
         },
         Some(ActionWord::Shard) => {
             if written.shard.is_none() {
                 needs("shard");
                 return None;
             }
-            Action::Any
+            of_reads(label)
         }
         Some(ActionWord::Pool) => {
             if written.pool.is_none() {
                 needs("pool");
                 return None;
             }
-            Action::Any
+            of_reads(label)
         }
         Some(ActionWord::Refuse) => Action::Refuse {
             message: written
@@ -181,6 +196,7 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         },
     };
     let does_nothing = written.action.is_none()
+        && written.reads.is_none()
         && written.shard.is_none()
         && written.pool.is_none()
         && written.priority.is_none()

@@ -658,6 +658,40 @@ label = "reports"
             "/etc/ms/m.toml:4:9: no server has the label `reports`; add it to the `labels` of a server"
         ],
     );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "primary"
+reads = "replicas"
+"#,
+        expect![[
+            r#"/etc/ms/m.toml:4:9: rule `r` with action "primary" has `reads`; the action says already who serves reads; keep one of both"#
+        ]],
+    );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+action = "refuse"
+reads = "replicas"
+message = "no"
+"#,
+        expect![[
+            r#"/etc/ms/m.toml:4:9: rule `r` with action "refuse" has `reads`; it belongs to every other action: what is refused does not run"#
+        ]],
+    );
+    refused(
+        r#"
+[[rule]]
+name = "r"
+reads = "primary"
+label = "reports"
+"#,
+        expect![[r#"
+            /etc/ms/m.toml:4:9: no server has the label `reports`; add it to the `labels` of a server
+            /etc/ms/m.toml:4:9: rule `r` has `label`; it belongs to the actions "replica" and "group", and to `reads` but for "primary""#]],
+    );
 }
 
 #[test]

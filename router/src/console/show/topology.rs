@@ -2,7 +2,7 @@
 //! that is on it.
 
 use super::Facts;
-use crate::config::{Action, Label, Rule};
+use crate::config::{Action, Label, Reads, Rule};
 use crate::console::table::{Row, row};
 use crate::console::view::PoolView;
 use crate::core::Server;
@@ -144,8 +144,17 @@ fn rule(position: usize, rule: &Rule, matched: u64, used: Used) -> Row {
     let (mut action, mut argument) = match &rule.action {
         Action::Any => ("", Vec::new()),
         Action::Primary => ("primary", Vec::new()),
-        Action::Replica { label } => ("replica", label.iter().map(ToString::to_string).collect()),
-        Action::Group { label } => ("group", vec![label.to_string()]),
+        Action::Reads { by, label } => {
+            let label = label.iter().map(ToString::to_string);
+            match by {
+                Reads::PreferReplicas => ("replica", label.collect()),
+                Reads::Any if label.len() > 0 => ("group", label.collect()),
+                by => (
+                    "reads",
+                    std::iter::once(by.to_string()).chain(label).collect(),
+                ),
+            }
+        }
         Action::Refuse { message } => ("refuse", vec![message.clone()]),
     };
     // The first of the others has the place of the action, if it is free.

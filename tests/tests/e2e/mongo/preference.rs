@@ -97,7 +97,9 @@ fn tags_are_labels_by_which_shards_and_rules_choose_members() {
          [[rule]]\nname = \"eu\"\napplications = \"eu\"\naction = \"replica\"\nlabel = \"dc-eu\"\n\
          [[rule]]\nname = \"us\"\napplications = \"us\"\naction = \"group\"\nlabel = \"dc-us\"\n\
          [[rule]]\nname = \"primary\"\napplications = \"primary\"\naction = \"primary\"\n\
-         [[rule]]\nname = \"replica\"\napplications = \"replica\"\naction = \"replica\"\n"
+         [[rule]]\nname = \"replica\"\napplications = \"replica\"\naction = \"replica\"\n\
+         [[rule]]\nname = \"first\"\napplications = \"first\"\nreads = \"prefer-primary\"\n\
+         [[rule]]\nname = \"only\"\napplications = \"only\"\nreads = \"replicas\"\nlabel = \"dc-eu\"\n"
     );
     let shard = "reads = \"prefer-replicas\"\nlabel = \"use-web\"\nfreshness = \"any\"";
     let Some(documents) = Documents::of_shard(three("tagged"), shard, &rules) else {
@@ -117,6 +119,8 @@ fn tags_are_labels_by_which_shards_and_rules_choose_members() {
     wait_for(&documents, &mut called(&documents, "us"), &[primary, us]);
     wait_for(&documents, &mut called(&documents, "replica"), &[eu, us]);
     wait_for(&documents, &mut called(&documents, "primary"), &[primary]);
+    wait_for(&documents, &mut called(&documents, "first"), &[primary]);
+    wait_for(&documents, &mut called(&documents, "only"), &[eu]);
     let shown = documents.console().rows("SHOW ENDPOINTS");
     let labels = shown
         .iter()
@@ -127,6 +131,14 @@ fn tags_are_labels_by_which_shards_and_rules_choose_members() {
     tags[eu] = doc! { "dc": "asia" };
     tag(&documents.set, tags);
     wait_for(&documents, &mut called(&documents, "eu"), &[primary]);
+    let answer = say(
+        &mut called(&documents, "only"),
+        "SELECT id FROM events WHERE id = 1",
+    );
+    assert_eq!(
+        answer[0],
+        "Error 57P03 shard \"docs0\" has no replica that may serve this read"
+    );
 }
 
 #[test]
