@@ -27,7 +27,7 @@ use crate::plan::query::Ctes;
 use crate::plan::reached::Change;
 use crate::plan::read::explained;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
-use crate::plan::scope::Analysis;
+use crate::plan::scope::{self, Analysis};
 use crate::plan::slots::Text;
 use crate::plan::{MaxChars, Plan, PlanContext, SameSharded, documents, utility};
 use crate::sql::time::is_word_of_time;
@@ -76,6 +76,26 @@ pub fn computed(
         why,
     )?;
     Ok(Plan::Gather(Arc::new(gather)))
+}
+
+/// The same of an INSERT that is understood already, and whose source may read what is written within WITH.
+pub(super) fn insert_gathered(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    (insert, query): (&Insert, &Query),
+    (target, positions): (usize, &[usize]),
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let scope::Source::Sharded(relation, keyed) = &analysis.instances[target].source else {
+        return Err(why);
+    };
+    let Some(collection) = analysis.names.collection(&relation.name) else {
+        return Err(why);
+    };
+    let to = (*relation, &**collection);
+    let source = Source::of(analysis, query, to, positions.to_vec(), &why)?;
+    let to = (*relation, &**keyed, &**collection);
+    stored(analysis, parsed, (insert, &source), to, &why)
 }
 
 /// What an INSERT stores, and in which columns.

@@ -469,6 +469,10 @@ fn insert_gathered(
     let Some(positions) = positions else {
         return Err(why);
     };
+    if analysis.is_documents(target) {
+        let of = (target, positions);
+        return documents::insert_gathered(analysis, parsed, (insert, query), of, why);
+    }
     let (relation, sharded) = match &analysis.instances[target].source {
         Source::Sharded(relation, keyed) => (*relation, Some(keyed)),
         Source::Reference(relation) if only_harmless(analysis) => (*relation, None),

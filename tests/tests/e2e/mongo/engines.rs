@@ -3,7 +3,7 @@
 use super::stage::{Documents, shared};
 use crate::commit::direct::Direct;
 use crate::commit::{killed_everywhere, stopped_everywhere};
-use crate::shards::stage::{LIMIT, one, one_each, say, segment, send};
+use crate::shards::stage::{LIMIT, extended, one, one_each, say, segment, send};
 use mongodb::bson::{Document, doc};
 use mothership::config::{Config, Process};
 use mothership::mongo::{Login, Member};
@@ -133,15 +133,49 @@ fn a_second_replica_set_and_what_cannot_be_prepared_are_refused() {
     };
     let mut wire = documents.stage.wire();
     let refusal = "Error 0A000 transaction writes on more than one replica set of MongoDB";
-    say(&mut wire, "BEGIN");
-    let mut answers = (1..100).map(|id| {
-        let answer = say(&mut wire, &format!("INSERT INTO events (id) VALUES ({id})"));
-        answer[0].clone()
-    });
-    let refused = answers.find(|answer| answer != "CommandComplete INSERT 0 1");
-    assert_eq!(refused.as_deref(), Some(refusal));
-    assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
-    assert_eq!(one(&mut wire, "SELECT count(*) FROM events"), "0");
+    say(
+        &mut wire,
+        "INSERT INTO items (id) SELECT generate_series(1, 20)",
+    );
+    say(
+        &mut wire,
+        "PREPARE p AS INSERT INTO events (id) VALUES ($1)",
+    );
+    for write in [
+        "INSERT INTO events (id) VALUES ({id})",
+        "INSERT INTO events (id) SELECT {id}",
+        "EXECUTE p({id})",
+        "EXECUTE p({id} + 0)",
+        "WITH x AS (INSERT INTO events (id) VALUES ({id}) RETURNING id) SELECT id FROM x",
+        "WITH x AS (UPDATE items SET v = 1 WHERE id = {id} RETURNING id) INSERT INTO events (id) SELECT id FROM x",
+    ] {
+        for is_extended in [false, true] {
+            say(&mut wire, "BEGIN");
+            let mut answers = (1..=20).map(|id| {
+                let sql = write.replace("{id}", &id.to_string());
+                match is_extended {
+                    false => say(&mut wire, &sql),
+                    true => send(&mut wire, &extended(&sql, &[], &[])),
+                }
+            });
+            let is_error = |line: &String| line.starts_with("Error");
+            let refused = answers.find_map(|answer| answer.into_iter().find(is_error));
+            assert_eq!(refused.as_deref(), Some(refusal), "{write} {is_extended}");
+            assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+            assert_eq!(one(&mut wire, "SELECT count(*) FROM events"), "0");
+        }
+    }
+    let several = "Error 0A000 a write to documents on several replica sets is not supported";
+    let sql = "WITH x AS (UPDATE items SET v = 1 RETURNING id) INSERT INTO events (id) SELECT id FROM x ON CONFLICT DO NOTHING";
+    for is_extended in [false, true] {
+        say(&mut wire, "BEGIN");
+        let answer = match is_extended {
+            false => say(&mut wire, sql),
+            true => send(&mut wire, &extended(sql, &[], &[])),
+        };
+        assert!(answer.contains(&several.to_owned()), "{answer:?}");
+        say(&mut wire, "ROLLBACK");
+    }
     say(&mut wire, "BEGIN");
     say(&mut wire, "CREATE TEMP TABLE mine (id int)");
     say(&mut wire, "INSERT INTO events (id) VALUES (1)");
