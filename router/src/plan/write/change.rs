@@ -87,7 +87,10 @@ pub fn plan(
         key: key.collect::<Option<_>>().ok_or_else(none)?,
     };
     let computed = match &parsed.statement {
-        Statement::Update(update) if table.lacks(update) => {
+        Statement::Update(update) if table.lacks(&update.assignments) => {
+            return Ok(utility::home("a column that is not there"));
+        }
+        Statement::Merge(merge) if table.lacks_of(merge) => {
             return Ok(utility::home("a column that is not there"));
         }
         Statement::Update(update) => table.update(update, &analysis)?,
@@ -140,19 +143,23 @@ fn gathered(
 }
 
 impl Table<'_> {
-    /// Whether an UPDATE sets a column that the table does not have, which is PostgreSQL's error.
-    fn lacks(&self, update: &Update) -> bool {
-        update.assignments.iter().any(|assignment| {
-            let AssignmentTarget::ColumnName(name) = &assignment.target else {
-                return false;
-            };
-            match name.0.as_slice() {
-                [part] => part
-                    .as_ident()
-                    .is_some_and(|part| self.relation.column(&folded(part)).is_none()),
-                _ => false,
-            }
-        })
+    /// Whether a column is set that the table does not have, which is PostgreSQL's error.
+    fn lacks(&self, assignments: &[Assignment]) -> bool {
+        assignments
+            .iter()
+            .any(|assignment| match &assignment.target {
+                AssignmentTarget::ColumnName(name) => self.has_not(name),
+                AssignmentTarget::Tuple(_) => false,
+            })
+    }
+
+    fn has_not(&self, column: &ObjectName) -> bool {
+        match column.0.as_slice() {
+            [part] => part
+                .as_ident()
+                .is_some_and(|part| self.relation.column(&folded(part)).is_none()),
+            _ => false,
+        }
     }
 
     fn update(

@@ -25,7 +25,7 @@ const KEYS: [&str; 15] = [
 ];
 
 /// The same.
-const MERGES: [&str; 18] = [
+const MERGES: [&str; 20] = [
     "MERGE INTO {t} AS e USING items AS i ON i.id = e.id WHEN MATCHED THEN UPDATE SET count = i.v, kind = upper(e.kind) \
      WHEN NOT MATCHED THEN INSERT (id, kind, count) VALUES (i.id, DEFAULT, i.v + 1)",
     "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED AND {t}.count > 900 THEN DELETE WHEN MATCHED THEN DO NOTHING",
@@ -47,6 +47,8 @@ const MERGES: [&str; 18] = [
      WHEN NOT MATCHED THEN INSERT (id, kind, words, data) VALUES (s.id, 'made', ARRAY['a', s.id::text], jsonb_build_object('n', s.id))",
     "MERGE INTO {t} USING {t} AS o ON o.id = {t}.id - 1 AND o.id > 2000 WHEN MATCHED THEN UPDATE SET count = o.id",
     "MERGE INTO {t} USING (SELECT 2001 AS id) AS s ON s.id = {t}.id WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN DO NOTHING",
+    "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED THEN UPDATE SET nothing = 1",
+    "MERGE INTO {t} USING items ON items.id = {t}.id WHEN NOT MATCHED THEN INSERT (id, nothing) VALUES (items.id, 1)",
     "MERGE INTO {t} USING (SELECT id FROM {t} WHERE id > 2000) AS s ON s.id = {t}.id WHEN MATCHED AND s.id % 2 = 0 THEN DELETE",
 ];
 

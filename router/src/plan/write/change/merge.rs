@@ -42,6 +42,18 @@ struct Changes {
 }
 
 impl Table<'_> {
+    /// Whether a MERGE names a column to be filled that the table does not have.
+    pub(super) fn lacks_of(&self, merge: &Merge) -> bool {
+        merge.clauses.iter().any(|clause| match &clause.action {
+            MergeAction::Update(update) => match &update.kind {
+                MergeUpdateKind::Set(assignments) => self.lacks(assignments),
+                _ => false,
+            },
+            MergeAction::Insert(insert) => insert.columns.iter().any(|name| self.has_not(name)),
+            MergeAction::Delete { .. } | MergeAction::DoNothing { .. } => false,
+        })
+    }
+
     pub(super) fn merge(
         &self,
         merge: &Merge,
