@@ -470,7 +470,6 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         "UPDATE events SET (kind, small) = ('x', 1 + 1)",
         "MERGE INTO items USING events ON items.id = events.id WHEN MATCHED THEN DELETE",
         "MERGE INTO events USING items ON items.id = events.id WHEN MATCHED THEN UPDATE SET id = 5",
-        "WITH x AS (SELECT 1) INSERT INTO events SELECT id, 'x' FROM items",
         "SELECT * FROM (SELECT * FROM events FOR UPDATE) AS e",
         "SELECT * FROM events JOIN items ON items.id = events.id FOR UPDATE",
         "SELECT * FROM events LEFT JOIN items ON items.id = events.id FOR UPDATE OF events",

@@ -26,7 +26,7 @@ default = "now()"
 "#;
 
 /// Writes to `{t}`; what each answers, and what is there then, is compared.
-const WRITES: [&str; 57] = [
+const WRITES: [&str; 63] = [
     "INSERT INTO {t} (id, count) VALUES (1, 2 + 3)",
     "INSERT INTO {t} (id, kind) VALUES (2, upper('x') || 'y'), (1 + 2, 'plain') RETURNING id, kind",
     "INSERT INTO {t} (id, kind, amount) VALUES (4, DEFAULT, 10 / 4.0), (5, DEFAULT, 1e3)",
@@ -70,6 +70,12 @@ const WRITES: [&str; 57] = [
     "INSERT INTO {t} (id) SELECT 600 + g FROM generate_series(1, 50) g",
     "INSERT INTO {t} (id, kind) WITH x AS (SELECT count(*) AS n FROM items) SELECT 700 + n, 'with' FROM x",
     "INSERT INTO {t} (id) SELECT id FROM items WHERE false",
+    "WITH x AS (SELECT 1) INSERT INTO {t} SELECT id + 4000, 'x' FROM items",
+    "WITH x AS (SELECT id, v FROM items WHERE v > 800) INSERT INTO {t} (id, amount, at) SELECT id + 4050, v / 3.0, '2020-01-01 00:00:00.5+00' FROM x RETURNING id, amount, at",
+    "WITH x AS (UPDATE items SET v = v WHERE id < 4 RETURNING id, note) INSERT INTO {t} (id, kind) SELECT id + 4100, upper(note) FROM x RETURNING id, kind",
+    "WITH x AS (UPDATE items SET v = v WHERE id < 4 RETURNING id) INSERT INTO {t} (id, kind) SELECT id + 4100, NULL FROM x",
+    "WITH x AS (UPDATE items SET v = v WHERE id = 5 RETURNING id) INSERT INTO {t} (id, small) SELECT id + 4100, 40000 FROM x",
+    "WITH x AS (DELETE FROM items WHERE id = 9999 RETURNING id) INSERT INTO {t} (id) SELECT id FROM x ON CONFLICT DO NOTHING",
     "INSERT INTO {t} (id, amount) SELECT 800 + id, v / 3.0 FROM items WHERE id < 3 UNION ALL SELECT 810, 1",
     "INSERT INTO {t} (id, small) SELECT 900 + id, v * 1000 FROM items",
     "INSERT INTO {t} (id, kind) SELECT id, NULL FROM items WHERE id = 12",
