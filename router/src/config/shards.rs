@@ -93,8 +93,9 @@ settings! {
         reload trust_single: bool = false;
         /// Which servers its reads may use, in place of `balance.reads`.
         reload reads: Option<Reads>;
-        /// Its reads may use only servers with this label, and the primary where `reads` leads to it; of MongoDB a member's tag
-        /// `dc: "eu"` is the label `dc-eu`. A rule with `reads`, or with the action `replica` or `group`, says otherwise.
+        /// Its reads may use only servers with this label, and the primary where `reads` leads to it; of MongoDB a
+        /// member's tag `dc: "eu"` is the label `dc-eu`. A rule with `reads`, or with the action `replica` or `group`,
+        /// says otherwise.
         reload label: Option<At<Label>>;
         /// What its reads must find on a replica, in place of `balance.freshness`. A rule's and a session's word go before it.
         reload freshness: Option<Freshness>;

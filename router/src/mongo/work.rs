@@ -209,9 +209,9 @@ impl Worker {
         matches!(tokio::time::timeout(KILLED, kill).await, Ok(Ok(_)))
     }
 
-    /// Carries out a command and gives the columns that a write answers with; `forms` is how errors write values. In a
-    /// transaction of its own where none is open and it could be done by halves. The server itself ends a read at
-    /// `limit`, also of what comes of its cursor.
+    /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values. In
+    /// a transaction of its own where none is open and it could be done by halves. At `limit` the server itself ends a
+    /// read, with all that comes of its cursor.
     pub async fn carry_out(
         &mut self,
         (command, returning): (&Command, &[Output]),

@@ -1,6 +1,7 @@
 //! Whether statements may run at all, whatever the server would say: decides by the transaction, the mode and what
 //! pins the session, and has the words for what may not.
 
+use super::dispatch::Many;
 use super::state::Block;
 use super::step::{Kind, Step, currval_refused};
 use super::{Halt, Session};
@@ -37,6 +38,12 @@ impl Session {
         ))
         .hint("Commit in between.");
         Err(report.into())
+    }
+
+    /// The same of a statement with several legs, or one.
+    pub(super) fn check_second_set_of(&self, many: &Many) -> Result<(), Halt> {
+        let mut shards = many.legs.iter().map(|(shard, _)| *shard);
+        shards.try_for_each(|shard| self.check_second_set(shard, many.writes))
     }
 
     /// What may not run at all, whatever the server would say.

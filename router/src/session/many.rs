@@ -369,9 +369,7 @@ impl Session {
         if many.step_by_step {
             return self.step_by_step(sql, many).await;
         }
-        for (shard, _) in &many.legs {
-            self.check_second_set(*shard, many.writes)?;
-        }
+        self.check_second_set_of(many)?;
         let refused;
         let many = match self.lock_without_block(sql, many) {
             Some(one) => {

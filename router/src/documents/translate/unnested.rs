@@ -138,7 +138,8 @@ impl Unnested {
     }
 }
 
-/// The rows, see [`assigned::documents`]. Of arrays of different lengths the longest says how many there are, as in PostgreSQL.
+/// The rows, see [`assigned::documents`]. Of arrays of different lengths the longest says how many there are, as in
+/// PostgreSQL.
 pub(super) fn documents(
     collection: &Collection,
     columns: &[(usize, Unnested)],

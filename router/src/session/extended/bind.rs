@@ -343,9 +343,7 @@ impl Session {
             true => self.wants(many.writes, &statement.steps, None),
             false => Wants::Primary,
         };
-        for (shard, _) in &many.legs {
-            self.check_second_set(*shard, many.writes)?;
-        }
+        self.check_second_set_of(&many)?;
         let many = self.attach_many(statement, many, &wants).await?;
         let types = many_types(&many, statement);
         // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one

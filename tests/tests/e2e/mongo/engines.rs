@@ -141,6 +141,7 @@ fn a_second_replica_set_and_what_cannot_be_prepared_are_refused() {
         &mut wire,
         "PREPARE p AS INSERT INTO events (id) VALUES ($1)",
     );
+    let is_error = |line: &String| line.starts_with("Error");
     for write in [
         "INSERT INTO events (id) VALUES ({id})",
         "INSERT INTO events (id) SELECT {id}",
@@ -158,7 +159,6 @@ fn a_second_replica_set_and_what_cannot_be_prepared_are_refused() {
                     true => send(&mut wire, &extended(&sql, &[], &[])),
                 }
             });
-            let is_error = |line: &String| line.starts_with("Error");
             let refused = answers.find_map(|answer| answer.into_iter().find(is_error));
             assert_eq!(refused.as_deref(), Some(refusal), "{write} {is_extended}");
             assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
@@ -176,6 +176,30 @@ fn a_second_replica_set_and_what_cannot_be_prepared_are_refused() {
         assert!(answer.contains(&several.to_owned()), "{answer:?}");
         say(&mut wire, "ROLLBACK");
     }
+    // The other sets may be read, and what is no write goes on.
+    say(&mut wire, "BEGIN");
+    say(&mut wire, "INSERT INTO events (id) VALUES (1)");
+    say(
+        &mut wire,
+        "PREPARE reads AS SELECT kind FROM events WHERE id >= $1",
+    );
+    for sql in [
+        "SELECT count(*) FROM events",
+        "SET LOCAL statement_timeout = '1min'",
+        "SELECT id FROM events ORDER BY id",
+        "EXECUTE reads(0 + 1)",
+        "SELECT id FROM events WHERE length(kind) > random()",
+    ] {
+        let simple = say(&mut wire, sql);
+        assert!(!simple.iter().any(is_error), "{sql}: {simple:?}");
+        let bound = send(&mut wire, &extended(sql, &[], &[]));
+        assert!(!bound.iter().any(is_error), "{sql}: {bound:?}");
+    }
+    assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete COMMIT");
+    assert_eq!(
+        say(&mut wire, "DELETE FROM events WHERE id = 1")[0],
+        "CommandComplete DELETE 1"
+    );
     say(&mut wire, "BEGIN");
     say(&mut wire, "CREATE TEMP TABLE mine (id int)");
     say(&mut wire, "INSERT INTO events (id) VALUES (1)");
