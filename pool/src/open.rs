@@ -407,17 +407,23 @@ async fn connect_plain(endpoint: &Endpoint, settings: &OpenSettings) -> io::Resu
         return Ok(Wire::pipe(interpreter.dial()?));
     }
     match &endpoint.address {
-        Address::Tcp(host, port) => {
-            let addresses = addresses(host, *port, settings.resolving).await?;
-            let wire = Wire::tcp(TcpStream::connect(&addresses[..]).await?)?;
-            wire.set_keepalive(settings.keepalive)?;
-            if let Some(timeout) = settings.user_timeout {
-                wire.set_user_timeout(timeout)?;
-            }
-            Ok(wire)
-        }
+        Address::Tcp(host, port) => connect_tcp(host, *port, settings).await,
         Address::Unix(path) => Ok(Wire::unix(UnixStream::connect(path).await?)),
     }
+}
+
+/// A TCP connection, before anything is said on it.
+///
+/// # Errors
+/// The name has no address, or nobody takes the connection.
+pub async fn connect_tcp(host: &str, port: u16, settings: &OpenSettings) -> io::Result<Wire> {
+    let addresses = addresses(host, port, settings.resolving).await?;
+    let wire = Wire::tcp(TcpStream::connect(&addresses[..]).await?)?;
+    wire.set_keepalive(settings.keepalive)?;
+    if let Some(timeout) = settings.user_timeout {
+        wire.set_user_timeout(timeout)?;
+    }
+    Ok(wire)
 }
 
 /// The end of the stream is an error where more is needed.

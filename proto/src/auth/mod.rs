@@ -17,6 +17,8 @@ pub mod md5;
 
 pub mod scram;
 
+pub mod exchange;
+
 pub mod client;
 
 pub mod server;
@@ -24,6 +26,7 @@ pub mod server;
 pub mod report;
 
 pub use client::{AuthError, Authenticated, ClientLogin, LoginStep, Method, Nonces, Proof};
+pub use exchange::ExchangeError;
 pub use keys::{Derivation, KeyCache, Password, ScramKeys};
 pub use md5::Md5Hash;
 pub use report::ServerReport;

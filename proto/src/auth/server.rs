@@ -15,16 +15,13 @@ mod error;
 pub use error::{Asked, ServerLoginError};
 
 use bytes::BufMut;
-use subtle::ConstantTimeEq;
 
 use super::{
-    keys::{Derivation, Key, Password, ScramKeys},
+    exchange::{Answered, Challenged, DEFAULT_MAX_ITERATIONS, GS2_NONE, Opened},
+    keys::{Derivation, Password, ScramKeys},
     md5::Md5Hash,
     report::ServerReport,
-    scram::{
-        AuthMessage, GS2_END_POINT, Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ServerFirst,
-        binding, nonce_text, parse_server_final,
-    },
+    scram::{GS2_END_POINT, SCRAM_SHA_256, SCRAM_SHA_256_PLUS},
 };
 use crate::{
     frame::{put, put_str, take, take_i32, take_str},
@@ -35,12 +32,8 @@ use crate::{
 pub const MAX_LOGIN_BODY: usize = 65_536;
 /// Bytes of all messages before ReadyForQuery together, at most.
 pub const MAX_LOGIN_BYTES: usize = 262_144;
-/// Bytes of a SCRAM message of the server, at most. PostgreSQL's have about 100.
-pub const MAX_SCRAM_MESSAGE: usize = 4_096;
 /// Notices that are kept; further ones are dropped.
 pub const MAX_NOTICES: usize = 16;
-/// PBKDF2 iterations that we are willing to pay for, unless a setting says otherwise.
-pub const DEFAULT_MAX_ITERATIONS: u32 = 1_000_000;
 
 /// Whom to become, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +129,7 @@ pub struct ServerLogin {
     target: Target,
     credentials: Credentials,
     rules: LoginRules,
-    nonce: String,
+    nonce: [u8; 18],
     bytes_left: usize,
     session: ServerSession,
     state: State,
@@ -149,26 +142,14 @@ enum State {
     Asked {
         negotiated: bool,
     },
-    ScramFirst(ScramStart),
-    ScramDeriving {
-        start: ScramStart,
-        server_first: String,
-        server_nonce: String,
-    },
-    ScramFinal {
-        signature: Key,
-    },
+    ScramFirst(Opened),
+    ScramDeriving(Challenged),
+    ScramFinal(Answered),
     /// A password is sent, or the server has proved itself: only AuthenticationOk may follow.
     Proved,
     /// Logged in.
     Settling,
     Over,
-}
-
-#[derive(Debug)]
-struct ScramStart {
-    gs2: &'static str,
-    bare: String,
 }
 
 impl ServerLogin {
@@ -184,7 +165,7 @@ impl ServerLogin {
             target,
             credentials,
             rules,
-            nonce: nonce_text(&nonce),
+            nonce,
             bytes_left: MAX_LOGIN_BYTES,
             session,
             state: State::New,
@@ -272,11 +253,7 @@ impl ServerLogin {
         out: &mut Vec<u8>,
     ) -> Result<ServerStep, ServerLoginError> {
         match std::mem::replace(&mut self.state, State::Over) {
-            State::ScramDeriving {
-                start,
-                server_first,
-                server_nonce,
-            } => Ok(self.prove(keys, &start, &server_first, &server_nonce, out)),
+            State::ScramDeriving(challenged) => Ok(self.prove(keys, challenged, out)),
             _ => Err(ServerLoginError::OutOfOrder),
         }
     }
@@ -326,12 +303,9 @@ impl ServerLogin {
                 self.go_on(State::Proved)
             }
             (10, State::Asked { .. }) => self.choose_mechanism(data, out),
-            (11, State::ScramFirst(start)) => self.challenged(start, data, out),
-            (12, State::ScramFinal { signature }) => {
-                let theirs = parse_server_final(scram_text(data)?)?;
-                if !bool::from(theirs.ct_eq(&signature)) {
-                    return Err(ServerLoginError::ServerSignature);
-                }
+            (11, State::ScramFirst(opened)) => self.challenged(opened, data, out),
+            (12, State::ScramFinal(answered)) => {
+                answered.check(data)?;
                 self.go_on(State::Proved)
             }
             (0 | 3 | 5 | 10 | 11 | 12, _) => Err(ServerLoginError::Unexpected { tag: b'R' }),
@@ -371,7 +345,7 @@ impl ServerLogin {
                 });
             }
             (false, true) if can_bind => (SCRAM_SHA_256, "y,,"),
-            (false, true) => (SCRAM_SHA_256, "n,,"),
+            (false, true) => (SCRAM_SHA_256, GS2_NONE),
             (false, false) => return Err(ServerLoginError::Mechanism),
         };
         if !matches!(
@@ -383,50 +357,32 @@ impl ServerLogin {
             });
         }
         // The name is left out, as libpq does: the server takes that of the StartupMessage.
-        let bare = format!("n=,r={}", self.nonce);
+        let opened = Opened::new(gs2, "", self.nonce);
+        let first = opened.message();
         put(out, b'p', |out| {
             put_str(out, mechanism.as_bytes());
-            out.put_u32((gs2.len() + bare.len()) as u32);
-            out.put_slice(gs2.as_bytes());
-            out.put_slice(bare.as_bytes());
+            out.put_u32(first.len() as u32);
+            out.put_slice(first.as_bytes());
         });
-        self.go_on(State::ScramFirst(ScramStart { gs2, bare }))
+        self.go_on(State::ScramFirst(opened))
     }
 
     fn challenged(
         &mut self,
-        start: ScramStart,
+        opened: Opened,
         data: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<ServerStep, ServerLoginError> {
-        let text = scram_text(data)?;
-        let first = ServerFirst::parse(text)?;
-        if first.nonce.len() <= self.nonce.len() || !first.nonce.starts_with(&self.nonce) {
-            return Err(ServerLoginError::Nonce);
-        }
-        let most = self.rules.max_iterations;
-        let iterations = std::num::NonZeroU32::new(first.iterations)
-            .filter(|count| count.get() <= most)
-            .ok_or(ServerLoginError::Iterations {
-                asked: first.iterations,
-                most,
-            })?;
+        let challenged = opened.challenged(data, self.rules.max_iterations)?;
         match &self.credentials {
             Credentials::Password(password) => {
-                let derivation = Derivation::new(password.clone(), first.salt, iterations);
-                let server_nonce = first.nonce.to_owned();
-                self.state = State::ScramDeriving {
-                    start,
-                    server_first: text.into(),
-                    server_nonce,
-                };
+                let derivation = challenged.derivation(password);
+                self.state = State::ScramDeriving(challenged);
                 Ok(ServerStep::Derive(derivation))
             }
-            Credentials::Scram(keys)
-                if keys.salt == first.salt && keys.iterations == iterations =>
-            {
+            Credentials::Scram(keys) if challenged.fits(keys) => {
                 let keys = keys.clone();
-                Ok(self.prove(&keys, &start, text, first.nonce, out))
+                Ok(self.prove(&keys, challenged, out))
             }
             Credentials::Scram(_) => Err(ServerLoginError::OtherVerifier),
             Credentials::None | Credentials::Md5(_) => Err(ServerLoginError::NoCredentials {
@@ -435,30 +391,11 @@ impl ServerLogin {
         }
     }
 
-    fn prove(
-        &mut self,
-        keys: &ScramKeys,
-        start: &ScramStart,
-        server_first: &str,
-        server_nonce: &str,
-        out: &mut Vec<u8>,
-    ) -> ServerStep {
+    fn prove(&mut self, keys: &ScramKeys, challenged: Challenged, out: &mut Vec<u8>) -> ServerStep {
         let hash = self.rules.certificate_hash.as_deref().unwrap_or_default();
-        let client_final = format!("c={},r={server_nonce}", binding(start.gs2, hash));
-        let auth_message = AuthMessage {
-            client_first: &start.bare,
-            server_first,
-            client_final: &client_final,
-        };
-        let proof = nonce_text(&auth_message.prove(keys));
-        put(out, b'p', |out| {
-            out.put_slice(client_final.as_bytes());
-            out.put_slice(b",p=");
-            out.put_slice(proof.as_bytes());
-        });
-        self.state = State::ScramFinal {
-            signature: auth_message.sign(&keys.server_key),
-        };
+        let (message, answered) = challenged.prove(keys, hash);
+        put(out, b'p', |out| out.put_slice(message.as_bytes()));
+        self.state = State::ScramFinal(answered);
         ServerStep::Continue
     }
 
@@ -517,13 +454,6 @@ fn put_password(out: &mut Vec<u8>, password: &[u8]) {
         out.put_slice(password);
         out.put_u8(0);
     });
-}
-
-fn scram_text(data: &[u8]) -> Result<&str, Malformed> {
-    if data.len() > MAX_SCRAM_MESSAGE {
-        return Err(Malformed("length"));
-    }
-    std::str::from_utf8(data).map_err(|_| Malformed("encoding"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How a login to a server ends that does not end well: for logs and operators, not for clients.
 
 use crate::{
-    auth::{report::ServerReport, scram::Malformed},
+    auth::{exchange::ExchangeError, report::ServerReport},
     startup::outgoing::OutgoingError,
 };
 
@@ -51,23 +51,9 @@ pub enum ServerLoginError {
     /// be byte for byte the same on all servers.
     #[error("server has another SCRAM verifier than the one that the client logged in with")]
     OtherVerifier,
-    /// The server does not know the verifier: it is not the server it claims to be.
-    #[error("server could not prove that it knows the password")]
-    ServerSignature,
-    /// The server's nonce does not begin with ours, or adds nothing.
-    #[error("server sent a wrong SCRAM nonce")]
-    Nonce,
-    /// None, or more than we are willing to pay for.
-    #[error("server asks for {asked} SCRAM iterations; allowed are 1 to {most}")]
-    Iterations {
-        /// Its count.
-        asked: u32,
-        /// The setting.
-        most: u32,
-    },
-    /// A SCRAM message that is not one.
+    /// The exchange of SCRAM went wrong.
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Exchange(#[from] ExchangeError),
     /// No mechanism that we know.
     #[error("server offers no SASL mechanism that is supported")]
     Mechanism,
