@@ -192,12 +192,12 @@ reasons! {
         "Add an equality on the shard key, or write it in plainer SQL.";
     /// What MongoDB cannot compute as PostgreSQL does, and what cannot be gathered either.
     Documents = "documents", "0A000",
-        "MongoDB has no command that does the same as this statement on documents, and their rows cannot be gathered for it",
-        "Write it in plainer SQL.";
+        "MongoDB has no command that does the same as this statement on documents",
+        "Write it in plainer SQL: as it is, their rows cannot be gathered for it.";
     /// A write to documents that is no single command, and cannot be computed either.
     DocumentsWrite = "documents-write", "0A000",
-        "MongoDB has no command that does the same as this write to documents, and it cannot be computed on their rows",
-        "Leave the primary key as it is, and write it in plainer SQL.";
+        "MongoDB has no command that does the same as this write to documents",
+        "Leave the primary key as it is, and write it in plainer SQL: as it is, it cannot be computed on their rows.";
     /// A write to documents of several replica sets, which have no common transaction.
     DocumentsShards = "documents-shards", "0A000",
         "a write to documents on several replica sets is not supported",

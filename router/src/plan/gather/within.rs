@@ -22,6 +22,7 @@ use crate::catalog::{Catalog, Name};
 use crate::plan::KeyedBy;
 use crate::plan::condition::Cond;
 use crate::plan::decide::colocated;
+use crate::plan::documents;
 use crate::plan::expr::strip;
 use crate::plan::functions::Call;
 use crate::plan::names::folded;
@@ -182,6 +183,16 @@ impl TakenOut {
                 return Err(refused(
                     "RETURNING shows more than the rows that are written",
                 ));
+            }
+            if analysis.is_documents(write.target) {
+                let sql = parens::statement(statement)?;
+                let types = &analysis.context.parameter_types;
+                if !documents::takes(analysis.names, analysis.context, types, &sql) {
+                    return Err(Refusal::about(
+                        Reason::DocumentsWrite,
+                        "a write within WITH",
+                    ));
+                }
             }
             let place = place_of(parts.name).ok_or_else(|| refused("a name"))?;
             let bare = without_returning(statement);
