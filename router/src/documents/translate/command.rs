@@ -1,6 +1,7 @@
 //! What MongoDB is asked to do.
 
 use std::fmt::{self, Display, Formatter, Write as _};
+use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 
@@ -18,13 +19,15 @@ pub enum Command {
         /// Which documents.
         filter: Document,
         /// Which of their fields; those of the answer's columns, at least.
-        projection: Document,
+        projection: Arc<Document>,
         /// Their order; empty if there is none.
         sort: Document,
         /// How many come before the first.
         skip: u64,
         /// How many at most; never 0.
         limit: Option<u64>,
+        /// A unique key says that it is one document at most.
+        single: bool,
     },
     /// `aggregate`.
     Aggregate {
@@ -149,10 +152,11 @@ impl Command {
                 sort,
                 skip,
                 limit,
+                single: _,
             } => {
                 shown.insert("find", collection);
                 shown.insert("filter", filter);
-                shown.insert("projection", projection);
+                shown.insert("projection", &**projection);
                 if !sort.is_empty() {
                     shown.insert("sort", sort);
                 }

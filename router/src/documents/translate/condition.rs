@@ -8,7 +8,7 @@ use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Query, UnaryOperator, Value as Token, ValueWithSpan,
 };
 
-use super::super::Kind;
+use super::super::{Collection, Kind};
 use super::constant::{Constant, Literal};
 use super::scope::{Parameters, Scope, VARCHAR};
 use super::select::unnested;
@@ -146,6 +146,15 @@ impl Condition {
             Condition::Compare(field, Op::Equal, _) => field.column == column,
             _ => false,
         }
+    }
+
+    /// Whether it asks for one value of each column of a unique key.
+    pub fn is_single(&self, collection: &Collection) -> bool {
+        let pinned = |columns: &Vec<usize>| columns.iter().all(|column| self.pins(*column));
+        collection
+            .unique
+            .iter()
+            .any(|key| !key.columns.is_empty() && pinned(&key.columns))
     }
 }
 

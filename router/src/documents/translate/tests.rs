@@ -164,6 +164,15 @@ fn selects_read_declared_fields() {
         r#"SELECT id, t.i, public.t.s, "User", ts AS x FROM public.t"#,
         r#"{"find":"t","filter":{},"projection":{"_id":1,"i":1,"s":1,"User":1,"at.ts":1}}"#,
     );
+    // Of one document nothing is left out that has a column.
+    check(
+        "SELECT * FROM t WHERE id = 7",
+        r#"{"find":"t","filter":{"_id":7},"projection":{}}"#,
+    );
+    check(
+        "SELECT id, n FROM t WHERE id = 7",
+        r#"{"find":"t","filter":{"_id":7},"projection":{"_id":1,"n":1}}"#,
+    );
     check(
         "SELECT x.* FROM t x",
         r#"{"find":"t","filter":{},"projection":{"_id":1,"n":1,"i":1,"s":1,"b":1,"r":1,"f":1,"num":1,"txt":1,"v":1,"u":1,"bin":1,"at.ts":1,"at.day":1,"j":1,"tags":1,"User":1}}"#,

@@ -94,7 +94,7 @@ pub(super) fn update(
     }
     let moves = set.iter().any(|(column, _)| is_id(scope.at(*column)));
     let sums = set.iter().any(|(_, new)| matches!(new, New::Sum { .. }));
-    if moves && (sums || !is_single(&condition, &scope.collection)) {
+    if moves && (sums || !condition.is_single(&scope.collection)) {
         return Err(because("SET of _id in what may be several documents"));
     }
     if moves && set.iter().any(|(column, _)| scope.at(*column).is_rest()) {
@@ -258,7 +258,7 @@ impl Update {
                 collection,
                 filter,
                 change,
-                single: is_single(&self.condition, &self.collection),
+                single: self.condition.is_single(&self.collection),
             },
         })
     }
@@ -323,7 +323,7 @@ impl Delete {
             filter => Command::Delete {
                 collection: self.collection.collection.clone(),
                 filter: filter.document(),
-                single: is_single(&self.condition, &self.collection),
+                single: self.condition.is_single(&self.collection),
             },
         })
     }
@@ -365,13 +365,4 @@ fn stages(values: Vec<(String, Computed)>, nulls: Nulls) -> Vec<Document> {
         .map(|(field, value)| (field, value.expression(nulls)))
         .collect();
     vec![doc! { "$set": set }]
-}
-
-/// Whether WHERE asks for one value of each column of a unique key.
-fn is_single(condition: &Condition, collection: &Collection) -> bool {
-    let pinned = |columns: &Vec<usize>| columns.iter().all(|column| condition.pins(*column));
-    collection
-        .unique
-        .iter()
-        .any(|key| !key.columns.is_empty() && pinned(&key.columns))
 }
