@@ -105,6 +105,17 @@ impl Core {
         let lacks = |before: &Arc<World>| {
             world.lacks_more_than(before) && before.age(epoch, most, Instant::now()) != Age::Over
         };
+        // Another core may have asked a shard meanwhile that was passed over here, because it was away.
+        let known = self.shared.world(database);
+        let is_newer = |known: &Arc<World>| {
+            before
+                .as_ref()
+                .is_none_or(|before| before.version < known.version)
+        };
+        if let Some(known) = known.filter(|known| is_newer(known) && lacks(known)) {
+            world.supersede();
+            return Ok(known);
+        }
         match before.as_ref().filter(|before| lacks(before)) {
             Some(before) => {
                 for (shard, error) in world.away() {
