@@ -110,6 +110,25 @@ pub fn towards_server(server: &Server) -> Result<Encryption, TopologyError> {
     if server.tls == ServerTls::Disable {
         return Ok(Encryption::Disable);
     }
+    let mut config = client_config(server)?;
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let config = Arc::new(config);
+    Ok(match server.tls {
+        ServerTls::Prefer => Encryption::Prefer(config),
+        _ => Encryption::Require(config),
+    })
+}
+
+/// How connections to a member of a replica set are encrypted, which begin with that; None if they are not.
+#[cfg(feature = "mongo")]
+pub fn towards_member(server: &Server) -> Result<Option<Arc<ClientConfig>>, TopologyError> {
+    match server.tls {
+        ServerTls::Disable | ServerTls::Prefer => Ok(None),
+        _ => Ok(Some(Arc::new(client_config(server)?))),
+    }
+}
+
+fn client_config(server: &Server) -> Result<ClientConfig, TopologyError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider knows the default versions");
@@ -122,17 +141,11 @@ pub fn towards_server(server: &Server) -> Result<Encryption, TopologyError> {
     let builder = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match (&server.tls_certificate, &server.tls_key) {
+    Ok(match (&server.tls_certificate, &server.tls_key) {
         (Some(certificate), Some(key_file)) => builder
             .with_client_auth_cert(certificates("certificate", certificate)?, key(key_file)?)
             .map_err(|e| failed("certificate", certificate)(Box::new(e)))?,
         _ => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    let config = Arc::new(config);
-    Ok(match server.tls {
-        ServerTls::Prefer => Encryption::Prefer(config),
-        _ => Encryption::Require(config),
     })
 }
 

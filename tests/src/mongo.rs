@@ -12,9 +12,13 @@
 use crate::{Folder, Proxy, poll_until};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, Result};
-use mongodb::options::{ClientOptions, ServerAddress, ServerMonitoringMode};
+use mongodb::options::{
+    ClientOptions, Credential, ServerAddress, ServerMonitoringMode, Tls, TlsOptions,
+};
 use mothership::cluster::{Account, free_port, spawn_tied};
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -65,14 +69,28 @@ pub struct ReplicaSet {
     // A driver's connections to each member, made when they are first used and forgotten when a call fails.
     clients: Mutex<Vec<Option<mongodb::Client>>>,
     runtime: Runtime,
+    guard: Option<Guard>,
     // Behind the servers, so that it is removed after them.
     folder: Folder,
+}
+
+/// What a set asks of those who come.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Who may do everything; nobody else may do anything.
+    pub user: String,
+    /// His password.
+    pub password: String,
+    /// PEM file with the authority of the members' certificate, which is for 127.0.0.1.
+    pub authority: PathBuf,
 }
 
 #[derive(Debug)]
 struct Member {
     program: PathBuf,
     set: String,
+    /// More of its command line.
+    options: Vec<String>,
     port: u16,
     /// What all others have to pass that speak to it.
     way: Option<Proxy>,
@@ -105,6 +123,54 @@ impl ReplicaSet {
         ReplicaSet::made(name, members, true)
     }
 
+    /// A set of one member that lets in by TLS only, and only a user with a password, by this mechanism.
+    ///
+    /// # Panics
+    /// If it does not become one.
+    pub fn start_guarded(name: &str, mechanism: &str) -> Option<ReplicaSet> {
+        let mut set = ReplicaSet::start(name, 1)?;
+        let file = |name: &str| set.folder.path().join(name);
+        let (authority, key) = (file("authority.pem"), file("key.pem"));
+        certify(&authority, &key);
+        let both = [&authority, &key].map(|path| std::fs::read(path).unwrap());
+        let (certificate, shared) = (file("member.pem"), file("shared"));
+        give(&certificate, &both.concat());
+        give(&shared, b"what members of a set know of each other");
+        let guard = Guard {
+            user: "router".into(),
+            // Also what a SCRAM message and a URI would have to escape.
+            password: "p=a,s@s/w\u{f6}rd".into(),
+            authority,
+        };
+        let roles = vec!["root"];
+        let user = doc! {
+            "createUser": &guard.user, "pwd": &guard.password, "roles": roles, "mechanisms": [mechanism],
+        };
+        set.command("admin", user);
+        set.kill(0);
+        let files = [
+            ("--keyFile", &shared),
+            ("--tlsCertificateKeyFile", &certificate),
+            ("--tlsCAFile", &guard.authority),
+        ];
+        let files = files.map(|(name, path)| format!("{name}={}", path.display()));
+        let others = [
+            "--tlsMode=requireTLS",
+            "--tlsAllowConnectionsWithoutCertificates",
+        ];
+        let all = files.into_iter().chain(others.map(str::to_owned));
+        set.members[0].options = all.collect();
+        set.guard = Some(guard);
+        set.restart(0);
+        set.wait_whole();
+        Some(set)
+    }
+
+    /// What it asks of those who come, if it does.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
+    }
+
     fn made(name: &str, members: usize, apart: bool) -> Option<ReplicaSet> {
         let program = mongod()?;
         let folder = Folder::new(name);
@@ -122,6 +188,7 @@ impl ReplicaSet {
             members: (0..members).map(start).collect(),
             clients: Mutex::new(vec![None; members]),
             runtime: runtime.unwrap(),
+            guard: None,
             folder,
         };
         set.initiate();
@@ -433,6 +500,15 @@ impl ReplicaSet {
         options.server_selection_timeout = Some(HELLO);
         // Between two calls nothing runs that could read what a server keeps sending.
         options.server_monitoring_mode = Some(ServerMonitoringMode::Poll);
+        if let Some(guard) = &self.guard {
+            let mut credential = Credential::default();
+            credential.username = Some(guard.user.clone());
+            credential.password = Some(guard.password.clone());
+            options.credential = Some(credential);
+            let mut tls = TlsOptions::default();
+            tls.ca_file_path = Some(guard.authority.clone());
+            options.tls = Some(Tls::Enabled(tls));
+        }
         let _inside = self.runtime.enter();
         let client = mongodb::Client::with_options(options)?;
         clients[member] = Some(client.clone());
@@ -497,6 +573,7 @@ impl Member {
         let mut member = Member {
             program: program.into(),
             set: set.into(),
+            options: Vec::new(),
             port: 0,
             way: None,
             folder,
@@ -519,6 +596,7 @@ impl Member {
              --setParameter enableTestCommands=1 --setParameter diagnosticDataCollectionEnabled=false"
         );
         command.args(options.split_whitespace());
+        command.args(&self.options);
         command.arg("--replSet").arg(&self.set);
         command.arg("--dbpath").arg(&self.folder);
         let mut log = std::fs::OpenOptions::new();
@@ -605,9 +683,33 @@ impl Member {
 /// A folder that the account of the servers owns.
 fn make_folder(path: &Path) {
     std::fs::create_dir(path).unwrap();
+    own(path);
+}
+
+/// Makes a file that only the account of the servers may read.
+fn give(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    own(path);
+}
+
+fn own(path: &Path) {
     if let Account::Other { uid, gid } = Account::choose().unwrap() {
         std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
     }
+}
+
+/// Makes a certificate for 127.0.0.1 that is its own authority, and its key: PEM files.
+///
+/// # Panics
+/// If openssl does not.
+pub fn certify(certificate: &Path, key: &Path) {
+    let mut openssl = Command::new("openssl");
+    let request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mongod -addext subjectAltName=IP:127.0.0.1 \
+                   -addext basicConstraints=critical,CA:FALSE -out";
+    openssl.args(request.split_whitespace()).arg(certificate);
+    let made = openssl.arg("-keyout").arg(key).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
 }
 
 /// Will run `program` as the account that PostgreSQL's servers have too.

@@ -121,7 +121,7 @@ impl Topology {
                         },
                         tls_name: server.tls_name.clone(),
                         tls_direct: server.tls_direct,
-                        interpreter: interpreter(&config, shard, server),
+                        interpreter: interpreter(&config, shard, server)?,
                     }),
                     role: server.role.value,
                     login: LoginRules {
@@ -266,19 +266,7 @@ impl Topology {
 
     /// Limits of opening a connection.
     pub fn open_settings(&self) -> OpenSettings {
-        let pool = &self.config.pool;
-        OpenSettings {
-            timeout: pool.connect_timeout,
-            lifetime_jitter: pool.lifetime_jitter.fraction(),
-            server_message: self.config.limits.server_message.bytes(),
-            resolving: Resolving {
-                interval: pool.resolve_interval,
-                most: self.config.limits.host_addresses.get() as usize,
-            },
-            lifetime: pool.lifetime.unwrap_or(Duration::from_secs(365 * 86_400)),
-            user_timeout: pool.unacknowledged_timeout,
-            keepalive: keepalive(pool.keepalive),
-        }
+        open_settings(&self.config)
     }
 
     pub(super) fn pool_settings(&self, max: u32) -> PoolSettings {
@@ -295,14 +283,50 @@ impl Topology {
     }
 }
 
+fn open_settings(config: &Config) -> OpenSettings {
+    let pool = &config.pool;
+    OpenSettings {
+        timeout: pool.connect_timeout,
+        lifetime_jitter: pool.lifetime_jitter.fraction(),
+        server_message: config.limits.server_message.bytes(),
+        resolving: Resolving {
+            interval: pool.resolve_interval,
+            most: config.limits.host_addresses.get() as usize,
+        },
+        lifetime: pool.lifetime.unwrap_or(Duration::from_secs(365 * 86_400)),
+        user_timeout: pool.unacknowledged_timeout,
+        keepalive: keepalive(pool.keepalive),
+    }
+}
+
 /// Who stands before a server that is not PostgreSQL.
 #[cfg(feature = "mongo")]
 fn interpreter(
     config: &Config,
     shard: &config::Shard,
     server: &config::Server,
-) -> Option<Arc<dyn Interpreter>> {
-    Some(member(config, shard, server)?)
+) -> Result<Option<Arc<dyn Interpreter>>, TopologyError> {
+    let Some(member) = member(config, shard, server) else {
+        return Ok(None);
+    };
+    let config::ServerAddress::Tcp { host, port } = &server.address.value else {
+        return Ok(None);
+    };
+    let way = crate::mongo::Way::new(
+        (host, *port),
+        crate::tls::towards_member(server)?,
+        control_login(shard),
+        open_settings(config),
+    );
+    Ok(Some(Arc::new(member.with(way))))
+}
+
+/// How the router logs in to the members of a replica set.
+#[cfg(feature = "mongo")]
+fn control_login(shard: &config::Shard) -> Option<(&str, &str)> {
+    let user = shard.control_user.as_ref()?;
+    let password = shard.control_password.as_ref()?;
+    Some((user.as_str(), password.reveal()))
 }
 
 /// A server as a member of a replica set; none if it is PostgreSQL's.
@@ -311,7 +335,7 @@ pub fn member(
     config: &Config,
     shard: &config::Shard,
     server: &config::Server,
-) -> Option<Arc<crate::mongo::Member>> {
+) -> Option<crate::mongo::Member> {
     use crate::mongo::{Encryption, Login, Member};
     let config::ServerAddress::Tcp { host, port } = &server.address.value else {
         return None;
@@ -319,10 +343,6 @@ pub fn member(
     if shard.engine == config::Engine::Postgresql {
         return None;
     }
-    let user = shard
-        .control_user
-        .as_ref()
-        .zip(shard.control_password.as_ref());
     let tls = match server.tls {
         config::ServerTls::Disable | config::ServerTls::Prefer => None,
         tls => Some(Encryption {
@@ -332,7 +352,7 @@ pub fn member(
         }),
     };
     let login = Login {
-        user: user.map(|(user, password)| (user.to_string(), password.reveal().to_owned())),
+        user: control_login(shard).map(|(user, password)| (user.to_owned(), password.to_owned())),
         tls,
         connect_timeout: config.pool.connect_timeout,
     };
@@ -343,8 +363,12 @@ pub fn member(
 }
 
 #[cfg(not(feature = "mongo"))]
-fn interpreter(_: &Config, _: &config::Shard, _: &config::Server) -> Option<Arc<dyn Interpreter>> {
-    None
+fn interpreter(
+    _: &Config,
+    _: &config::Shard,
+    _: &config::Server,
+) -> Result<Option<Arc<dyn Interpreter>>, TopologyError> {
+    Ok(None)
 }
 
 /// The REST APIs of a shard, each with what it takes to be let in.

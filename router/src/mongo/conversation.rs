@@ -6,6 +6,7 @@
 mod copy;
 
 use super::decisions::Decisions;
+use super::direct::Direct;
 use super::member::Running;
 use super::outcome::{Stop, stop, timed_out};
 use super::rows::Shape;
@@ -50,6 +51,7 @@ pub(super) async fn hold(
     client: Client,
     collections: Arc<[Arc<Collection>]>,
     decisions: Decisions,
+    direct: Direct,
     running: Running,
 ) {
     let other = stream.watch();
@@ -65,7 +67,13 @@ pub(super) async fn hold(
     let (number, secret) = running.enter();
     let mut conversation = Conversation {
         line,
-        worker: Worker::new(client, &database, Arc::clone(&collections), decisions),
+        worker: Worker::new(
+            client,
+            &database,
+            Arc::clone(&collections),
+            decisions,
+            direct,
+        ),
         collections,
         statements: HashMap::new(),
         portals: HashMap::new(),
@@ -415,7 +423,7 @@ impl Conversation {
 
     /// A statement with its values.
     fn portal(
-        &self,
+        &mut self,
         statement: Arc<Prepared>,
         values: &[(i16, Option<&[u8]>)],
         formats: Vec<i16>,

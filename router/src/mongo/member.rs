@@ -6,6 +6,7 @@
 
 use super::conversation;
 use super::decisions::Decisions;
+use super::direct::{Direct, Way};
 use crate::documents::Collection;
 use mongodb::Client;
 use mongodb::bson::Document;
@@ -48,6 +49,7 @@ pub struct Member {
     host: String,
     collections: Arc<[Arc<Collection>]>,
     decisions: Decisions,
+    way: Option<Arc<Way>>,
     clients: Mutex<HashMap<ThreadId, Client>>,
     running: Running,
 }
@@ -70,7 +72,7 @@ impl Member {
         login: Login,
         collections: Arc<[Arc<Collection>]>,
         schema: &str,
-    ) -> Arc<Member> {
+    ) -> Member {
         let mut options = ClientOptions::default();
         options.hosts = vec![ServerAddress::Tcp {
             host: host.to_owned(),
@@ -98,14 +100,21 @@ impl Member {
             encryption.allow_invalid_certificates = Some(!tls.verifies);
             Tls::Enabled(encryption)
         });
-        Arc::new(Member {
+        Member {
             options,
             host: format!("{host}:{port}"),
             collections,
             decisions: Decisions::new(schema),
+            way: None,
             clients: Mutex::default(),
             running: Running::default(),
-        })
+        }
+    }
+
+    /// Reads of a few documents go this way, past the driver.
+    pub fn with(mut self, way: Way) -> Member {
+        self.way = Some(Arc::new(way));
+        self
     }
 
     /// The client of this thread.
@@ -132,6 +141,7 @@ impl Interpreter for Member {
             client,
             collections,
             decisions,
+            Direct::new(self.way.clone()),
             running,
         ));
         Ok(near)

@@ -10,6 +10,8 @@ mod conversation;
 
 mod decisions;
 
+mod direct;
+
 pub mod hello;
 
 pub mod look;
@@ -28,4 +30,5 @@ mod text;
 
 mod work;
 
+pub use direct::Way;
 pub use member::{Encryption, Login, Member};

@@ -178,7 +178,8 @@ fn code(error: &Error) -> Option<(i32, &str)> {
     }
 }
 
-fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
+/// What the server's error says of a command on a collection.
+pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>) -> Stop {
     let report = match code {
         11000 | 11001 => duplicate(message, collection),
         // It was not the primary before it had done anything.

@@ -21,6 +21,8 @@ pub(super) struct Settings {
     local: BTreeMap<String, String>,
     /// As they were when the transaction began.
     before: Option<BTreeMap<String, String>>,
+    /// What they say of how values are written, where that has been asked since one of them changed.
+    forms: Option<Forms>,
 }
 
 impl Settings {
@@ -35,12 +37,16 @@ impl Settings {
 
     /// What was not between BEGIN and its end is over: so is what was set for it.
     pub fn end_implicit(&mut self) {
-        self.local.clear();
+        if !self.local.is_empty() {
+            self.local.clear();
+            self.forms = None;
+        }
     }
 
     /// It ends.
     pub fn end(&mut self, commits: bool) {
         self.local.clear();
+        self.forms = None;
         if let Some(before) = self.before.take().filter(|_| !commits) {
             self.session = before;
         }
@@ -48,6 +54,7 @@ impl Settings {
 
     /// Sets what a statement asks.
     pub fn apply(&mut self, changes: &[Setting]) {
+        self.forms = None;
         for change in changes {
             match change {
                 Setting::All => self.session.clear(),
@@ -108,7 +115,14 @@ impl Settings {
     ///
     /// # Errors
     /// They are set in a way that is not known here.
-    pub fn forms(&self) -> Result<Forms, Stop> {
+    pub fn forms(&mut self) -> Result<Forms, Stop> {
+        if self.forms.is_none() {
+            self.forms = Some(self.read_forms()?);
+        }
+        Ok(self.forms.clone().unwrap_or_default())
+    }
+
+    fn read_forms(&self) -> Result<Forms, Stop> {
         let mut forms = Forms::default();
         if let Some(zone) = self.get("timezone") {
             forms.zone = jiff::tz::TimeZone::get(zone).map_err(|_| unknown("TimeZone", zone))?;
@@ -179,6 +193,37 @@ mod tests {
             let expected = expected.map(Duration::from_millis);
             assert_eq!(settings.statement_timeout(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn forms_are_those_of_the_settings_of_now() {
+        let mut settings = Settings::default();
+        let zone = |settings: &mut Settings| {
+            settings
+                .forms()
+                .unwrap()
+                .zone
+                .iana_name()
+                .map(str::to_owned)
+        };
+        let set = |value: &str, is_local: bool| Setting::One {
+            name: "TimeZone".to_owned(),
+            value: Some(value.to_owned()),
+            is_local,
+        };
+        assert_eq!(zone(&mut settings), Some("UTC".to_owned()));
+        settings.apply(&[set("Asia/Tokyo", true)]);
+        assert_eq!(zone(&mut settings), Some("Asia/Tokyo".to_owned()));
+        settings.end_implicit();
+        assert_eq!(zone(&mut settings), Some("UTC".to_owned()));
+        settings.begin();
+        settings.apply(&[set("Europe/Rome", false)]);
+        assert_eq!(zone(&mut settings), Some("Europe/Rome".to_owned()));
+        settings.end(false);
+        assert_eq!(zone(&mut settings), Some("UTC".to_owned()));
+        settings.apply(&[set("Nowhere", false)]);
+        assert!(settings.forms().is_err());
+        assert!(settings.forms().is_err());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
 use super::decisions::Decisions;
+use super::direct::{Asked, Direct, Read};
 use super::outcome::{
-    Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, report,
-    stop, stop_of,
+    Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, of_code,
+    report, stop, stop_of,
 };
 use crate::documents::field::{Field, field};
 use crate::documents::told::failing_row;
@@ -52,6 +53,7 @@ pub(super) struct Worker {
     database: Database,
     collections: Arc<[Arc<Collection>]>,
     decisions: Decisions,
+    direct: Direct,
     pub session: Option<ClientSession>,
     /// By it is read what belongs to a number, see [`crate::documents::snapshot`].
     snapshot: Option<(u64, ClientSession)>,
@@ -69,12 +71,14 @@ impl Worker {
         database: &str,
         collections: Arc<[Arc<Collection>]>,
         decisions: Decisions,
+        direct: Direct,
     ) -> Worker {
         Worker {
             database: client.database(database),
             client,
             collections,
             decisions,
+            direct,
             session: None,
             snapshot: None,
             by_snapshot: false,
@@ -218,8 +222,37 @@ impl Worker {
         forms: &Forms,
         limit: Option<Instant>,
     ) -> Result<Answer, Stop> {
+        if let Some(done) = self.directly(command, limit.map(left)).await {
+            return done;
+        }
         let done = self.repeatedly((command, returning), forms, limit).await;
         done.map_err(|ended| self.told(ended, command, forms))
+    }
+
+    /// The same past the driver, where that is enough for it.
+    async fn directly(
+        &mut self,
+        command: &Command,
+        time: Option<Duration>,
+    ) -> Option<Result<Answer, Stop>> {
+        let session = self.session.as_ref()?;
+        if self.in_transaction || self.by_snapshot {
+            return None;
+        }
+        let asked = Asked {
+            database: self.database.name(),
+            session: session.id(),
+            time,
+        };
+        match self.direct.find(command, asked).await {
+            Read::Rows(rows) => Some(Ok(Answer::Rows(rows))),
+            Read::Failed(code, message) => {
+                let declared = collection_of(command).and_then(|name| self.declared(name));
+                Some(Err(of_code(code, &message, declared)))
+            }
+            Read::Lost => Some(Err(Stop::Lost)),
+            Read::ForTheDriver => None,
+        }
     }
 
     /// The same for an INSERT that is part of a COPY: where it fails, the number of the document that it is about as
@@ -342,11 +375,12 @@ impl Worker {
                 sort,
                 skip,
                 limit,
+                single: _,
             } => {
                 let rows = database.collection::<RawDocumentBuf>(collection);
                 let mut find = rows
                     .find(filter.clone())
-                    .projection(projection.clone())
+                    .projection((**projection).clone())
                     .collation(bytes())
                     .skip(*skip);
                 if !sort.is_empty() {

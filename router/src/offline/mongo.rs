@@ -305,7 +305,7 @@ async fn ask(config: &Config, shard: &Shard) -> Seen {
     let members = servers.filter_map(|server| {
         Some((
             server.address.value.to_string(),
-            member(config, shard, server)?,
+            Arc::new(member(config, shard, server)?),
         ))
     });
     // The driver looks for a server as long as a connection may take.

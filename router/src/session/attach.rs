@@ -7,6 +7,7 @@ use super::inbox::Inbox;
 use super::repeat::MOST;
 use super::settings::{SessionSettings, push_literal};
 use super::state::{Block, Phase};
+use super::told::FORMS;
 use super::{Attached, End, Halt, Session};
 use crate::catalog::Oids;
 use crate::config::Role;
@@ -189,8 +190,15 @@ impl Session {
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
     /// role or a database, the client may not have said it.
     async fn tell_forms(&mut self, at: usize) -> Result<(), Halt> {
+        if self
+            .state
+            .told
+            .has_forms(&mut self.servers[at].lease.notes.forms)
+        {
+            return Ok(());
+        }
         let mut sql = String::new();
-        for name in ["TimeZone", "DateStyle"] {
+        for name in FORMS {
             let value = self.state.told.value(name.as_bytes()).unwrap_or_default();
             sql.push_str("SELECT pg_catalog.set_config(");
             push_literal(&mut sql, name);
@@ -198,12 +206,9 @@ impl Session {
             push_literal(&mut sql, &String::from_utf8_lossy(value));
             sql.push_str(",false);");
         }
-        if self.servers[at].lease.notes.forms.as_ref() == Some(&sql) {
-            return Ok(());
-        }
         self.ask(at, sql.as_bytes()).await?;
         if let Some(attached) = self.servers.get_mut(at) {
-            attached.lease.notes.forms = Some(sql);
+            attached.lease.notes.forms = Some(Arc::clone(self.state.told.list()));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use super::settings::Settings;
 use foldhash::HashMap;
+use mothership_pool::connection::Parameters;
 use std::sync::Arc;
 
 /// Notes of one connection.
@@ -21,8 +22,8 @@ pub struct Notes {
     pub prepared: PreparedSet,
     /// It has served somebody: the server's caches for it are warm.
     pub warm: bool,
-    /// How it was told to write times, if it has to be told.
-    pub forms: Option<String>,
+    /// By what a client was told it writes times, if it has to be told that itself.
+    pub forms: Option<Arc<Parameters>>,
     /// Whether its transactions are SERIALIZABLE by default, where that was asked.
     pub serializable: Option<bool>,
 }

@@ -8,6 +8,9 @@ use mothership_pool::connection::{Parameters, remember};
 use mothership_shardmap::{Encoding, TextContext, TimeZone};
 use std::sync::Arc;
 
+/// What of it says how values are written, beside the settings that a client has changed.
+pub const FORMS: [&str; 2] = ["TimeZone", "DateStyle"];
+
 /// Names and values that the client knows.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -22,16 +25,13 @@ pub struct Told {
 impl Told {
     /// The client was told all of this.
     pub fn new(list: Arc<Parameters>) -> Self {
-        let value = |name: &[u8]| {
-            let found = list.iter().find(|(n, _)| n == name);
-            found.map(|(_, value)| value.as_slice())
-        };
         let text = |name: &[u8]| {
-            let value = value(name).unwrap_or_default();
+            let value = value(&list, name).unwrap_or_default();
             std::str::from_utf8(value).unwrap_or_default()
         };
         Self {
-            standard_strings: value(b"standard_conforming_strings").is_none_or(|v| v == b"on"),
+            standard_strings: value(&list, b"standard_conforming_strings")
+                .is_none_or(|v| v == b"on"),
             server_version: major(text(b"server_version")),
             characters: Characters::of(text(b"client_encoding"), text(b"server_encoding")),
             text: TextContext {
@@ -52,8 +52,7 @@ impl Told {
 
     /// What the client knows of one.
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
-        let found = self.list.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_slice())
+        value(&self.list, name)
     }
 
     /// True if the client knows that this is the value.
@@ -88,6 +87,24 @@ impl Told {
         same
     }
 
+    /// True if who was told by `known` how values are written writes them as the client expects.
+    pub fn has_forms(&self, known: &mut Option<Arc<Parameters>>) -> bool {
+        let Some(known) = known else {
+            return false;
+        };
+        if Arc::ptr_eq(&self.list, known) {
+            return true;
+        }
+        let same = FORMS.iter().all(|name| {
+            let name = name.as_bytes();
+            value(known, name) == self.value(name)
+        });
+        if same {
+            *known = Arc::clone(&self.list);
+        }
+        same
+    }
+
     /// Whether a backslash in a plain string is only a backslash.
     pub fn standard_strings(&self) -> bool {
         self.standard_strings
@@ -107,6 +124,11 @@ impl Told {
     pub fn text(&self) -> &TextContext {
         &self.text
     }
+}
+
+fn value<'l>(list: &'l Parameters, name: &[u8]) -> Option<&'l [u8]> {
+    let found = list.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.as_slice())
 }
 
 /// Of `18beta1` it is 18.
@@ -180,6 +202,24 @@ mod tests {
         let one = clients[0].list();
         assert!(clients.iter().all(|client| Arc::ptr_eq(client.list(), one)));
         assert!(servers.iter().all(|server| Arc::ptr_eq(server, one)));
+    }
+
+    #[test]
+    fn forms_are_those_of_times() {
+        let told = Told::new(list(&[("TimeZone", "UTC"), ("a", "1")]));
+        let mut known = None;
+        assert!(!told.has_forms(&mut known));
+        known = Some(list(&[("TimeZone", "UTC"), ("a", "2")]));
+        assert!(told.has_forms(&mut known));
+        assert!(Arc::ptr_eq(&known.unwrap(), told.list()));
+        let others = [
+            &[("TimeZone", "GMT")][..],
+            &[],
+            &[("TimeZone", "UTC"), ("DateStyle", "SQL")],
+        ];
+        for other in others {
+            assert!(!told.has_forms(&mut Some(list(other))), "{other:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod computed;
 mod copies;
 #[path = "mongo/declared.rs"]
 mod declared;
+#[path = "mongo/direct.rs"]
+mod direct;
 #[path = "mongo/engines.rs"]
 mod engines;
 #[path = "mongo/faults.rs"]
@@ -20,6 +22,8 @@ mod keys;
 mod locks;
 #[path = "mongo/merged.rs"]
 mod merged;
+#[path = "mongo/page.rs"]
+mod page;
 #[path = "mongo/partitions.rs"]
 mod partitions;
 #[path = "mongo/pools.rs"]

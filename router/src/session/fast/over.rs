@@ -74,7 +74,7 @@ impl Session {
             let mut lease = self.pool_of_one(shard)?.try_lease_at(begun)?;
             // A transaction that is SERIALIZABLE by default cannot be over shards.
             let serializable = serializable.or(lease.notes.serializable);
-            if serializable != Some(false) || !self.fits(&mut lease) {
+            if serializable != Some(false) || !self.fits(shard, &mut lease) {
                 return None;
             }
             leases.push((shard, lease));

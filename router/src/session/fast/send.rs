@@ -9,6 +9,7 @@ use crate::session::choose::Flight;
 use crate::session::clock::Doing;
 use crate::session::notes::Notes;
 use crate::session::working_by;
+use mothership_pool::health::Reads;
 use mothership_pool::pool::Pool;
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::segment::Segment;
@@ -45,11 +46,11 @@ impl Session {
 
     /// The pool of a shard with one server. A shard with replicas is left to the general path, which chooses among them.
     pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
-        // What is no server of PostgreSQL is told more than its settings.
-        let alone =
-            self.topology.shards[shard].servers.len() == 1 && shard < self.topology.postgres;
-        // What stands in its way, the general path says.
-        let serves = alone && self.topology.writer(shard).is_ok();
+        let alone = self.topology.shards[shard].servers.len() == 1;
+        // What stands in its way, the general path says: also that replicas are to serve where there are none.
+        let serves = alone
+            && self.topology.writer(shard).is_ok()
+            && self.topology.reads(shard, None) != Reads::Replicas;
         serves.then(|| self.pool(shard, ALONE).ok()).flatten()
     }
 
@@ -63,7 +64,7 @@ impl Session {
         since: Option<Instant>,
     ) -> Option<()> {
         let length = request.length;
-        if !self.fits(&mut lease) {
+        if !self.fits(shard, &mut lease) {
             return None;
         }
         let (parses, binds) = match &request.kind {
@@ -134,8 +135,8 @@ impl Session {
         Some(())
     }
 
-    /// Whether a connection has all that the session has.
-    pub(super) fn fits(&mut self, lease: &mut Lease) -> bool {
+    /// Whether a connection to a server of this shard has all that the session has.
+    pub(super) fn fits(&mut self, shard: usize, lease: &mut Lease) -> bool {
         let outside = self.state.settings.outside();
         if !Arc::ptr_eq(&lease.notes.settings, outside) {
             if *lease.notes.settings != **outside {
@@ -144,7 +145,11 @@ impl Session {
             // Equal lists become one, which is compared faster.
             lease.notes.settings = Arc::clone(outside);
         }
-        self.state.told.is_same(&mut lease.parameters)
+        match shard < self.topology.postgres {
+            true => self.state.told.is_same(&mut lease.parameters),
+            // It reports nothing, and has been told what the client was.
+            false => self.state.told.has_forms(&mut lease.notes.forms),
+        }
     }
 
     /// A server works for the session from now on: it is shown to whoever may cancel, and counted.

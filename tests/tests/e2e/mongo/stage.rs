@@ -93,6 +93,14 @@ fn said(set: Option<Arc<ReplicaSet>>) -> Option<Arc<ReplicaSet>> {
     set
 }
 
+/// Lines that a configuration has besides.
+#[derive(Clone, Copy, Default)]
+struct More<'a> {
+    of_shard: &'a str,
+    of_server: &'a str,
+    at_end: &'a str,
+}
+
 /// A router with all of it.
 pub struct Documents {
     /// The router and the shards of PostgreSQL.
@@ -121,24 +129,52 @@ impl Documents {
             "key = [\"id\"]\nnulls = \"omit\"\n[[table.column]]",
         );
         assert_ne!(tables, TABLES);
-        Some(Documents::with_tables(shared()?, shards, &tables, ("", "")))
+        Some(Documents::with_tables(
+            shared()?,
+            shards,
+            &tables,
+            More::default(),
+        ))
     }
 
     fn made(set: Arc<ReplicaSet>, shards: usize, more: &str) -> Documents {
-        Documents::with_tables(set, shards, TABLES, ("", more))
+        let more = More {
+            at_end: more,
+            ..More::default()
+        };
+        Documents::with_tables(set, shards, TABLES, more)
     }
 
     /// One shard of documents that says more of itself, and more of a configuration.
     pub fn of_shard(set: Option<Arc<ReplicaSet>>, shard: &str, more: &str) -> Option<Documents> {
-        Some(Documents::with_tables(said(set)?, 1, TABLES, (shard, more)))
+        let more = More {
+            of_shard: shard,
+            at_end: more,
+            ..More::default()
+        };
+        Some(Documents::with_tables(said(set)?, 1, TABLES, more))
     }
 
-    fn with_tables(
-        set: Arc<ReplicaSet>,
-        shards: usize,
-        tables: &str,
-        (of_shard, more): (&str, &str),
-    ) -> Documents {
+    /// One shard of documents that says more of itself and of its servers.
+    pub fn of_servers(
+        set: Option<Arc<ReplicaSet>>,
+        of_shard: &str,
+        of_server: &str,
+    ) -> Option<Documents> {
+        let more = More {
+            of_shard,
+            of_server,
+            at_end: "",
+        };
+        Some(Documents::with_tables(said(set)?, 1, TABLES, more))
+    }
+
+    fn with_tables(set: Arc<ReplicaSet>, shards: usize, tables: &str, more: More<'_>) -> Documents {
+        let More {
+            of_shard,
+            of_server,
+            at_end,
+        } = more;
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut config = String::new();
@@ -147,7 +183,7 @@ impl Documents {
             let name = format!("docs{shard}");
             config += &format!("[[shard]]\nname = \"{name}\"\nengine = \"mongodb\"\n{of_shard}\n");
             for address in set.addresses() {
-                config += &format!("[[shard.server]]\naddress = \"{address}\"\n");
+                config += &format!("[[shard.server]]\naddress = \"{address}\"\n{of_server}\n");
             }
             let database = format!("test_{}_{number}_{shard}", std::process::id());
             on += &format!(", {name} = \"{database}\"");
@@ -155,7 +191,7 @@ impl Documents {
             databases.push(database);
         }
         config += &tables.replace("@shards@", &names.join(", "));
-        config += &format!("[console]\nadmin_users = [\"{USER}\"]\n{more}");
+        config += &format!("[console]\nadmin_users = [\"{USER}\"]\n{at_end}");
         let stage = Stage::bare_on(&on, &config);
         let mut wire = stage.wire();
         for sql in [
