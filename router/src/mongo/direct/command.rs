@@ -4,7 +4,9 @@
 
 use crate::documents::translate::Command;
 use mongodb::bson::raw::cstr;
-use mongodb::bson::{Binary, Document, RawDocument, RawDocumentBuf, rawdoc, spec::BinarySubtype};
+use mongodb::bson::{
+    Binary, Bson, Document, RawDocument, RawDocumentBuf, rawdoc, spec::BinarySubtype,
+};
 use std::time::Duration;
 
 /// Rows that come with the first answer, whatever else is asked for: MongoDB gives 101 documents with it.
@@ -57,7 +59,10 @@ pub(super) fn find(command: &Command, asked: Asked<'_>) -> Option<RawDocumentBuf
     if let Some(limit) = limit {
         out.append(cstr!("limit"), i64::try_from(*limit).ok()?);
     }
-    out.append(cstr!("collation"), rawdoc! { "locale": BYTES });
+    // Where no texts are compared it would only be read, which takes its time.
+    if !sort.is_empty() || filter.values().any(may_hold_text) {
+        out.append(cstr!("collation"), rawdoc! { "locale": BYTES });
+    }
     if let Some(time) = asked.time {
         let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         out.append(cstr!("maxTimeMS"), milliseconds);
@@ -68,6 +73,24 @@ pub(super) fn find(command: &Command, asked: Asked<'_>) -> Option<RawDocumentBuf
     let any = rawdoc! { "mode": "primaryPreferred" };
     out.append(cstr!("$readPreference"), any);
     Some(out)
+}
+
+/// Whether a part of a filter has a text, be it the name of a field.
+fn may_hold_text(part: &Bson) -> bool {
+    match part {
+        Bson::Document(parts) => parts.values().any(may_hold_text),
+        Bson::Array(parts) => parts.iter().any(may_hold_text),
+        Bson::Null
+        | Bson::Boolean(_)
+        | Bson::Int32(_)
+        | Bson::Int64(_)
+        | Bson::Double(_)
+        | Bson::Decimal128(_)
+        | Bson::DateTime(_)
+        | Bson::ObjectId(_)
+        | Bson::Binary(_) => false,
+        _ => true,
+    }
 }
 
 /// What came of a command.
@@ -236,6 +259,39 @@ mod tests {
             "$readPreference": { "mode": "primaryPreferred" },
         };
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_find_that_compares_no_texts_says_nothing_of_how() {
+        let session = Document::new();
+        let says = |filter: Document, sort: Document| {
+            let Command::Find {
+                collection,
+                projection,
+                ..
+            } = read(true, None)
+            else {
+                unreachable!()
+            };
+            let command = Command::Find {
+                collection,
+                filter,
+                projection,
+                sort,
+                skip: 0,
+                limit: None,
+                single: true,
+            };
+            let found = find(&command, asked(&session)).expect("it is one");
+            found.get("collation").unwrap().is_some()
+        };
+        let none = Document::new;
+        assert!(!says(none(), none()));
+        assert!(!says(doc! { "a": 1, "b": { "$in": [1.5, null] } }, none()));
+        assert!(says(doc! { "a": 1 }, doc! { "b": 1 }));
+        assert!(says(doc! { "a": "x" }, none()));
+        assert!(says(doc! { "a": { "$in": [1, "x"] } }, none()));
+        assert!(says(doc! { "$expr": { "$eq": ["$a", "$b"] } }, none()));
     }
 
     #[test]
