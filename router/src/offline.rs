@@ -301,7 +301,11 @@ async fn check_database(
     say(&format!("database {database}"));
     let mut faults = 0;
     let two_phase = topology.postgres > 1 && topology.config.transactions.two_phase;
-    for (index, shard) in topology.shards[..topology.postgres].iter().enumerate() {
+    let asked = match topology.config.has_postgres() {
+        true => &topology.shards[..topology.postgres],
+        false => &[],
+    };
+    for (index, shard) in asked.iter().enumerate() {
         let on = topology.database_on(database, index);
         match control.lend(topology, index, &on).await {
             Err(error) => {

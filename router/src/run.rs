@@ -504,6 +504,10 @@ type Found = HashMap<String, Vec<String>>;
 /// that does not answer in time the older answer stays.
 async fn look(control: &Control, shared: &Shared, found: &RefCell<Found>) {
     let topology = shared.topology();
+    if !topology.config.has_postgres() {
+        // Nothing is prepared where nobody prepares.
+        return;
+    }
     let limit = topology.config.control.timeout;
     let own = topology.config.control.database.as_str();
     let ask = async |index: usize, shard: &str| {

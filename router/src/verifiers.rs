@@ -25,6 +25,9 @@ type Kept = (String, Result<Verifiers, String>);
 /// Asks the primary of each shard, and says what differs. Users whose password on the servers is in the configuration
 /// are left out.
 pub async fn compared(control: &Control, topology: &Topology) -> Vec<String> {
+    if !topology.config.has_postgres() {
+        return Vec::new();
+    }
     let database = topology.config.control.database.as_str();
     let limit = topology.config.control.timeout;
     let mut shards: Vec<Kept> = Vec::new();

@@ -222,7 +222,12 @@ impl Config {
             .expect("checking made exactly one shard home")
     }
 
-    /// How many shards are of PostgreSQL; they come before the others.
+    /// Whether there is a shard of PostgreSQL; without one the router stands for the home shard itself.
+    pub fn has_postgres(&self) -> bool {
+        !self.home().is_router
+    }
+
+    /// How many shards are of PostgreSQL, or stand for it; they come before the others.
     pub fn postgres_shards(&self) -> usize {
         let is_postgres = |shard: &&Shard| shard.engine == Engine::Postgresql;
         self.shards.iter().take_while(is_postgres).count()

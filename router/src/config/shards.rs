@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mothership_pool::http::Url;
 
-use super::names::{Label, Name, ServerAddress, SlotRange};
+use super::names::{Label, Name, SLOTS, ServerAddress, SlotRange};
 use super::pool::{Freshness, PoolMode, Reads};
 use super::rules::Level;
 use super::secret::Secret;
@@ -26,6 +26,8 @@ pub struct Shard {
     pub slots: Vec<RangeInclusive<u16>>,
     /// Undeclared tables live here. True for exactly one shard.
     pub home: bool,
+    /// The router answers for it itself, because there is no shard of PostgreSQL.
+    pub is_router: bool,
     /// At least one; addresses are unique over all shards unless the servers hold several shards as databases.
     pub servers: Vec<Server>,
     /// In place of [`Control`](super::Control)'s.
@@ -38,6 +40,52 @@ pub struct Shard {
     pub patroni: PatroniApi,
     /// In place of what [`Balance`](super::Balance) says of all shards.
     pub reads: ShardReads,
+}
+
+/// What the router calls the home shard that it stands for itself.
+pub const ROUTER: &str = "router";
+
+impl Shard {
+    /// The home shard where there is no shard of PostgreSQL.
+    pub fn router() -> Shard {
+        let address = ServerAddress::Unix(PathBuf::from("(router)"));
+        Shard {
+            name: Label::new(ROUTER).expect("it is a label"),
+            engine: Engine::Postgresql,
+            slots: vec![0..=SLOTS - 1],
+            home: true,
+            is_router: true,
+            servers: vec![Server {
+                address: At {
+                    value: address,
+                    offset: 0,
+                },
+                role: At {
+                    value: Role::Primary,
+                    offset: 0,
+                },
+                weight: 100,
+                tls: ServerTls::Disable,
+                tls_ca: None,
+                tls_certificate: None,
+                tls_key: None,
+                tls_name: None,
+                tls_direct: false,
+                channel_binding: ChannelBinding::Disable,
+                labels: Vec::new(),
+            }],
+            control_user: None,
+            control_password: None,
+            trust_single: false,
+            patroni: PatroniApi {
+                urls: Vec::new(),
+                user: None,
+                password: None,
+                ca: None,
+            },
+            reads: ShardReads::default(),
+        }
+    }
 }
 
 /// What a shard says of its reads; nothing leaves it to [`Balance`](super::Balance).

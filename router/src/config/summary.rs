@@ -62,7 +62,7 @@ impl fmt::Display for Summary<'_> {
             config.databases.len(),
             listen.undeclared_databases
         )?;
-        let passed = if config.auth.passthrough {
+        let passed = if config.auth.passthrough && config.has_postgres() {
             "as the servers know them"
         } else {
             "refused"

@@ -264,6 +264,11 @@ impl Topology {
         }
     }
 
+    /// Whether there is anything on a shard: not if the router stands for it itself.
+    pub fn has_rows(&self, shard: usize) -> bool {
+        self.config.has_postgres() || shard != self.home
+    }
+
     /// Limits of opening a connection.
     pub fn open_settings(&self) -> OpenSettings {
         open_settings(&self.config)
@@ -306,6 +311,11 @@ fn interpreter(
     shard: &config::Shard,
     server: &config::Server,
 ) -> Result<Option<Arc<dyn Interpreter>>, TopologyError> {
+    if shard.is_router {
+        return Ok(Some(Arc::new(crate::mongo::Alone::new(collections(
+            config,
+        )))));
+    }
     let Some(member) = member(config, shard, server) else {
         return Ok(None);
     };
@@ -356,10 +366,14 @@ pub fn member(
         tls,
         connect_timeout: config.pool.connect_timeout,
     };
-    let collections = crate::world::documents::collections(config);
-    let collections = collections.into_iter().map(Arc::clone).collect();
     let schema = config.transactions.schema.as_str();
-    Some(Member::new(host, *port, login, collections, schema))
+    Some(Member::new(host, *port, login, collections(config), schema))
+}
+
+#[cfg(feature = "mongo")]
+fn collections(config: &Config) -> Arc<[Arc<crate::documents::Collection>]> {
+    let declared = crate::world::documents::collections(config);
+    declared.into_iter().map(Arc::clone).collect()
 }
 
 #[cfg(not(feature = "mongo"))]

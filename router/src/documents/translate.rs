@@ -24,6 +24,7 @@ mod scope;
 mod select;
 mod unnested;
 mod update;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub(super) use order::RANK;
 
 pub use command::{Change, Command, Conflict, Gets, Upserted};
 pub use load::{Batch, Load, Loading, Misfit};
+pub use values::{Call, Value, values};
 
 /// A statement that is one command, before its parameters' values are known.
 #[derive(Clone, Debug)]

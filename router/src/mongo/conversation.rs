@@ -5,6 +5,7 @@
 
 mod copy;
 
+use super::alone;
 use super::decisions::Decisions;
 use super::direct::Direct;
 use super::member::Running;
@@ -22,13 +23,13 @@ use crate::documents::value::Forms;
 use crate::sql::split;
 use mongodb::Client;
 use mongodb::SessionCursor;
-use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::bson::{RawDocumentBuf, doc, rawdoc};
 use mothership_pool::wire::{Pipe, Watch};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, Bind, Parse, Target, tag};
 use mothership_proto::report::{Report, sqlstate};
-use mothership_proto::startup::FirstPacket;
+use mothership_proto::startup::{FirstPacket, Startup};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -45,13 +46,26 @@ const WORD: Duration = Duration::from_millis(100);
 /// The longest message; the router's own limit is below it.
 const LONGEST: usize = 1 << 30;
 
+/// Who is at this end.
+pub(super) enum Party {
+    /// A member of a replica set.
+    Member {
+        /// The driver's.
+        client: Client,
+        /// Where decisions are.
+        decisions: Decisions,
+        /// For reads past the driver.
+        direct: Box<Direct>,
+    },
+    /// Nobody but the router, see [`alone`].
+    Nobody,
+}
+
 /// Holds the conversation at this end until the other one leaves, or until something is not certain.
 pub(super) async fn hold(
     stream: Pipe,
-    client: Client,
+    party: Party,
     collections: Arc<[Arc<Collection>]>,
-    decisions: Decisions,
-    direct: Direct,
     running: Running,
 ) {
     let other = stream.watch();
@@ -61,25 +75,38 @@ pub(super) async fn hold(
         output: Vec::new(),
         flushed: 0,
     };
-    let Some(database) = greet(&mut line, &client, &running).await else {
+    let client = match &party {
+        Party::Member { client, .. } => Some(client),
+        Party::Nobody => None,
+    };
+    let Some(startup) = greet(&mut line, client, &running).await else {
         return;
     };
     let (number, secret) = running.enter();
-    let mut conversation = Conversation {
-        line,
-        worker: Worker::new(
+    let server = match party {
+        Party::Nobody => Server::Nobody(alone::Session::new(&startup, &collections)),
+        Party::Member {
             client,
-            &database,
-            Arc::clone(&collections),
             decisions,
             direct,
-        ),
+        } => Server::Member(Box::new(Worker::new(
+            client,
+            &startup.database,
+            Arc::clone(&collections),
+            decisions,
+            *direct,
+        ))),
+    };
+    let mut conversation = Conversation {
+        line,
+        server,
         collections,
         statements: HashMap::new(),
         portals: HashMap::new(),
         settings: Settings::default(),
         block: Block::None,
         is_skipping: false,
+        is_simple: false,
         now: now(),
         running: running.clone(),
         number,
@@ -92,9 +119,10 @@ pub(super) async fn hold(
         () = has_left_for(other, PATIENCE) => false,
     };
     running.leave(number);
-    match is_over {
-        true => drop(conversation.worker.end(false).await),
-        false => drop(conversation.worker.kill().await),
+    match (is_over, &mut conversation.server) {
+        (_, Server::Nobody(_)) => {}
+        (true, Server::Member(worker)) => drop(worker.end(false).await),
+        (false, Server::Member(worker)) => drop(worker.kill().await),
     }
 }
 
@@ -169,18 +197,18 @@ impl Line {
     }
 }
 
-/// Reads the first packet. A cancel is carried out; the name of the database is returned of a login.
-async fn greet(line: &mut Line, client: &Client, running: &Running) -> Option<String> {
+/// Reads the first packet. A cancel is carried out; a login is returned.
+async fn greet(line: &mut Line, client: Option<&Client>, running: &Running) -> Option<Startup> {
     loop {
         match FirstPacket::parse(&line.input) {
             Ok(None) => line.more().await.ok()?,
             Ok(Some((FirstPacket::Startup(startup), length))) => {
                 line.input.drain(..length);
-                return Some(startup.database);
+                return Some(startup);
             }
             Ok(Some((FirstPacket::Cancel { pid, secret }, _))) => {
                 let secret = secret.try_into().map(i32::from_be_bytes).ok()?;
-                let session = running.of(pid, secret)?;
+                let (session, client) = (running.of(pid, secret)?, client?);
                 let kill = doc! { "killSessions": [session] };
                 let admin = client.database("admin");
                 match timeout(KILLED, admin.run_command(kill)).await {
@@ -237,9 +265,35 @@ enum RowSource {
     Ready(std::vec::IntoIter<RawDocumentBuf>),
 }
 
+/// Who does the work.
+enum Server {
+    /// A member of a replica set.
+    Member(Box<Worker>),
+    /// Nobody: what needs somebody is refused.
+    Nobody(alone::Session),
+}
+
+impl Server {
+    /// Who carries out what is about documents.
+    fn worker(&mut self) -> Result<&mut Worker, Stop> {
+        match self {
+            Server::Member(worker) => Ok(worker),
+            Server::Nobody(_) => Err(alone::needs_postgresql(None)),
+        }
+    }
+
+    /// The transaction ends.
+    async fn end(&mut self, commits: bool) -> Result<(), Stop> {
+        match self {
+            Server::Member(worker) => worker.end(commits).await,
+            Server::Nobody(_) => Ok(()),
+        }
+    }
+}
+
 struct Conversation {
     line: Line,
-    worker: Worker,
+    server: Server,
     collections: Arc<[Arc<Collection>]>,
     statements: HashMap<Vec<u8>, Arc<Prepared>>,
     portals: HashMap<Vec<u8>, Portal>,
@@ -247,6 +301,8 @@ struct Conversation {
     block: Block,
     /// Everything is passed over to the next Sync.
     is_skipping: bool,
+    /// It is a simple query, whose rows are described without being asked.
+    is_simple: bool,
     /// Milliseconds since 1970 at the beginning of the transaction.
     now: i64,
     running: Running,
@@ -259,6 +315,9 @@ impl Conversation {
         frame::put(out, backend::tag::AUTHENTICATION, |body| {
             body.extend_from_slice(&0_i32.to_be_bytes());
         });
+        if let Server::Nobody(session) = &mut self.server {
+            session.tell(&self.settings, out);
+        }
         frame::put(out, backend::tag::BACKEND_KEY, |body| {
             body.extend_from_slice(&number.to_be_bytes());
             body.extend_from_slice(&secret.to_be_bytes());
@@ -273,6 +332,7 @@ impl Conversation {
             if self.is_skipping && !matches!(tag, tag::SYNC | tag::TERMINATE) {
                 continue;
             }
+            self.is_simple = tag == tag::QUERY;
             let done = match tag {
                 tag::QUERY => {
                     self.query(body).await?;
@@ -314,7 +374,10 @@ impl Conversation {
         report.put(&mut self.line.output);
         self.portals.clear();
         // What a transaction has done is undone when it has failed; its end only says so.
-        let _ = self.worker.end(false).await;
+        let _ = self.server.end(false).await;
+        if self.block == Block::Open {
+            self.settings.end(false);
+        }
         self.block = match self.block {
             Block::Open | Block::Failed => Block::Failed,
             Block::Implicit | Block::None => Block::None,
@@ -353,7 +416,7 @@ impl Conversation {
 
     /// One statement of a simple query. Whether it has said anything.
     async fn simple(&mut self, sql: &str, is_alone: bool) -> Result<bool, Stop> {
-        let task = task(sql, &[], &self.collections)?;
+        let task = self.task(sql, &[])?;
         if matches!(task, Task::Empty) {
             return Ok(false);
         }
@@ -369,19 +432,30 @@ impl Conversation {
             portal.shape.describe(&mut self.line.output);
         }
         let done = self.run(&mut portal, 0).await;
-        let is_read = portal.command.as_ref().is_none_or(is_read);
-        if done.is_err() && !is_read && self.line.flushed == flushed {
-            // PostgreSQL says nothing of the rows of a write before it is done.
+        let streams = match portal.statement.task {
+            Task::Values(..) => false,
+            _ => portal.command.as_ref().is_none_or(is_read),
+        };
+        if done.is_err() && !streams && self.line.flushed == flushed {
+            // PostgreSQL says nothing of rows before there is one, nor of those of a write before it is done.
             self.line.output.truncate(begun);
         }
         done.map(|_| true)
+    }
+
+    /// What a statement asks.
+    fn task(&self, sql: &str, types: &[u32]) -> Result<Task, Stop> {
+        match &self.server {
+            Server::Member(_) => task(sql, types, &self.collections),
+            Server::Nobody(_) => alone::task_of(sql, types, &self.collections),
+        }
     }
 
     fn parse(&mut self, body: &[u8]) -> Result<(), Stop> {
         let parse = Parse::read(body).map_err(|_| Stop::Lost)?;
         let sql = std::str::from_utf8(parse.sql).map_err(|_| Stop::Lost)?;
         let types: Vec<u32> = parse.type_oids().collect();
-        let task = task(sql, &types, &self.collections)?;
+        let task = self.task(sql, &types)?;
         let types = match &task {
             Task::Command(translated) | Task::Explain(translated) => {
                 let inferred = translated.parameters.iter().enumerate();
@@ -454,11 +528,7 @@ impl Conversation {
                 if given.len() != translated.parameters.len() {
                     return Err(other_count(given.len(), translated.parameters.len()));
                 }
-                let now = match self.block {
-                    Block::None => now(),
-                    _ => self.now,
-                };
-                Some(translated.bind(&given, &forms, now)?)
+                Some(translated.bind(&given, &forms, self.now())?)
             }
         };
         Ok(Portal {
@@ -468,6 +538,14 @@ impl Conversation {
             forms,
             rows: None,
         })
+    }
+
+    /// The time of the transaction, or of the statement that is one by itself.
+    fn now(&self) -> i64 {
+        match self.block {
+            Block::None => now(),
+            _ => self.now,
+        }
     }
 
     fn describe(&mut self, body: &[u8]) -> Result<(), Stop> {
@@ -532,14 +610,15 @@ impl Conversation {
             (Task::Copy(_) | Task::Asked(Question::Backend | Question::Decide { .. }), _) => false,
             _ => return Ok(()),
         };
-        let is_new = self.worker.session.is_none() || self.worker.by_snapshot;
-        self.worker.by_snapshot = false;
-        let session = self.worker.session().await?;
+        let worker = self.server.worker()?;
+        let is_new = worker.session.is_none() || worker.by_snapshot;
+        worker.by_snapshot = false;
+        let session = worker.session().await?;
         if is_new {
             self.running.works_as(self.number, session.id());
         }
         let wants = match self.block {
-            Block::Open | Block::Implicit => !self.worker.in_transaction,
+            Block::Open | Block::Implicit => !worker.in_transaction,
             // What reads has a snapshot of its own, and a secondary has no transactions.
             Block::None => !(is_alone || is_read),
             Block::Failed => false,
@@ -549,23 +628,27 @@ impl Conversation {
                 self.block = Block::Implicit;
                 self.now = now();
             }
-            self.worker.begin(portal.command.as_ref()).await?;
+            worker.begin(portal.command.as_ref()).await?;
         }
         Ok(())
     }
 
     /// Has a read that belongs to others see the documents that they see. In a transaction it does so anyway.
     async fn read_together(&mut self, portal: &Portal, number: Option<u64>) -> Result<(), Stop> {
+        let limit = self.deadline();
         let is_read = portal.command.as_ref().is_some_and(is_read);
-        let Some(number) = number.filter(|_| is_read && !self.worker.in_transaction) else {
+        let Some(number) = number.filter(|_| is_read) else {
             return Ok(());
         };
-        let limit = self.deadline();
-        let Some(begun) = until(limit, self.worker.snapshot(number)).await else {
+        let worker = self.server.worker()?;
+        if worker.in_transaction {
+            return Ok(());
+        }
+        let Some(begun) = until(limit, worker.snapshot(number)).await else {
             return Err(self.late().await);
         };
-        self.worker.by_snapshot = begun?;
-        if let Some(session) = self.worker.reader(self.worker.by_snapshot) {
+        worker.by_snapshot = begun?;
+        if let Some(session) = worker.reader(worker.by_snapshot) {
             self.running.works_as(self.number, session.id());
         }
         Ok(())
@@ -596,14 +679,17 @@ impl Conversation {
                 let commits = commits && self.block != Block::Failed;
                 self.block = Block::None;
                 self.settings.end(commits);
-                self.worker.end(commits).await?;
+                self.server.end(commits).await?;
                 match commits {
                     true => "COMMIT".to_owned(),
                     false => "ROLLBACK".to_owned(),
                 }
             }
             Task::Set(changes, tag) => {
-                self.settings.apply(changes);
+                match &self.server {
+                    Server::Member(_) => self.settings.apply(changes),
+                    Server::Nobody(_) => self.settings.apply(&alone::checked(changes)?),
+                }
                 if *tag == "SELECT 1" {
                     return self.row(vec![Some(String::new()); changes.len()]);
                 }
@@ -618,16 +704,33 @@ impl Conversation {
             }
             Task::Row(values) => return self.row(values.clone()),
             Task::Said => {
-                let now = self.now;
-                return self.row(vec![Some(format!("repeatable read|{}", utc(now)))]);
+                let isolation = match &self.server {
+                    Server::Member(_) => "repeatable read",
+                    Server::Nobody(_) => "read committed",
+                };
+                let said = format!("{isolation}|{}", utc(self.now));
+                return self.row(vec![Some(said)]);
             }
             Task::Health => {
-                let row = probe::health(self.worker.client()).await?;
+                let row = match &self.server {
+                    Server::Member(worker) => probe::health(worker.client()).await?,
+                    Server::Nobody(_) => probe::of_nobody(),
+                };
                 return self.row(row);
             }
             Task::Asked(question) => {
-                let rows = self.worker.answer(question).await?;
+                let rows = self.server.worker()?.answer(question).await?;
                 return self.rows(rows);
+            }
+            Task::Values(values, tag) => {
+                let (now, tag) = (self.now(), *tag);
+                let Server::Nobody(session) = &self.server else {
+                    return Err(Stop::Lost);
+                };
+                let outputs = session.answer(values, &mut self.settings, now)?;
+                let (shape, forms) = (portal.shape.with(outputs), self.settings.forms()?);
+                shape.put(&rawdoc! {}, &forms, &mut self.line.output)?;
+                tag.to_owned()
             }
             Task::Copy(load) => self.copy_in(&Arc::clone(load)).await?,
             Task::Explain(translated) => return self.explain(portal, &Arc::clone(translated)),
@@ -644,7 +747,8 @@ impl Conversation {
                     false => &translated.columns[..],
                 };
                 // A write by itself is not ended: nobody could say what has become of it.
-                let is_ended = is_read(command) || self.worker.in_transaction;
+                let worker = self.server.worker()?;
+                let is_ended = is_read(command) || worker.in_transaction;
                 limit = limit.filter(|_| is_ended);
                 // The server counts all that a cursor takes, which may be the time of several statements.
                 let by_itself = limit.filter(|_| is_read(command) && most == 0);
@@ -652,7 +756,8 @@ impl Conversation {
                     limit = limit.and_then(|limit| limit.checked_add(WORD));
                 }
                 let what = (command, returning);
-                let work = self.worker.carry_out(what, &portal.forms, by_itself);
+                let by_snapshot = worker.by_snapshot;
+                let work = worker.carry_out(what, &portal.forms, by_itself);
                 let Some(answer) = until(limit, work).await else {
                     return Err(self.late().await);
                 };
@@ -662,7 +767,7 @@ impl Conversation {
                         portal.rows = Some(Rows {
                             source: RowSource::Ready(rows.into_iter()),
                             verb,
-                            by_snapshot: self.worker.by_snapshot,
+                            by_snapshot,
                         });
                         return self.tell(portal, most, limit).await;
                     }
@@ -670,7 +775,7 @@ impl Conversation {
                         portal.rows = Some(Rows {
                             source: RowSource::Cursor(cursor),
                             verb,
-                            by_snapshot: self.worker.by_snapshot,
+                            by_snapshot,
                         });
                         return self.tell(portal, most, limit).await;
                     }
@@ -696,7 +801,7 @@ impl Conversation {
         // The tag counts the rows of this Execute alone, as PostgreSQL's does.
         let mut told: u64 = 0;
         loop {
-            let session = self.worker.reader(rows.by_snapshot);
+            let session = self.server.worker()?.reader(rows.by_snapshot);
             let is_more = match (&mut rows.source, session) {
                 (RowSource::Ready(ready), _) => match ready.next() {
                     Some(document) => {
@@ -747,10 +852,14 @@ impl Conversation {
 
     /// Ends what runs, with its transaction.
     async fn late(&mut self) -> Stop {
-        if !self.worker.kill().await {
-            return Stop::Lost;
+        let is_ended = match &mut self.server {
+            Server::Member(worker) => worker.kill().await,
+            Server::Nobody(_) => true,
+        };
+        match is_ended {
+            true => timed_out().into(),
+            false => Stop::Lost,
         }
-        timed_out().into()
     }
 
     fn row(&mut self, values: Vec<Option<String>>) -> Result<bool, Stop> {
@@ -766,7 +875,9 @@ impl Conversation {
             .flatten()
             .map(|_| backend::Column::text("?column?"))
             .collect();
-        backend::put_columns(out, &columns);
+        if self.is_simple {
+            backend::put_columns(out, &columns);
+        }
         for values in &rows {
             let values = values
                 .iter()
@@ -808,7 +919,7 @@ impl Conversation {
             return Ok(());
         }
         self.block = Block::None;
-        match self.worker.end(true).await {
+        match self.server.end(true).await {
             Ok(()) => Ok(()),
             Err(Stop::Report(report)) => {
                 report.put(&mut self.line.output);
@@ -821,6 +932,9 @@ impl Conversation {
     async fn ready(&mut self) -> Result<(), Over> {
         if self.block == Block::None {
             self.portals.clear();
+        }
+        if let Server::Nobody(session) = &mut self.server {
+            session.tell(&self.settings, &mut self.line.output);
         }
         let status = match self.block {
             Block::None | Block::Implicit => TxStatus::Idle,
@@ -850,6 +964,7 @@ fn outputs(task: &Task) -> Arc<[Output]> {
             source: Source::Path(vec!["line".to_owned()]),
             as_text: false,
         }]),
+        Task::Values(values, _) => alone::columns(values),
         _ => Arc::default(),
     }
 }

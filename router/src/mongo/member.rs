@@ -4,7 +4,7 @@
 //! for PostgreSQL's servers. Each thread has a driver's client of its own, as it has its own pools, because a client's
 //! tasks belong to the runtime that made it.
 
-use super::conversation;
+use super::conversation::{self, Party};
 use super::decisions::Decisions;
 use super::direct::{Direct, Way};
 use crate::documents::Collection;
@@ -136,14 +136,12 @@ impl Interpreter for Member {
         let client = self.client()?;
         let (collections, running) = (Arc::clone(&self.collections), self.running.clone());
         let decisions = self.decisions.clone();
-        tokio::spawn(conversation::hold(
-            far,
+        let party = Party::Member {
             client,
-            collections,
             decisions,
-            Direct::new(self.way.clone()),
-            running,
-        ));
+            direct: Box::new(Direct::new(self.way.clone())),
+        };
+        tokio::spawn(conversation::hold(far, party, collections, running));
         Ok(near)
     }
 }

@@ -6,6 +6,8 @@
 //! nothing of MongoDB ([ADR 21](../../../docs/adr/0021-a-member-of-mongodb-is-spoken-to-as-a-server-of-postgresql.md)). What a
 //! statement means there is decided by [`crate::documents`]; the driver is named here only.
 
+mod alone;
+
 mod conversation;
 
 mod decisions;
@@ -30,5 +32,6 @@ mod text;
 
 mod work;
 
+pub use alone::Alone;
 pub use direct::Way;
 pub use member::{Encryption, Login, Member};

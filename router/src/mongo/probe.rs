@@ -25,6 +25,23 @@ pub(super) async fn health(client: &Client) -> Result<Vec<Option<String>>, Stop>
     })
 }
 
+/// The answer of the router that stands for a home shard itself: a primary that nobody replicates.
+pub(super) fn of_nobody() -> Vec<Option<String>> {
+    let text = |text: &str| Some(text.to_owned());
+    vec![
+        text("f"),
+        text("1"),
+        text("0/1"),
+        text("000000010000000000000000"),
+        None,
+        text("0"),
+        text("0"),
+        None,
+        text("off"),
+        text(""),
+    ]
+}
+
 fn row(hello: &Document) -> Option<Vec<Option<String>>> {
     let is_primary = hello.get_bool("isWritablePrimary").unwrap_or(false);
     let is_secondary = hello.get_bool("secondary").unwrap_or(false);

@@ -23,6 +23,14 @@ impl Shape {
         Shape { outputs, formats }
     }
 
+    /// The same rows of other columns.
+    pub fn with(&self, outputs: Arc<[Output]>) -> Shape {
+        Shape {
+            outputs,
+            formats: self.formats.clone(),
+        }
+    }
+
     fn columns(&self) -> impl Iterator<Item = (&Output, i16)> {
         let format = |at: usize| match self.formats[..] {
             [] => 0,

@@ -80,7 +80,8 @@ impl Settings {
         }
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// What one is set to, by its name in lower case.
+    pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.local.get(name).or_else(|| self.session.get(name));
         found.map(|value| value.trim().trim_matches('\''))
     }
@@ -143,7 +144,7 @@ impl Settings {
 }
 
 /// A time as PostgreSQL reads it of a setting: milliseconds, or with a unit (manual, Parameter Names and Values).
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let end = text.find(|c: char| c.is_ascii_alphabetic());
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     let seconds = match unit.trim() {

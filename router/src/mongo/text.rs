@@ -4,7 +4,7 @@ use super::outcome::Stop;
 use crate::commit::question::Question;
 use crate::copy::CopyOptions;
 use crate::documents::Collection;
-use crate::documents::translate::{Load, NotTranslated, Translated, translate};
+use crate::documents::translate::{Load, NotTranslated, Translated, Value, translate};
 use crate::plan::parse_plainly;
 use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Statement};
@@ -38,6 +38,8 @@ pub(super) enum Task {
     Explain(Arc<Translated>),
     /// One row of texts, which does not depend on documents.
     Row(Vec<Option<String>>),
+    /// One row of values that no table has, and the tag that is told.
+    Values(Arc<[Value]>, &'static str),
     /// The question of whoever watches the servers.
     Health,
     /// What a transaction over several servers asks the first of them.
@@ -216,20 +218,25 @@ fn text_of(value: &ast::Expr) -> String {
 }
 
 /// What the router says by itself to each of its servers.
-fn of_the_router(sql: &str) -> Option<Task> {
+pub(super) fn of_the_router(sql: &str) -> Option<Task> {
     const SET_CONFIG: &str = "SELECT pg_catalog.set_config(";
     const SAID: &str =
         "SELECT pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation')";
     const MARK: &str = "SELECT pg_catalog.pg_advisory_xact_lock_shared(";
-    const ISOLATION: &str = "SELECT reset_val FROM pg_catalog.pg_settings ";
+    const RESET: &str = "SELECT reset_val FROM pg_catalog.pg_settings ";
     if sql.starts_with(SAID) {
         return Some(Task::Said);
     }
     if sql.starts_with(MARK) {
         return Some(Task::Row(vec![Some(String::new())]));
     }
-    if sql.starts_with(ISOLATION) {
-        return Some(Task::Row(vec![Some("repeatable read".to_owned())]));
+    if sql.starts_with(RESET) {
+        let value = match sql.ends_with("'search_path'") {
+            true => "\"$user\", public",
+            // No more than a snapshot has.
+            false => "repeatable read",
+        };
+        return Some(Task::Row(vec![Some(value.to_owned())]));
     }
     if !sql.starts_with(SET_CONFIG) {
         return None;
@@ -341,7 +348,7 @@ fn command(
         .map(Arc::new)
         .map_err(|NotTranslated::Because(why)| {
             refused(
-                "MongoDB has no command that does the same as this statement",
+                NO_COMMAND,
                 "Write it in plainer SQL, outside of cursors and COPY.",
             )
             .with_detail(why.into_owned())
@@ -361,11 +368,16 @@ fn is_indifferent(sql: &str) -> bool {
     sets && !FORMS.iter().any(|name| lower.contains(name)) && !lower.contains("serializable")
 }
 
+const NO_COMMAND: &str = "MongoDB has no command that does the same as this statement";
+const NOT_UNDERSTOOD: &str = "this statement is not understood well enough to be one for MongoDB";
+
+/// Whether a report says that a statement is none that MongoDB has a command for.
+pub(super) fn not_for_documents(report: &Report) -> bool {
+    matches!(&*report.message, NO_COMMAND | NOT_UNDERSTOOD)
+}
+
 fn not_understood() -> Stop {
-    refused(
-        "this statement is not understood well enough to be one for MongoDB",
-        "Write it in plainer SQL.",
-    )
+    refused(NOT_UNDERSTOOD, "Write it in plainer SQL.")
 }
 
 fn refused(message: &'static str, hint: &'static str) -> Stop {

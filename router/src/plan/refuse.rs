@@ -190,6 +190,10 @@ reasons! {
     GatherDiffers = "gather-differs", "0A000",
         "this statement cannot be run on rows of several shards without becoming another one",
         "Add an equality on the shard key, or write it in plainer SQL.";
+    /// What would be computed on gathered rows, where no shard is of PostgreSQL.
+    WithoutPostgresql = "without-postgresql", "0A000",
+        "rows of documents would have to be gathered for this statement, and there is no shard of PostgreSQL to do so",
+        "Write it as a statement on one table of documents, or add a shard of PostgreSQL to the router's configuration.";
     /// What MongoDB cannot compute as PostgreSQL does, and what cannot be gathered either.
     Documents = "documents", "0A000",
         "MongoDB has no command that does the same as this statement on documents",

@@ -15,7 +15,7 @@ use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
 use crate::plan::gather::{Ending, Holders};
 use crate::plan::{
-    Literals, Merge, NoRoute, Params, Plan, Refusal, Role, Route, Scatter, SplitRows,
+    Literals, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route, Scatter, SplitRows,
     parts as touched, route, route::changes_of, route::part_of, slots,
 };
 use crate::sql::cursor::Span;
@@ -255,6 +255,9 @@ impl Session {
         }
         self.state.tally.planned(kind_of(&plan, &route));
         if route.gathered.is_some() {
+            if !self.topology.config.has_postgres() {
+                return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
+            }
             let work = gather_work(&plan, &route, &params.literals)?;
             let work = Dispatch::Gather(Box::new(work));
             return self.with_one_time(work, (statement, sql), step, params, &world);

@@ -368,7 +368,7 @@ impl Session {
             .map(|attached| Participant {
                 shard: attached.shard,
                 name: topology.config.shards[attached.shard].name.clone(),
-                work: if attached.inbox.wrote {
+                work: if attached.inbox.wrote && topology.has_rows(attached.shard) {
                     Work::Write
                 } else {
                     Work::Read

@@ -6,9 +6,11 @@
 //! rows are, to whoever would store one there. The table follows the configuration: it is made anew when its
 //! declaration is another one.
 
+use crate::catalog::load::default_kind;
+use crate::catalog::{Catalog, Collation, Handed, Key, Name, Relation};
 use crate::commit::text::{quoted, transaction};
 use crate::config::{Config, Place};
-use crate::documents::{Collection, Column, Filled};
+use crate::documents::{Collection, Column, Filled, Unique};
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -21,6 +23,11 @@ const LOCK: (i32, i32) = (0x6d6f_7468, 0x646f_6373);
 
 /// The beginning of the comment on each of them, before a number that stands for the declaration.
 pub(crate) const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
+
+/// `server_version` where there is no PostgreSQL: the oldest of which all that is shown without one would be the same.
+pub const VERSION: &str = "15.0";
+/// The same as a number.
+const VERSION_NUMBER: u32 = 150_000;
 
 /// Why such a table cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +100,79 @@ pub async fn declare(
     }
 }
 
+/// The catalog of a PostgreSQL that has these tables and nothing else, for where there is none.
+pub fn catalog(collections: &[&Arc<Collection>]) -> Catalog {
+    let mut catalog = Catalog {
+        server_version: VERSION_NUMBER,
+        text_order: "UTF8 C C c".to_owned(),
+        ..Catalog::default()
+    };
+    catalog.schemas.insert("public".to_owned());
+    for collection in collections {
+        catalog.schemas.insert(collection.schema.clone());
+        let relation = relation(&catalog, collection);
+        for key in &relation.keys {
+            let index = Name::new(collection.schema.clone(), key.name.clone());
+            catalog.indexes.insert(index, relation.name.clone());
+        }
+        catalog.relations.insert(relation.name.clone(), relation);
+    }
+    catalog
+}
+
+fn relation(catalog: &Catalog, collection: &Collection) -> Relation {
+    let name = Name::new(collection.schema.clone(), collection.table.clone());
+    let column = |column: &Column| {
+        let type_name = column.kind.sql_name();
+        let plain = type_name
+            .split_once('(')
+            .map_or(&*type_name, |(plain, _)| plain);
+        let suffix = if type_name.ends_with("[]") && plain != type_name {
+            "[]"
+        } else {
+            ""
+        };
+        let plain = format!("{plain}{suffix}");
+        let default = filled(column);
+        crate::catalog::Column {
+            name: column.name.clone(),
+            type_oid: column.kind.oid(),
+            handed: Handed {
+                full: type_name.clone(),
+                ..Handed::plain(&plain)
+            },
+            type_name: plain,
+            typmod: column.kind.modifier(),
+            collation: match column.kind.is_collatable() {
+                true => Collation::Bytes,
+                false => Collation::Default,
+            },
+            not_null: column.not_null,
+            default: default_kind(catalog, default.as_deref(), ("", None)),
+            generated: false,
+        }
+    };
+    let names = |key: &Unique| {
+        let columns = key.columns.iter();
+        columns
+            .map(|at| collection.columns[*at].name.clone())
+            .collect()
+    };
+    let keys = collection.unique.iter().enumerate();
+    Relation {
+        columns: collection.columns.iter().map(column).collect(),
+        keys: keys
+            .map(|(place, key)| Key {
+                name: key.name.clone(),
+                columns: names(key),
+                primary: place == 0,
+            })
+            .collect(),
+        contained: true,
+        ..Relation::table(name)
+    }
+}
+
 /// Whether a definition failed because somebody else has made or removed the same meanwhile.
 fn is_of_another(code: &SqlState) -> bool {
     [
@@ -162,22 +242,27 @@ fn column(column: &Column) -> String {
         // MongoDB compares bytes.
         sql.push_str(" COLLATE pg_catalog.\"C\"");
     }
-    match &column.default {
-        None => {}
-        Some(Filled::Now) => sql.push_str(" DEFAULT pg_catalog.now()"),
-        Some(Filled::Uuid) => sql.push_str(" DEFAULT pg_catalog.gen_random_uuid()"),
-        // PostgreSQL has nothing like it; that there is one is what programs ask.
-        Some(Filled::ObjectId) => sql.push_str(
-            " DEFAULT pg_catalog.substr(pg_catalog.md5(pg_catalog.random()::pg_catalog.text), 1, 24)",
-        ),
-        Some(Filled::Constant(text)) => {
-            let _ = write!(sql, " DEFAULT {}", literal(text));
-        }
+    if let Some(default) = filled(column) {
+        let _ = write!(sql, " DEFAULT {default}");
     }
     if column.not_null {
         sql.push_str(" NOT NULL");
     }
     sql
+}
+
+/// What an INSERT gives that does not name the column, in SQL.
+fn filled(column: &Column) -> Option<String> {
+    let function = match column.default.as_ref()? {
+        Filled::Now => "pg_catalog.now()",
+        Filled::Uuid => "pg_catalog.gen_random_uuid()",
+        // PostgreSQL has nothing like it; that there is one is what programs ask.
+        Filled::ObjectId => {
+            "pg_catalog.substr(pg_catalog.md5(pg_catalog.random()::pg_catalog.text), 1, 24)"
+        }
+        Filled::Constant(text) => return Some(literal(text)),
+    };
+    Some(function.to_owned())
 }
 
 fn name(collection: &Collection) -> String {

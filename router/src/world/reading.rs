@@ -3,10 +3,11 @@
 //! A shard that cannot be asked is away in it. `away` says what may be done without it.
 
 use super::{Seen, World, WorldError, documents};
-use crate::catalog::Catalog;
 use crate::catalog::load::LoadError;
+use crate::catalog::{Catalog, Fingerprint};
 use crate::commit::gid::Gid;
 use crate::commit::schema;
+use crate::config::Config;
 use crate::control::Control;
 use crate::core::Topology;
 use crate::directory::{self, Directories};
@@ -290,6 +291,17 @@ impl Drop for Unsettled {
     }
 }
 
+/// What the router says of the home shard that it stands for itself.
+fn declared_alone(config: &Config) -> Seen {
+    let tables = documents::collections(config);
+    let declaration = format!("{tables:?}");
+    Seen {
+        catalog: documents::catalog(&tables),
+        cluster: 1,
+        fingerprint: Fingerprint::of(&[vec![vec![Some(declaration)]]]),
+    }
+}
+
 /// What one shard says about itself.
 async fn see(
     control: &Control,
@@ -299,6 +311,9 @@ async fn see(
     (installs, declares): (bool, bool),
 ) -> Result<Seen, WorldError> {
     let shard = || topology.shards[index].name.clone();
+    if !topology.config.has_postgres() {
+        return Ok(declared_alone(&topology.config));
+    }
     if installs {
         install(control, topology, index, database).await?;
     }

@@ -2,6 +2,8 @@
 
 #[path = "mongo/alike.rs"]
 mod alike;
+#[path = "mongo/alone.rs"]
+mod alone;
 #[path = "mongo/computed.rs"]
 mod computed;
 #[path = "mongo/copies.rs"]

@@ -6,7 +6,9 @@ use crate::config::names::{Label, SLOTS, ServerAddress};
 use crate::config::pool::Freshness;
 use crate::config::problem::{Findings, suggest};
 use crate::config::rules::Level;
-use crate::config::shards::{Engine, PatroniApi, ServerTls, Shard, ShardReads, WrittenShard};
+use crate::config::shards::{
+    Engine, PatroniApi, ROUTER, ServerTls, Shard, ShardReads, WrittenShard,
+};
 use crate::config::value::At;
 
 use super::duplicates;
@@ -38,13 +40,12 @@ pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<
     documents
         .iter()
         .for_each(|shard| of_documents(shard, findings));
-    if let (true, Some(first)) = (written.is_empty(), documents.first()) {
-        findings.add(
-            first.engine.offset,
-            "there is no shard of PostgreSQL",
-            "add one: it has the definitions of all tables, and computes what MongoDB cannot",
-        );
-        return Vec::new();
+    if written.is_empty() && !documents.is_empty() {
+        without_postgres(&documents, findings);
+        let documents = documents
+            .into_iter()
+            .map(|shard| finished(shard, Vec::new(), false));
+        return std::iter::once(Shard::router()).chain(documents).collect();
     }
     let slots = slots(&written, findings);
     let home = home(&written, findings);
@@ -55,6 +56,18 @@ pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<
         .into_iter()
         .map(|shard| finished(shard, Vec::new(), false));
     shards.chain(documents).collect()
+}
+
+/// What cannot be where the router stands for the home shard.
+fn without_postgres(documents: &[WrittenShard], findings: &mut Findings) {
+    let taken = |shard: &&WrittenShard| shard.name.value.as_str() == ROUTER;
+    if let Some(shard) = documents.iter().find(taken) {
+        findings.add(
+            shard.name.offset,
+            format!("a shard is called `{ROUTER}`"),
+            "without a shard of PostgreSQL that is what the router calls itself: give it another name",
+        );
+    }
 }
 
 /// What a shard of MongoDB cannot have.
@@ -106,6 +119,7 @@ fn finished(written: WrittenShard, slots: Vec<RangeInclusive<u16>>, home: bool) 
         engine: written.engine.value,
         slots,
         home,
+        is_router: false,
         servers: written.server,
         control_user: written.control_user,
         control_password: written.control_password,

@@ -24,7 +24,20 @@ pub(super) fn check(
     findings: &mut Findings,
 ) -> Tables {
     duplicates("tables", written.iter().map(|table| &table.name), findings);
+    let has_postgres = shards
+        .iter()
+        .any(|shard| shard.engine.value == Engine::Postgresql);
     for table in &written {
+        if !(has_postgres || shards.is_empty() || kind(table) == TableKind::Documents) {
+            findings.add(
+                table.name.offset,
+                format!(
+                    "table `{}` has no shard: none is of PostgreSQL",
+                    table.name.value
+                ),
+                "add a shard of PostgreSQL, or make it a table of documents",
+            );
+        }
         own(table, findings);
         strategy(table, strategies, findings);
         colocation(table, &written, findings);

@@ -5,7 +5,7 @@ use crate::config::names::Label;
 use crate::config::observe::Console;
 use crate::config::problem::Findings;
 use crate::config::secret::Secret;
-use crate::config::shards::{Database, WrittenDatabase};
+use crate::config::shards::{Database, Engine, WrittenDatabase, WrittenShard};
 use crate::config::written::Written;
 
 use super::{Names, duplicates};
@@ -20,6 +20,18 @@ pub(super) fn check(written: &Written, findings: &mut Findings) {
         .user
         .iter()
         .for_each(|user| verifier(user, findings));
+    let of_documents = |shard: &WrittenShard| shard.engine.value == Engine::Mongodb;
+    if let (Some(first), true, true) = (
+        written.shard.first(),
+        written.user.is_empty(),
+        written.shard.iter().all(of_documents),
+    ) {
+        findings.add(
+            first.name.offset,
+            "nobody can log in: no shard is of PostgreSQL, which would know users",
+            "add a [[user]] with a name and a password",
+        );
+    }
 }
 
 fn verifier(user: &User, findings: &mut Findings) {

@@ -1005,3 +1005,42 @@ sql_type = "int8"
     );
     accepted(&config(&column("name = \"a\"")));
 }
+
+#[test]
+fn without_postgresql_the_router_stands_for_the_home_shard() {
+    let documents = r#"
+[[user]]
+name = "app"
+password = "x"
+
+[[shard]]
+name = "docs"
+engine = "mongodb"
+[[shard.server]]
+address = "a"
+"#;
+    let config = accepted(documents);
+    assert!(!config.has_postgres());
+    assert_eq!(config.postgres_shards(), 1);
+    let names: Vec<&str> = config
+        .shards
+        .iter()
+        .map(|shard| shard.name.as_str())
+        .collect();
+    assert_eq!(
+        (names, config.home().name.as_str()),
+        (vec!["router", "docs"], "router")
+    );
+    refused_alone(
+        &documents
+            .replace("docs", "router")
+            .replace("[[user]]\nname = \"app\"\npassword = \"x\"\n", ""),
+        expect![[r#"
+            /etc/ms/m.toml:2:8: a shard is called `router`; without a shard of PostgreSQL that is what the router calls itself: give it another name
+            /etc/ms/m.toml:2:8: nobody can log in: no shard is of PostgreSQL, which would know users; add a [[user]] with a name and a password"#]],
+    );
+    refused_alone(
+        &format!("{documents}\n[[table]]\nname = \"t\"\nkey = [\"id\"]\n"),
+        expect!["/etc/ms/m.toml:12:8: table `public.t` has no shard: none is of PostgreSQL; add a shard of PostgreSQL, or make it a table of documents"],
+    );
+}

@@ -250,15 +250,15 @@ impl Select {
 
 /// The clauses of a SELECT that are understood.
 pub(super) struct Parts<'a> {
-    projection: &'a [SelectItem],
-    from: &'a [TableWithJoins],
-    selection: Option<&'a Expr>,
-    group_by: &'a [Expr],
+    pub projection: &'a [SelectItem],
+    pub from: &'a [TableWithJoins],
+    pub selection: Option<&'a Expr>,
+    pub group_by: &'a [Expr],
 }
 
 impl<'a> Parts<'a> {
     /// Every clause is named here, so that none passes unseen.
-    fn of(clauses: &'a Clauses) -> Result<Parts<'a>> {
+    pub fn of(clauses: &'a Clauses) -> Result<Parts<'a>> {
         let Clauses {
             select_token: _,
             optimizer_hints,

@@ -35,9 +35,10 @@ impl Conversation {
         }
         let forms = self.settings.forms()?;
         self.settings.check_streams()?;
-        if !self.worker.in_transaction {
+        let worker = self.server.worker()?;
+        if !worker.in_transaction {
             // Once rows come, nobody can send them again to another member.
-            self.worker.check_primary().await?;
+            worker.check_primary().await?;
         }
         let time = match self.block {
             Block::None => now(),
@@ -66,7 +67,7 @@ impl Conversation {
         let rest = loading.rest();
         self.store(rest, &mut storing, true).await?;
         if storing.has_begun {
-            self.worker.end(true).await?;
+            self.server.end(true).await?;
         }
         Ok(format!("COPY {}", storing.stored))
     }
@@ -141,13 +142,14 @@ impl Conversation {
             ignore: None,
             behind: None,
         };
-        if !self.worker.in_transaction && !is_last {
-            self.worker.begin(Some(&command)).await?;
+        let worker = self.server.worker()?;
+        if !worker.in_transaction && !is_last {
+            worker.begin(Some(&command)).await?;
             storing.has_begun = true;
         }
         // A write by itself is not ended: nobody could say what has become of it.
-        let limit = storing.limit.filter(|_| self.worker.in_transaction);
-        let work = self.worker.load(&command, storing.forms);
+        let limit = storing.limit.filter(|_| worker.in_transaction);
+        let work = worker.load(&command, storing.forms);
         let Some(done) = until(limit, work).await else {
             return Err(self.late().await);
         };

@@ -27,7 +27,7 @@ pub(super) async fn look_up(
             return Ok((now, LookedUp::NoPassword));
         }
     }
-    if !topology.config.auth.passthrough {
+    if !(topology.config.auth.passthrough && topology.config.has_postgres()) {
         return Ok((now, LookedUp::Unknown));
     }
     // Boxed, because it may open a connection, which is large.
