@@ -117,7 +117,8 @@ settings! {
     pub struct WrittenShard {
         /// Its name in messages, metrics and rules.
         restart name: At<Label>;
-        /// What its servers are.
+        /// What its servers are. Where no shard is of PostgreSQL, the router itself stands for the home shard: see
+        /// docs/mongodb.md, "Without PostgreSQL".
         restart engine: At<Engine> = At { value: Engine::Postgresql, offset: 0 };
         /// The slots of hashed keys that it owns. Left out for all shards, they are divided evenly in the order of the file.
         restart slots: Option<Vec<At<SlotRange>>>;

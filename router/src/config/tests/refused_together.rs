@@ -1041,6 +1041,8 @@ address = "a"
     );
     refused_alone(
         &format!("{documents}\n[[table]]\nname = \"t\"\nkey = [\"id\"]\n"),
-        expect!["/etc/ms/m.toml:12:8: table `public.t` has no shard: none is of PostgreSQL; add a shard of PostgreSQL, or make it a table of documents"],
+        expect![
+            "/etc/ms/m.toml:12:8: table `public.t` has no shard: none is of PostgreSQL; add a shard of PostgreSQL, or make it a table of documents"
+        ],
     );
 }

@@ -211,7 +211,9 @@ fn time(time: Duration) -> String {
         (1_000, "s"),
         (1, "ms"),
     ];
-    let unit = units.iter().find(|(size, _)| milliseconds.is_multiple_of(*size));
+    let unit = units
+        .iter()
+        .find(|(size, _)| milliseconds.is_multiple_of(*size));
     match unit.filter(|_| milliseconds > 0) {
         Some((size, name)) => format!("{}{name}", milliseconds / size),
         None => "0".to_owned(),
