@@ -33,6 +33,14 @@ impl Mark {
         ours.then(|| Self((((classid as u64) & 0xffff) << 32) | u64::from(second)))
     }
 
+    /// Reads what [`Mark::sql`] wrote. Nothing else is one.
+    pub fn taken_by(sql: &str) -> Option<Self> {
+        let keys = sql.split(['(', ')']).nth(1)?;
+        let (first, second) = keys.split_once(", ")?;
+        let key = |text: &str| Some(i64::from(text.parse::<i32>().ok()?.cast_unsigned()));
+        Mark::read(key(first)?, key(second)?).filter(|mark| mark.sql() == sql)
+    }
+
     /// The call that takes it, in a transaction.
     pub fn sql(self) -> String {
         let first = (CLASS << 16) | (self.0 >> 32) as u32;
@@ -65,6 +73,8 @@ mod tests {
         assert_eq!(Mark::read(0x6d72_ffff, 1), None);
         assert_eq!(Mark::read(0x6d74_0000, 1), None);
         assert_eq!(Mark::read(1, 2), None);
+        let lock = "pg_catalog.pg_advisory_xact_lock_shared(1, 2)";
+        assert_eq!(Mark::taken_by(lock), None);
     }
 
     proptest! {
@@ -76,6 +86,8 @@ mod tests {
             let keys: Vec<i32> = keys.split(", ").map(|key| key.parse().unwrap()).collect();
             let shown = |key: i32| i64::from(key.cast_unsigned());
             prop_assert_eq!(Mark::read(shown(keys[0]), shown(keys[1])), Some(mark));
+            prop_assert_eq!(Mark::taken_by(&sql), Some(mark));
+            prop_assert_eq!(Mark::taken_by(&format!("{sql} ")), None);
         }
     }
 }

@@ -3,9 +3,11 @@
 use super::outcome::Stop;
 use crate::commit::question::Question;
 use crate::copy::CopyOptions;
+use crate::deadlock::mark::Mark;
 use crate::documents::Collection;
 use crate::documents::translate::{Load, NotTranslated, Translated, Value, translate};
 use crate::plan::parse_plainly;
+use crate::session::marks::Said;
 use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Statement};
 use crate::sql::lexer::Kind;
@@ -220,22 +222,25 @@ fn text_of(value: &ast::Expr) -> String {
 /// What the router says by itself to each of its servers.
 pub(super) fn of_the_router(sql: &str) -> Option<Task> {
     const SET_CONFIG: &str = "SELECT pg_catalog.set_config(";
-    const SAID: &str =
-        "SELECT pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation')";
-    const MARK: &str = "SELECT pg_catalog.pg_advisory_xact_lock_shared(";
-    const RESET: &str = "SELECT reset_val FROM pg_catalog.pg_settings ";
-    if sql.starts_with(SAID) {
+    // Exactly: who else asks wants to be told the truth, or to have a lock.
+    let marks = |call: &str| Mark::taken_by(call).is_some();
+    let called = sql.strip_prefix("SELECT ").unwrap_or_default();
+    let asked = called.strip_prefix(Said::QUESTION);
+    if asked.is_some_and(|mark| mark.strip_prefix(", ").is_some_and(marks)) {
         return Some(Task::Said);
     }
-    if sql.starts_with(MARK) {
+    if marks(called) {
         return Some(Task::Row(vec![Some(String::new())]));
     }
-    if sql.starts_with(RESET) {
-        let value = match sql.ends_with("'search_path'") {
-            true => "\"$user\", public",
-            // No more than a snapshot has.
-            false => "repeatable read",
-        };
+    let begun_with = sql.strip_prefix(
+        "SELECT reset_val FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ",
+    );
+    let value = match begun_with {
+        Some("'search_path'") => Some("\"$user\", public"),
+        Some("'default_transaction_isolation'") => Some("read committed"),
+        _ => None,
+    };
+    if let Some(value) = value {
         return Some(Task::Row(vec![Some(value.to_owned())]));
     }
     if !sql.starts_with(SET_CONFIG) {

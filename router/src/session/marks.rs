@@ -32,7 +32,7 @@ pub(super) struct Joint {
 
 /// What a server says of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// It is SERIALIZABLE.
     pub serializable: bool,
     /// Its `now()`, in UTC.
@@ -41,7 +41,7 @@ pub(super) struct Said {
 
 impl Said {
     /// What the server is asked, behind the call that takes the mark.
-    const QUESTION: &str = "pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation'), \
+    pub(crate) const QUESTION: &str = "pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation'), \
         pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US'))";
 
     fn read(row: &str) -> Option<Self> {

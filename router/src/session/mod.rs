@@ -98,7 +98,7 @@ mod call_off;
 
 mod transact;
 
-mod marks;
+pub(crate) mod marks;
 
 mod prepared;
 

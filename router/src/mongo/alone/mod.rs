@@ -93,10 +93,10 @@ pub(super) fn task_of(
             value: SetValue::Given { span, .. },
             scope,
         } if name == "search_path" => {
-            // Its quotes say where a name ends.
+            let names = String::from_utf8_lossy(span.of(sql.as_bytes()));
             let change = Setting::One {
                 name: "search_path".to_owned(),
-                value: Some(String::from_utf8_lossy(span.of(sql.as_bytes())).into_owned()),
+                value: Some(parameters::path(&names)),
                 is_local: scope == effect::Scope::Local,
             };
             return Ok(Task::Set(vec![change], "SET"));
@@ -331,10 +331,14 @@ impl Session {
     }
 
     /// The first schema of the search path that is there.
-    fn schema<'s>(&self, settings: &'s Settings) -> Option<&'s str> {
+    fn schema<'s>(&'s self, settings: &'s Settings) -> Option<&'s str> {
         let path = settings.get("search_path").unwrap_or("public");
-        let mut path = path.split(',').map(|name| name.trim().trim_matches('"'));
-        path.find(|name| self.schemas.iter().any(|schema| schema == name))
+        let path = path.split(',').map(|name| name.trim().trim_matches('"'));
+        let mut names = path.map(|name| match name {
+            "$user" => self.user.as_str(),
+            name => name,
+        });
+        names.find(|name| self.schemas.iter().any(|schema| schema == name))
     }
 
     fn setting(&self, name: &str, settings: &Settings, may_miss: bool) -> Result<Bson, Stop> {

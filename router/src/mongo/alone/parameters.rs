@@ -134,6 +134,14 @@ pub(super) fn unknown(name: &str) -> Report {
     .hint("Leave it out, or add a shard of PostgreSQL to the router's configuration.")
 }
 
+fn unknown_value(name: &str, value: &str) -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!("{name} = '{value}' is not known without a shard of PostgreSQL"),
+    )
+    .hint("Use the name of a zone, such as 'Europe/Rome' or 'Etc/GMT-2'.")
+}
+
 impl Parameter {
     /// As it is in a session that has not set it, of a user of this name.
     pub fn default<'a>(&'a self, user: &'a str) -> &'a str {
@@ -173,10 +181,11 @@ impl Parameter {
                 let plain = plain.collect::<String>().to_ascii_lowercase();
                 matches!(plain.as_str(), "utf8" | "unicode").then(|| "UTF8".to_owned())
             }
-            Sort::Zone => {
-                let zone = jiff::tz::TimeZone::get(text).ok();
-                zone.and_then(|zone| zone.iana_name().map(str::to_owned))
+            // PostgreSQL's own ways of writing an offset.
+            Sort::Zone if text.contains(|c: char| c.is_ascii_digit()) && zone(text).is_none() => {
+                return Err(unknown_value(self.name, text));
             }
+            Sort::Zone => zone(text),
             Sort::DateStyle => date_style(text),
         };
         read.ok_or_else(|| {
@@ -220,6 +229,39 @@ fn time(time: Duration) -> String {
     }
 }
 
+/// The zone of that name, as PostgreSQL's list writes it.
+fn zone(text: &str) -> Option<String> {
+    let zone = jiff::tz::TimeZone::get(text).ok()?;
+    zone.iana_name().map(str::to_owned)
+}
+
+/// Names as SET has them, with quotes where they need them, as SHOW has them.
+pub(super) fn path(text: &str) -> String {
+    let is_plain = |name: &str| {
+        let mut letters = name.chars();
+        letters
+            .next()
+            .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+            && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let name = |part: &str| {
+        let part = part.trim();
+        let (inner, is_quoted) = match part.as_bytes() {
+            [b'"', .., b'"'] | [b'\'', .., b'\''] if part.len() > 1 => {
+                (&part[1..part.len() - 1], true)
+            }
+            _ => (part, false),
+        };
+        match is_quoted {
+            true if is_plain(inner) => inner.to_owned(),
+            true => format!("\"{inner}\""),
+            false => inner.to_ascii_lowercase(),
+        }
+    };
+    let names: Vec<String> = text.split(',').map(name).collect();
+    names.join(", ")
+}
+
 /// A style and an order, each of which may be left out.
 fn date_style(text: &str) -> Option<String> {
     let (mut style, mut order) = ("ISO", "MDY");
@@ -258,6 +300,8 @@ mod tests {
             ("datestyle", "when", None),
             ("timezone", "europe/rome", Some("Europe/Rome")),
             ("timezone", "Nowhere", None),
+            ("timezone", "etc/gmt+5", Some("Etc/GMT+5")),
+            ("timezone", "+05:30", None),
             ("extra_float_digits", "3", Some("3")),
             ("extra_float_digits", "4", None),
             ("row_security", "TR", Some("on")),
@@ -276,6 +320,12 @@ mod tests {
             let read = parameter(name).expect(name).read(text).ok();
             assert_eq!(read.as_deref(), expected, "{name} = {text}");
         }
+    }
+
+    #[test]
+    fn a_path_is_shown_with_the_quotes_that_it_needs() {
+        let shown = "a, b, \"C d\", \"$user\"";
+        assert_eq!(path("A, 'b', \"C d\",\"$user\""), shown);
     }
 
     #[test]

@@ -108,7 +108,7 @@ const STATEMENTS: &[&str] = &[
     "SHOW transaction_isolation",
     "SHOW standard_conforming_strings",
     "SHOW search_path",
-    "SET search_path TO \"A b\", public",
+    "SET search_path TO \"A b\", 'c', PUBLIC",
     "SHOW search_path",
     "SELECT current_schema",
     "RESET search_path",
