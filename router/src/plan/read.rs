@@ -100,6 +100,7 @@ fn walked(
     let finished = match analysis.has_documents() {
         true => match documents::query(&analysis, (text, &parsed), is_kept, finished) {
             Err(why) => Err(why),
+            Ok(Plan::Single(single)) if may_lead_apart(&single) => Ok(Plan::Single(single)),
             plan => return plan,
         },
         false if hidden == Hidden::Unclear => return refuse(Reason::Documents),
@@ -145,7 +146,11 @@ fn walked(
             }
         }
         Ok(Plan::Single(single)) if may_lead_apart(&single) => {
-            let why = single.otherwise.clone();
+            let why = match analysis.has_documents() {
+                // They are not sorted by columns that are added to the statement.
+                true => Refusal::new(Reason::Documents),
+                false => single.otherwise.clone(),
+            };
             let reason = why.reason;
             let gather = gather::plan(&analysis, Root::Query(query), &parsed, ending.clone(), why);
             let gather = gather.map(Arc::new);
@@ -189,7 +194,10 @@ fn sorted(
 pub(super) fn may_lead_apart(single: &Single) -> bool {
     match &single.target {
         Target::Keys(keyed) if single.fallback.is_none() => match keyed.as_slice() {
-            [by] => !by.cond.is_point(by.sharded.columns.len()),
+            [by] => {
+                let is_there = by.cond.is_point(by.sharded.columns.len());
+                !is_there && by.sharded.shards.single().is_none()
+            }
             _ => true,
         },
         _ => false,

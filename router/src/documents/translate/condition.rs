@@ -47,8 +47,8 @@ pub(super) enum Condition {
 /// A column as filters see it.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
-    /// Its position in the declaration.
-    pub column: usize,
+    /// Its position in the declaration; an aggregate has none.
+    pub column: Option<usize>,
     /// Its path with dots.
     pub path: String,
     /// Its type.
@@ -116,8 +116,21 @@ impl Condition {
     ) -> Result<Condition> {
         match selection {
             None => Ok(Condition::Known(true)),
-            Some(expr) => Reader { scope, parameters }.read(expr, true, 0),
+            Some(expr) => Condition::on(expr, &mut { scope }, parameters),
         }
+    }
+
+    /// Of an expression about these operands.
+    pub fn on(
+        expr: &Expr,
+        operands: &mut dyn Operands,
+        parameters: &mut Parameters,
+    ) -> Result<Condition> {
+        let mut reader = Reader {
+            operands,
+            parameters,
+        };
+        reader.read(expr, true, 0)
     }
 
     /// Whether a row with NULL in this column is never selected.
@@ -129,13 +142,13 @@ impl Condition {
             Condition::Compare(field, ..)
             | Condition::Has(field, ..)
             | Condition::Contains(field, ..)
-            | Condition::Like(field, ..) => field.column == column,
+            | Condition::Like(field, ..) => field.column == Some(column),
             // NULL is not among nothing, too.
             Condition::Among(field, _, _) | Condition::AmongElements(field, _, true) => {
-                field.column == column
+                field.column == Some(column)
             }
             Condition::AmongElements(..) | Condition::Same(..) => false,
-            Condition::Null(field, null) => !null && field.column == column,
+            Condition::Null(field, null) => !null && field.column == Some(column),
         }
     }
 
@@ -143,7 +156,7 @@ impl Condition {
     pub fn pins(&self, column: usize) -> bool {
         match self {
             Condition::All(parts) => parts.iter().any(|part| part.pins(column)),
-            Condition::Compare(field, Op::Equal, _) => field.column == column,
+            Condition::Compare(field, Op::Equal, _) => field.column == Some(column),
             _ => false,
         }
     }
@@ -158,8 +171,22 @@ impl Condition {
     }
 }
 
+/// What a condition may be about.
+pub(super) trait Operands {
+    /// The field that an expression names; None where it names none at all.
+    fn operand_if(&mut self, expr: &Expr) -> Result<Option<Field>>;
+}
+
+/// Columns of a table.
+impl Operands for &Scope {
+    fn operand_if(&mut self, expr: &Expr) -> Result<Option<Field>> {
+        let column = self.column_if(expr)?;
+        column.map(|column| Field::of(self, column)).transpose()
+    }
+}
+
 struct Reader<'a> {
-    scope: &'a Scope,
+    operands: &'a mut dyn Operands,
     parameters: &'a mut Parameters,
 }
 
@@ -214,8 +241,8 @@ impl Reader<'_> {
                 compare_op: BinaryOperator::Eq,
                 right,
                 is_some: _,
-            } => match self.scope.column_if(right)? {
-                Some(column) => self.has(column, left, wanted),
+            } => match self.operands.operand_if(right)? {
+                Some(field) => self.has(field, left, wanted),
                 None => self.among_elements(left, right, wanted),
             },
             Expr::AllOp {
@@ -288,14 +315,12 @@ impl Reader<'_> {
 
     fn compare(&mut self, left: &Expr, op: Op, right: &Expr, wanted: bool) -> Result<Condition> {
         let op = op.wanted(wanted);
-        let (column, op, constant) =
-            match (self.scope.column_if(left)?, self.scope.column_if(right)?) {
-                (Some(column), None) => (column, op, right),
-                (None, Some(column)) => (column, op.turned(), left),
-                (None, None) => return self.constants(left, op, right),
-                (Some(_), Some(_)) => return Err(because("a comparison of two columns")),
-            };
-        let field = self.field(column)?;
+        let (field, op, constant) = match self.sides(left, right)? {
+            (Some(field), None) => (field, op, right),
+            (None, Some(field)) => (field, op.turned(), left),
+            (None, None) => return self.constants(left, op, right),
+            (Some(_), Some(_)) => return Err(because("a comparison of two columns")),
+        };
         let equality = matches!(op, Op::Equal | Op::Unequal);
         if !equality && matches!(field.kind, Kind::Bytea | Kind::ObjectId) {
             return Err(because("an order that MongoDB does not have"));
@@ -393,8 +418,7 @@ impl Reader<'_> {
     }
 
     /// `constant = ANY (column)`.
-    fn has(&mut self, column: usize, constant: &Expr, has: bool) -> Result<Condition> {
-        let field = self.field(column)?;
+    fn has(&mut self, field: Field, constant: &Expr, has: bool) -> Result<Condition> {
         let Kind::Array(element) = &field.kind else {
             return Err(because("ANY of a column that is no array"));
         };
@@ -460,16 +484,15 @@ impl Reader<'_> {
     }
 
     fn same(&mut self, left: &Expr, right: &Expr, same: bool) -> Result<Condition> {
-        let (column, constant) = match (self.scope.column_if(left)?, self.scope.column_if(right)?) {
-            (Some(column), None) => (column, right),
-            (None, Some(column)) => (column, left),
+        let (field, constant) = match self.sides(left, right)? {
+            (Some(field), None) => (field, right),
+            (None, Some(field)) => (field, left),
             _ => {
                 return Err(because(
                     "a comparison of other things than a column and a constant",
                 ));
             }
         };
-        let field = self.field(column)?;
         let constant = self.constant(constant, &field)?;
         Ok(Condition::Same(field, constant, same))
     }
@@ -485,7 +508,7 @@ impl Reader<'_> {
             .ok_or_else(|| because("an expression where a constant is needed"))
     }
 
-    fn boolean(&self, expr: &Expr) -> Result<Field> {
+    fn boolean(&mut self, expr: &Expr) -> Result<Field> {
         let field = self.operand(expr)?;
         match field.kind {
             Kind::Bool => Ok(field),
@@ -493,12 +516,14 @@ impl Reader<'_> {
         }
     }
 
-    fn operand(&self, expr: &Expr) -> Result<Field> {
-        self.field(self.scope.column(expr)?)
+    fn sides(&mut self, left: &Expr, right: &Expr) -> Result<(Option<Field>, Option<Field>)> {
+        let left = self.operands.operand_if(left)?;
+        Ok((left, self.operands.operand_if(right)?))
     }
 
-    fn field(&self, column: usize) -> Result<Field> {
-        Field::of(self.scope, column)
+    fn operand(&mut self, expr: &Expr) -> Result<Field> {
+        let found = self.operands.operand_if(expr)?;
+        found.ok_or_else(|| because("an expression where a column is needed"))
     }
 }
 
@@ -509,7 +534,7 @@ impl Field {
             return Err(because("a condition on all other fields"));
         }
         Ok(Field {
-            column,
+            column: Some(column),
             path: scope.at(column).field(),
             kind: scope.at(column).kind.clone(),
         })

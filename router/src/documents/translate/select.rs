@@ -1,4 +1,4 @@
-//! SELECT, without aggregates: a `find`, or where NULL and NaN must be sorted, an `aggregate`.
+//! SELECT: a `find`, or where NULL and NaN must be sorted, or documents grouped, an `aggregate`.
 
 use std::sync::Arc;
 
@@ -63,17 +63,18 @@ pub(super) fn select(
     let SetExpr::Select(clauses) = &**body else {
         return Err(because("a query that is no plain SELECT"));
     };
+    let parts = Parts::of(clauses)?;
     let Parts {
         projection,
-        from,
+        from: [from],
         selection,
-        group_by,
-    } = Parts::of(clauses)?;
-    let [from] = from else {
+        ..
+    } = parts
+    else {
         return Err(because("FROM of other than one table"));
     };
     if let Some(rows) = derived(from) {
-        if selection.is_some() || !group_by.is_empty() || order_by.is_some() {
+        if selection.is_some() || parts.has_groups() || order_by.is_some() {
             return Err(because("a subquery"));
         }
         let (_, rows) = select(rows, tables, parameters)?;
@@ -82,7 +83,7 @@ pub(super) fn select(
         return Ok((columns, rows.counted(groups, window)?));
     }
     let scope = Scope::of(from, tables)?;
-    let grouped = !group_by.is_empty() || projection.iter().any(aggregate::is_aggregate);
+    let grouped = parts.has_groups() || projection.iter().any(aggregate::is_aggregate);
     let taken = |column: &Column| {
         column
             .path
@@ -115,7 +116,7 @@ pub(super) fn select(
         }
         None => {
             let (columns, groups, order) =
-                aggregate::groups(projection, group_by, order_by.as_ref(), &scope)?;
+                aggregate::groups(&parts, order_by.as_ref(), &scope, parameters)?;
             (columns, Document::new(), Some(groups), order)
         }
     };
@@ -224,11 +225,12 @@ impl Select {
             pipeline.push(doc! { "$match": filter });
         }
         pipeline.extend(counted.iter().flat_map(Page::stages));
-        pipeline.extend(
-            self.groups
-                .iter()
-                .map(|groups| doc! { "$group": groups.group.clone() }),
-        );
+        if let Some(groups) = &self.groups {
+            match groups.stages(bound)? {
+                Some(stages) => pipeline.extend(stages),
+                None => return Ok(Command::Empty),
+            }
+        }
         pipeline.extend(order);
         if only_row.is_none() {
             pipeline.extend(page.stages());
@@ -249,11 +251,14 @@ impl Select {
 }
 
 /// The clauses of a SELECT that are understood.
+#[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
+    pub distinct: bool,
     pub projection: &'a [SelectItem],
     pub from: &'a [TableWithJoins],
     pub selection: Option<&'a Expr>,
     pub group_by: &'a [Expr],
+    pub having: Option<&'a Expr>,
 }
 
 impl<'a> Parts<'a> {
@@ -278,7 +283,7 @@ impl<'a> Parts<'a> {
             cluster_by,
             distribute_by,
             sort_by,
-            having: None,
+            having,
             named_window,
             qualify: None,
             window_before_qualify: _,
@@ -286,13 +291,13 @@ impl<'a> Parts<'a> {
             flavor: SelectFlavor::Standard,
         } = clauses
         else {
-            return Err(because(
-                "INTO, HAVING, or a clause that PostgreSQL does not know",
-            ));
+            return Err(because("INTO, or a clause that PostgreSQL does not know"));
         };
-        if !matches!(distinct, None | Some(Distinct::All)) {
-            return Err(because("DISTINCT"));
-        }
+        let distinct = match distinct {
+            None | Some(Distinct::All) => false,
+            Some(Distinct::Distinct) => true,
+            Some(Distinct::On(_)) => return Err(because("DISTINCT ON")),
+        };
         let known = select_modifiers
             .as_ref()
             .is_none_or(|modifiers| !modifiers.is_any_set())
@@ -309,11 +314,18 @@ impl<'a> Parts<'a> {
             ));
         }
         Ok(Parts {
+            distinct,
             projection,
             from,
             selection: selection.as_ref(),
             group_by,
+            having: having.as_ref(),
         })
+    }
+
+    /// Whether its rows are groups of others, even if it has no aggregate.
+    pub fn has_groups(&self) -> bool {
+        self.distinct || !self.group_by.is_empty() || self.having.is_some()
     }
 }
 
@@ -338,10 +350,12 @@ pub(super) fn unnested(query: &Query) -> Option<&Expr> {
         return None;
     };
     let Parts {
+        distinct: false,
         projection: [SelectItem::UnnamedExpr(expr)],
         from: [],
         selection: None,
         group_by: [],
+        having: None,
     } = Parts::of(clauses).ok()?
     else {
         return None;

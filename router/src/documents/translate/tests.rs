@@ -513,6 +513,51 @@ fn aggregates_of_nothing_are_postgresqls() {
         r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]},"g1":{"$ifNull":["$i",null]}}}},{"$addFields":{"mothership_rank_0":{"$cond":[{"$eq":[{"$ifNull":["$_id.g1",null]},null]},2,0]}}},{"$sort":{"mothership_rank_0":1,"_id.g1":1}},{"$limit":3},{"$project":{"c0":"$_id.g0","_id":0}}]}"#,
     );
     check(
+        "SELECT DISTINCT i FROM t",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$i",null]}}}},{"$project":{"c0":"$_id.g0","_id":0}}]}"#,
+    );
+    check(
+        "SELECT DISTINCT txt, true, i AS x FROM t WHERE n > 1 ORDER BY x DESC NULLS LAST LIMIT 2",
+        r#"{"aggregate":"t","pipeline":[{"$match":{"n":{"$gt":1}}},{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]},"g1":{"$ifNull":["$i",null]}}}},{"$sort":{"_id.g1":-1}},{"$limit":2},{"$project":{"c0":"$_id.g0","c2":"$_id.g1","_id":0}}]}"#,
+    );
+    check(
+        "SELECT DISTINCT 1 FROM t",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":null}},{"$project":{"c":{"$literal":1},"_id":0}}]}"#,
+    );
+    check(
+        "SELECT txt FROM t GROUP BY txt HAVING count(*) > 1 AND txt <> 'x' ORDER BY txt",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]}},"h0":{"$sum":1}}},{"$match":{"$and":[{"h0":{"$gt":1}},{"_id.g0":{"$nin":["x",null]}}]}},{"$addFields":{"mothership_rank_0":{"$cond":[{"$eq":[{"$ifNull":["$_id.g0",null]},null]},2,0]}}},{"$sort":{"mothership_rank_0":1,"_id.g0":1}},{"$project":{"c0":"$_id.g0","_id":0}}]}"#,
+    );
+    check(
+        "SELECT txt, sum(i) FROM t GROUP BY txt HAVING sum(i) IS NULL OR (max(n)) BETWEEN 1 AND 5",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]}},"c1":{"$sum":{"$toLong":"$i"}},"nc1":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},0,1]}},"h0":{"$sum":{"$toLong":"$i"}},"nh0":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},0,1]}},"h1":{"$max":"$n"},"h2":{"$max":"$n"}}},{"$set":{"h0":{"$cond":[{"$eq":["$nh0",0]},null,"$h0"]}}},{"$match":{"$or":[{"h0":null},{"$and":[{"h1":{"$gte":1}},{"h2":{"$lte":5}}]}]}},{"$project":{"c0":"$_id.g0","c1":{"$cond":[{"$eq":["$nc1",0]},null,"$c1"]},"_id":0}}]}"#,
+    );
+    check(
+        "SELECT txt FROM t GROUP BY txt HAVING count(*) = NULL",
+        r#"{"rows":[]}"#,
+    );
+    bound(
+        "SELECT txt FROM t GROUP BY txt HAVING count(n) >= $1 LIMIT $2",
+        &["3", "1"],
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$txt",null]}},"h0":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$n",null]},null]},0,1]}}}},{"$match":{"h0":{"$gte":3}}},{"$limit":1},{"$project":{"c0":"$_id.g0","_id":0}}]}"#,
+    );
+    check(
+        "SELECT bool_and(b), bool_or(b) FROM t",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":null,"c0":{"$min":"$b"},"c1":{"$max":"$b"}}},{"$project":{"c0":1,"c1":1,"_id":0}}],"ifEmpty":{"c0":null,"c1":null}}"#,
+    );
+    check(
+        "SELECT count(*), i FROM t GROUP BY 2, txt ORDER BY 1",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$i",null]},"g1":{"$ifNull":["$txt",null]}},"c0":{"$sum":1}}},{"$sort":{"c0":1}},{"$project":{"c0":1,"c1":"$_id.g0","_id":0}}]}"#,
+    );
+    check(
+        "SELECT count(DISTINCT txt) FROM t",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"value":{"$ifNull":["$txt",null]}}}},{"$group":{"_id":null,"c0":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$_id.value",null]},null]},0,1]}}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
+    );
+    check(
+        "SELECT b, count(DISTINCT i) AS x, sum(i), max(n) FROM t GROUP BY b HAVING count(DISTINCT i) > 1 ORDER BY x",
+        r#"{"aggregate":"t","pipeline":[{"$group":{"_id":{"g0":{"$ifNull":["$b",null]},"value":{"$ifNull":["$i",null]}},"c2":{"$sum":{"$toLong":"$i"}},"nc2":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$i",null]},null]},0,1]}},"c3":{"$max":"$n"}}},{"$group":{"_id":{"g0":"$_id.g0"},"c2":{"$sum":"$c2"},"nc2":{"$sum":"$nc2"},"c3":{"$max":"$c3"},"c1":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$_id.value",null]},null]},0,1]}},"h0":{"$sum":{"$cond":[{"$eq":[{"$ifNull":["$_id.value",null]},null]},0,1]}}}},{"$match":{"h0":{"$gt":1}}},{"$sort":{"c1":1}},{"$project":{"c0":"$_id.g0","c1":1,"c2":{"$cond":[{"$eq":["$nc2",0]},null,"$c2"]},"c3":1,"_id":0}}]}"#,
+    );
+    check(
         "SELECT count(*) FROM t WHERE false",
         r#"{"aggregate":"t","pipeline":[{"$match":{"$expr":false}},{"$group":{"_id":null,"c0":{"$sum":1}}},{"$project":{"c0":1,"_id":0}}],"ifEmpty":{"c0":0}}"#,
     );
@@ -693,7 +738,36 @@ fn updates_and_deletes_change_the_same_rows() {
 
 #[test]
 fn what_mongodb_may_answer_otherwise_is_refused() {
-    refuse("SELECT DISTINCT i FROM t", "DISTINCT");
+    refuse("SELECT DISTINCT ON (i) i FROM t", "DISTINCT ON");
+    refuse(
+        "SELECT DISTINCT num FROM t",
+        "groups by a type whose equal values look different",
+    );
+    refuse(
+        "SELECT DISTINCT * FROM t",
+        "a column of the answer in another form",
+    );
+    refuse(
+        "SELECT DISTINCT i FROM t ORDER BY txt",
+        "an order by a column that is not grouped",
+    );
+    refuse(
+        "SELECT i FROM t GROUP BY 2",
+        "groups by no column of the answer",
+    );
+    refuse(
+        "SELECT count(*) FROM t GROUP BY 1",
+        "an expression where a column is needed",
+    );
+    refuse("SELECT DISTINCT i FROM t GROUP BY i", "DISTINCT of groups");
+    refuse(
+        "SELECT DISTINCT count(*) FROM t",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT count(*) FROM (SELECT DISTINCT i FROM t) x",
+        "a count of groups",
+    );
     refuse("SELECT i FROM t FOR UPDATE", "a lock on rows");
     refuse("SELECT i FROM t, people", "FROM of other than one table");
     refuse("SELECT i FROM t JOIN people ON true", "a join");
@@ -831,7 +905,19 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
     );
     refuse("SELECT i, count(*) FROM t", "a column that is not grouped");
     refuse(
-        "SELECT count(DISTINCT i) FROM t",
+        "SELECT count(DISTINCT i), count(DISTINCT n) FROM t",
+        "values of two columns that are counted once each",
+    );
+    refuse(
+        "SELECT count(DISTINCT num) FROM t",
+        "values of a type whose equal values look different",
+    );
+    refuse(
+        "SELECT sum(DISTINCT i) FROM t",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT count(DISTINCT i ORDER BY i) FROM t",
         "an expression where a column is needed",
     );
     refuse(
@@ -856,8 +942,20 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
         "groups by a type whose equal values look different",
     );
     refuse(
-        "SELECT txt FROM t GROUP BY txt HAVING count(*) > 1",
-        "INTO, HAVING, or a clause that PostgreSQL does not know",
+        "SELECT count(*) FROM t HAVING count(*) > 1",
+        "HAVING without GROUP BY",
+    );
+    refuse(
+        "SELECT txt FROM t GROUP BY txt HAVING i > 1",
+        "a column that is not grouped",
+    );
+    refuse(
+        "SELECT txt FROM t GROUP BY txt HAVING count(*) > min(i)",
+        "a comparison of two columns",
+    );
+    refuse(
+        "SELECT bool_and(i) FROM t",
+        "a function that MongoDB may compute otherwise",
     );
     refuse(
         "SELECT i FROM t UNION SELECT i FROM t",

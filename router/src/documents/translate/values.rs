@@ -52,7 +52,7 @@ pub fn values(statement: &Statement) -> Result<Option<Vec<Value>>> {
         && query.fetch.is_none()
         && query.locks.is_empty()
         && parts.selection.is_none()
-        && parts.group_by.is_empty();
+        && !parts.has_groups();
     let is_whole = match &query.limit_clause {
         None => true,
         Some(LimitClause::LimitOffset {

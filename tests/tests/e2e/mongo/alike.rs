@@ -27,7 +27,7 @@ const ROWS: [&str; 12] = [
 ];
 
 /// Queries on `{t}`. What has no order of its own is compared as a set.
-const QUERIES: [&str; 66] = [
+const QUERIES: [&str; 83] = [
     "WITH x AS (SELECT * FROM {t}) SELECT 1",
     "WITH x AS (SELECT kind FROM {t}) SELECT id, v FROM items ORDER BY id",
     "SELECT k.title FROM kinds k WHERE k.name IN (WITH x AS (TABLE {t}) SELECT 'plain')",
@@ -82,6 +82,23 @@ const QUERIES: [&str; 66] = [
     "SELECT kind, count(*), sum(count) FROM {t} GROUP BY kind ORDER BY kind",
     "SELECT small, count(*) FROM {t} GROUP BY small HAVING count(*) > 1 ORDER BY small",
     "SELECT DISTINCT kind FROM {t} ORDER BY kind",
+    "SELECT DISTINCT small, is_on FROM {t} ORDER BY small DESC, is_on NULLS FIRST LIMIT 5 OFFSET 1",
+    "SELECT DISTINCT day AS d FROM {t} WHERE id < 100 ORDER BY d",
+    "SELECT DISTINCT kind, 1, at FROM {t}",
+    "SELECT DISTINCT true FROM {t}",
+    "SELECT DISTINCT true FROM {t} WHERE id = 99",
+    "SELECT DISTINCT kind FROM {t} ORDER BY id",
+    "SELECT kind, max(small) FROM {t} GROUP BY kind HAVING sum(count) > 5 AND kind <> 'b' ORDER BY kind",
+    "SELECT kind FROM {t} GROUP BY kind HAVING sum(count) IS NULL OR max(id) > 9223372036854775000",
+    "SELECT small, kind FROM {t} GROUP BY small, kind HAVING NOT (min(name) IN ('A', 'max')) AND small < 9",
+    "SELECT is_on FROM {t} GROUP BY is_on HAVING is_on OR sum(id) < 2.5",
+    "SELECT count(*) FROM {t} HAVING count(*) > 100",
+    "SELECT bool_and(is_on), bool_or(is_on), every(is_on) FROM {t}",
+    "SELECT small, bool_and(is_on), bool_or(is_on) FROM {t} GROUP BY 1 ORDER BY 1",
+    "SELECT count(DISTINCT small) FROM {t}",
+    "SELECT count(DISTINCT kind), sum(count) AS s, count(*), min(id), max(day), sum(id), bool_or(is_on) FROM {t} WHERE id < 99",
+    "SELECT kind, count(DISTINCT small) AS n, sum(count), max(id) FROM {t} GROUP BY kind ORDER BY n DESC, 1",
+    "SELECT is_on FROM {t} GROUP BY is_on HAVING count(DISTINCT kind) > 2 AND count(name) > 2",
     "SELECT id, row_number() OVER (ORDER BY small, id) FROM {t} ORDER BY id",
     "SELECT id, upper(kind) || '!' FROM {t} WHERE id < 5 ORDER BY id",
     "SELECT e.id, k.title FROM {t} e JOIN kinds k ON k.name = e.kind ORDER BY e.id",
