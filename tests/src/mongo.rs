@@ -199,12 +199,16 @@ impl ReplicaSet {
     fn initiate(&self) {
         let members = self.addresses().into_iter().enumerate();
         let members = members.map(|(number, host)| doc! {"_id": number as i32, "host": host});
-        // The last is for frozen members: with its default of ten seconds, one that follows such a member goes on
-        // doing so seven seconds longer, and no majority has what is written meanwhile; measured.
+        // The timeout is for frozen members: with its default of ten seconds, one that follows such a member goes on
+        // doing so seven seconds longer, and no majority has what is written meanwhile; measured. And a member that is held
+        // up must not hold up another one that would copy from it.
         let config = doc! {
             "_id": &self.name,
             "members": members.collect::<Vec<Document>>(),
-            "settings": {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200, "heartbeatTimeoutSecs": 2},
+            "settings": {
+                "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200, "heartbeatTimeoutSecs": 2,
+                "chainingAllowed": false,
+            },
         };
         self.command_on(0, "admin", doc! {"replSetInitiate": config});
     }
