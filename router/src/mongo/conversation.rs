@@ -168,14 +168,16 @@ impl Line {
         Ok(())
     }
 
-    /// The next message.
-    async fn message(&mut self) -> Result<Vec<u8>, Over> {
+    /// The next message, in place of the last one.
+    async fn message(&mut self, message: &mut Vec<u8>) -> Result<(), Over> {
+        message.clear();
+        message.shrink_to(FULL);
         loop {
             match frame::next(&self.input, LONGEST) {
                 Ok(Next::Whole(frame)) => {
-                    let message = frame.bytes.to_vec();
+                    message.extend_from_slice(frame.bytes);
                     self.input.drain(..message.len());
-                    return Ok(message);
+                    return Ok(());
                 }
                 Ok(Next::Partial { .. }) => self.more().await?,
                 Err(_) => return Err(Over),
@@ -326,8 +328,9 @@ impl Conversation {
     }
 
     async fn go_on(&mut self) -> Result<(), Over> {
+        let mut message = Vec::new();
         loop {
-            let message = self.line.message().await?;
+            self.line.message(&mut message).await?;
             let (tag, body) = (message[0], &message[frame::HEADER..]);
             if self.is_skipping && !matches!(tag, tag::SYNC | tag::TERMINATE) {
                 continue;

@@ -1,7 +1,7 @@
 //! Carries out commands with the driver, in the transaction that a connection has.
 
 use super::decisions::Decisions;
-use super::direct::{Asked, Direct, Read};
+use super::direct::{Asked, Direct, Read, ending};
 use super::outcome::{
     Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, of_code,
     report, stop, stop_of,
@@ -55,6 +55,8 @@ pub(super) struct Worker {
     decisions: Decisions,
     direct: Direct,
     pub session: Option<ClientSession>,
+    /// What reads past the driver say of the session; known as long as it is.
+    ending: Option<RawDocumentBuf>,
     /// By it is read what belongs to a number, see [`crate::documents::snapshot`].
     snapshot: Option<(u64, ClientSession)>,
     /// The command that comes is a read of that number.
@@ -80,6 +82,7 @@ impl Worker {
             decisions,
             direct,
             session: None,
+            ending: None,
             snapshot: None,
             by_snapshot: false,
             in_transaction: false,
@@ -115,7 +118,9 @@ impl Worker {
     pub async fn session(&mut self) -> Result<&mut ClientSession, Stop> {
         if self.session.is_none() {
             let begun = self.client.start_session().causal_consistency(false).await;
-            self.session = Some(begun.map_err(|error| stop(&error, None))?);
+            let begun = begun.map_err(|error| stop(&error, None))?;
+            self.ending = ending(begun.id(), self.database.name());
+            self.session = Some(begun);
         }
         self.session.as_mut().ok_or(Stop::Lost)
     }
@@ -203,6 +208,7 @@ impl Worker {
     pub async fn kill(&mut self) -> bool {
         self.in_transaction = false;
         let snapshot = self.snapshot.take().map(|(_, session)| session);
+        self.ending = None;
         let sessions = self.session.take().into_iter().chain(snapshot);
         let ids: Vec<Document> = sessions.map(|session| session.id().clone()).collect();
         if ids.is_empty() {
@@ -235,13 +241,12 @@ impl Worker {
         command: &Command,
         time: Option<Duration>,
     ) -> Option<Result<Answer, Stop>> {
-        let session = self.session.as_ref()?;
         if self.in_transaction || self.by_snapshot {
             return None;
         }
         let asked = Asked {
             database: self.database.name(),
-            session: session.id(),
+            ending: self.ending.as_deref()?,
             time,
         };
         match self.direct.find(command, asked).await {

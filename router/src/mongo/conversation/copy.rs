@@ -78,12 +78,13 @@ impl Conversation {
         loading: &mut Loading<'_>,
         storing: &mut Storing<'_>,
     ) -> Result<(), Stop> {
+        let mut message = Vec::new();
         loop {
             self.line.flush().await.map_err(|_| Stop::Lost)?;
-            let Some(message) = until(storing.limit, self.line.message()).await else {
+            let Some(come) = until(storing.limit, self.line.message(&mut message)).await else {
                 return Err(self.late().await);
             };
-            let message = message.map_err(|_| Stop::Lost)?;
+            come.map_err(|_| Stop::Lost)?;
             let body = &message[frame::HEADER..];
             match message[0] {
                 tag::COPY_DATA => {

@@ -14,16 +14,35 @@ const FIRST: u64 = 100;
 
 /// How texts are compared, also in a collection that has a collation of its own: by their bytes.
 const BYTES: &str = "simple";
+/// Most finds are shorter than that.
+const ROOM: usize = 512;
+/// A document without fields.
+const EMPTY: [u8; 5] = [5, 0, 0, 0, 0];
 
 /// What a find is asked with, beside what it finds.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Asked<'a> {
     /// In which database.
     pub database: &'a str,
-    /// The session of MongoDB's; by it the find can be ended.
-    pub session: &'a Document,
+    /// See [`ending`].
+    pub ending: &'a RawDocument,
     /// The server ends it then.
     pub time: Option<Duration>,
+}
+
+/// What all finds in a session of MongoDB's have at their end: the session, by which they can be ended, and the database.
+/// `None` if the session's id is no document.
+pub(in super::super) fn ending(session: &Document, database: &str) -> Option<RawDocumentBuf> {
+    Some(rawdoc! {
+        "lsid": raw(session)?,
+        "$db": database,
+        // Which member it is has been decided: a secondary is to answer as well.
+        "$readPreference": { "mode": "primaryPreferred" },
+    })
+}
+
+fn raw(document: &Document) -> Option<RawDocumentBuf> {
+    RawDocumentBuf::try_from(document).ok()
 }
 
 /// A find as the server has it, if all its rows come with the first answer; `None` of all other commands.
@@ -43,8 +62,9 @@ pub(super) fn find(command: &Command, asked: Asked<'_>) -> Option<RawDocumentBuf
     if !(*single || limit.is_some_and(|limit| limit <= FIRST)) {
         return None;
     }
-    let raw = |document: &Document| RawDocumentBuf::try_from(document).ok();
-    let mut out = RawDocumentBuf::new();
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.extend_from_slice(&EMPTY);
+    let mut out = RawDocumentBuf::from_bytes(bytes).ok()?;
     out.append(cstr!("find"), collection.as_str());
     out.append(cstr!("filter"), raw(filter)?);
     if !projection.is_empty() {
@@ -67,11 +87,10 @@ pub(super) fn find(command: &Command, asked: Asked<'_>) -> Option<RawDocumentBuf
         let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         out.append(cstr!("maxTimeMS"), milliseconds);
     }
-    out.append(cstr!("lsid"), raw(asked.session)?);
-    out.append(cstr!("$db"), asked.database);
-    // Which member it is has been decided: a secondary is to answer as well.
-    let any = rawdoc! { "mode": "primaryPreferred" };
-    out.append(cstr!("$readPreference"), any);
+    for field in asked.ending {
+        let (name, value) = field.ok()?;
+        out.append(name, value);
+    }
     Some(out)
 }
 
@@ -221,10 +240,10 @@ mod tests {
     use mongodb::bson::doc;
     use std::sync::Arc;
 
-    fn asked(session: &Document) -> Asked<'_> {
+    fn asked(ending: &RawDocument) -> Asked<'_> {
         Asked {
             database: "app",
-            session,
+            ending,
             time: Some(Duration::from_millis(1_500)),
         }
     }
@@ -243,8 +262,8 @@ mod tests {
 
     #[test]
     fn a_find_says_all_that_the_command_has() {
-        let session = doc! { "id": "s" };
-        let found = find(&read(false, Some(3)), asked(&session)).expect("it is one");
+        let ending = ending(&doc! { "id": "s" }, "app").expect("it can be written");
+        let found = find(&read(false, Some(3)), asked(&ending)).expect("it is one");
         let expected = rawdoc! {
             "find": "events",
             "filter": { "_id": 7 },
@@ -263,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_find_that_compares_no_texts_says_nothing_of_how() {
-        let session = Document::new();
+        let ending = RawDocumentBuf::new();
         let says = |filter: Document, sort: Document| {
             let Command::Find {
                 collection,
@@ -282,7 +301,7 @@ mod tests {
                 limit: None,
                 single: true,
             };
-            let found = find(&command, asked(&session)).expect("it is one");
+            let found = find(&command, asked(&ending)).expect("it is one");
             found.get("collation").unwrap().is_some()
         };
         let none = Document::new;
@@ -296,8 +315,8 @@ mod tests {
 
     #[test]
     fn only_finds_of_few_documents_are_asked_here() {
-        let session = Document::new();
-        let is_here = |command: &Command| find(command, asked(&session)).is_some();
+        let ending = RawDocumentBuf::new();
+        let is_here = |command: &Command| find(command, asked(&ending)).is_some();
         assert!(is_here(&read(true, None)));
         assert!(is_here(&read(false, Some(FIRST))));
         assert!(!is_here(&read(false, Some(FIRST + 1))));

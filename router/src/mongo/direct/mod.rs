@@ -10,7 +10,7 @@ mod command;
 
 mod message;
 
-pub(super) use command::Asked;
+pub(super) use command::{Asked, ending};
 
 use crate::documents::translate::Command;
 use command::{Answer, SaslStep};
