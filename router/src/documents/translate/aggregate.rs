@@ -5,17 +5,17 @@
 
 use bson::{Bson, Document, doc};
 use sqlparser::ast::{
-    DuplicateTreatment, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, OrderBy,
-    SelectItem, Value as Token, ValueWithSpan,
+    CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, Ident, OrderBy, SelectItem,
+    Value as Token, ValueWithSpan,
 };
 
 use super::super::{Fault, Kind};
 use super::condition::{Condition, Field, Operands};
-use super::constant::Bound;
+use super::constant::{Bound, kind_of};
 use super::filter::{self, Filter};
 use super::order::{Order, Sortable};
 use super::scope::{Parameters, Scope, folded};
-use super::select::{Parts, call, constant, named};
+use super::select::{Parts, call, called, constant, named};
 use super::{Output, Result, Source, because};
 
 /// The field of a group's key that has the value which is counted once.
@@ -70,7 +70,7 @@ impl Groups {
 pub(super) fn is_aggregate(item: &SelectItem) -> bool {
     match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, alias: _ } => {
-            matches!(expr, Expr::Function(_))
+            matches!(without_cast(expr).0, Expr::Function(_))
         }
         _ => false,
     }
@@ -276,8 +276,22 @@ impl Made {
 
     /// Adds an aggregate, whose value is then in the field of this name; None if the expression is none.
     fn add(&mut self, expr: &Expr, name: &str, scope: &Scope) -> Result<Option<Aggregate>> {
-        if let Some(column) = counted_once(expr) {
-            let column = scope.column(column)?;
+        let (expr, cast) = without_cast(expr);
+        let Some((function, arguments, is_distinct)) = called(expr) else {
+            return Ok(None);
+        };
+        let is_cast = |made: &Aggregate| match cast {
+            None => Ok(()),
+            Some(cast) if kind_of(cast)? == made.kind => Ok(()),
+            Some(_) => Err(because("an aggregate as another type")),
+        };
+        if is_distinct {
+            let column = match (&function[..], arguments) {
+                ("count", [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))]) => {
+                    scope.column(expr)?
+                }
+                _ => return Err(because("a call of another form")),
+            };
             if !is_groupable(&scope.at(column).kind) {
                 return Err(because(
                     "values of a type whose equal values look different",
@@ -287,13 +301,12 @@ impl Made {
                 return Err(because("values of two columns that are counted once each"));
             }
             let made = Aggregate::count(name, counted(&format!("$_id.{VALUE}")));
+            is_cast(&made)?;
             self.counts.extend(made.fields.clone());
             return Ok(Some(made));
         }
-        let Some((function, arguments)) = call(expr) else {
-            return Ok(None);
-        };
         let made = Aggregate::of(&function, arguments, name, scope)?;
+        is_cast(&made)?;
         self.fields.extend(made.fields.clone());
         Ok(Some(made))
     }
@@ -381,25 +394,22 @@ impl Operands for Grouped<'_> {
     }
 }
 
-/// The expression of `count(DISTINCT ...)`.
-fn counted_once(expr: &Expr) -> Option<&Expr> {
-    let Expr::Function(function) = expr else {
-        return None;
-    };
-    let FunctionArguments::List(list) = &function.args else {
-        return None;
-    };
-    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(counted))] = &list.args[..] else {
-        return None;
-    };
-    // All else is that of a plain call.
-    let mut plain = function.clone();
-    if let FunctionArguments::List(list) = &mut plain.args {
-        list.duplicate_treatment = None;
+/// An expression without casts and parentheses around it, and the type of the outermost cast.
+fn without_cast(expr: &Expr) -> (&Expr, Option<&DataType>) {
+    match expr {
+        Expr::Nested(expr) => without_cast(expr),
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } => match without_cast(expr) {
+            (expr, None) => (expr, Some(data_type)),
+            // Two casts may differ from one.
+            (_, Some(_)) => (expr, Some(data_type)),
+        },
+        expr => (expr, None),
     }
-    let (name, _) = call(&Expr::Function(plain))?;
-    let is_once = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
-    (is_once && name == "count").then_some(counted)
 }
 
 /// 1 for a value, which an expression of MongoDB's gives, and 0 for none.

@@ -116,7 +116,10 @@ impl Condition {
     ) -> Result<Condition> {
         match selection {
             None => Ok(Condition::Known(true)),
-            Some(expr) => Condition::on(expr, &mut { scope }, parameters),
+            Some(expr) => {
+                let mut columns = scope;
+                Condition::on(expr, &mut columns, parameters)
+            }
         }
     }
 

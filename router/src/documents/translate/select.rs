@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
 use sqlparser::ast::{
-    CastKind, DataType, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
+    CastKind, DataType, Distinct, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Query, Select as Clauses, SelectFlavor,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
     Value as Token, ValueWithSpan, WildcardAdditionalOptions,
@@ -368,13 +368,21 @@ pub(super) fn unnested(query: &Query) -> Option<&Expr> {
 
 /// The name and the arguments of a plain call.
 pub(super) fn call(expr: &Expr) -> Option<(String, &[FunctionArg])> {
+    match called(expr)? {
+        (name, arguments, false) => Some((name, arguments)),
+        _ => None,
+    }
+}
+
+/// The same, also of a call that sees equal values once, `DISTINCT`, and whether it is one.
+pub(super) fn called(expr: &Expr) -> Option<(String, &[FunctionArg], bool)> {
     let Expr::Function(Function {
         name,
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args:
             FunctionArguments::List(FunctionArgumentList {
-                duplicate_treatment: None,
+                duplicate_treatment: duplicates @ (None | Some(DuplicateTreatment::Distinct)),
                 args,
                 clauses,
             }),
@@ -386,10 +394,16 @@ pub(super) fn call(expr: &Expr) -> Option<(String, &[FunctionArg])> {
     else {
         return None;
     };
-    match &words(name).ok()?[..] {
-        [name] if clauses.is_empty() && within_group.is_empty() => Some((name.clone(), args)),
-        _ => None,
-    }
+    let words = words(name).ok()?;
+    let name = match &words[..] {
+        [name] => name,
+        [schema, name] if schema == "pg_catalog" => name,
+        _ => return None,
+    };
+    (clauses.is_empty() && within_group.is_empty()).then(|| {
+        let is_distinct = duplicates.is_some();
+        (name.clone(), args.as_slice(), is_distinct)
+    })
 }
 
 /// A column of the answer, and what ORDER BY may say of it.

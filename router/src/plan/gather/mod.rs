@@ -36,7 +36,7 @@ use super::documents::Hidden;
 use super::names::fold;
 use super::parse::Parsed;
 use super::refuse::{Reason, Refusal};
-use super::scope::{Analysis, Instance, Node, Source};
+use super::scope::{Analysis, Instance, Locks, Node, Source};
 use super::slots::{self, Literals};
 use super::{KeyedBy, MaxChars, Role, SameSharded};
 
@@ -536,10 +536,12 @@ fn residual(
         .max(analysis.context.parameter_types.len());
     // What the shards compute themselves reads its tables there.
     let documents = analysis.has_documents();
-    let unknown = documents || analysis.names.hidden_documents(parsed) != Hidden::None;
+    let hidden = !documents && analysis.names.hidden_documents(parsed) != Hidden::None;
+    let is_answer = ending == Ending::Answer && seen.locks == Locks::No;
     let pushed = match root {
-        Root::Query(_) if taken.is_some() || unknown => Vec::new(),
-        Root::Source(..) if unknown => Vec::new(),
+        Root::Query(_) if taken.is_some() || hidden => Vec::new(),
+        Root::Query(_) if documents && !is_answer => Vec::new(),
+        Root::Source(..) if documents || hidden => Vec::new(),
         Root::Query(query) | Root::Source(query, _) => {
             partial::all(analysis, query, |number| format!("{CTE}p{}", number + 1))
         }

@@ -27,7 +27,7 @@ const ROWS: [&str; 12] = [
 ];
 
 /// Queries on `{t}`. What has no order of its own is compared as a set.
-const QUERIES: [&str; 83] = [
+const QUERIES: [&str; 94] = [
     "WITH x AS (SELECT * FROM {t}) SELECT 1",
     "WITH x AS (SELECT kind FROM {t}) SELECT id, v FROM items ORDER BY id",
     "SELECT k.title FROM kinds k WHERE k.name IN (WITH x AS (TABLE {t}) SELECT 'plain')",
@@ -99,6 +99,17 @@ const QUERIES: [&str; 83] = [
     "SELECT count(DISTINCT kind), sum(count) AS s, count(*), min(id), max(day), sum(id), bool_or(is_on) FROM {t} WHERE id < 99",
     "SELECT kind, count(DISTINCT small) AS n, sum(count), max(id) FROM {t} GROUP BY kind ORDER BY n DESC, 1",
     "SELECT is_on FROM {t} GROUP BY is_on HAVING count(DISTINCT kind) > 2 AND count(name) > 2",
+    "SELECT upper(kind) AS k, count(*) + 1, avg(small), max(name) || '!' FROM {t} GROUP BY kind ORDER BY k",
+    "SELECT avg(count), avg(small), sum(count) / 2, min(kind), max(id) FROM {t}",
+    "SELECT avg(count), bool_or(is_on) FROM {t} WHERE id = 99",
+    "SELECT small, avg(DISTINCT count), count(DISTINCT kind) FROM {t} WHERE id < 100 GROUP BY small ORDER BY small",
+    "SELECT kind, count(*) AS n FROM {t} GROUP BY kind HAVING avg(small) > 1 ORDER BY n DESC, kind LIMIT 3",
+    "WITH x AS (SELECT small, sum(count) AS s FROM {t} GROUP BY small) SELECT small, s * 2 FROM x WHERE s > 5 ORDER BY 1",
+    "SELECT k.title, x.n FROM kinds k JOIN (SELECT kind, count(*) AS n FROM {t} GROUP BY kind) x ON x.kind = k.name ORDER BY 1",
+    "SELECT id, kind FROM {t} ORDER BY kind DESC, id LIMIT 4 OFFSET 1",
+    "SELECT id, ratio FROM {t} ORDER BY ratio DESC NULLS LAST, id LIMIT 5",
+    "SELECT id, amount FROM {t} ORDER BY amount, id OFFSET 3 LIMIT 4",
+    "SELECT id, upper(kind) FROM {t} WHERE small > 0 ORDER BY at DESC, id FETCH FIRST 3 ROWS ONLY",
     "SELECT id, row_number() OVER (ORDER BY small, id) FROM {t} ORDER BY id",
     "SELECT id, upper(kind) || '!' FROM {t} WHERE id < 5 ORDER BY id",
     "SELECT e.id, k.title FROM {t} e JOIN kinds k ON k.name = e.kind ORDER BY e.id",

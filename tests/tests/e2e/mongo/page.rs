@@ -37,6 +37,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
         "Order, limits, aggregates",
         &[
             "SELECT id FROM events ORDER BY id LIMIT 5 OFFSET 2",
+            "SELECT id FROM events ORDER BY small, upper(kind) LIMIT 5",
             "SELECT id FROM events ORDER BY small",
             "SELECT id FROM events ORDER BY small NULLS FIRST",
             "SELECT id FROM events ORDER BY upper(kind)",
@@ -44,6 +45,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT min(small), max(amount), sum(count) FROM events",
             "SELECT sum(amount) FROM events",
             "SELECT avg(count) FROM events",
+            "SELECT upper(kind), count(*) + 1 FROM events WHERE small > 3 GROUP BY kind",
             "SELECT kind, count(*) FROM events GROUP BY kind",
             "SELECT kind FROM events GROUP BY kind HAVING count(*) > 1",
             "SELECT DISTINCT kind FROM events",
@@ -195,8 +197,14 @@ fn explained(wire: &mut Wire, sql: &str) -> String {
             let filters = explained.iter().filter_map(|line| filter(line));
             let mut filters: Vec<&str> = filters.collect();
             filters.dedup();
+            let commands = || explained.iter().filter_map(|line| command(line));
+            let is_limited = explained.iter().any(|line| line.contains(",\"limit\":"));
             match filters.as_slice() {
+                [] if commands().any(|name| name == "aggregate") => {
+                    "gathered; `aggregate`".to_owned()
+                }
                 [] => "gathered".to_owned(),
+                ["{}"] if is_limited => "gathered; `find` of the first".to_owned(),
                 ["{}"] => "gathered; `find` of all".to_owned(),
                 filters => format!("gathered; `find` by `{}`", filters.join("`, `")),
             }

@@ -69,9 +69,12 @@ pub(in crate::plan) fn limit_of(query: &Query) -> Option<String> {
         Expr::Value(_) => parens::expr(expr).ok(),
         _ => None,
     };
+    let sum = offset.and_then(|offset| number(limit)?.checked_add(number(offset)?));
     let limit = value(limit)?;
     let amount = match offset {
         None => limit,
+        // MongoDB takes only what is no expression.
+        Some(_) if let Some(sum) = sum => sum.to_string(),
         // Negative ones fail in the residue, whichever PostgreSQL looks at first. NULL is no limit, and none of these
         // lets it through. The sum may be larger than any bigint, but there are not so many rows.
         Some(offset) => format!(
@@ -84,6 +87,17 @@ pub(in crate::plan) fn limit_of(query: &Query) -> Option<String> {
         true => format!(" FETCH FIRST {amount} ROWS WITH TIES"),
         false => format!(" LIMIT {amount}"),
     })
+}
+
+/// A number as it is written, without a sign.
+fn number(expr: &Expr) -> Option<i64> {
+    match strip(expr) {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, false) => digits.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 impl Pushing<'_, '_> {

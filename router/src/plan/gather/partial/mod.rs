@@ -22,6 +22,7 @@ use sqlparser::tokenizer::Location;
 
 use crate::catalog::Handed;
 use crate::plan::KeyedBy;
+use crate::plan::documents;
 use crate::plan::expr::{is_constant, strip};
 use crate::plan::functions;
 use crate::plan::grammar;
@@ -172,6 +173,12 @@ fn push(
     });
     if let Some(having) = having {
         sql.push_str(&format!(" HAVING {}", parens::expr(having).ok()?));
+    }
+    // MongoDB computes what it computes exactly, and no tables of PostgreSQL beside it.
+    let context = analysis.context;
+    let takes = || documents::takes(analysis.names, context, &context.parameter_types, &sql);
+    if analysis.has_documents() && !takes() {
+        return None;
     }
     let filtered = having.is_some() || whole.selection.is_some();
     Some(Pushed {
