@@ -389,7 +389,8 @@ impl Worker {
                     .collation(bytes())
                     .skip(*skip);
                 if !sort.is_empty() {
-                    find = find.sort(sort.clone());
+                    // Servers before MongoDB 6.0 would refuse to sort more than 100 MB.
+                    find = find.sort(sort.clone()).allow_disk_use(true);
                 }
                 if let Some(time) = time {
                     find = find.max_time(time);
@@ -406,7 +407,9 @@ impl Worker {
                 if_empty,
             } => {
                 let rows = database.collection::<RawDocumentBuf>(collection);
-                let mut aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
+                let aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
+                // And so with groups.
+                let mut aggregate = aggregate.allow_disk_use(true);
                 if let Some(time) = time {
                     aggregate = aggregate.max_time(time);
                 }
