@@ -4,8 +4,10 @@ use super::stage::Documents;
 use crate::shards::stage::{extended, lines, one, say, send};
 use mongodb::bson::{Bson, doc};
 use mothership_tests::Wire;
+use mothership_tests::mongo::ReplicaSet;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
 
 /// Rows with everything that a column can have.
 const ROWS: [&str; 12] = [
@@ -505,5 +507,40 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         let answer = say(&mut wire, sql);
         assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");
         assert_eq!(answer.len(), 2, "{sql}: {answer:?}");
+    }
+}
+
+#[test]
+fn what_is_sorted_and_grouped_may_be_more_than_memory_takes() {
+    let set = ReplicaSet::start("disk", 1).map(Arc::new);
+    let Some(documents) = Documents::on(set, 1, "") else {
+        return;
+    };
+    // As before MongoDB 6.0, with less memory.
+    let little = doc! {
+        "setParameter": 1,
+        "allowDiskUseByDefault": false,
+        "internalQueryMaxBlockingSortMemoryUsageBytes": 50_000,
+        "internalDocumentSourceGroupMaxMemoryBytes": 50_000,
+    };
+    documents.set.command("admin", little);
+    let mut wire = documents.stage.wire();
+    let rows = (0..2_000).map(|id| format!("({id}, 'kind {id} {}', {})", "x".repeat(100), id % 7));
+    let rows: Vec<_> = rows.collect();
+    let sql = format!(
+        "INSERT INTO {{t}} (id, kind, small) VALUES {}",
+        rows.join(", ")
+    );
+    both(&mut wire, &sql, false);
+    for sql in [
+        // A find, one whose sort needs a rank, and groups.
+        "SELECT id FROM {t} ORDER BY kind",
+        "SELECT id FROM {t} ORDER BY small, kind",
+        "SELECT kind, count(*) FROM {t} GROUP BY kind ORDER BY kind",
+        "SELECT DISTINCT kind FROM {t} ORDER BY kind",
+        "SELECT count(DISTINCT kind) FROM {t}",
+    ] {
+        let [events, twin] = both(&mut wire, sql, false);
+        assert_eq!(events, twin, "{sql}");
     }
 }
