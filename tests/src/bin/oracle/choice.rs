@@ -1,4 +1,5 @@
-//! Values that are equal and not the same: 1.0 and 1.00, 0 and -0, a month and 30 days, a and A by a collation.
+//! Values that are equal and not the same: 1.0 and 1.00, also within jsonb, 0 and -0, a month and 30 days, a and A by a
+//! collation.
 //!
 //! DISTINCT, GROUP BY, UNION and the like show one of them, and which is nobody's
 //! promise. Here all of them get one form.
@@ -9,6 +10,7 @@ use crate::statement::Statement;
 const NUMERIC: u32 = 1700;
 pub const FLOATS: [u32; 2] = [700, 701];
 const INTERVAL: u32 = 1186;
+const JSONB: u32 = 3802;
 /// `text`, `varchar` and `char(n)`, which have a collation.
 pub const TEXTS: [u32; 3] = [25, 1043, 1042];
 
@@ -88,6 +90,8 @@ fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
             };
             span(number(12, 16), number(8, 12), number(0, 8)).to_string()
         }
+        // In binary its text has a version before it.
+        (JSONB, _) => json(text()),
         (INTERVAL, false) => interval(text()).map_or_else(|| text().to_owned(), |n| n.to_string()),
         _ => return value.to_vec(),
     };
@@ -104,6 +108,24 @@ fn trimmed(text: &str) -> String {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text.to_owned(),
     }
+}
+
+/// JSON with all its numbers [`trimmed`].
+fn json(text: &str) -> String {
+    let (mut out, mut number) = (String::new(), String::new());
+    let (mut in_string, mut is_escaped) = (false, false);
+    for char in text.chars() {
+        if !in_string && matches!(char, '0'..='9' | '.' | '-' | '+' | 'e' | 'E') {
+            // Letters of true, false and null are not in numbers, or do no harm there.
+            number.push(char);
+            continue;
+        }
+        out.push_str(&trimmed(&std::mem::take(&mut number)));
+        out.push(char);
+        in_string ^= char == '"' && !is_escaped;
+        is_escaped = in_string && char == '\\' && !is_escaped;
+    }
+    out + &trimmed(&number)
 }
 
 /// Microseconds, as PostgreSQL compares intervals.
@@ -157,6 +179,24 @@ mod tests {
         assert_eq!(form("1.50"), "1.5");
         for text in ["", "b", "7", "2020-01-31 04:05:06", "{1,2}"] {
             assert_eq!(form(text), text);
+        }
+    }
+
+    #[test]
+    fn numbers_within_jsonb_are_numbers() {
+        let cases = [
+            ("1.0", "1"),
+            ("-2.50", "-2.5"),
+            (
+                "{\"a 1.0\": [1.00, true, \"2.0 \\\" 3.0\", null, false], \"b\": 100}",
+                "{\"a 1.0\": [1, true, \"2.0 \\\" 3.0\", null, false], \"b\": 100}",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(form(text.as_bytes(), JSONB, false), expected.as_bytes());
+            let binary = format!("\u{1}{text}");
+            let expected = format!("\u{1}{expected}");
+            assert_eq!(form(binary.as_bytes(), JSONB, true), expected.as_bytes());
         }
     }
 
