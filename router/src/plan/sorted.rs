@@ -180,7 +180,7 @@ impl Sorted {
         // The shards sort by more than the statement, and to them only what agrees in all of it is a tie.
         let other_ties = ties.is_some_and(|ties| ties < keys.found.len());
         sql.push_str(&match limit {
-            Some(_) if !other_ties => limit_of(query)?,
+            Some(_) if !other_ties => limit_of(query, false)?,
             // It leaves out nothing there, but says which parameters they are.
             _ => match named(limit, offset)? {
                 amounts if amounts.is_empty() => String::new(),

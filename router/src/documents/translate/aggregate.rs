@@ -372,6 +372,7 @@ impl Operands for Grouped<'_> {
         let path = format!("h{}", self.number);
         if let Some(made) = self.made.add(expr, &path, self.scope)? {
             self.number += 1;
+            check_read(&made.kind)?;
             if made.shown != Bson::Int32(1) {
                 self.values.insert(&path, made.shown);
             }
@@ -386,6 +387,7 @@ impl Operands for Grouped<'_> {
         };
         let key = self.keys.iter().position(|key| *key == column);
         let key = key.ok_or_else(|| because("a column that is not grouped"))?;
+        check_read(&self.scope.at(column).kind)?;
         Ok(Some(Field {
             column: Some(column),
             path: format!("_id.g{key}"),
@@ -530,11 +532,22 @@ fn key_sortable(key: usize, column: usize, scope: &Scope) -> Sortable {
     }
 }
 
-/// 1.0 and 1.00 are equal, and so are 0 and -0: which one a group shows, nobody knows.
+/// Constants of these types can be such that only PostgreSQL reads them, and it can.
+fn check_read(kind: &Kind) -> Result<()> {
+    match kind {
+        Kind::Timestamptz | Kind::Timestamp | Kind::Date | Kind::Numeric => {
+            Err(because("HAVING about times or numerics"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// 1.0 and 1.00 are equal, and so are 0 and -0: which one a group shows, nobody knows. To MongoDB the same bytes are
+/// another value where they are marked as another kind of bytes.
 fn is_groupable(kind: &Kind) -> bool {
     !matches!(
         kind,
-        Kind::Float4 | Kind::Float8 | Kind::Numeric | Kind::Jsonb | Kind::Array(_)
+        Kind::Float4 | Kind::Float8 | Kind::Numeric | Kind::Jsonb | Kind::Bytea | Kind::Array(_)
     )
 }
 

@@ -176,6 +176,9 @@ impl Select {
     /// With its values.
     pub fn bind(&self, bound: &Bound<'_>) -> std::result::Result<Command, Fault> {
         let filter = filter::bind(&self.condition, bound)?;
+        // All values are read, even where there are no rows: each may be at fault.
+        let groups = self.groups.as_ref();
+        let groups = groups.map(|groups| groups.stages(bound)).transpose()?;
         let counted = self
             .counted
             .as_ref()
@@ -225,11 +228,10 @@ impl Select {
             pipeline.push(doc! { "$match": filter });
         }
         pipeline.extend(counted.iter().flat_map(Page::stages));
-        if let Some(groups) = &self.groups {
-            match groups.stages(bound)? {
-                Some(stages) => pipeline.extend(stages),
-                None => return Ok(Command::Empty),
-            }
+        match groups {
+            Some(Some(stages)) => pipeline.extend(stages),
+            Some(None) => return Ok(Command::Empty),
+            None => {}
         }
         pipeline.extend(order);
         if only_row.is_none() {
@@ -684,6 +686,8 @@ pub(super) fn named<'a>(
     names: impl Iterator<Item = &'a str>,
 ) -> Result<Option<Named>> {
     match expr {
+        // To PostgreSQL they are not there.
+        Expr::Nested(expr) => named(expr, names),
         Expr::Value(ValueWithSpan {
             value: Token::Number(digits, false),
             span: _,

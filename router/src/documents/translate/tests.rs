@@ -772,6 +772,18 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
         "SELECT i::int8 FROM t GROUP BY i",
         "an expression where a column is needed",
     );
+    refuse(
+        "SELECT DISTINCT bin FROM t",
+        "groups by a type whose equal values look different",
+    );
+    refuse(
+        "SELECT txt FROM t GROUP BY txt HAVING max(ts) > '2020-01-01'",
+        "HAVING about times or numerics",
+    );
+    refuse(
+        "SELECT txt FROM t GROUP BY txt HAVING sum(id) > 1",
+        "HAVING about times or numerics",
+    );
     refuse("SELECT DISTINCT i FROM t GROUP BY i", "DISTINCT of groups");
     refuse(
         "SELECT DISTINCT count(*) FROM t",
@@ -1188,4 +1200,15 @@ fn long_chains_are_no_deep_recursion() {
     }
     let refused = translate(&Statement::Delete(delete), &collection, &[]).map(|_| ());
     assert_eq!(refused, Err(because("a condition too deep")));
+}
+
+#[test]
+fn constants_of_having_are_read_where_there_are_no_rows() {
+    for sql in [
+        "SELECT txt FROM t GROUP BY txt HAVING count(*) > 'abc' LIMIT 0",
+        "SELECT txt FROM t WHERE false GROUP BY txt HAVING count(*) > 'abc'",
+        "SELECT txt FROM t WHERE i = NULL GROUP BY txt HAVING count(*) > 'abc'",
+    ] {
+        assert_eq!(command(sql, &[]).unwrap_err().sqlstate, "22P02", "{sql}");
+    }
 }

@@ -596,8 +596,10 @@ fn residual(
     for (number, (place, pushed)) in pushed.into_iter().enumerate() {
         let cte = format!("{CTE}p{}", number + 1);
         sources.groups(fragments.len(), &pushed);
+        // Texts of documents are texts already.
+        let handed = pushed.columns.iter().any(|column| column.handed.as_text);
         let fragment = rewriting.push(place, pushed, &cte, &mut next);
-        texts |= fragment.sql.contains("::text");
+        texts |= handed || !documents && fragment.sql.contains("::text");
         fragments.push(fragment);
     }
     sources.narrow(analysis, &mut fragments);

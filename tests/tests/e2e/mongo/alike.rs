@@ -29,7 +29,7 @@ const ROWS: [&str; 12] = [
 ];
 
 /// Queries on `{t}`. What has no order of its own is compared as a set.
-const QUERIES: [&str; 94] = [
+const QUERIES: [&str; 97] = [
     "WITH x AS (SELECT * FROM {t}) SELECT 1",
     "WITH x AS (SELECT kind FROM {t}) SELECT id, v FROM items ORDER BY id",
     "SELECT k.title FROM kinds k WHERE k.name IN (WITH x AS (TABLE {t}) SELECT 'plain')",
@@ -112,6 +112,9 @@ const QUERIES: [&str; 94] = [
     "SELECT id, ratio FROM {t} ORDER BY ratio DESC NULLS LAST, id LIMIT 5",
     "SELECT id, amount FROM {t} ORDER BY amount, id OFFSET 3 LIMIT 4",
     "SELECT id, upper(kind) FROM {t} WHERE small > 0 ORDER BY at DESC, id FETCH FIRST 3 ROWS ONLY",
+    "SELECT DISTINCT small AS id, id AS small FROM {t} ORDER BY (id) NULLS FIRST, 2",
+    "SELECT kind, small FROM {t} ORDER BY (2), (id)",
+    "SELECT kind FROM {t} GROUP BY kind HAVING max(day) > '1 Feb 2020' ORDER BY kind",
     "SELECT id, row_number() OVER (ORDER BY small, id) FROM {t} ORDER BY id",
     "SELECT id, upper(kind) || '!' FROM {t} WHERE id < 5 ORDER BY id",
     "SELECT e.id, k.title FROM {t} e JOIN kinds k ON k.name = e.kind ORDER BY e.id",

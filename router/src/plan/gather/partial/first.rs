@@ -48,8 +48,9 @@ const SCALAR: [&str; 22] = [
 ];
 
 /// How many rows a shard has to send of a query with LIMIT or FETCH, as the end of its own query. `None` if it has no
-/// limit, or one that is not a plain value.
-pub(in crate::plan) fn limit_of(query: &Query) -> Option<String> {
+/// limit, or one that is not a plain value. `sums`: of numbers their sum is told, which is another one for each statement
+/// of a shape.
+pub(in crate::plan) fn limit_of(query: &Query, sums: bool) -> Option<String> {
     let (limit, offset) = match &query.limit_clause {
         None => (None, None),
         Some(LimitClause::LimitOffset { limit, offset, .. }) => {
@@ -69,11 +70,11 @@ pub(in crate::plan) fn limit_of(query: &Query) -> Option<String> {
         Expr::Value(_) => parens::expr(expr).ok(),
         _ => None,
     };
-    let sum = offset.and_then(|offset| number(limit)?.checked_add(number(offset)?));
+    let sum = offset.filter(|_| sums);
+    let sum = sum.and_then(|offset| number(limit)?.checked_add(number(offset)?));
     let limit = value(limit)?;
     let amount = match offset {
         None => limit,
-        // MongoDB takes only what is no expression.
         Some(_) if let Some(sum) = sum => sum.to_string(),
         // Negative ones fail in the residue, whichever PostgreSQL looks at first. NULL is no limit, and none of these
         // lets it through. The sum may be larger than any bigint, but there are not so many rows.

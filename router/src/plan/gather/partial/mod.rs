@@ -75,7 +75,9 @@ pub(super) fn all(
                     _ => Vec::new(),
                 };
                 let place = select.select_token.0.span.start;
-                self.own.push((place, list, first::limit_of(query)));
+                // MongoDB takes only what is no expression.
+                let sums = self.analysis.has_documents();
+                self.own.push((place, list, first::limit_of(query, sums)));
             }
             ControlFlow::Continue(())
         }
@@ -176,7 +178,10 @@ fn push(
     }
     // MongoDB computes what it computes exactly, and no tables of PostgreSQL beside it.
     let context = analysis.context;
-    let takes = || documents::takes(analysis.names, context, &context.parameter_types, &sql);
+    let takes = || {
+        (has_types(analysis) || !sql.contains('$'))
+            && documents::takes(analysis.names, context, &context.parameter_types, &sql)
+    };
     if analysis.has_documents() && !takes() {
         return None;
     }
@@ -204,6 +209,15 @@ fn push(
         swallowed,
         nodes,
     })
+}
+
+/// Whether the types of all parameters are known. Else they are what the whole statement makes of them, and that may be
+/// another than a part of it does.
+fn has_types(analysis: &Analysis<'_>) -> bool {
+    let numbers = analysis.placeholders.iter();
+    let count = numbers.map(|(_, number)| usize::from(*number)).max();
+    let types = analysis.context.parameter_types.get(..count.unwrap_or(0));
+    types.is_some_and(|types| types.iter().all(|oid| *oid != 0))
 }
 
 /// Whether rows of different shards are never in one group: the whole key of the only table is among what groups have
