@@ -302,6 +302,9 @@ impl Options {
                     let value = |at: usize| -> Option<(String, usize)> {
                         let skip = usize::from(!parenthesised && word(at).as_deref() == Some("as"));
                         let token = *tokens.get(at + skip)?;
+                        if matches!(token.kind, Kind::Comma | Kind::RParen | Kind::Semicolon) {
+                            return None;
+                        }
                         let raw = text(at + skip)?;
                         let value = if token.kind.is_string() {
                             let bytes =
@@ -417,5 +420,27 @@ impl Raw {
             Some("binary") => Some(CopyFormat::Binary),
             Some(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_without_its_value_is_none_wherever_the_statement_ends() {
+        let context = PlanContext::default();
+        for options in [
+            "QUOTE",
+            "QUOTE;",
+            "QUOTE -- ''\n;",
+            "(NULL, FORMAT csv)",
+            "(ESCAPE)",
+        ] {
+            let sql = format!("COPY t FROM STDIN WITH {options}");
+            assert_eq!(Options::read(&sql, 0, &context), None, "{sql}");
+        }
+        let whole = "COPY t FROM STDIN WITH CSV QUOTE '''';";
+        assert!(Options::read(whole, 0, &context).is_some());
     }
 }
