@@ -1,7 +1,7 @@
 //! GROUP BY, HAVING and DISTINCT, and the aggregates whose values MongoDB computes exactly.
 //!
 //! Each group key and each aggregate is a field of what `$group` makes; a column of the answer is `c` and its number, an
-//! aggregate that only HAVING has is `h` and its number.
+//! aggregate in HAVING is `h` and its number.
 
 use bson::{Bson, Document, doc};
 use sqlparser::ast::{
@@ -280,7 +280,7 @@ impl Made {
         let Some((function, arguments, is_distinct)) = called(expr) else {
             return Ok(None);
         };
-        let is_cast = |made: &Aggregate| match cast {
+        let check_cast = |made: &Aggregate| match cast {
             None => Ok(()),
             Some(cast) if kind_of(cast)? == made.kind => Ok(()),
             Some(_) => Err(because("an aggregate as another type")),
@@ -301,12 +301,12 @@ impl Made {
                 return Err(because("values of two columns that are counted once each"));
             }
             let made = Aggregate::count(name, counted(&format!("$_id.{VALUE}")));
-            is_cast(&made)?;
+            check_cast(&made)?;
             self.counts.extend(made.fields.clone());
             return Ok(Some(made));
         }
         let made = Aggregate::of(&function, arguments, name, scope)?;
-        is_cast(&made)?;
+        check_cast(&made)?;
         self.fields.extend(made.fields.clone());
         Ok(Some(made))
     }
