@@ -116,9 +116,14 @@ fn a_process_short_of_memory_refuses_clients_then_transactions_and_recovers() {
     let claim = [b"Q".as_slice(), &(100_u32 << 20).to_be_bytes()].concat();
     let mut hogs: Vec<Wire> = (0..100).map(|_| stage.wire()).collect();
     hogs.iter_mut().for_each(|hog| hog.send(&claim));
-    let more = vec![b' '; 2 << 20];
-    let mut hungry = hogs.iter_mut();
-    let mut grow = || hungry.next().unwrap().send(&more);
+    // Memory is measured every 50 ms, while some steps are made: together they must not lead from one level past the next.
+    let more = vec![b' '; 512 << 10];
+    let mut steps = 0..400;
+    let mut grow = || {
+        let step = steps.next().expect("memory is never short");
+        let turn = step % hogs.len();
+        hogs[turn].send(&more);
+    };
     let newcomer = || {
         let mut wire = Wire::connect(stage.router.port());
         let login = wire.try_login(&stage.endpoint(), V3_0, &[]);
