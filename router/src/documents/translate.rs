@@ -45,6 +45,7 @@ pub(super) use order::RANK;
 
 pub use command::{Change, Command, Conflict, Gets, Upserted};
 pub use load::{Batch, Load, Loading, Misfit};
+pub use update::NO_INT2;
 pub use values::{Call, Value, values};
 
 /// A statement that is one command, before its parameters' values are known.

@@ -631,7 +631,9 @@ impl Conversation {
                 self.block = Block::Implicit;
                 self.now = now();
             }
-            worker.begin(portal.command.as_ref()).await?;
+            let first = portal.command.as_ref();
+            let first = first.filter(|_| !self.settings.is_read_only());
+            worker.begin(first).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! What is said of an outcome is said by the majority of the members, so that no failover takes it back.
 
-use super::outcome::{Stop, is_duplicate, is_there, stop};
+use super::outcome::{Stop, is_duplicate, is_forbidden, is_there, stop};
 use super::work::{KILLED, Worker, durably};
 use crate::commit::gid::TransactionId;
 use crate::commit::question::Question;
@@ -76,8 +76,8 @@ impl Decisions {
         Ok(number)
     }
 
-    /// Sees to it that a collection is there before a transaction begins that inserts into it: of two transactions that
-    /// would make it, one could not commit.
+    /// Sees to it that a collection is there before a transaction begins that may insert into it: of two transactions
+    /// that would make it, one could not commit.
     pub async fn make(&self, database: &Database, collection: &str) {
         let name = (database.name().to_owned(), collection.to_owned());
         if self.made().contains(&name) {
@@ -86,7 +86,10 @@ impl Decisions {
         let create = database.run_command(doc! { "create": collection });
         match tokio::time::timeout(KILLED, create).await {
             Ok(Ok(_)) => drop(self.made().insert(name)),
-            Ok(Err(error)) if is_there(&error) => drop(self.made().insert(name)),
+            // Who may make none need not try again.
+            Ok(Err(error)) if is_there(&error) || is_forbidden(&error) => {
+                self.made().insert(name);
+            }
             // The transaction itself may make it, or say what is wrong.
             Ok(Err(error)) => tracing::debug!(%error, "a collection is not made"),
             Err(_) => {}

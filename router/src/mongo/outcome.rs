@@ -1,7 +1,7 @@
 //! What a failure of MongoDB's means in PostgreSQL's words, or that the connection is to end.
 
 use crate::documents::told::{changed_key, existing_key};
-use crate::documents::translate::Command;
+use crate::documents::translate::{Command, NO_INT2};
 use crate::documents::value::Forms;
 use crate::documents::{Collection, Fault, Unique};
 use mongodb::bson::Bson;
@@ -160,6 +160,11 @@ pub(super) fn is_there(error: &Error) -> bool {
     matches!(code(error), Some((48, _)))
 }
 
+/// Whether the user of the router may not do it.
+pub(super) fn is_forbidden(error: &Error) -> bool {
+    matches!(code(error), Some((13, _)))
+}
+
 fn code(error: &Error) -> Option<(i32, &str)> {
     match &*error.kind {
         ErrorKind::Command(command) => Some((command.code, &command.message)),
@@ -211,7 +216,7 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
             "a column at \"_id\" cannot be changed",
         ),
         121 => Report::error("23514", "document failed the collection's validation"),
-        241 => Report::error("22003", "integer out of range"),
+        241 => Report::error("22003", format!("{} out of range", overflown(message))),
         // The last one is of a transaction, whose documents are to be in the cache of MongoDB.
         10334 | 17280 | 292 | 146 | 314 => Report::error(
             sqlstate::PROGRAM_LIMIT_EXCEEDED,
@@ -225,6 +230,16 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
         }
     };
     Stop::Report(report)
+}
+
+/// The type that a sum does not fit, by the number at the end of what MongoDB says of it.
+fn overflown(message: &str) -> &'static str {
+    let number = message.rsplit(' ').next().unwrap_or_default();
+    match number.parse::<f64>() {
+        Ok(number) if number == NO_INT2 as f64 => "smallint",
+        Ok(number) if number.abs() > i64::MAX as f64 / 2.0 => "bigint",
+        _ => "integer",
+    }
 }
 
 /// What a statement says that takes longer than `statement_timeout`.

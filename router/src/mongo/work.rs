@@ -162,9 +162,9 @@ impl Worker {
         }
     }
 
-    /// Begins a transaction of MongoDB's, with this command if that is known.
+    /// Begins a transaction of MongoDB's, with this command if that is known and the transaction may write.
     pub async fn begin(&mut self, first: Option<&Command>) -> Result<(), Stop> {
-        if let Some(collection) = first.and_then(grown) {
+        if let Some(collection) = first.and_then(collection_of) {
             self.decisions.make(&self.database, collection).await;
         }
         if let Err(error) = self.number().await {
@@ -683,14 +683,6 @@ fn minds_conflicts(command: &Command) -> bool {
                 ..
             }
     )
-}
-
-/// The collection that a command may be the first to insert into.
-fn grown(command: &Command) -> Option<&str> {
-    match command {
-        Command::Insert { collection, .. } | Command::Upsert { collection, .. } => Some(collection),
-        _ => None,
-    }
 }
 
 fn collection_of(command: &Command) -> Option<&str> {

@@ -40,3 +40,5 @@ mod snapshots;
 mod stage;
 #[path = "mongo/transactions.rs"]
 mod transactions;
+#[path = "mongo/upserted.rs"]
+mod upserted;

@@ -1,23 +1,24 @@
 //! INSERT of constants or of arrays of them, with ON CONFLICT.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Insert as Clauses, ObjectName,
-    OnConflict, OnConflictAction, OnInsert, Query, SetExpr, TableAliasWithoutColumns, TableObject,
-    Values,
+    Assignment, AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr,
+    Insert as Clauses, ObjectName, OnConflict, OnConflictAction, OnInsert, Query, SetExpr,
+    TableAliasWithoutColumns, TableObject, Values,
 };
 
 use super::super::rest::Rest;
 use super::super::{Collection, Fault, Nulls};
 use super::assigned::{self, Assigned, get, is_id};
 use super::command::{Change, Command, Conflict, Upserted};
-use super::constant::Bound;
+use super::constant::{Bound, Constant};
 use super::scope::{Parameters, Scope, folded, words};
 use super::select::returning;
 use super::unnested::{self, Unnested, unnested};
+use super::update::{Computed, Sum, change};
 use super::{Output, Result, Tables, because};
 
 /// An INSERT without the values of its parameters.
@@ -52,6 +53,16 @@ enum Resolution {
 #[derive(Clone, Debug)]
 enum Source {
     Assigned(Assigned),
+    /// A column of the new row.
+    Excluded(usize),
+    /// A column of the old row, and an integer.
+    Sum(Sum, Amount),
+}
+
+/// What is added to a column of the old row.
+#[derive(Clone, Debug)]
+enum Amount {
+    Constant(Constant),
     /// A column of the new row.
     Excluded(usize),
 }
@@ -291,14 +302,12 @@ fn set(
         if set.iter().any(|(other, _)| *other == column) || is_id(scope.at(column)) {
             return Err(because("SET of _id, or of a column twice"));
         }
-        let source = match excluded(value, scope)? {
-            Some(from) if scope.at(from).kind == scope.at(column).kind => Source::Excluded(from),
-            Some(_) => return Err(because("a value of another type")),
-            None => Source::Assigned(Assigned::read(value, scope.at(column), parameters)?),
-        };
+        let source = Source::read(value, column, scope, parameters)?;
         let may_be_null = match &source {
             Source::Excluded(from) => !scope.at(*from).not_null,
             Source::Assigned(assigned) => assigned.may_be_null(scope.at(column)),
+            Source::Sum(_, Amount::Constant(amount)) => amount.may_be_null(),
+            Source::Sum(_, Amount::Excluded(from)) => !scope.at(*from).not_null,
         };
         // It would be wrong only of rows that are there already.
         if scope.at(column).not_null && may_be_null {
@@ -307,6 +316,58 @@ fn set(
         set.push((column, source));
     }
     Ok(set)
+}
+
+impl Source {
+    /// Of what a column is set to.
+    fn read(
+        expr: &Expr,
+        column: usize,
+        scope: &Scope,
+        parameters: &mut Parameters,
+    ) -> Result<Source> {
+        match expr {
+            Expr::Nested(expr) => return Source::read(expr, column, scope, parameters),
+            Expr::BinaryOp { left, op, right } => {
+                let (from, other) = match (stored(left, scope)?, op, stored(right, scope)?) {
+                    (Some(from), BinaryOperator::Plus | BinaryOperator::Minus, None) => {
+                        (from, right)
+                    }
+                    (None, BinaryOperator::Plus, Some(from)) => (from, left),
+                    _ => return Err(because("a value that is computed")),
+                };
+                let minus = *op == BinaryOperator::Minus;
+                let sum = Sum { from, minus };
+                let (amount, kind) = match excluded(other, scope)? {
+                    Some(from) => (Amount::Excluded(from), scope.at(from).kind.clone()),
+                    None => {
+                        let amount = sum.constant(other, scope, parameters)?;
+                        let kind = amount.kind.clone();
+                        (Amount::Constant(amount), kind)
+                    }
+                };
+                sum.check(&kind, column, scope)?;
+                return Ok(Source::Sum(sum, amount));
+            }
+            _ => {}
+        }
+        match excluded(expr, scope)? {
+            Some(from) if scope.at(from).kind == scope.at(column).kind => {
+                Ok(Source::Excluded(from))
+            }
+            Some(_) => Err(because("a value of another type")),
+            None => Assigned::read(expr, scope.at(column), parameters).map(Source::Assigned),
+        }
+    }
+}
+
+/// The column of the old row that an expression is. Its name alone would be the new row's as well.
+fn stored(expr: &Expr, scope: &Scope) -> Result<Option<usize>> {
+    match expr {
+        Expr::Nested(inner) => stored(inner, scope),
+        Expr::CompoundIdentifier(_) if excluded(expr, scope)?.is_none() => scope.column_if(expr),
+        _ => Ok(None),
+    }
 }
 
 fn excluded(expr: &Expr, scope: &Scope) -> Result<Option<usize>> {
@@ -424,28 +485,32 @@ impl Insert {
         bound: &Bound<'_>,
     ) -> std::result::Result<Change, Fault> {
         let mut values = Vec::new();
-        let mut fields = None;
+        let mut rest = None;
         for (at, source) in set {
             let column = &self.collection.columns[*at];
             let value = match source {
-                Source::Excluded(from) => self.excluded(*from, document)?,
-                Source::Assigned(assigned) => assigned.value(column, bound)?,
+                Source::Excluded(from) => Computed::Value(self.excluded(*from, document)?),
+                Source::Assigned(assigned) => Computed::Value(assigned.value(column, bound)?),
+                Source::Sum(sum, amount) => {
+                    let amount = match amount {
+                        Amount::Constant(amount) => amount.plain(bound)?,
+                        Amount::Excluded(from) => self.excluded(*from, document)?,
+                    };
+                    sum.computed(amount, column, &self.collection)
+                }
             };
-            match value {
-                Some(value) if column.is_rest() => fields = Some(value),
-                value => values.push((*at, value)),
+            match (
+                value,
+                Rest::of(&self.collection).filter(|_| column.is_rest()),
+            ) {
+                (Computed::Value(Some(fields)), Some(of)) => {
+                    let fields = of.checked(fields)?;
+                    rest = Some((of, fields));
+                }
+                (value, _) => values.push((*at, value)),
             }
         }
-        let nulls = self.collection.nulls;
-        if let (Some(fields), Some(rest)) = (fields, Rest::of(&self.collection)) {
-            let mut values: HashMap<usize, Option<Bson>> = values.into_iter().collect();
-            let replaced = rest.replacing(rest.checked(fields)?, |at| {
-                values.remove(&at).map(|value| literal(value, nulls))
-            });
-            return Ok(Change::Pipeline(vec![replaced]));
-        }
-        let named = |(at, value): (usize, _)| (self.collection.columns[at].field(), value);
-        Ok(operators(values.into_iter().map(named).collect(), nulls))
+        Ok(change(&self.collection, values, rest))
     }
 
     /// A column's value in the new row.

@@ -9,7 +9,7 @@ use sqlparser::ast::{
 };
 
 use super::super::rest::Rest;
-use super::super::{Collection, Fault, Kind, Nulls};
+use super::super::{Collection, Column, Fault, Kind, Nulls};
 use super::assigned::{Assigned, is_id, null_violation};
 use super::command::{Change, Command};
 use super::condition::Condition;
@@ -33,11 +33,20 @@ pub(super) struct Update {
 enum New {
     Assigned(Assigned),
     /// Another column, or the same, and an integer.
-    Sum {
-        from: usize,
-        amount: Constant,
-        minus: bool,
-    },
+    Sum(Sum, Constant),
+}
+
+/// What stands for a number that is out of the range of int2: it is out of that of int4 as well, and no sum is it. As a
+/// decimal, because MongoDB says of no other type which number it was.
+pub const NO_INT2: i64 = 1 << 40;
+
+/// The sum of a column and an integer, or their difference.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sum {
+    /// The column.
+    pub from: usize,
+    /// Whether the integer is taken away.
+    pub minus: bool,
 }
 
 /// A DELETE without the values of its parameters.
@@ -93,7 +102,7 @@ pub(super) fn update(
         set.push((column, New::read(value, column, &scope, parameters)?));
     }
     let moves = set.iter().any(|(column, _)| is_id(scope.at(*column)));
-    let sums = set.iter().any(|(_, new)| matches!(new, New::Sum { .. }));
+    let sums = set.iter().any(|(_, new)| matches!(new, New::Sum(..)));
     if moves && (sums || !condition.is_single(&scope.collection)) {
         return Err(because("SET of _id in what may be several documents"));
     }
@@ -159,27 +168,90 @@ impl New {
             (None, BinaryOperator::Plus, Some(from)) => (from, left),
             _ => return Err(because("a value that is computed")),
         };
-        let (source, sum) = (scope.at(from), scope.at(column));
-        let other = || because("a sum of other things than integers");
-        let amount = match Literal::read(literal, parameters)? {
-            Some(literal) if is_integer(&source.kind) => literal.typed(&source.kind, parameters)?,
-            _ => return Err(other()),
-        };
-        if !is_integer(&amount.kind) {
-            return Err(other());
+        let minus = *op == BinaryOperator::Minus;
+        let sum = Sum { from, minus };
+        let amount = sum.constant(literal, scope, parameters)?;
+        sum.check(&amount.kind, column, scope)?;
+        Ok(New::Sum(sum, amount))
+    }
+}
+
+impl Sum {
+    /// The integer, where it is a constant.
+    pub fn constant(
+        self,
+        expr: &Expr,
+        scope: &Scope,
+        parameters: &mut Parameters,
+    ) -> Result<Constant> {
+        let source = &scope.at(self.from).kind;
+        match Literal::read(expr, parameters)? {
+            Some(literal) if is_integer(source) => literal.typed(source, parameters),
+            _ => Err(because("a sum of other things than integers")),
+        }
+    }
+
+    /// Whether a column may become the sum with an integer of this type.
+    pub fn check(self, amount: &Kind, column: usize, scope: &Scope) -> Result<()> {
+        let (source, sum) = (scope.at(self.from), scope.at(column));
+        if !is_integer(&source.kind) || !is_integer(amount) {
+            return Err(because("a sum of other things than integers"));
         }
         // A sum of int4 that is too large is wrong even where an int8 has room for it.
-        let widest = source.kind.size().max(amount.kind.size());
+        let widest = source.kind.size().max(amount.size());
         let fits = is_integer(&sum.kind) && sum.kind.size() <= widest;
-        if !fits || (sum.not_null && !source.not_null) {
-            return Err(because("a sum of another type, or one that may be NULL"));
+        match !fits || (sum.not_null && !source.not_null) {
+            true => Err(because("a sum of another type, or one that may be NULL")),
+            false => Ok(()),
         }
-        let minus = *op == BinaryOperator::Minus;
-        Ok(New::Sum {
-            from,
-            amount,
-            minus,
-        })
+    }
+
+    /// What `column` becomes by an integer; None is NULL. A number out of range is error 241 of the conversion.
+    pub fn computed(
+        self,
+        amount: Option<Bson>,
+        column: &Column,
+        collection: &Collection,
+    ) -> Computed {
+        match integer(amount) {
+            None => Computed::Value(None),
+            Some(amount) => {
+                let amount = if self.minus { -amount } else { amount };
+                Computed::Expression(self.expression(amount, column, collection))
+            }
+        }
+    }
+
+    fn expression(self, amount: i128, column: &Column, collection: &Collection) -> Document {
+        let from = &collection.columns[self.from];
+        let field = format!("${}", from.field());
+        let is_wide = from.kind == Kind::Int8;
+        // In a wider type, where it is exact: MongoDB would go on in doubles.
+        let exact = match i32::try_from(amount) {
+            Ok(amount) if !is_wide => {
+                doc! { "$add": [{ "$toLong": &field }, i64::from(amount)] }
+            }
+            _ => doc! { "$add": [{ "$toDecimal": { "$toLong": &field } }, decimal(amount)] },
+        };
+        let sum = match column.kind {
+            Kind::Int8 => doc! { "$toLong": exact },
+            Kind::Int2 => {
+                let (least, greatest) = (i64::from(i16::MIN), i64::from(i16::MAX));
+                let (least4, greatest4) = (i64::from(i32::MIN), i64::from(i32::MAX));
+                // An int4 that is no int2; NULL, which is less than all numbers, is none.
+                let is_too_large = doc! { "$and": [
+                    { "$or": [{ "$lt": [&exact, least] }, { "$gt": [&exact, greatest] }] },
+                    { "$gte": [&exact, least4] },
+                    { "$lte": [&exact, greatest4] },
+                ] };
+                doc! { "$toInt": { "$cond": [is_too_large, decimal(NO_INT2.into()), exact] } }
+            }
+            _ => doc! { "$toInt": exact },
+        };
+        match collection.nulls {
+            Nulls::Store => sum,
+            Nulls::Omit => doc! { "$ifNull": [sum, "$$REMOVE"] },
+        }
     }
 }
 
@@ -193,17 +265,9 @@ impl Update {
         for (column, new) in &self.set {
             let declared = &self.collection.columns[*column];
             let value = match new {
-                New::Sum {
-                    from,
-                    amount,
-                    minus,
-                } => match integer(amount.plain(bound)?) {
-                    None => Computed::Value(None),
-                    Some(amount) => {
-                        let amount = if *minus { -amount } else { amount };
-                        Computed::Expression(self.sum(&declared.kind, *from, amount))
-                    }
-                },
+                New::Sum(sum, amount) => {
+                    sum.computed(amount.plain(bound)?, declared, &self.collection)
+                }
                 New::Assigned(assigned) => Computed::Value(assigned.value(declared, bound)?),
             };
             let is_needed = declared.not_null || is_id(declared);
@@ -228,19 +292,9 @@ impl Update {
         let nulls = self.collection.nulls;
         let columns = &self.collection.columns;
         let moves = self.set.iter().any(|(column, _)| is_id(&columns[*column]));
-        let change = match rest {
-            Some(rest) => Change::Pipeline(vec![rest.replacing(fields, |column| {
-                let at = values.iter().position(|(at, _)| *at == column)?;
-                Some(values.swap_remove(at).1.expression(nulls))
-            })]),
-            None => {
-                let named = |(at, value): (usize, Computed)| (columns[at].field(), value);
-                let values = values.into_iter().map(named).collect();
-                match fault {
-                    Some(_) => Change::Pipeline(stages(values, nulls)),
-                    None => change(values, nulls),
-                }
-            }
+        let change = match (rest, &fault) {
+            (None, Some(_)) => Change::Pipeline(stages(named(values, &self.collection), nulls)),
+            (rest, _) => change(&self.collection, values, rest.map(|rest| (rest, fields))),
         };
         Ok(match (fault, change) {
             (Some(fault), Change::Pipeline(change)) => Command::Fail {
@@ -261,36 +315,6 @@ impl Update {
                 single: self.condition.is_single(&self.collection),
             },
         })
-    }
-
-    /// A number out of range is error 241 of the conversion.
-    fn sum(&self, kind: &Kind, from: usize, amount: i128) -> Document {
-        let field = format!("${}", self.collection.columns[from].field());
-        let is_wide = self.collection.columns[from].kind == Kind::Int8;
-        // In a wider type, where it is exact: MongoDB would go on in doubles.
-        let exact = match i32::try_from(amount) {
-            Ok(amount) if !is_wide => {
-                doc! { "$add": [{ "$toLong": &field }, i64::from(amount)] }
-            }
-            _ => doc! { "$add": [{ "$toDecimal": { "$toLong": &field } }, decimal(amount)] },
-        };
-        let sum = match kind {
-            Kind::Int8 => doc! { "$toLong": exact },
-            Kind::Int2 => {
-                let (least, greatest) = (i64::from(i16::MIN), i64::from(i16::MAX));
-                let fits =
-                    doc! { "$and": [{ "$gte": [&exact, least] }, { "$lte": [&exact, greatest] }] };
-                // Out of the range of any int4.
-                let beyond = 1_i64 << 40;
-                let is_null = doc! { "$eq": [{ "$ifNull": [&field, Bson::Null] }, Bson::Null] };
-                doc! { "$toInt": { "$cond": [{ "$or": [is_null, fits] }, exact, beyond] } }
-            }
-            _ => doc! { "$toInt": exact },
-        };
-        match self.collection.nulls {
-            Nulls::Store => sum,
-            Nulls::Omit => doc! { "$ifNull": [sum, "$$REMOVE"] },
-        }
     }
 }
 
@@ -330,7 +354,7 @@ impl Delete {
 }
 
 /// A new value, or how MongoDB computes it.
-enum Computed {
+pub(super) enum Computed {
     Value(Option<Bson>),
     Expression(Document),
 }
@@ -345,7 +369,20 @@ impl Computed {
     }
 }
 
-fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
+/// What gives columns these values, and where `rest` is there, all other fields as well.
+pub(super) fn change(
+    collection: &Collection,
+    mut values: Vec<(usize, Computed)>,
+    rest: Option<(Rest, Document)>,
+) -> Change {
+    let nulls = collection.nulls;
+    if let Some((rest, fields)) = rest {
+        return Change::Pipeline(vec![rest.replacing(fields, |column| {
+            let at = values.iter().position(|(at, _)| *at == column)?;
+            Some(values.swap_remove(at).1.expression(nulls))
+        })]);
+    }
+    let values = named(values, collection);
     if values
         .iter()
         .all(|(_, value)| matches!(value, Computed::Value(_)))
@@ -357,6 +394,11 @@ fn change(values: Vec<(String, Computed)>, nulls: Nulls) -> Change {
         return operators(plain.collect(), nulls);
     }
     Change::Pipeline(stages(values, nulls))
+}
+
+fn named(values: Vec<(usize, Computed)>, collection: &Collection) -> Vec<(String, Computed)> {
+    let named = |(at, value): (usize, _)| (collection.columns[at].field(), value);
+    values.into_iter().map(named).collect()
 }
 
 fn stages(values: Vec<(String, Computed)>, nulls: Nulls) -> Vec<Document> {

@@ -88,7 +88,7 @@ pub enum Ending {
     Change(Box<Change>),
 }
 
-/// An UPDATE, DELETE or MERGE of documents, which is told to MongoDB as a residue computes it.
+/// A write to documents that are there, or may be, which is told to MongoDB as a residue computes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The shard of the documents: there may be one only.
@@ -100,8 +100,41 @@ pub struct Change {
     pub chooses: bool,
     /// So many of the residue's first columns are values. RETURNING shows those behind them.
     pub bound: usize,
-    /// UPDATE, DELETE or MERGE.
-    pub command: &'static str,
+    /// What the client asked for.
+    pub command: Asked,
+}
+
+/// What a client asked for that is told to MongoDB row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// UPDATE.
+    Update,
+    /// DELETE.
+    Delete,
+    /// MERGE.
+    Merge,
+    /// INSERT … ON CONFLICT DO UPDATE.
+    Upsert,
+}
+
+impl Asked {
+    /// The word that it begins with.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Asked::Update => "UPDATE",
+            Asked::Delete => "DELETE",
+            Asked::Merge => "MERGE",
+            Asked::Upsert => "INSERT",
+        }
+    }
+
+    /// What the client is told of so many rows.
+    pub fn tag(self, rows: u64) -> String {
+        match self {
+            Asked::Upsert => format!("INSERT 0 {rows}"),
+            other => format!("{} {rows}", other.verb()),
+        }
+    }
 }
 
 /// A statement that changes one document.
@@ -111,8 +144,9 @@ pub struct Told {
     pub sql: String,
     /// The columns of the residue that are its parameters.
     pub values: Vec<usize>,
-    /// By so many of them, the first ones, the document is found.
-    pub finds: usize,
+    /// The columns of the residue that say which document it is: no two rows may have the same in all of them. None of
+    /// a row that is stored, whose key keeps it apart.
+    pub apart: Vec<usize>,
 }
 
 impl Change {

@@ -1,14 +1,15 @@
-//! UPDATE, DELETE and MERGE of documents that are no command of MongoDB's: PostgreSQL computes on gathered rows which of
-//! them become what, and MongoDB is told of each row by its primary key, in the same transaction.
+//! UPDATE, DELETE, MERGE and ON CONFLICT DO UPDATE of documents that are no command of MongoDB's: PostgreSQL computes on
+//! gathered rows which of them become what, and MongoDB is told of each row by its primary key, in the same transaction.
 //!
 //! The statement becomes a query. Its first columns are the values of what MongoDB is told; those behind them are what
 //! RETURNING shows. What the statement itself means is asked of the home shard, which has an empty table of the same
 //! columns, so that what assigns values of another type is refused there in PostgreSQL's words.
 
 mod merge;
+mod upsert;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, ObjectName, SelectItem,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, SelectItem,
     SelectItemQualifiedWildcardKind, Statement, TableFactor, TableWithJoins, Update,
     UpdateTableFromKind,
 };
@@ -18,7 +19,7 @@ use crate::documents::Collection;
 use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
-use crate::plan::gather::{Change, Ending, Told};
+use crate::plan::gather::{Asked, Change, Ending, Told};
 use crate::plan::names::{Names, folded};
 use crate::plan::parens;
 use crate::plan::parse::Parsed;
@@ -27,9 +28,12 @@ use crate::plan::read::{self, explained};
 use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
-use crate::plan::{KeyedBy, Plan, PlanContext, utility};
+use crate::plan::{KeyedBy, MaxChars, Plan, PlanContext, utility};
+
+pub(super) use upsert::Proposed;
 
 use super::documents::{asks_time, default_of};
+use super::rows::stored_chars;
 
 /// The object id of `varchar`.
 const VARCHAR: u32 = 1043;
@@ -49,7 +53,7 @@ struct Computed {
     query: String,
     /// What MongoDB is told, and what that is called.
     told: Vec<Told>,
-    command: &'static str,
+    command: Asked,
     /// Whether the query says which of these a row is for.
     chooses: bool,
     /// So many of the query's first columns are the values of each change.
@@ -76,16 +80,7 @@ pub fn plan(
         return Err(none());
     };
     let collection = names.collection(&relation.name).ok_or_else(none)?;
-    let key = collection.unique.first().ok_or_else(none)?;
-    let key = key.columns.iter().map(|at| {
-        let (place, _) = relation.column(&collection.columns.get(*at)?.name)?;
-        Some(place)
-    });
-    let table = Table {
-        relation,
-        collection,
-        key: key.collect::<Option<_>>().ok_or_else(none)?,
-    };
+    let table = Table::declared(relation, collection).ok_or_else(none)?;
     let computed = match &parsed.statement {
         Statement::Update(update) if table.lacks(&update.assignments) => {
             return Ok(utility::home("a column that is not there"));
@@ -100,12 +95,53 @@ pub fn plan(
     };
     let computed = computed.ok_or_else(none)?;
     let mut by = keyed_by(&analysis, written.target).ok_or_else(none)?;
-    if computed.told.iter().any(|told| told.finds == 0) {
+    if computed.told.iter().any(|told| told.apart.is_empty()) {
         // What is stored is not restricted by what is asked of the rows that are there.
         by.cond = Cond::Any;
         by.leaf = None;
     }
     gathered((names, context), parsed, (by, computed), none())
+}
+
+/// The plan of an INSERT with ON CONFLICT DO UPDATE that is no command; `None` if it is another one, or not known what
+/// becomes of its rows. `target` is the instance that its table is.
+///
+/// # Errors
+/// `why`, or a reason that says more.
+pub(super) fn conflicting(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    (insert, proposed): (&Insert, &Proposed<'_>),
+    target: usize,
+    why: &Refusal,
+) -> Result<Option<Plan>, Refusal> {
+    let (names, context) = (analysis.names, analysis.context);
+    let Source::Sharded(relation, keyed) = &analysis.instances[target].source else {
+        return Ok(None);
+    };
+    let table = names
+        .collection(&relation.name)
+        .and_then(|collection| Table::declared(relation, collection));
+    let (Some(table), Some(mut by)) = (table, keyed_by(analysis, target)) else {
+        return Ok(None);
+    };
+    if table.lacks_conflicting(insert) {
+        return Ok(Some(utility::home("a column or a key that is not there")));
+    }
+    let Some(computed) = table.upsert(insert, proposed, analysis)? else {
+        return Ok(None);
+    };
+    by.leaf = None;
+    by.cond = Cond::Any;
+    let columns: Option<Vec<usize>> = keyed.columns.iter().copied().collect();
+    if let (None, Some(columns)) = (keyed.sharded.shards.single(), columns)
+        && let Some(keys) = upsert::keys(proposed, &columns, analysis)
+    {
+        let chars = columns.iter().map(|at| stored_chars(relation, *at));
+        by.stored = Some(MaxChars(chars.collect::<Result<_, _>>()?));
+        by.cond = keys;
+    }
+    gathered((names, context), parsed, (by, computed), why.clone()).map(Some)
 }
 
 fn gathered(
@@ -140,6 +176,21 @@ fn gathered(
         command,
     }));
     read::changing((names, &query, &context), ending, why)
+}
+
+impl<'n> Table<'n> {
+    /// `None` if it has no primary key whose columns PostgreSQL knows.
+    fn declared(relation: &'n Relation, collection: &'n Collection) -> Option<Table<'n>> {
+        let key = collection.unique.first()?.columns.iter().map(|at| {
+            let (place, _) = relation.column(&collection.columns.get(*at)?.name)?;
+            Some(place)
+        });
+        Some(Table {
+            relation,
+            collection,
+            key: key.collect::<Option<_>>()?,
+        })
+    }
 }
 
 impl Table<'_> {
@@ -233,7 +284,7 @@ impl Table<'_> {
         );
         Ok(Some(Computed {
             query: format!("SELECT {}{shown} FROM {rows}", values.join(", ")),
-            command: "UPDATE",
+            command: Asked::Update,
             told: self.told(statement, values.len()),
             chooses: false,
             bound: values.len(),
@@ -325,7 +376,7 @@ impl Table<'_> {
                 shown(delete.returning.as_deref())?,
                 from(table, more, delete.selection.as_ref())?
             ),
-            command: "DELETE",
+            command: Asked::Delete,
             told: self.told(
                 format!("DELETE FROM {}{}", self.name(), self.found()),
                 values.len(),
@@ -340,7 +391,7 @@ impl Table<'_> {
         vec![Told {
             sql,
             values: (0..values).collect(),
-            finds: self.key.len(),
+            apart: (0..self.key.len()).collect(),
         }]
     }
 

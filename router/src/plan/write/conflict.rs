@@ -1,7 +1,8 @@
 //! ON CONFLICT: only a constraint with the whole shard key sees every row that may conflict.
 
-use sqlparser::ast::{ConflictTarget, OnConflictAction, OnInsert};
+use sqlparser::ast::{ConflictTarget, Insert, OnConflictAction, OnInsert};
 
+use crate::catalog::Relation;
 use crate::plan::expr::{Here, Level};
 use crate::plan::names::Place;
 use crate::plan::query::Ctes;
@@ -11,6 +12,25 @@ use crate::plan::scope::{Analysis, Entry, Instance, Scope, Scopes, Source};
 use super::insert::Filled;
 
 impl<'n> Analysis<'n> {
+    /// Walks ON CONFLICT of an INSERT into documents, of which one server knows whatever may conflict.
+    pub(super) fn on_conflict_at_one(
+        &mut self,
+        insert: &Insert,
+        (relation, place): (&'n Relation, Place),
+        instance: usize,
+    ) -> Result<(), Refusal> {
+        let Some(OnInsert::OnConflict(conflict)) = &insert.on else {
+            return Ok(());
+        };
+        let filled = self.filled(insert, (relation, place), instance);
+        self.updated(
+            &conflict.action,
+            &filled,
+            &Ctes::default(),
+            &mut Level::default(),
+        )
+    }
+
     pub(super) fn on_conflict(
         &mut self,
         on: Option<&OnInsert>,
@@ -56,9 +76,21 @@ impl<'n> Analysis<'n> {
                 return Err(Refusal::of_table(Reason::Conflict, &relation.name));
             }
         }
-        let OnConflictAction::DoUpdate(update) = &conflict.action else {
+        self.updated(&conflict.action, filled, ctes, level)
+    }
+
+    /// Walks what a row gets that is there already.
+    fn updated(
+        &mut self,
+        action: &OnConflictAction,
+        filled: &Filled<'n>,
+        ctes: &Ctes<'_>,
+        level: &mut Level,
+    ) -> Result<(), Refusal> {
+        let OnConflictAction::DoUpdate(update) = action else {
             return Ok(());
         };
+        let (relation, place) = (filled.relation, &filled.place);
         let columns = self.columns_of(relation);
         let excluded = self.add(Instance {
             source: Source::Rows,

@@ -1,4 +1,5 @@
-//! INSERT into documents of what PostgreSQL computes: functions, expressions, parameters of other types, queries.
+//! INSERT into documents of what PostgreSQL computes: functions, expressions, parameters of other types, queries. Where
+//! its ON CONFLICT DO UPDATE is no command, [`change`] says what becomes of the rows.
 //!
 //! The source runs first, as the residue of a gather on the home shard, where it has PostgreSQL's own meaning; the
 //! client's own text is parsed there as well, so that what may not be assigned to a column is PostgreSQL's error. What
@@ -32,6 +33,7 @@ use crate::plan::slots::Text;
 use crate::plan::{MaxChars, Plan, PlanContext, SameSharded, documents, utility};
 use crate::sql::time::is_word_of_time;
 
+use super::change::{self, Proposed};
 use super::insert::{is_uneven, plain_values, without_key};
 use super::{handed, rows, source};
 
@@ -66,16 +68,27 @@ pub fn computed(
     let source = Source::of(&analysis, query, (relation, &collection), positions, why)?;
     let target = analysis.add_relation(relation, place.clone())?;
     analysis.query(&source.query, None, &Ctes::default())?;
+    analysis.on_conflict_at_one(insert, (relation, place.clone()), target)?;
     analysis.returned(insert, (relation, place.clone()), target)?;
     explained(&analysis, names, parsed)?;
-    let gather = stored(
+    let stored = stored(
         &analysis,
         parsed,
         (insert, &source),
         (relation, keyed, &collection),
         why,
-    )?;
-    Ok(Plan::Gather(Arc::new(gather)))
+    );
+    if stored.is_err() {
+        let proposed = Proposed {
+            query: &source.query,
+            positions: &source.positions,
+        };
+        let rows = (insert, &proposed);
+        if let Some(plan) = change::conflicting(&analysis, parsed, rows, target, why)? {
+            return Ok(plan);
+        }
+    }
+    Ok(Plan::Gather(Arc::new(stored?)))
 }
 
 /// The same of an INSERT that is understood already, and whose source may read what is written within WITH.

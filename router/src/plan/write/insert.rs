@@ -216,6 +216,27 @@ impl<'n> Analysis<'n> {
         Ok(())
     }
 
+    /// The table of an INSERT whose rows are `instance`, without what it is given.
+    pub(super) fn filled(
+        &mut self,
+        insert: &Insert,
+        (relation, place): (&'n Relation, Place),
+        instance: usize,
+    ) -> Filled<'n> {
+        let alias = match &insert.table_alias {
+            Some(alias) => self.ident(&alias.alias),
+            None => relation.name.name.clone(),
+        };
+        Filled {
+            relation,
+            place,
+            instance,
+            alias,
+            positions: Vec::new(),
+            is_listed: false,
+        }
+    }
+
     /// Walks RETURNING of an INSERT whose rows are `instance`.
     pub(super) fn returned(
         &mut self,
@@ -223,18 +244,7 @@ impl<'n> Analysis<'n> {
         (relation, place): (&'n Relation, Place),
         instance: usize,
     ) -> Result<(), Refusal> {
-        let alias = match &insert.table_alias {
-            Some(alias) => self.ident(&alias.alias),
-            None => relation.name.name.clone(),
-        };
-        let filled = Filled {
-            relation,
-            place,
-            instance,
-            alias,
-            positions: Vec::new(),
-            is_listed: false,
-        };
+        let filled = self.filled(insert, (relation, place), instance);
         let items = insert.returning.as_deref();
         self.returning(items, &filled, &Ctes::default(), &mut Level::default())
     }

@@ -8,7 +8,7 @@ use super::write::{Run, differs, formatted, same_columns};
 use super::{GatherWork, Value};
 use crate::merge::Arrays;
 use crate::plan::Refusal;
-use crate::plan::gather::Change;
+use crate::plan::gather::{Asked, Change};
 use crate::plan::refuse::Reason;
 use crate::session::dispatch::refused;
 use crate::session::many::Held;
@@ -61,7 +61,7 @@ impl Session {
                 behind.collect::<Option<_>>().ok_or_else(malformed)?
             }
         };
-        let command = format!("{} {changed}", change.command).into_bytes();
+        let command = change.command.tag(changed).into_bytes();
         Ok(self.shown(run, rows, command))
     }
 
@@ -315,20 +315,32 @@ fn once_each(change: &Change, rows: &[Vec<Value<'_>>]) -> Result<(), Report> {
         }
         let told = change.told.iter().enumerate();
         for (_, told) in told.filter(|(number, _)| is_for(change, row, *number)) {
-            let key: Vec<Value<'_>> = told
-                .values
-                .iter()
-                .take(told.finds)
-                .map(|at| row[*at])
-                .collect();
-            if told.finds > 0 && !found.insert(key) {
-                let message = format!("{} command cannot affect row a second time", change.command);
-                let hint = "Ensure that not more than one source row matches any one target row.";
-                return Err(Report::error("21000", message).hint(hint));
+            let key: Vec<Value<'_>> = told.apart.iter().map(|at| row[*at]).collect();
+            // NULL is like no other.
+            let has_null = key.iter().any(|(_, value)| value.is_none());
+            if !key.is_empty() && !has_null && !found.insert(key) {
+                return Err(twice(change.command));
             }
         }
     }
     Ok(())
+}
+
+/// Two rows are about the same document; see `ExecOnConflictUpdate` and `ExecMergeMatched` of PostgreSQL's
+/// `nodeModifyTable.c`.
+fn twice(command: Asked) -> Report {
+    let (words, hint) = match command {
+        Asked::Upsert => (
+            "ON CONFLICT DO UPDATE",
+            "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
+        ),
+        other => (
+            other.verb(),
+            "Ensure that not more than one source row matches any one target row.",
+        ),
+    };
+    let message = format!("{words} command cannot affect row a second time");
+    Report::error("21000", message).hint(hint)
 }
 
 /// A failure as one of the statement that the client has sent.
@@ -339,7 +351,7 @@ fn as_told_to(change: &Change, body: &[u8]) -> Vec<u8> {
     match verbs.iter().any(|verb| said == read_only(verb).as_bytes()) {
         true => {
             let mut message = Vec::new();
-            Report::error("25006", read_only(change.command)).put(&mut message);
+            Report::error("25006", read_only(change.command.verb())).put(&mut message);
             // Behind the tag and the length.
             message.split_off(5)
         }

@@ -12,6 +12,7 @@ use super::{Computed, Table, Told, default_of, entry, from};
 use crate::documents::Filled;
 use crate::plan::documents;
 use crate::plan::functions::Call;
+use crate::plan::gather::Asked;
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::refuse::Refusal;
@@ -77,7 +78,8 @@ impl Table<'_> {
             deletes: false,
             frees: false,
         };
-        changes.told[0].values = (BEFORE..BEFORE + self.key.len()).collect();
+        changes.told[0].values = self.places();
+        changes.told[0].apart = self.places();
         for clause in &merge.clauses {
             if self.clause(clause, analysis, &mut changes)?.is_none() {
                 return Ok(None);
@@ -91,10 +93,15 @@ impl Table<'_> {
         Ok(Some(Computed {
             query: self.merged(merge, &entry, &changes)?,
             told: changes.told,
-            command: "MERGE",
+            command: Asked::Merge,
             chooses: true,
             bound,
         }))
+    }
+
+    /// The columns of the query that are the key of a document.
+    fn places(&self) -> Vec<usize> {
+        (BEFORE..BEFORE + self.key.len()).collect()
     }
 
     /// Adds what a clause does. `None` if it is not known.
@@ -160,7 +167,7 @@ impl Table<'_> {
                 self.found()
             ),
             values: values.collect(),
-            finds: key,
+            apart: self.places(),
         });
         let is_unique = |column: usize| {
             let name = &self.relation.columns[column].name;
@@ -219,7 +226,7 @@ impl Table<'_> {
         changes.told.push(Told {
             sql,
             values: (first..first + given.len()).collect(),
-            finds: 0,
+            apart: Vec::new(),
         });
         changes.inserts.push((number, key));
         let values = given.into_iter().map(|(_, value)| (number, value));
