@@ -517,6 +517,7 @@ impl Conversation {
         let command = match translated {
             None => None,
             Some(translated) => {
+                self.settings.check()?;
                 forms = self.settings.forms()?;
                 let given: Vec<Given<'_>> = values
                     .iter()

@@ -124,6 +124,13 @@ pub(super) fn stop(error: &Error, collection: Option<&Collection>) -> Stop {
                 let refused = "MongoDB does not let the router in";
                 Report::fatal(sqlstate::INVALID_PASSWORD, refused).into()
             }
+            ErrorKind::InvalidArgument { message, .. } if message.contains("must be within") => {
+                Report::error(
+                    sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                    "a document would be larger than MongoDB takes",
+                )
+                .into()
+            }
             ErrorKind::InvalidArgument { message, .. } => {
                 Report::error(sqlstate::INTERNAL_ERROR, message.clone()).into()
             }
@@ -197,11 +204,19 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
             "canceling statement due to user request",
         ),
         // Another transaction is in the way, or the snapshot is gone or cannot be had.
-        112 | 239 | 246 | 251 => Report::error(
+        112 | 239 | 246 => Report::error(
             sqlstate::SERIALIZATION_FAILURE,
             "could not serialize access due to concurrent update",
         )
         .hint("The transaction might succeed if it is tried again."),
+        251 => Report::error(
+            sqlstate::SERIALIZATION_FAILURE,
+            "the transaction was ended by MongoDB",
+        )
+        .hint(
+            "It does so after transactionLifetimeLimitSeconds, and when the primary changes. The transaction might \
+             succeed if it is tried again.",
+        ),
         24 | 46 => Report::error("55P03", "could not obtain lock on documents"),
         13 | 8000 => Report::error(
             sqlstate::INSUFFICIENT_PRIVILEGE,
@@ -216,9 +231,14 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
             "a column at \"_id\" cannot be changed",
         ),
         121 => Report::error("23514", "document failed the collection's validation"),
+        28 => Report::error("22000", "a document has no room for a column's field")
+            .detail("it has another value than a document on the way to that field"),
+        241 if message.contains("Failed to parse") || message.contains("Unsupported conversion") => {
+            Report::error("42804", "a document has a value of another type than its column")
+        }
         241 => Report::error("22003", format!("{} out of range", overflown(message))),
         // The last one is of a transaction, whose documents are to be in the cache of MongoDB.
-        10334 | 17280 | 292 | 146 | 314 => Report::error(
+        10334 | 17280 | 17419 | 17420 | 8375908 | 292 | 146 | 314 => Report::error(
             sqlstate::PROGRAM_LIMIT_EXCEEDED,
             "MongoDB's limits are too small for this statement",
         )

@@ -11,8 +11,9 @@ use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a transaction may do; no session has it.
+/// What a transaction may do, and what it sees; no session has them.
 const READ_ONLY: &str = "transaction_read_only";
+const ISOLATION: &str = "transaction_isolation";
 
 /// Settings by their names in lower case, with what the open transaction changes of them for itself.
 #[derive(Clone, Debug, Default)]
@@ -29,10 +30,12 @@ impl Settings {
     /// A transaction begins.
     pub fn begin(&mut self) {
         self.before = Some(self.session.clone());
-        // The default is asked for now, and not when it changes later.
-        let default = self.get("default_transaction_read_only");
-        let default = default.unwrap_or("off").to_owned();
-        self.local.insert(READ_ONLY.to_owned(), default);
+        // The defaults are asked for now, and not when they change later.
+        for (name, own) in [(READ_ONLY, "off"), (ISOLATION, "read committed")] {
+            let default = self.get(&format!("default_{name}")).unwrap_or(own);
+            let default = default.to_owned();
+            self.local.insert(name.to_owned(), default);
+        }
     }
 
     /// What was not between BEGIN and its end is over: so is what was set for it.
@@ -70,7 +73,7 @@ impl Settings {
     /// Sets one; without a value it is what the server has of itself.
     fn set(&mut self, name: &str, value: Option<String>, is_local: bool) {
         let name = name.to_ascii_lowercase();
-        let settings = match is_local || name == READ_ONLY {
+        let settings = match is_local || [READ_ONLY, ISOLATION].contains(&name.as_str()) {
             true => &mut self.local,
             false => &mut self.session,
         };
@@ -90,7 +93,6 @@ impl Settings {
     pub fn is_read_only(&self) -> bool {
         let default = || self.get("default_transaction_read_only");
         let value = self.get(READ_ONLY).or_else(default);
-        // As the router and its clients write it; see `parse_bool` of PostgreSQL.
         value.is_some_and(is_true)
     }
 
@@ -99,15 +101,33 @@ impl Settings {
         duration(self.get("statement_timeout")?).filter(|limit| !limit.is_zero())
     }
 
-    /// Whether the bytes of a stream are what they seem.
+    /// Whether statements on documents mean here what they mean in PostgreSQL, and their bytes are what they seem.
     ///
     /// # Errors
-    /// They are set to be something else.
-    pub fn check_streams(&self) -> Result<(), Stop> {
+    /// Settings say something else.
+    pub fn check(&self) -> Result<(), Stop> {
+        let default = || self.get("default_transaction_isolation");
+        let isolation = self.get(ISOLATION).or_else(default).unwrap_or_default();
+        if isolation.eq_ignore_ascii_case("serializable") {
+            return Err(Report::error(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "transactions on MongoDB are not SERIALIZABLE",
+            )
+            .hint("They see one snapshot, as REPEATABLE READ does.")
+            .into());
+        }
         let encoding = self.get("client_encoding").unwrap_or("utf8");
-        let plain = encoding.to_ascii_lowercase().replace(['-', '_'], "");
-        if !matches!(plain.as_str(), "utf8" | "unicode") {
-            return Err(unknown("client_encoding", encoding));
+        let plain = encoding.to_ascii_lowercase().replace(['-', '_', ' '], "");
+        // To SQL_ASCII, and from it, nothing is converted.
+        if !matches!(plain.as_str(), "utf8" | "unicode" | "sqlascii") {
+            return Err(unknown("client_encoding", encoding, "Use UTF8."));
+        }
+        for (name, own) in [("transform_null_equals", false), ("array_nulls", true)] {
+            let value = self.get(name);
+            if value.is_some_and(|value| is_true(value) != own) {
+                let value = value.unwrap_or_default();
+                return Err(unknown(name, value, "Use PostgreSQL's default."));
+            }
         }
         Ok(())
     }
@@ -126,17 +146,18 @@ impl Settings {
     fn read_forms(&self) -> Result<Forms, Stop> {
         let mut forms = Forms::default();
         if let Some(zone) = self.get("timezone") {
-            forms.zone = jiff::tz::TimeZone::get(zone).map_err(|_| unknown("TimeZone", zone))?;
+            let named = jiff::tz::TimeZone::get(zone);
+            forms.zone = named.map_err(|_| unknown("TimeZone", zone, "Use a zone by its name."))?;
         }
         if let Some(digits) = self.get("extra_float_digits") {
-            let number = digits.parse();
-            forms.extra_float_digits = number.map_err(|_| unknown("extra_float_digits", digits))?;
+            let other = |_| unknown("extra_float_digits", digits, "Use a number.");
+            forms.extra_float_digits = digits.parse().map_err(other)?;
         }
         let expected = [("datestyle", "iso"), ("bytea_output", "hex")];
         for (name, prefix) in expected {
             let value = self.get(name).unwrap_or(prefix);
             if !value.to_ascii_lowercase().starts_with(prefix) {
-                return Err(unknown(name, value));
+                return Err(unknown(name, value, "Use PostgreSQL's default."));
             }
         }
         Ok(forms)
@@ -160,17 +181,18 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok()
 }
 
+/// See `parse_bool` of PostgreSQL.
 fn is_true(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     value == "on" || value.starts_with(['t', 'y', '1'])
 }
 
-fn unknown(name: &str, value: &str) -> Stop {
+fn unknown(name: &str, value: &str, hint: &'static str) -> Stop {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
-        format!("documents cannot be shown with {name} = '{value}'"),
+        format!("documents cannot be read or written with {name} = '{value}'"),
     )
-    .hint("Use PostgreSQL's default, and a zone by its name.")
+    .hint(hint)
     .into()
 }
 
@@ -225,6 +247,38 @@ mod tests {
         settings.apply(&[set("Nowhere", false)]);
         assert!(settings.forms().is_err());
         assert!(settings.forms().is_err());
+    }
+
+    #[test]
+    fn what_changes_the_meaning_of_statements_is_refused() {
+        let mut settings = Settings::default();
+        let mut is_fine = |name: &str, value: &str| {
+            settings.set(name, Some(value.to_owned()), false);
+            let checked = settings.check().is_ok();
+            settings.set(name, None, false);
+            checked
+        };
+        for (name, value, expected) in [
+            ("client_encoding", "'UTF-8'", true),
+            ("client_encoding", "SQL_ASCII", true),
+            ("client_encoding", "'latin1'", false),
+            ("transform_null_equals", "off", true),
+            ("transform_null_equals", "on", false),
+            ("array_nulls", "'f'", false),
+            ("default_transaction_isolation", "'repeatable read'", true),
+            ("default_transaction_isolation", "Serializable", false),
+        ] {
+            assert_eq!(is_fine(name, value), expected, "{name} = {value}");
+        }
+        settings.set(
+            "default_transaction_isolation",
+            Some("serializable".to_owned()),
+            false,
+        );
+        settings.begin();
+        assert!(settings.check().is_err());
+        settings.set(ISOLATION, Some("repeatable read".to_owned()), true);
+        assert!(settings.check().is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::documents::translate::{Load, NotTranslated, Translated, Value, transl
 use crate::plan::parse_plainly;
 use crate::session::marks::Said;
 use crate::sql::cursor::{Cursor, Span};
-use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Statement};
+use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Isolation, Modes, Statement};
 use crate::sql::lexer::Kind;
 use crate::sql::name::Name;
 use mothership_pool::health::report::QUESTION;
@@ -99,6 +99,12 @@ pub(super) fn task(
             let load = load(sql, path, *columns, collections)?;
             return Ok(Task::Copy(Arc::new(load)));
         }
+        // Whatever they are, it begins: what is not done in it says so, and it can be ended.
+        Statement::Begin { modes, .. } => return Ok(Task::Begin(changed(*modes, false))),
+        Statement::SetTransaction(modes) => return Ok(Task::Set(changed(*modes, false), "SET")),
+        Statement::SetSessionCharacteristics(modes) => {
+            return Ok(Task::Set(changed(*modes, true), "SET"));
+        }
         _ => {}
     }
     let parsed = match parse_plainly(sql) {
@@ -107,13 +113,6 @@ pub(super) fn task(
         Err(_) => return Err(not_understood()),
     };
     match parsed {
-        ast::Statement::StartTransaction { modes, .. } => match sql.to_ascii_lowercase() {
-            lower if lower.contains("serializable") => Err(refused(
-                "transactions on MongoDB are not SERIALIZABLE",
-                "They see one snapshot, as REPEATABLE READ does.",
-            )),
-            _ => Ok(Task::Begin(access(&modes, false))),
-        },
         ast::Statement::Commit { chain: false, .. } => Ok(Task::Commit),
         ast::Statement::Rollback {
             chain: false,
@@ -125,7 +124,7 @@ pub(super) fn task(
             "a transaction that works on MongoDB has no savepoints",
             "Begin a transaction of its own for what may fail.",
         )),
-        ast::Statement::Set(set) => settings(set, sql),
+        ast::Statement::Set(set) => settings(set),
         ast::Statement::Reset(reset) => {
             let setting = match reset.reset {
                 ast::Reset::ALL => Setting::All,
@@ -147,7 +146,7 @@ pub(super) fn task(
     }
 }
 
-fn settings(set: ast::Set, sql: &str) -> Result<Task, Stop> {
+fn settings(set: ast::Set) -> Result<Task, Stop> {
     let one = |name: String, value: Option<String>, is_local: bool| {
         let setting = Setting::One {
             name,
@@ -172,39 +171,35 @@ fn settings(set: ast::Set, sql: &str) -> Result<Task, Stop> {
         ast::Set::SetTimeZone { local, value } => {
             one("timezone".to_owned(), Some(text_of(&value)), local)
         }
-        ast::Set::SetTransaction { .. } if sql.to_ascii_lowercase().contains("serializable") => {
-            Err(refused(
-                "transactions on MongoDB are not SERIALIZABLE",
-                "They see one snapshot, as REPEATABLE READ does.",
-            ))
-        }
-        ast::Set::SetTransaction { modes, session, .. } => {
-            Ok(Task::Set(access(&modes, session), "SET"))
-        }
         // Roles and names say nothing of texts.
         _ => Ok(Task::Set(Vec::new(), "SET")),
     }
 }
 
-/// READ ONLY and READ WRITE, of this transaction or of all that follow.
-fn access(modes: &[ast::TransactionMode], of_session: bool) -> Vec<Setting> {
-    let name = match of_session {
-        true => "default_transaction_read_only",
-        false => "transaction_read_only",
+/// What modes set, of this transaction or of all that follow.
+fn changed(modes: Modes, of_session: bool) -> Vec<Setting> {
+    let setting = |name: &str, value: &str| Setting::One {
+        name: match of_session {
+            true => format!("default_{name}"),
+            false => name.to_owned(),
+        },
+        value: Some(value.to_owned()),
+        is_local: !of_session,
     };
-    let setting = |mode: &ast::TransactionMode| {
-        let value = match mode {
-            ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly) => "on",
-            ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadWrite) => "off",
-            ast::TransactionMode::IsolationLevel(_) => return None,
+    let access = modes.read_only.map(|is_on| match is_on {
+        true => setting("transaction_read_only", "on"),
+        false => setting("transaction_read_only", "off"),
+    });
+    let isolation = modes.isolation.map(|level| {
+        let level = match level {
+            Isolation::ReadUncommitted => "read uncommitted",
+            Isolation::ReadCommitted => "read committed",
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::Serializable => "serializable",
         };
-        Some(Setting::One {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            is_local: !of_session,
-        })
-    };
-    modes.iter().filter_map(setting).collect()
+        setting("transaction_isolation", level)
+    });
+    access.into_iter().chain(isolation).collect()
 }
 
 fn text_of(value: &ast::Expr) -> String {
@@ -424,11 +419,13 @@ mod tests {
             ),
             (
                 "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
-                "Set([One { name: \"default_transaction_read_only\", value: Some(\"on\"), is_local: false }], \"SET\")",
+                "Set([One { name: \"default_transaction_read_only\", value: Some(\"on\"), is_local: false }, \
+                 One { name: \"default_transaction_isolation\", value: Some(\"read committed\"), is_local: false }], \"SET\")",
             ),
             (
-                "BEGIN ISOLATION LEVEL SERIALIZABLE",
-                "0A000 transactions on MongoDB are not SERIALIZABLE",
+                "BEGIN ISOLATION LEVEL SERIALIZABLE, READ WRITE, NOT DEFERRABLE",
+                "Begin([One { name: \"transaction_read_only\", value: Some(\"off\"), is_local: true }, \
+                 One { name: \"transaction_isolation\", value: Some(\"serializable\"), is_local: true }])",
             ),
             ("COMMIT", "Commit"),
             ("END", "Commit"),

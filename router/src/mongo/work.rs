@@ -6,6 +6,7 @@ use super::outcome::{
     Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, of_code,
     report, stop, stop_of,
 };
+use super::rows::Shape;
 use crate::documents::field::{Field, field};
 use crate::documents::told::failing_row;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
@@ -304,6 +305,17 @@ impl Worker {
                 self.begin(Some(command)).await?;
             }
             let done = self.once((command, returning), forms, limit).await;
+            let done = match done {
+                // What cannot be shown is an error of the statement, which then has done nothing.
+                Ok(answer) if several => match shown(&answer, returning, forms) {
+                    Ok(()) => Ok(answer),
+                    Err(stop) => {
+                        self.end(false).await?;
+                        return Err(stop.into());
+                    }
+                },
+                done => done,
+            };
             let done = match done {
                 Ok(answer) if several => match self.end(true).await {
                     Ok(()) => return Ok(answer),
@@ -668,9 +680,24 @@ fn is_several(command: &Command, returning: &[Output]) -> bool {
             ..
         } => documents.len() > 1 || ignore.is_some() || behind.is_some(),
         Command::Upsert { .. } | Command::Move { .. } => true,
-        Command::Update { single, .. } => !single,
-        Command::Delete { single, .. } => !single || !returning.is_empty(),
+        Command::Update { single, .. } | Command::Delete { single, .. } => {
+            !single || !returning.is_empty()
+        }
     }
+}
+
+/// Whether what a write returns has values of its columns' types.
+fn shown(answer: &Answer, returning: &[Output], forms: &Forms) -> Result<(), Stop> {
+    let (Answer::Rows(rows), false) = (answer, returning.is_empty()) else {
+        return Ok(());
+    };
+    let shape = Shape::new(returning.into(), Vec::new());
+    let mut out = Vec::new();
+    for row in rows {
+        out.clear();
+        shape.put(row, forms, &mut out)?;
+    }
+    Ok(())
 }
 
 /// Whether it says what becomes of a row whose key is there.

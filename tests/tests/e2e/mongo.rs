@@ -22,6 +22,8 @@ mod inserted;
 mod keys;
 #[path = "mongo/locks.rs"]
 mod locks;
+#[path = "mongo/meant.rs"]
+mod meant;
 #[path = "mongo/merged.rs"]
 mod merged;
 #[path = "mongo/page.rs"]

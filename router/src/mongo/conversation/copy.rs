@@ -34,7 +34,7 @@ impl Conversation {
             return Err(read_only("COPY FROM"));
         }
         let forms = self.settings.forms()?;
-        self.settings.check_streams()?;
+        self.settings.check()?;
         let worker = self.server.worker()?;
         if !worker.in_transaction {
             // Once rows come, nobody can send them again to another member.
