@@ -20,6 +20,7 @@ mod laid;
 mod like;
 mod load;
 mod order;
+mod perhaps;
 mod scope;
 mod select;
 mod unnested;
@@ -45,6 +46,7 @@ pub(super) use order::RANK;
 
 pub use command::{Change, Command, Conflict, Gets, Upserted};
 pub use load::{Batch, Load, Loading, Misfit};
+pub use perhaps::marked;
 pub use update::NO_INT2;
 pub use values::{Call, Value, values};
 
@@ -113,6 +115,25 @@ enum Plan {
 }
 
 type Result<T> = std::result::Result<T, NotTranslated>;
+
+/// The command that fetches rows for a query that PostgreSQL answers, which asks of them again all conditions that are
+/// [`marked`]. Never of a client's own statement: there would be rows too many.
+pub fn fetching(
+    statement: &Statement,
+    table: Tables<'_>,
+    parameter_oids: &[u32],
+) -> Result<Translated> {
+    let mut parameters = Parameters::declared(parameter_oids);
+    let Statement::Query(query) = statement else {
+        return Err(because("a statement that fetches no rows"));
+    };
+    let (columns, select) = select::fetched(query, table, &mut parameters)?;
+    Ok(Translated {
+        parameters: parameters.finish()?,
+        columns: columns.into(),
+        plan: Plan::Select(Box::new(select)),
+    })
+}
 
 /// The command that a statement is. `parameter_oids` are the types that the client declared, 0 where it did not.
 pub fn translate(

@@ -5,7 +5,7 @@ use crate::commit::question::Question;
 use crate::copy::CopyOptions;
 use crate::deadlock::mark::Mark;
 use crate::documents::Collection;
-use crate::documents::translate::{Load, NotTranslated, Translated, Value, translate};
+use crate::documents::translate::{Load, NotTranslated, Translated, Value, fetching, translate};
 use crate::plan::parse_plainly;
 use crate::session::marks::Said;
 use crate::sql::cursor::{Cursor, Span};
@@ -343,7 +343,9 @@ fn command(
 ) -> Result<Arc<Translated>, Stop> {
     let parsed = parse_plainly(sql).map_err(|_| not_understood())?;
     let table = |schema: Option<&str>, table: &str| declared(collections, schema, table);
-    let translated = translate(&parsed, &table, types);
+    // What the planner has not taken for a command comes here only to fetch rows.
+    let translated = translate(&parsed, &table, types)
+        .or_else(|why| fetching(&parsed, &table, types).map_err(|_| why));
     translated
         .map(Arc::new)
         .map_err(|NotTranslated::Because(why)| {

@@ -261,18 +261,32 @@ fn on_one(names: &Names<'_>, relation: &Relation, role: Role) -> Option<Plan> {
     }))
 }
 
-/// Of the conditions on an instance, as they are written, those that narrow what is fetched of its documents.
+/// Of the conditions on an instance, as they are written, those that narrow what is fetched of its documents. Those that
+/// MongoDB cannot decide are marked as such: it leaves out only rows of which they are certainly not true, and what is
+/// left of the statement has to ask all of them again.
 pub fn narrowing(analysis: &Analysis<'_>, entry: &str, filters: Vec<String>) -> Vec<String> {
-    let takes = |text: &String| {
+    let (names, context) = (analysis.names, analysis.context);
+    let is_read = |text: &str, read: Read| {
         let sql = format!("SELECT true FROM {entry} WHERE {text}");
-        self::takes(
-            analysis.names,
-            analysis.context,
-            &analysis.context.parameter_types,
-            &sql,
-        )
+        let parsed = super::parse::statement(&sql);
+        parsed
+            .is_ok_and(|parsed| is_read_by(read, names, context, &context.parameter_types, &parsed))
     };
-    filters.into_iter().filter(takes).collect()
+    let mut narrowing: Vec<String> = Vec::new();
+    for text in filters {
+        let text = match is_read(&text, Read::Exactly) {
+            true => Some(text),
+            false => marked(&text).filter(|marked| is_read(marked, Read::Widely)),
+        };
+        let Some(text) = text else { continue };
+        // A parameter may get another type here than there.
+        let is_alone = narrowing.is_empty() || !text.contains('$');
+        let beside = || format!("{} AND {text}", narrowing.join(" AND "));
+        if is_alone || is_read(&beside(), Read::Widely) {
+            narrowing.push(text);
+        }
+    }
+    narrowing
 }
 
 /// Whether a text is one command of MongoDB, if its parameters have these types.
@@ -286,8 +300,28 @@ fn is_command(names: &Names<'_>, context: &PlanContext, parsed: &Parsed) -> bool
     is_command_of(names, context, &context.parameter_types, parsed)
 }
 
-#[cfg(feature = "mongo")]
 fn is_command_of(names: &Names<'_>, context: &PlanContext, types: &[u32], parsed: &Parsed) -> bool {
+    is_read_by(Read::Exactly, names, context, types, parsed)
+}
+
+/// How MongoDB reads conditions.
+#[derive(Clone, Copy)]
+enum Read {
+    /// As PostgreSQL does.
+    Exactly,
+    /// Those that are marked may select more rows: only where they are asked again.
+    Widely,
+}
+
+#[cfg(feature = "mongo")]
+fn is_read_by(
+    read: Read,
+    names: &Names<'_>,
+    context: &PlanContext,
+    types: &[u32],
+    parsed: &Parsed,
+) -> bool {
+    use crate::documents::translate::{fetching, translate};
     let table = |schema: Option<&str>, table: &str| {
         let parts: Vec<String> = schema
             .into_iter()
@@ -299,10 +333,24 @@ fn is_command_of(names: &Names<'_>, context: &PlanContext, types: &[u32], parsed
             _ => None,
         }
     };
-    crate::documents::translate::translate(&parsed.statement, &table, types).is_ok()
+    match read {
+        Read::Exactly => translate(&parsed.statement, &table, types).is_ok(),
+        Read::Widely => fetching(&parsed.statement, &table, types).is_ok(),
+    }
+}
+
+/// A condition of which PostgreSQL will ask again.
+#[cfg(feature = "mongo")]
+fn marked(condition: &str) -> Option<String> {
+    Some(crate::documents::translate::marked(condition))
 }
 
 #[cfg(not(feature = "mongo"))]
-fn is_command_of(_: &Names<'_>, _: &PlanContext, _: &[u32], _: &Parsed) -> bool {
+fn is_read_by(_: Read, _: &Names<'_>, _: &PlanContext, _: &[u32], _: &Parsed) -> bool {
     false
+}
+
+#[cfg(not(feature = "mongo"))]
+fn marked(_: &str) -> Option<String> {
+    None
 }

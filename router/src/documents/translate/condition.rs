@@ -10,12 +10,14 @@ use sqlparser::ast::{
 
 use super::super::{Collection, Kind};
 use super::constant::{Constant, Literal};
+use super::like::{Escape, Likeness, is_unfinished};
+use super::perhaps::Perhaps;
 use super::scope::{Parameters, Scope, VARCHAR};
 use super::select::unnested;
 use super::{Result, because};
 
 /// MongoDB refuses filters that are nested some 200 levels deep, and no stack is endless.
-const MAX_DEPTH: usize = 50;
+pub(super) const MAX_DEPTH: usize = 50;
 
 /// When a row is selected.
 #[derive(Clone, Debug)]
@@ -40,8 +42,14 @@ pub(super) enum Condition {
     Has(Field, Constant, bool),
     /// Whether a column of arrays has all elements of an array, or not all.
     Contains(Field, Constant, bool),
-    /// LIKE, or NOT LIKE.
-    Like(Field, Vec<Constant>, bool),
+    /// Whether a column of arrays has an element of an array, or has none of them.
+    Overlaps(Field, Constant, bool),
+    /// LIKE or ILIKE, or their negations.
+    Like(Field, Vec<Constant>, Likeness, bool),
+    /// A comparison of two columns is true.
+    Columns(Field, Op, Field),
+    /// It may be true: it selects more rows, of which PostgreSQL asks it again.
+    Perhaps(Box<Perhaps>),
 }
 
 /// A column as filters see it.
@@ -67,7 +75,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    fn read(op: &BinaryOperator) -> Option<Op> {
+    pub fn read(op: &BinaryOperator) -> Option<Op> {
         Some(match op {
             BinaryOperator::Eq => Op::Equal,
             BinaryOperator::NotEq => Op::Unequal,
@@ -92,7 +100,7 @@ impl Op {
     }
 
     /// With its sides exchanged.
-    fn turned(self) -> Op {
+    pub fn turned(self) -> Op {
         match self {
             Op::Equal | Op::Unequal => self,
             Op::Less => Op::Greater,
@@ -145,7 +153,12 @@ impl Condition {
             Condition::Compare(field, ..)
             | Condition::Has(field, ..)
             | Condition::Contains(field, ..)
+            | Condition::Overlaps(field, ..)
             | Condition::Like(field, ..) => field.column == Some(column),
+            Condition::Columns(left, _, right) => [left, right]
+                .map(|field| field.column)
+                .contains(&Some(column)),
+            Condition::Perhaps(_) => false,
             // NULL is not among nothing, too.
             Condition::Among(field, _, _) | Condition::AmongElements(field, _, true) => {
                 field.column == Some(column)
@@ -208,6 +221,8 @@ impl Reader<'_> {
             Expr::BinaryOp { left, op, right } => match op {
                 BinaryOperator::And | BinaryOperator::Or => self.chain(expr, op, wanted, depth + 1),
                 BinaryOperator::AtArrow => self.contains(left, right, wanted),
+                BinaryOperator::ArrowAt => self.contains(right, left, wanted),
+                BinaryOperator::PGOverlap => self.overlaps(left, right, wanted),
                 op => match Op::read(op) {
                     Some(op) => self.compare(left, op, right, wanted),
                     None => Err(because("an operator that MongoDB may understand otherwise")),
@@ -258,8 +273,21 @@ impl Reader<'_> {
                 any: false,
                 expr,
                 pattern,
-                escape_char: None,
-            } => self.like(expr, pattern, wanted != *negated),
+                escape_char,
+            } => {
+                let likeness = likeness(false, escape_char.as_deref())?;
+                self.like(expr, pattern, likeness, wanted != *negated)
+            }
+            Expr::ILike {
+                negated,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+            } => {
+                let likeness = likeness(true, escape_char.as_deref())?;
+                self.like(expr, pattern, likeness, wanted != *negated)
+            }
             Expr::IsNull(expr) => self.null(expr, wanted),
             Expr::IsNotNull(expr) => self.null(expr, !wanted),
             Expr::IsUnknown(expr) => self
@@ -296,18 +324,8 @@ impl Reader<'_> {
         wanted: bool,
         depth: usize,
     ) -> Result<Condition> {
-        let mut links = Vec::new();
-        let mut rest = expr;
-        while let Expr::BinaryOp { left, op, right } = rest
-            && op == chained
-        {
-            links.push(&**right);
-            rest = left;
-        }
-        links.push(rest);
-        let parts = links
+        let parts = self::chain(expr, chained)
             .into_iter()
-            .rev()
             .map(|link| self.read(link, wanted, depth))
             .collect::<Result<_>>()?;
         Ok(match (chained == &BinaryOperator::And) == wanted {
@@ -322,7 +340,7 @@ impl Reader<'_> {
             (Some(field), None) => (field, op, right),
             (None, Some(field)) => (field, op.turned(), left),
             (None, None) => return self.constants(left, op, right),
-            (Some(_), Some(_)) => return Err(because("a comparison of two columns")),
+            (Some(left), Some(right)) => return columns(left, op, right),
         };
         let equality = matches!(op, Op::Equal | Op::Unequal);
         if !equality && matches!(field.kind, Kind::Bytea | Kind::ObjectId) {
@@ -435,19 +453,37 @@ impl Reader<'_> {
     /// `column @> array`.
     fn contains(&mut self, column: &Expr, array: &Expr, contains: bool) -> Result<Condition> {
         let field = self.operand(column)?;
+        let array = self.array_beside(array, &field)?;
+        Ok(Condition::Contains(field, array, contains))
+    }
+
+    /// `column && array`.
+    fn overlaps(&mut self, left: &Expr, right: &Expr, overlaps: bool) -> Result<Condition> {
+        let (field, array) = self.one_column(left, right)?;
+        let array = self.array_beside(array, &field)?;
+        Ok(Condition::Overlaps(field, array, overlaps))
+    }
+
+    /// An array that a column of arrays is compared with.
+    fn array_beside(&mut self, array: &Expr, field: &Field) -> Result<Constant> {
         let Kind::Array(element) = &field.kind else {
-            return Err(because("@> of a column that is no array"));
+            return Err(because("an operator of arrays, of a column that is none"));
         };
         let array = self.literal(array)?.typed(&field.kind, self.parameters)?;
         // Of other types PostgreSQL has no such operator, but for those that are like text.
         if array.kind != field.kind || matches!(**element, Kind::Varchar(_) | Kind::ObjectId) {
             return Err(because("arrays of different types"));
         }
-        let array = array.elements_beside(element)?;
-        Ok(Condition::Contains(field, array, contains))
+        array.elements_beside(element)
     }
 
-    fn like(&mut self, expr: &Expr, pattern: &Expr, like: bool) -> Result<Condition> {
+    fn like(
+        &mut self,
+        expr: &Expr,
+        pattern: &Expr,
+        likeness: Likeness,
+        like: bool,
+    ) -> Result<Condition> {
         let field = self.operand(without_cast(expr))?;
         if !matches!(field.kind, Kind::Text | Kind::Varchar(_)) {
             return Err(because("LIKE of something else than text"));
@@ -460,10 +496,11 @@ impl Reader<'_> {
                 .collect::<Result<_>>()?,
         };
         let mut texts = pattern.iter().filter_map(Constant::text);
-        if texts.any(super::like::is_unfinished) {
+        let is_unfinished = |text| is_unfinished(&likeness.escape.plain(text));
+        if texts.any(is_unfinished) {
             return Err(because("a pattern that ends with its escape"));
         }
-        Ok(Condition::Like(field, pattern, like))
+        Ok(Condition::Like(field, pattern, likeness, like))
     }
 
     /// A part of a text.
@@ -487,17 +524,20 @@ impl Reader<'_> {
     }
 
     fn same(&mut self, left: &Expr, right: &Expr, same: bool) -> Result<Condition> {
-        let (field, constant) = match self.sides(left, right)? {
-            (Some(field), None) => (field, right),
-            (None, Some(field)) => (field, left),
-            _ => {
-                return Err(because(
-                    "a comparison of other things than a column and a constant",
-                ));
-            }
-        };
+        let (field, constant) = self.one_column(left, right)?;
         let constant = self.constant(constant, &field)?;
         Ok(Condition::Same(field, constant, same))
+    }
+
+    /// The side that is a column, and the other one.
+    fn one_column<'e>(&mut self, left: &'e Expr, right: &'e Expr) -> Result<(Field, &'e Expr)> {
+        match self.sides(left, right)? {
+            (Some(field), None) => Ok((field, right)),
+            (None, Some(field)) => Ok((field, left)),
+            _ => Err(because(
+                "a comparison of other things than a column and a constant",
+            )),
+        }
     }
 
     fn constant(&mut self, expr: &Expr, field: &Field) -> Result<Constant> {
@@ -544,8 +584,60 @@ impl Field {
     }
 }
 
+/// Of two columns, whose types MongoDB orders as PostgreSQL does. Numbers with a fraction are not among them: a double
+/// is shown by fewer digits than MongoDB compares.
+fn columns(left: Field, op: Op, right: Field) -> Result<Condition> {
+    let is_integer = |kind: &Kind| matches!(kind, Kind::Int2 | Kind::Int4 | Kind::Int8);
+    let is_text = |kind: &Kind| matches!(kind, Kind::Text | Kind::Varchar(_));
+    let is_alike = match (&left.kind, &right.kind) {
+        (left, right) if is_integer(left) && is_integer(right) => true,
+        (left, right) if is_text(left) && is_text(right) => true,
+        (
+            left @ (Kind::Bool | Kind::Uuid | Kind::Timestamptz | Kind::Timestamp | Kind::Date),
+            right,
+        ) => left == right,
+        _ => false,
+    };
+    // What has no column is computed of groups, and MongoDB's numbers are wider than its type.
+    match is_alike && left.column.is_some() && right.column.is_some() {
+        true => Ok(Condition::Columns(left, op, right)),
+        false => Err(because("a comparison of two columns")),
+    }
+}
+
+/// How LIKE or ILIKE sees its pattern.
+pub(super) fn likeness(folds: bool, escape: Option<&Expr>) -> Result<Likeness> {
+    let escape = match escape {
+        None => Some(Escape::Backslash),
+        Some(Expr::Value(ValueWithSpan {
+            value: Token::SingleQuotedString(text),
+            span: _,
+        })) => Escape::of(text),
+        Some(_) => None,
+    };
+    match escape {
+        Some(escape) => Ok(Likeness { folds, escape }),
+        None => Err(because("an escape that is no character")),
+    }
+}
+
+/// The parts of `a AND b AND c`, or of the same of OR, in their order.
+pub(super) fn chain<'e>(expr: &'e Expr, chained: &BinaryOperator) -> Vec<&'e Expr> {
+    let mut links = Vec::new();
+    let mut rest = expr;
+    while let Expr::BinaryOp { left, op, right } = rest
+        && op == chained
+    {
+        links.push(&**right);
+        rest = left;
+    }
+    links.push(rest);
+    links.reverse();
+    links
+}
+
 /// The parts of `a || b || c`: the parser nests them to the left.
-fn chained(expr: &Expr) -> Vec<&Expr> {
+pub(super) fn chained(expr: &Expr) -> Vec<&Expr> {
     let mut parts = Vec::new();
     let mut rest = expr;
     loop {

@@ -5,8 +5,8 @@
 
 use bson::{Bson, oid::ObjectId};
 use sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, Query, SelectItem, TimezoneInfo,
-    TypedString, UnaryOperator, Value as Token, ValueWithSpan,
+    Array, ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, Query, SelectItem,
+    TimezoneInfo, TypedString, UnaryOperator, Value as Token, ValueWithSpan,
 };
 
 use super::super::value::{self, Forms};
@@ -29,6 +29,8 @@ pub(super) enum Literal {
     Number(String, Kind),
     Parameter(usize),
     Cast(Box<Literal>, Kind),
+    /// `ARRAY[…]`, with the type of its elements.
+    Array(Vec<Literal>, Kind),
 }
 
 impl Literal {
@@ -51,10 +53,19 @@ impl Literal {
                 expr,
                 data_type,
                 format: None,
-            } => match Literal::read(expr, parameters)? {
-                None => Ok(None),
-                Some(literal) => literal.cast(kind_of(data_type)?).map(Some),
+            } => match elements(expr) {
+                Some(elements) => match kind_of(data_type)? {
+                    Kind::Array(element) => Literal::array(elements, Some(*element), parameters),
+                    _ => Err(because("a cast that computes")),
+                },
+                None => match Literal::read(expr, parameters)? {
+                    None => Ok(None),
+                    Some(literal) => literal.cast(kind_of(data_type)?).map(Some),
+                },
             },
+            expr if let Some(elements) = elements(expr) => {
+                Literal::array(elements, None, parameters)
+            }
             Expr::TypedString(TypedString {
                 data_type,
                 value: ValueWithSpan { value, span: _ },
@@ -73,9 +84,37 @@ impl Literal {
         }
     }
 
+    /// `ARRAY[…]` of constants; `cast` is the type that a cast around it gives to its elements.
+    fn array(
+        elements: &[Expr],
+        cast: Option<Kind>,
+        parameters: &mut Parameters,
+    ) -> Result<Option<Literal>> {
+        let mut read = Vec::with_capacity(elements.len());
+        for element in elements {
+            match Literal::read(element, parameters)? {
+                Some(Literal::Array(..)) => return Err(because("an array of arrays")),
+                Some(literal) => read.push(literal),
+                None => return Ok(None),
+            }
+        }
+        let Some(kind) = cast else {
+            let kind = of_all(&read, parameters)?;
+            return Ok(Some(Literal::Array(read, kind)));
+        };
+        // PostgreSQL casts each element, and not the array.
+        let cast = |literal: Literal| match literal.own_kind(parameters) {
+            Some(own) if own == kind => Ok(literal),
+            _ => literal.cast(kind.clone()),
+        };
+        let read = read.into_iter().map(cast).collect::<Result<_>>()?;
+        Ok(Some(Literal::Array(read, kind)))
+    }
+
     /// The type that it has wherever it stands.
     pub fn own_kind(&self, parameters: &Parameters) -> Option<Kind> {
         match self {
+            Literal::Array(_, kind) => Some(Kind::Array(Box::new(kind.clone()))),
             Literal::Null | Literal::Text(_) => None,
             Literal::Bool(_) => Some(Kind::Bool),
             Literal::Number(_, kind) | Literal::Cast(_, kind) => Some(kind.clone()),
@@ -105,8 +144,18 @@ impl Literal {
                     parameters.infer(position, &kind)?;
                     Source::Parameter(position)
                 }
-                Literal::Cast(..) => return Err(because("a cast of a cast")),
+                Literal::Cast(..) | Literal::Array(..) => {
+                    return Err(because("a cast of a cast"));
+                }
             },
+            Literal::Array(elements, element) => {
+                let typed = |literal| match literal {
+                    // Of another type than the others, which it takes.
+                    Literal::Number(digits, _) => Literal::Text(digits).typed(&element, parameters),
+                    literal => literal.typed(&element, parameters),
+                };
+                Source::Array(elements.into_iter().map(typed).collect::<Result<_>>()?)
+            }
         };
         Ok(Constant {
             source,
@@ -135,11 +184,46 @@ impl Literal {
                     Err(because("a cast of a cast"))
                 };
             }
+            Literal::Array(..) => false,
         };
         match reads {
             true => Ok(Literal::Cast(Box::new(self), kind)),
             false => Err(because("a cast that computes")),
         }
+    }
+}
+
+/// The elements of `ARRAY[…]`.
+fn elements(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::Nested(expr) => elements(expr),
+        Expr::Array(Array { elem, named: true }) => Some(elem),
+        _ => None,
+    }
+}
+
+/// The type of an array of these: `select_common_type` of PostgreSQL, as far as it is certain.
+fn of_all(elements: &[Literal], parameters: &Parameters) -> Result<Kind> {
+    const NUMBERS: [Kind; 3] = [Kind::Int4, Kind::Int8, Kind::Numeric];
+    let rank = |kind: &Kind| NUMBERS.iter().position(|number| number == kind);
+    let kinds = elements
+        .iter()
+        .filter_map(|literal| literal.own_kind(parameters));
+    let kinds: Vec<Kind> = kinds.collect();
+    let Some(first) = kinds.first() else {
+        return match elements.is_empty() {
+            true => Err(because("an array without a type")),
+            false => Ok(Kind::Text),
+        };
+    };
+    if kinds.iter().all(|kind| kind == first) {
+        return Ok(first.clone());
+    }
+    let is_written = |literal: &Literal| matches!(literal, Literal::Number(..));
+    let ranks: Option<Vec<usize>> = kinds.iter().map(rank).collect();
+    match ranks.and_then(|ranks| ranks.into_iter().max()) {
+        Some(widest) if elements.iter().all(is_written) => Ok(NUMBERS[widest].clone()),
+        _ => Err(because("an array of different types")),
     }
 }
 
@@ -287,6 +371,8 @@ enum Source {
     Bool(bool),
     Text(String),
     Parameter(usize),
+    /// Of an array its elements, which are of its type.
+    Array(Vec<Constant>),
 }
 
 /// To what a value is converted for its comparison.
@@ -391,6 +477,12 @@ impl Constant {
                     .map(Some)
                     .map_err(limit),
             },
+            Source::Array(elements) => {
+                let value = |element: &Constant| Ok(element.plain(bound)?.unwrap_or(Bson::Null));
+                let values = elements.iter().map(value);
+                let values = values.collect::<std::result::Result<Vec<Bson>, Fault>>()?;
+                Ok(Some(Bson::Array(values)))
+            }
         }
     }
 
@@ -465,7 +557,7 @@ impl Constant {
     fn time(&self, bound: &Bound<'_>) -> std::result::Result<Value, Fault> {
         let micros = |text: &str| value::micros_from_text(&self.kind, text, bound.forms);
         let micros = match &self.source {
-            Source::Null | Source::Bool(_) => return Ok(Value::Null),
+            Source::Null | Source::Bool(_) | Source::Array(_) => return Ok(Value::Null),
             Source::Text(text) => micros(text)?,
             Source::Parameter(position) => match bound.parameter(*position)? {
                 Given::Null => return Ok(Value::Null),
@@ -520,7 +612,7 @@ impl<'a> Bound<'a> {
 }
 
 /// In SQL it is a text of lower case, and no other text equals it.
-fn object_id(text: &str) -> Option<ObjectId> {
+pub(super) fn object_id(text: &str) -> Option<ObjectId> {
     let lower = text
         .bytes()
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

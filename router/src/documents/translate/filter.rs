@@ -9,7 +9,7 @@ use bson::{Bson, DateTime, Decimal128, Document, doc};
 use super::super::{Fault, Kind};
 use super::condition::{Condition, Field, Op};
 use super::constant::{Bound, Constant, Value};
-use super::like;
+use super::{like, perhaps};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -61,9 +61,15 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
             None => Filter::None,
             Some(elements) => self::contains(field, elements, *contains),
         }),
-        Condition::Like(field, parts, matches) => match joined(parts, bound)? {
+        Condition::Overlaps(field, array, overlaps) => Ok(match array.elements(bound)? {
+            None => Filter::None,
+            Some(elements) => self::overlaps(field, elements, *overlaps),
+        }),
+        Condition::Columns(left, op, right) => Ok(columns(left, *op, right)),
+        Condition::Perhaps(condition) => Ok(perhaps::bind(condition, bound)),
+        Condition::Like(field, parts, likeness, matches) => match joined(parts, bound)? {
             Some(pattern) => {
-                let regex = like::regex(&pattern)?;
+                let regex = like::regex(&pattern, *likeness)?;
                 Ok(match matches {
                     true => is(field, doc! { "$regex": regex, "$options": "s" }),
                     false => is(
@@ -78,7 +84,7 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
 }
 
 /// Texts one behind the other; None is NULL, as of one of them.
-fn joined(parts: &[Constant], bound: &Bound<'_>) -> Result<Option<String>> {
+pub(super) fn joined(parts: &[Constant], bound: &Bound<'_>) -> Result<Option<String>> {
     let mut all = String::new();
     for part in parts {
         match part.plain(bound)? {
@@ -93,7 +99,7 @@ fn filters(parts: &[Condition], bound: &Bound<'_>) -> Result<Vec<Filter>> {
     parts.iter().map(|part| bind(part, bound)).collect()
 }
 
-fn all(parts: Vec<Filter>) -> Filter {
+pub(super) fn all(parts: Vec<Filter>) -> Filter {
     if parts.contains(&Filter::None) {
         return Filter::None;
     }
@@ -108,7 +114,7 @@ fn all(parts: Vec<Filter>) -> Filter {
     }
 }
 
-fn any(parts: Vec<Filter>) -> Filter {
+pub(super) fn any(parts: Vec<Filter>) -> Filter {
     if parts.contains(&Filter::All) {
         return Filter::All;
     }
@@ -256,6 +262,38 @@ fn contains(field: &Field, values: Vec<Value>, contains: bool) -> Filter {
     }
 }
 
+/// Elements that are NULL equal none, and that an array has one does not make it unknown.
+fn overlaps(field: &Field, values: Vec<Value>, overlaps: bool) -> Filter {
+    let exact = values.into_iter().filter_map(|value| match value {
+        Value::Exact(value) => Some(value),
+        Value::Null | Value::After(_) | Value::Absent => None,
+    });
+    let exact: Vec<Bson> = exact.collect();
+    match (exact.is_empty(), overlaps) {
+        (true, true) => Filter::None,
+        (true, false) => null(field, false),
+        (false, true) => is(field, doc! { "$in": exact }),
+        (false, false) => is(field, doc! { "$type": "array", "$nin": exact }),
+    }
+}
+
+/// To `$expr`, null and what is missing are values, too.
+fn columns(left: &Field, op: Op, right: &Field) -> Filter {
+    let operator = match op {
+        Op::Equal => "$eq",
+        Op::Unequal => "$ne",
+        Op::Less => "$lt",
+        Op::LessOrEqual => "$lte",
+        Op::Greater => "$gt",
+        Op::GreaterOrEqual => "$gte",
+    };
+    let paths = [left, right].map(|field| format!("${}", field.path));
+    let mut compared = Document::new();
+    compared.insert(operator, paths.to_vec());
+    let compared = Filter::Matching(doc! { "$expr": compared });
+    all(vec![not_null(left), not_null(right), compared])
+}
+
 fn or_nan(field: &Field, condition: Document) -> Filter {
     let filter = is(field, condition);
     match field.kind {
@@ -274,7 +312,7 @@ fn is(field: &Field, condition: impl Into<Bson>) -> Filter {
     Filter::Matching(document)
 }
 
-fn is_nan(value: &Bson) -> bool {
+pub(super) fn is_nan(value: &Bson) -> bool {
     match value {
         Bson::Double(number) => number.is_nan(),
         Bson::Decimal128(number) => is_decimal_nan(number),

@@ -78,6 +78,11 @@ impl Order {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The stages that sort; none without ORDER BY. `$sort` alone is what `find` can do, too.
     pub fn stages(&self, condition: &Condition) -> Vec<Document> {
         let mut ranks = Document::new();
@@ -164,6 +169,11 @@ pub(super) struct Page {
 }
 
 impl Window {
+    /// Whether there is neither.
+    pub fn is_none(&self) -> bool {
+        self.limit.is_none() && self.offset.is_none()
+    }
+
     /// Of a query's clauses.
     pub fn of(
         clause: Option<&LimitClause>,

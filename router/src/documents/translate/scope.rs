@@ -292,6 +292,7 @@ fn is_reserved(word: &str) -> bool {
 }
 
 /// The parameters of a statement; the types of those that the client did not declare come from their use.
+#[derive(Clone)]
 pub(super) struct Parameters {
     kinds: Vec<Option<Kind>>,
     declared: usize,

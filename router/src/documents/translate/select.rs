@@ -18,6 +18,7 @@ use super::condition::Condition;
 use super::constant::{Bound, Literal};
 use super::filter::{self, Filter};
 use super::order::{Order, Page, RANK, Sortable, Window};
+use super::perhaps;
 use super::scope::{Parameters, Scope, folded, words};
 use super::{Output, Result, Source, Tables, because};
 
@@ -41,6 +42,36 @@ pub(super) fn select(
     query: &Query,
     tables: Tables<'_>,
     parameters: &mut Parameters,
+) -> Result<(Vec<Output>, Select)> {
+    read(query, tables, parameters, Condition::of)
+}
+
+/// The same of one that fetches rows for PostgreSQL, which asks its conditions again: see [`perhaps`].
+pub(super) fn fetched(
+    query: &Query,
+    tables: Tables<'_>,
+    parameters: &mut Parameters,
+) -> Result<(Vec<Output>, Select)> {
+    let (columns, select) = read(query, tables, parameters, perhaps::of)?;
+    // Rows that are too many may neither be counted nor be among the first ones.
+    let are_rows = select.groups.is_none()
+        && select.counted.is_none()
+        && select.window.is_none()
+        && select.order.is_none();
+    match are_rows {
+        true => Ok((columns, select)),
+        false => Err(because("rows that are fetched in another form")),
+    }
+}
+
+/// How WHERE is read.
+type Where = fn(Option<&Expr>, &Scope, &mut Parameters) -> Result<Condition>;
+
+fn read(
+    query: &Query,
+    tables: Tables<'_>,
+    parameters: &mut Parameters,
+    condition: Where,
 ) -> Result<(Vec<Output>, Select)> {
     let Query {
         with: None,
@@ -99,7 +130,7 @@ pub(super) fn select(
         true => None,
         false => Some(items(projection, &scope)?),
     };
-    let condition = Condition::of(selection, &scope, parameters)?;
+    let condition = condition(selection, &scope, parameters)?;
     let single = condition.is_single(&scope.collection);
     let (columns, projection, groups, order) = match items {
         Some(items) => {

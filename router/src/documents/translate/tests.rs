@@ -146,6 +146,19 @@ fn refuse(sql: &str, reason: &str) {
     }
 }
 
+/// The filter of a fragment with this condition.
+fn wide(condition: &str, values: &[&str]) -> String {
+    let sql = format!("SELECT i FROM t WHERE {}", marked(condition));
+    let fetched = fetching(&parse(&sql), &collection, &[]);
+    let fetched = fetched.unwrap_or_else(|reason| panic!("{sql}: {reason}"));
+    let command = fetched.bind(&given(values), &Forms::default(), NOW);
+    let text = command.unwrap().to_string();
+    let filter = text
+        .strip_prefix("{\"find\":\"t\",\"filter\":")
+        .and_then(|text| text.strip_suffix(",\"projection\":{\"i\":1,\"_id\":0}}"));
+    filter.map_or(text.clone(), str::to_owned)
+}
+
 fn given<'a>(values: &[&'a str]) -> Vec<Given<'a>> {
     let given = |value: &&'a str| match *value {
         "NULL" => Given::Null,
@@ -749,6 +762,115 @@ fn updates_and_deletes_change_the_same_rows() {
 }
 
 #[test]
+fn patterns_fold_and_escape_as_they_say() {
+    check(
+        "SELECT i FROM t WHERE txt ILIKE 'aZ%é1_'",
+        r#"{"txt":{"$regex":"\\A[aA][zZ].*é1.\\z","$options":"s"}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE v NOT ILIKE '%' || $1",
+        &["x\\%"],
+        r#"{"in.v":{"$not":{"$regex":"\\A.*[xX]\\%\\z","$options":"s"},"$ne":null}}"#
+            .replace("in.v", "v")
+            .as_str(),
+    );
+    check(
+        r"SELECT i FROM t WHERE txt LIKE 'a!%\!!%' ESCAPE '!'",
+        r#"{"txt":{"$regex":"\\Aa\\%\\\\\\!.*\\z","$options":"s"}}"#,
+    );
+    check(
+        r"SELECT i FROM t WHERE txt ILIKE 'x\_' ESCAPE ''",
+        r#"{"txt":{"$regex":"\\A[xX]\\\\.\\z","$options":"s"}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE txt LIKE $1 ESCAPE '!'",
+        &["a!"],
+        "22025 LIKE pattern must not end with escape character",
+    );
+}
+
+#[test]
+fn arrays_are_written_in_two_ways() {
+    for array in ["ARRAY['a', 'b']", "'{a,b}'", "ARRAY['a', 'b']::text[]"] {
+        check(
+            &format!("SELECT i FROM t WHERE tags @> {array}"),
+            r#"{"tags":{"$all":["a","b"]}}"#,
+        );
+        check(
+            &format!("SELECT i FROM t WHERE {array} <@ tags"),
+            r#"{"tags":{"$all":["a","b"]}}"#,
+        );
+        check(
+            &format!("SELECT i FROM t WHERE {array} && tags"),
+            r#"{"tags":{"$in":["a","b"]}}"#,
+        );
+        check(
+            &format!("SELECT i FROM t WHERE NOT tags && {array}"),
+            r#"{"tags":{"$type":"array","$nin":["a","b"]}}"#,
+        );
+        check(
+            &format!("SELECT i FROM t WHERE txt = ANY({array})"),
+            r#"{"txt":{"$in":["a","b"]}}"#,
+        );
+    }
+    bound(
+        "SELECT i FROM t WHERE tags && ARRAY[$1, NULL, $2]",
+        &["NULL", "x"],
+        r#"{"tags":{"$in":["x"]}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE tags && $1",
+        &["NULL"],
+        r#"{"rows":[]}"#,
+    );
+    check("SELECT i FROM t WHERE tags && '{}'", r#"{"rows":[]}"#);
+    check(
+        "SELECT i FROM t WHERE NOT tags && '{NULL}'",
+        r#"{"tags":{"$type":"array"}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE tags @> ARRAY[]::text[]",
+        r#"{"tags":{"$type":"array"}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE i = ANY(ARRAY[1, 3000000000, 2.5])",
+        r#"{"i":{"$in":[{"$numberDecimal":"1"},{"$numberDecimal":"3000000000"},{"$numberDecimal":"2.5"}]}}"#,
+    );
+    bound(
+        "SELECT i FROM t WHERE id <> ALL(ARRAY[$1, 7])",
+        &["5"],
+        r#"{"_id":{"$nin":[5,7,null]}}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE u = ANY(ARRAY['00000000-0000-4000-8000-000000000001']::uuid[])",
+        r#"{"u":{"$in":[{"$uuid":"00000000-0000-4000-8000-000000000001"}]}}"#,
+    );
+    check(
+        "INSERT INTO t (id, tags) VALUES (1, ARRAY['a', NULL])",
+        r#"{"insert":"t","documents":[{"_id":1,"n":7,"i":null,"s":null,"b":null,"r":null,"f":null,"num":null,"txt":null,"v":null,"u":null,"bin":null,"at":{"ts":null,"day":null},"j":null,"tags":["a",null],"User":null}]}"#,
+    );
+}
+
+#[test]
+fn columns_are_compared_where_both_have_a_value() {
+    check(
+        "SELECT i FROM t WHERE i = s",
+        r#"{"$and":[{"i":{"$ne":null}},{"s":{"$ne":null}},{"$expr":{"$eq":["$i","$s"]}}]}"#,
+    );
+    check(
+        "SELECT i FROM t WHERE NOT (txt <= v)",
+        r#"{"$and":[{"txt":{"$ne":null}},{"v":{"$ne":null}},{"$expr":{"$gt":["$txt","$v"]}}]}"#,
+    );
+    for columns in ["id <> i", "ts < ts", "day = day", "u >= u", "b = b"] {
+        let _ = shown(&format!("SELECT i FROM t WHERE {columns}"), &[]);
+    }
+    check(
+        "SELECT i FROM t WHERE i < s ORDER BY s",
+        r#"{"find":"t","filter":{"$and":[{"i":{"$ne":null}},{"s":{"$ne":null}},{"$expr":{"$lt":["$i","$s"]}}]},"projection":{"i":1,"_id":0},"sort":{"s":1}}"#,
+    );
+}
+
+#[test]
 fn what_mongodb_may_answer_otherwise_is_refused() {
     refuse("SELECT DISTINCT ON (i) i FROM t", "DISTINCT ON");
     refuse(
@@ -804,7 +926,62 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
     refuse("SELECT i FROM t FOR UPDATE", "a lock on rows");
     refuse("SELECT i FROM t, people", "FROM of other than one table");
     refuse("SELECT i FROM t JOIN people ON true", "a join");
-    refuse("SELECT i FROM t WHERE i = n", "a comparison of two columns");
+    for columns in [
+        "i = num",
+        "f = r",
+        "i = txt",
+        "bin = bin",
+        "ts < day",
+        "tags = tags",
+        "j = j",
+    ] {
+        refuse(
+            &format!("SELECT i FROM t WHERE {columns}"),
+            "a comparison of two columns",
+        );
+    }
+    for arrays in [
+        "tags @> ARRAY[1]",
+        "tags && ARRAY['a'::varchar]",
+        "tags && '{a}'::varchar[]",
+    ] {
+        refuse(
+            &format!("SELECT i FROM t WHERE {arrays}"),
+            "arrays of different types",
+        );
+    }
+    refuse(
+        "SELECT i FROM t WHERE tags @> ARRAY[]",
+        "an array without a type",
+    );
+    refuse(
+        "SELECT i FROM t WHERE tags @> ARRAY[ARRAY['a']]",
+        "an array of arrays",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = ANY(ARRAY[1, 2::int8])",
+        "an array of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = ANY(ARRAY['1'])",
+        "a comparison of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE ts = ANY(ARRAY['2020-01-01'])",
+        "a comparison of different types",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = ANY(ARRAY[1.5]::int4[])",
+        "a cast that computes",
+    );
+    refuse(
+        "SELECT i FROM t WHERE ARRAY['a'] @> tags",
+        "an expression where a column is needed",
+    );
+    refuse(
+        "SELECT i FROM t WHERE i = ANY(ARRAY[n])",
+        "an expression where a constant is needed",
+    );
     refuse(
         "SELECT i FROM t WHERE i + 1 = 2",
         "a comparison without a column",
@@ -818,12 +995,20 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
         "LIKE of something else than text",
     );
     refuse(
-        "SELECT i FROM t WHERE txt ILIKE 'x'",
-        "a condition that MongoDB may understand otherwise",
+        "SELECT i FROM t WHERE j->>'a' ILIKE 'x'",
+        "an expression where a column is needed",
     );
     refuse(
-        "SELECT i FROM t WHERE txt LIKE 'x' ESCAPE '!'",
-        "a condition that MongoDB may understand otherwise",
+        "SELECT i FROM t WHERE txt LIKE 'x' ESCAPE 'ab'",
+        "an escape that is no character",
+    );
+    refuse(
+        "SELECT i FROM t WHERE txt LIKE 'x' ESCAPE $1",
+        "an escape that is no character",
+    );
+    refuse(
+        "SELECT i FROM t WHERE txt LIKE 'x!' ESCAPE '!'",
+        "a pattern that ends with its escape",
     );
     refuse(
         r#"SELECT i FROM t WHERE txt LIKE 'x\'"#,
@@ -1223,4 +1408,256 @@ fn constants_of_having_are_read_where_there_are_no_rows() {
     ] {
         assert_eq!(command(sql, &[]).unwrap_err().sqlstate, "22P02", "{sql}");
     }
+}
+
+#[test]
+fn a_text_of_json_may_be_that_of_values_of_many_types() {
+    for (condition, filter) in [
+        ("j->>'a' = 'x y'", r#"{"j.a":"x y"}"#),
+        ("'x y' = (j->>'a')::text", r#"{"j.a":"x y"}"#),
+        ("j->'a'->>'b' = '!'", r#"{"j.a.b":"!"}"#),
+        ("j#>'{a}'->>'b' = '!'", r#"{"j.a.b":"!"}"#),
+        ("j#>>'{a,\"b c\"}' = '!'", r#"{"j.a.b c":"!"}"#),
+        ("j#>>ARRAY['a', 'b']::text[] = '!'", r#"{"j.a.b":"!"}"#),
+        // Four letters may be bytes.
+        (
+            "j->>'a' = 'blue'",
+            r#"{"$or":[{"j.a":"blue"},{"j.a":{"$type":["binData"]}}]}"#,
+        ),
+        (
+            "j->>'a' = ''",
+            r#"{"$or":[{"j.a":""},{"j.a":{"$type":["binData"]}}]}"#,
+        ),
+        (
+            "j->>'a' = '0.1'",
+            r#"{"j.a":{"$in":[{"$numberDecimal":"0.1"},0.1,"0.1"]}}"#,
+        ),
+        (
+            "j->>'a' = '-1.50'",
+            r#"{"j.a":{"$in":[{"$numberDecimal":"-1.50"},-1.5,"-1.50"]}}"#,
+        ),
+        (
+            "j->>'a' = '12345678901234567890123456789012345'",
+            r#"{"$or":[{"j.a":"12345678901234567890123456789012345"},{"j.a":{"$type":["number"]}}]}"#,
+        ),
+        ("j->>'a' = '1e5'", r#"{"j.a":"1e5"}"#),
+        (
+            "j->>'a' = 'true'",
+            r#"{"$or":[{"j.a":{"$in":[true,"true"]}},{"j.a":{"$type":["binData"]}}]}"#,
+        ),
+        (
+            "j->>'a' = '{\"b\": 1}'",
+            r#"{"$or":[{"j.a":"{\"b\": 1}"},{"j.a":{"$type":["object"]}}]}"#,
+        ),
+        (
+            "j->>'a' = '[]'",
+            r#"{"$or":[{"j.a":"[]"},{"j.a":{"$type":["array"]}}]}"#,
+        ),
+        (
+            "j->>'a' = 'abababababababababababab'",
+            r#"{"$or":[{"j.a":{"$in":["abababababababababababab",{"$oid":"abababababababababababab"}]}},{"j.a":{"$type":["binData"]}}]}"#,
+        ),
+        (
+            "j->>'a' = '00000000-0000-4000-8000-000000000001'",
+            r#"{"j.a":{"$in":["00000000-0000-4000-8000-000000000001",{"$uuid":"00000000-0000-4000-8000-000000000001"}]}}"#,
+        ),
+        (
+            "j->>'a' = '2020-01-01T00:00:00.000Z'",
+            r#"{"$or":[{"j.a":"2020-01-01T00:00:00.000Z"},{"j.a":{"$type":["date"]}}]}"#,
+        ),
+        (
+            "j->>'a' IN ('x y', NULL, 'z')",
+            r#"{"j.a":{"$in":["x y","z"]}}"#,
+        ),
+        (
+            "j->>'a' = ANY(ARRAY['x y', 'z'])",
+            r#"{"j.a":{"$in":["x y","z"]}}"#,
+        ),
+        ("j->>'a' = NULL", r#"{"rows":[]}"#),
+        (
+            "j->>'a' IS NOT NULL",
+            r#"{"$or":[{"j.a":{"$ne":null}},{"j.a":{"$type":["array"]}}]}"#,
+        ),
+        (
+            "j->>'a' <> 'x'",
+            r#"{"$or":[{"j.a":{"$ne":null}},{"j.a":{"$type":["array"]}}]}"#,
+        ),
+        (
+            "j->>'a' ILIKE 'x%'",
+            r#"{"$or":[{"j.a":{"$ne":null}},{"j.a":{"$type":["array"]}}]}"#,
+        ),
+        (
+            "j->>'a' LIKE 'x%'",
+            r#"{"$or":[{"j.a":{"$regex":"\\Ax.*\\z","$options":"s"}},{"j.a":{"$type":["objectId","binData","date","bool","object","array","number"]}}]}"#,
+        ),
+        ("j->'a' IS NOT NULL", r#"{"j.a":{"$exists":true}}"#),
+    ] {
+        assert_eq!(wide(condition, &[]), filter, "{condition}");
+    }
+    assert_eq!(wide("j->>'a' = $1", &["x y"]), r#"{"j.a":"x y"}"#);
+    assert_eq!(wide("j->>'a' = $1", &["NULL"]), r#"{"rows":[]}"#);
+    assert_eq!(
+        wide("j->>'a' = ANY($1)", &["{x y,NULL}"]),
+        r#"{"j.a":"x y"}"#
+    );
+    assert_eq!(wide("j->>'a' LIKE $1", &["x\\"]), "{}");
+}
+
+#[test]
+fn what_json_may_contain_is_found_at_its_leaves() {
+    for (condition, filter) in [
+        (
+            "j @> '{\"a\": {\"b\": 1}, \"c\": \"!\"}'",
+            r#"{"$and":[{"j.a.b":{"$in":[{"$numberDecimal":"1"},1.0]}},{"j.c":"!"}]}"#,
+        ),
+        (
+            "'{\"a\": 0.10}' <@ j",
+            r#"{"j.a":{"$in":[{"$numberDecimal":"0.10"},0.1]}}"#,
+        ),
+        // All digits of a double, of which a cast would leave fifteen.
+        (
+            "j = '9.990000000000001e-20'",
+            r#"{"j":{"$in":[{"$numberDecimal":"9.990000000000001E-20"},9.990000000000001e-20]}}"#,
+        ),
+        ("j->'x' @> '{\"a\": false}'", r#"{"j.x.a":false}"#),
+        (
+            "j @> '{\"a\": [\"!\", [1], null, {\"b\": null}]}'",
+            r#"{"$and":[{"j.a":{"$type":["array"]}},{"j.a":"!"},{"j.a.b":{"$exists":true}}]}"#,
+        ),
+        ("j @> '{}'", r#"{"j":{"$type":["object"]}}"#),
+        ("j @> '{\"a\": {}}'", r#"{"j.a":{"$type":["object"]}}"#),
+        ("j @> '[]'", r#"{"j":{"$type":["array"]}}"#),
+        ("j @> '\"!\"'", r#"{"j":"!"}"#),
+        ("j = '{\"a\": \"!\"}'", r#"{"j.a":"!"}"#),
+        ("j->'a' = 'true'", r#"{"j.a":true}"#),
+        ("j->'a' <> '1'", r#"{"j.a":{"$exists":true}}"#),
+        // PostgreSQL knows what that is, or what is wrong with it.
+        ("j @> '{\"a.b\": 1}'", "{}"),
+        ("j @> 'null'", "{}"),
+        ("j @> '{'", "{}"),
+        ("j ? 'k'", r#"{"$or":[{"j.k":{"$exists":true}},{"j":"k"}]}"#),
+        (
+            "j ? 'a.b'",
+            r#"{"$or":[{"j":{"$type":["object"]}},{"j":"a.b"}]}"#,
+        ),
+        (
+            "j ?& ARRAY['k', 'l']",
+            r#"{"$and":[{"$or":[{"j.k":{"$exists":true}},{"j":"k"}]},{"$or":[{"j.l":{"$exists":true}},{"j":"l"}]}]}"#,
+        ),
+        (
+            "j ?| '{k,NULL}'",
+            r#"{"$or":[{"j.k":{"$exists":true}},{"j":"k"}]}"#,
+        ),
+        ("j ? NULL", r#"{"rows":[]}"#),
+    ] {
+        assert_eq!(wide(condition, &[]), filter, "{condition}");
+    }
+    assert_eq!(wide("j @> $1", &["{\"a\": \"!\"}"]), r#"{"j.a":"!"}"#);
+    assert_eq!(wide("j @> $1", &["{"]), "{}");
+}
+
+#[test]
+fn a_cast_that_may_fail_has_its_rows() {
+    let errors = r#"{"j.a":{"$type":["objectId","binData","date","bool","object","array","string"#;
+    assert_eq!(
+        wide("(j->>'a')::numeric >= 0.1", &[]),
+        format!(
+            r#"{{"$or":[{{"j.a":{{"$gte":{{"$numberDecimal":"0.1"}}}}}},{{"j.a":{{"$gte":0.1}}}},{errors}"]}}}}]}}"#
+        )
+    );
+    assert_eq!(
+        wide("5 > CAST(j->>'a' AS int2)", &[]),
+        format!(
+            r#"{{"$or":[{{"j.a":{{"$lt":{{"$numberDecimal":"5"}}}}}},{{"j.a":{{"$lt":5.0}}}},{{"j.a":{{"$lt":-32768}}}},{{"j.a":{{"$gt":32767}}}},{errors}","double","decimal"]}}}}]}}"#
+        )
+    );
+    assert_eq!(
+        wide("(j->>'a')::int8 <> $1", &["5"]),
+        r#"{"$or":[{"j.a":{"$ne":null}},{"j.a":{"$type":["array"]}}]}"#
+    );
+}
+
+#[test]
+fn conditions_that_may_be_true_are_put_together() {
+    for (condition, filter) in [
+        (
+            "(j->>'a' = '!' OR i = 5)",
+            r#"{"$or":[{"j.a":"!"},{"i":5}]}"#,
+        ),
+        ("(j->>'a' = '!' AND length(txt) = 3)", r#"{"j.a":"!"}"#),
+        (
+            "((NOT i < 5 AND lower(txt) = 'x') OR (j->>'a' = '!'))",
+            r#"{"$or":[{"i":{"$gte":5}},{"j.a":"!"}]}"#,
+        ),
+    ] {
+        assert_eq!(wide(condition, &[]), filter, "{condition}");
+    }
+    for condition in [
+        "NOT (j->>'a' = 'x')",
+        "(j->>'a' = 'x') IS NOT TRUE",
+        "(j->>'a' = 'x' OR length(txt) = 3)",
+        "j->>'a' IS NULL",
+        "j->>'a' NOT IN ('x')",
+        "j->>'a' = txt",
+        "j->>'a' = upper('x')",
+        "j->>'a' = 5",
+        "j->>0 = 'x'",
+        "j->>'0' = 'x'",
+        "j#>>'{a,-1}' = 'x'",
+        "j#>>'{}' = 'x'",
+        "j->>'a.b' = 'x'",
+        "j->>'$a' = 'x'",
+        "j->>'' = 'x'",
+        "j->>$1 = 'x'",
+        "txt->>'a' = 'x'",
+        "(j->>'a')::float8 > 1",
+        "length(j->>'a') > 1",
+        "mothership.perhaps(j->>'a' = 'x')",
+    ] {
+        let sql = format!("SELECT i FROM t WHERE {}", marked(condition));
+        let fetched = fetching(&parse(&sql), &collection, &[]);
+        assert!(fetched.is_err(), "{condition}");
+    }
+}
+
+#[test]
+fn only_rows_that_are_fetched_may_be_too_many() {
+    let condition = marked("j->>'a' = 'x'");
+    for statement in [
+        "SELECT i FROM t WHERE {c}",
+        "SELECT i FROM t WHERE i = 5 AND {c}",
+        "UPDATE t SET i = 1 WHERE {c}",
+        "DELETE FROM t WHERE {c}",
+        "SELECT count(*) FROM t WHERE {c}",
+        "SELECT i FROM t WHERE {c} LIMIT 1",
+    ] {
+        let sql = statement.replace("{c}", &condition);
+        assert!(translated(&sql).is_err(), "{sql}");
+    }
+    for statement in [
+        "SELECT i FROM t WHERE NOT {c}",
+        "SELECT i FROM t WHERE i = 5 OR {c}",
+        "SELECT i FROM t WHERE {c} LIMIT 1",
+        "SELECT i FROM t WHERE {c} OFFSET 1",
+        "SELECT i FROM t WHERE {c} ORDER BY i",
+        "SELECT DISTINCT i FROM t WHERE {c}",
+        "SELECT count(*) FROM t WHERE {c}",
+        "SELECT count(*) FROM (SELECT i FROM t WHERE {c}) x",
+        "SELECT i FROM t WHERE {c} GROUP BY i",
+        "SELECT i FROM t GROUP BY i HAVING {c}",
+        "SELECT i FROM t WHERE {c} FOR UPDATE",
+        "UPDATE t SET i = 1 WHERE {c}",
+        "DELETE FROM t WHERE {c}",
+    ] {
+        let sql = statement.replace("{c}", &condition);
+        let fetched = fetching(&parse(&sql), &collection, &[]);
+        assert!(fetched.is_err(), "{sql}");
+    }
+    let sql = format!("SELECT i FROM t WHERE i = 5 AND {condition} AND s = ANY ($1::int2[])");
+    let fetched = fetching(&parse(&sql), &collection, &[]).unwrap();
+    let command = fetched.bind(&given(&["{7}"]), &Forms::default(), NOW);
+    assert_eq!(
+        command.unwrap().to_string(),
+        r#"{"find":"t","filter":{"$and":[{"i":5},{"j.a":"x"},{"s":{"$in":[7]}}]},"projection":{"i":1,"_id":0}}"#
+    );
 }

@@ -1,0 +1,729 @@
+//! Conditions that MongoDB cannot decide, read into filters that select every row for which they may be true.
+//!
+//! A query whose rows are gathered asks all its conditions again of what is fetched. So a filter may select too many
+//! rows, but none too few: neither one for which the condition is true, nor one of which PostgreSQL would make an error.
+//! Who writes such a query says so by [`marked`]; in a client's statement the mark is a call of a function that there is
+//! not.
+//!
+//! What makes `jsonb` undecidable: texts of JSON are those of values of many types of BSON, numbers are shown by their
+//! shortest digits, and the way down to a field leads through arrays, too. Absent: NOT, which would select too few.
+
+use std::collections::BTreeSet;
+
+use bson::{Bson, Document, RawBsonRef, doc};
+use sqlparser::ast::{
+    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments,
+};
+
+use super::super::value::{self, Forms};
+use super::super::{Fault, Kind};
+use super::condition::{Condition, MAX_DEPTH, Op, Operands, chain, chained, likeness};
+use super::constant::{Bound, Constant, Literal, is_exact, kind_of, object_id};
+use super::filter::{self, Filter, all, any};
+use super::like::{self, Likeness};
+use super::scope::{Parameters, Scope, words};
+use super::{Result, because};
+
+/// The function that is called by a mark: its schema, and its name.
+const MARK: [&str; 2] = ["mothership", "perhaps"];
+
+/// So many conditions are made of one pattern; what more it asks PostgreSQL does.
+const MOST_LEAVES: usize = 100;
+
+/// Types whose values are shown as strings of JSON, and are none.
+const STRINGS: [&str; 3] = ["objectId", "binData", "date"];
+
+/// All others that have a text, but for strings and numbers.
+const OTHERS: [&str; 3] = ["bool", "object", "array"];
+
+/// A condition on an entry of FROM, as the query of its rows says that rows for which it may be true will do.
+pub fn marked(condition: &str) -> String {
+    format!("{}.{}({condition})", MARK[0], MARK[1])
+}
+
+/// What selects every row for which a condition may be true.
+#[derive(Clone, Debug)]
+pub(super) enum Perhaps {
+    /// It is one that MongoDB decides.
+    Exactly(Condition),
+    /// All may be true.
+    All(Vec<Perhaps>),
+    /// One may be true.
+    Any(Vec<Perhaps>),
+    /// The text of what is at a path is one of these.
+    Texts(String, Vec<Constant>),
+    /// The same of the elements of an array.
+    TextAmong(String, Constant),
+    /// It is like a pattern.
+    Like(String, Vec<Constant>, Likeness),
+    /// It has a text.
+    Present(String),
+    /// There is something, perhaps JSON's own null.
+    Exists(String),
+    /// `jsonb` that contains this, or is equal to it.
+    Contains(String, Constant),
+    /// `jsonb` that has this key, or this string among its elements.
+    Key(String, Constant),
+    /// The same of one of the elements of an array, or of each.
+    Keys(String, Constant, bool),
+    /// The text is that of a number of this type, which compares so.
+    Number(String, Kind, Op, Constant),
+}
+
+/// The condition of WHERE, of which what is [`marked`] is read so.
+pub(super) fn of(
+    selection: Option<&Expr>,
+    scope: &Scope,
+    parameters: &mut Parameters,
+) -> Result<Condition> {
+    let Some(expr) = selection else {
+        return Ok(Condition::Known(true));
+    };
+    let parts = chain(expr, &BinaryOperator::And).into_iter();
+    let parts = parts.map(|part| {
+        let mut columns = scope;
+        match unmarked(part) {
+            None => Condition::on(part, &mut columns, parameters),
+            Some(condition) => {
+                let mut reader = Reader {
+                    operands: &mut columns,
+                    parameters,
+                };
+                let read = reader.read(condition, 0)?;
+                Ok(Condition::Perhaps(Box::new(read)))
+            }
+        }
+    });
+    let mut parts = parts.collect::<Result<Vec<Condition>>>()?;
+    Ok(match parts.len() {
+        1 => parts.remove(0),
+        _ => Condition::All(parts),
+    })
+}
+
+/// The condition in a mark.
+fn unmarked(expr: &Expr) -> Option<&Expr> {
+    let function = match expr {
+        Expr::Nested(expr) => return unmarked(expr),
+        Expr::Function(function) => function,
+        _ => return None,
+    };
+    if words(&function.name).ok()? != MARK {
+        return None;
+    }
+    match &function.args {
+        FunctionArguments::List(list) => match list.args.as_slice() {
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(condition))] => Some(condition),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+struct Reader<'a> {
+    operands: &'a mut dyn Operands,
+    parameters: &'a mut Parameters,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, expr: &Expr, depth: usize) -> Result<Perhaps> {
+        if depth > MAX_DEPTH {
+            return Err(because("a condition too deep"));
+        }
+        // What is not read to its end gives no parameter its type.
+        let mut parameters = self.parameters.clone();
+        if let Ok(exact) = Condition::on(expr, self.operands, &mut parameters) {
+            *self.parameters = parameters;
+            return Ok(Perhaps::Exactly(exact));
+        }
+        match expr {
+            Expr::Nested(expr) => self.read(expr, depth + 1),
+            Expr::BinaryOp {
+                op: BinaryOperator::And,
+                ..
+            } => self.all(chain(expr, &BinaryOperator::And), depth),
+            Expr::BinaryOp {
+                op: BinaryOperator::Or,
+                ..
+            } => {
+                let arms = chain(expr, &BinaryOperator::Or).into_iter();
+                let arms = arms.map(|arm| self.read(arm, depth + 1));
+                Ok(Perhaps::Any(arms.collect::<Result<_>>()?))
+            }
+            expr => self.leaf(expr),
+        }
+    }
+
+    /// Of conditions of which all must hold, those that are understood.
+    fn all(&mut self, links: Vec<&Expr>, depth: usize) -> Result<Perhaps> {
+        let mut parts = Vec::new();
+        let mut why = because("a condition that MongoDB may understand otherwise");
+        for link in links {
+            let before = self.parameters.clone();
+            match self.read(link, depth + 1) {
+                Ok(part) => parts.push(part),
+                Err(reason) => {
+                    *self.parameters = before;
+                    why = reason;
+                }
+            }
+        }
+        match parts.is_empty() {
+            true => Err(why),
+            false => Ok(Perhaps::All(parts)),
+        }
+    }
+
+    fn leaf(&mut self, expr: &Expr) -> Result<Perhaps> {
+        match expr {
+            Expr::BinaryOp { left, op, right } => match op {
+                BinaryOperator::AtArrow => self.contains(left, right),
+                BinaryOperator::ArrowAt => self.contains(right, left),
+                BinaryOperator::Question => {
+                    let path = self.json(left)?;
+                    Ok(Perhaps::Key(path, self.constant(right, &Kind::Text)?))
+                }
+                BinaryOperator::QuestionPipe => self.keys(left, right, false),
+                BinaryOperator::QuestionAnd => self.keys(left, right, true),
+                op => {
+                    let op = Op::read(op).ok_or_else(not_understood)?;
+                    match self.compare(left, op, right) {
+                        Ok(read) => Ok(read),
+                        Err(_) => self.compare(right, op.turned(), left),
+                    }
+                }
+            },
+            Expr::InList {
+                expr,
+                list,
+                negated: false,
+            } => {
+                let path = self.text(expr)?;
+                let texts = list.iter().map(|item| self.constant(item, &Kind::Text));
+                Ok(Perhaps::Texts(path, texts.collect::<Result<_>>()?))
+            }
+            Expr::AnyOp {
+                left,
+                compare_op: BinaryOperator::Eq,
+                right,
+                is_some: _,
+            } => {
+                let path = self.text(left)?;
+                Ok(Perhaps::TextAmong(path, self.texts(right)?))
+            }
+            Expr::Like {
+                negated,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+            } => self.like(
+                expr,
+                pattern,
+                likeness(false, escape_char.as_deref())?,
+                *negated,
+            ),
+            // Which letters are alike is a matter of the database's collation.
+            Expr::ILike {
+                negated: _,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+            } => self.like(expr, pattern, likeness(true, escape_char.as_deref())?, true),
+            Expr::IsNotNull(expr) => match self.text(expr) {
+                Ok(path) => Ok(Perhaps::Present(path)),
+                Err(_) => Ok(Perhaps::Exists(self.json(expr)?)),
+            },
+            _ => Err(not_understood()),
+        }
+    }
+
+    fn compare(&mut self, left: &Expr, op: Op, right: &Expr) -> Result<Perhaps> {
+        if let Some((path, kind)) = self.number(left)? {
+            let constant = self.constant(right, &kind)?;
+            return Ok(Perhaps::Number(path, kind, op, constant));
+        }
+        if let Ok(path) = self.text(left) {
+            let constant = self.constant(right, &Kind::Text)?;
+            return Ok(match op {
+                Op::Equal => Perhaps::Texts(path, vec![constant]),
+                // In what order texts are is a matter of the database's collation.
+                _ => Perhaps::Present(path),
+            });
+        }
+        let path = self.json(left)?;
+        let constant = self.constant(right, &Kind::Jsonb)?;
+        Ok(match op {
+            Op::Equal => Perhaps::Contains(path, constant),
+            _ => Perhaps::Exists(path),
+        })
+    }
+
+    fn contains(&mut self, whole: &Expr, part: &Expr) -> Result<Perhaps> {
+        let path = self.json(whole)?;
+        Ok(Perhaps::Contains(path, self.constant(part, &Kind::Jsonb)?))
+    }
+
+    fn keys(&mut self, json: &Expr, keys: &Expr, every: bool) -> Result<Perhaps> {
+        let path = self.json(json)?;
+        Ok(Perhaps::Keys(path, self.texts(keys)?, every))
+    }
+
+    fn like(
+        &mut self,
+        expr: &Expr,
+        pattern: &Expr,
+        likeness: Likeness,
+        is_unclear: bool,
+    ) -> Result<Perhaps> {
+        let path = self.text(expr)?;
+        let parts = chained(pattern).into_iter();
+        let parts = parts.map(|part| self.constant(part, &Kind::Text));
+        let parts = parts.collect::<Result<_>>()?;
+        Ok(match is_unclear {
+            true => Perhaps::Present(path),
+            false => Perhaps::Like(path, parts, likeness),
+        })
+    }
+
+    /// The path of the field that an expression of type `jsonb` is.
+    fn json(&mut self, expr: &Expr) -> Result<String> {
+        match expr {
+            Expr::Nested(expr) => self.json(expr),
+            Expr::BinaryOp {
+                left,
+                op: op @ (BinaryOperator::Arrow | BinaryOperator::HashArrow),
+                right,
+            } => self.below(left, right, *op == BinaryOperator::HashArrow),
+            expr => match self.operands.operand_if(expr)? {
+                Some(field) if field.kind == Kind::Jsonb && field.column.is_some() => {
+                    Ok(field.path)
+                }
+                _ => Err(because("an expression that is no field of JSON")),
+            },
+        }
+    }
+
+    /// The path of the field whose text an expression is.
+    fn text(&mut self, expr: &Expr) -> Result<String> {
+        match expr {
+            Expr::Nested(expr) => self.text(expr),
+            Expr::BinaryOp {
+                left,
+                op: op @ (BinaryOperator::LongArrow | BinaryOperator::HashLongArrow),
+                right,
+            } => self.below(left, right, *op == BinaryOperator::HashLongArrow),
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type: DataType::Text,
+                format: None,
+            } => self.text(expr),
+            _ => Err(because("an expression that is no text of JSON")),
+        }
+    }
+
+    /// The same, where the text is cast to a number that MongoDB compares exactly.
+    fn number(&mut self, expr: &Expr) -> Result<Option<(String, Kind)>> {
+        match expr {
+            Expr::Nested(expr) => self.number(expr),
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type,
+                format: None,
+            } => match kind_of(data_type) {
+                Ok(kind) if is_exact(&kind) => Ok(Some((self.text(expr)?, kind))),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    fn below(&mut self, json: &Expr, key: &Expr, is_path: bool) -> Result<String> {
+        let mut path = self.json(json)?;
+        let keys = match (Literal::read(key, self.parameters)?, is_path) {
+            (Some(literal), false) => vec![written(literal)?],
+            (Some(literal), true) => steps(literal)?,
+            (None, _) => return Err(because("a key that is computed")),
+        };
+        for key in keys {
+            if !is_step(&key) {
+                return Err(because("a key that may be another field"));
+            }
+            path.push('.');
+            path.push_str(&key);
+        }
+        Ok(path)
+    }
+
+    /// A constant of this type, or of one that is compared as it is.
+    fn constant(&mut self, expr: &Expr, kind: &Kind) -> Result<Constant> {
+        let literal = Literal::read(expr, self.parameters)?
+            .ok_or_else(|| because("an expression where a constant is needed"))?;
+        let constant = literal.typed(kind, self.parameters)?;
+        let is_alike = match (kind, &constant.kind) {
+            (Kind::Text, Kind::Varchar(_)) => true,
+            (kind, own) if is_exact(kind) => is_exact(own),
+            (kind, own) => kind == own,
+        };
+        match is_alike {
+            true => Ok(constant),
+            false => Err(because("a comparison of different types")),
+        }
+    }
+
+    /// An array of texts.
+    fn texts(&mut self, expr: &Expr) -> Result<Constant> {
+        self.constant(expr, &Kind::Array(Box::new(Kind::Text)))
+    }
+}
+
+fn not_understood() -> super::NotTranslated {
+    because("a condition that MongoDB may understand otherwise")
+}
+
+/// A text that stands in the statement.
+fn written(literal: Literal) -> Result<String> {
+    match literal {
+        Literal::Text(text) => Ok(text),
+        Literal::Cast(literal, Kind::Text) => written(*literal),
+        _ => Err(because("a key that is no text of the statement")),
+    }
+}
+
+/// The keys of `#>` that stand in the statement.
+fn steps(literal: Literal) -> Result<Vec<String>> {
+    let steps = match literal {
+        Literal::Array(steps, Kind::Text) => {
+            steps.into_iter().map(written).collect::<Result<_>>()?
+        }
+        Literal::Cast(literal, Kind::Array(element)) if *element == Kind::Text => {
+            return match *literal {
+                literal @ Literal::Text(_) => steps(literal),
+                _ => Err(because("keys that are no text of the statement")),
+            };
+        }
+        Literal::Text(text) => {
+            let kind = Kind::Array(Box::new(Kind::Text));
+            match value::from_text(&kind, &text, &Forms::default()) {
+                Ok(Bson::Array(keys)) => {
+                    let key = |key| match key {
+                        Bson::String(key) => Ok(key),
+                        _ => Err(because("a key that is NULL")),
+                    };
+                    keys.into_iter().map(key).collect::<Result<_>>()?
+                }
+                _ => return Err(because("keys that are no array")),
+            }
+        }
+        _ => return Err(because("keys that are no text of the statement")),
+    };
+    match Vec::<String>::is_empty(&steps) {
+        true => Err(because("no key")),
+        false => Ok(steps),
+    }
+}
+
+/// Whether a key means one field and no element of an array, in PostgreSQL and in a path of MongoDB's.
+fn is_step(key: &str) -> bool {
+    let is_number =
+        |first: char| first.is_ascii_digit() || first.is_whitespace() || "+-".contains(first);
+    is_field(key) && !key.starts_with(is_number)
+}
+
+/// Whether a path of MongoDB's can name it.
+fn is_field(key: &str) -> bool {
+    !key.is_empty() && !key.starts_with('$') && !key.contains(['.', '\0'])
+}
+
+/// The filter of such a condition. A value that is at fault is PostgreSQL's to complain of, or to understand.
+pub(super) fn bind(condition: &Perhaps, bound: &Bound<'_>) -> Filter {
+    self::filter(condition, bound).unwrap_or(Filter::All)
+}
+
+fn filter(condition: &Perhaps, bound: &Bound<'_>) -> std::result::Result<Filter, Fault> {
+    Ok(match condition {
+        Perhaps::Exactly(condition) => filter::bind(condition, bound)?,
+        Perhaps::All(parts) => all(parts.iter().map(|part| bind(part, bound)).collect()),
+        Perhaps::Any(arms) => any(arms.iter().map(|arm| bind(arm, bound)).collect()),
+        Perhaps::Texts(path, texts) => {
+            let mut shown = Shown::default();
+            for text in texts {
+                shown.add_text(text.plain(bound)?);
+            }
+            shown.at(path)
+        }
+        Perhaps::TextAmong(path, array) => {
+            let mut shown = Shown::default();
+            for text in elements(array, bound)? {
+                shown.add_text(Some(text));
+            }
+            shown.at(path)
+        }
+        Perhaps::Like(path, parts, likeness) => match filter::joined(parts, bound)? {
+            Some(pattern) => {
+                let regex = like::regex(&pattern, *likeness)?;
+                let others = STRINGS.iter().chain(&OTHERS).chain(&["number"]);
+                any(vec![
+                    at(path, doc! { "$regex": regex, "$options": "s" }),
+                    of_types(path, others),
+                ])
+            }
+            None => Filter::None,
+        },
+        Perhaps::Present(path) => present(path),
+        Perhaps::Exists(path) => exists(path),
+        Perhaps::Contains(path, part) => match part.plain(bound)? {
+            Some(part) => {
+                let mut leaves = Vec::new();
+                contain(path, &part, &mut leaves);
+                all(leaves)
+            }
+            None => Filter::None,
+        },
+        Perhaps::Key(path, key) => match key.plain(bound)? {
+            Some(key) => self::key(path, &key),
+            None => Filter::None,
+        },
+        Perhaps::Keys(path, keys, every) => {
+            let keys = elements(keys, bound)?.into_iter();
+            let keys = keys.filter(|key| *key != Bson::Null);
+            let keys = keys.map(|key| self::key(path, &key)).collect();
+            match every {
+                true => all(keys),
+                false => any(keys),
+            }
+        }
+        Perhaps::Number(path, kind, op, constant) => match constant.plain(bound)? {
+            Some(number) => self::number(path, kind, *op, &number),
+            None => Filter::None,
+        },
+    })
+}
+
+/// The elements of an array; of NULL there are none.
+fn elements(array: &Constant, bound: &Bound<'_>) -> std::result::Result<Vec<Bson>, Fault> {
+    Ok(match array.plain(bound)? {
+        Some(Bson::Array(elements)) => elements,
+        _ => Vec::new(),
+    })
+}
+
+/// What values look like something.
+#[derive(Default)]
+struct Shown {
+    values: Vec<Bson>,
+    types: BTreeSet<&'static str>,
+}
+
+impl Shown {
+    /// What `->>` shows as a text; nothing is shown as NULL.
+    fn add_text(&mut self, text: Option<Bson>) {
+        let Some(Bson::String(text)) = text else {
+            return;
+        };
+        match text.as_str() {
+            "true" => self.values.push(Bson::Boolean(true)),
+            "false" => self.values.push(Bson::Boolean(false)),
+            text if text.starts_with('{') => _ = self.types.insert("object"),
+            text if text.starts_with('[') => _ = self.types.insert("array"),
+            text if is_number(text) => {
+                match value::from_text(&Kind::Numeric, text, &Forms::default()) {
+                    Ok(number) => self.add_number(&number),
+                    Err(_) => _ = self.types.insert("number"),
+                }
+            }
+            _ => {}
+        }
+        self.add_string(&text);
+    }
+
+    /// What is a string of JSON.
+    fn add_string(&mut self, text: &str) {
+        self.values.push(Bson::String(text.to_owned()));
+        self.values.extend(object_id(text).map(Bson::ObjectId));
+        if let Ok(uuid) = value::from_text(&Kind::Uuid, text, &Forms::default()) {
+            self.values.push(uuid);
+        }
+        if is_base64(text) {
+            self.types.insert("binData");
+        }
+        if text.ends_with('Z') && text.contains('T') {
+            self.types.insert("date");
+        }
+    }
+
+    /// What is this number of JSON. A double is the number that its shortest digits say, and MongoDB compares it by all
+    /// its digits: so it is asked for as a double, too.
+    fn add_number(&mut self, number: &Bson) {
+        match both(number) {
+            Some(both) => self.values.extend(both),
+            None => _ = self.types.insert("number"),
+        }
+    }
+
+    fn at(mut self, path: &str) -> Filter {
+        let values = match self.values.len() {
+            0 => Filter::None,
+            1 => at(path, self.values.remove(0)),
+            _ => at(path, doc! { "$in": self.values }),
+        };
+        match self.types.is_empty() {
+            true => values,
+            false => any(vec![values, of_types(path, &self.types)]),
+        }
+    }
+}
+
+/// A number as MongoDB's two kinds of fractions have it. A cast of a double would leave some of its digits out.
+fn both(number: &Bson) -> Option<[Bson; 2]> {
+    let decimal = match number {
+        Bson::Double(double) => {
+            let (forms, mut text) = (Forms::default(), Vec::new());
+            value::put_text(
+                &Kind::Numeric,
+                RawBsonRef::Double(*double),
+                &forms,
+                &mut text,
+            )
+            .ok()?;
+            let text = std::str::from_utf8(&text).ok()?;
+            value::from_text(&Kind::Numeric, text, &forms).ok()?
+        }
+        number => value::assign(&Kind::Numeric, number.clone()).ok()?,
+    };
+    let double = value::assign(&Kind::Float8, number.clone()).ok()?;
+    Some([decimal, double])
+}
+
+/// Whether a text is of the form in which JSON's numbers are shown.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.starts_with(|first: char| first.is_ascii_digit())
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// Whether some bytes are shown so.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    text.len().is_multiple_of(4) && digits.bytes().all(is_digit)
+}
+
+/// What must be there for `jsonb` to contain this, or to equal it. A path finds what is in arrays, too, so that it finds
+/// the elements of an array as it finds the array.
+fn contain(path: &str, part: &Bson, leaves: &mut Vec<Filter>) {
+    if leaves.len() >= MOST_LEAVES {
+        return;
+    }
+    let mut shown = Shown::default();
+    match part {
+        Bson::Document(fields) => {
+            let before = leaves.len();
+            for (key, value) in fields.iter().filter(|(key, _)| is_field(key)) {
+                contain(&format!("{path}.{key}"), value, leaves);
+            }
+            if leaves.len() == before {
+                leaves.push(of_types(path, &["object"]));
+            }
+            return;
+        }
+        Bson::Array(elements) => {
+            leaves.push(of_types(path, &["array"]));
+            for element in elements {
+                // Into arrays of arrays no path leads.
+                if !matches!(element, Bson::Array(_) | Bson::Null) {
+                    contain(path, element, leaves);
+                }
+            }
+            return;
+        }
+        Bson::Null => {
+            leaves.push(exists(path));
+            return;
+        }
+        Bson::String(text) => shown.add_string(text),
+        Bson::Boolean(_) => shown.values.push(part.clone()),
+        number => shown.add_number(number),
+    }
+    leaves.push(shown.at(path));
+}
+
+fn key(path: &str, key: &Bson) -> Filter {
+    let Bson::String(key) = key else {
+        return Filter::All;
+    };
+    let as_field = match is_field(key) {
+        true => exists(&format!("{path}.{key}")),
+        false => of_types(path, &["object"]),
+    };
+    let mut shown = Shown::default();
+    shown.add_string(key);
+    any(vec![as_field, shown.at(path)])
+}
+
+/// What a cast cannot read is an error, and has to be found: a text that is no number, of integers a fraction, and
+/// what is beyond their type.
+fn number(path: &str, kind: &Kind, op: Op, number: &Bson) -> Filter {
+    let Some(both) = both(number).filter(|_| op != Op::Unequal) else {
+        return present(path);
+    };
+    if filter::is_nan(&both[0]) {
+        return present(path);
+    }
+    let operator = match op {
+        Op::Equal | Op::Unequal => "$eq",
+        Op::Less => "$lt",
+        Op::LessOrEqual => "$lte",
+        Op::Greater => "$gt",
+        Op::GreaterOrEqual => "$gte",
+    };
+    let compared = both.into_iter().map(|value| {
+        let mut compared = Document::new();
+        compared.insert(operator, value);
+        at(path, compared)
+    });
+    let mut found: Vec<Filter> = compared.collect();
+    let mut types: Vec<&str> = [&STRINGS[..], &OTHERS, &["string"]].concat();
+    let range = match kind {
+        Kind::Int2 => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
+        Kind::Int4 => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        _ => None,
+    };
+    if let Some((least, greatest)) = range {
+        found.push(at(path, doc! { "$lt": least }));
+        found.push(at(path, doc! { "$gt": greatest }));
+    }
+    if *kind != Kind::Numeric {
+        types.extend(["double", "decimal"]);
+    }
+    found.push(of_types(path, &types));
+    any(found)
+}
+
+/// `{p: {$ne: null}}` does not find an array that has a null.
+fn present(path: &str) -> Filter {
+    any(vec![
+        at(path, doc! { "$ne": null }),
+        of_types(path, &["array"]),
+    ])
+}
+
+fn exists(path: &str) -> Filter {
+    at(path, doc! { "$exists": true })
+}
+
+fn of_types<'t>(path: &str, types: impl IntoIterator<Item = &'t &'t str>) -> Filter {
+    let types: Vec<&str> = types.into_iter().copied().collect();
+    at(path, doc! { "$type": types })
+}
+
+fn at(path: &str, condition: impl Into<Bson>) -> Filter {
+    let mut document = Document::new();
+    document.insert(path, condition);
+    Filter::Matching(document)
+}
