@@ -87,7 +87,7 @@ impl Gen<'_> {
                 self.has("subquery condition");
                 self.subquery_condition(ctx, ty, &a)
             }
-            16 => match self.below(4) {
+            16 => match self.below(9) {
                 0 => format!(
                     "{} @> {}",
                     self.expr(ctx, Ty::Jsonb, 0),
@@ -103,9 +103,45 @@ impl Gen<'_> {
                     self.expr(ctx, Ty::Span, 0),
                     self.expr(ctx, Ty::Int4, 0)
                 ),
-                _ => format!("starts_with({}, 'a')", self.expr(ctx, Ty::Text, 0)),
+                3 => format!("starts_with({}, 'a')", self.expr(ctx, Ty::Text, 0)),
+                4 => {
+                    let op = self.pick(&["&&", "@>", "<@"]);
+                    format!(
+                        "({} {op} {})",
+                        self.expr(ctx, Ty::Texts, 0),
+                        self.literal(Ty::Texts)
+                    )
+                }
+                5 => {
+                    let like = self.pick(&["LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE"]);
+                    let pattern = self.pick(&["'A!%' ESCAPE '!'", "'%B' ESCAPE ''", "'x_%'"]);
+                    format!("({} {like} {pattern})", self.expr(ctx, Ty::Text, 0))
+                }
+                _ => self.json_condition(ctx),
             },
             _ => format!("{a} {op} {}", self.expr(ctx, ty, 0)),
+        }
+    }
+
+    /// A condition on what is in JSON.
+    fn json_condition(&mut self, ctx: &Ctx) -> String {
+        self.has("json condition");
+        let json = self.expr(ctx, Ty::Jsonb, 0);
+        let key = self.pick(&["a", "b", "k", "l", "x"]);
+        let text = self.pick(&["1", "1.0", "[1, 2]", "x", "a", "true", "{\"a\": 1}"]);
+        match self.below(9) {
+            0 => format!("({json} ->> '{key}' = '{text}')"),
+            1 => format!("({json} #>> '{{{key}}}' IN ('{text}', '1', NULL))"),
+            2 => format!("({json} -> '{key}' ->> 'a' = '{text}')"),
+            3 => format!("({json} ? '{key}')"),
+            4 => format!("({json} ?| ARRAY['{key}', 'x'])"),
+            5 => format!("({json} -> '{key}' @> {})", self.literal(Ty::Jsonb)),
+            6 => format!("({json} -> '{key}' = {})", self.literal(Ty::Jsonb)),
+            7 => {
+                let is = self.pick(&["IS NOT NULL", "IS NULL", "LIKE '[%'", "ILIKE 'X'", "<> 'x'"]);
+                format!("({json} ->> '{key}' {is})")
+            }
+            _ => format!("({} <@ {json})", self.literal(Ty::Jsonb)),
         }
     }
 
