@@ -26,6 +26,8 @@ mod locks;
 mod meant;
 #[path = "mongo/merged.rs"]
 mod merged;
+#[path = "mongo/narrowed.rs"]
+mod narrowed;
 #[path = "mongo/page.rs"]
 mod page;
 #[path = "mongo/partitions.rs"]

@@ -271,6 +271,10 @@ fn what_needs_postgresql_is_refused_and_says_so() {
     for (sql, message) in [
         ("SELECT * FROM events JOIN events o USING (id)", gathered),
         ("SELECT upper(kind) FROM events", gathered),
+        (
+            "SELECT id FROM events WHERE mothership.perhaps(upper(kind) = 'A')",
+            gathered,
+        ),
         ("INSERT INTO events SELECT id + 1 FROM events", gathered),
         ("DECLARE c CURSOR FOR SELECT * FROM events", gathered),
         ("CREATE TABLE t (a int)", needed),
