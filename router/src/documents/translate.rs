@@ -23,6 +23,7 @@ mod order;
 mod perhaps;
 mod scope;
 mod select;
+mod shown;
 mod unnested;
 mod update;
 mod values;

@@ -9,7 +9,7 @@ use bson::{Bson, DateTime, Decimal128, Document, doc};
 use super::super::{Fault, Kind};
 use super::condition::{Condition, Field, Op};
 use super::constant::{Bound, Constant, Value};
-use super::{like, perhaps};
+use super::{like, shown};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -66,7 +66,7 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
             Some(elements) => self::overlaps(field, elements, *overlaps),
         }),
         Condition::Columns(left, op, right) => Ok(columns(left, *op, right)),
-        Condition::Perhaps(condition) => Ok(perhaps::bind(condition, bound)),
+        Condition::Perhaps(condition) => Ok(shown::bind(condition, bound)),
         Condition::Like(field, parts, likeness, matches) => match joined(parts, bound)? {
             Some(pattern) => {
                 let regex = like::regex(&pattern, *likeness)?;
