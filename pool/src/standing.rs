@@ -8,7 +8,7 @@
 use crate::connection::CancelTarget;
 use crate::wire::{Address, Breaker, Wire};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -32,6 +32,7 @@ pub struct Standing {
     borrower: AtomicU64,
     lent_after: AtomicU64,
     prepared: AtomicU32,
+    is_broken_off: AtomicBool,
 }
 
 impl Standing {
@@ -49,6 +50,7 @@ impl Standing {
             borrower: AtomicU64::new(0),
             lent_after: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
+            is_broken_off: AtomicBool::new(false),
         })
     }
 
@@ -96,7 +98,13 @@ impl Standing {
     /// Ends the connection, whoever works with it: that one reads an end as if the server had closed it. To be called on
     /// the connection's own thread, so that nobody closes the socket meanwhile.
     pub(crate) fn break_off(&self) {
+        self.is_broken_off.store(true, Ordering::Relaxed);
         self.breaker.break_off();
+    }
+
+    /// Whether the router has ended it itself: its server is down or no longer what it was, and no request is the cause.
+    pub fn is_broken_off(&self) -> bool {
+        self.is_broken_off.load(Ordering::Relaxed)
     }
 
     /// The socket is about to be closed.

@@ -248,7 +248,9 @@ impl Session {
 
     /// Whether the request at hand may be sent once more, now that this connection is lost.
     pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
-        repeats(lease.farewell(), lease.opened.elapsed(), self.repeated)
+        let broken_off = || lease.standing.is_broken_off().then_some(Farewell::NotReady);
+        let farewell = lease.farewell().or_else(broken_off);
+        repeats(farewell, lease.opened.elapsed(), self.repeated)
     }
 }
 

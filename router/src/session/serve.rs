@@ -320,7 +320,7 @@ impl Session {
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
         let unreplicated = matches!(error, Broken::Unreplicated);
         // What a server has committed is not sent again.
-        if !unreplicated && (self.takes_back(at) || self.drops_unused(at)) {
+        if !unreplicated && (self.takes_back(at) || self.drops_unused(at) || self.reads_again(at)) {
             return;
         }
         let mut attached = self.servers.remove(at);

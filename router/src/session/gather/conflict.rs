@@ -1,10 +1,12 @@
-//! Computed writes that meet others. MongoDB undoes the whole transaction then, where PostgreSQL would let one wait: a
-//! statement that is all of its transaction runs again.
+//! Gathers that run again. A computed write that meets another one: MongoDB undoes the whole transaction then, where
+//! PostgreSQL would let one wait. And a read that loses a server while its rows are fetched, of which the client has seen
+//! nothing. Either is all of its transaction.
 
 use super::GatherWork;
 use crate::plan::gather::Ending;
-use crate::session::Session;
+use crate::session::repeat::renew;
 use crate::session::state::Block;
+use crate::session::{Attached, Session};
 use rand::RngExt;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub(in crate::session) enum Conflict {
     IsTold,
     /// The statement may run again.
     Repeats,
+    /// It only reads, and may run again where a server is lost.
+    Rereads,
     /// There was one, and nobody was told.
     Met,
 }
@@ -29,6 +33,7 @@ pub(in crate::session) enum Conflict {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::session) struct Attempts {
     left: u32,
+    by: Conflict,
 }
 
 impl Session {
@@ -36,8 +41,14 @@ impl Session {
     pub(super) fn attempts(&mut self, work: &GatherWork) -> Attempts {
         let in_segment = self.servers.iter().any(|server| server.inbox.in_segment);
         let alone = self.state.block == Block::None && !in_segment;
+        let may = |by| Attempts {
+            left: ATTEMPTS - 1,
+            by,
+        };
+        let unbound = alone && !self.implicit && self.servers.is_empty();
         let attempts = match work.plan.ending {
-            Ending::Change(_) if alone => Attempts { left: ATTEMPTS - 1 },
+            Ending::Change(_) if alone => may(Conflict::Repeats),
+            Ending::Answer if unbound && !work.writes() => may(Conflict::Rereads),
             _ => Attempts::default(),
         };
         self.allow(&attempts);
@@ -48,23 +59,59 @@ impl Session {
     pub(super) fn allow(&mut self, attempts: &Attempts) {
         self.conflict = match attempts.left {
             0 => Conflict::IsTold,
-            _ => Conflict::Repeats,
+            _ => attempts.by,
         };
     }
 
-    /// Whether the statement that has ended met another write and is to run again: then all that it did is undone.
+    /// From now on the client may see something of the answer.
+    pub(super) fn shows_rows(&mut self) {
+        self.conflict = Conflict::IsTold;
+    }
+
+    /// Lets go of all servers, as one of them is lost, if rows are being fetched for a statement that only reads. False if
+    /// it is not so; nothing has changed then.
+    pub(in crate::session) fn reads_again(&mut self, at: usize) -> bool {
+        let Attached {
+            lease,
+            inbox,
+            shard,
+            server,
+            ..
+        } = &self.servers[at];
+        let (shard, server) = (*shard, *server);
+        let reads = self.conflict == Conflict::Rereads && !inbox.fatal;
+        if !reads || !self.may_repeat(lease) || self.was_silent(shard, server) {
+            return false;
+        }
+        let mut lost = self.servers.remove(at);
+        renew(&mut lost.lease);
+        self.report_broken(shard, server);
+        self.count_repeat(&lost.lease);
+        for mut other in self.servers.drain(..) {
+            other.lease.doubt();
+        }
+        self.active = None;
+        self.show_working();
+        self.conflict = Conflict::Met;
+        true
+    }
+
+    /// Whether the statement that has ended met another write, or lost a server that it read from, and is to run again:
+    /// then all that it did is undone.
     pub(super) async fn met_conflict(&mut self, attempts: &mut Attempts) -> bool {
         if std::mem::take(&mut self.conflict) != Conflict::Met {
             return false;
         }
-        self.rollback_all().await;
-        self.active = None;
-        // It is still the transaction of this statement.
-        self.state.block = Block::Begun;
-        self.state.settings.begin();
-        let most = PAUSE * 2_u32.saturating_pow(ATTEMPTS - 1 - attempts.left).min(128);
-        let pause = rand::rng().random_range(PAUSE / 2..=most);
-        tokio::time::sleep(pause).await;
+        if attempts.by == Conflict::Repeats {
+            self.rollback_all().await;
+            self.active = None;
+            // It is still the transaction of this statement.
+            self.state.block = Block::Begun;
+            self.state.settings.begin();
+            let most = PAUSE * 2_u32.saturating_pow(ATTEMPTS - 1 - attempts.left).min(128);
+            let pause = rand::rng().random_range(PAUSE / 2..=most);
+            tokio::time::sleep(pause).await;
+        }
         attempts.left -= 1;
         self.allow(attempts);
         true

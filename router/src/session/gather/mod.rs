@@ -198,6 +198,7 @@ impl Session {
             return Ok(command);
         }
         let residue = self.with_times(sql, &work.residue, false).await?;
+        self.shows_rows();
         let shown = match &copied {
             Some(copied) => Shown::copied(&copied.format),
             None => Shown::default(),
@@ -289,6 +290,7 @@ impl Session {
         let text = self
             .with_times(&statement.sql, &work.residue, false)
             .await?;
+        self.shows_rows();
         self.query_residue(
             at,
             (work, &text),
@@ -301,6 +303,21 @@ impl Session {
 
     /// The same of a query at Bind: afterwards the portal is there on the server of the shard that is returned.
     pub(super) async fn bind_gather(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        work: &GatherWork,
+    ) -> Result<usize, Halt> {
+        let mut attempts = self.attempts(work);
+        loop {
+            let done = self.bind_gather_once(bind, statement, work).await;
+            if !self.met_conflict(&mut attempts).await {
+                return done;
+            }
+        }
+    }
+
+    async fn bind_gather_once(
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
@@ -334,6 +351,7 @@ impl Session {
         let text = self
             .with_times(&statement.sql, &work.residue, false)
             .await?;
+        self.shows_rows();
         self.active = Some(at);
         self.bind_residue(at, bind, (work, &text), &values, (&arrays, &described))
             .await?;

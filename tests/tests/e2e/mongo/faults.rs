@@ -7,7 +7,7 @@ use mothership_tests::message::query;
 use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::{Router, Wire, poll_until};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn insert(wire: &mut Wire, id: usize) -> String {
@@ -336,4 +336,75 @@ fn a_router_with_clients_ends_in_time_though_all_members_end_with_it() {
         assert!(busy, "{answered:?}");
         assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
     });
+}
+
+#[test]
+fn reads_only_pause_when_the_primary_is_killed() {
+    let set = ReplicaSet::start("pauses", 3).map(Arc::new);
+    let Some(mut documents) = Documents::on(set, 1, "") else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    for id in 1..=20 {
+        insert(&mut wire, id);
+    }
+    let reads = [
+        "SELECT kind FROM events WHERE id = 7",
+        "SELECT count(*) FROM events",
+        "SELECT id FROM events WHERE id > 3 ORDER BY id",
+        "SELECT upper(kind) FROM events WHERE id = 7",
+        "SELECT e.id, i.v FROM events e LEFT JOIN items i USING (id) ORDER BY 1",
+    ];
+    let primary = documents.set.primary();
+    let (is_killed, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let wires: Vec<Wire> = (0..2 * reads.len())
+        .map(|_| {
+            let mut wire = documents.stage.wire();
+            wire.set_limit(Duration::from_secs(60));
+            wire
+        })
+        .collect();
+    let set = Arc::get_mut(&mut documents.set).unwrap();
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let readers = wires.into_iter().enumerate().map(|(number, mut wire)| {
+            let (is_killed, is_over, sql) = (&is_killed, &is_over, reads[number / 2]);
+            scope.spawn(move || {
+                let mut failed = Vec::new();
+                let mut after = 0;
+                while !is_over.load(Ordering::Relaxed) || after < 5 {
+                    let answer = match number % 2 {
+                        0 => say(&mut wire, sql),
+                        _ => send(&mut wire, &extended(sql, &[], &[])),
+                    };
+                    after += usize::from(is_killed.load(Ordering::Relaxed));
+                    let errors = answer.into_iter().filter(|line| line.starts_with("Error"));
+                    failed.extend(errors.map(|error| format!("{sql}: {error}")));
+                }
+                failed
+            })
+        });
+        let readers: Vec<_> = readers.collect();
+        set.kill(primary);
+        is_killed.store(true, Ordering::Relaxed);
+        // There is another primary when this is done.
+        let mut writer = wire;
+        writer.set_limit(Duration::from_secs(60));
+        let mut id = 100;
+        let wrote = poll_until(LIMIT * 6, || {
+            id += 1;
+            insert(&mut writer, id) == "CommandComplete INSERT 0 1"
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert!(wrote, "there is no other primary");
+        readers
+            .into_iter()
+            .flat_map(|reader| reader.join().unwrap())
+            .collect()
+    });
+    assert_eq!(
+        failed,
+        Vec::<String>::new(),
+        "{}",
+        documents.stage.router.log()
+    );
 }

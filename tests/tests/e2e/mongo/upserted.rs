@@ -123,3 +123,29 @@ fn of_many_who_count_in_the_same_row_none_fails_and_none_is_lost() {
         (TIMES / 3).to_string()
     );
 }
+
+#[test]
+fn over_several_replica_sets_rows_go_where_their_keys_are() {
+    let Some(documents) = Documents::over(3) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    filled(&documents, &mut wire);
+    for id in [1, 2, 5, 6, 100, 101, 102] {
+        for sql in [
+            "INSERT INTO {t} (id, count) VALUES (@, 5) ON CONFLICT (id) DO UPDATE SET count = {t}.count + EXCLUDED.count RETURNING id, count",
+            "INSERT INTO {t} (id, kind) VALUES (@, 'x') ON CONFLICT (id) DO UPDATE SET kind = {t}.kind || EXCLUDED.kind RETURNING *",
+            "INSERT INTO {t} (id, count) VALUES (@, 7) ON CONFLICT (id) DO UPDATE SET count = 1 WHERE {t}.count > EXCLUDED.count",
+        ] {
+            let sql = sql.replace('@', &id.to_string());
+            let [events, twin] = both(&mut wire, &sql, id % 2 == 0);
+            assert_eq!(events, twin, "{sql}");
+        }
+    }
+    let everywhere = "INSERT INTO {t} (id, kind) SELECT g, 'x' FROM generate_series(1, 50) AS g \
+        ON CONFLICT (id) DO UPDATE SET kind = {t}.kind || EXCLUDED.kind";
+    let answer = say(&mut wire, &everywhere.replace("{t}", "events"));
+    assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
+    let [events, twin] = both(&mut wire, "SELECT * FROM {t} ORDER BY id", false);
+    assert_eq!(events, twin);
+}
