@@ -157,7 +157,27 @@ impl Gen<'_> {
             }
             false => String::new(),
         };
-        format!(" ON CONFLICT ({target}) DO UPDATE SET {name} = excluded.{name}{condition}")
+        let both = Ctx {
+            atoms: [
+                Self::atoms(table, table.name()),
+                Self::atoms(table, "excluded"),
+            ]
+            .concat(),
+            level: 9,
+            ..Ctx::default()
+        };
+        let set = match self.chance(60) {
+            true => self.assignments(table, &both),
+            false => None,
+        };
+        let set = match set {
+            Some(set) => {
+                self.has("ON CONFLICT with what is computed");
+                set
+            }
+            None => format!("{name} = excluded.{name}"),
+        };
+        format!(" ON CONFLICT ({target}) DO UPDATE SET {set}{condition}")
     }
 
     fn returning(&mut self, table: &Table) -> String {
