@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, Collation, Handed, Key, Name, Relation};
 use crate::commit::text::{quoted, transaction};
 use crate::config::{Config, Place};
 use crate::documents::{Collection, Column, Filled, Unique};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -66,8 +67,15 @@ pub async fn declare(
     collections: &[&Arc<Collection>],
     wait: Duration,
 ) -> Result<(), DocumentsError> {
+    let schemas = schemas(client).await?;
     let mut missing = String::new();
     for collection in collections {
+        let schema = &collection.schema;
+        if !schemas.contains(schema) {
+            // Also "public", which somebody may have dropped on that server: its table went with it, and without
+            // either nothing could be planned.
+            missing.push_str(&schema_definition(schema));
+        }
         let remark = remark(collection);
         match found(client, collection).await? {
             Some(known) if known == remark => {}
@@ -184,6 +192,23 @@ fn is_of_another(code: &SqlState) -> bool {
     .contains(code)
 }
 
+/// The schemas that are there. `IF NOT EXISTS` would not do: it asks for the right to make one first.
+async fn schemas(client: &Client) -> Result<BTreeSet<String>, DocumentsError> {
+    let sql = "SELECT nspname FROM pg_catalog.pg_namespace";
+    let messages = client.simple_query(sql).await?;
+    let names = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(names.collect())
+}
+
+/// A schema for such tables, which everybody may use as the tables themselves.
+fn schema_definition(schema: &str) -> String {
+    let name = quoted(schema);
+    format!("CREATE SCHEMA IF NOT EXISTS {name}; GRANT USAGE ON SCHEMA {name} TO PUBLIC; ")
+}
+
 /// The comment on the table of that name, empty without one.
 async fn found(client: &Client, collection: &Collection) -> Result<Option<String>, DocumentsError> {
     let sql = format!(
@@ -224,12 +249,8 @@ fn definition(collection: &Collection, remark: &str) -> String {
         ));
     }
     parts.push("CONSTRAINT \"rows are in MongoDB\" CHECK (false) NO INHERIT".to_owned());
-    let schema = match collection.schema.as_str() {
-        "public" => String::new(),
-        schema => format!("CREATE SCHEMA IF NOT EXISTS {}; ", quoted(schema)),
-    };
     format!(
-        "{schema}CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS {}; \
+        "CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS {}; \
          GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO PUBLIC; ",
         parts.join(", "),
         literal(remark)

@@ -18,7 +18,7 @@ pub use create::{created, is_of_home};
 
 use sqlparser::ast::ObjectName;
 
-use crate::catalog::{Events, RelationKind};
+use crate::catalog::{Events, Name, RelationKind};
 use crate::plan::names::{Names, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
@@ -46,6 +46,9 @@ pub fn plan(
     }
     if matches!(verb, Verb::Drop) {
         drops_no_key(names, &words, object)?;
+    }
+    if object == Object::Schema {
+        leaves_documents(names, verb, &words)?;
     }
     match object {
         Object::Role => Ok(ddl(
@@ -91,6 +94,23 @@ pub fn plan(
         },
         Object::Index => index(names, sql, &words, verb, context),
         _ => by_tables(names, sql, &words, context),
+    }
+}
+
+/// Neither DROP SCHEMA nor its new name takes away tables of documents: what they are is declared, and by name.
+fn leaves_documents(names: &Names<'_>, verb: Verb, words: &Words) -> Result<(), Refusal> {
+    let takes_away = match verb {
+        Verb::Drop => true,
+        Verb::Alter => words.has("rename"),
+        _ => false,
+    };
+    let mut tables = names.documents.keys();
+    match tables.find(|table| takes_away && words.may_have(&table.schema)) {
+        Some(Name { schema, name }) => {
+            let detail = format!("table \"{name}\" of schema \"{schema}\"");
+            Err(Refusal::about(Reason::DocumentsStatement, detail))
+        }
+        None => Ok(()),
     }
 }
 

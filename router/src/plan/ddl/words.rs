@@ -10,12 +10,14 @@ use crate::sql::lexer::{Kind, Lexer};
 /// The dotted names in a text, keywords among them, outside of strings and comments.
 pub(super) struct Words {
     paths: Vec<Vec<String>>,
+    /// There is a name such as `U&"..."`, which is not among them.
+    has_unread: bool,
 }
 
 impl Words {
     pub(super) fn of(sql: &str, context: &PlanContext) -> Words {
         let mut paths: Vec<Vec<String>> = Vec::new();
-        let mut after_dot = false;
+        let (mut after_dot, mut has_unread) = (false, false);
         for token in Lexer::new(sql.as_bytes(), context.standard_conforming_strings) {
             let text = sql.get(token.start..token.end).unwrap_or_default();
             let name = named(token.kind, text);
@@ -28,8 +30,14 @@ impl Words {
                 (None, _) => {}
             }
             after_dot = token.kind == Kind::Dot;
+            has_unread |= token.kind == Kind::UnicodeIdent;
         }
-        Words { paths }
+        Words { paths, has_unread }
+    }
+
+    /// Whether a name stands alone, or may.
+    pub(super) fn may_have(&self, name: &str) -> bool {
+        self.has_unread || self.has(name)
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &Vec<String>> {

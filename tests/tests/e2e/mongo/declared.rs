@@ -361,3 +361,33 @@ fn a_key_is_said_to_be_kept_by_nobody_only_where_rows_are_divided() {
     let of_wide = |line: &&str| line.contains("wide_v_key");
     assert!(found.iter().all(of_wide), "{found:?}");
 }
+
+#[test]
+fn a_database_whose_schema_was_dropped_behind_the_router_is_mended() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    let row = "INSERT INTO events (id) VALUES (1)";
+    assert_eq!(say(&mut wire, row)[0], "CommandComplete INSERT 0 1");
+    drop(wire);
+    // Nobody else has been told of it.
+    documents.stage.shards.sql_all("DROP SCHEMA public CASCADE");
+    let (_router, mut wire) = wire_of(&documents.stage, documents.stage.config());
+    assert_eq!(wire.rows("SELECT id FROM events"), [["1"]]);
+    let made = say(&mut wire, "CREATE SCHEMA IF NOT EXISTS public");
+    assert!(
+        made.iter()
+            .any(|line| line == "CommandComplete CREATE SCHEMA"),
+        "{made:?}"
+    );
+    let made = say(
+        &mut wire,
+        "CREATE TABLE items (id int8 PRIMARY KEY, v int8)",
+    );
+    assert!(
+        made.iter()
+            .any(|line| line == "CommandComplete CREATE TABLE"),
+        "{made:?}"
+    );
+}
