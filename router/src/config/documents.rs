@@ -92,6 +92,9 @@ pub(crate) fn collection(
             }
         }
     }
+    if let Some(mistake) = unkept_id(table, &columns, &unique).filter(|_| wrong.is_empty()) {
+        wrong.push(mistake);
+    }
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -115,6 +118,42 @@ pub(crate) fn collection(
 }
 
 type Mistake = (usize, String, String);
+
+/// MongoDB keeps `_id` unique alone, whatever else is in a key: a row that SQL would take is a duplicate there.
+fn unkept_id(table: &WrittenTable, columns: &[Column], unique: &[Unique]) -> Option<Mistake> {
+    let id = columns.iter().position(|column| column.path == ["_id"])?;
+    if unique.iter().any(|key| key.columns == [id]) {
+        return None;
+    }
+    let name = &columns[id].name;
+    let written = table
+        .column
+        .iter()
+        .find(|one| one.name.value.as_str() == name);
+    let what = format!(
+        "column `{name}` has the path `_id`, which MongoDB keeps unique by itself, and no unique key is of this column alone"
+    );
+    let fix = "make it the primary key or a [[table.unique]] by itself, or give it another path";
+    let offset = written.map_or(table.name.offset, |one| one.name.offset);
+    Some((offset, what, fix.to_owned()))
+}
+
+/// What may be not as it seems in a declaration that is right.
+pub(super) fn warnings(collection: &Collection) -> Vec<String> {
+    let nullable = |key: &Unique| {
+        let mut columns = key.columns.iter().map(|at| &collection.columns[*at]);
+        let column = columns.find(|column| !column.not_null)?;
+        Some(format!(
+            "unique key \"{}\" has column \"{}\", which may be NULL, and MongoDB takes NULLs for equal where they are \
+             stored; declare `nulls` = \"omit\", or the column `not_null`",
+            key.name, column.name
+        ))
+    };
+    match collection.nulls {
+        Nulls::Store => collection.unique.iter().filter_map(nullable).collect(),
+        Nulls::Omit => Vec::new(),
+    }
+}
 
 fn column(written: &WrittenColumn, before: &[Column]) -> Result<Column, Mistake> {
     let name = written.name.value.as_str().to_owned();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::documents::warnings;
 use super::names::SLOTS;
 use super::tables::Place;
 use super::{Config, Server, Shard};
@@ -77,7 +78,16 @@ impl fmt::Display for Summary<'_> {
             "rules: {} of login, {} of routing",
             config.auth.rule.len(),
             config.rules.len()
-        )
+        )?;
+        for table in &config.tables.declared {
+            let Place::Documents { collection, .. } = &table.place else {
+                continue;
+            };
+            for warning in warnings(collection) {
+                write!(f, "\nwarning: table {}: {warning}", table.name)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -966,6 +966,54 @@ columns = ["id"]
 }
 
 #[test]
+fn what_is_at_the_id_is_a_unique_key_by_itself() {
+    let config = |key: &str| {
+        format!(
+            r#"{OF_DOCUMENTS}[[table.column]]
+name = "org"
+sql_type = "int8"
+[[table.column]]
+name = "id"
+path = "_id"
+sql_type = "int8"
+[[table.unique]]
+name = "t_pkey"
+columns = ["org", "id"]
+{key}"#
+        )
+    };
+    refused_alone(
+        &config(""),
+        expect![
+            "/etc/ms/m.toml:20:8: column `id` has the path `_id`, which MongoDB keeps unique by itself, and no unique key is of this column alone; make it the primary key or a [[table.unique]] by itself, or give it another path"
+        ],
+    );
+    let by_itself = "[[table.unique]]\nname = \"t_id_key\"\ncolumns = [\"id\"]\n";
+    accepted(&config(by_itself));
+    // The parts of a document there are unique together.
+    let parts = config("").replace("path = \"_id\"", "path = \"_id.id\"");
+    accepted(&parts.replace("name = \"org\"", "name = \"org\"\npath = \"_id.org\""));
+}
+
+#[test]
+fn a_unique_key_that_may_be_null_is_warned_of_where_null_is_stored() {
+    let config = |more: &str| {
+        let key = "[[table.unique]]\nname = \"t_pkey\"\ncolumns = [\"id\"]\n\
+            [[table.unique]]\nname = \"t_mail_key\"\ncolumns = [\"mail\"]\n";
+        let columns = "[[table.column]]\nname = \"id\"\npath = \"_id\"\nsql_type = \"int8\"\n\
+            [[table.column]]\nname = \"mail\"\nsql_type = \"text\"\n";
+        format!("{OF_DOCUMENTS}{columns}{more}{key}")
+    };
+    let warning =
+        "warning: table public.t: unique key \"t_mail_key\" has column \"mail\", which may be NULL";
+    let told = |config: &str| accepted(config).summary().to_string().contains(warning);
+    assert!(told(&config("")));
+    assert!(!told(&config("not_null = true\n")));
+    let omitted = config("").replace("shards = [\"d\"]", "shards = [\"d\"]\nnulls = \"omit\"");
+    assert!(!told(&omitted));
+}
+
+#[test]
 fn all_other_fields_are_one_column_of_jsonb() {
     let config = |columns: &str| {
         format!(
