@@ -214,7 +214,7 @@ reasons! {
     /// FOR UPDATE and its kin of documents, where the lock would have to be there when the statement has ended.
     DocumentsLocks = "documents-locks", "0A000",
         "these row locks on documents are not supported",
-        "Lock documents of the outermost query, in a statement that is no part of a transaction; within one write them, which keeps others from writing them.";
+        "Lock documents of the outermost query, in a statement that is no part of a transaction; within one write a changed value to them, such as a counter's, which keeps others from writing them: an UPDATE that leaves a document as it is locks nothing.";
     /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",
