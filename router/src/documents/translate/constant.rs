@@ -31,6 +31,8 @@ pub(super) enum Literal {
     Cast(Box<Literal>, Kind),
     /// `ARRAY[…]`, with the type of its elements.
     Array(Vec<Literal>, Kind),
+    /// The time of the transaction, written out.
+    Moment(String),
 }
 
 impl Literal {
@@ -74,12 +76,7 @@ impl Literal {
                 literal @ Literal::Text(_) => literal.cast(kind_of(data_type)?).map(Some),
                 _ => Err(because("a type before something else than a string")),
             },
-            Expr::Subquery(query) => match moment(query) {
-                Some(text) => Literal::Text(text.to_owned())
-                    .cast(Kind::Timestamptz)
-                    .map(Some),
-                None => Ok(None),
-            },
+            Expr::Subquery(query) => Ok(moment(query).map(|text| Literal::Moment(text.to_owned()))),
             _ => Ok(None),
         }
     }
@@ -119,6 +116,7 @@ impl Literal {
             Literal::Bool(_) => Some(Kind::Bool),
             Literal::Number(_, kind) | Literal::Cast(_, kind) => Some(kind.clone()),
             Literal::Parameter(position) => parameters.declared_kind(*position).cloned(),
+            Literal::Moment(_) => Some(Kind::Timestamptz),
         }
     }
 
@@ -134,7 +132,9 @@ impl Literal {
                 parameters.infer(position, &kind)?;
                 Source::Parameter(position)
             }
+            Literal::Moment(text) => Source::Moment(text),
             Literal::Cast(inner, _) => match *inner {
+                Literal::Moment(_) => return Err(because("a cast that computes")),
                 Literal::Null => Source::Null,
                 Literal::Text(text) | Literal::Number(text, _) => {
                     Source::Text(certain(text, &kind)?)
@@ -177,6 +177,13 @@ impl Literal {
                 Kind::Numeric | Kind::Float4 | Kind::Float8 => true,
                 _ => false,
             },
+            // Of the time that it is itself.
+            Literal::Moment(_) => {
+                return match kind {
+                    Kind::Timestamptz => Ok(self),
+                    _ => Err(because("a cast that computes")),
+                };
+            }
             Literal::Cast(inner, already) => {
                 return if *already == kind {
                     Ok(Literal::Cast(inner.clone(), kind))
@@ -373,6 +380,7 @@ enum Source {
     Parameter(usize),
     /// Of an array its elements, which are of its type.
     Array(Vec<Constant>),
+    Moment(String),
 }
 
 /// To what a value is converted for its comparison.
@@ -457,7 +465,7 @@ impl Constant {
     /// Its text, if it is written in the statement.
     pub fn text(&self) -> Option<&str> {
         match &self.source {
-            Source::Text(text) => Some(text),
+            Source::Text(text) | Source::Moment(text) => Some(text),
             _ => None,
         }
     }
@@ -468,6 +476,11 @@ impl Constant {
             Source::Null => Ok(None),
             Source::Bool(value) => Ok(Some(Bson::Boolean(*value))),
             Source::Text(text) => value::from_text(&self.kind, text, bound.forms).map(Some),
+            // The clock has microseconds, which a document has not.
+            Source::Moment(text) => {
+                let time = value::micros_from_text(&self.kind, text, bound.forms)?;
+                Ok(Some(Bson::DateTime(time.floor())))
+            }
             Source::Parameter(position) => match bound.parameter(*position)? {
                 Given::Null => Ok(None),
                 Given::Text(text) => value::from_text(&self.kind, text, bound.forms)
@@ -558,7 +571,7 @@ impl Constant {
         let micros = |text: &str| value::micros_from_text(&self.kind, text, bound.forms);
         let micros = match &self.source {
             Source::Null | Source::Bool(_) | Source::Array(_) => return Ok(Value::Null),
-            Source::Text(text) => micros(text)?,
+            Source::Text(text) | Source::Moment(text) => micros(text)?,
             Source::Parameter(position) => match bound.parameter(*position)? {
                 Given::Null => return Ok(Value::Null),
                 Given::Text(text) => micros(text).map_err(limit)?,
