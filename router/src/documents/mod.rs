@@ -8,6 +8,7 @@
 //! driver: `mongo` does.
 
 pub mod fault;
+pub mod set;
 pub mod snapshot;
 pub mod table;
 

@@ -151,7 +151,8 @@ pub(super) fn is_id(column: &Column) -> bool {
     column.path.first().is_some_and(|field| field == "_id")
 }
 
-fn is_default(expr: &Expr) -> bool {
+/// DEFAULT, which the parser takes for a name.
+pub(super) fn is_default(expr: &Expr) -> bool {
     match expr {
         Expr::Identifier(Ident {
             value,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, BinaryOperator, Delete as DeleteClauses, Expr, FromTable,
-    Update as UpdateClauses,
+    BinaryOperator, Delete as DeleteClauses, Expr, FromTable, Update as UpdateClauses,
 };
 
 use super::super::rest::Rest;
+use super::super::set::columns;
 use super::super::{Collection, Column, Fault, Kind, Nulls};
-use super::assigned::{Assigned, is_id, null_violation};
+use super::assigned::{Assigned, is_default, is_id, null_violation};
 use super::command::{Change, Command};
 use super::condition::Condition;
 use super::constant::{Bound, Constant, Literal};
@@ -87,19 +87,19 @@ pub(super) fn update(
     // PostgreSQL reads WHERE first, and then SET.
     let condition = Condition::of(selection.as_ref(), &scope, parameters)?;
     let mut set: Vec<(usize, New)> = Vec::new();
-    for Assignment {
-        target: name,
-        value,
-    } in assignments
-    {
-        let AssignmentTarget::ColumnName(name) = name else {
-            return Err(because("SET of several columns at once"));
-        };
+    let several = || because("SET of several columns at once");
+    let assigned = columns(assignments).ok_or_else(several)?;
+    let mut named = Vec::new();
+    for (name, value) in assigned {
         let column = target(name, &scope)?;
-        if set.iter().any(|(other, _)| *other == column) {
+        if named.contains(&column) {
             return Err(because("SET of a column twice"));
         }
-        set.push((column, New::read(value, column, &scope, parameters)?));
+        named.push(column);
+        // What a column is given that it has already is no change.
+        if !is_column(value, column, &scope)? {
+            set.push((column, New::read(value, column, &scope, parameters)?));
+        }
     }
     let moves = set.iter().any(|(column, _)| is_id(scope.at(*column)));
     let sums = set.iter().any(|(_, new)| matches!(new, New::Sum(..)));
@@ -115,6 +115,17 @@ pub(super) fn update(
         set,
     };
     Ok((returning(returned.as_ref(), &scope)?, update))
+}
+
+/// Whether an expression is this column.
+fn is_column(expr: &Expr, column: usize, scope: &Scope) -> Result<bool> {
+    match expr {
+        Expr::Nested(expr) => is_column(expr, column, scope),
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) if !is_default(expr) => {
+            Ok(scope.column_if(expr)? == Some(column))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// A DELETE, and the columns of RETURNING.
@@ -293,6 +304,8 @@ impl Update {
         let columns = &self.collection.columns;
         let moves = self.set.iter().any(|(column, _)| is_id(&columns[*column]));
         let change = match (rest, &fault) {
+            // Documents are found and counted, and stay as they are.
+            _ if self.set.is_empty() => Change::Pipeline(vec![doc! { "$set": { "_id": "$_id" } }]),
             (None, Some(_)) => Change::Pipeline(stages(named(values, &self.collection), nulls)),
             (rest, _) => change(&self.collection, values, rest.map(|rest| (rest, fields))),
         };

@@ -9,13 +9,14 @@ mod merge;
 mod upsert;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, SelectItem,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, Insert, ObjectName, SelectItem,
     SelectItemQualifiedWildcardKind, Statement, TableFactor, TableWithJoins, Update,
     UpdateTableFromKind,
 };
 
 use crate::catalog::{Column, Relation};
 use crate::documents::Collection;
+use crate::documents::set::columns;
 use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
@@ -200,7 +201,7 @@ impl Table<'_> {
             .iter()
             .any(|assignment| match &assignment.target {
                 AssignmentTarget::ColumnName(name) => self.has_not(name),
-                AssignmentTarget::Tuple(_) => false,
+                AssignmentTarget::Tuple(names) => names.iter().any(|name| self.has_not(name)),
             })
     }
 
@@ -218,16 +219,16 @@ impl Table<'_> {
         update: &Update,
         analysis: &Analysis<'_>,
     ) -> Result<Option<Computed>, Refusal> {
-        let Some(set) = self.set(&update.assignments, analysis)? else {
+        let Some(entry) = entry(&update.table.relation) else {
+            return Ok(None);
+        };
+        let Some(set) = self.set(&update.assignments, Some(&entry), analysis)? else {
             return Ok(None);
         };
         let more: &[TableWithJoins] = match &update.from {
             None => &[],
             Some(UpdateTableFromKind::AfterSet(list)) => list,
             Some(UpdateTableFromKind::BeforeSet(_)) => return Ok(None),
-        };
-        let Some(entry) = entry(&update.table.relation) else {
-            return Ok(None);
         };
         let columns = self
             .relation
@@ -275,7 +276,12 @@ impl Table<'_> {
         let sets = sets.map(|(at, (column, _))| {
             format!("{} = ${}", self.quoted(*column), self.key.len() + at + 1)
         });
-        let sets: Vec<String> = sets.collect();
+        let mut sets: Vec<String> = sets.collect();
+        if sets.is_empty() {
+            // The rows are found, and stay as they are.
+            let key = self.key.iter().map(|at| self.quoted(*at));
+            sets.extend(key.map(|name| format!("{name} = {name}")));
+        }
         let statement = format!(
             "UPDATE {} SET {}{}",
             self.name(),
@@ -321,17 +327,37 @@ impl Table<'_> {
         items.collect()
     }
 
-    /// The columns that are set, each with what it becomes.
+    /// Whether an expression is the column that is set, as the row has it. Its name alone may be ambiguous, which is
+    /// PostgreSQL's error, but not another one's. Without quotes it is a value where a column needs them: `user`.
+    fn is_own(&self, target: &Ident, value: &Expr, entry: &str) -> bool {
+        match value {
+            Expr::Nested(value) => self.is_own(target, value, entry),
+            Expr::Identifier(name) => {
+                let is_name = name.quote_style.is_some() || target.quote_style.is_none();
+                is_name && folded(name) == folded(target)
+            }
+            Expr::CompoundIdentifier(names) => match names.as_slice() {
+                [table, name] => {
+                    parens::quoted(&folded(table)) == entry && folded(name) == folded(target)
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The columns that are set, each with what it becomes. A key that stays as it is is none.
     fn set(
         &self,
         assignments: &[Assignment],
+        entry: Option<&str>,
         analysis: &Analysis<'_>,
     ) -> Result<Option<Vec<(usize, String)>>, Refusal> {
         let mut set: Vec<(usize, String)> = Vec::new();
-        for assignment in assignments {
-            let AssignmentTarget::ColumnName(name) = &assignment.target else {
-                return Ok(None);
-            };
+        let Some(assigned) = columns(assignments) else {
+            return Ok(None);
+        };
+        for (name, value) in assigned {
             let [part] = name.0.as_slice() else {
                 return Ok(None);
             };
@@ -341,14 +367,17 @@ impl Table<'_> {
             let Some((column, _)) = found else {
                 return Ok(None);
             };
+            // Many write whole rows, their keys among them.
+            let target = part.as_ident().zip(entry);
+            let stays = target.is_some_and(|(target, entry)| self.is_own(target, value, entry));
+            if self.key.contains(&column) && stays {
+                continue;
+            }
             // Rows that trade their keys do so in an order that is PostgreSQL's own. Those that all get the same one do
             // not: it is free, or one of them keeps it, or it is a duplicate whoever comes first.
-            let trades = self.key.contains(&column) && analysis.scalar(&assignment.value).is_none();
+            let trades = self.key.contains(&column) && analysis.scalar(value).is_none();
             let unknown = trades || set.iter().any(|(other, _)| *other == column);
-            let Some(value) = self
-                .assigned(column, &assignment.value)?
-                .filter(|_| !unknown)
-            else {
+            let Some(value) = self.assigned(column, value)?.filter(|_| !unknown) else {
                 return Ok(None);
             };
             set.push((column, value));

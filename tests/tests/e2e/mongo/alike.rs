@@ -505,7 +505,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         "ALTER SCHEMA public RENAME TO other",
         "COPY (DELETE FROM events RETURNING id) TO STDOUT",
         "UPDATE events SET id = id + 1",
-        "UPDATE events SET (kind, small) = ('x', 1 + 1)",
+        "UPDATE events SET (kind, small) = (SELECT 'x', 1)",
         "MERGE INTO items USING events ON items.id = events.id WHEN MATCHED THEN DELETE",
         "MERGE INTO events USING items ON items.id = events.id WHEN MATCHED THEN UPDATE SET id = 5",
         "SELECT * FROM (SELECT * FROM events FOR UPDATE) AS e",

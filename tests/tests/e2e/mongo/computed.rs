@@ -10,7 +10,7 @@ use mothership_tests::{Wire, poll_until};
 use std::sync::Arc;
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
-const WRITES: [&str; 43] = [
+const WRITES: [&str; 52] = [
     "UPDATE {t} SET kind = upper(kind), count = small * 2 WHERE id < 5",
     "UPDATE {t} SET is_on = NOT is_on WHERE id IN (1, 2, 3) RETURNING id, is_on",
     "UPDATE {t} SET amount = amount * 1.10 WHERE amount > 0 AND kind NOT IN ('big', 'BIG')",
@@ -28,6 +28,16 @@ const WRITES: [&str; 43] = [
     "UPDATE {t} SET words = words || 'new'::text, raw = raw || '\\x01' WHERE words IS NOT NULL",
     "UPDATE {t} SET words = array_remove(words, 'new') WHERE 'new' = ANY (words) RETURNING id, words",
     "UPDATE {t} SET at = at + interval '1 day', day = day - 1 WHERE at IS NOT NULL AND id <> 4 RETURNING id, at, day",
+    // Several columns at once, and what stays as it is.
+    "UPDATE {t} SET (kind, small) = ('x', 1) WHERE id = 7 RETURNING id, kind, small",
+    "UPDATE {t} SET (kind, small) = (upper(kind), small + 1), name = DEFAULT WHERE id < 4 RETURNING id, kind, small",
+    "UPDATE {t} SET (kind, nothing) = ('x', 1)",
+    "UPDATE {t} SET id = id",
+    "UPDATE {t} SET id = id, kind = kind, small = 3 WHERE id < 3 RETURNING *",
+    "UPDATE {t} SET id = {t}.id, kind = upper(kind) WHERE id > 3 RETURNING id, kind",
+    "UPDATE {t} AS e SET id = (e.id) WHERE length(kind) = 1 RETURNING e.*",
+    "UPDATE {t} SET id = {t}.id, count = items.v FROM items WHERE items.id = {t}.id AND items.v < 300",
+    "UPDATE {t} SET count = count, name = name, data = data WHERE count IS NULL",
     "UPDATE {t} AS e SET small = k.n FROM (SELECT name, length(title) AS n FROM kinds) AS k WHERE k.name = lower(e.kind)",
     "UPDATE {t} SET count = items.v FROM items WHERE items.id = {t}.id AND items.v > 500",
     "UPDATE {t} SET count = (SELECT max(v) FROM items), small = (SELECT count(*) FROM {t}) WHERE id = 1 RETURNING id, count, small + 1 AS more",
@@ -200,7 +210,6 @@ fn the_time_is_cut_to_milliseconds_and_is_that_of_the_transaction() {
     say(&mut wire, "BEGIN");
     say(
         &mut wire,
-        "WITH w AS (INSERT INTO events (id, at) VALUES (3, now()) RETURNING *) SELECT count(*) FROM w",
         "INSERT INTO events (id, at, kind) VALUES (21, now(), upper('b'))",
     );
     say(

@@ -121,7 +121,7 @@ impl Table<'_> {
                 let MergeUpdateKind::Set(assignments) = &update.kind else {
                     return Ok(None);
                 };
-                let Some(set) = self.set(assignments, analysis)? else {
+                let Some(set) = self.set(assignments, None, analysis)? else {
                     return Ok(None);
                 };
                 if set.iter().any(|(column, _)| self.key.contains(column)) {

@@ -210,7 +210,7 @@ impl Table<'_> {
             .filter(|one| !is_kept(one))
             .cloned()
             .collect();
-        let Some(set) = self.set(&changes, analysis)? else {
+        let Some(set) = self.set(&changes, None, analysis)? else {
             return Ok(None);
         };
         let moves = set.iter().any(|(column, _)| self.key.contains(column));
