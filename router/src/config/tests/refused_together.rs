@@ -985,7 +985,7 @@ columns = ["org", "id"]
     refused_alone(
         &config(""),
         expect![
-            "/etc/ms/m.toml:20:8: column `id` has the path `_id`, which MongoDB keeps unique by itself, and no unique key is of this column alone; make it the primary key or a [[table.unique]] by itself, or give it another path"
+            "/etc/ms/m.toml:18:8: column `id` has the path `_id`, which MongoDB keeps unique by itself, and no unique key is of this column alone; make it the primary key or a [[table.unique]] by itself, or give it another path"
         ],
     );
     let by_itself = "[[table.unique]]\nname = \"t_id_key\"\ncolumns = [\"id\"]\n";
