@@ -458,6 +458,14 @@ impl Table<'_> {
         )
     }
 
+    /// Whether a column is in a unique key.
+    fn is_unique(&self, column: usize) -> bool {
+        let name = &self.relation.columns[column].name;
+        let at = self.collection.column(name);
+        let mut keys = self.collection.unique.iter();
+        keys.any(|key| at.is_none_or(|at| key.columns.contains(&at)))
+    }
+
     fn base(&self, column: usize) -> &str {
         &self.relation.columns[column].handed.base
     }

@@ -169,14 +169,8 @@ impl Table<'_> {
             values: values.collect(),
             apart: self.places(),
         });
-        let is_unique = |column: usize| {
-            let name = &self.relation.columns[column].name;
-            let at = self.collection.column(name);
-            let mut keys = self.collection.unique.iter();
-            keys.any(|key| at.is_none_or(|at| key.columns.contains(&at)))
-        };
         for (column, value) in set {
-            changes.frees |= is_unique(column);
+            changes.frees |= self.is_unique(column);
             changes.values.push((number, value));
         }
         number

@@ -303,13 +303,9 @@ impl Table<'_> {
     /// Whether it may depend on the order of the rows what becomes of them, or whether two of them have the same key
     /// cannot be told here.
     fn may_meet(&self, clauses: &Clauses<'_>) -> bool {
-        let is_unique = |(column, _): &(usize, String)| {
-            let name = &self.relation.columns[*column].name;
-            let at = self.collection.column(name);
-            let mut keys = self.collection.unique.iter();
-            keys.any(|key| at.is_none_or(|at| key.columns.contains(&at)))
-        };
-        clauses.set.iter().any(is_unique) || !clauses.key.iter().all(|at| self.has_one_form(*at))
+        let mut set = clauses.set.iter();
+        let is_told_apart = clauses.key.iter().all(|at| self.has_one_form(*at));
+        set.any(|(column, _)| self.is_unique(*column)) || !is_told_apart
     }
 
     /// The columns of a proposed row that are given, and those that have a default that PostgreSQL makes.
