@@ -87,9 +87,25 @@ pub(super) fn task(
     let analysis = effect::analyse(sql.as_bytes(), true);
     match &analysis.statement {
         Statement::Empty => return Ok(Task::Empty),
-        Statement::Explain { inner, .. } => {
-            let inner = &sql[inner.start..inner.end];
-            return Ok(Task::Explain(command(inner, types, collections)?));
+        Statement::Explain { analyze, inner, .. } => {
+            let options = sql[..inner.start].to_ascii_lowercase();
+            if ["json", "xml", "yaml"]
+                .iter()
+                .any(|format| options.contains(format))
+            {
+                return Err(refused(
+                    "EXPLAIN of documents is a text",
+                    "Leave out FORMAT.",
+                ));
+            }
+            let explained = command(&sql[inner.start..inner.end], types, collections)?;
+            if *analyze && explained.verb() != "SELECT" {
+                return Err(refused(
+                    "EXPLAIN ANALYZE of a write to documents is not supported",
+                    "Use EXPLAIN, which does not execute it.",
+                ));
+            }
+            return Ok(Task::Explain(explained));
         }
         Statement::Copy {
             direction: Direction::In,

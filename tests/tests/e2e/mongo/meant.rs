@@ -98,6 +98,36 @@ fn a_transaction_that_is_refused_can_be_ended() {
 }
 
 #[test]
+fn what_explain_cannot_do_it_says() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    let mut wire = documents.stage.wire();
+    say(&mut wire, "INSERT INTO events (id, kind) VALUES (1, 'a')");
+    for sql in [
+        "EXPLAIN ANALYZE UPDATE events SET kind = 'b' WHERE id = 1",
+        "EXPLAIN (ANALYZE, COSTS off) DELETE FROM events WHERE id = 1",
+        "EXPLAIN (FORMAT JSON) SELECT * FROM events",
+        "EXPLAIN (FORMAT yaml) SELECT count(*) FROM events",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");
+        assert_eq!(one(&mut wire, READS), "a");
+    }
+    for sql in [
+        "EXPLAIN DELETE FROM events",
+        "EXPLAIN ANALYZE SELECT * FROM events",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(
+            answer[0].starts_with("RowDescription QUERY PLAN"),
+            "{sql}: {answer:?}"
+        );
+        assert_eq!(one(&mut wire, READS), "a");
+    }
+}
+
+#[test]
 fn what_cannot_be_returned_is_not_done() {
     let Some(documents) = Documents::over(1) else {
         return;
