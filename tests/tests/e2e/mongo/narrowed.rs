@@ -233,7 +233,8 @@ fn compare(shards: usize) {
         }
     }
     // Each run takes others of them.
-    conditions.retain(|_| random.random_bool(if shards == 1 { 0.5 } else { 0.2 }));
+    conditions.retain(|_| random.random_bool(if shards == 1 { 0.1 } else { 0.05 }));
+    println!("{} conditions", conditions.len());
     let mut wrong = String::new();
     for condition in &conditions {
         let sql = format!("SELECT id FROM {{t}} WHERE {condition}");
