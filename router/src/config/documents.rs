@@ -13,7 +13,7 @@ settings! {
     pub struct WrittenColumn {
         /// Its name in SQL.
         restart name: At<Name>;
-        /// Its type: bool, int2, int4, int8, float4, float8, numeric, text, varchar(n), uuid, bytea, timestamptz, timestamp, date, jsonb, objectid, or one of these with `[]`.
+        /// Its type: bool, int2, int4, int8, float4, float8, numeric, text, varchar(n), uuid, bytea, timestamptz(3), timestamp(3), both also without (3), date, jsonb, objectid, or one of these with `[]`.
         restart sql_type: At<String>;
         /// The field of the document, such as `_id` or `address.city`; the column's name when it is not set.
         restart path: Option<At<String>>;
@@ -166,7 +166,7 @@ fn column(written: &WrittenColumn, before: &[Column]) -> Result<Column, Mistake>
             "column `{name}` has the type {:?}, which documents do not have",
             written.sql_type.value
         );
-        let fix = "bool, int2, int4, int8, float4, float8, numeric, text, varchar(n), uuid, bytea, timestamptz, timestamp, date, jsonb, objectid, or an array of one";
+        let fix = "bool, int2, int4, int8, float4, float8, numeric, text, varchar(n), uuid, bytea, timestamptz(3), timestamp(3), both also without (3), date, jsonb, objectid, or an array of one";
         (written.sql_type.offset, what, fix.to_owned())
     })?;
     if written.rest {
@@ -266,7 +266,7 @@ fn filled(default: &At<String>, kind: &Kind, column: &str) -> Result<Filled, Mis
     };
     match default.value.trim() {
         "now()" => fits(
-            matches!(kind, Kind::Timestamptz | Kind::Timestamp),
+            matches!(kind, Kind::Timestamptz(_) | Kind::Timestamp(_)),
             Filled::Now,
         ),
         "gen_random_uuid()" => fits(*kind == Kind::Uuid, Filled::Uuid),

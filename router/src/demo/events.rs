@@ -35,7 +35,7 @@ not_null = true
 
 [[table.column]]
 name = "happened_at"
-sql_type = "timestamptz"
+sql_type = "timestamptz(3)"
 not_null = true
 default = "now()"
 

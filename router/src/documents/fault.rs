@@ -10,10 +10,10 @@ pub struct Fault {
     pub message: String,
     /// More of it.
     pub detail: Option<String>,
+    /// What may be done about it.
+    pub hint: Option<&'static str>,
     /// The schema and the name of the table that it is about.
     pub table: Option<Box<(String, String)>>,
-    /// The constraint that a row breaks.
-    pub constraint: Option<String>,
     /// The column that it is about.
     pub column: Option<String>,
 }
@@ -25,9 +25,17 @@ impl Fault {
             sqlstate,
             message: message.into(),
             detail: None,
+            hint: None,
             table: None,
-            constraint: None,
             column: None,
+        }
+    }
+
+    /// The same with a hint.
+    pub fn hint(self, hint: &'static str) -> Fault {
+        Fault {
+            hint: Some(hint),
+            ..self
         }
     }
 

@@ -205,7 +205,7 @@ fn stored_as(kind: &Kind) -> [Bson; 2] {
         Kind::Bool => ("bool", 8),
         Kind::Text | Kind::Varchar(_) => ("string", 2),
         Kind::Uuid | Kind::Bytea => ("binData", 5),
-        Kind::Timestamptz | Kind::Timestamp | Kind::Date => ("date", 9),
+        Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date => ("date", 9),
         Kind::ObjectId => ("objectId", 7),
         // All kinds of numbers are read as any; an array's condition is about its elements; JSON has all types.
         Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Float4 | Kind::Float8 | Kind::Numeric => {

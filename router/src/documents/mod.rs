@@ -32,7 +32,7 @@ pub mod infer;
 pub mod told;
 
 pub use fault::Fault;
-pub use table::{Collection, Column, Filled, Kind, Nulls, Unique};
+pub use table::{Collection, Column, Filled, Kind, Nulls, Precision, Unique};
 
 /// Whether a text is a value of this type.
 #[cfg(feature = "mongo")]

@@ -94,9 +94,9 @@ pub enum Kind {
     /// `bytea`.
     Bytea,
     /// `timestamptz`; MongoDB has milliseconds.
-    Timestamptz,
+    Timestamptz(Precision),
     /// `timestamp`; the same, read as UTC.
-    Timestamp,
+    Timestamp(Precision),
     /// `date`, as its midnight in UTC.
     Date,
     /// `jsonb`.
@@ -105,6 +105,15 @@ pub enum Kind {
     ObjectId,
     /// A one-dimensional array of any of the others.
     Array(Box<Kind>),
+}
+
+/// What becomes of a time with more digits than the three that MongoDB keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// None is declared, so that PostgreSQL has microseconds: it cannot be stored. Expressions have it, too.
+    Micros,
+    /// `(3)`: it is rounded, as by PostgreSQL.
+    Millis,
 }
 
 impl Collection {
@@ -172,8 +181,12 @@ impl Kind {
             "text" => Kind::Text,
             "uuid" => Kind::Uuid,
             "bytea" => Kind::Bytea,
-            "timestamptz" | "timestamp with time zone" => Kind::Timestamptz,
-            "timestamp" | "timestamp without time zone" => Kind::Timestamp,
+            "timestamptz" | "timestamp with time zone" => Kind::Timestamptz(Precision::Micros),
+            "timestamp" | "timestamp without time zone" => Kind::Timestamp(Precision::Micros),
+            "timestamptz(3)" | "timestamp(3) with time zone" => {
+                Kind::Timestamptz(Precision::Millis)
+            }
+            "timestamp(3)" | "timestamp(3) without time zone" => Kind::Timestamp(Precision::Millis),
             "date" => Kind::Date,
             "jsonb" => Kind::Jsonb,
             "objectid" => Kind::ObjectId,
@@ -195,8 +208,10 @@ impl Kind {
             Kind::Varchar(length) => format!("character varying({length})"),
             Kind::Uuid => "uuid".to_owned(),
             Kind::Bytea => "bytea".to_owned(),
-            Kind::Timestamptz => "timestamp with time zone".to_owned(),
-            Kind::Timestamp => "timestamp without time zone".to_owned(),
+            Kind::Timestamptz(Precision::Micros) => "timestamp with time zone".to_owned(),
+            Kind::Timestamptz(Precision::Millis) => "timestamp(3) with time zone".to_owned(),
+            Kind::Timestamp(Precision::Micros) => "timestamp without time zone".to_owned(),
+            Kind::Timestamp(Precision::Millis) => "timestamp(3) without time zone".to_owned(),
             Kind::Date => "date".to_owned(),
             Kind::Jsonb => "jsonb".to_owned(),
             Kind::ObjectId => "character varying(24)".to_owned(),
@@ -218,8 +233,10 @@ impl Kind {
             Kind::Varchar(length) => return format!("varchar({length})"),
             Kind::Uuid => "uuid",
             Kind::Bytea => "bytea",
-            Kind::Timestamptz => "timestamptz",
-            Kind::Timestamp => "timestamp",
+            Kind::Timestamptz(Precision::Micros) => "timestamptz",
+            Kind::Timestamptz(Precision::Millis) => "timestamptz(3)",
+            Kind::Timestamp(Precision::Micros) => "timestamp",
+            Kind::Timestamp(Precision::Millis) => "timestamp(3)",
             Kind::Date => "date",
             Kind::Jsonb => "jsonb",
             Kind::ObjectId => "objectid",
@@ -242,8 +259,8 @@ impl Kind {
             Kind::Varchar(_) | Kind::ObjectId => 1043,
             Kind::Uuid => 2950,
             Kind::Bytea => 17,
-            Kind::Timestamptz => 1184,
-            Kind::Timestamp => 1114,
+            Kind::Timestamptz(_) => 1184,
+            Kind::Timestamp(_) => 1114,
             Kind::Date => 1082,
             Kind::Jsonb => 3802,
             Kind::Array(element) => match **element {
@@ -258,8 +275,8 @@ impl Kind {
                 Kind::Varchar(_) | Kind::ObjectId => 1015,
                 Kind::Uuid => 2951,
                 Kind::Bytea => 1001,
-                Kind::Timestamptz => 1185,
-                Kind::Timestamp => 1115,
+                Kind::Timestamptz(_) => 1185,
+                Kind::Timestamp(_) => 1115,
                 Kind::Date => 1182,
                 Kind::Jsonb => 3807,
                 // There are no arrays of arrays.
@@ -291,17 +308,33 @@ impl Kind {
             Kind::Bool => 1,
             Kind::Int2 => 2,
             Kind::Int4 | Kind::Float4 | Kind::Date => 4,
-            Kind::Int8 | Kind::Float8 | Kind::Timestamptz | Kind::Timestamp => 8,
+            Kind::Int8 | Kind::Float8 | Kind::Timestamptz(_) | Kind::Timestamp(_) => 8,
             Kind::Uuid => 16,
             _ => -1,
         }
     }
 
-    /// `atttypmod`: of `varchar(n)` n + 4, else -1.
+    /// Of times without a precision, which is the column's and not that of an expression.
+    pub fn without_precision(&self) -> Kind {
+        match self {
+            Kind::Timestamptz(_) => Kind::Timestamptz(Precision::Micros),
+            Kind::Timestamp(_) => Kind::Timestamp(Precision::Micros),
+            Kind::Array(element) => Kind::Array(Box::new(element.without_precision())),
+            kind => kind.clone(),
+        }
+    }
+
+    /// Whether a value that is stored is another one than the one that is given.
+    pub fn is_rounded(&self) -> bool {
+        *self != self.without_precision()
+    }
+
+    /// `atttypmod`: of `varchar(n)` n + 4, of times with a precision that, else -1.
     pub fn modifier(&self) -> i32 {
         match self {
             Kind::Varchar(length) => i32::try_from(*length).map_or(-1, |length| length + 4),
             Kind::ObjectId => 28,
+            Kind::Timestamptz(Precision::Millis) | Kind::Timestamp(Precision::Millis) => 3,
             Kind::Array(element) => element.modifier(),
             _ => -1,
         }

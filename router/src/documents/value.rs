@@ -23,7 +23,7 @@ use bson::{Bson, RawBsonRef};
 use jiff::tz::TimeZone;
 
 use super::fault::Fault;
-use super::table::Kind;
+use super::table::{Kind, Precision};
 
 pub use assign::assign;
 pub use time::Micros;
@@ -49,7 +49,7 @@ impl Default for Forms {
 
 /// The value of a type's text, in any form that PostgreSQL reads.
 ///
-/// Of times only ISO forms are understood. The length of a `varchar(n)` is not looked at: [`assign`] does.
+/// Of times only ISO forms are understood; they are rounded if the type says so. The length of a `varchar(n)` is not looked at: [`assign`] does.
 pub fn from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Bson, Fault> {
     text::check_text(text)?;
     Ok(match kind {
@@ -63,8 +63,9 @@ pub fn from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Bson, Fault> 
         Kind::Text | Kind::Varchar(_) => Bson::String(text.to_owned()),
         Kind::Uuid => bytes::parse_uuid(text)?,
         Kind::Bytea => bytes::parse_bytea(text)?,
-        Kind::Timestamptz | Kind::Timestamp => {
-            Bson::DateTime(micros_from_text(kind, text, forms)?.exact()?)
+        Kind::Timestamptz(precision) | Kind::Timestamp(precision) => {
+            let time = micros_from_text(kind, text, forms)?;
+            Bson::DateTime(time.stored(*precision)?)
         }
         Kind::Date => Bson::DateTime(time_input::date(text)?),
         Kind::Jsonb => json_input::parse(text)?,
@@ -94,8 +95,9 @@ pub fn from_binary(kind: &Kind, bytes: &[u8]) -> Result<Bson, Fault> {
         Kind::Text | Kind::Varchar(_) => Bson::String(text::check(bytes)?.to_owned()),
         Kind::Uuid => bytes::uuid(wire::fixed(bytes)?),
         Kind::Bytea => bytes::bytea(bytes.to_vec()),
-        Kind::Timestamptz | Kind::Timestamp => {
-            Bson::DateTime(micros_from_binary(kind, bytes)?.exact()?)
+        Kind::Timestamptz(precision) | Kind::Timestamp(precision) => {
+            let time = micros_from_binary(kind, bytes)?;
+            Bson::DateTime(time.stored(*precision)?)
         }
         Kind::Date => time::date_from_binary(bytes)?,
         Kind::Jsonb => json_input::from_binary(bytes)?,
@@ -107,14 +109,14 @@ pub fn from_binary(kind: &Kind, bytes: &[u8]) -> Result<Bson, Fault> {
 /// The time that a text says, to the microsecond: what a comparison with it needs, even where it cannot be stored.
 /// Only of `timestamptz` and `timestamp`.
 pub fn micros_from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Micros, Fault> {
-    debug_assert!(matches!(kind, Kind::Timestamptz | Kind::Timestamp));
+    debug_assert!(matches!(kind, Kind::Timestamptz(_) | Kind::Timestamp(_)));
     text::check_text(text)?;
     time_input::timestamp(kind, text, &forms.zone)
 }
 
 /// The same of a binary form.
 pub fn micros_from_binary(kind: &Kind, bytes: &[u8]) -> Result<Micros, Fault> {
-    debug_assert!(matches!(kind, Kind::Timestamptz | Kind::Timestamp));
+    debug_assert!(matches!(kind, Kind::Timestamptz(_) | Kind::Timestamp(_)));
     Micros::checked(i64::from_be_bytes(wire::fixed(bytes)?))
 }
 
@@ -143,8 +145,8 @@ pub fn put_text(
         Kind::Text | Kind::Varchar(_) => out.extend_from_slice(text::read(value)?.as_bytes()),
         Kind::Uuid => bytes::put_uuid(bytes::read_uuid(value)?, out),
         Kind::Bytea => bytes::put_bytea(bytes::read_bytea(value)?, out),
-        Kind::Timestamptz => time::put_timestamptz(time::read(value)?, &forms.zone, out)?,
-        Kind::Timestamp => time::put_timestamp(time::read(value)?, out),
+        Kind::Timestamptz(_) => time::put_timestamptz(time::read(value)?, &forms.zone, out)?,
+        Kind::Timestamp(_) => time::put_timestamp(time::read(value)?, out),
         Kind::Date => time::put_date(time::read_date(value)?, out),
         Kind::Jsonb => json::put(value, out)?,
         Kind::ObjectId => out.extend_from_slice(bytes::read_object_id(value)?.as_bytes()),
@@ -169,7 +171,7 @@ pub fn put_binary(kind: &Kind, value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Resu
         Kind::Text | Kind::Varchar(_) => out.extend_from_slice(text::read(value)?.as_bytes()),
         Kind::Uuid => out.extend_from_slice(&bytes::read_uuid(value)?),
         Kind::Bytea => out.extend_from_slice(bytes::read_bytea(value)?),
-        Kind::Timestamptz | Kind::Timestamp => {
+        Kind::Timestamptz(_) | Kind::Timestamp(_) => {
             out.extend_from_slice(&time::read(value)?.0.to_be_bytes());
         }
         Kind::Date => out.extend_from_slice(&time::read_date(value)?.to_be_bytes()),
@@ -309,7 +311,10 @@ mod tests {
 
     #[test]
     fn microseconds_are_compared_but_not_stored() {
-        let (kind, text) = (Kind::Timestamp, "2020-01-01 00:00:00.0005");
+        let (kind, text) = (
+            Kind::Timestamp(Precision::Micros),
+            "2020-01-01 00:00:00.0005",
+        );
         let forms = Forms::default();
         assert_eq!(
             from_text(&kind, text, &forms).unwrap_err().sqlstate,

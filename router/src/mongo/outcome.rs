@@ -36,13 +36,11 @@ pub(super) fn report(fault: Fault) -> Report {
     if let Some(detail) = fault.detail {
         report = report.detail(detail);
     }
+    if let Some(hint) = fault.hint {
+        report = report.hint(hint);
+    }
     let (schema, table) = fault.table.map(|both| *both).unzip();
-    let more = [
-        (b's', schema),
-        (b't', table),
-        (b'c', fault.column),
-        (b'n', fault.constraint),
-    ];
+    let more = [(b's', schema), (b't', table), (b'c', fault.column)];
     for (code, text) in more {
         if let Some(text) = text {
             report = report.field(code, text);

@@ -132,15 +132,13 @@ fn relation(catalog: &Catalog, collection: &Collection) -> Relation {
     let name = Name::new(collection.schema.clone(), collection.table.clone());
     let column = |column: &Column| {
         let type_name = column.kind.sql_name();
-        let plain = type_name
-            .split_once('(')
-            .map_or(&*type_name, |(plain, _)| plain);
-        let suffix = if type_name.ends_with("[]") && plain != type_name {
-            "[]"
-        } else {
-            ""
-        };
-        let plain = format!("{plain}{suffix}");
+        // Without its modifier, wherever that is written.
+        let parts = type_name.split_once('(');
+        let parts = parts.and_then(|(plain, rest)| Some((plain, rest.split_once(')')?.1)));
+        let plain = parts.map_or_else(
+            || type_name.clone(),
+            |(plain, rest)| format!("{plain}{rest}"),
+        );
         let default = filled(column);
         crate::catalog::Column {
             name: column.name.clone(),

@@ -38,6 +38,8 @@ mod pools;
 mod preference;
 #[path = "mongo/rest.rs"]
 mod rest;
+#[path = "mongo/rounded.rs"]
+mod rounded;
 #[path = "mongo/snapshots.rs"]
 mod snapshots;
 #[path = "mongo/stage.rs"]

@@ -148,13 +148,16 @@ fn documents(
     };
     let mut key_types = Vec::new();
     for column in key.iter().map(|at| &collection.columns[*at]) {
+        // A slot is that of the value as it is written in a statement.
+        let is_rounded = table.shards.len() > 1 && column.kind.is_rounded();
         match KeyType::from_oid(column.kind.oid()) {
-            Some(key_type) if column.not_null => key_types.push(key_type),
+            Some(key_type) if column.not_null && !is_rounded => key_types.push(key_type),
             found => {
                 let what = format!(
                     "table `{name}` is sharded by `{}`, which {}",
                     column.name,
                     match found {
+                        Some(_) if is_rounded => "is rounded",
                         Some(_) => "may be NULL",
                         None => "cannot be a key",
                     }

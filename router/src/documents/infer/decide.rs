@@ -1,7 +1,7 @@
 //! Which type a column for a field has.
 
 use super::seen::{Type, Values};
-use crate::documents::Kind;
+use crate::documents::{Kind, Precision};
 
 /// What becomes of a field.
 #[derive(Debug, PartialEq)]
@@ -86,10 +86,13 @@ fn scalar(values: &Values, real: &[&Type]) -> Option<(Kind, Option<String>)> {
         }
         [Double] => (Kind::Float8, None),
         [Decimal] => (Kind::Numeric, None),
-        [DateTime] | [Day, DateTime] => (Kind::Timestamptz, None),
+        [DateTime] | [Day, DateTime] => (Kind::Timestamptz(Precision::Millis), None),
         [Day] => {
             let remark = "all at midnight in UTC: date may be right";
-            (Kind::Timestamptz, Some(remark.to_owned()))
+            (
+                Kind::Timestamptz(Precision::Millis),
+                Some(remark.to_owned()),
+            )
         }
         [Binary] => (Kind::Bytea, None),
         _ if only(&[Uuid, Binary]) => (Kind::Bytea, mixed()),

@@ -164,12 +164,12 @@ fn a_column_has_the_type_of_its_values() {
             [[table.column]]
             name = "day"
             # all at midnight in UTC: date may be right
-            sql_type = "timestamptz"
+            sql_type = "timestamptz(3)"
             # not_null = true  # it has a value in all 2 documents
 
             [[table.column]]
             name = "at"
-            sql_type = "timestamptz"
+            sql_type = "timestamptz(3)"
             # not_null = true  # it has a value in all 2 documents
 
             [[table.column]]
@@ -311,7 +311,7 @@ fn what_cannot_be_decided_is_said() {
 
             [[table.column]]
             name = "far"
-            # timestamptz does not read all values
+            # timestamptz(3) does not read all values
             sql_type = "jsonb"
             # null or left out in 2 of 3 documents
 

@@ -472,7 +472,7 @@ impl Aggregate {
                 if_empty: Bson::Null,
                 kind: match kind {
                     Kind::Varchar(_) => Kind::Text,
-                    kind => kind.clone(),
+                    kind => kind.without_precision(),
                 },
                 is_sortable: false,
             }
@@ -527,7 +527,7 @@ impl Aggregate {
 fn key_sortable(key: usize, column: usize, scope: &Scope) -> Sortable {
     Sortable {
         path: format!("_id.g{key}"),
-        kind: scope.at(column).kind.clone(),
+        kind: scope.at(column).kind.without_precision(),
         nullable: (!scope.at(column).not_null).then_some(column),
     }
 }
@@ -535,7 +535,7 @@ fn key_sortable(key: usize, column: usize, scope: &Scope) -> Sortable {
 /// Constants of these types can be such that only PostgreSQL reads them, and it can.
 fn check_read(kind: &Kind) -> Result<()> {
     match kind {
-        Kind::Timestamptz | Kind::Timestamp | Kind::Date | Kind::Numeric => {
+        Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date | Kind::Numeric => {
             Err(because("HAVING about times or numerics"))
         }
         _ => Ok(()),
@@ -560,8 +560,8 @@ fn has_extremes(kind: &Kind) -> bool {
             | Kind::Int8
             | Kind::Text
             | Kind::Varchar(_)
-            | Kind::Timestamptz
-            | Kind::Timestamp
+            | Kind::Timestamptz(_)
+            | Kind::Timestamp(_)
             | Kind::Date
     )
 }

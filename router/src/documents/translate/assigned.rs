@@ -69,7 +69,7 @@ impl Assigned {
             Assigned::Default => return default(column, bound),
             Assigned::Constant(constant) => constant,
         };
-        let Some(value) = constant.plain(bound)? else {
+        let Some(value) = constant.for_column(&column.kind, bound)? else {
             return Ok(None);
         };
         stored(&column.kind, value, bound.forms).map(Some)
@@ -168,7 +168,7 @@ pub(super) fn written(column: &Kind) -> Kind {
     match column {
         Kind::Varchar(_) | Kind::ObjectId => VARCHAR,
         Kind::Array(element) => Kind::Array(Box::new(written(element))),
-        kind => kind.clone(),
+        kind => kind.without_precision(),
     }
 }
 
@@ -188,7 +188,7 @@ pub(super) fn takes(column: &Kind, constant: &Kind) -> bool {
         (Kind::Array(column), Kind::Array(constant)) => {
             written(column) == **constant && **column != Kind::ObjectId
         }
-        (column, constant) => column == constant,
+        (column, constant) => column.without_precision() == constant.without_precision(),
     }
 }
 
@@ -208,7 +208,7 @@ fn default(column: &Column, bound: &Bound<'_>) -> std::result::Result<Option<Bso
 
 fn now(kind: &Kind, bound: &Bound<'_>) -> Bson {
     let local = match kind {
-        Kind::Timestamptz => bound.now_ms,
+        Kind::Timestamptz(_) => bound.now_ms,
         _ => local(bound),
     };
     Bson::DateTime(bson::DateTime::from_millis(match kind {

@@ -579,7 +579,7 @@ impl Field {
         Ok(Field {
             column: Some(column),
             path: scope.at(column).field(),
-            kind: scope.at(column).kind.clone(),
+            kind: scope.at(column).kind.without_precision(),
         })
     }
 }
@@ -593,7 +593,11 @@ fn columns(left: Field, op: Op, right: Field) -> Result<Condition> {
         (left, right) if is_integer(left) && is_integer(right) => true,
         (left, right) if is_text(left) && is_text(right) => true,
         (
-            left @ (Kind::Bool | Kind::Uuid | Kind::Timestamptz | Kind::Timestamp | Kind::Date),
+            left @ (Kind::Bool
+            | Kind::Uuid
+            | Kind::Timestamptz(_)
+            | Kind::Timestamp(_)
+            | Kind::Date),
             right,
         ) => left == right,
         _ => false,

@@ -10,7 +10,7 @@ use sqlparser::ast::{
 };
 
 use super::super::value::{self, Forms};
-use super::super::{Fault, Kind};
+use super::super::{Fault, Kind, Precision};
 use super::scope::{Parameters, VARCHAR, words};
 use super::select::shown;
 use super::{Given, Result, because};
@@ -116,7 +116,7 @@ impl Literal {
             Literal::Bool(_) => Some(Kind::Bool),
             Literal::Number(_, kind) | Literal::Cast(_, kind) => Some(kind.clone()),
             Literal::Parameter(position) => parameters.declared_kind(*position).cloned(),
-            Literal::Moment(_) => Some(Kind::Timestamptz),
+            Literal::Moment(_) => Some(Kind::Timestamptz(Precision::Micros)),
         }
     }
 
@@ -180,7 +180,7 @@ impl Literal {
             // Of the time that it is itself.
             Literal::Moment(_) => {
                 return match kind {
-                    Kind::Timestamptz => Ok(self),
+                    Kind::Timestamptz(_) => Ok(self),
                     _ => Err(because("a cast that computes")),
                 };
             }
@@ -315,7 +315,7 @@ fn signed(minus: bool, digits: String, kind: Kind) -> Literal {
 /// A text, unless it names a time that only PostgreSQL's clock knows, or a number with more digits than MongoDB has.
 fn certain(text: String, kind: &Kind) -> Result<String> {
     match kind {
-        Kind::Timestamptz | Kind::Timestamp | Kind::Date
+        Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date
             if !text
                 .trim_start()
                 .starts_with(|first: char| first.is_ascii_digit()) =>
@@ -346,10 +346,10 @@ pub(super) fn kind_of(data_type: &DataType) -> Result<Kind> {
         DataType::Uuid => Kind::Uuid,
         DataType::Bytea => Kind::Bytea,
         DataType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
-            Kind::Timestamptz
+            Kind::Timestamptz(Precision::Micros)
         }
         DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
-            Kind::Timestamp
+            Kind::Timestamp(Precision::Micros)
         }
         DataType::Date => Kind::Date,
         DataType::JSONB => Kind::Jsonb,
@@ -430,8 +430,8 @@ impl Constant {
                 Kind::Bool
                 | Kind::Uuid
                 | Kind::Bytea
-                | Kind::Timestamptz
-                | Kind::Timestamp
+                | Kind::Timestamptz(_)
+                | Kind::Timestamp(_)
                 | Kind::Date,
                 kind,
             ) if kind == column => Becomes::Itself,
@@ -445,7 +445,7 @@ impl Constant {
         let Kind::Array(element) = &self.kind else {
             return Err(because("ANY of something else than an array"));
         };
-        if matches!(**element, Kind::Timestamptz | Kind::Timestamp) {
+        if matches!(**element, Kind::Timestamptz(_) | Kind::Timestamp(_)) {
             return Err(because("ANY of an array of times"));
         }
         let like = Constant {
@@ -472,26 +472,45 @@ impl Constant {
 
     /// Its value, of its own type; None is NULL.
     pub fn plain(&self, bound: &Bound<'_>) -> std::result::Result<Option<Bson>, Fault> {
+        self.read(&self.kind, bound)
+    }
+
+    /// Its value for a column of this type; None is NULL.
+    pub fn for_column(
+        &self,
+        column: &Kind,
+        bound: &Bound<'_>,
+    ) -> std::result::Result<Option<Bson>, Fault> {
+        match column.without_precision() == self.kind {
+            true => self.read(column, bound),
+            false => self.read(&self.kind, bound),
+        }
+    }
+
+    fn read(&self, kind: &Kind, bound: &Bound<'_>) -> std::result::Result<Option<Bson>, Fault> {
         match &self.source {
             Source::Null => Ok(None),
             Source::Bool(value) => Ok(Some(Bson::Boolean(*value))),
-            Source::Text(text) => value::from_text(&self.kind, text, bound.forms).map(Some),
+            Source::Text(text) => value::from_text(kind, text, bound.forms).map(Some),
             // The clock has microseconds, which a document has not.
             Source::Moment(text) => {
-                let time = value::micros_from_text(&self.kind, text, bound.forms)?;
+                let time = value::micros_from_text(kind, text, bound.forms)?;
                 Ok(Some(Bson::DateTime(time.floor())))
             }
             Source::Parameter(position) => match bound.parameter(*position)? {
                 Given::Null => Ok(None),
-                Given::Text(text) => value::from_text(&self.kind, text, bound.forms)
+                Given::Text(text) => value::from_text(kind, text, bound.forms)
                     .map(Some)
                     .map_err(limit),
-                Given::Binary(bytes) => value::from_binary(&self.kind, bytes)
-                    .map(Some)
-                    .map_err(limit),
+                Given::Binary(bytes) => value::from_binary(kind, bytes).map(Some).map_err(limit),
             },
             Source::Array(elements) => {
-                let value = |element: &Constant| Ok(element.plain(bound)?.unwrap_or(Bson::Null));
+                let own = match kind {
+                    Kind::Array(own) => own,
+                    kind => kind,
+                };
+                let value =
+                    |element: &Constant| Ok(element.for_column(own, bound)?.unwrap_or(Bson::Null));
                 let values = elements.iter().map(value);
                 let values = values.collect::<std::result::Result<Vec<Bson>, Fault>>()?;
                 Ok(Some(Bson::Array(values)))
@@ -504,7 +523,7 @@ impl Constant {
         if let Some(end) = self.end_of_time(bound)? {
             return Ok(Value::After(end));
         }
-        if matches!(self.kind, Kind::Timestamptz | Kind::Timestamp) {
+        if matches!(self.kind, Kind::Timestamptz(_) | Kind::Timestamp(_)) {
             return self.time(bound);
         }
         Ok(match self.plain(bound)? {
@@ -536,14 +555,14 @@ impl Constant {
             return Ok(None);
         };
         let number = match (&self.kind, bound.parameter(*position)?) {
-            (Kind::Timestamptz | Kind::Timestamp | Kind::Date, Given::Text(text)) => {
+            (Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date, Given::Text(text)) => {
                 match text.trim().to_ascii_lowercase().as_str() {
                     "infinity" => i64::MAX,
                     "-infinity" => i64::MIN,
                     _ => return Ok(None),
                 }
             }
-            (Kind::Timestamptz | Kind::Timestamp, Given::Binary(bytes)) => {
+            (Kind::Timestamptz(_) | Kind::Timestamp(_), Given::Binary(bytes)) => {
                 match <[u8; 8]>::try_from(*bytes) {
                     Ok(bytes) => i64::from_be_bytes(bytes),
                     Err(_) => return Ok(None),

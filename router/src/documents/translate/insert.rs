@@ -352,10 +352,13 @@ impl Source {
             _ => {}
         }
         match excluded(expr, scope)? {
-            Some(from) if scope.at(from).kind == scope.at(column).kind => {
-                Ok(Source::Excluded(from))
+            Some(from) => {
+                let kind = |at| scope.at(at).kind.without_precision();
+                match kind(from) == kind(column) {
+                    true => Ok(Source::Excluded(from)),
+                    false => Err(because("a value of another type")),
+                }
             }
-            Some(_) => Err(because("a value of another type")),
             None => Assigned::read(expr, scope.at(column), parameters).map(Source::Assigned),
         }
     }

@@ -9,7 +9,7 @@ use sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor, TableWithJoins,
 };
 
-use super::super::{Collection, Column, Kind};
+use super::super::{Collection, Column, Kind, Precision};
 use super::{Result, Tables, because};
 
 /// PostgreSQL cuts identifiers after this many bytes.
@@ -374,8 +374,8 @@ fn kind_of_oid(oid: u32) -> Option<Kind> {
         VARCHAR,
         Kind::Uuid,
         Kind::Bytea,
-        Kind::Timestamptz,
-        Kind::Timestamp,
+        Kind::Timestamptz(Precision::Micros),
+        Kind::Timestamp(Precision::Micros),
         Kind::Date,
         Kind::Jsonb,
     ];

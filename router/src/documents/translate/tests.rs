@@ -1345,7 +1345,7 @@ fn columns_are_described_like_postgresqls() {
         [
             ("?column?", Kind::Bool),
             ("i", Kind::Text),
-            ("x", Kind::Timestamptz),
+            ("x", Kind::Timestamptz(crate::documents::Precision::Micros)),
             ("?column?", Kind::Text)
         ]
     );

@@ -121,7 +121,8 @@ impl Unnested {
         column: &Kind,
         bound: &Bound<'_>,
     ) -> std::result::Result<Vec<Option<Bson>>, Fault> {
-        let elements = match self.array.plain(bound)? {
+        let given = Kind::Array(Box::new(column.clone()));
+        let elements = match self.array.for_column(&given, bound)? {
             None => Vec::new(),
             Some(Bson::Array(elements)) => elements,
             Some(_) => return Err(Fault::new("XX000", "an array's value is no array")),

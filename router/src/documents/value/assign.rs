@@ -40,7 +40,7 @@ fn is_of(kind: &Kind, value: &Bson) -> bool {
     match (kind, value) {
         (Kind::Bool, Bson::Boolean(_))
         | (Kind::Text, Bson::String(_))
-        | (Kind::Timestamptz | Kind::Timestamp, Bson::DateTime(_))
+        | (Kind::Timestamptz(_) | Kind::Timestamp(_), Bson::DateTime(_))
         | (Kind::ObjectId, Bson::ObjectId(_)) => true,
         (Kind::Date, Bson::DateTime(value)) => time::is_midnight(*value),
         (Kind::Uuid, Bson::Binary(value)) => value.subtype == BinarySubtype::Uuid,

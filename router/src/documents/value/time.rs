@@ -9,7 +9,7 @@ use jiff::civil;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::wire::{fixed, put_padded, put_two, two};
-use super::{Fault, mismatch};
+use super::{Fault, Precision, mismatch};
 
 pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -63,19 +63,26 @@ impl Micros {
     }
 
     /// As it is stored, or an error.
-    pub(super) fn exact(self) -> Result<DateTime, Fault> {
-        if self.is_exact() {
-            return Ok(self.floor());
+    pub(super) fn stored(self, precision: Precision) -> Result<DateTime, Fault> {
+        match precision {
+            Precision::Millis => Ok(self.rounded()),
+            Precision::Micros if self.is_exact() => Ok(self.floor()),
+            Precision::Micros => {
+                let mut text = Vec::new();
+                put_timestamp(self, &mut text);
+                let text = String::from_utf8_lossy(&text);
+                let fault = Fault::new("22008", format!("MongoDB keeps milliseconds: {text}"));
+                Err(fault.hint(
+                    "A column that is declared with a precision, as timestamptz(3) or timestamp(3), rounds to them.",
+                ))
+            }
         }
-        let mut text = Vec::new();
-        put_timestamp(self, &mut text);
-        Err(Fault::new(
-            "22008",
-            format!(
-                "MongoDB keeps milliseconds: {}",
-                String::from_utf8_lossy(&text)
-            ),
-        ))
+    }
+
+    /// To milliseconds; a half goes away from the year 2000, see `AdjustTimestampForTypmod` of PostgreSQL's `timestamp.c`.
+    fn rounded(self) -> DateTime {
+        let away = self.0.signum() * ((self.0.abs() + 500) / 1000);
+        DateTime::from_millis(away + EPOCH_MILLIS)
     }
 }
 
@@ -364,12 +371,29 @@ mod tests {
             assert_eq!(time.floor().timestamp_millis() - EPOCH_MILLIS, floor);
             assert_eq!(time.ceil().timestamp_millis() - EPOCH_MILLIS, ceil);
         }
-        let fault = Micros(1_234_567).exact().unwrap_err();
+        let fault = Micros(1_234_567).stored(Precision::Micros).unwrap_err();
         assert_eq!(fault.sqlstate, "22008");
         assert_eq!(
             fault.message,
             "MongoDB keeps milliseconds: 2000-01-01 00:00:01.234567"
         );
+    }
+
+    #[test]
+    fn halves_are_rounded_away_from_the_year_2000() {
+        for (micros, millis) in [
+            (499, 0),
+            (500, 1),
+            (1_499, 1),
+            (1_500, 2),
+            (-499, 0),
+            (-500, -1),
+            (-1_501, -2),
+            (-2_000, -2),
+        ] {
+            let stored = Micros(micros).stored(Precision::Millis).unwrap();
+            assert_eq!(stored.timestamp_millis() - EPOCH_MILLIS, millis, "{micros}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn timestamp(kind: &Kind, text: &str, session: &TimeZone) -> Result<M
     // Zones reach a day beyond the times that there are.
     let local = i64::try_from(local).map_err(|_| beyond())?;
     let offset = match (kind, said.zone) {
-        (Kind::Timestamp, _) => 0,
+        (Kind::Timestamp(_), _) => 0,
         (_, None) => offset_at_local(local, session)?,
         (_, Some(Zone::Named(zone))) => offset_at_local(local, &zone)?,
         (_, Some(Zone::Offset(offset))) => offset,
@@ -302,6 +302,7 @@ fn days_in(year: i64, month: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Precision;
     use super::*;
 
     fn shown(kind: &Kind, text: &str, zone: &str) -> String {
@@ -309,7 +310,7 @@ mod tests {
         let time = timestamp(kind, text, &zone).unwrap();
         let mut out = Vec::new();
         match kind {
-            Kind::Timestamptz => time::put_timestamptz(time, &zone, &mut out).unwrap(),
+            Kind::Timestamptz(_) => time::put_timestamptz(time, &zone, &mut out).unwrap(),
             _ => time::put_timestamp(time, &mut out),
         }
         String::from_utf8(out).unwrap()
@@ -334,7 +335,10 @@ mod tests {
         ] {
             match time {
                 "" => assert_eq!(refused(text), "0A000"),
-                time => assert_eq!(shown(&Kind::Timestamp, text, "UTC"), time),
+                time => assert_eq!(
+                    shown(&Kind::Timestamp(Precision::Micros), text, "UTC"),
+                    time
+                ),
             }
         }
     }
@@ -379,12 +383,16 @@ mod tests {
                 "2024-10-27 01:30:00+00",
             ),
         ] {
-            assert_eq!(shown(&Kind::Timestamptz, text, zone), time, "{text} {zone}");
+            assert_eq!(
+                shown(&Kind::Timestamptz(Precision::Micros), text, zone),
+                time,
+                "{text} {zone}"
+            );
         }
     }
 
     fn refused(text: &str) -> &'static str {
-        timestamp(&Kind::Timestamptz, text, &TimeZone::UTC)
+        timestamp(&Kind::Timestamptz(Precision::Micros), text, &TimeZone::UTC)
             .unwrap_err()
             .sqlstate
     }

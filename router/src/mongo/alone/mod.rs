@@ -13,7 +13,7 @@ use super::outcome::Stop;
 use super::settings::Settings;
 use super::text::{Setting, Task, not_for_documents, of_the_router, task};
 use crate::documents::translate::{Call, NotTranslated, Output, Source, Value, values};
-use crate::documents::{Collection, Kind};
+use crate::documents::{Collection, Kind, Precision};
 use crate::plan::parse_plainly;
 use crate::sql::effect::{self, SetValue, Statement, Target};
 use crate::sql::name::Name;
@@ -200,7 +200,9 @@ fn unknown_call(value: &Value) -> Option<&Call> {
 fn kind(call: &Call) -> Option<Kind> {
     let kind = match (call.function.as_str(), call.arguments.as_slice()) {
         ("pg_is_in_recovery", []) => Kind::Bool,
-        ("now" | "current_timestamp" | "transaction_timestamp", []) => Kind::Timestamptz,
+        ("now" | "current_timestamp" | "transaction_timestamp", []) => {
+            Kind::Timestamptz(Precision::Micros)
+        }
         (
             "version"
             | "current_schema"

@@ -38,6 +38,8 @@ use super::rows::stored_chars;
 
 /// The object id of `varchar`.
 const VARCHAR: u32 = 1043;
+/// Those of `timestamp`, `timestamptz` and arrays of them.
+const TIMES: [u32; 4] = [1114, 1184, 1115, 1185];
 /// The first part of what a key is called that a row had before.
 const OLD: &str = "__mothership_k";
 
@@ -429,7 +431,7 @@ impl Table<'_> {
         let base = self.base(column);
         if is_default(value) {
             let default = default_of(self.collection, &self.relation.columns[column]);
-            return Ok(default.map(|default| self.in_length(column, default)));
+            return Ok(default.map(|default| self.fitted(column, default)));
         }
         let typed = format!("{}::{base}", parens::expr(value)?);
         let typed = match asks_time(value) {
@@ -437,25 +439,27 @@ impl Table<'_> {
             true if base.starts_with("timestamp") => whole_milliseconds(&typed),
             _ => typed,
         };
-        Ok(Some(self.in_length(column, typed)))
+        Ok(Some(self.fitted(column, typed)))
     }
 
-    /// A value in the length of its column: too long a text is an error, which a cast that is written would cut. Of a
-    /// constant it is one even where there are no rows.
-    fn in_length(&self, column: usize, value: String) -> String {
+    /// A value in the length or precision of its column: times are rounded; too long a text is an error, which a cast
+    /// that is written would cut. Of a constant it is one even where there are no rows.
+    fn fitted(&self, column: usize, value: String) -> String {
         let Column {
             handed,
-            type_oid: VARCHAR,
-            typmod: length @ 0..,
+            type_oid,
+            typmod,
             ..
-        } = &self.relation.columns[column]
-        else {
-            return value;
-        };
-        format!(
-            "pg_catalog.\"varchar\"({value}, {length}, false)::{}",
-            handed.full
-        )
+        } = &self.relation.columns[column];
+        match (*type_oid, *typmod) {
+            (_, ..0) => value,
+            (VARCHAR, length) => format!(
+                "pg_catalog.\"varchar\"({value}, {length}, false)::{}",
+                handed.full
+            ),
+            (oid, _) if TIMES.contains(&oid) => format!("({value})::{}", handed.full),
+            _ => value,
+        }
     }
 
     /// Whether a column is in a unique key.

@@ -452,7 +452,7 @@ impl Table<'_> {
                 true => Some(format!("s.c{}::{base}", number + 1)),
                 false => default_of(self.collection, info).map(|value| format!("{value}::{base}")),
             };
-            let value = self.in_length(*at, value?);
+            let value = self.fitted(*at, value?);
             let collate = info.handed.collate.as_ref();
             let collate = collate.map_or_else(String::new, |name| format!(" COLLATE {name}"));
             Some(format!(
@@ -481,7 +481,10 @@ impl Table<'_> {
             conditions.push(format!("{own} = {}", self.of("excluded", *at)));
             let base = self.base(*at);
             let given = proposed.given(*at).unwrap_or_default().into_iter();
-            let given = given.map(|expr| Ok(format!("{}::{base}", parens::expr(expr)?)));
+            let given = given.map(|expr| {
+                let typed = format!("{}::{base}", parens::expr(expr)?);
+                Ok(self.fitted(*at, typed))
+            });
             let given: Vec<String> = given.collect::<Result<_, Refusal>>()?;
             if !given.is_empty() {
                 conditions.push(format!("{own} IN ({})", given.join(", ")));
