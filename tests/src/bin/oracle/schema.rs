@@ -178,10 +178,19 @@ fn documents(name: &str, shards: usize, columns: &[(String, Ty)]) -> String {
         format!("[[table]]\nname = {name:?}\nkind = \"documents\"\nshards = [{shards}]\n");
     for (at, (column, ty)) in columns.iter().enumerate() {
         let path = if at == 0 { "path = \"_id\"\n" } else { "" };
-        let ty = ty.declared();
+        let ty = stored(at, *ty);
         config += &format!("[[table.column]]\nname = {column:?}\nsql_type = {ty:?}\n{path}");
     }
     config
+}
+
+/// The type of a document's column at a place, as it is declared: every other time is rounded.
+fn stored(at: usize, ty: Ty) -> String {
+    let rounded = match ty {
+        Ty::Timestamp | Ty::Timestamptz if at % 2 == 1 => "(3)",
+        _ => "",
+    };
+    format!("{}{rounded}", ty.declared())
 }
 
 struct Maker {
@@ -428,7 +437,11 @@ impl Maker {
                     true => " COLLATE \"C\"",
                     false => "",
                 };
-                format!("{name} {}{collation}{null}", ty.declared())
+                let declared = match self.layout.has_documents(table) {
+                    true => stored(at, *ty),
+                    false => ty.declared().to_owned(),
+                };
+                format!("{name} {declared}{collation}{null}")
             })
             .collect();
         if !unique.is_empty() {
