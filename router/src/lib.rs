@@ -14,6 +14,8 @@ pub mod core;
 
 pub mod throttle;
 
+pub mod retry;
+
 pub mod pressure;
 
 pub mod session;

@@ -749,6 +749,7 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
     if !crate::core::same_secret(&entry.secret, secret) {
         return;
     }
+    entry.cancelled.set(true);
     if entry.cancel_wait() {
         return;
     }

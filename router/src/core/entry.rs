@@ -78,6 +78,9 @@ pub struct Entry {
     wait: Cell<Wait>,
     /// An administrator wants it gone.
     pub killed: Cell<bool>,
+    /// A cancel has come, which nothing may have been there for. Who goes on with several requests for one statement looks
+    /// at it in between, and takes it back before the first.
+    pub cancelled: Cell<bool>,
     /// What it waits for.
     pub pulse: Pulse,
     /// Who it is.
@@ -100,6 +103,7 @@ impl Entry {
             queued: RefCell::default(),
             wait: Cell::default(),
             killed: Cell::new(false),
+            cancelled: Cell::new(false),
             pulse: Pulse::default(),
             waker: RefCell::default(),
         })

@@ -74,6 +74,11 @@ pub fn from_text(kind: &Kind, text: &str, forms: &Forms) -> Result<Bson, Fault> 
     })
 }
 
+/// Whether a text in place of a time is in one of the forms that are read here, or in none of PostgreSQL's.
+pub fn is_understood(kind: &Kind, text: &str) -> bool {
+    time_input::is_understood(kind, text)
+}
+
 /// Bytes as a text.
 ///
 /// # Errors

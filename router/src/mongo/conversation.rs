@@ -20,6 +20,7 @@ use crate::documents::Collection;
 use crate::documents::snapshot;
 use crate::documents::translate::{Command, Given, Output, Source, Translated};
 use crate::documents::value::Forms;
+use crate::retry::Retry;
 use crate::sql::split;
 use mongodb::Client;
 use mongodb::SessionCursor;
@@ -82,7 +83,7 @@ pub(super) async fn hold(
     let Some(startup) = greet(&mut line, client, &running).await else {
         return;
     };
-    let (number, secret) = running.enter();
+    let (number, secret, cancelled) = running.enter();
     let server = match party {
         Party::Nobody => Server::Nobody(alone::Session::new(&startup, &collections)),
         Party::Member {
@@ -95,6 +96,7 @@ pub(super) async fn hold(
             Arc::clone(&collections),
             decisions,
             *direct,
+            cancelled,
         ))),
     };
     let mut conversation = Conversation {
@@ -210,7 +212,7 @@ async fn greet(line: &mut Line, client: Option<&Client>, running: &Running) -> O
             }
             Ok(Some((FirstPacket::Cancel { pid, secret }, _))) => {
                 let secret = secret.try_into().map(i32::from_be_bytes).ok()?;
-                let (session, client) = (running.of(pid, secret)?, client?);
+                let (session, client) = (running.cancel(pid, secret)?, client?);
                 let kill = doc! { "killSessions": [session] };
                 let admin = client.database("admin");
                 match timeout(KILLED, admin.run_command(kill)).await {
@@ -663,6 +665,7 @@ impl Conversation {
     /// Does it, or goes on telling its rows, at most so many of them unless it is 0. Whether there may be more.
     async fn run(&mut self, portal: &mut Portal, most: u64) -> Result<bool, Stop> {
         let mut limit = self.deadline();
+        let retry = self.retry();
         if portal.rows.is_some() {
             return self.tell(portal, most, limit).await;
         }
@@ -763,7 +766,7 @@ impl Conversation {
                 }
                 let what = (command, returning);
                 let by_snapshot = worker.by_snapshot;
-                let work = worker.carry_out(what, &portal.forms, by_itself);
+                let work = worker.carry_out(what, &portal.forms, by_itself, retry);
                 let Some(answer) = until(limit, work).await else {
                     return Err(self.late().await);
                 };
@@ -854,6 +857,15 @@ impl Conversation {
     fn deadline(&self) -> Option<Instant> {
         let limit = self.settings.statement_timeout()?;
         Instant::now().checked_add(limit)
+    }
+
+    /// How long the statement that begins now tries again where others are in its way.
+    fn retry(&self) -> Retry {
+        Retry::new(
+            Instant::now().into_std(),
+            self.settings.statement_timeout(),
+            self.settings.lock_timeout(),
+        )
     }
 
     /// Ends what runs, with its transaction.

@@ -16,7 +16,7 @@ use mothership_pool::wire::{Pipe, pipe};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -56,7 +56,16 @@ pub struct Member {
 
 /// What runs there for whom, so that it can be cancelled.
 #[derive(Clone, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<i32, (i32, Document)>>>);
+pub(super) struct Running(Arc<Mutex<HashMap<i32, Entry>>>);
+
+/// A connection that may be cancelled.
+struct Entry {
+    secret: i32,
+    /// The session of MongoDB's in which it works.
+    session: Document,
+    /// It was cancelled.
+    cancelled: Arc<AtomicBool>,
+}
 
 impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -147,27 +156,35 @@ impl Interpreter for Member {
 }
 
 impl Running {
-    /// A connection's number and secret.
-    pub fn enter(&self) -> (i32, i32) {
+    /// A connection's number and secret, and what says from then on that it was cancelled.
+    pub fn enter(&self) -> (i32, i32, Arc<AtomicBool>) {
         static NEXT: AtomicI32 = AtomicI32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-        let secret = rand::random();
-        lock(&self.0).insert(number, (secret, Document::new()));
-        (number, secret)
+        let (secret, cancelled) = (rand::random(), Arc::<AtomicBool>::default());
+        let entry = Entry {
+            secret,
+            session: Document::new(),
+            cancelled: Arc::clone(&cancelled),
+        };
+        lock(&self.0).insert(number, entry);
+        (number, secret, cancelled)
     }
 
     /// What it does is done in this session of MongoDB's from now on.
     pub fn works_as(&self, number: i32, session: &Document) {
-        if let Some((_, known)) = lock(&self.0).get_mut(&number) {
-            known.clone_from(session);
+        if let Some(entry) = lock(&self.0).get_mut(&number) {
+            entry.session.clone_from(session);
         }
     }
 
-    /// The session of a connection, if the secret is right and it has one.
-    pub fn of(&self, number: i32, secret: i32) -> Option<Document> {
+    /// Cancels what a connection does, if the secret is right: it is told, and what runs is to be ended in this session.
+    pub fn cancel(&self, number: i32, secret: i32) -> Option<Document> {
         let running = lock(&self.0);
-        let (known, session) = running.get(&number)?;
-        (*known == secret && !session.is_empty()).then(|| session.clone())
+        let entry = running
+            .get(&number)
+            .filter(|entry| entry.secret == secret)?;
+        entry.cancelled.store(true, Ordering::Relaxed);
+        (!entry.session.is_empty()).then(|| entry.session.clone())
     }
 
     /// The connection has ended.

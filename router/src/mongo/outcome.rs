@@ -197,10 +197,7 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
         // A primary that gives up, or a write that was not replicated in time: what became of it is not known.
         64 | 91 | 100 | 189 | 11600 | 11602 | 13436 | 13388 => return Stop::Lost,
         50 => timed_out(),
-        262 | 11601 => Report::error(
-            sqlstate::QUERY_CANCELED,
-            "canceling statement due to user request",
-        ),
+        262 | 11601 => cancelled(),
         // Another transaction is in the way, or the snapshot is gone or cannot be had.
         112 | 239 | 246 => Report::error(
             sqlstate::SERIALIZATION_FAILURE,
@@ -265,6 +262,14 @@ pub(super) fn timed_out() -> Report {
     Report::error(
         sqlstate::QUERY_CANCELED,
         "canceling statement due to statement timeout",
+    )
+}
+
+/// What a statement says that the client has cancelled.
+pub(super) fn cancelled() -> Report {
+    Report::error(
+        sqlstate::QUERY_CANCELED,
+        "canceling statement due to user request",
     )
 }
 

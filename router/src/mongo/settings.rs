@@ -98,7 +98,16 @@ impl Settings {
 
     /// How long a statement may take; nothing if it is not set.
     pub fn statement_timeout(&self) -> Option<Duration> {
-        duration(self.get("statement_timeout")?).filter(|limit| !limit.is_zero())
+        self.limit("statement_timeout")
+    }
+
+    /// How long it may wait for others; nothing if it is not set.
+    pub fn lock_timeout(&self) -> Option<Duration> {
+        self.limit("lock_timeout")
+    }
+
+    fn limit(&self, name: &str) -> Option<Duration> {
+        crate::sql::duration::duration(self.get(name)?).filter(|limit| !limit.is_zero())
     }
 
     /// Whether statements on documents mean here what they mean in PostgreSQL, and their bytes are what they seem.
@@ -162,23 +171,6 @@ impl Settings {
         }
         Ok(forms)
     }
-}
-
-/// A time as PostgreSQL reads it of a setting: milliseconds, or with a unit (manual, Parameter Names and Values).
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let end = text.find(|c: char| c.is_ascii_alphabetic());
-    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
-    let seconds = match unit.trim() {
-        "" | "ms" => 1e-3,
-        "us" => 1e-6,
-        "s" => 1.0,
-        "min" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    let number: f64 = number.trim().parse().ok()?;
-    Duration::try_from_secs_f64(number * seconds).ok()
 }
 
 /// See `parse_bool` of PostgreSQL.

@@ -3,8 +3,8 @@
 use super::decisions::Decisions;
 use super::direct::{Asked, Direct, Read, ending};
 use super::outcome::{
-    Step, Stop, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary, of_code,
-    report, stop, stop_of,
+    Step, Stop, cancelled, ended_early, failed_at, is_conflict, is_duplicate, is_ended,
+    not_primary, of_code, report, stop, stop_of,
 };
 use super::rows::Shape;
 use crate::documents::field::{Field, field};
@@ -12,6 +12,7 @@ use crate::documents::told::failing_row;
 use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
 use crate::documents::value::Forms;
 use crate::documents::{Collection, Fault};
+use crate::retry::Retry;
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
@@ -20,13 +21,10 @@ use mothership_proto::report::Report;
 use rand::RngExt;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often a write is tried again that meets another one, before the client is told. PostgreSQL would wait.
-const ATTEMPTS: u32 = 12;
-/// The first pause in between; it doubles.
-const PAUSE: Duration = Duration::from_millis(2);
 /// How often a key is looked for, where ON CONFLICT says what becomes of one that is there.
 const LOOKS: u32 = 4;
 /// How long the other members may take to have a write.
@@ -64,6 +62,8 @@ pub(super) struct Worker {
     pub by_snapshot: bool,
     /// A transaction of MongoDB's is open.
     pub in_transaction: bool,
+    /// The client has asked that what runs be cancelled.
+    cancelled: Arc<AtomicBool>,
 }
 
 type Done<T> = Result<T, Error>;
@@ -75,6 +75,7 @@ impl Worker {
         collections: Arc<[Arc<Collection>]>,
         decisions: Decisions,
         direct: Direct,
+        cancelled: Arc<AtomicBool>,
     ) -> Worker {
         Worker {
             database: client.database(database),
@@ -87,6 +88,7 @@ impl Worker {
             snapshot: None,
             by_snapshot: false,
             in_transaction: false,
+            cancelled,
         }
     }
 
@@ -228,11 +230,13 @@ impl Worker {
         (command, returning): (&Command, &[Output]),
         forms: &Forms,
         limit: Option<Instant>,
+        retry: Retry,
     ) -> Result<Answer, Stop> {
         if let Some(done) = self.directly(command, limit.map(left)).await {
             return done;
         }
-        let done = self.repeatedly((command, returning), forms, limit).await;
+        let done = self.repeatedly((command, returning), forms, limit, retry);
+        let done = done.await;
         done.map_err(|ended| self.told(ended, command, forms))
     }
 
@@ -263,8 +267,14 @@ impl Worker {
 
     /// The same for an INSERT that is part of a COPY: where it fails, the number of the document that it is about as
     /// well.
-    pub async fn load(&mut self, command: &Command, forms: &Forms) -> Result<(), (Stop, usize)> {
-        match self.repeatedly((command, &[]), forms, None).await {
+    pub async fn load(
+        &mut self,
+        command: &Command,
+        forms: &Forms,
+        retry: Retry,
+    ) -> Result<(), (Stop, usize)> {
+        let loaded = self.repeatedly((command, &[]), forms, None, retry);
+        match loaded.await {
             Ok(_) => Ok(()),
             Err(Ended::Failed(Failure::Driver(error, _))) if is_ended(&error) => {
                 Err((ended_early().into(), usize::MAX))
@@ -297,9 +307,10 @@ impl Worker {
         (command, returning): (&Command, &[Output]),
         forms: &Forms,
         limit: Option<Instant>,
+        mut retry: Retry,
     ) -> Result<Answer, Ended> {
         let several = !self.in_transaction && is_several(command, returning);
-        let mut pause = PAUSE;
+        self.cancelled.store(false, Ordering::Relaxed);
         for attempt in 1.. {
             if several {
                 self.begin(Some(command)).await?;
@@ -316,29 +327,35 @@ impl Worker {
                 },
                 done => done,
             };
-            let done = match done {
-                Ok(answer) if several => match self.end(true).await {
+            let (ended, may_try_again) = match done {
+                Ok(answer) if !several => return Ok(answer),
+                Ok(answer) => match self.end(true).await {
                     Ok(()) => return Ok(answer),
-                    Err(Stop::Report(report)) if report.code == "40001" && attempt < ATTEMPTS => {
-                        None
+                    Err(stop) => {
+                        let met = matches!(&stop, Stop::Report(report) if report.code == "40001");
+                        (stop.into(), met)
                     }
-                    Err(stop) => return Err(stop.into()),
                 },
-                Ok(answer) => return Ok(answer),
-                Err(error) => Some(error),
+                Err(failure) => {
+                    let may = self.may_try_again(&failure, command, several, attempt);
+                    (Ended::Failed(failure), may)
+                }
             };
             if several {
                 self.end(false).await?;
             }
-            match done {
-                Some(Failure::Driver(error, _))
-                    if self.may_try_again(&error, command, several, attempt) => {}
-                Some(failure) => return Err(Ended::Failed(failure)),
-                None => {}
+            if !may_try_again {
+                return Err(ended);
             }
-            let pause_now = rand::rng().random_range(pause / 2..=pause);
-            tokio::time::sleep(pause_now).await;
-            pause = (pause * 2).min(Duration::from_millis(200));
+            let chosen = rand::rng().random();
+            match retry.next(Instant::now().into_std(), chosen) {
+                Ok(pause) => tokio::time::sleep(pause).await,
+                Err(None) => return Err(ended),
+                Err(Some(report)) => return Err(Stop::from(report).into()),
+            }
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Stop::from(cancelled()).into());
+            }
         }
         Err(Stop::Lost.into())
     }
@@ -354,11 +371,20 @@ impl Worker {
         }
     }
 
-    fn may_try_again(&self, error: &Error, command: &Command, several: bool, attempt: u32) -> bool {
+    fn may_try_again(
+        &self,
+        failure: &Failure,
+        command: &Command,
+        several: bool,
+        attempt: u32,
+    ) -> bool {
+        let Failure::Driver(error, _) = failure else {
+            return false;
+        };
         let own = several || !self.in_transaction;
         // A key that came to be there after it was looked for: the next attempt finds it, unless it is another one.
         let is_found_next = minds_conflicts(command) && is_duplicate(error) && attempt < LOOKS;
-        own && (is_found_next || is_conflict(error) && attempt < ATTEMPTS)
+        own && (is_found_next || is_conflict(error))
     }
 
     async fn once(

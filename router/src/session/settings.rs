@@ -8,7 +8,11 @@
 //! Changes inside a transaction are undone with it, as PostgreSQL does it (manual,
 //! SET): [`SessionSettings`] keeps what holds at its start and at each savepoint.
 
+use crate::sql::duration::duration;
+use crate::sql::effect::{SetValue, Statement, analyse};
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How one setting is brought to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +69,25 @@ impl Settings {
     /// The value of a setting.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.list.iter().find(|s| s.name == name).map(|s| &s.value)
+    }
+
+    /// The same of a setting whose value is one word, text or number, however it was set.
+    pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.get(name)? {
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
+                Statement::Set {
+                    value: SetValue::Given { text, .. },
+                    ..
+                } => Some(Cow::Owned(text?.as_str()?.to_owned())),
+                _ => None,
+            },
+        }
+    }
+
+    /// How long something may take by a setting; `None` without a limit.
+    pub fn limit(&self, name: &str) -> Option<Duration> {
+        duration(&self.text(name)?).filter(|limit| !limit.is_zero())
     }
 
     /// Sets one; it becomes the last.

@@ -4,10 +4,8 @@
 //! To the servers it is a setting like any other with a prefix, so that SHOW, RESET, SET LOCAL, savepoints and startup
 //! packets mean what they always do. Here its value is read, and a wrong one is refused before a server sees it.
 
-use super::settings::{Settings, Value};
+use super::settings::Settings;
 use crate::config::parse_duration;
-use crate::sql::effect::{SetValue, Statement, analyse};
-use crate::sql::name::Name;
 use mothership_proto::report::{Report, sqlstate};
 use std::time::Duration;
 
@@ -37,20 +35,12 @@ pub fn refusal(name: &str, value: &str) -> Option<Report> {
 
 /// What a session's settings say, if they say anything.
 pub fn of(settings: &Settings) -> Option<Duration> {
-    match settings.get(NAME)? {
-        Value::Text(text) => parse(text)?,
-        Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
-            Statement::Set {
-                value: SetValue::Given { text, .. },
-                ..
-            } => parse(text.as_ref().and_then(Name::as_str)?)?,
-            _ => None,
-        },
-    }
+    parse(&settings.text(NAME)?)?
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::Value;
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@
 //! tokens do not suffice, the answer is the careful one (`Unclear`, `Perhaps`).
 
 pub mod cursor;
+pub mod duration;
 pub mod effect;
 pub mod encoding;
 pub mod fill;

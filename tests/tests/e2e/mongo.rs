@@ -48,3 +48,5 @@ mod stage;
 mod transactions;
 #[path = "mongo/upserted.rs"]
 mod upserted;
+#[path = "mongo/waiting.rs"]
+mod waiting;

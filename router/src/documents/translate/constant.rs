@@ -318,9 +318,10 @@ fn certain(text: String, kind: &Kind) -> Result<String> {
         Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date
             if !text
                 .trim_start()
-                .starts_with(|first: char| first.is_ascii_digit()) =>
+                .starts_with(|first: char| first.is_ascii_digit())
+                || !value::is_understood(kind, &text) =>
         {
-            Err(because("a time by name"))
+            Err(because("a time that only PostgreSQL reads"))
         }
         Kind::Numeric if text.bytes().filter(u8::is_ascii_digit).count() > DECIMAL_DIGITS => {
             Err(because("a number of more digits than MongoDB has"))

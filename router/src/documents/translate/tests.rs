@@ -1038,7 +1038,14 @@ fn what_mongodb_may_answer_otherwise_is_refused() {
         "SELECT i FROM t WHERE i = 'now'::text",
         "a comparison of different types",
     );
-    refuse("SELECT i FROM t WHERE ts > 'yesterday'", "a time by name");
+    refuse(
+        "SELECT i FROM t WHERE ts > 'yesterday'",
+        "a time that only PostgreSQL reads",
+    );
+    for text in ["01/05/2024", "20240105", "2024-01-05 12am", "12:00"] {
+        let sql = format!("SELECT i FROM t WHERE ts > '{text}'");
+        refuse(&sql, "a time that only PostgreSQL reads");
+    }
     refuse(
         "SELECT i FROM t WHERE ts > now()",
         "an expression where a constant is needed",

@@ -40,6 +40,11 @@ pub(super) fn timestamp(kind: &Kind, text: &str, session: &TimeZone) -> Result<M
         .ok_or_else(beyond)
 }
 
+/// Whether it is known here what a text means, or that it means nothing.
+pub(super) fn is_understood(kind: &Kind, text: &str) -> bool {
+    !matches!(read(kind, text), Err(fault) if fault.sqlstate == "0A000")
+}
+
 fn beyond(what: &str, text: &str) -> Fault {
     Fault::new("22008", format!("{what} out of range: \"{text}\""))
 }

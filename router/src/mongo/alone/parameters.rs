@@ -170,7 +170,7 @@ impl Parameter {
                 let fits = number.filter(|number| (least..=most).contains(&number));
                 fits.map(|number| number.to_string())
             }
-            Sort::Time => super::super::settings::duration(text).map(time),
+            Sort::Time => crate::sql::duration::duration(text).map(time),
             Sort::Words(words) => {
                 let known = words.iter().find(|word| word.eq_ignore_ascii_case(text));
                 known.map(|word| (*word).to_owned())

@@ -7,6 +7,7 @@ use super::{Block, Conversation, now, read_only, until};
 use crate::documents::translate::{Batch, Command, Load, Loading, Misfit};
 use crate::documents::value::Forms;
 use crate::mongo::outcome::Stop;
+use crate::retry::Retry;
 use mothership_proto::backend;
 use mothership_proto::frame;
 use mothership_proto::frontend::{self, tag};
@@ -22,6 +23,7 @@ struct Storing<'l> {
     forms: &'l Forms,
     /// When it has taken as long as the session lets it.
     limit: Option<Instant>,
+    retry: Retry,
     /// The transaction is the COPY's own.
     has_begun: bool,
     stored: usize,
@@ -49,6 +51,7 @@ impl Conversation {
             load,
             forms: &forms,
             limit: self.deadline(),
+            retry: self.retry(),
             has_begun: false,
             stored: 0,
         };
@@ -150,7 +153,7 @@ impl Conversation {
         }
         // A write by itself is not ended: nobody could say what has become of it.
         let limit = storing.limit.filter(|_| worker.in_transaction);
-        let work = worker.load(&command, storing.forms);
+        let work = worker.load(&command, storing.forms, storing.retry);
         let Some(done) = until(limit, work).await else {
             return Err(self.late().await);
         };

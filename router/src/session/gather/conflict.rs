@@ -4,16 +4,17 @@
 
 use super::GatherWork;
 use crate::plan::gather::Ending;
+use crate::retry::Retry;
+use crate::session::attach::canceled_report;
 use crate::session::repeat::renew;
 use crate::session::state::Block;
-use crate::session::{Attached, Session};
+use crate::session::{Attached, Halt, Session};
+use mothership_proto::report::{Report, sqlstate};
 use rand::RngExt;
-use std::time::Duration;
+use std::time::Instant;
 
-/// How often a statement is tried, before the client is told.
-const ATTEMPTS: u32 = 12;
-/// The first pause in between; it doubles.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How often a read runs, before the client is told.
+const READS: u32 = 12;
 
 /// What becomes of a conflict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +32,14 @@ pub(in crate::session) enum Conflict {
 
 /// How often a statement may still run again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::session) struct Attempts {
-    left: u32,
-    by: Conflict,
+pub(in crate::session) enum Attempts {
+    /// Not at all.
+    #[default]
+    None,
+    /// A write, as long as others are in its way.
+    Write(Retry),
+    /// A read, so often.
+    Read(u32),
 }
 
 impl Session {
@@ -41,15 +47,17 @@ impl Session {
     pub(super) fn attempts(&mut self, work: &GatherWork) -> Attempts {
         let in_segment = self.servers.iter().any(|server| server.inbox.in_segment);
         let alone = self.state.block == Block::None && !in_segment;
-        let may = |by| Attempts {
-            left: ATTEMPTS - 1,
-            by,
-        };
         let unbound = alone && !self.implicit && self.servers.is_empty();
+        self.entry.cancelled.set(false);
         let attempts = match work.plan.ending {
-            Ending::Change(_) if alone => may(Conflict::Repeats),
-            Ending::Answer if unbound && !work.writes() => may(Conflict::Rereads),
-            _ => Attempts::default(),
+            Ending::Change(_) if alone => {
+                let settings = self.state.settings.current();
+                let limit = |name| settings.limit(name);
+                let (statement, lock) = (limit("statement_timeout"), limit("lock_timeout"));
+                Attempts::Write(Retry::new(Instant::now(), statement, lock))
+            }
+            Ending::Answer if unbound && !work.writes() => Attempts::Read(READS - 1),
+            _ => Attempts::None,
         };
         self.allow(&attempts);
         attempts
@@ -57,9 +65,10 @@ impl Session {
 
     /// The statement that runs next may meet others so often.
     pub(super) fn allow(&mut self, attempts: &Attempts) {
-        self.conflict = match attempts.left {
-            0 => Conflict::IsTold,
-            _ => attempts.by,
+        self.conflict = match attempts {
+            Attempts::None | Attempts::Read(0) => Conflict::IsTold,
+            Attempts::Write(_) => Conflict::Repeats,
+            Attempts::Read(_) => Conflict::Rereads,
         };
     }
 
@@ -98,22 +107,41 @@ impl Session {
 
     /// Whether the statement that has ended met another write, or lost a server that it read from, and is to run again:
     /// then all that it did is undone.
-    pub(super) async fn met_conflict(&mut self, attempts: &mut Attempts) -> bool {
+    ///
+    /// # Errors
+    /// Others have been in its way for too long, or the client waits no longer.
+    pub(super) async fn met_conflict(&mut self, attempts: &mut Attempts) -> Result<bool, Halt> {
         if std::mem::take(&mut self.conflict) != Conflict::Met {
-            return false;
+            return Ok(false);
         }
-        if attempts.by == Conflict::Repeats {
-            self.rollback_all().await;
-            self.active = None;
-            // It is still the transaction of this statement.
-            self.state.block = Block::Begun;
-            self.state.settings.begin();
-            let most = PAUSE * 2_u32.saturating_pow(ATTEMPTS - 1 - attempts.left).min(128);
-            let pause = rand::rng().random_range(PAUSE / 2..=most);
-            tokio::time::sleep(pause).await;
+        match attempts {
+            Attempts::None => {}
+            Attempts::Read(left) => *left = left.saturating_sub(1),
+            Attempts::Write(retry) => {
+                self.rollback_all().await;
+                self.active = None;
+                // It is still the transaction of this statement.
+                self.state.block = Block::Begun;
+                self.state.settings.begin();
+                if self.entry.cancelled.get() {
+                    return Err(canceled_report().into());
+                }
+                let chosen = rand::rng().random();
+                let pause = retry.next(Instant::now(), chosen);
+                let pause = pause.map_err(|told| told.unwrap_or_else(in_the_way))?;
+                self.while_client_waits(tokio::time::sleep(pause)).await?;
+            }
         }
-        attempts.left -= 1;
         self.allow(attempts);
-        true
+        Ok(true)
     }
+}
+
+/// What a write is told that others did not let through.
+fn in_the_way() -> Report {
+    Report::error(
+        sqlstate::SERIALIZATION_FAILURE,
+        "could not serialize access due to concurrent update",
+    )
+    .hint("The transaction might succeed if it is tried again.")
 }

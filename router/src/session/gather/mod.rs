@@ -128,7 +128,7 @@ impl Session {
         let mut attempts = self.attempts(work);
         loop {
             let done = self.query_gather_once(sql, work).await;
-            if !self.met_conflict(&mut attempts).await {
+            if !self.met_conflict(&mut attempts).await? {
                 return done;
             }
         }
@@ -231,7 +231,7 @@ impl Session {
         let mut attempts = self.attempts(work);
         loop {
             let done = self.execute_gather_once(statement, values, work).await;
-            if !self.met_conflict(&mut attempts).await {
+            if !self.met_conflict(&mut attempts).await? {
                 return done;
             }
         }
@@ -311,7 +311,7 @@ impl Session {
         let mut attempts = self.attempts(work);
         loop {
             let done = self.bind_gather_once(bind, statement, work).await;
-            if !self.met_conflict(&mut attempts).await {
+            if !self.met_conflict(&mut attempts).await? {
                 return done;
             }
         }

@@ -128,7 +128,7 @@ impl Session {
         self.allow(&attempts);
         loop {
             let done = self.execute_gathered_once(portal, rows).await;
-            if !self.met_conflict(&mut attempts).await {
+            if !self.met_conflict(&mut attempts).await? {
                 return done;
             }
         }
