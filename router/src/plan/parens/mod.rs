@@ -16,7 +16,7 @@ mod write;
 
 use sqlparser::ast::{
     Cte, Expr, Ident, Insert, LockClause, Merge, ObjectName, OrderByExpr, Query, SelectItem,
-    Statement, TableAlias, TableWithJoins,
+    Statement, TableAlias, TableWithJoins, With,
 };
 
 use crate::plan::PlanContext;
@@ -95,6 +95,11 @@ pub(super) fn row(fields: &[Expr]) -> Result<String, Refusal> {
 /// RETURNING, if there is any.
 pub(super) fn returning(items: Option<&[SelectItem]>) -> Result<String, Refusal> {
     written(|w| w.returning(items))
+}
+
+/// WITH, and a space behind it.
+pub(super) fn with(with: &With) -> Result<String, Refusal> {
+    written(|w| w.with(with))
 }
 
 /// The CTEs of a WITH, without that word.

@@ -54,7 +54,7 @@ impl Writer {
         self.locks(locks)
     }
 
-    fn with(&mut self, with: &With) -> Done {
+    pub(super) fn with(&mut self, with: &With) -> Done {
         let With {
             with_token: _,
             recursive,

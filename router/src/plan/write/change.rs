@@ -9,10 +9,12 @@ mod merge;
 mod upsert;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, Insert, ObjectName, SelectItem,
-    SelectItemQualifiedWildcardKind, Statement, TableFactor, TableWithJoins, Update,
-    UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, Insert, ObjectName, Query,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
+    Update, UpdateTableFromKind,
 };
+
+use std::sync::Arc;
 
 use crate::catalog::{Column, Relation};
 use crate::documents::Collection;
@@ -20,7 +22,7 @@ use crate::documents::set::columns;
 use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
-use crate::plan::gather::{Asked, Change, Ending, Told};
+use crate::plan::gather::{Asked, Change, Ending, Gather, Told};
 use crate::plan::names::{Names, folded};
 use crate::plan::parens;
 use crate::plan::parse::Parsed;
@@ -145,6 +147,54 @@ pub(super) fn conflicting(
         by.cond = keys;
     }
     gathered((names, context), parsed, (by, computed), why.clone()).map(Some)
+}
+
+/// The plan of an UPDATE or DELETE of documents behind WITH, of an analysis of all of it. `target` is the instance that
+/// its table is.
+///
+/// # Errors
+/// `why`, or a reason that says more.
+pub(super) fn behind(
+    analysis: &Analysis<'_>,
+    parsed: &Parsed,
+    query: &Query,
+    target: usize,
+    why: Refusal,
+) -> Result<Gather, Refusal> {
+    let (names, context) = (analysis.names, analysis.context);
+    let none = || why.clone();
+    let (Some(with), Source::Sharded(relation, _)) =
+        (&query.with, &analysis.instances[target].source)
+    else {
+        return Err(why);
+    };
+    let collection = names.collection(&relation.name).ok_or_else(none)?;
+    let table = Table::declared(relation, collection).ok_or_else(none)?;
+    // Where rows are found, the table's name would be that of a part of WITH.
+    let is_hidden = with.cte_tables.iter();
+    let is_hidden = is_hidden
+        .map(|cte| folded(&cte.alias.name))
+        .any(|name| name == relation.name.name);
+    let writes = analysis
+        .notes
+        .within
+        .iter()
+        .any(|write| write.cte.is_some());
+    if is_hidden || writes {
+        return Err(why);
+    }
+    let computed = match &*query.body {
+        SetExpr::Update(Statement::Update(update)) => table.update(update, analysis)?,
+        SetExpr::Delete(Statement::Delete(delete)) => table.delete(delete)?,
+        _ => None,
+    };
+    let mut computed = computed.ok_or_else(none)?;
+    computed.query.insert_str(0, &parens::with(with)?);
+    let by = keyed_by(analysis, target).ok_or_else(none)?;
+    match gathered((names, context), parsed, (by, computed), none())? {
+        Plan::Gather(gather) => Ok(Arc::unwrap_or_clone(gather)),
+        _ => Err(why),
+    }
 }
 
 fn gathered(

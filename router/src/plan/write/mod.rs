@@ -152,7 +152,9 @@ fn walked(
         let output = analysis.query(query, None, &ctes)?;
         explained(&analysis, names, &parsed)?;
         let finished = finish(&analysis, output.over_shards(), None);
-        if let Some(why) = behind_left_to_sequences(&analysis, query) {
+        let must_be_gathered = behind_left_to_sequences(&analysis, query)
+            .or_else(|| behind_changes_documents(&analysis, query));
+        if let Some(why) = must_be_gathered {
             return match finished {
                 Err(refusal) if !gather::helps(refusal.reason) => Err(refusal),
                 _ => {
@@ -299,6 +301,21 @@ fn behind_left_to_sequences(analysis: &Analysis<'_>, query: &Query) -> Option<Re
     left_to_sequence(analysis, behind.target, behind.positions.as_deref())
 }
 
+/// The refusal of an UPDATE or DELETE of documents behind WITH: MongoDB has no command with one.
+fn behind_changes_documents(analysis: &Analysis<'_>, query: &Query) -> Option<Refusal> {
+    let (SetExpr::Update(_) | SetExpr::Delete(_)) = &*query.body else {
+        return None;
+    };
+    let within = analysis.notes.within.iter();
+    let behind = within.rev().find(|write| write.cte.is_none())?;
+    match &analysis.instances[behind.target].source {
+        Source::Sharded(relation, _) if analysis.is_documents(behind.target) => {
+            Some(Refusal::of_table(Reason::DocumentsWrite, &relation.name))
+        }
+        _ => None,
+    }
+}
+
 /// The refusal of storing rows in a sharded table without a value for a column that a sequence fills.
 fn left_to_sequence(
     analysis: &Analysis<'_>,
@@ -413,6 +430,9 @@ fn gathered_behind(
     let Some(behind) = within.rev().find(|write| write.cte.is_none()) else {
         return Err(why);
     };
+    if analysis.is_documents(behind.target) && !matches!(*query.body, SetExpr::Insert(_)) {
+        return change::behind(analysis, parsed, query, behind.target, why);
+    }
     let source = &analysis.instances[behind.target].source;
     let ending = match (&*query.body, source) {
         (SetExpr::Insert(statement), Source::Sharded(..) | Source::Reference(_)) => {

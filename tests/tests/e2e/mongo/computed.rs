@@ -10,7 +10,7 @@ use mothership_tests::{Wire, poll_until};
 use std::sync::Arc;
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
-const WRITES: [&str; 52] = [
+const WRITES: [&str; 63] = [
     "UPDATE {t} SET kind = upper(kind), count = small * 2 WHERE id < 5",
     "UPDATE {t} SET is_on = NOT is_on WHERE id IN (1, 2, 3) RETURNING id, is_on",
     "UPDATE {t} SET amount = amount * 1.10 WHERE amount > 0 AND kind NOT IN ('big', 'BIG')",
@@ -64,6 +64,18 @@ const WRITES: [&str; 52] = [
     "INSERT INTO {t} (id, data) SELECT 2006, to_jsonb(k) FROM kinds AS k WHERE name = 'plain'",
     "INSERT INTO {t} (id, kind) SELECT g, 'series' FROM generate_series(3000, 4200) AS g",
     "DELETE FROM {t} WHERE kind = lower('SERIES') AND id % 2 = 0",
+    // Behind WITH.
+    "WITH few AS (SELECT id, v FROM items WHERE v < 400) UPDATE {t} SET count = few.v, kind = upper(kind) FROM few WHERE few.id = {t}.id RETURNING {t}.id, kind, count",
+    "WITH few AS (SELECT id FROM {t} WHERE kind = 'item' ORDER BY id LIMIT 2) UPDATE {t} AS e SET small = 5 WHERE e.id IN (SELECT id FROM few) RETURNING *",
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) UPDATE {t} SET count = (SELECT sum(i) FROM n) WHERE id IN (SELECT i FROM n)",
+    "WITH few AS MATERIALIZED (SELECT id FROM items), more AS (SELECT min(id) AS id FROM few) DELETE FROM {t} USING more WHERE more.id = {t}.id RETURNING {t}.id",
+    "WITH one AS (SELECT 2 AS id) UPDATE {t} SET id = 7777 WHERE id = (SELECT id FROM one) RETURNING id, kind",
+    "WITH one AS (SELECT 3 AS id) UPDATE {t} SET small = 1 WHERE id = 3",
+    "WITH one AS (SELECT 'x' AS x) UPDATE {t} SET count = one.x FROM one",
+    "WITH one AS (SELECT max(v) * 1000 AS x FROM items) UPDATE {t} SET small = one.x FROM one WHERE id = 3",
+    "WITH one AS (SELECT 1 AS id) UPDATE {t} SET kind = NULL WHERE id IN (SELECT id + 2 FROM one)",
+    "WITH none AS (SELECT id FROM items WHERE v < 0) DELETE FROM {t} WHERE id IN (SELECT id FROM none)",
+    "WITH few AS (SELECT kind, max(id) AS id FROM {t} GROUP BY kind) DELETE FROM {t} AS e USING few WHERE e.kind = few.kind AND e.id < few.id",
 ];
 
 #[test]

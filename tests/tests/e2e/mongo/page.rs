@@ -97,6 +97,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "MERGE INTO items i USING events e ON i.id = e.id WHEN MATCHED THEN DELETE",
             "WITH w AS (DELETE FROM events WHERE id = 1 RETURNING *) SELECT count(*) FROM w",
             "WITH w AS (UPDATE events SET kind = upper(kind) WHERE id = 1 RETURNING *) SELECT count(*) FROM w",
+            "WITH few AS (SELECT id FROM items WHERE v > 3) DELETE FROM events WHERE id IN (SELECT id FROM few)",
             "COPY events FROM STDIN",
             "TRUNCATE events",
             "ALTER TABLE events ADD COLUMN more text",
