@@ -14,6 +14,7 @@ use sqlparser::ast::{
     Update, UpdateTableFromKind,
 };
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::catalog::{Column, Relation};
@@ -87,8 +88,8 @@ pub fn plan(
     let collection = names.collection(&relation.name).ok_or_else(none)?;
     let table = Table::declared(relation, collection).ok_or_else(none)?;
     let computed = match &parsed.statement {
-        Statement::Update(update) if table.lacks(&update.assignments) => {
-            return Ok(utility::home("a column that is not there"));
+        Statement::Update(update) if table.cannot_be_set(&update.assignments) => {
+            return Ok(utility::home("columns that cannot be set"));
         }
         Statement::Merge(merge) if table.lacks_of(merge) => {
             return Ok(utility::home("a column that is not there"));
@@ -247,14 +248,20 @@ impl<'n> Table<'n> {
 }
 
 impl Table<'_> {
-    /// Whether a column is set that the table does not have, which is PostgreSQL's error.
-    fn lacks(&self, assignments: &[Assignment]) -> bool {
-        assignments
-            .iter()
-            .any(|assignment| match &assignment.target {
-                AssignmentTarget::ColumnName(name) => self.has_not(name),
-                AssignmentTarget::Tuple(names) => names.iter().any(|name| self.has_not(name)),
-            })
+    /// Whether a column is set that the table does not have, or one is set twice, which is PostgreSQL's error.
+    fn cannot_be_set(&self, assignments: &[Assignment]) -> bool {
+        let mut set = HashSet::new();
+        let names = assignments.iter().flat_map(|one| match &one.target {
+            AssignmentTarget::ColumnName(name) => std::slice::from_ref(name),
+            AssignmentTarget::Tuple(names) => names,
+        });
+        let own = |name: &ObjectName| match name.0.as_slice() {
+            [part] => part.as_ident().map(folded),
+            _ => None,
+        };
+        names
+            .into_iter()
+            .any(|name| self.has_not(name) || own(name).is_some_and(|name| !set.insert(name)))
     }
 
     fn has_not(&self, column: &ObjectName) -> bool {

@@ -6,6 +6,7 @@
 //! it gives is cast to the columns' types, which then is what the assignment does, and stored by one INSERT of arrays,
 //! which MongoDB has a command for. The time in it has milliseconds, as documents have.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -62,8 +63,16 @@ pub fn computed(
     };
     let collection = Arc::clone(collection);
     let positions = analysis.insert_columns(&insert.columns, relation)?;
-    if positions.iter().any(|at| *at >= relation.columns.len()) {
-        return Ok(utility::home("a column that is not there"));
+    let mut named = HashSet::new();
+    let is_wrong = |at: &usize| *at >= relation.columns.len() || !named.insert(*at);
+    if positions.iter().any(is_wrong) {
+        return Ok(utility::home("columns that cannot be filled"));
+    }
+    let longest = plain_values(query)
+        .into_iter()
+        .flat_map(|values| &values.rows);
+    if longest.map(|row| row.content.len()).max() > Some(positions.len()) {
+        return Ok(utility::home("more values than columns"));
     }
     let source = Source::of(&analysis, query, (relation, &collection), positions, why)?;
     let target = analysis.add_relation(relation, place.clone())?;

@@ -10,7 +10,7 @@ use mothership_tests::{Wire, poll_until};
 use std::sync::Arc;
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
-const WRITES: [&str; 63] = [
+const WRITES: [&str; 70] = [
     "UPDATE {t} SET kind = upper(kind), count = small * 2 WHERE id < 5",
     "UPDATE {t} SET is_on = NOT is_on WHERE id IN (1, 2, 3) RETURNING id, is_on",
     "UPDATE {t} SET amount = amount * 1.10 WHERE amount > 0 AND kind NOT IN ('big', 'BIG')",
@@ -64,6 +64,14 @@ const WRITES: [&str; 63] = [
     "INSERT INTO {t} (id, data) SELECT 2006, to_jsonb(k) FROM kinds AS k WHERE name = 'plain'",
     "INSERT INTO {t} (id, kind) SELECT g, 'series' FROM generate_series(3000, 4200) AS g",
     "DELETE FROM {t} WHERE kind = lower('SERIES') AND id % 2 = 0",
+    // What names a column twice, or has more values than columns.
+    "INSERT INTO {t} (id, id) VALUES (1, 2)",
+    "INSERT INTO {t} (id, kind) VALUES (1, 'a', 3)",
+    "INSERT INTO {t} (id, kind) VALUES (1, 'a', 3), (2, 'b', 4) ON CONFLICT DO NOTHING RETURNING id",
+    "UPDATE {t} SET kind = 'a', KIND = upper('b')",
+    "UPDATE {t} SET (kind, count) = ('a', 1), count = 3 WHERE id = 3",
+    "INSERT INTO {t} (id) VALUES (3) ON CONFLICT (id) DO UPDATE SET kind = 'a', kind = 'b'",
+    "MERGE INTO {t} USING items ON items.id = {t}.id WHEN MATCHED THEN UPDATE SET count = 1, count = 2",
     // Behind WITH.
     "WITH few AS (SELECT id, v FROM items WHERE v < 400) UPDATE {t} SET count = few.v, kind = upper(kind) FROM few WHERE few.id = {t}.id RETURNING {t}.id, kind, count",
     "WITH few AS (SELECT id FROM {t} WHERE kind = 'item' ORDER BY id LIMIT 2) UPDATE {t} AS e SET small = 5 WHERE e.id IN (SELECT id FROM few) RETURNING *",

@@ -47,7 +47,7 @@ impl Table<'_> {
     pub(super) fn lacks_of(&self, merge: &Merge) -> bool {
         merge.clauses.iter().any(|clause| match &clause.action {
             MergeAction::Update(update) => match &update.kind {
-                MergeUpdateKind::Set(assignments) => self.lacks(assignments),
+                MergeUpdateKind::Set(assignments) => self.cannot_be_set(assignments),
                 _ => false,
             },
             MergeAction::Insert(insert) => insert.columns.iter().any(|name| self.has_not(name)),

@@ -93,7 +93,7 @@ impl Table<'_> {
         };
         let lacks_key = |target| self.unique(target).is_none();
         let lacks_column = match action {
-            OnConflictAction::DoUpdate(update) => self.lacks(&update.assignments),
+            OnConflictAction::DoUpdate(update) => self.cannot_be_set(&update.assignments),
             OnConflictAction::DoNothing => false,
         };
         lacks_column || conflict_target.as_ref().is_some_and(lacks_key)
