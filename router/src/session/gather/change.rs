@@ -8,7 +8,7 @@ use super::write::{Run, differs, formatted, same_columns};
 use super::{GatherWork, Value};
 use crate::merge::Arrays;
 use crate::plan::Refusal;
-use crate::plan::gather::{Asked, Change};
+use crate::plan::gather::{self, Asked, Change};
 use crate::plan::refuse::Reason;
 use crate::session::dispatch::refused;
 use crate::session::many::Held;
@@ -207,22 +207,21 @@ impl Session {
         inbox.may_write = true;
         let rows = computed.rows.iter().map(|row| values(row, change.bound));
         let rows: Vec<Vec<Value<'_>>> = rows.collect::<Option<_>>().ok_or_else(malformed)?;
-        once_each(change, &rows)?;
+        // What comes before a row that there may not be is done, as PostgreSQL does it: it may be wrong, too.
+        let second = second_of_two(change, &rows)?;
+        let done = &rows[..second.unwrap_or(rows.len())];
         let mut told = Told::default();
-        for (number, one) in change.told.iter().enumerate() {
-            let chosen = rows.iter().filter(|row| is_for(change, row, number));
-            let chosen = chosen.map(|row| one.values.iter().map(|at| row[*at]).collect());
-            let mut chosen: Vec<Vec<Value<'_>>> = chosen.collect();
-            if rows.is_empty() && number == 0 {
-                // Who may not write is told so, even where there is nothing to do.
-                chosen.push(vec![(1, None); one.values.len()]);
-            }
-            let types = one.values.iter().map(|at| computed.columns[*at].type_oid);
-            let types: Vec<u8> = types.flat_map(u32::to_be_bytes).collect();
-            for together in chosen.chunks(TOGETHER) {
-                self.tell_each(at, (&one.sql, &types), together, &mut told)
-                    .await?;
-            }
+        if rows.is_empty() {
+            // Who may not write is told so, even where there is nothing to do.
+            let nothing = vec![vec![(1, None); change.bound]];
+            let first = change.told.first().ok_or_else(malformed)?;
+            self.tell_run(at, (first, computed), &nothing, &mut told)
+                .await?;
+        }
+        for run in done.chunk_by(|a, b| chosen(change, a) == chosen(change, b)) {
+            let number = run.first().and_then(|row| chosen(change, row));
+            let one = &change.told[number.ok_or_else(malformed)?];
+            self.tell_run(at, (one, computed), run, &mut told).await?;
         }
         match told.failed {
             Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
@@ -233,9 +232,30 @@ impl Session {
                 let body = as_told_to(change, &without_position(&body));
                 Err(self.failed_with(&body))
             }
+            None if second.is_some() => Err(twice(change.command).into()),
             None if told.changed != computed.rows.len() as u64 => Err(not_one_each(change).into()),
             None => Ok(told.changed),
         }
+    }
+
+    /// Tells MongoDB of rows that are for one change.
+    async fn tell_run(
+        &mut self,
+        at: usize,
+        (one, computed): (&gather::Told, &Computed),
+        run: &[Vec<Value<'_>>],
+        told: &mut Told,
+    ) -> Result<(), Halt> {
+        let types = one.values.iter().map(|at| computed.columns[*at].type_oid);
+        let types: Vec<u8> = types.flat_map(u32::to_be_bytes).collect();
+        for together in run.chunks(TOGETHER) {
+            let mut rows = Vec::with_capacity(together.len());
+            for row in together {
+                rows.push(one.values.iter().map(|at| row[*at]).collect());
+            }
+            self.tell_each(at, (&one.sql, &types), &rows, told).await?;
+        }
+        Ok(())
     }
 
     /// Executes a statement once for each of these values, without waiting in between.
@@ -295,35 +315,42 @@ impl Session {
     }
 }
 
-/// Whether a row is for the change of this number.
-fn is_for(change: &Change, row: &[Value<'_>], number: usize) -> bool {
-    let chosen = row.first().and_then(|(_, value)| *value);
-    let number = i32::try_from(number + 1).unwrap_or(i32::MAX).to_be_bytes();
-    !change.chooses || chosen == Some(&number)
+/// The number of the change that a row is for.
+fn chosen(change: &Change, row: &[Value<'_>]) -> Option<usize> {
+    if !change.chooses {
+        return Some(0);
+    }
+    let (_, value) = row.first()?;
+    let number = i32::from_be_bytes((*value)?.try_into().ok()?);
+    let number = usize::try_from(number).ok()?.checked_sub(1)?;
+    (number < change.told.len()).then_some(number)
 }
 
-/// Says no where two rows are about the same document, or where it depends on their order what becomes of it.
-fn once_each(change: &Change, rows: &[Vec<Value<'_>>]) -> Result<(), Report> {
+/// The first row that is about the same document as one before it.
+///
+/// # Errors
+/// It depends on the order of the rows what becomes of a document.
+fn second_of_two(change: &Change, rows: &[Vec<Value<'_>>]) -> Result<Option<usize>, Report> {
     if !change.chooses {
-        return Ok(());
+        return Ok(None);
     }
     let mut found = HashSet::new();
-    for row in rows {
+    let mut second = None;
+    for (at, row) in rows.iter().enumerate() {
         if row.get(1).is_some_and(|(_, value)| *value == Some(&[1])) {
             let detail = "a row is stored under the key of one that is deleted";
             return Err(refused(&Refusal::about(Reason::DocumentsWrite, detail)));
         }
-        let told = change.told.iter().enumerate();
-        for (_, told) in told.filter(|(number, _)| is_for(change, row, *number)) {
-            let key: Vec<Value<'_>> = told.apart.iter().map(|at| row[*at]).collect();
-            // NULL is like no other.
-            let has_null = key.iter().any(|(_, value)| value.is_none());
-            if !key.is_empty() && !has_null && !found.insert(key) {
-                return Err(twice(change.command));
-            }
+        let told = chosen(change, row).map(|number| &change.told[number]);
+        let apart = told.map_or(&[][..], |told| &told.apart);
+        let key: Vec<Value<'_>> = apart.iter().map(|at| row[*at]).collect();
+        // NULL is like no other.
+        let has_null = key.iter().any(|(_, value)| value.is_none());
+        if !key.is_empty() && !has_null && !found.insert(key) {
+            second = second.or(Some(at));
         }
     }
-    Ok(())
+    Ok(second)
 }
 
 /// Two rows are about the same document; see `ExecOnConflictUpdate` and `ExecMergeMatched` of PostgreSQL's

@@ -5,7 +5,7 @@ use super::stage::Documents;
 use crate::shards::stage::{extended, one, say, send};
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
-const WRITES: [&str; 49] = [
+const WRITES: [&str; 53] = [
     // Counters, which MongoDB adds to.
     "INSERT INTO {t} (id, count) VALUES (1, 5) ON CONFLICT (id) DO UPDATE SET count = {t}.count + 1",
     "INSERT INTO {t} (id, count) VALUES (100, 5) ON CONFLICT (id) DO UPDATE SET count = {t}.count + 1 RETURNING *",
@@ -53,6 +53,11 @@ const WRITES: [&str; 49] = [
     "INSERT INTO {t} (id, count) VALUES (1, 1), (1, 2) ON CONFLICT (id) DO UPDATE SET count = {t}.count + 1",
     "INSERT INTO {t} (id, count) VALUES (200, 1), (200, 2) ON CONFLICT (id) DO UPDATE SET count = {t}.count + 1",
     "INSERT INTO {t} (id, count) VALUES (1, 1), (1, 2) ON CONFLICT (id) DO UPDATE SET count = 0 WHERE {t}.kind = 'nothing'",
+    // What is wrong first is told.
+    "INSERT INTO {t} (id, count) VALUES (200, 1), (NULL, 2), (200, 3) ON CONFLICT (id) DO UPDATE SET count = {t}.count * 2",
+    "INSERT INTO {t} (id, count) VALUES (200, 1), (200, 2), (NULL, 3) ON CONFLICT (id) DO UPDATE SET count = {t}.count * 2",
+    "INSERT INTO {t} (id, kind) VALUES (200, NULL), (1, 'x') ON CONFLICT (id) DO UPDATE SET kind = NULLIF({t}.kind, {t}.kind)",
+    "INSERT INTO {t} (id, kind) VALUES (1, 'x'), (200, NULL) ON CONFLICT (id) DO UPDATE SET kind = NULLIF({t}.kind, {t}.kind)",
     "INSERT INTO {t} (id, kind) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET kind = kind || 'x'",
     "INSERT INTO {t} AS e (id, kind) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET kind = e.nothing || 'x'",
     "INSERT INTO {t} (id, kind) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET count = {t}.kind || 'x'",
