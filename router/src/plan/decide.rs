@@ -38,30 +38,51 @@ pub fn finish_from(
         // No shard alone may do that.
         return refuse(Reason::ReferenceWrite);
     }
-    let worst = analysis.seen.calls.iter().next_back();
-    // It belongs to one server, or reaches further than is known.
-    let worst = worst.filter(|(call, _)| **call > Call::Volatile);
-    if let Some((Call::Anything, name)) = worst {
-        return Err(about_function(Reason::FunctionUnproven, name));
+    let home = home_table(analysis);
+    if let Some(refusal) = of_one_server(analysis, home.is_some()) {
+        return Err(refusal);
     }
-    let home = analysis.instances.iter().find_map(|i| match &i.source {
-        Source::Home(name) => Some(name),
-        _ => None,
-    });
     let sharded: Vec<usize> = analysis.sharded().map(|(index, _, _)| index).collect();
-    match (sharded.is_empty(), home, worst) {
+    match (sharded.is_empty(), home, worst(analysis)) {
         (true, None, None) => Ok(reference_or_home(analysis, target)),
         (true, _, _) => Ok(Plan::Single(single(analysis, target, Target::Home))),
         (false, Some(name), _) => Err(Refusal::about(
             Reason::HomeAndSharded,
             format!("table \"{name}\""),
         )),
-        (false, None, Some((Call::Home, name))) => {
-            Err(about_function(Reason::FunctionUnproven, name))
-        }
-        (false, None, Some((_, name))) => Err(about_function(Reason::FunctionOfServer, name)),
-        (false, None, None) => by_keys(analysis, local, &sharded, (target, roots)),
+        (false, None, _) => by_keys(analysis, local, &sharded, (target, roots)),
     }
+}
+
+/// The refusal of calls that belong to one server, or reach further than is known, beside rows that are elsewhere;
+/// `at_home` if they are all made on the home shard.
+pub fn of_one_server(analysis: &Analysis<'_>, at_home: bool) -> Option<Refusal> {
+    let (call, name) = worst(analysis)?;
+    let elsewhere = analysis.sharded().next().is_some();
+    let reason = match call {
+        Call::Anything => Reason::FunctionUnproven,
+        _ if !elsewhere => return None,
+        // The connection would take it to others.
+        Call::Session => Reason::FunctionOfServer,
+        _ if at_home => return None,
+        Call::Home => Reason::FunctionUnproven,
+        _ => Reason::FunctionOfServer,
+    };
+    Some(about_function(reason, name))
+}
+
+/// The call that reaches furthest, if it belongs to one server or reaches further than is known.
+fn worst<'a>(analysis: &'a Analysis<'_>) -> Option<(Call, &'a str)> {
+    let (call, name) = analysis.seen.calls.iter().next_back()?;
+    (*call > Call::Volatile).then_some((*call, name.as_str()))
+}
+
+/// A table of the home shard that it reads, if it reads one.
+pub fn home_table<'a>(analysis: &'a Analysis<'_>) -> Option<&'a String> {
+    analysis.instances.iter().find_map(|i| match &i.source {
+        Source::Home(name) => Some(name),
+        _ => None,
+    })
 }
 
 fn about_function(reason: Reason, name: &str) -> Refusal {
@@ -292,7 +313,7 @@ pub fn role(analysis: &Analysis<'_>, reads_only: bool) -> Role {
         .find(|(call, _)| **call > Call::Time)
     {
         return Role::Primary(match call {
-            Call::Server => format!("{name}() belongs to one server"),
+            Call::Server | Call::Session => format!("{name}() belongs to one server"),
             _ => format!("{name}() is not proven to only read"),
         });
     }

@@ -19,6 +19,9 @@ pub enum Call {
     Server,
     /// A user function whose reach ends at home tables.
     Home,
+    /// Changes the session that it runs in, or takes what outlives its transaction: only a statement that one server does
+    /// by itself may, for whom that is then seen to.
+    Session,
     /// A user function that may reach sharded tables, or a built-in one that runs SQL from its arguments.
     Anything,
 }
@@ -77,6 +80,9 @@ fn builtin(name: &str) -> Call {
     }
     match special(name.as_bytes()) {
         Some(Trait::Value) => Call::Volatile,
+        Some(Trait::Seed | Trait::SetConfig | Trait::LockSession | Trait::UnlockSession) => {
+            Call::Session
+        }
         Some(_) => Call::Server,
         None if name.starts_with("pg_")
             || name.starts_with("lo_")

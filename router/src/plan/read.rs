@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlparser::ast::{Query, Statement};
 use sqlparser::tokenizer::Token;
 
-use super::decide::{finish, role};
+use super::decide::{finish, home_table, of_one_server, role};
 use super::documents::{self, Hidden};
 use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
@@ -97,6 +97,13 @@ fn walked(
         true => Hidden::None,
         false => names.hidden_documents(&parsed),
     };
+    if analysis.has_documents() {
+        // What documents become is computed on the home shard.
+        let at_home = matches!(ending, Ending::Change(_)) || home_table(&analysis).is_some();
+        if let Some(refusal) = of_one_server(&analysis, at_home) {
+            return Err(refusal);
+        }
+    }
     let finished = match analysis.has_documents() {
         true => match documents::query(&analysis, (text, &parsed), is_kept, finished) {
             Err(why) => Err(why),

@@ -4,6 +4,8 @@
 mod alike;
 #[path = "mongo/alone.rs"]
 mod alone;
+#[path = "mongo/apart.rs"]
+mod apart;
 #[path = "mongo/computed.rs"]
 mod computed;
 #[path = "mongo/copies.rs"]

@@ -65,7 +65,7 @@ impl Micros {
     /// As it is stored, or an error.
     pub(super) fn stored(self, precision: Precision) -> Result<DateTime, Fault> {
         match precision {
-            Precision::Millis => Ok(self.rounded()),
+            Precision::Millis => self.rounded(),
             Precision::Micros if self.is_exact() => Ok(self.floor()),
             Precision::Micros => {
                 let mut text = Vec::new();
@@ -80,9 +80,11 @@ impl Micros {
     }
 
     /// To milliseconds; a half goes away from the year 2000, see `AdjustTimestampForTypmod` of PostgreSQL's `timestamp.c`.
-    fn rounded(self) -> DateTime {
+    fn rounded(self) -> Result<DateTime, Fault> {
         let away = self.0.signum() * ((self.0.abs() + 500) / 1000);
-        DateTime::from_millis(away + EPOCH_MILLIS)
+        // The last of all times would be read as none.
+        Micros::checked(away * 1000)?;
+        Ok(DateTime::from_millis(away + EPOCH_MILLIS))
     }
 }
 

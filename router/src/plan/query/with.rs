@@ -54,7 +54,7 @@ impl<'q> Ctes<'q> {
         })))
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Rc<CteNode<'q>>> {
+    pub(in crate::plan) fn find(&self, name: &str) -> Option<&Rc<CteNode<'q>>> {
         let mut at = self.0.as_ref();
         while let Some(node) = at {
             if node.name == name {

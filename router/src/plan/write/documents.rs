@@ -18,6 +18,7 @@ use sqlparser::ast::{
 
 use crate::catalog::{Column, Events, Relation};
 use crate::documents::{Collection, Filled};
+use crate::plan::decide::of_one_server;
 use crate::plan::expr::is_default;
 use crate::plan::functions::Call;
 use crate::plan::gather::within::has_query;
@@ -298,6 +299,9 @@ fn stored(
     (relation, keyed, collection): (&Relation, &Keyed, &Collection),
     why: &Refusal,
 ) -> Result<Gather, Refusal> {
+    if let Some(refusal) = of_one_server(analysis, true) {
+        return Err(refusal);
+    }
     // The time that a default has is that of the transaction, which only its first server knows.
     let is_now = |at: &usize| {
         let declared = collection.column(&relation.columns[*at].name);

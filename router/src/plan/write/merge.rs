@@ -28,6 +28,7 @@ use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
 use crate::plan::{MaxChars, SameSharded};
 
+use super::update::hides_target;
 use super::{Written, rows};
 
 /// What walking a MERGE gave beside its target.
@@ -79,6 +80,9 @@ impl<'n> Analysis<'n> {
         let TableFactor::Table { name, .. } = table else {
             return not_understood();
         };
+        if hides_target(ctes, name) {
+            return not_understood();
+        }
         let (relation, place) = self.target(name, &Events::ANY.into())?;
         let mut from = From {
             complete: true,

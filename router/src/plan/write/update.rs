@@ -1,13 +1,14 @@
 //! UPDATE and DELETE: the target beside FROM or USING, and key columns that keep their value.
 
 use sqlparser::ast::{
-    Delete, Expr, FromTable, SelectItem, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
+    Delete, Expr, FromTable, ObjectName, SelectItem, TableFactor, TableWithJoins, Update,
+    UpdateTableFromKind,
 };
 
 use crate::catalog::{Events, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level};
-use crate::plan::names::Place;
+use crate::plan::names::{Place, folded};
 use crate::plan::query::{Ctes, From, Local, Tree};
 use crate::plan::reached::Change;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
@@ -119,7 +120,7 @@ impl<'n> Analysis<'n> {
         let TableFactor::Table { name, alias, .. } = &table.relation else {
             return not_understood();
         };
-        if !table.joins.is_empty() {
+        if !table.joins.is_empty() || hides_target(ctes, name) {
             return not_understood();
         }
         let mut from = self.from(std::slice::from_ref(table), None, ctes)?;
@@ -163,5 +164,16 @@ impl<'n> Analysis<'n> {
         let refusal = here.level.unmovable_subquery.take();
         let refusal = refusal.or(from.obstacle.clone()).or(obstacle);
         Ok(refusal.map_or(Local::Rows, Local::No))
+    }
+}
+
+/// Whether a part of WITH has the name of what is written. PostgreSQL writes the table, and everything else in the statement
+/// means the other one.
+pub(super) fn hides_target(ctes: &Ctes<'_>, name: &ObjectName) -> bool {
+    match name.0.as_slice() {
+        [part] => part
+            .as_ident()
+            .is_some_and(|part| ctes.find(&folded(part)).is_some()),
+        _ => false,
     }
 }

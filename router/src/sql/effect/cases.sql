@@ -453,3 +453,6 @@ BEGIN; COMMIT
 ! SET a = 'open
 ! 'x'
 ! 5
+UPDATE pg_settings SET setting = 'x' WHERE name = 'TimeZone'
+update only pg_catalog."pg_settings" set setting = 'x'
+UPDATE t SET a = 1 FROM pg_settings

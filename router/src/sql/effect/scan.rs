@@ -40,6 +40,9 @@ fn explained<'a>(c: &Cursor<'a>, inner: &'a [u8], analyze: bool) -> Effects<'a> 
 
 fn by_kind<'a>(effects: &mut Effects<'a>, c: &Cursor<'a>, statement: &Statement<'a>) {
     use Statement::*;
+    if *statement == Update && updates_settings(c.clone()) {
+        effects.set_config = SetConfig::Unclear;
+    }
     let writes = match statement {
         Insert | Update | Delete | Merge | Truncate | Notify(_) => Writes::Yes,
         PrepareTransaction(_) => Writes::Yes,
@@ -89,6 +92,17 @@ fn by_kind<'a>(effects: &mut Effects<'a>, c: &Cursor<'a>, statement: &Statement<
         _ => effects.writes,
     };
     effects.writes = effects.writes.max(writes);
+}
+
+/// Whether the target of an UPDATE is `pg_settings`, a view whose rule is a call of `set_config`.
+fn updates_settings(mut c: Cursor<'_>) -> bool {
+    c.bump();
+    c.eat("only");
+    let mut name = c.name();
+    if c.eat_kind(Kind::Dot) {
+        name = c.name();
+    }
+    name.is_some_and(|name| name == "pg_settings")
 }
 
 /// Temporary objects can be created through search_path.
