@@ -84,6 +84,15 @@ impl End {
     }
 }
 
+/// What a write says that others did not let through.
+pub fn concurrent_update() -> Report {
+    Report::error(
+        sqlstate::SERIALIZATION_FAILURE,
+        "could not serialize access due to concurrent update",
+    )
+    .hint("The transaction might succeed if it is tried again.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

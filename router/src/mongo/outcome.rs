@@ -199,11 +199,7 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
         50 => timed_out(),
         262 | 11601 => cancelled(),
         // Another transaction is in the way, or the snapshot is gone or cannot be had.
-        112 | 239 | 246 => Report::error(
-            sqlstate::SERIALIZATION_FAILURE,
-            "could not serialize access due to concurrent update",
-        )
-        .hint("The transaction might succeed if it is tried again."),
+        112 | 239 | 246 => crate::retry::concurrent_update(),
         251 => Report::error(
             sqlstate::SERIALIZATION_FAILURE,
             "the transaction was ended by MongoDB",

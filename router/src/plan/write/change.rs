@@ -171,17 +171,8 @@ pub(super) fn behind(
     };
     let collection = names.collection(&relation.name).ok_or_else(none)?;
     let table = Table::declared(relation, collection).ok_or_else(none)?;
-    // Where rows are found, the table's name would be that of a part of WITH.
-    let is_hidden = with.cte_tables.iter();
-    let is_hidden = is_hidden
-        .map(|cte| folded(&cte.alias.name))
-        .any(|name| name == relation.name.name);
-    let writes = analysis
-        .notes
-        .within
-        .iter()
-        .any(|write| write.cte.is_some());
-    if is_hidden || writes {
+    let mut within = analysis.notes.within.iter();
+    if within.any(|write| write.cte.is_some()) {
         return Err(why);
     }
     let computed = match &*query.body {

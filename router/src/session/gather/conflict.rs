@@ -4,12 +4,11 @@
 
 use super::GatherWork;
 use crate::plan::gather::Ending;
-use crate::retry::Retry;
+use crate::retry::{Retry, concurrent_update};
 use crate::session::attach::canceled_report;
 use crate::session::repeat::renew;
 use crate::session::state::Block;
 use crate::session::{Attached, Halt, Session};
-use mothership_proto::report::{Report, sqlstate};
 use rand::RngExt;
 use std::time::Instant;
 
@@ -128,20 +127,11 @@ impl Session {
                 }
                 let chosen = rand::rng().random();
                 let pause = retry.next(Instant::now(), chosen);
-                let pause = pause.map_err(|told| told.unwrap_or_else(in_the_way))?;
+                let pause = pause.map_err(|told| told.unwrap_or_else(concurrent_update))?;
                 self.while_client_waits(tokio::time::sleep(pause)).await?;
             }
         }
         self.allow(attempts);
         Ok(true)
     }
-}
-
-/// What a write is told that others did not let through.
-fn in_the_way() -> Report {
-    Report::error(
-        sqlstate::SERIALIZATION_FAILURE,
-        "could not serialize access due to concurrent update",
-    )
-    .hint("The transaction might succeed if it is tried again.")
 }

@@ -9,6 +9,23 @@ fn code(answer: &[String]) -> &str {
     error.map_or("", |error| &error[..5])
 }
 
+/// With two rows in `events` and four in `items`.
+fn staged() -> Option<(Documents, Wire)> {
+    let documents = Documents::over(1)?;
+    let mut wire = documents.stage.wire();
+    for sql in [
+        "INSERT INTO events (id, kind) VALUES (1, 'a'), (2, 'b')",
+        "INSERT INTO items (id, v) VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(
+            answer[0].starts_with("CommandComplete INSERT"),
+            "{answer:?}"
+        );
+    }
+    Some((documents, wire))
+}
+
 /// What several new clients see of a setting.
 fn seen(documents: &Documents, setting: &str) -> Vec<String> {
     let mut wires: Vec<Wire> = (0..4).map(|_| documents.stage.wire()).collect();
@@ -18,14 +35,9 @@ fn seen(documents: &Documents, setting: &str) -> Vec<String> {
 
 #[test]
 fn no_setting_and_no_lock_is_left_to_others() {
-    let Some(documents) = Documents::over(1) else {
+    let Some((documents, mut wire)) = staged() else {
         return;
     };
-    let mut wire = documents.stage.wire();
-    say(
-        &mut wire,
-        "INSERT INTO events (id, kind) VALUES (1, 'a'), (2, 'b')",
-    );
     say(&mut wire, "CREATE TABLE apart (id int)");
     let before = seen(&documents, "statement_timeout");
     for sql in [
@@ -66,14 +78,9 @@ fn no_setting_and_no_lock_is_left_to_others() {
 
 #[test]
 fn functions_that_may_reach_further_are_refused() {
-    let Some(documents) = Documents::over(1) else {
+    let Some((_documents, mut wire)) = staged() else {
         return;
     };
-    let mut wire = documents.stage.wire();
-    say(
-        &mut wire,
-        "INSERT INTO events (id, kind) VALUES (1, 'a'), (2, 'b')",
-    );
     let function = "CREATE FUNCTION rows_of(t text) RETURNS bigint LANGUAGE plpgsql AS \
         $$ DECLARE r bigint; BEGIN EXECUTE 'SELECT count(*) FROM ' || t INTO r; RETURN r; END $$";
     assert_eq!(
@@ -94,18 +101,9 @@ fn functions_that_may_reach_further_are_refused() {
 
 #[test]
 fn a_part_of_with_does_not_hide_what_is_written() {
-    let Some(documents) = Documents::over(1) else {
+    let Some((_documents, mut wire)) = staged() else {
         return;
     };
-    let mut wire = documents.stage.wire();
-    say(
-        &mut wire,
-        "INSERT INTO events (id, kind) VALUES (1, 'a'), (2, 'b')",
-    );
-    say(
-        &mut wire,
-        "INSERT INTO items (id, v) VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
-    );
     for sql in [
         "WITH events AS (SELECT 1 AS id) UPDATE events SET small = 1 WHERE id = 1",
         "WITH events AS (SELECT 1 AS id) DELETE FROM events WHERE id = 1",

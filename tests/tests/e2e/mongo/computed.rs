@@ -10,7 +10,7 @@ use mothership_tests::{Wire, poll_until};
 use std::sync::Arc;
 
 /// Writes to `{t}`, one after the other; what each answers, and what is there then, is compared.
-const WRITES: [&str; 70] = [
+const WRITES: [&str; 71] = [
     "UPDATE {t} SET kind = upper(kind), count = small * 2 WHERE id < 5",
     "UPDATE {t} SET is_on = NOT is_on WHERE id IN (1, 2, 3) RETURNING id, is_on",
     "UPDATE {t} SET amount = amount * 1.10 WHERE amount > 0 AND kind NOT IN ('big', 'BIG')",
@@ -78,6 +78,7 @@ const WRITES: [&str; 70] = [
     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) UPDATE {t} SET count = (SELECT sum(i) FROM n) WHERE id IN (SELECT i FROM n)",
     "WITH few AS MATERIALIZED (SELECT id FROM items), more AS (SELECT min(id) AS id FROM few) DELETE FROM {t} USING more WHERE more.id = {t}.id RETURNING {t}.id",
     "WITH one AS (SELECT 2 AS id) UPDATE {t} SET id = 7777 WHERE id = (SELECT id FROM one) RETURNING id, kind",
+    "WITH {t} AS (SELECT 5 AS id) UPDATE public.{t} SET kind = kind || '!' WHERE id IN (SELECT id FROM {t})",
     "WITH one AS (SELECT 3 AS id) UPDATE {t} SET small = 1 WHERE id = 3",
     "WITH one AS (SELECT 'x' AS x) UPDATE {t} SET count = one.x FROM one",
     "WITH one AS (SELECT max(v) * 1000 AS x FROM items) UPDATE {t} SET small = one.x FROM one WHERE id = 3",

@@ -59,8 +59,8 @@ impl Played {
 
 #[test]
 fn they_go_on_when_the_transaction_has_ended() {
-    /// Each time there is more to wait: together over three seconds.
-    const ATTEMPTS: i64 = 25;
+    /// So many take about two seconds.
+    const ATTEMPTS: i64 = 15;
     let Some(mut played) = Played::new("waiting") else {
         return;
     };
