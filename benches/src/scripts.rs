@@ -46,11 +46,7 @@ pub fn script(work: Work, accounts: u32, documents: u32) -> Option<String> {
     match work {
         Work::Select | Work::Paced(_) | Work::Traced | Work::Connect | Work::Login => None,
         // pgbench reads no more than what it keeps, and copies only to fill.
-        Work::Rows | Work::Copy | Work::Documents(Ask::Scan | Ask::Insert) => None,
-        // That there is one row is looked at: of what is not there, \gset makes an error.
-        Work::Documents(Ask::Find) => Some(format!(
-            "\\set id random(1, {documents})\nSELECT * FROM {EVENTS} WHERE id = :id \\gset\n"
-        )),
+        Work::Rows | Work::Copy | Work::Documents(Ask::Find | Ask::Scan | Ask::Insert) => None,
         Work::Documents(Ask::Group) => {
             let count = Ask::Group.range(documents);
             let last = documents - count + 1;

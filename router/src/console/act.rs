@@ -55,6 +55,8 @@ pub async fn act(
         Deed::Reconnect => {
             let database = owned(database);
             let reconnect = move |core: &Rc<Core>| {
+                // What sessions begin with is asked of a new connection, too.
+                core.welcomes.forget();
                 pools(core, database.as_deref(), |pool| pool.reconnect());
             };
             shared.ask(reconnect).await;

@@ -7,6 +7,7 @@ use crate::deadlock::mark::Mark;
 use crate::documents::Collection;
 use crate::documents::translate::{Load, NotTranslated, Translated, Value, fetching, translate};
 use crate::plan::parse_plainly;
+use crate::session::defaults;
 use crate::session::marks::Said;
 use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Isolation, Modes, Statement};
@@ -243,16 +244,15 @@ pub(super) fn of_the_router(sql: &str) -> Option<Task> {
     if marks(called) {
         return Some(Task::Row(vec![Some(String::new())]));
     }
+    if sql == defaults::QUESTION {
+        let answer = defaults::OF_POSTGRESQL.to_owned();
+        return Some(Task::Row(vec![Some(answer)]));
+    }
     let begun_with = sql.strip_prefix(
         "SELECT reset_val FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ",
     );
-    let value = match begun_with {
-        Some("'search_path'") => Some("\"$user\", public"),
-        Some("'default_transaction_isolation'") => Some("read committed"),
-        _ => None,
-    };
-    if let Some(value) = value {
-        return Some(Task::Row(vec![Some(value.to_owned())]));
+    if begun_with == Some("'default_transaction_isolation'") {
+        return Some(Task::Row(vec![Some("read committed".to_owned())]));
     }
     if !sql.starts_with(SET_CONFIG) {
         return None;

@@ -7,6 +7,8 @@
 
 pub mod settings;
 
+pub mod defaults;
+
 mod resets;
 
 pub mod history;

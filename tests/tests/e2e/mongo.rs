@@ -12,6 +12,8 @@ mod computed;
 mod copies;
 #[path = "mongo/declared.rs"]
 mod declared;
+#[path = "mongo/defaults.rs"]
+mod defaults;
 #[path = "mongo/direct.rs"]
 mod direct;
 #[path = "mongo/engines.rs"]

@@ -4,6 +4,7 @@
 use crate::commit::steps::Reply;
 use crate::core::{ClientNumber, Who};
 use crate::log::client_text;
+use crate::session::defaults;
 use crate::session::settings::{Settings, Value};
 use crate::session::told::Told;
 use crate::session::{Halt, Session};
@@ -37,9 +38,8 @@ pub struct Welcome {
     messages: Arc<[u8]>,
     /// Its settings, with its own name for itself.
     settings: Arc<Settings>,
-    /// The search path where the startup packet sets none; asked where statements are planned
-    /// or rules look at them.
-    search_path: Option<String>,
+    /// What roles and databases begin with, where the startup packet sets nothing else: name and value.
+    defaults: Vec<(String, String)>,
 }
 
 /// Answers for new clients, on one core.
@@ -83,7 +83,7 @@ impl Welcome {
             told: Told::new(Arc::new(self.told.list().to_vec())),
             messages: self.messages.to_vec().into(),
             settings: Arc::new(Settings::clone(&self.settings)),
-            search_path: self.search_path.clone(),
+            defaults: self.defaults.clone(),
         }
     }
 }
@@ -231,50 +231,47 @@ impl Session {
     /// Asks a server what a session begins with, which also checks the startup packet's
     /// settings. What it reports goes to the client.
     async fn ask_welcome(&mut self) -> Result<Welcome, Halt> {
-        // The value that RESET goes back to, whatever was set on this connection.
-        const PATH: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
-            WHERE name OPERATOR(pg_catalog.=) 'search_path'";
         let at = self.attach(self.topology.home).await?;
         let mut welcome = Welcome {
             told: self.state.told.clone(),
             messages: messages(self.state.told.list()),
             settings: Arc::default(),
-            search_path: None,
+            defaults: Vec::new(),
         };
-        if self.topology.declared || !self.topology.config.rules.is_empty() {
-            self.send_router_query(at, PATH.as_bytes(), false);
-            let limit = self.topology.config.control.timeout;
+        let config = &self.topology.config;
+        if self.topology.declared || !config.rules.is_empty() {
+            let has_documents = !crate::world::documents::collections(config).is_empty();
+            let limit = config.control.timeout;
+            self.send_router_query(at, defaults::QUESTION.as_bytes(), false);
             let answer = tokio::time::timeout(limit, self.private_reply(at)).await;
-            let Ok((
-                Reply::Done {
-                    row: Some(path), ..
-                },
-                _,
-            )) = answer
-            else {
+            let said = match &answer {
+                Ok((Reply::Done { row: Some(row), .. }, _)) => defaults::read(row, has_documents),
+                _ => None,
+            };
+            let Some(said) = said else {
                 self.servers[at].lease.doubt();
                 let message = "server did not say what a session begins with";
                 return Err(Report::error(sqlstate::CONNECTION_FAILURE, message).into());
             };
-            self.begin_with_path(&path);
-            welcome.search_path = Some(path);
+            self.begin_with(&said);
+            welcome.defaults = said;
         }
         welcome.settings = Arc::clone(self.state.settings.startup());
         Ok(welcome)
     }
 
-    /// The search path that roles and databases begin with is set on every server: what a
-    /// statement is planned by and what it runs by must be one, also after ALTER ROLE.
-    fn begin_with_path(&mut self, path: &str) {
-        let value = Value::Text(path.to_owned());
-        self.state.settings.begin_with("search_path", value);
+    /// What roles and databases begin with is set on every server: those of MongoDB have none,
+    /// and what a statement is planned by and what it runs by must be one, also after ALTER ROLE.
+    fn begin_with(&mut self, defaults: &[(String, String)]) {
+        for (name, value) in defaults {
+            let value = Value::Text(value.clone());
+            self.state.settings.begin_with(name, value);
+        }
     }
 
     /// Says what another server said to a client with the same settings.
     fn repeat(&mut self, key: &WelcomeKey, mut welcome: Welcome) {
-        if let Some(path) = &welcome.search_path {
-            self.begin_with_path(path);
-        }
+        self.begin_with(&welcome.defaults);
         let own = self.state.settings.startup();
         match *welcome.settings == **own {
             true => self.state.settings.begin_as(&welcome.settings),
@@ -327,7 +324,7 @@ mod tests {
             told: Told::new(Arc::new(vec![(b"a".to_vec(), b"b".to_vec())])),
             messages: Arc::default(),
             settings: Arc::default(),
-            search_path: None,
+            defaults: Vec::new(),
         };
         for number in 0..WELCOMES * 3 {
             welcomes.remember(key(number), welcome.clone());
