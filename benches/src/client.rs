@@ -48,11 +48,6 @@ impl Client {
         Ok(client)
     }
 
-    /// The socket again, to wait for what comes.
-    pub fn socket(&self) -> std::io::Result<TcpStream> {
-        self.socket.try_clone()
-    }
-
     /// Sends messages.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
         interrupt::check()?;

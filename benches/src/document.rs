@@ -31,7 +31,8 @@ which the router has on three shards; COPY in fills such a table, and stands bes
 
 Documents are rows of a table on a replica set with one member. Beside the router, as `driver`, stands a program with one
 thread that does the same by MongoDB's driver for Rust and decodes every field into a struct; mongod's CPU is neither's, nor
-is that of the clients that speak SQL. There are {} documents of eight fields. One statement reads a document, a range of {}
+is that of the clients that speak SQL. By its key a document is read through the router by a program of the same kind with a
+driver of PostgreSQL (tokio-postgres), which fills the same struct; grouping is asked for by pgbench. There are {} documents of eight fields. One statement reads a document, a range of {}
 (prepared: rows in binary, simple: in text) or counts a range of {} by a field; one inserts {}, by the program in a
 transaction as by the router, so that both promise the same. Grouping and inserting have no bar, nor has the latency of a range.
 

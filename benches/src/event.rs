@@ -1,13 +1,9 @@
 //! The documents of the tables on MongoDB, as SQL declares and inserts them. Pure.
 
-use mongodb::bson::DateTime;
-use mothership_driver::event::{Address, EPOCH, EVENTS, Event, NEW};
+use mothership_driver::event::{EPOCH, EVENTS, Event, NEW};
 
 /// Columns of the tables.
 pub const COLUMNS: usize = 8;
-
-/// The formats in which rows are asked for: binary, but for the amount, whose text has the document's digits.
-pub const FORMATS: [i16; COLUMNS] = [1, 1, 1, 0, 1, 1, 1, 1];
 
 /// The shard and its tables in the configuration of a router.
 pub fn declarations(address: &str) -> String {
@@ -51,24 +47,6 @@ pub fn put(event: &Event, values: &mut Vec<(i16, Vec<u8>)>) {
     ]);
 }
 
-/// The event of a row that came in these [`FORMATS`]; `None` if it is none.
-pub fn take(values: &[Option<&[u8]>]) -> Option<Event> {
-    let values: &[Option<&[u8]>; COLUMNS] = values.try_into().ok()?;
-    let [id, kind, n, amount, city, happened_at, paid, score] = *values;
-    let text = |value: Option<&[u8]>| String::from_utf8(value?.to_vec()).ok();
-    let micros = i64::from_be_bytes(happened_at?.try_into().ok()?);
-    Some(Event {
-        id: i64::from_be_bytes(id?.try_into().ok()?),
-        kind: text(kind)?,
-        n: i32::from_be_bytes(n?.try_into().ok()?),
-        amount: std::str::from_utf8(amount?).ok()?.parse().ok()?,
-        address: Address { city: text(city)? },
-        happened_at: DateTime::from_millis(micros / 1_000 + EPOCH),
-        paid: *paid?.first()? != 0,
-        score: f64::from_be_bytes(score?.try_into().ok()?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,10 +56,6 @@ mod tests {
         let mut values = Vec::new();
         put(&Event::new(1), &mut values);
         assert_eq!(values.len(), COLUMNS);
-        let formats: Vec<i16> = values.iter().map(|(format, _)| *format).collect();
-        assert_eq!(formats, FORMATS);
-        let row: Vec<_> = values.iter().map(|(_, value)| Some(&value[..])).collect();
-        assert_eq!(take(&row), Some(Event::new(1)));
         let text = declarations("127.0.0.1:1");
         assert_eq!(text.matches("[[table.column]]").count(), 2 * COLUMNS);
     }

@@ -147,6 +147,8 @@ pub struct Stage {
     strict: Vec<(Target, Proxy)>,
     /// What has documents, if they are asked for.
     mongo: Option<Mongo>,
+    /// What reads documents through the router.
+    reader: Option<Driver>,
     single: Cluster,
     shards: Vec<Cluster>,
     // Behind the servers, so that it is removed after them.
@@ -163,6 +165,7 @@ impl Stage {
             proxies: Vec::new(),
             strict: Vec::new(),
             mongo: None,
+            reader: None,
             single: clusters.remove(0),
             shards: clusters,
             folder,
@@ -187,6 +190,11 @@ impl Stage {
         stage.fill(options, binaries)?;
         stage.begin(&[second, &others].concat(), options, binaries)?;
         stage.begin_strict(options, binaries)?;
+        let documents = stage.proxies.iter().find(|(t, _)| *t == Target::Documents);
+        if let (Some((_, proxy)), Some(program)) = (documents, &options.driver) {
+            let uri = format!("postgres://{USER}@127.0.0.1:{}", proxy.port());
+            stage.reader = Some(Driver::start(program, &uri)?);
+        }
         Ok(stage)
     }
 
@@ -267,6 +275,11 @@ impl Stage {
     pub fn driver(&self, target: Target) -> Option<&Driver> {
         let mongo = self.mongo.as_ref().filter(|_| target == Target::Driver);
         mongo.map(Mongo::driver)
+    }
+
+    /// The program that reads documents through the router, by a driver of PostgreSQL.
+    pub fn reader(&self) -> Option<&Driver> {
+        self.reader.as_ref()
     }
 
     /// Removes the documents that were inserted.

@@ -18,6 +18,7 @@ pub use error::WorldError;
 pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::catalog::drift::Difference;
+use crate::catalog::lasting::Lasting;
 use crate::catalog::times::Times;
 use crate::catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
@@ -78,6 +79,8 @@ pub struct World {
     superseded: AtomicBool,
     /// What asks for the time, looked for when somebody wants to know.
     times: OnceLock<Times>,
+    /// What leaves something behind in a session, likewise.
+    lasting: OnceLock<Lasting>,
 }
 
 /// What one shard has said about itself.
@@ -220,6 +223,7 @@ impl World {
             doubts: None,
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
+            lasting: OnceLock::new(),
         })
     }
 
@@ -287,6 +291,11 @@ impl World {
     /// What asks for the time of its transaction.
     pub fn times(&self) -> &Times {
         self.times.get_or_init(|| Times::of(self.catalog()))
+    }
+
+    /// What leaves something behind in the session.
+    pub fn lasting(&self) -> &Lasting {
+        self.lasting.get_or_init(|| Lasting::of(self.catalog()))
     }
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.

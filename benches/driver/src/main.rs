@@ -3,6 +3,11 @@
 //! It takes orders by lines ([`mothership_driver::order`]) and decodes every field of every document into a struct.
 //! What it promises is what the router promises: several documents are inserted in a transaction, which the majority has
 //! on disk. Like the router on two cores it has one thread.
+//!
+//! Where it is told an address of PostgreSQL's protocol it reads the same documents through that, by a driver of
+//! PostgreSQL: so that what both ways take is told by clients of one kind.
+
+mod postgres;
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
@@ -50,10 +55,15 @@ fn main() -> ExitCode {
 
 /// Carries out orders until there are no more.
 async fn serve(uri: &str, database: &str) -> Outcome<()> {
-    let client = Client::with_uri_str(uri).await?;
-    let program = Program {
-        database: client.database(database),
-        client,
+    let mut program = match uri.starts_with("postgres") {
+        true => Program::Postgres(postgres::Clients::new(uri, database)?),
+        false => {
+            let client = Client::with_uri_str(uri).await?;
+            Program::Mongo(Mongo {
+                database: client.database(database),
+                client,
+            })
+        }
     };
     // Read by a thread, so that the driver's own tasks go on meanwhile.
     let (lines, mut orders) = mpsc::channel(1);
@@ -79,23 +89,38 @@ async fn serve(uri: &str, database: &str) -> Outcome<()> {
     Ok(())
 }
 
+/// By which driver it works.
+enum Program {
+    Mongo(Mongo),
+    Postgres(postgres::Clients),
+}
+
 #[derive(Clone)]
-struct Program {
+struct Mongo {
     client: Client,
     database: Database,
 }
 
 impl Program {
-    async fn carry_out(&self, order: Order) -> Outcome<Done> {
-        match order {
-            Order::Fill(documents) => self.fill(documents).await,
-            Order::Load(load) => {
-                let ended = tokio::time::timeout(load.duration + GRACE, self.load(load));
-                ended.await?
+    async fn carry_out(&mut self, order: Order) -> Outcome<Done> {
+        match (order, self) {
+            (Order::Fill(documents), Program::Mongo(mongo)) => mongo.fill(documents).await,
+            (Order::Fill(_), Program::Postgres(_)) => Err("it only reads".into()),
+            (Order::Load(load), program) => {
+                let limit = load.duration + GRACE;
+                let ended = match program {
+                    Program::Mongo(mongo) => tokio::time::timeout(limit, mongo.load(load)).await,
+                    Program::Postgres(clients) => {
+                        tokio::time::timeout(limit, clients.load(load)).await
+                    }
+                };
+                ended?
             }
         }
     }
+}
 
+impl Mongo {
     /// Makes the documents that are read, and an empty collection for those that are inserted.
     async fn fill(&self, documents: u32) -> Outcome<Done> {
         self.database.create_collection(NEW).await?;
@@ -115,7 +140,7 @@ impl Program {
         let mut clients = JoinSet::new();
         for number in 0..load.clients {
             let program = self.clone();
-            let random = StdRng::seed_from_u64(u64::from(load.seed) << 32 | u64::from(number));
+            let random = random(load, number);
             clients.spawn(async move {
                 match load.ask {
                     Ask::Insert => program.insert(load).await,
@@ -235,6 +260,11 @@ async fn store(
 
 fn between(from: u32, to: u32) -> Document {
     doc! { "_id": { "$gte": i64::from(from), "$lt": i64::from(to) } }
+}
+
+/// What decides what one of the clients reads.
+fn random(load: Load, client: u32) -> StdRng {
+    StdRng::seed_from_u64(u64::from(load.seed) << 32 | u64::from(client))
 }
 
 fn microseconds(since: Instant) -> u64 {

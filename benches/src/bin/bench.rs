@@ -391,11 +391,13 @@ impl Bench<'_> {
         let told = |done: Done| (done.units as f64, done.elapsed);
         match (self.stage.driver(target), ask) {
             (Some(driver), _) => whole(pid, || Ok(told(driver.run(ask, run, self.documents)?))),
-            (None, Ask::Find | Ask::Scan | Ask::Insert) => {
-                let client = |number| Statements::prepare(port, ask, run, self.documents, number);
-                let clients = (0..run.case.clients).map(client);
-                let clients = clients.collect::<Result<Vec<_>, _>>()?;
-                whole(pid, || Ok(told(Statements::run(clients, run.duration)?)))
+            (None, Ask::Scan | Ask::Insert) => {
+                let mut statements = Statements::prepare(port, ask, run, self.documents)?;
+                whole(pid, || Ok(told(statements.run(run.duration)?)))
+            }
+            (None, Ask::Find) => {
+                let reader = self.stage.reader().ok_or("nobody reads documents")?;
+                whole(pid, || Ok(told(reader.run(ask, run, self.documents)?)))
             }
             (None, Ask::Group) => self.pgbench.run(port, pid, run),
         }

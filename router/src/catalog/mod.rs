@@ -5,8 +5,10 @@
 //! `mothership explain`), and compared between shards by `drift`. Nothing in
 //! here knows which tables are sharded: that is the shard map's business.
 
+pub mod behind;
 pub mod drift;
 pub mod fingerprint;
+pub mod lasting;
 pub mod load;
 pub mod oids;
 pub mod own;

@@ -108,38 +108,7 @@ pub struct Function {
     pub extension: Option<String>,
 }
 
-/// Words in a body after which nothing about the session can be said.
-const UNCLEAR_WORDS: [&str; 12] = [
-    "set_config",
-    "advisory",
-    "temp",
-    "temporary",
-    "listen",
-    "unlisten",
-    "notify",
-    "execute",
-    "prepare",
-    "role",
-    "discard",
-    "declare_cursor",
-];
-
 impl Function {
-    /// Whether the function may change the session's state in ways that
-    /// its text does not prove: settings, locks, temporary tables, dynamic SQL,
-    /// or a language that cannot be read.
-    pub fn session_unclear(&self) -> bool {
-        if self.volatility != Volatility::Volatile {
-            return false;
-        }
-        if !self.is_readable() {
-            return self.extension.is_none();
-        }
-        let body = self.body.to_ascii_lowercase();
-        UNCLEAR_WORDS.iter().any(|word| body.contains(word))
-            || words(&body).any(|word| word == "set" || word == "reset")
-    }
-
     /// Whether the body is text in a language whose words can be trusted.
     pub fn is_readable(&self) -> bool {
         self.kind == FunctionKind::Aggregate || matches!(self.language.as_str(), "sql" | "plpgsql")

@@ -21,6 +21,7 @@ use crate::sql::keywords;
 use crate::sql::lexer::Kind;
 
 use super::context::PlanContext;
+use super::functions::is_opaque;
 use super::reached::Kin;
 use super::refuse::Reason;
 use super::touches::Provable;
@@ -101,6 +102,11 @@ pub enum Reach {
     Home,
     /// Sharded or reference tables, or what cannot be told.
     Anything,
+}
+
+/// Whether a definition may call what runs SQL that stands in texts.
+fn runs_texts(definition: &str) -> bool {
+    words(&definition.to_ascii_lowercase()).any(is_opaque)
 }
 
 /// The names of one catalog under one map.
@@ -199,7 +205,7 @@ impl<'a> Names<'a> {
             let mut changed = false;
             for relation in self.catalog.relations.values() {
                 if let Some(definition) = &relation.definition
-                    && self.mentions(definition)
+                    && (self.mentions(definition) || runs_texts(definition))
                 {
                     changed |= self.touch(&relation.name.name);
                 }

@@ -226,6 +226,10 @@ impl Session {
         };
         if let Some(step) = step {
             self.check_defined(step, &plan)?;
+            let strings = self.state.told.standard_strings();
+            if step.runs_code(sql) && world.lasting().is_left_by(sql, strings, step.writes) {
+                self.state.run_unseen();
+            }
         }
         let params = &Params {
             literals: statement.literals(),

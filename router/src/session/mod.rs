@@ -482,6 +482,8 @@ impl Session {
 
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
+        let servers = self.servers.iter_mut();
+        self.state.end_unseen(servers.map(|s| &mut s.inbox));
         let session_mode = self.is_session_mode();
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         let ended = self.state.tally.ended();

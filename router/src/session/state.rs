@@ -14,7 +14,7 @@ use super::passage::Passage;
 use super::portals::{Life, Portals};
 use super::settings::{SessionSettings, local_sql};
 use super::step::{Defines, Kind, Pins, Step};
-use super::temporary::TemporaryNames;
+use super::temporary::{Makes, TemporaryNames};
 use super::told::Told;
 use crate::metrics::tally::Tally;
 use crate::sql::effect::{DiscardWhat, Pin};
@@ -98,6 +98,8 @@ pub struct State {
     pub pins: Pins,
     /// How its temporary tables may be called.
     pub temporary: TemporaryNames,
+    /// Code has run since the transaction began, or is about to, that may leave something on its servers.
+    ran_unseen: bool,
     /// What the client was told by ParameterStatus.
     pub told: Told,
     /// Definitions changed: raised for whoever keeps count.
@@ -146,6 +148,7 @@ impl State {
             portals: Portals::default(),
             pins: Pins::NONE,
             temporary: TemporaryNames::default(),
+            ran_unseen: false,
             told,
             schema_changed: false,
             schema_changed_in_block: false,
@@ -344,8 +347,11 @@ impl State {
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
         self.pins = self.pins.and(step.pins);
-        self.temporary
-            .follow(&step.makes, self.block != Block::None);
+        let in_block = self.block != Block::None;
+        self.temporary.follow(&step.makes, in_block);
+        if self.ran_unseen {
+            self.keep_unseen(inbox);
+        }
         let mut unpins = step.unpins;
         self.note_definitions(step);
         if !step.pins.is_empty() {
@@ -388,8 +394,30 @@ impl State {
         }
     }
 
+    /// Code runs that the statement does not show, and may leave something on its server, even if it fails.
+    pub fn run_unseen(&mut self) {
+        self.pins = self.pins.with(Pin::Opaque);
+        self.ran_unseen = true;
+    }
+
+    /// What such code has left is on this server.
+    fn keep_unseen(&mut self, inbox: &mut Inbox) {
+        inbox.pinned = true;
+        let makes = Makes::Something { perhaps: false };
+        self.temporary.follow(&makes, self.block != Block::None);
+    }
+
+    /// The transaction in which such code ran has ended, on these servers.
+    pub fn end_unseen<'a>(&mut self, servers: impl Iterator<Item = &'a mut Inbox>) {
+        if self.ran_unseen {
+            servers.for_each(|inbox| self.keep_unseen(inbox));
+            self.ran_unseen = false;
+        }
+    }
+
     /// DISCARD ALL: what a session has on its servers is gone.
     pub fn forget_session(&mut self) {
+        self.ran_unseen = false;
         self.names.clear();
         self.portals.close_all();
     }

@@ -81,6 +81,8 @@ mod transactions;
 mod undone;
 #[path = "shards/unlike.rs"]
 mod unlike;
+#[path = "shards/unseen.rs"]
+mod unseen;
 #[path = "shards/within.rs"]
 mod within;
 #[path = "shards/writes.rs"]

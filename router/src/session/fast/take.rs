@@ -234,7 +234,13 @@ impl Session {
         let [step] = statement.steps.as_slice() else {
             return None;
         };
-        self.check_length(step.span.of(&statement.sql)).ok()?;
+        let sql = step.span.of(&statement.sql);
+        self.check_length(sql).ok()?;
+        let strings = context.standard_conforming_strings;
+        let sql = std::str::from_utf8(sql).ok()?;
+        if world.lasting().is_left_by(sql, strings, step.writes) {
+            return None;
+        }
         let plan = statement.known_plan(world, context)?;
         let values = segment.bind.values();
         let formats: SmallVec<[i16; FEW]> = values.map(|(format, _)| format).collect();

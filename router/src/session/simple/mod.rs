@@ -18,7 +18,6 @@ use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::plan::{Params, Plan};
 use crate::session::gather::Bound;
-use crate::sql::effect::Pin;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, put_query};
 use mothership_proto::ledger::{Audience, Owed};
@@ -301,7 +300,7 @@ impl Session {
         });
         attached.lease.ledger.push(Owed::FunctionCall);
         // Which function it is stands in an OID of the server; it may do anything.
-        self.state.pins = self.state.pins.with(Pin::Opaque);
+        self.state.run_unseen();
         Ok(())
     }
 }

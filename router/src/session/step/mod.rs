@@ -19,6 +19,7 @@ use kind::{
 };
 
 use super::temporary::Makes;
+use crate::catalog::types::words;
 use crate::sql::cursor::Span;
 use crate::sql::effect::{
     Analysis, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Object, Pin, Statement, Verb,
@@ -68,6 +69,17 @@ impl Step {
     /// Whether the planner may need the catalog as it is afterwards. It knows no temporary objects.
     pub fn redefines(&self) -> bool {
         self.changes_schema && !self.moves_sequence && !self.pins.has(Pin::TempObject)
+    }
+
+    /// Whether it may run the functions that its text `sql` names, and does not only define what will.
+    pub fn runs_code(&self, sql: &str) -> bool {
+        let fills = || words(sql).any(|word| word.eq_ignore_ascii_case("as"));
+        match self.defines {
+            Defines::Nothing => true,
+            // CREATE TABLE AS
+            Defines::Table => fills(),
+            Defines::More => false,
+        }
     }
 }
 

@@ -1,0 +1,171 @@
+//! What functions, views, triggers and defaults leave in a session behind a statement's back stays with its client.
+
+use super::stage::{Stage, extended, keys_of, one, say, send};
+use mothership_tests::shared::USER;
+use mothership_tests::{Endpoint, Wire, message};
+
+/// They leave a setting, a lock or a table; the last ones leave nothing.
+const DEFINITIONS: [&str; 11] = [
+    "CREATE FUNCTION sets() RETURNS text LANGUAGE sql AS $$ SELECT set_config('unseen.a', 'mine', false) $$",
+    "CREATE FUNCTION calls() RETURNS text LANGUAGE sql AS $$ SELECT sets() $$",
+    "CREATE FUNCTION locks() RETURNS int LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_advisory_lock(4711); RETURN 1; END $$",
+    "CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS \
+     $$ BEGIN CREATE TEMP TABLE made AS SELECT 5 AS x; RETURN 1; END $$",
+    "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM sets(); RETURN NEW; END $$",
+    "CREATE VIEW shows AS SELECT calls() AS told",
+    "CREATE TABLE fired (id int4 PRIMARY KEY)",
+    "CREATE TRIGGER t BEFORE INSERT ON fired FOR EACH ROW EXECUTE FUNCTION fires()",
+    "CREATE TABLE filled (id int4 PRIMARY KEY, told text DEFAULT calls())",
+    "CREATE FUNCTION sets_locally() RETURNS text LANGUAGE sql AS $$ SELECT set_config('unseen.a', 'mine', true) $$",
+    "CREATE FUNCTION locks_and_unlocks() RETURNS int LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_advisory_lock(4712); PERFORM pg_advisory_unlock(4712); RETURN 1; END $$",
+];
+
+/// Statements that leave something, and what shows that it is there.
+const LEAVE: [(&str, &str); 8] = [
+    ("SELECT sets()", SETTING),
+    ("SELECT public.\"calls\"()", SETTING),
+    ("SELECT * FROM shows", SETTING),
+    ("INSERT INTO fired VALUES (1)", SETTING),
+    ("INSERT INTO filled (id) VALUES (1)", SETTING),
+    ("SELECT locks()", LOCK),
+    ("SELECT makes()", TABLE),
+    ("SELECT sets() FROM (SELECT 1) AS of_one", SETTING),
+];
+
+const SETTING: &str = "SELECT current_setting('unseen.a', true) = 'mine'";
+const LOCK: &str =
+    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+const TABLE: &str = "SELECT count(*) > 0 FROM pg_class WHERE relname = 'made' AND relnamespace = pg_my_temp_schema()";
+
+fn staged() -> Stage {
+    let stage = Stage::with(&format!("[console]\nadmin_users = [\"{USER}\"]\n"));
+    let mut wire = stage.wire();
+    for sql in DEFINITIONS {
+        let answer = say(&mut wire, sql);
+        assert!(
+            answer[0].starts_with("CommandComplete CREATE"),
+            "{sql}: {answer:?}"
+        );
+    }
+    stage
+}
+
+/// Whether a client keeps a connection because of code that was not seen.
+fn is_kept(stage: &Stage) -> bool {
+    let mut console = Wire::login(&Endpoint {
+        database: "mothership".into(),
+        ..stage.endpoint()
+    });
+    let clients = say(&mut console, "SHOW PINS");
+    let kept = |line: &String| line.contains("code that cannot be seen");
+    clients.iter().any(kept)
+}
+
+fn shows(wire: &mut Wire, sql: &str) -> bool {
+    one(wire, sql) == "t"
+}
+
+#[test]
+fn stays_with_its_client() {
+    let stage = staged();
+    for is_extended in [false, true] {
+        for (sql, shown) in LEAVE {
+            let mut client = stage.wire();
+            let answer = match is_extended {
+                false => say(&mut client, sql),
+                true => send(&mut client, &extended(sql, &[], &[])),
+            };
+            assert!(
+                answer
+                    .iter()
+                    .any(|line| line.starts_with("CommandComplete")),
+                "{sql}: {answer:?}"
+            );
+            // More clients than the first has connections, while it is there and when it has gone.
+            for mut other in [stage.wire(), stage.wire()] {
+                assert!(!shows(&mut other, shown), "{sql}, of another");
+            }
+            assert!(shows(&mut client, shown), "{sql}, of its own");
+            say(&mut client, "DELETE FROM fired; DELETE FROM filled");
+            drop(client);
+            for mut other in [stage.wire(), stage.wire()] {
+                assert!(!shows(&mut other, shown), "{sql}, of one that has gone");
+            }
+        }
+    }
+}
+
+/// Also if it fails: an advisory lock outlives that.
+#[test]
+fn stays_with_its_client_where_it_fails() {
+    let stage = staged();
+    let mut client = stage.wire();
+    let answer = say(&mut client, "SELECT locks() / 0");
+    let failed = |line: &String| line.starts_with("Error 22012");
+    assert!(answer.iter().any(failed), "{answer:?}");
+    for mut other in [stage.wire(), stage.wire()] {
+        assert!(!shows(&mut other, LOCK));
+    }
+    assert!(shows(&mut client, LOCK));
+    say(&mut client, "DISCARD ALL");
+    assert!(!is_kept(&stage));
+}
+
+/// The message FunctionCall says by a number which function is called.
+#[test]
+fn so_does_what_a_function_call_leaves() {
+    /// set_config
+    const NUMBER: u32 = 2078;
+    let stage = staged();
+    let mut client = stage.wire();
+    let mut call = NUMBER.to_be_bytes().to_vec();
+    call.extend([0, 0, 0, 3]);
+    for value in ["unseen.a", "mine", "f"] {
+        call.extend((value.len() as u32).to_be_bytes());
+        call.extend(value.as_bytes());
+    }
+    call.extend([0, 0]);
+    let answer = send(&mut client, &[message::message(b'F', &call)]);
+    assert!(answer[0].starts_with("FunctionCallResponse"), "{answer:?}");
+    for mut other in [stage.wire(), stage.wire()] {
+        assert!(!shows(&mut other, SETTING));
+    }
+    assert!(shows(&mut client, SETTING));
+}
+
+#[test]
+fn who_leaves_nothing_keeps_no_connection() {
+    let stage = staged();
+    for sql in [
+        "SELECT sets_locally()",
+        "SELECT locks_and_unlocks()",
+        "SELECT * FROM fired",
+    ] {
+        let mut client = stage.wire();
+        say(&mut client, sql);
+        assert!(!is_kept(&stage), "{sql}");
+    }
+    let mut client = stage.wire();
+    say(&mut client, "SELECT sets()");
+    assert!(is_kept(&stage));
+}
+
+#[test]
+fn a_view_over_what_runs_texts_proves_nothing() {
+    let stage = staged();
+    let mut wire = stage.wire();
+    let id = keys_of(1, 1)[0];
+    say(
+        &mut wire,
+        &format!("INSERT INTO items (id, v) VALUES ({id}, 1)"),
+    );
+    say(
+        &mut wire,
+        "CREATE VIEW told AS SELECT query_to_xml('SELECT count(*) FROM it' || 'ems', true, true, '') AS x",
+    );
+    let answer = say(&mut wire, "SELECT x FROM told");
+    assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
+}
