@@ -63,7 +63,7 @@ impl Session {
         self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
         self.bring_into_block(at).await?;
         self.mark_branches(shard).await?;
-        self.count_use(at);
+        self.note_use(at);
         self.bring_settings(at).await?;
         Ok(at)
     }
@@ -94,12 +94,14 @@ impl Session {
         if !ready {
             return None;
         }
-        self.count_use(at);
+        self.note_use(at);
         Some(at)
     }
 
-    fn count_use(&mut self, at: usize) {
-        let attached = &self.servers[at];
+    /// A statement goes to this server.
+    fn note_use(&mut self, at: usize) {
+        let attached = &mut self.servers[at];
+        attached.inbox.pinned |= self.state.runs_unseen();
         let role = match attached.is_primary {
             true => Role::Primary,
             false => Role::Replica,

@@ -226,10 +226,6 @@ impl Session {
         };
         if let Some(step) = step {
             self.check_defined(step, &plan)?;
-            let strings = self.state.told.standard_strings();
-            if step.runs_code(sql) && world.lasting().is_left_by(sql, strings, step.writes) {
-                self.state.run_unseen();
-            }
         }
         let params = &Params {
             literals: statement.literals(),
@@ -256,6 +252,13 @@ impl Session {
             // What is read of the map from now on must be what this has written.
             self.state.schema_changed = true;
             self.state.schema_changed_in_block = true;
+        }
+        let strings = self.state.told.standard_strings();
+        let leaves = |step: &super::step::Step| {
+            step.runs_code(sql) && world.lasting().is_left_by(sql, strings, step.writes)
+        };
+        if step.is_some_and(leaves) {
+            self.state.run_unseen();
         }
         self.state.tally.planned(kind_of(&plan, &route));
         if route.gathered.is_some() {

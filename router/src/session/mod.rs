@@ -419,6 +419,9 @@ impl Session {
             // It was refused, or needed no connection after all.
             self.entry.end_wait();
         }
+        if self.state.block == Block::None {
+            self.state.end_unseen(!self.servers.is_empty());
+        }
         if self.servers.is_empty() {
             return;
         }
@@ -482,8 +485,6 @@ impl Session {
 
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
-        let servers = self.servers.iter_mut();
-        self.state.end_unseen(servers.map(|s| &mut s.inbox));
         let session_mode = self.is_session_mode();
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         let ended = self.state.tally.ended();

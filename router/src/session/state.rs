@@ -99,7 +99,7 @@ pub struct State {
     /// How its temporary tables may be called.
     pub temporary: TemporaryNames,
     /// Code has run since the transaction began, or is about to, that may leave something on its servers.
-    ran_unseen: bool,
+    runs_unseen: bool,
     /// What the client was told by ParameterStatus.
     pub told: Told,
     /// Definitions changed: raised for whoever keeps count.
@@ -148,7 +148,7 @@ impl State {
             portals: Portals::default(),
             pins: Pins::NONE,
             temporary: TemporaryNames::default(),
-            ran_unseen: false,
+            runs_unseen: false,
             told,
             schema_changed: false,
             schema_changed_in_block: false,
@@ -347,11 +347,9 @@ impl State {
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
         self.pins = self.pins.and(step.pins);
-        let in_block = self.block != Block::None;
-        self.temporary.follow(&step.makes, in_block);
-        if self.ran_unseen {
-            self.keep_unseen(inbox);
-        }
+        self.temporary
+            .follow(&step.makes, self.block != Block::None);
+        self.follow_unseen();
         let mut unpins = step.unpins;
         self.note_definitions(step);
         if !step.pins.is_empty() {
@@ -394,30 +392,36 @@ impl State {
         }
     }
 
-    /// Code runs that the statement does not show, and may leave something on its server, even if it fails.
+    /// Code is about to run that the statement does not show, and may leave something on its servers, even if it fails.
     pub fn run_unseen(&mut self) {
         self.pins = self.pins.with(Pin::Opaque);
-        self.ran_unseen = true;
+        self.runs_unseen = true;
     }
 
-    /// What such code has left is on this server.
-    fn keep_unseen(&mut self, inbox: &mut Inbox) {
-        inbox.pinned = true;
-        let makes = Makes::Something { perhaps: false };
-        self.temporary.follow(&makes, self.block != Block::None);
+    /// Whether such code runs in the open transaction: its servers belong to the session from then on.
+    pub fn runs_unseen(&self) -> bool {
+        self.runs_unseen
     }
 
-    /// The transaction in which such code ran has ended, on these servers.
-    pub fn end_unseen<'a>(&mut self, servers: impl Iterator<Item = &'a mut Inbox>) {
-        if self.ran_unseen {
-            servers.for_each(|inbox| self.keep_unseen(inbox));
-            self.ran_unseen = false;
+    /// What such code may have made.
+    fn follow_unseen(&mut self) {
+        if self.runs_unseen {
+            let makes = Makes::Something { perhaps: false };
+            self.temporary.follow(&makes, self.block != Block::None);
+        }
+    }
+
+    /// The transaction has ended, with a server or before it had one.
+    pub fn end_unseen(&mut self, has_servers: bool) {
+        self.follow_unseen();
+        if std::mem::take(&mut self.runs_unseen) && !has_servers {
+            self.unpin(Pins::NONE.with(Pin::Opaque));
         }
     }
 
     /// DISCARD ALL: what a session has on its servers is gone.
     pub fn forget_session(&mut self) {
-        self.ran_unseen = false;
+        self.runs_unseen = false;
         self.names.clear();
         self.portals.close_all();
     }

@@ -289,6 +289,8 @@ impl Session {
         self.heed_unknown().await?;
         self.check_steps(&[])?;
         self.begin_change();
+        // Which function it is stands in an OID of the server; it may do anything.
+        self.state.run_unseen();
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
         attached.inbox.may_write = true;
@@ -299,8 +301,6 @@ impl Session {
             });
         });
         attached.lease.ledger.push(Owed::FunctionCall);
-        // Which function it is stands in an OID of the server; it may do anything.
-        self.state.run_unseen();
         Ok(())
     }
 }

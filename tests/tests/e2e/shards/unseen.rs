@@ -148,6 +148,14 @@ fn who_leaves_nothing_keeps_no_connection() {
         say(&mut client, sql);
         assert!(!is_kept(&stage), "{sql}");
     }
+    // Refused, and it would leave something.
+    let mut client = stage.wire();
+    let answer = say(
+        &mut client,
+        "UPDATE items SET id = id + 1 WHERE note = sets()",
+    );
+    assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
+    assert!(!is_kept(&stage));
     let mut client = stage.wire();
     say(&mut client, "SELECT sets()");
     assert!(is_kept(&stage));
