@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 /// Carries out orders until there are no more.
 async fn serve(uri: &str, database: &str) -> Outcome<()> {
     let mut program = match uri.starts_with("postgres") {
-        true => Program::Postgres(postgres::Clients::new(uri, database)?),
+        true => Program::Postgres(Box::new(postgres::Clients::new(uri, database)?)),
         false => {
             let client = Client::with_uri_str(uri).await?;
             Program::Mongo(Mongo {
@@ -92,7 +92,7 @@ async fn serve(uri: &str, database: &str) -> Outcome<()> {
 /// By which driver it works.
 enum Program {
     Mongo(Mongo),
-    Postgres(postgres::Clients),
+    Postgres(Box<postgres::Clients>),
 }
 
 #[derive(Clone)]
