@@ -54,24 +54,32 @@ impl Behind {
                 behind.shared.insert(relation.name.name.clone());
             }
         }
-        while behind.grow(catalog, deed) {}
+        // All code is read once; after that it can only name what was found since.
+        let mut found = behind.grow(catalog, deed, true);
+        while found {
+            found = behind.grow(catalog, deed, false);
+        }
         behind
     }
 
-    /// One more look; whether something was found.
-    fn grow(&mut self, catalog: &Catalog, deed: &impl Deed) -> bool {
+    /// One more look, which reads code itself where that is `new`; whether something was found.
+    fn grow(&mut self, catalog: &Catalog, deed: &impl Deed, new: bool) -> bool {
         let before = self.size();
+        let is_in = |code: &str| new && deed.is_in(code);
         for (name, functions) in &catalog.functions {
+            if self.functions.contains(&name.name) {
+                continue;
+            }
             let does = |function: &Function| {
                 let known = deed.is_known_of(function);
-                known.unwrap_or_else(|| self.mentions(&function.body, deed))
+                known.unwrap_or_else(|| is_in(&function.body) || self.mentions(&function.body))
             };
             if functions.iter().any(does) {
                 self.functions.insert(name.name.clone());
             }
         }
         for relation in catalog.relations.values() {
-            self.look_at(relation, deed);
+            self.look_at(relation, is_in);
         }
         self.size() != before
     }
@@ -80,23 +88,27 @@ impl Behind {
         self.functions.len() + self.reads.len() + self.writes.len() + self.defaults.len()
     }
 
-    fn mentions(&self, code: &str, deed: &impl Deed) -> bool {
+    /// Whether code names what does it.
+    fn mentions(&self, code: &str) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         let lower = code.to_ascii_lowercase();
         let named = |word| {
             let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
             sets.any(|set| set.contains(word)) || self.defaults.contains_key(word)
         };
-        deed.is_in(code) || words(&lower).any(named)
+        words(&lower).any(named)
     }
 
-    fn look_at(&mut self, relation: &Relation, deed: &impl Deed) {
+    fn look_at(&mut self, relation: &Relation, is_in: impl Fn(&str) -> bool) {
         let name = &relation.name.name;
         let policies = relation.row_security.iter().flatten();
         let mut codes = relation
             .definition
             .iter()
             .chain(policies.map(|policy| &policy.expression));
-        if codes.any(|code| self.mentions(code, deed)) {
+        if codes.any(|code| is_in(code) || self.mentions(code)) {
             self.reads.insert(name.clone());
         }
         let does = relation
@@ -106,7 +118,7 @@ impl Behind {
             || relation
                 .checks
                 .iter()
-                .any(|check| self.mentions(&check.expression, deed));
+                .any(|check| is_in(&check.expression) || self.mentions(&check.expression));
         if does {
             self.writes.insert(name.clone());
         }
@@ -126,7 +138,7 @@ impl Behind {
             else {
                 continue;
             };
-            if self.mentions(default, deed) {
+            if is_in(default) || self.mentions(default) {
                 let defaults = self.defaults.entry(name.clone()).or_default();
                 let found = (column.name.clone(), default.clone());
                 if !defaults.contains(&found) {
