@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks oracle pipelines merge-proof scatter tpch proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean
+.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views pipelines merge-proof scatter tpch hostile proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
 
 # Programs that proofs are better with, and Debian's packages of them.
 FAULTS := iptables=iptables ip=iproute2 faketime=faketime
@@ -31,7 +31,13 @@ lint: ## Format and warnings, both strict.
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo check -q -p mothership --no-default-features
 
-test: test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
+TEST_PARTS := test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs
+
+test: $(TEST_PARTS) ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
+
+# For whoever runs and times them one by one.
+test-parts:
+	@echo $(TEST_PARTS)
 
 grammar: COUNT ?= 1000000
 grammar: ## The planner's reading against PostgreSQL's grammar, over a million statements. COUNT=..., SEED=...
@@ -115,6 +121,15 @@ oracle: proofs ## COUNT random statements, each on one PostgreSQL and through th
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) JOBS=$(JOBS) WRITES=$(WRITES) VERBOSE=$(VERBOSE) $(PROOF)
 
+views: proofs ## COUNT random statements over random views of everything, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1, VIEWS= of each world.
+	cargo build --release -p mothership-tests --bin oracle
+	@env COUNT=$(or $(COUNT),10000) VIEWS=$(or $(VIEWS),24) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) JOBS=$(JOBS) WRITES=$(WRITES) VERBOSE=$(VERBOSE) "$$CARGO_TARGET_DIR/release/oracle"
+
+sqlsmith: proofs ## COUNT statements of sqlsmith, a generator that knows nothing of this project, each on one PostgreSQL and through the router: equal or refused. SEED=, SHARDS=, VERBOSE=1.
+	tests/packages sqlsmith=sqlsmith
+	$(BUILT)
+	@env COUNT=$(COUNT) SEED=$(SEED) SHARDS=$(SHARDS) VERBOSE=$(VERBOSE) $(PROOF)
+
 pipelines: proofs ## COUNT random conversations of the protocol, each with one PostgreSQL and with the router over shards: every message alike, the same stored, nothing left. SEED=, ONLY=, JOBS=.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) ONLY=$(ONLY) JOBS=$(JOBS) VERBOSE=$(VERBOSE) $(PROOF)
@@ -136,13 +151,25 @@ patroni: proofs ## Behind the router a real Patroni with etcd, ROUNDS times: a s
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) ROUNDS=$(ROUNDS) SCALE=$(SCALE) $(PROOF)
 
+hostile: proofs ## What strangers may do to others, kind by kind: each is held off. SEED=, ONLY= runs some of them.
+	$(BUILT)
+	@env SEED=$(SEED) ONLY="$(ONLY)" $(PROOF)
+
 deadlocks: proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	$(BUILT)
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
 
+contention: proofs ## COUNT schedules of up to CLIENTS clients that write and lock the same rows, on one PostgreSQL and over three shards: sums, SQLSTATEs, time; BARS=0 judges the sums alone. LOAD=N: transactions in a second, FSYNC=1. SEED=, ONLY=.
+	$(BUILT)
+	@env COUNT=$(COUNT) CLIENTS=$(CLIENTS) SEED=$(SEED) ONLY=$(ONLY) BARS=$(BARS) $(PROOF)
+
 tpch: proofs ## The 22 queries of TPC-H at SCALE over shards, in two layouts: equal to one PostgreSQL, and how long in ROUNDS. SEED=, LAYOUT=, ONLY=, TIMEOUT=.
 	$(BUILT)
 	@env SCALE=$(SCALE) ROUNDS=$(ROUNDS) SEED=$(SEED) LAYOUT=$(LAYOUT) ONLY=$(ONLY) TIMEOUT=$(TIMEOUT) VERBOSE=$(VERBOSE) $(PROOF)
+
+mutants: postgres ## Breaks the planner and the merge in COUNT random places, one at a time: unit tests or 3,000 statements of the oracle notice each. SEED=, STATEMENTS=, FILES=, ONLY=.
+	command -v cargo-mutants >/dev/null || cargo install -q --locked cargo-mutants
+	@env COUNT=$(COUNT) SEED=$(SEED) STATEMENTS=$(STATEMENTS) FILES="$(FILES)" ONLY=$(ONLY) tests/mutants/run "$$(dirname "$$CARGO_TARGET_DIR")/mutants"
 
 # The same in short, with the binaries of the tests. The oracle's 14,000 cases are 20,000 statements.
 test-proofs: postgres
@@ -160,9 +187,14 @@ test-proofs: postgres
 	env CLIENTS=8 ROUNDS=1 SCALE=1 "$$CARGO_TARGET_DIR/debug/patroni"
 	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
 	env COUNT=800 LAYOUT=mongodb "$$CARGO_TARGET_DIR/debug/oracle"
+	env COUNT=800 VIEWS=24 "$$CARGO_TARGET_DIR/debug/oracle"
+	tests/packages sqlsmith=sqlsmith
+	env COUNT=400 "$$CARGO_TARGET_DIR/debug/sqlsmith"
 	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"
 	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"
 	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
+	"$$CARGO_TARGET_DIR/debug/hostile"
+	env COUNT=30 BARS=0 "$$CARGO_TARGET_DIR/debug/contention"
 	env SCALE=0.001 ROUNDS=0 "$$CARGO_TARGET_DIR/debug/tpch"
 	for fault in drop double swap type merge; do \
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done

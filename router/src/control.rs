@@ -2,15 +2,14 @@
 //! or statement ever reaches.
 //!
 //! `deadpool-postgres` lends `tokio_postgres` clients, per core, server and
-//! database. SQL here is fully qualified, operators included (CVE-2025-12819).
+//! database. SQL here is fully qualified, operators included (CVE-2025-12819). What a
+//! stranger could have made of each question is listed in docs/security.md.
 
 use crate::commit::doubt::Site;
 use crate::commit::errand::{Servers, Unreachable};
 use crate::config::{Config, Secret as ConfigSecret};
 use crate::core::{Server, Shared, Topology};
-use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
-};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod};
 use mothership_pool::endpoint::{Address, EndpointId, Interpreter};
 use mothership_pool::health::{ControlTls, WhyNot};
 use mothership_proto::auth::{LookedUp, Secret};
@@ -25,6 +24,10 @@ use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres::tls::NoTlsStream;
+
+mod lent;
+
+pub use lent::Lent;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +162,7 @@ impl Control {
                 let server = topology.likely_primary(topology.home);
                 server.endpoint.address.clone()
             };
+            let question = client.ask(question);
             match tokio::time::timeout(control.timeout, question).await {
                 Ok(Ok(rows)) => break rows,
                 // It was asked nothing that could not be asked again.
@@ -209,7 +213,7 @@ impl Control {
         topology: &Topology,
         shard: usize,
         database: &str,
-    ) -> Result<Object, ControlError> {
+    ) -> Result<Lent, ControlError> {
         let control = &topology.config.control;
         let own = &topology.config.shards[shard];
         let user = own.control_user.as_ref().unwrap_or(&control.user);
@@ -225,7 +229,7 @@ impl Control {
         topology: &Topology,
         shard: usize,
         (user, password, database): (&str, Option<&ConfigSecret>, &str),
-    ) -> Result<Object, ControlError> {
+    ) -> Result<Lent, ControlError> {
         let (begun, window) = (Instant::now(), topology.config.failover.window);
         let limit = topology.config.control.timeout;
         loop {
@@ -253,7 +257,12 @@ impl Control {
             // A server that never was a primary has not failed over.
             let is_primary = topology.health.primary(shard) == Ok(at);
             match tokio::time::timeout(limit, pool.get()).await {
-                Ok(Ok(client)) => return Ok(client),
+                Ok(Ok(client)) => {
+                    let endpoint = &server.endpoint;
+                    let is_spoken_to = endpoint.interpreter.is_some();
+                    let tls = (!is_spoken_to).then(|| ControlTls::new(endpoint));
+                    return Ok(Lent::new(client, lent::End { tls, limit }));
+                }
                 Ok(Err(PoolError::Backend(cause)))
                     if !left.is_zero() && is_gone(&cause) && is_primary =>
                 {
@@ -299,6 +308,12 @@ impl Control {
         pools.retain(|(endpoint, ..), _| *endpoint != server);
     }
 
+    /// Closes connections to a database. What is on loan is closed when it comes back, and who waits for one still gets it.
+    pub fn leave_database(&self, database: &str) {
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|(_, _, of), _| of != database);
+    }
+
     /// Forgets answers and connections: the configuration changed.
     pub fn forget(&self) {
         self.verifiers.borrow_mut().clear();
@@ -324,6 +339,12 @@ impl Control {
             .ssl_mode(tls.mode())
             .application_name("mothership")
             .connect_timeout(topology.config.pool.connect_timeout);
+        if endpoint.interpreter.is_none() {
+            // A lock that a client holds keeps no backend of the control role waiting for longer. A limit for whole
+            // statements would also end COMMIT PREPARED while it waits for a standby.
+            let wait = topology.config.control.timeout.as_millis();
+            config.options(format!("{SETTINGS} -c lock_timeout={wait}"));
+        }
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -414,6 +435,12 @@ pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres:
     asking
 }
 
+/// What holds on every connection of the control role, whatever ALTER ROLE and ALTER DATABASE say: names are found in
+/// PostgreSQL's own catalog only, texts read one way, and no policy of a stranger runs.
+const SETTINGS: &str = "-c search_path=pg_catalog,pg_temp -c row_security=off -c standard_conforming_strings=on \
+    -c quote_all_identifiers=off -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex \
+    -c extra_float_digits=1";
+
 /// Where a server is and who asks it.
 fn towards(
     server: &Server,
@@ -423,6 +450,9 @@ fn towards(
 ) -> tokio_postgres::Config {
     let mut towards = tokio_postgres::Config::new();
     towards.user(user).dbname(database);
+    if server.endpoint.interpreter.is_none() {
+        towards.options(SETTINGS);
+    }
     if let Some(password) = password {
         towards.password(password.reveal());
     }
@@ -467,17 +497,6 @@ impl<'a> Primaries<'a> {
     }
 }
 
-/// A control connection on loan.
-pub struct Lent(Object);
-
-impl std::ops::Deref for Lent {
-    type Target = tokio_postgres::Client;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
 impl Servers for Primaries<'_> {
     type Lent = Lent;
 
@@ -490,13 +509,12 @@ impl Servers for Primaries<'_> {
         let shard =
             shard.ok_or_else(|| Unreachable(format!("no shard is called {}", site.shard)))?;
         let lent = self.control.lend(&topology, shard, &site.database).await;
-        lent.map(Lent)
-            .map_err(|error| Unreachable(crate::log::Chain(&error).to_string()))
+        lent.map_err(|error| Unreachable(crate::log::Chain(&error).to_string()))
     }
 
     fn discard(&self, lent: Self::Lent) {
-        // Taken out of its pool it is closed.
-        drop(Object::take(lent.0));
+        // Not cancelled: COMMIT PREPARED would be told as done before a standby has it.
+        lent.close();
     }
 
     fn has_documents(&self, site: &Site) -> bool {

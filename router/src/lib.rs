@@ -54,6 +54,8 @@ pub mod proofs;
 
 pub mod deadlock;
 
+pub mod contention;
+
 pub mod metrics;
 
 pub mod console;

@@ -315,6 +315,7 @@ async fn check_database(
             Ok(client) if two_phase => {
                 let limit = topology.config.control.timeout;
                 let check = schema::check(&client, &topology.config.transactions.schema);
+                let check = client.ask(check);
                 let missing = match tokio::time::timeout(limit, check).await {
                     Ok(Ok(missing)) => missing,
                     Ok(Err(error)) => {

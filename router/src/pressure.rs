@@ -17,6 +17,16 @@ pub const LOOK: Duration = Duration::from_millis(50);
 /// Of a limit by the control group, what the kernel and the page cache may have.
 const KERNEL: u64 = 10;
 
+/// After somebody was disconnected for the memory that he holds, it is measured again this much later.
+pub const RELIEF: Duration = Duration::from_millis(5);
+/// What a message must have brought before its client is disconnected for it.
+pub const HOARD: u32 = 1 << 20;
+
+/// Whether those must go who hold much of messages that are not whole: before anybody else is refused anything.
+pub fn is_near(used: u64, limit: Option<u64>) -> bool {
+    limit.is_some_and(|limit| used >= limit / 100 * 75)
+}
+
 /// How near the end of its memory the process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -257,6 +267,12 @@ mod tests {
         );
         assert_eq!((shut(190), shut(199)), (Some(Shut::All), Some(Shut::All)));
         assert_eq!(super::shut(5000, u64::MAX, Share::percent(20)), None);
+    }
+
+    #[test]
+    fn hoarders_go_before_anybody_is_refused() {
+        assert!(!is_near(749, Some(1000)) && is_near(750, Some(1000)) && !is_near(u64::MAX, None));
+        assert_eq!(Level::Calm.next(750, 1000), Level::Calm);
     }
 
     #[test]

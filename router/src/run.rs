@@ -514,7 +514,7 @@ async fn look(control: &Control, shared: &Shared, found: &RefCell<Found>) {
         let answer = async {
             let client = control.lend(&topology, index, own).await;
             let client = client.map_err(|error| Chain(&error).to_string())?;
-            let databases = databases_of(&client).await;
+            let databases = client.ask(databases_of(&client)).await;
             databases.map_err(|error| Chain(&error).to_string())
         };
         let late = || Err(format!("no answer within {limit:?}"));
@@ -651,6 +651,7 @@ fn core_thread(
         tokio::task::spawn_local(look_at_clocks(Rc::clone(&core)));
         if core.index == 0 {
             tokio::task::spawn_local(watch_memory(Rc::clone(&core)));
+            tokio::task::spawn_local(crate::core::altered::watch_defaults(Rc::clone(&core)));
         }
         tokio::task::spawn_local(watch_roles(Rc::clone(&core)));
         live(core, mailbox).await;
@@ -749,11 +750,15 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
     if !crate::core::same_secret(&entry.secret, secret) {
         return;
     }
+    cancel_entry(core, &entry, Rc::new(ticket));
+}
+
+/// Cancels what a session does at this moment, be it a wait.
+pub(crate) fn cancel_entry<T: 'static>(core: &Rc<Core>, entry: &Entry, ticket: Rc<T>) {
     entry.cancelled.set(true);
-    if entry.cancel_wait() {
-        return;
+    if !entry.cancel_wait() {
+        deliver_cancels(core, entry, ticket);
     }
-    deliver_cancels(core, &entry, Rc::new(ticket));
 }
 
 /// Cancels what works for a session on its servers. While a request waits for its turn
@@ -803,7 +808,14 @@ async fn watch_memory(core: Rc<Core>) {
             topology = shared.topology();
             limit = pressure::limit(topology.config.limits.memory);
         }
-        let Some(used) = meter.resident() else { return };
+        let Some(mut used) = meter.resident() else {
+            return;
+        };
+        while pressure::is_near(used, limit) && relieve(shared).await {
+            tokio::time::sleep(pressure::RELIEF).await;
+            let Some(now) = meter.resident() else { return };
+            used = now;
+        }
         let (before, after) = shared.pressure.measured(used, limit);
         if before != after {
             let limit = limit.unwrap_or(0);
@@ -817,6 +829,24 @@ async fn watch_memory(core: Rc<Core>) {
             pressure::trim();
         }
     }
+}
+
+/// Disconnects the client that holds most of a message that is not whole. False if nobody holds much.
+async fn relieve(shared: &Shared) -> bool {
+    let held = shared.ask(|core| core.largest_unfinished()).await;
+    let Some((bytes, number)) = held.into_iter().flatten().max() else {
+        return false;
+    };
+    if bytes < pressure::HOARD {
+        return false;
+    }
+    tracing::warn!(
+        session = number,
+        bytes,
+        "memory is short: the largest unfinished message goes"
+    );
+    shared.ask(move |core| core.end_unfinished(number)).await;
+    true
 }
 
 async fn maintain(core: Rc<Core>) {

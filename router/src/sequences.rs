@@ -248,7 +248,9 @@ async fn is_allowed(
         sequence: sequence.clone(),
         cause,
     })?;
-    let row = client.query_one(ALLOWED, &[&role, &quoted(sequence)]).await;
+    let sequence_name = quoted(sequence);
+    let of: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&role, &sequence_name];
+    let row = client.ask(client.query_one(ALLOWED, &of)).await;
     let says = row.and_then(|row| row.try_get::<_, Option<bool>>(0));
     // Of a sequence that is not there nextval says so itself.
     says.map(|says| says.unwrap_or(true))
@@ -282,7 +284,8 @@ async fn ask(
     let name = quoted(sequence);
     let block = i64::from(topology.config.sequences.block.get());
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let rows = client.query(TAKE, &[&name, &count, &block]).await;
+    let of: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&name, &count, &block];
+    let rows = client.ask(client.query(TAKE, &of)).await;
     let values = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
     values.map_err(|cause| SequenceError::Server {
         sequence: sequence.clone(),

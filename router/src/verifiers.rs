@@ -35,7 +35,7 @@ pub async fn compared(control: &Control, topology: &Topology) -> Vec<String> {
         let asked = async {
             let lent = control.lend(topology, index, database).await;
             let client = lent.map_err(|error| Chain(&error).to_string())?;
-            let rows = client.query(QUESTION, &[]).await;
+            let rows = client.ask(client.query(QUESTION, &[])).await;
             let rows = rows.map_err(|error| Chain(&error).to_string())?;
             let row = |row: &tokio_postgres::Row| {
                 (

@@ -19,6 +19,7 @@ pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::catalog::drift::Difference;
 use crate::catalog::lasting::Lasting;
+use crate::catalog::outside::Outside;
 use crate::catalog::times::Times;
 use crate::catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
@@ -81,6 +82,7 @@ pub struct World {
     times: OnceLock<Times>,
     /// What leaves something behind in a session, likewise.
     lasting: OnceLock<Lasting>,
+    outside: OnceLock<Outside>,
 }
 
 /// What one shard has said about itself.
@@ -169,7 +171,13 @@ impl World {
                 Declared::Placement(Placement::Sharded(sharded)) => {
                     !built.map.has_documents(&sharded.shards)
                 }
-                Declared::Auto | Declared::Placement(Placement::Reference) => true,
+                // What only the home shard has lives there.
+                Declared::Auto => {
+                    let has = |catalog: &Catalog| catalog.relation(&relation.name).is_some();
+                    let mut others = catalogs.iter().zip(&shards).filter(|(_, s)| **s != home);
+                    some_away || others.any(|(catalog, _)| has(catalog))
+                }
+                Declared::Placement(Placement::Reference) => true,
             }
         };
         let mut drift = crate::catalog::drift(&catalogs, everywhere);
@@ -224,6 +232,7 @@ impl World {
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
             lasting: OnceLock::new(),
+            outside: OnceLock::new(),
         })
     }
 
@@ -293,9 +302,21 @@ impl World {
         self.times.get_or_init(|| Times::of(self.catalog()))
     }
 
+    /// Works out what would else be worked out while clients wait.
+    pub fn look_ahead(&self) {
+        self.times();
+        self.lasting();
+        self.outside();
+    }
+
     /// What leaves something behind in the session.
     pub fn lasting(&self) -> &Lasting {
         self.lasting.get_or_init(|| Lasting::of(self.catalog()))
+    }
+
+    /// What has an effect that its transaction's end does not undo.
+    pub fn outside(&self) -> &Outside {
+        self.outside.get_or_init(|| Outside::of(self.catalog()))
     }
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.

@@ -65,7 +65,10 @@ fn the_example_is_a_right_configuration() {
         tables: 3 sharded, 1 reference; others: home
         databases: 2 declared; others: pass
         users: 1 declared; others: as the servers know them
-        rules: 3 of login, 3 of routing"#]]
+        rules: 3 of login, 3 of routing
+        note: database "archive_1" of the servers is reached as "archive" only
+        note: database "archive_2" of the servers is reached as "archive" only
+        note: database "archive_3" of the servers is reached as "archive" only"#]]
     .assert_eq(&config.summary().to_string());
     // Each section of the reference is shown in the example, so that it stays complete.
     for section in [

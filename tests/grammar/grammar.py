@@ -176,7 +176,9 @@ def judge(sql, answer, tally):
         tally.nodes['refused'].update(found)
         if verdict == 'P':
             outcome = 'planned without a print'
-            tally.differences.append((outcome, sql, ''))
+            # What an index is known by beside its columns has a mark in our tree: servers get the client's own bytes.
+            if 'InferClause' not in found:
+                tally.differences.append((outcome, sql, ''))
     else:
         again = parsed(form)
         if sql.isascii() and ours != tokens_of(sql):

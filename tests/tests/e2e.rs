@@ -38,6 +38,8 @@ mod failover;
 mod harness;
 #[path = "e2e/health.rs"]
 mod health;
+#[path = "e2e/identity.rs"]
+mod identity;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/merge.rs"]

@@ -156,8 +156,13 @@ impl Input {
             self.end -= self.start;
             self.start = 0;
         } else {
-            let size = self.data.len() * 2;
-            self.data.resize(size, 0);
+            // The system gives zeroed memory that takes no room before it is written to; what a long message has not brought
+            // yet costs nothing.
+            let mut larger = vec![0; self.data.len() * 2];
+            let held = self.end - self.start;
+            larger[..held].copy_from_slice(self.bytes());
+            give_input(std::mem::replace(&mut self.data, larger));
+            (self.start, self.end) = (0, held);
         }
     }
 

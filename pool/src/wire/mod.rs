@@ -41,7 +41,7 @@ pub use batch::{SendMode, SendStats, SendWay, flush_now, install, send_stats, se
 pub use breaker::Breaker;
 pub use pipe::{Pipe, Watch, pipe};
 pub use socket::{Address, Keepalive};
-pub use tls::{TlsInfo, server_end_point};
+pub use tls::{Nameless, TlsInfo, common_name, server_end_point};
 
 use batch::Woken;
 use buffer::Input;
@@ -66,6 +66,9 @@ pub struct Wire {
     tls: Option<Box<TlsInfo>>,
     /// Whether bytes pass through the outbox's TLS state.
     encrypted: bool,
+    /// Output that waits until it is known whether it is to be sent at all.
+    #[allow(clippy::box_collection)] // One word of every connection; hardly any ever holds.
+    held: Option<Box<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -108,6 +111,7 @@ impl Wire {
             waits: false,
             tls: None,
             encrypted: false,
+            held: None,
         }
     }
 
@@ -333,6 +337,10 @@ impl Wire {
         if bytes.is_empty() {
             return;
         }
+        if let Some(held) = &mut self.held {
+            held.extend_from_slice(bytes);
+            return;
+        }
         let conn = self.conn;
         let woken = batch_of(self.thread, |batch| {
             batch.outbox(conn).open_buffer().extend_from_slice(bytes);
@@ -344,6 +352,9 @@ impl Wire {
     /// Lets `encode` append messages to the output buffer in place. It must only append: what lies before belongs to
     /// earlier messages.
     pub fn with_output<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        if let Some(held) = &mut self.held {
+            return encode(held);
+        }
         let conn = self.conn;
         // The buffer is taken out, because `encode` may use other wires. Should it panic, the stage stays broken and
         // nothing is sent that might be half a message.
@@ -367,6 +378,28 @@ impl Wire {
         });
         woken.wake();
         result
+    }
+
+    /// From now on output is held, until [`Wire::release`] lets it go or [`Wire::discard`] forgets it.
+    pub fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// So many bytes are held; `None` if output is not.
+    pub fn held(&self) -> Option<usize> {
+        self.held.as_ref().map(|held| held.len())
+    }
+
+    /// Output is held no longer, and what was goes to the batch.
+    pub fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.send(&held);
+        }
+    }
+
+    /// Output is held no longer, and what was is forgotten.
+    pub fn discard(&mut self) {
+        self.held = None;
     }
 
     /// Bytes that were queued and not yet accepted by the kernel.

@@ -228,6 +228,59 @@ pub fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     }
 }
 
+/// Why a certificate names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Nameless {
+    /// Its subject has no common name.
+    #[error("the certificate has no common name")]
+    Absent,
+    /// The common name ends before its end for whoever reads it as a C string.
+    #[error("the certificate's common name contains a zero byte")]
+    ZeroByte,
+}
+
+/// The common name of a certificate's subject as PostgreSQL reads it: the first one, its bytes as they stand.
+///
+/// # Errors
+/// [`Nameless`]: nobody may be taken for its owner.
+pub fn common_name<'c>(certificate: &'c CertificateDer<'_>) -> Result<&'c [u8], Nameless> {
+    match subject_common_name(certificate) {
+        None | Some([]) => Err(Nameless::Absent),
+        Some(name) if name.contains(&0) => Err(Nameless::ZeroByte),
+        Some(name) => Ok(name),
+    }
+}
+
+fn subject_common_name(certificate: &[u8]) -> Option<&[u8]> {
+    // id-at-commonName, 2.5.4.3
+    const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+    const SEQUENCE: u8 = 0x30;
+    let (certificate, _) = der(certificate, SEQUENCE)?;
+    let (body, _) = der(certificate, SEQUENCE)?;
+    // TBSCertificate ::= SEQUENCE { [0] version OPTIONAL, serial, signature, issuer, validity, subject, .. }
+    let body = der(body, 0xa0).map_or(body, |(_, rest)| rest);
+    let (_, body) = der(body, 0x02)?;
+    let (_, body) = der(body, SEQUENCE)?;
+    let (_, body) = der(body, SEQUENCE)?;
+    let (_, body) = der(body, SEQUENCE)?;
+    let (mut names, _) = der(body, SEQUENCE)?;
+    // Name ::= SEQUENCE OF SET OF SEQUENCE { OBJECT IDENTIFIER, a string of some kind }
+    while !names.is_empty() {
+        let (mut set, rest) = der(names, 0x31)?;
+        names = rest;
+        while !set.is_empty() {
+            let (attribute, rest) = der(set, SEQUENCE)?;
+            set = rest;
+            let (kind, value) = der(attribute, 0x06)?;
+            if kind == COMMON_NAME {
+                let (text, _) = der(value, *value.first()?)?;
+                return Some(text);
+            }
+        }
+    }
+    None
+}
+
 /// The content of the DER value with this tag at the front of `bytes`, and what follows it.
 fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = bytes.split_first()?;

@@ -357,3 +357,37 @@ fn the_channel_binding_hash_follows_the_signature_and_refuses_what_it_does_not_k
         None
     );
 }
+
+#[test]
+fn a_certificate_names_whom_its_first_common_name_says_and_nobody_in_doubt() {
+    use rcgen::{DnType, DnValue};
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let named = |names: &[(DnType, DnValue)]| {
+        let mut made = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        made.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in names {
+            made.distinguished_name.push(kind.clone(), value.clone());
+        }
+        made.self_signed(&key).expect("a certificate").der().clone()
+    };
+    let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
+    let of = |names: &[(DnType, DnValue)]| common_name(&named(names)).map(<[u8]>::to_vec);
+    let (name, unit) = (DnType::CommonName, DnType::OrganizationalUnitName);
+    assert_eq!(of(&[(name.clone(), utf8("Ann"))]), Ok(b"Ann".to_vec()));
+    let behind = [(unit.clone(), utf8("eve")), (name.clone(), utf8("ann"))];
+    assert_eq!(of(&behind), Ok(b"ann".to_vec()));
+    assert_eq!(of(&[(unit, utf8("ann"))]), Err(Nameless::Absent));
+    assert_eq!(of(&[(name.clone(), utf8(""))]), Err(Nameless::Absent));
+    assert_eq!(of(&[]), Err(Nameless::Absent));
+    let hidden = of(&[(name.clone(), utf8("ann\0.eve"))]);
+    assert_eq!(hidden, Err(Nameless::ZeroByte));
+    let certificate = named(&[(name, utf8("ann"))]);
+    for cut in 0..certificate.len().min(150) {
+        let broken = CertificateDer::from(certificate[..cut].to_vec());
+        let found = common_name(&broken);
+        assert!(
+            matches!(found, Err(Nameless::Absent) | Ok(b"ann")),
+            "cut after {cut} bytes"
+        );
+    }
+}

@@ -8,7 +8,10 @@ use super::types::words;
 use super::{Catalog, DefaultKind, Function, Relation};
 use crate::sql::cursor::Cursor;
 use crate::sql::lexer::Kind;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::marker::PhantomData;
+use std::rc::Rc;
 
 /// What is looked for.
 pub trait Deed {
@@ -44,6 +47,38 @@ pub struct Named<'a> {
     pub is_called: bool,
 }
 
+/// Where a text begins, and its length.
+type Place = (*const u8, usize);
+
+/// The different words of each text, in small letters: they are asked for again with each name that is found.
+#[derive(Default)]
+struct Texts<'c> {
+    /// By where the text lies: it is long, and stays there.
+    known: RefCell<HashMap<Place, Rc<BTreeSet<String>>>>,
+    of: PhantomData<&'c Catalog>,
+}
+
+impl<'c> Texts<'c> {
+    fn words(&self, code: &'c str) -> Rc<BTreeSet<String>> {
+        let mut known = self.known.borrow_mut();
+        let read = || {
+            let mut all = BTreeSet::new();
+            for word in words(code) {
+                let lower = word.to_ascii_lowercase();
+                if !all.contains(&lower) {
+                    all.insert(lower);
+                }
+            }
+            Rc::new(all)
+        };
+        Rc::clone(
+            known
+                .entry((code.as_ptr(), code.len()))
+                .or_insert_with(read),
+        )
+    }
+}
+
 impl Behind {
     /// Reads a catalog.
     pub fn of(catalog: &Catalog, deed: &impl Deed) -> Self {
@@ -55,31 +90,40 @@ impl Behind {
             }
         }
         // All code is read once; after that it can only name what was found since.
-        let mut found = behind.grow(catalog, deed, true);
+        let texts = Texts::default();
+        let mut found = behind.grow(catalog, deed, &texts, true);
         while found {
-            found = behind.grow(catalog, deed, false);
+            found = behind.grow(catalog, deed, &texts, false);
         }
         behind
     }
 
     /// One more look, which reads code itself where that is `new`; whether something was found.
-    fn grow(&mut self, catalog: &Catalog, deed: &impl Deed, new: bool) -> bool {
+    fn grow<'c>(
+        &mut self,
+        catalog: &'c Catalog,
+        deed: &impl Deed,
+        texts: &Texts<'c>,
+        new: bool,
+    ) -> bool {
         let before = self.size();
         let is_in = |code: &str| new && deed.is_in(code);
         for (name, functions) in &catalog.functions {
             if self.functions.contains(&name.name) {
                 continue;
             }
-            let does = |function: &Function| {
+            let does = |function: &'c Function| {
                 let known = deed.is_known_of(function);
-                known.unwrap_or_else(|| is_in(&function.body) || self.mentions(&function.body))
+                known.unwrap_or_else(|| {
+                    is_in(&function.body) || self.mentions(texts, &function.body)
+                })
             };
             if functions.iter().any(does) {
                 self.functions.insert(name.name.clone());
             }
         }
         for relation in catalog.relations.values() {
-            self.look_at(relation, is_in);
+            self.look_at(relation, texts, is_in);
         }
         self.size() != before
     }
@@ -89,26 +133,30 @@ impl Behind {
     }
 
     /// Whether code names what does it.
-    fn mentions(&self, code: &str) -> bool {
+    fn mentions<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
         if self.is_empty() {
             return false;
         }
-        let lower = code.to_ascii_lowercase();
-        let named = |word| {
+        let named = |word: &String| {
             let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
             sets.any(|set| set.contains(word)) || self.defaults.contains_key(word)
         };
-        words(&lower).any(named)
+        texts.words(code).iter().any(named)
     }
 
-    fn look_at(&mut self, relation: &Relation, is_in: impl Fn(&str) -> bool) {
+    fn look_at<'c>(
+        &mut self,
+        relation: &'c Relation,
+        texts: &Texts<'c>,
+        is_in: impl Fn(&str) -> bool,
+    ) {
         let name = &relation.name.name;
         let policies = relation.row_security.iter().flatten();
         let mut codes = relation
             .definition
             .iter()
             .chain(policies.map(|policy| &policy.expression));
-        if codes.any(|code| is_in(code) || self.mentions(code)) {
+        if codes.any(|code| is_in(code) || self.mentions(texts, code)) {
             self.reads.insert(name.clone());
         }
         let does = relation
@@ -118,7 +166,7 @@ impl Behind {
             || relation
                 .checks
                 .iter()
-                .any(|check| is_in(&check.expression) || self.mentions(&check.expression));
+                .any(|check| is_in(&check.expression) || self.mentions(texts, &check.expression));
         if does {
             self.writes.insert(name.clone());
         }
@@ -138,7 +186,7 @@ impl Behind {
             else {
                 continue;
             };
-            if is_in(default) || self.mentions(default) {
+            if is_in(default) || self.mentions(texts, default) {
                 let defaults = self.defaults.entry(name.clone()).or_default();
                 let found = (column.name.clone(), default.clone());
                 if !defaults.contains(&found) {

@@ -11,6 +11,28 @@ use crate::sql::cursor::Cursor;
 use crate::sql::functions::{Trait, special};
 use crate::sql::lexer::{Kind, Token};
 
+/// Built-in functions that run code of users which they know by a number or a text that no catalog shows: checks of
+/// domains, indexes, hashes of partitions.
+pub const BY_NUMBER: [&str; 16] = [
+    "array_in",
+    "array_recv",
+    "brin_summarize_new_values",
+    "brin_summarize_range",
+    "domain_in",
+    "domain_recv",
+    "multirange_in",
+    "multirange_recv",
+    "pg_input_error_info",
+    "pg_input_is_valid",
+    "pg_restore_attribute_stats",
+    "range_in",
+    "range_recv",
+    "record_in",
+    "record_recv",
+    "satisfies_hash_partition",
+];
+/// Statements that run the code of indexes and statistics of tables which they need not name.
+pub const MAINTAINS: [&str; 5] = ["analyze", "analyse", "cluster", "reindex", "vacuum"];
 /// Texts within texts are read so deep.
 const DEEPEST: u32 = 4;
 /// Words of PL/pgSQL behind which a statement begins.
@@ -40,6 +62,72 @@ impl Lasting {
     }
 }
 
+/// Whether the definition of something has code that may leave something in a session, or builds statements when it
+/// runs. Other than for [`Lasting`], a lock that is given back counts too: an error may come between.
+pub fn may_leave(code: &str) -> bool {
+    leaves(code, false)
+}
+
+/// The same of the body of a function. What it makes is temporary where `pg_temp` comes first in the search path, which
+/// the body need not say: its caller may have said so, or the function's own settings.
+pub fn body_may_leave(code: &str, is_sql: bool) -> bool {
+    let lower = code.to_ascii_lowercase();
+    let mut before = "";
+    let makes_by_into = words(&lower).any(|word| {
+        let makes = word == "into" && !matches!(before, "insert" | "merge");
+        before = word;
+        makes
+    });
+    is_sql && makes_by_into || leaves(code, true)
+}
+
+fn leaves(code: &str, is_body: bool) -> bool {
+    const RUNS: [&str; 5] = [
+        "pg_settings",
+        "ts_stat",
+        "ts_rewrite",
+        "connectby",
+        "setseed",
+    ];
+    let lower = code.to_ascii_lowercase();
+    let mut all = words(&lower).peekable();
+    while let Some(word) = all.next() {
+        let next = all.peek().copied();
+        let unread = match word {
+            "execute" => !matches!(next, Some("function" | "procedure")),
+            "language" => !matches!(next, Some("sql" | "plpgsql")),
+            _ => {
+                // An operator or an aggregate has its function without parentheses.
+                let is_part = || !is_body && leaves_by_itself(word);
+                RUNS.contains(&word)
+                    || is_part()
+                    || BY_NUMBER.contains(&word)
+                    || word.contains("_to_xml")
+                    || ["pg_temp", "dblink", "crosstab"]
+                        .iter()
+                        .any(|begin| word.starts_with(begin))
+            }
+        };
+        if unread {
+            return true;
+        }
+    }
+    let mut seen = Seen {
+        is_body,
+        ..Seen::default()
+    };
+    seen.look(code, 0);
+    seen.lasts || seen.locks || seen.makes || lower.contains("u&\"") || lower.contains("u&'")
+}
+
+/// Whether the built-in function of this name leaves something in a session.
+fn leaves_by_itself(name: &str) -> bool {
+    matches!(
+        special(name.as_bytes()),
+        Some(Trait::SetConfig | Trait::Seed | Trait::LockSession)
+    )
+}
+
 struct Leaves;
 
 impl Deed for Leaves {
@@ -56,10 +144,8 @@ impl Deed for Leaves {
         let is_compiled = matches!(function.language.as_str(), "c" | "internal");
         let lower = function.body.to_ascii_lowercase();
         let lasts = |word: &str| {
-            matches!(
-                special(word.as_bytes()),
-                Some(Trait::SetConfig | Trait::Seed | Trait::LockSession)
-            ) || ["set", "reset", "temp", "temporary", "listen"].contains(&word)
+            leaves_by_itself(word)
+                || ["set", "reset", "temp", "temporary", "listen"].contains(&word)
         };
         Some(!is_compiled && words(&lower).any(lasts))
     }
@@ -69,6 +155,10 @@ impl Deed for Leaves {
 #[derive(Debug, Default)]
 struct Seen {
     lasts: bool,
+    /// The text is a body, and not the definition of something, in whose strings there may be bodies.
+    is_body: bool,
+    /// A body makes something, which may be temporary, or runs what is behind indexes.
+    makes: bool,
     /// Locks of the session, which the same code may give back.
     locks: bool,
     unlocks: bool,
@@ -82,6 +172,8 @@ impl Seen {
         loop {
             while let Some(token) = c.peek() {
                 self.lasts |= begins && statement_lasts(c.clone());
+                let in_body = self.is_body || depth > 0;
+                self.makes |= begins && in_body && statement_makes(c.clone());
                 begins = self.look_at(&mut c, token, depth);
             }
             begins = true;
@@ -144,6 +236,16 @@ fn statement_lasts(mut c: Cursor<'_>) -> bool {
         return c.eat_any(&["temp", "temporary"]) && !has(c, &["on", "commit", "drop"]);
     }
     false
+}
+
+/// Whether a statement makes something that is temporary if the search path says so, or runs the code of indexes.
+fn statement_makes(mut c: Cursor<'_>) -> bool {
+    if c.eat("create") {
+        c.eat_all(&["or", "replace"]);
+        c.eat_any(&["local", "global"]);
+        return !c.sees_any(&["temp", "temporary"]);
+    }
+    c.eat_any(&MAINTAINS)
 }
 
 /// Whether these words stand in the statement one behind the other.
@@ -225,6 +327,52 @@ mod tests {
         ];
         for (code, expected) in cases {
             assert_eq!(Leaves.is_in(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_body_makes_may_be_temporary() {
+        let cases = [
+            ("BEGIN CREATE TABLE t (a int); END", false, true),
+            (
+                "BEGIN CREATE OR REPLACE VIEW v AS SELECT 1; END",
+                false,
+                true,
+            ),
+            (
+                "BEGIN CREATE TEMP TABLE t (a int) ON COMMIT DROP; END",
+                false,
+                false,
+            ),
+            ("BEGIN CREATE TEMP TABLE t (a int); END", false, true),
+            ("SELECT 1 AS a INTO t", true, true),
+            ("BEGIN SELECT 1 INTO v; END", false, false),
+            ("INSERT INTO t SELECT 1", true, false),
+            ("BEGIN ANALYZE; END", false, true),
+            ("BEGIN IF a THEN REINDEX TABLE t; END IF; END", false, true),
+            (
+                "BEGIN RETURN domain_in('1', 17000, -1) IS NULL; END",
+                false,
+                true,
+            ),
+            ("BEGIN create_it := 1; END", false, false),
+        ];
+        for (body, is_sql, expected) in cases {
+            assert_eq!(body_may_leave(body, is_sql), expected, "{body}");
+        }
+        for (definition, expected) in [
+            (
+                "CREATE OPERATOR <?> (leftarg = int, rightarg = int, function = pg_advisory_lock)",
+                true,
+            ),
+            ("CREATE TABLE t (a int)", false),
+            ("CREATE VIEW v AS SELECT 1", false),
+            (
+                "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE t (); END $$",
+                true,
+            ),
+        ] {
+            assert_eq!(may_leave(definition), expected, "{definition}");
         }
     }
 

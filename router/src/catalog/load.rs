@@ -4,7 +4,16 @@
 //! they run in a read-only transaction with an empty search path, so nothing that a user
 //! created is ever called. They answer in text; `decode` makes a `Catalog` of the rows
 //! without a server, so that it can be tested.
+//!
+//! To print the definition of a view, a check or a policy PostgreSQL locks the tables in it, and so waits for whoever
+//! holds one: any client may, for hours. What waits like that is left out ([`LOCKED`]); `unread` says what becomes of it.
+//! Texts have a bound each, bodies of functions one in sum, and all answers together have one, because everybody who may
+//! make a function or a view decides how long they are: 64 KiB for a body and 4 MiB for all of them, older functions
+//! first, 256 KiB for a view.
 
+use futures_util::TryStreamExt;
+use std::pin::pin;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::sql::functions::{Trait, special};
@@ -12,7 +21,7 @@ use crate::sql::functions::{Trait, special};
 use super::types::words;
 use super::{
     Action, Catalog, Check, Collation, Column, DefaultKind, Events, Fingerprint, ForeignKey,
-    FromSequence, Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning,
+    FromSequence, Function, FunctionKind, Handed, Held, Key, Leaf, LeafBound, Name, Partitioning,
     Persistence, Policy, Relation, RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
@@ -28,6 +37,12 @@ pub enum LoadError {
         #[source]
         cause: tokio_postgres::Error,
     },
+    /// The answers are too long.
+    #[error("the catalog is larger than {most} bytes (catalog.size)")]
+    TooLarge {
+        /// The limit.
+        most: usize,
+    },
     /// A row has another form than its query gives.
     #[error("a row of the catalog query {what} cannot be read")]
     Row {
@@ -36,9 +51,52 @@ pub enum LoadError {
     },
 }
 
-/// Begins one snapshot for all queries, and makes `pg_get_viewdef` qualify every name.
+/// Begins one snapshot for all queries, and makes `pg_get_viewdef` qualify every name. What is locked after [`LOCKED`]
+/// has looked is not waited for long: all is asked again then.
 pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-    SET LOCAL search_path = ''";
+    SET LOCAL search_path = ''; SET LOCAL lock_timeout = 500";
+
+/// Notes which relations and functions cannot be printed now without waiting: those that somebody has locked so that
+/// they cannot be read, or waits to, and whatever depends on one.
+pub const LOCKED: &str = "WITH RECURSIVE locked (class, oid) AS ( \
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, l.relation FROM pg_catalog.pg_locks l \
+        WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock' \
+        AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
+        AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d \
+            WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+        UNION SELECT CASE WHEN d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+                THEN d.classid ELSE 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid END, \
+            COALESCE(w.ev_class, p.polrelid, d.objid) \
+        FROM locked k \
+        JOIN pg_catalog.pg_depend d ON k.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+            AND d.refclassid OPERATOR(pg_catalog.=) k.class \
+            AND d.refobjid OPERATOR(pg_catalog.=) k.oid \
+            AND d.classid OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog.pg_rewrite', 'pg_catalog.pg_policy', \
+                'pg_catalog.pg_proc']::pg_catalog.regclass[]::pg_catalog.oid[]) \
+        LEFT JOIN pg_catalog.pg_rewrite w ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+            AND w.oid OPERATOR(pg_catalog.=) d.objid \
+        LEFT JOIN pg_catalog.pg_policy p ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass \
+            AND p.oid OPERATOR(pg_catalog.=) d.objid) \
+    SELECT pg_catalog.set_config('mothership.unread', COALESCE(pg_catalog.array_agg(l.oid) FILTER \
+            (WHERE l.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass)::pg_catalog.text, '{}'), true), \
+        pg_catalog.set_config('mothership.unread_functions', COALESCE(pg_catalog.array_agg(l.oid) FILTER \
+            (WHERE l.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass)::pg_catalog.text, '{}'), true) \
+    FROM locked l";
+
+/// Whether [`LOCKED`] has noted a relation, or by the other setting a function.
+macro_rules! unread {
+    ($oid:literal) => {
+        unread!($oid, "mothership.unread")
+    };
+    ($oid:literal, $setting:literal) => {
+        concat!(
+            $oid,
+            " OPERATOR(pg_catalog.=) ANY (COALESCE(NULLIF(pg_catalog.current_setting('",
+            $setting,
+            "', true), ''), '{}')::pg_catalog.oid[])"
+        )
+    };
+}
 
 /// Ends it.
 pub const END: &str = "ROLLBACK";
@@ -69,7 +127,7 @@ pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typty
         THEN pg_catalog.format_type(t.typbasetype, NULL) END, t.typtypmod, \
     (SELECT pg_catalog.string_agg(e.enumlabel, E'\\n' ORDER BY e.enumsortorder) \
         FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), \
-    pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass), \
+    pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid), \
     (SELECT pg_catalog.string_agg(pg_catalog.pg_get_constraintdef(k.oid), E'\\n' ORDER BY k.conname) \
         FROM pg_catalog.pg_constraint k WHERE k.contypid OPERATOR(pg_catalog.=) t.oid) \
     FROM pg_catalog.pg_type t \
@@ -81,13 +139,20 @@ pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typty
 
 /// Functions of users: name, volatility, kind, strictness, set, language, body, extension. An aggregate is declared
 /// immutable and does what its functions do: it has the volatility of the worst of them, and their names, a line each, as
-/// its body.
-pub const FUNCTIONS: &str = "SELECT n.nspname, p.proname, COALESCE(a.volatility, p.provolatile::pg_catalog.text), \
+/// its body. A body that is not read is NULL.
+pub const FUNCTIONS: &str = concat!(
+    "SELECT n.nspname, p.proname, COALESCE(a.volatility, p.provolatile::pg_catalog.text), \
     p.prokind, p.proisstrict, p.proretset, l.lanname, \
-    CASE WHEN a.called IS NOT NULL THEN a.called \
+    CASE WHEN a.called IS NOT NULL THEN a.called WHEN ",
+    unread!("p.oid", "mothership.unread_functions"),
+    " \
+            OR pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.>) 65536 \
+            OR pg_catalog.sum(CASE WHEN pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) 65536 \
+                THEN pg_catalog.octet_length(p.prosrc) END) OVER (ORDER BY p.oid) OPERATOR(pg_catalog.>) 4194304 THEN NULL \
         WHEN p.prosrc OPERATOR(pg_catalog.=) '' \
         AND p.prokind OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'p']::pg_catalog.\"char\"[]) \
-        THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END, \
+        THEN (SELECT CASE WHEN pg_catalog.octet_length(d.body) OPERATOR(pg_catalog.<=) 65536 THEN d.body END \
+            FROM (SELECT pg_catalog.pg_get_functiondef(p.oid) OFFSET 0) d (body)) ELSE p.prosrc END, \
     (SELECT x.extname FROM pg_catalog.pg_depend d \
         JOIN pg_catalog.pg_extension x ON x.oid OPERATOR(pg_catalog.=) d.refobjid \
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
@@ -105,24 +170,43 @@ pub const FUNCTIONS: &str = "SELECT n.nspname, p.proname, COALESCE(a.volatility,
             g.aggmfinalfn]::pg_catalog.oid[]) \
         WHERE g.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid) a ON TRUE \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
-    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
+);
 
-/// Operators of users, by symbol.
-pub const OPERATORS: &str = "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o \
+/// Operators of users, by symbol, with the name of their function.
+pub const OPERATORS: &str = "SELECT DISTINCT o.oprname, p.proname FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace \
+    LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
     WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'";
+
+/// The functions of users by which casts are made.
+pub const CASTS: &str = "SELECT DISTINCT p.proname FROM pg_catalog.pg_cast k \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) k.castfunc \
+    WHERE k.castfunc OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
+
+/// Extended statistics: name and table.
+pub const STATISTICS: &str = "SELECT sn.nspname, s.stxname, n.nspname, c.relname FROM pg_catalog.pg_statistic_ext s \
+    JOIN pg_catalog.pg_namespace sn ON sn.oid OPERATOR(pg_catalog.=) s.stxnamespace \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.stxrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace";
 
 /// Extensions with their versions.
 pub const EXTENSIONS: &str = "SELECT x.extname, x.extversion FROM pg_catalog.pg_extension x";
 
 /// Relations: name, object id, kind, persistence, rules, row security, owner, definition, parent,
-/// partition bound, partition strategy, partition columns (a line each, empty for an expression), whether it has children.
-pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, \
+/// partition bound, partition strategy, partition columns (a line each, empty for an expression), whether it has children,
+/// whether it is left out, and a digest of what its definitions are printed from.
+pub const RELATIONS: &str = concat!(
+    "SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, \
     EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite w WHERE w.ev_class OPERATOR(pg_catalog.=) c.oid \
         AND w.rulename OPERATOR(pg_catalog.<>) '_RETURN'), c.relrowsecurity, \
     pg_catalog.pg_get_userbyid(c.relowner), \
     CASE WHEN c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['v', 'm']::pg_catalog.\"char\"[]) \
-        THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+        AND NOT ",
+    unread!("c.oid"),
+    " \
+        THEN (SELECT CASE WHEN pg_catalog.octet_length(v.body) OPERATOR(pg_catalog.<=) 262144 THEN v.body END \
+            FROM (SELECT pg_catalog.pg_get_viewdef(c.oid) OFFSET 0) v (body)) END, \
     (SELECT pn.nspname FROM pg_catalog.pg_inherits i \
         JOIN pg_catalog.pg_class pc ON pc.oid OPERATOR(pg_catalog.=) i.inhparent \
         JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) pc.relnamespace \
@@ -130,26 +214,42 @@ pub const RELATIONS: &str = "SELECT n.nspname, c.relname, c.oid, c.relkind, c.re
     (SELECT pc.relname FROM pg_catalog.pg_inherits i \
         JOIN pg_catalog.pg_class pc ON pc.oid OPERATOR(pg_catalog.=) i.inhparent \
         WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid ORDER BY i.inhseqno LIMIT 1), \
-    pg_catalog.pg_get_expr(c.relpartbound, c.oid), k.partstrat, \
+    pg_catalog.pg_get_expr(c.relpartbound, 0::pg_catalog.oid), k.partstrat, \
     (SELECT pg_catalog.string_agg(COALESCE(a.attname, ''), E'\\n' ORDER BY u.position) \
         FROM pg_catalog.unnest(k.partattrs::pg_catalog.int2[]) WITH ORDINALITY u(attnum, position) \
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
-            AND a.attnum OPERATOR(pg_catalog.=) u.attnum), c.relhassubclass \
+            AND a.attnum OPERATOR(pg_catalog.=) u.attnum), c.relhassubclass, \
+    ",
+    unread!("c.oid"),
+    ", \
+    pg_catalog.md5(pg_catalog.concat_ws('|', \
+        (SELECT pg_catalog.string_agg(w.ev_action::pg_catalog.text, '|' ORDER BY w.oid) \
+            FROM pg_catalog.pg_rewrite w WHERE w.ev_class OPERATOR(pg_catalog.=) c.oid), \
+        (SELECT pg_catalog.string_agg(pg_catalog.concat(x.conname, x.conbin), '|' ORDER BY x.oid) \
+            FROM pg_catalog.pg_constraint x WHERE x.conrelid OPERATOR(pg_catalog.=) c.oid), \
+        (SELECT pg_catalog.string_agg(pg_catalog.concat(y.polname, y.polqual, '|', y.polwithcheck), '|' ORDER BY y.oid) \
+            FROM pg_catalog.pg_policy y WHERE y.polrelid OPERATOR(pg_catalog.=) c.oid), \
+        (SELECT pg_catalog.string_agg(pg_catalog.concat(z.tgname, z.tgfoid, z.tgtype, z.tgqual), '|' ORDER BY z.oid) \
+            FROM pg_catalog.pg_trigger z WHERE z.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT z.tgisinternal), \
+        (SELECT pg_catalog.string_agg(f.adbin::pg_catalog.text, '|' ORDER BY f.adnum) \
+            FROM pg_catalog.pg_attrdef f WHERE f.adrelid OPERATOR(pg_catalog.=) c.oid))) \
     FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
     LEFT JOIN pg_catalog.pg_partitioned_table k ON k.partrelid OPERATOR(pg_catalog.=) c.oid \
     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f', 'S']::pg_catalog.\"char\"[]) \
     AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" \
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
-    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
+);
 
 /// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default (that of a
-/// domain where the column has none), identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
+/// domain where the column has none, and nothing of a generated one), identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
 /// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names.
 pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
-    COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid), \
-        pg_catalog.pg_get_expr(t.typdefaultbin, 'pg_catalog.pg_type'::pg_catalog.regclass)), \
+    COALESCE(CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) ''::pg_catalog.\"char\" \
+            THEN pg_catalog.pg_get_expr(d.adbin, 0::pg_catalog.oid) END, \
+        pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid)), \
     a.attidentity, a.attgenerated, \
     pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod), \
     CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) t.typcollation THEN \
@@ -205,7 +305,8 @@ pub const INDEXES: &str = "SELECT n.nspname, c.relname, ic.relname, i.indisprima
 
 /// Foreign keys and checks: table, name, kind, columns, target, target's columns, actions, expression, the columns that
 /// ON DELETE sets (a column of pg_constraint that not every version has).
-pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype, \
+pub const CONSTRAINTS: &str = concat!(
+    "SELECT n.nspname, c.relname, k.conname, k.contype, \
     (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY u.position) \
         FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, position) \
         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.conrelid \
@@ -215,7 +316,10 @@ pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype
         FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY u(attnum, position) \
         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.confrelid \
             AND a.attnum OPERATOR(pg_catalog.=) u.attnum), \
-    k.confdeltype, k.confupdtype, pg_catalog.pg_get_expr(k.conbin, k.conrelid), \
+    k.confdeltype, k.confupdtype, CASE WHEN NOT ",
+    unread!("k.conrelid"),
+    " \
+        THEN pg_catalog.pg_get_expr(k.conbin, k.conrelid) END, \
     CASE WHEN k.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['n', 'd']::pg_catalog.\"char\"[]) THEN \
         (SELECT pg_catalog.string_agg(a.attname, E'\\n') FROM pg_catalog.pg_attribute a \
             WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid \
@@ -228,24 +332,37 @@ pub const CONSTRAINTS: &str = "SELECT n.nspname, c.relname, k.conname, k.contype
     LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid OPERATOR(pg_catalog.=) fc.relnamespace \
     WHERE k.contype OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'c']::pg_catalog.\"char\"[]) \
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
-    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
+);
 
 /// Triggers of users: table, name, function, the bits of `tgtype`, the definition of those that have a condition.
-pub const TRIGGERS: &str = "SELECT n.nspname, c.relname, t.tgname, pn.nspname, p.proname, t.tgtype, \
-    CASE WHEN t.tgqual IS NOT NULL THEN pg_catalog.pg_get_triggerdef(t.oid) END \
+pub const TRIGGERS: &str = concat!(
+    "SELECT n.nspname, c.relname, t.tgname, pn.nspname, p.proname, t.tgtype, \
+    CASE WHEN t.tgqual IS NOT NULL AND NOT ",
+    unread!("t.tgrelid"),
+    " \
+        THEN pg_catalog.pg_get_triggerdef(t.oid) END \
     FROM pg_catalog.pg_trigger t \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid \
     JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) p.pronamespace \
-    WHERE NOT t.tgisinternal";
+    WHERE NOT t.tgisinternal"
+);
 
 /// Row security policies: table, name, expressions.
-pub const POLICIES: &str = "SELECT n.nspname, c.relname, p.polname, \
-    pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) \
+pub const POLICIES: &str = concat!(
+    "SELECT n.nspname, c.relname, p.polname, \
+    CASE WHEN NOT ",
+    unread!("p.polrelid"),
+    " THEN pg_catalog.pg_get_expr(p.polqual, p.polrelid) END, \
+    CASE WHEN NOT ",
+    unread!("p.polrelid"),
+    " THEN pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) END \
     FROM pg_catalog.pg_policy p \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid \
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace";
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+);
 
 /// Tables of which it is not certain that using them does no more than the statement says: a foreign key changes rows
 /// of another table, a table inherits, or a default, a constraint, an index or a column's type may run a user's code.
@@ -301,13 +418,38 @@ pub const ENTANGLED: &str = "SELECT n.nspname, c.relname FROM ( \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 
+/// Tables that stand for documents, with the roles that may read all of one, and whether they may INSERT, UPDATE and
+/// DELETE. Both are cut: anybody may make a table look so by its comment, and about whom is left out the home shard is
+/// asked. A role whose sessions begin as another one is none of them.
+pub const RIGHTS: &str = "SELECT t.nspname, t.relname, r.rolname, \
+    pg_catalog.has_table_privilege(r.oid, t.oid, 'INSERT'), pg_catalog.has_table_privilege(r.oid, t.oid, 'UPDATE'), \
+    pg_catalog.has_table_privilege(r.oid, t.oid, 'DELETE') \
+    FROM (SELECT n.nspname, n.oid AS schema, c.relname, c.oid FROM pg_catalog.pg_class c \
+        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+        JOIN pg_catalog.pg_description d ON d.objoid OPERATOR(pg_catalog.=) c.oid \
+            AND d.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+            AND d.objsubid OPERATOR(pg_catalog.=) 0 \
+        WHERE c.relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog.\"char\" \
+        AND pg_catalog.starts_with(d.description, 'rows are documents of MongoDB, ') \
+        ORDER BY c.oid LIMIT 100) t \
+    CROSS JOIN (SELECT a.oid, a.rolname FROM pg_catalog.pg_roles a \
+        WHERE NOT pg_catalog.starts_with(a.rolname::pg_catalog.text, 'pg_') \
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) w(setting) \
+            WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[a.oid, 0::pg_catalog.oid]) \
+            AND w.setting OPERATOR(pg_catalog.~*) '^(role|session_authorization)=') \
+        ORDER BY a.oid LIMIT 500) r \
+    WHERE pg_catalog.has_table_privilege(r.oid, t.oid, 'SELECT') \
+    AND pg_catalog.has_schema_privilege(r.oid, t.schema, 'USAGE')";
+
 /// The queries in the order in which `decode` wants their rows.
-pub const QUERIES: [(&str, &str); 13] = [
+pub const QUERIES: [(&str, &str); 16] = [
     ("version", VERSION),
     ("schemas", SCHEMAS),
     ("types", TYPES),
     ("functions", FUNCTIONS),
     ("operators", OPERATORS),
+    ("casts", CASTS),
+    ("statistics", STATISTICS),
     ("extensions", EXTENSIONS),
     ("relations", RELATIONS),
     ("columns", COLUMNS),
@@ -316,40 +458,68 @@ pub const QUERIES: [(&str, &str); 13] = [
     ("triggers", TRIGGERS),
     ("policies", POLICIES),
     ("entangled tables", ENTANGLED),
+    ("rights on documents", RIGHTS),
 ];
 
 /// A row as text, None for NULL.
 pub type Row = Vec<Option<String>>;
 
-/// Reads the catalog of the client's database, and what tells whether it has changed since. Not cancel safe: a dropped call leaves the connection in a
-/// transaction, so it must then be closed.
-pub async fn load(client: &Client) -> Result<(Catalog, Fingerprint), LoadError> {
+/// Reads the catalog of the client's database, and what tells whether it has changed since. Answers of more than `most`
+/// bytes are not read. Not cancel safe: a dropped call leaves the connection in a transaction, so it must then be closed.
+///
+/// # Errors
+/// [`LoadError`]; the connection may be in a transaction then.
+pub async fn load(client: &Client, most: usize) -> Result<(Catalog, Fingerprint), LoadError> {
     let server = |what| move |cause| LoadError::Server { what, cause };
     client.batch_execute(BEGIN).await.map_err(server("begin"))?;
+    client.simple_query(LOCKED).await.map_err(server("locks"))?;
     let mut answers = Vec::with_capacity(QUERIES.len());
+    let mut bytes = 0;
     for (what, sql) in QUERIES {
-        let messages = client.simple_query(sql).await.map_err(server(what))?;
-        let rows = messages.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(
-                (0..row.len())
-                    .map(|i| row.get(i).map(str::to_owned))
-                    .collect(),
-            ),
-            _ => None,
-        });
-        answers.push(rows.collect::<Vec<Row>>());
+        let messages = client.simple_query_raw(sql).await.map_err(server(what))?;
+        let mut messages = pin!(messages);
+        let mut rows: Vec<Row> = Vec::new();
+        while let Some(message) = messages.try_next().await.map_err(server(what))? {
+            let SimpleQueryMessage::Row(row) = message else {
+                continue;
+            };
+            let cells = (0..row.len()).map(|i| row.get(i).map(str::to_owned));
+            let row: Row = cells.collect();
+            bytes += row.iter().flatten().map(String::len).sum::<usize>();
+            if bytes > most {
+                return Err(LoadError::TooLarge { most });
+            }
+            rows.push(row);
+        }
+        answers.push(rows);
     }
     client.batch_execute(END).await.map_err(server("end"))?;
-    let catalog = decode(&answers)?;
-    Ok((catalog, Fingerprint::of(&answers)))
+    // Beside the loop of the core: a large catalog takes a while.
+    let decoded = tokio::task::spawn_blocking(move || {
+        let catalog = decode(&answers);
+        catalog.map(|catalog| (catalog, Fingerprint::of(&answers)))
+    });
+    decoded
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+impl LoadError {
+    /// Whether somebody has locked what was to be printed, after it was looked for locks.
+    pub fn is_of_a_lock(&self) -> bool {
+        match self {
+            Self::Server { cause, .. } => cause.code() == Some(&SqlState::LOCK_NOT_AVAILABLE),
+            Self::TooLarge { .. } | Self::Row { .. } => false,
+        }
+    }
 }
 
 /// Makes a catalog of the answers to `QUERIES`, in their order.
 pub fn decode(answers: &[Vec<Row>]) -> Result<Catalog, LoadError> {
     let mut catalog = Catalog::default();
-    let steps: [fn(&mut Catalog, &Cells<'_>) -> Option<()>; 13] = [
-        version, schema, user_type, function, operator, extension, relation, column, index,
-        constraint, trigger, policy, entangled,
+    let steps: [fn(&mut Catalog, &Cells<'_>) -> Option<()>; 16] = [
+        version, schema, user_type, function, operator, cast, statistics, extension, relation,
+        column, index, constraint, trigger, policy, entangled, right,
     ];
     for (((what, _), step), rows) in QUERIES.iter().zip(steps).zip(answers) {
         for row in rows {
@@ -423,6 +593,11 @@ fn user_type(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 }
 
 fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let Some(body) = row.text(7) else {
+        let functions = catalog.functions.entry(row.name(0)?).or_default();
+        functions.push(Function::unread());
+        return Some(());
+    };
     let function = Function {
         volatility: match row.maybe(2)? {
             "i" => Volatility::Immutable,
@@ -438,7 +613,7 @@ fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         strict: row.flag(4),
         returns_set: row.flag(5),
         language: row.text(6)?,
-        body: row.text(7).unwrap_or_default(),
+        body,
         extension: row.text(8),
     };
     catalog
@@ -449,8 +624,31 @@ fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
     Some(())
 }
 
+fn right(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    let held = Held {
+        select: true,
+        insert: row.flag(3),
+        update: row.flag(4),
+        delete: row.flag(5),
+    };
+    catalog.rights.note(row.name(0)?, row.text(2)?, held);
+    Some(())
+}
+
+fn cast(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    catalog.cast_functions.insert(row.text(0)?);
+    Some(())
+}
+
+fn statistics(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
+    catalog.statistics.insert(row.name(0)?, row.name(2)?);
+    Some(())
+}
+
 fn operator(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
-    catalog.operators.insert(row.text(0)?);
+    let symbol = row.text(0)?;
+    let functions = catalog.operators.entry(symbol).or_default();
+    functions.extend(row.text(1));
     Some(())
 }
 
@@ -485,6 +683,12 @@ fn relation(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         .map(|d| d.trim_end().trim_end_matches(';').to_owned());
     relation.parent = row.name(9);
     relation.has_children = row.flag(14);
+    let is_view = matches!(
+        relation.kind,
+        RelationKind::View | RelationKind::MaterializedView
+    );
+    relation.unread = row.flag(15) || is_view && relation.definition.is_none();
+    relation.stamp = row.text(16)?;
     if let Some(strategy) = row.maybe(12) {
         let strategy = match strategy {
             "h" => Strategy::Hash,
@@ -874,7 +1078,7 @@ mod tests {
                 .unwrap();
             tokio::select! {
                 done = connection => panic!("the connection ended: {done:?}"),
-                catalog = load(&client) => catalog.unwrap(),
+                catalog = load(&client, usize::MAX) => catalog.unwrap(),
             }
         });
         assert!(catalog.server_version >= 130_000 && catalog.schemas.contains("public"));

@@ -9,13 +9,17 @@ pub mod behind;
 pub mod drift;
 pub mod fingerprint;
 pub mod lasting;
+
 pub mod load;
 pub mod oids;
+pub mod outside;
 pub mod own;
 pub mod relation;
+pub mod rights;
 pub mod text;
 pub mod times;
 pub mod types;
+pub mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,6 +31,7 @@ pub use relation::{
     Action, Check, Column, DefaultKind, Events, ForeignKey, FromSequence, Handed, Key, Leaf,
     LeafBound, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
 };
+pub use rights::{Held, Rights};
 pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
 
 /// A schema-qualified name, already folded as PostgreSQL folds it.
@@ -84,12 +89,16 @@ pub struct Catalog {
     pub relations: BTreeMap<Name, Relation>,
     /// The table of each index, by the index's name.
     pub indexes: BTreeMap<Name, Name>,
+    /// The table of each set of extended statistics, by the name of the statistics.
+    pub statistics: BTreeMap<Name, Name>,
     /// Enums, domains, composites and other types of users.
     pub types: BTreeMap<Name, TypeInfo>,
     /// Functions, procedures and aggregates of users; several by overloading.
     pub functions: BTreeMap<Name, Vec<Function>>,
-    /// Operators of users, by symbol, in any schema but `pg_catalog`.
-    pub operators: BTreeSet<String>,
+    /// Operators of users, by symbol, in any schema but `pg_catalog`, with the names of their functions.
+    pub operators: BTreeMap<String, BTreeSet<String>>,
+    /// The names of users' functions by which casts are made, which a statement need not show.
+    pub cast_functions: BTreeSet<String>,
     /// Installed extensions by name, with their version.
     pub extensions: BTreeMap<String, String>,
     /// Tables that other shards do not have: made before they were to be divided, or
@@ -97,6 +106,8 @@ pub struct Catalog {
     pub home_only: BTreeSet<Name>,
     /// Tables that every other shard has as well; none where there is one shard.
     pub everywhere: BTreeSet<Name>,
+    /// Who certainly may do what with tables whose rows are documents.
+    pub rights: Rights,
 }
 
 impl Catalog {

@@ -42,6 +42,10 @@ pub struct Relation {
     pub definition: Option<String>,
     /// The owner's name, empty when unknown.
     pub owner: String,
+    /// Its definitions could not be read: somebody held it, or they are too long.
+    pub unread: bool,
+    /// A digest of what its definitions are printed from, empty when unknown. Object ids are part of it.
+    pub stamp: String,
 }
 
 impl Relation {
@@ -66,6 +70,8 @@ impl Relation {
             contained: false,
             definition: None,
             owner: String::new(),
+            unread: false,
+            stamp: String::new(),
         }
     }
 

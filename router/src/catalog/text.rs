@@ -23,7 +23,8 @@
 //! view public.v (id, b) as SELECT t.id, t.b FROM public.t
 //! function public.f immutable sql SELECT 1
 //! extension citext
-//! operator &&&
+//! operator &&& overlapping   (its function, if that is known)
+//! cast to_money               (a function by which a cast is made)
 //! index public.t_a on public.t
 //! ```
 //!
@@ -93,7 +94,13 @@ impl Reader {
                 let (index, table) = rest.split_once(" on ").ok_or("index NAME on TABLE")?;
                 self.catalog.indexes.insert(name(index)?, name(table)?);
             }
-            "operator" => drop(self.catalog.operators.insert(rest.to_owned())),
+            "operator" => {
+                let (symbol, function) = split_word(rest);
+                let functions = self.catalog.operators.entry(symbol.to_owned());
+                let function = Some(function).filter(|name| !name.is_empty());
+                functions.or_default().extend(function.map(str::to_owned));
+            }
+            "cast" => drop(self.catalog.cast_functions.insert(rest.to_owned())),
             "type" => return self.user_type(rest),
             "function" | "procedure" | "aggregate" => return self.function(word, rest),
             "table" | "unlogged" | "view" | "sequence" | "foreign_table" | "materialized" => {
@@ -101,6 +108,7 @@ impl Reader {
             }
             "column" => return self.column(rest),
             "rules" => self.relation_mut()?.has_rules = true,
+            "unread" => self.relation_mut()?.unread = true,
             "contained" => self.relation_mut()?.contained = true,
             "owner" => self.relation_mut()?.owner = rest.to_owned(),
             "policy" => {

@@ -109,6 +109,20 @@ pub struct Function {
 }
 
 impl Function {
+    /// One whose body is not known: it may do anything that a function can do.
+    pub fn unread() -> Function {
+        Function {
+            volatility: Volatility::Volatile,
+            kind: FunctionKind::Function,
+            strict: false,
+            returns_set: false,
+            language: "unread".to_owned(),
+            // Words by which code is recognised that builds its SQL or leaves something behind.
+            body: "execute set_config listen dblink temp".to_owned(),
+            extension: None,
+        }
+    }
+
     /// Whether the body is text in a language whose words can be trusted.
     pub fn is_readable(&self) -> bool {
         self.kind == FunctionKind::Aggregate || matches!(self.language.as_str(), "sql" | "plpgsql")

@@ -19,6 +19,12 @@ use std::fmt;
 pub const MAX_BYTES: usize = 199;
 
 const MARK: &str = "ms1";
+/// Whether a name belongs to the routers: no client may prepare or finish a transaction by it, well formed or not.
+pub fn is_reserved(name: &[u8]) -> bool {
+    let rest = name.strip_prefix(MARK.as_bytes());
+    rest.is_some_and(|rest| rest.first() == Some(&b':'))
+}
+
 /// Digits of 2^128 - 1 in base 36: all ids have as many.
 const ID_DIGITS: usize = 25;
 

@@ -47,12 +47,25 @@ pub struct Decision {
     /// Commit or abort.
     pub committed: bool,
     /// The shards that were prepared.
-    pub participants: Vec<String>,
+    pub participants: Participants,
     /// Since it was made.
     pub age: Duration,
     /// Aborts only: the backend is there, or may be.
     pub alive: bool,
 }
+
+/// Whom a decision names. Every role of a database may write a row for its own backend, so it may name anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Participants {
+    /// These, by their names.
+    Shards(Vec<String>),
+    /// Some that this router does not know: it is longer than all names that it knows. It was not read.
+    Strange,
+}
+
+/// A decision that names a shard which nobody knows is kept so long: a shard may be taken out of a configuration and
+/// come back, with something prepared. A client can make such rows, and they must not stay for ever.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What is known of the decider of something prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +194,11 @@ impl Look {
     fn finished(&self, decision: &Decision) -> bool {
         let of = |gid: &Gid| gid.id == decision.id && gid.backend == decision.backend;
         let seen = |name: &String| self.seen.keys().any(|site| site.shard == *name);
-        decision.participants.iter().all(seen)
+        let known = match &decision.participants {
+            Participants::Shards(names) => names.iter().all(seen),
+            Participants::Strange => false,
+        };
+        (known || decision.age >= ABANDONED)
             && !self
                 .seen
                 .values()

@@ -10,7 +10,10 @@
 use super::doubt::{Doubts, Site};
 use super::errand::{Servers, Trouble, ask, field, finish, reading};
 use super::gid::{Backend, Gid, Place, TransactionId};
-use super::judge::{Decider, Decision, Held, Look, Patience, SeenSite, Verdict, Why, ids, judge};
+use super::judge::{
+    Decider, Decision, Held, Look, Participants, Patience, SeenSite, Verdict, Why, ids, judge,
+};
+use super::schema::guard;
 use super::text::{self, quoted, transaction};
 use crate::config::{Control, Name, Transactions};
 use futures_util::future::join_all;
@@ -194,7 +197,8 @@ impl<S: Servers> Recovery<S> {
     /// All decisions first, then all that is prepared: what is prepared then is a
     /// later view than any decision.
     async fn look(&mut self, sites: &[Site], sweep: &mut Sweep) -> Look {
-        let decisions = join_all(sites.iter().map(|site| self.decisions(site))).await;
+        let longest = longest(sites);
+        let decisions = join_all(sites.iter().map(|site| self.decisions(site, longest))).await;
         let mut seen = Vec::new();
         for (site, decisions) in sites.iter().zip(decisions) {
             match decisions {
@@ -234,10 +238,12 @@ impl<S: Servers> Recovery<S> {
         format!("{}.decision", quoted(self.settings.schema.as_str()))
     }
 
-    /// Which database it is, rows of its decision table, and where to go on next time.
+    /// Which database it is, rows of its decision table, and where to go on next time. Names of more than `longest`
+    /// bytes are not fetched: everybody may write there.
     async fn decisions(
         &self,
         site: &Site,
+        longest: usize,
     ) -> Result<(Place, Vec<Decision>, Option<String>), Trouble> {
         if self.servers.has_documents(site) {
             return self.documented(site).await;
@@ -264,9 +270,11 @@ impl<S: Servers> Recovery<S> {
         let from = self.cursors.get(site).map_or("-infinity", String::as_str);
         let limit = self.settings.rows;
         let sql = format!(
-            "{reading}; {BACKENDS} SELECT k.id, k.pid, k.started, k.committed, k.participants, {}, \
+            "{reading}; {}; {BACKENDS} SELECT k.id, k.pid, k.started, k.committed, \
+             CASE WHEN octet_length(k.participants) <= {longest} THEN k.participants END, {}, \
              NOT k.committed AND {ALIVE}, k.decided FROM {table} k \
              WHERE k.decided >= '{from}'::timestamptz ORDER BY k.decided LIMIT {limit}",
+            guard(&self.settings.schema),
             age("k.decided")
         );
         let rows = self.ask(site, &[&sql]).await?;
@@ -352,10 +360,11 @@ impl<S: Servers> Recovery<S> {
             };
             let values: Vec<String> = keys.iter().enumerate().filter_map(value).collect();
             let sql = format!(
-                "{}; {BACKENDS} SELECT k.n, d.committed, {ALIVE} \
+                "{}; {}; {BACKENDS} SELECT k.n, d.committed, {ALIVE} \
                  FROM (VALUES {}) k (n, id, pid, started) LEFT JOIN {} d \
                  ON d.id = k.id AND d.pid = k.pid AND d.started = k.started",
                 reading(self.settings.timeout),
+                guard(&self.settings.schema),
                 values.join(", "),
                 self.table()
             );
@@ -527,10 +536,11 @@ impl<S: Servers> Recovery<S> {
             };
             let values: Vec<String> = chunk.iter().filter_map(value).collect();
             let sql = format!(
-                "{}; WITH gone AS (DELETE FROM {} d USING (VALUES {}) k (id, pid, started, committed) \
+                "{}; {}; WITH gone AS (DELETE FROM {} d USING (VALUES {}) k (id, pid, started, committed) \
                  WHERE d.id = k.id AND d.pid = k.pid AND d.started = k.started \
                  AND d.committed = k.committed RETURNING 1) SELECT count(*) FROM gone",
                 transaction(self.settings.timeout.as_millis()),
+                guard(&self.settings.schema),
                 self.table(),
                 values.join(", ")
             );
@@ -571,16 +581,25 @@ fn read_decision(place: Place, row: &SimpleQueryRow) -> Result<Decision, Trouble
             started: field(row, 2)?,
         },
         committed: row.get(3) == Some("t"),
-        participants: names(row.get(4).ok_or(Trouble::Strange)?),
+        participants: names(row.get(4)),
         age: milliseconds(field(row, 5)?),
         alive: row.get(6) != Some("f"),
     })
 }
 
-/// The names of who was prepared, of a decision.
-fn names(text: &str) -> Vec<String> {
+/// The names of who was prepared, of a decision; none where they were not read.
+fn names(text: Option<&str>) -> Participants {
+    let Some(text) = text else {
+        return Participants::Strange;
+    };
     let names = text.split(',').filter(|name| !name.is_empty());
-    names.map(str::to_owned).collect()
+    Participants::Shards(names.map(str::to_owned).collect())
+}
+
+/// The length of all names of shards, as a decision lists them. What is longer names others.
+fn longest(sites: &[Site]) -> usize {
+    let names: HashSet<&str> = sites.iter().map(|site| site.shard.as_str()).collect();
+    names.iter().map(|name| name.len() + 1).sum()
 }
 
 /// A clock that was set back makes ages negative: then it is young.

@@ -8,23 +8,43 @@
 //! [`install`] may run on many routers at once and again and again; [`check`] says
 //! what is missing. SQL here sees any search_path: names and operators are
 //! qualified (CVE-2018-1058), functions pin their own.
+//!
+//! The owner of a database may make a schema of that name before the router does. So every
+//! message of the control role that names something in the schema begins with [`guard`]: the
+//! schema, all in it and the right to add to it are the control role's or a superuser's alone,
+//! which strangers cannot change between the look and the use. Who comes first among routers is
+//! said by PostgreSQL's unique indexes. An advisory lock keeps them out of each other's way, and routers of older
+//! releases rely on it; everybody may hold it, so it is waited for a second and not relied on.
 
 use super::text::{quoted, transaction};
 use crate::config::Name;
 use std::fmt;
 use std::time::Duration;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 /// The version that this release installs.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
+
+/// This release can work with what that version installs: who may not bring it up to date goes on.
+const ENOUGH: i32 = 1;
 
 /// The changes from each version to the next one: `STEPS[0]` makes version 1. What
 /// was released is never changed; `@` stands for the quoted name of the schema. The last
 /// word of a step says the oldest release that may work with it, as a version.
-const STEPS: [(&str, i32); VERSION as usize] = [(include_str!("schema/1.sql"), 1)];
+const STEPS: [(&str, i32); VERSION as usize] = [
+    (include_str!("schema/1.sql"), 1),
+    (include_str!("schema/2.sql"), 1),
+];
 
-/// "moth" and "ship" as numbers: whoever installs holds this advisory lock.
+/// "moth" and "ship" as numbers: whoever installs holds this advisory lock if it can be had soon.
 const LOCK: (i32, i32) = (0x6d6f_7468, 0x7368_6970);
+
+/// How long it is waited for, in milliseconds.
+const LOCK_WAIT: u128 = 1_000;
+
+/// Attempts to install beside others who do the same.
+const ATTEMPTS: usize = 5;
 
 /// Why the schema cannot be installed.
 #[derive(Debug, thiserror::Error)]
@@ -62,31 +82,104 @@ pub enum SchemaError {
 /// [`SchemaError`]; nothing is changed then.
 pub async fn install(client: &Client, schema: &Name, wait: Duration) -> Result<bool, SchemaError> {
     plain(schema)?;
-    match installed(client, schema).await? {
-        Some(version) if version >= VERSION => return Ok(false),
-        _ => {}
-    }
-    // Another router may install at this moment: what is there is looked at again
-    // under the lock, by the server.
+    let name = quoted(schema.as_str());
     let (class, object) = LOCK;
     let mut sql = format!(
         "{}; SET LOCAL client_min_messages = warning; SET LOCAL default_table_access_method = heap; \
-         SET LOCAL default_tablespace = ''; SELECT pg_catalog.pg_advisory_xact_lock({class}, {object}); ",
-        transaction(wait.as_millis())
+         SET LOCAL default_tablespace = ''; SET LOCAL lock_timeout = {}; \
+         DO $mothership_lock$ BEGIN \
+           PERFORM pg_catalog.pg_advisory_xact_lock({class}, {object}); \
+         EXCEPTION WHEN lock_not_available THEN NULL; \
+         END $mothership_lock$; \
+         SET LOCAL lock_timeout = {}; \
+         DO $mothership_schema$ BEGIN \
+           IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n \
+               WHERE n.nspname OPERATOR(pg_catalog.=) '{}'::pg_catalog.name) THEN \
+             CREATE SCHEMA {name}; \
+           END IF; \
+         END $mothership_schema$; {}; ",
+        transaction(wait.as_millis()),
+        LOCK_WAIT.min(wait.as_millis()).max(1),
+        wait.as_millis(),
+        schema.as_str(),
+        guard(schema)
     );
-    let name = quoted(schema.as_str());
     for (index, (step, needs)) in STEPS.iter().enumerate() {
-        sql.push_str(&one_step(
-            schema,
-            index + 1,
-            &step.replace('@', &name),
-            *needs,
-        ));
+        let step = step.replace('@', &name);
+        sql.push_str(&one_step(schema, index + 1, &step, *needs));
     }
-    client.batch_execute(&sql).await?;
-    // Somebody may have made the schema in between, for himself.
-    installed(client, schema).await?;
-    Ok(true)
+    let mut attempt = 0;
+    loop {
+        let version = match installed(client, schema).await? {
+            Some(version) if version >= VERSION => return Ok(attempt > 0),
+            version => version,
+        };
+        attempt += 1;
+        match client.batch_execute(&sql).await {
+            // A superuser has made it for the control role.
+            Err(error)
+                if version >= Some(ENOUGH)
+                    && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+            {
+                return Ok(false);
+            }
+            Err(error) if attempt < ATTEMPTS && is_of_another(&error) => {}
+            done => done?,
+        }
+    }
+}
+
+/// Whether somebody else has made the same meanwhile: what is there is looked at again.
+fn is_of_another(error: &tokio_postgres::Error) -> bool {
+    let codes = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_SCHEMA,
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_FUNCTION,
+    ];
+    error.code().is_some_and(|code| codes.contains(code))
+}
+
+/// Whether nobody but the control role and superusers has a part in the schema, as SQL; its tables are plain ones.
+/// False if there is no schema of that name.
+fn is_ours(schema: &Name) -> String {
+    let trusted = |role: &str| {
+        format!(
+            "({role} OPERATOR(pg_catalog.=) me.oid OR EXISTS (SELECT FROM pg_catalog.pg_roles su \
+               WHERE su.oid OPERATOR(pg_catalog.=) {role} AND su.rolsuper))"
+        )
+    };
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_namespace n, pg_catalog.pg_roles me \
+          WHERE n.nspname OPERATOR(pg_catalog.=) '{}'::pg_catalog.name \
+          AND me.rolname OPERATOR(pg_catalog.=) CURRENT_USER AND {} \
+          AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(n.nspacl) g \
+            WHERE g.privilege_type OPERATOR(pg_catalog.=) 'CREATE' AND NOT {}) \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid \
+            AND NOT ({} AND (c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 't']::pg_catalog.\"char\"[]) \
+              OR c.relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog.\"char\" AND NOT c.relhasrules \
+                AND NOT c.relhastriggers AND NOT c.relrowsecurity AND NOT c.relhassubclass))) \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p \
+            WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid AND NOT {}))",
+        schema.as_str(),
+        trusted("n.nspowner"),
+        trusted("g.grantee"),
+        trusted("c.relowner"),
+        trusted("p.proowner"),
+    )
+}
+
+/// What a message of the control role begins with that names something in the schema: an error, unless all of it
+/// [is ours](is_ours). What follows in the message is not even looked up then.
+pub(super) fn guard(schema: &Name) -> String {
+    format!(
+        "DO $mothership_guard$ BEGIN IF NOT {} THEN \
+           RAISE EXCEPTION 'schema \"{}\" is not the control role''s alone' \
+             USING ERRCODE = 'insufficient_privilege'; \
+         END IF; END $mothership_guard$",
+        is_ours(schema),
+        schema.as_str()
+    )
 }
 
 fn plain(schema: &Name) -> Result<(), SchemaError> {
@@ -107,7 +200,7 @@ fn one_step(schema: &Name, version: usize, body: &str, needs: i32) -> String {
          DECLARE found int := 0; \
          BEGIN \
            IF pg_catalog.to_regclass('{name}.installed') IS NOT NULL THEN \
-             SELECT version INTO found FROM {name}.installed; \
+             SELECT version INTO found FROM {name}.installed FOR UPDATE; \
            END IF; \
            IF found = {before} THEN \
              EXECUTE $mothership_body${body}$mothership_body$; \
@@ -126,7 +219,8 @@ async fn installed(client: &Client, schema: &Name) -> Result<Option<i32>, Schema
            n.nspowner OPERATOR(pg_catalog.=) me.oid OR o.rolsuper, \
            (SELECT c.oid FROM pg_catalog.pg_class c \
              WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid \
-             AND c.relname OPERATOR(pg_catalog.=) 'installed'::pg_catalog.name), \
+             AND c.relname OPERATOR(pg_catalog.=) 'installed'::pg_catalog.name \
+             AND c.relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog.\"char\"), \
            (SELECT pg_catalog.pg_get_userbyid(x.owner) FROM ( \
                SELECT relowner FROM pg_catalog.pg_class \
                  WHERE relnamespace OPERATOR(pg_catalog.=) n.oid \
@@ -170,7 +264,8 @@ async fn look(
         return Ok(None);
     }
     let sql = format!(
-        "SELECT version, needs FROM {}.installed",
+        "{}; SELECT version, needs FROM {}.installed",
+        guard(schema),
         quoted(schema.as_str())
     );
     let rows = rows(client.simple_query(&sql).await?);

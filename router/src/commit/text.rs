@@ -7,6 +7,7 @@
 
 use super::gid::{Backend, Gid, TransactionId};
 use super::question::Question;
+use super::schema::guard;
 use crate::config::{Label, Name};
 
 /// A client that commits without waiting for the disk or a standby risks its latest
@@ -67,8 +68,9 @@ pub(super) fn finish(gid: &Gid, commit: bool) -> String {
 pub(super) fn fence(schema: &Name, id: TransactionId, backend: Backend, wait: u128) -> String {
     match backend {
         Backend::Process { pid, started, .. } => format!(
-            "{}; SELECT {}.fence('{id}', {pid}, {started})",
+            "{}; {}; SELECT {}.fence('{id}', {pid}, {started})",
             transaction(wait),
+            guard(schema),
             quoted(schema.as_str()),
         ),
         Backend::Session { session, .. } => Question::Fence { id, session }.sql(schema),

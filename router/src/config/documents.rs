@@ -110,6 +110,7 @@ pub(crate) fn collection(
             .unwrap_or_else(|| name.table.clone()),
         columns,
         unique,
+        owner: table.owner.clone(),
         nulls: match table.nulls {
             NullsWord::Store => Nulls::Store,
             NullsWord::Omit => Nulls::Omit,

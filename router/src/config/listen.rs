@@ -33,6 +33,8 @@ settings! {
         reload login_timeout: Duration = Duration::from_secs(15), Duration::from_millis(100)..=Duration::from_secs(3600);
         /// A client that sends nothing for so long, outside of a transaction, is disconnected.
         reload idle_timeout: Option<Duration> = None, Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+        /// A client that has begun a message has to send all of it within so long; else it is disconnected. One row of COPY is a message, a statement with its parameters another.
+        reload message_timeout: Option<Duration> = Some(Duration::from_secs(300)), Duration::from_millis(100)..=Duration::from_secs(86_400);
         /// TCP keepalive: probes start after so long without traffic; unanswered for as long again, the connection has ended.
         reload keepalive: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
         /// A client that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`).
@@ -99,7 +101,7 @@ words! {
         Require = "require",
         /// Also a certificate signed by `client_ca` is needed.
         VerifyCa = "verify-ca",
-        /// Also its common name must be the user's name.
+        /// Also its common name must be the user's name, byte for byte.
         VerifyFull = "verify-full",
     }
 }

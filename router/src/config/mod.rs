@@ -170,7 +170,8 @@ impl Config {
     }
 
     /// The database that clients call `name`: a declared one, or one that is passed through
-    /// under its own name; `None` when there is no such database.
+    /// under its own name; `None` when there is no such database. What a declared one is called on
+    /// a server is no name for clients: rules, limits and settings of the declared name would not hold.
     pub fn database(&self, name: &str) -> Option<Database> {
         if let Some(declared) = self
             .databases
@@ -180,9 +181,16 @@ impl Config {
             return Some(declared.clone());
         }
         match self.listen.undeclared_databases {
+            Undeclared::Pass if self.is_server_name(name) => None,
             Undeclared::Pass => Name::new(name).map(Database::passed_through),
             Undeclared::Refuse => None,
         }
+    }
+
+    /// Whether a declared database has this name on a server.
+    fn is_server_name(&self, name: &str) -> bool {
+        let mut databases = self.databases.iter();
+        databases.any(|database| database.server_names().any(|there| there.as_str() == name))
     }
 
     /// The user's own entry, if there is one.

@@ -269,6 +269,11 @@ impl Database {
         }
     }
 
+    /// Its names on servers.
+    pub fn server_names(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.server_name).chain(self.on.values())
+    }
+
     /// Its name on the servers of `shard`.
     pub fn name_on(&self, shard: &Label) -> &Name {
         self.on.get(shard).unwrap_or(&self.server_name)
@@ -280,7 +285,7 @@ settings! {
     pub struct WrittenDatabase {
         /// The name that clients use.
         reload name: At<Name>;
-        /// Its name on the servers, when it is another.
+        /// Its name on the servers, when it is another. Clients do not reach it by that one.
         restart server_name: Option<Name>;
         /// Its name on single shards: `on = { s1 = "app_1", s2 = "app_2" }`. Shards may so be databases of one server.
         restart on: At<BTreeMap<String, Name>> = At { value: BTreeMap::new(), offset: 0 };

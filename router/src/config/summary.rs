@@ -1,5 +1,6 @@
 //! What `check-config` prints about a file that is right.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::documents::warnings;
@@ -79,6 +80,37 @@ impl fmt::Display for Summary<'_> {
             config.auth.rule.len(),
             config.rules.len()
         )?;
+        for (at, database) in config.databases.iter().enumerate() {
+            let own = |name: &&super::Name| name.as_str() != database.name.as_str();
+            let names: BTreeSet<&str> = database
+                .server_names()
+                .filter(own)
+                .map(super::Name::as_str)
+                .collect();
+            let declared =
+                |name: &&&str| config.databases.iter().any(|d| d.name.as_str() == **name);
+            for name in names.iter().filter(|name| !declared(name)) {
+                write!(
+                    f,
+                    "\nnote: database \"{name}\" of the servers is reached as \"{}\" only",
+                    database.name
+                )?;
+            }
+            for other in &config.databases[..at] {
+                let shard = config
+                    .shards
+                    .iter()
+                    .find(|shard| other.name_on(&shard.name) == database.name_on(&shard.name));
+                if let Some(shard) = shard {
+                    write!(
+                        f,
+                        "\nwarning: databases \"{}\" and \"{}\" are the same on shard {}; rules and limits of the one do \
+                         not hold for the other",
+                        other.name, database.name, shard.name
+                    )?;
+                }
+            }
+        }
         for table in &config.tables.declared {
             let Place::Documents { collection, .. } = &table.place else {
                 continue;

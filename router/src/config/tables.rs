@@ -90,7 +90,7 @@ words! {
     pub enum DefaultTable {
         /// It lives on the home shard.
         Home = "home",
-        /// It is sharded by the first column of its primary key, when it is new and has one.
+        /// It is sharded by the first column of its primary key, when it is new and has one, and if shards can enforce all its other constraints; else it lives on the home shard.
         Auto = "auto",
     }
 }
@@ -126,6 +126,8 @@ settings! {
         restart shards: Vec<At<Label>>;
         /// Of kind "documents": the name of the collection; the table's own when it is not set.
         restart collection: Option<String>;
+        /// Of kind "documents": the role that owns the table on the home shard, and so grants rights on it; the control role when it is not set, or whoever was made the owner.
+        restart owner: Option<String>;
         /// Of kind "documents": how NULL is written.
         restart nulls: NullsWord = NullsWord::Store;
         /// Of kind "documents": its columns in the order of `SELECT *`.

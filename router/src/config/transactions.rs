@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::names::{Label, Name};
 use super::secret::Secret;
 use super::section::settings;
+use super::units::ByteSize;
 use super::value::nonzero;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,8 +25,8 @@ settings! {
         reload prepare_timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;
         /// Statements on a shard whose transaction is in doubt wait so long, then fail with 57P03.
         reload doubt_timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;
-        /// Statements that wait for a lock so long, seen twice, are looked at for deadlocks over several shards; one
-        /// of them then fails with 40P01.
+        /// When a statement has waited for a lock so long in a deadlock over several shards, one of those in it fails with
+        /// 40P01.
         reload deadlock_timeout: Duration = SECOND, Duration::from_millis(10)..=HOUR;
         /// Transactions that another router left behind are looked for this often.
         reload recovery_interval: Duration = SECOND * 2, Duration::from_millis(10)..=HOUR;
@@ -43,6 +44,8 @@ settings! {
         reload timeout: Duration = SECOND * 10, Duration::from_millis(10)..=HOUR;
         /// Relations of one database; statements on a database with more are refused.
         reload relations: NonZeroU32 = nonzero(200_000), nonzero(1)..=nonzero(10_000_000);
+        /// Definitions of one database on one shard, as they are read; statements on a database with more are refused.
+        reload size: ByteSize = ByteSize::mib(256), ByteSize::mib(1)..=ByteSize::mib(65_536);
     }
 }
 

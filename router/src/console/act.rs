@@ -251,7 +251,7 @@ async fn suspend(shared: &Arc<Shared>) -> Result<(), Report> {
 }
 
 /// Disconnects a session; its servers are closed if they are in the middle of something.
-fn end(entry: &Entry) {
+pub(crate) fn end(entry: &Entry) {
     entry.killed.set(true);
     entry.cancel_wait();
     entry.wake();
@@ -271,7 +271,7 @@ async fn kill(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report
     close_pools(shared, database).await;
     let database = owned(database);
     let end_all = move |core: &Rc<Core>| {
-        for (_, entry) in core.sessions.borrow().iter() {
+        for entry in core.sessions.borrow().iter() {
             let is_meant = database
                 .as_ref()
                 .is_none_or(|name| **name == *entry.who.database);
@@ -287,8 +287,8 @@ async fn kill(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report
 async fn kill_client(shared: &Arc<Shared>, id: u64) -> Result<(), Report> {
     let end_one = move |core: &Rc<Core>| {
         let sessions = core.sessions.borrow();
-        let found = sessions.iter().find(|(_, entry)| entry.who.number == id);
-        found.map(|(_, entry)| end(entry)).is_some()
+        let found = sessions.iter().find(|entry| entry.who.number == id);
+        found.map(|entry| end(entry)).is_some()
     };
     match shared.ask(end_one).await.contains(&true) {
         true => Ok(()),

@@ -117,7 +117,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
     }
     let version = shared.topology().config.console.version.clone();
     let number = ClientNumber {
-        process: 0,
+        process: core.shared.kin.process,
         core: core.index,
         slot: place.slot,
     };

@@ -26,6 +26,8 @@ mod conversation;
 
 pub mod reference;
 
+pub(crate) use act::end;
+
 use crate::config;
 use crate::core::Core;
 use command::Role;

@@ -66,7 +66,7 @@ pub fn clients(core: &Core) -> Vec<ClientView> {
         prepared: entry.seen.prepared.get(),
         pins: entry.seen.pins(),
     };
-    sessions.iter().map(|(_, entry)| view(entry)).collect()
+    sessions.iter().map(|entry| view(entry)).collect()
 }
 
 /// One pool on one core.

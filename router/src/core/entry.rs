@@ -1,5 +1,6 @@
 //! A session as others on its core see it.
 
+use crate::deadlock::Attempt;
 use crate::deadlock::mark::Mark;
 use crate::metrics::tally::Seen;
 use crate::session::clock::Pulse;
@@ -10,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 /// Who a session is; does not change while it lives.
 #[derive(Clone, Debug)]
@@ -45,6 +47,65 @@ pub struct Queued {
     pub since: std::time::Instant,
 }
 
+/// Whether a session can undo what it does and do it again without its client's noticing. Then it gives way where others
+/// and it wait for each other.
+#[derive(Debug, Default)]
+pub struct Yielding {
+    /// Counts attempts, so that nobody is asked to undo another one than was looked at.
+    attempt: Cell<Option<Attempt>>,
+    state: Cell<Way>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Way {
+    /// What it does cannot be undone unseen.
+    #[default]
+    Goes,
+    /// It can.
+    MayGive,
+    /// It was asked to.
+    Gives,
+}
+
+impl Yielding {
+    /// An attempt begins that can be undone, at this price.
+    pub fn begin(&self, price: u8) {
+        let number = self.attempt.get().map_or(0, |last| last.number + 1);
+        let began = Instant::now();
+        self.attempt.set(Some(Attempt {
+            number,
+            began,
+            price,
+        }));
+        self.state.set(Way::MayGive);
+    }
+
+    /// It has ended, or can be undone no longer.
+    pub fn end(&self) {
+        self.state.set(Way::Goes);
+    }
+
+    /// The attempt under way, if it can be undone.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let attempt = self.attempt.get();
+        attempt.filter(|_| self.state.get() != Way::Goes)
+    }
+
+    /// Asks the session to give way, if it is still at this attempt; whether it is.
+    pub fn ask(&self, attempt: u64) -> bool {
+        let same = self.attempt().is_some_and(|now| now.number == attempt);
+        if same {
+            self.state.set(Way::Gives);
+        }
+        same
+    }
+
+    /// Whether it was asked to.
+    pub fn is_asked(&self) -> bool {
+        self.state.get() == Way::Gives
+    }
+}
+
 /// Whether a session waits for something that is not a server's answer: a connection, or what a console does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Wait {
@@ -73,9 +134,13 @@ pub struct Entry {
     pub working: RefCell<SmallVec<[Working; 1]>>,
     /// What its last transaction over several shards carries on servers.
     pub mark: Cell<Option<Mark>>,
+    /// Whether it can give way to others.
+    pub yielding: Yielding,
     /// What it waits for while it holds others: a connection of this pool, since then.
     pub queued: RefCell<Option<Box<Queued>>>,
     wait: Cell<Wait>,
+    /// The number of its process, as its client was told.
+    pub process: Cell<i32>,
     /// An administrator wants it gone.
     pub killed: Cell<bool>,
     /// A cancel has come, which nothing may have been there for. Who goes on with several requests for one statement looks
@@ -100,8 +165,10 @@ impl Entry {
             secret,
             working: RefCell::default(),
             mark: Cell::new(None),
+            yielding: Yielding::default(),
             queued: RefCell::default(),
             wait: Cell::default(),
+            process: Cell::new(0),
             killed: Cell::new(false),
             cancelled: Cell::new(false),
             pulse: Pulse::default(),

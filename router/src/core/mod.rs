@@ -4,6 +4,7 @@
 //! A [`Core`] never leaves its thread. What cores share with each other is in
 //! [`Shared`]: limits, the configuration in force, and a mailbox for each core.
 
+pub mod altered;
 mod shared;
 
 mod held;
@@ -14,7 +15,10 @@ mod topology;
 
 mod entry;
 
+mod notifiers;
 mod number;
+
+mod sessions;
 
 mod pools;
 
@@ -28,7 +32,8 @@ use crate::metrics::Metrics;
 use crate::plan::PlanContext;
 use crate::rules::RuleSet;
 use crate::rules::survey::Survey;
-use crate::session::clock::Verdict;
+use crate::session::clock::{Overdue, Verdict};
+use crate::session::environment::Environments;
 use crate::session::inbox::Lists;
 use crate::session::login::Welcomes;
 use crate::session::names::Interner;
@@ -39,7 +44,6 @@ use crate::world::World;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::pool::Pool;
 use mothership_proto::auth::KeyCache;
-use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -48,11 +52,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-pub use entry::{Entry, Queued, Who, Working};
+pub use entry::{Entry, Queued, Who, Working, Yielding};
 pub use held::{Full, Held, Holding};
 pub use knowledge::Age;
+pub use notifiers::{Notifier, Notifiers};
 pub use number::{ClientNumber, same_secret};
 pub use roles::watch_roles;
+pub use sessions::Sessions;
 pub use shared::{Changing, Shared};
 #[cfg(feature = "mongo")]
 pub use topology::member;
@@ -149,10 +155,16 @@ pub struct Core {
     pub shared: Arc<Shared>,
     /// Prepared statements of its clients.
     pub interner: Interner,
+    /// What statements of its sessions are analysed by.
+    pub environments: Environments,
+    /// A client was not told its number from a sequence, because its server may remember those of others.
+    pub numbers_asked: Cell<bool>,
+    /// How many changes of what roles and databases begin with its pools know of.
+    altered: Cell<u64>,
     /// What its statements have in common.
     pub shapes: Shapes,
     /// Its sessions.
-    pub sessions: RefCell<Slab<Rc<Entry>>>,
+    pub sessions: RefCell<Sessions>,
     /// Answers for new clients: what a server reports at login.
     pub welcomes: Welcomes,
     /// The router's own questions.
@@ -196,8 +208,11 @@ impl Core {
             suspended: Cell::new(suspended),
             shared,
             interner: Interner::default(),
+            environments: Environments::default(),
+            numbers_asked: Cell::new(false),
+            altered: Cell::new(0),
             shapes: Shapes::default(),
-            sessions: RefCell::default(),
+            sessions: RefCell::new(Sessions::new()),
             welcomes,
             control: Control::default(),
             surveys: RefCell::default(),
@@ -299,7 +314,7 @@ impl Core {
     }
 
     fn wake_all(&self) {
-        for (_, entry) in self.sessions.borrow().iter() {
+        for entry in self.sessions.borrow().iter() {
             entry.wake();
         }
     }
@@ -307,7 +322,25 @@ impl Core {
     /// True if nobody is connected but administrators.
     pub fn only_consoles(&self) -> bool {
         let sessions = self.sessions.borrow();
-        sessions.iter().all(|(_, entry)| entry.who.is_console)
+        sessions.iter().all(|entry| entry.who.is_console)
+    }
+
+    /// Of the sessions that wait for the rest of a message: how many bytes the one holds that holds most, and which it is.
+    pub fn largest_unfinished(&self) -> Option<(u32, u64)> {
+        let sessions = self.sessions.borrow();
+        let held = sessions.iter();
+        let held = held.map(|entry| (entry.pulse.unfinished(), entry.who.number));
+        held.filter(|(bytes, _)| *bytes > 0).max()
+    }
+
+    /// Ends that session, if it still waits for the rest.
+    pub fn end_unfinished(&self, number: u64) {
+        for entry in self.sessions.borrow().iter() {
+            if entry.who.number == number && entry.pulse.unfinished() > 0 {
+                entry.pulse.end(Overdue::Hoarding);
+                entry.wake();
+            }
+        }
     }
 
     /// Looks for sessions that do the same for too long. Returns when to look again.
@@ -317,7 +350,7 @@ impl Core {
             return terms.tick();
         }
         let now = std::time::Instant::now();
-        for (_, entry) in self.sessions.borrow().iter() {
+        for entry in self.sessions.borrow().iter() {
             if entry.who.is_console {
                 continue;
             }

@@ -3,10 +3,11 @@
 /// How a client's process number names its core and its place there.
 ///
 /// 17 bits of slot, 10 of core, 4 of process; positive, because some drivers read
-/// the number as signed.
+/// the number as signed. That of the process is not 0, so that no process of a
+/// server has a client's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientNumber {
-    /// The router process, while one takes over from another.
+    /// The router process, while one takes over from another; not 0.
     pub process: u8,
     /// The core.
     pub core: usize,
@@ -45,13 +46,13 @@ mod tests {
 
     #[test]
     fn a_client_number_finds_its_owner() {
-        for (process, core, slot) in [(0, 0, 0), (15, 1023, 131_071), (3, 7, 12_345)] {
+        for (process, core, slot) in [(1, 0, 0), (15, 1023, 131_071), (3, 7, 12_345)] {
             let number = ClientNumber {
                 process,
                 core,
                 slot,
             };
-            assert!(number.encode() >= 0);
+            assert!(number.encode() > crate::sql::process::GREATEST);
             assert_eq!(ClientNumber::decode(number.encode()), number);
         }
     }

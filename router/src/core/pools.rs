@@ -153,6 +153,16 @@ impl Core {
         self.lists.borrow_mut().clear();
     }
 
+    /// Closes all connections of this core to a database that nobody uses at the moment.
+    pub fn leave_database(&self, database: &str) {
+        for (key, pool) in self.pools() {
+            if key.database == database {
+                pool.close_idle();
+            }
+        }
+        self.control.leave_database(database);
+    }
+
     /// Applies a new configuration to the pools that exist.
     pub fn reload(&self) {
         let topology = self.shared.topology();

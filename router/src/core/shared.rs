@@ -6,6 +6,7 @@ use crate::commit::doubt::{Doubts, Site};
 use crate::commit::recover::Sweep;
 use crate::config;
 use crate::console::gates::Gates;
+use crate::contention::Contention;
 use crate::pressure::Pressure;
 use crate::proofs::Proofs;
 use crate::sequences::Sequences;
@@ -43,6 +44,10 @@ pub struct Shared {
     pub crowds: Crowds,
     /// Goes up with every change of definitions that went through this router.
     pub schema_epoch: AtomicU64,
+    /// What is known of the code in each database, by the clients' name.
+    pub code: Mutex<HashMap<String, Arc<crate::session::code::Code>>>,
+    /// What roles and databases begin with was changed.
+    pub altered: super::altered::Altered,
     /// Changes of definitions that are under way through this router.
     pub(super) changing: AtomicUsize,
     /// What unknown users are measured against, so that they look like known ones.
@@ -87,6 +92,12 @@ pub struct Shared {
     prober: Mutex<Option<Prober>>,
     /// Consoles open.
     pub consoles: AtomicU32,
+    /// Whoever waits for others and holds what they may want asks here to be looked at.
+    pub stuck: tokio::sync::Notify,
+    /// On which tables statements over several shards met.
+    pub contention: Contention,
+    /// Whose notifications come from which server process.
+    pub notifiers: Arc<super::Notifiers>,
     /// Which databases are paused or disabled.
     pub gates: Gates,
     /// Cancel requests that are under way.
@@ -97,6 +108,8 @@ pub struct Shared {
     pub password_checks: Throttle,
     /// Who gave wrong ones.
     pub wrong_passwords: WrongPasswords,
+    /// Held by whoever plans a large statement beside its core's loop.
+    pub large_plans: tokio::sync::Semaphore,
     /// What pools of passed-through roles log in with.
     pub proofs: Proofs,
     /// When the process began.
@@ -155,6 +168,8 @@ impl Shared {
             pressure: Pressure::default(),
             crowds: Crowds::default(),
             schema_epoch: AtomicU64::new(0),
+            code: Mutex::default(),
+            altered: Default::default(),
             changing: AtomicUsize::new(0),
             stand_in,
             clients: AtomicU32::new(0),
@@ -176,11 +191,15 @@ impl Shared {
             reloads: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),
+            stuck: tokio::sync::Notify::default(),
+            contention: Contention::default(),
+            notifiers: Arc::default(),
             gates: Gates::default(),
             cancels,
             cancel_buckets: Buckets::default(),
             password_checks,
             wrong_passwords: WrongPasswords::default(),
+            large_plans: tokio::sync::Semaphore::new(1),
             proofs: Proofs::default(),
             started: std::time::SystemTime::now(),
             next_session: AtomicU64::new(1),

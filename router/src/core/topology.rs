@@ -259,6 +259,7 @@ impl Topology {
             in_transaction: pool.idle_in_transaction_timeout,
             query: pool.query_timeout,
             send: pool.send_timeout,
+            message: self.config.listen.message_timeout,
             ruled: self.rules.shortest_timeout(),
             reset: pool.reset_timeout,
         }

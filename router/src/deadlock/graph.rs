@@ -7,6 +7,7 @@
 
 use super::mark::Mark;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
 
 /// Somebody who holds locks or waits for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,8 @@ pub struct Wait {
     pub blocker_pid: i32,
     /// What makes this wait another than a later one of the same process: its transaction, statement and lock.
     pub identity: String,
+    /// Since when it is known.
+    pub since: Instant,
 }
 
 /// How young a transaction over several shards is. The youngest is ended.
@@ -45,6 +48,17 @@ pub enum Age {
     Hidden,
     /// When its first part began, in seconds, and what other routers know it by.
     Since(f64, Mark),
+}
+
+/// What somebody does who can undo it without its client's noticing. It is the first to give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number, so that nobody undoes another one than was looked at.
+    pub number: u64,
+    /// When it began.
+    pub began: Instant,
+    /// How much speaks against undoing it.
+    pub price: u8,
 }
 
 impl Age {
@@ -67,15 +81,40 @@ impl Age {
     }
 }
 
-/// A cycle that no server sees, as the waits that make it, each waiting for the next one's waiter. The first one's
-/// waiter is to be ended. A cycle without a transaction of several processes is left to its server.
+/// A cycle, as the waits that make it, each waiting for the next one's waiter. The first one's waiter is its victim.
 pub type Cycle<'w> = Vec<&'w Wait>;
 
-/// A victim for each cycle over several shards: without their waits there is none.
-pub fn deadlocks<'w>(waits: &'w [Wait], ages: &BTreeMap<Node, Age>) -> Vec<Cycle<'w>> {
+/// Who is to undo what they do, and then who is to be ended: without their waits there is no cycle that no server sees.
+#[derive(Debug, Default)]
+pub struct Victims<'w> {
+    /// These undo this attempt. It is not asked whether a server sees the cycle: that takes the server some time.
+    pub undone: Vec<(Cycle<'w>, Attempt)>,
+    /// These are ended. A cycle without a transaction of several processes is left to its server.
+    pub ended: Vec<Cycle<'w>>,
+}
+
+/// A victim for each cycle.
+pub fn deadlocks<'w>(
+    waits: &'w [Wait],
+    ages: &BTreeMap<Node, Age>,
+    attempts: &BTreeMap<Node, Attempt>,
+) -> Victims<'w> {
     let mut of: BTreeMap<Node, Vec<&Wait>> = BTreeMap::new();
     for wait in waits {
         of.entry(wait.waiter).or_default().push(wait);
+    }
+    let mut attempts: Vec<(&Node, &Attempt)> = attempts.iter().collect();
+    attempts.sort_by_key(|(_, attempt)| attempt.price);
+    let mut undone = Vec::new();
+    for (node, attempt) in attempts {
+        // Who waited before it began waits for something that an earlier statement holds, and that stays.
+        let helps = |last: &Wait| last.since > attempt.began;
+        let leaving = of.get(node).into_iter().flatten().copied();
+        let cycle = leaving.filter_map(|first| back_to(first, &of, |_, last| helps(last)));
+        if let Some(cycle) = cycle.min_by_key(Vec::len) {
+            of.remove(node);
+            undone.push((cycle, *attempt));
+        }
     }
     let mut candidates: Vec<(Node, Age)> = of
         .keys()
@@ -84,27 +123,36 @@ pub fn deadlocks<'w>(waits: &'w [Wait], ages: &BTreeMap<Node, Age>) -> Vec<Cycle
         .collect();
     // The youngest first; among those that only this router knows, any order will do.
     candidates.sort_by(|(_, a), (_, b)| b.is_younger(*a).cmp(&a.is_younger(*b)));
-    let mut cycles = Vec::new();
+    let mut ended = Vec::new();
     for (candidate, _) in candidates {
         // Such a cycle comes to some transaction at one process and leaves it at another.
-        let leaving = of[&candidate].iter();
-        if let Some(cycle) = leaving.copied().find_map(|first| back_to(first, &of)) {
+        let arrives = |first: &Wait, last: &Wait| {
+            (last.server, last.blocker_pid) != (first.server, first.pid)
+        };
+        let leaving = of[&candidate].iter().copied();
+        if let Some(cycle) = leaving
+            .clone()
+            .find_map(|first| back_to(first, &of, arrives))
+        {
             of.remove(&candidate);
-            cycles.push(cycle);
+            ended.push(cycle);
         }
     }
-    cycles
+    Victims { undone, ended }
 }
 
-/// The shortest way from a wait back to its waiter that arrives at another process.
-fn back_to<'w>(first: &'w Wait, of: &BTreeMap<Node, Vec<&'w Wait>>) -> Option<Vec<&'w Wait>> {
+/// The shortest way from a wait back to its waiter by a last wait that will do.
+fn back_to<'w>(
+    first: &'w Wait,
+    of: &BTreeMap<Node, Vec<&'w Wait>>,
+    will_do: impl Fn(&Wait, &Wait) -> bool,
+) -> Option<Vec<&'w Wait>> {
     let mut came_by: BTreeMap<Node, &Wait> = BTreeMap::from([(first.blocker, first)]);
     let mut seen = BTreeSet::from([first.waiter, first.blocker]);
     let mut open = VecDeque::from([first.blocker]);
     while let Some(node) = open.pop_front() {
         for &wait in of.get(&node).into_iter().flatten() {
-            let arrives = (wait.server, wait.blocker_pid) != (first.server, first.pid);
-            if wait.blocker == first.waiter && arrives {
+            if wait.blocker == first.waiter && will_do(first, wait) {
                 let mut cycle = vec![wait];
                 let mut node = wait.waiter;
                 loop {
@@ -146,6 +194,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::seq::SliceRandom;
     use rand::{RngExt, SeedableRng};
+    use std::time::Duration;
 
     fn wait(shard: usize, waiter: Node, blocker: Node) -> Wait {
         // One process for each shard.
@@ -162,6 +211,7 @@ mod tests {
             blocker,
             blocker_pid: pid(blocker),
             identity: String::new(),
+            since: Instant::now(),
         }
     }
 
@@ -192,7 +242,7 @@ mod tests {
     }
 
     fn victims(waits: &[Wait], ages: &BTreeMap<Node, Age>) -> Vec<Node> {
-        let cycles = deadlocks(waits, ages);
+        let cycles = deadlocks(waits, ages, &BTreeMap::new()).ended;
         cycles.iter().map(|cycle| cycle[0].waiter).collect()
     }
 
@@ -219,7 +269,7 @@ mod tests {
                 .collect();
             let expected = some_cycle_over_shards(&waits, &mut Vec::new());
             let ages = BTreeMap::new();
-            let found = deadlocks(&waits, &ages);
+            let found = deadlocks(&waits, &ages, &BTreeMap::new()).ended;
             assert_eq!(!found.is_empty(), expected, "{waits:#?}");
             match expected {
                 false => without += 1,
@@ -308,6 +358,41 @@ mod tests {
         assert_eq!(victims(&waits, &BTreeMap::from([(b, ages(9.0)[&b])])), [a]);
         // What waits on one shard only is its server's.
         assert_eq!(victims(&[wait(0, a, b), wait(0, b, a)], &ages(5.0)), []);
+    }
+
+    #[test]
+    fn who_can_undo_what_others_wait_for_gives_way() {
+        let [before, began, after] = [0, 1, 2].map(|n| Instant::now() + Duration::from_secs(n));
+        let (a, b) = (Node::Session(1), Node::Session(2));
+        let since = |since, wait| Wait { since, ..wait };
+        let found = |waits: &[Wait], attempts: &[(Node, u8)]| {
+            let attempts = attempts.iter().map(|(node, price)| {
+                let (number, price) = (7, *price);
+                let attempt = Attempt {
+                    number,
+                    began,
+                    price,
+                };
+                (*node, attempt)
+            });
+            let found = deadlocks(waits, &BTreeMap::new(), &attempts.collect());
+            let undone = found.undone.iter().map(|(cycle, _)| cycle[0].waiter);
+            (undone.collect::<Vec<_>>(), found.ended.len())
+        };
+        let both = [since(after, wait(0, a, b)), since(after, wait(1, b, a))];
+        assert_eq!(found(&both, &[]), (vec![], 1));
+        assert_eq!(found(&both, &[(b, 9)]), (vec![b], 0));
+        // Of two, the one for whom it is cheaper.
+        assert_eq!(found(&both, &[(a, 1), (b, 2)]), (vec![a], 0));
+        assert_eq!(found(&both, &[(a, 2), (b, 1)]), (vec![b], 0));
+        // A cycle that a server would see in its time.
+        let seen = [since(after, wait(0, a, b)), since(after, wait(0, b, a))];
+        assert_eq!(found(&seen, &[]), (vec![], 0));
+        assert_eq!(found(&seen, &[(a, 0)]), (vec![a], 0));
+        // What b waits for, a had before it began what it could undo.
+        let earlier = [since(after, wait(0, a, b)), since(before, wait(1, b, a))];
+        assert_eq!(found(&earlier, &[(a, 0)]), (vec![], 1));
+        assert_eq!(found(&earlier, &[(a, 0), (b, 9)]), (vec![b], 0));
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Finds transactions that wait for each other over several shards, where no server
 //! can see it, and ends one of them.
 //!
-//! Servers are asked only while some session holds connections to several shards.
-//! What is seen in two looks, `transactions.deadlock_timeout` apart, with the same
-//! statements waiting for the same locks, does not end by itself. Then it is asked
-//! which backends belong to transactions of other routers ([`mark`]), and [`graph`]
-//! chooses the victims, which every router does alike. Who waits for a connection of a
-//! pool, while he holds another, is looked at as well ([`queue`]). A router ends its own: the
-//! victim's statement is cancelled by a question that finds it still waiting like
-//! that, and its session makes 40P01 of the server's error.
+//! Servers are asked only while some session holds connections to several shards: a few
+//! times within `transactions.deadlock_timeout`, and at once where a statement over several
+//! shards has waited for a moment ([`Shared::stuck`]). It is also asked which backends belong to
+//! transactions of other routers ([`mark`]), and [`graph`] looks for cycles. Each shard was
+//! asked at another moment, so what was found is looked at once more, at once: where the
+//! same statements still wait for the same locks, it does not end by itself.
+//!
+//! Whoever of a cycle can undo its statement unseen is asked to. Else it is as with
+//! PostgreSQL: when somebody has waited for `transactions.deadlock_timeout`, one is ended,
+//! the same for every router. A router ends its own: the victim's statement is cancelled by a
+//! question that finds it still waiting like that, and its session makes 40P01 of the
+//! server's error. Then it is looked again until no cycle is left. Who waits for a connection
+//! of a pool, while he holds another, is looked at as well ([`queue`]).
 
 mod graph;
 
@@ -22,6 +27,7 @@ use crate::commit::gid::Gid;
 use crate::control::{Control, ControlError};
 use crate::core::{self, Shared, Topology};
 use crate::log::Chain;
+pub use graph::Attempt;
 use graph::{Age, Cycle, Node, Wait, deadlocks, detail};
 use mark::Mark;
 use mothership_pool::connection::CancelGuard;
@@ -30,13 +36,23 @@ use questions::{CANCEL, MARKS, PREPARED, WAITING};
 use queue::Queued;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+
+/// So often it is looked within `transactions.deadlock_timeout`, so that it is known since when somebody waits.
+const LOOKS: u32 = 5;
+/// The pause after a look that somebody has asked for.
+const SHORTEST: Duration = Duration::from_millis(4);
+/// The same where nothing is found.
+const LONGEST: Duration = Duration::from_millis(64);
 
 /// What a session holds: its number, its mark, and its processes with their servers.
 #[derive(Clone)]
 struct Held {
     session: u64,
+    /// The attempt that it is at, if it can undo it.
+    attempt: Option<Attempt>,
     mark: Option<Mark>,
     processes: Vec<(Arc<Endpoint>, i32)>,
     /// The limits of the pools that these are from.
@@ -61,55 +77,174 @@ struct Known {
     own: HashMap<Mark, u64>,
     marked: HashMap<(usize, i32), Mark>,
     ages: BTreeMap<Node, Age>,
+    attempts: BTreeMap<Node, Attempt>,
     prepared: HashMap<(usize, i32), Vec<Mark>>,
     queued: Vec<Queued>,
 }
 
 /// Looks as long as it is polled.
 pub async fn watch(shared: &Shared) {
-    let control = Control::default();
-    let mut before: Vec<Waiting> = Vec::new();
-    let mut queued_before: Vec<Queued> = Vec::new();
+    let mut watch = Watch::default();
+    let mut pause = SHORTEST;
+    let mut asked = false;
+    let mut next = tokio::time::Instant::now();
     loop {
         let topology = shared.topology();
-        tokio::time::sleep(topology.config.transactions.deadlock_timeout).await;
+        let timeout = topology.config.transactions.deadlock_timeout;
+        if !asked {
+            asked = tokio::select! {
+                () = shared.stuck.notified() => true,
+                () = tokio::time::sleep_until(next) => false,
+            };
+        }
+        if !asked {
+            next = tokio::time::Instant::now() + timeout / LOOKS;
+        }
         if topology.postgres < 2 {
+            asked = false;
             continue;
         }
-        let (mut known, now) = look(&control, shared, &topology).await;
-        let lasting: Vec<Waiting> = now.iter().filter(|w| before.contains(w)).cloned().collect();
-        before = now;
-        let queued = known
-            .queued
+        let found = watch.look(shared, &topology).await;
+        // Others may wait for what is free now; where there was nothing, those who ask may wait for a while.
+        pause = match found {
+            true => SHORTEST,
+            false => (pause * 2).min(LONGEST),
+        };
+        if asked {
+            tokio::time::sleep(pause).await;
+        }
+        asked = found;
+    }
+}
+
+/// Since when each wait is known: its server, its process and what makes it this one.
+type Since = HashMap<(usize, i32, String), Instant>;
+
+/// What was seen before.
+#[derive(Default)]
+struct Watch {
+    control: Control,
+    since: Since,
+    queued: Vec<Queued>,
+    queued_at: Option<Instant>,
+}
+
+impl Watch {
+    /// Looks once. True if a cycle was found in which there was something to do.
+    async fn look(&mut self, shared: &Shared, topology: &Topology) -> bool {
+        let control = &self.control;
+        let timeout = topology.config.transactions.deadlock_timeout;
+        let (mut known, waiting) = look(control, shared, topology).await;
+        let now = Instant::now();
+        let before = std::mem::take(&mut self.since);
+        let seen = waiting.iter().map(|wait| {
+            let wait = (wait.server, wait.pid, wait.identity.clone());
+            let since = before.get(&wait).copied().unwrap_or(now);
+            (wait, since)
+        });
+        self.since = seen.collect();
+        let found = match waiting.is_empty() {
+            true => false,
+            false => {
+                self.end_cycles(shared, topology, &waiting, &mut known)
+                    .await
+            }
+        };
+        let due = self.queued_at.is_none_or(|at| now >= at + timeout);
+        if due && !found {
+            self.end_queues(shared, &waiting, &mut known).await;
+            self.queued_at = Some(now);
+        }
+        found
+    }
+
+    async fn end_cycles(
+        &self,
+        shared: &Shared,
+        topology: &Topology,
+        waiting: &[Waiting],
+        known: &mut Known,
+    ) -> bool {
+        let control = &self.control;
+        recognise(control, topology, waiting, known).await;
+        let waits = known.waits(waiting, &self.since);
+        let victims = deadlocks(&waits, &known.ages, &known.attempts);
+        let undone = victims
+            .undone
             .iter()
-            .filter(|one| queued_before.contains(one));
-        let queued: Vec<Queued> = queued.cloned().collect();
-        queued_before = std::mem::take(&mut known.queued);
-        if lasting.is_empty() && queued.is_empty() {
-            continue;
+            .map(|(cycle, attempt)| (cycle, Some(*attempt)));
+        let ended = victims.ended.iter().map(|cycle| (cycle, None));
+        let cycles: Vec<(&Cycle<'_>, Option<Attempt>)> = undone.chain(ended).collect();
+        if cycles.is_empty() {
+            return false;
         }
-        recognise(&control, &topology, &lasting, &mut known).await;
-        let waits = known.waits(&lasting);
+        let all = cycles.iter().flat_map(|(cycle, _)| cycle.iter());
+        let servers: BTreeSet<usize> = all.map(|wait| wait.server).collect();
+        let still = all_waiting(control, topology, servers.into_iter().collect()).await;
+        let lasts = |wait: &Wait| {
+            let same = |w: &&Waiting| (w.server, w.pid) == (wait.server, wait.pid);
+            let now = still.iter().find(same);
+            now.is_some_and(|now| {
+                now.identity == wait.identity
+                    && (now.blockers.contains(&wait.blocker_pid) || wait.blocker_pid == 0)
+            })
+        };
+        // It is known of a wait some time after it began, and looking takes its time.
+        let timeout = topology.config.transactions.deadlock_timeout;
+        let enough = timeout.saturating_sub(timeout * 2 / LOOKS);
+        let long = |wait: &Wait| wait.since.elapsed() >= enough;
         let mut found = false;
-        for cycle in deadlocks(&waits, &known.ages) {
-            found = true;
+        for (cycle, attempt) in cycles {
+            if !cycle.iter().all(|wait| lasts(wait)) {
+                continue;
+            }
             let victim = cycle[0];
-            let own = matches!(victim.waiter, Node::Session(_));
-            if own {
-                report(&control, shared, &topology, &cycle).await;
-            } else {
-                tracing::debug!(victim = ?victim.waiter, "another router's deadlock");
+            match (attempt, victim.waiter) {
+                (Some(attempt), Node::Session(number)) => {
+                    let asked = ask_to_yield(shared, number, attempt.number).await;
+                    tracing::debug!(session = number, asked, ?cycle, "gives way to others");
+                    found |= asked;
+                }
+                _ if !cycle.iter().any(|wait| long(wait)) => {}
+                (_, Node::Session(_)) => {
+                    report(control, shared, topology, cycle).await;
+                    found = true;
+                }
+                _ => tracing::debug!(victim = ?victim.waiter, "another router's deadlock"),
             }
-            before.retain(|w| !own || (w.server, w.pid) != (victim.server, victim.pid));
         }
-        // What the victims held is free soon: it is looked at again then.
-        if !found {
-            for victim in queue::victims(&waits, &queued) {
-                let ended = end_wait(shared, victim).await;
-                tracing::info!(?victim, ended, "deadlock over shards and pools");
-            }
+        found
+    }
+
+    /// Ends waits for connections that never end by themselves: they were seen twice.
+    async fn end_queues(&mut self, shared: &Shared, waiting: &[Waiting], known: &mut Known) {
+        let before = std::mem::replace(&mut self.queued, std::mem::take(&mut known.queued));
+        let both = self.queued.iter().filter(|one| before.contains(one));
+        let queued: Vec<Queued> = both.cloned().collect();
+        if queued.is_empty() {
+            return;
+        }
+        let waits = known.waits(waiting, &self.since);
+        for victim in queue::victims(&waits, &queued) {
+            let ended = end_wait(shared, victim).await;
+            tracing::info!(?victim, ended, "deadlock over shards and pools");
         }
     }
+}
+
+/// Asks a session to undo what it does and to do it again, if it is still at this attempt; whether it is.
+async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64) -> bool {
+    let asked = shared.ask(move |core| {
+        let sessions = core.sessions.borrow();
+        let mut sessions = sessions.iter();
+        let entry = sessions.find(|entry| entry.who.number == number)?;
+        let asked = entry.yielding.ask(attempt);
+        if asked {
+            entry.wake();
+        }
+        Some(asked)
+    });
+    asked.await.into_iter().flatten().any(|asked| asked)
 }
 
 /// Ends the wait of a session for a connection, if it still waits.
@@ -119,7 +254,7 @@ async fn end_wait(shared: &Shared, victim: Node) -> bool {
     };
     let told = shared.ask(move |core| {
         let sessions = core.sessions.borrow();
-        let mut sessions = sessions.iter().map(|(_, entry)| entry);
+        let mut sessions = sessions.iter();
         let entry = sessions.find(|entry| entry.who.number == number)?;
         let waits = entry.is_waiting() && entry.queued.borrow().is_some();
         if waits {
@@ -147,8 +282,9 @@ async fn report(control: &Control, shared: &Shared, topology: &Topology, cycle: 
 async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known, Vec<Waiting>) {
     let held = shared.ask(|core| {
         let sessions = core.sessions.borrow();
-        let held = sessions.iter().map(|(_, entry)| Held {
+        let held = sessions.iter().map(|entry| Held {
             session: entry.who.number,
+            attempt: entry.yielding.attempt(),
             mark: entry.mark.get(),
             limits: entry.working.borrow().iter().map(|w| w.limit).collect(),
             queued: entry.queued.borrow().as_deref().cloned(),
@@ -174,6 +310,10 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
             .collect();
         if processes.len() > 1 || held.queued.is_some() {
             concerned.extend(processes.iter().map(|process| process.0));
+        }
+        if let Some(attempt) = held.attempt {
+            let node = Node::Session(held.session);
+            known.attempts.insert(node, attempt);
         }
         let of_session = |process| (process, held.session);
         known.sessions.extend(processes.into_iter().map(of_session));
@@ -316,9 +456,12 @@ impl Known {
         }
     }
 
-    fn waits(&self, waiting: &[Waiting]) -> Vec<Wait> {
+    fn waits(&self, waiting: &[Waiting], since: &Since) -> Vec<Wait> {
+        let now = Instant::now();
         let mut waits = Vec::new();
         for w in waiting {
+            let known = (w.server, w.pid, w.identity.clone());
+            let since = since.get(&known).copied().unwrap_or(now);
             let node = |pid: i32| {
                 let mark = self.marked.get(&(w.server, pid)).copied();
                 self.process(w.server, pid, mark)
@@ -332,6 +475,7 @@ impl Known {
                 blocker,
                 blocker_pid,
                 identity: w.identity.clone(),
+                since,
             };
             let processes = w.blockers.iter().filter(|pid| **pid != 0);
             waits.extend(processes.map(|pid| wait(node(*pid), *pid)));
@@ -368,7 +512,7 @@ async fn asked(
     let address = || topology.likely_primary(shard).endpoint.address.clone();
     let asked = async {
         let client = control.lend(topology, shard, database).await?;
-        let rows = client.query(sql, parameters).await;
+        let rows = client.ask(client.query(sql, parameters)).await;
         rows.map_err(|cause| ControlError::Query {
             address: address(),
             cause,
@@ -402,10 +546,7 @@ async fn end(
     let said = detail.to_owned();
     let told = shared.ask(move |core| {
         let sessions = core.sessions.borrow();
-        let entry = sessions
-            .iter()
-            .find(|(_, entry)| entry.who.number == number)?
-            .1;
+        let entry = sessions.iter().find(|entry| entry.who.number == number)?;
         let working = entry.working.borrow();
         let held = working
             .iter()
@@ -425,10 +566,8 @@ async fn end(
     if !done {
         let forget = shared.ask(move |core| {
             let sessions = core.sessions.borrow();
-            let found = sessions
-                .iter()
-                .find(|(_, entry)| entry.who.number == number);
-            if let Some((_, entry)) = found {
+            let found = sessions.iter().find(|entry| entry.who.number == number);
+            if let Some(entry) = found {
                 entry.seen.deadlock.take();
             }
         });

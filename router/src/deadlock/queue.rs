@@ -95,6 +95,7 @@ mod tests {
             blocker,
             blocker_pid: 2,
             identity: String::new(),
+            since: Instant::now(),
         }
     }
 

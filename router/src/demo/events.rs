@@ -17,6 +17,7 @@ pub(super) const DECLARATION: &str = r#"
 name = "events"
 kind = "documents"
 shards = ["docs"]
+owner = "demo"
 
 [[table.column]]
 name = "event_id"

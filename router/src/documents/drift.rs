@@ -419,6 +419,7 @@ mod tests {
                 unique("people_pkey", "_id_", vec![0]),
                 unique("people_email_key", "email_1", vec![1]),
             ],
+            owner: None,
             nulls: Nulls::Store,
         }
     }

@@ -244,6 +244,7 @@ mod tests {
                     columns: vec![1, 2],
                 },
             ],
+            owner: None,
             nulls: Nulls::Store,
         }
     }

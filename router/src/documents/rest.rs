@@ -321,6 +321,7 @@ mod tests {
                 index: "_id_".to_owned(),
                 columns: vec![0],
             }],
+            owner: None,
             nulls: Nulls::Store,
         }
     }

@@ -14,6 +14,8 @@ pub struct Collection {
     pub columns: Vec<Column>,
     /// Its unique keys; the first is the primary key.
     pub unique: Vec<Unique>,
+    /// The role that owns the table on the home shard, if it is declared.
+    pub owner: Option<String>,
     /// How NULL is written.
     pub nulls: Nulls,
 }

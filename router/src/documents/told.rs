@@ -161,6 +161,7 @@ mod tests {
                 index: "key".to_owned(),
                 columns: vec![0, 1],
             }],
+            owner: None,
             nulls: Nulls::Store,
         }
     }

@@ -21,6 +21,8 @@ pub struct PlanContext {
     pub temporary: Temporary,
     /// The setting of that name; when off, backslashes change where strings end.
     pub standard_conforming_strings: bool,
+    /// Queries are gathered wherever they can be.
+    pub gathers: bool,
 }
 
 impl Default for PlanContext {
@@ -31,6 +33,7 @@ impl Default for PlanContext {
             parameter_types: Vec::new(),
             temporary: Temporary::None,
             standard_conforming_strings: true,
+            gathers: false,
         }
     }
 }

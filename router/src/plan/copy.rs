@@ -52,7 +52,8 @@ pub fn plan(
         Resolved::Missing(name) => {
             return Err(Refusal::of_table(Reason::NotInCatalog, &name));
         }
-        Resolved::KeyGone(name) => return Err(Refusal::of_table(Reason::KeyGone, &name)),
+        Resolved::KeyGone(name, reason) => return Err(Refusal::of_table(reason, &name)),
+        Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
         Resolved::Unclear => return refuse(Reason::NameUnclear),
         _ if names.mentions(sql) => return not_understood(),
         _ => return Ok(utility::home("copies")),
@@ -90,6 +91,7 @@ pub fn plan(
             gather: None,
             otherwise: Refusal::new(Reason::SeveralShards),
             unknown: Vec::new(),
+            locks_copies: false,
             touches: super::Touches::Anything,
         })),
         (Place::Sharded(keyed), Direction::Out) => {
@@ -143,6 +145,38 @@ pub fn rows_of(sql: &str, source: &CopySource<'_>) -> Result<String, Refusal> {
         Some((path, columns)) => Ok(format!("SELECT {columns} FROM {}", path.join("."))),
         None => not_understood(),
     }
+}
+
+/// An INSERT that needs the rights of a COPY FROM.
+pub fn insert_of(
+    names: &Names<'_>,
+    sql: &str,
+    source: &CopySource<'_>,
+    context: &PlanContext,
+) -> Option<String> {
+    let CopySource::Table(path, columns) = source else {
+        return None;
+    };
+    let parts: Option<Vec<String>> = path.iter().map(|n| n.as_str().map(str::to_owned)).collect();
+    let parts = parts?;
+    let Resolved::Relation(relation, _) = names.resolve(&parts, context) else {
+        return None;
+    };
+    let (list, count) = match columns {
+        None => (String::new(), relation.columns.len()),
+        Some(span) => {
+            let list = sql.get(span.start..span.end)?;
+            let commas = Lexer::new(list.as_bytes(), context.standard_conforming_strings);
+            let commas = commas.filter(|token| token.kind == Kind::Comma).count();
+            (format!(" ({list})"), commas + 1)
+        }
+    };
+    let path: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+    let values = vec!["DEFAULT"; count].join(", ");
+    Some(format!(
+        "INSERT INTO {}{list} VALUES ({values})",
+        path.join(".")
+    ))
 }
 
 /// COPY TO of a query that names documents: PostgreSQL, which gathers them, writes the rows.
@@ -307,9 +341,13 @@ impl Options {
                         }
                         let raw = text(at + skip)?;
                         let value = if token.kind.is_string() {
-                            let bytes =
+                            let constant =
                                 crate::sql::name::string(token, sql.as_bytes(), conforming)?;
-                            String::from_utf8(bytes.into_owned()).ok()?
+                            // The tokens of a UESCAPE are not looked for here.
+                            if constant.end != token.end {
+                                return None;
+                            }
+                            String::from_utf8(constant.value.into_owned()).ok()?
                         } else {
                             raw.to_ascii_lowercase()
                         };

@@ -98,6 +98,7 @@ fn single(analysis: &Analysis<'_>, target: Option<usize>, shard: Target) -> Sing
         gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown: analysis.seen.unknown.iter().cloned().collect(),
+        locks_copies: analysis.seen.locks_copies && target.is_none(),
         touches: Touches::Anything,
     }
 }

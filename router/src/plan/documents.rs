@@ -257,6 +257,7 @@ fn on_one(names: &Names<'_>, relation: &Relation, role: Role) -> Option<Plan> {
         gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown: Vec::new(),
+        locks_copies: false,
         touches: Touches::Anything,
     }))
 }

@@ -37,6 +37,7 @@ impl fmt::Display for Plan {
                 unknown,
                 fallback: _,
                 gather,
+                locks_copies: _,
                 touches: _,
             }) => {
                 write!(f, "Single {target} role={role}")?;
@@ -62,10 +63,13 @@ impl fmt::Display for Plan {
             Plan::Split(split) => split.fmt(f),
             Plan::Gather(gather) => gather.fmt(f),
             Plan::Fill(fill) => fill.fmt(f),
+            Plan::Guarded(guarded) => write!(f, "Guarded {}", guarded.plan),
             Plan::Ddl(Ddl {
                 place,
                 transactional,
                 why,
+                elsewhere: _,
+                times,
             }) => {
                 let place = match place {
                     DdlPlace::AllShards => "all shards",
@@ -73,7 +77,12 @@ impl fmt::Display for Plan {
                     DdlPlace::OncePerCluster => "once per cluster",
                 };
                 let steps = if *transactional { "" } else { " step by step" };
-                write!(f, "Ddl {place}{steps} ({why})")
+                let timed = if times.is_empty() {
+                    ""
+                } else {
+                    ", at one time"
+                };
+                write!(f, "Ddl {place}{steps}{timed} ({why})")
             }
             Plan::Refuse(refusal) => write!(f, "Refuse {refusal}"),
         }

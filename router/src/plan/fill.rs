@@ -57,6 +57,8 @@ pub enum Source {
     Next(Name),
     /// A random UUID (version 4).
     RandomUuid,
+    /// What a server says to an expression of the session's own settings.
+    Asked(String),
 }
 
 /// A statement may have so many parameters: their count is 16 bits on the wire.
@@ -65,12 +67,12 @@ const MOST_PARAMETERS: usize = 65_535;
 impl Fill {
     /// The text with these values in their places, each a number or a text without quotes. `None` if they are not all.
     pub fn with_constants(&self, sql: &str, values: &[String]) -> Option<String> {
-        self.written(sql, |index| Some(constant(values.get(index)?)))
+        self.written(sql, |index| self.constant(values, index))
     }
 
     /// How that text differs.
     pub fn changes_by_constants(&self, values: &[String]) -> Option<Vec<Change>> {
-        self.changes(|index| Some(constant(values.get(index)?)))
+        self.changes(|index| self.constant(values, index))
     }
 
     /// How a text with parameters in their places differs, the first of which has the number behind `before`.
@@ -90,6 +92,15 @@ impl Fill {
         types.extend(self.values.iter().map(|wanted| wanted.type_oid));
         let text = self.written(sql, |index| Some(format!("${}", first + index + 1)))?;
         Some((text, types))
+    }
+
+    fn constant(&self, values: &[String], index: usize) -> Option<String> {
+        let value = values.get(index)?;
+        Some(match self.values.get(index)?.source {
+            // `007` is no number where it is a text.
+            Source::Asked(_) => quoted(value),
+            Source::Next(_) | Source::RandomUuid => constant(value),
+        })
     }
 
     fn written(&self, sql: &str, value: impl Fn(usize) -> Option<String>) -> Option<String> {
@@ -129,7 +140,16 @@ fn constant(value: &str) -> String {
     let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     match plain {
         true => value.to_owned(),
-        false => format!("'{}'", value.replace('\'', "''")),
+        false => quoted(value),
+    }
+}
+
+/// A text in quotes, whatever backslashes mean.
+fn quoted(value: &str) -> String {
+    let doubled = value.replace('\'', "''");
+    match value.contains('\\') {
+        true => format!("E'{}'", doubled.replace('\\', "\\\\")),
+        false => format!("'{doubled}'"),
     }
 }
 
@@ -151,6 +171,7 @@ impl fmt::Display for Source {
         match self {
             Source::Next(sequence) => write!(f, "next of {sequence}"),
             Source::RandomUuid => f.write_str("random uuid"),
+            Source::Asked(expression) => write!(f, "value of {expression}"),
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn lower_bound(low: &Expr) -> (&Expr, bool) {
 pub const MARK: char = '`';
 /// The name that stands for DISTINCT as the first entry of GROUP BY.
 pub const DISTINCT: &str = "distinct";
+/// The name that stands for expressions and the condition of an index that ON CONFLICT names, behind its columns.
+pub const ARBITER: &str = "arbiter";
 
 /// How strongly rows are locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,17 +34,20 @@ mod functions;
 pub mod gather;
 mod grammar;
 mod keep;
+mod left;
 mod misread;
 mod names;
 mod parse;
 mod query;
 mod read;
+mod rights;
 pub mod sample;
 mod scope;
 pub mod shaped;
 pub mod slots;
 pub mod sorted;
 pub mod touches;
+mod unnamed;
 mod utility;
 mod write;
 
@@ -77,6 +80,7 @@ pub use slots::Literals;
 use slots::Text;
 pub use sorted::{Flow, Sorted};
 pub use touches::{Touches, parts};
+pub(crate) use unnamed::OF_WORDS as OPERATORS_OF_WORDS;
 
 /// What is to be done with a statement. Complete: executing it takes no further decision
 /// but the choice of a healthy server.
@@ -96,8 +100,29 @@ pub enum Plan {
     Fill(fill::Fill),
     /// A change of definitions.
     Ddl(Ddl),
+    /// Any of the others, before which the home shard has to be asked whether the client's role may run the statement.
+    Guarded(Guarded),
     /// Not answered.
     Refuse(Refusal),
+}
+
+/// A plan that is carried out when a question has been answered without an error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guarded {
+    /// What is done then.
+    pub plan: Arc<Plan>,
+    /// What the home shard is to run before it, on the client's behalf.
+    pub question: Arc<str>,
+}
+
+impl Plan {
+    /// What is done, whatever has to be asked before.
+    pub fn unguarded(&self) -> &Plan {
+        match self {
+            Plan::Guarded(guarded) => &guarded.plan,
+            plan => plan,
+        }
+    }
 }
 
 /// What the router answers itself.
@@ -124,6 +149,8 @@ pub struct Single {
     /// Names of relations that are neither in the catalog nor declared. If the catalog may be
     /// stale, refresh it and plan again before sending.
     pub unknown: Vec<String>,
+    /// It locks rows of a reference table as who writes them does.
+    pub locks_copies: bool,
     /// What it touches.
     pub touches: Touches,
 }
@@ -306,6 +333,24 @@ pub struct Ddl {
     pub transactional: bool,
     /// Why there.
     pub why: String,
+    /// What other shards than the home shard are told instead.
+    pub elsewhere: Option<String>,
+    /// Defaults of new columns that ask for the time.
+    pub times: Vec<TimedDefault>,
+}
+
+/// The default of a new column that asks for the time. The rows that are there get one time on all shards, and those
+/// that follow their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedDefault {
+    /// The column, in quotes.
+    pub column: String,
+    /// IF NOT EXISTS, in bytes of the statement.
+    pub unless: Option<Range<usize>>,
+    /// The expression.
+    pub at: Range<usize>,
+    /// Where the change ends that adds the column.
+    pub end: usize,
 }
 
 /// Where definitions change.
@@ -361,6 +406,7 @@ impl<'a> Planner<'a> {
         };
         let named = collections.iter().map(|one| (name(one), Arc::clone(one)));
         self.names.documents = named.collect();
+        self.names.over_documents = rights::over_documents(&self.names);
         self
     }
 
@@ -373,7 +419,10 @@ impl<'a> Planner<'a> {
         } else {
             stacker::grow(STACK, || self.decide(sql, context))
         };
-        decided.unwrap_or_else(Plan::Refuse)
+        match decided {
+            Ok(plan) => rights::guarded(&self.names, sql, context, plan),
+            Err(refusal) => Plan::Refuse(refusal),
+        }
     }
 
     /// Where a relation of the catalog must be: on every shard, or at home only.
@@ -417,8 +466,35 @@ impl<'a> Planner<'a> {
                 | Statement::Several
                 | Statement::Unclear
         );
-        if of_tables && self.names.mentions_documents(sql) {
-            return refuse::refuse(Reason::DocumentsStatement);
+        // A name with escapes may be any.
+        let may_name = || {
+            self.names.mentions_documents(sql)
+                || !self.names.documents.is_empty() && sql.to_ascii_lowercase().contains("u&\"")
+        };
+        if of_tables
+            && may_name()
+            && let Some(plan) = ddl::documents::plan(&self.names, sql, &analysis.statement, context)
+        {
+            return plan;
+        }
+        let computes = matches!(
+            analysis.statement,
+            Statement::Select
+                | Statement::Insert
+                | Statement::Update
+                | Statement::Delete
+                | Statement::Merge
+                | Statement::Do
+                | Statement::Call
+                | Statement::Copy { .. }
+                | Statement::Declare { .. }
+        );
+        if computes
+            && self
+                .names
+                .calls_unnamed(sql, context.standard_conforming_strings)
+        {
+            return refuse::refuse(Reason::FunctionUnproven);
         }
         match &analysis.statement {
             Statement::Empty => Ok(Plan::Local(Local::Empty)),
@@ -450,7 +526,11 @@ impl<'a> Planner<'a> {
                 self.unless_in_strings(planned, within(*query), context)
             }
             Statement::Prepare { body, .. } => self.decide(within(*body), context),
-            Statement::Do | Statement::Call => utility::code(&self.names, sql),
+            Statement::Do => match utility::definition(sql, context) {
+                Some(definition) => self.within_do(&definition, sql, context),
+                None => utility::code(&self.names, sql, context),
+            },
+            Statement::Call => utility::code(&self.names, sql, context),
             Statement::Truncate => ddl::truncate(&self.names, sql, context),
             Statement::Lock => ddl::whole_tables(&self.names, sql, context),
             Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, *verb, *object, context),
@@ -458,6 +538,26 @@ impl<'a> Planner<'a> {
             Statement::Several | Statement::Unclear => utility::unclear(&self.names, sql),
             // The session follows these itself; the server hears them as they are.
             _ => Ok(utility::home("a statement about the session")),
+        }
+    }
+
+    /// DO that does no more than to change a definition. Where it is one that all shards have, all of them run it.
+    fn within_do(
+        &self,
+        definition: &str,
+        sql: &str,
+        context: &PlanContext,
+    ) -> Result<Plan, Refusal> {
+        match self.decide(definition, context) {
+            Ok(Plan::Ddl(ddl))
+                if ddl.place == DdlPlace::AllShards
+                    && ddl.transactional
+                    && ddl.elsewhere.is_none()
+                    && ddl.times.is_empty() =>
+            {
+                Ok(Plan::Ddl(ddl))
+            }
+            _ => utility::code(&self.names, sql, context),
         }
     }
 

@@ -6,7 +6,7 @@
 //! included, so that no difference between two lexers can hide a name from it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::HashSet;
@@ -22,9 +22,11 @@ use crate::sql::lexer::Kind;
 
 use super::context::PlanContext;
 use super::functions::is_opaque;
+use super::left::{Left, left};
 use super::reached::Kin;
 use super::refuse::Reason;
 use super::touches::Provable;
+use super::unnamed::Unnamed;
 
 /// PostgreSQL cuts identifiers after this many bytes.
 const MAX_NAME: usize = 63;
@@ -85,8 +87,10 @@ pub enum Resolved<'a> {
     Temporary,
     /// Declared in the map, absent from the catalog.
     Missing(Name),
-    /// On all shards, and without the key that would tell where its rows are.
-    KeyGone(Name),
+    /// On all shards, and nothing tells where its rows are.
+    KeyGone(Name, Reason),
+    /// What is behind it could not be read.
+    Unread(Name),
     /// Neither declared nor in the catalog: PostgreSQL will say that it does not exist.
     Unknown(String),
     /// It could be several things.
@@ -118,8 +122,8 @@ pub struct Names<'a> {
     /// Sharded tables that are declared and not created, and whose key types nobody knows yet.
     pending: &'a [TablePattern],
     places: HashMap<Name, Place>,
-    /// Tables without the key by which their rows were divided.
-    key_gone: HashSet<Name>,
+    /// Tables on all shards of which nothing tells where their rows are, and why.
+    key_gone: HashMap<Name, Reason>,
     /// Words that may lead to a declared table, folded to lower case.
     touching: HashSet<String>,
     /// The same for names that are not single words.
@@ -131,8 +135,14 @@ pub struct Names<'a> {
     /// What of them is proven of the tables and names.
     pub(super) parts: Provable,
     anything_declared: bool,
+    /// The names of all relations, folded to lower case.
+    relations: HashSet<String>,
+    /// What of it reaches tables without any name in a statement.
+    unnamed: Unnamed,
     /// Tables whose rows are documents.
     pub(super) documents: HashMap<Name, Arc<Collection>>,
+    /// Names of views that may read them, in lower case.
+    pub(super) over_documents: BTreeSet<String>,
     /// What becomes of an UPDATE that leads rows to other shards.
     pub key_updates: KeyUpdates,
 }
@@ -145,7 +155,7 @@ impl<'a> Names<'a> {
             map,
             pending,
             places: HashMap::new(),
-            key_gone: HashSet::default(),
+            key_gone: HashMap::new(),
             touching: HashSet::default(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
@@ -153,16 +163,22 @@ impl<'a> Names<'a> {
             far: BTreeMap::new(),
             parts: Provable::default(),
             anything_declared: false,
+            relations: HashSet::default(),
+            unnamed: Unnamed::default(),
             documents: HashMap::new(),
+            over_documents: BTreeSet::new(),
             key_updates: KeyUpdates::Refuse,
         };
+        let folded = catalog.relations.keys();
+        names.relations = folded.map(|name| name.name.to_ascii_lowercase()).collect();
+        let left = left(catalog, map, |root| placement_of(root, catalog, map));
         for relation in catalog.relations.values() {
-            let place = place_of(relation, catalog, map);
-            let key_gone = is_key_gone(relation, &place, catalog, map);
-            if key_gone {
-                names.key_gone.insert(relation.name.clone());
+            let place = place_of(relation, catalog, map, &left);
+            let key_gone = key_gone(relation, &place, catalog, map, &left);
+            if let Some(reason) = key_gone {
+                names.key_gone.insert(relation.name.clone(), reason);
             }
-            if key_gone || !matches!(place, Place::Home) {
+            if key_gone.is_some() || relation.unread || !matches!(place, Place::Home) {
                 names.touch(&relation.name.name);
             }
             names.places.insert(relation.name.clone(), place);
@@ -182,6 +198,7 @@ impl<'a> Names<'a> {
             || matches!(map.declared("mothership", "undeclared"), Declared::Auto);
         if names.anything_declared {
             names.spread();
+            names.unnamed = Unnamed::of(&names);
             names.parts = Provable::new(catalog, &names.places);
         }
         names
@@ -235,6 +252,18 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Whether code that runs on the home shard may touch what is not there: it names it, runs SQL that it puts together,
+    /// or writes where triggers do so.
+    pub fn code_may_leave_home(&self, code: &str) -> bool {
+        if !self.anything_declared() {
+            return false;
+        }
+        let lower = code.to_ascii_lowercase();
+        let is_dynamic = || words(&lower).any(|w| w == "execute" || is_opaque(w));
+        let is_far = || is_writing(code) && self.far_named(code).is_some();
+        self.mentions(code) || is_dynamic() || is_far()
+    }
+
     fn function_reach(&self, function: &Function) -> Reach {
         if function.kind == FunctionKind::Aggregate {
             let called = function.body.lines();
@@ -250,8 +279,12 @@ impl<'a> Names<'a> {
                 Reach::Anything
             };
         }
-        // An immutable function must not read tables; PostgreSQL inlines and folds it on that promise.
-        if function.volatility == Volatility::Immutable && !function.is_dynamic() {
+        // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it.
+        if function.volatility == Volatility::Immutable
+            && !function.is_dynamic()
+            && !(names_relations(&function.body) && self.mentions(&function.body))
+            && self.code_reach(&function.body) < Reach::Anything
+        {
             return Reach::Nothing;
         }
         // What reads only fires nothing.
@@ -262,10 +295,7 @@ impl<'a> Names<'a> {
         }
         let body = function.body.to_ascii_lowercase();
         let any_relation = |word: &str| {
-            self.catalog
-                .relations
-                .keys()
-                .any(|name| name.name.eq_ignore_ascii_case(word))
+            self.relations.contains(word)
                 || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
         };
         if words(&body).any(any_relation) {
@@ -273,6 +303,21 @@ impl<'a> Names<'a> {
         } else {
             Reach::Nothing
         }
+    }
+
+    /// Whether an expression of a statement may run code that reaches tables, and that no name in it leads to.
+    pub fn calls_unnamed(&self, sql: &str, standard_conforming_strings: bool) -> bool {
+        self.unnamed.is_called(sql, standard_conforming_strings)
+    }
+
+    /// How far the functions may reach that any word of a statement may name: one that makes an operator, a cast or an
+    /// event trigger of a function calls it by its bare name.
+    pub fn named_reach(&self, sql: &str) -> Reach {
+        let lower = sql.to_ascii_lowercase();
+        let reaches = words(&lower).filter_map(|word| self.reach.get(word).copied());
+        let odd = self.odd_reach().filter(|(name, _)| lower.contains(name));
+        let odd = odd.map(|(_, reach)| reach);
+        reaches.chain(odd).max().unwrap_or(Reach::Nothing)
     }
 
     /// Whether any table is sharded or a reference, or might become so.
@@ -347,6 +392,42 @@ impl<'a> Names<'a> {
         self.places.get(name).cloned().unwrap_or(Place::Home)
     }
 
+    /// Where a table that is there would live by another name.
+    pub fn place_renamed(&self, relation: &Relation, name: &Name) -> Placement {
+        let place = self.place(&relation.name);
+        match self.map.declared(&name.schema, &name.name) {
+            // A part lives with the whole, whatever it is called.
+            _ if relation.parent.is_some() => place.placement(),
+            Declared::Placement(placement) => placement.clone(),
+            // What it was a part of, its columns tell.
+            Declared::Home if self.is_left(relation) => place.placement(),
+            Declared::Home => Placement::Home,
+            Declared::Auto if matches!(place, Place::Home) => Placement::Home,
+            Declared::Auto => self
+                .map
+                .auto_placement(&key_columns(relation, self.catalog)),
+        }
+    }
+
+    /// Whether a table lives as one does of which it was a part.
+    fn is_left(&self, relation: &Relation) -> bool {
+        let Name { schema, name } = &relation.name;
+        let is_undeclared = matches!(self.map.declared(schema, name), Declared::Home);
+        is_undeclared && !matches!(self.place(&relation.name), Place::Home)
+    }
+
+    /// Where a table is declared to live that is taken out of another one; `None` if nothing declares it, so that it
+    /// stays where it is.
+    pub fn place_detached(&self, relation: &Relation) -> Option<Placement> {
+        match self
+            .map
+            .declared(&relation.name.schema, &relation.name.name)
+        {
+            Declared::Home | Declared::Auto => None,
+            Declared::Placement(placement) => Some(placement.clone()),
+        }
+    }
+
     /// Where a table would live that the catalog does not have yet, given its primary key.
     pub fn future_place(&self, name: &Name, primary_key: &[(String, KeyType)]) -> Placement {
         self.map.placement(&name.schema, &name.name, primary_key)
@@ -408,9 +489,10 @@ impl<'a> Names<'a> {
     }
 
     fn found(&self, relation: &'a Relation) -> Resolved<'a> {
-        match self.key_gone.contains(&relation.name) {
-            true => Resolved::KeyGone(relation.name.clone()),
-            false => Resolved::Relation(relation, self.place(&relation.name)),
+        match self.key_gone.get(&relation.name) {
+            Some(reason) => Resolved::KeyGone(relation.name.clone(), *reason),
+            None if relation.unread => Resolved::Unread(relation.name.clone()),
+            None => Resolved::Relation(relation, self.place(&relation.name)),
         }
     }
 
@@ -418,6 +500,11 @@ impl<'a> Names<'a> {
     pub fn is_by_primary_key(&self, relation: &Relation) -> bool {
         let root = root_of(relation, self.catalog);
         is_by_default(root, self.map) && matches!(self.place(&root.name), Place::Sharded(_))
+    }
+
+    /// Whether nothing is declared for a table of this name but that primary keys divide what is new.
+    pub fn is_by_default(&self, name: &Name) -> bool {
+        matches!(self.map.declared(&name.schema, &name.name), Declared::Auto)
     }
 
     fn declared(&self, schema: &str, name: &str) -> Option<Name> {
@@ -447,6 +534,13 @@ fn is_writing(body: &str) -> bool {
         .any(|word| matches!(word, "insert" | "update" | "delete" | "merge" | "truncate"))
 }
 
+/// Whether a body has a word behind which the grammar has a relation, or a write of one. A function that only computes
+/// may have a parameter that is called like a table.
+fn names_relations(body: &str) -> bool {
+    let reads = |word: &str| matches!(word, "from" | "join" | "table" | "copy" | "using");
+    words(&body.to_ascii_lowercase()).any(reads) || is_writing(body)
+}
+
 /// Extensions whose functions run SQL that stands in their arguments, or reach other servers.
 pub(crate) const RUNS_SQL: [&str; 7] = [
     "dblink",
@@ -458,21 +552,36 @@ pub(crate) const RUNS_SQL: [&str; 7] = [
     "lo",
 ];
 
-fn place_of(relation: &Relation, catalog: &Catalog, map: &ShardMap) -> Place {
+fn place_of(
+    relation: &Relation,
+    catalog: &Catalog,
+    map: &ShardMap,
+    left: &HashMap<Name, Left>,
+) -> Place {
     // Views are judged by what they read; sequences stay with their tables or at home.
     if matches!(relation.kind, RelationKind::View | RelationKind::Sequence) {
         return Place::Home;
     }
     let root = root_of(relation, catalog);
-    let primary_key = key_columns(root, catalog);
-    if is_by_default(root, map) && catalog.home_only.contains(&root.name) {
-        return Place::Home;
-    }
-    match map.placement(&root.name.schema, &root.name.name, &primary_key) {
+    let placement = match left.get(&root.name) {
+        Some(Left::As(placement)) => placement.clone(),
+        Some(Left::Unclear) => Placement::Home,
+        None => placement_of(root, catalog, map),
+    };
+    match placement {
         Placement::Home => Place::Home,
         Placement::Reference => Place::Reference,
         Placement::Sharded(sharded) => Place::Sharded(Arc::new(keyed(relation, sharded, catalog))),
     }
+}
+
+/// Where the map has a table that is no part of another one.
+fn placement_of(root: &Relation, catalog: &Catalog, map: &ShardMap) -> Placement {
+    if is_by_default(root, map) && catalog.home_only.contains(&root.name) {
+        return Placement::Home;
+    }
+    let primary_key = key_columns(root, catalog);
+    map.placement(&root.name.schema, &root.name.name, &primary_key)
 }
 
 /// A partition lives where its parent does.
@@ -496,13 +605,24 @@ fn is_by_default(root: &Relation, map: &ShardMap) -> bool {
     matches!(map.declared(schema, name), Declared::Auto)
 }
 
-/// Whether a table that would live at home is on all shards: it had a primary key when it was made, and has rows on each.
-fn is_key_gone(relation: &Relation, place: &Place, catalog: &Catalog, map: &ShardMap) -> bool {
+/// Why nothing tells where the rows are of a table that is on all shards and would live at home: it had a primary key
+/// when it was made, or may have been a part of another table.
+fn key_gone(
+    relation: &Relation,
+    place: &Place,
+    catalog: &Catalog,
+    map: &ShardMap,
+    left: &HashMap<Name, Left>,
+) -> Option<Reason> {
     let root = root_of(relation, catalog);
-    relation.kind == RelationKind::Table
-        && matches!(place, Place::Home)
-        && catalog.everywhere.contains(&root.name)
-        && is_by_default(root, map)
+    if relation.kind != RelationKind::Table || !matches!(place, Place::Home) {
+        return None;
+    }
+    let is_gone = catalog.everywhere.contains(&root.name) && is_by_default(root, map);
+    match left.get(&root.name) {
+        Some(Left::Unclear) => Some(Reason::LeftUnclear),
+        _ => is_gone.then_some(Reason::KeyGone),
+    }
 }
 
 /// The primary key as the map wants it: empty unless its first column can be a shard key.

@@ -1,15 +1,19 @@
 //! The door to sqlparser: text in, one statement and its tokens out, with bounds on depth.
 
-use sqlparser::ast::{Query, Statement};
+use std::ops::Range;
+
+use sqlparser::ast::{Expr, Query, SelectItem, SetExpr, Statement};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
 use super::expr::placeholder;
+use super::gather::views::Opened;
 use super::grammar::{self, Grammar, Strength};
 use super::names::fold;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::slots::Text;
+use crate::sql::lexer::{Kind, Lexer};
 
 /// Parentheses, subqueries and the like may nest this deep.
 const MAX_NESTING: usize = 60;
@@ -17,6 +21,13 @@ const MAX_NESTING: usize = 60;
 /// More operators than this in one statement are not parsed: chains of them become trees as
 /// deep as they are long, which even dropping would walk.
 const MAX_OPERATORS: usize = 6_000;
+
+/// Tokens of one statement, constants in lists included: each becomes some hundred bytes of tokens and tree.
+const MAX_TOKENS: usize = 400_000;
+
+/// Terms in lists of one statement, but for constants in parentheses (rows of VALUES, IN lists): sort keys, groups,
+/// columns, entries of FROM. PostgreSQL has a limit of 1664 for most of them.
+const MAX_TERMS: usize = 6_000;
 
 /// A statement as the parser sees it.
 pub struct Parsed {
@@ -26,6 +37,8 @@ pub struct Parsed {
     pub tokens: Vec<TokenWithSpan>,
     /// The parameters and where they stand.
     pub placeholders: Vec<(Location, u16)>,
+    /// Views that the text names and the tree has as subqueries.
+    pub opened: Vec<Opened>,
 }
 
 /// Parses a query or a write, with grammar that the parser does not know put in words that it does.
@@ -36,6 +49,22 @@ pub fn query_or_write(text: &Text<'_>) -> Result<Parsed, Refusal> {
 /// Parses one statement.
 pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
     parse(tokens(sql)?, <[TokenWithSpan]>::to_vec)
+}
+
+/// Parses an expression.
+pub fn expression(text: &str) -> Option<Expr> {
+    match statement(&format!("SELECT {text}")).ok()?.statement {
+        Statement::Query(query) => match *query.body {
+            SetExpr::Select(mut select) => {
+                match (select.projection.pop(), select.projection.is_empty()) {
+                    (Some(SelectItem::UnnamedExpr(expr)), true) => Some(expr),
+                    _ => None,
+                }
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn parse(
@@ -69,15 +98,13 @@ fn parse(
         statement,
         tokens,
         placeholders,
+        opened: Vec::new(),
     })
 }
 
 /// Parses a view's definition; None if it is not understood.
 pub fn view(definition: &str) -> Option<Box<Query>> {
-    match statement(definition).ok()?.statement {
-        Statement::Query(query) => Some(query),
-        _ => None,
-    }
+    Some(view_at(definition, 0)?.0)
 }
 
 /// In the name of a window: what its frame excludes, which the tree has no place for, and its own name if it has one.
@@ -266,6 +293,13 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
         let grouped = at > 1 && self::says(tokens, at - 2, &["group", "by"]);
         return instead(1, &[marked(grammar::DISTINCT), Token::Comma]).filter(|_| grouped);
     }
+    if says(&["conflict"])
+        && last
+            .and_then(word)
+            .is_some_and(|w| w.eq_ignore_ascii_case("on"))
+    {
+        return conflict_target(tokens, at);
+    }
     if says(&["isnull"]) {
         return instead(1, &[keyword("IS"), keyword("NULL")]);
     }
@@ -273,6 +307,57 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
         return instead(1, &[keyword("IS"), keyword("NOT"), keyword("NULL")]);
     }
     None
+}
+
+/// The target of ON CONFLICT, if it has more than names of columns: these, and a mark for what else the index is known by.
+/// No server computes that for a row: it is held against the definitions of indexes.
+fn conflict_target(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
+    let is = |place: usize, token: &Token| tokens.get(place).is_some_and(|t| t.token == *token);
+    is(at + 1, &Token::LParen).then_some(())?;
+    let mut elements: Vec<Range<usize>> = std::iter::once(at + 2..at + 2).collect();
+    let mut depth = 0usize;
+    let mut end = at + 2;
+    loop {
+        match &tokens.get(end)?.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen if depth == 0 => break,
+            Token::RParen | Token::RBracket => depth = depth.checked_sub(1)?,
+            Token::Comma if depth == 0 => elements.push(end + 1..end + 1),
+            _ => {}
+        }
+        end += 1;
+        if let Some(element) = elements.last_mut().filter(|element| element.start < end) {
+            element.end = end;
+        }
+    }
+    let mut after = end + 1;
+    if says(tokens, after, &["where"]) {
+        let ends = |at: &usize| {
+            says(tokens, *at, &["do", "nothing"]) || says(tokens, *at, &["do", "update"])
+        };
+        after = (after..tokens.len()).find(ends)?;
+    }
+    let is_column = |element: &&Range<usize>| {
+        element.len() == 1 && matches!(tokens[element.start].token, Token::Word(_))
+    };
+    let columns: Vec<_> = elements.iter().filter(is_column).collect();
+    if columns.len() == elements.len() && after == end + 1 {
+        return None;
+    }
+    let is_parameter = |t: &TokenWithSpan| matches!(&t.token, Token::Placeholder(text) if placeholder(text).is_some());
+    if tokens[at..after].iter().any(is_parameter) || elements.iter().any(Range::is_empty) {
+        return None;
+    }
+    let place = tokens[at].span;
+    let placed = |token: Token| TokenWithSpan::new(token, place);
+    let mut by = vec![tokens[at].clone(), tokens[at + 1].clone()];
+    for column in columns {
+        by.push(tokens[column.start].clone());
+        by.push(placed(Token::Comma));
+    }
+    by.push(placed(marked(grammar::ARBITER)));
+    by.push(tokens[end].clone());
+    Some((after - at, by))
 }
 
 /// The lock at a place, of this strength in so many words: with a mark where the parser has no such strength.
@@ -343,6 +428,9 @@ fn locked_names(tokens: &[TokenWithSpan]) -> &[TokenWithSpan] {
 
 /// The tokens of a text, white space included.
 pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
+    if !is_affordable(sql.as_bytes()) {
+        return refuse(Reason::TooComplex);
+    }
     let dialect = Grammar::default();
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
@@ -370,6 +458,73 @@ pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
     Ok(tokens)
 }
 
+/// Whether a text has no more tokens and terms than may be parsed. Counts without keeping anything: what it says no to
+/// would cost thousands of times its length.
+fn is_affordable(sql: &[u8]) -> bool {
+    // Each token takes a byte, each term two.
+    if sql.len() <= MAX_TERMS {
+        return true;
+    }
+    let (mut tokens, mut terms) = (0usize, 0usize);
+    // Where strings end is another question; here they only have to be passed over.
+    let mut lists = vec![List::Clause];
+    let mut after_constant = false;
+    for token in Lexer::new(sql, true) {
+        tokens += 1;
+        let depth = lists.len();
+        let list = lists.last_mut();
+        match token.kind {
+            Kind::LParen | Kind::LBracket => lists.push(List::Values),
+            Kind::RParen | Kind::RBracket if depth > 1 => drop(lists.pop()),
+            Kind::Word => {
+                if let (Some(list), Some(now)) = (list, List::after(token.text(sql))) {
+                    *list = now;
+                }
+            }
+            Kind::Comma => {
+                let free = after_constant && matches!(list, Some(List::Values));
+                terms += usize::from(!free);
+            }
+            _ => {}
+        }
+        after_constant = match token.kind {
+            Kind::Word => {
+                let word = token.text(sql);
+                let constants: [&[u8]; 4] = [b"null", b"default", b"true", b"false"];
+                constants.iter().any(|c| c.eq_ignore_ascii_case(word))
+            }
+            Kind::Param | Kind::RParen | Kind::RBracket => true,
+            kind => kind.is_value(),
+        };
+        if tokens > MAX_TOKENS || terms > MAX_TERMS || depth > MAX_TERMS {
+            return false;
+        }
+    }
+    true
+}
+
+/// What commas at a place divide.
+#[derive(Clone, Copy)]
+enum List {
+    /// Constants, where nothing else was said: rows of VALUES, IN lists, arguments.
+    Values,
+    /// Terms of a clause.
+    Clause,
+}
+
+impl List {
+    /// What follows a word.
+    fn after(word: &[u8]) -> Option<List> {
+        let is = |of: &[u8]| word.eq_ignore_ascii_case(of);
+        let clauses: [&[u8]; 6] = [b"select", b"by", b"from", b"set", b"with", b"returning"];
+        match () {
+            () if is(b"values") => Some(List::Values),
+            () if clauses.iter().any(|clause| is(clause)) => Some(List::Clause),
+            () => None,
+        }
+    }
+}
+
 fn is_operator_word(word: &str) -> bool {
     [
         "and",
@@ -382,6 +537,7 @@ fn is_operator_word(word: &str) -> bool {
         "join",
         "collate",
         "at",
+        "when",
     ]
     .iter()
     .any(|w| word.eq_ignore_ascii_case(w))

@@ -21,6 +21,9 @@ use super::write;
 use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
 use crate::sql::keywords::{self, is_reserved};
 
+/// Why a query is gathered that could be computed otherwise.
+const WISHED: &str = "mothership.plan is \"gather\"";
+
 /// Plans SELECT, VALUES, TABLE and WITH.
 pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
     if !text.mentions(names) && !text.runs_sql(names) {
@@ -30,7 +33,7 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if let Some(fill) = write::filled((names, text, context), &parsed)? {
         return Ok(fill);
     }
-    walked((names, text, context), parsed, &Ending::Answer, 0)
+    walked((names, text, context), parsed, &Ending::Answer, (0, None))
 }
 
 /// Plans a query whose rows are kept on one server: if several shards have them, they are gathered.
@@ -49,7 +52,7 @@ pub fn kept(
     }
     let ending = Ending::Keep(Box::new(keep));
     let parsed = parsed(&text, context)?;
-    walked((names, &text, context), parsed, &ending, 0)
+    walked((names, &text, context), parsed, &ending, (0, None))
 }
 
 /// Plans the query that says what documents become. `why` is said where their rows cannot be gathered.
@@ -60,7 +63,7 @@ pub fn changing(
 ) -> Result<Plan, Refusal> {
     let text = Text::whole(sql);
     let parsed = parsed(&text, context)?;
-    match walked((names, &text, context), parsed, &ending, 0) {
+    match walked((names, &text, context), parsed, &ending, (0, None)) {
         Ok(Plan::Gather(gather)) => {
             let gather = Arc::unwrap_or_clone(gather);
             // Only the home shard knows what the statement itself means.
@@ -77,12 +80,13 @@ pub fn changing(
     }
 }
 
-/// Plans a parsed query. `depth` counts how often views have become part of it.
+/// Plans a parsed query. `depth` counts how often views have become part of it; for the reason `apart` shards may not
+/// compute it apart.
 fn walked(
     (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
     parsed: Parsed,
     ending: &Ending,
-    depth: u64,
+    (depth, apart): (u64, Option<Refusal>),
 ) -> Result<Plan, Refusal> {
     let Statement::Query(query) = &parsed.statement else {
         return not_understood();
@@ -135,18 +139,42 @@ fn walked(
         })),
         (finished, _) => finished,
     };
+    // What one server computes of all rows: views that only one server can compute have become subqueries in it.
+    let gathered = |why: Refusal| match views::expanded(&analysis, query, &parsed, depth) {
+        Some(parsed) => {
+            let apart = Some(&why).filter(|why| why.reason == Reason::TimeHidden);
+            let next = (depth + 1, apart.cloned());
+            gathered_of(walked((names, text, context), parsed, ending, next)?).ok_or(why)
+        }
+        None => {
+            let root = Root::Query(query);
+            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why)?;
+            let home = gather.home || hidden == Hidden::Unread;
+            Ok(Arc::new(Gather { home, ..gather }))
+        }
+    };
+    if let (Ok(Plan::Scatter(_)), Some(why)) =
+        (&plan, apart.or_else(|| views::hide_time(&analysis)))
+        && let Ok(gather) = gathered(why)
+    {
+        return Ok(Plan::Gather(gather));
+    }
+    if let Ok(found) = &plan
+        && context.gathers
+        && *ending == Ending::Answer
+        && spreads(found)
+        && let Ok(gather) = gathered(Refusal::about(Reason::SeveralShards, WISHED))
+    {
+        let gather = Gather {
+            always: true,
+            ..Arc::unwrap_or_clone(gather)
+        };
+        return Ok(Plan::Gather(Arc::new(gather)));
+    }
     let plan = match plan {
         Err(why) if gather::helps(why.reason) => {
-            if let Some(parsed) = views::expanded(&analysis, query, &parsed, depth) {
-                return walked((names, text, context), parsed, ending, depth + 1);
-            }
-            let root = Root::Query(query);
             let reason = why.reason;
-            let gather = gather::plan(&analysis, root, &parsed, ending.clone(), why);
-            let gather = gather.map(|gather| {
-                let home = gather.home || hidden == Hidden::Unread;
-                Arc::new(Gather { home, ..gather })
-            });
+            let gather = gathered(why);
             match sorted(&analysis, query, reason, (&gather, ending)) {
                 Some(scatter) => Plan::Scatter(scatter),
                 None => Plan::Gather(gather?),
@@ -159,8 +187,7 @@ fn walked(
                 false => single.otherwise.clone(),
             };
             let reason = why.reason;
-            let gather = gather::plan(&analysis, Root::Query(query), &parsed, ending.clone(), why);
-            let gather = gather.map(Arc::new);
+            let gather = gathered(why);
             match sorted(&analysis, query, reason, (&gather, ending)) {
                 Some(scatter) => Plan::Scatter(scatter),
                 None => Plan::Single(Single {
@@ -174,6 +201,34 @@ fn walked(
     Ok(plan.touching(touches(&analysis, None, &parsed)))
 }
 
+/// Whether rows of sharded tables are what it reads, which can be gathered.
+fn spreads(plan: &Plan) -> bool {
+    match plan {
+        Plan::Scatter(_) => true,
+        Plan::Single(single) => matches!(single.target, Target::Keys(_)),
+        _ => false,
+    }
+}
+
+/// How a plan gathers what it reads, if it may have to.
+fn gathered_of(plan: Plan) -> Option<Arc<Gather>> {
+    match plan {
+        Plan::Gather(gather) => Some(gather),
+        Plan::Single(single) => single.gather,
+        Plan::Scatter(Scatter {
+            merge: Merge::Sorted(sorted),
+            ..
+        }) => sorted.otherwise.clone().ok(),
+        Plan::Local(_)
+        | Plan::Scatter(_)
+        | Plan::Split(_)
+        | Plan::Fill(_)
+        | Plan::Ddl(_)
+        | Plan::Guarded(_)
+        | Plan::Refuse(_) => None,
+    }
+}
+
 /// The plan of a query whose rows the shards can sort, if nothing else was in the way.
 fn sorted(
     analysis: &Analysis<'_>,
@@ -184,7 +239,13 @@ fn sorted(
     let helps = matches!(reason, Reason::OrderBy | Reason::Limit | Reason::Distinct);
     // What cannot be gathered is not for another reason than its locks.
     let locks = |why: &Refusal| why.reason == Reason::Locking;
+    if analysis.context.gathers && gather.is_ok() {
+        return None;
+    }
     if !helps || *ending != Ending::Answer || !gather.as_ref().err().is_none_or(locks) {
+        return None;
+    }
+    if gather.is_ok() && views::hide_time(analysis).is_some() {
         return None;
     }
     let sorted = Sorted::plan(analysis, query, gather.clone())?;
@@ -253,6 +314,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
         gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown,
+        locks_copies: false,
         touches: Touches::Anything,
     })
 }

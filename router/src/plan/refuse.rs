@@ -46,6 +46,17 @@ impl Refusal {
         Refusal::about(reason, detail)
     }
 
+    /// A constraint that only a server with all the rows can enforce.
+    pub fn is_unenforced(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::UnenforcedUnique
+                | Reason::UnenforcedExclude
+                | Reason::UnenforcedForeignKey
+                | Reason::ForeignKeyAction
+        )
+    }
+
     /// The SQLSTATE for the client.
     pub fn sqlstate(&self) -> &'static str {
         self.reason.text().sqlstate
@@ -134,6 +145,10 @@ reasons! {
     NameUnclear = "name-unclear", "0A000",
         "a table name in this statement cannot be resolved with certainty",
         "Qualify the name with its schema.";
+    /// A relation whose definition the router does not know.
+    Unread = "unread", "55P03",
+        "the definition of a relation in this statement cannot be read at the moment",
+        "Try again when nobody holds a lock on it or on a table in it. A view of more than 256 KiB is never read.";
     /// A sharded table that the shards do not have.
     NotInCatalog = "not-in-catalog", "0A000",
         "a declared table is not in the catalog of the shards",
@@ -209,8 +224,12 @@ reasons! {
     /// A statement other than SELECT, INSERT, UPDATE, DELETE, MERGE and COPY about documents, or MERGE of documents into
     /// another table.
     DocumentsStatement = "documents-statement", "0A000",
-        "tables of documents take SELECT, INSERT, UPDATE, DELETE, COPY and being merged into only",
+        "tables of documents take SELECT, INSERT, UPDATE, DELETE, COPY, GRANT, REVOKE, OWNER TO and being merged into only",
         "Their definition is in the router's configuration.";
+    /// Policies of a table of documents: PostgreSQL would have to see the rows.
+    DocumentsRowSecurity = "documents-row-security", "0A000",
+        "row security of tables of documents is not supported",
+        "Grant rights on the table or on columns of it, or let a rule of the router's configuration refuse statements.";
     /// FOR UPDATE and its kin of documents, where the lock would have to be there when the statement has ended.
     DocumentsLocks = "documents-locks", "0A000",
         "these row locks on documents are not supported",
@@ -355,6 +374,14 @@ reasons! {
     KeyGone = "key-gone", "0A000",
         "a table is on all shards and has no primary key that tells where its rows are",
         "Give it its primary key again on every shard, or declare its shard key.";
+    /// A table that may have been a partition.
+    LeftUnclear = "left-unclear", "0A000",
+        "a table is on all shards without being declared, and may have been a partition of a declared one",
+        "Declare it in the router's configuration: by its shard key, or with kind = \"home\" if it never was a partition.";
+    /// A table would lie elsewhere than its rows do.
+    PlaceChange = "place-change", "0A000",
+        "a table would be looked for in another place than its rows are in",
+        "Declare the new name in the router's configuration as the table is declared, or create a new table and copy the rows.";
     /// A statement about tables that is not known.
     DdlNotUnderstood = "ddl-not-understood", "0A000",
         "this change of a declared table is not understood well enough to be applied to all shards",
@@ -367,10 +394,22 @@ reasons! {
     ViewMixed = "view-over-mixed-tables", "0A000",
         "a view over tables of the home shard and declared tables is not supported",
         "Declare all its tables.";
+    /// A view of which only one server can compute the rows, of tables that the client may not read.
+    ViewRights = "view-owner-rights", "0A000",
+        "a view over rows of several shards reads tables for its owner that you may not read yourself",
+        "Grant SELECT on the tables that the view reads.";
     /// A time that each shard would tell for itself.
     TimeHidden = "time-over-shards", "0A000",
         "a statement or transaction over several shards asks for the time where it cannot be made the same on all",
         "Call now() or CURRENT_TIMESTAMP in the statement itself, give the value as a parameter, or keep the transaction to one shard.";
+    /// The number of the client's process is asked for where it cannot be put.
+    ProcessHidden = "process-hidden", "0A000",
+        "the number of the client's process cannot be told here",
+        "Call pg_backend_pid() in a statement that reads or writes rows, and read pg_stat_activity or pg_locks.";
+    /// A signal to another client, whose number is known only where the server computes it.
+    ProcessOfAnother = "process-of-another", "0A000",
+        "a client of the router can only be cancelled or terminated by a statement of its own",
+        "Send SELECT pg_cancel_backend(number) or SELECT pg_terminate_backend(number), with the number as a literal or a parameter.";
 }
 
 /// The document `docs/refused.md`, made from the reasons.

@@ -32,6 +32,11 @@ pub fn report(
     text: &TextContext,
     pin: Option<&Pin>,
 ) -> Vec<String> {
+    if let Plan::Guarded(guarded) = plan {
+        let mut lines = report(sql, &guarded.plan, params, map, text, pin);
+        lines.push("Rights: the home shard is asked first".to_owned());
+        return lines;
+    }
     let open = usize::from(parameters(sql.as_bytes())) > params.values.len();
     match (plan, route(plan, params, map, text, pin)) {
         (Plan::Local(_), _) => vec!["Plan: Local".to_owned(), "Shards: none".to_owned()],
@@ -229,6 +234,7 @@ fn kind(plan: &Plan, several: bool) -> String {
         Plan::Gather(_) => "Single (its keys lead to one shard)".to_owned(),
         Plan::Fill(_) => "Fill (planned when the router has made its values)".to_owned(),
         Plan::Ddl(ddl) => format!("Ddl ({})", ddl.why),
+        Plan::Guarded(guarded) => kind(&guarded.plan, several),
         Plan::Refuse(_) => "Refuse".to_owned(),
     }
 }

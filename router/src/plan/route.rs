@@ -69,7 +69,7 @@ pub fn route(
         return Err(Refusal::new(Reason::DocumentsShards).into());
     }
     let Some(pin) = pin else { return Ok(route) };
-    let is_home = matches!(plan, Plan::Single(single) if single.target == Target::Home);
+    let is_home = matches!(plan.unguarded(), Plan::Single(single) if single.target == Target::Home);
     let place = match route.shards.single() {
         _ if route.anywhere => Place::Anywhere,
         Some(home) if is_home => Place::Home(home),
@@ -137,6 +137,7 @@ fn by_keys(
 ) -> Result<Route, Refusal> {
     match plan {
         Plan::Refuse(refusal) => Err(refusal.clone()),
+        Plan::Guarded(guarded) => by_keys(&guarded.plan, params, map, text),
         // Whoever can makes the values first.
         Plan::Fill(fill) => Err(Refusal::of_table(Reason::InsertSequence, &fill.table)),
         Plan::Local(_) => Ok(plain(
@@ -256,7 +257,7 @@ fn gathered(
     // By itself a shard would take values from its own sequence.
     let makes = matches!(&gather.ending, Ending::Store(store) if store.made > 0);
     let changes = matches!(&gather.ending, Ending::Change(_));
-    let apart = copies || elsewhere || makes || changes || gather.documents;
+    let apart = copies || elsewhere || makes || changes || gather.documents || gather.always;
     if shards.single().is_some() && !apart {
         return Ok(plain(shards, role));
     }

@@ -82,7 +82,7 @@ pub struct Link {
 }
 
 /// Which rows FOR UPDATE and its kin lock.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Locks {
     /// None.
     #[default]
@@ -104,6 +104,8 @@ pub struct Seen {
     pub once: Option<String>,
     /// FOR UPDATE and its kin.
     pub locks: Locks,
+    /// It locks rows of a reference table as who writes them does, and waits for them.
+    pub locks_copies: bool,
     /// A data-modifying CTE.
     pub writes: bool,
     /// One that writes a reference table, of which each shard has a copy.
@@ -116,6 +118,24 @@ pub struct Seen {
     pub views: bool,
     /// Names that neither the catalog nor the map knows.
     pub unknown: BTreeSet<String>,
+}
+
+impl Seen {
+    /// What was seen of a part of the statement.
+    pub fn add(&mut self, part: Seen) {
+        for (call, name) in part.calls {
+            self.calls.entry(call).or_insert(name);
+        }
+        self.once = self.once.take().or(part.once);
+        self.locks = self.locks.max(part.locks);
+        self.writes |= part.writes;
+        self.copies |= part.copies;
+        self.locks_copies |= part.locks_copies;
+        self.catalogs |= part.catalogs;
+        self.not_on_replicas |= part.not_on_replicas;
+        self.views |= part.views;
+        self.unknown.extend(part.unknown);
+    }
 }
 
 /// The analysis of one statement.

@@ -395,7 +395,9 @@ impl Plan {
                 others: all(&split.others, literals)?,
                 ..split.clone()
             }),
-            Plan::Local(_) | Plan::Ddl(_) | Plan::Fill(_) | Plan::Refuse(_) => self.clone(),
+            Plan::Local(_) | Plan::Ddl(_) | Plan::Fill(_) | Plan::Guarded(_) | Plan::Refuse(_) => {
+                self.clone()
+            }
         })
     }
 }

@@ -114,6 +114,7 @@ fn shown(planner: &Planner<'_>, map: &ShardMap, sql: &str, context: &PlanContext
         // As if its values were these.
         let value = |(at, wanted): (usize, &fill::Wanted)| match wanted.source {
             fill::Source::Next(_) => (at + 1).to_string(),
+            fill::Source::Asked(_) => (at + 1).to_string(),
             fill::Source::RandomUuid => format!("00000000-0000-4000-8000-{at:012}"),
         };
         let values: Vec<String> = fill.values.iter().enumerate().map(value).collect();

@@ -200,6 +200,7 @@ pub fn parts(
         | Plan::Gather(_)
         | Plan::Fill(_)
         | Plan::Ddl(_)
+        | Plan::Guarded(_)
         | Plan::Refuse(_) => {
             return None;
         }

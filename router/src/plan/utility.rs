@@ -1,12 +1,16 @@
 //! Statements that hold others, and those that no parser here looks into.
 
+use std::borrow::Cow;
+
 use super::gather::Gather;
 use super::names::Names;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::{Plan, PlanContext, Role, Single, Target, Touches};
 use crate::catalog::types::words;
-use crate::sql::effect::Statement;
+use crate::sql::cursor::Cursor;
+use crate::sql::effect::{self, Object, Statement, Verb};
 use crate::sql::lexer::{Kind, Lexer};
+use crate::sql::name::{self, Name, Unread};
 use std::sync::Arc;
 
 /// The home shard's primary.
@@ -18,6 +22,7 @@ pub fn home(why: &str) -> Plan {
         gather: None,
         otherwise: Refusal::new(Reason::SeveralShards),
         unknown: Vec::new(),
+        locks_copies: false,
         touches: Touches::Anything,
     })
 }
@@ -56,6 +61,7 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
                     gather: None,
                     otherwise: Refusal::new(reason),
                     unknown: Vec::new(),
+                    locks_copies: false,
                     touches: Touches::Anything,
                 }))
             }
@@ -76,10 +82,12 @@ pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
                 gather: None,
                 otherwise: Refusal::new(reason),
                 unknown: Vec::new(),
+                locks_copies: false,
                 touches: Touches::Anything,
             }))
         }
-        Plan::Fill(_) => refuse(reason),
+        // Guards are put around a whole plan.
+        Plan::Fill(_) | Plan::Guarded(_) => refuse(reason),
         Plan::Refuse(refusal) => Err(refusal),
         Plan::Local(_) | Plan::Ddl(_) => Ok(plan),
     }
@@ -143,14 +151,118 @@ pub fn names_nothing_declared(names: &Names<'_>, sql: &str, context: &PlanContex
 }
 
 /// CALL and DO.
-pub fn code(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
-    let lower = sql.to_ascii_lowercase();
-    let dynamic =
-        words(&lower).any(|w| w == "execute") || words(&lower).any(super::functions::is_opaque);
-    if names.mentions(sql) || (names.anything_declared() && dynamic) {
+pub fn code(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+    if may_reach_declared(names, sql, context) {
         return refuse(Reason::CodeUnproven);
     }
     Ok(home("code"))
+}
+
+/// Errors that say what is there already, or is not: where a definition is on all shards or on none, all of them say so.
+const OF_DEFINITIONS: [&str; 7] = [
+    "duplicate_object",
+    "duplicate_table",
+    "duplicate_column",
+    "duplicate_schema",
+    "undefined_object",
+    "undefined_table",
+    "undefined_column",
+];
+
+/// The statement of a DO that does nothing but to change one definition, as migrations have it that may run twice:
+/// `BEGIN CREATE TYPE ...; EXCEPTION WHEN duplicate_object THEN NULL; END`.
+pub fn definition(sql: &str, context: &PlanContext) -> Option<String> {
+    let conforming = context.standard_conforming_strings;
+    let strings = string_values(sql, conforming).ok()?;
+    let mut body = strings.iter().filter(|text| text.contains(';'));
+    let (Some(body), None) = (body.next(), body.next()) else {
+        return None;
+    };
+    if is_of_other_language(sql, conforming) {
+        return None;
+    }
+    let mut c = Cursor::new(body.as_bytes(), conforming);
+    c.eat("begin").then_some(())?;
+    let begins = c.at();
+    while c.bump().is_some() {}
+    let found = body.get(begins..c.taken())?.to_owned();
+    c.skip_semicolon().then_some(())?;
+    if c.eat("exception") {
+        while c.eat("when") {
+            loop {
+                OF_DEFINITIONS
+                    .iter()
+                    .any(|error| c.eat(error))
+                    .then_some(())?;
+                if !c.eat("or") {
+                    break;
+                }
+            }
+            c.eat("then").then_some(())?;
+            if c.eat_all(&["raise", "notice"]) {
+                c.string()?;
+            } else {
+                c.eat("null").then_some(())?;
+            }
+            c.skip_semicolon().then_some(())?;
+        }
+    }
+    c.eat("end").then_some(())?;
+    c.skip_semicolon();
+    let is_whole = c.at_end() && !c.skip_semicolon();
+    let analysis = effect::analyse(found.as_bytes(), conforming);
+    let known = matches!(
+        analysis.statement,
+        Statement::Ddl {
+            verb: Verb::Create,
+            object: Object::Type | Object::Schema | Object::Index,
+        } | Statement::Ddl {
+            verb: Verb::Alter,
+            object: Object::Table | Object::Type,
+        }
+    );
+    (is_whole && known).then_some(found)
+}
+
+/// Whether code may reach declared tables that stands in a statement, in its strings or outside of them. What cannot be
+/// read may.
+pub fn may_reach_declared(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
+    if !names.anything_declared() {
+        return false;
+    }
+    let conforming = context.standard_conforming_strings;
+    let Ok(strings) = string_values(sql, conforming) else {
+        return true;
+    };
+    let mut texts = strings.iter().map(Cow::as_ref).chain([sql]);
+    is_of_other_language(sql, conforming) || texts.any(|text| names.code_may_leave_home(text))
+}
+
+/// The strings of a statement, decoded.
+///
+/// # Errors
+/// The value of one of them is not certain.
+pub fn string_values(sql: &str, conforming: bool) -> Result<Vec<Cow<'_, str>>, Unread> {
+    let values = name::strings(sql.as_bytes(), conforming)?;
+    let text = |value| match value {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    };
+    Ok(values.into_iter().map(text).collect())
+}
+
+/// Whether a statement says LANGUAGE and names one whose code no word shows.
+fn is_of_other_language(sql: &str, conforming: bool) -> bool {
+    let mut c = Cursor::new(sql.as_bytes(), conforming);
+    loop {
+        if c.eat("language") {
+            let language = c.string().map(Name::folded).or_else(|| c.name());
+            return language.is_none_or(|name| name != "plpgsql" && name != "sql");
+        }
+        if c.bump().is_none() {
+            return false;
+        }
+    }
 }
 
 /// What is no statement that we know: PostgreSQL will most likely refuse it.

@@ -15,6 +15,8 @@ use crate::sql::effect::{
 };
 use crate::sql::functions::{Trait, special};
 use crate::sql::lexer::{Kind as Token, Token as At};
+use crate::sql::name::{Name, strings};
+use std::borrow::Cow;
 
 /// A name as it is written, the last two parts of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +55,12 @@ pub struct Facts {
     pub calls: Vec<Path>,
     /// Whole schemas may be meant by one of these names.
     pub schemas: Vec<String>,
-    /// Code that is not SQL or not to be seen: its text.
+    /// Code in its strings, decoded, and the statement around it.
     pub code: Option<String>,
+    /// Every name that stands in it. A function may be called by any of them: `f(x)`, `x.f`, `(x).f`.
+    pub names: Vec<String>,
+    /// Every operator that stands in it.
+    pub operators: Vec<String>,
     /// Names in it may be hidden from us.
     pub unclear: bool,
     /// Its shape, if it was asked for and can be told.
@@ -88,6 +94,9 @@ impl Facts {
         if facts.exempt {
             return facts;
         }
+        if has_code(&analysis.statement) {
+            facts.read_code(sql, conforming);
+        }
         facts.unclear |= analysis.effects.uncertain || std::str::from_utf8(sql).is_err();
         let calls = analysis.effects.functions.iter();
         facts.calls.extend(calls.map(|call| Path {
@@ -112,6 +121,7 @@ impl Facts {
         while cursor.skip_semicolon() {}
         let of_schemas = matches!(analysis.statement, Statement::Ddl { .. })
             && has_word(cursor.clone(), &["schema", "owned"]);
+        facts.read_tokens(cursor.clone());
         if may_name_relations(&analysis.statement) {
             facts.read_names(cursor, by_place);
         }
@@ -198,9 +208,6 @@ impl Facts {
             S::Do | S::Call => {
                 self.is(&[Kind::Other, Kind::Write]);
                 self.perhaps = Kinds::all();
-                if *statement == S::Do {
-                    self.code = Some(String::from_utf8_lossy(sql).into_owned());
-                }
             }
             S::Other(Other::Checkpoint | Other::Load) => self.is(&[Kind::Other]),
             S::Other(_) | S::Notify(_) | S::CommitPrepared(_) | S::RollbackPrepared(_) => {
@@ -259,6 +266,38 @@ impl Facts {
                 }
             }
             (before, word_before) = (Some(token), word);
+        }
+    }
+
+    /// The code of DO and of a function that is made. A string that cannot be decoded hides it.
+    fn read_code(&mut self, sql: &[u8], conforming: bool) {
+        let Ok(strings) = strings(sql, conforming) else {
+            self.unclear = true;
+            return;
+        };
+        let texts = strings.iter().map(Cow::as_ref).chain([sql]);
+        let texts: Vec<_> = texts.map(String::from_utf8_lossy).collect();
+        self.code = Some(texts.join("\n"));
+        self.unclear |= names_other_language(Cursor::new(sql, conforming));
+    }
+
+    fn read_tokens(&mut self, mut c: Cursor<'_>) {
+        while let Some(token) = c.peek() {
+            match token.kind {
+                Token::Word | Token::QuotedIdent | Token::UnicodeIdent => match c.name() {
+                    Some(name) => {
+                        add(&mut self.names, name.to_string());
+                        continue;
+                    }
+                    None => self.unclear = true,
+                },
+                Token::Operator => {
+                    let symbol = String::from_utf8_lossy(token.text(c.sql()));
+                    add(&mut self.operators, symbol.into_owned());
+                }
+                _ => {}
+            }
+            c.bump();
         }
     }
 
@@ -444,6 +483,37 @@ fn may_name_relations(statement: &Statement<'_>) -> bool {
             | S::Unlisten(_)
             | S::Notify(_)
     )
+}
+
+fn add(list: &mut Vec<String>, one: String) {
+    if !list.contains(&one) {
+        list.push(one);
+    }
+}
+
+/// Whether strings of a statement are code: that of DO, and bodies of functions.
+fn has_code(statement: &Statement<'_>) -> bool {
+    let makes = matches!(
+        statement,
+        Statement::Ddl {
+            verb: Verb::Create,
+            object: Object::Routine,
+        }
+    );
+    makes || *statement == Statement::Do
+}
+
+/// Whether it says LANGUAGE and names one whose code no word shows.
+fn names_other_language(mut c: Cursor<'_>) -> bool {
+    loop {
+        if c.eat("language") {
+            let language = c.string().map(Name::folded).or_else(|| c.name());
+            return language.is_none_or(|name| name != "plpgsql" && name != "sql");
+        }
+        if c.bump().is_none() {
+            return false;
+        }
+    }
 }
 
 fn has_word(mut c: Cursor<'_>, words: &[&str]) -> bool {

@@ -3,16 +3,16 @@
 //!
 //! Made once for a catalog and a set of rules. Bodies of functions and definitions of
 //! views are read as words, blind to SQL, so that a name that stands in them is never
-//! missed. What triggers, rules (CREATE RULE), policies, defaults, operators and casts
-//! do behind a statement is not looked at.
+//! missed. Operators, casts and constraints of domains lead where their functions do. What
+//! triggers, rules (CREATE RULE), policies and defaults do behind a statement is not looked at.
 
 use super::facts::{Facts, Path};
 use super::kinds::Kinds;
 use super::{Fit, RequestFacts, RuleSet};
 use crate::catalog::types::words;
-use crate::catalog::{Catalog, Function, Name, Volatility, is_system_schema};
+use crate::catalog::{Catalog, Function, Name, TypeKind, Volatility, is_system_schema};
 use crate::config::{StatementKind, TablePattern};
-use crate::plan::{About, is_opaque};
+use crate::plan::{About, OPERATORS_OF_WORDS, is_opaque};
 use crate::sql::functions::{Trait, special};
 use std::collections::HashSet;
 
@@ -42,6 +42,10 @@ pub struct Survey {
     /// Relations that call those: views.
     doing_relations: HashSet<Name>,
     dark_relations: HashSet<Name>,
+    /// Operators of such functions.
+    dark_operators: HashSet<String>,
+    /// A cast is made by one, and need not be written.
+    has_dark_cast: bool,
     /// For each rule what leads to its tables.
     leads: Vec<Leads>,
 }
@@ -50,6 +54,11 @@ pub struct Survey {
 struct Leads {
     relations: HashSet<Name>,
     functions: HashSet<String>,
+    /// Operators of those, and domains that they check.
+    operators: HashSet<String>,
+    domains: HashSet<String>,
+    /// A cast is made by one, and need not be written.
+    has_cast: bool,
     words: HashSet<String>,
     /// Names that are no single words.
     odd: Vec<String>,
@@ -78,6 +87,8 @@ impl Survey {
     pub fn new(rules: &RuleSet, catalog: &Catalog) -> Self {
         let mut survey = Survey::default();
         survey.find_code(catalog);
+        survey.dark_operators = operators_of(catalog, &survey.dark);
+        survey.has_dark_cast = has_cast_of(catalog, &survey.dark);
         survey.leads = rules
             .rules()
             .map(|rule| leads(&rule.when.tables, catalog))
@@ -177,7 +188,10 @@ impl Survey {
             perhaps = Kinds::all();
         }
         let dark = facts.unclear
-            || facts.calls.iter().any(|c| calls(c, &self.dark))
+            || facts.names.iter().any(|name| self.dark.contains(name))
+            || self.has_dark_cast
+            || uses(facts, &self.dark_operators)
+            || facts.calls.iter().any(is_temporary)
             || found.iter().any(|m| m.among(&self.dark_relations));
         let tables = rules.rules().zip(&self.leads).map(|(rule, leads)| {
             if rule.when.tables.is_empty() {
@@ -217,7 +231,12 @@ impl Survey {
             };
         }
         let of_schema = |schema: &String| leads.relations.iter().any(|r| r.schema == *schema);
-        let mut fit = match facts.schemas.iter().any(of_schema) {
+        let unnamed = || {
+            let named =
+                |name: &String| leads.functions.contains(name) || leads.domains.contains(name);
+            leads.has_cast || uses(facts, &leads.operators) || facts.names.iter().any(named)
+        };
+        let mut fit = match facts.schemas.iter().any(of_schema) || unnamed() {
             true => Fit::Perhaps,
             false => Fit::No,
         };
@@ -270,7 +289,8 @@ impl Survey {
             both.into_iter()
                 .any(|(path, meaning)| is_unknown(path, meaning, facts))
         };
-        (scope.is_hidden && !asked && facts.by_place && !facts.relations.is_empty())
+        let names_something = !facts.relations.is_empty() || !facts.calls.is_empty();
+        (scope.is_hidden && !asked && facts.by_place && names_something)
             || (scope.is_redefined && facts.by_place && unknown())
     }
 
@@ -358,6 +378,35 @@ fn meaning(path: &Path, catalog: &Catalog, scope: &Scope) -> Meaning {
     }
 }
 
+/// Whether a function is called that no catalog has.
+fn is_temporary(path: &Path) -> bool {
+    let schema = path.schema.as_ref();
+    schema.is_some_and(|schema| schema.starts_with("pg_temp"))
+}
+
+/// The operators that one of these functions carries out.
+fn operators_of(catalog: &Catalog, functions: &HashSet<String>) -> HashSet<String> {
+    let operators = catalog.operators.iter();
+    let found = operators.filter(|(_, own)| own.iter().any(|name| functions.contains(name)));
+    found.map(|(symbol, _)| symbol.clone()).collect()
+}
+
+fn has_cast_of(catalog: &Catalog, functions: &HashSet<String>) -> bool {
+    let mut casts = catalog.cast_functions.iter();
+    casts.any(|name| functions.contains(name))
+}
+
+/// Whether a statement has one of these operators, or may have: clauses and words stand for some.
+fn uses(facts: &Facts, operators: &HashSet<String>) -> bool {
+    let by_word = |symbol: &&str| operators.contains(*symbol);
+    !operators.is_empty()
+        && (OPERATORS_OF_WORDS.iter().any(by_word)
+            || facts
+                .operators
+                .iter()
+                .any(|symbol| operators.contains(symbol)))
+}
+
 fn calls(path: &Path, functions: &HashSet<String>) -> bool {
     path.schema.as_deref() != Some("pg_catalog") && functions.contains(&path.name)
 }
@@ -428,7 +477,17 @@ fn leads(patterns: &[TablePattern], catalog: &Catalog) -> Leads {
             }
         }
         if before == (leads.relations.len(), leads.functions.len()) {
-            return leads;
+            break;
         }
     }
+    leads.operators = operators_of(catalog, &leads.functions);
+    leads.has_cast = has_cast_of(catalog, &leads.functions);
+    for (name, info) in &catalog.types {
+        if let TypeKind::Domain { checks, .. } = &info.kind
+            && leads.mentioned(checks)
+        {
+            leads.domains.insert(name.name.clone());
+        }
+    }
+    leads
 }

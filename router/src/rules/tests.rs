@@ -28,6 +28,8 @@ function public.eraser stable plpgsql BEGIN PERFORM erase(); END
 function public.dynamic volatile plpgsql BEGIN EXECUTE x; END
 function public.plain volatile plpgsql BEGIN RETURN 1; END
 index public.salaries_pkey on public.salaries
+operator ### paid
+type public.payable domain int4 check paid() > 0
 ";
 
 fn rules(text: &str) -> RuleSet {
@@ -99,6 +101,31 @@ fn tables_are_named_by_whatever_leads_to_them() {
             ("SELECT dynamic()", "perhaps"),
             ("DO 'BEGIN EXECUTE $1; END'", "perhaps"),
             ("DO 'BEGIN PERFORM paid(); END'", "yes"),
+            (r"DO E'BEGIN PERFORM p\141id(); END'", "yes"),
+            (r"DO U&'BEGIN PERFORM p!0061id(); END' UESCAPE '!'", "yes"),
+            ("DO LANGUAGE plperl 'x'", "perhaps"),
+            (r"DO E'\u12'", "perhaps"),
+            ("DO 'BEGIN NULL; END'", "no"),
+            (
+                r"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS E'SELECT id FROM s\141laries'",
+                "yes",
+            ),
+            (
+                "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$BEGIN EXECUTE x; END$$",
+                "perhaps",
+            ),
+            (
+                "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                "no",
+            ),
+            ("SELECT (ROW(1)::audit).paid", "perhaps"),
+            ("SELECT (q.x).\"paid\" FROM q", "perhaps"),
+            ("SELECT (ARRAY[ROW(1)::audit])[1].paid", "perhaps"),
+            ("SELECT 1 ### 2", "perhaps"),
+            ("SELECT 1 OPERATOR(public.###) 2", "perhaps"),
+            ("SELECT 1 + 2", "no"),
+            ("SELECT 1::payable", "perhaps"),
+            ("SELECT pg_temp.f()", "perhaps"),
             ("SELECT * FROM shop.salaries", "no"),
             ("SELECT salaries FROM audit", "no"),
             (
@@ -111,6 +138,19 @@ fn tables_are_named_by_whatever_leads_to_them() {
             ("ROLLBACK", "no"),
         ],
     );
+}
+
+#[test]
+fn a_cast_that_leads_to_a_table_makes_everything_uncertain() {
+    let set = refuse("tables = [\"salaries\"]");
+    let catalog = text::parse(&format!("{CATALOG}cast paid\n")).unwrap();
+    let survey = Survey::new(&set, &catalog);
+    for (sql, refuses) in [("SELECT 1", true), ("ROLLBACK", false)] {
+        let facts = Facts::of(sql.as_bytes(), true);
+        let request = survey.request(&set, &catalog, &facts, &scope());
+        let refusal = set.outcome(&[0], &request, 0).refusal;
+        assert_eq!(refusal.is_some(), refuses, "{sql}");
+    }
 }
 
 #[test]

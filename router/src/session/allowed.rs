@@ -48,6 +48,17 @@ impl Session {
 
     /// What may not run at all, whatever the server would say.
     pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
+        self.check_parsed(steps)?;
+        let asks = steps.iter().any(|step| step.pins.has(Pin::SequenceState));
+        let fails = self.state.block == Block::Failed;
+        match asks && !fails && !self.may_ask_numbers() {
+            true => Err(currval_refused().into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of what does not run yet.
+    pub(super) fn check_parsed(&self, steps: &[Step]) -> Result<(), Halt> {
         // With several servers the failed one may not be the one that would be asked.
         let failed = self.state.block == Block::Failed && self.world.is_some();
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
@@ -59,11 +70,6 @@ impl Session {
         }
         self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
-            if step.pins.has(Pin::SequenceState)
-                && (self.made_values || self.state.pins.is_empty() && !self.is_session_mode())
-            {
-                return Err(currval_refused().into());
-            }
             if self.world.is_some() && matches!(step.kind, Kind::LocalConfig(None)) {
                 return Err(set_config_refused().into());
             }

@@ -4,6 +4,7 @@
 use super::choose::{Chosen, Wants};
 use super::history::Deed;
 use super::inbox::Inbox;
+use super::numbers::Remembers;
 use super::repeat::MOST;
 use super::settings::{SessionSettings, push_literal};
 use super::state::{Block, Phase};
@@ -11,7 +12,8 @@ use super::told::FORMS;
 use super::{Attached, End, Halt, Session};
 use crate::catalog::Oids;
 use crate::config::Role;
-use crate::core::Core;
+use crate::core::{Core, Notifier};
+use crate::sql::effect::Pin;
 use crate::sql::split::split;
 use mothership_pool::line::{Full, Whole};
 use mothership_pool::open::OpenError;
@@ -68,6 +70,19 @@ impl Session {
         Ok(at)
     }
 
+    /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
+    /// of a statement that will follow.
+    pub(super) fn leave_ahead(&mut self) {
+        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger.len();
+        if self
+            .active
+            .and_then(|at| self.servers.get(at))
+            .is_some_and(owes_ahead)
+        {
+            self.active = None;
+        }
+    }
+
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
     /// of a segment follow one for the same server.
     fn ready_server(&mut self, shard: usize) -> Option<usize> {
@@ -102,6 +117,20 @@ impl Session {
     fn note_use(&mut self, at: usize) {
         let attached = &mut self.servers[at];
         attached.inbox.pinned |= self.state.runs_unseen();
+        if attached.shard == self.topology.home {
+            let (me, process) = (self.entry.who.number, attached.inbox.process);
+            let remembers = &mut attached.lease.notes.numbers;
+            if self.state.numbers.go_to(me, process, remembers) {
+                self.state.pins = self.state.pins.with(Pin::SequenceState);
+                attached.inbox.pinned = true;
+            }
+        }
+        if self.state.notifies {
+            let process = (attached.shard, attached.inbox.process);
+            let all = &self.core.shared.notifiers;
+            let notifier = &mut attached.lease.notes.notifier;
+            notifier.get_or_insert_with(|| Notifier::new(all, process, self.state.process));
+        }
         let role = match attached.is_primary {
             true => Role::Primary,
             false => Role::Replica,
@@ -118,9 +147,10 @@ impl Session {
     /// anything of the client's is replaced by another.
     pub(super) async fn join(&mut self, shard: usize, mut wants: Wants) -> Result<usize, Halt> {
         let mut lost = 0;
+        let altered = self.core.see_altered();
         loop {
             let Chosen {
-                lease,
+                mut lease,
                 waited,
                 server,
                 is_primary,
@@ -130,9 +160,12 @@ impl Session {
                 chosen => chosen?,
             };
             lease.standing.set_borrower(self.entry.who.number);
+            lease.notes.lend(self.state.process);
             self.state.tally.assigned(waited);
             let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
             let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
+            inbox.process = lease.cancel.key.pid;
+            inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
             inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
             self.servers.push(Attached {
                 shard,
@@ -175,6 +208,11 @@ impl Session {
             }
             if shard >= self.topology.postgres {
                 self.tell_forms(at).await?;
+            } else if self.beginning.seen != altered {
+                self.keep_beginning(at, altered).await?;
+            }
+            if self.must_forget_numbers(at) {
+                self.forget_ahead(at);
             }
             let attached = &mut self.servers[at];
             attached.unused = false;
@@ -187,6 +225,19 @@ impl Session {
             }
             return Ok(at);
         }
+    }
+
+    /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.
+    fn forget_ahead(&mut self, at: usize) {
+        let attached = &mut self.servers[at];
+        attached.inbox.ahead += 1;
+        attached
+            .lease
+            .wire
+            .with_output(|out| put_query(out, b"DISCARD SEQUENCES"));
+        attached.lease.notes.unnamed = None;
+        attached.lease.notes.numbers = Remembers::Nothing;
+        attached.lease.ledger.push(Owed::Query(Audience::Router));
     }
 
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
@@ -306,7 +357,7 @@ impl Session {
         self.bring_to(at, &wanted).await
     }
 
-    async fn bring_to(
+    pub(super) async fn bring_to(
         &mut self,
         at: usize,
         wanted: &Arc<super::settings::Settings>,
@@ -339,6 +390,22 @@ impl Session {
     /// Runs the router's own SQL on a server and waits for its end. The client sees
     /// nothing of it but its error, which fails the client's request.
     pub(super) async fn ask(&mut self, at: usize, sql: &[u8]) -> Result<(), Halt> {
+        let Some(body) = self.ask_plainly(at, sql).await? else {
+            return Ok(());
+        };
+        if let Some(attached) = self.servers.get_mut(at) {
+            // Its settings are neither those before nor those after.
+            attached.lease.doubt();
+        }
+        Err(Halt::Fail(Report::of_server(&body)))
+    }
+
+    /// The same of what changes nothing: gives the error of the server, if there is one.
+    pub(super) async fn ask_plainly(
+        &mut self,
+        at: usize,
+        sql: &[u8],
+    ) -> Result<Option<Vec<u8>>, Halt> {
         if self.state.phase == Phase::Segment {
             // A simple query would end the implicit transaction of the segment.
             self.settle(at).await?;
@@ -355,14 +422,7 @@ impl Session {
         attached.inbox.private = false;
         attached.inbox.ahead = 0;
         settled?;
-        match attached.inbox.router_error.take() {
-            None => Ok(()),
-            Some(body) => {
-                // Its settings are neither those before nor those after.
-                attached.lease.doubt();
-                Err(Halt::Fail(Report::of_server(&body)))
-            }
-        }
+        Ok(attached.inbox.router_error.take())
     }
 
     /// Waits for something, but not longer than the client does.

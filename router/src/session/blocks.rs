@@ -5,9 +5,9 @@ use super::here::begin_command;
 use super::history::Deed;
 use super::names::Prepared;
 use super::state::{Block, State};
-use super::step::{Kind, Step};
+use super::step::{Kind, Step, written};
 use super::{Halt, Session};
-use crate::sql::effect::{Isolation, Modes, Pin, Statement, analyse};
+use crate::sql::effect::{Modes, Pin, Statement, analyse};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 
@@ -77,6 +77,32 @@ impl Session {
         }
     }
 
+    /// Warns of what has no effect beyond its own statement where no block is open. To servers the transaction of the
+    /// router's own is a block, so they do not. From PostgreSQL 18 on a pipeline counts as one.
+    pub(super) async fn warn_pipelined(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        let constraints = |sql: &str| {
+            let second = sql.split_whitespace().nth(1);
+            second.is_some_and(|word| word.eq_ignore_ascii_case("constraints"))
+        };
+        let name = match statement.step().map(|step| &step.kind) {
+            Some(Kind::SetLocal(..)) => "SET LOCAL",
+            Some(Kind::SetTransaction(sql)) if constraints(sql) => "SET CONSTRAINTS",
+            Some(Kind::SetTransaction(_)) => "SET TRANSACTION",
+            _ => return Ok(()),
+        };
+        if !self.implicit || self.state.told.server_version() >= 18 {
+            return Ok(());
+        }
+        // A BEGIN may be under way.
+        self.settle_active().await?;
+        if self.implicit {
+            let message = format!("{name} can only be used in transaction blocks");
+            let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, message);
+            self.client.with_output(|out| warning.put(out));
+        }
+        Ok(())
+    }
+
     /// BEGIN makes a block of the router's own transaction: what was done before it belongs to it, and its modes hold
     /// from here on, if the servers allow that so late.
     async fn take_over(&mut self, modes: &str) -> Result<(), Halt> {
@@ -140,24 +166,4 @@ impl State {
         }
         written(all)
     }
-}
-
-/// Modes as BEGIN takes them.
-fn written(modes: Modes) -> String {
-    let isolation = modes.isolation.map(|level| match level {
-        Isolation::ReadUncommitted => "ISOLATION LEVEL READ UNCOMMITTED",
-        Isolation::ReadCommitted => "ISOLATION LEVEL READ COMMITTED",
-        Isolation::RepeatableRead => "ISOLATION LEVEL REPEATABLE READ",
-        Isolation::Serializable => "ISOLATION LEVEL SERIALIZABLE",
-    });
-    let access = modes.read_only.map(|only| match only {
-        true => "READ ONLY",
-        false => "READ WRITE",
-    });
-    let deferrable = modes.deferrable.map(|deferrable| match deferrable {
-        true => "DEFERRABLE",
-        false => "NOT DEFERRABLE",
-    });
-    let all = [isolation, access, deferrable];
-    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -21,6 +21,8 @@ pub enum Doing {
     Running,
     /// Its client to read what is ready.
     Stalled,
+    /// Its client to send the rest of a message.
+    Unfinished,
 }
 
 /// What took too long.
@@ -34,6 +36,10 @@ pub enum Overdue {
     Query,
     /// `pool.send_timeout`
     Reading,
+    /// `listen.message_timeout`
+    Sending,
+    /// Nothing: of all clients it holds the most of a message that is not whole, and memory is short.
+    Hoarding,
 }
 
 /// How long each may take.
@@ -47,6 +53,8 @@ pub struct Terms {
     pub query: Option<Duration>,
     /// Without reading.
     pub send: Option<Duration>,
+    /// With a message that was begun.
+    pub message: Option<Duration>,
     /// The shortest that a rule gives to a statement.
     pub ruled: Option<Duration>,
     /// From a cancel to the end of the statement.
@@ -68,12 +76,13 @@ impl Terms {
         self.all().iter().all(Option::is_none)
     }
 
-    fn all(&self) -> [Option<Duration>; 5] {
+    fn all(&self) -> [Option<Duration>; 6] {
         [
             self.idle,
             self.in_transaction,
             self.query,
             self.send,
+            self.message,
             self.ruled,
         ]
     }
@@ -84,6 +93,7 @@ impl Terms {
             Doing::InTransaction => self.in_transaction,
             Doing::Running => self.query,
             Doing::Stalled => self.send,
+            Doing::Unfinished => self.message,
         }
     }
 }
@@ -109,6 +119,7 @@ pub struct Pulse {
     cancelled: Cell<Option<Instant>>,
     /// How many milliseconds its statement may run by the rule that decided about it.
     ruled: Cell<Option<NonZeroU32>>,
+    unfinished: Cell<u32>,
     overdue: Cell<Option<Overdue>>,
 }
 
@@ -135,6 +146,26 @@ impl Pulse {
         let millis = |timeout: Duration| u32::try_from(timeout.as_millis()).ok();
         self.ruled
             .set(timeout.and_then(millis).and_then(NonZeroU32::new));
+    }
+
+    /// It does this, and holds so many bytes of a message that is not whole.
+    pub fn set_unfinished(&self, bytes: usize) {
+        self.set(Doing::Unfinished);
+        self.unfinished
+            .set(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Bytes that it holds of a message that is not whole, while it waits for the rest.
+    pub fn unfinished(&self) -> u32 {
+        match self.doing.get() {
+            Doing::Unfinished => self.unfinished.get(),
+            Doing::Idle | Doing::InTransaction | Doing::Running | Doing::Stalled => 0,
+        }
+    }
+
+    /// It ends for this reason when it looks next.
+    pub fn end(&self, why: Overdue) {
+        self.overdue.set(Some(why));
     }
 
     /// What took too long, once that was found.
@@ -170,6 +201,7 @@ impl Pulse {
             Doing::Idle => Overdue::Idle,
             Doing::InTransaction => Overdue::InTransaction,
             Doing::Stalled => Overdue::Reading,
+            Doing::Unfinished => Overdue::Sending,
             Doing::Running if self.cancelled.get().is_none() => {
                 self.cancelled.set(Some(now));
                 return Verdict::Cancel;
@@ -193,6 +225,7 @@ mod tests {
             in_transaction: Some(SECOND * 10),
             query: Some(SECOND * 20),
             send: None,
+            message: Some(SECOND * 30),
             ruled: None,
             reset: SECOND * 5,
         }
@@ -246,6 +279,21 @@ mod tests {
         pulse.begin(Doing::Running);
         assert_eq!((look(6), look(8)), (Verdict::Fine, Verdict::Fine));
         assert_eq!(look(9), Verdict::Cancel);
+    }
+
+    #[test]
+    fn a_message_has_one_deadline_however_often_a_piece_of_it_comes() {
+        let (pulse, begun) = (Pulse::default(), Instant::now());
+        for second in 0..30 {
+            pulse.set_unfinished(10 * second as usize);
+            let verdict = pulse.look(begun + SECOND * second, false, &terms());
+            assert_eq!(verdict, Verdict::Fine);
+        }
+        assert_eq!(pulse.unfinished(), 290);
+        let verdict = pulse.look(begun + SECOND * 30, false, &terms());
+        assert_eq!(verdict, Verdict::End(Overdue::Sending));
+        pulse.begin(Doing::Running);
+        assert_eq!(pulse.unfinished(), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mothership_proto::backend;
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::Event;
-use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_shardmap::ShardId;
 
 /// Lines remembered for each shard, to turn its line numbers into the client's.
@@ -45,18 +45,20 @@ impl Session {
         if started < places.len() {
             // Some shard refused: the others are told to stop.
             self.end_copy(places, Some(b"COPY failed on another shard"));
-            return self.copy_results(places, merging, None).await;
+            return self.copy_results(places, merging, None, None).await;
         }
         let outcome = self.divide(sql, split, places).await;
         match &outcome {
-            Ok(_) => self.end_copy(places, None),
-            Err(Halt::Fail(report)) => self.end_copy(places, Some(report.message.as_bytes())),
+            Ok((_, None)) => self.end_copy(places, None),
+            Ok((_, Some(report))) | Err(Halt::Fail(report)) => {
+                self.end_copy(places, Some(report.message.as_bytes()));
+            }
             Err(_) => return outcome.map(|_| Vec::new()),
         }
         match outcome {
-            Ok(lines) => {
+            Ok((lines, given_up)) => {
                 let lines = split.map(|split| (&*split.table.name, &lines));
-                self.copy_results(places, merging, lines).await
+                self.copy_results(places, merging, lines, given_up).await
             }
             Err(halt) => {
                 // The router's own reason is told, not what the shards say about it.
@@ -84,12 +86,14 @@ impl Session {
     }
 
     /// The answers of all shards. Of several errors the one that comes first in the client's rows is told, with the
-    /// number of the line there, if the rows of this table were divided.
+    /// number of the line there, if the rows of this table were divided. If the client has given up, that is told unless
+    /// a line before was wrong.
     async fn copy_results(
         &mut self,
         places: &[usize],
         mut merging: Merging,
         lines: Option<(&str, &LineMap)>,
+        given_up: Option<Report>,
     ) -> Result<Vec<u8>, Halt> {
         // One that came before any row is the first, also where no shard has more to say.
         let mut errors: Vec<(Option<u64>, Vec<u8>)> = Vec::new();
@@ -105,19 +109,28 @@ impl Session {
                 None => (None, body),
             }));
         }
+        if let Some(report) = given_up {
+            let code =
+                |body: &[u8]| Fields::read(body).code == Some(sqlstate::QUERY_CANCELED.as_bytes());
+            errors.retain(|(_, body)| !code(body));
+            if errors.is_empty() {
+                return Err(report.into());
+            }
+        }
         let first = |(line, _): &(Option<u64>, Vec<u8>)| line.unwrap_or(u64::MAX);
         merging.error = errors.into_iter().min_by_key(first).map(|(_, body)| body);
         self.finish_many(merging)
     }
 
-    /// Takes the client's rows until CopyDone, and returns which lines they were. Fails with the reason for the client.
+    /// Takes the client's rows until CopyDone, and returns which lines they were, or until CopyFail, which is returned too.
+    /// Fails with the reason for the client.
     /// Without a split every shard gets all of them.
     async fn divide(
         &mut self,
         sql: &[u8],
         split: Option<&Split>,
         places: &[usize],
-    ) -> Result<LineMap, Halt> {
+    ) -> Result<(LineMap, Option<Report>), Halt> {
         let splitter = split.map(|split| self.splitter(sql, split));
         // Even if the rows cannot be divided they must be read to their end.
         let (mut splitter, mut failed) = match splitter {
@@ -125,7 +138,9 @@ impl Session {
             Some(Err(report)) => (None, Some(report)),
             None => (None, None),
         };
+        let mut given_up = None;
         let mut rows = Rows::new(places.len());
+        rows.refuses_null = split.is_some_and(|split| self.refuses_null(split));
         let limit = self.topology.config.limits.client_message.bytes();
         let buffer = self.topology.config.limits.copy_buffer.bytes();
         loop {
@@ -167,7 +182,8 @@ impl Session {
                 tag::COPY_FAIL => {
                     let reason = frontend::copy_fail(body).unwrap_or_default();
                     let reason = String::from_utf8_lossy(reason).into_owned();
-                    failed = Some(Report::error(
+                    // A line that was wrong before came first.
+                    given_up = Some(Report::error(
                         sqlstate::QUERY_CANCELED,
                         format!("COPY from stdin failed: {reason}"),
                     ));
@@ -196,9 +212,23 @@ impl Session {
                 }
             }
             if !matches!(message, tag::COPY_DATA | tag::FLUSH | tag::SYNC) {
-                return failed.map_or(Ok(rows.lines), |report| Err(Halt::Fail(report)));
+                return match failed {
+                    None => Ok((rows.lines, given_up)),
+                    Some(report) => Err(Halt::Fail(report)),
+                };
             }
         }
+    }
+
+    /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
+    fn refuses_null(&self, split: &Split) -> bool {
+        let world = self.world.as_ref();
+        let relation = world.and_then(|world| world.catalog().relation(&split.table));
+        relation.is_some_and(|relation| {
+            let mut key = split.sharded.0.columns.iter();
+            let required = |name: &str| relation.column(name).is_some_and(|(_, c)| c.not_null);
+            relation.triggers.is_empty() && key.all(|(name, _)| required(name))
+        })
     }
 
     fn splitter(&self, sql: &[u8], split: &Split) -> Result<Splitter, Report> {
@@ -248,6 +278,8 @@ struct Rows {
     waiting: Vec<Vec<u8>>,
     lines: LineMap,
     failed: Option<Report>,
+    /// No shard takes a row without a key.
+    refuses_null: bool,
 }
 
 impl Rows {
@@ -256,6 +288,7 @@ impl Rows {
             waiting: vec![Vec::new(); shards],
             lines: LineMap::new(shards, LINES),
             failed: None,
+            refuses_null: false,
         }
     }
 
@@ -288,6 +321,7 @@ impl Rows {
                     }
                     // The server says it in its own words.
                     RowKey::Refused { .. } => Ok(0),
+                    RowKey::Null { .. } if self.refuses_null => Ok(0),
                     RowKey::Null { column } => {
                         Err(about(crate::plan::Reason::InsertNullKey, split, column))
                     }

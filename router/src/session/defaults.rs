@@ -12,6 +12,54 @@ pub const QUESTION: &str = "SELECT pg_catalog.json_object_agg(name, reset_val) F
     '{array_nulls,bytea_output,default_transaction_isolation,default_transaction_read_only,extra_float_digits,\
     lock_timeout,statement_timeout,transform_null_equals}')";
 
+/// One row with one text: every setting that a session may have, by its name in JSON: what RESET goes back to on this
+/// connection, and whether a role or a database says so.
+pub const BEGINS: &str = "SELECT pg_catalog.json_object_agg(name, pg_catalog.json_build_array(reset_val, \
+    source OPERATOR(pg_catalog.=) ANY ('{global,database,user,\"database user\"}'))) FROM pg_catalog.pg_settings \
+    WHERE context OPERATOR(pg_catalog.=) 'user' OR context OPERATOR(pg_catalog.=) 'superuser' \
+    AND pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'";
+
+/// What a session began with: for each setting its value, and whether a role or a database says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begins(BTreeMap<String, (Option<String>, bool)>);
+
+impl Begins {
+    /// The answer to [`BEGINS`]. `None` if it is no answer.
+    pub fn read(answer: &str) -> Option<Self> {
+        serde_json::from_str(answer).ok().map(Self)
+    }
+
+    /// A setting's value. The name is in small letters.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let mut said = self.0.iter();
+        let (_, (value, _)) = said.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        value.as_deref()
+    }
+
+    /// Whether the search path has the schema of temporary objects.
+    pub fn has_temporary_schema(&self) -> bool {
+        let path = self.0.get("search_path");
+        path.is_some_and(|(path, _)| path.as_deref().is_some_and(says_temporary))
+    }
+
+    /// What a session that began with this must set where a connection has begun with `now`, if it has set what
+    /// `is_set` says itself. What the server's configuration says is the same for both.
+    pub fn kept(&self, now: &Self, is_set: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let differs = |(name, (value, own)): (&String, &(Option<String>, bool))| {
+            let (other, others) = now.0.get(name)?;
+            let counts = *own || *others || is_set(name);
+            let value = value.clone().filter(|_| counts && value != other)?;
+            Some((name.to_ascii_lowercase(), value))
+        };
+        self.0.iter().filter_map(differs).collect()
+    }
+}
+
+/// Whether a search path may have the schema of temporary objects.
+pub fn says_temporary(path: &str) -> bool {
+    path.to_ascii_lowercase().contains("pg_temp")
+}
+
 /// What a server without roles of its own answers.
 pub const OF_POSTGRESQL: &str = r#"{"search_path": "\"$user\", public"}"#;
 
@@ -26,6 +74,28 @@ pub fn read(answer: &str, has_documents: bool) -> Option<Vec<(String, String)>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_session_began_with_is_kept_where_a_role_says_otherwise_by_now() {
+        let read = |text: &str| Begins::read(text).expect("it is JSON");
+        let old = read(
+            r#"{"TimeZone": ["UTC", false], "work_mem": ["4096", true], "a": ["1", false], "b": ["1", false]}"#,
+        );
+        let new = read(
+            r#"{"TimeZone": ["Asia/Tokyo", true], "work_mem": ["4096", true], "a": ["2", false], "b": ["2", false]}"#,
+        );
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            old.kept(&new, |name| name == "b"),
+            [own("timezone", "UTC"), own("b", "1")]
+        );
+        assert_eq!(old.kept(&old, |_| true), []);
+        assert_eq!(new.value("timezone"), Some("Asia/Tokyo"));
+        assert_eq!(new.value("datestyle"), None);
+        assert!(Begins::read("").is_none());
+        let path = read(r#"{"search_path": ["PG_Temp, public", true]}"#);
+        assert!(path.has_temporary_schema() && !old.has_temporary_schema());
+    }
 
     #[test]
     fn what_documents_need_is_read_where_there_are_some() {

@@ -9,6 +9,8 @@ use super::here::{is_common, is_control};
 use super::names::Prepared;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
+use super::state::Block;
+use super::step::{Kind, Pins, Step};
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;
@@ -54,6 +56,8 @@ pub struct Many {
     pub merge: Merge,
     /// It may change something, so that it must hold on all or on none.
     pub writes: bool,
+    /// It writes every copy of a reference table, or locks rows of the one that counts.
+    pub copies: bool,
     /// PostgreSQL does not allow it in a transaction block: shard after shard.
     pub step_by_step: bool,
     /// A role gets a password, on several clusters: all have to keep the same of it.
@@ -72,6 +76,8 @@ pub struct Many {
     pub step: Span,
     /// The plan that says which rows are divided.
     pub(super) divided: Option<Rc<Plan>>,
+    /// The plan that says which defaults of new columns ask for the time.
+    pub(super) defaults: Option<Rc<Plan>>,
     /// What was changed in each text to write the time into it.
     pub(super) times: Option<Rc<[Vec<Change>]>>,
 }
@@ -83,6 +89,7 @@ impl Many {
             legs: vec![(shard, text)],
             merge: Merge::Concat,
             writes,
+            copies: false,
             step_by_step: false,
             password: false,
             copy_in: false,
@@ -92,8 +99,19 @@ impl Many {
             timed: false,
             step: Span { start: 0, end: 0 },
             divided: None,
+            defaults: None,
             times: None,
         }
+    }
+
+    /// Whether it takes the lock of whoever writes reference tables. With one shard there is one copy, which needs none.
+    pub(super) fn locks_copies(&self) -> bool {
+        self.copies && (self.legs.len() > 1 || self.locks_alone())
+    }
+
+    /// Whether it only locks rows of a reference table, on the home shard.
+    pub(super) fn locks_alone(&self) -> bool {
+        self.copies && self.merge == Merge::Concat
     }
 
     /// Whether shards get texts that were written from the client's, and places in them are known there.
@@ -224,6 +242,7 @@ impl Session {
             Some(plan) => plan,
             None => self.plan(statement, at, sql, &world)?,
         };
+        plan = self.allowed(plan, sql)?;
         if let Some(step) = step {
             self.check_defined(step, &plan)?;
         }
@@ -247,6 +266,7 @@ impl Session {
         if statement.shaped.is_some() && !route.rows.is_empty() {
             // Where the rows stand is known of this very text only.
             plan = self.own_plan(statement, at, sql, &world)?;
+            plan = self.allowed(plan, sql)?;
         }
         if matches!(route.role, Role::Primary(_)) && world.directories().may_be_named_in(sql) {
             // What is read of the map from now on must be what this has written.
@@ -270,6 +290,14 @@ impl Session {
             return self.with_one_time(work, (statement, sql), step, params, &world);
         }
         let mut work = self.work(sql, &plan, &route)?;
+        if let Dispatch::One { shard, .. } = work
+            && step.is_some_and(|step| self.locks_home_copy(step, &plan))
+        {
+            work = Dispatch::Many(Many {
+                copies: true,
+                ..Many::one(shard, None, true)
+            });
+        }
         match &mut work {
             Dispatch::Many(many) => {
                 many.copy_in |= step.is_some_and(|s| s.copy_in);
@@ -291,6 +319,15 @@ impl Session {
         }
     }
 
+    /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
+    /// writes such tables takes their lock first and then rows; who had rows first would wait for it the other way round.
+    fn locks_home_copy(&self, step: &Step, plan: &Plan) -> bool {
+        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == crate::plan::Target::Home);
+        let lasts = matches!(self.state.block, Block::Begun | Block::Open) && !self.implicit;
+        let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
+        locks && lasts && plain && !step.writes && self.topology.postgres > 1
+    }
+
     /// The same for the body of an EXECUTE. Its text is the client's and no shard has another, so what would need one is
     /// gathered.
     pub(super) fn dispatch_body(
@@ -303,6 +340,7 @@ impl Session {
         };
         let sql = std::str::from_utf8(step.span.of(&body.sql)).map_err(|_| not_utf8())?;
         let plan = self.plan(body, 0, sql, &world)?;
+        let plan = self.allowed(plan, sql)?;
         let plan = match &*plan {
             Plan::Scatter(Scatter {
                 merge: Merge::Sorted(sorted),
@@ -407,6 +445,10 @@ impl Session {
         for shard in route.shards.iter() {
             let text = match &**plan {
                 Plan::Split(split) => part(sql, split, route, shard)?,
+                Plan::Ddl(ddl) if usize::from(shard.0) != self.topology.home => {
+                    let text = ddl.elsewhere.as_ref();
+                    text.map(|text| Rc::from(text.as_bytes()))
+                }
                 _ => sorted.clone(),
             };
             legs.push((usize::from(shard.0), text));
@@ -422,6 +464,8 @@ impl Session {
                 new
             });
         }
+        let defaults =
+            matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
         let step_by_step = matches!(&**plan, Plan::Ddl(ddl) if !ddl.transactional);
         let password = legs.len() > 1
             && matches!(&**plan, Plan::Ddl(ddl) if ddl.place == crate::plan::DdlPlace::OncePerCluster)
@@ -430,10 +474,12 @@ impl Session {
             Plan::Ddl(_) => Merge::First,
             _ => route.merge.clone().unwrap_or(Merge::Concat),
         };
+        let copies = writes && merge == Merge::First && !matches!(&**plan, Plan::Ddl(_));
         Ok(Dispatch::Many(Many {
             legs,
             merge,
             writes,
+            copies,
             step_by_step,
             password,
             copy_in: copy.is_some(),
@@ -452,8 +498,9 @@ impl Session {
                 Plan::Split(split) => split.order(route).map(Rc::from),
                 _ => None,
             },
-            timed: false,
+            timed: defaults.is_some(),
             step: Span { start: 0, end: 0 },
+            defaults,
             divided: matches!(&**plan, Plan::Split(split) if matches!(split.rows, SplitRows::Values { .. }))
                 .then(|| Rc::clone(plan)),
             times: None,

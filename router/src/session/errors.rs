@@ -1,7 +1,7 @@
 //! Errors of servers as the client is to see them: a FATAL ends the server's connection and not the client's, and a
 //! place in a text that the router has written is one in the client's own text.
 
-use super::names::Prepared;
+use super::names::{Names, Prepared};
 use crate::plan::Plan;
 use crate::plan::fill::Fill;
 use crate::sql::cursor::Span;
@@ -28,6 +28,8 @@ enum Own {
 
 #[derive(Clone, Debug)]
 enum How {
+    /// All of it.
+    Whole,
     /// A part of it.
     Part(Span),
     /// With a name of ours, of so many characters, in place of the client's.
@@ -46,6 +48,14 @@ pub enum Values {
 }
 
 impl Written {
+    /// A statement's text.
+    pub fn whole(own: &Rc<Prepared>) -> Written {
+        Written {
+            own: Own::Of(Rc::clone(own)),
+            how: How::Whole,
+        }
+    }
+
     /// A part of a statement's text.
     pub fn part(own: &Rc<Prepared>, span: Span) -> Written {
         Written {
@@ -89,7 +99,8 @@ impl Written {
             Own::Of(statement) => &statement.sql,
             Own::Text(text) => text,
         };
-        match &self.how {
+        let place = match &self.how {
+            How::Whole => Some(place),
             How::Part(span) => place_of_part(own, span.start, characters, place),
             How::Named(span, ours) => {
                 let change = Change::new(span.start..span.end, &" ".repeat(*ours));
@@ -102,6 +113,15 @@ impl Written {
                 let place = own_place(span.of(own), &changes(fill, values)?, characters, place)?;
                 place_of_part(own, span.start, characters, place)
             }
+        };
+        match &self.own {
+            Own::Of(statement) => match statement.rewritten.get() {
+                Some(rewritten) => {
+                    own_place(&rewritten.sql, &rewritten.changes, characters, place?)
+                }
+                None => place,
+            },
+            Own::Text(_) => place,
         }
     }
 }
@@ -149,6 +169,17 @@ pub(super) fn place_of(body: &[u8]) -> Option<usize> {
     let mut fields = body.split(|byte| *byte == 0);
     let place = fields.find_map(|field| field.strip_prefix(b"P"))?;
     std::str::from_utf8(place).ok()?.parse().ok()
+}
+
+/// An ErrorResponse whose message names a statement as servers know it, with the client's name; `None` if it does not.
+pub(super) fn named_as_client(body: &[u8], names: &Names) -> Option<Vec<u8>> {
+    const OURS: &[u8] = b"__mothership_";
+    let start = body.windows(OURS.len()).position(|part| part == OURS)?;
+    let digits = &body[start + OURS.len()..];
+    let length = digits.iter().position(|byte| !byte.is_ascii_hexdigit())?;
+    let id = u64::from_str_radix(std::str::from_utf8(&digits[..length]).ok()?, 16).ok()?;
+    let name = names.name_of(id)?;
+    Some([&body[..start], name, &digits[length..]].concat())
 }
 
 /// Writes a server's FATAL as an ERROR: it ends the server's connection, not the

@@ -106,6 +106,7 @@ impl Session {
         let Some(body) = self.state.names.get(name) else {
             return Ok(Rc::clone(statement));
         };
+        let body = &self.as_it_runs(body)?;
         let step = self.step_of(&statement.sql, body)?;
         let make = || {
             let name = body.server_name();
@@ -153,7 +154,7 @@ impl Session {
             return Ok(());
         };
         match self.state.names.get(name) {
-            Some(body) if Rc::ptr_eq(body, &runs.body) => Ok(()),
+            Some(body) if body.base == runs.body.base => Ok(()),
             Some(_) => Err(Report::error(
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 "what this EXECUTE runs was prepared anew after it was bound",
@@ -305,7 +306,12 @@ mod tests {
             false => Origin::Parse(Box::default()),
         };
         let interner = Interner::default();
-        interner.intern((sql.as_bytes(), true), origin, 0, Vec::<Step>::new)
+        interner.intern(
+            (sql.as_bytes(), true),
+            origin,
+            &Default::default(),
+            Vec::<Step>::new,
+        )
     }
 
     /// The values, `?` for those that nothing is routed by.

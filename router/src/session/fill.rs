@@ -6,14 +6,14 @@
 
 use super::arguments::Bound;
 use super::bind_count;
-use super::dispatch::not_utf8;
+use super::dispatch::{not_utf8, refused};
 use super::errors::{Values, Written};
-use super::names::{Origin, Prepared};
+use super::names::{Moment, Origin, Prepared};
 use super::step::steps;
 use super::{Halt, Session};
 use crate::catalog::{Column, DefaultKind, Name};
-use crate::plan::Plan;
 use crate::plan::fill::{Fill, Source};
+use crate::plan::{Plan, Reason, Refusal};
 use crate::sql::cursor::Span;
 use mothership_proto::frontend::Bind;
 use mothership_proto::report::{Report, sqlstate};
@@ -36,7 +36,11 @@ impl Session {
         };
         self.check_steps(std::slice::from_ref(step))?;
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
-        let values = self.make_values(fill).await?;
+        let values = self.make_values(fill, sql.as_bytes()).await?;
+        if statement.steps.len() == 1 {
+            // Its row has its number already.
+            self.state.numbers.takes_none();
+        }
         let text = fill.with_constants(sql, &values).ok_or_else(misplaced)?;
         self.check_text(text.as_bytes())?;
         let values = Values::Constants(values.into());
@@ -49,10 +53,13 @@ impl Session {
         let strings = self.standard_strings();
         match self.shaped(sql) {
             Some(shaped) => Rc::new(Prepared::query(sql, shaped)),
-            None => self
-                .core
-                .interner
-                .intern((sql, strings), Origin::Query, 0, || steps(sql, strings)),
+            None => {
+                self.core
+                    .interner
+                    .intern((sql, strings), Origin::Query, &Moment::default(), || {
+                        steps(sql, strings)
+                    })
+            }
         }
     }
 
@@ -76,7 +83,8 @@ impl Session {
             self.flush_held().await?;
             bind_count::check(bind, own)?;
         }
-        let values = match self.make_values(fill).await {
+        self.state.numbers.takes_none();
+        let values = match self.make_values(fill, &statement.sql).await {
             Ok(values) => values,
             Err(halt) => {
                 self.flush_held().await?;
@@ -104,7 +112,8 @@ impl Session {
         };
         self.check_steps(&bound.statement.steps)?;
         let (filled, _) = self.filled_statement(&bound.statement, fill)?;
-        let values = self.make_values(fill).await?;
+        self.state.numbers.takes_none();
+        let values = self.make_values(fill, &bound.statement.sql).await?;
         Ok(bound.filled(filled, values))
     }
 
@@ -164,15 +173,19 @@ impl Session {
     }
 
     /// The values of a fill, in its order.
-    async fn make_values(&mut self, fill: &Fill) -> Result<Vec<String>, Halt> {
+    async fn make_values(&mut self, fill: &Fill, sql: &[u8]) -> Result<Vec<String>, Halt> {
+        let within = sql.trim_ascii_start();
+        let within = within
+            .get(..4)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"with"));
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for wanted in &fill.values {
             if let Source::Next(sequence) = &wanted.source {
                 *counts.entry(sequence).or_default() += 1;
             }
         }
-        // What currval would say is another value now, or none.
-        self.made_values |= !counts.is_empty();
+        // Those that no server knows of.
+        let mut own = Vec::new();
         let mut taken = BTreeMap::new();
         let role = self.context().role.clone();
         for (sequence, count) in counts {
@@ -182,6 +195,7 @@ impl Session {
                 continue;
             }
             self.check_sequence(sequence, &role).await?;
+            own.push(sequence);
             let core = &self.core;
             let of = (&*self.entry.who.database, sequence);
             let values = core
@@ -192,7 +206,17 @@ impl Session {
                 .map_err(|error| Halt::Fail(error.report()))?;
             taken.insert(sequence, values.into_iter());
         }
+        let mut asked = BTreeMap::new();
+        for wanted in &fill.values {
+            if let Source::Asked(expression) = &wanted.source
+                && !asked.contains_key(expression)
+            {
+                let value = self.value_of_settings(expression, fill).await?;
+                asked.insert(expression, value);
+            }
+        }
         let value = |source: &Source| match source {
+            Source::Asked(expression) => asked.get(expression).cloned(),
             Source::Next(sequence) => {
                 let values = taken.get_mut(sequence)?;
                 values.next().map(|value| value.to_string())
@@ -201,11 +225,34 @@ impl Session {
         };
         let values = fill.values.iter().map(|wanted| &wanted.source).map(value);
         let values: Option<Vec<String>> = values.collect();
-        values.ok_or_else(|| gone(fill).into())
+        let values = values.ok_or_else(|| Halt::from(gone(fill)))?;
+        let made = fill.values.iter().zip(&values);
+        let made = made.filter_map(|(wanted, value)| match &wanted.source {
+            Source::Next(sequence) if own.contains(&sequence) => {
+                Some((sequence, value.parse().ok()?))
+            }
+            _ => None,
+        });
+        self.made_numbers(&made.collect::<Vec<_>>(), within);
+        Ok(values)
     }
 }
 
 impl Session {
+    /// What an expression of the session's settings is, as a text: a server of the session has them.
+    async fn value_of_settings(&mut self, expression: &str, fill: &Fill) -> Result<String, Halt> {
+        let shard = self.postgres_here().unwrap_or(self.topology.home);
+        let at = self.attach(shard).await?;
+        self.servers[at].inbox.row = None;
+        let sql = format!("SELECT ({expression})::pg_catalog.text");
+        self.tell(at, &sql).await?;
+        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        row.ok_or_else(|| {
+            let refusal = Refusal::of_table(Reason::InsertNullKey, &fill.table);
+            Halt::Fail(refused(&refusal))
+        })
+    }
+
     /// Values of a sequence that the open transaction may have made or changed: only the transaction itself can ask.
     async fn own_values(&mut self, sequence: &Name, count: usize) -> Result<Vec<i64>, Halt> {
         let name = crate::sequences::quoted(sequence).replace('\'', "''");

@@ -9,11 +9,12 @@ use super::settings::{Change, SessionSettings};
 use super::step::Kind;
 use super::touched::Touched;
 use crate::catalog::Oids;
+use crate::core::Notifiers;
 use crate::plan::Merge;
 use crate::sql::effect::DiscardWhat;
 use mothership_pool::health::CommitClock;
 use mothership_proto::backend;
-use mothership_proto::frame::Frame;
+use mothership_proto::frame::{Frame, HEADER};
 use mothership_proto::report::Fields;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -72,6 +73,8 @@ pub struct Inbox {
     pub committing: bool,
     /// So many requests of our own, such as BEGIN, went ahead of the client's statement and are not answered.
     pub ahead: u32,
+    /// A lock of the router's own went ahead of the Execute under way and is not answered.
+    pub locks_ahead: bool,
     /// The transaction block is open here.
     pub in_block: bool,
     /// Something may have been written in it.
@@ -88,6 +91,14 @@ pub struct Inbox {
     pub told: usize,
     /// The branch carries the transaction's mark, taken after so many deeds.
     pub mark: Option<usize>,
+    /// The number of the server's own process.
+    pub process: i32,
+    /// Whose notifications come from other processes.
+    pub notifiers: Option<Arc<Notifiers>>,
+    /// A savepoint of the router's own stands, set after so many deeds.
+    pub saved: Option<usize>,
+    /// It was set for the statement that runs.
+    pub saved_now: bool,
     /// The shard of the server.
     pub shard: usize,
     /// Which notices the client is shown, where several servers run one statement.
@@ -161,6 +172,19 @@ impl Inbox {
     /// A message of the server in the client's object ids; `None` if it is so already.
     pub fn translated(&self, frame: Frame<'_>) -> Option<Vec<u8>> {
         self.oids.as_ref()?.at_home(frame)
+    }
+
+    /// A notification with the number of the client that it comes from, where that is known; the client's own number is
+    /// `own`. `None` if it stays as it is.
+    pub fn notification(&self, frame: Frame<'_>, own: i32) -> Option<Vec<u8>> {
+        let process = i32::from_be_bytes(*frame.body().first_chunk()?);
+        let client = match process == self.process {
+            true => own,
+            false => self.notifiers.as_ref()?.client_of((self.shard, process))?,
+        };
+        let mut bytes = frame.bytes.to_vec();
+        bytes[HEADER..][..size_of::<i32>()].copy_from_slice(&client.to_be_bytes());
+        Some(bytes)
     }
 
     /// Parameter types that a client declares, as the shard calls them.

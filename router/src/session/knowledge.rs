@@ -9,7 +9,7 @@ use super::state::Block;
 use super::temporary::{self, Told};
 use super::{Halt, Session};
 use crate::core::Age;
-use crate::plan::{Plan, Refusal};
+use crate::plan::{Plan, Reason, Refusal};
 use crate::world::{Ask, World};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
@@ -23,11 +23,13 @@ impl Session {
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
     pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
+        self.refresh_code().await?;
         self.see_temporary().await?;
         if self.has_own_definitions() {
             return self.see_own_definitions().await;
         }
-        match self.is_up_to_date() {
+        // It also takes over a new configuration.
+        match self.is_up_to_date() || self.knows_world() {
             true => Ok(()),
             false => self.read_world().await,
         }
@@ -75,6 +77,11 @@ impl Session {
                 self.topology = topology;
             }
         }
+        (self.is_session_mode() || self.knows_code()) && self.knows_world()
+    }
+
+    /// True if nothing newer has to be read of the catalog.
+    fn knows_world(&mut self) -> bool {
         if !self.topology.declared && !self.rules.needs_catalog() {
             return true;
         }
@@ -132,6 +139,7 @@ impl Session {
         statement: &Prepared,
         at: usize,
     ) -> Result<Option<Rc<Plan>>, Halt> {
+        self.plan_large(statement, at).await;
         match self.plan_by_known(statement, at)? {
             Some((plan, true)) => self.look_again(statement, at, plan).await,
             Some((plan, false)) => Ok(Some(plan)),
@@ -150,7 +158,12 @@ impl Session {
         };
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
         let plan = self.plan(statement, at, sql, &world)?;
-        let unknown = matches!(&*plan, Plan::Single(single) if !single.unknown.is_empty());
+        let unknown = match &*plan {
+            Plan::Single(single) => !single.unknown.is_empty(),
+            // Nobody may hold it any more.
+            Plan::Refuse(refusal) => refusal.reason == Reason::Unread,
+            _ => false,
+        };
         Ok(Some((plan, unknown)))
     }
 

@@ -13,6 +13,7 @@ use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase};
 use super::step::Step;
+use super::turns::{Turns, patiently};
 use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
 use crate::merge::{Aggregates, CommandTag, reconcile};
@@ -277,8 +278,67 @@ pub(super) struct Halfway {
     pub answered: usize,
 }
 
+/// Rows of a statement that goes to its shards in turn, until those are there that come before them in the client's list.
+pub(super) struct Kept {
+    /// Of each leg; none where any order will do.
+    rows: Vec<VecDeque<Box<[u8]>>>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Kept {
+    pub(super) fn new(many: &Many, legs: usize, most: usize) -> Kept {
+        let ordered = many.order.is_some();
+        Kept {
+            rows: vec![VecDeque::new(); if ordered { legs } else { 0 }],
+            bytes: 0,
+            most,
+        }
+    }
+
+    /// Keeps a row of a leg. False if it is none, or need not wait.
+    fn takes(&mut self, leg: usize, frame: Frame<'_>) -> bool {
+        let Some(rows) = self
+            .rows
+            .get_mut(leg)
+            .filter(|_| frame.tag() == tag::DATA_ROW)
+        else {
+            return false;
+        };
+        self.bytes += frame.bytes.len();
+        if self.bytes <= self.most {
+            rows.push_back(frame.bytes.into());
+        }
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes > self.most
+    }
+
+    /// Passes the rows on in the order of the client's list; a shard that has skipped some has fewer.
+    pub(super) fn pass(mut self, many: &Many, merging: &mut Merging, client: &mut Wire) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let listed = many.order.as_deref().unwrap_or_default().iter().copied();
+        for leg in listed {
+            if let Some(bytes) = self.rows[leg].pop_front() {
+                merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
+            }
+        }
+        for leg in 0..self.rows.len() {
+            for bytes in std::mem::take(&mut self.rows[leg]) {
+                merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
+            }
+        }
+    }
+}
+
 /// Why no more messages of a server are taken.
 enum Stopped {
+    /// The statement gives way to others.
+    GivesWay,
     /// The session ends.
     Ended(End),
     /// The server is gone.
@@ -369,6 +429,29 @@ impl Session {
         if many.step_by_step {
             return self.step_by_step(sql, many).await;
         }
+        let mut turns = self.turns(sql, steps, many);
+        let shared = std::sync::Arc::clone(&self.core.shared);
+        loop {
+            self.begin_attempt(turns);
+            let attempt = self.attempt_many(sql, steps, many, bound, turns);
+            let done = match many.writes {
+                true => patiently(&shared.stuck, attempt).await,
+                false => attempt.await,
+            };
+            if !self.end_attempt(&mut turns, sql).await? {
+                return done;
+            }
+        }
+    }
+
+    async fn attempt_many(
+        &mut self,
+        sql: &[u8],
+        steps: &[Step],
+        many: &Many,
+        bound: Option<Given<'_>>,
+        turns: Turns,
+    ) -> Result<Vec<u8>, Halt> {
         self.check_second_set_of(many)?;
         let refused;
         let many = match self.lock_without_block(sql, many) {
@@ -387,10 +470,20 @@ impl Session {
         let wants = self.wants_of_many(steps, many);
         let mut servers = Vec::new();
         for (shard, _) in &many.legs {
+            if !many.password {
+                self.leave_ahead();
+            }
             let at = self.attach_to(*shard, wants.clone()).await?;
             self.check_isolation(at, many.legs.len()).await?;
             servers.push(at);
         }
+        if turns.saves() {
+            self.save(many);
+        }
+        if many.locks_copies() && many.copy_in {
+            self.lock_copies(&servers).await?;
+        }
+        let order = turns.order;
         let timed = match servers.first() {
             Some(&at) => self.timed(many, sql, at).await?,
             None => None,
@@ -406,24 +499,58 @@ impl Session {
             }
         }
         if let Some(plan) = many.sorted() {
-            return self.query_sorted(plan, sql, &places).await;
-        }
-        for (leg, &(at, text)) in places.iter().enumerate() {
-            self.servers[at].inbox.notices = Notices::of(leg, &many.merge);
-            match bound {
-                None => self.send_router_query(at, text, many.writes),
-                Some(given) => self.send_router_bound(at, text, given, many.writes),
-            }
-        }
-        if many.copy_in {
-            return self.copy_many(sql, many, &servers).await;
+            return self.query_sorted(plan, sql, &places, order).await;
         }
         let mut merging = Merging::new(&many.merge, places.len());
         merging.copies(sql, self.standard_strings());
-        let places: Vec<usize> = places.iter().map(|place| place.0).collect();
+        let at: Vec<usize> = places.iter().map(|place| place.0).collect();
         let ends = |event| matches!(event, Event::Ready(_));
+        // Only the home shard has all that depends on what a definition removes.
+        let home = self.topology.home;
+        let at_home = |&(at, _): &(usize, &[u8])| self.servers[at].shard == home;
+        let speaker = match many.merge {
+            Merge::First => places.iter().position(at_home).unwrap_or(0),
+            _ => 0,
+        };
+        let batches = self.batches(many, order);
+        let several = batches.len() > 1;
         let many = timed.as_ref().unwrap_or(many);
-        self.collect_all(many, &places, &mut merging, ends).await?;
+        let mut kept = Kept::new(
+            many,
+            at.len(),
+            self.topology.config.limits.held_rows.bytes(),
+        );
+        for batch in batches {
+            for &leg in &batch {
+                let (at, text) = places[leg];
+                // The one that speaks for all counts as the first.
+                let rank = match leg {
+                    leg if leg == speaker => 0,
+                    leg => leg.max(1),
+                };
+                self.servers[at].inbox.notices = Notices::of(rank, &many.merge);
+                if many.locks_copies() && !many.copy_in {
+                    self.lock_copy(at);
+                }
+                match bound {
+                    None => self.send_router_query(at, text, many.writes),
+                    Some(given) => self.send_router_bound(at, text, given, many.writes),
+                }
+            }
+            if many.copy_in {
+                return self.copy_many(sql, many, &servers).await;
+            }
+            if several {
+                self.collect_batch(&batch, &at, (&mut merging, &mut kept), ends)
+                    .await?;
+            } else {
+                self.collect_all(many, &at, &mut merging, ends).await?;
+            }
+            if merging.is_wrong() {
+                break;
+            }
+        }
+        kept.pass(many, &mut merging, &mut self.client);
         if many.is_written() {
             merging.place_errors(many, sql, self.state.told.characters());
         }
@@ -472,9 +599,53 @@ impl Session {
                     ends(reply.event)
                 })
                 .await?;
+                self.stop_if_undone(merging)?;
             }
         }
         Ok(())
+    }
+
+    /// The same of some of the shards, where others are asked later: rows whose order is the client's are kept.
+    pub(super) async fn collect_batch(
+        &mut self,
+        batch: &[usize],
+        places: &[usize],
+        (merging, kept): (&mut Merging, &mut Kept),
+        ends: impl Fn(Event) -> bool,
+    ) -> Result<(), Halt> {
+        for &leg in batch {
+            self.each_message(places[leg], |frame, reply, client| {
+                if !kept.takes(leg, frame) {
+                    merging.take(leg, frame, reply.event, client);
+                }
+                ends(reply.event)
+            })
+            .await?;
+            self.stop_if_undone(merging)?;
+        }
+        match kept.is_full() {
+            true => Err(over_limit(
+                format!(
+                    "rows of more than {} bytes wait for those of other shards",
+                    kept.most
+                ),
+                "limits.held_rows",
+            )
+            .into()),
+            false => Ok(()),
+        }
+    }
+
+    /// What the attempt still waits for is of no use where it is undone.
+    fn stop_if_undone(&mut self, merging: &Merging) -> Result<(), Halt> {
+        match merging
+            .error
+            .as_deref()
+            .is_some_and(|error| self.gives_way_to(error))
+        {
+            true => Err(Halt::Failed),
+            false => Ok(()),
+        }
     }
 
     /// Goes on with a query that the fast path has left, up to its ReadyForQuery.
@@ -566,6 +737,10 @@ impl Session {
                 if let Some(report) = self.must_go() {
                     return Poll::Ready(Err(Stopped::Ended(End::Told(report))));
                 }
+                if self.entry.yielding.is_asked() {
+                    return Poll::Ready(Err(Stopped::GivesWay));
+                }
+                self.show_held();
                 if self.client.unsent() > buffer {
                     match self.client.poll_drained(cx, buffer / 2) {
                         Poll::Ready(Ok(())) => {}
@@ -594,6 +769,11 @@ impl Session {
                         reply.event,
                         Event::Notice | Event::Parameter | Event::Notification | Event::Own
                     );
+                    if reply.event == Event::Notification && client.held().is_some() {
+                        // It is not of the statement, which may be undone.
+                        state.notifications.extend_from_slice(frame.bytes);
+                        return Flow::Continue;
+                    }
                     if aside || reply.to == Audience::Client {
                         if reply.event != Event::Notice || inbox.notices.shows(frame.body()) {
                             let shown = Reply {
@@ -626,6 +806,14 @@ impl Session {
                     if let Event::Parsed(id) = reply.event {
                         inbox.parsed.push(id);
                     }
+                    if inbox.locks_ahead {
+                        // The first statement that ends is that lock.
+                        inbox.locks_ahead =
+                            !matches!(reply.event, Event::Completed | Event::Failed);
+                        if reply.event != Event::Failed {
+                            return Flow::Continue;
+                        }
+                    }
                     done = each(frame, reply, client);
                     if done || client.unsent() > buffer {
                         Flow::Stop
@@ -657,6 +845,10 @@ impl Session {
                 Ok(())
             }
             Err(Stopped::Ended(end)) => Err(end.into()),
+            Err(Stopped::GivesWay) => {
+                self.met = true;
+                Err(Halt::Failed)
+            }
             Err(Stopped::Lost(error)) => {
                 self.lost(at, &error);
                 Err(Halt::Failed)
@@ -666,6 +858,7 @@ impl Session {
 
     /// Writes the end of the answer. An error makes the client's transaction fail.
     pub(super) fn finish_many(&mut self, mut merging: Merging) -> Result<Vec<u8>, Halt> {
+        self.stop_if_undone(&merging)?;
         if let Some(body) = &merging.error
             && let Some(report) = self.state.found_deadlock(&Fields::read(body))
         {
@@ -730,6 +923,7 @@ impl Session {
         if self.state.block != Block::None {
             // PostgreSQL's own refusal, from the first shard.
             let at = self.attach(many.legs[0].0).await?;
+            self.servers[at].inbox.notices = Notices::All;
             self.send_router_query(at, sql, true);
             let mut merging = Merging::new(&Merge::First, 1);
             self.collect(0, at, &mut merging).await?;
@@ -747,6 +941,7 @@ impl Session {
         shards.sort_by_key(|shard| !was_used(*shard));
         for (leg, shard) in shards.iter().enumerate() {
             let at = self.attach(*shard).await?;
+            self.servers[at].inbox.notices = Notices::of_same(leg);
             self.send_router_query(at, sql, true);
             self.collect(leg, at, &mut merging).await?;
             if let Some(attached) = self.servers.get(at) {

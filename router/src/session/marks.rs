@@ -111,7 +111,9 @@ impl Session {
             } else {
                 self.tell(at, &sql).await?;
             }
-            if self.is_joint() {
+            // In a block of the client's what was said could be undone with a statement.
+            let known = self.implicit && self.is_weaker_by_default();
+            if self.is_joint() && !known {
                 let said = self.said().await?;
                 let first = self.joint.as_ref().map(|joint| joint.first);
                 if said.serializable && first != Some(shard) {
@@ -164,12 +166,53 @@ impl Session {
             return Ok(said.clone());
         }
         self.settle(at).await?;
-        let row = self.servers[at].inbox.row.take();
-        let said = row.as_deref().and_then(Said::read).ok_or_else(unsaid)?;
-        if let Some(joint) = &mut self.joint {
-            joint.said = Some(said.clone());
+        self.hear_said();
+        let said = self.joint.as_ref().and_then(|joint| joint.said.clone());
+        said.ok_or_else(|| unsaid().into())
+    }
+
+    /// Takes what the first server of the transaction has said, if it has.
+    pub(super) fn hear_said(&mut self) {
+        if !self.is_marked() {
+            // What is known is of the last transaction.
+            return;
         }
-        Ok(said)
+        let by_default = self.is_by_default();
+        let Some(joint) = self.joint.as_mut().filter(|joint| joint.said.is_none()) else {
+            return;
+        };
+        let first = self.servers.iter_mut().find(|s| s.shard == joint.first);
+        let Some(Attached { lease, inbox, .. }) = first else {
+            return;
+        };
+        joint.said = inbox.row.take().as_deref().and_then(Said::read);
+        if let (Some(said), true) = (&joint.said, by_default) {
+            lease.notes.serializable = Some(said.serializable);
+        }
+    }
+
+    /// Whether neither the client nor the transaction has said anything of its isolation.
+    fn is_by_default(&self) -> bool {
+        let silent = self.state.modes.is_empty() && self.state.history.deeds().is_empty();
+        silent && self.default_isolation().is_none()
+    }
+
+    /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
+    /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
+    fn is_weaker_by_default(&self) -> bool {
+        let first = self.joint.as_ref().map(|joint| joint.first);
+        let first = self.servers.iter().find(|s| Some(s.shard) == first);
+        let known = first.and_then(|first| first.lease.notes.serializable);
+        known == Some(false) && self.is_by_default()
+    }
+
+    /// Refuses to commit on several shards what turns out to be SERIALIZABLE: the default may have become another one.
+    pub(super) fn may_commit_joint(&mut self) -> Result<(), Halt> {
+        self.hear_said();
+        match self.is_joint() && self.must_stay() {
+            true => Err(over_shards().into()),
+            false => Ok(()),
+        }
     }
 
     /// The id by which the transaction is committed over several shards: that of its marks.
@@ -228,6 +271,10 @@ impl Inbox {
     /// The server was told of a statement of the transaction, which has `deeds` deeds since.
     pub(super) fn heard(&mut self, kind: &Kind, deeds: usize) {
         self.told = deeds;
+        if matches!(kind, Kind::RollbackTo(_) | Kind::Release(_)) {
+            // It may be gone with the client's, or it stands and does no harm.
+            self.saved = None;
+        }
         if matches!(kind, Kind::RollbackTo(_)) && self.mark.is_some_and(|mark| mark >= deeds) {
             self.mark = None;
         }

@@ -5,11 +5,17 @@
 //! comes back (`serve`). What it knows is in [`state::State`], which decides and
 //! never waits. One task on one core serves the client and its servers.
 
+mod emptied;
+pub mod environment;
 pub mod settings;
+mod settled;
 
+pub mod beginning;
+pub mod code;
 pub mod defaults;
 
 mod resets;
+mod rights;
 
 pub mod history;
 
@@ -46,6 +52,8 @@ mod cursors;
 
 mod fill;
 
+pub mod numbers;
+
 mod bind_count;
 
 mod planning;
@@ -73,6 +81,8 @@ mod explain;
 
 mod many;
 
+mod turns;
+
 pub mod sorted;
 
 mod gather;
@@ -83,9 +93,14 @@ mod copy_in;
 
 mod choose;
 
+pub mod preference;
+
 pub mod staleness;
 
 mod primary;
+mod process;
+
+mod judged;
 
 pub mod repeat;
 
@@ -128,6 +143,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use step::{Alters, MakesCode};
 
 /// A server that works for the session.
 pub struct Attached {
@@ -184,6 +200,10 @@ pub struct Session {
     bound: gather::Bound,
     /// What becomes of a conflict of the write that runs.
     conflict: gather::Conflict,
+    /// Counts what was taken from the client, but for what changes nothing.
+    taken_requests: u64,
+    /// The statement that runs and others wait for each other: it is undone, and runs again.
+    met: bool,
     /// All its servers are being told to commit.
     commits: bool,
     /// The shard that has what the COMMIT PREPARED at hand names.
@@ -192,18 +212,26 @@ pub struct Session {
     joint: Option<Box<marks::Joint>>,
     /// Definitions may be changed by what is under way.
     changing: Option<Changing>,
-    /// The router took values from sequences for it, of which no server knows.
-    made_values: bool,
+    /// The text that the home shard was asked about last: the client may run it.
+    may_run: Option<Box<str>>,
     /// What is known of the database, if any table is declared.
     world: Option<Arc<crate::world::World>>,
     /// The rules, and what they make of the request at hand.
     rules: rules::Ruled,
     /// What plans depend on, as of the last statement.
     context: Option<planning::KeptContext>,
+    /// What its statements are analysed by, as it was last.
+    kept_environment: std::cell::RefCell<Option<Box<environment::KeptEnvironment>>>,
+    /// What is known of the code in its database.
+    code: Option<Arc<code::Code>>,
+    /// What it began with.
+    beginning: beginning::Beginning,
     /// The pools that it has used.
     pools: choose::KnownPools,
     /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
-    waiting_command: Option<Box<[u8]>>,
+    #[allow(clippy::box_collection)]
+    // Nearly no session has one, and each keeps the place for it.
+    waiting_command: Option<Box<Vec<u8>>>,
     /// Where the text that runs for the request at hand comes from, if it is not the client's own: errors are about it.
     written: Option<std::rc::Rc<errors::Written>>,
     /// A Parse that waits for its Bind to say which server it goes to.
@@ -320,6 +348,24 @@ impl Session {
                 "terminating connection because its client does not read",
             )
             .hint("The setting is pool.send_timeout."),
+            Overdue::Sending => Report::fatal(
+                sqlstate::CONNECTION_FAILURE,
+                "terminating connection because its client does not finish a message",
+            )
+            .hint("The setting is listen.message_timeout."),
+            Overdue::Hoarding => {
+                let held = self.client.input().len();
+                // At once: to tell the client may take a while.
+                self.client.consume(held);
+                Report::fatal(
+                    sqlstate::TOO_MANY_CONNECTIONS,
+                    "terminating connection because the router is short of memory",
+                )
+                .detail(format!(
+                    "of all messages that are not whole, its own of {held} bytes was the largest"
+                ))
+                .hint("The settings are limits.memory and limits.client_message.")
+            }
         };
         End::Told(report)
     }
@@ -366,7 +412,8 @@ impl Session {
             Phase::Idle | Phase::Segment | Phase::CopyIn { .. }
         );
         // Who has lost what it had on its server is told, whatever it has sent since.
-        ready && !suspended && !self.state.orphaned && !self.is_pipeline_full()
+        let told = self.state.orphaned || self.state.farewell.is_some();
+        ready && !suspended && !told && !self.is_pipeline_full()
     }
 
     /// So many requests await their replies that no more are taken.
@@ -392,6 +439,31 @@ impl Session {
             let epoch = &self.core.shared.schema_epoch;
             epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+        let ended = self.state.phase == Phase::Idle && self.state.block == Block::None;
+        if ended && self.state.alters.is_some() {
+            self.announce_defaults();
+        }
+    }
+
+    /// What roles or databases begin with is something else now: whoever comes begins with that.
+    fn announce_defaults(&mut self) {
+        let altered = &self.core.shared.altered;
+        for alters in self.state.alters.take().into_iter().flat_map(|all| *all) {
+            match alters {
+                Alters::Nothing => {}
+                Alters::All => altered.note(None, None),
+                Alters::Role(name) => altered.note(Some(&name), None),
+                Alters::Database(name) => altered.note(None, Some(&name)),
+                Alters::Own => {
+                    let user = &*self.entry.who.server_user;
+                    let taken = planning::role(self.state.in_force());
+                    altered.note(Some(user), None);
+                    if let Some(taken) = taken.filter(|taken| taken != user) {
+                        altered.note(Some(&taken), None);
+                    }
+                }
+            }
+        }
     }
 
     /// Gives servers back that no longer work for this session.
@@ -405,6 +477,7 @@ impl Session {
         if self.state.phase == Phase::Idle && self.state.block == Block::None {
             self.changing = None;
             self.state.definitions = Definitions::Common;
+            self.state.makes_code = MakesCode::Nothing;
         }
         if self.state.phase != Phase::Idle {
             return;
@@ -434,6 +507,7 @@ impl Session {
     /// Ends the session: tells the client why, and gives back or closes its servers.
     async fn leave(mut self: Box<Self>, end: End) {
         self.unfold();
+        self.client.release();
         self.call_off();
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.
@@ -565,7 +639,7 @@ mod tests {
     fn what_every_silent_client_has_stays_small() {
         // docs/adr/0016. Whoever adds to it may ask first whether most sessions need it.
         let (session, entry) = (size_of::<Session>(), size_of::<Entry>());
-        assert!(session <= 888, "{session}");
-        assert!(entry <= 368, "{entry}");
+        assert!(session <= 1_016, "{session}");
+        assert!(entry <= 408, "{entry}");
     }
 }

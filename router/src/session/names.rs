@@ -6,8 +6,10 @@
 //! [`Names::undo`] keep the two apart. What a statement *is* does not belong to
 //! the client: equal texts share one [`Prepared`] and its number.
 
+use super::environment::{Environment, reads_settings};
 use super::errors::Written;
 use super::planning::Planned;
+use super::process::Rewritten;
 use super::rules::Requests;
 use super::shapes::Shaped;
 use super::step::Step;
@@ -15,7 +17,7 @@ use crate::plan::{Literals, PlanContext};
 use crate::sql::cursor::Span;
 use foldhash::HashMap;
 use smallvec::{SmallVec, smallvec};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,10 +68,22 @@ pub struct Prepared {
     pub filled: RefCell<Option<Rc<Prepared>>>,
     /// Itself as Parse would have it with all types of its parameters, which a server has found.
     pub typed: RefCell<Option<Rc<Prepared>>>,
+    /// What it was made of, if it is a client's text with the number of the client's process.
+    pub rewritten: OnceCell<Rewritten>,
     /// What rules look at in each of its statements.
     pub requests: Requests,
     /// Digest of its parameter and result types, as the first server described them.
     pub described: Cell<Option<u128>>,
+    /// What it was parsed by.
+    pub environment: Rc<Environment>,
+    /// The number of the environment in which it runs: servers keep the plan of its first run.
+    pub used_in: u64,
+    /// The number of the statement that it is itself another form of, for another environment; else its own.
+    pub base: u64,
+    /// Whether settings have a say in what its text means.
+    pub reads_settings: bool,
+    /// Itself for sessions that have come to other settings since it was parsed.
+    elsewhere: RefCell<Vec<Rc<Prepared>>>,
     /// The last context in which a server has parsed it without an error.
     pub valid_in: RefCell<Option<Rc<PlanContext>>>,
     /// Counts it while it lives, if it is shared.
@@ -172,7 +186,15 @@ const NO_ID: u64 = 0;
 impl Prepared {
     /// A simple query of a known shape. Nobody looks for its text again.
     pub fn query(sql: &[u8], shaped: Shaped) -> Prepared {
-        Prepared::new(NO_ID, sql.into(), Origin::Query, shaped.into(), None)
+        let nowhere = Rc::default();
+        Prepared::new(
+            NO_ID,
+            sql.into(),
+            Origin::Query,
+            shaped.into(),
+            &nowhere,
+            None,
+        )
     }
 
     fn new(
@@ -180,10 +202,16 @@ impl Prepared {
         sql: Box<[u8]>,
         origin: Origin,
         meaning: Meaning,
+        environment: &Rc<Environment>,
         counted: Option<Counted>,
     ) -> Prepared {
         Prepared {
             id,
+            base: id,
+            environment: Rc::clone(environment),
+            used_in: environment.number,
+            reads_settings: false,
+            elsewhere: RefCell::default(),
             sql,
             origin,
             steps: meaning.steps,
@@ -194,6 +222,7 @@ impl Prepared {
             served: RefCell::default(),
             filled: RefCell::default(),
             typed: RefCell::default(),
+            rewritten: OnceCell::new(),
             requests: Requests::default(),
             described: Cell::new(None),
             valid_in: RefCell::default(),
@@ -255,7 +284,7 @@ pub struct Interner {
     sweep_at: Cell<usize>,
     known_bytes: Cell<usize>,
     /// The one that was asked for last, and how it is read: drivers send one text over and over.
-    last: RefCell<(bool, u64, Weak<Prepared>)>,
+    last: RefCell<(bool, u64, u64, Weak<Prepared>)>,
     /// Statements of simple queries, which nobody else holds, so that their plans are
     /// found again.
     recent: RefCell<VecDeque<Rc<Prepared>>>,
@@ -270,8 +299,20 @@ const UNUSED: usize = 4 << 20;
 /// Bodies of one EXECUTE that are remembered: clients may mean different ones by one name.
 const BODIES: usize = 4;
 
-/// Text, whether its backslashes are plain, how it is made known, epoch.
-type Key = (Box<[u8]>, bool, Origin, u64);
+/// Statements that one is in other environments.
+const ELSEWHERE: usize = 8;
+
+/// What the meaning of a text depends on, besides how it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// Definitions as they are.
+    pub epoch: u64,
+    /// The settings, as far as they count.
+    pub environment: Rc<Environment>,
+}
+
+/// Text, whether its backslashes are plain, how it is made known, epoch, environment.
+type Key = (Box<[u8]>, bool, Origin, u64, u64);
 
 impl Interner {
     /// The statement of this text, read with `strings` as standard_conforming_strings; `make`
@@ -280,32 +321,38 @@ impl Interner {
         &self,
         (sql, strings): (&[u8], bool),
         origin: Origin,
-        epoch: u64,
+        moment: &Moment,
         make: impl FnOnce() -> M,
     ) -> Rc<Prepared> {
-        if let (s, e, last) = &*self.last.borrow()
-            && (*s, *e) == (strings, epoch)
+        let (epoch, environment) = (moment.epoch, moment.environment.number);
+        if let (s, e, n, last) = &*self.last.borrow()
+            && (*s, *e, *n) == (strings, epoch, environment)
             && let Some(found) = last.upgrade()
             && *found.sql == *sql
             && found.origin == origin
         {
             return found;
         }
-        let key = (Box::from(sql), strings, origin, epoch);
+        let key = (Box::from(sql), strings, origin, epoch, environment);
         if let Some(found) = self.known.borrow().get(&key).and_then(Weak::upgrade) {
-            self.last.replace((strings, epoch, Rc::downgrade(&found)));
+            let last = (strings, epoch, environment, Rc::downgrade(&found));
+            self.last.replace(last);
             return found;
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (text, origin) = (key.0.clone(), key.2.clone());
         let counted = Counted::new(&self.held, sql.len());
-        let prepared = Rc::new(Prepared::new(
+        let meaning = make().into();
+        let mut prepared = Prepared::new(
             id,
             text,
             origin,
-            make().into(),
+            meaning,
+            &moment.environment,
             Some(counted),
-        ));
+        );
+        prepared.reads_settings = prepared.origin != Origin::Query && reads_settings(sql, strings);
+        let prepared = Rc::new(prepared);
         if prepared.origin == Origin::Query {
             if sql.len() > LARGE {
                 return prepared;
@@ -350,12 +397,46 @@ impl Interner {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let counted = Counted::new(&self.held, sql.len());
         let origin = statement.origin.clone();
-        let new = Prepared::new(id, sql.into(), origin, meaning, Some(counted));
+        let environment = &statement.environment;
+        let new = Prepared::new(id, sql.into(), origin, meaning, environment, Some(counted));
         if running.len() >= BODIES {
             running.remove(0);
         }
         let new = Rc::new(new);
         running.push(Rc::clone(&new));
+        new
+    }
+
+    /// The statement for a session whose settings are others by now: servers know it by another name, so that nobody gets
+    /// the plan of other settings. What it means was fixed when it was parsed.
+    pub fn elsewhere(&self, statement: &Rc<Prepared>, environment: u64) -> Rc<Prepared> {
+        let mut elsewhere = statement.elsewhere.borrow_mut();
+        if let Some(known) = elsewhere.iter().find(|s| s.used_in == environment) {
+            return Rc::clone(known);
+        }
+        let meaning = Meaning {
+            steps: statement.steps.clone(),
+            shaped: statement.shaped.clone(),
+            runs: statement.runs.clone(),
+        };
+        let new = Prepared {
+            base: statement.base,
+            used_in: environment,
+            reads_settings: statement.reads_settings,
+            ..Prepared::new(
+                NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                statement.sql.clone(),
+                statement.origin.clone(),
+                meaning,
+                &statement.environment,
+                Some(Counted::new(&self.held, statement.sql.len())),
+            )
+        };
+        if elsewhere.len() >= ELSEWHERE {
+            elsewhere.remove(0);
+        }
+        let new = Rc::new(new);
+        elsewhere.push(Rc::clone(&new));
         new
     }
 
@@ -481,6 +562,14 @@ impl Names {
         }
     }
 
+    /// A name of the statement with this number.
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let mut named = self.statements.iter();
+        named
+            .find(|(_, statement)| statement.id == id)
+            .map(|(name, _)| &**name)
+    }
+
     /// Number of named statements, and the bytes of their names and texts.
     pub fn size(&self) -> (usize, usize) {
         (self.statements.len(), self.bytes)
@@ -510,7 +599,8 @@ mod tests {
     }
 
     fn prepared(interner: &Interner, sql: &str) -> Rc<Prepared> {
-        interner.intern((sql.as_bytes(), true), origin(), 0, Vec::<Step>::new)
+        let moment = Moment::default();
+        interner.intern((sql.as_bytes(), true), origin(), &moment, Vec::<Step>::new)
     }
 
     #[test]
@@ -519,10 +609,36 @@ mod tests {
         let a = prepared(&interner, "select 1");
         assert_eq!(a.id, prepared(&interner, "select 1").id);
         assert_ne!(a.id, prepared(&interner, "select 2").id);
-        let later = interner.intern((b"select 1", true), origin(), 1, Vec::<Step>::new);
+        let intern = |strings: bool, moment: &Moment| {
+            interner.intern((b"select 1", strings), origin(), moment, Vec::<Step>::new)
+        };
+        let epoch = 1;
+        let later = intern(
+            true,
+            &Moment {
+                epoch,
+                ..Moment::default()
+            },
+        );
         assert_ne!(a.id, later.id);
+        let environment = Rc::new(Environment {
+            number: 1,
+            ..Environment::default()
+        });
+        let of_others = Moment {
+            environment,
+            ..Moment::default()
+        };
+        let of_others = intern(true, &of_others);
+        assert_ne!(a.id, of_others.id);
+        // Who comes to other settings has another statement on the servers, which is still the first one's meaning.
+        let moved = interner.elsewhere(&a, 1);
+        assert_ne!(moved.id, a.id);
+        assert_ne!(moved.id, of_others.id);
+        assert_eq!((moved.base, moved.environment.number), (a.id, 0));
+        assert_eq!(moved.id, interner.elsewhere(&a, 1).id);
         // What a backslash means decides where a string ends.
-        let other = interner.intern((b"select 1", false), origin(), 0, Vec::<Step>::new);
+        let other = intern(false, &Moment::default());
         assert_ne!(a.id, other.id);
     }
 
@@ -546,7 +662,8 @@ mod tests {
         for i in 0..50 {
             prepared(&interner, &format!("select {i} {}", " ".repeat(1 << 20)));
             let blank = vec![b' '; LARGE + 1 + i];
-            interner.intern((&blank, true), Origin::Query, 0, Vec::<Step>::new);
+            let moment = Moment::default();
+            interner.intern((&blank, true), Origin::Query, &moment, Vec::<Step>::new);
         }
         assert!(interner.len() <= 6, "{} are kept", interner.len());
         assert_eq!(interner.held().bytes, 0);

@@ -4,7 +4,10 @@
 //! The notes travel with the connection through the pool. They are `Send`, as the
 //! pool demands, though they never leave their core.
 
+use super::numbers::Remembers;
 use super::settings::Settings;
+use crate::commit::gid::Backend;
+use crate::core::Notifier;
 use foldhash::HashMap;
 use mothership_pool::connection::Parameters;
 use std::sync::Arc;
@@ -26,6 +29,21 @@ pub struct Notes {
     pub forms: Option<Arc<Parameters>>,
     /// Whether its transactions are SERIALIZABLE by default, where that was asked.
     pub serializable: Option<bool>,
+    /// The client whose notifications come from it.
+    pub notifier: Option<Notifier>,
+    /// Whose numbers from sequences its server remembers.
+    pub numbers: Remembers,
+    /// The process behind it, where it had to be asked which one would decide.
+    pub backend: Option<Backend>,
+}
+
+impl Notes {
+    /// A client gets the connection. What another one did with it is no longer told apart from what this one does.
+    pub fn lend(&mut self, client: i32) {
+        if self.notifier.as_ref().is_some_and(|n| n.client() != client) {
+            self.notifier = None;
+        }
+    }
 }
 
 /// The statements prepared on one connection, by their numbers, with the time of

@@ -3,13 +3,15 @@
 //! Plans are kept with the statement and with its shape, keyed by the world and by what of the session a plan depends
 //! on.
 
-use super::names::{Origin, Prepared};
+use super::environment::{Environment, KeptEnvironment, Owner};
+use super::names::{Moment, Origin, Prepared};
 use super::settings::{Settings, Value};
 use super::shapes::{Known, Room, Shaped};
 use super::temporary::TemporaryNames;
-use super::{Halt, Session};
+use super::{Halt, Session, preference};
 use crate::catalog::types::builtin_oid;
 use crate::plan::{Plan, PlanContext, Temporary, TextContext};
+use crate::sql::cursor::Cursor;
 use crate::sql::effect::{Pin, Statement, analyse};
 use crate::sql::lexer::{Kind as TokenKind, Lexer};
 use crate::world::World;
@@ -31,6 +33,10 @@ impl Planned {
         self.world == world && (Rc::ptr_eq(&self.context, context) || self.context == *context)
     }
 }
+
+/// Longer texts are planned on another thread: the clients of this core go on meanwhile. One takes a core for some
+/// hundred milliseconds at most (`limits.parsed_statement`, and the bounds of `plan::parse`).
+const LARGE: usize = 16 * 1024;
 
 /// Plans kept for one statement, for sessions that differ in search_path and the like.
 const KEPT: usize = 4;
@@ -109,6 +115,40 @@ impl Session {
         Ok(())
     }
 
+    /// Makes the plan of a large statement, if it has none yet. Of all clients one is served at a time, so that what such
+    /// plans take of memory while they are made is taken once.
+    ///
+    /// Cancel safe: a plan that nobody waits for is thrown away.
+    pub(super) async fn plan_large(&mut self, statement: &Prepared, at: usize) {
+        let Some(step) = statement.steps.get(at) else {
+            return;
+        };
+        let sql = step.span.of(&statement.sql);
+        let most = self.topology.config.limits.parsed_statement.bytes();
+        if sql.len() <= LARGE || sql.len() > most {
+            return;
+        }
+        let (Some(world), Ok(sql)) = (self.world.clone(), std::str::from_utf8(sql)) else {
+            return;
+        };
+        let context = self.context();
+        let is_known =
+            |(n, known): &(usize, Planned)| *n == at && known.is_for(world.version, &context);
+        if statement.plans.borrow().iter().any(is_known) {
+            return;
+        }
+        let full = full_context(&context, &statement.origin);
+        let shared = Arc::clone(&self.core.shared);
+        let turn = shared.large_plans.acquire().await;
+        let (sql, of) = (sql.to_owned(), Arc::clone(&world));
+        let planned = tokio::task::spawn_blocking(move || of.plan(&sql, &full)).await;
+        drop(turn);
+        // A planner that panics does so again where it is reported.
+        if let Ok(plan) = planned {
+            statement.keep(at, world.version, context, &Rc::new(plan));
+        }
+    }
+
     /// The plan of this very text.
     pub(super) fn own_plan(
         &mut self,
@@ -168,6 +208,7 @@ impl Session {
                 false => temporary,
             },
             standard_conforming_strings: strings,
+            gathers: preference::gathers(&settings),
         });
         self.context = Some(KeptContext {
             settings,
@@ -199,6 +240,46 @@ impl Session {
         }
         let types = self.known_world().map(|world| &world.catalog().types);
         types.is_some_and(|types| types.keys().any(|of| names.contains(&of.name)))
+    }
+
+    /// What a text that is parsed now means depends on this.
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            epoch: self.epoch(),
+            environment: self.environment(),
+        }
+    }
+
+    /// What of the session PostgreSQL analyses and plans by; the same `Rc` until that changes.
+    pub(super) fn environment(&self) -> Rc<Environment> {
+        let in_force = self.state.in_force();
+        let lasting = self.state.settings.current();
+        let who = &self.entry.who;
+        let alone = self.state.marks.alone(self.state.pins);
+        let alone = alone.map(|mark| (who.number, mark));
+        if let Some(kept) = &*self.kept_environment.borrow()
+            && Arc::ptr_eq(&kept.in_force, in_force)
+            && Arc::ptr_eq(&kept.lasting, lasting)
+            && kept.alone == alone
+        {
+            return Rc::clone(&kept.environment);
+        }
+        let owner = Owner {
+            database: Arc::clone(&who.database),
+            user: Arc::clone(&who.server_user),
+            begins: self.beginning.of,
+            alone,
+        };
+        let kept = &self.beginning.kept;
+        let environment = self.core.environments.of(owner, in_force, lasting, kept);
+        self.kept_environment
+            .replace(Some(Box::new(KeptEnvironment {
+                in_force: Arc::clone(in_force),
+                lasting: Arc::clone(lasting),
+                alone,
+                environment: Rc::clone(&environment),
+            })));
+        environment
     }
 
     /// What the text of a key's value means in this session.
@@ -391,24 +472,16 @@ pub(super) fn values(value: &Value) -> Vec<String> {
 }
 
 fn names(list: &[u8]) -> Vec<String> {
-    let tokens = Lexer::new(list, true);
-    tokens
-        .filter_map(|token| match token.kind {
-            // `$user` without quotes is two tokens that PostgreSQL's list takes as a name.
-            TokenKind::Word | TokenKind::QuotedIdent | TokenKind::UnicodeIdent => {
-                let name = crate::sql::name::identifier(token, list, b'\\')?;
-                name.as_str().map(str::to_owned)
-            }
-            TokenKind::String | TokenKind::EscapeString => {
-                let text = token.text(list);
-                let text = std::str::from_utf8(text)
-                    .ok()?
-                    .trim_start_matches(['E', 'e']);
-                Some(text.trim_matches('\'').to_owned())
-            }
-            _ => None,
-        })
-        .collect()
+    let mut c = Cursor::new(list, true);
+    let mut found = Vec::new();
+    while !c.at_end() {
+        // `$user` without quotes is two tokens that PostgreSQL's list takes as a name.
+        match c.string().or_else(|| c.name()) {
+            Some(name) => found.extend(name.as_str().map(str::to_owned)),
+            None => drop(c.bump()),
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -423,6 +496,10 @@ mod tests {
             ["a", "B c", "d"]
         );
         assert_eq!(statement("set search_path = public"), ["public"]);
+        assert_eq!(
+            statement(r"SET search_path = U&'!0061' UESCAPE '!', E'\x62', $$c$$"),
+            ["a", "b", "c"]
+        );
         assert_eq!(
             values(&Value::Text("\"$user\", public".into())),
             ["$user", "public"]

@@ -347,7 +347,12 @@ mod tests {
         let origin = Origin::Parse(Box::default());
         let interner = Interner::default();
         Portal {
-            statement: interner.intern((b"SELECT 1", true), origin, 0, Vec::<Step>::new),
+            statement: interner.intern(
+                (b"SELECT 1", true),
+                origin,
+                &Default::default(),
+                Vec::<Step>::new,
+            ),
             place,
             parts: None,
             executes: None,

@@ -9,7 +9,6 @@ use super::names::Prepared;
 use super::state::Block;
 use super::step::Kind;
 use super::{Halt, Session};
-use crate::commit::gid::Gid;
 use crate::control::ControlError;
 use mothership_proto::report::{Report, sqlstate};
 
@@ -30,13 +29,6 @@ impl Session {
         let Some(Kind::FinishPrepared(name)) = kind else {
             return Ok(());
         };
-        if Gid::parse(name).is_some() {
-            let message = "prepared transaction is a part of one over several shards";
-            return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
-                .detail("its parts are finished together, by the router")
-                .hint("SHOW TRANSACTIONS in the console lists what is in doubt.")
-                .into());
-        }
         // In a block it fails on whichever server.
         if self.world.is_none() || self.state.block != Block::None {
             return Ok(());
@@ -81,7 +73,8 @@ impl Session {
         let asked = async {
             let control = &self.core.control;
             let client = control.lend(&self.topology, shard, &database).await?;
-            let row = client.query_one(IS_HERE, &[&name]).await;
+            let of: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&name];
+            let row = client.ask(client.query_one(IS_HERE, &of)).await;
             let count = row.and_then(|row| row.try_get::<_, i64>(0));
             count.map_err(|cause| ControlError::Query {
                 address: address(),
@@ -95,6 +88,21 @@ impl Session {
         let count = tokio::time::timeout(limit, asked).await.map_err(late)??;
         Ok(count > 0)
     }
+}
+
+/// What a client is told who prepares or finishes a transaction by a name of the routers.
+pub(super) fn reserved() -> Report {
+    let message = "names of prepared transactions that begin with \"ms1:\" are the routers'";
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .detail("they name parts of transactions over several shards, which the routers finish together")
+        .hint("Use another name. SHOW TRANSACTIONS in the console lists what is in doubt.")
+}
+
+/// What a client is told whose name of a prepared transaction is not certain.
+pub(super) fn unread() -> Report {
+    let message = "the name of the prepared transaction cannot be read";
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .hint("Write the name as a plain string.")
 }
 
 /// What PREPARE TRANSACTION over several shards is told.

@@ -459,11 +459,17 @@ impl Session {
         let Some(world) = world else {
             return Rc::new(RequestFacts::by_origin(&facts, &self.rules.set));
         };
+        let mut scope = self.scope();
+        // What a statement before it in the same text makes, nobody knows yet.
+        let before = statement.steps.iter().take(at);
+        let made = before.map(|step| step.defines).max().unwrap_or_default();
+        scope.is_hidden |= made != Defines::Nothing;
+        scope.is_redefined |= made == Defines::More;
         let asked = Asked {
             at,
             rules: self.rules.set.number,
             world: world.version,
-            scope: Rc::new(self.scope()),
+            scope: Rc::new(scope),
         };
         let known = statement.requests.known.borrow();
         if let Some((_, request)) = known.iter().find(|(known, _)| *known == asked) {
@@ -552,7 +558,7 @@ impl Session {
             return false;
         };
         let plan = self.plan(statement, 0, sql, &world);
-        matches!(plan.as_deref(), Ok(Plan::Single(single)) if single.role == Role::Replica)
+        matches!(plan.as_deref().map(Plan::unguarded), Ok(Plan::Single(single)) if single.role == Role::Replica)
     }
 
     /// Whether it is known what reads: without a catalog nothing is known of functions

@@ -98,6 +98,9 @@ impl Session {
             };
         }
         self.written = None;
+        if !matches!(message, tag::DESCRIBE | tag::FLUSH) {
+            self.taken_requests += 1;
+        }
         if message != tag::SYNC {
             self.say_waiting_command();
         }
@@ -181,7 +184,13 @@ impl Session {
         if doing == Doing::Idle {
             self.rules.rest();
         }
-        self.entry.pulse.set(doing);
+        match doing {
+            Doing::Unfinished => {
+                let held = self.client.input().len();
+                self.entry.pulse.set_unfinished(held);
+            }
+            doing => self.entry.pulse.set(doing),
+        }
         for at in 0..self.servers.len() {
             if let Poll::Ready(()) = self.poll_server(cx, at) {
                 return Poll::Ready(Ok(()));
@@ -211,6 +220,12 @@ impl Session {
     /// What the session waits for.
     fn doing(&self) -> Doing {
         let owed = || self.servers.iter().any(|s| !s.lease.ledger.is_empty());
+        // Of whole messages nothing is left in the input then.
+        let begun = !self.client.input().is_empty() && self.may_take();
+        let copies = matches!(self.state.phase, Phase::CopyIn { .. });
+        if begun && (copies || !owed()) {
+            return Doing::Unfinished;
+        }
         match self.state.phase {
             Phase::Idle if self.state.block == Block::None => Doing::Idle,
             Phase::Idle => Doing::InTransaction,
@@ -221,6 +236,9 @@ impl Session {
 
     /// The process ends, an administrator wants this client gone, or what it had on its server is gone.
     pub(super) fn must_go(&self) -> Option<Report> {
+        if let Some(report) = &self.state.farewell {
+            return Some((**report).clone());
+        }
         if self.state.orphaned {
             let message = "server connection was lost, and with it what the session had there";
             return Some(Report::fatal(sqlstate::CONNECTION_FAILURE, message));
@@ -415,6 +433,10 @@ impl Session {
             self.state.block = Block::None;
         }
         self.state.note_failure();
+        if self.state.farewell.is_some() {
+            // The client gets nothing more but that.
+            return;
+        }
         match self.state.phase {
             Phase::Query | Phase::Syncing | Phase::CopyIn { extended: false } => {
                 self.state.ready_alone(&mut self.client);

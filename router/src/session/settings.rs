@@ -17,7 +17,8 @@ use std::time::Duration;
 /// How one setting is brought to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
-    /// The client's own `SET name ...`, as it stood in its text, whole.
+    /// The router's own `SET name ...` for a SET of the client's: it reads the same under every setting, and a client's
+    /// text would not ([`super::step`], replay).
     Statement(String),
     /// A value as set_config takes it: the startup packet and set_config itself.
     Text(String),
@@ -219,7 +220,7 @@ pub fn local_sql(changes: &[Change]) -> String {
 }
 
 /// A setting's name, each part quoted: `a.b` is two identifiers.
-fn push_name(sql: &mut String, name: &str) {
+pub fn push_name(sql: &mut String, name: &str) {
     for (i, part) in name.split('.').enumerate() {
         if i > 0 {
             sql.push('.');
@@ -328,6 +329,20 @@ impl SessionSettings {
             Arc::make_mut(&mut self.startup).set(name, value);
             self.current = Arc::clone(&self.startup);
         }
+    }
+
+    /// The session has this from its beginning, unless its startup packet or itself has said otherwise.
+    pub fn keep(&mut self, name: &str, value: &Value) {
+        let add = |list: &mut Arc<Settings>| {
+            if list.get(name).is_none() {
+                Arc::make_mut(list).set(name, value.clone());
+            }
+        };
+        add(&mut self.startup);
+        add(&mut self.current);
+        self.before.iter_mut().for_each(add);
+        let savepoints = self.savepoints.iter_mut();
+        savepoints.map(|(_, list)| list).for_each(add);
     }
 
     /// The session begins with these, which are equal to its own: several keep one list so.

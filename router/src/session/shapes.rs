@@ -42,7 +42,7 @@ pub struct Room {
 }
 
 /// A text as one of its shape.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shaped {
     /// Its shape.
     pub entry: Rc<Entry>,
@@ -387,6 +387,7 @@ impl Entry {
                 Plan::Gather(_) => "gather",
                 Plan::Fill(_) => "fill",
                 Plan::Ddl(_) => "ddl",
+                Plan::Guarded(_) => "guarded",
                 Plan::Refuse(_) => "refuse",
             },
         }

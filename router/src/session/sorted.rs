@@ -7,6 +7,7 @@ use super::dispatch::Many;
 use super::gather::without_position;
 use super::inbox::Notices;
 use super::many::Merging;
+use super::turns::Order;
 use super::{Halt, Session};
 use crate::merge::{SortedRows, order_of, reconcile};
 use crate::plan::{Flow, Merge};
@@ -33,6 +34,8 @@ pub struct Streams {
     columns: Option<Vec<Column>>,
     error: Option<Vec<u8>>,
     wrong: Option<Report>,
+    /// Bytes of rows that were taken before those of other shards.
+    held: usize,
 }
 
 /// One shard's part.
@@ -65,6 +68,7 @@ impl Streams {
             columns: None,
             error: None,
             wrong: None,
+            held: 0,
         }
     }
 
@@ -178,47 +182,98 @@ impl Session {
         plan: &Arc<Flow>,
         own: &[u8],
         places: &[(usize, &[u8])],
+        order: Order,
     ) -> Result<Vec<u8>, Halt> {
         let formats = plan.formats(&[]);
-        for (leg, &(at, sql)) in places.iter().enumerate() {
-            let attached = &mut self.servers[at];
-            attached.inbox.notices = Notices::of_same(leg);
-            attached.inbox.touched.add(None);
-            let lease = &mut attached.lease;
-            lease.notes.unnamed = None;
-            if leg == 0 {
-                lease.wire.with_output(|out| put_parse(out, own));
-                lease.ledger.push(Owed::Parse(0, Audience::Router));
-            }
-            lease.wire.with_output(|out| {
-                put_parse(out, sql);
-                frontend::put_bind(out, (b"", b""), std::iter::empty(), &formats);
-                frontend::put_describe(out, Target::Portal, b"");
-                frontend::put_execute(out, b"", 0);
-                out.extend_from_slice(frontend::SYNC);
-            });
-            for owed in [
-                Owed::Parse(0, Audience::Router),
-                Owed::Bind(Audience::Router),
-                Owed::DescribePortal(Audience::Router),
-                Owed::Execute(Audience::Router),
-                Owed::Sync(Audience::Router),
-            ] {
-                lease.ledger.push(owed);
-            }
-        }
+        let at: Vec<usize> = places.iter().map(|place| place.0).collect();
         let mut streams = Streams::new(plan, places.len());
         streams.is_own = true;
-        streams
-            .legs
-            .iter_mut()
-            .for_each(|leg| leg.state = LegState::Asked);
-        let places: Vec<usize> = places.iter().map(|place| place.0).collect();
-        self.flow(&places, &mut streams, |event| {
-            matches!(event, Event::Ready(_))
-        })
-        .await?;
+        let ends = |event| matches!(event, Event::Ready(_));
+        let legs = self.legs_in_order(&at, order);
+        for (number, &leg) in legs.iter().enumerate() {
+            let (at_leg, sql) = places[leg];
+            self.send_sorted(own, (at_leg, sql), (leg, number == 0), &formats);
+            streams.legs[leg].state = LegState::Asked;
+            if order.waits_for(number) && !streams.is_wrong() {
+                self.lock_all(leg, at_leg, &mut streams, ends).await?;
+            }
+            if streams.is_wrong() {
+                break;
+            }
+        }
+        self.flow(&at, &mut streams, ends).await?;
         self.end_sorted(streams)
+    }
+
+    /// The legs with these places in the order in which they are asked.
+    fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
+        let mut legs: Vec<usize> = (0..places.len()).collect();
+        if order != Order::AtOnce {
+            legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard));
+        }
+        legs
+    }
+
+    fn send_sorted(
+        &mut self,
+        own: &[u8],
+        (at, sql): (usize, &[u8]),
+        (leg, first): (usize, bool),
+        formats: &[i16],
+    ) {
+        let attached = &mut self.servers[at];
+        attached.inbox.notices = Notices::of_same(leg);
+        attached.inbox.touched.add(None);
+        let lease = &mut attached.lease;
+        lease.notes.unnamed = None;
+        if first {
+            lease.wire.with_output(|out| put_parse(out, own));
+            lease.ledger.push(Owed::Parse(0, Audience::Router));
+        }
+        lease.wire.with_output(|out| {
+            put_parse(out, sql);
+            frontend::put_bind(out, (b"", b""), std::iter::empty(), formats);
+            frontend::put_describe(out, Target::Portal, b"");
+            frontend::put_execute(out, b"", 0);
+            out.extend_from_slice(frontend::SYNC);
+        });
+        for owed in [
+            Owed::Parse(0, Audience::Router),
+            Owed::Bind(Audience::Router),
+            Owed::DescribePortal(Audience::Router),
+            Owed::Execute(Audience::Router),
+            Owed::Sync(Audience::Router),
+        ] {
+            lease.ledger.push(owed);
+        }
+    }
+
+    /// Takes and keeps all rows of a shard, so that it has locked them before the next one is asked. Of very many rows
+    /// the rest is left to come with those of the others.
+    async fn lock_all(
+        &mut self,
+        leg: usize,
+        at: usize,
+        streams: &mut Streams,
+        ends: impl Fn(Event) -> bool,
+    ) -> Result<(), Halt> {
+        let most = self.topology.config.limits.held_rows.bytes();
+        self.each_message(at, |frame, reply, client| {
+            match (reply.event, frame.tag()) {
+                (Event::Completed, _) => streams.legs[leg].state = LegState::Ended,
+                (_, tag::DATA_ROW) => {
+                    streams.held += frame.bytes.len();
+                    streams.legs[leg].held.push_back(frame.body().into());
+                }
+                _ => streams.take(leg, frame, reply.event, client),
+            }
+            if ends(reply.event) {
+                streams.legs[leg].state = LegState::Ended;
+                return true;
+            }
+            streams.held > most
+        })
+        .await
     }
 
     /// Lets the rows of shards that have been asked for all of them go on in order, up to the event that ends each
@@ -253,6 +308,12 @@ impl Session {
                 })
                 .await?;
             }
+            if let Some(error) = &streams.error
+                && self.gives_way_to(error)
+            {
+                // What the others still do is of no use.
+                return Err(Halt::Failed);
+            }
         }
         Ok(())
     }
@@ -263,14 +324,23 @@ impl Session {
         (name, rows): (&[u8], i32),
         places: &[usize],
         streams: &mut Streams,
+        order: Order,
     ) -> Result<bool, Halt> {
         if rows > 0 {
-            return self.some_sorted((name, rows), places, streams).await;
+            return self.some_sorted((name, rows), places, streams, order).await;
         }
-        for (leg, &at) in places.iter().enumerate() {
+        let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
+        let legs = self.legs_in_order(places, order);
+        for (number, leg) in legs.into_iter().enumerate() {
             if streams.legs[leg].state == LegState::Resting {
-                self.send_execute(at, name, 0);
+                self.send_execute(places[leg], name, 0);
                 streams.legs[leg].state = LegState::Asked;
+                if order.waits_for(number) {
+                    self.lock_all(leg, places[leg], streams, ends).await?;
+                }
+            }
+            if streams.is_wrong() {
+                return Ok(false);
             }
         }
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
@@ -283,6 +353,7 @@ impl Session {
         (name, rows): (&[u8], i32),
         places: &[usize],
         streams: &mut Streams,
+        order: Order,
     ) -> Result<bool, Halt> {
         let most = streams.rows.sent() + u64::try_from(rows).unwrap_or(0);
         while let Some(leg) = streams.wants() {
@@ -294,7 +365,18 @@ impl Session {
             } else if streams.legs[leg].state == LegState::Ended {
                 streams.end(leg, &mut self.client);
             } else {
-                let legs = streams.to_ask();
+                let mut legs = streams.to_ask();
+                if order != Order::AtOnce {
+                    legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard));
+                    for leg in legs {
+                        self.send_execute(places[leg], name, rows.min(AT_ONCE));
+                        self.hold_sorted(leg, places[leg], streams).await?;
+                        if streams.is_wrong() {
+                            break;
+                        }
+                    }
+                    continue;
+                }
                 for leg in &legs {
                     self.send_execute(places[*leg], name, rows.min(AT_ONCE));
                 }

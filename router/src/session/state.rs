@@ -5,19 +5,22 @@
 //! to see. The socket side is in `serve.rs`.
 
 use super::digest::Digest;
-use super::errors::{placed_notice, put_as_error, put_error};
+use super::errors::{named_as_client, placed_notice, put_as_error, put_error};
 use super::history::History;
 use super::inbox::{Inbox, Outcome, follow};
 use super::names::Names;
+use super::numbers::Numbers;
 use super::own::Definitions;
 use super::passage::Passage;
 use super::portals::{Life, Portals};
-use super::settings::{SessionSettings, local_sql};
-use super::step::{Defines, Kind, Pins, Step};
+use super::process::unknown_to_server;
+use super::settings::{SessionSettings, Value, local_sql};
+use super::step::{Alters, Defines, Kind, MakesCode, Pins, Step, currval_refused};
 use super::temporary::{Makes, TemporaryNames};
 use super::told::Told;
 use crate::metrics::tally::Tally;
 use crate::sql::effect::{DiscardWhat, Pin};
+use crate::sql::process::Deed;
 use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
 use mothership_pool::health::{Failure, Moment};
 use mothership_pool::wire::Wire;
@@ -26,7 +29,7 @@ use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Where the conversation with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +99,21 @@ pub struct State {
     pub portals: Portals,
     /// Why the session stays on its server.
     pub pins: Pins,
+    /// What no list of settings says.
+    pub marks: Marks,
+    /// What code may leave that was defined in the transaction that is open, be it that of a pipeline.
+    pub makes_code: MakesCode,
+    /// The search path that it began with has the schema of temporary objects: what it makes may be temporary without
+    /// saying so, also after RESET.
+    pub makes_temporary: bool,
+    /// Whose defaults it has altered since the transaction began.
+    #[allow(clippy::box_collection)]
+    // Nearly no session has one, and each keeps the place for it.
+    pub alters: Option<Box<Vec<Alters>>>,
     /// How its temporary tables may be called.
     pub temporary: TemporaryNames,
+    /// It has notified others since the transaction began, or is about to.
+    pub notifies: bool,
     /// Code has run since the transaction began, or is about to, that may leave something on its servers.
     runs_unseen: bool,
     /// What the client was told by ParameterStatus.
@@ -114,14 +130,43 @@ pub struct State {
     pub tally: Tally,
     /// The transaction was lost between requests, and the client does not know yet.
     pub untold: Cell<bool>,
+    /// The server has ended the session, by a timeout of the client's or because the client said so.
+    pub farewell: Option<Box<Report>>,
     /// The server is lost on which the session had what no other has.
     pub orphaned: bool,
     /// The last write on each shard that the client was told of.
     pub acknowledged: BTreeMap<usize, Moment>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
     pub notifications: Vec<u8>,
+    /// The number of the client's process, as the client was told.
+    pub process: i32,
+    /// What it has taken from sequences.
+    pub numbers: Numbers,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
+}
+
+/// How often something was done that statements are analysed by and that no list of settings shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks {
+    count: u64,
+    /// It ends with the transaction.
+    transaction: bool,
+}
+
+impl Marks {
+    /// A statement has ended well.
+    fn note(&mut self, step: &Step) {
+        // What is defined in a transaction only its own session sees.
+        let own = step.clouds || step.changes_schema;
+        self.transaction |= own;
+        self.count += u64::from(own || !step.pins.is_empty());
+    }
+
+    /// The mark of a session, with these reasons to stay on its server, whose statements are its own.
+    pub fn alone(&self, pins: Pins) -> Option<u64> {
+        (self.transaction || !pins.is_empty()).then_some(self.count)
+    }
 }
 
 /// How a transaction has ended.
@@ -135,19 +180,26 @@ pub enum Ended {
 
 impl State {
     /// The state of a new session.
-    pub fn new(settings: SessionSettings, told: Told) -> Self {
+    pub fn new(settings: SessionSettings, told: Told, process: i32) -> Self {
         Self {
             phase: Phase::Idle,
             skipping: false,
             block: Block::None,
             modes: String::new(),
             history: History::default(),
+            process,
+            farewell: None,
             settings,
             local: None,
             names: Names::default(),
             portals: Portals::default(),
             pins: Pins::NONE,
+            marks: Marks::default(),
+            makes_code: MakesCode::Nothing,
+            makes_temporary: false,
+            alters: None,
             temporary: TemporaryNames::default(),
+            notifies: false,
             runs_unseen: false,
             told,
             schema_changed: false,
@@ -159,6 +211,7 @@ impl State {
             orphaned: false,
             acknowledged: BTreeMap::new(),
             notifications: Vec::new(),
+            numbers: Numbers::default(),
             failed: false,
         }
     }
@@ -259,7 +312,10 @@ impl State {
                 Flow::Continue
             }
             Event::Notification => {
-                client.pass(frame);
+                match inbox.notification(frame, self.process) {
+                    Some(bytes) => client.client().send(&bytes),
+                    None => client.pass(frame),
+                }
                 Flow::Continue
             }
             Event::Parameter => {
@@ -347,6 +403,7 @@ impl State {
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
         self.pins = self.pins.and(step.pins);
+        self.marks.note(step);
         self.temporary
             .follow(&step.makes, self.block != Block::None);
         self.follow_unseen();
@@ -379,7 +436,9 @@ impl State {
             }
             Kind::Close(name) => self.portals.close(name.as_bytes()),
             Kind::CloseAll => self.portals.close_all(),
+            Kind::Discard(DiscardWhat::Sequences) => self.numbers.forget(),
             Kind::Discard(DiscardWhat::All) => {
+                self.numbers.forget();
                 self.forget_session();
                 inbox.discarded = true;
                 unpins = self.pins;
@@ -395,6 +454,7 @@ impl State {
     /// Code is about to run that the statement does not show, and may leave something on its servers, even if it fails.
     pub fn run_unseen(&mut self) {
         self.pins = self.pins.with(Pin::Opaque);
+        self.marks.count += 1;
         self.runs_unseen = true;
     }
 
@@ -413,6 +473,7 @@ impl State {
 
     /// The transaction has ended, with a server or before it had one.
     pub fn end_unseen(&mut self, has_servers: bool) {
+        self.notifies = false;
         self.follow_unseen();
         if std::mem::take(&mut self.runs_unseen) && !has_servers {
             self.unpin(Pins::NONE.with(Pin::Opaque));
@@ -498,14 +559,28 @@ impl State {
         }
     }
 
+    /// A setting holds for the session as if its startup packet had said it.
+    pub fn keep_setting(&mut self, name: &str, value: &Value) {
+        self.settings.keep(name, value);
+        if let Some(local) = &mut self.local {
+            local.keep(name, value);
+        }
+    }
+
     /// If a statement changed definitions, what is read of them before the transaction
     /// ends does not have the change yet, so the end is what counts. To read them earlier would make
     /// everybody wait for what the transaction has locked, this session as well.
     pub fn note_definitions(&mut self, step: &Step) {
         // The next value of a sequence is another one at once, whatever becomes of the transaction.
-        let at_once = self.block == Block::None || step.moves_sequence;
+        let at_once = self.block == Block::None || (step.moves_sequence && !step.locks_sequence);
         self.schema_changed |= step.changes_schema && at_once;
         self.schema_changed_in_block |= step.changes_schema;
+        self.makes_code = self.makes_code.max(step.makes_code);
+        if step.alters != Alters::Nothing {
+            self.alters
+                .get_or_insert_default()
+                .push(step.alters.clone());
+        }
         if step.redefines() {
             self.definitions = Definitions::Changed;
         }
@@ -525,6 +600,8 @@ impl State {
         self.untold.set(false);
         self.history.clear();
         self.local = None;
+        self.marks.transaction = false;
+        self.makes_code = MakesCode::Nothing;
         match ended {
             Ended::Committed => self.portals.commit(),
             Ended::Undone => self.portals.roll_back(),
@@ -582,8 +659,11 @@ impl State {
         }
         self.note_failure();
         let written = inbox.written();
-        inbox.outcomes.clear();
-        if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
+        let signals = std::mem::take(&mut inbox.outcomes);
+        if let Some(report) = ends_session(&fields, frame.body(), &signals) {
+            // As with PostgreSQL itself: the client hears it and is disconnected.
+            self.farewell = Some(report);
+        } else if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
             // An error between requests breaks drivers: the next request is told.
         } else if fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes()) && self.tally.timed_out()
         {
@@ -596,8 +676,14 @@ impl State {
             client
                 .client()
                 .with_output(|out| put_as_error(out, frame.body()));
+        } else if let Some(report) = unknown_to_server(&fields) {
+            client.client().with_output(|out| report.put(out));
+        } else if let Some(report) = self.lacks_number(&fields) {
+            client.client().with_output(|out| report.put(out));
         } else if let Some(report) = self.found_deadlock(&fields) {
             client.client().with_output(|out| report.put(out));
+        } else if let Some(body) = named_as_client(frame.body(), &self.names) {
+            client.client().with_output(|out| put_error(out, &body));
         } else if let Some(written) = written.filter(|_| for_client) {
             let body = written.moved(frame.body(), self.told.characters());
             client.client().with_output(|out| put_error(out, &body));
@@ -617,6 +703,13 @@ impl State {
             Phase::Idle | Phase::Query | Phase::Syncing => {}
         }
         Flow::Continue
+    }
+
+    /// What a statement is told that asked for a number which its server does not have, where another one may have it.
+    fn lacks_number(&self, fields: &Fields<'_>) -> Option<Report> {
+        let code = sqlstate::NOT_IN_PREREQUISITE_STATE.as_bytes();
+        let lacks = self.numbers.may_lack() && fields.code == Some(code);
+        lacks.then(currval_refused)
     }
 
     /// What a cancelled statement is told that was found waiting for itself over several shards.
@@ -639,10 +732,12 @@ impl State {
         self.failed = true;
         self.tally.failed();
         self.names.undo();
+        self.numbers.failed();
     }
 
     fn ready(&mut self, status: TxStatus, inbox: &mut Inbox) {
         self.tally.ready(status);
+        self.numbers.answered();
         self.acknowledge_end(status, inbox);
         self.phase = Phase::Idle;
         self.skipping = false;
@@ -701,6 +796,7 @@ impl State {
     /// The request ends without a server, or after it was lost.
     pub fn ready_alone(&mut self, client: &mut Wire) {
         self.phase = Phase::Idle;
+        self.numbers.answered();
         self.skipping = false;
         if self.block == Block::None {
             self.end_block(self.ended());
@@ -721,4 +817,32 @@ impl State {
     fn put_notifications(&mut self, client: &mut Wire) {
         client.send(&std::mem::take(&mut self.notifications));
     }
+}
+
+/// What a client is told with whom its server ends the session, and not only its own connection: a timeout has passed
+/// that the client or its role has set, or a statement of the client's own has ended it. `outcomes` are the statements
+/// under way.
+fn ends_session(
+    fields: &Fields<'_>,
+    body: &[u8],
+    outcomes: &VecDeque<Outcome>,
+) -> Option<Box<Report>> {
+    if !fields.is_fatal() {
+        return None;
+    }
+    let function = Deed::Terminate.function().as_bytes();
+    let says = |outcome: &Outcome| match outcome {
+        Outcome::Of(statement, _) | Outcome::Runs(statement, _) => {
+            let mut parts = statement.sql.windows(function.len());
+            parts.any(|part| part.eq_ignore_ascii_case(function))
+        }
+        Outcome::None | Outcome::Defined(..) => false,
+    };
+    let ends = match fields.code? {
+        // idle_in_transaction_session_timeout, transaction_timeout, idle_session_timeout
+        b"25P03" | b"25P04" | b"57P05" => true,
+        b"57P01" => outcomes.iter().any(says),
+        _ => false,
+    };
+    ends.then(|| Box::new(Report::of_server(body)))
 }

@@ -12,13 +12,14 @@ use super::shapes::Shaped;
 use super::state::Block;
 use super::step::{Kind, Step};
 use super::{Halt, Session};
-use crate::plan::{Bound, Params, Reason, Refusal};
+use crate::plan::{Bound, Params, Plan, Reason, Refusal, TimedDefault};
 use crate::sql::fill::{Target, filled, width};
 use crate::sql::places::Change;
 use crate::sql::time::{Moments, Unclear, Uses, is_moving};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -115,6 +116,24 @@ impl Session {
             _ => self.moments(sql).await?,
         };
         let strings = self.standard_strings();
+        if let Some(Plan::Ddl(ddl)) = many.defaults.as_deref() {
+            let begins = many.step.start;
+            let text = with_defaults(sql, (begins, strings), &ddl.times, &moments);
+            let (text, changes) = text.ok_or_else(|| {
+                let what = "a default of a column".to_owned();
+                Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)))
+            })?;
+            let text: Rc<[u8]> = Rc::from(text.into_bytes());
+            let legs = many.legs.iter();
+            let legs: Vec<_> = legs
+                .map(|(shard, _)| (*shard, Some(Rc::clone(&text))))
+                .collect();
+            return Ok(Some(Many {
+                times: Some(vec![changes; legs.len()].into()),
+                legs,
+                ..many.clone()
+            }));
+        }
         let mut legs = Vec::with_capacity(many.legs.len());
         let mut times = Vec::with_capacity(many.legs.len());
         for (shard, text) in &many.legs {
@@ -165,6 +184,29 @@ impl Session {
         Ok(written.map_or(Cow::Borrowed(text), |(written, _)| Cow::Owned(written)))
     }
 
+    /// The text of a simple query that the server `at` is to run, with one time for its transaction and its statement, if
+    /// it asks for that of the statement. Outside of a block they are one in PostgreSQL; what runs it here takes several
+    /// messages, each of which is a statement to the server.
+    pub(super) async fn with_one_moment<'t>(
+        &mut self,
+        at: usize,
+        text: Cow<'t, str>,
+    ) -> Result<Cow<'t, str>, Halt> {
+        let is_alone = self.state.block == Block::None || self.implicit;
+        let strings = self.standard_strings();
+        let asks = Uses::of(&text, strings).is_ok_and(|uses| uses.need_statement());
+        if !is_alone || !asks || self.is_marked() {
+            return Ok(text);
+        }
+        let now = self.time_on(at, "now").await?;
+        let moments = Moments {
+            transaction: now.clone(),
+            statement: now,
+        };
+        let fixed = Uses::of(&text, strings).map(|uses| uses.fixed(&text, &moments));
+        Ok(fixed.map_or(text, Cow::Owned))
+    }
+
     /// The times of the open transaction, and of the statement that is about to run.
     async fn moments(&mut self, sql: &[u8]) -> Result<Moments, Halt> {
         let said = self.said().await?;
@@ -207,6 +249,45 @@ pub(super) fn asks_no_time(shaped: &Shaped, (sql, strings): (&str, bool), world:
     // Texts of a shape differ in literals only.
     let mut literals = shaped.literals.iter();
     timeless && !literals.any(|literal| is_moving(literal.span.of(sql.as_bytes())))
+}
+
+/// ALTER TABLE whose new columns get these times in the rows that are there, and ask for the time of those that follow,
+/// and how that differs. The statement begins at a place of the text.
+fn with_defaults(
+    sql: &[u8],
+    (begins, strings): (usize, bool),
+    defaults: &[TimedDefault],
+    moments: &Moments,
+) -> Option<(String, Vec<Change>)> {
+    let sql = std::str::from_utf8(sql).ok()?;
+    let mut text = String::with_capacity(sql.len() + 160 * defaults.len());
+    let mut changes = Vec::new();
+    let mut from = 0;
+    let mut put = |at: Range<usize>, by: &str| {
+        text.push_str(sql.get(from..at.start)?);
+        text.push_str(by);
+        from = at.end;
+        changes.push(Change::new(at, by));
+        Some(())
+    };
+    let placed = |at: &Range<usize>| begins + at.start..begins + at.end;
+    for default in defaults {
+        if let Some(unless) = &default.unless {
+            put(placed(unless), "")?;
+        }
+        let at = placed(&default.at);
+        let own = sql.get(at.clone())?;
+        let uses = Uses::of(own, strings)
+            .ok()
+            .filter(|uses| !uses.is_empty())?;
+        let value = uses.fixed_plainly(own, moments);
+        put(at, &format!(" ({value}) "))?;
+        let end = begins + default.end;
+        let then = format!(", ALTER COLUMN {} SET DEFAULT {own}", default.column);
+        put(end..end, &then)?;
+    }
+    text.push_str(sql.get(from..)?);
+    Some((text, changes))
 }
 
 /// A statement with these times wherever it asks for them, also by defaults of columns that it leaves out, and how that

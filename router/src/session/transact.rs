@@ -10,8 +10,9 @@ use super::many::Merging;
 use super::state::{Block, Ended};
 use super::step::{Kind, Pins};
 use super::touched::Touched;
-use super::{Halt, Session};
+use super::{Attached, Halt, Session};
 use crate::commit::doubt::Site;
+use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
@@ -304,9 +305,10 @@ impl Session {
                 continue;
             }
             if !attached.lease.ledger.is_empty() && !attached.lease.ledger.is_skipping() {
-                // What it keeps for the session must not be lost with it. It is asked for nothing yet but BEGIN.
-                let pinned = attached.inbox.pinned;
-                if !pinned || !self.hear_out(at).await {
+                // What it keeps for the session must not be lost with it. Or it is asked for nothing yet but BEGIN.
+                let inbox = &attached.inbox;
+                let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger.len();
+                if !heard || !self.hear_out(at).await {
                     // It may go on for hours with what is undone anyway.
                     self.cancel_on(self.servers[at..=at].iter());
                     self.servers[at].lease.doubt();
@@ -353,6 +355,10 @@ impl Session {
     }
 
     async fn commit_each(&mut self) -> Result<(), Halt> {
+        if let Err(halt) = self.may_commit_joint() {
+            self.rollback_all().await;
+            return Err(halt);
+        }
         let topology = std::sync::Arc::clone(&self.topology);
         let transactions = &topology.config.transactions;
         let wrote: Vec<_> = self
@@ -361,6 +367,11 @@ impl Session {
             .filter(|s| s.inbox.in_block && s.inbox.wrote)
             .filter_map(|s| Some((s.shard, std::sync::Arc::clone(s.inbox.clock.as_ref()?))))
             .collect();
+        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
+        // TRANSACTION itself fails, and all is rolled back.
+        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
+            .iter()
+            .any(|pin| self.state.pins.has(*pin));
         let participants = self
             .servers
             .iter()
@@ -373,8 +384,9 @@ impl Session {
                 } else {
                     Work::Read
                 },
-                preparable: !attached.inbox.pinned && attached.shard < topology.postgres,
-                backend: None,
+                preparable: !(attached.inbox.pinned && unpreparable)
+                    && attached.shard < topology.postgres,
+                backend: attached.lease.notes.backend,
             });
         let terms = Terms {
             router: self.core.shared.router.clone(),
@@ -423,6 +435,11 @@ impl Session {
             }
             self.run_steps(&steps, &mut commit, &mut errors).await;
         };
+        if let Some((shard, backend @ Backend::Process { .. })) = commit.backend()
+            && let Some(attached) = self.servers.iter_mut().find(|s| s.shard == shard)
+        {
+            attached.lease.notes.backend = Some(backend);
+        }
         // Whatever the end is: what a server may have committed counts before the client
         // hears of it. What is owed counts once more when it is settled.
         for (shard, clock) in wrote {
@@ -521,7 +538,7 @@ impl Session {
         }
     }
 
-    async fn private_query(&mut self, at: usize, sql: &str) {
+    pub(super) async fn private_query(&mut self, at: usize, sql: &str) {
         let lease = &mut self.servers[at].lease;
         lease.notes.unnamed = None;
         lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
@@ -540,8 +557,8 @@ impl Session {
         let mut error: Option<Vec<u8>> = None;
         let mut idle = true;
         let mut ended = false;
-        let lease = &mut self.servers[at].lease;
-        let notifications = &mut self.state.notifications;
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        let (notifications, own) = (&mut self.state.notifications, self.state.process);
         let polled = poll_fn(|cx| {
             loop {
                 let polled = lease.poll_messages(cx, |frame: Frame<'_>, reply: Judged| {
@@ -561,7 +578,10 @@ impl Session {
                                 .map(|v| String::from_utf8_lossy(v).into_owned());
                         }
                         (Event::Failed, _) => error = Some(frame.body().to_vec()),
-                        (Event::Notification, _) => notifications.extend_from_slice(frame.bytes),
+                        (Event::Notification, _) => match inbox.notification(frame, own) {
+                            Some(bytes) => notifications.extend_from_slice(&bytes),
+                            None => notifications.extend_from_slice(frame.bytes),
+                        },
                         (Event::Ready(status), _) => {
                             idle = status == TxStatus::Idle;
                             ended = true;
@@ -644,5 +664,6 @@ impl Inbox {
         self.touched = Touched::Nothing;
         self.told = 0;
         self.mark = None;
+        self.saved = None;
     }
 }

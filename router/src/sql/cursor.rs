@@ -173,12 +173,14 @@ impl<'a> Cursor<'a> {
         Some(name)
     }
 
-    /// Takes a character string constant and gives its value.
+    /// Takes a character string constant, with its UESCAPE, and gives its value.
     pub fn string(&mut self) -> Option<Name<'a>> {
         let token = self.peek()?;
-        let value = name::string(token, self.sql, self.conforming)?;
-        self.bump();
-        Some(Name(value))
+        let constant = name::string(token, self.sql, self.conforming)?;
+        while self.peek().is_some_and(|token| token.start < constant.end) {
+            self.bump();
+        }
+        Some(Name(constant.value))
     }
 
     /// Takes `a`, `a.b`, `a.b.c`.

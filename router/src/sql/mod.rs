@@ -8,6 +8,7 @@
 //! nothing here may be wrong about a statement that PostgreSQL accepts: where
 //! tokens do not suffice, the answer is the careful one (`Unclear`, `Perhaps`).
 
+pub mod clauses;
 pub mod cursor;
 pub mod duration;
 pub mod effect;
@@ -19,6 +20,7 @@ pub mod lexer;
 pub mod name;
 pub mod password;
 pub mod places;
+pub mod process;
 pub mod redact;
 pub mod shape;
 pub mod split;

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::lexer::{Kind, Token};
+use super::lexer::{Kind, Lexer, Token};
 
 /// `NAMEDATALEN - 1`: the bytes that PostgreSQL keeps of an identifier.
 pub const NAME_LIMIT: usize = 63;
@@ -93,27 +93,122 @@ pub fn identifier<'a>(token: Token, sql: &'a [u8], escape: u8) -> Option<Name<'a
     }
 }
 
-/// The value of a character string constant. `None` for other tokens, for broken
-/// escapes and for `U&''` (which may have another escape character).
+/// The value of a character string constant, and where it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constant<'a> {
+    /// The value.
+    pub value: Cow<'a, [u8]>,
+    /// The byte behind the constant, and behind its UESCAPE if it has one.
+    pub end: usize,
+}
+
+/// The value of the character string constant that begins with `token`, in any of its forms. `None` for other tokens and
+/// for what PostgreSQL refuses. This is the one place where a client's string is decoded: what is compared with a name,
+/// a value or a word of ours has to come from here.
 pub fn string<'a>(
     token: Token,
     sql: &'a [u8],
     standard_conforming_strings: bool,
-) -> Option<Cow<'a, [u8]>> {
+) -> Option<Constant<'a>> {
     let text = token.text(sql);
     let (open, escapes) = match token.kind {
         Kind::String => (1, !standard_conforming_strings),
         Kind::NationalString => (2, !standard_conforming_strings),
         Kind::EscapeString => (2, true),
-        Kind::DollarString => return dollar_body(text).map(Cow::Borrowed),
+        Kind::DollarString => {
+            let value = Cow::Borrowed(dollar_body(text)?);
+            return Some(Constant {
+                value,
+                end: token.end,
+            });
+        }
+        Kind::UnicodeString => return unicode_string(token, sql, standard_conforming_strings),
         _ => return None,
     };
     let body = inside(text, open)?;
-    if !body.iter().any(|&b| b == b'\'' || (escapes && b == b'\\')) {
-        return Some(Cow::Borrowed(body));
-    }
-    unescape(body, escapes).map(Cow::Owned)
+    let is_plain = !body.iter().any(|&b| b == b'\'' || (escapes && b == b'\\'));
+    let value = match is_plain {
+        true => Cow::Borrowed(body),
+        false => Cow::Owned(unescape(body, escapes)?),
+    };
+    Some(Constant {
+        value,
+        end: token.end,
+    })
 }
+
+/// `U&'...'` with the UESCAPE that may follow. PostgreSQL refuses it where backslashes escape in plain strings.
+fn unicode_string<'a>(
+    token: Token,
+    sql: &'a [u8],
+    standard_conforming_strings: bool,
+) -> Option<Constant<'a>> {
+    if !standard_conforming_strings {
+        return None;
+    }
+    let (escape, end) = match uescape(token.end, sql) {
+        Some(found) => found?,
+        None => (b'\\', token.end),
+    };
+    let body = unescape(inside(token.text(sql), 3)?, false)?;
+    let value = Cow::Owned(unicode(&body, escape)?);
+    Some(Constant { value, end })
+}
+
+/// The escape character of a UESCAPE at `from` and where it ends. `None`: there is none; `Some(None)`: a broken one.
+#[allow(clippy::option_option)]
+fn uescape(from: usize, sql: &[u8]) -> Option<Option<(u8, usize)>> {
+    let rest = &sql[from..];
+    let mut tokens = Lexer::new(rest, true);
+    let word = tokens.next()?;
+    let is_there = word.kind == Kind::Word && word.text(rest).eq_ignore_ascii_case(b"uescape");
+    if !is_there {
+        return None;
+    }
+    Some(tokens.next().and_then(|token| {
+        let given = match token.kind {
+            // It would stand for itself.
+            Kind::UnicodeString => None,
+            _ => string(token, rest, true),
+        };
+        match *given?.value {
+            [one] if is_escape(one) => Some((one, from + token.end)),
+            _ => None,
+        }
+    }))
+}
+
+/// PostgreSQL's `check_uescapechar`.
+fn is_escape(byte: u8) -> bool {
+    let is_reserved = matches!(
+        byte,
+        b'+' | b'\'' | b'"' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c
+    );
+    !byte.is_ascii_hexdigit() && !is_reserved
+}
+
+/// The values of all character string constants of a text. What is not certain is an error, not nothing.
+pub fn strings(
+    sql: &[u8],
+    standard_conforming_strings: bool,
+) -> Result<Vec<Cow<'_, [u8]>>, Unread> {
+    let mut found = Vec::new();
+    for token in Lexer::new(sql, standard_conforming_strings) {
+        match token.kind {
+            kind if kind.is_string() => {
+                let constant = string(token, sql, standard_conforming_strings).ok_or(Unread)?;
+                found.push(constant.value);
+            }
+            Kind::Unterminated => return Err(Unread),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// A text has a string of which the value is not certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unread;
 
 fn dollar_body(text: &[u8]) -> Option<&[u8]> {
     let delimiter = 2 + text.get(1..)?.iter().position(|&b| b == b'$')?;
@@ -206,9 +301,19 @@ fn escape(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
             if digits != wanted {
                 return None;
             }
-            // Surrogate pairs are not put together: no setting's value needs them.
-            push_char(out, value)?;
-            return Some(2 + digits);
+            return match Half::of(value) {
+                Some(Half::First) => {
+                    let second = text.get(2 + digits..)?;
+                    let (pair, taken) = second_of_pair(second)?;
+                    push_char(out, whole(value, pair)?)?;
+                    Some(2 + digits + taken)
+                }
+                Some(Half::Second) => None,
+                None => {
+                    push_char(out, value)?;
+                    Some(2 + digits)
+                }
+            };
         }
         other => other,
     };
@@ -216,18 +321,64 @@ fn escape(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     Some(2)
 }
 
-/// Decodes `\0061` and `\+000061` of a `U&""` identifier.
+/// The halves of which UTF-16 makes one character.
+enum Half {
+    First,
+    Second,
+}
+
+impl Half {
+    fn of(code: u32) -> Option<Half> {
+        match code {
+            0xd800..=0xdbff => Some(Half::First),
+            0xdc00..=0xdfff => Some(Half::Second),
+            _ => None,
+        }
+    }
+}
+
+fn whole(first: u32, second: u32) -> Option<u32> {
+    let is_pair = matches!(Half::of(first), Some(Half::First))
+        && matches!(Half::of(second), Some(Half::Second));
+    is_pair.then(|| 0x1_0000 + ((first & 0x3ff) << 10) + (second & 0x3ff))
+}
+
+/// The escape `\uXXXX` or `\UXXXXXXXX` at the beginning of a text, and how many bytes it has.
+fn second_of_pair(text: &[u8]) -> Option<(u32, usize)> {
+    let digits = match text.get(..2)? {
+        b"\\u" => 4,
+        b"\\U" => 8,
+        _ => return None,
+    };
+    Some((hex(text.get(2..2 + digits)?)?, 2 + digits))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    let all = digits.iter().all(u8::is_ascii_hexdigit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| all)?;
+    u32::from_str_radix(text, 16).ok()
+}
+
+/// Decodes `\0061` and `\+000061` of `U&""` and `U&''`.
 fn unicode(body: &[u8], escape: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(body.len());
     let mut at = 0;
+    let mut first = None;
     while let Some(&b) = body.get(at) {
         if b != escape {
+            // The second half of a pair must follow at once.
+            if first.is_some() {
+                return None;
+            }
             out.push(b);
             at += 1;
             continue;
         }
         let (from, digits) = match body.get(at + 1)? {
             b if *b == escape => {
+                if first.is_some() {
+                    return None;
+                }
                 out.push(escape);
                 at += 2;
                 continue;
@@ -235,16 +386,16 @@ fn unicode(body: &[u8], escape: u8) -> Option<Vec<u8>> {
             b'+' => (at + 2, 6),
             _ => (at + 1, 4),
         };
-        let hex = body
-            .get(from..from + digits)
-            .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))?;
-        push_char(
-            &mut out,
-            u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?,
-        )?;
+        let code = hex(body.get(from..from + digits)?)?;
         at = from + digits;
+        match (first.take(), Half::of(code)) {
+            (None, Some(Half::First)) => first = Some(code),
+            (None, None) => push_char(&mut out, code)?,
+            (Some(before), Some(Half::Second)) => push_char(&mut out, whole(before, code)?)?,
+            (None, Some(Half::Second)) | (Some(_), _) => return None,
+        }
     }
-    Some(out)
+    first.is_none().then_some(out)
 }
 
 fn push_char(out: &mut Vec<u8>, code: u32) -> Option<()> {
@@ -280,8 +431,9 @@ mod tests {
 
     fn first_string(sql: &str, conforming: bool) -> Option<String> {
         let token = Lexer::new(sql.as_bytes(), conforming).next()?;
-        assert_eq!(token.end, sql.len(), "{sql}");
-        string(token, sql.as_bytes(), conforming).map(|s| String::from_utf8_lossy(&s).into_owned())
+        let constant = string(token, sql.as_bytes(), conforming)?;
+        assert_eq!(constant.end, sql.len(), "{sql}");
+        Some(String::from_utf8_lossy(&constant.value).into_owned())
     }
 
     fn first_name(sql: &str) -> Option<String> {
@@ -303,6 +455,14 @@ mod tests {
             ("$x$a$$b$x$", true, "a$$b"),
             ("n'x'", true, "x"),
             ("''", true, ""),
+            (r"U&'d\0061t\+000061'", true, "data"),
+            (r"u&'\\ it''s'", true, r"\ it's"),
+            (r"U&'!0061\' UESCAPE '!'", true, r"a\"),
+            ("U&'#0061' /* x */ uescape\nE'\\x23'", true, "a"),
+            ("U&'\\00'\n'61b'", true, "ab"),
+            (r"U&'\d83d\de00'", true, "😀"),
+            (r"E'\ud83d\ude00'", true, "😀"),
+            (r"E'\ud83d\U0000de00'", true, "😀"),
         ];
         for (sql, conforming, want) in cases {
             assert_eq!(
@@ -311,9 +471,24 @@ mod tests {
                 "{sql}"
             );
         }
-        for broken in [r"E'\u12'", r"E'\ud83d'", r"U&'\0061'", "x'1F'", "b'1'"] {
+        for broken in [
+            r"E'\u12'",
+            r"E'\ud83d'",
+            r"E'\ude00'",
+            r"U&'\d83d'",
+            r"U&'\d83dx\de00'",
+            r"U&'\006'",
+            r"U&'a' UESCAPE 'f'",
+            r"U&'a' UESCAPE '+'",
+            r"U&'a' UESCAPE 'no'",
+            r"U&'a' UESCAPE",
+            "x'1F'",
+            "b'1'",
+        ] {
             assert_eq!(first_string(broken, true), None, "{broken}");
         }
+        // PostgreSQL refuses it there: a backslash might be meant as one of either.
+        assert_eq!(first_string("U&'a'", false), None);
     }
 
     #[test]

@@ -73,14 +73,15 @@ fn is_word(token: Token, sql: &[u8], wanted: &[&str]) -> bool {
 }
 
 fn of_constant(token: Token, sql: &[u8], standard_conforming_strings: bool) -> RolePassword {
-    let Some(password) = name::string(token, sql, standard_conforming_strings) else {
+    let Some(constant) = name::string(token, sql, standard_conforming_strings) else {
         return RolePassword::Unclear;
     };
-    let password = Zeroizing::new(password.into_owned());
+    let end = constant.end;
+    let password = Zeroizing::new(constant.value.into_owned());
     if password.is_empty() || std::str::from_utf8(&password).is_ok_and(is_hashed) {
         return RolePassword::Settled;
     }
-    RolePassword::Plain(token.start..token.end, password)
+    RolePassword::Plain(token.start..end, password)
 }
 
 /// As PostgreSQL's `get_password_type`: an md5 hash has small letters only.
@@ -146,7 +147,12 @@ mod tests {
                 "Settled",
             ),
             ("COMMENT ON ROLE a IS 'password'", "Settled"),
-            ("ALTER ROLE a PASSWORD U&'x'", "Unclear"),
+            ("ALTER ROLE a PASSWORD U&'\\0078'", "U&'\\0078' x"),
+            (
+                "ALTER ROLE a PASSWORD U&'!0078' UESCAPE '!' LOGIN",
+                "U&'!0078' UESCAPE '!' x",
+            ),
+            ("ALTER ROLE a PASSWORD U&'\\00'", "Unclear"),
             ("ALTER ROLE a PASSWORD 'x' PASSWORD 'y'", "Unclear"),
         ] {
             assert_eq!(shown(sql), expected, "{sql}");

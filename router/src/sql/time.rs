@@ -6,6 +6,7 @@
 //! names a column after it as it does after the call. What is not certain is
 //! [`Unclear`], which the caller refuses.
 
+use super::clauses::{Clause, Clauses};
 use super::cursor::Cursor;
 use super::lexer::{Kind, Token};
 use super::places::Change;
@@ -137,19 +138,6 @@ pub fn is_moving(value: &[u8]) -> bool {
     words.clone().any(|word| IN_STRINGS.contains(&word)) && words.all(known)
 }
 
-/// What stands at one level of parentheses.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Clause {
-    /// An expression, or nothing yet.
-    Expression,
-    /// The list of FROM, where a call is a table.
-    From,
-    /// The condition of a join: a comma behind it is of FROM again.
-    On,
-    /// Arguments in which FROM is no clause, as in `extract(epoch FROM ...)`.
-    Arguments,
-}
-
 impl Uses {
     /// Reads a statement.
     ///
@@ -193,6 +181,19 @@ impl Uses {
         text
     }
 
+    /// The same where a query within may not stand, and no column takes its name.
+    pub fn fixed_plainly(&self, sql: &str, moments: &Moments) -> String {
+        let mut text = String::with_capacity(sql.len() + 80 * self.spots.len());
+        let mut from = 0;
+        for spot in &self.spots {
+            text.push_str(&sql[from..spot.start]);
+            text.push_str(&format!("({})", spot.value(moments)));
+            from = spot.end;
+        }
+        text.push_str(&sql[from..]);
+        text
+    }
+
     /// How that text differs.
     pub fn changes(&self, moments: &Moments) -> Vec<Change> {
         let change = |spot: &Spot| Change::new(spot.start..spot.end, &spot.fixed(moments));
@@ -201,8 +202,12 @@ impl Uses {
 }
 
 impl Spot {
-    /// The value in its place.
+    /// The value in its place, by the name of the call.
     fn fixed(&self, moments: &Moments) -> String {
+        format!("(SELECT {} AS \"{}\")", self.value(moments), self.name)
+    }
+
+    fn value(&self, moments: &Moments) -> String {
         let (moment, to) = match self.what {
             What::Statement => (&moments.statement, "timestamptz"),
             What::Transaction(to) => (&moments.transaction, to),
@@ -214,8 +219,7 @@ impl Spot {
                 precision.as_deref().unwrap_or_default()
             ),
         };
-        let name = self.name;
-        format!("(SELECT '{moment}+00'::pg_catalog.timestamptz{cast} AS \"{name}\")")
+        format!("'{moment}+00'::pg_catalog.timestamptz{cast}")
     }
 }
 
@@ -228,37 +232,23 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self) -> Result<Uses, Unclear> {
         let mut uses = Uses::default();
-        let mut clauses = vec![Clause::Expression];
+        let mut clauses = Clauses::new(self.sql.as_bytes(), self.tokens);
         for at in 0..self.tokens.len() {
             let token = self.tokens[at];
-            match token.kind {
-                Kind::LParen => clauses.push(self.opened(at)),
-                Kind::RParen => {
-                    clauses.pop();
-                }
-                kind if kind.is_string() => self.string(at)?,
-                _ => {}
+            let clause = clauses.reach(at);
+            if token.kind.is_string() {
+                self.string(at)?;
             }
-            // The statement itself is a level, which no parenthesis closes.
-            if clauses.is_empty() {
-                clauses.push(Clause::Expression);
+            if !matches!(token.kind, Kind::Word | Kind::QuotedIdent) {
+                continue;
             }
-            let Some(level) = clauses.last_mut() else {
-                break;
-            };
-            match token.kind {
-                Kind::Comma if *level == Clause::On => *level = Clause::From,
-                Kind::Word | Kind::QuotedIdent => {
-                    if let Some(spot) = self.spot(at)? {
-                        if *level == Clause::From {
-                            return Err(Unclear(format!("{} as a table", spot.name)));
-                        }
-                        uses.spots.push(spot);
-                    } else if token.kind == Kind::Word {
-                        self.enter(at, level);
-                    }
+            if let Some(spot) = self.spot(at)? {
+                if clause == Clause::From {
+                    return Err(Unclear(format!("{} as a table", spot.name)));
                 }
-                _ => {}
+                uses.spots.push(spot);
+            } else if token.kind == Kind::Word {
+                clauses.enter(at);
             }
         }
         Ok(uses)
@@ -281,40 +271,6 @@ impl Reader<'_> {
 
     fn kind(&self, at: usize) -> Option<Kind> {
         self.tokens.get(at).map(|token| token.kind)
-    }
-
-    /// What begins with the parenthesis at `at`.
-    fn opened(&self, at: usize) -> Clause {
-        match self.before(at, 1).as_str() {
-            "extract" | "substring" | "trim" | "overlay" | "position" => Clause::Arguments,
-            _ => Clause::Expression,
-        }
-    }
-
-    /// Follows the clauses of a query.
-    fn enter(&self, at: usize, level: &mut Clause) {
-        if *level == Clause::Arguments
-            || at.checked_sub(1).and_then(|at| self.kind(at)) == Some(Kind::Dot)
-        {
-            return;
-        }
-        *level = match self.word(at).as_str() {
-            // IS DISTINCT FROM
-            "from"
-                if self.before(at, 1) == "distinct"
-                    && ["is", "not"].contains(&&*self.before(at, 2)) =>
-            {
-                return;
-            }
-            "from" | "join" | "using" => Clause::From,
-            // DISTINCT ON
-            "on" if self.before(at, 1) == "distinct" => return,
-            "on" => Clause::On,
-            "select" | "where" | "group" | "having" | "order" | "limit" | "offset" | "fetch"
-            | "window" | "union" | "intersect" | "except" | "set" | "returning" | "values"
-            | "when" | "do" => Clause::Expression,
-            _ => return,
-        };
     }
 
     /// The time that is asked for at `at`.
@@ -433,7 +389,7 @@ impl Reader<'_> {
         let token = self.tokens[at];
         let value = super::name::string(token, self.sql.as_bytes(), self.strings);
         match value {
-            Some(value) if is_moving(&value) => {
+            Some(constant) if is_moving(&constant.value) => {
                 Err(Unclear("a string that may be the time".into()))
             }
             Some(_) => Ok(()),

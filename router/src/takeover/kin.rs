@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Numbers of processes, see [`crate::core::ClientNumber`].
-const NUMBERS: u8 = 16;
+/// Numbers of processes are from 1 to this, see [`crate::core::ClientNumber`].
+const NUMBERS: u8 = 15;
 
 /// Who ends waits so long for its last words to leave, and looks so often.
 const SAYING: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl Kin {
     /// A process that comes after the one with this number, if there was one.
     pub fn new(before: Option<u8>) -> Kin {
         Kin {
-            process: before.map_or(0, |before| (before + 1) % NUMBERS),
+            process: before.map_or(1, |before| before % NUMBERS + 1),
             other: Mutex::default(),
             alone: AtomicBool::new(true),
             busy: AtomicBool::new(false),
@@ -176,9 +176,10 @@ mod tests {
 
     #[test]
     fn who_comes_next_has_another_number_and_there_are_enough() {
-        assert_eq!(Kin::new(None).process, 0);
+        assert_eq!(Kin::new(None).process, 1);
         assert_eq!(Kin::new(Some(0)).process, 1);
-        assert_eq!(Kin::new(Some(15)).process, 0);
+        assert_eq!(Kin::new(Some(1)).process, 2);
+        assert_eq!(Kin::new(Some(15)).process, 1);
     }
 
     #[test]

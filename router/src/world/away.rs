@@ -124,6 +124,7 @@ impl World {
             doubts: None,
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
+            outside: Default::default(),
             lasting: OnceLock::new(),
         })
     }

@@ -4,10 +4,12 @@
 //! So `\d`, information_schema and every program that reads catalogs find it, a statement's types are PostgreSQL's own,
 //! and what is computed of gathered rows is parsed against real columns. A constraint that no row meets says where the
 //! rows are, to whoever would store one there. The table follows the configuration: it is made anew when its
-//! declaration is another one.
+//! declaration is another one, with the owner and the rights that it had.
+//!
+//! Who may read and write the documents, its owner and its rights say, as for any table: `plan::rights` heeds them.
 
 use crate::catalog::load::default_kind;
-use crate::catalog::{Catalog, Collation, Handed, Key, Name, Relation};
+use crate::catalog::{Catalog, Collation, Handed, Key, Name, Relation, Rights};
 use crate::commit::text::{quoted, transaction};
 use crate::config::{Config, Place};
 use crate::documents::{Collection, Column, Filled, Unique};
@@ -24,6 +26,9 @@ const LOCK: (i32, i32) = (0x6d6f_7468, 0x646f_6373);
 
 /// The beginning of the comment on each of them, before a number that stands for the declaration.
 pub(crate) const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
+
+/// Follows in those that nobody has rights on by himself.
+const OWN_RIGHTS: &str = "rights are its own; ";
 
 /// `server_version` where there is no PostgreSQL: the oldest of which all that is shown without one would be the same.
 pub const VERSION: &str = "15.0";
@@ -80,8 +85,11 @@ pub async fn declare(
         match found(client, collection).await? {
             Some(known) if known == remark => {}
             Some(known) if known.starts_with(REMARK) => {
+                let kept = rights(client, collection, &known).await?;
                 let _ = write!(missing, "DROP TABLE {}; ", name(collection));
                 missing.push_str(&definition(collection, &remark));
+                missing.push_str(&kept);
+                missing.push_str(&owner(collection));
             }
             Some(_) => {
                 return Err(DocumentsError::Taken {
@@ -89,7 +97,10 @@ pub async fn declare(
                     table: collection.table.clone(),
                 });
             }
-            None => missing.push_str(&definition(collection, &remark)),
+            None => {
+                missing.push_str(&definition(collection, &remark));
+                missing.push_str(&owner(collection));
+            }
         }
     }
     if missing.is_empty() {
@@ -113,6 +124,7 @@ pub fn catalog(collections: &[&Arc<Collection>]) -> Catalog {
     let mut catalog = Catalog {
         server_version: VERSION_NUMBER,
         text_order: "UTF8 C C c".to_owned(),
+        rights: Rights::Everybody,
         ..Catalog::default()
     };
     catalog.schemas.insert("public".to_owned());
@@ -201,10 +213,9 @@ async fn schemas(client: &Client) -> Result<BTreeSet<String>, DocumentsError> {
     Ok(names.collect())
 }
 
-/// A schema for such tables, which everybody may use as the tables themselves.
+/// A schema for such tables.
 fn schema_definition(schema: &str) -> String {
-    let name = quoted(schema);
-    format!("CREATE SCHEMA IF NOT EXISTS {name}; GRANT USAGE ON SCHEMA {name} TO PUBLIC; ")
+    format!("CREATE SCHEMA IF NOT EXISTS {}; ", quoted(schema))
 }
 
 /// The comment on the table of that name, empty without one.
@@ -224,12 +235,79 @@ async fn found(client: &Client, collection: &Collection) -> Result<Option<String
     }))
 }
 
+/// Gives the table to its owner.
+fn owner(collection: &Collection) -> String {
+    let owner = collection.owner.as_deref();
+    let given = owner.map(|owner| {
+        format!(
+            "ALTER TABLE {} OWNER TO {}; ",
+            name(collection),
+            quoted(owner)
+        )
+    });
+    given.unwrap_or_default()
+}
+
 fn remark(collection: &Collection) -> String {
     // The definition as it would be, whoever makes it.
     let mut hasher = std::hash::DefaultHasher::new();
     definition(collection, "").hash(&mut hasher);
-    format!("{REMARK}{:016x}", hasher.finish())
+    collection.owner.hash(&mut hasher);
+    format!("{REMARK}{OWN_RIGHTS}{:016x}", hasher.finish())
 }
+
+/// What gives the table that is made anew the rights and the owner of the one that is there, as far as the columns are
+/// still declared. Its owner has granted them then.
+async fn rights(
+    client: &Client,
+    collection: &Collection,
+    known: &str,
+) -> Result<String, DocumentsError> {
+    let sql = format!(
+        "{RIGHTS} WHERE n.nspname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
+         AND c.relname OPERATOR(pg_catalog.=) {}::pg_catalog.name ORDER BY k.place",
+        literal(&collection.schema),
+        literal(&collection.table)
+    );
+    let messages = client.simple_query(&sql).await?;
+    let mut kept = String::new();
+    for message in &messages {
+        let SimpleQueryMessage::Row(row) = message else {
+            continue;
+        };
+        let is_declared = |name: &str| collection.columns.iter().any(|c| c.name == name);
+        // Routers of before granted all of it to everybody.
+        let is_ours = row.get(1) == Some("t") && !known[REMARK.len()..].starts_with(OWN_RIGHTS);
+        if row.get(0).is_none_or(is_declared) && !is_ours {
+            kept.push_str(row.get(2).unwrap_or_default());
+        }
+    }
+    Ok(kept)
+}
+
+/// Statements that give away what a table has given away: the column that each is about, whether it is for everybody, and
+/// its text.
+const RIGHTS: &str = "SELECT k.attname, k.public, k.statement FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    CROSS JOIN LATERAL (SELECT 0 AS place, NULL::pg_catalog.name AS attname, \
+            g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid AS public, \
+            pg_catalog.format('GRANT %s ON TABLE %I.%I TO %s%s; ', g.privilege_type, n.nspname, c.relname, \
+                CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' \
+                ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)::pg_catalog.text) END, \
+                CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) AS statement \
+            FROM pg_catalog.aclexplode(c.relacl) g WHERE g.grantee OPERATOR(pg_catalog.<>) c.relowner \
+        UNION ALL SELECT 1, a.attname, g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid, \
+            pg_catalog.format('GRANT %s (%I) ON TABLE %I.%I TO %s%s; ', g.privilege_type, a.attname, n.nspname, c.relname, \
+                CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' \
+                ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)::pg_catalog.text) END, \
+                CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) \
+            FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL pg_catalog.aclexplode(a.attacl) g \
+            WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped \
+            AND g.grantee OPERATOR(pg_catalog.<>) c.relowner \
+        UNION ALL SELECT 2, NULL, false, \
+            pg_catalog.format('ALTER TABLE %I.%I OWNER TO %I; ', n.nspname, c.relname, \
+                pg_catalog.pg_get_userbyid(c.relowner)) \
+            WHERE pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.<>) current_user) k";
 
 fn definition(collection: &Collection, remark: &str) -> String {
     let name = name(collection);
@@ -248,8 +326,7 @@ fn definition(collection: &Collection, remark: &str) -> String {
     }
     parts.push("CONSTRAINT \"rows are in MongoDB\" CHECK (false) NO INHERIT".to_owned());
     format!(
-        "CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS {}; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO PUBLIC; ",
+        "CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS {}; ",
         parts.join(", "),
         literal(remark)
     )

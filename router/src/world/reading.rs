@@ -4,17 +4,19 @@
 
 use super::{Seen, World, WorldError, documents};
 use crate::catalog::load::LoadError;
-use crate::catalog::{Catalog, Fingerprint};
+use crate::catalog::{Catalog, Fingerprint, unread};
 use crate::commit::gid::Gid;
 use crate::commit::schema;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Lent};
 use crate::core::Topology;
 use crate::directory::{self, Directories};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
-use std::ops::Deref;
 use std::sync::Arc;
+
+/// Attempts to read a catalog while clients lock what is just being read.
+const ATTEMPTS: usize = 5;
 
 /// Which shards are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +118,18 @@ pub async fn read(
         (Ok(catalog), before) => {
             let read = directories(control, topology, database, catalog);
             let directories = in_time(topology, home, read).await?;
-            let world = World::new(config, home, seen, directories, how.epoch);
+            if let (Ok(seen), Some(before)) = (&mut seen[home], before) {
+                unread::carry_over(&mut seen.catalog, before.catalog());
+            }
+            compare_with_home(&mut seen, home);
+            let (config, epoch) = (Arc::clone(config), how.epoch);
+            // Beside the loop of the core: a large catalog takes a while.
+            let built = tokio::task::spawn_blocking(move || {
+                let world = World::new(&config, home, seen, directories, epoch);
+                world.inspect(World::look_ahead)
+            });
+            let built = built.await;
+            let world = built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let mut world = world.map_err(WorldError::Map)?;
             if let Some(before) = before {
                 world.remember(before);
@@ -135,6 +148,17 @@ pub async fn read(
                 })
             })
         }
+    }
+}
+
+/// What could not be read of other shards is as at home, as far as that is known.
+fn compare_with_home(seen: &mut [Result<Seen, Arc<WorldError>>], home: usize) {
+    let (before, rest) = seen.split_at_mut(home);
+    let Some((Ok(at_home), behind)) = rest.split_first_mut() else {
+        return;
+    };
+    for other in before.iter_mut().chain(behind).flatten() {
+        unread::carry_from_home(&mut other.catalog, &at_home.catalog);
     }
 }
 
@@ -196,7 +220,7 @@ async fn deciders(
         WHERE pg_catalog.starts_with(gid, 'ms1:') \
         AND database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
     let client = lend(control, topology, index, database).await?;
-    let rows = client.query(PREPARED, &[]).await;
+    let rows = client.ask(client.query(PREPARED, &[])).await;
     let rows = rows.map_err(|cause| WorldError::Load {
         shard: topology.shards[index].name.clone(),
         cause: LoadError::Server {
@@ -226,7 +250,7 @@ async fn lend(
     topology: &Topology,
     index: usize,
     database: &str,
-) -> Result<deadpool_postgres::Object, WorldError> {
+) -> Result<Lent, WorldError> {
     let database = topology.database_on(database, index);
     let lent = control.lend(topology, index, &database).await;
     lent.map_err(|cause| WorldError::Control {
@@ -243,7 +267,8 @@ async fn install(
 ) -> Result<(), WorldError> {
     let client = lend(control, topology, index, database).await?;
     let wait = topology.config.control.timeout;
-    let installed = schema::install(&client, &topology.config.transactions.schema, wait).await;
+    let installing = schema::install(&client, &topology.config.transactions.schema, wait);
+    let installed = client.ask(installing).await;
     installed.map_err(|cause| WorldError::Schema {
         shard: topology.shards[index].name.clone(),
         cause,
@@ -263,32 +288,9 @@ async fn directories(
         return Ok(unread);
     }
     let client = lend(control, topology, topology.home, database).await?;
-    let loaded = directory::load(&topology.config, catalog, &client).await;
+    let loading = directory::load(&topology.config, catalog, &client);
+    let loaded = client.ask(loading).await;
     loaded.map_err(WorldError::Directory)
-}
-
-/// A connection that is closed unless all went well: whoever came next would be in the middle of a transaction.
-struct Unsettled(Option<deadpool_postgres::Object>);
-
-impl Deref for Unsettled {
-    type Target = deadpool_postgres::Object;
-
-    fn deref(&self) -> &Self::Target {
-        self.0.as_ref().expect("it is taken when it is settled")
-    }
-}
-
-impl Unsettled {
-    fn settled(mut self) {
-        self.0.take();
-    }
-}
-
-impl Drop for Unsettled {
-    fn drop(&mut self) {
-        // Taken out of its pool it is closed.
-        self.0.take().map(deadpool_postgres::Object::take);
-    }
 }
 
 /// What the router says of the home shard that it stands for itself.
@@ -321,17 +323,18 @@ async fn see(
     if declares && index == topology.home && !tables.is_empty() {
         let client = lend(control, topology, index, database).await?;
         let wait = topology.config.control.timeout;
-        let declared = documents::declare(&client, &tables, wait).await;
+        let declaring = documents::declare(&client, &tables, wait);
+        let declared = client.ask(declaring).await;
         declared.map_err(|cause| WorldError::Documents {
             shard: shard(),
             cause,
         })?;
     }
-    let client = Unsettled(Some(lend(control, topology, index, database).await?));
+    let client = lend(control, topology, index, database).await?;
     // Asked first: whoever is promoted afterwards may have replayed more by then.
     const CLUSTER: &str = "SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
     let (cluster, in_recovery): (i64, bool) = client
-        .query_one(CLUSTER, &[])
+        .ask(client.query_one(CLUSTER, &[]))
         .await
         .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .map_err(|cause| WorldError::Cluster {
@@ -341,12 +344,27 @@ async fn see(
     if in_recovery {
         return Err(WorldError::InRecovery { shard: shard() });
     }
-    let loaded = crate::catalog::load::load(&client).await;
+    let most = topology.config.catalog.size.bytes();
+    let mut attempt = 1;
+    let loaded = loop {
+        match client.ask(crate::catalog::load::load(&client, most)).await {
+            Err(error) if error.is_of_a_lock() && attempt < ATTEMPTS => {
+                attempt += 1;
+                let ended = client
+                    .ask(client.batch_execute(crate::catalog::load::END))
+                    .await;
+                ended.map_err(|cause| WorldError::Cluster {
+                    shard: shard(),
+                    cause,
+                })?;
+            }
+            loaded => break loaded,
+        }
+    };
     let (catalog, fingerprint) = loaded.map_err(|cause| WorldError::Load {
         shard: shard(),
         cause,
     })?;
-    client.settled();
     let most = topology.config.catalog.relations.get();
     let relations = catalog.relations.len();
     if relations > most as usize {

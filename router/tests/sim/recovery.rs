@@ -6,7 +6,7 @@ use crate::world::{Event, World};
 use mothership::commit::doubt::Site;
 use mothership::commit::gid::{Backend, TransactionId};
 use mothership::commit::judge::{
-    Decider, Decision, Held, Look, Patience, SeenSite, Verdict, ids, judge,
+    Decider, Decision, Held, Look, Participants, Patience, SeenSite, Verdict, ids, judge,
 };
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -119,7 +119,7 @@ impl World {
                 id: *id,
                 backend: row.backend,
                 committed: row.committed,
-                participants: row.participants.clone(),
+                participants: Participants::Shards(row.participants.clone()),
                 age: self.age(row.at),
                 alive: !row.committed && of.backends.values().any(|b| *b == row.backend),
             };

@@ -231,6 +231,22 @@ async def cancel_by_timeout_and_by_task():
 
 
 @check
+async def the_process_number_is_one_wherever_it_shows():
+    channel = fresh("channel")
+    heard = []
+    async with connect() as c, connect() as other:
+        number = c.get_server_pid()
+        assert await c.fetchval("select pg_backend_pid()") == number
+        await c.add_listener(channel, lambda connection, pid, name, payload: heard.append(pid))
+        await c.execute(f"notify {channel}")
+        async def is_heard():
+            return bool(heard)
+        await poll_async(is_heard)
+        assert heard == [number]
+        assert await other.fetchval("select pg_terminate_backend($1)", number)
+
+
+@check
 async def server_settings_are_obeyed():
     given = {"application_name": "ap app", "search_path": "pg_catalog", "jit": "off"}
     async with connect(server_settings=given) as c:

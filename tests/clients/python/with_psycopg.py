@@ -276,6 +276,27 @@ def cancel_ends_the_running_query_only():
 
 
 @check
+def the_process_number_is_one_wherever_it_shows():
+    with connect() as a, connect() as b:
+        number = a.info.backend_pid
+        assert a.execute("select pg_backend_pid()").fetchone() == (number,)
+        own = "select pid from pg_stat_activity where pid = %s"
+        assert a.execute(own, (number,)).fetchone() == (number,)
+        sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and query like %s"
+        mark = fresh("number")
+        def signals():
+            poll(lambda: b.execute(sleeping, (f"%/* {mark} */%",)).fetchone()[0] > 0)
+            assert b.execute("select pg_cancel_backend(%s)", (number,)).fetchone() == (True,)
+        thread = threading.Thread(target=signals)
+        thread.start()
+        fails("57014", lambda: a.execute(f"select pg_sleep(60) /* {mark} */"))
+        thread.join()
+        assert b.execute("select pg_terminate_backend(%s)", (number,)).fetchone() == (True,)
+        fails("57P01", lambda: a.execute("select 1"))
+        assert a.closed
+
+
+@check
 def listen_and_notify():
     channel = fresh("channel")
     with connect() as a, connect() as b:

@@ -289,7 +289,7 @@ fn only(text: &[u8], kind: Kind, conforming: bool) -> Token {
 fn back(text: &[u8], kind: Kind, value: &[u8], conforming: bool) {
     let token = only(text, kind, conforming);
     match string(token, text, conforming) {
-        Some(read) => assert_eq!(&*read, value, "{}", text.escape_ascii()),
+        Some(read) => assert_eq!(&*read.value, value, "{}", text.escape_ascii()),
         // Escapes that make no UTF-8 are not read, because PostgreSQL may refuse them.
         None => assert!(
             std::str::from_utf8(value).is_err(),

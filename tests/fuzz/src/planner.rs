@@ -126,7 +126,7 @@ fn by_parameters(
             LiteralKind::Int8 => (20, own.as_bytes().to_vec()),
             LiteralKind::Numeric => (1700, own.as_bytes().to_vec()),
             _ => match string(token, own.as_bytes(), true) {
-                Some(value) => (0, value.into_owned()),
+                Some(value) => (0, value.value.into_owned()),
                 None => return,
             },
         };

@@ -71,6 +71,7 @@ fn verdict(plan: &Plan) -> char {
         | Plan::Scatter(_)
         | Plan::Split(_)
         | Plan::Gather(_)
+        | Plan::Guarded(_)
         | Plan::Fill(_) => 'P',
     }
 }

@@ -422,7 +422,7 @@ async fn the_schema_is_installed_by_many_at_once_and_once() {
     assert!(!schema::install(&clients[0], &name, LIMIT).await.unwrap());
     assert_eq!(
         databases.sql(0, "SELECT version, needs FROM mothership.installed"),
-        "1|1"
+        "2|1"
     );
     assert_eq!(schema::check(&clients[0], &name).await.unwrap(), []);
     databases.sql(0, "UPDATE mothership.installed SET version = 9, needs = 7");
@@ -496,6 +496,14 @@ async fn clients_may_decide_for_their_own_backend_and_nothing_else() {
             format!("SELECT mothership.decide({id}, {other}, '')"),
             "42501",
         ),
+        (
+            format!("SELECT mothership.decide({id}, {own}, repeat('x,', 40000))"),
+            "22023",
+        ),
+        (
+            format!("SELECT mothership.decide({id}, {own}, 'a b')"),
+            "22023",
+        ),
         (format!("SELECT mothership.fence({id}, 1, 1)"), "42501"),
         ("SELECT * FROM mothership.decision".into(), "42501"),
         ("DELETE FROM mothership.decision".into(), "42501"),
@@ -534,6 +542,26 @@ async fn a_schema_of_somebody_else_is_not_trusted() {
     );
     let missing = schema::check(&client, &schema_name()).await.unwrap();
     assert!(matches!(&missing[..], [Missing::Schema(_)]), "{missing:?}");
+    databases.sql(
+        0,
+        &format!(
+            "ALTER TABLE mothership.decision OWNER TO CURRENT_USER; GRANT CREATE ON SCHEMA mothership TO {}",
+            role.name
+        ),
+    );
+    // Who may add to it may put something before what is there.
+    let error = schema::install(&client, &schema_name(), LIMIT).await;
+    assert!(error.is_err(), "{error:?}");
+    databases.sql(
+        0,
+        &format!("REVOKE CREATE ON SCHEMA mothership FROM {}", role.name),
+    );
+    databases.sql(
+        0,
+        "ALTER TABLE mothership.decision ENABLE ROW LEVEL SECURITY",
+    );
+    let error = schema::install(&client, &schema_name(), LIMIT).await;
+    assert!(error.is_err(), "{error:?}");
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ mod pools;
 mod preference;
 #[path = "mongo/rest.rs"]
 mod rest;
+#[path = "mongo/rights.rs"]
+mod rights;
 #[path = "mongo/rounded.rs"]
 mod rounded;
 #[path = "mongo/snapshots.rs"]

@@ -104,7 +104,7 @@ fn the_connection_that_was_used_last_is_used_again_and_the_others_are_closed() {
             .for_each(|client| drop(client.query(sql)));
     }
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-        AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND application_name <> 'mothership'";
     assert_eq!(shards.sql(0, open), "4");
     // While clients ask by turns, so that each connection would be used if they took turns, too.
     let left_alone = poll_until(Duration::from_secs(30), || {
@@ -114,4 +114,42 @@ fn the_connection_that_was_used_last_is_used_again_and_the_others_are_closed() {
         shards.sql(0, open) == "1"
     });
     assert!(left_alone, "{} are open", shards.sql(0, open));
+}
+
+#[test]
+fn a_database_that_its_clients_have_left_can_be_dropped_and_renamed() {
+    let (_shards, router, endpoint) = served(4);
+    let name = format!("left_{}", router.port());
+    let within = Endpoint {
+        database: name.clone(),
+        ..endpoint.clone()
+    };
+    let mut wire = Wire::login(&endpoint);
+    let mut ok = |sql: &str| {
+        let frames = wire.query(sql);
+        let error = frames.iter().find(|frame| frame.kind == b'E');
+        error.map(|error| error.sqlstate())
+    };
+    assert_eq!(ok(&format!("CREATE DATABASE {name}")), None);
+    let mut guest = Wire::login(&within);
+    assert_eq!(guest.rows("SELECT 1"), [["1"]]);
+    assert_eq!(guest.rows("BEGIN; SELECT 2")[0], ["2"]);
+    // PostgreSQL waits five seconds for it to leave.
+    assert_eq!(
+        ok(&format!("DROP DATABASE {name}")).as_deref(),
+        Some("55006")
+    );
+    guest.query("COMMIT");
+    drop(guest);
+    // Its connection lies idle in the pool.
+    assert_eq!(
+        ok(&format!("CREATE DATABASE {name}_copy TEMPLATE {name}")),
+        None
+    );
+    assert_eq!(
+        ok(&format!("ALTER DATABASE {name} RENAME TO {name}_new")),
+        None
+    );
+    assert_eq!(ok(&format!("DROP DATABASE {name}_new")), None);
+    assert_eq!(ok(&format!("DROP DATABASE {name}_copy WITH (FORCE)")), None);
 }

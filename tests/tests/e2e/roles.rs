@@ -133,7 +133,7 @@ async fn a_password_set_through_the_router_is_the_same_on_all_clusters() {
     assert_eq!(stage.kept("app"), "");
     // What is not read is refused, and not repeated.
     let refused = admin
-        .batch_execute("ALTER ROLE app PASSWORD U&'sesame-6'")
+        .batch_execute("ALTER ROLE app PASSWORD U&'sesame-6\\D800'")
         .await;
     let refused = refused.unwrap_err();
     let refused = refused.as_db_error().unwrap();

@@ -13,6 +13,8 @@ mod alike;
 mod away;
 #[path = "shards/blocks.rs"]
 mod blocks;
+#[path = "shards/commands.rs"]
+mod commands;
 #[path = "shards/copying.rs"]
 mod copying;
 #[path = "shards/cursors.rs"]
@@ -45,6 +47,8 @@ mod made;
 mod moves;
 #[path = "shards/narrowed.rs"]
 mod narrowed;
+#[path = "shards/numbers.rs"]
+mod numbers;
 #[path = "shards/own.rs"]
 mod own;
 #[path = "shards/pipelines.rs"]
@@ -53,6 +57,8 @@ mod pipelines;
 mod places;
 #[path = "shards/portals.rs"]
 mod portals;
+#[path = "shards/processes.rs"]
+mod processes;
 #[path = "shards/reaching.rs"]
 mod reaching;
 #[path = "shards/reads.rs"]
@@ -61,6 +67,8 @@ mod reads;
 mod reload;
 #[path = "shards/returning.rs"]
 mod returning;
+#[path = "shards/scripts.rs"]
+mod scripts;
 #[path = "shards/segments.rs"]
 mod segments;
 #[path = "shards/sequences.rs"]
@@ -71,18 +79,24 @@ mod settings;
 mod shapes;
 #[path = "shards/sorted.rs"]
 mod sorted;
+#[path = "shards/spelled.rs"]
+mod spelled;
 #[path = "shards/temporary.rs"]
 mod temporary;
 #[path = "shards/time.rs"]
 mod time;
 #[path = "shards/transactions.rs"]
 mod transactions;
+#[path = "shards/turns.rs"]
+mod turns;
 #[path = "shards/undone.rs"]
 mod undone;
 #[path = "shards/unlike.rs"]
 mod unlike;
 #[path = "shards/unseen.rs"]
 mod unseen;
+#[path = "shards/views.rs"]
+mod views;
 #[path = "shards/within.rs"]
 mod within;
 #[path = "shards/writes.rs"]

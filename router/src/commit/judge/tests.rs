@@ -30,7 +30,7 @@ fn decision(committed: bool) -> Decision {
             started: 11,
         },
         committed,
-        participants: vec!["s1".into()],
+        participants: Participants::Shards(vec!["s1".into()]),
         age: SECOND * 60,
         alive: false,
     }
@@ -112,7 +112,7 @@ fn a_commit_is_forgotten_when_nobody_holds_anything_of_it() {
 #[test]
 fn a_commit_is_kept_while_a_participant_does_not_answer_and_for_a_while() {
     let mut unknown = decision(true);
-    unknown.participants.push("s2".into());
+    unknown.participants = Participants::Shards(vec!["s1".into(), "s2".into()]);
     assert_eq!(forgotten(&look(vec![unknown], vec![])), 0);
     let mut away = look(vec![decision(true)], vec![]);
     away.seen.remove(&site("s1"));

@@ -97,7 +97,7 @@ fn read(system: u64, row: &SimpleQueryRow) -> Result<Decision, Trouble> {
             session: uuid(1).ok_or(Trouble::Strange)?.0,
         },
         committed: row.get(2) == Some("t"),
-        participants: names(row.get(3).ok_or(Trouble::Strange)?),
+        participants: names(row.get(3)),
         age,
         alive: age < ABORTED,
     })

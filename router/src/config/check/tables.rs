@@ -206,6 +206,7 @@ fn not_of_documents(table: &WrittenTable, findings: &mut Findings) {
             "collection",
             table.collection.as_ref().map(|_| table.name.offset),
         ),
+        ("owner", table.owner.as_ref().map(|_| table.name.offset)),
     ];
     for (key, at) in stray {
         if let Some(at) = at {

@@ -138,6 +138,33 @@ fn databases_have_other_names_on_servers() {
 }
 
 #[test]
+fn a_database_of_the_servers_that_has_another_name_here_has_only_that() {
+    let text = "[[database]]\nname = 'shop'\nserver_name = 'app'\non = { main = 'app_1' }\n\
+                [[database]]\nname = 'again'\nserver_name = 'app_1'\n";
+    let config = accepted(&format!("{text}{SMALLEST}"));
+    for (name, reached) in [
+        ("shop", true),
+        ("again", true),
+        ("other", true),
+        ("app", false),
+        ("app_1", false),
+    ] {
+        assert_eq!(config.database(name).is_some(), reached, "{name}");
+    }
+    // What runs for a database that was found on a server still goes there.
+    assert_eq!(config.database_on("app_1", &config.shards[0].name), "app_1");
+    let said = config.summary().to_string();
+    assert!(
+        said.contains("note: database \"app_1\" of the servers is reached as \"shop\" only"),
+        "{said}"
+    );
+    assert!(
+        said.contains("warning: databases \"shop\" and \"again\" are the same on shard main"),
+        "{said}"
+    );
+}
+
+#[test]
 fn differences_say_what_a_reload_applies_and_hide_secrets() {
     let old = accepted(&format!(
         "[pool]\nmax = 50\n[[user]]\nname = 'alice'\npassword = 'old'\n{SMALLEST}"

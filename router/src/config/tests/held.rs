@@ -62,6 +62,7 @@ name = "papers"
 kind = "documents"
 shards = ["d"]
 collection = "sheets"
+owner = "keeper"
 nulls = "store"
 [[table.column]]
 name = "number"
@@ -132,7 +133,7 @@ const SLOTS: (&str, &str) = (
 );
 
 /// For each setting that only a restart changes: what of `ALL` to write otherwise.
-const OTHERWISE: [(&str, &str, &str); 54] = [
+const OTHERWISE: [(&str, &str, &str); 55] = [
     ("database.server_name", "\"app_x\"", "\"app_y\""),
     ("database.on", "app_1", "app_2"),
     ("listen.address", "\"127.0.0.1\"", "\"127.0.0.2\""),
@@ -197,6 +198,7 @@ const OTHERWISE: [(&str, &str, &str); 54] = [
     ),
     ("table.shards", "shards = [\"d\"]", "shards = [\"e\"]"),
     ("table.collection", "\"sheets\"", "\"leaves\""),
+    ("table.owner", "\"keeper\"", "\"other\""),
     ("table.nulls", "nulls = \"store\"", "nulls = \"omit\""),
     (
         "table.column.name",

@@ -119,6 +119,7 @@ mod tests {
             collection: "t".to_owned(),
             columns: paths.iter().map(column).collect(),
             unique: Vec::new(),
+            owner: None,
             nulls,
         }
     }

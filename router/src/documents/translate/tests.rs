@@ -94,6 +94,7 @@ fn collection(schema: Option<&str>, table: &str) -> Option<Arc<Collection>> {
         columns,
         unique,
         nulls,
+        owner: None,
     }))
 }
 

@@ -1,20 +1,23 @@
 //! ALTER TABLE: what may change of a table that is on all shards.
 
 use mothership_shardmap::Placement;
-use sqlparser::ast::{AlterTableOperation, Ident, Statement};
+use sqlparser::ast::{AlterTableOperation, ColumnDef, Ident, Statement};
 
-use crate::catalog::{Key, Relation, TypeKind};
+use crate::catalog::{Key, Name, Relation, RelationKind, TypeKind};
+use crate::plan::left::same_place;
 use crate::plan::names::{Names, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{DdlPlace, Plan, PlanContext, parse};
-use crate::sql::effect::Object;
+use crate::plan::{Ddl, DdlPlace, Plan, PlanContext, parse};
+use crate::sql::effect::{Object, Verb};
 
+use super::actions::{Action, Alteration, action};
 use super::column::about_column;
 use super::constraint::Constraints;
 use super::create::Future;
-use super::fills;
+use super::fills::{self, Filling};
+use super::index::{index, is_index};
 use super::words::{Only, Words, places_named};
-use super::{ddl, home_table, on_all_shards, path_of};
+use super::{home_table, on_all_shards, sequence, view_changed};
 
 pub(super) fn alter_table(
     names: &Names<'_>,
@@ -22,26 +25,196 @@ pub(super) fn alter_table(
     words: &Words,
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
-    let alter = match parse::statement(sql).map(|p| p.statement) {
-        Ok(Statement::AlterTable(alter)) => alter,
-        _ => return alter_unparsed(names, sql, words, context),
+    if words.has("tablespace") && words.has("all") {
+        return on_all_shards("all tables of a tablespace");
+    }
+    // The grammar takes views, sequences and indexes here, too.
+    let read = Alteration::of(sql, context.standard_conforming_strings);
+    let kind = read
+        .as_ref()
+        .map(|read| kind_of(names, &read.path, context));
+    match kind {
+        Some(Kind::View) => return view_changed(names, sql, words, context),
+        Some(Kind::Sequence) => return sequence(names, sql, words, context),
+        Some(Kind::Index) => return index(names, sql, words, Verb::Alter, context),
+        Some(Kind::Table) | None => {}
+    }
+    let Some(read) = read else {
+        return alter_unread(names, sql, words, context);
     };
-    let (relation, place) = match names.resolve(&path_of(&alter.name), context) {
+    let (relation, place) = match names.resolve(&read.path, context) {
         Resolved::Relation(relation, place) => (relation, place),
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
-        Resolved::KeyGone(name) => return Err(Refusal::of_table(Reason::KeyGone, &name)),
+        Resolved::KeyGone(name, reason) => return Err(Refusal::of_table(reason, &name)),
+        Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
         _ => return home_table(),
     };
     let own = Future::existing(relation, &place);
+    let mut times = Vec::new();
+    for (text, begins) in read.actions.iter().zip(&read.begins) {
+        match action(text, context.standard_conforming_strings) {
+            Action::Harmless => {}
+            Action::Rename(name) => {
+                let name = Name::new(relation.name.schema.clone(), name);
+                renames(names, relation, &name)?;
+            }
+            Action::SetSchema(schema) => {
+                let name = Name::new(schema, relation.name.name.clone());
+                renames(names, relation, &name)?;
+            }
+            Action::Join(other) => joins(names, &other, &own, context)?,
+            Action::Detach(part) => detaches(names, &part, &own, context)?,
+            Action::Leave => leaves(names, relation, &own)?,
+            Action::Other => {
+                let timed = alter_parsed(names, &read.alone(text), (relation, &own), context)?;
+                let conforming = context.standard_conforming_strings;
+                for column in timed {
+                    let found = fills::timed_default((*text, *begins), &column, conforming);
+                    times.push(found.ok_or_else(|| fills_rows(&own, &column))?);
+                }
+            }
+        }
+    }
+    let transactional = !words.has("concurrently");
+    let (place, why) = match own.is_home() {
+        true => (DdlPlace::Home, "a table of the home shard"),
+        false => (DdlPlace::AllShards, "a table on all shards"),
+    };
+    Ok(Plan::Ddl(Ddl {
+        place,
+        transactional,
+        why: why.to_owned(),
+        elsewhere: None,
+        times,
+    }))
+}
+
+/// What ALTER TABLE is said of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Table,
+    View,
+    Sequence,
+    Index,
+}
+
+fn kind_of(names: &Names<'_>, path: &[String], context: &PlanContext) -> Kind {
+    match names.resolve(path, context) {
+        Resolved::Relation(relation, _) => match relation.kind {
+            RelationKind::View | RelationKind::MaterializedView => Kind::View,
+            RelationKind::Sequence => Kind::Sequence,
+            RelationKind::Table | RelationKind::ForeignTable => Kind::Table,
+        },
+        Resolved::Unknown(_) if is_index(names, path, context) => Kind::Index,
+        _ => Kind::Table,
+    }
+}
+
+/// Refuses what would make somebody look for the rows elsewhere.
+fn stays(place: &Placement, own: &Future) -> Result<(), Refusal> {
+    match same_place(place, &own.placement) {
+        true => Ok(()),
+        false => Err(Refusal::of_table(Reason::PlaceChange, &own.name)),
+    }
+}
+
+/// A table by another name must live where it does.
+pub(super) fn renames(names: &Names<'_>, relation: &Relation, name: &Name) -> Result<(), Refusal> {
+    // It is declared, and the map will know it when there is such a table.
+    if names.is_pending(&name.schema, &name.name) {
+        return Err(Refusal::of_table(Reason::PlaceChange, &relation.name));
+    }
+    let own = Future::existing(relation, &names.place(&relation.name));
+    stays(&names.place_renamed(relation, name), &own)
+}
+
+/// ATTACH PARTITION and INHERIT: a part lives with the whole, so that its rows must be there already.
+fn joins(
+    names: &Names<'_>,
+    other: &[String],
+    own: &Future,
+    context: &PlanContext,
+) -> Result<(), Refusal> {
+    match names.resolve(other, context) {
+        Resolved::Relation(relation, place) => stays(
+            &place.placement(),
+            &Future {
+                name: relation.name.clone(),
+                placement: own.placement.clone(),
+            },
+        ),
+        // Of its home shard alone PostgreSQL knows what it is.
+        Resolved::Unknown(_) | Resolved::Temporary if own.is_home() => Ok(()),
+        Resolved::KeyGone(name, reason) => Err(Refusal::of_table(reason, &name)),
+        _ => Err(Refusal::of_table(Reason::DdlNotUnderstood, &own.name)),
+    }
+}
+
+/// DETACH PARTITION: what has a declaration of its own lives by that from now on.
+fn detaches(
+    names: &Names<'_>,
+    part: &[String],
+    own: &Future,
+    context: &PlanContext,
+) -> Result<(), Refusal> {
+    match names.resolve(part, context) {
+        Resolved::Relation(relation, _) => leaves(names, relation, own),
+        // PostgreSQL says on every shard that there is none.
+        _ => Ok(()),
+    }
+}
+
+fn leaves(names: &Names<'_>, part: &Relation, own: &Future) -> Result<(), Refusal> {
+    match names.place_detached(part) {
+        None => Ok(()),
+        Some(placement) => stays(
+            &placement,
+            &Future {
+                name: part.name.clone(),
+                placement: own.placement.clone(),
+            },
+        ),
+    }
+}
+
+/// One change that its words do not explain. What comes back are new columns that rows fill with the time.
+fn alter_parsed(
+    names: &Names<'_>,
+    sql: &str,
+    (relation, own): (&Relation, &Future),
+    context: &PlanContext,
+) -> Result<Vec<ColumnDef>, Refusal> {
+    let alter = match parse::statement(sql).map(|p| p.statement) {
+        Ok(Statement::AlterTable(alter)) => alter,
+        _ if own.is_home() && !names.mentions(sql) => return Ok(Vec::new()),
+        _ => return Err(Refusal::of_table(Reason::DdlNotUnderstood, &own.name)),
+    };
+    let mut timed = Vec::new();
     for operation in &alter.operations {
         keeps_primary_key(names, operation, relation)?;
-        alter_operation(names, operation, &own, context)?;
+        alter_operation(names, operation, own, context)?;
+        if let AlterTableOperation::AddColumn {
+            column_def,
+            if_not_exists,
+            ..
+        } = operation
+        {
+            let is_there = relation.column(&folded(&column_def.name)).is_some();
+            // Of a column that is there PostgreSQL says so, and changes nothing.
+            let adds = !(own.is_home() || *if_not_exists && is_there);
+            match fills::filling(names, column_def, &own.placement) {
+                Filling::Times if adds => timed.push(column_def.clone()),
+                Filling::Differing if adds => return Err(fills_rows(own, column_def)),
+                _ => {}
+            }
+        }
     }
-    if own.is_home() {
-        return home_table();
-    }
-    on_all_shards("a table on all shards")
+    Ok(timed)
+}
+
+fn fills_rows(own: &Future, column: &ColumnDef) -> Refusal {
+    about_column(Reason::DdlFillsRows, &own.name, &folded(&column.name))
 }
 
 /// What is divided by its primary key only because nobody declares another must keep it.
@@ -147,10 +320,6 @@ fn alter_operation(
             enforce(constraints)
         }
         Op::AddColumn { column_def, .. } => {
-            if !own.is_home() && fills::is_different(names, column_def) {
-                let column = folded(&column_def.name);
-                return Err(about_column(Reason::DdlFillsRows, &own.name, &column));
-            }
             constraints.add_column(column_def);
             enforce(constraints)
         }
@@ -186,34 +355,21 @@ fn alter_operation(
         | Op::DisableRowLevelSecurity
         | Op::ForceRowLevelSecurity
         | Op::NoForceRowLevelSecurity => Ok(()),
-        // A declaration is by name, so a renamed table would change its place.
         _ if own.is_home() => Ok(()),
         _ => Err(Refusal::of_table(Reason::DdlNotUnderstood, &own.name)),
     }
 }
 
-/// ALTER TABLE with grammar that the parser does not know: only where no declared table is concerned, or
-/// where its words show that partitions are attached or detached.
-fn alter_unparsed(
+/// ALTER TABLE of another form, which PostgreSQL will most likely refuse: only where no declared table is concerned.
+fn alter_unread(
     names: &Names<'_>,
     sql: &str,
     words: &Words,
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
-    let partitions = (words.has("attach") || words.has("detach")) && words.has("partition");
-    let transactional = !words.has("concurrently");
     let named = places_named(names, words, context)?;
     match named.only(names, sql, Reason::DdlNotUnderstood)? {
-        Only::Declared if partitions => Ok(ddl(
-            DdlPlace::AllShards,
-            transactional,
-            "partitions of a table on all shards",
-        )),
         Only::Declared => refuse(Reason::DdlNotUnderstood),
-        Only::Home => Ok(ddl(
-            DdlPlace::Home,
-            transactional,
-            "a table of the home shard",
-        )),
+        Only::Home => home_table(),
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::expr::cast_oid;
 use crate::plan::names::{Names, folded, same_family};
 use crate::plan::refuse::{Reason, Refusal};
 
-use super::constraint::index_columns;
+use super::constraint::plain_columns;
 use super::path_of;
 
 pub(super) fn key_column(
@@ -101,7 +101,7 @@ pub(super) fn primary_key_of(create: &CreateTable) -> Vec<(String, KeyType)> {
     }
     for constraint in &create.constraints {
         if let TableConstraint::PrimaryKey(key) = constraint {
-            columns = index_columns(&key.columns).unwrap_or_default();
+            columns = plain_columns(&key.columns);
         }
     }
     let typed = columns.iter().map_while(|name| {

@@ -31,15 +31,15 @@ pub(super) fn contains_key(
     }
 }
 
-/// The plain columns of an index; None if an expression takes part.
-pub(super) fn index_columns(columns: &[IndexColumn]) -> Option<Vec<String>> {
-    columns
+/// The plain columns of an index, without its expressions.
+pub(super) fn plain_columns(columns: &[IndexColumn]) -> Vec<String> {
+    let plain = columns
         .iter()
-        .map(|column| match &column.column.expr {
+        .filter_map(|column| match &column.column.expr {
             Expr::Identifier(ident) => Some(folded(ident)),
             _ => None,
-        })
-        .collect()
+        });
+    plain.collect()
 }
 
 struct Foreign {
@@ -109,7 +109,7 @@ impl Constraints {
     }
 
     pub(super) fn add(&mut self, constraint: &TableConstraint) {
-        let mut key = |columns| self.keys.push(index_columns(columns).unwrap_or_default());
+        let mut key = |columns| self.keys.push(plain_columns(columns));
         match constraint {
             TableConstraint::PrimaryKey(primary) => key(&primary.columns),
             TableConstraint::Unique(unique) => key(&unique.columns),

@@ -9,6 +9,8 @@ use crate::config::KnownTable;
 use crate::plan::names::{Names, Place, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Plan, PlanContext, keep, parse};
+use crate::sql::cursor::Cursor;
+use crate::sql::lexer::Kind;
 
 use super::column::{about_column, key_column, primary_key_of, type_of};
 use super::constraint::Constraints;
@@ -23,6 +25,16 @@ pub(super) fn create_table(
 ) -> Result<Plan, Refusal> {
     match parse::statement(sql).map(|p| p.statement) {
         Ok(Statement::CreateTable(create)) => create_parsed(names, sql, &create, context),
+        // A partition lives with its parent, whatever its bounds and its own parts are.
+        _ if parent_of(sql, context).is_some() => {
+            partition(names, &parent_of(sql, context).unwrap_or_default(), context)
+        }
+        // It takes no rows over from there.
+        _ if like(sql, context)
+            .is_some_and(|path| is_of_home(names, &path, context) == Ok(true)) =>
+        {
+            home_table()
+        }
         // Undeclared tables may have any grammar; but it must be certain which table it is.
         _ => match words.path_after(&["table", "exists"]) {
             Some(name) if !names.mentions(sql) && future(names, name, &[], context)?.is_home() => {
@@ -41,23 +53,41 @@ fn create_parsed(
 ) -> Result<Plan, Refusal> {
     // A partition lives with its parent.
     if let Some(parent) = create.partition_of.as_ref().map(path_of) {
-        return match names.resolve(&parent, context) {
-            Resolved::Relation(_, Place::Home) => at_home("a partition of a home table"),
-            Resolved::Relation(..) => on_all_shards("a partition"),
-            _ => refuse(Reason::DdlNotUnderstood),
-        };
+        return partition(names, &parent, context);
     }
     let path = path_of(&create.name);
     let future = future(names, &path, &primary_key_of(create), context)?;
     if takes_columns_from_elsewhere(create) {
         return match (future.is_home(), names.mentions(sql)) {
             (true, false) => home_table(),
+            // No rows come with LIKE.
+            (true, true) if create.query.is_none() && create.inherits.is_none() => home_table(),
             _ if create.query.is_some() => keep::create_table(names, sql, context),
             _ => refuse(Reason::CreateFromSharded),
         };
     }
+    match placed(names, create, &future, context) {
+        Err(refusal) if refusal.is_unenforced() && names.is_by_default(&future.name) => {
+            // Nobody has said that it is to be divided. With all its rows on one shard that one enforces it.
+            let home = Future {
+                name: future.name,
+                placement: Placement::Home,
+            };
+            placed(names, create, &home, context).map_err(|_| refusal)
+        }
+        placed => placed,
+    }
+}
+
+/// Where all columns of a table stand in the statement.
+fn placed(
+    names: &Names<'_>,
+    create: &CreateTable,
+    future: &Future,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
     let constraints = Constraints::of(create);
-    constraints.check_foreign(names, &future, context)?;
+    constraints.check_foreign(names, future, context)?;
     let sharded = match &future.placement {
         Placement::Home => return home_table(),
         Placement::Reference => return on_all_shards("a reference table"),
@@ -70,6 +100,47 @@ fn create_parsed(
     }
     constraints.check_unique(sharded, &future.name)?;
     on_all_shards("a sharded table")
+}
+
+fn partition(names: &Names<'_>, parent: &[String], context: &PlanContext) -> Result<Plan, Refusal> {
+    match names.resolve(parent, context) {
+        Resolved::Relation(_, Place::Home) => at_home("a partition of a home table"),
+        Resolved::Relation(..) => on_all_shards("a partition"),
+        _ => refuse(Reason::DdlNotUnderstood),
+    }
+}
+
+/// The parent in `CREATE TABLE name PARTITION OF parent`.
+fn parent_of(sql: &str, context: &PlanContext) -> Option<Vec<String>> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat("create").then_some(())?;
+    c.eat("unlogged");
+    c.eat("foreign");
+    c.eat("table").then_some(())?;
+    c.eat_all(&["if", "not", "exists"]);
+    c.path()?;
+    c.eat_all(&["partition", "of"]).then_some(())?;
+    let path = c.path()?;
+    let names = path.iter().map(|name| name.as_str().map(str::to_owned));
+    names.collect()
+}
+
+/// The name in `CREATE TABLE name (LIKE other ...)`, if there is nothing else in the list.
+fn like(sql: &str, context: &PlanContext) -> Option<Vec<String>> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat("create").then_some(())?;
+    c.eat("unlogged");
+    c.eat("table").then_some(())?;
+    c.eat_all(&["if", "not", "exists"]);
+    let path = c.path()?;
+    (c.eat_kind(Kind::LParen) && c.eat("like")).then_some(())?;
+    c.path()?;
+    while c.eat_any(&["including", "excluding"]) {
+        c.name()?;
+    }
+    (c.eat_kind(Kind::RParen) && c.at_end()).then_some(())?;
+    let names = path.iter().map(|name| name.as_str().map(str::to_owned));
+    names.collect()
 }
 
 /// Whether not all columns are in the statement.

@@ -8,7 +8,7 @@ use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{DdlPlace, Plan, PlanContext, Temporary, parse};
 use crate::sql::effect::Verb;
 
-use super::constraint::{contains_key, index_columns};
+use super::constraint::{contains_key, plain_columns};
 use super::words::{Named, Only, Words, places_named};
 use super::{ddl, path_of};
 
@@ -47,6 +47,17 @@ pub(super) fn index(
             "an index of a sharded table",
         ),
     })
+}
+
+/// Whether a name is that of an index.
+pub(super) fn is_index(names: &Names<'_>, path: &[String], context: &PlanContext) -> bool {
+    let known =
+        |schema: &str, name: &str| names.catalog.indexes.contains_key(&Name::new(schema, name));
+    match path {
+        [name] => context.search_path.iter().any(|schema| known(schema, name)),
+        [.., schema, name] => known(schema, name),
+        [] => false,
+    }
 }
 
 /// Where the indexes live that a statement names. One that is not known may be on any shard: then
@@ -96,7 +107,8 @@ fn create_index(
     let (relation, place) = match names.resolve(&path_of(&create.table_name), context) {
         Resolved::Relation(relation, place) => (relation, place),
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
-        Resolved::KeyGone(name) => return Err(Refusal::of_table(Reason::KeyGone, &name)),
+        Resolved::KeyGone(name, reason) => return Err(Refusal::of_table(reason, &name)),
+        Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
         Resolved::Unclear => return refuse(Reason::NameUnclear),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
         _ => return Ok(Place::Home),
@@ -105,7 +117,8 @@ fn create_index(
         && create.unique
         && !keyed.sharded.allow_unenforced_unique
     {
-        let columns = index_columns(&create.columns).unwrap_or_default();
+        // Rows with the same key are on one shard, whatever else of them must differ.
+        let columns = plain_columns(&create.columns);
         contains_key(
             &columns,
             &keyed.sharded,

@@ -5,10 +5,12 @@
 //! and views at home; roles, databases and tablespaces once per cluster. A constraint that no
 //! shard could enforce for the whole table is refused.
 
+mod actions;
 mod alter;
 mod column;
 mod constraint;
 mod create;
+pub(super) mod documents;
 mod fills;
 mod index;
 mod words;
@@ -19,12 +21,14 @@ pub use create::{created, is_of_home};
 use sqlparser::ast::ObjectName;
 
 use crate::catalog::{Events, Name, RelationKind};
-use crate::plan::names::{Names, Reach, Resolved, folded};
+use crate::plan::names::{Names, Place, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
+use crate::sql::cursor::Cursor;
 use crate::sql::effect::{Object, Other, Verb};
+use crate::sql::lexer::Kind;
 
-use alter::{alter_table, drops_no_key};
+use alter::{alter_table, drops_no_key, renames};
 use create::create_table;
 use index::index;
 use words::{Named, Only, Words, places_named};
@@ -38,6 +42,19 @@ pub fn plan(
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
     let words = Words::of(sql, context);
+    // Servers call these functions where no statement names them, and some before anything of it is known here.
+    let binds = ["operator", "cast", "transform", "event", "conversion"];
+    if matches!(verb, Verb::Create | Verb::Alter)
+        && words.is_about(&binds)
+        && names.named_reach(sql) > Reach::Nothing
+    {
+        return refuse(Reason::FunctionUnproven);
+    }
+    let first = context.search_path.first();
+    if matches!(verb, Verb::Create) && first.is_some_and(|schema| schema.starts_with("pg_temp")) {
+        // It would be a temporary object that nothing in the statement shows as one.
+        return refuse(Reason::NameUnclear);
+    }
     if matches!(verb, Verb::Create) && words.creates_temporary() {
         return temporary(names, sql, &words, context);
     }
@@ -49,8 +66,13 @@ pub fn plan(
     }
     if object == Object::Schema {
         leaves_documents(names, verb, &words)?;
+        if verb == Verb::Alter && words.has("rename") {
+            schema_renamed(names, sql, context)?;
+        }
     }
     match object {
+        // What a role owns is in every database.
+        Object::Role if words.has("owned") => on_all_shards("what a role owns on all shards"),
         Object::Role => Ok(ddl(
             DdlPlace::OncePerCluster,
             true,
@@ -77,6 +99,16 @@ pub fn plan(
                 !adds_value,
                 "the same on all shards",
             ))
+        }
+        // Large objects and what is imported are at home.
+        Object::Other if verb == Verb::ImportForeignSchema || words.is_of_large_object() => {
+            match names.mentions(sql) {
+                true => refuse(Reason::DdlNotUnderstood),
+                false => at_home("an object of the home shard"),
+            }
+        }
+        Object::Other if words.has("statistics") && verb != Verb::Create => {
+            statistics(names, &words, context)
         }
         Object::Publication | Object::Subscription => {
             if names.mentions(sql) {
@@ -114,11 +146,34 @@ fn leaves_documents(names: &Names<'_>, verb: Verb, words: &Words) -> Result<(), 
     }
 }
 
+/// ALTER SCHEMA ... RENAME TO: its tables have other names then, and declarations are by name.
+fn schema_renamed(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<(), Refusal> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    let renamed = c.eat_all(&["alter", "schema"]).then(|| {
+        let from = c.name()?;
+        c.eat_all(&["rename", "to"]).then_some(())?;
+        let to = c.name()?;
+        Some((from.as_str()?.to_owned(), to.as_str()?.to_owned()))
+    });
+    let Some(Some((from, to))) = renamed else {
+        return refuse(Reason::DdlNotUnderstood);
+    };
+    let relations = names.catalog.relations.values();
+    let tables = relations.filter(|r| r.name.schema == from && r.kind == RelationKind::Table);
+    for relation in tables {
+        let name = Name::new(to.clone(), relation.name.name.clone());
+        renames(names, relation, &name)?;
+    }
+    Ok(())
+}
+
 fn ddl(place: DdlPlace, transactional: bool, why: &str) -> Plan {
     Plan::Ddl(Ddl {
         place,
         transactional,
         why: why.to_owned(),
+        elsewhere: None,
+        times: Vec::new(),
     })
 }
 
@@ -142,6 +197,13 @@ fn temporary(
     words: &Words,
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
+    if words.is_about(&["function", "procedure"]) {
+        // Nobody sees it in the catalog, so that this is the last time to look into it.
+        return match utility::may_reach_declared(names, sql, context) {
+            true => refuse(Reason::CodeUnproven),
+            false => Ok(utility::home("a temporary object")),
+        };
+    }
     // A list of columns reads nothing, whatever its names look like.
     let reads = ["as", "like", "inherits", "select", "execute", "owned"];
     let may_read = reads.iter().any(|word| words.has(word));
@@ -167,20 +229,102 @@ fn by_tables(
     }
 }
 
+/// Statistics lie with their table, which DROP, ALTER and COMMENT do not name.
+fn statistics(names: &Names<'_>, words: &Words, context: &PlanContext) -> Result<Plan, Refusal> {
+    let known = |schema: &str, name: &str| names.catalog.statistics.get(&Name::new(schema, name));
+    let mut found = Named::None;
+    for path in words.paths() {
+        let table = match path.as_slice() {
+            [name] => context.search_path.iter().find_map(|s| known(s, name)),
+            [.., schema, name] => known(schema, name),
+            [] => None,
+        };
+        found = found.and(match table.map(|table| names.place(table)) {
+            None => Named::None,
+            Some(Place::Home) => Named::Home,
+            Some(_) => Named::Declared,
+        });
+    }
+    match found {
+        Named::Both => refuse(Reason::MixedTables),
+        Named::Home => at_home("statistics of a table of the home shard"),
+        Named::Declared | Named::None => on_all_shards("statistics of a table on all shards"),
+    }
+}
+
 fn sequence(
     names: &Names<'_>,
     sql: &str,
     words: &Words,
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
-    // Sequences owned by columns of declared tables exist wherever their tables do.
-    let known = words.paths().any(|path| {
-        matches!(names.resolve(path, context), Resolved::Relation(r, _) if r.kind == RelationKind::Sequence)
-    });
-    if names.mentions(sql) && !known {
-        return on_all_shards("a sequence of a table on all shards");
+    let known = words
+        .paths()
+        .filter_map(|path| match names.resolve(path, context) {
+            Resolved::Relation(r, _) if r.kind == RelationKind::Sequence => Some(&r.name),
+            _ => None,
+        });
+    let (everywhere, at_one): (Vec<&Name>, Vec<&Name>) =
+        known.partition(|name| names.catalog.everywhere.contains(*name));
+    match (everywhere.is_empty(), at_one.is_empty()) {
+        // Of a table that is on all shards, or was when it was made.
+        (false, true) => on_all_shards("a sequence on all shards"),
+        (false, false) => refuse(Reason::MixedTables),
+        // Sequences owned by columns of declared tables exist wherever their tables do.
+        (true, true) if names.mentions(sql) => on_all_shards("a sequence of a table on all shards"),
+        (true, false) if words.has("owned") && names.mentions(sql) => {
+            owned(names, sql, context).ok_or_else(|| Refusal::new(Reason::DdlNotUnderstood))
+        }
+        (true, _) => at_home("sequences live at home"),
     }
-    at_home("sequences live at home")
+}
+
+/// ALTER SEQUENCE ... OWNED BY a column of a declared table, as a dump has it. From then on the sequence is wherever the
+/// table is; its values are those of the home shard.
+fn owned(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Plan> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat_all(&["alter", "sequence"]).then_some(())?;
+    c.eat_all(&["if", "exists"]);
+    let from = c.at();
+    c.path()?;
+    let name = sql.get(from..c.taken())?;
+    c.eat_all(&["owned", "by"]).then_some(())?;
+    let from = c.at();
+    let path = c.path()?;
+    let owner = sql.get(from..c.taken())?;
+    c.at_end().then_some(())?;
+    let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+    let path: Vec<String> = path.collect::<Option<_>>()?;
+    let (column, table) = path.split_last()?;
+    let relation = match names.resolve(table, context) {
+        Resolved::Relation(relation, Place::Sharded(_) | Place::Reference) => relation,
+        _ => return None,
+    };
+    let of_type = match relation.column(column)?.1.type_oid {
+        21 => "smallint",
+        23 => "integer",
+        20 => "bigint",
+        _ => return None,
+    };
+    Some(Plan::Ddl(Ddl {
+        place: DdlPlace::AllShards,
+        transactional: true,
+        why: "a sequence of a table on all shards".to_owned(),
+        elsewhere: Some(format!(
+            "CREATE SEQUENCE {name} AS {of_type} OWNED BY {owner}"
+        )),
+        times: Vec::new(),
+    }))
+}
+
+/// ALTER TABLE of a view.
+fn view_changed(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    view(names, sql, words, Verb::Alter, Object::View, context)
 }
 
 /// A view lives where all the tables live that it reads.
@@ -212,10 +356,34 @@ fn drop_tables(
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
     let named = places_named(names, words, context)?;
+    // Those of the home shard do not exist on the others, which is what IF EXISTS is for.
+    if named == Named::Both {
+        return drop_wherever(sql, context);
+    }
     match named.only(names, sql, Reason::MixedTables)? {
         Only::Declared => on_all_shards("drops tables on all shards"),
         Only::Home => home_table(),
     }
+}
+
+/// DROP TABLE of tables of the home shard and of declared ones. The home shard has all of them and says what is not there.
+fn drop_wherever(sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    if !c.eat_all(&["drop", "table"]) {
+        return refuse(Reason::MixedTables);
+    }
+    let names = c.at();
+    let elsewhere = match c.eat_all(&["if", "exists"]) {
+        true => None,
+        false => Some(format!("DROP TABLE IF EXISTS {}", &sql[names..])),
+    };
+    Ok(Plan::Ddl(Ddl {
+        place: DdlPlace::AllShards,
+        transactional: true,
+        why: "drops tables wherever they are".to_owned(),
+        elsewhere,
+        times: Vec::new(),
+    }))
 }
 
 /// TRUNCATE: where its tables are, if nothing that it fires leads elsewhere.
@@ -227,7 +395,48 @@ pub fn truncate(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<P
             names.check_reached(relation, &change, words.has("cascade"))?;
         }
     }
-    whole_tables(names, sql, context)
+    match whole_tables(names, sql, context) {
+        Err(refusal) if refusal.reason == Reason::MixedTables => {
+            truncate_wherever(names, sql, context).ok_or(refusal)
+        }
+        planned => planned,
+    }
+}
+
+/// TRUNCATE of tables of the home shard and of declared ones, which the others have.
+fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Plan> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat("truncate").then_some(())?;
+    c.eat("table");
+    let head = sql.get(..c.taken())?;
+    let mut declared = Vec::new();
+    loop {
+        let from = c.at();
+        c.eat("only");
+        let path = c.path()?;
+        c.eat_operator("*");
+        let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+        let path: Vec<String> = path.collect::<Option<_>>()?;
+        match names.resolve(&path, context) {
+            Resolved::Relation(_, Place::Home) => {}
+            Resolved::Relation(_, Place::Sharded(_) | Place::Reference) => {
+                declared.push(sql.get(from..c.taken())?);
+            }
+            _ => return None,
+        }
+        if !c.eat_kind(Kind::Comma) {
+            break;
+        }
+    }
+    let rest = c.rest();
+    let tail = sql.get(rest.start..rest.end)?;
+    Some(Plan::Ddl(Ddl {
+        place: DdlPlace::AllShards,
+        transactional: true,
+        why: "empties tables wherever they are".to_owned(),
+        elsewhere: Some(format!("{head} {} {tail}", declared.join(", "))),
+        times: Vec::new(),
+    }))
 }
 
 /// TRUNCATE and LOCK TABLE: where their tables are.

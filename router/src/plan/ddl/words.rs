@@ -50,6 +50,13 @@ impl Words {
             .any(|path| matches!(path.as_slice(), [one] if one == word))
     }
 
+    /// Whether LARGE OBJECT stands in it.
+    pub(super) fn is_of_large_object(&self) -> bool {
+        let is = |path: &[String], word: &str| matches!(path, [one] if one == word);
+        let mut pairs = self.paths.windows(2);
+        pairs.any(|pair| is(&pair[0], "large") && is(&pair[1], "object"))
+    }
+
     /// Whether there is any other word than these.
     pub(super) fn names_more_than(&self, words: &[&str]) -> bool {
         let known = |path: &[String]| matches!(path, [one] if words.contains(&one.as_str()));
@@ -66,6 +73,17 @@ impl Words {
         let word = first
             .is_some_and(|path| matches!(path.as_slice(), [w] if w == "temp" || w == "temporary"));
         word || self.names_temporary_schema()
+    }
+
+    /// Whether the word that says what is made or changed is one of these.
+    pub(super) fn is_about(&self, words: &[&str]) -> bool {
+        let skip = ["create", "alter", "or", "replace", "trusted", "default"];
+        let mut heads = self.paths.iter().map(|path| match path.as_slice() {
+            [one] => one.as_str(),
+            _ => "",
+        });
+        let head = heads.find(|word| !skip.contains(word));
+        head.is_some_and(|head| words.contains(&head))
     }
 
     /// Whether a name stands in the schema of temporary objects.
@@ -146,7 +164,8 @@ pub(super) fn places_named(
                 }
                 Place::Home => Named::Home,
             },
-            Resolved::Missing(_) | Resolved::KeyGone(_) => Named::Declared,
+            Resolved::Missing(_) | Resolved::KeyGone(..) => Named::Declared,
+            Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
             Resolved::Unclear => return refuse(Reason::NameUnclear),
             // At home, like all that is the session's own.
             Resolved::Temporary => Named::Home,

@@ -15,7 +15,7 @@ use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 
 use super::narrow::is_exchanged;
-use super::notes::Read;
+use super::notes::{Computed, Read};
 use super::{BOOL, Fragment, Holders, Narrowing, TEXT};
 
 /// The FROM entries of a statement by their places, each with its name and alias.
@@ -59,7 +59,7 @@ pub fn of<'n>(
     let read = &reads[0];
     let instance = &analysis.instances[read.instance];
     let relation: &'n Relation = match (read.view, &instance.source) {
-        (Some((view, true)), _) => view,
+        (Some(view), _) if view.computed == Computed::Apart => view.relation,
         (None, Source::Sharded(relation, _) | Source::Reference(relation)) => relation,
         (None, Source::Home(name)) => match analysis.at_home(name) {
             Some(relation) => relation,
@@ -179,7 +179,7 @@ fn entry_name(relation: &Relation, alias: Option<&TableAlias>) -> String {
 }
 
 /// Whether a text may name a column. It may also say yes of a part of a longer name.
-fn is_named(text: &str, column: &str) -> bool {
+pub fn is_named(text: &str, column: &str) -> bool {
     let name = column.to_lowercase();
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     // It would be written with the quote doubled.

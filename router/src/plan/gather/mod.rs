@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use mothership_proto::report::sqlstate;
 use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
@@ -53,6 +54,8 @@ pub struct Gather {
     pub documents: bool,
     /// It locks documents for as long as it runs, and nothing else may be in its transaction.
     pub alone: bool,
+    /// It is gathered even if one shard has all that it reads.
+    pub always: bool,
     /// Which server of each shard.
     pub role: Role,
     /// The keys of every sharded table of the statement: if all lie on one shard, it runs there untouched.
@@ -69,6 +72,8 @@ pub struct Gather {
     pub ending: Ending,
     /// Arrays are handed over as texts, which settings may change.
     pub texts: bool,
+    /// The views that have become part of it.
+    pub opened: Vec<Name>,
     /// Why nothing cheaper will do.
     pub why: Refusal,
 }
@@ -423,6 +428,22 @@ impl fmt::Display for Gather {
     }
 }
 
+impl Gather {
+    /// Why a server's error is no answer: it is about rights on a table that a view has, whose owner reads it. `message`
+    /// is what the server says.
+    pub fn hidden_right(&self, code: Option<&[u8]>, message: Option<&[u8]>) -> Option<Refusal> {
+        let denied = code == Some(sqlstate::INSUFFICIENT_PRIVILEGE.as_bytes());
+        if self.opened.is_empty() || !denied {
+            return None;
+        }
+        let message = String::from_utf8_lossy(message.unwrap_or_default()).to_lowercase();
+        // Whoever may not read the view itself is told that, as PostgreSQL does.
+        let mut opened = self.opened.iter();
+        let of_view = opened.any(|view| fragment::is_named(&message, &view.name));
+        (!of_view).then(|| Refusal::new(Reason::ViewRights))
+    }
+}
+
 /// Whether gathering the rows helps against this reason.
 pub fn helps(reason: Reason) -> bool {
     matches!(
@@ -637,6 +658,11 @@ fn residual(
         fragments.push(fragment);
     }
     sources.narrow(analysis, &mut fragments);
+    for (number, opened) in parsed.opened.iter().enumerate() {
+        let (fragment, column) = opened.fragment();
+        rewriting.define(&format!("{CTE}v{}", number + 1), &[column], &mut next);
+        fragments.push(fragment);
+    }
     let locking = locks::take(analysis, &ending, &mut pruned, &mut fragments)?;
     let residue = rewriting.residue(pruned.root(root))?;
     let alone = locking.is_some();
@@ -656,6 +682,7 @@ fn residual(
     Ok(Gather {
         documents,
         role: role(analysis, ending == Ending::Answer),
+        always: false,
         alone,
         keyed,
         home,
@@ -664,6 +691,11 @@ fn residual(
         parameters,
         ending,
         texts,
+        opened: parsed
+            .opened
+            .iter()
+            .map(|opened| opened.view.clone())
+            .collect(),
         why,
     })
 }
@@ -801,7 +833,7 @@ impl<'n> Analysis<'n> {
     }
 
     /// The table of the home shard of that name, if it is an ordinary one that the catalog knows.
-    pub(super) fn at_home(&self, name: &str) -> Option<&'n Relation> {
+    pub fn at_home(&self, name: &str) -> Option<&'n Relation> {
         let mut relations = self.names.catalog.relations.values();
         relations.find(|relation| {
             let kind = matches!(

@@ -23,8 +23,30 @@ pub struct Read<'n> {
     pub place: Location,
     /// Its FROM entry. A CTE is walked at each reference: then there are several reads at one place.
     pub instance: usize,
-    /// The view that it is, with whether each shard may compute its own rows of it.
-    pub view: Option<(&'n Relation, bool)>,
+    /// The view that it is.
+    pub view: Option<View<'n>>,
+}
+
+/// A view, and what the walk through its definition found.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'n> {
+    /// What the catalog knows of it.
+    pub relation: &'n Relation,
+    /// Who may compute its rows.
+    pub computed: Computed,
+    /// Its definition asks for the time, which nobody can put into the texts that shards get.
+    pub timed: bool,
+    /// Row security guards a table below it, by the rights of the view's owner.
+    pub secured: bool,
+}
+
+/// Who may compute the rows of a view that a statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Computed {
+    /// Each shard its own: all of them together are the rows of the view.
+    Apart,
+    /// Only one server that has all rows of the tables below.
+    Together,
 }
 
 /// The notes of one statement.
@@ -105,12 +127,7 @@ pub fn place_of(name: &ObjectName) -> Option<Location> {
 
 impl<'n> Analysis<'n> {
     /// Notes what a name in FROM reads.
-    pub fn note_read(
-        &mut self,
-        name: &ObjectName,
-        instance: usize,
-        view: Option<(&'n Relation, bool)>,
-    ) {
+    pub fn note_read(&mut self, name: &ObjectName, instance: usize, view: Option<View<'n>>) {
         if self.in_view == 0
             && let Some(place) = place_of(name)
         {

@@ -261,7 +261,7 @@ impl<'a, 'n> Rewriting<'a, 'n> {
     }
 
     /// A CTE of arrays, which are the parameters from `next` on.
-    fn define(&mut self, name: &str, columns: &[Fetched], next: &mut usize) {
+    pub(super) fn define(&mut self, name: &str, columns: &[Fetched], next: &mut usize) {
         let names: Vec<String> = columns.iter().map(|c| parens::quoted(&c.name)).collect();
         let mut lists = Vec::with_capacity(names.len());
         for Fetched { handed, .. } in columns {

@@ -11,7 +11,7 @@ use crate::plan::scope::{Analysis, ColumnInfo, Entry, Instance, Scopes, Source};
 
 use super::OutColumn;
 use super::from::{From, Tree};
-use super::local::{Local, obstacle_of};
+use super::local::obstacle_of;
 use super::with::Ctes;
 
 impl<'n> Analysis<'n> {
@@ -182,10 +182,7 @@ impl<'n> Analysis<'n> {
         let parts = self.object_name(name);
         let (instance, output, view) = self.table(&parts, ctes)?;
         if output.is_none() || view.is_some() {
-            let local = output
-                .as_ref()
-                .is_some_and(|output| output.local == Local::Rows);
-            self.note_read(name, instance, view.map(|view| (view, local)));
+            self.note_read(name, instance, view);
         } else if let Some(place) = place_of(name) {
             self.notes.ctes.insert(place);
         }

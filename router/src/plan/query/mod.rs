@@ -27,7 +27,7 @@ use sqlparser::ast::{
 use crate::plan::condition::Scalar;
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level};
-use crate::plan::grammar::locked;
+use crate::plan::grammar::{Strength, locked};
 use crate::plan::names::{folded, same_family};
 use crate::plan::refuse::{Reason, Refusal, not_understood, refuse};
 use crate::plan::scope::{Analysis, Locks, Node, Scopes, Source};
@@ -172,7 +172,15 @@ impl<'n> Analysis<'n> {
             let mut levels = self.notes.levels.iter();
             let level = levels.find(|level| Some(level.place) == place);
             for lock in &query.locks {
-                let (_, names) = locked(lock);
+                let (strength, names) = locked(lock);
+                let excludes = matches!(strength, Strength::Update | Strength::NoKeyUpdate);
+                let mut entries = level.iter().flat_map(|level| &level.scope.entries);
+                let copied = entries.any(|entry| {
+                    let named = names.is_empty() || names.iter().any(|n| folded(n) == entry.alias);
+                    let source = &self.instances[entry.instance].source;
+                    named && matches!(source, Source::Reference(_))
+                });
+                self.seen.locks_copies |= copied && excludes && lock.nonblock.is_none();
                 let sharded = |name: &&Ident| {
                     let name = folded(name);
                     let mut entries = level.iter().flat_map(|level| &level.scope.entries);

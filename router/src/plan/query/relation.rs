@@ -8,15 +8,17 @@ use sqlparser::ast::Query;
 
 use crate::catalog::{Persistence, Relation, RelationKind};
 use crate::plan::condition::{Cond, Item};
+use crate::plan::decide::colocated;
 use crate::plan::expr::Here;
 use crate::plan::functions::Call;
+use crate::plan::gather::notes::{Computed, View};
 use crate::plan::names::{Place, Resolved};
 use crate::plan::parse;
 use crate::plan::refuse::{Reason, Refusal};
-use crate::plan::scope::{Analysis, ColumnInfo, Instance, Link, Source};
+use crate::plan::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Seen, Source};
 
 use super::with::Ctes;
-use super::{Open, Output};
+use super::{Local, Open, Output};
 
 impl<'n> Analysis<'n> {
     /// The instance of a table, view or CTE; the output of a view or CTE as well, and which view it is.
@@ -25,7 +27,7 @@ impl<'n> Analysis<'n> {
         &mut self,
         parts: &[String],
         ctes: &Ctes<'_>,
-    ) -> Result<(usize, Option<Output>, Option<&'n Relation>), Refusal> {
+    ) -> Result<(usize, Option<Output>, Option<View<'n>>), Refusal> {
         if let [name] = parts
             && let Some(node) = ctes.find(name)
         {
@@ -35,8 +37,8 @@ impl<'n> Analysis<'n> {
         }
         match self.names.resolve(parts, self.context) {
             Resolved::Relation(relation, place) => {
-                let (instance, output) = self.relation(relation, place)?;
-                let view = output.is_some().then_some(relation);
+                let (instance, shown) = self.relation(relation, place)?;
+                let (output, view) = shown.unzip();
                 Ok((instance, output, view))
             }
             Resolved::System => {
@@ -57,7 +59,8 @@ impl<'n> Analysis<'n> {
                 Ok((self.add_unseen(name)?, None, None))
             }
             Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
-            Resolved::KeyGone(name) => Err(Refusal::of_table(Reason::KeyGone, &name)),
+            Resolved::KeyGone(name, reason) => Err(Refusal::of_table(reason, &name)),
+            Resolved::Unread(name) => Err(Refusal::of_table(Reason::Unread, &name)),
             Resolved::Unclear => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
         }
     }
@@ -66,7 +69,7 @@ impl<'n> Analysis<'n> {
         &mut self,
         relation: &'n Relation,
         place: Place,
-    ) -> Result<(usize, Option<Output>), Refusal> {
+    ) -> Result<(usize, Option<(Output, View<'n>)>), Refusal> {
         if relation.persistence != Persistence::Permanent
             || relation.kind == RelationKind::ForeignTable
         {
@@ -131,7 +134,12 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    fn view(&mut self, relation: &'n Relation) -> Result<(usize, Option<Output>), Refusal> {
+    /// A view is its definition as a subquery: what that may not do, the view may not either.
+    #[allow(clippy::type_complexity)]
+    fn view(
+        &mut self,
+        relation: &'n Relation,
+    ) -> Result<(usize, Option<(Output, View<'n>)>), Refusal> {
         self.seen.views = true;
         let definition = relation.definition.as_deref().unwrap_or_default();
         let home = !self.names.mentions(definition) && !self.names.mentions(&relation.name.name);
@@ -142,6 +150,7 @@ impl<'n> Analysis<'n> {
             )
         };
         let first = self.instances.len();
+        let around = std::mem::take(&mut self.seen);
         let output = match parse::view(definition) {
             None => Err(unknown()),
             Some(parsed) => {
@@ -152,6 +161,13 @@ impl<'n> Analysis<'n> {
                 output
             }
         };
+        let seen = std::mem::replace(&mut self.seen, around);
+        let computed = match &output {
+            Ok(output) => self.computed(first, output, &seen),
+            Err(_) => Computed::Together,
+        };
+        let timed = seen.calls.contains_key(&Call::Time);
+        self.seen.add(seen);
         let mut output = match output {
             Err(_) if home => {
                 // It is certain where it is read, but not whether it only reads.
@@ -176,7 +192,47 @@ impl<'n> Analysis<'n> {
             output.columns.clear();
             output.complete = false;
         }
-        Ok((self.derive(&output)?, Some(output)))
+        let view = View {
+            relation,
+            computed,
+            timed,
+            secured: self.secured(first),
+        };
+        Ok((self.derive(&output)?, Some((output, view))))
+    }
+
+    /// Who may compute the rows of a view whose instances are those from `first` on. Here is all that is known of it: a
+    /// condition of the statement around it may make more of it movable, but is no part of the view.
+    fn computed(&self, first: usize, output: &Output, seen: &Seen) -> Computed {
+        let at_home = |instance: &Instance<'_>| matches!(instance.source, Source::Home(_));
+        let sharded = self.sharded().map(|(index, _, _)| index);
+        let sharded: Vec<usize> = sharded.filter(|index| *index >= first).collect();
+        let along_the_key = || sharded.iter().any(|root| colocated(self, *root, &sharded));
+        let apart = output.sharded
+            && output.local == Local::Rows
+            && seen.calls.keys().all(|call| *call == Call::Harmless)
+            && seen.locks == Locks::No
+            && !seen.writes
+            && !self.instances[first..].iter().any(at_home)
+            && !(first..self.instances.len()).any(|instance| self.is_documents(instance))
+            && along_the_key();
+        match apart {
+            true => Computed::Apart,
+            false => Computed::Together,
+        }
+    }
+
+    /// Whether row security guards one of the tables from `first` on, or may do so.
+    fn secured(&self, first: usize) -> bool {
+        let mut instances = self.instances[first..].iter();
+        instances.any(|instance| {
+            let relation = match &instance.source {
+                Source::Sharded(relation, _) | Source::Reference(relation) => Some(*relation),
+                Source::Home(name) => self.at_home(name),
+                Source::Derived | Source::Rows => return false,
+            };
+            relation.is_none_or(|relation| relation.row_security.is_some())
+        })
     }
 
     /// An instance that stands for a subquery's rows.

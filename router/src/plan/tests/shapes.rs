@@ -47,6 +47,7 @@ fn rest(plan: &Plan) -> String {
         Plan::Ddl(ddl) => format!("{ddl:?}"),
         Plan::Local(local) => format!("{local:?}"),
         Plan::Refuse(refusal) => format!("{refusal:?}"),
+        Plan::Guarded(guarded) => format!("guarded {}", rest(&guarded.plan)),
     }
 }
 

@@ -56,6 +56,32 @@ fn shards_whose_collations_differ_do_not_say_which_text_is_the_largest() {
 }
 
 #[test]
+fn a_session_may_wish_that_its_queries_are_gathered() {
+    with(|planner, map| {
+        let wishes = PlanContext {
+            gathers: true,
+            ..PlanContext::default()
+        };
+        for sql in [
+            "SELECT * FROM t",
+            "SELECT * FROM t WHERE id = 5",
+            "SELECT count(*) FROM t",
+            "SELECT id FROM t ORDER BY id LIMIT 3",
+        ] {
+            let usual = planner.plan(sql, &PlanContext::default());
+            assert!(!matches!(usual, Plan::Gather(_)), "{usual}");
+            let plan = planner.plan(sql, &wishes);
+            assert!(matches!(plan, Plan::Gather(_)), "{plan}");
+            let found = route(&plan, &Params::NONE, map, &TextContext::UTC, None).unwrap();
+            assert!(found.gathered.is_some(), "{sql}");
+        }
+        // What has nothing to gather is planned as ever.
+        let usual = planner.plan("SELECT 1", &PlanContext::default());
+        assert_eq!(planner.plan("SELECT 1", &wishes), usual);
+    });
+}
+
+#[test]
 fn a_table_may_have_the_name_of_a_keyword() {
     let catalog = "server_version 150004\nschema public\ntable public.order\n  column id bigint not null\n  primary key id\n";
     let catalog = crate::catalog::text::parse(catalog).unwrap();

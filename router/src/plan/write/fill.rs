@@ -6,7 +6,10 @@
 
 use std::ops::Range;
 
-use sqlparser::ast::{Expr, Insert, ObjectName, Parens, SetExpr, Statement, TableObject, Values};
+use sqlparser::ast::{
+    CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Insert, ObjectName,
+    Parens, SetExpr, Statement, TableObject, Value, Values,
+};
 
 use crate::catalog::{
     Catalog, Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind,
@@ -17,10 +20,10 @@ use crate::plan::dialect;
 use crate::plan::expr::{is_default, strip};
 use crate::plan::fill::{Edit, Fill, Piece, Source, Wanted};
 use crate::plan::names::{Names, Place, fold, folded};
-use crate::plan::parse::{Parsed, Places};
+use crate::plan::parse::{self, Parsed, Places};
 use crate::plan::refuse::{Refusal, not_understood};
 use crate::plan::scope::Analysis;
-use crate::plan::slots::Text;
+use crate::plan::slots::{Slot, Text};
 use crate::sql::lexer::{Kind, Lexer, Token};
 
 use super::insert::{is_uneven, plain_values, selected_values};
@@ -241,6 +244,9 @@ impl<'a> Filler<'a> {
         if is_default(expr) {
             return self.is_ours(column);
         }
+        if self.calls.contains(&column) && self.is_of_settings(expr, column) {
+            return Some(true);
+        }
         let Expr::Function(function) = strip(expr) else {
             return Some(false);
         };
@@ -259,7 +265,9 @@ impl<'a> Filler<'a> {
         match (self.default_of(own), &own.default) {
             // The shard may fill what is no key.
             (Some(Given::Always(_)), _) => Some(self.once.contains(&column)),
-            (Some(Given::Made(Source::RandomUuid)), _) => Some(self.once.contains(&column)),
+            (Some(Given::Made(Source::RandomUuid | Source::Asked(_))), _) => {
+                Some(self.once.contains(&column))
+            }
             (Some(Given::Made(Source::Next(_))), _) => Some(true),
             (None, DefaultKind::Sequence(_)) => None,
             (None, _) if self.once.contains(&column) => None,
@@ -293,6 +301,15 @@ impl<'a> Filler<'a> {
             DefaultKind::Volatile(text) => {
                 let tokens: Vec<Token> = self.tokens(text).collect();
                 let source = self.random_uuid(text, &tokens);
+                // What is a default is of the column's type.
+                let asked =
+                    || parse::expression(text).is_some_and(|expr| self.asks_settings(&expr));
+                let is_key = self
+                    .relation
+                    .column(&column.name)
+                    .is_some_and(|(at, _)| self.once.contains(&at));
+                let source =
+                    source.or_else(|| (is_key && asked()).then(|| Source::Asked(text.clone())));
                 source.map(Given::Made)
             }
             DefaultKind::None | DefaultKind::Stable(_) => None,
@@ -311,6 +328,78 @@ impl<'a> Filler<'a> {
         words
             .filter(|token| token.kind == Kind::Word)
             .map(|token| fold(&sql[token.start..token.end], false).into_owned())
+    }
+
+    /// Whether a field is computed of the session's settings alone, and is what a column takes as it is.
+    fn is_of_settings(&self, expr: &Expr, column: usize) -> bool {
+        let outer = match strip_nested(expr) {
+            Expr::Cast { data_type, .. } => Some(data_type),
+            _ => None,
+        };
+        let fits = match self.type_of(column) {
+            20 | 21 | 23 => outer.is_some_and(is_integer),
+            UUID => matches!(outer, Some(DataType::Uuid)),
+            25 | 1043 => true,
+            _ => false,
+        };
+        fits && self.asks_settings(expr)
+    }
+
+    /// Whether an expression asks for settings that have no meaning but the client's, and for nothing else.
+    fn asks_settings(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Nested(expr) => self.asks_settings(expr),
+            Expr::Cast {
+                kind: CastKind::DoubleColon | CastKind::Cast,
+                expr,
+                data_type,
+                ..
+            } => {
+                let known = is_integer(data_type)
+                    || matches!(
+                        data_type,
+                        DataType::Uuid | DataType::Text | DataType::Varchar(_)
+                    );
+                known && self.asks_settings(expr)
+            }
+            Expr::Function(function) => {
+                let path: Vec<String> = function
+                    .name
+                    .0
+                    .iter()
+                    .filter_map(|part| part.as_ident())
+                    .map(folded)
+                    .collect();
+                let FunctionArguments::List(list) = &function.args else {
+                    return false;
+                };
+                let bare = list.clauses.is_empty()
+                    && list.duplicate_treatment.is_none()
+                    && function.over.is_none()
+                    && function.filter.is_none()
+                    && function.within_group.is_empty();
+                let mut arguments = Vec::new();
+                for argument in &list.args {
+                    match argument {
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => arguments.push(expr),
+                        _ => return false,
+                    }
+                }
+                let own = path
+                    .last()
+                    .is_some_and(|name| self.catalog.functions_named(name).next().is_none());
+                let [first, rest @ ..] = arguments.as_slice() else {
+                    return false;
+                };
+                let constants = rest.iter().all(|expr| is_constant(expr));
+                let setting = is_built_in(&path, "current_setting") && may_be_custom(first);
+                let of_setting = ["nullif", "coalesce", "lower", "upper"]
+                    .iter()
+                    .any(|name| is_built_in(&path, name));
+                bare && own && constants && (setting || of_setting && self.asks_settings(first))
+            }
+            _ => false,
+        }
     }
 
     /// The changes of the text. `None` if its places are not found, or a call in it is none that is known.
@@ -479,6 +568,11 @@ impl<'a> Filler<'a> {
         let tokens: Vec<Token> = self.tokens(field).collect();
         let next = self.next_value(field, &tokens);
         let source = next.or_else(|| self.random_uuid(field, &tokens));
+        let source = source.or_else(|| {
+            let asked =
+                parse::expression(field).is_some_and(|expr| self.is_of_settings(&expr, column));
+            asked.then(|| Source::Asked(field.to_owned()))
+        });
         source.map(Given::Made)
     }
 
@@ -578,6 +672,59 @@ impl<'a> Filler<'a> {
     }
 }
 
+fn strip_nested(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(expr) => strip_nested(expr),
+        expr => expr,
+    }
+}
+
+fn is_integer(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Int(None)
+            | DataType::Integer(None)
+            | DataType::BigInt(None)
+            | DataType::SmallInt(None)
+            | DataType::Int2(None)
+            | DataType::Int4(None)
+            | DataType::Int8(None)
+    )
+}
+
+/// A constant, as it is or with a cast to text. Where literals are left out their places stand for them.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(text) => Slot::of_placeholder(text).is_some(),
+            _ => true,
+        },
+        Expr::Cast {
+            expr,
+            data_type: DataType::Text,
+            ..
+        } => is_constant(expr),
+        _ => false,
+    }
+}
+
+/// Whether a constant may be the name of a setting that has no meaning to PostgreSQL. Where literals are left out any may.
+fn may_be_custom(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(name) => name.contains('.'),
+            Value::Placeholder(text) => Slot::of_placeholder(text).is_some(),
+            _ => false,
+        },
+        Expr::Cast {
+            expr,
+            data_type: DataType::Text,
+            ..
+        } => may_be_custom(expr),
+        _ => false,
+    }
+}
+
 /// Whether a call means a function of PostgreSQL's own.
 fn is_built_in(name: &[String], wanted: &str) -> bool {
     match name {
@@ -612,6 +759,7 @@ impl Writer {
             Source::Next(_) if integer => column,
             Source::Next(_) => INT8,
             Source::RandomUuid => UUID,
+            Source::Asked(_) => column,
         };
         self.values.push(Wanted { source, type_oid });
         Piece::Value(self.values.len() - 1)

@@ -67,7 +67,7 @@ impl<'n> Analysis<'n> {
             Some(alias) => self.ident(&alias.alias),
             None => relation.name.name.clone(),
         };
-        let filled = Filled {
+        let mut filled = Filled {
             relation,
             positions: self.insert_columns(columns, relation)?,
             is_listed: !columns.is_empty(),
@@ -96,7 +96,10 @@ impl<'n> Analysis<'n> {
             (Some(_), Some(values)) => {
                 rows = self.insert_values(values, &filled, ctes, &mut level)?;
             }
-            (Some(query), None) => self.insert_select(query, &filled, sequences, ctes)?,
+            (Some(query), None) => {
+                let width = self.insert_select(query, &filled, sequences, ctes)?;
+                filled.positions.truncate(width);
+            }
         }
         self.on_conflict(on.as_ref(), &filled, ctes, &mut level)?;
         self.returning(returning.as_deref(), &filled, ctes, &mut level)?;
@@ -166,14 +169,14 @@ impl<'n> Analysis<'n> {
         Ok(())
     }
 
-    /// INSERT ... SELECT: the stored key is what the query's column shows.
+    /// INSERT ... SELECT: the stored key is what the query's column shows. What comes back is how many columns it fills.
     fn insert_select<'q>(
         &mut self,
         query: &'q Query,
         filled: &Filled<'n>,
         sequences: LeftToSequences,
         ctes: &Ctes<'q>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<usize, Refusal> {
         let output = self.query(query, None, ctes)?;
         let derived = self.derive(&output)?;
         // Without a list of columns, a query of fewer leaves the last ones to their defaults.
@@ -182,15 +185,23 @@ impl<'n> Analysis<'n> {
             (false, true) => output.columns.len(),
             (false, false) => 0,
         };
+        let is_made =
+            |column: &Column| sequences == LeftToSequences::Made && next_of(column).is_some();
         for position in filled.positions.iter().skip(width) {
             if let Some(column) = filled.relation.columns.get(*position)
                 && !matches!(filled.place, Place::Home)
+                && !(matches!(filled.place, Place::Sharded(_)) && is_made(column))
             {
                 omitted_default(self.names, filled.relation, column, &filled.place)?;
             }
         }
+        // Of a query whose columns are not known the rows tell.
+        let known = match (filled.is_listed, output.complete) {
+            (false, true) => width.min(filled.positions.len()),
+            _ => filled.positions.len(),
+        };
         let Place::Sharded(keyed) = &filled.place else {
-            return Ok(());
+            return Ok(known);
         };
         let (relation, target) = (filled.relation, filled.instance);
         self.stored.insert(target, MaxChars::default());
@@ -198,10 +209,9 @@ impl<'n> Analysis<'n> {
             return Err(Refusal::of_table(Reason::KeyType, &relation.name));
         }
         for column in keyed.columns.iter().flatten() {
-            let at = filled.positions.iter().position(|p| p == column);
-            let is_made =
-                sequences == LeftToSequences::Made && next_of(&relation.columns[*column]).is_some();
-            if at.is_none() && is_made {
+            let given = &filled.positions[..known];
+            let at = given.iter().position(|p| p == column);
+            if at.is_none() && is_made(&relation.columns[*column]) {
                 continue;
             }
             let at =
@@ -213,7 +223,7 @@ impl<'n> Analysis<'n> {
                 self.equate((derived, at), (target, *column), &[target], false);
             }
         }
-        Ok(())
+        Ok(known)
     }
 
     /// The table of an INSERT whose rows are `instance`, without what it is given.

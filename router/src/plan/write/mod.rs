@@ -516,9 +516,14 @@ fn insert_gathered(
     }
     let columns = handed(relation, positions);
     let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
-    let names = made
+    // Without a list of columns the query fills the first ones.
+    let listed = match insert.columns.is_empty() && !made.is_empty() {
+        true => 0,
+        false => given,
+    };
+    let names = positions[listed..]
         .iter()
-        .map(|(_, at)| Ident::with_quote('"', &relation.columns[*at].name));
+        .map(|at| Ident::with_quote('"', &relation.columns[*at].name));
     let names = names.map(|name| ObjectName(vec![ObjectNamePart::Identifier(name)]));
     let mut insert = insert.clone();
     insert.columns.extend(names);

@@ -54,7 +54,8 @@ impl<'n> Analysis<'n> {
                 Ok((relation, place))
             }
             Resolved::Missing(name) => Err(Refusal::of_table(Reason::NotInCatalog, &name)),
-            Resolved::KeyGone(name) => Err(Refusal::of_table(Reason::KeyGone, &name)),
+            Resolved::KeyGone(name, reason) => Err(Refusal::of_table(reason, &name)),
+            Resolved::Unread(name) => Err(Refusal::of_table(Reason::Unread, &name)),
             _ => Err(Refusal::about(Reason::NameUnclear, parts.join("."))),
         }
     }

@@ -136,8 +136,10 @@ impl Session {
             Some(filled) => (filled, None),
             None => (explained, plan),
         };
+        self.ask_rights(&explained, 0).await?;
         let over = match self.dispatch_planned(&explained, 0, params, plan)? {
             Dispatch::One { .. } if !is_fill => return Ok(None),
+            Dispatch::Many(many) if many.locks_alone() => return Ok(None),
             Dispatch::One { shard, writes, .. } => {
                 let text = Rc::from(&*explained.sql);
                 Over::Many(Many::one(shard, Some(text), writes))

@@ -5,12 +5,14 @@ use crate::plan::{Params, Plan, Split, SplitRows};
 use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
+use crate::session::errors::named_as_client;
 use crate::session::execute::{arguments, unknown_name};
 use crate::session::gather::without_position;
 use crate::session::inbox::Notices;
 use crate::session::many::first_error;
 use crate::session::names::{Origin, Prepared};
 use crate::session::portals::{Place, Portal, Progress, duplicate};
+use crate::session::process;
 use crate::session::room::over_limit;
 use crate::session::rules::Moment;
 use crate::session::simple::named::{no_such_statement, prepared_over_shards};
@@ -38,6 +40,7 @@ impl Session {
             self.flush_held().await?;
             return Err(no_such_statement(bind.statement).into());
         };
+        let statement = self.as_it_runs(&statement)?;
         if !bind.portal.is_empty() {
             self.check_name(bind.portal, &statement).await?;
         }
@@ -46,12 +49,23 @@ impl Session {
         let own = statement;
         let statement = self.meant(&own)?;
         self.heed(&statement, Moment::Runs).await?;
+        self.mind_code(&statement);
+        self.leave_databases(&statement).await;
         let executed = self.executed_bind(&bind, &own, &statement).await?;
         let executes = executed.is_some().then(|| Rc::clone(&statement));
         let (statement, bind) = match &executed {
             Some((body, bound)) => (Rc::clone(body), Bind::read(bound).map_err(malformed)?),
             None => (statement, bind),
         };
+        let numbered = self.numbered_bind(&statement).await?;
+        let statement = match &numbered {
+            Some((numbered, written)) => {
+                self.written = Some(Rc::clone(written));
+                Rc::clone(numbered)
+            }
+            None => statement,
+        };
+        self.find_numbers(&statement).await?;
         let filled = self.filled_bind(&bind, &statement).await?;
         let (statement, bind) = match &filled {
             Some((filled, body, written)) => {
@@ -60,6 +74,11 @@ impl Session {
             }
             None => (statement, bind),
         };
+        let signalled = self.signalled_bind(&bind, &statement).await?;
+        let statement = signalled.unwrap_or(statement);
+        if filled.is_none() && numbered.is_none() {
+            self.written = process::origin(&statement);
+        }
         let mut parts = None;
         let place = if let Some(inner) = self.explained_by(&statement)? {
             self.bind_explain(&bind, &statement, inner).await?
@@ -118,7 +137,11 @@ impl Session {
         let Ok(sql) = std::str::from_utf8(step.span.of(&statement.sql)) else {
             return false;
         };
-        match self.plan(statement, 0, sql, &world).as_deref() {
+        match self
+            .plan(statement, 0, sql, &world)
+            .as_deref()
+            .map(Plan::unguarded)
+        {
             Ok(Plan::Split(Split {
                 rows: SplitRows::Values {
                     parameter_types, ..
@@ -154,6 +177,10 @@ impl Session {
         self.look_for_prepared(statement, 0).await?;
         self.look_for_cursor(statement.step().map(|step| &step.kind))
             .await?;
+        match &statement.runs {
+            Some(runs) => self.ask_rights(&runs.body, 0).await?,
+            None => self.ask_rights(statement, 0).await?,
+        }
         let dispatched = match self.dispatch_bind(bind, statement, None) {
             Err(Halt::Fail(_)) if self.lacks_types(statement) => {
                 self.flush_held().await?;
@@ -321,6 +348,8 @@ impl Session {
             self.answer(backend::BIND_COMPLETE);
             return Ok(Place::Many(Rc::new(ManyPortal::new(many, None, false))));
         }
+        // Asked before the text itself is sent to a server: what else is in the segment could not be undone.
+        let turns = self.turns(&statement.sql, &statement.steps, &many);
         if many.sorted().is_some() {
             // What the shards get is another text: if something is wrong with this one, it is said of this one.
             self.flush_held().await?;
@@ -345,14 +374,74 @@ impl Session {
         };
         self.check_second_set_of(&many)?;
         let many = self.attach_many(statement, many, &wants).await?;
-        let types = many_types(&many, statement);
         // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one
         // that PostgreSQL would tell can be told.
         for (shard, _) in &many.legs {
+            self.leave_ahead();
             self.attach_to(*shard, wants.clone()).await?;
         }
         self.settle_active().await?;
+        for at in 0..self.servers.len() {
+            if self.servers[at].inbox.ahead > 0 {
+                self.settle(at).await?;
+            }
+        }
         self.active = None;
+        if turns.saves() {
+            self.save(&many);
+        }
+        let places = self.bind_legs(bind, statement, &many, true).await?;
+        let mut columns: Option<Vec<Column>> = None;
+        let mut shows = false;
+        let mut failed = Vec::new();
+        for (leg, &at) in places.iter().enumerate() {
+            let found = match self.description(at).await? {
+                Ok(found) => found,
+                Err(body) => {
+                    failed.push((leg, body));
+                    continue;
+                }
+            };
+            let found = match (many.sorted(), found) {
+                (Some(plan), Some(found)) => {
+                    Some(visible(plan, found).ok_or_else(unlike_the_plan)?)
+                }
+                (_, found) => found,
+            };
+            shows |= found.is_some();
+            match (&columns, found.unwrap_or_default()) {
+                (None, found) => columns = Some(found),
+                (Some(first), found) => {
+                    let shard = self.servers[at].shard;
+                    crate::merge::reconcile(first, &found)
+                        .map_err(|d| Halt::Fail(d.report(&self.topology.shards[shard].name)))?;
+                }
+            }
+        }
+        self.active = None;
+        if let Some(body) = self.first_failure(&many, &statement.sql, failed) {
+            return Err(self.failed_in_segment(&body));
+        }
+        self.client.send(backend::BIND_COMPLETE);
+        let mut portal = ManyPortal::new(many, columns, shows);
+        portal.turns.set(turns);
+        portal.bound_at = self.taken_requests;
+        if turns.can_undo() {
+            let names = [bind.portal, b"\0", bind.statement, b"\0"].concat();
+            portal.bind = Some([&names, bind.rest].concat().into());
+        }
+        Ok(Place::Many(Rc::new(portal)))
+    }
+
+    /// Sends the portal to all its servers, which are attached, at once. Their answers are owed to the router.
+    async fn bind_legs(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        many: &Many,
+        describes: bool,
+    ) -> Result<Vec<usize>, Halt> {
+        let types = many_types(many, statement);
         let mut names = Vec::new();
         for (shard, text) in &many.legs {
             let at = self.place_of(*shard)?;
@@ -396,50 +485,43 @@ impl Session {
                     }
                     None => bind.put_as(out, name.as_bytes()),
                 }
-                frontend::put_describe(out, Target::Portal, bind.portal);
-                out.extend_from_slice(frontend::FLUSH);
+                if describes {
+                    frontend::put_describe(out, Target::Portal, bind.portal);
+                    out.extend_from_slice(frontend::FLUSH);
+                }
             });
             attached.lease.ledger.push(Owed::Bind(Audience::Router));
-            attached.inbox.describing.push_back(None);
-            attached
-                .lease
-                .ledger
-                .push(Owed::DescribePortal(Audience::Router));
+            if describes {
+                attached.inbox.describing.push_back(None);
+                attached
+                    .lease
+                    .ledger
+                    .push(Owed::DescribePortal(Audience::Router));
+            }
             places.push(at);
         }
-        let mut columns: Option<Vec<Column>> = None;
-        let mut shows = false;
-        let mut failed = Vec::new();
-        for (leg, &at) in places.iter().enumerate() {
-            let found = match self.description(at).await? {
-                Ok(found) => found,
-                Err(body) => {
-                    failed.push((leg, body));
-                    continue;
-                }
-            };
-            let found = match (many.sorted(), found) {
-                (Some(plan), Some(found)) => {
-                    Some(visible(plan, found).ok_or_else(unlike_the_plan)?)
-                }
-                (_, found) => found,
-            };
-            shows |= found.is_some();
-            match (&columns, found.unwrap_or_default()) {
-                (None, found) => columns = Some(found),
-                (Some(first), found) => {
-                    let shard = self.servers[at].shard;
-                    crate::merge::reconcile(first, &found)
-                        .map_err(|d| Halt::Fail(d.report(&self.topology.shards[shard].name)))?;
-                }
-            }
+        Ok(places)
+    }
+
+    /// Binds a portal again whose transaction was undone.
+    pub(super) async fn bind_again(
+        &mut self,
+        portal: &ManyPortal,
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        let Some(body) = &portal.bind else {
+            return Err(Halt::Failed);
+        };
+        let bind = Bind::read(body).map_err(malformed)?;
+        for (shard, _) in &portal.many.legs {
+            self.leave_ahead();
+            self.attach_to(*shard, Wants::Primary).await?;
         }
         self.active = None;
-        if let Some(body) = self.first_failure(&many, &statement.sql, failed) {
-            return Err(self.failed_in_segment(&body));
-        }
-        self.client.send(backend::BIND_COMPLETE);
-        Ok(Place::Many(Rc::new(ManyPortal::new(many, columns, shows))))
+        self.bind_legs(&bind, statement, &portal.many, false)
+            .await?;
+        self.active = None;
+        Ok(())
     }
 
     /// What the client is told where Bind has failed on these shards.
@@ -474,6 +556,7 @@ impl Session {
         self.open_snapshots(&many).await?;
         let mut first = None;
         for (shard, _) in &many.legs {
+            self.leave_ahead();
             let at = self.attach_to(*shard, wants.clone()).await?;
             self.check_isolation(at, many.legs.len()).await?;
             first.get_or_insert(at);
@@ -528,9 +611,14 @@ impl Session {
 
     /// A server's error in the middle of a segment that several servers share.
     pub(in crate::session) fn failed_in_segment(&mut self, body: &[u8]) -> Halt {
+        if self.gives_way_to(body) {
+            return Halt::Failed;
+        }
         let written = self.written.as_ref();
         let moved = written.map(|written| written.moved(body, self.state.told.characters()));
         let body = moved.as_deref().unwrap_or(body);
+        let named = named_as_client(body, &self.state.names);
+        let body = named.as_deref().unwrap_or(body);
         self.client
             .with_output(|out| crate::session::errors::put_as_error(out, body));
         self.state.note_failure();

@@ -35,7 +35,7 @@ impl Session {
             return Ok(());
         }
         self.heed(&statement, Moment::Prepared).await?;
-        self.check_steps(&statement.steps)?;
+        self.check_parsed(&statement.steps)?;
         if unknown_name(&statement).is_some() {
             // What it will run, and so what it will show, is not known yet.
             self.answer(backend::NO_PARAMETERS);

@@ -7,7 +7,7 @@ use crate::session::execute::unknown_name;
 use crate::session::gather::{GatherPortal, without_position};
 use crate::session::here::{is_common, is_control};
 use crate::session::inbox::Outcome;
-use crate::session::many::{Held, Merging};
+use crate::session::many::{Held, Kept, Merging};
 use crate::session::names::Prepared;
 use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
@@ -15,6 +15,7 @@ use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::step::{Kind, Step};
+use crate::session::turns::{Order, patiently};
 use crate::session::{Attached, Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend;
@@ -47,6 +48,7 @@ impl Session {
             self.check_failed(statement)?;
         }
         self.check_meant(portal.executes.as_ref().unwrap_or(statement))?;
+        self.warn_pipelined(statement).await?;
         let shard = match place {
             Place::Here => return self.execute_local(name, &portal, rows).await,
             Place::Many(many) => {
@@ -223,6 +225,39 @@ impl Session {
             self.put_command(b"SELECT 0");
             return Ok(());
         }
+        let mut turns = portal.turns.get();
+        if portal.bound_at + 1 != self.taken_requests {
+            // Something else may have been done since, which would be undone with it.
+            turns = turns.without_undoing();
+        }
+        let shared = std::sync::Arc::clone(&self.core.shared);
+        let mut again = false;
+        loop {
+            self.begin_attempt(turns);
+            let attempt = self.attempt_execute((name, rows), portal, statement, turns.order, again);
+            let done = match many.writes {
+                true => patiently(&shared.stuck, attempt).await,
+                false => attempt.await,
+            };
+            if !self.end_attempt(&mut turns, &statement.sql).await? {
+                return done;
+            }
+            again = true;
+        }
+    }
+
+    async fn attempt_execute(
+        &mut self,
+        (name, rows): (&[u8], i32),
+        portal: &Rc<ManyPortal>,
+        statement: &Rc<Prepared>,
+        order: Order,
+        again: bool,
+    ) -> Result<(), Halt> {
+        let many = &portal.many;
+        if again {
+            self.bind_again(portal, statement).await?;
+        }
         let mut places = Vec::new();
         for (shard, _) in &many.legs {
             match self.servers.iter().position(|s| s.shard == *shard) {
@@ -235,7 +270,7 @@ impl Session {
             let mut streams = streams.unwrap_or_else(|| Streams::new(plan, places.len()));
             let before = streams.sent();
             let more = self
-                .execute_sorted((name, rows), &places, &mut streams)
+                .execute_sorted((name, rows), &places, &mut streams, order)
                 .await?;
             if streams.is_wrong() {
                 return self.end_sorted(streams).map(|_| ());
@@ -259,11 +294,8 @@ impl Session {
         merging.copies(&statement.sql, self.standard_strings());
         let limited = rows > 0 && many.merge == Merge::Concat && !many.writes;
         if !limited {
-            for &at in &places {
-                self.send_execute(at, name, 0);
-            }
             return self
-                .execute_whole(rows, portal, &places, merging, statement)
+                .execute_whole((name, rows), portal, &places, merging, (statement, order))
                 .await;
         }
         let mut left = rows;
@@ -301,11 +333,11 @@ impl Session {
     /// all of it must be done now, as in PostgreSQL, whether they are ever asked for or not.
     async fn execute_whole(
         &mut self,
-        rows: i32,
+        (name, rows): (&[u8], i32),
         portal: &Rc<ManyPortal>,
         places: &[usize],
         mut merging: Merging,
-        statement: &Prepared,
+        (statement, order): (&Prepared, Order),
     ) -> Result<(), Halt> {
         let many = &portal.many;
         let held = rows > 0 && many.writes && portal.shows;
@@ -313,7 +345,28 @@ impl Session {
             merging = merging.holding(self.topology.config.limits.held_rows.bytes());
         }
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
-        self.collect_all(many, places, &mut merging, ends).await?;
+        let batches = self.batches(many, order);
+        let several = batches.len() > 1;
+        let most = self.topology.config.limits.held_rows.bytes();
+        let mut kept = Kept::new(many, places.len(), most);
+        for batch in batches {
+            for &leg in &batch {
+                if many.locks_copies() {
+                    self.lock_copy(places[leg]);
+                }
+                self.send_execute(places[leg], name, 0);
+            }
+            if several {
+                self.collect_batch(&batch, places, (&mut merging, &mut kept), ends)
+                    .await?;
+            } else {
+                self.collect_all(many, places, &mut merging, ends).await?;
+            }
+            if merging.is_wrong() {
+                break;
+            }
+        }
+        kept.pass(many, &mut merging, &mut self.client);
         let waiting = merging.held();
         if let (Some(error), true) = (&mut merging.error, many.is_written()) {
             // Bind has found nothing wrong with the text.
@@ -368,7 +421,7 @@ impl Session {
     /// drivers that take CommandComplete for the end of it all.
     pub(in crate::session) fn command_before_sync(&mut self, command: Vec<u8>) {
         if self.implicit {
-            self.waiting_command = Some(command.into());
+            self.waiting_command = Some(Box::new(command));
         } else {
             self.put_command(&command);
         }

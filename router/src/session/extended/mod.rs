@@ -21,6 +21,7 @@ mod sync;
 mod whole;
 
 pub(super) use bind::many_types;
+pub(super) use prepare::put_quietly;
 
 use crate::session::allowed::{ends_failure, failed_transaction};
 use crate::session::dispatch::Many;
@@ -29,6 +30,7 @@ use crate::session::many::Held;
 use crate::session::names::Prepared;
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
+use crate::session::turns::Turns;
 use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend;
@@ -80,6 +82,12 @@ pub struct ManyPortal {
     held: RefCell<Option<Held>>,
     /// Sorted rows of which some have been fetched.
     sorted: RefCell<Option<Streams>>,
+    /// How it is executed.
+    turns: Cell<Turns>,
+    /// Its Bind, where it may have to be bound again.
+    bind: Option<Box<[u8]>>,
+    /// So many requests of the session were taken when it was bound.
+    bound_at: u64,
 }
 
 impl ManyPortal {
@@ -92,6 +100,9 @@ impl ManyPortal {
 
     fn new(many: Many, columns: Option<Vec<Column>>, shows: bool) -> Self {
         Self {
+            turns: Cell::new(Turns::ONE),
+            bind: None,
+            bound_at: 0,
             many,
             columns,
             shows,

@@ -2,6 +2,7 @@
 
 use crate::plan::Temporary;
 use crate::session::names::{Meaning, Origin, Prepared};
+use crate::session::process;
 use crate::session::rules::Moment;
 use crate::session::simple::named::duplicate_statement;
 use crate::session::state::Block;
@@ -24,6 +25,7 @@ impl Session {
         self.check_text(parse.sql)?;
         self.check_room(parse.name, parse.sql)?;
         let statement = self.statement(&parse);
+        let statement = self.told_parse(&parse, &statement)?.unwrap_or(statement);
         if let Some(Kind::Prepare(_)) = statement.step().map(|s| &s.kind) {
             self.check_failed(&statement)?;
             return self.refuse_prepare(parse.sql).await;
@@ -44,7 +46,7 @@ impl Session {
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
         }
-        self.check_steps(&statement.steps)?;
+        self.check_parsed(&statement.steps)?;
         if self.world.is_some() || self.waits_for_bind(&statement) {
             if statement.steps.len() > 1 {
                 return Err(Report::error(
@@ -53,7 +55,10 @@ impl Session {
                 )
                 .into());
             }
-            self.check_unbound(&statement).await?;
+            if let Err(halt) = self.check_unbound(&statement).await {
+                self.written = process::origin(&statement);
+                return Err(self.judged(halt, &statement.sql, parse.types).await);
+            }
             // Which server it goes to is known at Bind, which often follows at once.
             self.held = Some((parse.name.into(), Rc::clone(&statement)));
             let context = self.context();
@@ -85,8 +90,21 @@ impl Session {
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
         }
+        let Some(written) = process::origin(statement) else {
+            self.send_parse(at, statement, named, Audience::Client);
+            return Ok(());
+        };
+        // An error of this text, and of no other, has its place moved.
+        self.settle_active().await?;
+        self.servers[at].inbox.written = Some(written);
         self.send_parse(at, statement, named, Audience::Client);
-        Ok(())
+        let attached = &mut self.servers[at];
+        attached.lease.wire.send(frontend::FLUSH);
+        let settled = self.settle(at).await;
+        if let Some(attached) = self.servers.get_mut(at) {
+            attached.inbox.written = None;
+        }
+        settled
     }
 
     /// The held Parse can wait no longer: any server that knows the tables will do. What
@@ -115,7 +133,8 @@ impl Session {
             None => Meaning::from(steps(parse.sql, strings)),
         };
         let (text, origin) = ((parse.sql, strings), Origin::Parse(parse.types.into()));
-        self.core.interner.intern(text, origin, self.epoch(), read)
+        let moment = self.moment();
+        self.core.interner.intern(text, origin, &moment, read)
     }
 
     /// PREPARE by Parse is refused, but what is no SQL is a server's to refuse, in its own words.

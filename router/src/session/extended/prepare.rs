@@ -1,7 +1,9 @@
 //! Makes statements known to servers, under our names: when a client parses them, and anew on a server that has not seen
 //! them.
 
+use crate::core::Lease;
 use crate::session::names::{Origin, Prepared};
+use crate::session::settled::Brought;
 use crate::session::{Halt, Session};
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
@@ -85,10 +87,11 @@ impl Session {
             Origin::Parse(_) => self.parse_again(at, statement, true).await,
             _ => {
                 self.make_room(at);
+                let brought = self.bring_as_parsed(at, statement).await?;
                 let text = statement.definition();
                 self.run_quietly(at, &text).await?;
                 self.servers[at].lease.notes.prepared.insert(statement.id);
-                Ok(())
+                self.bring_as_it_was(at, brought).await
             }
         }
     }
@@ -102,27 +105,7 @@ impl Session {
         self.servers[at].inbox.in_segment = true;
         let lease = &mut self.servers[at].lease;
         lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql,
-                types: &[],
-            }
-            .put(out);
-            // The unnamed portal may be the client's, bound and not executed yet.
-            frontend::put_plain_bind(out, OWN_PORTAL, b"");
-            frontend::put_execute(out, OWN_PORTAL, 0);
-            frontend::put_close(out, Target::Portal, OWN_PORTAL);
-            out.extend_from_slice(frontend::FLUSH);
-        });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
+        put_quietly(lease, sql);
         self.settle(at).await
     }
 
@@ -135,7 +118,13 @@ impl Session {
         statement: &Rc<Prepared>,
         named: bool,
     ) -> Result<(), Halt> {
+        let brought = self.bring_as_parsed(at, statement).await?;
         self.send_parse(at, statement, named, Audience::Router);
+        if brought != Brought::Not {
+            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.settle(at).await?;
+            self.bring_as_it_was(at, brought).await?;
+        }
         if statement.described.get().is_none() {
             return Ok(());
         }
@@ -189,5 +178,30 @@ impl Session {
             self.parse_again(at, statement, false).await?;
         }
         Ok(String::new())
+    }
+}
+
+/// Sends a statement of the router's own within a segment. Its answers are owed to the router.
+pub(in crate::session) fn put_quietly(lease: &mut Lease, sql: &[u8]) {
+    lease.wire.with_output(|out| {
+        Parse {
+            name: b"",
+            sql,
+            types: &[],
+        }
+        .put(out);
+        // The unnamed portal may be the client's, bound and not executed yet.
+        frontend::put_plain_bind(out, OWN_PORTAL, b"");
+        frontend::put_execute(out, OWN_PORTAL, 0);
+        frontend::put_close(out, Target::Portal, OWN_PORTAL);
+        out.extend_from_slice(frontend::FLUSH);
+    });
+    for owed in [
+        Owed::Parse(0, Audience::Router),
+        Owed::Bind(Audience::Router),
+        Owed::Execute(Audience::Router),
+        Owed::Close(Audience::Router),
+    ] {
+        lease.ledger.push(owed);
     }
 }

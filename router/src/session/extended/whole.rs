@@ -115,19 +115,27 @@ impl Session {
                 self.check_room(parse.name, parse.sql).ok()?;
                 self.statement(parse)
             }
-            None => Rc::clone(self.state.names.get(segment.bind.statement)?),
+            None => {
+                let statement = self.state.names.get(segment.bind.statement)?;
+                self.as_it_runs(statement).ok()?
+            }
         };
         let [step] = statement.steps.as_slice() else {
             return None;
         };
         let plain = step.kind == Kind::Plain && !step.changes_schema && !step.copy_in;
-        if !plain || statement.runs.is_some() {
+        // A Parse may have to be written anew.
+        let plain = plain && !step.processes && !step.notifies;
+        if !plain || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
         }
+        self.mind_numbers(&statement);
         self.check_steps(&statement.steps).ok()?;
         let plan = match self.plan_by_known(&statement, 0).ok()? {
             Some((_, true)) => return None,
-            Some((plan, false)) if matches!(&*plan, Plan::Refuse(_)) => return None,
+            Some((plan, false)) if matches!(&*plan, Plan::Refuse(_) | Plan::Guarded(_)) => {
+                return None;
+            }
             Some((plan, false)) => Some(plan),
             None => None,
         };

@@ -243,6 +243,8 @@ impl Session {
         } = leg;
         let carried = SessionSettings::carried(Arc::clone(&lease.notes.settings));
         let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
+        inbox.process = lease.cancel.key.pid;
+        inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
         inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
         inbox.oids = self.oids(shard).map(Arc::clone);
         Attached {

@@ -153,8 +153,9 @@ impl Session {
     }
 
     /// A server works for the session from now on: it is shown to whoever may cancel, and counted.
-    pub(super) fn leg(&self, shard: usize, lease: Lease, sent: Instant) -> Leg {
+    pub(super) fn leg(&self, shard: usize, mut lease: Lease, sent: Instant) -> Leg {
         lease.standing.set_borrower(self.entry.who.number);
+        lease.notes.lend(self.state.process);
         self.entry.working.borrow_mut().push(working_by(&lease));
         // What is known to be a single read says how busy the server is.
         let measured = self.world.is_some();

@@ -71,6 +71,7 @@ impl Session {
             && self.state.notifications.is_empty()
             && !self.core.suspended.get()
             && self.core.shared.doubts.count() == 0
+            && self.is_as_begun()
             && self.must_go().is_none()
             && self.topology.config.logging.statements == LogStatements::Off
             && self.client.unsent() <= self.most_unsent()
@@ -102,7 +103,7 @@ impl Session {
             return None;
         }
         let shaped = self.core.shapes.known(sql, self.standard_strings())?;
-        if !shaped.entry.step().is_some_and(Step::only_reads) {
+        if !shaped.entry.step().is_some_and(Step::only_reads) || self.text_runs_code_unseen(sql) {
             return None;
         }
         let reach = match (&self.world, &context) {
@@ -160,13 +161,14 @@ impl Session {
                     true => Needs::Unnamed,
                     false => Needs::Named,
                 };
-                (Rc::clone(self.state.names.get(name)?), needs)
+                let statement = self.state.names.get(name)?;
+                (self.as_it_runs(statement).ok()?, needs)
             }
         };
         let [step] = statement.steps.as_slice() else {
             return None;
         };
-        if !step.only_reads() || statement.runs.is_some() {
+        if !step.only_reads() || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
         }
         let shard = match (&self.world, &context) {
@@ -278,6 +280,7 @@ impl Step {
             && !self.changes_schema
             && !self.moves_sequence
             && !self.copy_in
+            && !self.processes
             && self.defines == Defines::Nothing
             && matches!(self.makes, Makes::Nothing)
             && self.explains.is_none()

@@ -5,23 +5,26 @@ use super::send::Ask;
 use super::{Described, GatherWork, Value};
 use crate::documents::snapshot;
 use crate::merge::{Arrays, KeyArray, NotTaken};
-use crate::plan::Refusal;
 use crate::plan::gather::together::{self, Arm};
 use crate::plan::gather::waves::{MANY, Waves, expected};
 use crate::plan::gather::{Ending, Keeper, Keys};
 use crate::plan::refuse::Reason;
+use crate::plan::{Gather, Refusal};
 use crate::session::choose::Wants;
 use crate::session::dispatch::refused;
 use crate::session::inbox::Notices;
 use crate::session::planning::values;
+use crate::session::settings::Value as Setting;
 use crate::session::state::{Block, Phase};
 use crate::session::{Halt, Session};
+use crate::sql::effect::Pin;
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::Event;
-use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Fewer keys than these are written as an array, which the server's planner looks at.
@@ -39,6 +42,8 @@ pub(in crate::session) struct Leg {
 /// What has come of all of them.
 #[derive(Default)]
 pub(in crate::session) struct Fetching {
+    /// What is carried out.
+    plan: Option<Arc<Gather>>,
     arrays: Vec<Arrays>,
     pub described: Described,
     /// What failed had begun to run, and its columns are to be told.
@@ -48,6 +53,8 @@ pub(in crate::session) struct Fetching {
     rows_left: u64,
     bytes_left: usize,
     error: Option<Vec<u8>>,
+    /// Why that is no answer.
+    refused: Option<Refusal>,
     wrong: Option<Report>,
     /// How many rows a shard expects of a fragment.
     expected: HashMap<usize, u64>,
@@ -191,17 +198,28 @@ impl Session {
 
     /// The same of other values.
     pub(in crate::session) fn check_forms(&self, what: &str) -> Result<(), Halt> {
-        const FORMS: [&str; 4] = [
-            "datestyle",
-            "intervalstyle",
-            "extra_float_digits",
+        const FORMS: [&str; 6] = [
+            "array_nulls",
             "bytea_output",
+            "datestyle",
+            "extra_float_digits",
+            "intervalstyle",
+            "xmloption",
         ];
-        let settings = self.state.settings.current();
-        let changes = |name: &&&str| {
-            settings
-                .get(name)
-                .is_some_and(|value| !is_exact(name, value))
+        // What code has set out of sight is on one server, and nobody knows what it is.
+        if self.state.pins.has(Pin::Opaque) || self.state.pins.has(Pin::UnclearSetting) {
+            let detail = format!("{what} are handed over as texts, and code may have set how");
+            return Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into());
+        }
+        let settings = self.state.in_force();
+        let begins = self.beginning.begins.as_ref();
+        let changes = |name: &&&str| match settings.get(name) {
+            Some(value) => !is_exact(name, value),
+            // What a role, a database or the server's configuration says.
+            None => {
+                let value = begins.and_then(|begins| begins.value(name));
+                value.is_some_and(|value| !is_exact(name, &Setting::Text(value.into())))
+            }
         };
         match FORMS.iter().find(changes) {
             Some(name) => {
@@ -232,6 +250,7 @@ impl Session {
         let (rows_left, bytes_left) = self.fetch_limits();
         let arrays = work.plan.fragments.iter().map(|f| Arrays::new(&f.elements));
         Fetching {
+            plan: Some(Arc::clone(&work.plan)),
             arrays: arrays.collect(),
             rows_left,
             bytes_left,
@@ -392,6 +411,10 @@ impl Session {
                         fetching.error = Some(frame.body().to_vec());
                         fetching.is_running = false;
                     } else if fetching.error.is_none() {
+                        let said = Fields::read(frame.body());
+                        let plan = fetching.plan.as_ref();
+                        fetching.refused =
+                            plan.and_then(|plan| plan.hidden_right(said.code, said.message));
                         fetching.error = Some(without_position(frame.body()));
                         // What EXPLAIN says fails when it is planned.
                         fetching.is_running = runs && !matches!(now, Some(Asked::Expected(_)));
@@ -423,6 +446,9 @@ impl Session {
         &mut self,
         fetching: Fetching,
     ) -> Result<(Vec<Vec<u8>>, Described), Halt> {
+        if let Some(refusal) = fetching.refused {
+            return Err(refused(&refusal).into());
+        }
         if let Some(body) = fetching.error {
             // PostgreSQL would have said this much before.
             if fetching.is_running && self.state.phase == Phase::Segment {
@@ -620,17 +646,18 @@ fn text_of(work: &GatherWork, texts: &[Text], shared: &[Shared], next: &mut usiz
 }
 
 /// Whether values that are written under this setting are read again as the same.
-fn is_exact(name: &str, value: &crate::session::settings::Value) -> bool {
-    use crate::session::settings::Value;
+fn is_exact(name: &str, value: &Setting) -> bool {
     let words = values(value).join(",").to_ascii_lowercase();
     match name {
         "datestyle" => words.starts_with("iso"),
         "intervalstyle" => words == "postgres",
         "bytea_output" => words == "hex",
+        "xmloption" => words == "content",
+        "array_nulls" => ["on", "true", "yes"].contains(&&*words),
         _ => {
             let text = match value {
-                Value::Text(text) => &**text,
-                Value::Statement(sql) => &**sql,
+                Setting::Text(text) => &**text,
+                Setting::Statement(sql) => &**sql,
             };
             let text = text.trim_end_matches(|c: char| !c.is_ascii_digit());
             let start = text
@@ -650,4 +677,30 @@ pub(super) fn too_much(what: &str, setting: &str) -> Report {
     .hint(format!(
         "Restrict it by conditions on single tables, or raise the setting {setting}."
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_again_only_under_some_settings() {
+        for (name, value, exact) in [
+            ("array_nulls", "off", false),
+            ("array_nulls", "on", true),
+            ("bytea_output", "escape", false),
+            ("datestyle", "ISO, DMY", true),
+            ("datestyle", "German", false),
+            ("extra_float_digits", "-3", false),
+            ("extra_float_digits", "0", false),
+            ("extra_float_digits", "3", true),
+            ("intervalstyle", "iso_8601", false),
+            ("xmloption", "document", false),
+        ] {
+            let text = Setting::Text(value.into());
+            assert_eq!(is_exact(name, &text), exact, "{name} {value}");
+            let said = Setting::Statement(format!("SET {name} = {value}"));
+            assert_eq!(is_exact(name, &said), exact, "{name} {value}");
+        }
+    }
 }

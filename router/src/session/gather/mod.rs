@@ -30,6 +30,7 @@ use super::many::Merging;
 use super::names::Prepared;
 use super::state::Phase;
 use super::step::steps;
+use super::turns::{Turns, patiently};
 use super::{Attached, Halt, Session};
 use crate::plan::gather::{Ending, Keeper, Verb};
 use crate::plan::{Gather, Merge, Role};
@@ -126,12 +127,46 @@ impl Session {
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
         let mut attempts = self.attempts(work);
+        let mut turns = self.gathering_turns(sql, work);
+        let shared = Arc::clone(&self.core.shared);
         loop {
-            let done = self.query_gather_once(sql, work).await;
-            if !self.met_conflict(&mut attempts).await? {
+            self.begin_attempt(turns);
+            let attempt = self.query_gather_once(sql, work);
+            let done = match work.writes() {
+                true => patiently(&shared.stuck, attempt).await,
+                false => attempt.await,
+            };
+            if !self.goes_again(sql, &mut turns, &mut attempts).await? {
                 return done;
             }
         }
+    }
+
+    /// How a statement goes to its shards that gathers and writes.
+    pub(super) fn gathering_turns(&self, sql: &[u8], work: &GatherWork) -> Turns {
+        match work.writes() {
+            true => {
+                let steps = steps(sql, self.standard_strings());
+                self.turns_of(sql, &steps).of_transactions()
+            }
+            false => Turns::ONE,
+        }
+    }
+
+    /// Whether a statement that has ended runs again: it met another one, or others and it waited for each other.
+    async fn goes_again(
+        &mut self,
+        sql: &[u8],
+        turns: &mut Turns,
+        attempts: &mut conflict::Attempts,
+    ) -> Result<bool, Halt> {
+        if self.end_attempt(turns, sql).await? {
+            // It takes its locks as before, so that it keeps out of the way for a moment.
+            let pause = turns.pause();
+            self.while_client_waits(tokio::time::sleep(pause)).await?;
+            return Ok(true);
+        }
+        self.met_conflict(attempts).await
     }
 
     async fn query_gather_once(&mut self, sql: &[u8], work: &GatherWork) -> Result<Vec<u8>, Halt> {
@@ -198,6 +233,7 @@ impl Session {
             return Ok(command);
         }
         let residue = self.with_times(sql, &work.residue, false).await?;
+        let residue = self.with_one_moment(at, residue).await?;
         self.shows_rows();
         let shown = match &copied {
             Some(copied) => Shown::copied(&copied.format),
@@ -229,9 +265,19 @@ impl Session {
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
         let mut attempts = self.attempts(work);
+        let mut turns = self.gathering_turns(&statement.sql, work);
+        let shared = Arc::clone(&self.core.shared);
         loop {
-            let done = self.execute_gather_once(statement, values, work).await;
-            if !self.met_conflict(&mut attempts).await? {
+            self.begin_attempt(turns);
+            let attempt = self.execute_gather_once(statement, values, work);
+            let done = match work.writes() {
+                true => patiently(&shared.stuck, attempt).await,
+                false => attempt.await,
+            };
+            if !self
+                .goes_again(&statement.sql, &mut turns, &mut attempts)
+                .await?
+            {
                 return done;
             }
         }

@@ -15,6 +15,7 @@ use crate::session::inbox::Notices;
 use crate::session::many::{Held, Merging};
 use crate::session::names::Prepared;
 use crate::session::state::Phase;
+use crate::session::turns::{Turns, patiently};
 use crate::session::{Halt, Session};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::Bind;
@@ -38,6 +39,8 @@ pub struct GatherPortal {
     formats: Vec<i16>,
     /// How often it may run again, if it meets other writes.
     attempts: Cell<Attempts>,
+    /// And if others and it wait for each other.
+    turns: Cell<Turns>,
     /// The rows of RETURNING that a client has not asked for yet, and the command.
     pub held: RefCell<Option<Held>>,
 }
@@ -97,6 +100,7 @@ impl Session {
         work: GatherWork,
     ) -> Result<GatherPortal, Halt> {
         let attempts = self.attempts(&work);
+        let turns = self.gathering_turns(&statement.sql, &work);
         self.begin_implicit();
         let shard = self.residue_shard(&work);
         self.attach(shard).await?;
@@ -110,6 +114,7 @@ impl Session {
             described,
             formats: bind.result_formats().collect(),
             attempts: Cell::new(attempts),
+            turns: Cell::new(turns),
             held: RefCell::default(),
         })
     }
@@ -121,14 +126,22 @@ impl Session {
         rows: i32,
     ) -> Result<Vec<u8>, Halt> {
         let mut attempts = portal.attempts.take();
+        let mut turns = portal.turns.get();
         if self.servers.len() > 1 || self.servers.iter().any(|s| self.stakes(s)) {
             // Something else was done since it was bound, which would be undone with it.
             attempts = Attempts::default();
+            turns = turns.without_undoing();
         }
         self.allow(&attempts);
+        let shared = std::sync::Arc::clone(&self.core.shared);
         loop {
-            let done = self.execute_gathered_once(portal, rows).await;
-            if !self.met_conflict(&mut attempts).await? {
+            self.begin_attempt(turns);
+            let attempt = self.execute_gathered_once(portal, rows);
+            let done = patiently(&shared.stuck, attempt).await;
+            if !self
+                .goes_again(&portal.sql, &mut turns, &mut attempts)
+                .await?
+            {
                 return done;
             }
         }
@@ -358,6 +371,10 @@ impl Session {
         merge: &Merge,
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
+        if *merge == Merge::First && parts.len() > 1 {
+            let legs: Vec<usize> = parts.iter().map(|part| part.at).collect();
+            self.lock_copies(&legs).await?;
+        }
         let segment = self.state.phase == Phase::Segment;
         for (leg, part) in parts.iter().enumerate() {
             let inbox = &mut self.servers[part.at].inbox;

@@ -24,7 +24,7 @@ use crate::session::repeat::Again;
 use crate::session::settings::SessionSettings;
 use crate::session::state::State;
 use crate::session::told::Told;
-use mothership_pool::wire::{Address, Wire};
+use mothership_pool::wire::{Address, Wire, common_name};
 use mothership_proto::auth::{AuthError, ClientLogin, LookedUp, Method, Nonces, Proof, Secret};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Startup, StartupError};
@@ -259,6 +259,9 @@ async fn log_in(
         let message = "connection is not encrypted, but the router requires TLS";
         return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).into());
     }
+    if config.tls.mode == ClientTls::VerifyFull && peer.is_some() {
+        own_certificate(client, &startup.user)?;
+    }
     let method = match config
         .auth
         .method(peer, encrypted, &startup.user, &startup.database)
@@ -297,6 +300,25 @@ async fn log_in(
         against,
         is_peer,
     })
+}
+
+/// Whether the client's certificate is that of the user whom it names, byte for byte, as PostgreSQL's
+/// `clientcert=verify-full` without a map has it. The console's users are no exception.
+fn own_certificate(client: &Wire, user: &str) -> Result<(), Report> {
+    let tls = client.tls();
+    let certificate = tls.as_ref().and_then(|tls| tls.peer_certificate.as_ref());
+    let name = match certificate {
+        Some(certificate) => common_name(certificate).map_err(|nameless| nameless.to_string()),
+        None => Err("there is no certificate".to_owned()),
+    };
+    let why = match name {
+        Ok(name) if name == user.as_bytes() => return Ok(()),
+        Ok(name) => format!("it names \"{}\"", String::from_utf8_lossy(name)),
+        Err(why) => why,
+    };
+    tracing::info!(user, why, "a client's certificate is not the user's");
+    let message = format!("certificate authentication failed for user \"{user}\"");
+    Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, message))
 }
 
 impl Accepted {
@@ -376,7 +398,12 @@ impl Accepted {
             core: core.index,
             slot: place.slot,
         };
-        let state = State::new(SessionSettings::new(settings), Told::new(Arc::default()));
+        entry.process.set(number.encode());
+        let state = State::new(
+            SessionSettings::new(settings),
+            Told::new(Arc::default()),
+            number.encode(),
+        );
         let session = Box::new(Session {
             state,
             servers: Vec::new(),
@@ -392,14 +419,19 @@ impl Accepted {
             implicit: false,
             bound: Default::default(),
             conflict: Default::default(),
+            taken_requests: 0,
+            met: false,
             commits: false,
             prepared_on: None,
             joint: None,
             changing: None,
-            made_values: false,
+            may_run: None,
             world: None,
             rules: crate::session::rules::Ruled::default(),
             context: None,
+            kept_environment: Default::default(),
+            beginning: Default::default(),
+            code: None,
             waiting_command: None,
             written: None,
             held: None,

@@ -1,6 +1,6 @@
 //! Places of clients: among all, among those of their user and database, in the table of their core.
 
-use crate::core::{ClientNumber, Core, Entry, Shared, Topology};
+use crate::core::{Core, Entry, Shared, Topology};
 use crate::throttle::{Crowd, InCrowds};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Protocol, Startup};
@@ -107,9 +107,9 @@ pub(crate) struct Place {
 impl Place {
     /// Enters a session, if there is room for its number in a cancel key.
     pub(crate) fn take(core: &Rc<Core>, entry: &Rc<Entry>) -> Option<Self> {
-        let mut sessions = core.sessions.borrow_mut();
-        (sessions.len() < ClientNumber::MAX_SLOT).then(|| Self {
-            slot: sessions.insert(Rc::clone(entry)),
+        let slot = core.sessions.borrow_mut().insert(entry)?;
+        Some(Self {
+            slot,
             core: Rc::clone(core),
         })
     }

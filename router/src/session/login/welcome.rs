@@ -4,7 +4,7 @@
 use crate::commit::steps::Reply;
 use crate::core::{ClientNumber, Who};
 use crate::log::client_text;
-use crate::session::defaults;
+use crate::session::defaults::{self, Begins};
 use crate::session::settings::{Settings, Value};
 use crate::session::told::Told;
 use crate::session::{Halt, Session};
@@ -26,6 +26,8 @@ pub struct WelcomeKey {
     settings: Settings,
     /// Definitions as they were: ALTER ROLE and ALTER DATABASE change what a session begins with.
     epoch: u64,
+    /// The last change of what its role and database begin with that is known.
+    altered: u64,
 }
 
 /// What a session begins with: that of the last one, for clients of one program come one after the other, and keep lists
@@ -40,6 +42,8 @@ pub struct Welcome {
     settings: Arc<Settings>,
     /// What roles and databases begin with, where the startup packet sets nothing else: name and value.
     defaults: Vec<(String, String)>,
+    /// All that it begins with.
+    begins: Option<Arc<Begins>>,
 }
 
 /// Answers for new clients, on one core.
@@ -84,6 +88,7 @@ impl Welcome {
             messages: self.messages.to_vec().into(),
             settings: Arc::new(Settings::clone(&self.settings)),
             defaults: self.defaults.clone(),
+            begins: self.begins.clone(),
         }
     }
 }
@@ -105,6 +110,14 @@ impl Welcomes {
             known.remember(key.clone(), of_another.clone());
             Some(of_another)
         })
+    }
+
+    /// One of equal lists: there are few different ones.
+    fn share(&self, begins: Begins) -> Arc<Begins> {
+        let all = self.all();
+        let known = all.0.values().filter_map(|welcome| welcome.begins.as_ref());
+        let equal = known.into_iter().find(|known| ***known == begins);
+        equal.map_or_else(|| Arc::new(begins.clone()), Arc::clone)
     }
 
     fn all(&self) -> MutexGuard<'_, Known> {
@@ -160,6 +173,11 @@ impl Session {
         protocol: Protocol,
         number: ClientNumber,
     ) -> Option<Box<Self>> {
+        // What it begins with is what connections have that are opened from now on.
+        self.beginning.seen = self.core.see_altered();
+        let home = self.home_database();
+        let altered = &self.core.shared.altered;
+        self.beginning.of = altered.last(&self.entry.who.server_user, &home);
         let mut settings = Settings::clone(self.state.settings.startup());
         settings.remove("application_name");
         let key = WelcomeKey {
@@ -167,6 +185,7 @@ impl Session {
             user: Arc::clone(&self.entry.who.server_user),
             settings,
             epoch: self.epoch(),
+            altered: self.beginning.of,
         };
         // Boxed, because it is large, and few logins have to.
         let found = match self.core.welcomes.get(&key) {
@@ -182,6 +201,7 @@ impl Session {
             }
             Err(_) => return None,
         }
+        self.note_temporary();
         let most = self.topology.config.limits.metric_labels.get() as usize;
         let seen = Rc::clone(&self.entry.seen);
         let Who { database, user, .. } = &self.entry.who;
@@ -237,27 +257,45 @@ impl Session {
             messages: messages(self.state.told.list()),
             settings: Arc::default(),
             defaults: Vec::new(),
+            begins: None,
         };
-        let config = &self.topology.config;
+        let config = Arc::clone(&self.topology);
+        let config = &config.config;
+        if config.has_postgres() {
+            let said = self.ask_beginning(at, defaults::BEGINS).await?;
+            let begins = Begins::read(&said).map(|begins| self.core.welcomes.share(begins));
+            self.beginning.begins.clone_from(&begins);
+            welcome.begins = begins;
+        }
         if self.topology.declared || !config.rules.is_empty() {
             let has_documents = !crate::world::documents::collections(config).is_empty();
-            let limit = config.control.timeout;
-            self.send_router_query(at, defaults::QUESTION.as_bytes(), false);
-            let answer = tokio::time::timeout(limit, self.private_reply(at)).await;
-            let said = match &answer {
-                Ok((Reply::Done { row: Some(row), .. }, _)) => defaults::read(row, has_documents),
-                _ => None,
-            };
-            let Some(said) = said else {
-                self.servers[at].lease.doubt();
-                let message = "server did not say what a session begins with";
-                return Err(Report::error(sqlstate::CONNECTION_FAILURE, message).into());
+            let said = self.ask_beginning(at, defaults::QUESTION).await?;
+            let Some(said) = defaults::read(&said, has_documents) else {
+                return Err(self.says_no_beginning(at));
             };
             self.begin_with(&said);
             welcome.defaults = said;
         }
         welcome.settings = Arc::clone(self.state.settings.startup());
         Ok(welcome)
+    }
+
+    /// The only text of the only row of a question about what sessions begin with.
+    async fn ask_beginning(&mut self, at: usize, question: &str) -> Result<String, Halt> {
+        let limit = self.topology.config.control.timeout;
+        self.send_router_query(at, question.as_bytes(), false);
+        match tokio::time::timeout(limit, self.private_reply(at)).await {
+            Ok((Reply::Done { row: Some(row), .. }, _)) => Ok(row),
+            _ => Err(self.says_no_beginning(at)),
+        }
+    }
+
+    fn says_no_beginning(&mut self, at: usize) -> Halt {
+        if let Some(attached) = self.servers.get_mut(at) {
+            attached.lease.doubt();
+        }
+        let message = "server did not say what a session begins with";
+        Report::error(sqlstate::CONNECTION_FAILURE, message).into()
     }
 
     /// What roles and databases begin with is set on every server: those of MongoDB have none,
@@ -272,6 +310,7 @@ impl Session {
     /// Says what another server said to a client with the same settings.
     fn repeat(&mut self, key: &WelcomeKey, mut welcome: Welcome) {
         self.begin_with(&welcome.defaults);
+        self.beginning.begins.clone_from(&welcome.begins);
         let own = self.state.settings.startup();
         match *welcome.settings == **own {
             true => self.state.settings.begin_as(&welcome.settings),
@@ -319,12 +358,14 @@ mod tests {
             user: format!("u{number}").into(),
             settings: Settings::default(),
             epoch: 0,
+            altered: 0,
         };
         let welcome = Welcome {
             told: Told::new(Arc::new(vec![(b"a".to_vec(), b"b".to_vec())])),
             messages: Arc::default(),
             settings: Arc::default(),
             defaults: Vec::new(),
+            begins: None,
         };
         for number in 0..WELCOMES * 3 {
             welcomes.remember(key(number), welcome.clone());

@@ -10,6 +10,7 @@ use super::errors::Written;
 use super::here::is_control;
 use super::inbox::Outcome;
 use super::names::Prepared;
+use super::process;
 use super::repeat::Again;
 use super::rules::Moment;
 use super::state::Phase;
@@ -24,6 +25,16 @@ use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
+/// After so many statements of one text the other clients of the core have their turn.
+const TURN: usize = 32;
+
+/// The statement at this place of a text is looked at.
+async fn let_others_run(at: usize) {
+    if at % TURN == TURN - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Session {
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
         let sql = frontend::query(body).map_err(malformed)?;
@@ -31,6 +42,7 @@ impl Session {
         self.check_text(sql)?;
         self.log_statement(sql);
         let statement = self.queried(sql);
+        let mut statement = self.told_query(&statement)?.unwrap_or(statement);
         // A transaction can be ended whatever is known of the definitions.
         if !ends_transaction(&statement) {
             self.refresh_world().await?;
@@ -38,6 +50,21 @@ impl Session {
         self.state.names.drop_unnamed();
         self.state.portals.close(b"");
         self.heed(&statement, Moment::Runs).await?;
+        if statement.rewritten.get().is_some() {
+            if let Some(done) = self.signalled_query(&statement).await? {
+                statement = done;
+            }
+            self.written = process::origin(&statement);
+        }
+        self.mind_code(&statement);
+        if let Some((numbered, written)) = self.numbered_query(&statement).await? {
+            statement = numbered;
+            self.written = Some(written);
+        }
+        self.find_numbers(&statement).await?;
+        let told = self.written.is_some().then(|| Rc::clone(&statement));
+        let sql = told.as_ref().map_or(sql, |told| &told.sql);
+        self.leave_databases(&statement).await;
         if self.implicit {
             // The transaction of a pipeline goes on into the text and ends with it.
             return self.run_script(sql, &statement).await;
@@ -104,7 +131,13 @@ impl Session {
         }
         self.look_for_prepared(statement, 0).await?;
         self.look_for_cursor(Some(&step.kind)).await?;
-        let work = self.dispatch_planned(statement, 0, &Params::NONE, plan)?;
+        if matches!(plan.as_deref(), Some(Plan::Guarded(_))) {
+            self.ask_rights(statement, 0).await?;
+        }
+        let work = match self.dispatch_planned(statement, 0, &Params::NONE, plan) {
+            Ok(work) => work,
+            Err(halt) => return Err(self.judged(halt, sql, &[]).await),
+        };
         self.check_declared(Some(step), self.shard_declared(&work))?;
         match work {
             Dispatch::One {
@@ -142,6 +175,7 @@ impl Session {
     /// one and nothing in it is the router's own.
     async fn query_several(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
         for at in 0..statement.steps.len() {
+            let_others_run(at).await;
             self.look_for_unknown(statement, at).await?;
         }
         let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
@@ -166,7 +200,7 @@ impl Session {
                     .await;
             }
         }
-        if whole && let Some((shard, writes)) = self.one_shard_for_all(statement)? {
+        if whole && let Some((shard, writes)) = self.one_shard_for_all(statement).await? {
             return self
                 .query_on_server(shard, (writes, None), sql, statement)
                 .await;
@@ -176,6 +210,7 @@ impl Session {
 
     /// Runs the statements of a text one by one, up to ReadyForQuery.
     async fn run_script(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
+        self.check_grammar(sql, statement).await?;
         let result = self.script(sql, statement).await;
         let ended = self.end_implicit(result).await;
         if ended.is_err() {
@@ -191,12 +226,13 @@ impl Session {
     }
 
     /// The shard of every statement of a text, if it is the same.
-    fn one_shard_for_all(
+    async fn one_shard_for_all(
         &mut self,
         statement: &Rc<Prepared>,
     ) -> Result<Option<(usize, bool)>, Halt> {
         let mut found: Option<(usize, bool)> = None;
         for (at, step) in statement.steps.iter().enumerate() {
+            let_others_run(at).await;
             if must_be_alone(&step.kind) {
                 return Ok(None);
             }
@@ -206,8 +242,8 @@ impl Session {
             if step.explains.is_some() && self.world.is_some() {
                 return Ok(None);
             }
-            // Its values are made when it runs.
-            if matches!(self.plan_by_known(statement, at)?, Some((plan, _)) if matches!(*plan, Plan::Fill(_)))
+            // Its values are made when it runs, or its rights asked for.
+            if matches!(self.plan_by_known(statement, at)?, Some((plan, _)) if matches!(*plan, Plan::Fill(_) | Plan::Guarded(_)))
             {
                 return Ok(None);
             }

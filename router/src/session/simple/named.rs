@@ -33,12 +33,12 @@ impl Session {
         };
         self.check_room(name, sql)?;
         let strings = self.standard_strings();
-        let prepared =
-            self.core
-                .interner
-                .intern((sql, strings), Origin::Prepare(span), self.epoch(), || {
-                    crate::session::step::prepared_steps(sql, strings)
-                });
+        let prepared = self.core.interner.intern(
+            (sql, strings),
+            Origin::Prepare(span),
+            &self.moment(),
+            || crate::session::step::prepared_steps(sql, strings),
+        );
         let at = self.attach(self.topology.home).await?;
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
@@ -67,14 +67,16 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
-        let Some(prepared) = self.state.names.get(name).cloned() else {
+        let Some(prepared) = self.state.names.get(name) else {
             return Err(no_such_statement(name).into());
         };
+        let prepared = self.as_it_runs(prepared)?;
         let Some(span) = step.name_span else {
             return Err(alone_report(&step.kind).into());
         };
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
+        self.ask_rights(&prepared, 0).await?;
         let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
             Some(Dispatch::One { shard, writes, .. }) => (shard, writes),
             Some(Dispatch::Many(many)) => {
@@ -171,6 +173,7 @@ impl Session {
         let bound = self.filled_bound(bound).await?;
         let statement = &bound.statement;
         let values = bound.values();
+        self.ask_rights(statement, 0).await?;
         let many = match bound.with(|params| self.dispatch_body(statement, params))? {
             Dispatch::Gather(work) => {
                 return self.execute_gather(statement, &values, &work).await;
@@ -245,6 +248,7 @@ impl Session {
     /// Prepares a statement on a server outside of a segment, and waits for it.
     async fn make_prepared(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<(), Halt> {
         self.make_room(at);
+        let brought = self.bring_as_parsed(at, prepared).await?;
         match &prepared.origin {
             Origin::Parse(types) => {
                 let attached = &mut self.servers[at];
@@ -263,14 +267,14 @@ impl Session {
                 let ledger = &mut attached.lease.ledger;
                 ledger.push(Owed::Parse(prepared.id, Audience::Router));
                 ledger.push(Owed::Sync(Audience::Router));
-                self.finish_private(at).await
+                self.finish_private(at).await?;
             }
             _ => {
                 self.ask(at, &prepared.definition()).await?;
                 self.servers[at].lease.notes.prepared.insert(prepared.id);
-                Ok(())
             }
         }
+        self.bring_as_it_was(at, brought).await
     }
 }
 

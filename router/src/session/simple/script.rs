@@ -60,7 +60,11 @@ impl Session {
                 None => (statement, at, text),
             };
             self.look_for_cursor(Some(&step.kind)).await?;
-            let work = self.dispatch(statement, at, &Params::NONE)?;
+            self.ask_rights(statement, at).await?;
+            let work = match self.dispatch(statement, at, &Params::NONE) {
+                Ok(work) => work,
+                Err(halt) => return Err(self.judged(halt, text, &[]).await),
+            };
             self.check_declared(Some(step), self.shard_declared(&work))?;
             let many = match work {
                 Dispatch::Many(many) => Many {

@@ -1,7 +1,10 @@
 //! What a statement means for the session: the transaction, the settings, cursors and prepared statements.
 
+use super::super::prepared;
 use super::super::settings::{Change, Setting, Value};
-use super::super::staleness;
+use super::super::{preference, staleness};
+use super::replay::{replayed, written as modes_written};
+use crate::commit::gid::is_reserved;
 use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{
     Argument, DiscardWhat, Isolation, Object, Scope, SetConfig, SetConfigCall, SetValue, Statement,
@@ -16,7 +19,7 @@ use mothership_proto::report::{Report, sqlstate};
 pub enum Kind {
     /// Nothing: it goes to a server as it stands.
     Plain,
-    /// It begins a transaction block; the modes as written.
+    /// It begins a transaction block; the modes in the router's own words.
     Begin(String),
     /// It ends the block, and with `chain` begins another.
     Commit {
@@ -46,9 +49,9 @@ pub enum Kind {
     Execute(Vec<u8>),
     /// It drops one, or all.
     Deallocate(Option<Vec<u8>>),
-    /// SET TRANSACTION, SET CONSTRAINTS: whole, for every server of the transaction.
+    /// SET TRANSACTION, SET CONSTRAINTS in the router's own words, for every server of the transaction.
     SetTransaction(String),
-    /// SET LOCAL: the same, and what it changes.
+    /// SET LOCAL: what it changes, and the router's own words for it.
     SetLocal(Change, String),
     /// set_config(..., true) with literals; `None` with parameters, which cannot be told
     /// to a server that joins later.
@@ -69,21 +72,33 @@ pub enum Kind {
     Refuse(Report),
 }
 
-pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
+/// `None` if it changes something that has to be said again to other servers, and cannot be with certainty.
+pub(super) fn of(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Kind> {
     use Statement as S;
     let name = |n: &Name<'_>| String::from_utf8_lossy(n.as_bytes()).into_owned();
-    match statement {
-        S::Begin { modes_span, .. } => Kind::Begin(lossy(modes_span.of(text))),
+    // Only these are said again; the words of others are not even written.
+    let own = || replayed(statement, text, scs);
+    Some(match statement {
+        S::Begin { modes, .. } => Kind::Begin(modes_written(*modes)),
         S::Commit { chain } => Kind::Commit { chain: *chain },
         S::Rollback { chain } => Kind::Rollback { chain: *chain },
+        S::PrepareTransaction(n) | S::CommitPrepared(n) | S::RollbackPrepared(n)
+            if is_reserved(n.as_bytes()) =>
+        {
+            Kind::Refuse(prepared::reserved())
+        }
         S::PrepareTransaction(_) => Kind::PrepareTransaction,
         S::CommitPrepared(n) | S::RollbackPrepared(n) => Kind::FinishPrepared(name(n)),
+        S::Savepoint(n) if n.as_str().is_none() => Kind::Refuse(unreadable("savepoint")),
+        S::SetConstraints if std::str::from_utf8(text).is_err() => {
+            Kind::Refuse(unreadable("constraint"))
+        }
         S::Savepoint(n) => Kind::Savepoint(name(n)),
         S::RollbackTo(n) => Kind::RollbackTo(name(n)),
         S::Release(n) => Kind::Release(name(n)),
         // SET TRANSACTION by another name: it ends with the transaction, and comes before its first query.
         S::Set { name: n, .. } | S::Reset(n) if is_of_transaction(n) => {
-            Kind::SetTransaction(lossy(text))
+            Kind::SetTransaction(own()?)
         }
         S::Set {
             scope: Scope::Session,
@@ -93,36 +108,43 @@ pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
             SetValue::Default => Kind::Settings(vec![Change::Reset(name(n))]),
             SetValue::Given { text: value, .. } => match refused_value(n, value) {
                 Some(report) => Kind::Refuse(report),
-                None => Kind::Settings(vec![written(name(n), text)]),
+                None => Kind::Settings(vec![said(name(n), own()?)]),
             },
-            SetValue::FromCurrent => Kind::Plain,
+            SetValue::FromCurrent => return None,
         },
         S::SetTransaction(_) | S::SetTransactionSnapshot(_) | S::SetConstraints => {
-            Kind::SetTransaction(lossy(text))
+            Kind::SetTransaction(own()?)
         }
         S::Set {
             scope: Scope::Local,
             name: n,
             value,
         } => match value {
-            SetValue::Default => Kind::SetLocal(Change::Reset(name(n)), lossy(text)),
+            SetValue::Default => Kind::SetLocal(Change::Reset(name(n)), own()?),
             SetValue::Given { text: value, .. } => match refused_value(n, value) {
                 Some(report) => Kind::Refuse(report),
-                None => Kind::SetLocal(written(name(n), text), lossy(text)),
+                None => {
+                    let own = own()?;
+                    Kind::SetLocal(said(name(n), own.clone()), own)
+                }
             },
-            SetValue::FromCurrent => Kind::Plain,
+            SetValue::FromCurrent => return None,
         },
         S::SetRole {
             scope: Scope::Local,
             role,
-        } => Kind::SetLocal(role_change("role", role, text), lossy(text)),
+        } => {
+            let own = own()?;
+            Kind::SetLocal(role_change("role", role, own.clone()), own)
+        }
         S::SetSessionAuthorization {
             scope: Scope::Local,
             role,
-        } => Kind::SetLocal(
-            role_change("session_authorization", role, text),
-            lossy(text),
-        ),
+        } => {
+            let own = own()?;
+            let change = role_change("session_authorization", role, own.clone());
+            Kind::SetLocal(change, own)
+        }
         S::Declare { name: n, .. } => Kind::Declare(name(n)),
         S::Fetch { name: n, .. } | S::Move { name: n, .. } => Kind::Cursor(name(n)),
         S::Close(Some(n)) => Kind::Close(name(n)),
@@ -132,22 +154,37 @@ pub(super) fn of(statement: &Statement<'_>, text: &[u8]) -> Kind {
         S::SetRole {
             scope: Scope::Session,
             role,
-        } => Kind::Settings(vec![role_change("role", role, text)]),
+        } => Kind::Settings(vec![role_change("role", role, own()?)]),
         S::SetSessionAuthorization {
             scope: Scope::Session,
             role,
-        } => Kind::Settings(vec![role_change("session_authorization", role, text)]),
+        } => {
+            let change = role_change("session_authorization", role, own()?);
+            Kind::Settings(vec![change])
+        }
         S::Prepare { name, .. } => Kind::Prepare(name.as_bytes().to_vec()),
         S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
         S::Deallocate(n) => Kind::Deallocate(n.as_ref().map(|n| n.as_bytes().to_vec())),
         S::Discard(what) => Kind::Discard(*what),
-        S::Explain { inner, .. } => match analyse(inner.of(text), true).statement {
+        S::Explain { inner, .. } => match analyse(inner.of(text), scs).statement {
             S::Execute { name, .. } => Kind::Execute(name.as_bytes().to_vec()),
             _ => Kind::Plain,
         },
         S::SetSessionCharacteristics(_) => Kind::Settings(characteristics(statement)),
+        S::Unclear if names_prepared(text) => Kind::Refuse(prepared::unread()),
+        // Nothing is known of the session afterwards.
+        S::Unclear => return None,
         _ => Kind::Plain,
-    }
+    })
+}
+
+/// Whether a text that is not understood prepares or finishes a transaction by some string.
+fn names_prepared(text: &[u8]) -> bool {
+    let mut c = Cursor::new(text, true);
+    let is_of_prepared = c.eat_all(&["prepare", "transaction"])
+        || c.eat_all(&["commit", "prepared"])
+        || c.eat_all(&["rollback", "prepared"]);
+    is_of_prepared && c.peek().is_some_and(|token| token.kind.is_string())
 }
 
 /// Why a setting may not have a value, if the router has to say so.
@@ -155,7 +192,7 @@ fn refused_value(setting: &Name<'_>, value: &Option<Name<'_>>) -> Option<Report>
     match value.as_ref().and_then(Name::as_str) {
         Some(value) => refusal(setting.as_str()?, value),
         // A list, or something that is no text.
-        None => staleness::refusal(setting.as_str()?, "a list"),
+        None => refused_own(setting.as_str()?, "a list"),
     }
 }
 
@@ -163,25 +200,34 @@ fn refused_value(setting: &Name<'_>, value: &Option<Name<'_>>) -> Option<Report>
 pub fn refusal(setting: &str, value: &str) -> Option<Report> {
     match setting {
         "client_encoding" if !safe_encoding(value) => Some(unsafe_encoding(value)),
-        _ => staleness::refusal(setting, value),
+        _ => refused_own(setting, value),
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The same of a setting of the router's own.
+fn refused_own(setting: &str, value: &str) -> Option<Report> {
+    staleness::refusal(setting, value).or_else(|| preference::refusal(setting, value))
 }
 
-/// A setting as the client wrote it.
-fn written(name: String, text: &[u8]) -> Change {
-    let value = Value::Statement(lossy(text));
+/// A setting in the router's own words.
+fn said(name: String, own: String) -> Change {
+    let value = Value::Statement(own);
     Change::Set(Setting { name, value })
 }
 
-fn role_change(name: &str, role: &Target<'_>, text: &[u8]) -> Change {
+fn role_change(name: &str, role: &Target<'_>, own: String) -> Change {
     match role {
         Target::Original => Change::Reset(name.to_owned()),
-        Target::Role(_) => written(name.to_owned(), text),
+        Target::Role(_) => said(name.to_owned(), own),
     }
+}
+
+/// The refusal of a name that other servers cannot be told, because its bytes are no text of theirs.
+fn unreadable(what: &str) -> Report {
+    let message = format!("a {what} needs a name in UTF8");
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .detail("the name is told to each server that joins the transaction, and its encoding is not known there")
+        .hint("Use UTF8 as client_encoding, or a name of ASCII letters.")
 }
 
 /// SET SESSION CHARACTERISTICS is a way to write three settings.
@@ -211,18 +257,6 @@ fn characteristics(statement: &Statement<'_>) -> Vec<Change> {
     .collect()
 }
 
-/// Settings whose replay would not mean the same.
-pub(super) fn unreplayable(statement: &Statement<'_>) -> bool {
-    matches!(
-        statement,
-        Statement::Unclear
-            | Statement::Set {
-                value: SetValue::FromCurrent,
-                ..
-            }
-    )
-}
-
 /// Clear calls of set_config with literals are SET. With parameters they are not
 /// known before Bind: `None`, and the session is pinned.
 pub(super) fn set_config(calls: &SetConfig<'_>) -> Option<Vec<Change>> {
@@ -233,10 +267,7 @@ pub(super) fn set_config(calls: &SetConfig<'_>) -> Option<Vec<Change>> {
     let session = calls.iter().filter(|call| !is_local(call));
     session
         .map(|call| match (&call.name, &call.value) {
-            (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
-                name: name.as_str()?.to_owned(),
-                value: Value::Text(value.as_str()?.to_owned()),
-            })),
+            (Argument::Text(name), Argument::Text(value)) => literal(name, value),
             _ => None,
         })
         .collect()
@@ -250,14 +281,36 @@ pub(super) fn local_config(calls: &SetConfig<'_>) -> Option<Kind> {
     let mut local = calls.iter().filter(|call| is_local(call)).peekable();
     local.peek()?;
     let change = |call: &SetConfigCall<'_>| match (&call.name, &call.value) {
-        (Argument::Text(name), Argument::Text(value)) => Some(Change::Set(Setting {
-            name: name.as_str()?.to_owned(),
-            value: Value::Text(value.as_str()?.to_owned()),
-        })),
+        (Argument::Text(name), Argument::Text(value)) => literal(name, value),
         (Argument::Text(name), Argument::Null) => Some(Change::Reset(name.as_str()?.to_owned())),
         _ => None,
     };
     Some(Kind::LocalConfig(local.map(change).collect()))
+}
+
+/// Whether a call sets for the transaction what is not shown, and it may be no setting of the application's own.
+pub(super) fn clouds(calls: &SetConfig<'_>) -> bool {
+    let SetConfig::Calls(calls) = calls else {
+        return false;
+    };
+    let own = |name: &Name<'_>| name.as_bytes().contains(&b'.');
+    let clear = |call: &SetConfigCall<'_>| match (&call.name, &call.value) {
+        (Argument::Text(name), Argument::Text(_) | Argument::Null) if name.as_str().is_some() => {
+            true
+        }
+        (Argument::Text(name), _) => own(name),
+        _ => false,
+    };
+    calls.iter().any(|call| is_local(call) && !clear(call))
+}
+
+/// A setting by literals, if their bytes are the same in every encoding.
+fn literal(name: &Name<'_>, value: &Name<'_>) -> Option<Change> {
+    let ascii = |text: &Name<'_>| Some(text.as_str().filter(|t| t.is_ascii())?.to_owned());
+    Some(Change::Set(Setting {
+        name: ascii(name)?,
+        value: Value::Text(ascii(value)?),
+    }))
 }
 
 /// Whether what a call sets ends with the transaction, whatever its last argument says.

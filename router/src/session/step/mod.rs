@@ -7,20 +7,21 @@
 
 mod kind;
 mod pins;
+mod replay;
 #[cfg(test)]
 mod tests;
 
 pub use kind::{Kind, refusal};
 pub use pins::Pins;
+pub(in crate::session) use replay::written;
 
 use kind::{
-    create_as_execute_refused, local_config, refused_config, set_config, stores_prepared,
-    unreplayable,
+    clouds, create_as_execute_refused, local_config, refused_config, set_config, stores_prepared,
 };
 
 use super::temporary::Makes;
 use crate::catalog::types::words;
-use crate::sql::cursor::Span;
+use crate::sql::cursor::{Cursor, Span};
 use crate::sql::effect::{
     Analysis, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Object, Pin, Statement, Verb,
     Writes, analyse,
@@ -45,12 +46,16 @@ pub struct Step {
     pub reads_only: bool,
     /// Whether its loss would leave the outcome unknown.
     pub writes: bool,
+    /// It may lock rows or tables, and wait for others who do.
+    pub locks: bool,
     /// The functions that it calls and that are not known to PostgreSQL: they may write.
     pub calls: Box<[Box<str>]>,
     /// Changes definitions: prepared statements and the catalog are older than it.
     pub changes_schema: bool,
     /// A sequence may stand elsewhere after it: values that were taken from it are old.
     pub moves_sequence: bool,
+    /// The same, and nobody else can ask the sequence before the transaction ends: TRUNCATE ... RESTART IDENTITY.
+    pub locks_sequence: bool,
     /// Takes the name of the statement for PREPARE and EXECUTE.
     pub name_span: Option<Span>,
     /// COPY FROM STDIN.
@@ -63,12 +68,37 @@ pub struct Step {
     pub names_rows: bool,
     /// EXPLAIN of a query or a write: where that stands.
     pub explains: Option<Span>,
+    /// What the code that it defines may leave in a session.
+    pub makes_code: MakesCode,
+    /// Whose defaults it changes.
+    pub alters: Alters,
+    /// Sets something of PostgreSQL's for the transaction to a value that tokens do not show.
+    pub clouds: bool,
+    /// Names something that tells or takes numbers of processes.
+    pub processes: bool,
+    /// NOTIFY, or a call of `pg_notify`.
+    pub notifies: bool,
+    /// The database in which nobody may be while it runs.
+    pub empties: Option<Box<str>>,
+}
+
+/// What the code of a definition may leave in a session, until it is known with all other code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MakesCode {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// What the code that it calls leaves, by whatever name.
+    Calls,
+    /// Anything.
+    Leaves,
 }
 
 impl Step {
     /// Whether the planner may need the catalog as it is afterwards. It knows no temporary objects.
     pub fn redefines(&self) -> bool {
-        self.changes_schema && !self.moves_sequence && !self.pins.has(Pin::TempObject)
+        let keeps = self.moves_sequence && !self.locks_sequence;
+        self.changes_schema && !keeps && !self.pins.has(Pin::TempObject)
     }
 
     /// Whether it may run the functions that its text `sql` names, and does not only define what will.
@@ -85,7 +115,7 @@ impl Step {
 
 /// What a statement defines, for statements after it in the same transaction, which
 /// the planner cannot see in the catalog yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Defines {
     /// Nothing that matters.
     #[default]
@@ -94,6 +124,22 @@ pub enum Defines {
     Table,
     /// A view, function, trigger or rule, behind which other tables are.
     More,
+}
+
+/// Whose defaults a statement changes: what their sessions begin with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Alters {
+    /// Nobody's.
+    #[default]
+    Nothing,
+    /// Perhaps everybody's.
+    All,
+    /// Those of the session's own role.
+    Own,
+    /// Those of a role.
+    Role(Box<str>),
+    /// Those of a database.
+    Database(Box<str>),
 }
 
 /// Reads every statement of `sql`; none for an empty text.
@@ -129,7 +175,9 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         return explain_route(span, shift(inner, span.start));
     }
     let mut pins = effects.pins().fold(Pins::NONE, Pins::with);
-    let mut kind = kind::of(&statement, text);
+    let known = kind::of(&statement, text, scs);
+    let replayable = known.is_some();
+    let mut kind = known.unwrap_or(Kind::Plain);
     match (&kind, set_config(&effects.set_config)) {
         (_, None) => pins = pins.with(Pin::UnclearSetting),
         (Kind::Plain, Some(changes)) => match (local_config(&effects.set_config), changes) {
@@ -152,7 +200,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     if stores_prepared(&statement, text, scs) {
         kind = Kind::Refuse(create_as_execute_refused());
     }
-    if is_setting && !text.is_ascii() || unreplayable(&statement) {
+    if is_setting && !text.is_ascii() || !replayable {
         pins = pins.with(Pin::UnclearSetting);
         kind = Kind::Plain;
     }
@@ -167,12 +215,14 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         unpins: unpins(&statement),
         reads_only: read && effects.reads_only(),
         writes: effects.writes != Writes::No || !read,
+        locks: effects.locking || effects.writes != Writes::No,
         calls: calls(&effects),
         changes_schema: matches!(
             statement,
             Statement::Ddl { .. } | Statement::Do | Statement::Call
         ) || effects.opaque
             || moves_sequence,
+        locks_sequence: moves_sequence && statement == Statement::Truncate,
         moves_sequence,
         makes: Makes::of(&statement, pins, text, scs),
         defines: defines(&statement),
@@ -185,10 +235,58 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
                 ..
             }
         ),
+        makes_code: makes_code(&statement, text),
+        alters: alters(&statement, text, scs),
+        clouds: clouds(&effects.set_config),
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
         explains: explains(&statement, text, scs).map(|s| shift(s, span.start)),
+        processes: match &statement {
+            Statement::Prepare { body, .. } => analyse(body.of(text), scs).effects.processes,
+            _ => effects.processes,
+        },
+        notifies: matches!(statement, Statement::Notify(_))
+            || effects
+                .functions
+                .iter()
+                .any(|function| function.name == "pg_notify"),
+        empties: empties(&statement, text, scs),
         kind,
     }
+}
+
+/// The database that a statement drops, renames, moves or copies.
+fn empties(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Box<str>> {
+    let Statement::Ddl {
+        verb,
+        object: Object::Database,
+    } = statement
+    else {
+        return None;
+    };
+    let mut c = Cursor::new(text, scs);
+    c.bump();
+    c.bump();
+    let named = match verb {
+        Verb::Drop => {
+            c.eat_all(&["if", "exists"]);
+            true
+        }
+        Verb::Alter => {
+            let mut rest = c.clone();
+            rest.name()?;
+            rest.eat_all(&["rename", "to"]) || rest.eat_all(&["set", "tablespace"])
+        }
+        Verb::Create => {
+            while !c.eat("template") {
+                c.bump()?;
+            }
+            c.eat_operator("=");
+            true
+        }
+        _ => false,
+    };
+    let name = c.name().filter(|_| named)?;
+    Some(Box::from(name.as_str()?))
 }
 
 /// Whether a sequence may stand elsewhere afterwards, so that the values which were taken from it are old.
@@ -208,15 +306,23 @@ fn explain_route(span: Span, inner: Span) -> Step {
         unpins: Pins::NONE,
         reads_only: true,
         writes: false,
+        locks: false,
         calls: Box::default(),
         changes_schema: false,
         moves_sequence: false,
+        locks_sequence: false,
         name_span: None,
         copy_in: false,
         makes: Makes::Nothing,
         defines: Defines::Nothing,
         names_rows: false,
         explains: None,
+        makes_code: MakesCode::Nothing,
+        alters: Alters::Nothing,
+        clouds: false,
+        processes: false,
+        notifies: false,
+        empties: None,
     }
 }
 
@@ -273,6 +379,61 @@ fn defines(statement: &Statement<'_>) -> Defines {
     }
 }
 
+fn makes_code(statement: &Statement<'_>, text: &[u8]) -> MakesCode {
+    let Statement::Ddl {
+        verb: Verb::Create | Verb::Alter,
+        object,
+    } = statement
+    else {
+        return MakesCode::Nothing;
+    };
+    let may_leave = |text| crate::catalog::lasting::may_leave(without_temporary(text));
+    // What an extension consists of stands elsewhere.
+    let leaves = *object == Object::Extension || std::str::from_utf8(text).map_or(true, may_leave);
+    match leaves {
+        true => MakesCode::Leaves,
+        false => MakesCode::Calls,
+    }
+}
+
+/// What follows `CREATE TEMPORARY`, whose word is not that of code; else all.
+fn without_temporary(text: &str) -> &str {
+    let mut c = Cursor::new(text.as_bytes(), true);
+    c.eat("create");
+    c.eat_all(&["or", "replace"]);
+    c.eat_any(&["global", "local"]);
+    match c.eat_any(&["temporary", "temp"]) {
+        true => text.get(c.taken()..).unwrap_or(text),
+        false => text,
+    }
+}
+
+fn alters(statement: &Statement<'_>, text: &[u8], scs: bool) -> Alters {
+    let Statement::Ddl { verb, object } = statement else {
+        return Alters::Nothing;
+    };
+    match (verb, object) {
+        (Verb::Alter, Object::Role | Object::Database) => {}
+        (Verb::Drop, Object::Role) => return Alters::All,
+        _ => return Alters::Nothing,
+    }
+    let mut c = Cursor::new(text, scs);
+    c.bump();
+    c.bump();
+    let own = ["current_user", "current_role", "session_user"];
+    if c.sees_any(&own) {
+        return Alters::Own;
+    }
+    if c.sees("all") {
+        return Alters::All;
+    }
+    match c.name().and_then(|name| Some(Box::from(name.as_str()?))) {
+        Some(name) if *object == Object::Role => Alters::Role(name),
+        Some(name) => Alters::Database(name),
+        None => Alters::All,
+    }
+}
+
 fn names_rows(statement: &Statement<'_>, text: &[u8], scs: bool) -> bool {
     match statement {
         Statement::Insert
@@ -303,6 +464,7 @@ fn unpins(statement: &Statement<'_>) -> Pins {
     match statement {
         Statement::Unlisten(None) => Pins::NONE.with(Pin::Listen),
         Statement::Close(None) => Pins::NONE.with(Pin::HoldCursor),
+        Statement::Discard(DiscardWhat::Sequences) => Pins::NONE.with(Pin::SequenceState),
         Statement::Discard(DiscardWhat::Temp) => Pins::NONE.with(Pin::TempObject),
         _ => Pins::NONE,
     }

@@ -32,29 +32,39 @@ fn settings_are_followed_and_unclear_ones_pin() {
         changes,
         [Change::Set(Setting {
             name: "timezone".into(),
-            value: Value::Statement("SET TIME ZONE 'UTC'".into())
+            value: Value::Statement("SET \"timezone\" TO E'UTC'".into())
         })]
     );
+    let path = "SET LOCAL \"search_path\" TO E'a', E'b'";
     assert_eq!(
         one("SET LOCAL search_path = a, b").kind,
         Kind::SetLocal(
             Change::Set(Setting {
                 name: "search_path".into(),
-                value: Value::Statement("SET LOCAL search_path = a, b".into())
+                value: Value::Statement(path.into())
             }),
-            "SET LOCAL search_path = a, b".into()
+            path.into()
         )
     );
-    for sql in [
-        "SET transaction_isolation = 'serializable'",
-        "SET LOCAL transaction_read_only TO on",
-        "RESET transaction_deferrable",
+    for (sql, own) in [
+        (
+            "SET transaction_isolation = 'serializable'",
+            "SET \"transaction_isolation\" TO E'serializable'",
+        ),
+        (
+            "SET LOCAL transaction_read_only TO on",
+            "SET LOCAL \"transaction_read_only\" TO E'on'",
+        ),
+        (
+            "RESET transaction_deferrable",
+            "RESET \"transaction_deferrable\"",
+        ),
     ] {
-        assert_eq!(one(sql).kind, Kind::SetTransaction(sql.into()));
+        assert_eq!(one(sql).kind, Kind::SetTransaction(own.into()));
     }
-    let local = "SET LOCAL work_mem TO DEFAULT";
+    let local = "SET LOCAL \"work_mem\" TO DEFAULT";
     assert_eq!(
-        one(local).kind,
+        one("SET LOCAL work_mem = default").kind,
         Kind::SetLocal(Change::Reset("work_mem".into()), local.into())
     );
     assert_eq!(
@@ -153,4 +163,28 @@ fn spans_are_those_of_the_whole_text() {
     let all = steps(sql, true);
     assert_eq!(all.len(), 2);
     assert_eq!(all[1].name_span.map(|s| s.of(sql)), Some(&b"q"[..]));
+}
+
+#[test]
+fn a_database_that_is_dropped_renamed_moved_or_copied_must_be_empty() {
+    let of = |sql: &str| steps(sql.as_bytes(), true)[0].empties.clone();
+    for (sql, name) in [
+        (
+            "DROP DATABASE IF EXISTS \"Test\" WITH (FORCE)",
+            Some("Test"),
+        ),
+        ("drop database test", Some("test")),
+        ("ALTER DATABASE test RENAME TO other", Some("test")),
+        ("ALTER DATABASE test SET TABLESPACE fast", Some("test")),
+        ("CREATE DATABASE test TEMPLATE = main", Some("main")),
+        (
+            "CREATE DATABASE test OWNER a TEMPLATE main ENCODING 'UTF8'",
+            Some("main"),
+        ),
+        ("CREATE DATABASE test", None),
+        ("ALTER DATABASE test SET work_mem = '1MB'", None),
+        ("DROP TABLE test", None),
+    ] {
+        assert_eq!(of(sql).as_deref(), name, "{sql}");
+    }
 }

@@ -21,9 +21,11 @@ pub struct Effects<'a> {
     /// Takes an advisory lock of the transaction. It must be taken on the same server
     /// by all clients.
     pub transaction_lock: bool,
-    /// Asks for something that belongs to this backend: pg_backend_pid, its temporary schema,
-    /// its prepared statements or cursors.
+    /// Asks for something that belongs to this backend: its temporary schema, its prepared
+    /// statements or cursors.
     pub backend_identity: bool,
+    /// Names something that tells or takes numbers of processes: pg_backend_pid, pg_stat_activity.
+    pub processes: bool,
     /// `nextval`, `setval`: the backend will remember the value for currval.
     pub sequence_write: bool,
     /// `currval`, `lastval`: what the backend remembers.

@@ -5,6 +5,7 @@ use super::super::functions::Trait;
 use super::super::keywords::never_a_function;
 use super::super::lexer::{Kind, Token};
 use super::super::name::Name;
+use super::super::process::is_told_by;
 use super::effects::{Argument, Effects, FunctionName, SetConfig, SetConfigCall, Writes};
 use super::statement::{CopyEnd, Direction, Object, Other, SetValue, Statement, Verb};
 
@@ -34,6 +35,7 @@ fn explained<'a>(c: &Cursor<'a>, inner: &'a [u8], analyze: bool) -> Effects<'a> 
     Effects {
         functions: effects.functions,
         uncertain: effects.uncertain,
+        processes: effects.processes,
         ..Effects::default()
     }
 }
@@ -335,6 +337,7 @@ fn identifiers<'a>(
     if session_view(&name) {
         effects.backend_identity = true;
     }
+    effects.processes |= is_told_by(name.as_bytes());
     if !at.sees_kind(Kind::LParen) || matches!(before, Before::As | Before::Into | Before::TypeCast)
     {
         return None;
@@ -368,6 +371,8 @@ fn session_view(name: &Name<'_>) -> bool {
 fn called<'a>(effects: &mut Effects<'a>, function: FunctionName<'a>) -> bool {
     let special = function.special();
     match special {
+        // The number that a client gets for it is its own on every server.
+        Some(Trait::Session) if function.name == "pg_backend_pid" => {}
         Some(Trait::Session) => effects.backend_identity = true,
         Some(Trait::SequenceSession) => effects.sequence_read = true,
         Some(Trait::Sequence) => {

@@ -134,14 +134,7 @@ pub(super) fn unlisten(mut c: Cursor<'_>) -> Option<Statement<'_>> {
 pub(super) fn notify(mut c: Cursor<'_>) -> Option<Statement<'_>> {
     let channel = c.name()?;
     if c.eat_kind(Kind::Comma) {
-        let payload = c.bump()?;
-        if !payload.kind.is_string() {
-            return None;
-        }
-        // U&'...' UESCAPE '!'
-        if payload.kind == Kind::UnicodeString && c.eat("uescape") {
-            c.string()?;
-        }
+        c.string()?;
     }
     c.at_end().then_some(Statement::Notify(channel))
 }
@@ -170,8 +163,8 @@ pub(super) fn copy(mut c: Cursor<'_>) -> Option<Statement<'_>> {
         CopyEnd::Client
     } else {
         c.eat("program");
-        let file = c.bump().is_some_and(|token| token.kind.is_string());
-        file.then_some(CopyEnd::Server)?
+        c.string()?;
+        CopyEnd::Server
     };
     Some(Statement::Copy {
         direction,

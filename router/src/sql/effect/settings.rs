@@ -200,13 +200,6 @@ fn item(c: &mut Cursor<'_>) -> Option<()> {
     if signed {
         return None;
     }
-    let unicode = c.eat_kind(Kind::UnicodeString);
-    if unicode {
-        if c.eat("uescape") {
-            c.string()?;
-        }
-        return Some(());
-    }
     c.string().or_else(|| c.name()).map(|_| ())
 }
 

@@ -53,6 +53,8 @@ pub struct Gen<'a> {
     pub floats: bool,
     /// Nothing whose last digits depend on the order of the rows: it may be stored.
     pub exact: bool,
+    /// Views of more depth are not read.
+    pub reach: usize,
     names: usize,
     /// How many queries may still be nested.
     pub budget: i32,
@@ -68,6 +70,7 @@ impl<'a> Gen<'a> {
             ctes: Vec::new(),
             floats: false,
             exact: false,
+            reach: usize::MAX,
             names: 0,
             budget: 5,
         }
@@ -244,7 +247,11 @@ impl<'a> Gen<'a> {
                 10 => format!("({}).x", self.leaf_composite(ctx)),
                 _ => format!("({} & {})", of(self, ty), of(self, ty)),
             },
-            Ty::Int8 => match self.below(6) {
+            Ty::Int8 => match self.below(7) {
+                6 => {
+                    let argument = of(self, ty);
+                    self.call(&argument).unwrap_or(argument)
+                }
                 0 => {
                     let op = self.pick(&["+", "-", "*"]);
                     let (a, b) = (of(self, ty), of(self, ty));

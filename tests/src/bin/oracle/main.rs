@@ -5,7 +5,8 @@
 //! COUNT, SEED, LAYOUT, SHARDS come from the environment. ONLY runs one numbered case,
 //! with what went before it in its world. INJECT=drop puts faults of a kind into one of
 //! ONE_IN answers, to see that they are found. WRITES=1 plays writes only. JOBS worlds are
-//! played at a time. VERBOSE=1 shows what is refused, by PostgreSQL itself or by the router.
+//! played at a time. VIEWS=24 makes so many views at random in each world, which most names in FROM then are (`make views`).
+//! VERBOSE=1 shows what is refused, by PostgreSQL itself or by the router. UNTIL_WRONG=1 ends the run with the first fault.
 //! LAYOUT=mongodb, which is played when it is asked for, has two of three tables in MongoDB; what documents cannot have
 //! or do is refused, and counted as limits.
 //! See `make oracle`.
@@ -32,6 +33,14 @@ mod source;
 mod select;
 
 mod subquery;
+
+mod views;
+
+mod partition;
+
+mod code;
+
+mod settings;
 
 mod write;
 
@@ -86,9 +95,11 @@ fn main() -> ExitCode {
         rarity: u32::try_from(number("ONE_IN", 500)).unwrap(),
         seed: proof::seed(),
         count,
+        views: number("VIEWS", 0),
         only,
         writes: text("WRITES") == "1",
         verbose: text("VERBOSE") == "1",
+        until_wrong: text("UNTIL_WRONG") == "1",
     };
     if task.layouts == [Layout::Mongodb] && mothership_tests::mongo::mongod().is_none() {
         println!("SKIP oracle/mongodb no mongod can be had");
@@ -113,7 +124,7 @@ fn main() -> ExitCode {
         players.into_iter().map(|p| p.join().unwrap()).collect()
     });
     let report = reports.into_iter().fold(Report::default(), Report::and);
-    report.print(task.seed);
+    report.print(if task.views > 0 { "views" } else { "oracle" }, task.seed);
     let fine = match task.fault {
         Some(_) => report.injected > 0 && report.injected == report.found,
         None => report.wrong == 0,
@@ -132,9 +143,11 @@ struct Task {
     rarity: u32,
     seed: u64,
     count: u64,
+    views: u64,
     only: Option<u64>,
     writes: bool,
     verbose: bool,
+    until_wrong: bool,
 }
 
 impl Task {
@@ -152,7 +165,7 @@ impl Task {
             // Every layout meets every number of shards.
             let shards = self.shards[(at / self.layouts.len() + at) % self.shards.len()];
             let begun = Instant::now();
-            let world = World::new(mix(self.seed, number, 1), layout, shards);
+            let world = World::new(mix(self.seed, number, 1), layout, shards, self.views);
             report.spent("making worlds", begun);
             let play = Play {
                 world,
@@ -162,6 +175,7 @@ impl Task {
                 only: self.only,
                 writes: self.writes,
                 verbose: self.verbose,
+                until_wrong: self.until_wrong,
             };
             let first = number * WORLD;
             play.run(
@@ -170,6 +184,9 @@ impl Task {
                         .only
                         .map_or(self.count.min(first + WORLD), |only| only + 1),
             );
+            if self.until_wrong && report.wrong > 0 {
+                next.store(end, Ordering::Relaxed);
+            }
         }
     }
 }

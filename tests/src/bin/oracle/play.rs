@@ -1,6 +1,7 @@
 //! The cases of one world, one after another: a statement alone, or several in a
 //! transaction block with savepoints.
 
+use crate::code;
 use crate::compare::show;
 use crate::expr::Gen;
 use crate::inject::Injector;
@@ -11,6 +12,7 @@ use crate::reduce;
 use crate::report::Report;
 use crate::run::{self, Answer, Lost, Protocol, simple};
 use crate::schema::Layout;
+use crate::settings;
 use crate::statement::{Effect, Statement};
 use crate::world::World;
 use mothership_tests::Wire;
@@ -19,6 +21,11 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::ops::Range;
 use std::time::Instant;
+
+/// One in so many reads is also gathered.
+const ALSO_GATHERED: u64 = 3;
+/// The name of that way.
+const GATHERED: &str = "gathered";
 
 /// Cases between two looks at all tables.
 const BATCH: u64 = 50;
@@ -35,6 +42,8 @@ pub struct Play<'p> {
     pub writes: bool,
     /// Tells of every statement that is refused, by PostgreSQL itself or by the router.
     pub verbose: bool,
+    /// The first fault ends it.
+    pub until_wrong: bool,
 }
 
 /// Whether the world can go on.
@@ -50,17 +59,23 @@ enum Next {
 impl Play<'_> {
     /// Plays these cases.
     pub fn run(mut self, cases: Range<u64>) {
+        let made = u64::try_from(self.world.schema.random_views.len()).unwrap();
+        self.report.views(made, &self.world.refused_views);
         for fault in std::mem::take(&mut self.world.faults) {
             self.fault("rows", cases.start, &fault);
         }
         for number in cases {
-            if self.case(number) == Next::Spoilt {
+            if self.case(number) == Next::Spoilt || self.is_over() {
                 break;
             }
             if number % BATCH == BATCH - 1 && self.look(number) == Next::Spoilt {
                 break;
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until_wrong && self.report.wrong > 0
     }
 
     fn fault(&mut self, kind: &'static str, number: u64, fault: &str) {
@@ -70,6 +85,12 @@ impl Play<'_> {
             self.place()
         );
         self.report.fault(kind);
+    }
+
+    /// The views that a text reads, each on a line.
+    fn definitions(&self, text: &str) -> String {
+        let found = self.world.schema.definitions(text);
+        found.iter().map(|view| format!("\n  {view}")).collect()
     }
 
     fn place(&self) -> String {
@@ -110,15 +131,31 @@ impl Play<'_> {
             true => 70,
             false => rng.random_range(0..100),
         };
+        let mut chance = StdRng::seed_from_u64(mix(self.seed, number, 9));
+        if chance.random_bool(0.3) {
+            self.world.swap();
+        }
+        if chance.random_bool(0.15)
+            && self.set(number, &settings::some(&mut chance)) == Next::Spoilt
+        {
+            return Next::Spoilt;
+        }
         match kind {
-            0..70 => {
+            0..4 => self.parts(number, protocol(&mut rng, true)),
+            4..70 => {
                 let statement = self.generate(number, 0, false);
                 let protocol = protocol(&mut rng, true);
                 let next = match may_go_fast(protocol) && rng.random_bool(0.5) {
                     true => self.read_again(number, &statement, protocol),
                     false => self.read(number, &statement, protocol),
                 };
-                if next == Next::Spoilt || statement.values.is_empty() || rng.random_bool(0.7) {
+                if next == Next::Spoilt {
+                    return next;
+                }
+                if chance.random_bool(0.15) {
+                    return self.read_by_other(number, statement, protocol);
+                }
+                if statement.values.is_empty() || rng.random_bool(0.7) {
                     return next;
                 }
                 let again = statement.with_other_values(&mut rng);
@@ -126,7 +163,11 @@ impl Play<'_> {
             }
             70..86 => {
                 let statement = self.generate(number, 0, true);
-                self.write(number, &statement, protocol(&mut rng, false))
+                let protocol = protocol(&mut rng, false);
+                match chance.random_bool(0.06) {
+                    true => self.write(number, &code::within_do(statement), Protocol::Simple),
+                    false => self.write(number, &statement, protocol),
+                }
             }
             _ => self.block(number, &mut rng),
         }
@@ -169,7 +210,93 @@ impl Play<'_> {
         {
             *self.report.plans.entry(plan).or_default() += 1;
         }
-        self.judge(number, statement, protocol, "alone", o, r)
+        if !number.is_multiple_of(ALSO_GATHERED) {
+            return self.judge(number, statement, protocol, "alone", o, r);
+        }
+        match self.judge(number, statement, protocol, "alone", o.clone(), r) {
+            Next::Goes => self.read_gathered(number, statement, protocol, o),
+            next => next,
+        }
+    }
+
+    /// The same once more by the plan that thinks least: one server computes it of the rows that the shards bring.
+    fn read_gathered(
+        &mut self,
+        number: u64,
+        statement: &Statement,
+        protocol: Protocol,
+        o: Result<Answer, Lost>,
+    ) -> Next {
+        let wish =
+            |wire: &mut Wire, plan: &str| simple(wire, &format!("SET mothership.plan = {plan}"));
+        if wish(&mut self.world.r, "gather").is_err() {
+            self.world.reconnect();
+        }
+        let r = self.routed(protocol, statement);
+        let next = self.judge(number, statement, protocol, GATHERED, o, r);
+        if wish(&mut self.world.r, "auto").is_err() {
+            self.world.reconnect();
+        }
+        next
+    }
+
+    /// Another client asks the same, with its own settings: what both share on a server must be as each of them means it.
+    fn read_by_other(&mut self, number: u64, mut statement: Statement, protocol: Protocol) -> Next {
+        statement.features.insert("asked by two clients");
+        self.world.swap();
+        let next = self.read(number, &statement, protocol);
+        self.world.swap();
+        next
+    }
+
+    /// The client changes a setting on both sides.
+    fn set(&mut self, number: u64, sql: &str) -> Next {
+        let r = simple(&mut self.world.r, sql);
+        if let Ok(answer) = &r
+            && let Some(reason) = refusal(None, answer)
+        {
+            *self.report.reasons.entry(reason).or_default() += 1;
+            return Next::Goes;
+        }
+        let o = simple(&mut self.world.o, sql);
+        let said = |answer: &Answer| {
+            let code = answer.error.as_ref().map(|(code, _)| code.clone());
+            (code, answer.rows.clone(), answer.tags.clone())
+        };
+        match (&o, &r) {
+            (Ok(o), Ok(r)) if said(o) == said(r) => {
+                if o.error.is_none() {
+                    self.world.settings.push(sql.to_owned());
+                }
+                self.report.settings += 1;
+                Next::Goes
+            }
+            _ => {
+                self.fault("setting", number, &format!("{sql}\n  o: {o:?}\n  r: {r:?}"));
+                Next::Spoilt
+            }
+        }
+    }
+
+    /// How many rows there are, and how many by a predicate, by its negation and without an answer to it.
+    fn parts(&mut self, number: u64, protocol: Protocol) -> Next {
+        let parts = Gen::new(mix(self.seed, number, 3), &self.world.schema).parts();
+        let mut counts = Vec::new();
+        for part in &parts {
+            let counted = self.routed(Protocol::Simple, part);
+            counts.push(counted.ok().and_then(|answer| count(&answer)));
+            if self.read(number, part, protocol) == Next::Spoilt {
+                return Next::Spoilt;
+            }
+        }
+        if let [Some(all), Some(yes), Some(no), Some(unknown)] = counts[..]
+            && all != yes + no + unknown
+        {
+            let texts = parts.map(|part| part.inline()).join("\n  ");
+            let fault = format!("{all} rows are {yes}, {no} and {unknown}\n  {texts}");
+            self.fault("parts", number, &fault);
+        }
+        Next::Goes
     }
 
     /// Through the router twice before it counts: what is asked again may go another way than what is new.
@@ -413,13 +540,16 @@ impl Play<'_> {
             .as_ref()
             .map(|(code, message)| format!("{code} {}", shortened(message)));
         let way = format!("{tx} {protocol:?}");
-        self.report.count(
-            statement,
-            self.world.layout.name(),
-            way,
-            error.as_deref(),
-            &verdict,
-        );
+        match tx {
+            GATHERED => self.report.count_gathered(&verdict),
+            _ => self.report.count(
+                statement,
+                self.world.layout.name(),
+                way,
+                error.as_deref(),
+                &verdict,
+            ),
+        }
         if self.verbose
             && let Some(error) = &error
         {
@@ -428,9 +558,14 @@ impl Play<'_> {
         if self.verbose
             && let Verdict::Refused(reason) = &verdict
         {
-            println!("refused, {reason}: case={number} {}", statement.inline());
+            println!(
+                "refused, {reason}: case={number} {}{}",
+                statement.inline(),
+                self.definitions(&statement.inline())
+            );
         }
         if self.only == Some(number) {
+            println!("settings: {:?}", self.world.settings);
             println!(
                 "case={number} {tx} {protocol:?}\n  {}\n  o: {}",
                 statement.inline(),
@@ -445,13 +580,15 @@ impl Play<'_> {
             return Next::Goes;
         };
         println!(
-            "WRONG {kind} seed={} case={number} {} {tx} {protocol:?}",
+            "WRONG {kind} seed={} case={number} {} {tx} {protocol:?}\n  settings: {:?}",
             self.seed,
-            self.place()
+            self.place(),
+            self.world.settings
         );
         println!(
-            "  {}\n  {detail}\n  o: {}\n  r: {}",
+            "  {}{}\n  {detail}\n  o: {}\n  r: {}",
             statement.inline(),
+            self.definitions(&statement.inline()),
             show(&o),
             r.as_ref()
                 .map(show)
@@ -476,10 +613,19 @@ impl Play<'_> {
                 Next::Goes
             };
         }
+        if self.is_over() {
+            return Next::Goes;
+        }
         let least = reduce::reduce(&mut self.world, statement, protocol, kind);
         println!("  reduced: {}", least.inline());
         Next::Goes
     }
+}
+
+/// The number that an answer is.
+fn count(answer: &Answer) -> Option<u64> {
+    let value = answer.rows.first()?.first()?.as_deref()?;
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Whether what is sent like this may go the router's fast path.

@@ -25,6 +25,10 @@ pub struct Report {
     pub plans: BTreeMap<String, u64>,
     /// Binary answers with object ids of a shard inside of values.
     pub foreign: u64,
+    /// Changes of settings.
+    pub settings: u64,
+    /// Statements that were asked a second time, to be gathered.
+    pub gathered: u64,
     pub injected: u64,
     pub found: u64,
     /// What was not compared, because one side ended it at its time limit.
@@ -35,6 +39,9 @@ pub struct Report {
     shortest: BTreeMap<String, Vec<String>>,
     kinds: BTreeMap<&'static str, u64>,
     ways: BTreeMap<String, u64>,
+    /// Views at random that were made, and those that the router did not make, by its word.
+    made_views: u64,
+    refused_views: BTreeMap<String, u64>,
     /// Statements and those that were refused.
     layouts: BTreeMap<String, (u64, u64)>,
 }
@@ -86,9 +93,25 @@ impl Report {
         }
     }
 
+    /// A statement that was counted is asked again, to be gathered.
+    pub fn count_gathered(&mut self, verdict: &Verdict) {
+        self.gathered += 1;
+        if let Verdict::Wrong { kind, .. } = verdict {
+            self.fault(kind);
+        }
+    }
+
     /// Once more documents were refused what they cannot have or do.
     pub fn limit(&mut self, limit: &str) {
         *self.limits.entry(limit.to_owned()).or_default() += 1;
+    }
+
+    /// The views of one world more.
+    pub fn views(&mut self, made: u64, refused: &BTreeMap<String, u64>) {
+        self.made_views += made;
+        for (reason, count) in refused {
+            *self.refused_views.entry(reason.clone()).or_default() += count;
+        }
     }
 
     /// Time that went by since `begun`, for this.
@@ -109,8 +132,12 @@ impl Report {
         self.refused += other.refused;
         self.wrong += other.wrong;
         self.foreign += other.foreign;
+        self.gathered += other.gathered;
+        self.settings += other.settings;
         self.injected += other.injected;
         self.found += other.found;
+        self.made_views += other.made_views;
+        add(&mut self.refused_views, other.refused_views);
         add(&mut self.errors, other.errors);
         add(&mut self.reasons, other.reasons);
         add(&mut self.limits, other.limits);
@@ -142,8 +169,8 @@ impl Report {
         *self.kinds.entry(kind).or_default() += 1;
     }
 
-    /// Everything, and the closing line.
-    pub fn print(&self, seed: u64) {
+    /// Everything, and the closing line of the proof of this name.
+    pub fn print(&self, proof: &str, seed: u64) {
         let share = |part: u64| {
             format!(
                 "{:.1} %",
@@ -163,6 +190,12 @@ impl Report {
         by_count(&self.ways)
             .iter()
             .for_each(|(way, count)| println!("  {way:<28} {count:>7}"));
+        if self.made_views > 0 {
+            println!("views made: {}, refused by reason:", self.made_views);
+            by_count(&self.refused_views)
+                .iter()
+                .for_each(|(reason, count)| println!("  {count:>7} {reason}"));
+        }
         println!("plans:");
         by_count(&self.plans)
             .iter()
@@ -195,6 +228,11 @@ impl Report {
                 self.foreign
             );
         }
+        println!("settings changed: {}", self.settings);
+        println!(
+            "asked again with mothership.plan = gather: {}",
+            self.gathered
+        );
         if !self.slow.is_empty() {
             println!("not compared, too slow for: {:?}", self.slow);
         }
@@ -220,7 +258,7 @@ impl Report {
         }
         let limits: u64 = self.limits.values().sum();
         println!(
-            "oracle: statements={} equal={} limits={limits} refused={} wrong={} seed={seed}",
+            "{proof}: statements={} equal={} limits={limits} refused={} wrong={} seed={seed}",
             self.statements, self.equal, self.refused, self.wrong
         );
     }

@@ -4,6 +4,7 @@
 //! All by seed. What is made here is text: SQL for the databases, TOML for the router.
 
 use crate::values::{self, PRELUDE, Ty, quote};
+use crate::views::View;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -114,6 +115,10 @@ impl Table {
 pub struct Schema {
     pub tables: Vec<Table>,
     pub views: Vec<Relation>,
+    /// The views that were made at random.
+    pub random_views: Vec<View>,
+    /// Functions of one int8 that give one.
+    pub functions: Vec<String>,
     /// For every database.
     pub everywhere: Vec<String>,
     /// For the home shard and the one database that has everything.
@@ -140,6 +145,8 @@ impl Schema {
             schema: Schema {
                 tables: Vec::new(),
                 views: Vec::new(),
+                random_views: Vec::new(),
+                functions: Vec::new(),
                 everywhere: vec![PRELUDE.to_owned()],
                 at_home: Vec::new(),
                 in_one: Vec::new(),
@@ -150,6 +157,39 @@ impl Schema {
             },
         }
         .make()
+    }
+
+    /// One more view, of both sides.
+    pub fn add(&mut self, view: View) {
+        let name = view.relation.name.clone();
+        self.view_texts.push((name, view.text.clone()));
+        self.views.push(view.relation.clone());
+        self.random_views.push(view);
+    }
+
+    /// How many of a hundred names in FROM are views.
+    pub fn share_of_views(&self) -> u32 {
+        match self.random_views.is_empty() {
+            true => 12,
+            false => 60,
+        }
+    }
+
+    /// The definitions of the views at random that a text names, and of those that these name.
+    pub fn definitions(&self, text: &str) -> Vec<String> {
+        let mut open = vec![text.to_owned()];
+        let mut found: Vec<String> = Vec::new();
+        while let Some(text) = open.pop() {
+            for view in &self.random_views {
+                let name = &view.relation.name;
+                let told = format!("CREATE VIEW {name} AS {}", view.text);
+                if crate::views::names(&text, name) && !found.contains(&told) {
+                    open.push(view.text.clone());
+                    found.push(told);
+                }
+            }
+        }
+        found
     }
 
     /// All tables and views.

@@ -22,10 +22,20 @@ impl Gen<'_> {
         if !self.ctes.is_empty() && self.chance(55) {
             return (self.pick(&self.ctes.clone()), Vec::new());
         }
-        if self.chance(12) && !self.schema.views.is_empty() {
-            let views = &self.schema.views;
+        if self.chance(self.schema.share_of_views()) && !self.schema.views.is_empty() {
+            let too_deep = |name: &str| {
+                let mut views = self.schema.random_views.iter();
+                views.any(|view| view.relation.name == name && view.depth > self.reach)
+            };
+            let views = self.schema.views.iter();
+            let views: Vec<Relation> = views
+                .filter(|view| !too_deep(&view.name))
+                .cloned()
+                .collect();
             self.has("view");
-            return (self.pick(views), vec![0]);
+            let view = self.pick(&views);
+            self.reads_view(&view.name);
+            return (view, vec![0]);
         }
         let tables = &self.schema.tables;
         let table = self.pick(tables);

@@ -1,9 +1,12 @@
 //! One world: a plain PostgreSQL database and the router with its shards, the same
 //! tables and rows in both; and the check that they are still the same.
 
+use crate::code;
 use crate::compare::{Form, Inner, Types};
+use crate::expr::Gen;
 use crate::judge::refusal;
 use crate::limits;
+use crate::mix;
 use crate::run::{self, simple};
 use crate::schema::{Kind, Layout, Schema, Table, sets};
 use crate::values::quote;
@@ -23,10 +26,18 @@ pub struct World {
     pub o: Wire,
     /// Through the router.
     pub r: Wire,
+    /// What the client has set on both.
+    pub settings: Vec<String>,
+    /// Another client, who has set something else.
+    other: Client,
+    /// Through the router as well: nothing is ever set there.
+    asking: Wire,
     pub o_types: Types,
     pub r_types: Types,
     /// What was found wrong while it was filled.
     pub faults: Vec<String>,
+    /// The views that the router did not make, by its word.
+    pub refused_views: BTreeMap<String, u64>,
     homes: BTreeMap<String, String>,
     databases: Vec<Wire>,
     // In this order: the router is ended before its databases are dropped.
@@ -34,16 +45,38 @@ pub struct World {
     _databases: Shards,
 }
 
+/// The connections of one client, and what it has set on both.
+struct Client {
+    o: Wire,
+    r: Wire,
+    settings: Vec<String>,
+}
+
+impl Client {
+    fn new(plain: &Endpoint, routed: &Endpoint) -> Client {
+        let (mut o, mut r) = (Wire::login(plain), Wire::login(routed));
+        must(&mut o, PATIENCE);
+        must(&mut r, TIMEOUT);
+        Client {
+            o,
+            r,
+            settings: Vec::new(),
+        }
+    }
+}
+
 /// How long something may be left behind.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a statement may run on the one PostgreSQL. What takes longer is not compared.
 const PATIENCE: &str = "SET statement_timeout = '1s'";
+/// A view of more rows makes too many of those that read it slow.
+const MOST_ROWS: u64 = 400;
 /// And through the router, far less than an answer is waited for.
 const TIMEOUT: &str = "SET statement_timeout = '8s'";
 
 impl World {
-    /// Made and filled.
-    pub fn new(seed: u64, layout: Layout, shards: usize) -> World {
+    /// Made and filled, with so many views at random.
+    pub fn new(seed: u64, layout: Layout, shards: usize, views: u64) -> World {
         let schema = Schema::new(seed, layout, shards);
         let databases = Shards::new(shards + 1);
         let mut direct: Vec<Wire> = (0..=shards)
@@ -83,12 +116,12 @@ impl World {
             database: "app".into(),
             ..databases.endpoint(0).at_port(router.port())
         };
-        let (mut o, mut r) = (
-            Wire::login(&databases.endpoint(shards)),
-            Wire::login(&endpoint),
-        );
-        must(&mut o, PATIENCE);
-        must(&mut r, TIMEOUT);
+        let plain = databases.endpoint(shards);
+        let Client {
+            mut o,
+            mut r,
+            settings,
+        } = Client::new(&plain, &endpoint);
         let (o_types, mut r_types) = (types(&mut o), types(&mut r));
         for wire in &mut direct[..shards] {
             r_types.inside.extend(types(wire).inside);
@@ -99,15 +132,21 @@ impl World {
             shards,
             o,
             r,
+            settings,
+            other: Client::new(&plain, &endpoint),
+            asking: Wire::login(&endpoint),
             o_types,
             r_types,
             faults: Vec::new(),
+            refused_views: BTreeMap::new(),
             homes: BTreeMap::new(),
             databases: direct,
             router,
             _databases: databases,
         };
         world.fill();
+        world.write_code(seed);
+        world.define(seed, views);
         world
     }
 
@@ -132,6 +171,89 @@ impl World {
         self.faults.extend(wrong);
     }
 
+    /// Functions and triggers at random. What the router refuses is on neither side.
+    fn write_code(&mut self, seed: u64) {
+        for number in 0..3 {
+            let name = format!("fun{number}");
+            let create = Gen::new(mix(seed, number, 8), &self.schema).function(&name);
+            if self.is_made_on_both(&create, &format!("DROP FUNCTION {name}")) {
+                self.schema.add_function(name);
+            }
+        }
+        let at = usize::try_from(mix(seed, 0, 10)).unwrap_or_default();
+        let table = self.schema.tables[at % self.schema.tables.len()].clone();
+        let drops = at.is_multiple_of(3);
+        if let Some([function, trigger]) = code::trigger(&table, drops) {
+            let name = table.name();
+            let undone = format!("DROP FUNCTION changes_{name}");
+            if self.is_made_on_both(&function, &undone) {
+                self.is_made_on_both(&trigger, &format!("DROP TRIGGER changes ON {name}"));
+            }
+        }
+    }
+
+    /// Makes something on the one database and through the router; what the router refuses is `undone` on the other.
+    fn is_made_on_both(&mut self, sql: &str, undone: &str) -> bool {
+        let is_made = |said: &Result<run::Answer, run::Lost>| matches!(said, Ok(answer) if answer.error.is_none());
+        if !is_made(&simple(&mut self.o, sql)) {
+            return false;
+        }
+        let said = simple(&mut self.r, sql);
+        if is_made(&said) {
+            return true;
+        }
+        must(&mut self.o, undone);
+        match &said {
+            Ok(answer) if refusal(None, answer).is_some() => {
+                let reason = refusal(None, answer).unwrap_or_default();
+                *self.refused_views.entry(reason).or_default() += 1;
+            }
+            Ok(answer) if self.layout == Layout::Mongodb && limits::limit(answer).is_some() => {}
+            said => self.faults.push(format!("{sql}: {said:?}")),
+        }
+        false
+    }
+
+    /// Views at random, each made through the router and on the one database. What one of them does not make is on
+    /// neither side, nor is a view of more rows than are worth while.
+    fn define(&mut self, seed: u64, views: u64) {
+        for number in 0..views {
+            let name = format!("view{number}");
+            let view = Gen::new(mix(seed, number, 7), &self.schema).view(&name);
+            let create = format!("CREATE VIEW {name} AS {}", view.text);
+            let is_made = |said: &Result<run::Answer, run::Lost>| matches!(said, Ok(answer) if answer.error.is_none());
+            if !is_made(&simple(&mut self.o, &create)) {
+                continue;
+            }
+            let counted = format!("SELECT count(*) <= {MOST_ROWS} FROM {name}");
+            let counted = simple(&mut self.o, &counted);
+            let is_small = matches!(counted, Ok(answer) if answer.rows.first() == Some(&vec![Some(b"t".to_vec())]));
+            let said = match is_small {
+                true => simple(&mut self.r, &create),
+                false => Ok(run::Answer::default()),
+            };
+            if is_small && is_made(&said) {
+                self.schema.add(view);
+                continue;
+            }
+            must(&mut self.o, &format!("DROP VIEW {name}"));
+            match &said {
+                _ if !is_small => {}
+                Ok(answer) => match refusal(None, answer) {
+                    Some(message) => *self.refused_views.entry(message).or_default() += 1,
+                    None => self.faults.push(format!("{create}: {said:?}")),
+                },
+                Err(_) => self.faults.push(format!("{create}: {said:?}")),
+            }
+        }
+        if views > 0 {
+            (self.o_types, self.r_types) = (types(&mut self.o), types(&mut self.r));
+            for wire in &mut self.databases[..self.shards] {
+                self.r_types.inside.extend(types(wire).inside);
+            }
+        }
+    }
+
     /// The router's connection anew, when the old one is lost.
     pub fn reconnect(&mut self) {
         let endpoint = Endpoint {
@@ -140,6 +262,16 @@ impl World {
         };
         self.r = Wire::login(&endpoint);
         must(&mut self.r, TIMEOUT);
+        for sql in &self.settings {
+            must(&mut self.r, sql);
+        }
+    }
+
+    /// The other client goes on.
+    pub fn swap(&mut self) {
+        std::mem::swap(&mut self.o, &mut self.other.o);
+        std::mem::swap(&mut self.r, &mut self.other.r);
+        std::mem::swap(&mut self.settings, &mut self.other.settings);
     }
 
     /// In which of these tables the shards together have other rows than the one
@@ -239,7 +371,7 @@ impl World {
                 );
                 let expected = format!("Shards: s{}", shard + 1);
                 if !self.homes.contains_key(&route) {
-                    let lines = run::rows(&mut self.r, &route).concat();
+                    let lines = run::rows(&mut self.asking, &route).concat();
                     let told = lines
                         .iter()
                         .find(|line| line.starts_with("Shards"))

@@ -64,7 +64,7 @@ impl Gen<'_> {
             .collect()
     }
 
-    fn ctx(table: &Table, level: u32) -> Ctx {
+    pub fn ctx(table: &Table, level: u32) -> Ctx {
         Ctx {
             atoms: Self::atoms(table, table.name()),
             level,
@@ -258,7 +258,7 @@ impl Gen<'_> {
             table.name(),
             Self::names(table, &columns),
             values.join(", "),
-            source.name()
+            self.source(&source)
         )
     }
 
@@ -339,7 +339,7 @@ impl Gen<'_> {
     }
 
     /// A table whose unique columns are of the types and names of the target's key; and the condition that joins them.
-    fn partner(&mut self, table: &Table) -> Option<(Table, String)> {
+    pub fn partner(&mut self, table: &Table) -> Option<(Table, String)> {
         let fits = |other: &&Table| {
             !other.unique.is_empty()
                 && other.name() != table.name()
@@ -375,7 +375,7 @@ impl Gen<'_> {
             ..Ctx::default()
         };
         let condition = self.condition(table, &ctx);
-        let (name, other_name) = (table.name(), other.name());
+        let (name, other_name) = (table.name(), self.source(&other));
         if delete {
             self.has("DELETE USING");
             let returning = self.returning(table);
@@ -443,10 +443,10 @@ impl Gen<'_> {
         let source = match self.chance(30) {
             true => format!(
                 "(SELECT * FROM {} AS s WHERE {})",
-                other.name(),
+                self.source(&other),
                 self.predicate(&of_source, 0)
             ),
-            false => other.name().to_owned(),
+            false => self.source(&other),
         };
         let first = also(self, &both);
         let mut clauses = format!("WHEN MATCHED{first} THEN {matched}");

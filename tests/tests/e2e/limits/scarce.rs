@@ -107,22 +107,26 @@ fn the_last_descriptors_are_for_servers_and_administrators() {
 #[test]
 fn a_process_short_of_memory_refuses_clients_then_transactions_and_recovers() {
     let stage = Stage::with(
-        "[listen]\nport = @port@\nworkers = 1\n[limits]\nmemory = \"160MiB\"\n[metrics]\nport = @metrics_port@",
+        "[listen]\nport = @port@\nworkers = 1\n[limits]\nmemory = \"160MiB\"\n\
+         client_statements_size = \"1GiB\"\nshared_statements_size = \"1GiB\"\n[metrics]\nport = @metrics_port@",
     );
     let (mut known, mut holder) = (stage.wire(), stage.wire());
     holder.query("BEGIN");
     assert_eq!(holder.rows("SELECT 1"), [["1"]]);
-    // Messages that are never whole: what has arrived of them is held.
-    let claim = [b"Q".as_slice(), &(100_u32 << 20).to_be_bytes()].concat();
+    // Prepared statements, which nobody but their clients can give up. Of messages that are not whole the largest go first.
     let mut hogs: Vec<Wire> = (0..100).map(|_| stage.wire()).collect();
-    hogs.iter_mut().for_each(|hog| hog.send(&claim));
     // Memory is measured every 50 ms, while some steps are made: together they must not lead from one level past the next.
-    let more = vec![b' '; 512 << 10];
+    let more = "x".repeat(512 << 10);
     let mut steps = 0..400;
     let mut grow = || {
         let step = steps.next().expect("memory is never short");
         let turn = step % hogs.len();
-        hogs[turn].send(&more);
+        let sql = format!("SELECT '{step} {more}'");
+        hogs[turn].send_all(&[
+            message::parse(&format!("p{step}"), &sql, &[]),
+            message::sync(),
+        ]);
+        hogs[turn].until_ready();
     };
     let newcomer = || {
         let mut wire = Wire::connect(stage.router.port());

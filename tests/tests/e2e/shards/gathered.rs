@@ -573,6 +573,19 @@ fn arrays_are_not_gathered_in_a_form_that_may_change_them() {
         say(&mut wire, &format!("SET {exact}"));
         assert!(say(&mut wire, sql)[1].starts_with("DataRow"), "{exact}");
     }
+    let is_refused = |set: &str| {
+        let mut wire = stage.wire();
+        let begun = say(&mut wire, "BEGIN").concat();
+        assert!(begun.starts_with("CommandComplete"), "{begun}");
+        say(&mut wire, set);
+        let refused = say(&mut wire, sql);
+        assert!(refused[0].starts_with("Error 0A000"), "{set}: {refused:?}");
+    };
+    is_refused("SET array_nulls = off");
+    is_refused("SET LOCAL array_nulls = off");
+    is_refused("SET LOCAL extra_float_digits = 0");
+    is_refused("SELECT set_config('extra_float_digits', '0', true)");
+    is_refused("SET LOCAL xmloption = document");
     say(&mut wire, "SET extra_float_digits = 0");
     let refused = say(&mut wire, sql);
     assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");

@@ -323,7 +323,7 @@ fn what_a_client_prepares_is_on_one_shard_and_found_again() {
     let ours = "ms1:r1:0000000000000000000000073:shard-a:shard_b:1k7zd2l6lxwjk:cn4:3mv:hbv8u65a0w";
     let told = say(&mut wire, &format!("COMMIT PREPARED '{ours}'"));
     assert!(
-        told[0].starts_with("Error 0A000 prepared transaction is a part of one"),
+        told[0].starts_with("Error 0A000 names of prepared transactions that begin with \"ms1:\""),
         "{told:?}"
     );
     stage.assert_nothing_open();

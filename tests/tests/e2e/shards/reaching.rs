@@ -124,14 +124,16 @@ fn actions_of_foreign_keys_leave_shard_keys_alone() {
             "INSERT INTO ref_e SELECT g, 'e' FROM generate_series(1, 9) g",
             "CREATE TABLE p (id int8, n int, PRIMARY KEY (id, n))",
             "CREATE TABLE added (id int8 PRIMARY KEY)",
+            // Nothing but `auto` would divide them, so that they live at home.
+            "CREATE TABLE home1 (id int8 PRIMARY KEY REFERENCES ref_e ON UPDATE CASCADE)",
+            "CREATE TABLE home2 (id int8, n int, PRIMARY KEY (id, n), FOREIGN KEY (id) REFERENCES ref_e ON DELETE SET DEFAULT)",
+            "INSERT INTO home1 VALUES (9)",
         ],
     );
     refused(
         &mut wire,
         message,
         &[
-            "CREATE TABLE c (id int8 PRIMARY KEY REFERENCES ref_e ON UPDATE CASCADE)",
-            "CREATE TABLE c (id int8, n int, PRIMARY KEY (id, n), FOREIGN KEY (id) REFERENCES ref_e ON DELETE SET DEFAULT)",
             "CREATE TABLE c (id int8, n int, x int, PRIMARY KEY (id, x), FOREIGN KEY (id, n) REFERENCES p ON DELETE SET NULL)",
             "ALTER TABLE added ADD FOREIGN KEY (id) REFERENCES ref_e ON UPDATE SET NULL",
         ],
@@ -152,6 +154,7 @@ fn actions_of_foreign_keys_leave_shard_keys_alone() {
     );
     assert_eq!(one(&mut wire, "SELECT sum(n) FROM c3"), "36");
     assert_eq!(one(&mut wire, "SELECT sum(e) FROM c2"), "47");
+    assert_eq!(one(&mut wire, "SELECT id FROM home1"), "19");
     // Made past the router.
     let added = "ALTER TABLE added ADD FOREIGN KEY (id) REFERENCES ref_e ON UPDATE CASCADE";
     stage.shards.sql_all(added);

@@ -27,7 +27,8 @@ name = "kinds"
 kind = "reference"
 "#;
 
-const DEFINITIONS: [&str; 4] = [
+/// The tables.
+pub const DEFINITIONS: [&str; 4] = [
     "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
     "CREATE TABLE accounts (id int8 PRIMARY KEY, balance int8 NOT NULL CHECK (balance >= 0))",
     "CREATE TABLE kinds (id int4 PRIMARY KEY, name text)",

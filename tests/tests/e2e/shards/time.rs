@@ -260,7 +260,6 @@ fn where_the_time_is_asked_for_out_of_sight_it_is_refused() {
     let (x, y) = (ids[0], ids[1]);
     let over_shards = [
         "SELECT since(at) FROM stamped".to_owned(),
-        "SELECT * FROM recent".to_owned(),
         "UPDATE touched SET id = id".to_owned(),
         "UPDATE touched SET at = NULL".to_owned(),
         format!("INSERT INTO touched (id) VALUES ({x}), ({y})"),

@@ -218,7 +218,7 @@ impl Types<'_, '_> {
             .names
             .catalog
             .operators
-            .contains(&op.to_string())
+            .contains_key(&op.to_string())
         {
             return None;
         }

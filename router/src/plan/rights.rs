@@ -1,0 +1,196 @@
+//! Whether a statement on documents may run at all.
+//!
+//! PostgreSQL would check rights when it runs a statement, and MongoDB knows nothing of them. A plan is given as it is if the
+//! role certainly has what any statement of its kind needs, on the whole of each table of documents that the text may
+//! name. Else the home shard is asked first: it explains the statement, for which it checks rights as for a run, those on
+//! columns and those of owners of views among them.
+//!
+//! Names are looked for in the raw text, as `names` does: what is found too often is asked about once too often.
+
+use super::names::Names;
+use super::refuse::{Reason, Refusal};
+use super::{Guarded, Plan, PlanContext, Temporary, copy};
+use crate::catalog::types::words;
+use crate::catalog::{Held, Name};
+use crate::sql::effect::{self, Direction, Statement};
+use crate::sql::lexer::{Kind, Lexer};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The plan, if the statement may run; with the question before it, if that is not certain.
+pub fn guarded(names: &Names<'_>, sql: &str, context: &PlanContext, plan: Plan) -> Plan {
+    // What values are written into is planned again with them.
+    if names.documents.is_empty()
+        || matches!(
+            plan,
+            Plan::Refuse(_) | Plan::Local(_) | Plan::Ddl(_) | Plan::Fill(_)
+        )
+    {
+        return plan;
+    }
+    let lower = sql.to_lowercase();
+    // A name with escapes may be any.
+    let any = lower.contains("u&\"");
+    let tables: Vec<&Name> = names
+        .documents
+        .keys()
+        .filter(|table| any || is_named(&lower, &table.name))
+        .collect();
+    let in_view = any
+        || names
+            .over_documents
+            .iter()
+            .any(|view| is_named(&lower, view));
+    if tables.is_empty() && !in_view {
+        return plan;
+    }
+    let Some(question) = question(names, sql, context) else {
+        return plan;
+    };
+    let has_policies = |table: &&Name| {
+        let relation = names.catalog.relation(table);
+        relation.is_some_and(|relation| relation.row_security.is_some())
+    };
+    let may_be_read = |table: &&Name| in_view || tables.contains(table);
+    let mut read = names.documents.keys().filter(may_be_read);
+    if let Some(table) = read.find(has_policies) {
+        return Plan::Refuse(Refusal::of_table(Reason::DocumentsRowSecurity, table));
+    }
+    let rights = &names.catalog.rights;
+    let needed = needed(&lower, sql, context);
+    let certain = !in_view
+        && context.temporary != Temporary::Unclear
+        && tables
+            .iter()
+            .all(|table| rights.are_certain(table, &context.role, needed));
+    if certain || *rights == crate::catalog::Rights::Everybody {
+        return plan;
+    }
+    Plan::Guarded(Guarded {
+        plan: Arc::new(plan),
+        question,
+    })
+}
+
+/// The names, in lower case, of views that may read documents.
+pub fn over_documents(names: &Names<'_>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    if names.documents.is_empty() {
+        return found;
+    }
+    loop {
+        let before = found.len();
+        for relation in names.catalog.relations.values() {
+            let Some(definition) = &relation.definition else {
+                continue;
+            };
+            let lower = definition.to_lowercase();
+            let reads = names
+                .documents
+                .keys()
+                .any(|table| is_named(&lower, &table.name))
+                || found.iter().any(|view: &String| is_named(&lower, view));
+            if reads {
+                found.insert(relation.name.name.to_lowercase());
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Whether a text in lower case may have a name.
+fn is_named(lower: &str, name: &str) -> bool {
+    let name = name.to_lowercase();
+    match words(&name).next() == Some(name.as_str()) {
+        true => words(lower).any(|word| word == name),
+        false => lower.contains(&name),
+    }
+}
+
+/// At least what a statement with these words needs. A condition, RETURNING and ON CONFLICT read.
+fn needed(lower: &str, sql: &str, context: &PlanContext) -> Held {
+    let has = |wanted: &[&str]| words(lower).any(|word| wanted.contains(&word));
+    let strings = context.standard_conforming_strings;
+    let copied_in = matches!(
+        effect::analyse(sql.as_bytes(), strings).statement,
+        Statement::Copy {
+            direction: Direction::In,
+            ..
+        }
+    );
+    Held {
+        select: true,
+        insert: copied_in || has(&["insert", "merge"]),
+        // Row locks, too.
+        update: has(&["update", "share", "merge"]),
+        delete: has(&["delete", "merge"]),
+    }
+}
+
+/// What the home shard is told to explain, in the place of a statement; `None` if it runs nothing that reads or writes.
+fn question(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<str>> {
+    let strings = context.standard_conforming_strings;
+    let statement = effect::analyse(sql.as_bytes(), strings).statement;
+    let text: Cow<'_, str> = match statement {
+        Statement::Select
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Merge => Cow::Borrowed(sql),
+        Statement::Explain { inner, .. } => {
+            return question(names, sql.get(inner.start..inner.end)?, context);
+        }
+        // Planned when it is executed, with the words before it.
+        Statement::Prepare { body, .. } => {
+            return question(names, sql.get(body.start..body.end)?, context);
+        }
+        Statement::Declare { query, .. } => Cow::Borrowed(sql.get(query.start..query.end)?),
+        Statement::Copy {
+            direction: Direction::Out,
+            source,
+            ..
+        } => Cow::Owned(copy::rows_of(sql, &source).ok()?),
+        Statement::Copy {
+            direction: Direction::In,
+            source,
+            ..
+        } => Cow::Owned(copy::insert_of(names, sql, &source, context)?),
+        _ => return None,
+    };
+    let unbound = without_parameters(&text, context);
+    Some(format!("EXPLAIN (COSTS OFF) {unbound}").into())
+}
+
+/// The text with NULL for each parameter, of the type that Parse has declared for it.
+fn without_parameters(sql: &str, context: &PlanContext) -> String {
+    let mut made = String::with_capacity(sql.len());
+    let mut at = 0;
+    for token in Lexer::new(sql.as_bytes(), context.standard_conforming_strings) {
+        if token.kind != Kind::Param {
+            continue;
+        }
+        let (Some(before), Some(number)) = (
+            sql.get(at..token.start),
+            sql.get(token.start + 1..token.end),
+        ) else {
+            continue;
+        };
+        made.push_str(before);
+        let number: usize = number.parse().unwrap_or_default();
+        let declared = context.parameter_types.get(number.wrapping_sub(1));
+        match declared.and_then(|oid| crate::catalog::types::builtin_name(*oid)) {
+            Some(name) => {
+                made.push_str("(NULL::pg_catalog.");
+                made.push_str(name);
+                made.push(')');
+            }
+            None => made.push_str(" NULL "),
+        }
+        at = token.end;
+    }
+    made.push_str(sql.get(at..).unwrap_or_default());
+    made
+}

@@ -1,0 +1,70 @@
+//! Code that an expression runs without naming it: the functions of operators and casts, and the constraints of domains.
+//!
+//! Whoever makes an operator, a cast or a domain of a function that reaches tables is refused, but the function may be
+//! made anew afterwards. Then what may use it is refused, by its symbol or name, and with a cast everything, because a
+//! cast need not be written. Nearly always there is nothing of the kind, and nothing is looked at.
+
+use std::collections::BTreeSet;
+
+use crate::catalog::TypeKind;
+use crate::sql::lexer::{Kind, Lexer};
+
+use super::names::{Names, Reach, named};
+
+/// What may run such code.
+#[derive(Debug, Default)]
+pub struct Unnamed {
+    /// Symbols of operators.
+    operators: BTreeSet<String>,
+    /// Some operator has a symbol for which the grammar has words: BETWEEN, IN, LIKE, ORDER BY and the like.
+    by_words: bool,
+    /// Names of domains.
+    domains: BTreeSet<String>,
+    /// Some cast does.
+    casts: bool,
+}
+
+/// Symbols of the operators that clauses and words stand for.
+pub const OF_WORDS: [&str; 14] = [
+    "=", "<>", "<", ">", "<=", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "+", "-",
+];
+
+impl Unnamed {
+    /// Looks at all operators, casts and domains of a catalog.
+    pub fn of(names: &Names<'_>) -> Unnamed {
+        let reaches = |function: &String| names.reach(function) > Some(Reach::Nothing);
+        let operators = names.catalog.operators.iter();
+        let operators = operators.filter(|(_, functions)| functions.iter().any(reaches));
+        let operators: BTreeSet<String> = operators.map(|(symbol, _)| symbol.clone()).collect();
+        let types = names.catalog.types.iter();
+        let domains = types.filter(|(_, info)| match &info.kind {
+            TypeKind::Domain { checks, .. } => names.code_reach(checks) > Reach::Nothing,
+            TypeKind::Enum(_) | TypeKind::Other => false,
+        });
+        Unnamed {
+            by_words: operators.iter().any(|one| OF_WORDS.contains(&one.as_str())),
+            operators,
+            domains: domains.map(|(name, _)| name.name.clone()).collect(),
+            casts: names.catalog.cast_functions.iter().any(reaches),
+        }
+    }
+
+    /// Whether a statement may run any of it.
+    pub fn is_called(&self, sql: &str, standard_conforming_strings: bool) -> bool {
+        if self.casts || self.by_words {
+            return true;
+        }
+        if self.operators.is_empty() && self.domains.is_empty() {
+            return false;
+        }
+        let mut tokens = Lexer::new(sql.as_bytes(), standard_conforming_strings);
+        tokens.any(|token| {
+            let text = sql.get(token.start..token.end).unwrap_or_default();
+            match token.kind {
+                Kind::Operator => self.operators.contains(text),
+                Kind::UnicodeIdent => true,
+                kind => named(kind, text).is_some_and(|name| self.domains.contains(&name)),
+            }
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! What a session began with, and keeps whatever roles and databases are altered to later.
+//!
+//! New connections have the new defaults. A session of before is brought to its own by SET, as if its startup packet had
+//! said so: RESET goes back there too.
+
+use super::defaults::{BEGINS, Begins, says_temporary};
+use super::settings::{Settings, Value};
+use super::{Halt, Session};
+use std::sync::Arc;
+
+/// What a session began with.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// The last change for its role and database before it began.
+    pub of: u64,
+    /// How many changes there were when it saw to it last that its connections have what it began with.
+    pub seen: u64,
+    /// The settings, if a server has said them.
+    pub begins: Option<Arc<Begins>>,
+    /// What is set for it since, because connections begin otherwise.
+    pub kept: Arc<Settings>,
+}
+
+impl Session {
+    /// Notes what the startup packet, or a role or a database, says of temporary objects.
+    pub(super) fn note_temporary(&mut self) {
+        let own = self.state.settings.startup().get("search_path");
+        let says = |value: &Value| match value {
+            Value::Text(text) | Value::Statement(text) => says_temporary(text),
+        };
+        let begun = self.beginning.begins.as_ref();
+        self.state.makes_temporary =
+            own.is_some_and(says) || begun.is_some_and(|begun| begun.has_temporary_schema());
+    }
+
+    /// Whether connections begin with what the session began with, as far as it is known.
+    pub(super) fn is_as_begun(&self) -> bool {
+        self.beginning.seen == self.core.shared.altered.count()
+    }
+
+    /// The database of the session on the home shard.
+    pub(super) fn home_database(&self) -> String {
+        let name = &self.entry.who.database;
+        self.topology.database_on(name, self.topology.home)
+    }
+
+    /// Sees to it that a connection which was opened since `altered` changes has what the session began with.
+    pub(super) async fn keep_beginning(&mut self, at: usize, altered: u64) -> Result<(), Halt> {
+        let last = {
+            let role = &self.entry.who.server_user;
+            let known = &self.core.shared.altered;
+            known.last(role, &self.home_database())
+        };
+        let concerned = last > self.beginning.seen;
+        if concerned && let Some(began) = self.beginning.begins.clone() {
+            self.servers[at].inbox.row = None;
+            self.ask(at, BEGINS.as_bytes()).await?;
+            let answer = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+            let now = answer.and_then(|answer| Begins::read(&answer));
+            let is_set = |name: &str| self.state.settings.outside().get(name).is_some();
+            let kept = now.map(|now| began.kept(&now, is_set)).unwrap_or_default();
+            for (name, value) in kept {
+                let value = Value::Text(value);
+                Arc::make_mut(&mut self.beginning.kept).set(&name, value.clone());
+                self.state.keep_setting(&name, &value);
+            }
+            let outside = Arc::clone(self.state.settings.outside());
+            self.bring_to(at, &outside).await?;
+        }
+        self.beginning.seen = altered;
+        Ok(())
+    }
+}

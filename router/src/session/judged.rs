@@ -1,0 +1,136 @@
+//! What a statement that the router refuses is to PostgreSQL. Where PostgreSQL has an error of its own for the text, that
+//! is the client's answer: a word that is wrong is no missing feature.
+
+use super::errors::put_error;
+use super::names::Prepared;
+use super::state::{Block, Phase};
+use super::{Halt, Session};
+use crate::plan::{Plan, Reason};
+use mothership_proto::backend::tag;
+use mothership_proto::frontend::{self, Parse};
+use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::report::{Fields, sqlstate};
+
+impl Session {
+    /// The error that PostgreSQL has for a text which the router has refused by `halt`, told to the client; `halt` if it
+    /// has none. `types` are those that Parse has declared.
+    pub(super) async fn judged(&mut self, halt: Halt, sql: &[u8], types: &[u8]) -> Halt {
+        let Halt::Fail(report) = &halt else {
+            return halt;
+        };
+        let refused = report.code == sqlstate::FEATURE_NOT_SUPPORTED;
+        if !refused || !self.topology.config.has_postgres() {
+            return halt;
+        }
+        // Tables of documents are not there.
+        let only_grammar = self.topology.postgres < self.topology.shards.len();
+        match self.error_of_server(sql, types).await {
+            Some(body) if is_about_text(&body, only_grammar) => self.failed_by(&body),
+            _ => halt,
+        }
+    }
+
+    /// Fails if a text of several statements has one that is wrong, before the first of them runs, as PostgreSQL does.
+    /// It is asked only if the router cannot read one of them.
+    pub(super) async fn check_grammar(
+        &mut self,
+        sql: &[u8],
+        statement: &std::rc::Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        if self.world.is_none() || statement.steps.len() < 2 || !self.topology.config.has_postgres()
+        {
+            return Ok(());
+        }
+        let unread = |plan: &Plan| matches!(plan, Plan::Refuse(refusal) if refusal.reason == Reason::NotUnderstood);
+        let mut asks = false;
+        for at in 0..statement.steps.len() {
+            let plan = self.plan_by_known(statement, at)?;
+            asks |= plan.is_some_and(|(plan, _)| unread(plan.as_ref()));
+        }
+        if !asks {
+            return Ok(());
+        }
+        match self.error_of_server(sql, &[]).await {
+            Some(body) if is_about_text(&body, true) => Err(self.failed_by(&body)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the client an error of a server about its text, which makes its transaction fail.
+    fn failed_by(&mut self, body: &[u8]) -> Halt {
+        if self.state.phase == Phase::Segment {
+            return self.failed_in_segment(body);
+        }
+        let characters = self.state.told.characters();
+        let moved = self.written.as_ref().map(|w| w.moved(body, characters));
+        let body = moved.as_deref().unwrap_or(body);
+        self.client.with_output(|out| put_error(out, body));
+        self.state.note_failure();
+        if !self.implicit && matches!(self.state.block, Block::Open | Block::Begun) {
+            self.state.block = Block::Failed;
+        }
+        Halt::Failed
+    }
+
+    /// What a server of the home shard says against a text that it is to parse. Its transaction has failed then; so does
+    /// that of the client, one way or the other.
+    async fn error_of_server(&mut self, sql: &[u8], types: &[u8]) -> Option<Vec<u8>> {
+        let in_segment = self.state.phase == Phase::Segment;
+        if in_segment {
+            self.settle_active().await.ok()?;
+        }
+        // It is parsed and never runs, so that no code of it can leave anything.
+        self.state.end_unseen(!self.servers.is_empty());
+        let at = self.attach(self.topology.home).await.ok()?;
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment |= in_segment;
+        attached.lease.notes.unnamed = None;
+        let types = attached.inbox.types_on_shard(types);
+        attached.lease.wire.with_output(|out| {
+            Parse {
+                name: b"",
+                sql,
+                types: &types,
+            }
+            .put(out);
+            out.extend_from_slice(match in_segment {
+                true => frontend::FLUSH,
+                false => frontend::SYNC,
+            });
+        });
+        attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
+        if !in_segment {
+            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+        }
+        let mut error = None;
+        let collected = self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {
+            (Event::Failed, _) => {
+                error = Some(frame.body().to_vec());
+                in_segment
+            }
+            (_, tag::PARSE_COMPLETE) => in_segment,
+            (event, _) => matches!(event, Event::Ready(_)),
+        });
+        collected.await.ok()?;
+        error
+    }
+}
+
+/// What a server says of tables, functions and other objects that it does not have, or has as something else.
+const ABSENT: [&[u8]; 4] = [b"42P01", b"42883", b"42704", b"42809"];
+
+/// Whether an error says that something is wrong with the text, and not with the moment.
+fn is_about_text(body: &[u8], only_grammar: bool) -> bool {
+    let fields = Fields::read(body);
+    let code = fields.code.unwrap_or_default();
+    if fields.is_fatal() {
+        return false;
+    }
+    match only_grammar {
+        // That there are several statements has no place.
+        true => code == b"42601" && super::errors::place_of(body).is_some(),
+        // Which objects there are the home shard cannot say for others.
+        false if ABSENT.contains(&code) => false,
+        false => code.starts_with(b"42") || code.starts_with(b"22"),
+    }
+}

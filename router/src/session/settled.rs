@@ -1,0 +1,100 @@
+//! A prepared statement and settings that have changed since it was parsed.
+//!
+//! PostgreSQL has read its literals by the settings of that moment, and they stay what they are. Where the statement is
+//! not known yet, a server is brought to those settings, parses it, and is brought back.
+
+use super::names::Prepared;
+use super::settings::Settings;
+use super::{Halt, Session};
+use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How a server was brought to the settings of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Brought {
+    /// It has them.
+    Not,
+    /// Within a savepoint, which takes them back.
+    InSavepoint,
+    /// By SET.
+    Set,
+}
+
+/// The savepoint of the router's own.
+const SAVEPOINT: &str = "\"__mothership_settings\"";
+
+impl Session {
+    /// The statement of a name, for the settings that hold now.
+    ///
+    /// # Errors
+    /// Where it would be placed by other settings than those that its literals were read by.
+    pub(super) fn as_it_runs(&self, statement: &Rc<Prepared>) -> Result<Rc<Prepared>, Halt> {
+        let now = self.environment();
+        if now.number == statement.used_in {
+            return Ok(Rc::clone(statement));
+        }
+        let differs = now.literals != statement.environment.literals;
+        if self.world.is_some() && differs && statement.reads_settings {
+            return Err(read_by_others().into());
+        }
+        // What a session has for itself on its servers nobody else gets.
+        if !self.state.pins.is_empty() {
+            return Ok(Rc::clone(statement));
+        }
+        Ok(self.core.interner.elsewhere(statement, now.number))
+    }
+
+    /// Brings a server to the settings by which the literals of a statement were read.
+    pub(super) async fn bring_as_parsed(
+        &mut self,
+        at: usize,
+        statement: &Rc<Prepared>,
+    ) -> Result<Brought, Halt> {
+        let now = self.environment();
+        let then = &statement.environment.literals;
+        if !statement.reads_settings || now.literals == *then {
+            return Ok(Brought::Not);
+        }
+        let in_force = Arc::clone(self.state.in_force());
+        let mut wanted = Settings::clone(&in_force);
+        now.literals.iter().for_each(|s| wanted.remove(&s.name));
+        for setting in then {
+            wanted.set(&setting.name, setting.value.clone());
+        }
+        if self.servers[at].inbox.in_block {
+            let sets = wanted.sql_from(&in_force);
+            self.tell(at, &format!("SAVEPOINT {SAVEPOINT};{sets}"))
+                .await?;
+            return Ok(Brought::InSavepoint);
+        }
+        self.bring_to(at, &Arc::new(wanted)).await?;
+        Ok(Brought::Set)
+    }
+
+    /// Brings it back.
+    pub(super) async fn bring_as_it_was(
+        &mut self,
+        at: usize,
+        brought: Brought,
+    ) -> Result<(), Halt> {
+        match brought {
+            Brought::Not => Ok(()),
+            Brought::InSavepoint => {
+                let back =
+                    format!("ROLLBACK TO SAVEPOINT {SAVEPOINT};RELEASE SAVEPOINT {SAVEPOINT}");
+                self.tell(at, &back).await
+            }
+            Brought::Set => self.bring_settings(at).await,
+        }
+    }
+}
+
+fn read_by_others() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "the settings have changed since this statement was prepared",
+    )
+    .detail("it has literals that may mean something else under other settings, and is placed by what they mean")
+    .hint("Prepare it again, or give the values as parameters.")
+}

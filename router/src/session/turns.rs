@@ -1,0 +1,480 @@
+//! In which order a statement over several shards takes its locks, and what becomes of it where it and others wait for
+//! each other ([ADR 33](../../../docs/adr/0033-locks-over-shards-are-taken-at-once-and-given-up.md)).
+//!
+//! One PostgreSQL takes the locks of a statement in one order, so that two of the same kind never wait for each other. As
+//! long as nothing speaks against it, all shards are asked at once here, and where a circle comes of it, one of those who
+//! can undo their statement without the client's noticing does so ([`Yielding`](crate::core::Yielding)), and runs it
+//! again, one shard after the other. The tables are remembered for a while ([`Contention`](crate::contention::Contention)):
+//! what names them goes in that order at once. So does what cannot be undone.
+
+use super::dispatch::Many;
+use super::extended::put_quietly;
+use super::state::Block;
+use super::step::{Pins, Step};
+use super::{Attached, Halt, Session, working_by};
+use crate::catalog::behind::names;
+use crate::catalog::outside::reaches;
+use crate::commit::steps::Reply;
+pub(super) use crate::contention::Order;
+use crate::plan::Merge;
+use mothership_proto::frontend::{SYNC, put_query};
+use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Fields, sqlstate};
+use rand::RngExt;
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot};
+
+/// Who waits for so long asks to be looked at; then it waits twice as long before it asks again.
+const PATIENCE: Duration = Duration::from_millis(8);
+/// And at most.
+const LONGEST: Duration = Duration::from_millis(128);
+/// A statement is undone and run again so often; after that it is one of those who wait.
+const MOST: u8 = 12;
+/// More of an answer is not held back.
+pub(super) const HELD: usize = 256 * 1024;
+
+/// What of a statement is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    /// Its transaction, of which it is all.
+    Transaction,
+    /// What came after a savepoint of the router's own.
+    Savepoint,
+}
+
+/// The attempts of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns {
+    /// How the next one goes.
+    pub order: Order,
+    /// So often it may be undone.
+    left: u8,
+    ground: Ground,
+}
+
+/// The savepoint of the router's own, before a statement within a block.
+const SAVE: &str = "SAVEPOINT mothership_step";
+/// The same where the one of the statement before still stands.
+const SAVE_ANEW: &str = "RELEASE SAVEPOINT mothership_step; SAVEPOINT mothership_step";
+const GO_BACK: &str = "ROLLBACK TO SAVEPOINT mothership_step";
+
+/// "moth" and "copy" as numbers: who writes reference tables holds this lock on every server until its transaction ends. No
+/// row comes of it, so that it is not taken for the answer to a question.
+const LOCK_COPIES: &str =
+    "SELECT WHERE pg_catalog.pg_advisory_xact_lock(1836020840, 1668247673) IS NULL";
+
+impl Turns {
+    /// Of what takes no locks on several shards.
+    pub const ONE: Turns = Turns {
+        order: Order::AtOnce,
+        left: 0,
+        ground: Ground::Transaction,
+    };
+
+    /// Whether savepoints are to be set before the next attempt.
+    pub fn saves(self) -> bool {
+        self.ground == Ground::Savepoint && self.left == MOST
+    }
+
+    /// The same where only a whole transaction can be undone.
+    pub fn of_transactions(self) -> Turns {
+        match self.ground {
+            Ground::Transaction => self,
+            Ground::Savepoint => self.without_undoing(),
+        }
+    }
+
+    /// How much speaks against undoing the next attempt: how often it was done, and that less than its transaction is
+    /// undone by it.
+    fn price(self) -> u8 {
+        let within = u8::from(self.ground == Ground::Savepoint);
+        MOST.saturating_sub(self.left) * 2 + within
+    }
+
+    /// How long what has been undone keeps out of the way, if its next attempt takes its locks as the one before did.
+    pub fn pause(self) -> Duration {
+        let undone = u32::from(MOST.saturating_sub(self.left)).min(5);
+        let longest = PATIENCE * (1 << undone);
+        longest.mul_f64(rand::rng().random_range(0.2..1.0))
+    }
+
+    /// Whether an attempt may be undone.
+    pub fn can_undo(self) -> bool {
+        self.left > 0
+    }
+
+    /// The same where it may not.
+    pub fn without_undoing(self) -> Turns {
+        match self.can_undo() {
+            true => Turns {
+                order: Order::InTurn,
+                left: 0,
+                ground: self.ground,
+            },
+            false => self,
+        }
+    }
+}
+
+impl Session {
+    /// How a statement of these steps goes to its shards.
+    pub(super) fn turns(&self, sql: &[u8], steps: &[Step], many: &Many) -> Turns {
+        let locks = steps.is_empty() || steps.iter().any(|step| step.locks);
+        let asks_all = many.copy_in || many.step_by_step || many.password;
+        let alone = many.legs.len() < 2 && !many.locks_alone();
+        if alone || !many.writes || !locks || asks_all {
+            return Turns::ONE;
+        }
+        self.turns_of(sql, steps)
+    }
+
+    /// The same of a statement that takes locks on several shards.
+    pub(super) fn turns_of(&self, sql: &[u8], steps: &[Step]) -> Turns {
+        let ground = match self.is_all() {
+            true => Ground::Transaction,
+            false => Ground::Savepoint,
+        };
+        let defines = steps.iter().any(|step| step.changes_schema);
+        let undone = self.can_be_undone(sql, steps)
+            && (ground == Ground::Transaction || self.can_be_saved() && !defines);
+        let turns = Turns {
+            order: Order::AtOnce,
+            left: MOST,
+            ground,
+        };
+        match undone {
+            false => turns.without_undoing(),
+            true => Turns {
+                order: self.order_among_others(sql),
+                ..turns
+            },
+        }
+    }
+
+    /// Whether a savepoint can go ahead of the statement that begins now: in the middle of a pipeline it would have to be
+    /// waited for.
+    fn can_be_saved(&self) -> bool {
+        let open = matches!(self.state.block, Block::Begun | Block::Open);
+        open && !self.servers.iter().any(|s| s.inbox.in_segment)
+    }
+
+    /// Sets savepoints on the servers of these shards, which are attached. They go ahead of the statement.
+    pub(super) fn save(&mut self, many: &Many) {
+        let deeds = self.state.history.deeds().len();
+        for attached in &mut self.servers {
+            let inbox = &mut attached.inbox;
+            inbox.saved_now = many.legs.iter().any(|(shard, _)| *shard == attached.shard);
+            if !inbox.saved_now {
+                continue;
+            }
+            let sql = match inbox.saved.replace(deeds) {
+                Some(before) if before == deeds => SAVE_ANEW,
+                _ => SAVE,
+            };
+            inbox.ahead += 1;
+            attached.lease.notes.unnamed = None;
+            attached
+                .lease
+                .wire
+                .with_output(|out| put_query(out, sql.as_bytes()));
+            attached.lease.ledger.push(Owed::Query(Audience::Router));
+        }
+    }
+
+    /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
+    /// shard's is the first one, and the others are sent when the home shard has answered.
+    ///
+    /// A writer reads each copy by a snapshot of its own. Without the lock it could see a transaction that is committed
+    /// on one server and still prepared on another: it would find a row on one copy only, and the copies would differ for
+    /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
+    pub(super) fn lock_copy(&mut self, at: usize) {
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        lease.notes.unnamed = None;
+        if inbox.in_segment {
+            inbox.locks_ahead = true;
+            put_quietly(lease, LOCK_COPIES.as_bytes());
+        } else {
+            inbox.ahead += 1;
+            lease
+                .wire
+                .with_output(|out| put_query(out, LOCK_COPIES.as_bytes()));
+            lease.ledger.push(Owed::Query(Audience::Router));
+        }
+    }
+
+    /// The same on several servers, that of the home shard first.
+    pub(super) async fn lock_copies(&mut self, legs: &[usize]) -> Result<(), Halt> {
+        let mut legs = legs.to_vec();
+        legs.sort_by_key(|at| self.rank(self.servers[*at].shard));
+        for at in legs {
+            self.tell(at, LOCK_COPIES).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the statement that begins now is all of its transaction, which is the router's own.
+    pub(super) fn is_all(&self) -> bool {
+        let begun = self.servers.iter().any(|s| s.inbox.in_block);
+        let in_segment = self.servers.iter().any(|s| s.inbox.in_segment);
+        match self.state.block {
+            Block::None => !in_segment,
+            Block::Begun => self.implicit && !begun && !in_segment,
+            Block::Open | Block::Refused | Block::Failed | Block::Lost => false,
+        }
+    }
+
+    /// Whether nothing of it would last if its transaction were undone.
+    fn can_be_undone(&self, sql: &[u8], steps: &[Step]) -> bool {
+        let plain = |step: &Step| {
+            step.pins == Pins::NONE
+                && !step.moves_sequence
+                && !step.calls.iter().any(|call| reaches(call))
+        };
+        let Some(world) = &self.world else {
+            return false;
+        };
+        let strings = self.standard_strings();
+        let reached = || match std::str::from_utf8(sql) {
+            Ok(sql) => world.outside().is_reached_by(sql, strings),
+            Err(_) => true,
+        };
+        !steps.is_empty() && steps.iter().all(plain) && self.state.pins.is_empty() && !reached()
+    }
+
+    /// How it goes to its shards by what has happened lately on the tables that it names.
+    fn order_among_others(&self, sql: &[u8]) -> Order {
+        let database = &self.entry.who.database;
+        let hot = self.core.shared.contention.of(database, Instant::now());
+        if hot.is_empty() {
+            return Order::AtOnce;
+        }
+        let Ok(sql) = std::str::from_utf8(sql) else {
+            return Order::InTurn;
+        };
+        let mut order = Order::AtOnce;
+        names(sql, self.standard_strings(), |named| {
+            let hot = hot
+                .iter()
+                .filter(|hot| named.name.is_none_or(|name| *hot.0 == *name));
+            order = hot.map(|hot| hot.1).fold(order, Order::max);
+        });
+        order
+    }
+
+    /// Others were met by a statement with this text, which now goes to its shards like this.
+    fn note_contention(&self, sql: &[u8], order: Order) {
+        let (Ok(sql), Some(world)) = (std::str::from_utf8(sql), &self.world) else {
+            return;
+        };
+        let mut named = BTreeSet::new();
+        names(sql, self.standard_strings(), |name| {
+            named.extend(name.name.map(str::to_owned));
+        });
+        let tables = world.catalog().relations.values();
+        let tables = tables.map(|relation| relation.name.name.as_str());
+        let tables = tables.filter(|name| named.contains(*name));
+        let database = &self.entry.who.database;
+        let contention = &self.core.shared.contention;
+        contention.note(database, tables, order, Instant::now());
+    }
+
+    /// An attempt begins. What is told of it is held back while it can be undone.
+    pub(super) fn begin_attempt(&mut self, turns: Turns) {
+        self.met = false;
+        self.entry.cancelled.set(false);
+        if turns.left > 0 {
+            self.client.hold();
+            self.entry.yielding.begin(turns.price());
+        }
+    }
+
+    /// An attempt has ended; whether it was undone and the next one is to begin.
+    ///
+    /// # Errors
+    /// The client waits no longer.
+    pub(super) async fn end_attempt(
+        &mut self,
+        turns: &mut Turns,
+        sql: &[u8],
+    ) -> Result<bool, Halt> {
+        self.entry.yielding.end();
+        if !std::mem::take(&mut self.met) {
+            self.client.release();
+            return Ok(false);
+        }
+        self.client.discard();
+        let undone = self.undo_attempt(turns.ground).await;
+        turns.order = turns.order.after_meeting();
+        self.note_contention(sql, turns.order);
+        self.state.tally.repeats();
+        if let Some(report) = self.must_go() {
+            return Err(super::End::Told(report).into());
+        }
+        undone?;
+        if self.entry.cancelled.get() {
+            return Err(super::attach::canceled_report().into());
+        }
+        turns.left -= 1;
+        Ok(true)
+    }
+
+    /// Whether the answer that has come so far can still be taken back.
+    pub(super) fn can_give_way(&self) -> bool {
+        self.entry.yielding.attempt().is_some() && self.client.held().is_some()
+    }
+
+    /// Whether a server's error means that this statement and others waited for each other, and nobody need be told.
+    pub(super) fn gives_way_to(&mut self, error: &[u8]) -> bool {
+        let deadlock = Fields::read(error).code == Some(sqlstate::DEADLOCK_DETECTED.as_bytes());
+        let gives = deadlock && self.can_give_way();
+        self.met |= gives;
+        gives
+    }
+
+    /// So much of the answer is held back that it is not held any longer: now the client sees it.
+    pub(super) fn show_held(&mut self) {
+        if self.client.held().is_some_and(|held| held > HELD) {
+            self.entry.yielding.end();
+            self.client.release();
+        }
+    }
+
+    /// Undoes all that the attempt did, on every server. They are kept.
+    async fn undo_attempt(&mut self, ground: Ground) -> Result<(), Halt> {
+        self.hear_said();
+        let busy = |s: &&Attached| !s.lease.ledger.is_empty() && !s.lease.ledger.is_skipping();
+        let busy = self.servers.iter().filter(busy);
+        let working: Vec<_> = busy.map(|s| working_by(&s.lease)).collect();
+        if !working.is_empty() {
+            // A server has its cancel when the connection that brought it is closed: what is sent after that is safe.
+            let (said, delivered) = oneshot::channel::<()>();
+            crate::run::cancel_each(&self.core, &working, Rc::new(said));
+            let _ = delivered.await;
+        }
+        for at in 0..self.servers.len() {
+            self.hear_out_attempt(at).await;
+        }
+        self.active = None;
+        self.state.skipping = false;
+        self.entry.seen.deadlock.take();
+        match ground {
+            Ground::Transaction => {
+                self.rollback_all().await;
+                // What the next attempt begins is still the transaction of this statement.
+                self.state.block = Block::Begun;
+                self.state.settings.begin();
+                Ok(())
+            }
+            Ground::Savepoint => self.go_back().await,
+        }
+    }
+
+    /// Goes back to the savepoints before the statement.
+    async fn go_back(&mut self) -> Result<(), Halt> {
+        for at in 0..self.servers.len() {
+            if self.servers[at].inbox.saved_now {
+                self.private_query(at, GO_BACK).await;
+            }
+        }
+        if self.servers.iter().any(|s| s.lease.is_doubtful()) {
+            // Of what was done before on that server nothing is left.
+            self.drop_doubtful();
+            self.rollback_all().await;
+            let detail = "The statement waits for others, and they for it, and a server is lost.";
+            return Err(super::attach::deadlock_report(detail.into()).into());
+        }
+        Ok(())
+    }
+
+    /// Takes everything that a server still owes, and throws it away.
+    async fn hear_out_attempt(&mut self, at: usize) {
+        let attached = &mut self.servers[at];
+        if attached.inbox.in_segment {
+            attached.lease.wire.send(SYNC);
+            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+        }
+        let limit = self.topology.config.pool.reset_timeout;
+        let heard = async {
+            while !self.servers[at].lease.ledger.is_empty() {
+                if matches!(self.private_reply(at).await.0, Reply::Lost) {
+                    return false;
+                }
+            }
+            true
+        };
+        let heard = tokio::time::timeout(limit, heard).await.unwrap_or(false);
+        let attached = &mut self.servers[at];
+        if !heard {
+            attached.lease.doubt();
+        }
+        let inbox = &mut attached.inbox;
+        inbox.ahead = 0;
+        inbox.locks_ahead = false;
+        inbox.in_segment = false;
+        inbox.row = None;
+        inbox.describing.clear();
+        inbox.outcomes.clear();
+    }
+
+    /// The legs of a statement in the order of locks, those of one batch at once: the home shard's is the first, the others
+    /// follow in the order of the shards. Where all do the same with copies of the same, whoever has the first has them all.
+    pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
+        let mut legs: Vec<usize> = (0..many.legs.len()).collect();
+        let has_lock = many.locks_copies() && !many.copy_in;
+        if order == Order::AtOnce && !has_lock {
+            return vec![legs];
+        }
+        legs.sort_by_key(|leg| self.rank(many.legs[*leg].0));
+        if many.merge == Merge::First || order == Order::Lead {
+            let others = legs.split_off(1);
+            return vec![legs, others];
+        }
+        legs.into_iter().map(|leg| vec![leg]).collect()
+    }
+
+    /// The place of a shard in the order of locks, which all statements have in common.
+    pub(super) fn rank(&self, shard: usize) -> (bool, usize) {
+        (shard != self.topology.home, shard)
+    }
+}
+
+/// Does something that may wait for others. If nothing comes for long, somebody looks whether they wait for each other.
+pub(super) async fn patiently<T>(stuck: &Notify, work: impl Future<Output = T>) -> T {
+    use tokio::time::{Instant, sleep};
+    let mut work = pin!(work);
+    let mut patience = PATIENCE;
+    let mut timer = None;
+    let mut heard = Instant::now();
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        let now = Instant::now();
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        if !timer.is_elapsed() {
+            // Something has come: a wait that begins now is another one. To set the timer costs more than to look at the
+            // clock, so that a short one is set when it rings.
+            heard = now;
+            if patience > PATIENCE {
+                patience = PATIENCE;
+                timer.as_mut().reset(now + patience);
+            }
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let mut due = heard + patience;
+            if due <= now {
+                stuck.notify_one();
+                patience = (patience * 2).min(LONGEST);
+                due = now + patience;
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,112 @@
+//! How many transactions go through in a second where clients meet, on one PostgreSQL and through the router in turns.
+//!
+//! The loads are those of ADR 33's table. Each is run for a while on one side and then on the other, several times; told is
+//! the median of each side and of the ratios of both, with the lowest and the highest ratio.
+
+use crate::play::Side;
+use mothership_tests::Wire;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A load: its name, how many clients, and the statements of a transaction.
+type Load = (&'static str, usize, &'static [&'static str]);
+
+const UPSERT: &[&str] = &[
+    "INSERT INTO acc (id, n) VALUES (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1) \
+    ON CONFLICT (id) DO UPDATE SET n = acc.n + 1",
+];
+const LIST: &[&str] = &["UPDATE acc SET n = n + 1 WHERE id IN (1, 2, 3, 4)"];
+const SORTED: &[&str] = &["SELECT id, n FROM acc WHERE id <= 6 ORDER BY id FOR UPDATE"];
+const COPIES: &[&str] = &["UPDATE cfg SET n = n + 1 WHERE id = 1"];
+const BLOCK: &[&str] = &[
+    "BEGIN",
+    "UPDATE acc SET n = n + 1 WHERE id IN (1, 2, 3)",
+    "UPDATE acc SET n = n + 1 WHERE id IN (4, 5, 6)",
+    "COMMIT",
+];
+
+const LOADS: [Load; 8] = [
+    ("upsert of the same 6 keys, 1 client", 1, UPSERT),
+    ("upsert of the same 6 keys, 3 clients", 3, UPSERT),
+    ("upsert of the same 6 keys, 6 clients", 6, UPSERT),
+    (
+        "UPDATE of one row of a reference table, 3 clients",
+        3,
+        COPIES,
+    ),
+    ("UPDATE ... WHERE id IN (1, 2, 3, 4), 3 clients", 3, LIST),
+    ("SELECT ... ORDER BY id FOR UPDATE, 3 clients", 3, SORTED),
+    ("two UPDATEs in a block, 3 clients", 3, BLOCK),
+    (
+        "UPDATE of one row of a reference table, 1 client",
+        1,
+        COPIES,
+    ),
+];
+
+/// Transactions in a second of some clients, and how many of them were told an error.
+fn rate(clients: &mut [Wire], statements: &[&str], time: Duration) -> (f64, usize) {
+    let stop = AtomicBool::new(false);
+    let barrier = Barrier::new(clients.len() + 1);
+    let (stop, barrier) = (&stop, &barrier);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = clients
+            .iter_mut()
+            .map(|wire| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    let (mut done, mut failed) = (0, 0);
+                    while !stop.load(Ordering::Relaxed) {
+                        for sql in statements {
+                            let frames = wire.query(sql);
+                            failed += frames.iter().filter(|frame| frame.kind == b'E').count();
+                        }
+                        done += 1;
+                    }
+                    (done, failed)
+                })
+            })
+            .collect();
+        barrier.wait();
+        let began = Instant::now();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        let ended: Vec<(u32, usize)> = running.into_iter().map(|r| r.join().unwrap()).collect();
+        let done: u32 = ended.iter().map(|(done, _)| done).sum();
+        let failed = ended.iter().map(|(_, failed)| failed).sum();
+        (f64::from(done) / began.elapsed().as_secs_f64(), failed)
+    })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Runs every load so many times on each side. True if no error was told.
+pub fn run(sides: &mut [Side; 2], rounds: u64, time: Duration) -> bool {
+    let mut told = 0;
+    for (name, clients, statements) in LOADS {
+        let (mut rates, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
+        let mut failed = 0;
+        for _ in 0..rounds {
+            for (side, rates) in sides.iter_mut().zip(&mut rates) {
+                let (rate, errors) = rate(&mut side.clients[..clients], statements, time);
+                rates.push(rate);
+                failed += errors;
+            }
+            let last = rates.each_ref().map(|rates| rates[rates.len() - 1]);
+            ratios.push(last[1] / last[0]);
+        }
+        let ratio = median(&mut ratios);
+        let [one, through] = rates.each_mut().map(|rates| median(rates));
+        println!(
+            "load: {name}: one PostgreSQL {one:.0}/s, the router {through:.0}/s, ratio {ratio:.2} ({:.2} to {:.2}), errors {failed}",
+            ratios[0],
+            ratios[ratios.len() - 1],
+        );
+        told += failed;
+    }
+    told == 0
+}

@@ -1,0 +1,470 @@
+//! What is a client's own stays its own where clients share connections and prepared statements: the values of its
+//! settings, however they were written, and what its statements meant by them.
+
+use crate::shards::stage::{one, say};
+use mothership_tests::endpoint::{Served, endpoint_listening};
+use mothership_tests::message::{self, Format};
+use mothership_tests::{Endpoint, Frame, Wire};
+
+/// A router of one core that pools one database, so that clients share all that they may.
+fn pooled(max: u32) -> Served {
+    endpoint_listening("workers = 1", &format!("[pool]\nmax = {max}\n"))
+}
+
+/// The same database without the router.
+fn direct(served: &Served) -> Wire {
+    Wire::login(&served.shards.endpoint(0))
+}
+
+/// A value for each way in which a text may end early, and the SET that gives it under standard_conforming_strings = on
+/// and off.
+const VALUES: [(&str, &str, &str); 5] = [
+    ("plain", "'plain'", "'plain'"),
+    ("C:\\", "'C:\\'", "'C:\\\\'"),
+    (
+        "x'; SET own.b TO stolen; --",
+        "'x''; SET own.b TO stolen; --'",
+        "'x\\'; SET own.b TO stolen; --'",
+    ),
+    (
+        "\\'; SET own.b TO stolen; --",
+        "$$\\'; SET own.b TO stolen; --$$",
+        "E'\\\\\\'; SET own.b TO stolen; --'",
+    ),
+    ("a\nb /* ' */", "'a\nb /* '' */'", "'a\\nb /* '' */'"),
+];
+
+#[test]
+fn a_setting_is_said_again_by_its_value() {
+    let served = pooled(1);
+    let mut other = Wire::login(&served);
+    for strings in ["on", "off"] {
+        let others = if strings == "on" { "off" } else { "on" };
+        for (value, on, off) in VALUES {
+            let mut client = Wire::login(&served);
+            let written = if strings == "on" { on } else { off };
+            say(
+                &mut client,
+                &format!("SET standard_conforming_strings = {strings}"),
+            );
+            for sql in [
+                format!("SET own.a TO {written}"),
+                format!("SET own.c TO {written}"),
+                format!("BEGIN; SAVEPOINT s; SET LOCAL own.a TO {written}; COMMIT"),
+            ] {
+                let answer = say(&mut client, &sql);
+                assert!(
+                    !answer.iter().any(|line| line.starts_with("Error")),
+                    "{sql}: {answer:?}"
+                );
+            }
+            // The connection goes to somebody who reads strings in the other way, and comes back.
+            say(
+                &mut other,
+                &format!("SET standard_conforming_strings = {others}"),
+            );
+            assert_eq!(
+                one(
+                    &mut other,
+                    "SELECT count(*) FROM pg_settings WHERE name LIKE 'own.%'"
+                ),
+                "0"
+            );
+            for name in ["own.a", "own.c"] {
+                assert_eq!(
+                    one(&mut client, &format!("SELECT current_setting('{name}')")),
+                    value
+                );
+            }
+            let stolen = "SELECT coalesce(current_setting('own.b', true), '')";
+            assert_eq!(one(&mut client, stolen), "", "{written}");
+            assert_eq!(one(&mut other, stolen), "", "{written}");
+        }
+    }
+}
+
+/// Statements whose meaning PostgreSQL settles when it parses or plans them, by one setting or another.
+const PROBES: [&str; 22] = [
+    "SELECT '01/02/2020'::date::text",
+    "SELECT extract(epoch from '2020-01-01 00:00'::timestamptz)::text",
+    "SELECT extract(epoch from '-1 2:03:04'::interval)::text",
+    "SELECT '2020-01-01 00:00'::timestamptz::text, '1 day 02:00'::interval::text",
+    "SELECT '{a,NULL}'::text[] @> ARRAY['NULL']",
+    "SELECT NULL = NULL",
+    "SELECT (1.1::float4)::text, (0.1::float8 + 0.2)::text",
+    "SELECT '\\x4142'::bytea::text, E'\\\\x41'::bytea::text",
+    "SELECT 'a\\\\b'",
+    "SELECT xmlparse(content '<a>&lt;</a>')::text",
+    "SELECT '<a/>'::xml::text, xmlelement(name a, '\\x41'::bytea)::text",
+    "SELECT to_tsvector('the quick foxes')::text, 'running'::tsquery::text",
+    "SELECT 12.5::money::text, '1234.5'::money::text",
+    "SELECT to_char(DATE '2020-03-01', 'TMMonth'), to_char(1234.5, '9G999D9')",
+    "SELECT name FROM probed",
+    "SELECT 'probed'::regclass::oid <> 0, 'probed'::regclass::text",
+    "SELECT pg_get_viewdef('public.shows'::regclass)",
+    "SELECT current_user::text, current_schema()::text",
+    "SELECT own_setting()",
+    "SELECT count(*)::text FROM (SELECT name FROM probed GROUP BY name) g",
+    "SELECT current_setting('enable_seqscan'), nullif(current_setting('own.a', true), '')",
+    "SELECT 'a' < 'B', lower('I'), U&'\\0041'",
+];
+
+const DEFINITIONS: &str = "CREATE SCHEMA aside; CREATE TABLE public.probed AS SELECT 'public'::text AS name; \
+    CREATE TABLE aside.probed AS SELECT 'aside'::text AS name; \
+    CREATE VIEW public.shows AS SELECT name FROM public.probed WHERE name <> ''; \
+    CREATE FUNCTION public.own_setting() RETURNS text LANGUAGE sql IMMUTABLE AS \
+    $$ SELECT coalesce(current_setting('own.a', true), 'none') $$";
+
+/// Another value than its own for each setting that a session may have.
+const OTHERS: &str = "SELECT name, CASE \
+    WHEN name = 'DateStyle' THEN 'SQL, DMY' WHEN name = 'TimeZone' THEN 'Asia/Tokyo' \
+    WHEN name = 'timezone_abbreviations' THEN 'India' WHEN name = 'search_path' THEN 'aside, public' \
+    WHEN name = 'client_encoding' THEN 'LATIN1' WHEN name = 'default_text_search_config' THEN 'pg_catalog.simple' \
+    WHEN name LIKE 'lc\\_%' THEN 'C' \
+    WHEN vartype = 'bool' THEN CASE setting WHEN 'on' THEN 'off' ELSE 'on' END \
+    WHEN vartype = 'enum' THEN (SELECT v FROM unnest(enumvals) v WHERE v <> setting ORDER BY v LIMIT 1) \
+    WHEN unit IN ('ms', 's', 'min') THEN '1h' \
+    WHEN vartype = 'integer' THEN (CASE WHEN setting::int8 < max_val::int8 THEN setting::int8 + 1 ELSE setting::int8 - 1 END)::text \
+    WHEN vartype = 'real' THEN (CASE WHEN setting::float8 < max_val::float8 THEN max_val ELSE min_val END) END \
+    FROM pg_settings WHERE context IN ('user', 'superuser') \
+    AND name NOT IN ('transaction_read_only', 'transaction_isolation', 'transaction_deferrable', 'zero_damaged_pages', \
+        'ignore_system_indexes', 'debug_discard_caches', 'backtrace_functions', 'trace_sort', 'log_statement_stats', \
+        'default_transaction_read_only') \
+    AND name NOT LIKE 'log%' AND name NOT LIKE 'debug%' ORDER BY name";
+
+/// Prepares every probe and runs it, each as a whole of its own; what each said.
+fn probe(wire: &mut Wire, prepare: bool) -> Vec<String> {
+    let said = PROBES.iter().enumerate().map(|(at, sql)| {
+        let name = format!("probe{at}");
+        let mut messages = Vec::new();
+        if prepare {
+            messages.push(message::parse(&name, sql, &[]));
+        }
+        messages.push(message::bind("", &name, Format::Text, &[], Format::Text));
+        messages.push(message::execute("", 0));
+        messages.push(message::sync());
+        wire.send_all(&messages);
+        let frames = wire.until_ready();
+        let shown = frames.iter().filter_map(|frame| match frame.kind {
+            b'D' => Some(format!("{:?}", frame.row())),
+            b'E' => Some(frame.sqlstate()),
+            _ => None,
+        });
+        format!("{sql}: {}", shown.collect::<Vec<_>>().join(" "))
+    });
+    said.collect()
+}
+
+#[test]
+fn a_shared_statement_means_what_it_means_under_each_clients_settings() {
+    let served = pooled(1);
+    served.shards.sql(0, DEFINITIONS);
+    let mut alone = direct(&served);
+    let settings: Vec<(String, String)> = alone
+        .rows(OTHERS)
+        .into_iter()
+        .filter_map(|row| match <[String; 2]>::try_from(row) {
+            Ok([name, value]) if !value.is_empty() && value != "∅" => Some((name, value)),
+            _ => None,
+        })
+        .chain([
+            ("own.a".to_owned(), "mine".to_owned()),
+            ("role".to_owned(), "pg_monitor".to_owned()),
+        ])
+        .collect();
+    assert!(settings.len() > 120, "{} settings", settings.len());
+    let mut first = Wire::login(&served);
+    let plain = probe(&mut first, true);
+    assert_eq!(plain, probe(&mut alone, true));
+    say(&mut alone, "DEALLOCATE ALL");
+    let mut other = Wire::login(&served);
+    for (name, value) in settings {
+        let set = format!(
+            "SET {name} TO {}",
+            match &*name {
+                "search_path" => value.clone(),
+                _ => format!("'{value}'"),
+            }
+        );
+        if alone.query(&set).iter().any(|frame| frame.kind == b'E') {
+            continue;
+        }
+        say(&mut other, &set);
+        let right = probe(&mut alone, true);
+        let got = probe(&mut other, true);
+        let own = probe(&mut first, false);
+        for wire in [&mut alone, &mut other] {
+            say(wire, "RESET ALL");
+            say(wire, "RESET ROLE");
+            say(wire, "DEALLOCATE ALL");
+        }
+        for ((right, got), (own, plain)) in right.iter().zip(&got).zip(own.iter().zip(&plain)) {
+            assert_eq!(right, got, "by {set}");
+            assert_eq!(own, plain, "of the first, while another has {set}");
+        }
+    }
+}
+
+/// The literals of a statement stay what they were when it was prepared, whichever connection it runs on.
+#[test]
+fn a_prepared_statement_keeps_its_literals_on_every_connection() {
+    const SQL: &str = "SELECT '01/02/2020'::date - '2020-01-01'::date";
+    let run = |wire: &mut Wire, protocol: bool| -> String {
+        let frames = if protocol {
+            wire.send_all(&[
+                message::bind("", "dated", Format::Text, &[], Format::Text),
+                message::execute("", 0),
+                message::sync(),
+            ]);
+            wire.until_ready()
+        } else {
+            wire.query("EXECUTE dated")
+        };
+        let rows: Vec<String> = frames
+            .iter()
+            .filter(|frame| frame.kind == b'D' || frame.kind == b'E')
+            .map(Frame::to_string)
+            .collect();
+        rows.join(" ")
+    };
+    let story = |client: &mut Wire, busy: Option<&Endpoint>, protocol: bool, block: bool| {
+        if protocol {
+            client.send_all(&[message::parse("dated", SQL, &[]), message::sync()]);
+            client.until_ready();
+        } else {
+            say(client, &format!("PREPARE dated AS {SQL}"));
+        }
+        let before = run(client, protocol);
+        let mut holder = busy.map(Wire::login);
+        if let Some(holder) = &mut holder {
+            // It takes the connection that has the statement.
+            say(holder, "BEGIN");
+            say(holder, "SELECT 1");
+        }
+        match block {
+            true => say(client, "BEGIN; SET LOCAL datestyle TO 'ISO, DMY'"),
+            false => say(client, "SET datestyle TO 'ISO, DMY'"),
+        };
+        let after = run(client, protocol);
+        let style = one(client, "SHOW datestyle");
+        say(client, "ROLLBACK");
+        (before, after, style)
+    };
+    for protocol in [true, false] {
+        for block in [true, false] {
+            let served = pooled(2);
+            let right = story(&mut direct(&served), None, protocol, block);
+            let mut client = Wire::login(&served);
+            let got = story(&mut client, Some(&served), protocol, block);
+            assert_eq!(got, right, "protocol {protocol}, in a block {block}");
+        }
+    }
+}
+
+/// What a session has of what roles and databases say.
+fn begun(wire: &mut Wire) -> String {
+    let names = ["timezone", "statement_timeout", "work_mem", "search_path"];
+    names
+        .map(|name| one(wire, &format!("SHOW {name}")))
+        .join(" ")
+}
+
+/// A role's sessions before, between and after changes of what they begin with.
+fn beginnings(
+    admin: &mut Wire,
+    database: &str,
+    role: &str,
+    login: impl Fn() -> Wire,
+) -> Vec<String> {
+    let mut seen = Vec::new();
+    say(admin, &format!("CREATE ROLE {role} LOGIN PASSWORD 'own'"));
+    let mut old = login();
+    seen.push(format!("at first {}", begun(&mut old)));
+    for sql in [
+        format!("ALTER ROLE {role} SET timezone TO 'Europe/Lisbon'"),
+        format!("ALTER ROLE {role} SET statement_timeout TO '9s'"),
+        format!("ALTER ROLE {role} IN DATABASE {database} SET work_mem TO '6MB'"),
+    ] {
+        say(admin, &sql);
+    }
+    seen.push(format!("old {}", begun(&mut old)));
+    let mut new = login();
+    seen.push(format!("new {}", begun(&mut new)));
+    say(&mut new, "SET timezone = 'Asia/Tokyo'");
+    seen.push(format!("set {}", begun(&mut new)));
+    say(&mut new, "RESET timezone");
+    seen.push(format!("reset {}", begun(&mut new)));
+    say(
+        &mut old,
+        "SET work_mem TO '7MB'; SET timezone TO 'Asia/Tokyo'",
+    );
+    say(&mut old, "RESET ALL");
+    seen.push(format!("old reset {}", begun(&mut old)));
+    say(&mut new, "RESET ALL");
+    seen.push(format!("reset all {}", begun(&mut new)));
+    say(
+        admin,
+        &format!("ALTER DATABASE {database} SET search_path TO aside"),
+    );
+    say(
+        admin,
+        &format!("BEGIN; ALTER ROLE {role} SET work_mem TO '8MB'; ROLLBACK"),
+    );
+    seen.push(format!("of the database {}", begun(&mut login())));
+    say(admin, &format!("ALTER DATABASE {database} RESET ALL"));
+    say(admin, &format!("ALTER ROLE {role} RESET ALL"));
+    say(
+        admin,
+        &format!("ALTER ROLE {role} IN DATABASE {database} RESET ALL"),
+    );
+    seen.push(format!("at last {}", begun(&mut login())));
+    seen.push(format!("new, at last {}", begun(&mut new)));
+    seen.push(format!("old, at last {}", begun(&mut old)));
+    seen
+}
+
+#[test]
+fn a_session_begins_with_what_roles_and_databases_say_at_that_moment() {
+    for (number, mode) in ["transaction", "session", "statement"]
+        .into_iter()
+        .enumerate()
+    {
+        let more = format!("[pool]\nmode = \"{mode}\"\n");
+        let served = endpoint_listening("workers = 2", &more);
+        let database = served.shards.endpoint(0).database;
+        let role = format!("beginner_{number}_{database}");
+        let of_role = |at: &Endpoint| Endpoint {
+            user: role.clone(),
+            password: "own".into(),
+            ..at.clone()
+        };
+        let mut alone = direct(&served);
+        let right = beginnings(&mut alone, &database, &role, || {
+            Wire::login(&of_role(&served.shards.endpoint(0)))
+        });
+        say(&mut alone, &format!("DROP ROLE {role}"));
+        let mut admin = Wire::login(&served);
+        let login = || Wire::login(&of_role(&served));
+        let got = beginnings(&mut admin, &database, &role, login);
+        assert_eq!(got, right, "{mode}");
+        // Nobody tells the router of this one.
+        served
+            .shards
+            .sql(0, &format!("ALTER ROLE {role} SET work_mem TO '5MB'"));
+        let seen = mothership_tests::poll_until(std::time::Duration::from_secs(10), || {
+            one(&mut login(), "SHOW work_mem") == "5MB"
+        });
+        assert!(seen, "{mode}: a change past the router is not seen");
+        drop(served.shards.sql(0, &format!("ALTER ROLE {role} NOLOGIN")));
+    }
+}
+
+/// Code that leaves a setting or a lock, behind everything that may run it.
+const LEAVES: &str = "
+CREATE SCHEMA evil;
+CREATE TYPE evil.ct AS (i int);
+CREATE FUNCTION evil.f(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', 'evil', false); PERFORM set_config('app.tenant', '7', false); RETURN true; END $$;
+CREATE FUNCTION evil.built(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SEL' || 'ECT set_' || 'config(''app.tenant'', ''8'', false)'; RETURN true; END $$;
+CREATE FUNCTION evil.calls(int) RETURNS bool LANGUAGE sql AS $$ SELECT evil.built($1) $$;
+CREATE DOMAIN evil.d AS int CHECK (evil.f(value));
+CREATE FUNCTION evil.o(int, int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '9', false); RETURN true; END $$;
+CREATE OPERATOR evil.<%> (leftarg = int, rightarg = int, function = evil.o);
+CREATE FUNCTION evil.c(evil.ct) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '10', false); RETURN 1; END $$;
+CREATE CAST (evil.ct AS int) WITH FUNCTION evil.c(evil.ct);
+CREATE FUNCTION evil.i(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '11', false); RETURN $1; END $$;
+CREATE FUNCTION evil.s(int, int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '12', false); RETURN 1; END $$;
+CREATE AGGREGATE evil.agg(int) (sfunc = evil.s, stype = int, initcond = '0');
+CREATE OPERATOR evil.<?> (leftarg = int, rightarg = int, function = pg_advisory_lock);
+CREATE TABLE evil.gen (a text, b text GENERATED ALWAYS AS (evil.i(a)) STORED);
+CREATE TABLE evil.idx (a text); CREATE INDEX ON evil.idx (evil.i(a));
+CREATE TABLE evil.ruled (a int); CREATE RULE r AS ON UPDATE TO evil.ruled DO ALSO SELECT evil.f(1);
+CREATE TABLE evil.filled (a int, b text DEFAULT set_config('app.tenant', '13', false));
+CREATE TABLE evil.checked (a int CHECK (set_config('app.tenant', '14', false) <> ''));
+CREATE VIEW evil.shown AS SELECT set_config('app.tenant', '15', false) AS a;
+CREATE VIEW evil.nested AS SELECT a FROM evil.shown;
+CREATE FUNCTION evil.t() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '16', false); RETURN NEW; END $$;
+CREATE TABLE evil.parted (a int) PARTITION BY RANGE (a); CREATE TABLE evil.part PARTITION OF evil.parted FOR VALUES FROM (0) TO (9);
+CREATE TRIGGER t BEFORE INSERT ON evil.part FOR EACH ROW EXECUTE FUNCTION evil.t();
+CREATE TABLE evil.above (a int PRIMARY KEY); INSERT INTO evil.above VALUES (1);
+CREATE TABLE evil.below (a int REFERENCES evil.above ON DELETE CASCADE); INSERT INTO evil.below VALUES (1);
+CREATE FUNCTION evil.td() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '17', false); RETURN OLD; END $$;
+CREATE TRIGGER t BEFORE DELETE ON evil.below FOR EACH ROW EXECUTE FUNCTION evil.td();
+CREATE TABLE evil.typed (a evil.d);
+CREATE TABLE clean (a int PRIMARY KEY, b int);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE clean AS row_before SET b = 1 WHERE row_before.a = NEW.a - 1; NEW.b := 2; RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE INSERT ON clean FOR EACH ROW EXECUTE FUNCTION touch();
+";
+
+/// Statements that run it.
+const RUNS: [(&str, &str); 18] = [
+    ("a domain", "SELECT 1::evil.d"),
+    ("a column of a domain", "INSERT INTO evil.typed VALUES (1)"),
+    (
+        "a generated column",
+        "INSERT INTO evil.gen (a) VALUES ('x')",
+    ),
+    ("an index", "INSERT INTO evil.idx VALUES ('x')"),
+    ("an operator", "SELECT 1 OPERATOR(evil.<%>) 2"),
+    (
+        "an operator of a built-in function",
+        "SELECT 1 OPERATOR(evil.<?>) 2",
+    ),
+    ("a cast", "SELECT ROW(1)::evil.ct::int"),
+    ("a rule", "UPDATE evil.ruled SET a = 1"),
+    ("an aggregate", "SELECT evil.agg(1)"),
+    ("a default", "INSERT INTO evil.filled (a) VALUES (1)"),
+    ("a check", "INSERT INTO evil.checked VALUES (1)"),
+    ("a view", "SELECT * FROM evil.nested"),
+    (
+        "a trigger of a partition",
+        "INSERT INTO evil.parted VALUES (1)",
+    ),
+    ("a cascade", "DELETE FROM evil.above"),
+    ("what a body builds", "SELECT evil.calls(1)"),
+    ("a name with escapes", "SELECT U&\"\\0065vil\".f(1)"),
+    (
+        "a prepared statement",
+        "PREPARE p AS SELECT evil.f(1); EXECUTE p",
+    ),
+    (
+        "what the same text defines",
+        "CREATE FUNCTION public.mine() RETURNS text LANGUAGE sql AS $$ SELECT set_config('app.tenant', '18', false) $$; SELECT mine()",
+    ),
+];
+
+#[test]
+fn what_code_behind_names_leaves_reaches_nobody_else() {
+    const LEFT: &str = "SELECT current_setting('search_path'), coalesce(current_setting('app.tenant', true), ''), \
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())";
+    let served = pooled(1);
+    served.shards.sql(0, LEAVES);
+    for (what, sql) in RUNS {
+        let mut client = Wire::login(&served);
+        let parts = match sql.contains("PREPARE") {
+            true => sql.split("; ").collect(),
+            false => vec![sql],
+        };
+        for part in parts {
+            let answer = say(&mut client, part);
+            assert!(
+                !answer.iter().any(|line| line.starts_with("Error")),
+                "{what}: {answer:?}"
+            );
+        }
+        drop(client);
+        let mut other = Wire::login(&served);
+        let left = other.rows(LEFT);
+        assert_eq!(left, [["\"$user\", public", "", "0"]], "left by {what}");
+    }
+    // Code that leaves nothing keeps no connection: there is one, and both work.
+    let (mut one_client, mut other) = (Wire::login(&served), Wire::login(&served));
+    for wire in [&mut one_client, &mut other] {
+        wire.set_limit(std::time::Duration::from_secs(10));
+    }
+    for at in 1..5 {
+        for (wire, at) in [(&mut one_client, at * 2), (&mut other, at * 2 + 1)] {
+            let answer = say(wire, &format!("INSERT INTO clean VALUES ({at}, 0)"));
+            assert_eq!(answer[0], "CommandComplete INSERT 0 1");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The number of its process that a client is told at login: the same wherever it looks, and good for signals.
+
+use super::stage::{LIMIT, Stage, say};
+use mothership_tests::{Endpoint, Wire, endpoint, message, poll_until};
+
+/// Reads up to the next notification; the number of its sender.
+fn heard(wire: &mut Wire) -> u32 {
+    loop {
+        let frame = wire.frame();
+        if frame.kind == b'A' {
+            return u32::from_be_bytes(*frame.body.first_chunk().unwrap());
+        }
+    }
+}
+
+/// Other clients' notifications have the numbers that those were told, and never that of somebody else.
+fn others_are_heard(login: &dyn Fn() -> Wire) {
+    let number = |wire: &Wire| wire.key.as_ref().unwrap().0;
+    let (mut listener, mut one, mut other) = (login(), login(), login());
+    say(&mut listener, "LISTEN here");
+    for sql in [
+        "NOTIFY here, 'a'",
+        "SELECT pg_notify('here', 'b')",
+        "BEGIN; NOTIFY here; COMMIT",
+    ] {
+        say(&mut one, sql);
+        assert_eq!(heard(&mut listener), number(&one), "{sql}");
+        say(&mut other, sql);
+        assert_eq!(heard(&mut listener), number(&other), "{sql}");
+    }
+    say(&mut one, "PREPARE tell AS SELECT pg_notify('here', 'c')");
+    say(&mut one, "EXECUTE tell");
+    assert_eq!(heard(&mut listener), number(&one));
+    // What code behind a name tells is of an unknown client, whoever used the connection before.
+    say(
+        &mut one,
+        "CREATE OR REPLACE FUNCTION hidden_notice() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN NOTIFY here, 'hidden'; RETURN 1; END $$",
+    );
+    say(&mut one, "NOTIFY here");
+    heard(&mut listener);
+    say(&mut other, "SELECT hidden_notice()");
+    assert_ne!(heard(&mut listener), number(&one));
+    say(&mut one, "DROP FUNCTION hidden_notice()");
+}
+
+/// What is true of a client's number on a router with tables and on one without.
+fn holds(login: &dyn Fn() -> Wire) {
+    let mut wire = login();
+    let number = wire.key.as_ref().unwrap().0.to_string();
+    let n = number.as_str();
+    for (sql, expected) in [
+        ("SELECT pg_backend_pid()", vec![n]),
+        (
+            "SELECT pid FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+            vec![n],
+        ),
+        (
+            "SELECT a.pid FROM pg_catalog.pg_stat_activity a JOIN pg_stat_ssl USING (pid) WHERE query LIKE '%pg_stat_ssl%' AND a.pid <> 0",
+            vec![n],
+        ),
+        (
+            "SELECT DISTINCT l.pid FROM pg_locks AS l, pg_stat_activity WHERE l.pid = pg_stat_activity.pid AND pg_stat_activity.pid = pg_backend_pid()",
+            vec![n],
+        ),
+        ("SELECT pg_blocking_pids(pg_backend_pid())", vec!["{}"]),
+        ("SELECT p FROM pg_backend_pid() AS p", vec![n]),
+        (
+            "WITH w AS (SELECT pg_backend_pid() AS p) SELECT p::text FROM w",
+            vec![n],
+        ),
+        (
+            "SELECT count(*) FROM generate_series(1, 2) g WHERE pg_backend_pid() > g GROUP BY pg_backend_pid()",
+            vec!["2"],
+        ),
+        ("SELECT current_schemas(true)", vec!["{pg_catalog,public}"]),
+        // The text that the client sent, not the one that is made of it.
+        (
+            "SELECT current_query() LIKE 'SELECT current_query() %' || pg_backend_pid() IS NULL, current_query()",
+            vec![
+                "f",
+                "SELECT current_query() LIKE 'SELECT current_query() %' || pg_backend_pid() IS NULL, current_query()",
+            ],
+        ),
+    ] {
+        assert_eq!(wire.rows(sql), [expected], "{sql}");
+    }
+    let named = wire.query(
+        "SELECT pg_backend_pid(), pg_backend_pid()::text, pid FROM pg_stat_activity LIMIT 1",
+    );
+    assert_eq!(
+        named[0].columns(),
+        ["pg_backend_pid", "pg_backend_pid", "pid"]
+    );
+    // A place in the client's own text.
+    for sql in [
+        "SELECT pg_backend_pid(), nope",
+        "SELECT pid, pid FROM pg_stat_activity WHERE nope",
+    ] {
+        let place = (sql.find("nope").unwrap() + 1).to_string();
+        assert_eq!(wire.query(sql)[0].field('P'), Some(place), "{sql}");
+    }
+    // Prepared under a name of the client's.
+    assert_eq!(
+        say(&mut wire, "PREPARE mine AS SELECT pg_backend_pid()")[0],
+        "CommandComplete PREPARE"
+    );
+    assert_eq!(wire.rows("EXECUTE mine"), [[n]]);
+    // Its own notifications.
+    say(&mut wire, "LISTEN here");
+    let answer = wire.query("NOTIFY here, 'now'");
+    let heard = answer
+        .iter()
+        .find(|frame| frame.kind == b'A')
+        .expect("a notification");
+    assert_eq!(heard.body[..4], wire.key.as_ref().unwrap().0.to_be_bytes());
+    say(&mut wire, "UNLISTEN *");
+
+    others_are_heard(login);
+    signals(login, &mut wire);
+}
+
+fn signals(login: &dyn Fn() -> Wire, wire: &mut Wire) {
+    let number = |wire: &Wire| wire.key.as_ref().unwrap().0;
+    let mut other = login();
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(61)' AND state = 'active'";
+    other.send(&message::query("SELECT pg_sleep(61)"));
+    assert!(poll_until(LIMIT, || wire.rows(sleeping) == [["1"]]));
+    // Where the number is known to the server only, nobody is hit.
+    let refused = say(
+        wire,
+        &format!(
+            "SELECT pg_cancel_backend(n) FROM (VALUES ({})) v (n)",
+            number(&other)
+        ),
+    );
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    let cancel = format!("SELECT pg_cancel_backend({})", number(&other));
+    assert_eq!(wire.rows(&cancel), [["t"]]);
+    let told = other.until_ready();
+    let error = told.iter().find(|frame| frame.kind == b'E');
+    assert_eq!(error.expect("it is cancelled").sqlstate(), "57014");
+    let end = format!("SELECT pg_terminate_backend({}) AS ended", number(&other));
+    assert_eq!(wire.rows(&end), [["t"]]);
+    let farewell = other.frame();
+    assert_eq!(farewell.sqlstate(), "57P01");
+    assert!(other.is_closed_within(LIMIT));
+    // Nobody has it any longer, as soon as it is gone.
+    drop(other);
+    let unknown = |line: &String| line.contains("is not a PostgreSQL");
+    let is_gone = poll_until(LIMIT, || say(wire, &end).iter().any(unknown));
+    assert!(is_gone);
+    // Whoever signals oneself.
+    let answer = say(
+        wire,
+        "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(10)",
+    );
+    assert!(
+        answer.iter().any(|line| line.starts_with("Error 57014")),
+        "{answer:?}"
+    );
+    for sql in [
+        "SELECT pg_terminate_backend(pg_backend_pid())".to_owned(),
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            .to_owned(),
+    ] {
+        let mut ends = login();
+        ends.send(&message::query(&sql));
+        let mut frame = ends.frame();
+        while b"TDSC".contains(&frame.kind) {
+            frame = ends.frame();
+        }
+        assert_eq!(
+            (frame.sqlstate().as_str(), frame.field('S').as_deref()),
+            ("57P01", Some("FATAL")),
+            "{sql}"
+        );
+        assert!(ends.is_closed_within(LIMIT), "{sql}");
+    }
+    // A timeout of the client's own ends it.
+    let mut idle = login();
+    for sql in [
+        "SET idle_in_transaction_session_timeout = '50ms'",
+        "BEGIN",
+        "SELECT 1",
+    ] {
+        idle.query(sql);
+    }
+    let frame = idle.frame();
+    assert_eq!(frame.sqlstate(), "25P03");
+    assert_eq!(frame.field('S').as_deref(), Some("FATAL"));
+    assert!(idle.is_closed_within(LIMIT));
+}
+
+#[test]
+fn a_client_has_one_number_wherever_it_looks() {
+    let stage = Stage::new();
+    holds(&|| stage.wire());
+    // A table that is divided.
+    let mut wire = stage.wire();
+    let number = wire.key.as_ref().unwrap().0.to_string();
+    let n = number.as_str();
+    for sql in [
+        "INSERT INTO items VALUES (1, pg_backend_pid()), (2, pg_backend_pid()), (3, pg_backend_pid())",
+        "UPDATE items SET note = pg_backend_pid()",
+    ] {
+        assert!(
+            say(&mut wire, sql)[0].starts_with("CommandComplete"),
+            "{sql}"
+        );
+    }
+    assert_eq!(
+        wire.rows("SELECT DISTINCT v, note, pg_backend_pid() FROM items"),
+        [[n, n, n]]
+    );
+    for sql in [
+        "SELECT max(a.v), current_query() FROM items a JOIN items b ON b.note = a.note",
+        "SELECT DISTINCT 1, current_query() FROM items",
+    ] {
+        assert_eq!(wire.rows(sql)[0][1], sql);
+    }
+    let refused = say(
+        &mut wire,
+        "CREATE TABLE told (id int DEFAULT pg_backend_pid())",
+    );
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+}
+
+#[test]
+fn a_client_of_a_router_without_tables_has_one_number_as_well() {
+    let served = endpoint();
+    let at: &Endpoint = &served;
+    holds(&|| {
+        let mut wire = Wire::login(at);
+        wire.set_limit(LIMIT);
+        wire
+    });
+}
