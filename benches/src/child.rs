@@ -61,13 +61,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use std::os::unix::process::ExitStatusExt;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::Command;
 
     const LONG: Duration = Duration::from_secs(30);
 
     fn sleep(seconds: &str) -> Child {
-        Command::new("sleep").arg(seconds).spawn().unwrap()
+        let mut command = Command::new("sleep");
+        command.arg(seconds);
+        // A shell's background jobs ignore interrupts, and hand that down.
+        let listen = || {
+            // SAFETY: signal is safe between fork and exec.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: the closure calls nothing else.
+        unsafe { command.pre_exec(listen) };
+        command.spawn().unwrap()
     }
 
     #[test]

@@ -108,6 +108,11 @@ impl SortedRows {
         self.sent
     }
 
+    /// The shards whose last row has been taken and has not gone on.
+    pub fn waiting(&self) -> &[usize] {
+        &self.waiting
+    }
+
     /// Takes the body of a DataRow of the wanted shard, and writes the row whose turn it is.
     pub fn row(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), MergeError> {
         let Some(shard) = self.wanted.pop() else {

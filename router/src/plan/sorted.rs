@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use mothership_shardmap::{Encoding, KeyBytes, KeyType, TextContext};
 use sqlparser::ast::{
-    Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, OrderBy,
-    OrderByExpr, OrderByKind, OrderByOptions, OrderBySort, Query, SelectItem, SetExpr, Value,
+    Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, LockClause, NonBlock, ObjectName,
+    ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, OrderBySort, Query,
+    SelectItem, SetExpr, Value,
 };
 
 use super::condition::{self, Scalar};
@@ -29,6 +30,9 @@ use crate::merge::{Order, Shape, SortKey, order_of};
 
 /// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`).
 const MOST_COLUMNS: usize = 1600;
+
+/// So many rows at most are chosen over several shards while they are locked: each takes a round trip and a savepoint.
+const MOST_CHOSEN: u64 = 1_000;
 
 /// A query whose rows the shards sort.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,7 +161,11 @@ impl Sorted {
         };
         let (limit, offset, ties) = limits(query)?;
         let locks = !query.locks.is_empty();
-        if locks && (limit.is_some() || offset.is_some() || select.distinct.is_some()) {
+        let limited = limit.is_some() || offset.is_some();
+        // A shard's next row is locked before it is known whether it is wanted: that must not be an error.
+        let fails = |lock: &LockClause| matches!(lock.nonblock, Some(NonBlock::Nowait));
+        let fails = limited && ordered > 0 && query.locks.iter().any(fails);
+        if locks && (ties || fails || select.distinct.is_some()) {
             return None;
         }
         let ties = match ties {
@@ -221,7 +229,7 @@ impl Sorted {
                 _ => None,
             },
         };
-        Some(Flow {
+        let flow = Flow {
             sql: slots::filled(&self.flow.sql, &params.literals)?.into_owned(),
             columns: self.flow.columns,
             shape: Shape {
@@ -229,7 +237,9 @@ impl Sorted {
                 limit: amount(&self.limit)?,
                 ..self.flow.shape.clone()
             },
-        })
+        };
+        let many = flow.chosen().is_some_and(|rows| rows > MOST_CHOSEN);
+        (!many).then_some(flow)
     }
 
     /// With the literals of a text in its slots.
@@ -255,6 +265,21 @@ impl Sorted {
 }
 
 impl Flow {
+    /// How many rows are locked one by one, because only so many of all are wanted. None if each shard locks all of its own.
+    pub fn chosen(&self) -> Option<u64> {
+        let Shape {
+            locks,
+            limit,
+            offset,
+            ..
+        } = self.shape;
+        // Rows before the offset are locked as well.
+        limit.filter(|_| locks).map(|limit| match limit {
+            0 => 0,
+            limit => limit.saturating_add(offset),
+        })
+    }
+
     /// The formats of all columns for those that a client asks of its own.
     pub fn formats(&self, asked: &[i16]) -> Vec<i16> {
         let keys = std::iter::repeat_n(1, self.shape.keys.len());

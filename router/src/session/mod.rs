@@ -85,6 +85,8 @@ mod turns;
 
 pub mod sorted;
 
+mod locked;
+
 mod gather;
 
 mod passwords;

@@ -27,27 +27,27 @@ const AT_ONCE: i32 = 256;
 pub struct Streams {
     plan: Arc<Flow>,
     rows: SortedRows,
-    legs: Vec<Leg>,
+    pub(super) legs: Vec<Leg>,
     /// What the first shard answers about is the client's own text.
     is_own: bool,
     /// The client's own, once they are known.
     columns: Option<Vec<Column>>,
-    error: Option<Vec<u8>>,
-    wrong: Option<Report>,
+    pub(super) error: Option<Vec<u8>>,
+    pub(super) wrong: Option<Report>,
     /// Bytes of rows that were taken before those of other shards.
-    held: usize,
+    pub(super) held: usize,
 }
 
 /// One shard's part.
 #[derive(Default)]
-struct Leg {
-    state: LegState,
+pub(super) struct Leg {
+    pub(super) state: LegState,
     /// Rows that were asked for and not wanted yet.
-    held: VecDeque<Box<[u8]>>,
+    pub(super) held: VecDeque<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum LegState {
+pub(super) enum LegState {
     /// It waits to be asked for more.
     #[default]
     Resting,
@@ -70,6 +70,27 @@ impl Streams {
             wrong: None,
             held: 0,
         }
+    }
+
+    /// Whether its rows are locked one by one, and none of them is yet.
+    fn is_to_lock(&self) -> bool {
+        let untouched = |leg: &Leg| leg.state == LegState::Resting && leg.held.is_empty();
+        self.plan.chosen().is_some() && self.sent() == 0 && self.legs.iter().all(untouched)
+    }
+
+    /// How many rows are locked of all.
+    pub(super) fn chosen(&self) -> u64 {
+        self.plan.chosen().unwrap_or(0)
+    }
+
+    /// Whether there is an order in which they come.
+    pub(super) fn is_ordered(&self) -> bool {
+        !self.plan.shape.keys.is_empty()
+    }
+
+    /// Finds which rows are wanted, as the answer will.
+    pub(super) fn choice(&self) -> SortedRows {
+        SortedRows::new(self.plan.shape.clone(), self.legs.len())
     }
 
     /// The shard whose next row, or end, must come now.
@@ -189,6 +210,10 @@ impl Session {
         let mut streams = Streams::new(plan, places.len());
         streams.is_own = true;
         let ends = |event| matches!(event, Event::Ready(_));
+        if streams.is_to_lock() {
+            self.query_locked(own, places, &mut streams, order).await?;
+            return self.end_sorted(streams);
+        }
         let legs = self.legs_in_order(&at, order);
         for (number, &leg) in legs.iter().enumerate() {
             let (at_leg, sql) = places[leg];
@@ -205,8 +230,53 @@ impl Session {
         self.end_sorted(streams)
     }
 
+    /// The same where rows are locked until there are enough.
+    async fn query_locked(
+        &mut self,
+        own: &[u8],
+        places: &[(usize, &[u8])],
+        streams: &mut Streams,
+        order: Order,
+    ) -> Result<(), Halt> {
+        let formats = streams.plan.formats(&[]);
+        let at: Vec<usize> = places.iter().map(|place| place.0).collect();
+        for (leg, place) in places.iter().enumerate() {
+            self.bind_sorted(own, *place, (leg, leg == 0), &formats);
+            let attached = &mut self.servers[place.0];
+            attached.lease.wire.send(frontend::FLUSH);
+            attached.inbox.in_segment = true;
+        }
+        for (leg, &at) in at.iter().enumerate() {
+            self.each_message(at, |frame, reply, client| {
+                streams.take(leg, frame, reply.event, client);
+                reply.event == Event::Failed || frame.tag() == tag::ROW_DESCRIPTION
+            })
+            .await?;
+        }
+        if !streams.is_wrong() {
+            self.lock_wanted(b"", &at, streams, order).await?;
+        }
+        for &at in &at {
+            let attached = &mut self.servers[at];
+            attached.lease.wire.send(frontend::SYNC);
+            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            attached.inbox.in_segment = false;
+        }
+        for (leg, &at) in at.iter().enumerate() {
+            self.each_message(at, |frame, reply, client| {
+                if reply.event == Event::Failed {
+                    streams.take(leg, frame, reply.event, client);
+                }
+                matches!(reply.event, Event::Ready(_))
+            })
+            .await?;
+        }
+        self.flow(&at, streams, |event| matches!(event, Event::Ready(_)))
+            .await
+    }
+
     /// The legs with these places in the order in which they are asked.
-    fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
+    pub(super) fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
         let mut legs: Vec<usize> = (0..places.len()).collect();
         if order != Order::AtOnce {
             legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard));
@@ -215,6 +285,24 @@ impl Session {
     }
 
     fn send_sorted(
+        &mut self,
+        own: &[u8],
+        (at, sql): (usize, &[u8]),
+        leg: (usize, bool),
+        formats: &[i16],
+    ) {
+        self.bind_sorted(own, (at, sql), leg, formats);
+        let lease = &mut self.servers[at].lease;
+        lease.wire.with_output(|out| {
+            frontend::put_execute(out, b"", 0);
+            out.extend_from_slice(frontend::SYNC);
+        });
+        lease.ledger.push(Owed::Execute(Audience::Router));
+        lease.ledger.push(Owed::Sync(Audience::Router));
+    }
+
+    /// Sends the statement of a shard up to the description of its unnamed portal.
+    fn bind_sorted(
         &mut self,
         own: &[u8],
         (at, sql): (usize, &[u8]),
@@ -234,15 +322,11 @@ impl Session {
             put_parse(out, sql);
             frontend::put_bind(out, (b"", b""), std::iter::empty(), formats);
             frontend::put_describe(out, Target::Portal, b"");
-            frontend::put_execute(out, b"", 0);
-            out.extend_from_slice(frontend::SYNC);
         });
         for owed in [
             Owed::Parse(0, Audience::Router),
             Owed::Bind(Audience::Router),
             Owed::DescribePortal(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Sync(Audience::Router),
         ] {
             lease.ledger.push(owed);
         }
@@ -326,6 +410,12 @@ impl Session {
         streams: &mut Streams,
         order: Order,
     ) -> Result<bool, Halt> {
+        if streams.is_to_lock() {
+            self.lock_wanted(name, places, streams, order).await?;
+            if streams.is_wrong() {
+                return Ok(false);
+            }
+        }
         if rows > 0 {
             return self.some_sorted((name, rows), places, streams, order).await;
         }

@@ -73,8 +73,9 @@ fn in_place(analysis: &Analysis<'_>, locks: &str) -> Result<String, Refusal> {
 
 /// Whether the rows of its table are the query's rows.
 fn is_whole(query: &Query) -> bool {
+    let limited = query.limit_clause.is_some() || query.fetch.is_some();
     match &*query.body {
-        SetExpr::Select(select) => query.with.is_none() && select.selection.is_none(),
+        SetExpr::Select(select) => query.with.is_none() && select.selection.is_none() && !limited,
         _ => false,
     }
 }

@@ -145,9 +145,9 @@ impl<'n> Analysis<'n> {
             self.locked(query);
             match self.seen.locks {
                 Locks::Documents => {}
-                Locks::Apart if !limited => {}
-                // With a limit each shard would lock so many rows.
-                Locks::No | Locks::Apart | Locks::Otherwise => {
+                // With a limit each shard would lock so many rows; who sorts them may do better.
+                Locks::Apart => {}
+                Locks::No | Locks::Otherwise => {
                     self.seen.locks = Locks::Otherwise;
                     output.local = Local::No(first(&output.local, Reason::Locking));
                 }

@@ -716,7 +716,7 @@ fn a_pinned_statement_goes_to_its_shard_or_nowhere() {
         ),
         // The planner's own reasons come first.
         (
-            "SELECT * FROM t LIMIT 1 FOR UPDATE",
+            "SELECT * FROM (SELECT * FROM t FOR UPDATE) x",
             Rows,
             "locking-over-shards",
             "locking-over-shards",

@@ -186,7 +186,18 @@ fn statement(
             } else {
                 how
             };
-            let sql = format!("SELECT id, n FROM {t} WHERE id IN ({list}) ORDER BY id FOR {how}");
+            let some = match rng.random_range(0..4) {
+                0 => format!("LIMIT {}", rng.random_range(1..=keys.len())),
+                _ => String::new(),
+            };
+            let skips = if rng.random_bool(0.2) {
+                " SKIP LOCKED"
+            } else {
+                ""
+            };
+            let sql = format!(
+                "SELECT id, n FROM {t} WHERE id IN ({list}) ORDER BY id {some} FOR {how}{skips}"
+            );
             (sql, Adds::Nothing)
         }
         7 => (

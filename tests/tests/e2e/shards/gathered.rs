@@ -586,6 +586,18 @@ fn arrays_are_not_gathered_in_a_form_that_may_change_them() {
     is_refused("SET LOCAL extra_float_digits = 0");
     is_refused("SELECT set_config('extra_float_digits', '0', true)");
     is_refused("SET LOCAL xmloption = document");
+    // Code may have set it out of sight.
+    let quiet = "CREATE FUNCTION quiet() RETURNS text LANGUAGE sql \
+                 AS $$SELECT set_config('array_nulls', 'off', false)$$";
+    assert_eq!(say(&mut wire, quiet)[0], "CommandComplete CREATE FUNCTION");
+    is_refused("SELECT quiet()");
+    is_refused("DO $$BEGIN PERFORM set_config('array_nulls', 'off', false); END$$");
+    let mut after = stage.wire();
+    say(&mut after, "SELECT quiet()");
+    let refused = say(&mut after, sql);
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    say(&mut after, "DISCARD ALL");
+    assert!(say(&mut after, sql)[1].starts_with("DataRow"));
     say(&mut wire, "SET extra_float_digits = 0");
     let refused = say(&mut wire, sql);
     assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");

@@ -211,3 +211,156 @@ fn an_error_of_the_order_fails_the_transaction_and_nothing_stays_locked() {
     let free = "SELECT id FROM items FOR UPDATE NOWAIT";
     assert_eq!(ids(&mut other, free).len(), 12);
 }
+
+/// The first column of the rows that a statement gives without an error in the extended protocol.
+fn ids_extended(wire: &mut Wire, sql: &str, values: &[&str]) -> Vec<i64> {
+    let answer = send(wire, &extended(sql, &[], values));
+    let error = answer.iter().find(|line| line.starts_with("Error"));
+    assert!(error.is_none(), "{sql}: {answer:?}");
+    let rows = answer
+        .iter()
+        .filter_map(|line| line.strip_prefix("DataRow "));
+    rows.map(|row| row.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_limit_locks_the_first_rows_of_all_and_no_others() {
+    let stage = stage();
+    let (mut holder, mut next, mut other) = (stage.wire(), stage.wire(), stage.wire());
+    let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+    let first = "SELECT id FROM items ORDER BY v LIMIT 3 FOR UPDATE SKIP LOCKED";
+    for _ in 0..2 {
+        say(&mut holder, "BEGIN");
+        say(&mut next, "BEGIN");
+        assert_eq!(ids(&mut holder, first), [1, 2, 3]);
+        assert_eq!(sorted(ids(&mut other, free)), Vec::from_iter(4..=12));
+        let two = "SELECT id FROM items ORDER BY v LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED";
+        assert_eq!(ids_extended(&mut next, two, &["2"]), [4, 5]);
+        assert_eq!(sorted(ids(&mut other, free)), Vec::from_iter(6..=12));
+        // Its own locks are in nobody's way but others'.
+        assert_eq!(ids(&mut next, first), [4, 5, 6]);
+        // PostgreSQL locks what OFFSET leaves out.
+        let later = "SELECT id FROM items WHERE v > 0 ORDER BY v DESC OFFSET 1 LIMIT 2 FOR UPDATE SKIP LOCKED";
+        assert_eq!(ids(&mut holder, later), [11, 10]);
+        assert_eq!(sorted(ids(&mut other, free)), [7, 8, 9]);
+        let all = "SELECT id FROM items ORDER BY v FETCH FIRST 100 ROWS ONLY FOR SHARE SKIP LOCKED";
+        assert_eq!(ids(&mut other, all), [7, 8, 9]);
+        say(&mut holder, "ROLLBACK");
+        say(&mut next, "COMMIT");
+        assert_eq!(ids(&mut other, free).len(), 12);
+    }
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn a_limit_without_an_order_locks_so_many_rows() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+    for (limit, locked) in [("0", 0), ("1", 1), ("5", 5), ("9 OFFSET 2", 11), ("50", 12)] {
+        for lock in ["", " NOWAIT", " SKIP LOCKED"] {
+            let sql = format!("SELECT id FROM items LIMIT {limit} FOR UPDATE{lock}");
+            say(&mut holder, "BEGIN");
+            let simple = ids(&mut holder, &sql);
+            assert_eq!(ids(&mut other, free).len(), 12 - locked, "{sql}");
+            say(&mut holder, "ROLLBACK; BEGIN");
+            assert_eq!(ids_extended(&mut holder, &sql, &[]).len(), simple.len());
+            assert_eq!(ids(&mut other, free).len(), 12 - locked, "{sql}");
+            say(&mut holder, "ROLLBACK");
+        }
+    }
+    // In order, a row that is not wanted would be an error where somebody has it.
+    let answer = say(
+        &mut holder,
+        "SELECT id FROM items ORDER BY v LIMIT 1 FOR UPDATE NOWAIT",
+    );
+    assert!(answer[0].contains("0A000"), "{answer:?}");
+    // A thousand rows are chosen one by one, and no more.
+    let answer = say(
+        &mut holder,
+        "SELECT id FROM items ORDER BY v LIMIT 1001 FOR UPDATE",
+    );
+    assert!(answer[0].contains("0A000"), "{answer:?}");
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn a_limited_lock_leaves_savepoints_portals_and_errors_as_they_are() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+    let first = "SELECT id FROM items ORDER BY v LIMIT 2 FOR UPDATE";
+    say(&mut holder, "BEGIN");
+    say(&mut holder, "SAVEPOINT a");
+    assert_eq!(ids(&mut holder, first), [1, 2]);
+    assert_eq!(ids(&mut other, free).len(), 10);
+    say(&mut holder, "ROLLBACK TO a");
+    assert_eq!(ids(&mut other, free).len(), 12);
+    // A portal that is fetched in parts has locked all of its rows by the first.
+    let answer = send(
+        &mut holder,
+        &[
+            message::parse("", first, &[]),
+            message::bind_text(&[]),
+            message::execute("", 1),
+            message::execute("", 5),
+            message::sync(),
+        ],
+    );
+    let shown = ["DataRow 1", "PortalSuspended", "DataRow 2"];
+    assert_eq!(answer[2..5], shown, "{answer:?}");
+    assert_eq!(answer[5], "CommandComplete SELECT 1");
+    assert_eq!(ids(&mut other, free).len(), 10);
+    // An error of one row.
+    let broken = "SELECT 1 / (v - v) FROM items ORDER BY v LIMIT 2 FOR UPDATE";
+    let answer = say(&mut holder, broken);
+    assert!(
+        answer.iter().any(|line| line.contains("22012")),
+        "{answer:?}"
+    );
+    assert_eq!(answer.last().unwrap(), "ReadyForQuery E");
+    say(&mut holder, "ROLLBACK TO a");
+    assert_eq!(ids(&mut holder, first), [1, 2]);
+    say(&mut holder, "COMMIT");
+    // Without a block its locks end with it.
+    assert_eq!(ids(&mut holder, first), [1, 2]);
+    assert_eq!(ids_extended(&mut holder, first, &[]), [1, 2]);
+    assert_eq!(ids(&mut other, free).len(), 12);
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn workers_of_a_queue_over_shards_take_each_job_once() {
+    let stage = stage();
+    let worker = &|seed: usize| {
+        let mut wire = stage.wire();
+        let mut taken = Vec::new();
+        let next = "SELECT id FROM items ORDER BY v LIMIT 1 FOR UPDATE SKIP LOCKED";
+        let empty = "SELECT count(*) FROM items";
+        while wire.rows(empty)[0][0] != "0" {
+            say(&mut wire, "BEGIN");
+            let job = match seed % 2 {
+                0 => ids(&mut wire, next),
+                _ => ids_extended(&mut wire, next, &[]),
+            };
+            for id in &job {
+                let done = say(&mut wire, &format!("DELETE FROM items WHERE id = {id}"));
+                assert_eq!(done[0], "CommandComplete DELETE 1");
+            }
+            let committed = say(&mut wire, "COMMIT");
+            assert_eq!(committed[0], "CommandComplete COMMIT", "{committed:?}");
+            taken.extend(job);
+        }
+        taken
+    };
+    let taken = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|n| scope.spawn(move || worker(n))).collect();
+        let taken = workers.into_iter().map(|worker| worker.join().unwrap());
+        taken.flatten().collect()
+    });
+    assert_eq!(sorted(taken), Vec::from_iter(1..=12));
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
