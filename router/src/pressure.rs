@@ -22,6 +22,14 @@ pub const RELIEF: Duration = Duration::from_millis(5);
 /// What a message must have brought before its client is disconnected for it.
 pub const HOARD: u32 = 1 << 20;
 
+/// How long until memory is measured again: less where half of it is used, because clients can send much in a moment.
+pub fn pause(used: u64, limit: Option<u64>) -> Duration {
+    match limit.is_some_and(|limit| used >= limit / 2) {
+        true => RELIEF,
+        false => LOOK,
+    }
+}
+
 /// Whether those must go who hold much of messages that are not whole: before anybody else is refused anything.
 pub fn is_near(used: u64, limit: Option<u64>) -> bool {
     limit.is_some_and(|limit| used >= limit / 100 * 75)

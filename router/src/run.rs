@@ -802,8 +802,9 @@ async fn watch_memory(core: Rc<Core>) {
     let shared = &core.shared;
     let mut topology = shared.topology();
     let mut limit = pressure::limit(topology.config.limits.memory);
+    let mut pause = pressure::LOOK;
     loop {
-        tokio::time::sleep(pressure::LOOK).await;
+        tokio::time::sleep(pause).await;
         if !shared.is_current(&topology) {
             topology = shared.topology();
             limit = pressure::limit(topology.config.limits.memory);
@@ -816,6 +817,7 @@ async fn watch_memory(core: Rc<Core>) {
             let Some(now) = meter.resident() else { return };
             used = now;
         }
+        pause = pressure::pause(used, limit);
         let (before, after) = shared.pressure.measured(used, limit);
         if before != after {
             let limit = limit.unwrap_or(0);

@@ -32,5 +32,5 @@ pub use columns::{Difference, reconcile};
 pub use error::MergeError;
 pub use numeric::{NumericError, NumericSum};
 pub use order::{Order, order_of};
-pub use sorted::{Shape, SortKey, SortedRows};
+pub use sorted::{Shape, SortKey, SortedRows, rest_of};
 pub use tag::{CommandTag, TagError};

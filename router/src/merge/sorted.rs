@@ -288,6 +288,15 @@ impl Row {
     }
 }
 
+/// The body of a DataRow without the values that its rows are sorted by. `None` if it has none such.
+pub fn rest_of(body: &[u8], keys: usize) -> Option<Vec<u8>> {
+    let mut row = Row::default();
+    row.read(body, keys).ok()?;
+    let columns = u16::from_be_bytes([body[0], body[1]]);
+    let columns = columns.checked_sub(u16::try_from(keys).ok()?)?;
+    Some([&columns.to_be_bytes()[..], &body[row.rest..]].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -206,8 +206,10 @@ fn merge(
     if analysis.seen.writes {
         return refuse(Reason::Subquery);
     }
-    if analysis.seen.locks == Locks::Otherwise {
-        return refuse(Reason::Locking);
+    match analysis.seen.locks {
+        Locks::Otherwise => return refuse(Reason::Locking),
+        Locks::Within => return refuse(Reason::Subquery),
+        Locks::No | Locks::Apart | Locks::Documents => {}
     }
     if let Some(name) = &analysis.seen.once {
         return Err(about_function(Reason::ComputedOnce, name));

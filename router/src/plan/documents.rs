@@ -111,7 +111,7 @@ pub fn query(
     match analysis.seen.locks {
         Locks::No => {}
         Locks::Documents => return refuse(Reason::Documents),
-        Locks::Apart | Locks::Otherwise => return refuse(Reason::DocumentsLocks),
+        Locks::Apart | Locks::Within | Locks::Otherwise => return refuse(Reason::DocumentsLocks),
     }
     let one = match analysis.instances.as_slice() {
         [one] if !is_kept => match &one.source {

@@ -15,6 +15,7 @@ use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, MaxChars, Merge, Plan, Role, Split, SplitRows, Target};
 use crate::catalog::Name;
+use crate::merge::Shape;
 use crate::sql::places::Change;
 
 /// Where one execution of a plan goes.
@@ -44,6 +45,8 @@ pub struct Gathered {
     pub fragments: Vec<ShardSet>,
     /// Of a fragment that stores rows: which of them go to which shard.
     pub rows: BTreeMap<usize, BTreeMap<ShardId, Vec<usize>>>,
+    /// What is made of the rows of a fragment that locks them.
+    pub locked: BTreeMap<usize, Shape>,
     /// Where the residue writes; empty if it is a query.
     pub target: ShardSet,
 }
@@ -267,6 +270,13 @@ fn gathered(
             rows.insert(number, by_shard(listed, params, text)?);
         }
     }
+    let mut locked = BTreeMap::new();
+    for (number, fragment) in gather.fragments.iter().enumerate() {
+        if let Some(locks) = &fragment.locks {
+            let shape = locks.shape(params, text);
+            locked.insert(number, shape.ok_or_else(|| Refusal::new(Reason::Locking))?);
+        }
+    }
     let of = |(number, fragment): (usize, &Fragment)| match &fragment.of {
         Holders::Keys(keys) => all(keys),
         Holders::Rows(_) => rows[&number].keys().copied().collect(),
@@ -298,6 +308,7 @@ fn gathered(
         gathered: Some(Gathered {
             fragments,
             rows,
+            locked,
             target,
         }),
         ..plain(shards, role)

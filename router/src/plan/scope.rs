@@ -91,6 +91,8 @@ pub enum Locks {
     Apart,
     /// Documents, of the outermost query: there is nothing that another one could be locked out by.
     Documents,
+    /// Rows of one sharded table, of one query inside of the statement.
+    Within,
     /// Others, of which the shards may have copies, or of a query inside of another.
     Otherwise,
 }

@@ -108,10 +108,7 @@ impl Sorted {
             Some(OrderByKind::Expressions(list)) => list,
             Some(OrderByKind::All(_)) => return None,
         };
-        let mut keys = Keys {
-            types: &types,
-            found: Vec::new(),
-        };
+        let mut keys = Keys::new(&types);
         for entry in order {
             if let Some(meant) = items.sorted_by(&types, &entry.expr)? {
                 keys.add(&meant, &entry.options)?;
@@ -220,15 +217,7 @@ impl Sorted {
         if self.texts && text.encoding != Encoding::Utf8 {
             return None;
         }
-        let amount = |scalar: &Option<Scalar>| match scalar {
-            None => Some(None),
-            Some(scalar) => match scalar.value(KeyType::Int8, params, text) {
-                condition::Value::Null => Some(None),
-                condition::Value::Key(key) => u64_of(&key).map(Some),
-                // What fails, fails where PostgreSQL says so.
-                _ => None,
-            },
-        };
+        let amount = |scalar: &Option<Scalar>| amount(scalar.as_ref(), params, text);
         let flow = Flow {
             sql: slots::filled(&self.flow.sql, &params.literals)?.into_owned(),
             columns: self.flow.columns,
@@ -238,8 +227,7 @@ impl Sorted {
                 ..self.flow.shape.clone()
             },
         };
-        let many = flow.chosen().is_some_and(|rows| rows > MOST_CHOSEN);
-        (!many).then_some(flow)
+        may_choose(&flow.shape).then_some(flow)
     }
 
     /// With the literals of a text in its slots.
@@ -267,17 +255,7 @@ impl Sorted {
 impl Flow {
     /// How many rows are locked one by one, because only so many of all are wanted. None if each shard locks all of its own.
     pub fn chosen(&self) -> Option<u64> {
-        let Shape {
-            locks,
-            limit,
-            offset,
-            ..
-        } = self.shape;
-        // Rows before the offset are locked as well.
-        limit.filter(|_| locks).map(|limit| match limit {
-            0 => 0,
-            limit => limit.saturating_add(offset),
-        })
+        chosen(&self.shape)
     }
 
     /// The formats of all columns for those that a client asks of its own.
@@ -306,23 +284,38 @@ impl fmt::Display for Flow {
 }
 
 /// A value that rows are sorted by.
-struct Key {
+pub(super) struct Key {
     /// What the statement sorts by.
     expr: Expr,
     /// The column that the shards are asked for.
-    asked: Expr,
-    sorts: SortKey,
+    pub asked: Expr,
+    /// How its values compare.
+    pub sorts: SortKey,
     options: OrderByOptions,
-    is_text: bool,
+    /// They are texts.
+    pub is_text: bool,
 }
 
-struct Keys<'t, 'a, 'n> {
+/// The values that rows are sorted by.
+pub(super) struct Keys<'t, 'a, 'n> {
     types: &'t Types<'a, 'n>,
-    found: Vec<Key>,
+    /// In their order.
+    pub found: Vec<Key>,
+}
+
+impl<'t, 'a, 'n> Keys<'t, 'a, 'n> {
+    /// None yet; they are expressions of this level.
+    pub fn new(types: &'t Types<'a, 'n>) -> Self {
+        Keys {
+            types,
+            found: Vec::new(),
+        }
+    }
 }
 
 impl Keys<'_, '_, '_> {
-    fn add(&mut self, expr: &Expr, options: &OrderByOptions) -> Option<()> {
+    /// One more, by which rows are sorted like this. `None` if the router does not know its order.
+    pub fn add(&mut self, expr: &Expr, options: &OrderByOptions) -> Option<()> {
         let descending = match options.sort {
             None | Some(OrderBySort::Asc) => false,
             Some(OrderBySort::Desc) => true,
@@ -441,13 +434,49 @@ impl Keys<'_, '_, '_> {
     }
 }
 
+/// A number of rows, for the values of one Bind; `Some(None)` where there is no limit. `None` if it is not known, or PostgreSQL
+/// refuses it.
+#[allow(clippy::option_option)]
+pub(super) fn amount(
+    scalar: Option<&Scalar>,
+    params: &Params<'_>,
+    text: &TextContext,
+) -> Option<Option<u64>> {
+    let Some(scalar) = scalar else {
+        return Some(None);
+    };
+    match scalar.value(KeyType::Int8, params, text) {
+        condition::Value::Null => Some(None),
+        condition::Value::Key(key) => u64_of(&key).map(Some),
+        // What fails, fails where PostgreSQL says so.
+        _ => None,
+    }
+}
+
+/// How many rows are locked of all.
+fn chosen(shape: &Shape) -> Option<u64> {
+    // Rows before the offset are locked as well.
+    shape
+        .limit
+        .filter(|_| shape.locks)
+        .map(|limit| match limit {
+            0 => 0,
+            limit => limit.saturating_add(shape.offset),
+        })
+}
+
+/// Whether so many rows may be chosen one by one, if it comes to that.
+pub(super) fn may_choose(shape: &Shape) -> bool {
+    shape.keys.is_empty() || chosen(shape).is_none_or(|rows| rows <= MOST_CHOSEN)
+}
+
 fn same(a: &Expr, b: &Expr) -> bool {
     strip(a) == strip(b)
 }
 
 /// LIMIT or FETCH FIRST, OFFSET, and whether ties of the last row follow.
 #[allow(clippy::type_complexity)]
-fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, bool)> {
+pub(super) fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, bool)> {
     let (limit, offset) = match &query.limit_clause {
         None => (None, None),
         Some(LimitClause::LimitOffset { limit, offset, .. }) => {

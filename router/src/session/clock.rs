@@ -155,9 +155,10 @@ impl Pulse {
             .set(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// Bytes that it holds of a message that is not whole, while it waits for the rest.
+    /// Bytes that it holds of a message that is not whole, while it waits for the rest. One that ends gives them back.
     pub fn unfinished(&self) -> u32 {
         match self.doing.get() {
+            _ if self.overdue.get().is_some() => 0,
             Doing::Unfinished => self.unfinished.get(),
             Doing::Idle | Doing::InTransaction | Doing::Running | Doing::Stalled => 0,
         }
@@ -293,6 +294,9 @@ mod tests {
         let verdict = pulse.look(begun + SECOND * 30, false, &terms());
         assert_eq!(verdict, Verdict::End(Overdue::Sending));
         pulse.begin(Doing::Running);
+        assert_eq!(pulse.unfinished(), 0);
+        pulse.set_unfinished(290);
+        pulse.end(Overdue::Hoarding);
         assert_eq!(pulse.unfinished(), 0);
     }
 

@@ -549,6 +549,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
                     .map(|f| Some(slots::filled(&f.whole(), literals)?.into_owned()))
                     .collect::<Option<_>>()?,
                 parts,
+                locked: places.locked.clone(),
                 shards: places.fragments.iter().map(shards).collect(),
                 residue: filled(&gather.residue)?,
                 target: shards(&places.target),

@@ -208,6 +208,8 @@ pub struct Session {
     met: bool,
     /// All its servers are being told to commit.
     commits: bool,
+    /// It has read so much of one message that others have their turn.
+    yields: bool,
     /// The shard that has what the COMMIT PREPARED at hand names.
     prepared_on: Option<u32>,
     /// The transaction over several shards that the marks on servers name.
@@ -531,6 +533,8 @@ impl Session {
         }
         if let End::Told(report) = end {
             self.client.with_output(|out| report.into_fatal().put(out));
+            // What it has sent and nobody will read takes no room while it reads its farewell.
+            self.client.consume(self.client.input().len());
             let limit = std::time::Duration::from_secs(1);
             // The client may be gone, or not read: either way it is over.
             let _ = tokio::time::timeout(limit, self.client.finish()).await;

@@ -24,6 +24,8 @@ use std::task::{Context, Poll};
 
 /// Bytes read ahead from a client while its request is being answered.
 pub(super) const READ_AHEAD: usize = 64 * 1024;
+/// So many bytes of a message that is not whole are read before others have their turn.
+const AT_ONCE: usize = 1024 * 1024;
 
 impl Session {
     /// Takes one message from the client's input, if a whole one is there.
@@ -210,9 +212,18 @@ impl Session {
         if !reads_ahead {
             return Poll::Pending;
         }
+        if std::mem::take(&mut self.yields) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = self.client.input().len();
         match self.client.poll_fill(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(n)) if n > 0 => {
+                // Whoever sends faster than is read would have the core for as long as he sends.
+                self.yields = before / AT_ONCE != (before + n) / AT_ONCE;
+                Poll::Ready(Ok(()))
+            }
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
         }
     }

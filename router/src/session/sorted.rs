@@ -78,9 +78,9 @@ impl Streams {
         self.plan.chosen().is_some() && self.sent() == 0 && self.legs.iter().all(untouched)
     }
 
-    /// How many rows are locked of all.
+    /// How many rows are locked of all; without a limit, any number.
     pub(super) fn chosen(&self) -> u64 {
-        self.plan.chosen().unwrap_or(0)
+        self.plan.chosen().unwrap_or(u64::MAX)
     }
 
     /// Whether there is an order in which they come.

@@ -247,7 +247,7 @@ impl Session {
     }
 
     /// How it goes to its shards by what has happened lately on the tables that it names.
-    fn order_among_others(&self, sql: &[u8]) -> Order {
+    pub(super) fn order_among_others(&self, sql: &[u8]) -> Order {
         let database = &self.entry.who.database;
         let hot = self.core.shared.contention.of(database, Instant::now());
         if hot.is_empty() {

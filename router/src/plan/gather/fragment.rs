@@ -162,6 +162,7 @@ pub fn of<'n>(
                 by: Vec::new(),
             },
             writes: false,
+            locks: None,
         },
         relation,
         alias: entry_name,

@@ -27,7 +27,8 @@ pub fn take(
     pruned: &mut Pruned,
     fragments: &mut [Fragment],
 ) -> Result<Option<String>, Refusal> {
-    if analysis.seen.locks == Locks::No {
+    // Within: a fragment locks them.
+    if matches!(analysis.seen.locks, Locks::No | Locks::Within) {
         return Ok(None);
     }
     let is_table = match analysis.instances.as_slice() {

@@ -27,11 +27,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mothership_proto::report::sqlstate;
+use mothership_shardmap::{Encoding, TextContext};
 use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
 use crate::catalog::{Catalog, Column, Name, Relation, RelationKind};
+use crate::merge::{Shape, SortKey};
 
+use super::condition::Scalar;
 use super::decide::{keyed_by, role};
 use super::documents::Hidden;
 use super::names::fold;
@@ -39,7 +42,8 @@ use super::parse::Parsed;
 use super::refuse::{Reason, Refusal};
 use super::scope::{Analysis, Instance, Locks, Node, Source};
 use super::slots::{self, Literals};
-use super::{KeyedBy, MaxChars, Role, SameSharded};
+use super::sorted;
+use super::{KeyedBy, MaxChars, Params, Role, SameSharded};
 
 use narrow::Sources;
 pub use narrow::{Keys, Narrowing};
@@ -291,6 +295,52 @@ pub struct Fragment {
     pub narrowing: Narrowing,
     /// It writes the table and returns its rows: it runs when all others have been fetched.
     pub writes: bool,
+    /// It locks its rows, after the others have been fetched.
+    pub locks: Option<Locked>,
+}
+
+/// How the rows of a fragment are locked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Locked {
+    /// What they are sorted by, where only the first ones are: it stands in so many columns before those of the fragment.
+    pub keys: Vec<SortKey>,
+    /// Texts are among them.
+    pub texts: bool,
+    /// How many are wanted of all shards' rows.
+    pub limit: Option<Box<Scalar>>,
+    /// So many before these are locked as well.
+    pub offset: Option<Box<Scalar>>,
+}
+
+impl Locked {
+    /// What is made of the rows, for the values of one Bind. `None` if that is not known, or are too many.
+    pub fn shape(&self, params: &Params<'_>, text: &TextContext) -> Option<Shape> {
+        if self.texts && text.encoding != Encoding::Utf8 {
+            return None;
+        }
+        let amount = |scalar: &Option<Box<Scalar>>| sorted::amount(scalar.as_deref(), params, text);
+        let shape = Shape {
+            keys: self.keys.clone(),
+            limit: amount(&self.limit)?,
+            offset: amount(&self.offset)?.unwrap_or(0),
+            locks: true,
+            ..Shape::default()
+        };
+        let is_known = self.limit.is_some() == shape.limit.is_some();
+        (is_known && sorted::may_choose(&shape)).then_some(shape)
+    }
+
+    fn with_literals(&self, literals: &Literals<'_>) -> Option<Locked> {
+        let filled = |scalar: &Option<Box<Scalar>>| match scalar {
+            Some(scalar) => Some(Some(Box::new(slots::scalar(scalar, literals)?))),
+            None => Some(None),
+        };
+        Some(Locked {
+            limit: filled(&self.limit)?,
+            offset: filled(&self.offset)?,
+            ..self.clone()
+        })
+    }
 }
 
 /// Which shards have the rows of a fragment.
@@ -364,6 +414,10 @@ impl Gather {
                     Holders::Keys(keys) => Holders::Keys(slots::all(keys, literals)?),
                     Holders::Rows(listed) => Holders::Rows(listed.with_literals(literals)?),
                     of @ (Holders::All | Holders::Home | Holders::Copies) => of.clone(),
+                },
+                locks: match &fragment.locks {
+                    Some(locks) => Some(locks.with_literals(literals)?),
+                    None => None,
                 },
                 ..fragment.clone()
             })
@@ -593,7 +647,16 @@ fn residual(
     let documents = analysis.has_documents();
     let hidden = !documents && analysis.names.hidden_documents(parsed) != Hidden::None;
     let is_answer = ending == Ending::Answer && seen.locks == Locks::No;
+    let locked = || {
+        // A write within WITH might see which rows are locked.
+        let may = taken.is_none_or(|taken| !taken.writes());
+        let name = format!("{CTE}p1");
+        let locked = may.then(|| partial::locked(analysis, root, &ending, &name));
+        let locked = locked.flatten();
+        locked.ok_or_else(|| Refusal::new(Reason::Locking))
+    };
     let pushed = match root {
+        _ if seen.locks == Locks::Within => vec![locked()?],
         Root::Query(_) if taken.is_some() || hidden => Vec::new(),
         Root::Query(_) if documents && !is_answer => Vec::new(),
         Root::Source(..) if documents || hidden => Vec::new(),

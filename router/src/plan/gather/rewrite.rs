@@ -423,10 +423,14 @@ impl VisitorMut for Rewriting<'_, '_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let SetExpr::Select(select) = &*query.body
             && let Some((_, left)) = self.levels.get(&select.select_token.0.span.start)
-            && let Some(order) = &mut query.order_by
-            && let OrderByKind::Expressions(list) = &mut order.kind
         {
-            list.clone_from(left);
+            // The shards lock rows, and what stands for them has none.
+            query.locks.clear();
+            if let Some(order) = &mut query.order_by
+                && let OrderByKind::Expressions(list) = &mut order.kind
+            {
+                list.clone_from(left);
+            }
         }
         ControlFlow::Continue(())
     }

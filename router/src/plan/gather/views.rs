@@ -68,6 +68,7 @@ impl Opened {
                 by: Vec::new(),
             },
             writes: false,
+            locks: None,
         };
         let column = Fetched {
             name: "__mothership_row".to_owned(),

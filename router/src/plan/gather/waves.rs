@@ -35,11 +35,13 @@ impl<'f> Waves<'f> {
             fragments,
             states: fragments
                 .iter()
-                .map(|fragment| match fragment.writes {
-                    // It runs afterwards.
-                    true => State::Fetched,
-                    false => State::Open(u64::MAX),
-                })
+                .map(
+                    |fragment| match fragment.writes || fragment.locks.is_some() {
+                        // It runs afterwards.
+                        true => State::Fetched,
+                        false => State::Open(u64::MAX),
+                    },
+                )
                 .collect(),
             narrowed: vec![false; fragments.len()],
         }
@@ -214,6 +216,7 @@ mod tests {
             types: vec!["integer".to_owned()],
             narrowing: Narrowing { filtered, by },
             writes: false,
+            locks: None,
         }
     }
 

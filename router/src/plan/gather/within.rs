@@ -254,6 +254,11 @@ impl TakenOut {
         })
     }
 
+    /// Whether there is any within WITH.
+    pub fn writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// How many of the writes have OVERRIDING SYSTEM VALUE, which the tree does not tell.
     pub fn overriding(&self) -> usize {
         let listed = self

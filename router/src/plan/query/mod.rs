@@ -23,6 +23,7 @@ use sqlparser::ast::{
     Fetch, Ident, JoinOperator, LimitClause, LockClause, OrderByExpr, OrderByKind, Query, SetExpr,
     TableFactor, TableWithJoins, Values,
 };
+use sqlparser::tokenizer::Location;
 
 use crate::plan::condition::Scalar;
 use crate::plan::dialect;
@@ -145,6 +146,8 @@ impl<'n> Analysis<'n> {
             self.locked(query);
             match self.seen.locks {
                 Locks::Documents => {}
+                // Who gathers locks them where they are.
+                Locks::Within => output.local = Local::No(first(&output.local, Reason::Subquery)),
                 // With a limit each shard would lock so many rows; who sorts them may do better.
                 Locks::Apart => {}
                 Locks::No | Locks::Otherwise => {
@@ -193,17 +196,31 @@ impl<'n> Analysis<'n> {
             }
         }
         let outermost = self.depth == self.rows_depth && self.in_view == 0;
+        let within = !outermost && self.in_view == 0 && self.reads_one_sharded(place);
         let documents = outermost && self.locks_documents(query);
         for lock in &query.locks {
             for name in locked(lock).1 {
                 self.ident(name);
             }
         }
-        self.seen.locks = match (documents, apart, self.seen.locks) {
-            (true, _, Locks::No) => Locks::Documents,
-            (false, true, Locks::No) => Locks::Apart,
+        self.seen.locks = match self.seen.locks {
+            Locks::No if documents => Locks::Documents,
+            Locks::No if apart => Locks::Apart,
+            Locks::No if within => Locks::Within,
             _ => Locks::Otherwise,
         };
+    }
+
+    /// Whether FROM of the SELECT at a place is one sharded table.
+    fn reads_one_sharded(&self, place: Option<Location>) -> bool {
+        let mut levels = self.notes.levels.iter();
+        let level = levels.find(|level| Some(level.place) == place);
+        match level.map(|level| level.scope.entries.as_slice()) {
+            Some([entry]) => {
+                matches!(self.instances[entry.instance].source, Source::Sharded(..))
+            }
+            _ => false,
+        }
     }
 
     /// Whether all that a query locks are documents. What an outer join may leave out PostgreSQL does not lock, and only

@@ -541,7 +541,7 @@ impl Fetching {
         }
     }
 
-    fn malformed(&mut self) {
+    pub(super) fn malformed(&mut self) {
         let message = "server sent a malformed message";
         self.wrong = Some(Report::error(sqlstate::INTERNAL_ERROR, message));
     }
@@ -549,6 +549,11 @@ impl Fetching {
     /// A write within WITH failed on a server.
     pub(super) fn failed(&mut self, body: &[u8]) {
         self.error.get_or_insert_with(|| without_position(body));
+    }
+
+    /// What the router itself found wrong, if anything.
+    pub(super) fn fails_with(&mut self, wrong: Option<Report>) {
+        self.wrong = self.wrong.take().or(wrong);
     }
 
     pub(super) fn add(&mut self, fragment: usize, body: &[u8]) {

@@ -16,6 +16,8 @@ mod divide;
 
 mod fetch;
 
+mod lock;
+
 mod residue;
 
 mod send;
@@ -32,6 +34,7 @@ use super::state::Phase;
 use super::step::steps;
 use super::turns::{Turns, patiently};
 use super::{Attached, Halt, Session};
+use crate::merge::Shape;
 use crate::plan::gather::{Ending, Keeper, Verb};
 use crate::plan::{Gather, Merge, Role};
 use crate::session::inbox::Notices;
@@ -61,6 +64,8 @@ pub struct GatherWork {
     pub fragments: Vec<String>,
     /// Of a fragment that stores rows, the text for a shard: with those that belong there.
     pub parts: BTreeMap<(usize, usize), String>,
+    /// What is made of the rows of those that lock them.
+    pub locked: BTreeMap<usize, Shape>,
     /// Their shards.
     pub shards: Vec<Vec<usize>>,
     /// The text that runs on their rows.
@@ -81,6 +86,12 @@ impl GatherWork {
             Ending::Write(_) | Ending::Store(_) | Ending::Change(_) => true,
             Ending::Keep(keep) => !matches!(keep.by, Keeper::Cursor(_)),
         }
+    }
+
+    /// Whether rows are locked one by one, behind savepoints.
+    fn chooses(&self) -> bool {
+        let mut shapes = self.locked.values();
+        shapes.any(|shape| !shape.keys.is_empty())
     }
 
     /// The text of a fragment for a shard.
@@ -170,7 +181,7 @@ impl Session {
     }
 
     async fn query_gather_once(&mut self, sql: &[u8], work: &GatherWork) -> Result<Vec<u8>, Halt> {
-        if work.writes() {
+        if work.writes() || work.chooses() {
             self.begin_implicit();
         }
         let wants = match work.plan.role {
@@ -212,6 +223,8 @@ impl Session {
         let given: (&[u8], &[Value<'_>]) = (&[], &[]);
         self.fetch(&legs, work, given, &mut fetching).await?;
         let described = Described::clone(&fetching.described);
+        self.lock_within(&legs, work, sql, given, &mut fetching)
+            .await?;
         self.write_within((at, &legs), work, sql, (&described, &[]), &mut fetching)
             .await?;
         if copied.is_some() {
@@ -289,7 +302,7 @@ impl Session {
         values: &[Value<'_>],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
-        if work.writes() {
+        if work.writes() || work.chooses() {
             self.begin_implicit();
         }
         let residue = self.residue_shard(work);
@@ -315,6 +328,8 @@ impl Session {
             let types = fetching.described.parameters.clone();
             let given = (&*types, values);
             self.fetch(&legs, work, given, &mut fetching).await?;
+            self.lock_within(&legs, work, &statement.sql, given, &mut fetching)
+                .await?;
             let described = Described::clone(&fetching.described);
             let given = (&described, values);
             self.write_within((at, &legs), work, &statement.sql, given, &mut fetching)
@@ -378,6 +393,9 @@ impl Session {
             Role::Replica if alone => self.wants(false, &statement.steps, None),
             _ => Wants::Primary,
         };
+        if work.chooses() {
+            self.begin_implicit();
+        }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &wants).await?;
         let (at, described) = self.describe_gathered(bind, statement, residue).await?;
@@ -393,6 +411,8 @@ impl Session {
         let types = fetching.described.parameters.clone();
         let given = (&*types, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
+        self.lock_within(&legs, work, &statement.sql, given, &mut fetching)
+            .await?;
         let (arrays, described) = self.fetched(fetching)?;
         let text = self
             .with_times(&statement.sql, &work.residue, false)

@@ -165,6 +165,8 @@ impl Session {
         let mut fetching = self.fetching(work);
         let given = (&*described.parameters, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
+        self.lock_within(&legs, work, &portal.sql, given, &mut fetching)
+            .await?;
         let at = self.place_of(portal.shard)?;
         let given = (described, &*values);
         self.write_within((at, &legs), work, &portal.sql, given, &mut fetching)

@@ -422,6 +422,7 @@ impl Accepted {
             taken_requests: 0,
             met: false,
             commits: false,
+            yields: false,
             prepared_on: None,
             joint: None,
             changing: None,

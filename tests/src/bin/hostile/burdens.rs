@@ -219,7 +219,11 @@ pub fn messages(stage: &mut Stage) -> Result<String, String> {
         }
         held.push(wire);
     }
-    let said = victim.end().was_spared(WAIT, 700)?;
+    let said = victim.end().was_spared(WAIT, 560).inspect_err(|_| {
+        let log = router.log();
+        let memory = log.lines().filter(|line| line.contains("memory"));
+        memory.for_each(|line| println!("     {line}"));
+    })?;
     // Whoever comes now is let in.
     let mut late = client(&router, "bob", &database);
     match error(&late.query("SELECT n FROM accounts WHERE id = 1")) {

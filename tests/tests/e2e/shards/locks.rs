@@ -332,16 +332,87 @@ fn a_limited_lock_leaves_savepoints_portals_and_errors_as_they_are() {
 }
 
 #[test]
+fn a_query_inside_of_a_write_locks_the_first_rows_of_all() {
+    let stage = stage();
+    let (mut holder, mut worker, mut other) = (stage.wire(), stage.wire(), stage.wire());
+    let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+    let first = "SELECT id FROM items WHERE v > 0 AND now() > '2020-01-01' ORDER BY v LIMIT 2 \
+                 FOR UPDATE SKIP LOCKED";
+    let writes = [
+        format!("UPDATE items SET v = v WHERE id IN ({first}) RETURNING id"),
+        format!("UPDATE items i SET v = v FROM ({first}) q WHERE q.id = i.id RETURNING i.id"),
+        format!(
+            "WITH n AS ({first}) UPDATE items i SET v = v FROM n WHERE n.id = i.id RETURNING i.id"
+        ),
+        format!("DELETE FROM items WHERE id = ANY (ARRAY({first})) RETURNING id"),
+        format!(
+            "WITH n AS ({first}) DELETE FROM items USING n WHERE n.id = items.id RETURNING items.id"
+        ),
+    ];
+    for write in &writes {
+        for held in ["0", "1", "2"] {
+            say(&mut holder, "BEGIN");
+            ids(
+                &mut holder,
+                &format!("SELECT id FROM items WHERE id = {held} FOR UPDATE"),
+            );
+            let wanted = match held {
+                "0" => [1, 2],
+                "1" => [2, 3],
+                _ => [1, 3],
+            };
+            let all: Vec<i64> = (1..=12).filter(|id| held != id.to_string()).collect();
+            let left: Vec<i64> = all.into_iter().filter(|id| !wanted.contains(id)).collect();
+            say(&mut worker, "BEGIN");
+            assert_eq!(sorted(ids(&mut worker, write)), wanted, "{write}");
+            assert_eq!(sorted(ids(&mut other, free)), left, "{write}");
+            say(&mut worker, "ROLLBACK; BEGIN");
+            assert_eq!(
+                sorted(ids_extended(&mut worker, write, &[])),
+                wanted,
+                "{write}"
+            );
+            assert_eq!(sorted(ids(&mut other, free)), left, "{write}");
+            say(&mut worker, "ROLLBACK");
+            say(&mut holder, "ROLLBACK");
+        }
+    }
+    // What a query reads of one inside of it.
+    let counted = "SELECT count(*) FROM (SELECT id FROM items WHERE v > 0 FOR UPDATE) q";
+    let few = "SELECT q.id FROM (SELECT id, v FROM items ORDER BY v DESC LIMIT 3 FOR UPDATE) q ORDER BY 1";
+    for (sql, rows, left) in [(counted, vec![12], 0), (few, vec![10, 11, 12], 9)] {
+        say(&mut worker, "BEGIN");
+        assert_eq!(ids(&mut worker, sql), rows);
+        assert_eq!(ids(&mut other, free).len(), left, "{sql}");
+        say(&mut worker, "ROLLBACK; BEGIN");
+        assert_eq!(ids_extended(&mut worker, sql, &[]), rows);
+        assert_eq!(ids(&mut other, free).len(), left, "{sql}");
+        say(&mut worker, "ROLLBACK");
+        // Alone, it is all of its transaction.
+        assert_eq!(ids(&mut worker, sql), rows);
+        assert_eq!(ids_extended(&mut worker, sql, &[]), rows);
+        assert_eq!(ids(&mut other, free).len(), 12);
+    }
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
+
+#[test]
 fn workers_of_a_queue_over_shards_take_each_job_once() {
     let stage = stage();
     let worker = &|seed: usize| {
         let mut wire = stage.wire();
         let mut taken = Vec::new();
         let next = "SELECT id FROM items ORDER BY v LIMIT 1 FOR UPDATE SKIP LOCKED";
+        let at_once = format!("DELETE FROM items WHERE id IN ({next}) RETURNING id");
         let empty = "SELECT count(*) FROM items";
         while wire.rows(empty)[0][0] != "0" {
+            if seed > 1 {
+                taken.extend(ids(&mut wire, &at_once));
+                continue;
+            }
             say(&mut wire, "BEGIN");
-            let job = match seed % 2 {
+            let job = match seed {
                 0 => ids(&mut wire, next),
                 _ => ids_extended(&mut wire, next, &[]),
             };

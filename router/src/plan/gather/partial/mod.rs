@@ -8,6 +8,7 @@
 
 mod combined;
 pub(in crate::plan) mod first;
+mod locked;
 mod movable;
 mod named;
 pub(in crate::plan) mod typed;
@@ -24,7 +25,7 @@ use crate::catalog::Handed;
 use crate::plan::KeyedBy;
 use crate::plan::documents;
 use crate::plan::expr::{is_constant, strip};
-use crate::plan::functions;
+use crate::plan::functions::{self, Call};
 use crate::plan::grammar;
 use crate::plan::names::folded;
 use crate::plan::parens;
@@ -34,6 +35,7 @@ use crate::plan::slots::Slot;
 use super::fragment::Fetched;
 use super::notes::Level;
 use super::{CTE, Fragment, Holders, Narrowing, TEXT};
+pub(super) use locked::locked;
 use movable::{go_on, is_bare_call, is_harmless, keys, movable_from};
 use typed::{Types, column_of, name_of};
 
@@ -134,7 +136,7 @@ fn push(
     }
     let keys = walks.iter().map(|level| keys(analysis, level));
     let keys: Vec<KeyedBy> = keys.collect::<Option<_>>()?;
-    let swallowed = movable_from(analysis, level, select)?;
+    let swallowed = movable_from(analysis, level, select, Call::Harmless)?;
     let scopes = Scopes {
         scope: &level.scope,
         outer: None,
@@ -202,6 +204,7 @@ fn push(
                 by: Vec::new(),
             },
             writes: false,
+            locks: None,
         },
         columns: pushing.columns.into_iter().map(|c| c.fetched).collect(),
         select,

@@ -29,14 +29,16 @@ pub(super) fn keys(analysis: &Analysis<'_>, level: &Level) -> Option<KeyedBy> {
     keyed_by(analysis, *root)
 }
 
-/// Whether FROM and WHERE mean the same on a shard; the places that go there with them.
+/// Whether FROM and WHERE mean the same on a shard, with such calls at most; the places that go there with them.
 pub(super) fn movable_from(
     analysis: &Analysis<'_>,
     level: &Level,
     select: &Select,
+    most: Call,
 ) -> Option<Vec<Location>> {
     struct Look<'a, 'n> {
         analysis: &'a Analysis<'n>,
+        most: Call,
         first: usize,
         places: Vec<Location>,
     }
@@ -54,7 +56,7 @@ pub(super) fn movable_from(
                     parts.first().is_some_and(|part| inner(&part.span.start))
                 }
                 Expr::CompoundFieldAccess { .. } => false,
-                expr => is_harmless(self.analysis, expr),
+                expr => is_at_most(self.analysis, expr, self.most),
             };
             go_on(fine)
         }
@@ -88,6 +90,7 @@ pub(super) fn movable_from(
     }
     let mut look = Look {
         analysis,
+        most,
         first: level.instances.start,
         places: Vec::new(),
     };
@@ -117,6 +120,11 @@ pub(super) fn is_bare_call(ident: &Ident) -> bool {
 
 /// Whether a node, without those below it, means the same on every server.
 pub(super) fn is_harmless(analysis: &Analysis<'_>, expr: &Expr) -> bool {
+    is_at_most(analysis, expr, Call::Harmless)
+}
+
+/// Whether a node, without those below it, calls no more than such.
+fn is_at_most(analysis: &Analysis<'_>, expr: &Expr, most: Call) -> bool {
     match expr {
         Expr::Function(function) => {
             let parts = function.name.0.iter().map(|p| p.as_ident().map(folded));
@@ -126,8 +134,7 @@ pub(super) fn is_harmless(analysis: &Analysis<'_>, expr: &Expr) -> bool {
                 Some([schema, name]) => (Some(schema.as_str()), name),
                 _ => return false,
             };
-            function.over.is_none()
-                && functions::call(analysis.names, schema, name) == Call::Harmless
+            function.over.is_none() && functions::call(analysis.names, schema, name) <= most
         }
         _ => true,
     }

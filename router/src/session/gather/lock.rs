@@ -1,0 +1,111 @@
+//! Fragments that lock their rows: each of their shards has a portal, which is asked for those that are wanted of all.
+
+use super::fetch::{Fetching, Leg};
+use super::{GatherWork, PORTAL, Value};
+use crate::merge::{Shape, rest_of};
+use crate::plan::Flow;
+use crate::session::sorted::Streams;
+use crate::session::state::Phase;
+use crate::session::{Halt, Session};
+use mothership_proto::backend::tag;
+use mothership_proto::frontend::{self, Parse, Target};
+use mothership_proto::ledger::{Audience, Event, Owed};
+use std::sync::Arc;
+
+impl Session {
+    /// Locks and takes the rows of these fragments, when the others have been fetched. `sql` is the client's text, `given` are
+    /// the types and values of its parameters.
+    pub(super) async fn lock_within(
+        &mut self,
+        legs: &[Leg],
+        work: &GatherWork,
+        sql: &[u8],
+        given: (&[u8], &[Value<'_>]),
+        fetching: &mut Fetching,
+    ) -> Result<(), Halt> {
+        for (&number, shape) in &work.locked {
+            if !fetching.is_fine() {
+                return Ok(());
+            }
+            let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
+            let places: Vec<usize> = legs.map(|leg| leg.at).collect();
+            let text = self.with_times(sql, &work.fragments[number], false).await?;
+            for at in &places {
+                self.bind_locking(*at, text.as_bytes(), given);
+            }
+            let mut streams = Streams::new(&flow(work, number, shape), places.len());
+            let order = self.order_among_others(sql);
+            self.lock_wanted(PORTAL, &places, &mut streams, order)
+                .await?;
+            self.close_locking(&places, &mut streams).await?;
+            for row in streams.legs.iter().flat_map(|leg| &leg.held) {
+                match rest_of(row, shape.keys.len()) {
+                    Some(rest) => fetching.add(number, &rest),
+                    None => fetching.malformed(),
+                }
+            }
+            if let Some(error) = &streams.error {
+                fetching.failed(error);
+            }
+            fetching.fails_with(streams.wrong);
+        }
+        Ok(())
+    }
+
+    fn bind_locking(&mut self, at: usize, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(types);
+        let lease = &mut attached.lease;
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| {
+            let (name, types) = (b"", &types);
+            Parse { name, sql, types }.put(out);
+            frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[1]);
+            out.extend_from_slice(frontend::FLUSH);
+        });
+        lease.ledger.push(Owed::Parse(0, Audience::Router));
+        lease.ledger.push(Owed::Bind(Audience::Router));
+    }
+
+    /// Ends the portals. Within a segment of the client's, what has failed waits for the client's Sync.
+    async fn close_locking(&mut self, places: &[usize], streams: &mut Streams) -> Result<(), Halt> {
+        let segment = self.state.phase == Phase::Segment;
+        if segment && streams.is_wrong() {
+            return Ok(());
+        }
+        for at in places {
+            let attached = &mut self.servers[*at];
+            let lease = &mut attached.lease;
+            lease
+                .wire
+                .with_output(|out| frontend::put_close(out, Target::Portal, PORTAL));
+            lease.ledger.push(Owed::Close(Audience::Router));
+            attached.end_asks(segment);
+            attached.inbox.in_segment &= segment;
+        }
+        for at in places {
+            self.each_message(*at, |frame, reply, _| match (reply.event, frame.tag()) {
+                (Event::Ready(_), _) => true,
+                (Event::Failed, _) => {
+                    streams.error.get_or_insert_with(|| frame.body().to_vec());
+                    segment
+                }
+                (_, tag::CLOSE_COMPLETE) => segment,
+                _ => false,
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The flow of a fragment's rows.
+fn flow(work: &GatherWork, fragment: usize, shape: &Shape) -> Arc<Flow> {
+    Arc::new(Flow {
+        sql: work.fragments[fragment].clone(),
+        columns: work.plan.fragments[fragment].elements.len(),
+        shape: shape.clone(),
+    })
+}
