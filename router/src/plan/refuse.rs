@@ -237,7 +237,7 @@ reasons! {
     /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",
-        "Lock sharded tables of the outermost query only (FOR UPDATE OF), with LIMIT not NOWAIT, or add an equality on the shard key.";
+        "Lock sharded tables only (FOR UPDATE OF), in a subquery just one, with LIMIT not NOWAIT, or add an equality on the shard key.";
     /// A function whose answer or effect belongs to one server.
     FunctionOfServer = "function-of-one-server", "0A000",
         "this function depends on or changes the state of one server and is used with a sharded table",

@@ -264,11 +264,12 @@ fn what_a_killed_first_start_leaves_is_made_anew_or_removed() {
         .spawn()
         .unwrap();
     // The folder itself may be there again at the next look.
-    assert!(poll_until(SOON, || !left.exists()), "nothing is made anew");
+    let is_anew = poll_until(SOON, || !left.exists());
     let pid = second.id().try_into().unwrap();
     // SAFETY: kill touches no memory; the child is ours and unreaped.
     unsafe { libc::kill(pid, libc::SIGINT) };
     let second = second.wait_with_output().unwrap();
+    assert!(is_anew, "nothing is made anew: {second:?}");
     assert!(
         text(&second.stdout).starts_with("An earlier first start"),
         "{second:?}"

@@ -119,7 +119,7 @@ fn a_route_is_explained_through_the_simple_protocol_without_a_server() {
 
     let refused = lines(
         &mut wire,
-        "EXPLAIN (ROUTE) SELECT * FROM orders LIMIT 1 FOR UPDATE",
+        "EXPLAIN (ROUTE) SELECT * FROM orders ORDER BY 1 LIMIT 1 FOR UPDATE NOWAIT",
     );
     assert_eq!(
         refused[..3],

@@ -716,7 +716,7 @@ fn a_pinned_statement_goes_to_its_shard_or_nowhere() {
         ),
         // The planner's own reasons come first.
         (
-            "SELECT * FROM (SELECT * FROM t FOR UPDATE) x",
+            "SELECT * FROM t ORDER BY a LIMIT 1 FOR UPDATE NOWAIT",
             Rows,
             "locking-over-shards",
             "locking-over-shards",

@@ -78,10 +78,13 @@ impl Session {
         for at in places {
             let attached = &mut self.servers[*at];
             let lease = &mut attached.lease;
-            lease
-                .wire
-                .with_output(|out| frontend::put_close(out, Target::Portal, PORTAL));
-            lease.ledger.push(Owed::Close(Audience::Router));
+            // A server that has failed takes nothing but Sync, and forgets the portal.
+            if !streams.is_wrong() {
+                lease
+                    .wire
+                    .with_output(|out| frontend::put_close(out, Target::Portal, PORTAL));
+                lease.ledger.push(Owed::Close(Audience::Router));
+            }
             attached.end_asks(segment);
             attached.inbox.in_segment &= segment;
         }

@@ -84,16 +84,12 @@ impl Gen<'_> {
             if let Some((limit, offset)) = self.limit(sorting.total, &order_by) {
                 ranked.offset = offset;
                 text += &limit;
+                if rel.plain && sorting.total && self.chance(30) {
+                    text += &self.row_lock("row lock with LIMIT");
+                }
             }
         } else if rel.plain && self.chance(30) {
-            self.has("row lock");
-            text += self.pick(&[
-                " FOR UPDATE",
-                " FOR SHARE",
-                " FOR NO KEY UPDATE",
-                " FOR KEY SHARE",
-            ]);
-            text += self.pick(&["", "", " NOWAIT", " SKIP LOCKED"]);
+            text += &self.row_lock("row lock");
         }
         Statement {
             text,
@@ -104,6 +100,14 @@ impl Gen<'_> {
             floats: self.floats,
             ranked: Some(ranked),
         }
+    }
+
+    /// FOR UPDATE and its kin.
+    pub fn row_lock(&mut self, feature: &'static str) -> String {
+        self.has(feature);
+        let strength = self.pick(&["UPDATE", "SHARE", "NO KEY UPDATE", "KEY SHARE"]);
+        let waits = self.pick(&["", "", " NOWAIT", " SKIP LOCKED"]);
+        format!(" FOR {strength}{waits}")
     }
 
     /// LIMIT and its kin with the rows left out at the start; not determined ones only in forms

@@ -197,6 +197,9 @@ impl Gen<'_> {
                 all.join(", "),
                 self.below(5) + 1
             );
+            if rel.plain && self.chance(15) {
+                rel.sql += &self.row_lock("row lock in subquery");
+            }
         }
     }
 

@@ -66,7 +66,10 @@ impl Gen<'_> {
             comparable: false,
             level: ctx.level + 1,
         };
-        let rel = self.query(wanted, &correlated);
+        let mut rel = self.query(wanted, &correlated);
+        if rel.plain && !rel.sql.contains(" FOR ") && self.chance(6) {
+            rel.sql += &self.row_lock("row lock in subquery");
+        }
         match self.below(6) {
             0 => format!("EXISTS ({})", rel.sql),
             1 => format!("NOT EXISTS ({})", rel.sql),

@@ -45,7 +45,7 @@ fn a_flood_of_cancels_with_random_keys_reaches_no_server_and_a_true_one_does() {
         })
         .collect();
     floods.into_iter().for_each(|flood| flood.join().unwrap());
-    assert_eq!(stage.backends(), backends, "a server was connected to");
+    assert!(stage.backends() <= backends, "a server was connected to");
     assert_eq!(stage.shards.sql(0, sleeping).trim(), "1", "a guess hit");
     let grown = stage.router.resident_bytes().saturating_sub(memory);
     println!("{grown} bytes more after 4,000 guesses");

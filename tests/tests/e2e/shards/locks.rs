@@ -1,7 +1,7 @@
 //! FOR UPDATE and its kin over several shards: what is locked, how strongly, for how long, and what comes of rows that
 //! another transaction changes meanwhile.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say, send};
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say, segment, send};
 use mothership_tests::{Wire, message, poll_until};
 
 fn stage() -> Stage {
@@ -432,6 +432,71 @@ fn workers_of_a_queue_over_shards_take_each_job_once() {
         taken.flatten().collect()
     });
     assert_eq!(sorted(taken), Vec::from_iter(1..=12));
+    stage.assert_nothing_open();
+    stage.assert_nothing_prepared();
+}
+
+#[test]
+fn a_limited_lock_is_part_of_its_pipeline_and_ends_with_its_timeout() {
+    let stage = stage();
+    let (mut holder, mut worker, mut other) = (stage.wire(), stage.wire(), stage.wire());
+    let free = "SELECT id FROM items FOR UPDATE SKIP LOCKED";
+    let first = "SELECT id FROM items ORDER BY v LIMIT 2 FOR UPDATE";
+    let last =
+        "SELECT v FROM items WHERE id IN (SELECT id FROM items ORDER BY v DESC LIMIT 1 FOR UPDATE)";
+    let row = |wire: &mut Wire, id: i64| {
+        let sql = format!("SELECT v FROM items WHERE id = {id}");
+        wire.rows(&sql)[0][0].clone()
+    };
+    let v = row(&mut other, 12);
+    for begun in [false, true] {
+        let mut statements = vec!["UPDATE items SET v = v WHERE id = 3", first, last, first];
+        if begun {
+            statements.insert(0, "BEGIN");
+        }
+        let said = send(&mut worker, &segment(statements));
+        let rows: Vec<&str> = said
+            .iter()
+            .filter_map(|l| l.strip_prefix("DataRow "))
+            .collect();
+        assert_eq!(rows, ["1", "2", &v, "1", "2"], "{said:?}");
+        assert!(
+            !said.iter().any(|line| line.starts_with("Error")),
+            "{said:?}"
+        );
+        if begun {
+            assert_eq!(sorted(ids(&mut other, free)), Vec::from_iter(4..=11));
+            say(&mut worker, "COMMIT");
+        }
+        assert_eq!(ids(&mut other, free).len(), 12);
+    }
+    say(&mut holder, "BEGIN");
+    ids(&mut holder, "SELECT id FROM items WHERE id = 1 FOR UPDATE");
+    say(&mut worker, "SET lock_timeout = '40ms'");
+    for sql in [first, last, &last.replace(" DESC", "")] {
+        for block in [false, true] {
+            for protocol in 0..2 {
+                if block {
+                    say(&mut worker, "BEGIN");
+                }
+                let said = match protocol {
+                    0 => say(&mut worker, sql),
+                    _ => send(&mut worker, &extended(sql, &[], &[])),
+                };
+                let failed = said.iter().any(|line| line.contains("55P03"));
+                // The last row is on a shard of its own or not; the first is locked.
+                assert_eq!(failed, !sql.contains("DESC"), "{sql}: {said:?}");
+                if block {
+                    let state = if failed { "E" } else { "T" };
+                    assert_eq!(said.last().unwrap(), &format!("ReadyForQuery {state}"));
+                    say(&mut worker, "ROLLBACK");
+                }
+                assert_eq!(ids(&mut other, free).len(), 11, "{sql}");
+            }
+        }
+    }
+    say(&mut holder, "ROLLBACK");
+    assert_eq!(ids(&mut worker, first), [1, 2]);
     stage.assert_nothing_open();
     stage.assert_nothing_prepared();
 }

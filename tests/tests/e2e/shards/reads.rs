@@ -269,7 +269,7 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
     let key = keys_of(1, 1)[0];
     let mut wire = stage.wire();
     let refused = [
-        "SELECT id FROM items LIMIT 1 FOR UPDATE",
+        "SELECT id FROM items ORDER BY id LIMIT 1 FOR UPDATE NOWAIT",
         "SELECT id, ctid FROM items ORDER BY id",
         "SELECT id FROM items TABLESAMPLE bernoulli (50) ORDER BY id",
         "DECLARE c CURSOR FOR SELECT * FROM items LIMIT 1 FOR UPDATE",
@@ -294,7 +294,10 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
     // In a transaction a refusal fails it, as any error does.
     wire.query("BEGIN");
     assert_eq!(one(&mut wire, &count), (key * 2).to_string());
-    let refused = say(&mut wire, "SELECT id FROM items LIMIT 1 FOR UPDATE");
+    let refused = say(
+        &mut wire,
+        "SELECT id FROM items ORDER BY id LIMIT 1 FOR UPDATE NOWAIT",
+    );
     assert_eq!(refused[1], "ReadyForQuery E");
     assert!(say(&mut wire, &count)[0].starts_with("Error 25P02"));
     assert_eq!(

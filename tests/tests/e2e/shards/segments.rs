@@ -210,7 +210,7 @@ fn a_refusal_leaves_a_server_alone_that_is_kept_and_has_no_part_in_it() {
     let mut wire = stage.wire();
     let lock = "SELECT pg_backend_pid() FROM (SELECT pg_advisory_lock(1)) AS l";
     let kept = answer(&mut wire, &extended(lock, &[], &[]), Sent::Whole);
-    let refused = "SELECT id FROM items LIMIT 1 FOR UPDATE";
+    let refused = "SELECT id FROM items ORDER BY id LIMIT 1 FOR UPDATE NOWAIT";
     for sent in [Sent::Whole, Sent::Led] {
         let refusal = answer(&mut wire, &extended(refused, &[], &[]), sent);
         assert!(refusal[0].starts_with("Error 0A000"), "{refusal:?}");

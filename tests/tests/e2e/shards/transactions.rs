@@ -112,7 +112,7 @@ fn an_error_on_one_shard_fails_the_transaction_on_all() {
         format!("INSERT INTO items VALUES ({b}, 0)"),
         format!("UPDATE items SET v = 1 / 0 WHERE id = {b}"),
         format!("UPDATE items SET v = 1 / (id - {b})"),
-        "SELECT id FROM items LIMIT 1 FOR UPDATE".into(),
+        "SELECT id FROM items ORDER BY id LIMIT 1 FOR UPDATE NOWAIT".into(),
     ] {
         wire.query("BEGIN");
         add(&mut wire, &[fresh]);
@@ -217,7 +217,7 @@ fn a_refused_statement_can_be_undone_by_a_savepoint() {
         wire.query("BEGIN");
         add(&mut wire, &joined);
         say(&mut wire, "SAVEPOINT s");
-        let refused = wire.query("SELECT id FROM items LIMIT 1 FOR UPDATE");
+        let refused = wire.query("SELECT id FROM items ORDER BY id LIMIT 1 FOR UPDATE NOWAIT");
         assert_eq!(refused[0].sqlstate(), "0A000");
         assert_eq!(lines(&refused)[1..], ["ReadyForQuery E"]);
         assert_eq!(say(&mut wire, "SELECT 1"), [ABORTED, "ReadyForQuery E"]);
