@@ -82,7 +82,7 @@ impl Session {
             let Some(leg) = choice.wants().filter(|_| !streams.is_wrong()) else {
                 break;
             };
-            due = self.say_locked(leg, &mut said[leg], &mut choice, streams);
+            due = streams.say(leg, &mut said[leg], &mut choice);
         }
         if streams.is_wrong() {
             return Ok(());
@@ -92,29 +92,6 @@ impl Session {
         }
         self.free_unwanted(places, &saved, choice.waiting(), streams)
             .await
-    }
-
-    /// Lets the next row of a shard have its say, or its end. Returns the shard if it has to be asked first.
-    fn say_locked(
-        &mut self,
-        leg: usize,
-        said: &mut usize,
-        choice: &mut SortedRows,
-        streams: &mut Streams,
-    ) -> Vec<usize> {
-        let its = &streams.legs[leg];
-        // The client gets what is merged later.
-        let mut unseen = Vec::new();
-        let done = match its.held.get(*said) {
-            Some(row) => {
-                *said += 1;
-                choice.row(row, &mut unseen)
-            }
-            None if its.state == LegState::Ended => choice.end(&mut unseen),
-            None => return vec![leg],
-        };
-        streams.wrong = done.err().map(|error| error.report());
-        Vec::new()
     }
 
     /// Asks these shards for a row each, behind a savepoint, and takes it.
@@ -128,6 +105,9 @@ impl Session {
     ) -> Result<(), Halt> {
         let mut asked = Vec::new();
         for (number, &leg) in legs.iter().enumerate() {
+            if streams.is_wrong() {
+                break;
+            }
             let lease = &mut self.servers[places[leg]].lease;
             lease.notes.unnamed = None;
             let before = std::mem::replace(&mut saved[leg], true);
@@ -231,5 +211,24 @@ impl Session {
             .await?;
         }
         Ok(())
+    }
+}
+
+impl Streams {
+    /// Lets the next row of a shard have its say, or its end. Returns the shard if it has to be asked first.
+    fn say(&mut self, leg: usize, said: &mut usize, choice: &mut SortedRows) -> Vec<usize> {
+        let its = &self.legs[leg];
+        // The client gets what is merged later.
+        let mut unseen = Vec::new();
+        let done = match its.held.get(*said) {
+            Some(row) => {
+                *said += 1;
+                choice.row(row, &mut unseen)
+            }
+            None if its.state == LegState::Ended => choice.end(&mut unseen),
+            None => return vec![leg],
+        };
+        self.wrong = done.err().map(|error| error.report());
+        Vec::new()
     }
 }

@@ -197,7 +197,7 @@ impl Gen<'_> {
                 all.join(", "),
                 self.below(5) + 1
             );
-            if rel.plain && self.chance(15) {
+            if rel.plain && self.chance(30) {
                 rel.sql += &self.row_lock("row lock in subquery");
             }
         }

@@ -67,7 +67,7 @@ impl Gen<'_> {
             level: ctx.level + 1,
         };
         let mut rel = self.query(wanted, &correlated);
-        if rel.plain && !rel.sql.contains(" FOR ") && self.chance(6) {
+        if rel.plain && !rel.sql.contains(" FOR ") && self.chance(12) {
             rel.sql += &self.row_lock("row lock in subquery");
         }
         match self.below(6) {
