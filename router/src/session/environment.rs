@@ -49,6 +49,8 @@ pub struct Environment {
     pub number: u64,
     /// The settings by which literals are read and that PostgreSQL does not look at again.
     pub literals: Vec<Setting>,
+    /// The settings by whose change it looks at them again.
+    pub anew: Vec<Setting>,
 }
 
 /// Whose an environment is.
@@ -112,9 +114,11 @@ impl Environments {
         self.next.set(self.next.get() + 1);
         let read = |s: &&Setting| !s.name.contains('.') && !ANALYSED_ANEW.contains(&&*s.name);
         let literals = key.1.iter().filter(read).cloned().collect();
+        let anew = |s: &&Setting| ANALYSED_ANEW.contains(&&*s.name);
         let new = Rc::new(Environment {
             number: self.next.get(),
             literals,
+            anew: key.1.iter().filter(anew).cloned().collect(),
         });
         known.insert(key, Rc::clone(&new));
         new

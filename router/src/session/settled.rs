@@ -28,14 +28,16 @@ impl Session {
     /// The statement of a name, for the settings that hold now.
     ///
     /// # Errors
-    /// Where it would be placed by other settings than those that its literals were read by.
+    /// Where it would be placed by other settings than those that its literals were read by, or PostgreSQL would read
+    /// them by those of the first run after a change of the search path or the role, which is not followed.
     pub(super) fn as_it_runs(&self, statement: &Rc<Prepared>) -> Result<Rc<Prepared>, Halt> {
         let now = self.environment();
         if now.number == statement.used_in {
             return Ok(Rc::clone(statement));
         }
         let differs = now.literals != statement.environment.literals;
-        if self.world.is_some() && differs && statement.reads_settings {
+        let anew = now.anew != statement.environment.anew;
+        if (self.world.is_some() || anew) && differs && statement.reads_settings {
             return Err(read_by_others().into());
         }
         // What a session has for itself on its servers nobody else gets.
@@ -95,6 +97,6 @@ fn read_by_others() -> Report {
         sqlstate::FEATURE_NOT_SUPPORTED,
         "the settings have changed since this statement was prepared",
     )
-    .detail("it has literals that may mean something else under other settings, and is placed by what they mean")
+    .detail("it has literals that may mean something else under other settings")
     .hint("Prepare it again, or give the values as parameters.")
 }

@@ -115,6 +115,20 @@ fn run(wire: &mut Wire, name: &str, sql: Option<&str>, takes: bool) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
+/// Whether PostgreSQL may analyse statements anew for a change of these. By which settings it then reads literals is not
+/// followed, and refused.
+fn is_read_anew(changed: &[(String, String)]) -> bool {
+    let names = [
+        "search_path",
+        "role",
+        "row_security",
+        "session_replication_role",
+    ];
+    changed
+        .iter()
+        .any(|(name, _)| names.contains(&name.as_str()))
+}
+
 pub fn shared(stage: &mut Stage) -> Result<String, String> {
     let database = stage.database();
     stage.at_home(&database, DEFINITIONS);
@@ -164,7 +178,8 @@ pub fn shared(stage: &mut Stage) -> Result<String, String> {
                         }
                         wanted = run(&mut anew, &name, None, takes);
                     }
-                    if told != wanted {
+                    let anew = turn > 0 && who == 0 && is_read_anew(&later);
+                    if told != wanted && !(anew && told == "0A000") {
                         let by = if turn == 0 { &[] } else { &later[..] };
                         return Err(format!(
                             "{sql} by {:?} beside {:?}, then {by:?}: {told} and not {wanted}",
