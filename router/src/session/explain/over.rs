@@ -158,6 +158,16 @@ impl Session {
                 "over several shards it is told as text or JSON",
             ));
         }
+        let locks = match &over {
+            Over::Many(many) => many.sorted().is_some_and(|flow| flow.chosen().is_some()),
+            Over::Gather(work) => !work.locked.is_empty(),
+        };
+        if options.analyze && locks {
+            // Each shard would lock as many as are wanted of all.
+            let why =
+                "rows of several shards are locked one by one; without ANALYZE it is explained";
+            return Err(unexplained(why));
+        }
         if let Over::Gather(work) = &over
             && options.analyze
             && work.writes_first()

@@ -377,6 +377,16 @@ fn a_query_inside_of_a_write_locks_the_first_rows_of_all() {
             say(&mut holder, "ROLLBACK");
         }
     }
+    // Explained, nothing is locked; ANALYZE would lock more than the statement does.
+    for sql in [first, &writes[0], &writes[2]] {
+        say(&mut worker, "BEGIN");
+        let explained = say(&mut worker, &format!("EXPLAIN {sql}"));
+        assert!(explained[0].starts_with("RowDescription"), "{explained:?}");
+        assert_eq!(ids(&mut other, free).len(), 12, "{sql}");
+        let refused = say(&mut worker, &format!("EXPLAIN ANALYZE {sql}"));
+        assert!(refused[0].contains("0A000"), "{sql}: {refused:?}");
+        say(&mut worker, "ROLLBACK");
+    }
     // What a query reads of one inside of it.
     let counted = "SELECT count(*) FROM (SELECT id FROM items WHERE v > 0 FOR UPDATE) q";
     let few = "SELECT q.id FROM (SELECT id, v FROM items ORDER BY v DESC LIMIT 3 FOR UPDATE) q ORDER BY 1";
