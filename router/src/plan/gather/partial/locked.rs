@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    GroupByExpr, LockClause, NonBlock, OrderByExpr, OrderByKind, Query, Select, SetExpr, Visit,
-    Visitor,
+    Expr, GroupByExpr, LockClause, NonBlock, OrderByExpr, OrderByKind, Query, Select, SetExpr,
+    Visit, Visitor,
 };
 use sqlparser::tokenizer::Location;
 
@@ -156,25 +156,37 @@ fn is_plain(analysis: &Analysis<'_>, query: &Query, select: &Select, level: &Lev
         && !path.iter().any(|schema| schema == "pg_catalog")
 }
 
-/// The query that locks rows, if there is one only.
+/// The query that locks rows, if there is one only. None, too, where PostgreSQL stops before it has taken all of its rows: in
+/// EXISTS, and below a LIMIT. It locks no more than it takes.
 fn only_locking(root: Root<'_>) -> Option<Query> {
-    struct Find(Vec<Query>);
+    struct Find {
+        locking: Vec<Query>,
+        stops: bool,
+    }
     impl Visitor for Find {
         type Break = ();
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-            if !query.locks.is_empty() {
-                self.0.push(query.clone());
+            match query.locks.is_empty() {
+                true => self.stops |= query.limit_clause.is_some() || query.fetch.is_some(),
+                false => self.locking.push(query.clone()),
             }
             ControlFlow::Continue(())
         }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            self.stops |= matches!(expr, Expr::Exists { .. });
+            ControlFlow::Continue(())
+        }
     }
-    let mut find = Find(Vec::new());
+    let mut find = Find {
+        locking: Vec::new(),
+        stops: false,
+    };
     let _ = match root {
         Root::Query(query) | Root::Source(query, _) => query.visit(&mut find),
         Root::Write(statement, _) => statement.visit(&mut find),
     };
-    match (find.0.pop(), find.0.is_empty()) {
-        (Some(query), true) => Some(query),
+    match (find.locking.pop(), find.locking.is_empty(), find.stops) {
+        (Some(query), true, false) => Some(query),
         _ => None,
     }
 }
