@@ -406,10 +406,11 @@ reasons! {
     ProcessHidden = "process-hidden", "0A000",
         "the number of the client's process cannot be told here",
         "Call pg_backend_pid() in a statement that reads or writes rows, and read pg_stat_activity or pg_locks.";
-    /// A signal to another client, whose number is known only where the server computes it.
+    /// Something about another client's process, whose number is known only where the server computes it, or which works
+    /// on other servers.
     ProcessOfAnother = "process-of-another", "0A000",
-        "a client of the router can only be cancelled or terminated by a statement of its own",
-        "Send SELECT pg_cancel_backend(number) or SELECT pg_terminate_backend(number), with the number as a literal or a parameter.";
+        "the process of another client can only be named in a statement of its own, and asked about on the home shard only",
+        "Send SELECT pg_cancel_backend(number), pg_terminate_backend(number) or pg_blocking_pids(number) alone, with the number as a literal or a parameter.";
 }
 
 /// The document `docs/refused.md`, made from the reasons.

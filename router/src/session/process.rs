@@ -11,7 +11,9 @@ use crate::core::{ClientNumber, Core, Entry};
 use crate::plan::{Reason, Refusal};
 use crate::sql::effect::Pin;
 use crate::sql::places::Change;
-use crate::sql::process::{Deed, GREATEST, MARK, Own, Signal, Target, Told, told};
+use crate::sql::process::{
+    Deed, GREATEST, MARK, Own, Processes, Question, Signal, Target, Told, told,
+};
 use mothership_proto::frontend::{Bind, Parse};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::rc::Rc;
@@ -24,18 +26,41 @@ pub struct Rewritten {
     pub sql: Box<[u8]>,
     /// How it was changed.
     pub changes: Vec<Change>,
-    /// What it does to another process, and nothing else.
-    signal: Option<Signal>,
+    /// What it is about, if it is about another process and nothing else.
+    about: Option<About>,
+}
+
+/// A statement about one other process.
+#[derive(Clone, Debug)]
+enum About {
+    /// It does something to that process.
+    Signal(Signal),
+    /// It asks what that process waits for.
+    Question(Question),
+}
+
+impl About {
+    fn of(sql: &[u8], strings: bool) -> Option<About> {
+        let signal = Signal::of(sql, strings).map(About::Signal);
+        signal.or_else(|| Question::of(sql, strings).map(About::Question))
+    }
+
+    fn target(&self) -> Target {
+        match self {
+            About::Signal(signal) => signal.target,
+            About::Question(question) => question.target,
+        }
+    }
 }
 
 impl Session {
     /// A simple query with the client's number wherever it asks for that of its process. `None` if it does not.
     pub(super) fn told_query(&self, statement: &Prepared) -> Result<Option<Rc<Prepared>>, Halt> {
-        let Some((told, signal)) = self.told(statement)? else {
+        let Some((told, about)) = self.told(statement)? else {
             return Ok(None);
         };
         let query = self.queried(&told.sql);
-        Ok(Some(rewritten(query, &statement.sql, told, signal)))
+        Ok(Some(rewritten(query, &statement.sql, told, about)))
     }
 
     /// The same of what Parse names.
@@ -44,7 +69,7 @@ impl Session {
         parse: &Parse<'_>,
         statement: &Prepared,
     ) -> Result<Option<Rc<Prepared>>, Halt> {
-        let Some((told, signal)) = self.told(statement)? else {
+        let Some((told, about)) = self.told(statement)? else {
             return Ok(None);
         };
         let parsed = self.statement(&Parse {
@@ -52,44 +77,44 @@ impl Session {
             sql: &told.sql,
             types: parse.types,
         });
-        Ok(Some(rewritten(parsed, parse.sql, told, signal)))
+        Ok(Some(rewritten(parsed, parse.sql, told, about)))
     }
 
-    fn told(&self, statement: &Prepared) -> Result<Option<(Told, Option<Signal>)>, Halt> {
+    fn told(&self, statement: &Prepared) -> Result<Option<(Told, Option<About>)>, Halt> {
         if !statement.steps.iter().any(|step| step.processes) {
             return Ok(None);
         }
         let strings = self.standard_strings();
-        let signal = Signal::of(&statement.sql, strings);
+        let about = About::of(&statement.sql, strings);
         let own = Own {
             number: self.entry.process.get(),
             has_temporary: self.state.pins.has(Pin::TempObject)
                 || self.state.pins.has(Pin::Opaque)
                 || self.is_session_mode(),
         };
-        let told = told(&statement.sql, strings, own, signal.as_ref()).map_err(hidden)?;
+        let told = told(&statement.sql, strings, own, about.is_some()).map_err(hidden)?;
         if let Some(told) = &told {
             self.check_text(&told.sql)?;
         }
-        Ok(told.map(|told| (told, signal)))
+        Ok(told.map(|told| (told, about)))
     }
 
-    /// Does what a simple query does to another client; then the text is one that says so.
+    /// Does what a simple query does to another client, or looks up whom it asks about; then the text is one that says so.
     pub(super) async fn signalled_query(
         &mut self,
         statement: &Rc<Prepared>,
     ) -> Result<Option<Rc<Prepared>>, Halt> {
-        let Some(signal) = signal_of(statement) else {
+        let Some(about) = about(statement) else {
             return Ok(None);
         };
-        let Target::Number(number) = signal.target else {
+        let Target::Number(number) = about.target() else {
             return Ok(None);
         };
         self.check_steps(&statement.steps)?;
-        if !self.signal(signal.deed, number).await? {
+        let sql = own_text(statement);
+        let Some(done) = self.resolved(&about, number, &sql).await? else {
             return Ok(None);
-        }
-        let (sql, done) = carried_out(statement, &signal);
+        };
         let query = self.queried(&done.sql);
         Ok(Some(rewritten(query, &sql, done, None)))
     }
@@ -100,10 +125,10 @@ impl Session {
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
     ) -> Result<Option<Rc<Prepared>>, Halt> {
-        let (Some(signal), Origin::Parse(types)) = (signal_of(statement), &statement.origin) else {
+        let (Some(about), Origin::Parse(types)) = (about(statement), &statement.origin) else {
             return Ok(None);
         };
-        let number = match signal.target {
+        let number = match about.target() {
             Target::Number(number) => Some(number),
             Target::Parameter(at) => bind
                 .value(usize::from(at).wrapping_sub(1))
@@ -114,16 +139,86 @@ impl Session {
         };
         self.check_steps(&statement.steps)?;
         self.settle_active().await?;
-        if !self.signal(signal.deed, number).await? {
+        let sql = own_text(statement);
+        let Some(done) = self.resolved(&about, number, &sql).await? else {
             return Ok(None);
-        }
-        let (sql, done) = carried_out(statement, &signal);
+        };
         let parsed = self.statement(&Parse {
             name: b"",
             sql: &done.sql,
             types,
         });
         Ok(Some(rewritten(parsed, &sql, done, None)))
+    }
+
+    /// What becomes of a text about the process of this number; None if it is the server's to answer as it stands.
+    async fn resolved(
+        &mut self,
+        about: &About,
+        number: i32,
+        sql: &[u8],
+    ) -> Result<Option<Told>, Halt> {
+        match about {
+            About::Signal(signal) => {
+                let done = self.signal(signal.deed, number).await?;
+                Ok(done.then(|| signal.carried_out(sql)))
+            }
+            About::Question(question) => {
+                let processes = self.processes(number, &question.others).await?;
+                Ok(Some(question.asked(sql, &processes)))
+            }
+        }
+    }
+
+    /// The processes of the home shard's server behind these numbers, and whose they are at this moment.
+    ///
+    /// # Errors
+    /// 0A000 if the client of the first number works on other servers only: who blocks it there is not known here.
+    async fn processes(&mut self, number: i32, others: &[i32]) -> Result<Processes, Halt> {
+        let at = self.attach(self.topology.home).await?;
+        let own = (
+            self.servers[at].lease.cancel.key.pid,
+            self.entry.process.get(),
+        );
+        let server = self.servers[at].lease.pool().opener().endpoint().id;
+        let mut clients = vec![own];
+        let mut elsewhere = Vec::new();
+        let told = move |core: &Rc<Core>| {
+            let sessions = core.sessions.borrow();
+            let shown = sessions.iter().flat_map(|entry| {
+                let working = entry.working.borrow();
+                let shown = working.iter().map(|w| (w.endpoint.id, w.target.key.pid));
+                let shown: Vec<_> = shown.collect();
+                shown.into_iter().map(|shown| (entry.process.get(), shown))
+            });
+            Some(shown.collect::<Vec<_>>())
+        };
+        let shared = Arc::clone(&self.core.shared);
+        for (number, (there, process)) in shared.ask(told).await.into_iter().flatten().flatten() {
+            match there == server {
+                true if number != own.1 => clients.push((process, number)),
+                true => {}
+                false => elsewhere.push(number),
+            }
+        }
+        // A number that is not of this router is the server's to judge.
+        let is_ours = |number: i32| {
+            number > GREATEST && ClientNumber::decode(number).process == shared.kin.process
+        };
+        let real = |number: i32| match clients.iter().find(|(_, known)| *known == number) {
+            Some((process, _)) => Some(*process),
+            None if is_ours(number) => None,
+            None => Some(number),
+        };
+        let target = real(number);
+        if target.is_none() && elsewhere.contains(&number) {
+            return Err(refused(&Refusal::new(Reason::ProcessOfAnother)).into());
+        }
+        Ok(Processes {
+            target,
+            others: others.iter().filter_map(|other| real(*other)).collect(),
+            clients,
+        })
     }
 
     /// Cancels what another client does, or ends its session, if the role may. False if the number is not that of
@@ -209,28 +304,26 @@ fn at(core: &Rc<Core>, client: ClientNumber) -> Option<Rc<Entry>> {
     entry.map(Rc::clone)
 }
 
-fn signal_of(statement: &Prepared) -> Option<Signal> {
-    statement.rewritten.get()?.signal.clone()
+fn about(statement: &Prepared) -> Option<About> {
+    statement.rewritten.get()?.about.clone()
 }
 
-/// The client's text, and what becomes of it when the router has done what it says.
-fn carried_out(statement: &Prepared, signal: &Signal) -> (Box<[u8]>, Told) {
+/// The client's text.
+fn own_text(statement: &Prepared) -> Box<[u8]> {
     let own = statement.rewritten.get().map(|rewritten| &rewritten.sql);
-    let sql = own.unwrap_or(&statement.sql).clone();
-    let done = signal.carried_out(&sql);
-    (sql, done)
+    own.unwrap_or(&statement.sql).clone()
 }
 
 fn rewritten(
     statement: Rc<Prepared>,
     sql: &[u8],
     told: Told,
-    signal: Option<Signal>,
+    about: Option<About>,
 ) -> Rc<Prepared> {
     statement.rewritten.get_or_init(|| Rewritten {
         sql: sql.into(),
         changes: told.changes,
-        signal,
+        about,
     });
     statement
 }

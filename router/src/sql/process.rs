@@ -49,12 +49,13 @@ enum What {
     Query,
 }
 
-const NAMES: [(&str, What); 22] = [
+const NAMES: [(&str, What); 23] = [
     ("current_query", What::Query),
     ("current_schemas", What::Schemas),
     ("pg_backend_pid", What::Own),
     ("pg_blocking_pids", What::List),
     ("pg_cancel_backend", What::Signal),
+    ("pg_isolation_test_session_is_blocked", What::Takes),
     ("pg_lock_status", What::RowsOf("pg_locks")),
     ("pg_locks", What::View),
     ("pg_log_backend_memory_contexts", What::Takes),
@@ -105,8 +106,8 @@ pub struct Told {
     pub changes: Vec<Change>,
 }
 
-/// The text with this number wherever it asks for that of its own process; `None` if it does not. `signal` is what it
-/// is, if it is one.
+/// The text with this number wherever it asks for that of its own process; `None` if it does not. `is_resolved`: the
+/// router looks up the number of another client in it, as it does for a [`Signal`] and a [`Question`].
 ///
 /// # Errors
 /// What asks so that nothing can be put in its place.
@@ -114,7 +115,7 @@ pub fn told(
     sql: &[u8],
     strings: bool,
     own: Own,
-    signal: Option<&Signal>,
+    is_resolved: bool,
 ) -> Result<Option<Told>, String> {
     let mut edits = Vec::new();
     for part in split(sql, strings).filter(|part| !part.empty) {
@@ -134,7 +135,7 @@ pub fn told(
             number: own.number,
             has_temporary: own.has_temporary,
             manner,
-            is_signal: signal.is_some(),
+            is_resolved,
             edits: Vec::new(),
             open: Vec::new(),
         };
@@ -282,66 +283,188 @@ pub enum Target {
 impl Signal {
     /// Reads a text.
     pub fn of(sql: &[u8], strings: bool) -> Option<Signal> {
-        let mut cursor = Cursor::new(sql, strings);
-        if !cursor.eat("select") {
-            return None;
-        }
-        let start = cursor.at();
-        let path = cursor.path()?;
-        let name = match path.as_slice() {
-            [name] => name,
-            [schema, name] if *schema == "pg_catalog" => name,
-            _ => return None,
+        let deeds = [Deed::Cancel, Deed::Terminate];
+        let behind = |_: Deed, cursor: &mut Cursor<'_>| {
+            (!cursor.eat_kind(Kind::Comma) || cursor.eat_kind(Kind::Integer)).then_some(())
         };
-        let deed = [Deed::Cancel, Deed::Terminate]
-            .into_iter()
-            .find(|deed| *name == deed.function())?;
-        if !cursor.eat_kind(Kind::LParen) {
-            return None;
-        }
-        let token = cursor.bump()?;
-        let text = std::str::from_utf8(token.text(sql)).ok()?;
-        let target = match token.kind {
-            Kind::Integer => Target::Number(text.parse().ok()?),
-            Kind::Param => Target::Parameter(text.strip_prefix('$')?.parse().ok()?),
-            _ => return None,
-        };
-        if cursor.eat_kind(Kind::TypeCast)
-            && !cursor.eat_any(&["int", "integer", "int4", "bigint", "int8"])
-        {
-            return None;
-        }
-        if cursor.eat_kind(Kind::Comma) && !cursor.eat_kind(Kind::Integer) {
-            return None;
-        }
-        if !cursor.eat_kind(Kind::RParen) {
-            return None;
-        }
-        let end = cursor.taken();
-        // An alias.
-        if cursor.eat("as") || !cursor.at_end() {
-            cursor.name()?;
-        }
-        let call = Span { start, end };
-        let alone = cursor.at_end() && split(sql, strings).filter(|part| !part.empty).count() == 1;
-        alone.then_some(Signal { deed, target, call })
+        let (deed, target, (), call) = lone_call(sql, strings, &deeds, Deed::function, behind)?;
+        Some(Signal { deed, target, call })
     }
 
     /// The text of one that was carried out. It has the same parameters.
     pub fn carried_out(&self, sql: &[u8]) -> Told {
-        let from = match self.target {
-            Target::Number(_) => String::new(),
-            Target::Parameter(number) => {
-                format!(" FROM (SELECT ${number}::pg_catalog.int4) AS mothership")
+        instead_of_call(sql, self.call, self.target, self.deed.function(), "true")
+    }
+}
+
+/// `SELECT pg_blocking_pids(...)` or one of its kin and nothing else, about a process whose number stands in the text
+/// or is a parameter. Only the router knows which process works for another client at that moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is asked.
+    pub ask: Ask,
+    /// Of which process.
+    pub target: Target,
+    /// The processes that may block it, if only these are asked about.
+    pub others: Vec<i32>,
+    /// The call.
+    call: Span,
+}
+
+/// What is asked about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Which processes block it.
+    Blocking,
+    /// Which keep it from a safe snapshot.
+    SnapshotBlocking,
+    /// Whether one of a list blocks it: what PostgreSQL's isolation tester asks.
+    IsBlocked,
+}
+
+impl Ask {
+    /// The function.
+    pub fn function(self) -> &'static str {
+        match self {
+            Ask::Blocking => "pg_blocking_pids",
+            Ask::SnapshotBlocking => "pg_safe_snapshot_blocking_pids",
+            Ask::IsBlocked => "pg_isolation_test_session_is_blocked",
+        }
+    }
+}
+
+/// The processes that a [`Question`] is about, as a server knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    /// The process that is asked about; none if none works for that client.
+    pub target: Option<i32>,
+    /// Those that may block it, as [`Question::others`].
+    pub others: Vec<i32>,
+    /// Clients by their processes there, the own one among them: (process, number of the client).
+    pub clients: Vec<(i32, i32)>,
+}
+
+impl Question {
+    /// Reads a text.
+    pub fn of(sql: &[u8], strings: bool) -> Option<Question> {
+        let asks = [Ask::Blocking, Ask::SnapshotBlocking, Ask::IsBlocked];
+        let behind = |ask: Ask, cursor: &mut Cursor<'_>| match ask {
+            Ask::Blocking | Ask::SnapshotBlocking => Some(Vec::new()),
+            Ask::IsBlocked => {
+                cursor.eat_kind(Kind::Comma).then_some(())?;
+                let token = cursor.bump().filter(|token| token.kind == Kind::String)?;
+                let list = std::str::from_utf8(token.text(sql)).ok()?;
+                let list = list.strip_prefix("'{")?.strip_suffix("}'")?;
+                list.split(',').map(|n| n.trim().parse().ok()).collect()
             }
         };
-        let put = format!("(SELECT true AS \"{}\"{from})", self.deed.function());
-        let (before, behind) = (&sql[..self.call.start], &sql[self.call.end..]);
-        let change = Change::new(self.call.start..self.call.end, &put);
-        Told {
-            sql: [before, put.as_bytes(), behind].concat(),
-            changes: vec![change],
+        let (ask, target, others, call) = lone_call(sql, strings, &asks, Ask::function, behind)?;
+        Some(Question {
+            ask,
+            target,
+            others,
+            call,
+        })
+    }
+
+    /// The text with the numbers that the server knows. It has the same parameters.
+    pub fn asked(&self, sql: &[u8], processes: &Processes) -> Told {
+        let function = self.ask.function();
+        // No process has the number 0.
+        let target = processes.target.unwrap_or(0);
+        let answer = match self.ask {
+            Ask::IsBlocked => {
+                let others: Vec<_> = processes.others.iter().map(i32::to_string).collect();
+                format!(
+                    "pg_catalog.{function}({target}, '{{{}}}')",
+                    others.join(",")
+                )
+            }
+            Ask::Blocking | Ask::SnapshotBlocking => {
+                let clients = processes.clients.iter().map(|(process, number)| {
+                    format!(" WHEN mothership.pid OPERATOR(pg_catalog.=) {process} THEN {number}")
+                });
+                format!(
+                    "ARRAY(SELECT CASE{} ELSE mothership.pid END \
+                     FROM pg_catalog.unnest(pg_catalog.{function}({target})) \
+                     WITH ORDINALITY AS mothership (pid, place) ORDER BY mothership.place)",
+                    clients.collect::<String>()
+                )
+            }
+        };
+        instead_of_call(sql, self.call, self.target, function, &answer)
+    }
+}
+
+/// `SELECT function(number)` and nothing else, in which `behind` reads further arguments: the function among `functions`,
+/// the number, the other arguments, and where the call stands.
+fn lone_call<F: Copy, T>(
+    sql: &[u8],
+    strings: bool,
+    functions: &[F],
+    name_of: impl Fn(F) -> &'static str,
+    behind: impl FnOnce(F, &mut Cursor<'_>) -> Option<T>,
+) -> Option<(F, Target, T, Span)> {
+    let mut cursor = Cursor::new(sql, strings);
+    if !cursor.eat("select") {
+        return None;
+    }
+    let start = cursor.at();
+    let path = cursor.path()?;
+    let name = match path.as_slice() {
+        [name] => name,
+        [schema, name] if *schema == "pg_catalog" => name,
+        _ => return None,
+    };
+    let mut known = functions.iter().copied();
+    let function = known.find(|function| *name == name_of(*function))?;
+    if !cursor.eat_kind(Kind::LParen) {
+        return None;
+    }
+    let token = cursor.bump()?;
+    let text = std::str::from_utf8(token.text(sql)).ok()?;
+    let target = match token.kind {
+        Kind::Integer => Target::Number(text.parse().ok()?),
+        Kind::Param => Target::Parameter(text.strip_prefix('$')?.parse().ok()?),
+        _ => return None,
+    };
+    if cursor.eat_kind(Kind::TypeCast)
+        && !cursor.eat_any(&["int", "integer", "int4", "bigint", "int8"])
+    {
+        return None;
+    }
+    let more = behind(function, &mut cursor)?;
+    if !cursor.eat_kind(Kind::RParen) {
+        return None;
+    }
+    let end = cursor.taken();
+    // An alias.
+    if cursor.eat("as") || !cursor.at_end() {
+        cursor.name()?;
+    }
+    let alone = cursor.at_end() && split(sql, strings).filter(|part| !part.empty).count() == 1;
+    alone.then_some((function, target, more, Span { start, end }))
+}
+
+/// The text with an expression in place of a call. The column has the name of the call, and a parameter keeps its type.
+fn instead_of_call(
+    sql: &[u8],
+    call: Span,
+    target: Target,
+    function: &str,
+    expression: &str,
+) -> Told {
+    let from = match target {
+        Target::Number(_) => String::new(),
+        Target::Parameter(number) => {
+            format!(" FROM (SELECT ${number}::pg_catalog.int4) AS mothership_argument")
         }
+    };
+    let put = format!("(SELECT {expression} AS \"{function}\"{from})");
+    let (before, behind) = (&sql[..call.start], &sql[call.end..]);
+    Told {
+        sql: [before, put.as_bytes(), behind].concat(),
+        changes: vec![Change::new(call.start..call.end, &put)],
     }
 }
 
@@ -369,13 +492,16 @@ struct Writer<'a> {
     number: i32,
     has_temporary: bool,
     manner: Manner,
-    /// It is a [`Signal`]: numbers that the server does not know are for the server to refuse.
-    is_signal: bool,
+    /// The router looks up numbers of other clients; one that nobody has is for the server to judge.
+    is_resolved: bool,
     edits: Vec<Edit>,
     open: Vec<Open>,
 }
 
 const OWN: &str = "pg_catalog.pg_backend_pid()";
+
+/// What follows an argument that [`Writer::real_argument`] has begun.
+const BEHIND_REAL: &str = ")::pg_catalog.int4) AS mothership (pid))";
 
 /// Words that may follow a table in FROM and are no alias of it.
 const BEHIND_TABLE: [&str; 26] = [
@@ -525,14 +651,9 @@ impl Writer<'_> {
                     };
                     return Ok(Some((open, at + 1)));
                 }
-                let argument = self.argument(at + 2)?;
-                self.put(
-                    argument,
-                    "(SELECT CASE WHEN mothership.pid OPERATOR(pg_catalog.=) ".to_owned()
-                        + &format!("{number} THEN {OWN} ELSE mothership.pid END FROM (SELECT ("),
-                );
+                self.real_argument(at + 2)?;
                 let open = Open {
-                    behind_first: Some(")::pg_catalog.int4) AS mothership (pid))".into()),
+                    behind_first: Some(BEHIND_REAL.into()),
                     behind,
                 };
                 Ok(Some((open, at + 1)))
@@ -576,19 +697,30 @@ impl Writer<'_> {
 
     /// A call that does something to another process.
     fn signal(&mut self, at: usize) -> Result<(Open, usize), String> {
-        let number = self.number;
         if self.is_own_call(at + 2) {
             // The argument is right as it stands.
             return Ok((Open::default(), at + 6));
         }
-        let argument = self.argument(at + 2)?;
-        let other = match self.is_signal {
+        self.real_argument(at + 2)?;
+        let open = Open {
+            behind_first: Some(BEHIND_REAL.into()),
+            ..Open::default()
+        };
+        Ok((open, at + 1))
+    }
+
+    /// Begins to turn the argument at `at` into the number of a server's process; [`BEHIND_REAL`] ends it. A number of
+    /// another client is an error, because the server would say that there is no such process.
+    fn real_argument(&mut self, at: usize) -> Result<(), String> {
+        let number = self.number;
+        let other = match self.is_resolved {
             true => String::new(),
             false => format!(
                 "WHEN mothership.pid OPERATOR(pg_catalog.>) {GREATEST} \
                  THEN ('{MARK}' OPERATOR(pg_catalog.||) mothership.pid)::pg_catalog.int4 "
             ),
         };
+        let argument = self.argument(at)?;
         self.put(
             argument,
             format!(
@@ -596,11 +728,7 @@ impl Writer<'_> {
                  {other}ELSE mothership.pid END FROM (SELECT ("
             ),
         );
-        let open = Open {
-            behind_first: Some(")::pg_catalog.int4) AS mothership (pid))".into()),
-            ..Open::default()
-        };
-        Ok((open, at + 1))
+        Ok(())
     }
 
     /// Where the first argument begins that stands at `at`.
@@ -784,7 +912,7 @@ mod tests {
             has_temporary: false,
         };
         let signal = Signal::of(sql.as_bytes(), true);
-        let told = told(sql.as_bytes(), true, own, signal.as_ref())?;
+        let told = told(sql.as_bytes(), true, own, signal.is_some())?;
         Ok(told.map(|told| {
             let text = String::from_utf8(told.sql).unwrap();
             assert!(shows(&sketched(sql, &told.changes), &text), "{sql}: {text}");
@@ -902,6 +1030,49 @@ mod tests {
     }
 
     #[test]
+    fn a_question_about_a_process_gets_the_numbers_that_the_server_knows() {
+        let processes = Processes {
+            target: Some(11),
+            others: vec![12, 13],
+            clients: vec![(11, 777), (12, 888)],
+        };
+        let read = |sql: &str| {
+            let question = Question::of(sql.as_bytes(), true)?;
+            let told = question.asked(sql.as_bytes(), &processes);
+            Some((question.others, String::from_utf8(told.sql).unwrap()))
+        };
+        assert_eq!(
+            read("SELECT pg_catalog.pg_isolation_test_session_is_blocked($1, '{888, 999}')"),
+            Some((
+                vec![888, 999],
+                "SELECT (SELECT pg_catalog.pg_isolation_test_session_is_blocked(11, '{12,13}') \
+                 AS \"pg_isolation_test_session_is_blocked\" \
+                 FROM (SELECT $1::pg_catalog.int4) AS mothership_argument)"
+                    .into()
+            ))
+        );
+        assert_eq!(
+            read("SELECT pg_blocking_pids(777) AS by"),
+            Some((
+                vec![],
+                "SELECT (SELECT ARRAY(SELECT CASE WHEN mothership.pid OPERATOR(pg_catalog.=) 11 THEN 777 \
+                 WHEN mothership.pid OPERATOR(pg_catalog.=) 12 THEN 888 ELSE mothership.pid END \
+                 FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(11)) WITH ORDINALITY \
+                 AS mothership (pid, place) ORDER BY mothership.place) AS \"pg_blocking_pids\") AS by"
+                    .into()
+            ))
+        );
+        for sql in [
+            "SELECT pg_blocking_pids(pid) FROM pg_stat_activity",
+            "SELECT pg_blocking_pids(1), 1",
+            "SELECT pg_isolation_test_session_is_blocked($1, $2)",
+            "SELECT pg_isolation_test_session_is_blocked($1, '{a}')",
+        ] {
+            assert_eq!(read(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
     fn a_signal_by_a_number_that_stands_there_is_known() {
         let read = |sql: &str| {
             let signal = Signal::of(sql.as_bytes(), true)?;
@@ -926,7 +1097,7 @@ mod tests {
                 Deed::Terminate,
                 Target::Parameter(1),
                 "select (SELECT true AS \"pg_terminate_backend\" FROM (SELECT $1::pg_catalog.int4) \
-                 AS mothership) AS done;"
+                 AS mothership_argument) AS done;"
                     .into()
             ))
         );

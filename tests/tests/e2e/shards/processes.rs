@@ -1,6 +1,7 @@
 //! The number of its process that a client is told at login: the same wherever it looks, and good for signals.
 
 use super::stage::{LIMIT, Stage, say};
+use mothership_tests::message::Format;
 use mothership_tests::{Endpoint, Wire, endpoint, message, poll_until};
 
 /// Reads up to the next notification; the number of its sender.
@@ -118,6 +119,69 @@ fn holds(login: &dyn Fn() -> Wire) {
 
     others_are_heard(login);
     signals(login, &mut wire);
+    blockers(login, &mut wire);
+}
+
+/// Who blocks whom is told by the numbers of clients, in every spelling of the question that has an answer.
+fn blockers(login: &dyn Fn() -> Wire, wire: &mut Wire) {
+    let number = |wire: &Wire| wire.key.as_ref().unwrap().0;
+    let (mut holds, mut waits, idle) = (login(), login(), login());
+    let (h, w, i) = (number(&holds), number(&waits), number(&idle));
+    let lock = "SELECT pg_advisory_xact_lock(4711)";
+    say(&mut holds, "BEGIN");
+    say(&mut holds, lock);
+    waits.send(&message::query(lock));
+    let question = format!("SELECT pg_blocking_pids({w})");
+    assert!(poll_until(LIMIT, || wire.rows(&question) != [["{}"]]));
+    let is_blocked = |of: &str, by: &str| {
+        format!("SELECT pg_catalog.pg_isolation_test_session_is_blocked({of}, '{{{by}}}')")
+    };
+    for (sql, expected) in [
+        (question.clone(), format!("{{{h}}}")),
+        (format!("SELECT pg_blocking_pids({h})"), "{}".into()),
+        (format!("SELECT pg_blocking_pids({i})"), "{}".into()),
+        (
+            format!("SELECT pg_safe_snapshot_blocking_pids({w})"),
+            "{}".into(),
+        ),
+        (is_blocked(&w.to_string(), &format!("{i},{h}")), "t".into()),
+        (is_blocked(&w.to_string(), &i.to_string()), "f".into()),
+        (is_blocked(&h.to_string(), &w.to_string()), "f".into()),
+    ] {
+        assert_eq!(wire.rows(&sql), [[expected.as_str()]], "{sql}");
+    }
+    // By a parameter, prepared once and asked about several.
+    let sql = is_blocked("$1", &format!("{h},{w}"));
+    let parsed = [message::parse("asks", &sql, &[]), message::sync()].concat();
+    wire.send(&parsed);
+    wire.until_ready();
+    for (of, expected) in [(w, "t"), (h, "f"), (i, "f"), (w, "t")] {
+        let value = of.to_string();
+        let run = [
+            message::bind(
+                "",
+                "asks",
+                Format::Text,
+                &[Some(value.as_bytes())],
+                Format::Text,
+            ),
+            message::execute("", 0),
+            message::sync(),
+        ];
+        wire.send(&run.concat());
+        let told = wire.until_ready();
+        let row = told.iter().find(|frame| frame.kind == b'D').expect("a row");
+        assert_eq!(row.row_text(), [expected], "{of}");
+    }
+    // Where only the server knows the number, it would say that there is no such process.
+    let refused = say(
+        wire,
+        &format!("SELECT pg_blocking_pids(n) FROM (VALUES ({w})) v (n)"),
+    );
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    say(&mut holds, "COMMIT");
+    waits.until_ready();
+    assert_eq!(wire.rows(&question), [["{}"]]);
 }
 
 fn signals(login: &dyn Fn() -> Wire, wire: &mut Wire) {
