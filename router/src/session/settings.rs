@@ -44,6 +44,37 @@ pub struct Settings {
     defaulted: Vec<String>,
 }
 
+const DATE_STYLE: &str = "datestyle";
+
+/// A style and an order of DateStyle; None where it says neither of them. `None` for what is not known.
+/// <https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-OUTPUT>
+fn date_style(text: &str) -> Option<(Option<&'static str>, Option<&'static str>)> {
+    let (mut style, mut order) = (None, None);
+    for word in text.split(',') {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "iso" => style = Some("ISO"),
+            "sql" => style = Some("SQL"),
+            "postgres" => style = Some("Postgres"),
+            "german" => style = Some("German"),
+            "mdy" | "us" | "noneuro" | "noneuropean" => order = Some("MDY"),
+            "dmy" | "euro" | "european" => order = Some("DMY"),
+            "ymd" => order = Some("YMD"),
+            _ => return None,
+        }
+    }
+    if style == Some("German") {
+        order = order.or(Some("DMY"));
+    }
+    Some((style, order))
+}
+
+/// What holds after a SET of `now` where `before` held.
+fn merged_date_style(before: &str, now: &str) -> Option<String> {
+    let ((style_before, order_before), (style, order)) = (date_style(before)?, date_style(now)?);
+    let parts = [style.or(style_before), order.or(order_before)];
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
 /// Names that change what later statements may do.
 const ROLES: [&str; 2] = ["session_authorization", "role"];
 
@@ -110,6 +141,25 @@ impl Settings {
         self.defaulted.retain(|defaulted| defaulted != name);
     }
 
+    /// The value that a SET gives. DateStyle has two parts, and a SET of one leaves the other as it was.
+    fn whole(&self, setting: &Setting) -> Value {
+        let text = |value: &Value| match value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Statement(_) => {
+                let mut alone = Settings::default();
+                alone.set(&setting.name, value.clone());
+                Some(alone.text(&setting.name)?.into_owned())
+            }
+        };
+        let merged = || {
+            let (before, now) = (text(self.get(DATE_STYLE)?)?, text(&setting.value)?);
+            merged_date_style(&before, &now)
+        };
+        let is_partial = setting.name == DATE_STYLE;
+        let merged = is_partial.then(merged).flatten().map(Value::Text);
+        merged.unwrap_or_else(|| setting.value.clone())
+    }
+
     /// What RESET ALL passes over while these are in force.
     pub fn defaulted(&self) -> &[String] {
         &self.defaulted
@@ -131,7 +181,10 @@ impl Settings {
             sql.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
         }
         for old in have.iter().filter(|s| !ROLES.contains(&s.name.as_str())) {
-            if self.get(&old.name).is_none() {
+            let wanted = self.get(&old.name);
+            // The part that this session has not set is the server's own, not the last client's.
+            let is_partial = old.name == DATE_STYLE && wanted != Some(&old.value);
+            if wanted.is_none() || is_partial {
                 push_reset(&mut sql, &old.name);
             }
         }
@@ -377,7 +430,7 @@ impl SessionSettings {
         let startup = Arc::clone(&self.startup);
         let settings = Arc::make_mut(&mut self.current);
         match change {
-            Change::Set(setting) => settings.set(&setting.name, setting.value.clone()),
+            Change::Set(setting) => settings.set(&setting.name, settings.whole(setting)),
             Change::Reset(name) => {
                 settings.remove(name);
                 if let Some(value) = startup.get(name) {
@@ -470,6 +523,19 @@ mod tests {
             settings.set(name, text(value));
         }
         settings
+    }
+
+    #[test]
+    fn a_part_of_datestyle_leaves_the_other_part() {
+        for (before, now, expected) in [
+            ("Postgres, MDY", "iso", Some("ISO, MDY")),
+            ("iso", "ymd", Some("ISO, YMD")),
+            ("ISO, YMD", "german", Some("German, DMY")),
+            ("SQL, DMY", "ISO, MDY", Some("ISO, MDY")),
+            ("ISO, DMY", "when", None),
+        ] {
+            assert_eq!(merged_date_style(before, now).as_deref(), expected);
+        }
     }
 
     #[test]

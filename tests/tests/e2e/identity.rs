@@ -468,3 +468,28 @@ fn what_code_behind_names_leaves_reaches_nobody_else() {
         }
     }
 }
+
+#[test]
+fn a_part_of_datestyle_leaves_the_other_part_of_the_same_client() {
+    let served = pooled(1);
+    let shown = "SELECT current_setting('DateStyle'), '2001-03-04'::date::text";
+    let steps = [
+        "SET datestyle TO sql",
+        "SET datestyle TO dmy",
+        "SET datestyle = iso",
+        "SET datestyle TO ymd",
+    ];
+    let mut alone = direct(&served);
+    let (mut one, mut other) = (Wire::login(&served), Wire::login(&served));
+    for sql in steps {
+        say(&mut alone, sql);
+        say(&mut one, sql);
+        // Both use one connection, and have said different things of the same setting.
+        assert_ne!(other.rows(shown), one.rows(shown), "{sql}");
+        assert_eq!(one.rows(shown), alone.rows(shown), "{sql}");
+    }
+    // Only the order is its own; the style is the server's.
+    say(&mut other, "SET datestyle TO dmy");
+    assert_eq!(other.rows(shown), [["ISO, DMY", "2001-03-04"]]);
+    assert_eq!(one.rows(shown), alone.rows(shown));
+}
