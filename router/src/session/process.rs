@@ -173,7 +173,7 @@ impl Session {
     /// The processes of the home shard's server behind these numbers, and whose they are at this moment.
     ///
     /// # Errors
-    /// 0A000 if the client of the first number works on other servers only: who blocks it there is not known here.
+    /// 0A000 if the client of the first number works on other servers, too: who blocks it there is not known here.
     async fn processes(&mut self, number: i32, others: &[i32]) -> Result<Processes, Halt> {
         let at = self.attach(self.topology.home).await?;
         let own = (
@@ -196,8 +196,8 @@ impl Session {
         let shared = Arc::clone(&self.core.shared);
         for (number, (there, process)) in shared.ask(told).await.into_iter().flatten().flatten() {
             match there == server {
-                true if number != own.1 => clients.push((process, number)),
-                true => {}
+                _ if number == own.1 => {}
+                true => clients.push((process, number)),
                 false => elsewhere.push(number),
             }
         }
@@ -211,7 +211,8 @@ impl Session {
             None => Some(number),
         };
         let target = real(number);
-        if target.is_none() && elsewhere.contains(&number) {
+        // It may wait there, whatever it does here.
+        if elsewhere.contains(&number) {
             return Err(refused(&Refusal::new(Reason::ProcessOfAnother)).into());
         }
         Ok(Processes {

@@ -8,6 +8,7 @@
 //! Changes inside a transaction are undone with it, as PostgreSQL does it (manual,
 //! SET): [`SessionSettings`] keeps what holds at its start and at each savepoint.
 
+use crate::sql::date_style::DateStyle;
 use crate::sql::duration::duration;
 use crate::sql::effect::{SetValue, Statement, analyse};
 use std::borrow::Cow;
@@ -46,33 +47,18 @@ pub struct Settings {
 
 const DATE_STYLE: &str = "datestyle";
 
-/// A style and an order of DateStyle; None where it says neither of them. `None` for what is not known.
-/// <https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-OUTPUT>
-fn date_style(text: &str) -> Option<(Option<&'static str>, Option<&'static str>)> {
-    let (mut style, mut order) = (None, None);
-    for word in text.split(',') {
-        match word.trim().to_ascii_lowercase().as_str() {
-            "iso" => style = Some("ISO"),
-            "sql" => style = Some("SQL"),
-            "postgres" => style = Some("Postgres"),
-            "german" => style = Some("German"),
-            "mdy" | "us" | "noneuro" | "noneuropean" => order = Some("MDY"),
-            "dmy" | "euro" | "european" => order = Some("DMY"),
-            "ymd" => order = Some("YMD"),
-            _ => return None,
-        }
+/// What a value of DateStyle says, be it one word or a list.
+fn date_style(value: &Value) -> Option<DateStyle> {
+    match value {
+        Value::Text(text) => DateStyle::read(text),
+        Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
+            Statement::Set {
+                value: SetValue::Given { span, .. },
+                ..
+            } => DateStyle::read(std::str::from_utf8(span.of(sql.as_bytes())).ok()?),
+            _ => None,
+        },
     }
-    if style == Some("German") {
-        order = order.or(Some("DMY"));
-    }
-    Some((style, order))
-}
-
-/// What holds after a SET of `now` where `before` held.
-fn merged_date_style(before: &str, now: &str) -> Option<String> {
-    let ((style_before, order_before), (style, order)) = (date_style(before)?, date_style(now)?);
-    let parts = [style.or(style_before), order.or(order_before)];
-    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 /// Names that change what later statements may do.
@@ -143,21 +129,12 @@ impl Settings {
 
     /// The value that a SET gives. DateStyle has two parts, and a SET of one leaves the other as it was.
     fn whole(&self, setting: &Setting) -> Value {
-        let text = |value: &Value| match value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Statement(_) => {
-                let mut alone = Settings::default();
-                alone.set(&setting.name, value.clone());
-                Some(alone.text(&setting.name)?.into_owned())
-            }
-        };
-        let merged = || {
-            let (before, now) = (text(self.get(DATE_STYLE)?)?, text(&setting.value)?);
-            merged_date_style(&before, &now)
-        };
-        let is_partial = setting.name == DATE_STYLE;
-        let merged = is_partial.then(merged).flatten().map(Value::Text);
-        merged.unwrap_or_else(|| setting.value.clone())
+        let before = || date_style(self.get(DATE_STYLE)?);
+        let merged = || Some(date_style(&setting.value)?.over(before()?).text());
+        match setting.name == DATE_STYLE {
+            true => merged().map_or_else(|| setting.value.clone(), Value::Text),
+            false => setting.value.clone(),
+        }
     }
 
     /// What RESET ALL passes over while these are in force.
@@ -523,19 +500,6 @@ mod tests {
             settings.set(name, text(value));
         }
         settings
-    }
-
-    #[test]
-    fn a_part_of_datestyle_leaves_the_other_part() {
-        for (before, now, expected) in [
-            ("Postgres, MDY", "iso", Some("ISO, MDY")),
-            ("iso", "ymd", Some("ISO, YMD")),
-            ("ISO, YMD", "german", Some("German, DMY")),
-            ("SQL, DMY", "ISO, MDY", Some("ISO, MDY")),
-            ("ISO, DMY", "when", None),
-        ] {
-            assert_eq!(merged_date_style(before, now).as_deref(), expected);
-        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod clauses;
 pub mod cursor;
+pub mod date_style;
 pub mod duration;
 pub mod effect;
 pub mod encoding;

@@ -2,9 +2,9 @@
 //!
 //! After PostgreSQL's manual, chapter Server Configuration. Those that are not here may be PostgreSQL's, and are refused.
 
+use crate::sql::date_style::DateStyle;
 use crate::world::documents::VERSION;
 use mothership_proto::report::{Report, sqlstate};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// One setting.
@@ -264,22 +264,11 @@ pub(super) fn path(text: &str) -> String {
 
 /// A style and an order, each of which may be left out.
 fn date_style(text: &str) -> Option<String> {
-    let (mut style, mut order) = ("ISO", "MDY");
-    for word in text.split(',') {
-        match word.trim().to_ascii_lowercase().as_str() {
-            "iso" => style = "ISO",
-            "sql" => style = "SQL",
-            "postgres" => style = "Postgres",
-            "german" => (style, order) = ("German", "DMY"),
-            "mdy" | "us" => order = "MDY",
-            "dmy" | "euro" | "european" => order = "DMY",
-            "ymd" => order = "YMD",
-            _ => return None,
-        }
-    }
-    let mut shown = style.to_owned();
-    let _ = write!(shown, ", {order}");
-    Some(shown)
+    let default = DateStyle {
+        style: Some("ISO"),
+        order: Some("MDY"),
+    };
+    Some(DateStyle::read(text)?.over(default).text())
 }
 
 #[cfg(test)]
