@@ -29,7 +29,8 @@ pub fn same_tokens(sql: &str, parsed: &Parsed, standard_conforming_strings: bool
     let theirs = parse::byte_starts(sql, &parsed.tokens);
     let mut context = Context::default();
     let known = |token: Token| (!context.misleads(token, sql)).then_some(token.start);
-    ours.map(known).eq(theirs.into_iter().map(Some))
+    let same = ours.map(known).eq(theirs.into_iter().map(Some));
+    same && !context.wants_operator()
 }
 
 /// The words around a token, in lower case where it is a word.
@@ -41,6 +42,11 @@ struct Context<'s> {
 }
 
 impl<'s> Context<'s> {
+    /// The parser takes whatever follows USING in an ORDER BY for an operator, the end of the statement included.
+    fn wants_operator(&self) -> bool {
+        self.last == "using" && self.kind == Some(Kind::Word)
+    }
+
     /// Whether the parser takes a token for something else here.
     fn misleads(&mut self, token: Token, sql: &'s str) -> bool {
         let text = keywords::lower(&sql[token.start..token.end]);
@@ -71,6 +77,7 @@ impl<'s> Context<'s> {
                 Some(Kind::Word) => !is_reserved_word(&self.last),
                 _ => false,
             },
+            ";" | "," | ")" => self.wants_operator(),
             // 0x1F is no bit string.
             _ => token.kind == Kind::UncertainNumber,
         };
@@ -559,6 +566,10 @@ mod tests {
             "SELECT id FROM ONLY t, ONLY u FETCH FIRST ROW ONLY"
         ));
         assert!(refused("SELECT json_objectagg(text : t.a) FROM t"));
+        assert!(refused("SELECT a FROM t ORDER BY a USING"));
+        assert!(refused("SELECT a FROM t ORDER BY a USING;"));
+        assert!(!refused("SELECT a FROM t ORDER BY a USING >"));
+        assert!(!refused("SELECT t.a FROM t JOIN u USING (a)"));
         assert!(refused("SELECT * FROM t global"));
         assert!(refused("SELECT * FROM (SELECT 1) GLOBAL"));
         assert!(!refused("SELECT global FROM t AS global WHERE global = 5"));
