@@ -10,6 +10,7 @@ use crate::contention::Contention;
 use crate::pressure::Pressure;
 use crate::proofs::Proofs;
 use crate::sequences::Sequences;
+use crate::session::code::{Behind, Code};
 use crate::takeover::kin::Kin;
 use crate::throttle::{Buckets, Cancels, Crowds, Throttle, WrongPasswords};
 use crate::world::World;
@@ -44,8 +45,10 @@ pub struct Shared {
     pub crowds: Crowds,
     /// Goes up with every change of definitions that went through this router.
     pub schema_epoch: AtomicU64,
+    /// Goes up with those of them that may change which names have code behind them.
+    pub code_epoch: AtomicU64,
     /// What is known of the code in each database, by the clients' name.
-    pub code: Mutex<HashMap<String, Arc<crate::session::code::Code>>>,
+    pub code: Mutex<HashMap<String, Arc<Code>>>,
     /// What roles and databases begin with was changed.
     pub altered: super::altered::Altered,
     /// Changes of definitions that are under way through this router.
@@ -118,25 +121,40 @@ pub struct Shared {
 }
 
 /// A change of definitions that is under way, from before it is sent to a server until its transaction has ended.
-pub struct Changing(Arc<Shared>);
+pub struct Changing {
+    shared: Arc<Shared>,
+    /// What it does to the code behind names.
+    pub behind: Behind,
+}
 
 impl Changing {
     /// It begins.
-    pub fn new(shared: &Arc<Shared>) -> Self {
+    pub fn new(shared: &Arc<Shared>, behind: Behind) -> Self {
         shared.changing.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(shared))
+        Self {
+            shared: Arc::clone(shared),
+            behind,
+        }
     }
 }
 
 impl Drop for Changing {
     fn drop(&mut self) {
         // Whether it came to anything is not asked.
-        self.0.schema_epoch.fetch_add(1, Ordering::SeqCst);
-        self.0.changing.fetch_sub(1, Ordering::SeqCst);
+        self.shared.definitions_changed(self.behind);
+        self.shared.changing.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Shared {
+    /// Definitions are others now.
+    pub fn definitions_changed(&self, behind: Behind) {
+        if behind.is_asked(self.code_epoch.load(Ordering::SeqCst)) {
+            self.code_epoch.fetch_add(1, Ordering::SeqCst);
+        }
+        self.schema_epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The shared state of `mail.len()` cores.
     pub fn new(
         (topology, prober): (Topology, Option<Prober>),
@@ -168,6 +186,7 @@ impl Shared {
             pressure: Pressure::default(),
             crowds: Crowds::default(),
             schema_epoch: AtomicU64::new(0),
+            code_epoch: AtomicU64::new(0),
             code: Mutex::default(),
             altered: Default::default(),
             changing: AtomicUsize::new(0),

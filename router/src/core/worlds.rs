@@ -2,6 +2,7 @@
 
 use super::{Age, Shared};
 use crate::commit::doubt::Site;
+use crate::session::code::Behind;
 use crate::world::World;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -116,7 +117,7 @@ impl Shared {
     /// Forgets what is known of all databases: definitions or declarations changed.
     pub fn forget_worlds(&self) {
         // Sessions that hold on to one find it too old.
-        self.schema_epoch.fetch_add(1, Ordering::SeqCst);
+        self.definitions_changed(Behind::Changed);
         let mut worlds = self.worlds.lock().expect("nobody panics while holding it");
         worlds.values().for_each(|world| self.supersede(world));
         worlds.clear();

@@ -78,6 +78,9 @@ pub struct Code {
     all: bool,
     /// Definitions run it: an event trigger does.
     definitions: bool,
+    /// It is behind operator classes, access methods or their kin: a definition may take them up without a name that is
+    /// looked for.
+    unnamed: bool,
     /// Functions and aggregates, which count where they are called.
     functions: HashSet<String>,
     /// Relations and types, which count wherever they are named.
@@ -85,6 +88,38 @@ pub struct Code {
     operators: HashSet<String>,
     /// Some name is not ASCII, so that its bytes depend on the encoding.
     foreign: bool,
+}
+
+/// Whether changes of definitions put code behind names that had none, or may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing has changed.
+    #[default]
+    Same,
+    /// They did not, by what was known of all code at this epoch.
+    AsOf(u64),
+    /// They did, or may have.
+    Changed,
+}
+
+impl Behind {
+    /// Of two changes.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Same, other) | (other, Self::Same) => other,
+            (one, other) if one == other => one,
+            _ => Self::Changed,
+        }
+    }
+
+    /// Whether it has to be asked anew, if the epoch is this one when they take effect.
+    pub fn is_asked(self, epoch: u64) -> bool {
+        match self {
+            Self::Same => false,
+            Self::AsOf(known) => known != epoch,
+            Self::Changed => true,
+        }
+    }
 }
 
 impl Code {
@@ -97,6 +132,7 @@ impl Code {
                 "relation" | "type" => drop(code.names.insert(name)),
                 "operator" => drop(code.operators.insert(name)),
                 "definitions" => code.definitions = true,
+                "unnamed" => code.unnamed = true,
                 _ => code.all = true,
             }
         }
@@ -190,7 +226,7 @@ impl Core {
         let topology = self.shared.topology();
         let begun = Instant::now();
         // What changes from here on may be missing.
-        let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
+        let epoch = self.shared.code_epoch.load(Ordering::SeqCst);
         let asked = self.ask_code(&topology, database);
         let limit = topology.config.catalog.timeout;
         let answer = tokio::time::timeout(limit, asked).await;
@@ -297,7 +333,7 @@ impl Core {
 impl Session {
     /// Takes over what is known of the database's code. True if nothing newer has to be read.
     pub(super) fn knows_code(&mut self) -> bool {
-        let epoch = self.epoch();
+        let epoch = self.core.shared.code_epoch.load(Ordering::SeqCst);
         let most = self.topology.config.catalog.refresh_interval;
         let now = self.state.tally.begun();
         let age = |code: &Code| match code.read {
@@ -412,8 +448,22 @@ impl Session {
     pub(super) fn mind_code(&mut self, statement: &Prepared) {
         self.mind_numbers(statement);
         self.state.notifies |= self.notifies(statement);
-        if self.runs_code_unseen(statement) {
+        let unseen = self.runs_code_unseen(statement);
+        if unseen {
             self.state.run_unseen();
+        }
+        let behind = match &self.code {
+            // What touches nothing with code behind it gives none to others.
+            Some(code) if !unseen && !code.unnamed => Behind::AsOf(code.epoch),
+            // In session mode it is not known what has.
+            _ => Behind::Changed,
+        };
+        for step in statement.steps.iter().filter(|step| step.changes_schema) {
+            let behind = match step.changes_code {
+                true => Behind::Changed,
+                false => behind,
+            };
+            self.begin_change(behind);
         }
         // What comes behind it in a pipeline is judged before it has run.
         let makes = statement.steps.iter().map(|step| step.makes_code).max();
@@ -471,5 +521,15 @@ mod tests {
         let triggers = Code::of([own("definitions", "")].into_iter());
         assert!(triggers.is_run_by(b"CREATE TABLE t ()", true, &[], true));
         assert!(!triggers.is_run_by(b"SELECT 1", true, &[], false));
+    }
+
+    #[test]
+    fn code_is_asked_for_again_unless_all_was_judged_by_what_holds() {
+        let (same, old, new) = (Behind::Same, Behind::AsOf(1), Behind::AsOf(2));
+        assert!(!same.is_asked(1));
+        assert!(!same.and(new).is_asked(2) && !new.and(same).and(new).is_asked(2));
+        assert!(old.is_asked(2), "somebody else changed it meanwhile");
+        assert!(old.and(new).is_asked(2));
+        assert!(new.and(Behind::Changed).and(new).is_asked(2));
     }
 }

@@ -66,6 +66,8 @@ edges AS MATERIALIZED (
   UNION ALL SELECT class, of, 'pg_catalog.pg_proc'::pg_catalog.regclass, id FROM words),
 tainted AS (SELECT class, id FROM seeds UNION SELECT e.toclass, e.toid FROM tainted t JOIN edges e ON e.class = t.class AND e.id = t.id)
 SELECT DISTINCT n.kind, n.name FROM tainted t JOIN named n ON n.class = t.class AND n.id = t.id
+UNION SELECT 'unnamed', '' FROM tainted t WHERE t.class <> ALL (ARRAY['pg_class', 'pg_proc', 'pg_type', 'pg_operator', 'pg_rewrite', 'pg_trigger',
+  'pg_policy', 'pg_attrdef', 'pg_constraint', 'pg_cast', 'pg_amproc', 'pg_amop', 'pg_statistic_ext', 'pg_event_trigger']::pg_catalog.regclass[]::oid[])
 UNION SELECT 'definitions', '' FROM tainted t WHERE t.class = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass
 UNION SELECT 'all', '' FROM tainted t JOIN pg_catalog.pg_cast c ON t.class = 'pg_catalog.pg_cast'::pg_catalog.regclass AND c.oid = t.id WHERE c.castsource < 16384 AND c.casttarget < 16384
 UNION SELECT 'all', '' FROM tainted t JOIN pg_catalog.pg_opclass o ON t.class = 'pg_catalog.pg_opclass'::pg_catalog.regclass AND o.oid = t.id WHERE o.opcdefault AND o.opcintype < 16384

@@ -4,6 +4,7 @@
 //! Without declared tables there is no world, and everything goes to the home shard
 //! as it is.
 
+use super::code::Behind;
 use super::gather::GatherWork;
 use super::here::{is_common, is_control};
 use super::names::Prepared;
@@ -175,8 +176,12 @@ impl Session {
         plan: Option<Rc<Plan>>,
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
-        if step.is_some_and(|step| step.changes_schema) {
-            self.begin_change();
+        if let Some(step) = step.filter(|step| step.changes_schema) {
+            let judged = self.changing.is_some() && !step.changes_code;
+            self.begin_change(match judged {
+                true => Behind::Same,
+                false => Behind::Changed,
+            });
         }
         let Some(world) = self.world.clone() else {
             self.state.tally.planned(PlanKind::Single);
@@ -370,10 +375,11 @@ impl Session {
         Some(Parts::new(touched()?, world, &self.core.shared))
     }
 
-    /// Definitions may change from now on until the transaction ends.
-    pub(super) fn begin_change(&mut self) {
-        if self.changing.is_none() {
-            self.changing = Some(Changing::new(&self.core.shared));
+    /// Definitions may change from now on until the transaction ends, and with them the code behind names.
+    pub(super) fn begin_change(&mut self, behind: Behind) {
+        match &mut self.changing {
+            Some(changing) => changing.behind = changing.behind.and(behind),
+            None => self.changing = Some(Box::new(Changing::new(&self.core.shared, behind))),
         }
     }
 

@@ -129,6 +129,7 @@ mod serve;
 
 pub mod login;
 
+use self::code::Behind;
 use crate::config::{LogStatements, PoolMode};
 use crate::core::{Changing, Core, Entry, Lease, Topology, Working};
 use crate::log::client_text;
@@ -215,7 +216,7 @@ pub struct Session {
     /// The transaction over several shards that the marks on servers name.
     joint: Option<Box<marks::Joint>>,
     /// Definitions may be changed by what is under way.
-    changing: Option<Changing>,
+    changing: Option<Box<Changing>>,
     /// The text that the home shard was asked about last: the client may run it.
     may_run: Option<Box<str>>,
     /// What is known of the database, if any table is declared.
@@ -440,8 +441,9 @@ impl Session {
     /// Tells everybody that definitions are others now.
     fn announce_change(&mut self) {
         if std::mem::take(&mut self.state.schema_changed) {
-            let epoch = &self.core.shared.schema_epoch;
-            epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let behind = self.changing.as_ref().map(|changing| changing.behind);
+            let shared = &self.core.shared;
+            shared.definitions_changed(behind.unwrap_or(Behind::Changed));
         }
         let ended = self.state.phase == Phase::Idle && self.state.block == Block::None;
         if ended && self.state.alters.is_some() {

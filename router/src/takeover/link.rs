@@ -118,6 +118,7 @@ pub async fn live(
                 }
             }
             Ok(Some(Word::Schema)) => {
+                shared.code_epoch.fetch_add(1, Ordering::SeqCst);
                 let before = shared.schema_epoch.fetch_add(1, Ordering::SeqCst);
                 // What it has told is not told back to it; what happened here meanwhile is.
                 if before == epoch {

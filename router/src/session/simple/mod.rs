@@ -5,6 +5,7 @@ mod script;
 
 pub(super) mod named;
 
+use super::code::Behind;
 use super::dispatch::Dispatch;
 use super::errors::Written;
 use super::here::is_control;
@@ -324,7 +325,7 @@ impl Session {
         self.refresh_world().await?;
         self.heed_unknown().await?;
         self.check_steps(&[])?;
-        self.begin_change();
+        self.begin_change(Behind::Changed);
         // Which function it is stands in an OID of the server; it may do anything.
         self.state.run_unseen();
         let at = self.attach(self.topology.home).await?;

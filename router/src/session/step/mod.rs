@@ -70,6 +70,8 @@ pub struct Step {
     pub explains: Option<Span>,
     /// What the code that it defines may leave in a session.
     pub makes_code: MakesCode,
+    /// Afterwards names may have code behind them that had none, even if it touches nothing that has.
+    pub changes_code: bool,
     /// Whose defaults it changes.
     pub alters: Alters,
     /// Sets something of PostgreSQL's for the transaction to a value that tokens do not show.
@@ -209,6 +211,7 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         Statement::Select | Statement::Show(_) | Statement::ShowAll
     );
     let moves_sequence = sets_sequence(&statement, &effects, text, scs);
+    let makes_code = makes_code(&statement, text);
     Step {
         span,
         pins,
@@ -235,7 +238,8 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
                 ..
             }
         ),
-        makes_code: makes_code(&statement, text),
+        makes_code,
+        changes_code: effects.opaque || changes_code(&statement, makes_code),
         alters: alters(&statement, text, scs),
         clouds: clouds(&effects.set_config),
         name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
@@ -318,6 +322,7 @@ fn explain_route(span: Span, inner: Span) -> Step {
         names_rows: false,
         explains: None,
         makes_code: MakesCode::Nothing,
+        changes_code: false,
         alters: Alters::Nothing,
         clouds: false,
         processes: false,
@@ -393,6 +398,29 @@ fn makes_code(statement: &Statement<'_>, text: &[u8]) -> MakesCode {
     match leaves {
         true => MakesCode::Leaves,
         false => MakesCode::Calls,
+    }
+}
+
+/// Whether a statement may put code behind names that had none. A relation whose definition says nothing that leaves
+/// something gets it only from what has it already, which the text then names.
+fn changes_code(statement: &Statement<'_>, makes_code: MakesCode) -> bool {
+    match statement {
+        Statement::Ddl {
+            verb: Verb::Comment | Verb::Grant | Verb::Revoke | Verb::Refresh,
+            ..
+        } => false,
+        Statement::Ddl {
+            verb: Verb::Create | Verb::Alter | Verb::Drop,
+            object:
+                Object::Table
+                | Object::Index
+                | Object::View
+                | Object::MaterializedView
+                | Object::Sequence
+                | Object::Role,
+        } => makes_code == MakesCode::Leaves,
+        Statement::Ddl { .. } | Statement::Do | Statement::Call => true,
+        _ => false,
     }
 }
 

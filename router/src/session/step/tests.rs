@@ -188,3 +188,31 @@ fn a_database_that_is_dropped_renamed_moved_or_copied_must_be_empty() {
         assert_eq!(of(sql).as_deref(), name, "{sql}");
     }
 }
+
+#[test]
+fn definitions_of_relations_make_no_code_unless_they_say_so() {
+    for sql in [
+        "CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT f() CHECK (a > 0))",
+        "ALTER TABLE t ADD COLUMN b text DEFAULT 'x'",
+        "CREATE INDEX i ON t (lower(b))",
+        "DROP TABLE t",
+        "CREATE VIEW v AS SELECT 1",
+        "GRANT SELECT ON t TO PUBLIC",
+        "COMMENT ON FUNCTION f() IS 'x'",
+    ] {
+        assert!(one(sql).changes_schema && !one(sql).changes_code, "{sql}");
+    }
+    for sql in [
+        "CREATE TABLE t (a text DEFAULT set_config('a.b', 'c', false))",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP FUNCTION f()",
+        "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE TYPE c AS (a int)",
+        "CREATE OPERATOR CLASS o FOR TYPE int USING btree AS OPERATOR 1 <",
+        "CREATE SCHEMA s CREATE TABLE t ()",
+        "CREATE EXTENSION hstore",
+        "DO 'BEGIN END'",
+    ] {
+        assert!(one(sql).changes_code, "{sql}");
+    }
+}

@@ -9,6 +9,7 @@ use crate::stage::{Stage, client, error};
 use mothership_tests::message::{self, Format};
 use mothership_tests::shared::USER;
 use mothership_tests::{Frame, Router, Wire};
+use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 /// What is left, as code of PL/pgSQL that may stand anywhere, and in another way where bodies are read.
@@ -294,7 +295,7 @@ const NAMES: [&str; 3] = ["{w}", "\"Has \"\"{w}\"\" $\"", "{l}"];
 /// All of a session that such code may leave.
 const LEFT: &str = "SELECT current_setting('search_path'), current_setting('work_mem'), coalesce(current_setting('app.tenant', true), ''), \
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
-    (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname LIKE 'pg\\_temp%'), \
+    (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()), \
     current_user, to_regclass('shared') = to_regclass('public.shared')";
 
 fn look(wire: &mut Wire) -> Result<Vec<String>, String> {
@@ -317,9 +318,24 @@ fn pipeline(wire: &mut Wire, texts: &str) -> Vec<Frame> {
     wire.until_ready()
 }
 
+/// The statements of a text, whose bodies stand between `$$` or in BEGIN ATOMIC.
+fn statements(text: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    for part in text.split_inclusive("; ") {
+        let last = all.last_mut().expect("there is one");
+        last.push_str(part);
+        let in_body = last.contains("ATOMIC") && !last.contains(" END");
+        if last.matches("$$").count() % 2 == 0 && !in_body {
+            all.push(String::new());
+        }
+    }
+    all.retain(|statement| !statement.trim().is_empty());
+    all
+}
+
 struct Round {
     what: String,
-    make: String,
+    make: Vec<String>,
     runs: Vec<String>,
     number_of: String,
 }
@@ -351,7 +367,11 @@ impl Round {
         let fill = |text: &str| text.replace("{f}", &function).replace("{t}", &own);
         Round {
             what: format!("{left} by {whence}: {way} {function}"),
-            make: format!("{code}; {}", fill(make)),
+            make: match stage.rng.random_bool(0.5) {
+                true => vec![format!("{code}; {}", fill(make))],
+                // The router knows what the function does before anything is made that calls it.
+                false => [vec![code], statements(&fill(make))].concat(),
+            },
             runs: runs.iter().map(|run| fill(run)).collect(),
             number_of: own,
         }
@@ -360,9 +380,11 @@ impl Round {
     fn run(&self, stage: &Stage, database: &str, router: &Router) -> Result<bool, String> {
         // By the router, which knows of definitions that it has seen at once.
         let mut maker = client(router, USER, database);
-        let made = maker.query(&self.make);
-        if let Some(error) = made.iter().find(|frame| frame.kind == b'E') {
-            return Err(format!("{}: {}: {error}", self.what, self.make));
+        for make in &self.make {
+            let made = maker.query(make);
+            if let Some(error) = made.iter().find(|frame| frame.kind == b'E') {
+                return Err(format!("{}: {make}: {error}", self.what));
+            }
         }
         drop(maker);
         let mut direct = stage.direct(0, "alice", database);
