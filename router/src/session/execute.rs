@@ -9,7 +9,7 @@ use super::names::{Meaning, Origin, Prepared, Runs};
 use super::planning::{Literal, literals};
 use super::settings::{Change, Value};
 use super::simple::named::{no_such_statement, renamed};
-use super::step::{Kind, Step};
+use super::step::{Kind, Step, create_as_execute_refused};
 use super::{Halt, Session};
 use crate::catalog::types::builtin_oid;
 use crate::plan::Params;
@@ -103,6 +103,7 @@ impl Session {
         let (Kind::Execute(name), Some(span)) = (&own.kind, own.name_span) else {
             return Ok(Rc::clone(statement));
         };
+        self.check_stores(own)?;
         let Some(body) = self.state.names.get(name) else {
             return Ok(Rc::clone(statement));
         };
@@ -142,6 +143,14 @@ impl Session {
             )
             .hint("Bind it by the protocol, or send it as a simple query.")
             .into()),
+        }
+    }
+
+    /// Fails for CREATE TABLE AS EXECUTE where its rows may come from several shards.
+    pub(super) fn check_stores(&self, step: &Step) -> Result<(), Halt> {
+        match step.stores && self.world.is_some() {
+            true => Err(create_as_execute_refused().into()),
+            false => Ok(()),
         }
     }
 
@@ -269,6 +278,11 @@ fn is_integer(value: &[u8]) -> bool {
 /// What an EXECUTE of a text of `length` bytes means for the session: its body's doings, and those of its arguments.
 fn running(own: &Step, body: &Step, plain: bool, length: usize) -> Step {
     let calls = body.calls.iter().chain(&own.calls).cloned();
+    // A table is made of the rows: that is more than what is done by reading them.
+    let most = match own.stores {
+        true => own,
+        false => body,
+    };
     Step {
         span: Span {
             start: 0,
@@ -280,7 +294,8 @@ fn running(own: &Step, body: &Step, plain: bool, length: usize) -> Step {
         writes: body.writes || !plain,
         calls: calls.collect(),
         name_span: None,
-        ..body.clone()
+        clouds: own.clouds || body.clouds,
+        ..most.clone()
     }
 }
 

@@ -425,8 +425,9 @@ impl Session {
                     let rules = &self.rules;
                     return rules.set.outcome(rules.mine(), &request, rules.now());
                 };
-                // Its arguments may call functions.
-                if !self.facts(statement, at).calls.is_empty() {
+                let stores = statement.steps.get(at).is_some_and(|step| step.stores);
+                // Its arguments may call functions, and a table may not be made.
+                if stores || !self.facts(statement, at).calls.is_empty() {
                     let own = self.asked(statement, at);
                     if own.refusal.is_some() {
                         return own;

@@ -4,7 +4,7 @@
 //! Where PostgreSQL has an answer, the same messages are sent to it, and the answers are compared.
 
 use crate::shards::stage::{Stage, extended, one_each, say, send};
-use mothership_tests::endpoint::endpoint_listening;
+use mothership_tests::endpoint::{endpoint_listening, endpoint_with};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Endpoint, Frame, Wire, endpoint};
 
@@ -194,6 +194,50 @@ fn an_execute_by_parse_means_what_it_means_to_postgres() {
             ]],
         ),
         (
+            "stored",
+            vec![
+                prepare(),
+                query("CREATE TEMP TABLE made AS EXECUTE known (1)"),
+                query("SELECT a FROM made"),
+                all("CREATE TEMP TABLE \"as\" (b) AS EXECUTE known (2) WITH DATA"),
+                query("SELECT b FROM \"as\""),
+                all("CREATE TEMP TABLE IF NOT EXISTS made AS EXECUTE known (3)"),
+                query("CREATE TEMP TABLE made AS EXECUTE known (4)"),
+                all("EXPLAIN (COSTS off) CREATE TABLE explained AS EXECUTE known (5)"),
+                query("EXPLAIN (COSTS off) CREATE TABLE explained AS EXECUTE known (5)"),
+                query("CREATE TEMP TABLE none AS EXECUTE known (6) WITH NO DATA"),
+                query("SELECT count(*) FROM none"),
+                query("CREATE TEMP TABLE other AS EXECUTE known (nothing)"),
+                query("CREATE TEMP TABLE other AS EXECUTE unknown"),
+                all("CREATE TEMP TABLE other AS EXECUTE unknown"),
+                query("CREATE TEMP TABLE other AS SELECT 1 AS execute"),
+                query("SELECT * FROM other"),
+            ],
+        ),
+        (
+            "stored in a block",
+            vec![
+                parse("rows", "SELECT generate_series(1, 3) AS a"),
+                query("BEGIN"),
+                query("CREATE TABLE made_in_block AS EXECUTE rows"),
+                query("SELECT * FROM made_in_block"),
+                query("ROLLBACK"),
+                query("SELECT to_regclass('made_in_block')"),
+                parse("write", "DELETE FROM pg_class WHERE false"),
+                query("CREATE TEMP TABLE made AS EXECUTE write"),
+            ],
+        ),
+        (
+            "stored, and sets something",
+            vec![
+                parse("s", "SELECT set_config('application_name', $1, false)"),
+                query("CREATE TEMP TABLE made AS EXECUTE s ('by query')"),
+                query("SHOW application_name"),
+                all("CREATE TEMP TABLE other AS EXECUTE s ('by parse')"),
+                query("SHOW application_name"),
+            ],
+        ),
+        (
             "deallocated",
             vec![
                 prepare(),
@@ -301,13 +345,15 @@ fn an_execute_by_parse_means_what_it_means_to_postgres() {
             ],
         ),
     ];
-    let server = endpoint();
-    let direct = server.shards.endpoint(0);
-    for (what, requests) in &cases {
-        let expected = said(&direct, requests);
-        assert_eq!(said(&server, requests), expected, "{what}");
+    for mode in ["transaction", "session"] {
+        let server = endpoint_with(&format!("[pool]\nmode = \"{mode}\"\n"));
+        let direct = server.shards.endpoint(0);
+        for (what, requests) in &cases {
+            let expected = said(&direct, requests);
+            assert_eq!(said(&server, requests), expected, "{mode}: {what}");
+        }
+        println!("{} cases", cases.len());
     }
-    println!("{} cases", cases.len());
 }
 
 #[test]

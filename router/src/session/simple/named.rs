@@ -67,6 +67,7 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
+        self.check_stores(step)?;
         let Some(prepared) = self.state.names.get(name) else {
             return Err(no_such_statement(name).into());
         };
@@ -74,6 +75,9 @@ impl Session {
         let Some(span) = step.name_span else {
             return Err(alone_report(&step.kind).into());
         };
+        if step.changes_schema {
+            self.begin_change();
+        }
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
         self.ask_rights(&prepared, 0).await?;

@@ -45,7 +45,7 @@ pub enum Kind {
     Settings(Vec<Change>),
     /// It makes a prepared statement at the SQL level.
     Prepare(Vec<u8>),
-    /// It runs one; also EXPLAIN EXECUTE.
+    /// It runs one; also EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE.
     Execute(Vec<u8>),
     /// It drops one, or all.
     Deallocate(Option<Vec<u8>>),
@@ -343,29 +343,48 @@ pub(super) fn refused_config(kind: &Kind) -> Option<Report> {
     })
 }
 
-/// Whether it is CREATE TABLE ... AS EXECUTE: servers know prepared statements under other names.
-pub(super) fn stores_prepared(statement: &Statement<'_>, text: &[u8], scs: bool) -> bool {
-    let create = matches!(
-        statement,
+/// The name that CREATE TABLE ... AS EXECUTE runs, or an EXPLAIN of one, and where it stands.
+pub(super) fn stored(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<(Vec<u8>, Span)> {
+    let start = match statement {
         Statement::Ddl {
             verb: Verb::Create,
             object: Object::Table,
+        } => 0,
+        Statement::Explain { inner, .. } => {
+            let explained = analyse(inner.of(text), scs).statement;
+            let creates = matches!(
+                explained,
+                Statement::Ddl {
+                    verb: Verb::Create,
+                    object: Object::Table,
+                }
+            );
+            creates.then_some(inner.start)?
         }
-    );
-    let mut c = Cursor::new(text, scs);
-    while create && !c.at_end() {
-        if c.eat_all(&["as", "execute"]) {
-            return true;
-        }
+        _ => return None,
+    };
+    let mut c = Cursor::new(&text[start..], scs);
+    // Before the first AS there is nothing that has one outside of parentheses.
+    while !c.eat("as") {
         if c.group().is_none() {
-            c.bump();
+            c.bump()?;
         }
     }
-    false
+    if !c.eat("execute") {
+        return None;
+    }
+    let token = c.peek()?;
+    let name = c.name()?;
+    let span = Span {
+        start: start + token.start,
+        end: start + token.end,
+    };
+    Some((name.as_bytes().to_vec(), span))
 }
 
-pub(super) fn create_as_execute_refused() -> Report {
-    let message = "CREATE TABLE AS EXECUTE is not supported";
+/// Where tables are declared, what it runs may read rows of several shards.
+pub(in crate::session) fn create_as_execute_refused() -> Report {
+    let message = "CREATE TABLE AS EXECUTE is not supported where tables are declared";
     Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
         .hint("Use CREATE TABLE AS with the statement itself.")
 }

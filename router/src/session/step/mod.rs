@@ -11,13 +11,12 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::session) use kind::create_as_execute_refused;
 pub use kind::{Kind, refusal};
 pub use pins::Pins;
 pub(in crate::session) use replay::written;
 
-use kind::{
-    clouds, create_as_execute_refused, local_config, refused_config, set_config, stores_prepared,
-};
+use kind::{clouds, local_config, refused_config, set_config, stored};
 
 use super::temporary::Makes;
 use crate::catalog::types::words;
@@ -58,6 +57,8 @@ pub struct Step {
     pub locks_sequence: bool,
     /// Takes the name of the statement for PREPARE and EXECUTE.
     pub name_span: Option<Span>,
+    /// CREATE TABLE AS EXECUTE, or an EXPLAIN of it.
+    pub stores: bool,
     /// COPY FROM STDIN.
     pub copy_in: bool,
     /// What it does to the temporary names of the session.
@@ -179,7 +180,11 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     let mut pins = effects.pins().fold(Pins::NONE, Pins::with);
     let known = kind::of(&statement, text, scs);
     let replayable = known.is_some();
-    let mut kind = known.unwrap_or(Kind::Plain);
+    let stored = stored(&statement, text, scs);
+    let mut kind = match &stored {
+        Some((name, _)) => Kind::Execute(name.clone()),
+        None => known.unwrap_or(Kind::Plain),
+    };
     match (&kind, set_config(&effects.set_config)) {
         (_, None) => pins = pins.with(Pin::UnclearSetting),
         (Kind::Plain, Some(changes)) => match (local_config(&effects.set_config), changes) {
@@ -198,9 +203,6 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
     );
     if let Some(report) = refused_config(&kind) {
         kind = Kind::Refuse(report);
-    }
-    if stores_prepared(&statement, text, scs) {
-        kind = Kind::Refuse(create_as_execute_refused());
     }
     if is_setting && !text.is_ascii() || !replayable {
         pins = pins.with(Pin::UnclearSetting);
@@ -242,7 +244,12 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
         changes_code: effects.opaque || changes_code(&statement, makes_code),
         alters: alters(&statement, text, scs),
         clouds: clouds(&effects.set_config),
-        name_span: name_span(&statement, text, scs).map(|s| shift(s, span.start)),
+        name_span: match &stored {
+            Some((_, span)) => Some(*span),
+            None => name_span(&statement, text, scs),
+        }
+        .map(|s| shift(s, span.start)),
+        stores: stored.is_some(),
         explains: explains(&statement, text, scs).map(|s| shift(s, span.start)),
         processes: match &statement {
             Statement::Prepare { body, .. } => analyse(body.of(text), scs).effects.processes,
@@ -316,6 +323,7 @@ fn explain_route(span: Span, inner: Span) -> Step {
         moves_sequence: false,
         locks_sequence: false,
         name_span: None,
+        stores: false,
         copy_in: false,
         makes: Makes::Nothing,
         defines: Defines::Nothing,

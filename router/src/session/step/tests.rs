@@ -216,3 +216,46 @@ fn definitions_of_relations_make_no_code_unless_they_say_so() {
         assert!(one(sql).changes_code, "{sql}");
     }
 }
+
+#[test]
+fn a_table_of_what_execute_gives_names_its_statement() {
+    let name = |sql: &str| match one(sql) {
+        Step {
+            kind: Kind::Execute(name),
+            name_span: Some(span),
+            stores: true,
+            ..
+        } => format!(
+            "{} {}",
+            String::from_utf8_lossy(&name),
+            &sql[span.start..span.end]
+        ),
+        step => format!("{:?}", step.kind),
+    };
+    for (sql, expected) in [
+        ("CREATE TABLE t AS EXECUTE p", "p p"),
+        (
+            "create temp table \"as\" (a) on commit drop as execute \"P q\"(1, 'x') with no data;",
+            "P q \"P q\"",
+        ),
+        (
+            "CREATE TABLE IF NOT EXISTS s.t WITH (fillfactor = 10) TABLESPACE u AS EXECUTE Foo (2)",
+            "foo Foo",
+        ),
+        (
+            "EXPLAIN (ANALYZE, COSTS OFF) CREATE TABLE t AS EXECUTE p",
+            "p p",
+        ),
+        ("CREATE TABLE t AS SELECT 1 AS execute", "Plain"),
+        (
+            "CREATE TABLE t (a int GENERATED ALWAYS AS (1) STORED)",
+            "Plain",
+        ),
+        ("EXPLAIN CREATE TABLE t AS SELECT 1 AS execute", "Plain"),
+        ("CREATE VIEW v AS SELECT 1 AS execute", "Plain"),
+    ] {
+        assert_eq!(name(sql), expected, "{sql}");
+    }
+    let temporary = one("CREATE TEMP TABLE t AS EXECUTE p");
+    assert!(temporary.pins.has(Pin::TempObject) && temporary.changes_schema);
+}
