@@ -496,6 +496,10 @@ pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &C
         // Its server has a transaction open without saying so.
         attached.lease.doubt();
     }
+    if attached.lease.notes.prepared.has_given() {
+        // Its names are the client's.
+        attached.lease.doubt();
+    }
     attached.lease.notes.settings = Arc::clone(attached.inbox.carried.current());
     attached.lease.notes.warm = true;
     let well = !attached.lease.is_doubtful();

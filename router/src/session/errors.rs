@@ -1,7 +1,7 @@
 //! Errors of servers as the client is to see them: a FATAL ends the server's connection and not the client's, and a
 //! place in a text that the router has written is one in the client's own text.
 
-use super::names::{Names, Prepared};
+use super::names::{self, Names, Prepared};
 use crate::plan::Plan;
 use crate::plan::fill::Fill;
 use crate::sql::cursor::Span;
@@ -172,13 +172,13 @@ pub(super) fn place_of(body: &[u8]) -> Option<usize> {
 }
 
 /// An ErrorResponse whose message names a statement as servers know it, with the client's name; `None` if it does not.
-pub(super) fn named_as_client(body: &[u8], names: &Names) -> Option<Vec<u8>> {
-    const OURS: &[u8] = b"__mothership_";
+pub(super) fn named_as_client(body: &[u8], all: &Names) -> Option<Vec<u8>> {
+    const OURS: &[u8] = names::OURS.as_bytes();
     let start = body.windows(OURS.len()).position(|part| part == OURS)?;
     let digits = &body[start + OURS.len()..];
     let length = digits.iter().position(|byte| !byte.is_ascii_hexdigit())?;
     let id = u64::from_str_radix(std::str::from_utf8(&digits[..length]).ok()?, 16).ok()?;
-    let name = names.name_of(id)?;
+    let name = all.name_of(id)?;
     Some([&body[..start], name, &digits[length..]].concat())
 }
 

@@ -60,7 +60,7 @@ impl Session {
     pub(super) async fn carry_out(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
         self.check_growth(std::iter::once(kind))?;
         let command: &[u8] = match kind {
-            Kind::Deallocate(name) => self.deallocate(name.as_deref())?,
+            Kind::Deallocate(name) => self.deallocate(name.as_deref()).await?,
             Kind::Close(name) if self.closes_here(name) => {
                 self.close_here(name).await?;
                 b"CLOSE CURSOR"
@@ -117,19 +117,21 @@ impl Session {
     }
 
     /// DEALLOCATE concerns only the client's own names.
-    fn deallocate(&mut self, name: Option<&[u8]>) -> Result<&'static [u8], Halt> {
+    async fn deallocate(&mut self, name: Option<&[u8]>) -> Result<&'static [u8], Halt> {
         if self.state.block.status() == backend::TxStatus::Failed {
             return Err(failed_transaction().into());
         }
         let Some(name) = name else {
+            self.forget_all_given().await?;
             self.state.names.clear();
             return Ok(b"DEALLOCATE ALL");
         };
-        if self.state.names.remove(name) {
-            Ok(b"DEALLOCATE")
-        } else {
-            Err(no_such_statement(name).into())
-        }
+        let Some(statement) = self.state.names.get(name).cloned() else {
+            return Err(no_such_statement(name).into());
+        };
+        self.state.names.remove(name);
+        self.forget_given(&statement).await?;
+        Ok(b"DEALLOCATE")
     }
 }
 

@@ -71,6 +71,8 @@ mod simple;
 
 mod execute;
 
+mod given;
+
 mod arguments;
 
 mod extended;

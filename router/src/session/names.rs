@@ -64,6 +64,8 @@ pub struct Prepared {
     pub runs: Option<Runs>,
     /// A parsed EXECUTE as servers know it, for each of the bodies that its name meant of late.
     running: RefCell<Vec<Rc<Prepared>>>,
+    /// The client's name of it, if servers know it by that. Then it is this client's alone.
+    pub given: Option<Box<str>>,
     /// Itself with further parameters for values that the router makes.
     pub filled: RefCell<Option<Rc<Prepared>>>,
     /// Itself as Parse would have it with all types of its parameters, which a server has found.
@@ -218,6 +220,7 @@ impl Prepared {
             shaped: meaning.shaped,
             runs: meaning.runs,
             running: RefCell::default(),
+            given: None,
             plans: RefCell::default(),
             served: RefCell::default(),
             filled: RefCell::default(),
@@ -238,19 +241,27 @@ impl Prepared {
         }
     }
 
-    /// Its name on the servers. Clients cannot take it by accident, and one that
-    /// takes it on purpose reaches only what it may run itself.
-    pub fn server_name(&self) -> String {
-        server_name(self.id)
+    /// Whether servers know it by the client's name.
+    pub fn is_given(&self) -> bool {
+        self.given.is_some()
     }
 
-    /// The PREPARE that makes it known, under our name.
+    /// Its name on the servers. Clients cannot take one of ours by accident, and one that
+    /// takes it on purpose reaches only what it may run itself.
+    pub fn server_name(&self) -> String {
+        match &self.given {
+            Some(name) => name.to_string(),
+            None => server_name(self.id),
+        }
+    }
+
+    /// The PREPARE that makes it known, under its name on the servers.
     pub fn definition(&self) -> Vec<u8> {
         match self.origin {
-            Origin::Prepare(span) => {
+            Origin::Prepare(span) if !self.is_given() => {
                 super::simple::named::renamed(&self.sql, span, &self.server_name())
             }
-            Origin::Parse(_) | Origin::Query => self.sql.to_vec(),
+            _ => self.sql.to_vec(),
         }
     }
 
@@ -266,9 +277,21 @@ impl Prepared {
     }
 }
 
+/// How names of ours begin.
+pub const OURS: &str = "__mothership_";
+
+/// Of numbers of statements that servers know by the client's names.
+const GIVEN: u64 = 1 << 63;
+
+/// Whether servers know the statement of this number by a client's name.
+pub fn is_given(id: u64) -> bool {
+    id & GIVEN != 0
+}
+
 /// The name on the servers of statement `id`.
 pub fn server_name(id: u64) -> String {
-    format!("__mothership_{id:x}")
+    debug_assert!(!is_given(id), "a client has named it");
+    format!("{OURS}{id:x}")
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -438,6 +461,28 @@ impl Interner {
         let new = Rc::new(new);
         elsewhere.push(Rc::clone(&new));
         new
+    }
+
+    /// The statement as one client's own, whose servers know it by this name.
+    pub fn given(&self, statement: &Prepared, name: &str) -> Rc<Prepared> {
+        let meaning = Meaning {
+            steps: statement.steps.clone(),
+            shaped: statement.shaped.clone(),
+            runs: statement.runs.clone(),
+        };
+        Rc::new(Prepared {
+            given: Some(name.into()),
+            rewritten: statement.rewritten.clone(),
+            reads_settings: statement.reads_settings,
+            ..Prepared::new(
+                NEXT_ID.fetch_add(1, Ordering::Relaxed) | GIVEN,
+                statement.sql.clone(),
+                statement.origin.clone(),
+                meaning,
+                &statement.environment,
+                Some(Counted::new(&self.held, statement.sql.len())),
+            )
+        })
     }
 
     /// What the statements that somebody uses hold together.

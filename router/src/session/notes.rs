@@ -4,11 +4,12 @@
 //! The notes travel with the connection through the pool. They are `Send`, as the
 //! pool demands, though they never leave their core.
 
+use super::names::is_given;
 use super::numbers::Remembers;
 use super::settings::Settings;
 use crate::commit::gid::Backend;
 use crate::core::Notifier;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use mothership_pool::connection::Parameters;
 use std::sync::Arc;
 
@@ -51,12 +52,17 @@ impl Notes {
 #[derive(Debug, Default)]
 pub struct PreparedSet {
     used: HashMap<u64, u64>,
+    /// Those that have a client's names: they stay until the client drops them.
+    given: HashSet<u64>,
     clock: u64,
 }
 
 impl PreparedSet {
     /// True if the statement is there; counts as a use.
     pub fn touch(&mut self, id: u64) -> bool {
+        if is_given(id) {
+            return self.given.contains(&id);
+        }
         self.clock += 1;
         match self.used.get_mut(&id) {
             Some(at) => {
@@ -67,8 +73,22 @@ impl PreparedSet {
         }
     }
 
+    /// The same without counting as a use.
+    pub fn has(&self, id: u64) -> bool {
+        self.used.contains_key(&id) || self.given.contains(&id)
+    }
+
+    /// Whether any has a client's name.
+    pub fn has_given(&self) -> bool {
+        !self.given.is_empty()
+    }
+
     /// The server has confirmed a statement.
     pub fn insert(&mut self, id: u64) {
+        if is_given(id) {
+            self.given.insert(id);
+            return;
+        }
         self.clock += 1;
         self.used.insert(id, self.clock);
     }
@@ -76,11 +96,13 @@ impl PreparedSet {
     /// A statement is gone.
     pub fn remove(&mut self, id: u64) {
         self.used.remove(&id);
+        self.given.remove(&id);
     }
 
     /// All are gone.
     pub fn clear(&mut self) {
         self.used.clear();
+        self.given.clear();
     }
 
     /// The least recently used statement, if there are more than `limit`. Asked
@@ -97,12 +119,12 @@ impl PreparedSet {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.used.len()
+        self.used.len() + self.given.len()
     }
 
     /// True without any.
     pub fn is_empty(&self) -> bool {
-        self.used.is_empty()
+        self.len() == 0
     }
 }
 
@@ -119,5 +141,23 @@ mod tests {
         assert_eq!(set.surplus(2), Some(2));
         set.remove(2);
         assert_eq!(set.surplus(2), None);
+    }
+
+    #[test]
+    fn what_a_client_has_named_gives_way_to_nothing() {
+        const GIVEN: u64 = 1 << 63;
+        let mut set = PreparedSet::default();
+        (1..=3).for_each(|id| set.insert(GIVEN | id));
+        assert!(set.touch(GIVEN | 1) && set.has(GIVEN | 3) && !set.has(3));
+        assert_eq!(
+            (set.surplus(0), set.len(), set.has_given()),
+            (None, 3, true)
+        );
+        set.insert(1);
+        assert_eq!(set.surplus(0), Some(1));
+        set.remove(GIVEN | 1);
+        assert!(!set.touch(GIVEN | 1));
+        set.clear();
+        assert!(set.is_empty() && !set.has_given());
     }
 }

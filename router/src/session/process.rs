@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a text was made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rewritten {
     /// The client's text.
     pub sql: Box<[u8]>,

@@ -31,8 +31,14 @@ impl Session {
     /// Where it would be placed by other settings than those that its literals were read by, or PostgreSQL would read
     /// them by those of the first run after a change of the search path or the role, which is not followed.
     pub(super) fn as_it_runs(&self, statement: &Rc<Prepared>) -> Result<Rc<Prepared>, Halt> {
+        if self.is_there_as_given(statement) {
+            // Its server sees to what settings do to it, as PostgreSQL does for everybody.
+            return Ok(Rc::clone(statement));
+        }
         let now = self.environment();
-        if now.number == statement.used_in {
+        // Where tables are declared since, it needs a name that nobody else can give away.
+        let misnamed = statement.is_given() && self.world.is_some();
+        if now.number == statement.used_in && !misnamed {
             return Ok(Rc::clone(statement));
         }
         let differs = now.literals != statement.environment.literals;
@@ -41,7 +47,8 @@ impl Session {
             return Err(read_by_others().into());
         }
         // What a session has for itself on its servers nobody else gets.
-        if !self.state.pins.is_empty() {
+        let own = statement.is_given() || !self.state.pins.is_empty();
+        if own && !misnamed {
             return Ok(Rc::clone(statement));
         }
         Ok(self.core.interner.elsewhere(statement, now.number))

@@ -4,7 +4,7 @@
 //! Where PostgreSQL has an answer, the same messages are sent to it, and the answers are compared.
 
 use crate::shards::stage::{Stage, extended, one_each, say, send};
-use mothership_tests::endpoint::{endpoint_listening, endpoint_with};
+use mothership_tests::endpoint::{Served, endpoint_listening, endpoint_with};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Endpoint, Frame, Wire, endpoint};
 
@@ -354,6 +354,272 @@ fn an_execute_by_parse_means_what_it_means_to_postgres() {
         }
         println!("{} cases", cases.len());
     }
+}
+
+/// What a client sees of its prepared statements.
+const NAMES: &str = "SELECT name, statement, parameter_types, result_types, from_sql, generic_plans + custom_plans \
+    FROM pg_prepared_statements ORDER BY name";
+
+fn in_session_mode(more: &str) -> Served {
+    endpoint_with(&format!("[pool]\nmode = \"session\"\n{more}"))
+}
+
+#[test]
+fn a_session_that_keeps_its_server_has_the_names_that_postgres_has() {
+    let query = |sql: &str| vec![message::query(sql)];
+    let parse = |name: &str, sql: &str| parse(name, sql).to_vec();
+    let run = |name: &str| run(name).to_vec();
+    let close = |name: &str| vec![message::close_statement(name), message::sync()];
+    let by_parse = |sql: &str| extended(sql, &[], &[]);
+    let known = "PREPARE known (int) AS SELECT $1 AS a;";
+    let long = format!("PREPARE {} AS SELECT 1", "n".repeat(63));
+    let cases: Vec<(&str, Vec<Vec<Vec<u8>>>)> = vec![
+        (
+            "both kinds",
+            vec![
+                query(known),
+                parse("of Parse", "SELECT $1::text || 'x'"),
+                query("PREPARE \"Of SQL; too\" AS VALUES (1)"),
+                query(&long),
+                query(NAMES),
+                query("EXECUTE known (1)"),
+                query("EXECUTE \"Of SQL; too\""),
+                query("EXECUTE \"of Parse\" ('y')"),
+                query(NAMES),
+                by_parse("EXECUTE known (2)"),
+                by_parse("EXPLAIN EXECUTE known (3)"),
+                query(NAMES),
+            ],
+        ),
+        (
+            "dropped one by one",
+            vec![
+                query(known),
+                parse("p", "SELECT 2"),
+                parse("q", "SELECT 3"),
+                query("DEALLOCATE known"),
+                query(NAMES),
+                close("p"),
+                query(NAMES),
+                by_parse("DEALLOCATE PREPARE q"),
+                query(NAMES),
+                query("DEALLOCATE known"),
+                run("p"),
+                query("PREPARE known AS SELECT 4"),
+                parse("p", "SELECT 5"),
+                query(NAMES),
+                query("EXECUTE known"),
+                run("p"),
+            ],
+        ),
+        (
+            "dropped in a block",
+            vec![
+                query(known),
+                parse("p", "SELECT 2"),
+                query("BEGIN"),
+                query("DEALLOCATE known"),
+                close("p"),
+                query(NAMES),
+                query("ROLLBACK"),
+                query(NAMES),
+                query("BEGIN"),
+                parse("p", "SELECT 3"),
+                query("SELECT 1 / 0"),
+                query("DEALLOCATE p"),
+                close("p"),
+                query("ROLLBACK"),
+                query(NAMES),
+            ],
+        ),
+        (
+            "all dropped",
+            vec![
+                query(known),
+                parse("p", "SELECT 2"),
+                query("DEALLOCATE ALL"),
+                query(NAMES),
+                query(known),
+                parse("p", "SELECT 2"),
+                by_parse("DEALLOCATE ALL"),
+                query(NAMES),
+                query(known),
+                parse("p", "SELECT 2"),
+                query("DISCARD ALL"),
+                query(NAMES),
+                query(known),
+                parse("p", "SELECT 2"),
+                query(NAMES),
+            ],
+        ),
+        (
+            "in one pipeline",
+            vec![
+                vec![
+                    message::parse("p", "SELECT 1", &[]),
+                    message::close_statement("p"),
+                    message::parse("p", "SELECT 2", &[]),
+                    message::bind("", "p", Format::Text, &[], Format::Text),
+                    message::execute("", 0),
+                    message::sync(),
+                ],
+                query(NAMES),
+                // What comes behind an error is not done.
+                vec![
+                    message::parse("q", "SELECT 3", &[]),
+                    message::parse("r", "SELECT nothing", &[]),
+                    message::close_statement("p"),
+                    message::parse("p", "SELECT 4", &[]),
+                    message::sync(),
+                ],
+                query(NAMES),
+                vec![
+                    message::bind("", "p", Format::Text, &[], Format::Text),
+                    message::execute("", 0),
+                    message::close_statement("p"),
+                    message::parse("p", "SELECT 1 / 0", &[]),
+                    message::sync(),
+                ],
+                query(NAMES),
+                parse("p", "SELECT 5"),
+                run("p"),
+                query(NAMES),
+            ],
+        ),
+        (
+            "taken",
+            vec![
+                query(known),
+                query("PREPARE known AS SELECT 2"),
+                parse("known", "SELECT 2"),
+                query("PREPARE wrong AS SELECT nothing"),
+                parse("wrong", "SELECT nothing"),
+                query(NAMES),
+                query("EXECUTE known (1)"),
+            ],
+        ),
+        (
+            "run by a function",
+            vec![
+                query(known),
+                parse("p", "SELECT 7 AS a"),
+                query(
+                    "CREATE FUNCTION pg_temp.runs(text) RETURNS SETOF int LANGUAGE plpgsql AS \
+                     $$BEGIN RETURN QUERY EXECUTE $1; END$$",
+                ),
+                query("SELECT pg_temp.runs('EXECUTE known (8)')"),
+                query("SELECT pg_temp.runs('EXECUTE p')"),
+                query("DO $$BEGIN EXECUTE 'PREPARE unseen AS SELECT 1'; END$$"),
+                query(NAMES),
+                query("DEALLOCATE ALL"),
+                query(NAMES),
+                query("DO $$BEGIN EXECUTE 'PREPARE unseen AS SELECT 1'; END$$"),
+                query("PREPARE unseen AS SELECT 2"),
+            ],
+        ),
+        (
+            "read by the settings of their time",
+            vec![
+                query("PREPARE day AS SELECT '01/02/2024'::date AS d"),
+                parse("p", "SELECT '01/02/2024'::date AS d"),
+                query("SET DateStyle = 'SQL, DMY'"),
+                query("EXECUTE day"),
+                run("p"),
+                query("SET search_path = pg_catalog"),
+                query("EXECUTE day"),
+                run("p"),
+                query("RESET DateStyle"),
+                query("EXECUTE day"),
+                run("p"),
+            ],
+        ),
+        (
+            "of a table that changes",
+            vec![
+                query("CREATE TEMP TABLE changes (a int)"),
+                query("INSERT INTO changes VALUES (1)"),
+                query("PREPARE p AS SELECT * FROM changes"),
+                parse("q", "SELECT * FROM changes"),
+                query("EXECUTE p"),
+                query("ALTER TABLE changes ADD b int"),
+                query("EXECUTE p"),
+                run("q"),
+                query("ALTER TABLE changes DROP b"),
+                query("EXECUTE p"),
+                run("q"),
+            ],
+        ),
+    ];
+    // One statement of the router's own on a connection: the client's do not give way.
+    let server = in_session_mode("prepared_statements = 1\n");
+    let direct = server.shards.endpoint(0);
+    for (what, requests) in &cases {
+        let expected = said(&direct, requests);
+        assert_eq!(said(&server, requests), expected, "{what}");
+    }
+    println!("{} cases", cases.len());
+}
+
+#[test]
+fn a_name_that_servers_may_read_otherwise_runs_all_the_same() {
+    let server = in_session_mode("");
+    let mut wire = Wire::login(&server);
+    let long = format!("\"{}\"", "ä".repeat(31));
+    let names = ["\"a\"\"b\"", "\"__mothership_1\"", "\"ä\"", &long];
+    for (value, name) in names.iter().enumerate() {
+        wire.rows(&format!("PREPARE {name} AS SELECT {value}"));
+    }
+    wire.rows("PREPARE mine AS SELECT 'mine'");
+    for (value, name) in names.iter().enumerate() {
+        let found = wire.rows(&format!("EXECUTE {name}"));
+        assert_eq!(found, [[value.to_string()]], "{name}");
+    }
+    assert_eq!(wire.rows("EXECUTE mine"), [["mine"]]);
+    for name in names {
+        wire.rows(&format!("DEALLOCATE {name}"));
+        let said = say(&mut wire, &format!("EXECUTE {name}"));
+        assert!(said[0].starts_with("Error 26000"), "{name}: {said:?}");
+    }
+    let of_client = "SELECT name FROM pg_prepared_statements WHERE name !~ '^__mothership_'";
+    assert_eq!(wire.rows(of_client), [["mine"]]);
+}
+
+#[test]
+fn nobody_else_sees_the_names_of_a_client() {
+    let server = in_session_mode("max = 1\n");
+    let mut wire = Wire::login(&server);
+    wire.rows("PREPARE secret AS SELECT 'mine'");
+    assert_eq!(send(&mut wire, &parse("too", "SELECT 'mine'")), PARSED);
+    drop(wire);
+    let mut wire = Wire::login(&server);
+    assert_eq!(
+        wire.rows("SELECT count(*) FROM pg_prepared_statements"),
+        [["0"]]
+    );
+    wire.rows("PREPARE secret AS SELECT 'of another'");
+    assert_eq!(wire.rows("EXECUTE secret"), [["of another"]]);
+}
+
+#[test]
+fn names_outlive_the_server_that_has_them() {
+    let server = in_session_mode("");
+    let mut wire = Wire::login(&server);
+    wire.rows("PREPARE p AS SELECT 'by SQL'");
+    wire.rows("PREPARE gone AS SELECT 1");
+    assert_eq!(send(&mut wire, &parse("q", "SELECT 'by parse'")), PARSED);
+    let mut direct = Wire::login(&server.shards.endpoint(0));
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%by parse%'";
+    assert_eq!(direct.rows(end), [["1"]]);
+    // The loss may be told of the statement that comes next.
+    say(&mut wire, "SELECT 1");
+    assert_eq!(wire.rows("EXECUTE p"), [["by SQL"]]);
+    assert_eq!(send(&mut wire, &run("q")), row("by parse"));
+    wire.rows("DEALLOCATE gone");
+    wire.rows("PREPARE gone AS SELECT 2");
+    assert_eq!(wire.rows("EXECUTE gone"), [["2"]]);
+    let names = "SELECT name FROM pg_prepared_statements ORDER BY name";
+    assert_eq!(wire.rows(names), [["gone"], ["p"], ["q"]]);
 }
 
 #[test]

@@ -13,7 +13,11 @@ impl Session {
         let (target, name) = frontend::target(body).map_err(malformed)?;
         match target {
             Target::Statement => {
+                let statement = self.state.names.get(name).cloned();
                 self.state.names.close(name);
+                if let Some(statement) = statement.filter(|statement| statement.is_given()) {
+                    self.forget_given(&statement).await?;
+                }
                 self.answer(backend::CLOSE_COMPLETE);
             }
             Target::Portal => self.close_portal(name).await?,

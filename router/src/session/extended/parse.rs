@@ -26,6 +26,7 @@ impl Session {
         self.check_room(parse.name, parse.sql)?;
         let statement = self.statement(&parse);
         let statement = self.told_parse(&parse, &statement)?.unwrap_or(statement);
+        let statement = self.given(parse.name, statement);
         if let Some(Kind::Prepare(_)) = statement.step().map(|s| &s.kind) {
             self.check_failed(&statement)?;
             return self.refuse_prepare(parse.sql).await;

@@ -17,7 +17,7 @@ use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
 impl Session {
-    /// PREPARE: the statement gets a name of ours on the server.
+    /// PREPARE: the statement gets its name on the server.
     pub(super) async fn prepare(
         &mut self,
         sql: &[u8],
@@ -39,6 +39,7 @@ impl Session {
             &self.moment(),
             || crate::session::step::prepared_steps(sql, strings),
         );
+        let prepared = self.given(name, prepared);
         let at = self.attach(self.topology.home).await?;
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
@@ -49,7 +50,9 @@ impl Session {
         }
         self.make_room(at);
         let text = prepared.definition();
-        self.written = Some(renaming(&prepared, span, &prepared));
+        if !prepared.is_given() {
+            self.written = Some(renaming(&prepared, span, &prepared));
+        }
         self.send_query(
             at,
             &text,
