@@ -32,8 +32,8 @@ enum How {
     Whole,
     /// A part of it.
     Part(Span),
-    /// With a name of ours, of so many characters, in place of the client's.
-    Named(Span, usize),
+    /// With names of ours, of so many characters, in place of the client's.
+    Named(Box<[(Span, usize)]>),
     /// The part of it that is an INSERT, with the values that it leaves to the router.
     Filled(Span, Rc<Plan>, Values),
 }
@@ -68,15 +68,23 @@ impl Written {
     pub fn named(own: &Rc<Prepared>, span: Span, ours: usize) -> Written {
         Written {
             own: Own::Of(Rc::clone(own)),
-            how: How::Named(span, ours),
+            how: How::Named(Box::new([(span, ours)])),
         }
     }
 
-    /// The same of a text.
+    /// The same with several names, in the order in which they stand there.
+    pub fn with_names(own: &Rc<Prepared>, names: Box<[(Span, usize)]>) -> Written {
+        Written {
+            own: Own::Of(Rc::clone(own)),
+            how: How::Named(names),
+        }
+    }
+
+    /// A text with another name of so many characters in place of what `span` says.
     pub fn named_in(own: &[u8], span: Span, ours: usize) -> Written {
         Written {
             own: Own::Text(own.into()),
-            how: How::Named(span, ours),
+            how: How::Named(Box::new([(span, ours)])),
         }
     }
 
@@ -102,9 +110,12 @@ impl Written {
         let place = match &self.how {
             How::Whole => Some(place),
             How::Part(span) => place_of_part(own, span.start, characters, place),
-            How::Named(span, ours) => {
-                let change = Change::new(span.start..span.end, &" ".repeat(*ours));
-                own_place(own, &[change], characters, place)
+            How::Named(names) => {
+                let change = |(span, ours): &(Span, usize)| {
+                    Change::new(span.start..span.end, &" ".repeat(*ours))
+                };
+                let changes: Vec<Change> = names.iter().map(change).collect();
+                own_place(own, &changes, characters, place)
             }
             How::Filled(span, plan, values) => {
                 let Plan::Fill(fill) = &**plan else {

@@ -28,8 +28,8 @@ pub enum Outcome {
     None,
     /// What its [`Step`](super::step::Step) says.
     Of(Rc<Prepared>, usize),
-    /// The same for an EXECUTE, and what its body says.
-    Runs(Rc<Prepared>, Rc<Prepared>),
+    /// The same for an EXECUTE, and what its body says, which comes last.
+    Runs(Rc<Prepared>, usize, Rc<Prepared>),
     /// A statement was made by PREPARE under this name.
     Defined(Box<[u8]>, Rc<Prepared>),
 }
@@ -199,7 +199,7 @@ impl Inbox {
     /// sent, so that it is the first whose outcome is awaited.
     pub(super) fn written(&self) -> Option<Rc<Written>> {
         let parsed = match self.outcomes.front() {
-            Some(Outcome::Runs(statement, _)) => statement.runs.as_ref(),
+            Some(Outcome::Runs(statement, ..)) => statement.runs.as_ref(),
             _ => None,
         };
         parsed

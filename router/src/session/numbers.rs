@@ -290,12 +290,12 @@ impl Session {
     /// Where it is not certain which one does.
     pub(super) async fn find_numbers(&mut self, statement: &Prepared) -> Result<(), Halt> {
         let body = statement.runs.as_ref().map(|runs| Rc::clone(&runs.body));
-        let named = statement.steps.iter().find_map(|step| match &step.kind {
-            Kind::Execute(name) => self.state.names.get(name).cloned(),
+        let mut named = statement.steps.iter().filter_map(|step| match &step.kind {
+            Kind::Execute(name) => self.state.names.get(name),
             _ => None,
         });
-        let mut all = [body, named].into_iter().flatten();
-        if !asks(statement) && !all.any(|body| asks(&body)) {
+        let body_asks = body.is_some_and(|body| asks(&body));
+        if !asks(statement) && !body_asks && !named.any(|body| asks(body)) {
             return Ok(());
         }
         if !self.is_block_well() {

@@ -392,8 +392,8 @@ impl State {
                     self.ended_well(step, command, inbox);
                 }
             }
-            Some(Outcome::Runs(statement, body)) => {
-                for step in body.step().into_iter().chain(statement.step()) {
+            Some(Outcome::Runs(statement, at, body)) => {
+                for step in body.step().into_iter().chain(statement.steps.get(at)) {
                     self.ended_well(step, command, inbox);
                 }
             }
@@ -832,7 +832,7 @@ fn ends_session(
     }
     let function = Deed::Terminate.function().as_bytes();
     let says = |outcome: &Outcome| match outcome {
-        Outcome::Of(statement, _) | Outcome::Runs(statement, _) => {
+        Outcome::Of(statement, _) | Outcome::Runs(statement, ..) => {
             let mut parts = statement.sql.windows(function.len());
             parts.any(|part| part.eq_ignore_ascii_case(function))
         }

@@ -215,6 +215,25 @@ fn an_execute_by_parse_means_what_it_means_to_postgres() {
             ],
         ),
         (
+            "among other statements",
+            vec![
+                prepare(),
+                parse("s", "SELECT set_config('application_name', $1, false)"),
+                query("BEGIN; EXECUTE known (1); SELECT 2"),
+                query("SELECT 3; EXECUTE known (4); EXECUTE known (5)"),
+                query("COMMIT"),
+                query("EXECUTE known (1); EXECUTE known (2); SELECT nothing"),
+                query("/* ä */ EXECUTE known (1); EXECUTE known (nothing); SELECT 3"),
+                query("EXECUTE known (1); SELECT 1 / 0; EXECUTE known (2)"),
+                query("EXECUTE s ('of a text'); SELECT 1"),
+                query("SHOW application_name"),
+                query("EXECUTE s ('undone'); SELECT 1 / 0"),
+                query("SHOW application_name"),
+                query("EXPLAIN (COSTS off) EXECUTE known (1); SELECT 1"),
+                query("CREATE TEMP TABLE made AS EXECUTE known (6); SELECT * FROM made"),
+            ],
+        ),
+        (
             "stored in a block",
             vec![
                 parse("rows", "SELECT generate_series(1, 3) AS a"),
@@ -558,6 +577,41 @@ fn a_session_that_keeps_its_server_has_the_names_that_postgres_has() {
         assert_eq!(said(&server, requests), expected, "{what}");
     }
     println!("{} cases", cases.len());
+}
+
+#[test]
+fn an_execute_in_a_text_runs_by_the_settings_that_hold_before_it() {
+    let refused = |said: &[String]| said[0].starts_with("Error 0A000");
+    let server = endpoint_with("[pool]\nprepared_statements = 1\n");
+    let mut wire = Wire::login(&server);
+    wire.rows("PREPARE p AS SELECT 1");
+    wire.rows("PREPARE q AS SELECT 2");
+    for text in [
+        "SET DateStyle = 'German'; EXECUTE p",
+        "BEGIN; SELECT 1; COMMIT; EXECUTE p",
+        "SELECT 1; EXECUTE unknown",
+        "PREPARE r AS SELECT 1; EXECUTE r",
+        // The connection has room for one of them.
+        "EXECUTE p; EXECUTE q",
+    ] {
+        let said = say(&mut wire, text);
+        assert!(refused(&said), "{text}: {said:?}");
+        assert_eq!(said[1], "ReadyForQuery I", "{text}");
+    }
+    assert_eq!(wire.rows("EXECUTE p; SELECT 3"), [["1"], ["3"]]);
+    // In a block that has failed the server has to know it already.
+    say(&mut wire, "BEGIN");
+    say(&mut wire, "SELECT nothing");
+    let said = say(&mut wire, "ROLLBACK; EXECUTE q");
+    assert!(refused(&said) && said[1] == "ReadyForQuery E", "{said:?}");
+    say(&mut wire, "ROLLBACK");
+    assert_eq!(wire.rows("EXECUTE q"), [["2"]]);
+    // Nobody else gets what it is planned by.
+    let server = in_session_mode("");
+    let mut wire = Wire::login(&server);
+    wire.rows("PREPARE p AS SELECT '01/02/2024'::date");
+    let text = "SET DateStyle = 'German'; EXECUTE p";
+    assert_eq!(wire.rows(text), [["02.01.2024"]]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Session {
             inbox.touched.add(portal.parts.as_ref());
         }
         inbox.outcomes.push_back(match &statement.runs {
-            Some(runs) => Outcome::Runs(Rc::clone(statement), Rc::clone(&runs.body)),
+            Some(runs) => Outcome::Runs(Rc::clone(statement), 0, Rc::clone(&runs.body)),
             None => Outcome::Of(Rc::clone(statement), 0),
         });
         if let Some(step) = statement.step() {

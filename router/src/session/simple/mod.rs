@@ -186,14 +186,26 @@ impl Session {
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
         if self.world.is_none() && self.servers.len() <= 1 && !leaves_startup && whole {
-            if let Some(step) = ours {
-                return Err(alone_report(&step.kind).into());
-            }
             let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
             let home = self.topology.home;
             let mut all_at_home = true;
             for at in 0..statement.steps.len() {
                 all_at_home &= self.shard_unplanned(statement, at)? == home;
+            }
+            if let Some(step) = ours {
+                if !all_at_home {
+                    return Err(alone_report(&step.kind).into());
+                }
+                let executed = self.executed_within(sql, statement).await?;
+                self.written = Some(executed.written);
+                return self
+                    .query_with_outcomes(
+                        (home, writes, None),
+                        &executed.text,
+                        statement,
+                        executed.outcomes.into_iter(),
+                    )
+                    .await;
             }
             if all_at_home {
                 return self
@@ -282,13 +294,25 @@ impl Session {
         sql: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
+        let count = statement.steps.len();
+        let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
+        self.query_with_outcomes((shard, writes, parts), sql, statement, outcomes)
+            .await
+    }
+
+    /// The same with what follows from each of its statements.
+    async fn query_with_outcomes(
+        &mut self,
+        (shard, writes, parts): (usize, bool, Option<&Parts>),
+        sql: &[u8],
+        statement: &Rc<Prepared>,
+        outcomes: impl Iterator<Item = Outcome>,
+    ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
         self.check_second_set(shard, writes)?;
         let wants = self.wants(writes, &statement.steps, parts);
         self.again = Again::of(&wants, writes && statement.steps.len() == 1);
         let at = self.attach_to(shard, wants).await?;
-        let count = statement.steps.len();
-        let outcomes = (0..count).map(|i| Outcome::Of(Rc::clone(statement), i));
         self.send_query(at, sql, outcomes);
         let may_write = self.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;

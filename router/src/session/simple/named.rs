@@ -1,14 +1,16 @@
 //! PREPARE and EXECUTE as simple queries: a statement with the client's name for it comes in, the same with ours goes to
 //! the servers that have to have it.
 
-use super::alone_report;
+use super::{alone_report, changes_plans, must_be_alone};
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::errors::Written;
 use crate::session::execute::arguments;
 use crate::session::inbox::Outcome;
 use crate::session::names::{Origin, Prepared};
-use crate::session::step::Step;
+use crate::session::state::Block;
+use crate::session::step::{Kind, Step};
 use crate::session::{Halt, Session};
+use crate::sql::cursor::Span;
 use crate::sql::effect::{Statement, analyse};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse};
@@ -113,10 +115,62 @@ impl Session {
         self.send_query(
             at,
             &text,
-            std::iter::once(Outcome::Runs(Rc::clone(statement), Rc::clone(&prepared))),
+            std::iter::once(Outcome::Runs(Rc::clone(statement), 0, Rc::clone(&prepared))),
         );
         self.servers[at].inbox.may_write = may_write;
         Ok(())
+    }
+
+    /// A text of several statements of which some are EXECUTE, as the home shard's server is to get it, which knows then
+    /// what they run.
+    ///
+    /// # Errors
+    /// For what the router takes part in otherwise, and where it is not certain by which settings an EXECUTE would run.
+    pub(super) async fn executed_within(
+        &mut self,
+        sql: &[u8],
+        statement: &Rc<Prepared>,
+    ) -> Result<Executed, Halt> {
+        let mut bodies: Vec<(usize, Span, Rc<Prepared>)> = Vec::new();
+        let mut changed = false;
+        for (at, step) in statement.steps.iter().enumerate() {
+            let alone = || Halt::from(alone_report(&step.kind));
+            if let Kind::Execute(name) = &step.kind {
+                let span = step.name_span.ok_or_else(alone)?;
+                let body = self.state.names.get(name).ok_or_else(alone)?;
+                let body = self.as_it_runs(body)?;
+                self.step_of(step.span.of(sql), &body)?;
+                self.check_steps(&body.steps)?;
+                // Servers keep the plan of its first run, and another client may get it.
+                if changed && !body.is_given() {
+                    return Err(alone());
+                }
+                bodies.push((at, span, body));
+            } else if must_be_alone(&step.kind) {
+                return Err(alone());
+            }
+            changed |= changes_plans(step) || !step.pins.is_empty() || ends_settings(&step.kind);
+        }
+        let alone = || Halt::from(alone_report(&Kind::Execute(Vec::new())));
+        for (.., body) in &bodies {
+            if self.shard_unplanned(body, 0)? != self.topology.home {
+                return Err(alone());
+            }
+        }
+        let at = self.attach(self.topology.home).await?;
+        for (.., body) in &bodies {
+            let is_there = self.servers[at].lease.notes.prepared.touch(body.id);
+            if !is_there && self.state.block == Block::Failed {
+                return Err(alone());
+            }
+            self.make_known(at, body).await?;
+        }
+        // One may have given way to another.
+        let prepared = &self.servers[at].lease.notes.prepared;
+        if !bodies.iter().all(|(.., body)| prepared.has(body.id)) {
+            return Err(alone());
+        }
+        Ok(Executed::of(statement, bodies))
     }
 
     /// Where an EXECUTE goes as it is written, by the literals that it gives as arguments; `None` if what it runs has to be
@@ -172,7 +226,7 @@ impl Session {
     /// EXECUTE as the protocol would run its body, with the values of its arguments.
     async fn execute_bound(
         &mut self,
-        text: (&[u8], crate::sql::cursor::Span),
+        text: (&[u8], Span),
         own: &Step,
         named: (&[u8], &Rc<Prepared>),
     ) -> Result<Vec<u8>, Halt> {
@@ -212,7 +266,7 @@ impl Session {
     async fn execute_many_prepared(
         &mut self,
         statement: &Rc<Prepared>,
-        span: crate::sql::cursor::Span,
+        span: Span,
         prepared: &Rc<Prepared>,
         many: Many,
     ) -> Result<Vec<u8>, Halt> {
@@ -285,12 +339,57 @@ impl Session {
     }
 }
 
+/// A text of several statements, some of which are EXECUTE.
+pub(super) struct Executed {
+    /// With the names that its server knows.
+    pub text: Vec<u8>,
+    /// Where that comes from.
+    pub written: Rc<Written>,
+    /// What follows from each statement.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Executed {
+    /// The text of a statement in which these bodies are executed: by which step of it, and where their names stand.
+    fn of(statement: &Rc<Prepared>, bodies: Vec<(usize, Span, Rc<Prepared>)>) -> Executed {
+        let mut text = Vec::with_capacity(statement.sql.len());
+        let mut names = Vec::with_capacity(bodies.len());
+        let count = statement.steps.len();
+        let mut outcomes: Vec<Outcome> = (0..count)
+            .map(|at| Outcome::Of(Rc::clone(statement), at))
+            .collect();
+        let mut from = 0;
+        for (at, span, body) in bodies {
+            let name = format!("\"{}\"", body.server_name());
+            text.extend_from_slice(&statement.sql[from..span.start]);
+            text.extend_from_slice(name.as_bytes());
+            names.push((span, name.len()));
+            from = span.end;
+            outcomes[at] = Outcome::Runs(Rc::clone(statement), at, body);
+        }
+        text.extend_from_slice(&statement.sql[from..]);
+        let written = Written::with_names(statement, names.into());
+        Executed {
+            text,
+            written: Rc::new(written),
+            outcomes,
+        }
+    }
+}
+
+/// Whether settings may be others behind it, because a transaction or a part of it ends.
+fn ends_settings(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::RollbackTo(_)
+            | Kind::PrepareTransaction
+    )
+}
+
 /// The text with another name in place of the client's.
-pub(in crate::session) fn renamed(
-    sql: &[u8],
-    span: crate::sql::cursor::Span,
-    name: &str,
-) -> Vec<u8> {
+pub(in crate::session) fn renamed(sql: &[u8], span: Span, name: &str) -> Vec<u8> {
     [
         &sql[..span.start],
         b"\"",
@@ -302,11 +401,7 @@ pub(in crate::session) fn renamed(
 }
 
 /// What [`renamed`] makes of a statement; it writes two quotes.
-fn renaming(
-    own: &Rc<Prepared>,
-    span: crate::sql::cursor::Span,
-    prepared: &Prepared,
-) -> Rc<Written> {
+fn renaming(own: &Rc<Prepared>, span: Span, prepared: &Prepared) -> Rc<Written> {
     Rc::new(Written::named(own, span, prepared.server_name().len() + 2))
 }
 
@@ -345,4 +440,53 @@ pub(in crate::session) fn duplicate_statement(name: &[u8]) -> Report {
             String::from_utf8_lossy(name)
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::names::Interner;
+    use crate::session::step::steps;
+    use crate::sql::places::Characters;
+
+    #[test]
+    fn a_text_gets_the_names_of_all_that_it_executes() {
+        let interner = Interner::default();
+        let intern = |sql: &str, origin: Origin| {
+            let read = || steps(sql.as_bytes(), true);
+            interner.intern((sql.as_bytes(), true), origin, &Default::default(), read)
+        };
+        let text = intern("EXECUTE p (x); SELECT y; EXECUTE \"q q\"", Origin::Query);
+        let parsed = |sql: &str| intern(sql, Origin::Parse(Box::default()));
+        let q = interner.given(&parsed("SELECT 2"), "q q");
+        let bodies = [(0, parsed("SELECT 1")), (2, q)].map(|(at, body)| {
+            let span = text.steps[at].name_span.expect("it is an EXECUTE");
+            (at, span, body)
+        });
+        let name = bodies[0].2.server_name();
+        let executed = Executed::of(&text, bodies.to_vec());
+        let expected = format!("EXECUTE \"{name}\" (x); SELECT y; EXECUTE \"q q\"");
+        assert_eq!(String::from_utf8_lossy(&executed.text), expected);
+        for part in ["x)", "y;", "\"q q\""] {
+            let place = |sql: &[u8]| {
+                let found = sql.windows(part.len()).position(|w| w == part.as_bytes());
+                found.expect("it is there") + 1
+            };
+            let own = executed
+                .written
+                .place(Characters::Utf8, place(&executed.text));
+            assert_eq!(own, Some(place(&text.sql)), "{part}");
+        }
+        let shown: Vec<&str> = executed
+            .outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                Outcome::Runs(_, 0, _) => "runs first",
+                Outcome::Of(_, 1) => "second",
+                Outcome::Runs(_, 2, _) => "runs third",
+                _ => "something else",
+            })
+            .collect();
+        assert_eq!(shown, ["runs first", "second", "runs third"]);
+    }
 }
