@@ -17,11 +17,19 @@ use std::rc::Rc;
 impl Session {
     /// A statement that is about to be prepared by this name, as servers are to know it.
     pub(super) fn given(&self, name: &[u8], statement: Rc<Prepared>) -> Rc<Prepared> {
-        let alone = self.is_session_mode() && self.world.is_none();
-        match text_of(name).filter(|_| alone) {
+        match text_of(name).filter(|_| self.gives_names()) {
             Some(name) => self.core.interner.given(&statement, name),
             None => statement,
         }
+    }
+
+    /// Whether servers are to know a statement by this name.
+    pub(super) fn gives(&self, name: &[u8]) -> bool {
+        self.gives_names() && text_of(name).is_some()
+    }
+
+    fn gives_names(&self) -> bool {
+        self.is_session_mode() && self.world.is_none()
     }
 
     /// Whether a server has a statement by the client's name, and it may be run by that. Where tables are declared since,
@@ -69,7 +77,7 @@ impl Session {
 
     /// The client has dropped all of them, and what code of its own has prepared.
     pub(super) async fn forget_all_given(&mut self) -> Result<(), Halt> {
-        let wholly = self.is_session_mode() && self.world.is_none();
+        let wholly = self.gives_names();
         for at in 0..self.servers.len() {
             let Some(attached) = self.servers.get(at) else {
                 break;

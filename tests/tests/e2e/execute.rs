@@ -506,6 +506,41 @@ fn a_session_that_keeps_its_server_has_the_names_that_postgres_has() {
             ],
         ),
         (
+            "made by PREPARE in the extended protocol",
+            vec![
+                by_parse(known),
+                query(NAMES),
+                query("EXECUTE known (1)"),
+                by_parse("PREPARE known AS SELECT 2"),
+                by_parse("PREPARE wrong AS SELECT nothing"),
+                by_parse("PREPARE wrong AS"),
+                parse("maker", "PREPARE made AS SELECT 'made'"),
+                vec![message::describe_statement("maker"), message::sync()],
+                run("maker"),
+                run("maker"),
+                query("DEALLOCATE made"),
+                run("maker"),
+                query(NAMES),
+                // What follows in a pipeline finds it.
+                [
+                    &by_parse("PREPARE two AS SELECT 2")[..3],
+                    &by_parse("EXECUTE two")[..],
+                ]
+                .concat(),
+                [
+                    &by_parse("PREPARE three AS SELECT 3")[..3],
+                    &by_parse("SELECT 1 / 0")[..],
+                ]
+                .concat(),
+                query("EXECUTE three"),
+                query("BEGIN"),
+                query("SELECT nothing"),
+                by_parse("PREPARE four AS SELECT 4"),
+                query("ROLLBACK"),
+                query(NAMES),
+            ],
+        ),
+        (
             "taken",
             vec![
                 query(known),

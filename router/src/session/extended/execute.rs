@@ -1,6 +1,7 @@
 //! Execute: runs a portal, on one server, on several, or here.
 
 use super::ManyPortal;
+use super::parse::prepare_by_parse;
 use crate::plan::Merge;
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
@@ -82,6 +83,7 @@ impl Session {
             // The place that an error names is moved to the client's text: it must be this one's.
             self.settle_active().await?;
         }
+        let outcome = self.outcome_of_run(statement)?;
         let at = self.attach(shard).await?;
         let may_write = self.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
@@ -90,10 +92,8 @@ impl Session {
         if may_write && !statement.is_control() {
             inbox.touched.add(portal.parts.as_ref());
         }
-        inbox.outcomes.push_back(match &statement.runs {
-            Some(runs) => Outcome::Runs(Rc::clone(statement), 0, Rc::clone(&runs.body)),
-            None => Outcome::Of(Rc::clone(statement), 0),
-        });
+        let defines = matches!(outcome, Outcome::Defined(..));
+        inbox.outcomes.push_back(outcome);
         if let Some(step) = statement.step() {
             inbox.committing |= matches!(step.kind, Kind::Commit { .. });
             self.state.portals.sent(&step.kind);
@@ -106,17 +106,36 @@ impl Session {
             .wire
             .with_output(|out| frontend::put_execute(out, name, rows));
         lease.ledger.push(Owed::Execute(Audience::Client));
-        if statement
-            .step()
-            .is_some_and(|step| self.state.leaves_startup(&step.kind))
-        {
-            // What follows in the segment is for what the session goes back to.
+        let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
+        if defines || statement.step().is_some_and(leaves_startup) {
+            // What follows in the segment is for what the session goes back to, or by the name that is made.
             self.settle_active().await?;
         }
         if statement.step().is_some_and(|step| step.copy_in) {
             self.await_copy(at).await;
         }
         Ok(())
+    }
+
+    /// What follows when a statement has run.
+    ///
+    /// # Errors
+    /// It is a PREPARE that has no name or no room.
+    fn outcome_of_run(&self, statement: &Rc<Prepared>) -> Result<Outcome, Halt> {
+        if let Some(runs) = &statement.runs {
+            let body = Rc::clone(&runs.body);
+            return Ok(Outcome::Runs(Rc::clone(statement), 0, body));
+        }
+        let Some((Kind::Prepare(name), Some(span))) =
+            statement.step().map(|s| (&s.kind, s.name_span))
+        else {
+            return Ok(Outcome::Of(Rc::clone(statement), 0));
+        };
+        if !self.gives(name) {
+            return Err(prepare_by_parse().into());
+        }
+        let prepared = self.prepared_by(&statement.sql, span, name)?;
+        Ok(Outcome::Defined(name.as_slice().into(), prepared))
     }
 
     /// Executes what DECLARE has opened, or a function; PostgreSQL calls it a portal as well.

@@ -27,7 +27,9 @@ impl Session {
         let statement = self.statement(&parse);
         let statement = self.told_parse(&parse, &statement)?.unwrap_or(statement);
         let statement = self.given(parse.name, statement);
-        if let Some(Kind::Prepare(_)) = statement.step().map(|s| &s.kind) {
+        if let Some(Kind::Prepare(name)) = statement.step().map(|s| &s.kind)
+            && !self.gives(name)
+        {
             self.check_failed(&statement)?;
             return self.refuse_prepare(parse.sql).await;
         }
@@ -138,7 +140,7 @@ impl Session {
         self.core.interner.intern(text, origin, &moment, read)
     }
 
-    /// PREPARE by Parse is refused, but what is no SQL is a server's to refuse, in its own words.
+    /// PREPARE by Parse is refused where the server would have a name of ours, but what is no SQL is a server's to refuse, in its own words.
     async fn refuse_prepare(&mut self, sql: &[u8]) -> Result<(), Halt> {
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
@@ -155,11 +157,14 @@ impl Session {
         });
         attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
         self.settle(at).await?;
-        Err(Report::error(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "PREPARE cannot be sent through the extended protocol",
-        )
-        .hint("Send it as a simple query, or use the protocol's own Parse.")
-        .into())
+        Err(prepare_by_parse().into())
     }
+}
+
+pub(super) fn prepare_by_parse() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "PREPARE cannot be sent through the extended protocol",
+    )
+    .hint("Send it as a simple query, or use the protocol's own Parse.")
 }

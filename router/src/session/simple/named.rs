@@ -27,21 +27,10 @@ impl Session {
         name: &[u8],
     ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
-        if self.state.names.get(name).is_some() {
-            return Err(duplicate_statement(name).into());
-        }
         let Some(span) = step.name_span else {
             return Err(alone_report(&step.kind).into());
         };
-        self.check_room(name, sql)?;
-        let strings = self.standard_strings();
-        let prepared = self.core.interner.intern(
-            (sql, strings),
-            Origin::Prepare(span),
-            &self.moment(),
-            || crate::session::step::prepared_steps(sql, strings),
-        );
-        let prepared = self.given(name, prepared);
+        let prepared = self.prepared_by(sql, span, name)?;
         let at = self.attach(self.topology.home).await?;
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
@@ -61,6 +50,30 @@ impl Session {
             std::iter::once(Outcome::Defined(name.into(), Rc::clone(&prepared))),
         );
         Ok(())
+    }
+
+    /// What a PREPARE makes whose name stands there.
+    ///
+    /// # Errors
+    /// The name is taken, or there is no room.
+    pub(in crate::session) fn prepared_by(
+        &self,
+        sql: &[u8],
+        span: Span,
+        name: &[u8],
+    ) -> Result<Rc<Prepared>, Halt> {
+        if self.state.names.get(name).is_some() {
+            return Err(duplicate_statement(name).into());
+        }
+        self.check_room(name, sql)?;
+        let strings = self.standard_strings();
+        let prepared = self.core.interner.intern(
+            (sql, strings),
+            Origin::Prepare(span),
+            &self.moment(),
+            || crate::session::step::prepared_steps(sql, strings),
+        );
+        Ok(self.given(name, prepared))
     }
 
     /// EXECUTE: the statement is prepared where it is not yet, under our name.
