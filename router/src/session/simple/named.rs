@@ -93,9 +93,6 @@ impl Session {
         let Some(span) = step.name_span else {
             return Err(alone_report(&step.kind).into());
         };
-        if step.changes_schema {
-            self.begin_change();
-        }
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
         self.ask_rights(&prepared, 0).await?;
