@@ -40,13 +40,14 @@ BY_FIELD = {
     'partspec': 'PartitionSpec', 'partbound': 'PartitionBoundSpec', 'bound': 'PartitionBoundSpec',
 }
 WORDS = set(nodes.WANTED + nodes.VALUES)
-# What the planner's reading leaves out on purpose: ONLY, OVERRIDING, LIMIT ALL. See `normalised`
-# in router/src/plan/parse.rs.
+# What the planner's reading leaves out on purpose: ONLY, OVERRIDING, LIMIT ALL, and that a call was written in words of
+# the grammar, which only a view's definition shows. See `normalised` in router/src/plan/parse.rs and `grammar.rs` there.
 MEANT = [
     (re.compile(r',?"inh":true'), ''),
     (re.compile(r'OVERRIDING_SYSTEM_VALUE'), 'OVERRIDING_NOT_SET'),
     (re.compile(r',?"limitCount":\{"A_Const":\{"isnull":true\}\}'), ''),
     (re.compile(r'LIMIT_OPTION_COUNT'), 'LIMIT_OPTION_DEFAULT'),
+    (re.compile(r'COERCE_SQL_SYNTAX'), 'COERCE_EXPLICIT_CALL'),
 ]
 HOLDERS = {'ExplainStmt': 'query', 'PrepareStmt': 'query', 'DeclareCursorStmt': 'query', 'CopyStmt': 'query'}
 

@@ -145,7 +145,7 @@ fn constant(value: &str) -> String {
 }
 
 /// A text in quotes, whatever backslashes mean.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let doubled = value.replace('\'', "''");
     match value.contains('\\') {
         true => format!("E'{}'", doubled.replace('\\', "\\\\")),

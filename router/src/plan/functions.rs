@@ -133,6 +133,7 @@ const VALUE: &[&str] = &[
 /// Named like those that look at the server, but functions of their arguments.
 const HARMLESS: &[&str] = &[
     "pg_typeof",
+    "pg_collation_for",
     "pg_column_size",
     "pg_size_pretty",
     "pg_size_bytes",

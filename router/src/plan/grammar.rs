@@ -3,10 +3,12 @@
 //! Trees for these are made of nodes that the parser has: COLLATE behind a cast is `Collate`, `LIKE ANY` is the operator
 //! `~~` with ANY, as in PostgreSQL itself, and BETWEEN SYMMETRIC is `Between` with a mark on its lower bound. The first
 //! entry of GROUP BY DISTINCT is a mark, and so is the first of the names behind FOR UPDATE OF, which are the parts of one
-//! there. A query in parentheses that begins with one in parentheses, or with VALUES, is a subquery.
+//! there. A query in parentheses that begins with one in parentheses, or with VALUES, is a subquery. What PostgreSQL's own
+//! grammar makes a call of is one: COLLATION FOR, normalize with a form, OVERLAPS.
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Ident, LockClause, LockType, ObjectName, Statement, UnaryOperator,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, LockClause, LockType, ObjectName, Statement, UnaryOperator, Value,
 };
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
@@ -111,7 +113,6 @@ impl Dialect for Grammar {
         is_reserved_for_identifier(kw: Keyword) -> bool;
         is_table_alias(kw: &Keyword, parser: &mut Parser) -> bool;
         is_custom_operator_part(ch: char) -> bool;
-        get_next_precedence(parser: &Parser) -> Option<Result<u8, ParserError>>;
         supports_filter_during_aggregation() -> bool;
         supports_group_by_expr() -> bool;
         supports_alter_user_as_alter_role() -> bool;
@@ -150,6 +151,18 @@ impl Dialect for Grammar {
         parse_statement(parser: &mut Parser) -> Option<Result<Statement, ParserError>>;
     }
 
+    /// OPERATOR(...) binds like every operator that has no precedence of its own, whatever stands in it.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        if is_keyword(parser, 0, Keyword::OPERATOR) {
+            return Some(Ok(self.prec_value(Precedence::PgOther)));
+        }
+        // Of two rows: nothing can come between the parentheses and the word.
+        if is_keyword(parser, 0, Keyword::OVERLAPS) {
+            return Some(Ok(self.prec_value(Precedence::Period)));
+        }
+        self.0.get_next_precedence(parser)
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         if is_quantified_query(parser) {
             return Some(parser.parse_query().map(Expr::Subquery));
@@ -164,6 +177,9 @@ impl Dialect for Grammar {
         }
         if is_keyword(parser, 0, Keyword::NOT) && is_keyword(parser, 1, Keyword::EXISTS) {
             return Some(self.not_exists(parser));
+        }
+        if let Some(call) = called_by_words(parser) {
+            return Some(call);
         }
         self.0.parse_prefix(parser)
     }
@@ -210,8 +226,153 @@ impl Dialect for Grammar {
                 };
                 Some(quantified(parser, left, operator, &second))
             }
+            ("overlaps", _) if !negated => {
+                parser.advance_token();
+                Some(overlaps(parser, left))
+            }
+            ("operator", _) if !negated => {
+                let quantifier = word(NAMED);
+                if !matches!(quantifier.as_str(), "any" | "some" | "all") {
+                    return None;
+                }
+                let operator = named_operator(parser)?;
+                (0..=NAMED).for_each(|_| parser.advance_token());
+                Some(quantified(parser, left, operator, &quantifier))
+            }
             _ => None,
         }
+    }
+}
+
+/// A call that begins with words of PostgreSQL's grammar. Behind a point they are names.
+fn called_by_words(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let opens = |at: usize| parser.peek_nth_token_ref(at).token == Token::LParen;
+    let is_collation =
+        is_keyword(parser, 0, Keyword::COLLATION) && is_keyword(parser, 1, Keyword::FOR);
+    let is_collation = is_collation && opens(2);
+    let is_normalize = says(parser, 0, "normalize") && opens(1);
+    if !is_collation && !is_normalize || before(parser).next() == Some(&Token::Period) {
+        return None;
+    }
+    Some(match is_collation {
+        true => collation_for(parser),
+        false => normalize(parser),
+    })
+}
+
+/// The tokens before the next one, from the last on.
+fn before<'p>(parser: &'p Parser<'_>) -> impl Iterator<Item = &'p Token> {
+    let tokens = (0..parser.index()).rev();
+    tokens
+        .map(|at| &parser.token_at(at).token)
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+}
+
+/// A call that PostgreSQL's grammar makes of words of its own.
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let unnamed = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("pg_catalog"), Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into_iter().map(unnamed).collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// `COLLATION FOR (a)`.
+fn collation_for(parser: &mut Parser) -> Result<Expr, ParserError> {
+    (0..3).for_each(|_| parser.advance_token());
+    let expr = parser.parse_expr()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(call("pg_collation_for", vec![expr]))
+}
+
+/// `normalize(a)`, and `normalize(a, NFC)`, which has a word for the name of a form.
+fn normalize(parser: &mut Parser) -> Result<Expr, ParserError> {
+    (0..2).for_each(|_| parser.advance_token());
+    let mut args = vec![parser.parse_expr()?];
+    if parser.consume_token(&Token::Comma) {
+        let forms = ["NFC", "NFD", "NFKC", "NFKD"];
+        let form = forms.into_iter().find(|form| says(parser, 0, form));
+        let form = form.ok_or_else(|| ParserError::ParserError("a form".to_owned()))?;
+        parser.advance_token();
+        let form = Value::SingleQuotedString(form.to_owned());
+        args.push(Expr::value(form));
+    }
+    parser.expect_token(&Token::RParen)?;
+    Ok(call("normalize", args))
+}
+
+/// `(a, b) OVERLAPS (c, d)`, from the second row on.
+fn overlaps(parser: &mut Parser, left: &Expr) -> Result<Expr, ParserError> {
+    let right = parser.parse_prefix()?;
+    match (pair(left), pair(&right)) {
+        (Some([a, b]), Some([c, d])) => Ok(call("overlaps", [a, b, c, d].map(Expr::clone).into())),
+        _ => Err(ParserError::ParserError("two rows of two".to_owned())),
+    }
+}
+
+/// The values of a row that has two.
+fn pair(row: &Expr) -> Option<[&Expr; 2]> {
+    match row {
+        Expr::Tuple(list) => match list.as_slice() {
+            [a, b] => Some([a, b]),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The tokens of `OPERATOR(schema.=)`.
+const NAMED: usize = 6;
+
+/// The operator that `OPERATOR(schema.=)` names, which follows.
+fn named_operator(parser: &Parser) -> Option<BinaryOperator> {
+    let token = |at: usize| &parser.peek_nth_token_ref(at).token;
+    let is_named = *token(1) == Token::LParen
+        && *token(3) == Token::Period
+        && *token(NAMED - 1) == Token::RParen;
+    let parts = [2, 4].map(|at| token(at).to_string());
+    is_named.then(|| BinaryOperator::PGCustomBinaryOperator(parts.to_vec()))
+}
+
+/// The symbol of an operator that is written as `OPERATOR(pg_catalog.=)`.
+fn of_catalog(op: &BinaryOperator) -> Option<&str> {
+    match op {
+        BinaryOperator::PGCustomBinaryOperator(parts) => match parts.as_slice() {
+            [schema, symbol] => {
+                let is_it = schema.eq_ignore_ascii_case("pg_catalog") || schema == "\"pg_catalog\"";
+                is_it.then_some(symbol.as_str())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether an operator is PostgreSQL's own by the name of its schema.
+pub fn is_of_catalog(op: &BinaryOperator) -> bool {
+    of_catalog(op).is_some()
+}
+
+/// The comparison that an operator is, if it is written as `OPERATOR(pg_catalog.=)`; every other one as it is.
+pub fn compared_by(op: &BinaryOperator) -> &BinaryOperator {
+    match of_catalog(op) {
+        Some("=") => &BinaryOperator::Eq,
+        Some("<>") => &BinaryOperator::NotEq,
+        Some("<") => &BinaryOperator::Lt,
+        Some("<=") => &BinaryOperator::LtEq,
+        Some(">") => &BinaryOperator::Gt,
+        Some(">=") => &BinaryOperator::GtEq,
+        _ => op,
     }
 }
 
@@ -276,13 +437,18 @@ fn is_keyword(parser: &Parser, at: usize, keyword: Keyword) -> bool {
     }
 }
 
+/// The same of a word in any case, which need not be a keyword to the parser.
+fn says(parser: &Parser, at: usize, wanted: &str) -> bool {
+    match &parser.peek_nth_token_ref(at).token {
+        Token::Word(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted),
+        _ => false,
+    }
+}
+
 /// Whether VALUES follows behind `ANY (` or its kin, or a set operation whose first arm is in parentheses. The parser
 /// would take the arm for an operand.
 fn is_quantified_query(parser: &Parser) -> bool {
-    let before = (0..parser.index()).rev();
-    let mut before = before
-        .map(|at| &parser.token_at(at).token)
-        .filter(|token| !matches!(token, Token::Whitespace(_)));
+    let mut before = before(parser);
     let opened = before.next() == Some(&Token::LParen);
     let quantifier = match before.next() {
         Some(Token::Word(word)) if word.quote_style.is_none() => {

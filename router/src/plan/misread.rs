@@ -18,7 +18,7 @@ use sqlparser::ast::{
 use crate::sql::keywords;
 use crate::sql::lexer::{Kind, Lexer, Token};
 
-use super::grammar::lower_bound;
+use super::grammar::{is_of_catalog, lower_bound};
 use super::parse::{self, Parsed};
 use super::slots::Slot;
 
@@ -61,8 +61,10 @@ impl<'s> Context<'s> {
             ":" => self.last == "interval",
             // A cast to a type of that name is none to the parser, which sees IS NULL.
             "isnull" | "notnull" => self.last == "::",
-            // COLLATION FOR (a) inside of SUBSTRING is no FOR of its own.
-            "for" => self.last == "collation",
+            // COLLATION FOR (a) inside of SUBSTRING is no FOR of its own. As a type's name or a label it is one.
+            "for" => self.last == "collation" && matches!(&*self.before, "::" | "as"),
+            // The parser would keep its schema and lose the word.
+            "operator" => self.last == "using",
             // The bound of a frame: the parser makes an interval of any string.
             "preceding" | "following" => {
                 let bound = matches!(
@@ -97,16 +99,28 @@ pub fn has_unclear_tokens(sql: &str, standard_conforming_strings: bool) -> bool 
     moving_strings || escapes || has_named_operator(&lower) || has_control(sql)
 }
 
-/// `OPERATOR(schema.=)`, with whatever white space; in a string or comment it does no harm to be careful.
+/// `OPERATOR(schema.=)`, with whatever white space, but for PostgreSQL's own schema; in a string or comment it does no
+/// harm to be careful.
 fn has_named_operator(lower: &str) -> bool {
     let mut rest = lower;
     while let Some(at) = rest.find("operator") {
         rest = &rest[at + "operator".len()..];
-        if rest.trim_start().starts_with(['(', '/', '-']) {
+        if rest.trim_start().starts_with(['(', '/', '-']) && !names_catalog(rest) {
             return true;
         }
     }
     false
+}
+
+/// Whether `(pg_catalog.` follows.
+fn names_catalog(text: &str) -> bool {
+    let opened = text.trim_start().strip_prefix('(').map(str::trim_start);
+    let schema = |text: &'_ str| {
+        let names = ["pg_catalog", "\"pg_catalog\""];
+        let mut after = names.iter().filter_map(|name| text.strip_prefix(name));
+        after.any(|text| text.trim_start().starts_with('.'))
+    };
+    opened.is_some_and(schema)
 }
 
 /// White space that PostgreSQL does not take for white space, or the other way round.
@@ -198,9 +212,20 @@ pub fn agrees(expr: &Expr) -> bool {
                 && tighter(pattern, IN)
                 && escape_char.as_ref().is_none_or(|e| tighter(e, IN))
         }
-        Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
+        Expr::AnyOp {
+            left,
+            compare_op,
+            right,
+            ..
+        }
+        | Expr::AllOp {
+            left,
+            compare_op,
+            right,
+        } => {
             // The parser takes `= ANY (SELECT ..) || x` for `= ANY ((SELECT ..) || x)`.
             least(left, OTHER)
+                && binary_class(compare_op).is_some()
                 && (matches!(**right, Expr::Subquery(_)) || !begins_with_query(right))
         }
         Expr::AtTimeZone {
@@ -340,12 +365,12 @@ const CALLED: [&str; 13] = [
     "row",
 ];
 
-/// Whether it is a call that the parser reads. `(VALUES (1), (2))` is no call of a function `values`, NFC in
-/// `normalize(x, NFC)` is no column, and `position(a = b IN c)` has two operands.
+/// Whether it is a call that the parser reads. `(VALUES (1), (2))` is no call of a function `values`, OPERATOR(...) none
+/// at all, NFC in `normalize(x, NFC)` is no column, and `position(a = b IN c)` has two operands.
 fn is_called(name: &Ident, function: &Function) -> bool {
     let unquoted = |word: &str| name.quote_style.is_none() && name.value.eq_ignore_ascii_case(word);
     let several = matches!(&function.args, FunctionArguments::List(list) if list.args.len() > 1);
-    let grammar = unquoted("values") || unquoted("position");
+    let grammar = unquoted("values") || unquoted("position") || unquoted("operator");
     let misread = grammar || unquoted("normalize") && several;
     !misread && !is_reserved(name, &CALLED)
 }
@@ -464,8 +489,8 @@ fn binary_class(op: &Op) -> Option<u8> {
         | Op::Regexp
         | Op::Glob
         | Op::Assignment
-        | Op::Overlaps
-        | Op::PGCustomBinaryOperator(_) => return None,
+        | Op::Overlaps => return None,
+        Op::PGCustomBinaryOperator(_) if !is_of_catalog(op) => return None,
         _ => OTHER,
     })
 }
@@ -498,6 +523,14 @@ mod tests {
             ("a = b = c", None),
             ("id == 5", None),
             ("id = 5", Some("((id) = (5))")),
+            (
+                "a = b OPERATOR(pg_catalog.=) c + 1 OR d",
+                Some("(((a) = ((b) OPERATOR(pg_catalog.=) ((c) + (1)))) OR (d))"),
+            ),
+            (
+                "NOT (a, b) OVERLAPS (c, d)::int = 1",
+                Some("(NOT ((CAST((pg_catalog.overlaps((a), (b), (c), (d))) AS INT)) = (1)))"),
+            ),
         ] {
             assert_eq!(read(condition).as_deref(), expected, "{condition}");
         }
@@ -508,7 +541,7 @@ mod tests {
         for condition in [
             "id BETWEEN asymmetric (3) AND 5",
             "trim(LEADING FROM (a)[1]) = b",
-            "normalize(a, NFC) = b",
+            "normalize(a, c) = b",
             "position(a = b IN c)",
             "interval(3) '1 s' < a",
             "id = 0x1F",
@@ -516,7 +549,9 @@ mod tests {
             "json_objectagg(interval : a) AND id = 5",
             "a::isnull = id",
             "a :: notnull = id",
-            "substring(a || collation for (b)) = a",
+            "substring(a::collation for (b)) = a",
+            "a OPERATOR(public.=) b",
+            "a = b OPERATOR(pg_catalog.=) c = d",
         ] {
             assert_eq!(read(condition), None, "{condition}");
         }
@@ -531,6 +566,8 @@ mod tests {
             "a = current_user",
             "a = user",
             "normalize(a) = b",
+            "normalize(a, NFC) = b",
+            "substring(a || collation for (b)) = a",
             "position(a || b IN c) = 1",
             "interval '1 s' < a",
             "a::interval(3) < b",

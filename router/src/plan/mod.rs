@@ -46,6 +46,7 @@ mod scope;
 pub mod shaped;
 pub mod slots;
 pub mod sorted;
+mod spelled;
 pub mod touches;
 mod unnamed;
 mod utility;
@@ -79,6 +80,7 @@ pub use shaped::ShapedPlan;
 pub use slots::Literals;
 use slots::Text;
 pub use sorted::{Flow, Sorted};
+use spelled::Spelled;
 pub use touches::{Touches, parts};
 pub(crate) use unnamed::OF_WORDS as OPERATORS_OF_WORDS;
 
@@ -420,6 +422,9 @@ impl<'a> Planner<'a> {
             stacker::grow(STACK, || self.decide(sql, context))
         };
         match decided {
+            Ok(plan) if self.is_misread_for_documents(sql, context, &plan) => {
+                Plan::Refuse(Refusal::new(Reason::NotUnderstood))
+            }
             Ok(plan) => rights::guarded(&self.names, sql, context, plan),
             Err(refusal) => Plan::Refuse(refusal),
         }
@@ -450,6 +455,14 @@ impl<'a> Planner<'a> {
     /// The same, each with its table.
     pub fn unenforced_by_table(&self) -> Vec<(Name, Refusal)> {
         ddl::unenforced(&self.names)
+    }
+
+    /// What is sent for documents is read from the text again, as it is and without the settings of the session.
+    fn is_misread_for_documents(&self, sql: &str, context: &PlanContext, plan: &Plan) -> bool {
+        let at_home = matches!(plan, Plan::Single(single) if single.target == Target::Home);
+        !self.names.documents.is_empty()
+            && !at_home
+            && Spelled::of(sql, context.standard_conforming_strings).is_some()
     }
 
     fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {

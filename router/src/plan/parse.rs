@@ -13,6 +13,7 @@ use super::grammar::{self, Grammar, Strength};
 use super::names::fold;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::slots::Text;
+use super::spelled::Spelled;
 use crate::sql::lexer::{Kind, Lexer};
 
 /// Parentheses, subqueries and the like may nest this deep.
@@ -44,6 +45,11 @@ pub struct Parsed {
 /// Parses a query or a write, with grammar that the parser does not know put in words that it does.
 pub fn query_or_write(text: &Text<'_>) -> Result<Parsed, Refusal> {
     parse(text.without_literals(tokens(text.to_cut())?)?, normalised)
+}
+
+/// The same of a text that is spelled in a way that the parser does not know.
+pub fn spelled(text: &Spelled) -> Result<Parsed, Refusal> {
+    parse(text.tokens()?, normalised)
 }
 
 /// Parses one statement.

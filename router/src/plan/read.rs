@@ -16,6 +16,7 @@ use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
 use super::slots::Text;
 use super::sorted::Sorted;
+use super::spelled::Spelled;
 use super::touches::{Touches, touches};
 use super::write;
 use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
@@ -274,11 +275,35 @@ pub(super) fn may_lead_apart(single: &Single) -> bool {
 
 /// Parses a statement that may touch declared tables, and makes sure that the parser's tokens are PostgreSQL's.
 pub fn parsed(text: &Text<'_>, context: &PlanContext) -> Result<Parsed, Refusal> {
-    if text.has_unclear_tokens(context.standard_conforming_strings) {
+    let strings = context.standard_conforming_strings;
+    match parsed_as_it_is(text, strings) {
+        Err(refusal) if refusal.reason == Reason::NotUnderstood && !text.is_masked() => {
+            match Spelled::of(text.to_cut(), strings) {
+                Some(spelled) => parsed_as_spelled(&spelled, strings),
+                None => Err(refusal),
+            }
+        }
+        parsed => parsed,
+    }
+}
+
+fn parsed_as_it_is(text: &Text<'_>, strings: bool) -> Result<Parsed, Refusal> {
+    if text.has_unclear_tokens(strings) {
         return not_understood();
     }
     let parsed = parse::query_or_write(text)?;
-    if !misread::same_tokens(text.to_cut(), &parsed, context.standard_conforming_strings) {
+    if !misread::same_tokens(text.to_cut(), &parsed, strings) {
+        return not_understood();
+    }
+    Ok(parsed)
+}
+
+fn parsed_as_spelled(text: &Spelled, strings: bool) -> Result<Parsed, Refusal> {
+    if misread::has_unclear_tokens(&text.plain, strings) {
+        return not_understood();
+    }
+    let parsed = parse::spelled(text)?;
+    if !misread::same_tokens(&text.plain, &parsed, strings) {
         return not_understood();
     }
     Ok(parsed)

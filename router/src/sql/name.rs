@@ -93,6 +93,19 @@ pub fn identifier<'a>(token: Token, sql: &'a [u8], escape: u8) -> Option<Name<'a
     }
 }
 
+/// The name that `U&"..."` stands for, and the byte behind it and behind the UESCAPE that may follow. `None` for other
+/// tokens and broken escapes.
+pub fn unicode_identifier<'a>(token: Token, sql: &'a [u8]) -> Option<(Name<'a>, usize)> {
+    if token.kind != Kind::UnicodeIdent {
+        return None;
+    }
+    let (escape, end) = match uescape(token.end, sql) {
+        Some(found) => found?,
+        None => (b'\\', token.end),
+    };
+    Some((identifier(token, sql, escape)?, end))
+}
+
 /// The value of a character string constant, and where it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constant<'a> {

@@ -110,8 +110,7 @@ fn values_stay_beside_the_text_on_one_shard_and_on_all() {
             {
                 assert_eq!(held, value, "{shard}");
             }
-            // Strings of the form U& are not planned over shards.
-            let quoted = QUOTED.replace("\"$1\"", "note").replace("U&", "");
+            let quoted = QUOTED.replace("\"$1\"", "note");
             let mut expected = QUOTED_VALUES.map(str::to_owned).to_vec();
             expected[5] = value.to_owned();
             let one = format!("SELECT {quoted} FROM items WHERE id = $1 AND note = $2 {COMMENTS}");

@@ -5,7 +5,7 @@
 use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator, Value};
 
 use crate::plan::condition::{Cond, Edge, Item, Scalar};
-use crate::plan::grammar::lower_bound;
+use crate::plan::grammar::{compared_by, lower_bound};
 use crate::plan::scope::{Analysis, Scopes};
 
 use super::{chain, equals_null, strip};
@@ -40,7 +40,7 @@ impl Analysis<'_> {
                 right,
             } if equals_null(left, right) => Cond::Any,
             Expr::BinaryOp { left, op, right } => {
-                self.comparison(left, op, right, wanted, instance, scopes)
+                self.comparison(left, compared_by(op), right, wanted, instance, scopes)
             }
             Expr::IsNotDistinctFrom(a, b) if wanted => self.not_distinct(a, b, instance, scopes),
             Expr::IsDistinctFrom(a, b) if !wanted => self.not_distinct(a, b, instance, scopes),
@@ -51,17 +51,19 @@ impl Analysis<'_> {
             } if *negated != wanted => self.in_list(expr, list, instance, scopes),
             Expr::AnyOp {
                 left,
-                compare_op: Op::Eq,
+                compare_op,
                 right,
                 ..
-            } if wanted => match (self.column(left, instance, scopes), self.array_items(right)) {
-                (Some(column), Some(items)) => Cond::In {
-                    column,
-                    items,
-                    nulls_match: false,
-                },
-                _ => Cond::Any,
-            },
+            } if wanted && *compared_by(compare_op) == Op::Eq => {
+                match (self.column(left, instance, scopes), self.array_items(right)) {
+                    (Some(column), Some(items)) => Cond::In {
+                        column,
+                        items,
+                        nulls_match: false,
+                    },
+                    _ => Cond::Any,
+                }
+            }
             Expr::Between {
                 expr,
                 negated,

@@ -3,6 +3,7 @@
 use mothership_shardmap::KeyType;
 use sqlparser::ast::{BinaryOperator as Op, CastKind, Expr, Value, ValueWithSpan};
 
+use crate::plan::grammar::compared_by;
 use crate::plan::scope::{Analysis, Scopes};
 
 use super::constant::{cast_oid, placeholder};
@@ -13,11 +14,8 @@ impl Analysis<'_> {
     /// Notes parameters whose type PostgreSQL takes from a column beside them.
     pub(super) fn note_columns(&mut self, expr: &Expr, scopes: &Scopes<'_>) {
         match expr {
-            Expr::BinaryOp {
-                left,
-                op: Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq,
-                right,
-            }
+            Expr::BinaryOp { op, .. } if !compares(compared_by(op)) => {}
+            Expr::BinaryOp { left, right, .. }
             | Expr::IsDistinctFrom(left, right)
             | Expr::IsNotDistinctFrom(left, right) => {
                 if let (Expr::Tuple(a), Expr::Tuple(b)) = (strip(left), strip(right)) {
@@ -52,10 +50,10 @@ impl Analysis<'_> {
             // The array's type follows from the column's as the element's would.
             Expr::AnyOp {
                 left,
-                compare_op: Op::Eq,
+                compare_op,
                 right,
                 ..
-            } => {
+            } if *compared_by(compare_op) == Op::Eq => {
                 let list: &[Expr] = match strip(right) {
                     Expr::Array(array) if self.items(&array.elem).is_some() => &array.elem,
                     _ => std::slice::from_ref(&**right),
@@ -102,4 +100,11 @@ impl Analysis<'_> {
             self.typed_uses.insert(span.start, (number, key_type));
         }
     }
+}
+
+fn compares(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq
+    )
 }

@@ -609,9 +609,8 @@ fn residual(
         let detail = format!("function {name}()");
         return Err(Refusal::about(Reason::ComputedOnce, detail));
     }
-    let strings = analysis.context.standard_conforming_strings;
     let kept = taken.map_or(0, TakenOut::overriding);
-    if analysis.notes.sampled || !strings || !speaks_plainly(parsed, analysis, kept) {
+    if analysis.notes.sampled || !speaks_plainly(parsed, analysis, kept) {
         return Err(why);
     }
     let target = match root {

@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{DateTimeField, Expr, Interval, Value};
 
+use crate::plan::fill;
 use crate::plan::refuse::not_understood;
 
 use super::{Done, Writer};
@@ -19,12 +20,10 @@ impl Writer {
             }
             Value::DollarQuotedString(text) => self.string(&text.value),
             Value::NationalStringLiteral(text) => {
-                self.put("N");
-                self.string(text);
+                self.lettered("N", text);
             }
             Value::HexStringLiteral(text) => {
-                self.put("X");
-                self.string(text);
+                self.lettered("X", text);
             }
             Value::Boolean(value) => self.put(if *value { "TRUE" } else { "FALSE" }),
             Value::Null => self.put("NULL"),
@@ -48,7 +47,12 @@ impl Writer {
     }
 
     fn string(&mut self, text: &str) {
-        self.put(&format!("'{}'", text.replace('\'', "''")));
+        self.put(&fill::quoted(text));
+    }
+
+    /// Behind a letter of its own.
+    fn lettered(&mut self, letter: &str, text: &str) {
+        self.put(&format!("{letter}'{}'", text.replace('\'', "''")));
     }
 
     pub(super) fn field(&mut self, field: &DateTimeField) -> Done {

@@ -368,10 +368,42 @@ fn backslashes_are_not_guessed_without_standard_conforming_strings() {
             standard_conforming_strings: false,
             ..PlanContext::default()
         };
-        let plan = planner.plan("SELECT * FROM t WHERE b = 'a\\' AND id = 5 --'", &context);
-        assert!(matches!(plan, Plan::Refuse(_)), "{plan}");
-        let plan = planner.plan("SELECT * FROM t WHERE id = 5", &context);
-        assert!(matches!(plan, Plan::Single(_)), "{plan}");
+        let plan = |sql: &str| planner.plan(sql, &context).to_string();
+        for (sql, expected) in [
+            (
+                "SELECT * FROM t WHERE id = 5",
+                "Single t: id = 5 role=replica",
+            ),
+            // The backslash takes the quote with it.
+            (
+                "SELECT * FROM t WHERE b = 'a\\' AND id = 5 --'",
+                "Scatter t: any merge=concat role=replica",
+            ),
+            (
+                "SELECT 'a\\'b', a FROM t WHERE id = '\\065'",
+                "Single t: id = '5' role=replica",
+            ),
+            (
+                "SELECT E'a\\'b', a FROM t WHERE id = 5",
+                "Single t: id = 5 role=replica",
+            ),
+            (
+                "SELECT '\\351', a FROM t WHERE id = 5",
+                "Refuse not-understood",
+            ),
+            (
+                "SELECT U&'a', a FROM t WHERE id = 5",
+                "Refuse not-understood",
+            ),
+            (
+                "SELECT $$\\$$, a FROM t WHERE id = 5",
+                "Refuse not-understood",
+            ),
+        ] {
+            assert_eq!(plan(sql), expected, "{sql}");
+        }
+        let sorted = plan(r"SELECT a FROM t WHERE b = 'a\\b\'c' ORDER BY a");
+        assert!(sorted.contains(r"E'a\\b''c'"), "{sorted}");
     });
 }
 
