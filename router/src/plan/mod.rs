@@ -539,7 +539,7 @@ impl<'a> Planner<'a> {
                 self.unless_in_strings(planned, within(*query), context)
             }
             Statement::Prepare { body, .. } => self.decide(within(*body), context),
-            Statement::Do => match utility::definition(sql, context) {
+            Statement::Do => match utility::definition(&self.names, sql, context) {
                 Some(definition) => self.within_do(&definition, sql, context),
                 None => utility::code(&self.names, sql, context),
             },

@@ -416,6 +416,15 @@ impl<'a> Names<'a> {
         is_undeclared && !matches!(self.place(&relation.name), Place::Home)
     }
 
+    /// Whether a relation or an index in any schema has this name that other shards than the home shard do not have.
+    pub fn is_used_at_home(&self, name: &str) -> bool {
+        let is_at_home = |relation: &Name| matches!(self.place(relation), Place::Home);
+        let mut relations = self.catalog.relations.keys();
+        let mut indexes = self.catalog.indexes.iter();
+        relations.any(|relation| relation.name == name && is_at_home(relation))
+            || indexes.any(|(index, table)| index.name == name && is_at_home(table))
+    }
+
     /// Where a table is declared to live that is taken out of another one; `None` if nothing declares it, so that it
     /// stays where it is.
     pub fn place_detached(&self, relation: &Relation) -> Option<Placement> {

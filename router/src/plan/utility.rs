@@ -170,8 +170,9 @@ const OF_DEFINITIONS: [&str; 7] = [
 ];
 
 /// The statement of a DO that does nothing but to change one definition, as migrations have it that may run twice:
-/// `BEGIN CREATE TYPE ...; EXCEPTION WHEN duplicate_object THEN NULL; END`.
-pub fn definition(sql: &str, context: &PlanContext) -> Option<String> {
+/// `BEGIN CREATE TYPE ...; EXCEPTION WHEN duplicate_object THEN NULL; END`, or
+/// `BEGIN IF NOT EXISTS (SELECT 1 FROM pg_type WHERE ...) THEN CREATE TYPE ...; END IF; END`.
+pub fn definition(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<String> {
     let conforming = context.standard_conforming_strings;
     let strings = string_values(sql, conforming).ok()?;
     let mut body = strings.iter().filter(|text| text.contains(';'));
@@ -183,10 +184,21 @@ pub fn definition(sql: &str, context: &PlanContext) -> Option<String> {
     }
     let mut c = Cursor::new(body.as_bytes(), conforming);
     c.eat("begin").then_some(())?;
+    let condition = match c.eat_all(&["if", "not", "exists"]) {
+        true => Some(c.group()?),
+        false => None,
+    };
+    (condition.is_none() || c.eat("then")).then_some(())?;
     let begins = c.at();
     while c.bump().is_some() {}
     let found = body.get(begins..c.taken())?.to_owned();
     c.skip_semicolon().then_some(())?;
+    if let Some(condition) = condition {
+        (c.eat_all(&["end", "if"]) && c.skip_semicolon()).then_some(())?;
+        let asked = asked_names(&body[condition.start..condition.end], &found, context)?;
+        let at_home = asked.iter().any(|name| names.is_used_at_home(name));
+        (!at_home).then_some(())?;
+    }
     if c.eat("exception") {
         while c.eat("when") {
             loop {
@@ -222,6 +234,117 @@ pub fn definition(sql: &str, context: &PlanContext) -> Option<String> {
         }
     );
     (is_whole && known).then_some(found)
+}
+
+/// Where all shards say the same of what has a certain name, if no table that only one of them has goes by it.
+const OF_NAMES: [(&str, &[&str]); 2] = [
+    (
+        "pg_catalog",
+        &[
+            "pg_attribute",
+            "pg_class",
+            "pg_constraint",
+            "pg_indexes",
+            "pg_namespace",
+            "pg_tables",
+            "pg_type",
+        ],
+    ),
+    (
+        "information_schema",
+        &["columns", "schemata", "table_constraints", "tables"],
+    ),
+];
+
+/// Columns there with names that a schema has once.
+const NAMES: [&str; 9] = [
+    "attrelid",
+    "conrelid",
+    "indexname",
+    "nspname",
+    "relname",
+    "schema_name",
+    "table_name",
+    "tablename",
+    "typname",
+];
+
+/// Columns there with names that a table has once.
+const NAMES_IN_TABLE: [&str; 4] = ["attname", "column_name", "conname", "constraint_name"];
+
+/// Columns there that say more of what has the name.
+const MORE: [&str; 6] = [
+    "constraint_schema",
+    "constraint_type",
+    "contype",
+    "relkind",
+    "schemaname",
+    "table_schema",
+];
+
+/// The names that a query asks for, if it asks no more than whether there is what a definition names: where a definition
+/// is on all shards or on none, the answer of all is the same.
+fn asked_names(query: &str, definition: &str, context: &PlanContext) -> Option<Vec<String>> {
+    let conforming = context.standard_conforming_strings;
+    let mut named = Cursor::new(definition.as_bytes(), conforming);
+    let mut names = Vec::new();
+    while !named.at_end() {
+        match named.name() {
+            Some(name) => names.push(name),
+            None => drop(named.bump()),
+        }
+    }
+    let mut c = Cursor::new(query.as_bytes(), conforming);
+    c.eat("select").then_some(())?;
+    let one =
+        |c: &mut Cursor<'_>| c.eat_kind(Kind::Integer) || c.eat_operator("*") || c.name().is_some();
+    (c.sees("from") || one(&mut c)).then_some(())?;
+    c.eat("from").then_some(())?;
+    is_of_names(&c.path()?, context).then_some(())?;
+    c.eat("as");
+    if !c.sees("where") {
+        c.name()?;
+    }
+    c.eat("where").then_some(())?;
+    let mut asked = Vec::new();
+    loop {
+        let column = c.path()?.pop()?;
+        c.eat_operator("=").then_some(())?;
+        let value = c.string()?;
+        if c.eat_kind(Kind::TypeCast) {
+            c.eat_any(&["regclass", "name", "text"]).then_some(())?;
+        }
+        let is_one = |of: &[&str]| of.iter().any(|name| column == **name);
+        let named = || names.contains(&value);
+        if is_one(&NAMES) && named() {
+            asked.push(value.as_str()?.to_owned());
+        } else if !(is_one(&MORE) || is_one(&NAMES_IN_TABLE) && named()) {
+            return None;
+        }
+        if !c.eat("and") {
+            (!c.eat("limit") || c.eat_kind(Kind::Integer)).then_some(())?;
+            // Of a column or a constraint the table must be known: another one may have the same.
+            return (c.at_end() && !asked.is_empty()).then_some(asked);
+        }
+    }
+}
+
+/// Whether a path leads to one of the tables in [`OF_NAMES`].
+fn is_of_names(path: &[Name<'_>], context: &PlanContext) -> bool {
+    let listed = |schema: &str, table: &Name<'_>| {
+        let mut lists = OF_NAMES.iter().filter(|(of, _)| *of == schema);
+        lists.any(|(_, tables)| tables.iter().any(|one| *table == **one))
+    };
+    match path {
+        [schema, table] => schema.as_str().is_some_and(|schema| listed(schema, table)),
+        // Its schema stands before those of the path, unless the path has it itself.
+        [table] => {
+            let hidden = |table: &str| context.temporary.may_hide(table);
+            let first = context.search_path.iter().all(|name| name != "pg_catalog");
+            first && listed("pg_catalog", table) && !table.as_str().is_none_or(hidden)
+        }
+        _ => false,
+    }
 }
 
 /// Whether code may reach declared tables that stands in a statement, in its strings or outside of them. What cannot be
