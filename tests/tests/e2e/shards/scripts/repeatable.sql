@@ -12,7 +12,7 @@ DO $$ BEGIN ALTER TABLE visits ADD CONSTRAINT positive CHECK (w > 0); EXCEPTION 
 INSERT INTO visits VALUES (4, 'open', 0)
 DO $$ BEGIN ALTER TABLE visits ADD CONSTRAINT small CHECK (id < 3); EXCEPTION WHEN duplicate_object THEN null; END $$
 ! DO $$ BEGIN ALTER TABLE visits ADD CONSTRAINT small CHECK (id < 3); EXCEPTION WHEN others THEN null; END $$
-! DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_indexes WHERE indexname = 'by_w') THEN CREATE INDEX by_w ON visits (w); END IF; END $$
+DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_indexes WHERE indexname = 'by_w') THEN CREATE INDEX by_w ON visits (w); END IF; END $$
 ! DO $$ DECLARE r record; BEGIN FOR r IN SELECT id FROM visits LOOP UPDATE visits SET w = 2 WHERE id = r.id; END LOOP; END $$
 SELECT conname FROM pg_constraint WHERE conrelid = 'visits'::regclass ORDER BY 1
 DROP TABLE visits
