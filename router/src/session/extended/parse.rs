@@ -140,7 +140,8 @@ impl Session {
         self.core.interner.intern(text, origin, &moment, read)
     }
 
-    /// PREPARE by Parse is refused where the server would have a name of ours, but what is no SQL is a server's to refuse, in its own words.
+    /// PREPARE by Parse is refused where the server would have a name of ours, but what is no SQL is a server's to refuse,
+    /// in its own words.
     async fn refuse_prepare(&mut self, sql: &[u8]) -> Result<(), Halt> {
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
@@ -161,6 +162,7 @@ impl Session {
     }
 }
 
+/// The server would know the statement by a name that PREPARE does not say.
 pub(super) fn prepare_by_parse() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
