@@ -19,7 +19,7 @@ const KERNEL: u64 = 10;
 
 /// After somebody was disconnected for the memory that he holds, it is measured again this much later.
 pub const RELIEF: Duration = Duration::from_millis(5);
-/// What a message must have brought before its client is disconnected for it.
+/// What a message must have brought before its client is disconnected for it, or waits for the next measurement.
 pub const HOARD: u32 = 1 << 20;
 
 /// How long until memory is measured again: less where half of it is used, because clients can send much in a moment.
@@ -62,6 +62,7 @@ pub struct Pressure {
     level: AtomicU8,
     used: AtomicU64,
     limit: AtomicU64,
+    grown: AtomicU64,
 }
 
 impl Level {
@@ -99,6 +100,18 @@ impl Pressure {
         (now(&self.used), now(&self.limit))
     }
 
+    /// So many bytes of large messages that are not whole came since memory was measured.
+    pub fn grew(&self, bytes: usize) {
+        self.grown.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the rest of a large message stays with its client until memory is measured again: a fast client sends
+    /// more between two measurements than the limit leaves.
+    pub fn holds_back(&self) -> bool {
+        let (used, limit) = self.memory();
+        limit > 0 && used + self.grown.load(Ordering::Relaxed) >= limit / 100 * 80
+    }
+
     /// So many bytes are used now. Returns the level before and after it.
     pub fn measured(&self, used: u64, limit: Option<u64>) -> (Level, Level) {
         let before = self.level();
@@ -108,6 +121,7 @@ impl Pressure {
         };
         self.used.store(used, Ordering::Relaxed);
         self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
+        self.grown.store(0, Ordering::Relaxed);
         self.level.store(after as u8, Ordering::Relaxed);
         (before, after)
     }
@@ -281,6 +295,19 @@ mod tests {
     fn hoarders_go_before_anybody_is_refused() {
         assert!(!is_near(749, Some(1000)) && is_near(750, Some(1000)) && !is_near(u64::MAX, None));
         assert_eq!(Level::Calm.next(750, 1000), Level::Calm);
+    }
+
+    #[test]
+    fn a_large_message_waits_for_the_next_measurement() {
+        let pressure = Pressure::default();
+        pressure.grew(5000);
+        assert!(!pressure.holds_back(), "without a limit nothing waits");
+        pressure.measured(500, Some(1000));
+        assert!(!pressure.holds_back());
+        pressure.grew(300);
+        assert!(pressure.holds_back());
+        pressure.measured(700, Some(1000));
+        assert!(!pressure.holds_back());
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(super) const BUFFER: usize = 16 * 1024;
 const SMALL: usize = 128;
 /// A buffer above this size is freed when it is empty. See: pg_doorman 3.6.3, where 100 MB became 4 GB.
 pub(super) const LARGEST_KEPT: usize = 256 * 1024;
+/// From this size on a buffer grows in place by this much: a copy of a large message would for a moment double it.
+const STEP: usize = LARGEST_KEPT;
 /// What one list of one thread keeps at most, in bytes.
 const KEPT: usize = 4 * 1024 * 1024;
 
@@ -126,7 +128,7 @@ impl Input {
         if self.data.is_empty() {
             self.data = take_input();
         }
-        if self.data.len() - self.end < self.data.len() / 4 {
+        if self.data.len() - self.end < (self.data.len() / 4).min(STEP / 4) {
             self.widen();
         }
         &mut self.data[self.end..]
@@ -149,15 +151,19 @@ impl Input {
         }
     }
 
-    /// Moves the bytes to the front if that wins half of the buffer, else doubles it; both cost O(1) per byte received.
+    /// Moves the bytes to the front if that wins half of the buffer, else makes it larger. All of it costs O(1) per byte
+    /// received.
     fn widen(&mut self) {
         if self.start >= self.data.len() / 2 {
             self.data.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
+        } else if self.data.len() >= STEP {
+            // The capacity doubles, which takes no memory before it is written to; the system moves the pages of a large
+            // allocation without a copy.
+            static ZEROES: [u8; STEP] = [0; STEP];
+            self.data.extend_from_slice(&ZEROES);
         } else {
-            // The system gives zeroed memory that takes no room before it is written to; what a long message has not brought
-            // yet costs nothing.
             let mut larger = vec![0; self.data.len() * 2];
             let held = self.end - self.start;
             larger[..held].copy_from_slice(self.bytes());
@@ -243,6 +249,21 @@ mod tests {
             input.consume(4);
             read += 1;
         }
+    }
+
+    #[test]
+    fn a_large_buffer_grows_in_steps_and_keeps_what_it_has() {
+        let mut input = Input::default();
+        let piece: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+        for held in 1..=80 {
+            input.append(&piece);
+            assert!(input.data.len() <= 2 * STEP + held * piece.len());
+        }
+        assert!(input.bytes().chunks(piece.len()).all(|part| part == piece));
+        input.consume(6_000_000);
+        input.append(&vec![7; 5_000_000]);
+        assert_eq!(input.bytes()[..2_000_000], piece.repeat(20));
+        assert!(input.bytes()[2_000_000..].iter().all(|byte| *byte == 7));
     }
 
     #[test]

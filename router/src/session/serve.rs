@@ -11,6 +11,7 @@ use super::{
     Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
 };
 use crate::core::Life;
+use crate::pressure::HOARD;
 use mothership_pool::connection::{Broken, Fate, Flow, Reader};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
@@ -212,14 +213,20 @@ impl Session {
         if !reads_ahead {
             return Poll::Pending;
         }
-        if std::mem::take(&mut self.yields) {
+        let before = self.client.input().len();
+        let hoards = doing == Doing::Unfinished && before >= HOARD as usize;
+        let pressure = &self.core.shared.pressure;
+        // It is held back until memory is measured, a few milliseconds.
+        if std::mem::take(&mut self.yields) || hoards && pressure.holds_back() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = self.client.input().len();
         match self.client.poll_fill(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(n)) if n > 0 => {
+                if hoards {
+                    pressure.grew(n);
+                }
                 // Whoever sends faster than is read would have the core for as long as he sends.
                 self.yields = before / AT_ONCE != (before + n) / AT_ONCE;
                 Poll::Ready(Ok(()))

@@ -219,7 +219,7 @@ pub fn messages(stage: &mut Stage) -> Result<String, String> {
         }
         held.push(wire);
     }
-    let said = victim.end().was_spared(WAIT, 560).inspect_err(|_| {
+    let said = victim.end().was_spared(WAIT, 512).inspect_err(|_| {
         let log = router.log();
         let memory = log.lines().filter(|line| line.contains("memory"));
         memory.for_each(|line| println!("     {line}"));
