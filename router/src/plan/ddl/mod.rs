@@ -110,7 +110,8 @@ pub fn plan(
         Object::Other if words.has("statistics") && verb != Verb::Create => {
             statistics(names, &words, context)
         }
-        Object::Publication | Object::Subscription => {
+        Object::Publication => publication(names, sql, verb, &words, context),
+        Object::Subscription => {
             if names.mentions(sql) {
                 return refuse(Reason::DdlNotUnderstood);
             }
@@ -250,6 +251,61 @@ fn statistics(names: &Names<'_>, words: &Words, context: &PlanContext) -> Result
         Named::Home => at_home("statistics of a table of the home shard"),
         Named::Declared | Named::None => on_all_shards("statistics of a table on all shards"),
     }
+}
+
+/// A publication is on all shards, each of which publishes what it has: what follows need not name a table. Those of the
+/// home shard are added on the home shard alone.
+fn publication(
+    names: &Names<'_>,
+    sql: &str,
+    verb: Verb,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    const WHY: &str = "a publication on all shards";
+    let named = match verb {
+        // Its own name is no table's.
+        Verb::Drop => Named::None,
+        _ => places_named(names, words, context)?,
+    };
+    match named {
+        Named::Both => refuse(Reason::MixedTables),
+        Named::Declared => on_all_shards(WHY),
+        Named::None if names.mentions(sql) && verb != Verb::Drop => {
+            refuse(Reason::DdlNotUnderstood)
+        }
+        Named::None => on_all_shards(WHY),
+        Named::Home if verb == Verb::Create => match empty_publication(sql, context) {
+            Some(elsewhere) => Ok(Plan::Ddl(Ddl {
+                place: DdlPlace::AllShards,
+                transactional: true,
+                why: WHY.to_owned(),
+                elsewhere: Some(elsewhere),
+                times: Vec::new(),
+            })),
+            None => refuse(Reason::DdlNotUnderstood),
+        },
+        // SET TABLE would take away tables of all shards.
+        Named::Home if words.has("set") => refuse(Reason::MixedTables),
+        Named::Home => at_home("publishes tables of the home shard"),
+    }
+}
+
+/// CREATE PUBLICATION with its options and without its tables.
+fn empty_publication(sql: &str, context: &PlanContext) -> Option<String> {
+    let strings = context.standard_conforming_strings;
+    let mut c = Cursor::new(sql.as_bytes(), strings);
+    c.eat_all(&["create", "publication"]).then_some(())?;
+    let from = c.at();
+    c.name()?;
+    let name = sql.get(from..c.taken())?;
+    let mut options = "";
+    while let Some(token) = c.bump() {
+        if c.is(token, "with") {
+            options = sql.get(token.start..)?;
+        }
+    }
+    Some(format!("CREATE PUBLICATION {name} {options}"))
 }
 
 fn sequence(

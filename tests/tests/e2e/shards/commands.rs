@@ -90,7 +90,9 @@ const OBJECTS: &str = "WITH object (class, id, definition) AS ( \
     UNION ALL SELECT 'pg_user_mapping'::regclass, u.umid, u.umoptions::text FROM pg_user_mappings u \
     UNION ALL SELECT 'pg_extension'::regclass, x.oid, x.extversion FROM pg_extension x \
     UNION ALL SELECT 'pg_event_trigger'::regclass, e.oid, concat_ws(' ', e.evtevent, e.evtenabled) FROM pg_event_trigger e \
-    UNION ALL SELECT 'pg_publication'::regclass, p.oid, '' FROM pg_publication p \
+    UNION ALL SELECT 'pg_publication'::regclass, p.oid, concat_ws(' ', p.pubowner::regrole, p.puballtables, p.pubinsert, p.pubupdate, \
+        (SELECT string_agg(r.prrelid::regclass::text, ',') FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid::regclass::text <> 'notes'), \
+        (SELECT count(*) FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)) FROM pg_publication p \
     UNION ALL SELECT 'pg_default_acl'::regclass, a.oid, a.defaclacl::text FROM pg_default_acl a \
     UNION ALL SELECT 'pg_largeobject'::regclass, l.oid, concat_ws(' ', l.lomowner::regrole, l.lomacl) FROM pg_largeobject_metadata l) \
     SELECT i.type || ' ' || i.identity, replace(concat_ws(' ', o.definition, obj_description(o.id, o.class::text), \
