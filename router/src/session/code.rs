@@ -7,6 +7,7 @@
 //! so a body that builds statements when it runs does not, nor does one in a language that is not read.
 
 use super::names::Prepared;
+use super::shapes::Shaped;
 use super::step::{Kind, MakesCode};
 use super::{Halt, Session};
 use crate::catalog::lasting::{BY_NUMBER, MAINTAINS, body_may_leave};
@@ -14,10 +15,11 @@ use crate::core::{Core, Topology};
 use crate::log::Chain;
 use crate::sql::lexer::{Kind as Token, Lexer};
 use crate::sql::name;
+use crate::sql::shape::Literal;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the home shard is asked: bodies that have to be read, and then the names.
@@ -70,6 +72,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The names of one database behind which there is code that may leave something.
 #[derive(Clone, Debug, Default)]
 pub struct Code {
+    /// Which reading it is, of all in this process.
+    number: u64,
     /// Definitions as they were.
     epoch: u64,
     /// When it was asked for; none where nothing can be asked.
@@ -165,6 +169,29 @@ impl Code {
         if types.chunks(4).any(of_users) || (self.foreign && !sql.is_ascii()) {
             return true;
         }
+        self.is_named_by(sql, strings, &[])
+    }
+
+    /// The same of a text of a known shape without declared types, which defines nothing.
+    fn is_run_by_shape(&self, shaped: &Shaped, sql: &[u8], strings: bool) -> bool {
+        if self.is_clean() {
+            return false;
+        }
+        if self.all || (self.foreign && !sql.is_ascii()) {
+            return true;
+        }
+        let sql = shaped.span.of(sql);
+        let of_shape = || self.is_named_by(sql, strings, &shaped.literals);
+        let texts = shaped.literals.iter();
+        let mut texts = texts.filter(|literal| !literal.kind.is_number());
+        let by = (self.number, strings);
+        shaped.entry.names_code.get(by, of_shape)
+            || texts.any(|literal| self.is_named_by(literal.span.of(sql), strings, &[]))
+    }
+
+    /// Whether a text names such code, other than in these literals.
+    fn is_named_by(&self, sql: &[u8], strings: bool, but: &[Literal]) -> bool {
+        let mut but = but.iter().map(|literal| literal.span.start).peekable();
         let mut tokens = Lexer::new(sql, strings).peekable();
         let (mut behind_dot, mut begins) = (false, true);
         while let Some(token) = tokens.next() {
@@ -172,6 +199,9 @@ impl Code {
             let first = std::mem::replace(&mut begins, token.kind == Token::Semicolon);
             let called = behind_dot || tokens.peek().is_some_and(|next| next.kind == Token::LParen);
             behind_dot = token.kind == Token::Dot;
+            if but.next_if_eq(&token.start).is_some() {
+                continue;
+            }
             let text = token.text(sql);
             let runs = match token.kind {
                 Token::Word | Token::QuotedIdent => {
@@ -231,8 +261,11 @@ impl Core {
         let limit = topology.config.catalog.timeout;
         let answer = tokio::time::timeout(limit, asked).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let code = match answer {
             Ok(code) => Code {
+                number,
                 epoch,
                 read: Some(begun),
                 ..code
@@ -255,6 +288,7 @@ impl Core {
                     ..Code::default()
                 };
                 Code {
+                    number,
                     epoch,
                     read: Some(begun.checked_sub(old).unwrap_or(begun)),
                     ..known.map_or_else(unknown, |known| Code::clone(&known))
@@ -400,10 +434,19 @@ impl Session {
             return true;
         }
         let strings = self.standard_strings();
-        let is_run_by = |statement: &Prepared| {
+        let find = |statement: &Prepared| {
             let defines = statement.steps.iter().any(|step| step.changes_schema);
-            let types = statement.origin.types();
-            code.is_run_by(&statement.sql, strings, types, defines)
+            let (sql, types) = (&statement.sql, statement.origin.types());
+            match &statement.shaped {
+                Some(shaped) if types.is_empty() && !defines => {
+                    code.is_run_by_shape(shaped, sql, strings)
+                }
+                _ => code.is_run_by(sql, strings, types, defines),
+            }
+        };
+        let is_run_by = |statement: &Prepared| {
+            let memo = &statement.names_code;
+            memo.get((code.number, strings), || find(statement))
         };
         let named = |name: &[u8]| {
             self.state
@@ -423,10 +466,10 @@ impl Session {
     }
 
     /// The same of a text of a known shape.
-    pub(super) fn text_runs_code_unseen(&self, sql: &[u8]) -> bool {
+    pub(super) fn text_runs_code_unseen(&self, sql: &[u8], shaped: &Shaped) -> bool {
         let strings = self.standard_strings();
         let code = self.code.as_ref();
-        let runs = code.is_some_and(|code| code.is_run_by(sql, strings, &[], false));
+        let runs = code.is_some_and(|code| code.is_run_by_shape(shaped, sql, strings));
         runs || self.state.makes_temporary && !self.is_session_mode()
     }
 
@@ -473,6 +516,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shapes::{Room, Shapes};
     use super::*;
 
     #[test]
@@ -521,6 +565,44 @@ mod tests {
         let triggers = Code::of([own("definitions", "")].into_iter());
         assert!(triggers.is_run_by(b"CREATE TABLE t ()", true, &[], true));
         assert!(!triggers.is_run_by(b"SELECT 1", true, &[], false));
+    }
+
+    #[test]
+    fn texts_of_one_shape_share_what_their_names_say() {
+        let own = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());
+        let code = Code {
+            number: 1,
+            ..Code::of([own("relation", "audited"), own("function", "f")].into_iter())
+        };
+        let shapes = Shapes::default();
+        let room = Room {
+            shapes: 10,
+            bytes: 1 << 20,
+        };
+        for (sql, runs) in [
+            ("SELECT a FROM t WHERE b = 1", false),
+            ("SELECT a FROM t WHERE b = 2", false),
+            ("SELECT f(a) FROM t WHERE b = 1", true),
+            ("SELECT f(a) FROM t WHERE b = 2", true),
+            ("SELECT a FROM t WHERE b = 'it is'", false),
+            ("SELECT a FROM t WHERE b = 'audited'", true),
+            ("SELECT a FROM t WHERE b = 'it was'", false),
+        ] {
+            let shaped = shapes.find(sql.as_bytes(), true, room).expect(sql);
+            let known = code.is_run_by_shape(&shaped, sql.as_bytes(), true);
+            assert_eq!(known, runs, "{sql}");
+            assert_eq!(
+                code.is_run_by(sql.as_bytes(), true, &[], false),
+                runs,
+                "{sql}"
+            );
+        }
+        let shaped = shapes.find(b"SELECT a FROM t WHERE b = 3", true, room);
+        let of_b = Code {
+            number: 2,
+            ..Code::of([own("relation", "b")].into_iter())
+        };
+        assert!(of_b.is_run_by_shape(&shaped.unwrap(), b"SELECT a FROM t WHERE b = 3", true));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod step;
 /// The names of the temporary tables that a session may have made.
 pub mod temporary;
 
+mod memo;
 pub mod names;
 
 pub mod shapes;

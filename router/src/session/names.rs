@@ -8,6 +8,7 @@
 
 use super::environment::{Environment, reads_settings};
 use super::errors::Written;
+use super::memo::Memo;
 use super::planning::Planned;
 use super::process::Rewritten;
 use super::rules::Requests;
@@ -72,6 +73,10 @@ pub struct Prepared {
     pub typed: RefCell<Option<Rc<Prepared>>>,
     /// What it was made of, if it is a client's text with the number of the client's process.
     pub rewritten: OnceCell<Rewritten>,
+    /// Whether it may run code that leaves something in its session, as names behind which there is code say.
+    pub names_code: Memo,
+    /// The same, as the catalog says.
+    pub leaves: Memo,
     /// What rules look at in each of its statements.
     pub requests: Requests,
     /// Digest of its parameter and result types, as the first server described them.
@@ -226,6 +231,8 @@ impl Prepared {
             filled: RefCell::default(),
             typed: RefCell::default(),
             rewritten: OnceCell::new(),
+            names_code: Memo::default(),
+            leaves: Memo::default(),
             requests: Requests::default(),
             described: Cell::new(None),
             valid_in: RefCell::default(),

@@ -5,6 +5,7 @@
 //! Which plan of one text may serve another is `plan::shaped`'s to say; here they are kept, the least recently used
 //! gives way. A shape that does not lend itself is remembered too, so that it is not tried again.
 
+use super::memo::Memo;
 use super::step::{Kind, Step, steps};
 use crate::plan::sample::{Found, Sample};
 use crate::plan::{PlanContext, Planner, ShapedPlan, shaped, slots};
@@ -71,8 +72,10 @@ pub struct Entry {
     /// What its statements mean, but for the span. `None` if each text must be read for itself.
     step: Option<Step>,
     plans: RefCell<VecDeque<Kept>>,
-    /// Whether its texts ask for no time in this world, but for what their literals say.
-    timeless: Cell<Option<(u64, bool)>>,
+    /// Whether its texts ask for no time in a world, but for what their literals say.
+    pub timeless: Memo,
+    /// Whether they name code that may leave something in its session, but for what their literals say.
+    pub names_code: Memo,
     uses: Cell<u64>,
     recent: Cell<bool>,
 }
@@ -141,18 +144,6 @@ impl Entry {
             plan: Known::Nothing,
         });
         planner.plan(sql, full)
-    }
-
-    /// Whether its texts ask for no time in this world, but for what their literals say. `find` finds it out, once.
-    pub fn is_timeless(&self, world: u64, find: impl FnOnce() -> bool) -> bool {
-        match self.timeless.get() {
-            Some((known, timeless)) if known == world => timeless,
-            _ => {
-                let timeless = find();
-                self.timeless.set(Some((world, timeless)));
-                timeless
-            }
-        }
     }
 
     /// What its statements mean, but for the span. `None` if each text must be read for itself.
@@ -243,7 +234,8 @@ impl Shapes {
             text: shape.text.into(),
             step: template(span.of(sql), &literals, strings),
             plans: RefCell::default(),
-            timeless: Cell::new(None),
+            timeless: Memo::default(),
+            names_code: Memo::default(),
             uses: Cell::new(1),
             recent: Cell::new(false),
         });

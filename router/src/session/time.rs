@@ -243,9 +243,8 @@ impl Session {
 /// with or without standard strings.
 pub(super) fn asks_no_time(shaped: &Shaped, (sql, strings): (&str, bool), world: &World) -> bool {
     let asks = || with_moments(sql, strings, false, world, &Moments::default());
-    let timeless = shaped
-        .entry
-        .is_timeless(world.version, || asks() == Ok(None));
+    let timeless = &shaped.entry.timeless;
+    let timeless = timeless.get((world.version, strings), || asks() == Ok(None));
     // Texts of a shape differ in literals only.
     let mut literals = shaped.literals.iter();
     timeless && !literals.any(|literal| is_moving(literal.span.of(sql.as_bytes())))

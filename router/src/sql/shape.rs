@@ -38,6 +38,14 @@ pub enum LiteralKind {
 }
 
 impl LiteralKind {
+    /// Whether it is written with digits, not as a string.
+    pub fn is_number(self) -> bool {
+        match self {
+            LiteralKind::Int4 | LiteralKind::Int8 | LiteralKind::Numeric => true,
+            LiteralKind::String | LiteralKind::EscapeString | LiteralKind::DollarString => false,
+        }
+    }
+
     /// Stands for the literal in a normalised text, after [`MARK`].
     fn mark(self) -> u8 {
         match self {

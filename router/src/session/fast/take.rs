@@ -103,7 +103,9 @@ impl Session {
             return None;
         }
         let shaped = self.core.shapes.known(sql, self.standard_strings())?;
-        if !shaped.entry.step().is_some_and(Step::only_reads) || self.text_runs_code_unseen(sql) {
+        if !shaped.entry.step().is_some_and(Step::only_reads)
+            || self.text_runs_code_unseen(sql, &shaped)
+        {
             return None;
         }
         let reach = match (&self.world, &context) {
@@ -240,7 +242,8 @@ impl Session {
         self.check_length(sql).ok()?;
         let strings = context.standard_conforming_strings;
         let sql = std::str::from_utf8(sql).ok()?;
-        if world.lasting().is_left_by(sql, strings, step.writes) {
+        let leaves = || world.lasting().is_left_by(sql, strings, step.writes);
+        if statement.leaves.get((world.version, strings), leaves) {
             return None;
         }
         let plan = statement.known_plan(world, context)?;
