@@ -186,7 +186,7 @@ impl Session {
             Phase::Segment => self.ensure_prepared(at, prepared).await?,
             _ => self.make_known(at, prepared).await?,
         }
-        Ok(prepared.server_name())
+        Ok(prepared.server_name().to_owned())
     }
 
     /// Ends the router's own requests to a server, and hands what they are answered to `each`. `last` tells the end of

@@ -111,7 +111,7 @@ impl Session {
         let step = self.step_of(&statement.sql, body)?;
         let make = || {
             let name = body.server_name();
-            let sql = renamed(&statement.sql, span, &name);
+            let sql = renamed(&statement.sql, span, name);
             let written = Rc::new(Written::named_in(&statement.sql, span, name.len() + 2));
             let plain = arguments(&statement.sql, self.standard_strings(), body).is_some();
             let step = running(own, step, plain, sql.len());

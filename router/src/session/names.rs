@@ -67,6 +67,8 @@ pub struct Prepared {
     running: RefCell<Vec<Rc<Prepared>>>,
     /// The client's name of it, if servers know it by that. Then it is this client's alone.
     pub given: Option<Box<str>>,
+    /// Our name of it, once it was said.
+    own_name: OnceCell<Box<str>>,
     /// Itself with further parameters for values that the router makes.
     pub filled: RefCell<Option<Rc<Prepared>>>,
     /// Itself as Parse would have it with all types of its parameters, which a server has found.
@@ -226,6 +228,7 @@ impl Prepared {
             runs: meaning.runs,
             running: RefCell::default(),
             given: None,
+            own_name: OnceCell::new(),
             plans: RefCell::default(),
             served: RefCell::default(),
             filled: RefCell::default(),
@@ -255,10 +258,10 @@ impl Prepared {
 
     /// Its name on the servers. Clients cannot take one of ours by accident, and one that
     /// takes it on purpose reaches only what it may run itself.
-    pub fn server_name(&self) -> String {
+    pub fn server_name(&self) -> &str {
         match &self.given {
-            Some(name) => name.to_string(),
-            None => server_name(self.id),
+            Some(name) => name,
+            None => self.own_name.get_or_init(|| server_name(self.id).into()),
         }
     }
 
@@ -266,7 +269,7 @@ impl Prepared {
     pub fn definition(&self) -> Vec<u8> {
         match self.origin {
             Origin::Prepare(span) if !self.is_given() => {
-                super::simple::named::renamed(&self.sql, span, &self.server_name())
+                super::simple::named::renamed(&self.sql, span, self.server_name())
             }
             _ => self.sql.to_vec(),
         }

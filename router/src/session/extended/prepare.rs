@@ -28,11 +28,7 @@ impl Session {
         self.make_room(at);
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        let name = if named {
-            statement.server_name()
-        } else {
-            String::new()
-        };
+        let name = if named { statement.server_name() } else { "" };
         let types = attached.inbox.types_on_shard(types);
         let parse = Parse {
             name: name.as_bytes(),
@@ -128,11 +124,7 @@ impl Session {
         if statement.described.get().is_none() {
             return Ok(());
         }
-        let name = if named {
-            statement.server_name()
-        } else {
-            String::new()
-        };
+        let name = if named { statement.server_name() } else { "" };
         let attached = &mut self.servers[at];
         attached.inbox.changed = false;
         attached
@@ -172,7 +164,7 @@ impl Session {
         }
         if !name.is_empty() {
             self.ensure_prepared(at, statement).await?;
-            return Ok(statement.server_name());
+            return Ok(statement.server_name().to_owned());
         }
         if self.servers[at].lease.notes.unnamed != Some(statement.id) {
             self.parse_again(at, statement, false).await?;

@@ -120,7 +120,7 @@ impl Session {
             inbox.touched.add(None);
         }
         self.make_known(at, &prepared).await?;
-        let text = renamed(sql, span, &prepared.server_name());
+        let text = renamed(sql, span, prepared.server_name());
         self.written = Some(renaming(statement, span, &prepared));
         self.send_query(
             at,
@@ -290,7 +290,7 @@ impl Session {
             let at = self.attach(*shard).await?;
             self.make_known(at, prepared).await?;
         }
-        let text = renamed(&statement.sql, span, &prepared.server_name());
+        let text = renamed(&statement.sql, span, prepared.server_name());
         self.written = Some(renaming(statement, span, prepared));
         self.query_many(&text, &[], &many).await
     }
