@@ -148,8 +148,10 @@ fn a_statement_that_no_cancel_ends_is_given_up() {
     let bystander = stage.bystander();
     stage.shards.sql(
         0,
-        "CREATE FUNCTION stubborn() RETURNS int LANGUAGE plpgsql AS $$ BEGIN LOOP \
-         BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN END; END LOOP; END $$",
+        // A cancel may also come between two sleeps.
+        "CREATE FUNCTION stubborn() RETURNS int LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN LOOP \
+         BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN END; \
+         END LOOP; EXCEPTION WHEN query_canceled THEN END; END LOOP; END $$",
     );
     let mut wire = stage.wire();
     stage.shards.sql(0, "CREATE TABLE t (a int)");

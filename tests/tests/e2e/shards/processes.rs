@@ -187,7 +187,7 @@ fn blockers(login: &dyn Fn() -> Wire, wire: &mut Wire) {
 fn signals(login: &dyn Fn() -> Wire, wire: &mut Wire) {
     let number = |wire: &Wire| wire.key.as_ref().unwrap().0;
     let mut other = login();
-    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(61)' AND state = 'active'";
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(61)' AND state = 'active' AND datname = current_database()";
     other.send(&message::query("SELECT pg_sleep(61)"));
     assert!(poll_until(LIMIT, || wire.rows(sleeping) == [["1"]]));
     // Where the number is known to the server only, nobody is hit.
