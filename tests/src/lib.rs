@@ -69,6 +69,11 @@ pub fn spec(folder: &Folder, name: &str) -> Spec {
     Spec::new(folder.path().join(name))
         .set("fsync", "off")
         .set("full_page_writes", "off")
+        // To load the compiler takes longer than the statements of tests.
+        .set("jit", "off")
+        // It may lie in memory.
+        .set("max_wal_size", "256MB")
+        .set("min_wal_size", "32MB")
         .set("max_prepared_transactions", "200")
         .set("max_connections", "400")
         .set("shared_buffers", "32MB")
