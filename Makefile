@@ -45,9 +45,10 @@ grammar: ## The planner's reading against PostgreSQL's grammar, over a million s
 	tests/grammar/run "$$CARGO_TARGET_DIR/release/parse-trees" --count $(COUNT) $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/src/plan/tests/cases.txt"
 
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
+# They wait more than they compute, so one more runs at a time than there are cores.
 test-rust: postgres compose
 	cargo build -p mothership -p mothership-driver --bins
-	cargo test --workspace --no-fail-fast
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} cargo test --workspace --no-fail-fast
 
 # The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.
 test-planner: postgres
