@@ -276,7 +276,11 @@ impl Gen<'_> {
         };
         // Without an aggregate or a key it would be no grouped query at all.
         let needed = keys.is_empty();
-        if self.chance(25) {
+        if self.chance(20) {
+            // It looks at how large groups are, as the shards may divide them further.
+            self.has("HAVING count");
+            *tail += &format!(" HAVING count(*) > {}", self.below(4));
+        } else if self.chance(25) {
             self.has("HAVING");
             *tail += &format!(" HAVING {}", self.predicate(&ctx, 1));
         } else if needed {

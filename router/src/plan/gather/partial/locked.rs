@@ -60,6 +60,7 @@ pub(in crate::plan::gather) fn locked(
         cte,
         columns: Vec::new(),
         groups: Vec::new(),
+        asked: 0,
         partials: 0,
         rows: true,
     };

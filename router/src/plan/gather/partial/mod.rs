@@ -147,6 +147,7 @@ fn push(
         cte,
         columns: Vec::new(),
         groups: Vec::new(),
+        asked: 0,
         partials: 0,
         rows: !level.aggregates,
     };
@@ -171,9 +172,10 @@ fn push(
     let groups = pushing.groups.iter().filter(|_| level.aggregates);
     let nodes = groups.filter_map(|(expr, column)| Some((analysis.node(expr, &scopes)?, *column)));
     let nodes: Vec<(Node, usize)> = nodes.collect();
-    // Groups that lie on one shard are finished there.
+    // Groups that lie on one shard are finished there, unless the shards divide them further, as by what DISTINCT counts.
+    let are_whole = pushing.groups.len() == pushing.asked;
     let having = whole.having.as_ref().filter(|having| {
-        is_divided(analysis, level, &nodes) && is_the_same_everywhere(analysis, having)
+        are_whole && is_divided(analysis, level, &nodes) && is_the_same_everywhere(analysis, having)
     });
     if let Some(having) = having {
         sql.push_str(&format!(" HAVING {}", parens::expr(having).ok()?));
@@ -265,6 +267,8 @@ struct Pushing<'a, 'n> {
     columns: Vec<Column>,
     /// What the shards group by, with the column that shows it; whether the residue groups by it, too.
     groups: Vec<(Expr, usize)>,
+    /// How many of these GROUP BY asks for; they come first.
+    asked: usize,
     /// How many columns are aggregates.
     partials: usize,
     /// Rows and no groups: every column is there.
@@ -291,6 +295,7 @@ impl Pushing<'_, '_> {
             self.key(&expr)?;
         }
         let grouped: Vec<usize> = self.groups.iter().map(|(_, column)| *column).collect();
+        self.asked = grouped.len();
         let mut names = Vec::new();
         let mut projection = Vec::new();
         for item in &select.projection {
