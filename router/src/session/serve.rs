@@ -216,7 +216,7 @@ impl Session {
         let before = self.client.input().len();
         let hoards = doing == Doing::Unfinished && before >= HOARD as usize;
         let pressure = &self.core.shared.pressure;
-        // It is held back until memory is measured, a few milliseconds.
+        // It is held back until memory is measured, at most pressure::LOOK.
         if std::mem::take(&mut self.yields) || hoards && pressure.holds_back() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
