@@ -225,9 +225,13 @@ impl World {
             }
             let explain =
                 format!("EXPLAIN (SETTINGS, COSTS OFF) SELECT * FROM items WHERE id = {key}");
-            let lines = router.rows(&explain).concat();
-            if let Some(line) = lines.iter().find(|line| line.contains("Settings:")) {
-                return Some(format!("settings leaked: {line}"));
+            let settings = |wire: &mut Wire| {
+                let lines = wire.rows(&explain).concat();
+                lines.into_iter().find(|line| line.contains("Settings:"))
+            };
+            let (right, seen) = (settings(&mut plain), settings(&mut router));
+            if seen != right {
+                return Some(format!("settings leaked: {seen:?}, and not {right:?}"));
             }
         }
         let show = "SHOW default_transaction_isolation; SHOW default_transaction_read_only; SHOW statement_timeout; \
