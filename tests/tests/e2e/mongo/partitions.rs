@@ -15,13 +15,16 @@ const DOWN_AFTER: Duration = Duration::from_millis(2 * (200 + 500));
 const SILENCE: Duration = Duration::from_secs(1);
 /// For looks at the clock in between, and for a machine with other work.
 const SLACK: Duration = Duration::from_secs(4);
+/// An election begins again after a second without votes: beside other work it takes a few.
+const ELECTED: Duration = LIMIT.saturating_mul(6);
 /// How far behind a member may be that serves reads, where that is asked for.
 const MAX_LAG: Duration = Duration::from_secs(2);
 
 fn watched(freshness: &str) -> String {
     format!(
         "[balance]\nreads = \"prefer-replicas\"\nprobe_interval = \"200ms\"\nprobe_timeout = \"500ms\"\n\
-         down_after = 2\n{freshness}[failover]\nsilence = \"1s\"\n"
+         down_after = 2\n{freshness}[failover]\nsilence = \"1s\"\nwindow = \"{}s\"\n",
+        ELECTED.as_secs()
     )
 }
 
@@ -59,7 +62,7 @@ struct Seen {
 
 /// Reads the row until it is told to stop.
 fn read(mut wire: Wire, written: &Written, stop: &AtomicBool) -> Seen {
-    wire.set_limit(LIMIT * 6);
+    wire.set_limit(ELECTED + LIMIT);
     let mut seen = Seen::default();
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
@@ -77,7 +80,7 @@ fn read(mut wire: Wire, written: &Written, stop: &AtomicBool) -> Seen {
 
 /// Sets the row to one more after the other; the answers that it did not expect.
 fn write(mut wire: Wire, written: &Written, stop: &AtomicBool) -> Vec<String> {
-    wire.set_limit(LIMIT * 6);
+    wire.set_limit(ELECTED + LIMIT);
     let mut odd = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let next = written.count() + 1;
@@ -180,7 +183,7 @@ fn a_primary_that_is_cut_off_is_replaced_and_nothing_acknowledged_is_lost() {
         return;
     };
     let mut wire = documents.stage.wire();
-    wire.set_limit(LIMIT * 6);
+    wire.set_limit(ELECTED + LIMIT);
     say(&mut wire, "INSERT INTO events (id, count) VALUES (1, 0)");
     let old = documents.set.primary();
     let (written, stop) = (Written::default(), AtomicBool::new(false));
@@ -194,7 +197,7 @@ fn a_primary_that_is_cut_off_is_replaced_and_nothing_acknowledged_is_lost() {
         assert!(poll_until(LIMIT, || written.count() > 20), "no writes");
         documents.set.cut_off(old);
         let mut id = 2;
-        let served = poll_until(LIMIT * 6, || {
+        let served = poll_until(ELECTED, || {
             let sql = format!("INSERT INTO events (id) VALUES ({id})");
             let answer = say(&mut wire, &sql).swap_remove(0);
             let is_done = answer == "CommandComplete INSERT 0 1";
@@ -207,11 +210,11 @@ fn a_primary_that_is_cut_off_is_replaced_and_nothing_acknowledged_is_lost() {
         });
         assert!(served, "{told:?}");
         let before = written.count();
-        let goes_on = poll_until(LIMIT, || written.count() > before + 20);
+        let goes_on = poll_until(ELECTED, || written.count() > before + 20);
         assert!(goes_on, "no writes with a new primary");
         documents.set.heal();
         let before = written.count();
-        let goes_on = poll_until(LIMIT, || written.count() > before + 20);
+        let goes_on = poll_until(ELECTED, || written.count() > before + 20);
         assert!(goes_on, "no writes after it is healed");
         drop(stops);
         (writer.join().unwrap(), ended(readers))
