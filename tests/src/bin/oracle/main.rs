@@ -25,6 +25,8 @@ mod condition;
 
 mod aggregate;
 
+mod grouped;
+
 mod query;
 mod ranks;
 

@@ -324,6 +324,12 @@ impl Gen<'_> {
         if self.chance(3) {
             return self.values_or_nothing(wanted, outer);
         }
+        if wanted.types.is_none()
+            && self.chance(6)
+            && let Some(rel) = self.grouped(wanted.level)
+        {
+            return rel;
+        }
         if wanted.types.is_none() && self.chance(3) {
             let (relation, _) = self.relation();
             if !wanted.comparable || relation.columns.iter().all(|(_, ty)| ty.ordered()) {
