@@ -11,6 +11,7 @@ const NUMERIC: u32 = 1700;
 pub const FLOATS: [u32; 2] = [700, 701];
 const INTERVAL: u32 = 1186;
 const JSONB: u32 = 3802;
+const BPCHAR: u32 = 1042;
 /// `text`, `varchar` and `char(n)`, which have a collation.
 pub const TEXTS: [u32; 3] = [25, 1043, 1042];
 
@@ -90,6 +91,7 @@ fn form(value: &[u8], ty: u32, binary: bool) -> Vec<u8> {
             };
             span(number(12, 16), number(8, 12), number(0, 8)).to_string()
         }
+        (BPCHAR, _) => text().trim_end_matches(' ').to_owned(),
         // In binary its text has a version before it.
         (JSONB, _) => json(text()),
         (INTERVAL, false) => interval(text()).map_or_else(|| text().to_owned(), |n| n.to_string()),
