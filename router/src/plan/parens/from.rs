@@ -221,3 +221,30 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{PlanContext, parens::parenthesised};
+
+    #[test]
+    fn every_word_of_from_is_printed() {
+        for from in [
+            "t AS a (b, c)",
+            "(t AS a CROSS JOIN u AS b)",
+            "(t AS a NATURAL LEFT JOIN u AS b)",
+            "(t AS a FULL JOIN u AS b USING (id))",
+            "t AS a, LATERAL (SELECT (1)) AS b (c)",
+            "t AS a, LATERAL generate_series((1), (1)) WITH ORDINALITY AS b (c, d)",
+            "unnest((x)) WITH ORDINALITY AS a (b, c)",
+            "unnest((x)) AS a (b)",
+            "json_to_recordset((x)) AS a (b INT, c TEXT)",
+            "t AS a TABLESAMPLE SYSTEM ((1)) REPEATABLE (2)",
+        ] {
+            let printed = format!("SELECT * FROM {from}");
+            // Constants and columns are given parentheses of their own.
+            let sql = printed.replace("(1)", "1").replace("(x)", "x");
+            let form = parenthesised(&sql, &PlanContext::default());
+            assert_eq!(form.ok(), Some(printed));
+        }
+    }
+}
