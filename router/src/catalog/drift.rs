@@ -200,7 +200,7 @@ fn relations(
                 c.typmod,
                 c.collation.clone(),
                 c.not_null,
-                c.generated,
+                c.generated.is_some(),
             )
         });
         each.collect()

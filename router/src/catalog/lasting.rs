@@ -395,6 +395,7 @@ mod tests {
                 returns_set: false,
                 language: "plpgsql".into(),
                 body: body.into(),
+                defaults: String::new(),
                 extension: None,
             };
             catalog.functions.insert(name(function), vec![function_of]);

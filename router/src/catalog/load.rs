@@ -137,7 +137,7 @@ pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typty
     AND t.typtype OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" \
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_type el WHERE el.typarray OPERATOR(pg_catalog.=) t.oid)";
 
-/// Functions of users: name, volatility, kind, strictness, set, language, body, extension. An aggregate is declared
+/// Functions of users: name, volatility, kind, strictness, set, language, body, extension, defaults of arguments. An aggregate is declared
 /// immutable and does what its functions do: it has the volatility of the worst of them, and their names, a line each, as
 /// its body. A body that is not read is NULL.
 pub const FUNCTIONS: &str = concat!(
@@ -158,7 +158,9 @@ pub const FUNCTIONS: &str = concat!(
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
         AND d.objid OPERATOR(pg_catalog.=) p.oid \
         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass \
-        AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\" LIMIT 1) \
+        AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\" LIMIT 1), \
+    CASE WHEN p.pronargdefaults OPERATOR(pg_catalog.>) 0::pg_catalog.int2 \
+        THEN pg_catalog.pg_get_expr(p.proargdefaults, 0::pg_catalog.oid) END \
     FROM pg_catalog.pg_proc p \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
@@ -244,7 +246,8 @@ pub const RELATIONS: &str = concat!(
 
 /// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default (that of a
 /// domain where the column has none, and nothing of a generated one), identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
-/// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names.
+/// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names; what a generated
+/// one is computed by.
 pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
     COALESCE(CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) ''::pg_catalog.\"char\" \
@@ -258,7 +261,9 @@ pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
             JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) co.collnamespace \
             WHERE co.oid OPERATOR(pg_catalog.=) a.attcollation) END, \
     t.typcategory OPERATOR(pg_catalog.=) 'A'::pg_catalog.\"char\" \
-        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)', s.nspname, s.relname \
+        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)', s.nspname, s.relname, \
+    CASE WHEN a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" \
+        THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END \
     FROM pg_catalog.pg_attribute a \
     JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
@@ -615,6 +620,7 @@ fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         language: row.text(6)?,
         body,
         extension: row.text(8),
+        defaults: row.text(9).unwrap_or_default(),
     };
     catalog
         .functions
@@ -783,12 +789,11 @@ fn column(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
             },
         },
         not_null: row.flag(8),
-        default: if generated {
-            DefaultKind::None
-        } else {
-            default
+        default: match generated {
+            true => DefaultKind::None,
+            false => default,
         },
-        generated,
+        generated: generated.then(|| row.text(18).unwrap_or_default()),
         handed: Handed {
             base: row.text(12)?,
             full: row.text(13)?,

@@ -112,6 +112,7 @@ mod tests {
             returns_set: false,
             language: language.into(),
             body: body.into(),
+            defaults: String::new(),
             extension: extension.map(Into::into),
         };
         let name = |name: &str| Name::new("public", name);

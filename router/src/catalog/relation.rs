@@ -127,8 +127,8 @@ pub struct Column {
     pub not_null: bool,
     /// Where a value comes from when the client gives none.
     pub default: DefaultKind,
-    /// GENERATED ALWAYS AS (expression) STORED.
-    pub generated: bool,
+    /// GENERATED ALWAYS AS (expression) STORED: the expression.
+    pub generated: Option<String>,
     /// How its values are handed to another server.
     pub handed: Handed,
 }

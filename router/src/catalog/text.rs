@@ -201,6 +201,7 @@ impl Reader {
                 returns_set: false,
                 language: language.to_owned(),
                 body: body.to_owned(),
+                defaults: String::new(),
                 extension: None,
             });
         Ok(())
@@ -406,7 +407,7 @@ fn column_option<'a>(column: &mut Column, options: &'a str) -> Result<&'a str, &
             Ok(rest)
         }
         "generated" => {
-            column.generated = true;
+            column.generated = Some(String::new());
             Ok(rest)
         }
         // The rest of the line is the default.
@@ -446,7 +447,7 @@ fn column(name: &str, type_oid: u32, type_name: &str) -> Column {
         collation: Collation::Default,
         not_null: false,
         default: DefaultKind::None,
-        generated: false,
+        generated: None,
         handed: Handed::plain(type_name),
     }
 }

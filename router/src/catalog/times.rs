@@ -96,6 +96,7 @@ mod tests {
             returns_set: false,
             language: "sql".into(),
             body: body.into(),
+            defaults: String::new(),
             extension: None,
         }]
     }
@@ -142,7 +143,7 @@ mod tests {
             collation: crate::catalog::Collation::Default,
             not_null: false,
             default: DefaultKind::None,
-            generated: false,
+            generated: None,
             handed: crate::catalog::Handed::plain("text"),
         }
     }

@@ -104,6 +104,8 @@ pub struct Function {
     /// The body as it stands in pg_proc, empty where it is not text; of an aggregate the names of the functions that
     /// it calls, a line each.
     pub body: String,
+    /// What its arguments are when a call does not give them, as PostgreSQL prints it.
+    pub defaults: String,
     /// The extension that brought it, if one did.
     pub extension: Option<String>,
 }
@@ -119,6 +121,7 @@ impl Function {
             language: "unread".to_owned(),
             // Words by which code is recognised that builds its SQL or leaves something behind.
             body: "execute set_config listen dblink temp".to_owned(),
+            defaults: String::new(),
             extension: None,
         }
     }

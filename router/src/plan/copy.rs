@@ -232,7 +232,7 @@ fn copy_in<'a>(
         relation
             .columns
             .iter()
-            .filter(|c| !c.generated)
+            .filter(|c| c.generated.is_none())
             .map(|c| c.name.clone())
             .collect()
     };

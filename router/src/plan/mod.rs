@@ -26,6 +26,7 @@ mod array;
 mod copy;
 mod ddl;
 mod decide;
+mod defines;
 mod dialect;
 pub mod documents;
 mod expr;
@@ -563,7 +564,7 @@ impl<'a> Planner<'a> {
     ) -> Result<Plan, Refusal> {
         match self.decide(definition, context) {
             Ok(Plan::Ddl(ddl))
-                if ddl.place == DdlPlace::AllShards
+                if ddl.place != DdlPlace::Home
                     && ddl.transactional
                     && ddl.elsewhere.is_none()
                     && ddl.times.is_empty() =>

@@ -21,6 +21,7 @@ use crate::sql::keywords;
 use crate::sql::lexer::Kind;
 
 use super::context::PlanContext;
+use super::defines::changes_all_shards;
 use super::functions::is_opaque;
 use super::left::{Left, left};
 use super::reached::Kin;
@@ -226,9 +227,21 @@ impl<'a> Names<'a> {
                 {
                     changed |= self.touch(&relation.name.name);
                 }
+                // Who reads a table asks its policies, wherever it lives.
+                let policies = relation.row_security.iter().flatten();
+                if policies
+                    .into_iter()
+                    .any(|policy| self.mentions(&policy.expression))
+                {
+                    changed |= self.touch(&relation.name.name);
+                }
             }
             for (name, functions) in &self.catalog.functions {
-                let reach = functions.iter().map(|f| self.function_reach(f)).max();
+                let reaches = functions.iter().map(|f| {
+                    let defaults = self.code_reach(&f.defaults);
+                    defaults.max(self.function_reach(f))
+                });
+                let reach = reaches.max();
                 let reach = reach.unwrap_or(Reach::Nothing);
                 let known = self
                     .reach
@@ -290,7 +303,11 @@ impl<'a> Names<'a> {
         // What reads only fires nothing.
         let writes = || function.volatility == Volatility::Volatile && is_writing(&function.body);
         let is_far = || self.far_named(&function.body).is_some() && writes();
-        if function.is_dynamic() || self.mentions(&function.body) || is_far() {
+        if function.is_dynamic()
+            || self.mentions(&function.body)
+            || is_far()
+            || changes_all_shards(&function.body)
+        {
             return Reach::Anything;
         }
         let body = function.body.to_ascii_lowercase();

@@ -261,7 +261,9 @@ impl<'a> Names<'a> {
                 (_, Place::Sharded(_) | Place::Reference) => Reach::Nothing,
                 (default, Place::Home) => self.default_reach(default),
             };
-            default.max(self.type_reach(column.type_oid))
+            let computed = column.generated.as_deref().unwrap_or_default();
+            let computed = self.code_reach(computed);
+            default.max(computed).max(self.type_reach(column.type_oid))
         });
         checks.chain(columns).max().unwrap_or(Reach::Nothing)
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::defines::changes_all_shards;
 use super::gather::Gather;
 use super::names::Names;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
@@ -227,13 +228,19 @@ pub fn definition(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option
         analysis.statement,
         Statement::Ddl {
             verb: Verb::Create,
-            object: Object::Type | Object::Schema | Object::Index,
+            object: Object::Type
+                | Object::Schema
+                | Object::Index
+                | Object::Extension
+                | Object::Role,
         } | Statement::Ddl {
             verb: Verb::Alter,
             object: Object::Table | Object::Type,
         }
     );
-    (is_whole && known).then_some(found)
+    // Each cluster would make another secret of a password.
+    let has_password = || words(&found.to_ascii_lowercase()).any(|word| word == "password");
+    (is_whole && known && !has_password()).then_some(found)
 }
 
 /// Where all shards say the same of what has a certain name, if no table that only one of them has goes by it.
@@ -244,8 +251,10 @@ const OF_NAMES: [(&str, &[&str]); 2] = [
             "pg_attribute",
             "pg_class",
             "pg_constraint",
+            "pg_extension",
             "pg_indexes",
             "pg_namespace",
+            "pg_roles",
             "pg_tables",
             "pg_type",
         ],
@@ -257,12 +266,14 @@ const OF_NAMES: [(&str, &[&str]); 2] = [
 ];
 
 /// Columns there with names that a schema has once.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "attrelid",
     "conrelid",
+    "extname",
     "indexname",
     "nspname",
     "relname",
+    "rolname",
     "schema_name",
     "table_name",
     "tablename",
@@ -357,8 +368,13 @@ pub fn may_reach_declared(names: &Names<'_>, sql: &str, context: &PlanContext) -
     let Ok(strings) = string_values(sql, conforming) else {
         return true;
     };
+    // The strings of a CALL are values.
+    let is_code = !Cursor::new(sql.as_bytes(), conforming).eat("call");
+    let defines = |text: &Cow<'_, str>| changes_all_shards(text);
     let mut texts = strings.iter().map(Cow::as_ref).chain([sql]);
-    is_of_other_language(sql, conforming) || texts.any(|text| names.code_may_leave_home(text))
+    is_of_other_language(sql, conforming)
+        || is_code && strings.iter().any(defines)
+        || texts.any(|text| names.code_may_leave_home(text))
 }
 
 /// The strings of a statement, decoded.

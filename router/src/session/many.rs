@@ -171,12 +171,6 @@ impl Merging {
         self.error.is_some() || self.wrong.is_some()
     }
 
-    /// Whether the error of a shard has this code.
-    fn fails_with(&self, code: &str) -> bool {
-        let error = self.error.as_deref().map(Fields::read);
-        error.is_some_and(|fields| fields.code == Some(code.as_bytes()))
-    }
-
     fn part(&mut self, leg: usize, frame: Frame<'_>, client: &mut Wire) -> Result<(), Report> {
         let malformed =
             || Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
@@ -917,20 +911,23 @@ impl Session {
         Some(report)
     }
 
-    /// What PostgreSQL refuses in a transaction block runs on one shard after the
-    /// other; where it stopped is said.
+    /// What PostgreSQL refuses in a transaction block runs on one shard after the other; where it stopped is said. In a
+    /// block the first shard refuses it. What it does not refuse is part of the block, on all shards.
     async fn step_by_step(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
-        if self.state.block != Block::None {
-            // PostgreSQL's own refusal, from the first shard.
-            let at = self.attach(many.legs[0].0).await?;
-            self.servers[at].inbox.notices = Notices::All;
-            self.send_router_query(at, sql, true);
-            let mut merging = Merging::new(&Merge::First, 1);
-            self.collect(0, at, &mut merging).await?;
-            return self.finish_many(merging);
-        }
         let mut done: Vec<&str> = Vec::new();
         let mut merging = Merging::new(&Merge::First, many.legs.len());
+        if self.state.block != Block::None {
+            for (leg, (shard, _)) in many.legs.iter().enumerate() {
+                let at = self.attach(*shard).await?;
+                self.servers[at].inbox.notices = Notices::of_same(leg);
+                self.send_router_query(at, sql, true);
+                self.collect(leg, at, &mut merging).await?;
+                if merging.is_wrong() {
+                    break;
+                }
+            }
+            return self.finish_many(merging);
+        }
         let topology = std::sync::Arc::clone(&self.topology);
         // Behind others in a pipeline it fails: first where they were, and nothing is done.
         let was_used = |shard: usize| {
@@ -947,11 +944,8 @@ impl Session {
             if let Some(attached) = self.servers.get(at) {
                 self.state.acknowledge(&attached.inbox);
             }
-            if merging.is_wrong()
-                && done.is_empty()
-                && merging.fails_with(sqlstate::ACTIVE_TRANSACTION)
-            {
-                // It is not the shard's fault.
+            if merging.is_wrong() && done.is_empty() {
+                // Nothing differs between the shards.
                 break;
             }
             if merging.is_wrong() {
@@ -959,7 +953,7 @@ impl Session {
                     "01000",
                     format!("statement failed on shard {}", topology.shards[*shard].name),
                 )
-                .detail(format!("Done before on: {}.", if done.is_empty() { "none".to_owned() } else { done.join(", ") }))
+                .detail(format!("Done before on: {}.", done.join(", ")))
                 .hint("Repeat it after mending the cause; shards that have it already may have to be left out.");
                 self.client.with_output(|out| report.put(out));
                 break;

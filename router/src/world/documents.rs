@@ -167,7 +167,7 @@ fn relation(catalog: &Catalog, collection: &Collection) -> Relation {
             },
             not_null: column.not_null,
             default: default_kind(catalog, default.as_deref(), ("", None)),
-            generated: false,
+            generated: None,
         }
     };
     let names = |key: &Unique| {

@@ -5,7 +5,7 @@ use sqlparser::ast::{AlterTableOperation, ColumnDef, Ident, Statement};
 
 use crate::catalog::{Key, Name, Relation, RelationKind, TypeKind};
 use crate::plan::left::same_place;
-use crate::plan::names::{Names, Resolved, folded};
+use crate::plan::names::{Names, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Ddl, DdlPlace, Plan, PlanContext, parse};
 use crate::sql::effect::{Object, Verb};
@@ -76,6 +76,7 @@ pub(super) fn alter_table(
             }
         }
     }
+    looks_at_no_other(names, sql, words, (relation, own.is_home()))?;
     let transactional = !words.has("concurrently");
     let (place, why) = match own.is_home() {
         true => (DdlPlace::Home, "a table of the home shard"),
@@ -88,6 +89,24 @@ pub(super) fn alter_table(
         elsewhere: None,
         times,
     }))
+}
+
+/// ALTER TABLE that computes rows which are there, or looks at them, calls no function that reads what lives elsewhere.
+fn looks_at_no_other(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    (relation, is_home): (&Relation, bool),
+) -> Result<(), Refusal> {
+    let computes = words.has("add") || words.has("using");
+    let written = computes.then(|| names.code_reach(sql));
+    let checks = relation.checks.iter().filter(|_| words.has("validate"));
+    let checked = checks.map(|check| names.code_reach(&check.expression));
+    let bound = if is_home { Reach::Home } else { Reach::Nothing };
+    match checked.chain(written).any(|reach| reach > bound) {
+        true => refuse(Reason::FunctionUnproven),
+        false => Ok(()),
+    }
 }
 
 /// What ALTER TABLE is said of.
@@ -228,7 +247,11 @@ fn keeps_primary_key(
         return Ok(());
     };
     // A column takes those with it that are computed of it.
-    let is_generated = |name: &String| relation.column(name).is_some_and(|(_, c)| c.generated);
+    let is_generated = |name: &String| {
+        relation
+            .column(name)
+            .is_some_and(|(_, c)| c.generated.is_some())
+    };
     let gone = match operation {
         Op::DropConstraint { name, .. } => folded(name) == key.name,
         Op::DropColumn { column_names, .. } => {
@@ -274,12 +297,14 @@ pub(super) fn drops_no_key(
             let types = names.catalog.types_under(column.type_oid);
             let is_opaque = types.iter().any(|(_, kind)| **kind == TypeKind::Other);
             let lost = match object {
-                Object::Schema => column.generated || types.iter().any(|(n, _)| named(&n.schema)),
+                Object::Schema => {
+                    column.generated.is_some() || types.iter().any(|(n, _)| named(&n.schema))
+                }
                 Object::Type => is_opaque || types.iter().any(|(n, _)| named(&n.name)),
                 Object::Table | Object::View | Object::MaterializedView => {
                     types.iter().any(|(n, _)| named(&n.name))
                 }
-                _ => column.generated || is_opaque,
+                _ => column.generated.is_some() || is_opaque,
             };
             if lost {
                 return Err(about_key(relation, key));

@@ -80,9 +80,18 @@ pub fn plan(
         )),
         Object::Database | Object::Tablespace | Object::System => Ok(ddl(
             DdlPlace::OncePerCluster,
-            false,
+            matches!(
+                verb,
+                Verb::Comment | Verb::Grant | Verb::Revoke | Verb::SecurityLabel
+            ),
             "belongs to the cluster",
         )),
+        // Event triggers that there are would run it on the home shard.
+        Object::Routine
+            if words.has("event_trigger") && utility::may_reach_declared(names, sql, context) =>
+        {
+            refuse(Reason::FunctionUnproven)
+        }
         Object::Schema | Object::Routine | Object::Extension => {
             on_all_shards("the same on all shards")
         }
@@ -92,13 +101,7 @@ pub fn plan(
             if makes && names.code_reach(sql) > Reach::Nothing {
                 return refuse(Reason::FunctionUnproven);
             }
-            // A new label cannot be used in the transaction that adds it.
-            let adds_value = words.has("add") && words.has("value");
-            Ok(ddl(
-                DdlPlace::AllShards,
-                !adds_value,
-                "the same on all shards",
-            ))
+            on_all_shards("the same on all shards")
         }
         // Large objects and what is imported are at home.
         Object::Other if verb == Verb::ImportForeignSchema || words.is_of_large_object() => {
@@ -126,6 +129,10 @@ pub fn plan(
             _ => by_tables(names, sql, &words, context),
         },
         Object::Index => index(names, sql, &words, verb, context),
+        // It is asked for rows that no statement shows.
+        Object::Policy if names.code_reach(sql) == Reach::Anything => {
+            refuse(Reason::FunctionUnproven)
+        }
         _ => by_tables(names, sql, &words, context),
     }
 }

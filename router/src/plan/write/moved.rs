@@ -74,7 +74,7 @@ fn assignments<'u>(update: &'u Update, relation: &Relation) -> Option<Vec<(usize
             return None;
         };
         let (position, column) = relation.column(&folded(part.as_ident()?))?;
-        (!is_default(&assignment.value) && !column.generated)
+        (!is_default(&assignment.value) && column.generated.is_none())
             .then_some((position, &assignment.value))
     };
     update.assignments.iter().map(one).collect()
@@ -161,7 +161,7 @@ fn gathered(
         return Err(why);
     };
     let columns = relation.columns.iter().enumerate();
-    let columns = columns.filter(|(_, column)| !column.generated);
+    let columns = columns.filter(|(_, column)| column.generated.is_none());
     let positions: Vec<usize> = columns.map(|(position, _)| position).collect();
     let (mut key, mut max_chars) = (Vec::new(), Vec::new());
     for column in &keyed.columns {

@@ -8,7 +8,8 @@
 use super::stage::{Stage, say};
 use mothership_tests::{Shards, Wire};
 
-const SCRIPTS: [(&str, &str); 7] = [
+const SCRIPTS: [(&str, &str); 8] = [
+    ("code", include_str!("scripts/code.sql")),
     ("columns", include_str!("scripts/columns.sql")),
     ("conflicts", include_str!("scripts/conflicts.sql")),
     ("filled", include_str!("scripts/filled.sql")),
