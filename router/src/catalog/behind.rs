@@ -132,6 +132,12 @@ impl Behind {
         self.functions.len() + self.reads.len() + self.writes.len() + self.defaults.len()
     }
 
+    /// Whether code that only reads does it by what it names.
+    fn reads_by<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
+        let named = |word: &String| self.functions.contains(word) || self.reads.contains(word);
+        !(self.functions.is_empty() && self.reads.is_empty()) && texts.words(code).iter().any(named)
+    }
+
     /// Whether code names what does it.
     fn mentions<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
         if self.is_empty() {
@@ -156,8 +162,13 @@ impl Behind {
             .definition
             .iter()
             .chain(policies.map(|policy| &policy.expression));
-        if codes.any(|code| is_in(code) || self.mentions(texts, code)) {
+        if codes.any(|code| is_in(code) || self.reads_by(texts, code)) {
             self.reads.insert(name.clone());
+        }
+        // Who only reads a view asks no default and fires no trigger of the tables below.
+        let definition = relation.definition.as_ref();
+        if definition.is_some_and(|code| self.mentions(texts, code)) {
+            self.writes.insert(name.clone());
         }
         let does = relation
             .triggers

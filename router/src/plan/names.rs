@@ -292,10 +292,16 @@ impl<'a> Names<'a> {
                 Reach::Anything
             };
         }
+        let body = function.body.to_ascii_lowercase();
+        let any_relation = |word: &str| {
+            self.relations.contains(word)
+                || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
+        };
+        let names_any = || self.mentions(&body) || words(&body).any(any_relation);
         // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it.
         if function.volatility == Volatility::Immutable
             && !function.is_dynamic()
-            && !(names_relations(&function.body) && self.mentions(&function.body))
+            && !(names_relations(&function.body) && names_any())
             && self.code_reach(&function.body) < Reach::Anything
         {
             return Reach::Nothing;
@@ -310,11 +316,6 @@ impl<'a> Names<'a> {
         {
             return Reach::Anything;
         }
-        let body = function.body.to_ascii_lowercase();
-        let any_relation = |word: &str| {
-            self.relations.contains(word)
-                || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
-        };
         if words(&body).any(any_relation) {
             Reach::Home
         } else {

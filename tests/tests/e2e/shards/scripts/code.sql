@@ -1,9 +1,13 @@
 -- sharded: crates id int8
+-- sharded: events id int8
 CREATE TYPE size AS ENUM ('s', 'm')
 CREATE TABLE crates (id int8 PRIMARY KEY, size size, "concurrently" int)
 CREATE TABLE shelves (x int)
 INSERT INTO crates (id, size) SELECT g, 's' FROM generate_series(1, 12) g
 INSERT INTO shelves VALUES (1), (15), (25)
+CREATE FUNCTION few_shelves(int8) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN (SELECT count(*) FROM shelves) + $1; END $$
+! SELECT max(few_shelves(id)) FROM crates
+SELECT few_shelves(1)
 BEGIN
 ALTER TYPE size ADD VALUE 'l'
 COMMIT
@@ -59,3 +63,11 @@ CREATE FUNCTION sure(int8) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT coun
 CREATE TABLE counted (id int, g bigint GENERATED ALWAYS AS (sure(id)) STORED)
 ! INSERT INTO counted VALUES (1)
 ! CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM count(*) FROM crates; END $$
+CREATE TABLE events (id int8 PRIMARY KEY, seen timestamptz NOT NULL DEFAULT now())
+INSERT INTO events (id) VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)
+CREATE VIEW seen_events AS SELECT id, seen FROM events
+CREATE VIEW later_events AS SELECT id FROM seen_events WHERE id > 4
+SELECT count(*), bool_and(seen <= now()) FROM seen_events
+SELECT count(*) FROM later_events
+CREATE VIEW new_events AS SELECT id FROM events WHERE seen <= now()
+SELECT count(*) FROM new_events
