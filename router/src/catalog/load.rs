@@ -175,8 +175,9 @@ pub const FUNCTIONS: &str = concat!(
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
 );
 
-/// Operators of users, by symbol, with the name of their function.
-pub const OPERATORS: &str = "SELECT DISTINCT o.oprname, p.proname FROM pg_catalog.pg_operator o \
+/// Operators of users, by symbol, with the name of their function, and whether both operands are of PostgreSQL's own types.
+pub const OPERATORS: &str = "SELECT DISTINCT o.oprname, p.proname, \
+    o.oprleft OPERATOR(pg_catalog.<) 16384::pg_catalog.oid AND o.oprright OPERATOR(pg_catalog.<) 16384::pg_catalog.oid FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace \
     LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
     WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'";
@@ -653,6 +654,8 @@ fn statistics(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 
 fn operator(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
     let symbol = row.text(0)?;
+    let compares = matches!(symbol.as_str(), "=" | "<>" | "<" | "<=" | ">" | ">=");
+    catalog.compares_otherwise |= compares && row.flag(2);
     let functions = catalog.operators.entry(symbol).or_default();
     functions.extend(row.text(1));
     Some(())

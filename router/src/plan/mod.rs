@@ -546,7 +546,7 @@ impl<'a> Planner<'a> {
             },
             Statement::Call => utility::code(&self.names, sql, context),
             Statement::Truncate => ddl::truncate(&self.names, sql, context),
-            Statement::Lock => ddl::lock(&self.names, sql, context),
+            Statement::Lock => ddl::whole_tables(&self.names, sql, context),
             Statement::Ddl { verb, object } => ddl::plan(&self.names, sql, *verb, *object, context),
             Statement::Other(what) => ddl::maintenance(&self.names, sql, *what, context),
             Statement::Several | Statement::Unclear => utility::unclear(&self.names, sql),

@@ -174,6 +174,8 @@ pub struct Analysis<'n> {
     pub kept: Vec<(usize, usize, Scalar)>,
     /// Instances that stand for rows to be stored.
     pub stored: BTreeMap<usize, MaxChars>,
+    /// How many aggregates were found that may be of a query around the one in which they stand.
+    pub aggregates_around: usize,
     /// What was asked of literals that are not part of the planning.
     pub looked: Rc<Looked>,
     /// What becomes of columns that an INSERT of a query leaves to a sequence.
@@ -214,6 +216,7 @@ impl<'n> Analysis<'n> {
             stored: BTreeMap::new(),
             looked: Rc::default(),
             sequences: LeftToSequences::Refused,
+            aggregates_around: 0,
             notes: Notes::default(),
         }
     }
@@ -264,7 +267,7 @@ impl<'n> Analysis<'n> {
         let (Some(x), Some(y)) = (self.key_type(a), self.key_type(b)) else {
             return;
         };
-        if !same_family(x, y) {
+        if !same_family(x, y) || self.names.catalog.compares_otherwise {
             return;
         }
         for (from, to) in [(a, b), (b, a)] {
@@ -417,6 +420,14 @@ impl Analysis<'_> {
             }
         }
         None
+    }
+
+    /// Whether a name is certain to be a column of this query, and not of one around it.
+    pub fn has_column(&self, parts: &[String], scopes: &Scopes<'_>) -> bool {
+        matches!(
+            self.resolve_here(parts, scopes.scope),
+            Found::Column(Some(_))
+        )
     }
 
     fn resolve_here(&self, parts: &[String], scope: &Scope) -> Found {

@@ -458,7 +458,7 @@ pub fn truncate(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<P
             names.check_reached(relation, &change, words.has("cascade"))?;
         }
     }
-    match whole_tables(names, sql, Merge::First, context) {
+    match whole_tables(names, sql, context) {
         Err(refusal) if refusal.reason == Reason::MixedTables => {
             truncate_wherever(names, sql, context).ok_or(refusal)
         }
@@ -502,24 +502,14 @@ fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Opt
     }))
 }
 
-/// LOCK TABLE: where its tables are. The servers' own locks are all that it takes: it writes no copies, whose writers wait
-/// for each other.
-pub fn lock(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
-    whole_tables(names, sql, Merge::Concat, context)
-}
-
-fn whole_tables(
-    names: &Names<'_>,
-    sql: &str,
-    merge: Merge,
-    context: &PlanContext,
-) -> Result<Plan, Refusal> {
+/// TRUNCATE and LOCK TABLE: where their tables are.
+pub fn whole_tables(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
     let named = places_named(names, &Words::of(sql, context), context)?;
     match named.only(names, sql, Reason::MixedTables)? {
         Only::Declared => Ok(Plan::Scatter(Scatter {
             target: Target::AllShards,
             role: Role::Primary("writes".to_owned()),
-            merge,
+            merge: Merge::First,
         })),
         Only::Home => Ok(utility::home("writes")),
     }

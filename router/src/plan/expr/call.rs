@@ -1,13 +1,16 @@
 //! Calls of functions within the walk: what they may reach, their arguments and windows.
 
+use std::ops::ControlFlow;
+
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause,
-    FunctionArguments, ObjectName, Value, WindowSpec, WindowType,
+    FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType, visit_expressions,
 };
 
 use crate::plan::expr::Here;
 use crate::plan::functions;
 use crate::plan::functions::Call;
+use crate::plan::names::folded;
 use crate::plan::refuse::{Refusal, not_understood};
 use crate::plan::scope::Analysis;
 use crate::plan::slots::Slot;
@@ -36,6 +39,9 @@ impl<'n> Analysis<'n> {
             here.level.windows = true;
         } else if functions::is_aggregate(self.names, schema, name) {
             here.level.aggregates = true;
+            if self.is_of_query_around(function, here) {
+                self.aggregates_around += 1;
+            }
         }
         match &function.args {
             FunctionArguments::None => {}
@@ -64,6 +70,44 @@ impl<'n> Analysis<'n> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether an aggregate may be one of a query around this one: it belongs to the innermost query of which it names a
+    /// column.
+    /// <https://www.postgresql.org/docs/current/sql-expressions.html#SYNTAX-AGGREGATES>
+    fn is_of_query_around(&self, function: &Function, here: &Here<'_>) -> bool {
+        let is_entry = |name: &Ident| {
+            let name = folded(name);
+            here.scopes.scope.entries.iter().any(|e| e.alias == name)
+        };
+        let (mut names_any, mut is_own) = (false, false);
+        let mut see = |is_here: bool| {
+            names_any = true;
+            is_own |= is_here;
+        };
+        let _ = visit_expressions(function, |expr| {
+            match expr {
+                Expr::Identifier(name) => {
+                    see(is_entry(name) || self.has_column(&[folded(name)], &here.scopes));
+                }
+                Expr::CompoundIdentifier(parts) => {
+                    let path: Vec<String> = parts.iter().map(folded).collect();
+                    let of_entry = || parts.len() > 1 && is_entry(&parts[parts.len() - 2]);
+                    see(of_entry() || self.has_column(&path, &here.scopes));
+                }
+                _ => {}
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        if let FunctionArguments::List(list) = &function.args {
+            for arg in &list.args {
+                if let FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) = arg {
+                    let entry = name.0.last().and_then(|part| part.as_ident());
+                    see(entry.is_some_and(is_entry));
+                }
+            }
+        }
+        names_any && !is_own
     }
 
     /// Whether the first argument is the name of a setting of the user's, `app.tenant`.

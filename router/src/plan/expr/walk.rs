@@ -123,7 +123,12 @@ impl<'n> Analysis<'n> {
                 }
                 // x.f calls f(x) where x has no column f.
                 if let Some(last) = parts.last() {
-                    self.field_call(&folded(last));
+                    let name = folded(last);
+                    self.field_call(&name);
+                    let path: Vec<String> = parts.iter().map(folded).collect();
+                    if self.resolve(&path, &here.scopes).is_none() {
+                        self.field_aggregates(&name, here);
+                    }
                 }
                 Ok(())
             }
@@ -274,6 +279,7 @@ impl<'n> Analysis<'n> {
             AccessExpr::Dot(Expr::Identifier(field)) => {
                 let name = self.ident(field);
                 self.field_call(&name);
+                self.field_aggregates(&name, here);
                 Ok(())
             }
             AccessExpr::Dot(Expr::Wildcard(_)) => Ok(()),
@@ -292,6 +298,14 @@ impl<'n> Analysis<'n> {
     }
 
     /// A field of a composite value may be a call of a user function.
+    /// `t.count` is `count(t)` where t has no such column, of whatever query t is.
+    fn field_aggregates(&mut self, name: &str, here: &mut Here<'_>) {
+        if functions::is_aggregate(self.names, None, name) {
+            here.level.aggregates = true;
+            self.aggregates_around += 1;
+        }
+    }
+
     fn field_call(&mut self, name: &str) {
         if self.names.reach(name).is_some() {
             self.note(

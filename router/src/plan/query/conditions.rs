@@ -112,6 +112,9 @@ impl<'n> Analysis<'n> {
 
     /// One condition that holds of every row that matters, restricting the instances in `scope`.
     fn conjunct(&mut self, expr: &Expr, scope: &[usize], scopes: &Scopes<'_>) {
+        if self.names.catalog.compares_otherwise {
+            return;
+        }
         for &instance in scope {
             match self.implied(expr, true, instance, scopes) {
                 Cond::Any => {}

@@ -302,7 +302,10 @@ impl<'n> Analysis<'n> {
 
     /// A subquery in an expression, as an instance.
     pub fn subquery(&mut self, query: &Query, here: &mut Here<'_>) -> Result<Output, Refusal> {
+        let before = self.aggregates_around;
         let output = self.query(query, Some(&here.scopes), here.ctes)?;
+        // Which of the queries around it belongs to is not told apart.
+        here.level.aggregates |= self.aggregates_around > before;
         if output.sharded {
             here.level.unmovable_subquery = Some(Refusal::new(Reason::Subquery));
         } else if here.level.unmovable_subquery.is_none() {

@@ -182,6 +182,9 @@ impl<'n> Analysis<'n> {
     /// Columns that a condition finds equal, each pair in both orders.
     fn equal_columns(&self, on: &Expr, scopes: &Scopes<'_>) -> Vec<(Node, Node)> {
         let mut found = Vec::new();
+        if self.names.catalog.compares_otherwise {
+            return found;
+        }
         for conjunct in chain(on, &BinaryOperator::And) {
             let Expr::BinaryOp {
                 left,

@@ -59,7 +59,20 @@ impl Gen<'_> {
             }
         }
         for _ in 0..=self.below(2) {
-            exprs.push(self.plain_aggregate(&sortable));
+            let (sql, ty) = self.plain_aggregate(&sortable);
+            exprs.push(match self.below(12) {
+                0 => {
+                    // It is of the query whose columns it names.
+                    self.has("aggregate of the query around");
+                    (format!("(SELECT {sql})"), ty)
+                }
+                1 => {
+                    self.has("aggregate as a column");
+                    let alias = sortable[0].sql.split('.').next().unwrap_or_default();
+                    (format!("{alias}.count"), Ty::Int8)
+                }
+                _ => (sql, ty),
+            });
         }
         if self.chance(60) {
             self.has("HAVING of an aggregate");

@@ -1,7 +1,7 @@
 //! What holds for the session, or only so long as its transaction, where several shards take part: what clients are
 //! told beside one PostgreSQL.
 
-use super::stage::{Stage, one_each, say, segment, send};
+use super::stage::{Stage, one_each, segment, send};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Shards, Wire};
 
@@ -144,31 +144,6 @@ fn tables_are_locked_in_blocks_only() {
             &[segment(["SELECT 7", "BEGIN", lock, "COMMIT"])],
         ],
     );
-}
-
-#[test]
-fn locks_of_tables_wait_as_their_modes_say() {
-    let stage = Stage::new();
-    for (mode, other, waits) in [
-        ("ACCESS SHARE", "ACCESS SHARE", false),
-        ("ROW EXCLUSIVE", "ROW EXCLUSIVE", false),
-        ("SHARE", "SHARE", false),
-        ("SHARE", "ROW EXCLUSIVE", true),
-        ("EXCLUSIVE", "EXCLUSIVE", true),
-        ("ACCESS EXCLUSIVE", "ACCESS SHARE", true),
-    ] {
-        let (mut one, mut two) = (stage.wire(), stage.wire());
-        say(&mut two, "SET lock_timeout = '300ms'");
-        let lock = |mode: &str| format!("BEGIN; LOCK TABLE items IN {mode} MODE");
-        let held = say(&mut one, &lock(mode));
-        assert_eq!(held[1], "CommandComplete LOCK TABLE", "{held:?}");
-        let asked = say(&mut two, &lock(other));
-        let expected = match waits {
-            true => "Error 55P03",
-            false => "CommandComplete LOCK TABLE",
-        };
-        assert!(asked[1].starts_with(expected), "{mode}, {other}: {asked:?}");
-    }
 }
 
 #[test]

@@ -8,7 +8,8 @@
 use super::stage::{Stage, say};
 use mothership_tests::{Shards, Wire};
 
-const SCRIPTS: [(&str, &str); 8] = [
+const SCRIPTS: [(&str, &str); 9] = [
+    ("around", include_str!("scripts/around.sql")),
     ("code", include_str!("scripts/code.sql")),
     ("columns", include_str!("scripts/columns.sql")),
     ("conflicts", include_str!("scripts/conflicts.sql")),
