@@ -249,7 +249,8 @@ pub const RELATIONS: &str = concat!(
 /// domain where the column has none, and nothing of a generated one), identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
 /// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names; what a generated
 /// one is computed by.
-pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
+pub const COLUMNS: &str = concat!(
+    "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
     COALESCE(CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) ''::pg_catalog.\"char\" \
             THEN pg_catalog.pg_get_expr(d.adbin, 0::pg_catalog.oid) END, \
@@ -263,8 +264,9 @@ pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
             WHERE co.oid OPERATOR(pg_catalog.=) a.attcollation) END, \
     t.typcategory OPERATOR(pg_catalog.=) 'A'::pg_catalog.\"char\" \
         OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)', s.nspname, s.relname, \
-    CASE WHEN a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" \
-        THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END \
+    CASE WHEN a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" AND NOT ",
+    unread!("a.attrelid"),
+    " THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END \
     FROM pg_catalog.pg_attribute a \
     JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
@@ -293,7 +295,8 @@ pub const COLUMNS: &str = "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f']::pg_catalog.\"char\"[]) \
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' \
-    ORDER BY a.attrelid, a.attnum";
+    ORDER BY a.attrelid, a.attnum"
+);
 
 /// Indexes: table, index, primary, unique, exclusion, its plain key columns (a line each).
 pub const INDEXES: &str = "SELECT n.nspname, c.relname, ic.relname, i.indisprimary, i.indisunique, i.indisexclusion, \

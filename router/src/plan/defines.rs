@@ -4,6 +4,7 @@
 //! ALTER TYPE, GRANT ON SCHEMA or CREATE ROLE name none, and would change one shard of all. Statements are found by
 //! tokens, where one may begin: in PL/pgSQL behind `;`, BEGIN, THEN, ELSE, LOOP or a label, in SQL behind `;`.
 
+use crate::catalog::types::words;
 use crate::sql::keywords;
 use crate::sql::lexer::{Kind, Lexer, Token};
 
@@ -63,16 +64,18 @@ const BEGINS: [&str; 5] = ["atomic", "begin", "else", "loop", "then"];
 /// Whether `body`, code in SQL or PL/pgSQL, has a statement that changes a definition of all shards. The text of
 /// `pg_get_functiondef`, which stands for a body that PostgreSQL has parsed, has none: such a body cannot.
 pub fn changes_all_shards(body: &str) -> bool {
+    // Most code has none of these words, and is not cut into tokens for that.
+    if !words(body).any(is_verb) {
+        return false;
+    }
     let mut starts = true;
     let mut tokens = Lexer::new(body.as_bytes(), true).peekable();
-    let mut statement = Vec::new();
     while let Some(token) = tokens.next() {
-        let word = word(body, token);
-        if starts && verb(&word) {
-            statement.clear();
-            statement.push((word, token.kind));
+        let text = &body.as_bytes()[token.start..token.end];
+        if starts && token.kind == Kind::Word && is_verb(&body[token.start..token.end]) {
+            let mut statement = vec![(word(body, token), token.kind)];
             while let Some(next) = tokens.next_if(|next| next.kind != Kind::Semicolon) {
-                statement.push((self::word(body, next), next.kind));
+                statement.push((word(body, next), next.kind));
             }
             if is_of_all_shards(&statement) {
                 return true;
@@ -80,8 +83,12 @@ pub fn changes_all_shards(body: &str) -> bool {
             starts = false;
             continue;
         }
-        let label = &body.as_bytes()[token.start..token.end] == b">>";
-        starts = token.kind == Kind::Semicolon || label || BEGINS.contains(&word.as_str());
+        let begins = |word: &&str| text.eq_ignore_ascii_case(word.as_bytes());
+        starts = match token.kind {
+            Kind::Semicolon => true,
+            Kind::Word => BEGINS.iter().any(|word| begins(&word)),
+            _ => text == b">>",
+        };
     }
     false
 }
@@ -94,19 +101,13 @@ fn word(body: &str, token: Token) -> String {
     }
 }
 
-fn verb(word: &str) -> bool {
-    matches!(
-        word,
-        "alter"
-            | "comment"
-            | "create"
-            | "do"
-            | "drop"
-            | "grant"
-            | "reassign"
-            | "revoke"
-            | "security"
-    )
+/// Words with which statements begin that change definitions, or code that does.
+const VERBS: [&str; 9] = [
+    "alter", "comment", "create", "do", "drop", "grant", "reassign", "revoke", "security",
+];
+
+fn is_verb(word: &str) -> bool {
+    VERBS.iter().any(|verb| word.eq_ignore_ascii_case(verb))
 }
 
 /// The same of one statement, which begins with a verb.

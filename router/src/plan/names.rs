@@ -219,6 +219,11 @@ impl<'a> Names<'a> {
 
     /// Views and functions over declared tables touch them, and so on until nothing is new.
     fn spread(&mut self) {
+        let functions = self.catalog.functions.values().flatten();
+        let readable = functions.filter(|function| function.is_readable());
+        let defining = readable.filter(|function| changes_all_shards(&function.body));
+        // By their places: code is read for this once.
+        let defining: HashSet<*const Function> = defining.map(std::ptr::from_ref).collect();
         loop {
             let mut changed = false;
             for relation in self.catalog.relations.values() {
@@ -239,7 +244,11 @@ impl<'a> Names<'a> {
             for (name, functions) in &self.catalog.functions {
                 let reaches = functions.iter().map(|f| {
                     let defaults = self.code_reach(&f.defaults);
-                    defaults.max(self.function_reach(f))
+                    let reach = match defining.contains(&std::ptr::from_ref(f)) {
+                        true => Reach::Anything,
+                        false => self.function_reach(f),
+                    };
+                    defaults.max(reach)
                 });
                 let reach = reaches.max();
                 let reach = reach.unwrap_or(Reach::Nothing);
@@ -309,11 +318,7 @@ impl<'a> Names<'a> {
         // What reads only fires nothing.
         let writes = || function.volatility == Volatility::Volatile && is_writing(&function.body);
         let is_far = || self.far_named(&function.body).is_some() && writes();
-        if function.is_dynamic()
-            || self.mentions(&function.body)
-            || is_far()
-            || changes_all_shards(&function.body)
-        {
+        if function.is_dynamic() || self.mentions(&function.body) || is_far() {
             return Reach::Anything;
         }
         if words(&body).any(any_relation) {
