@@ -83,10 +83,10 @@ pub fn changes_all_shards(body: &str) -> bool {
             starts = false;
             continue;
         }
-        let begins = |word: &&str| text.eq_ignore_ascii_case(word.as_bytes());
+        let begins = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
         starts = match token.kind {
             Kind::Semicolon => true,
-            Kind::Word => BEGINS.iter().any(|word| begins(&word)),
+            Kind::Word => BEGINS.iter().any(|word| begins(word)),
             _ => text == b">>",
         };
     }
