@@ -78,7 +78,9 @@ pub fn body_may_leave(code: &str, is_sql: bool) -> bool {
         before = word;
         makes
     });
-    is_sql && makes_by_into || leaves(code, true)
+    // Where this string ends, standard_conforming_strings says when the function is called.
+    let is_ambiguous = code.contains("\\'");
+    is_sql && makes_by_into || is_ambiguous || leaves(code, true)
 }
 
 fn leaves(code: &str, is_body: bool) -> bool {
@@ -218,9 +220,20 @@ fn statement_lasts(mut c: Cursor<'_>) -> bool {
         c.sees_kind(Kind::Word) || c.sees_kind(Kind::QuotedIdent) || c.sees_kind(Kind::String)
     };
     if c.eat("set") {
-        return names_something(&c) && !c.sees_any(&["local", "constraints", "transaction"]);
+        // `local.x` is a setting of the user's, as `a.x` is.
+        let mut behind = c.clone();
+        let stays = !behind.eat_any(&["local", "constraints", "transaction"]);
+        return names_something(&c) && (stays || behind.sees_kind(Kind::Dot));
     }
-    if c.eat_any(&["reset", "discard", "listen", "load", "prepare"]) {
+    // Statements of other clients may be prepared on the same connection.
+    if c.eat_any(&[
+        "deallocate",
+        "reset",
+        "discard",
+        "listen",
+        "load",
+        "prepare",
+    ]) {
         return names_something(&c);
     }
     if c.eat("update") {
@@ -290,6 +303,11 @@ mod tests {
             ("SELECT set_config('a.b', f(1, true), not true)", true),
             ("BEGIN SET ROLE bob; END", true),
             ("BEGIN SET LOCAL ROLE bob; END", false),
+            ("BEGIN SET local.x = 'a'; END", true),
+            ("BEGIN SET transaction.x = 'a'; END", true),
+            ("BEGIN SET LOCAL local.x = 'a'; END", false),
+            ("BEGIN SET TRANSACTION READ ONLY; END", false),
+            ("BEGIN DEALLOCATE ALL; END", true),
             ("BEGIN IF a THEN RESET ROLE; END IF; END", true),
             ("BEGIN UPDATE t SET a = 1; RETURN NEW; END", false),
             ("BEGIN reset := 1; load = 2; END", false),

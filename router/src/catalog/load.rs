@@ -137,9 +137,9 @@ pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typty
     AND t.typtype OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" \
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_type el WHERE el.typarray OPERATOR(pg_catalog.=) t.oid)";
 
-/// Functions of users: name, volatility, kind, strictness, set, language, body, extension, defaults of arguments. An aggregate is declared
-/// immutable and does what its functions do: it has the volatility of the worst of them, and their names, a line each, as
-/// its body. A body that is not read is NULL.
+/// Functions of users: name, volatility, kind, strictness, set, language, body, extension, defaults of arguments. An
+/// aggregate is declared immutable and does what its functions do: it has the volatility of the worst of them, and their
+/// names, a line each, as its body. A body that is not read is NULL.
 pub const FUNCTIONS: &str = concat!(
     "SELECT n.nspname, p.proname, COALESCE(a.volatility, p.provolatile::pg_catalog.text), \
     p.prokind, p.proisstrict, p.proretset, l.lanname, \
@@ -175,9 +175,10 @@ pub const FUNCTIONS: &str = concat!(
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
 );
 
-/// Operators of users, by symbol, with the name of their function, and whether both operands are of PostgreSQL's own types.
+/// Operators of users, by symbol, with the name of their function, and whether an operand is of PostgreSQL's own types.
 pub const OPERATORS: &str = "SELECT DISTINCT o.oprname, p.proname, \
-    o.oprleft OPERATOR(pg_catalog.<) 16384::pg_catalog.oid AND o.oprright OPERATOR(pg_catalog.<) 16384::pg_catalog.oid FROM pg_catalog.pg_operator o \
+    o.oprleft OPERATOR(pg_catalog.<) 16384::pg_catalog.oid OR o.oprright OPERATOR(pg_catalog.<) 16384::pg_catalog.oid \
+    FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace \
     LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
     WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'";

@@ -97,7 +97,7 @@ pub struct Catalog {
     pub functions: BTreeMap<Name, Vec<Function>>,
     /// Operators of users, by symbol, in any schema but `pg_catalog`, with the names of their functions.
     pub operators: BTreeMap<String, BTreeSet<String>>,
-    /// A user's operator compares two values of PostgreSQL's own types: what `=` means is not known.
+    /// A user's operator compares values of one of PostgreSQL's own types: what `=` means is not known.
     pub compares_otherwise: bool,
     /// The names of users' functions by which casts are made, which a statement need not show.
     pub cast_functions: BTreeSet<String>,

@@ -68,6 +68,10 @@ pub fn changes_all_shards(body: &str) -> bool {
     if !words(body).any(is_verb) {
         return false;
     }
+    // Where this string ends, standard_conforming_strings says when the code runs.
+    if body.contains("\\'") {
+        return true;
+    }
     let mut starts = true;
     let mut tokens = Lexer::new(body.as_bytes(), true).peekable();
     while let Some(token) = tokens.next() {
@@ -159,6 +163,7 @@ mod tests {
             "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "COMMENT ON TYPE mood IS 'x'",
             "DROP INDEX i",
+            "BEGIN PERFORM '\\'; -- '; DROP SCHEMA x; END",
             "BEGIN DO $$ BEGIN NULL; END $$; END",
             "ALTER TABLE ALL IN TABLESPACE a SET TABLESPACE b",
         ] {

@@ -945,7 +945,7 @@ impl Session {
                 self.state.acknowledge(&attached.inbox);
             }
             if merging.is_wrong() && done.is_empty() {
-                // Nothing differs between the shards.
+                // The others have nothing of it. What PostgreSQL itself leaves behind, as an invalid index, it says.
                 break;
             }
             if merging.is_wrong() {

@@ -80,7 +80,7 @@ impl<'n> Analysis<'n> {
             let name = folded(name);
             here.scopes.scope.entries.iter().any(|e| e.alias == name)
         };
-        let (mut names_any, mut is_own) = (false, false);
+        let (mut names_any, mut is_own, mut has_query) = (false, false, false);
         let mut see = |is_here: bool| {
             names_any = true;
             is_own |= is_here;
@@ -95,6 +95,13 @@ impl<'n> Analysis<'n> {
                     let of_entry = || parts.len() > 1 && is_entry(&parts[parts.len() - 2]);
                     see(of_entry() || self.has_column(&path, &here.scopes));
                 }
+                // A name within may be a column of that query.
+                Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                    has_query = true
+                }
+                Expr::Function(inner) => {
+                    has_query |= matches!(inner.args, FunctionArguments::Subquery(_));
+                }
                 _ => {}
             }
             ControlFlow::<()>::Continue(())
@@ -107,7 +114,7 @@ impl<'n> Analysis<'n> {
                 }
             }
         }
-        names_any && !is_own
+        names_any && (has_query || !is_own)
     }
 
     /// Whether the first argument is the name of a setting of the user's, `app.tenant`.

@@ -297,7 +297,6 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    /// A field of a composite value may be a call of a user function.
     /// `t.count` is `count(t)` where t has no such column, of whatever query t is.
     fn field_aggregates(&mut self, name: &str, here: &mut Here<'_>) {
         if functions::is_aggregate(self.names, None, name) {
@@ -306,6 +305,7 @@ impl<'n> Analysis<'n> {
         }
     }
 
+    /// A field of a composite value may be a call of a user function.
     fn field_call(&mut self, name: &str) {
         if self.names.reach(name).is_some() {
             self.note(

@@ -206,6 +206,9 @@ impl<'n> Analysis<'n> {
 
     /// The instances without a row of which the expression cannot be `wanted`: it is then null.
     fn strict(&self, expr: &Expr, wanted: bool, scopes: &Scopes<'_>) -> Vec<usize> {
+        if self.names.catalog.compares_otherwise {
+            return Vec::new();
+        }
         // Comparisons of key types are strict; of other types an operator of a user might not be.
         let column = |e: &Expr| {
             let node = self
