@@ -283,10 +283,14 @@ impl Session {
         contention.note(database, tables, order, Instant::now());
     }
 
+    /// A statement begins that may need several attempts. A cancel that comes from now on ends it.
+    pub(super) fn begin_attempts(&self) {
+        self.entry.cancelled.set(false);
+    }
+
     /// An attempt begins. What is told of it is held back while it can be undone.
     pub(super) fn begin_attempt(&mut self, turns: Turns) {
         self.met = false;
-        self.entry.cancelled.set(false);
         if turns.left > 0 {
             self.client.hold();
             self.entry.yielding.begin(turns.price());

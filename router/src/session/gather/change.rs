@@ -4,7 +4,7 @@
 use super::conflict::Conflict;
 use super::fetch::too_much;
 use super::residue::without_position;
-use super::write::{Run, differs, formatted, same_columns};
+use super::write::{Run, formatted, same_columns};
 use super::{GatherWork, Value};
 use crate::merge::Arrays;
 use crate::plan::Refusal;
@@ -183,7 +183,7 @@ impl Session {
         .await?;
         match (failed, wrong) {
             (Some(body), _) if parsed => Err(self.failed_with(&without_position(&body))),
-            (Some(body), _) => Err(differs(work, &body)),
+            (Some(body), _) => Err(self.differs(work, &body)),
             (None, Some(report)) => Err(report.into()),
             (None, None) => Ok(computed),
         }

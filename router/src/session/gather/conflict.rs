@@ -47,7 +47,6 @@ impl Session {
         let in_segment = self.servers.iter().any(|server| server.inbox.in_segment);
         let alone = self.state.block == Block::None && !in_segment;
         let unbound = alone && !self.implicit && self.servers.is_empty();
-        self.entry.cancelled.set(false);
         let attempts = match work.plan.ending {
             Ending::Change(_) if alone => {
                 let settings = self.state.settings.current();

@@ -446,6 +446,9 @@ impl Session {
         &mut self,
         fetching: Fetching,
     ) -> Result<(Vec<Vec<u8>>, Described), Halt> {
+        let ending = fetching.plan.as_ref().map(|plan| &plan.ending);
+        // What RETURNING gives is only told when all of it is done.
+        let tells_columns = matches!(ending, Some(Ending::Answer));
         if let Some(refusal) = fetching.refused {
             return Err(refused(&refusal).into());
         }
@@ -453,7 +456,7 @@ impl Session {
             // PostgreSQL would have said this much before.
             if fetching.is_running && self.state.phase == Phase::Segment {
                 self.client.send(backend::BIND_COMPLETE);
-            } else if fetching.is_running {
+            } else if fetching.is_running && tells_columns {
                 let columns = &fetching.described.columns;
                 self.client
                     .with_output(|out| backend::put_columns(out, columns));

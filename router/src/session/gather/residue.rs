@@ -2,7 +2,7 @@
 
 use super::copy::Shown;
 use super::send::Ask;
-use super::write::same_columns;
+use super::write::{is_about_text, same_columns};
 use super::{Described, GatherWork, Value};
 use crate::plan::refuse::Reason;
 use crate::plan::{Gather, Refusal};
@@ -167,7 +167,7 @@ impl<'d> Checking<'d> {
 
     fn take(&mut self, frame: Frame<'_>, reply: Reply) {
         match (reply.event, frame.tag()) {
-            (Event::Failed, _) if self.parsed => {
+            (Event::Failed, _) if self.parsed || !is_about_text(frame.body()) => {
                 self.failed
                     .get_or_insert_with(|| without_position(frame.body()));
             }

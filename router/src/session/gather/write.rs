@@ -134,6 +134,7 @@ impl Session {
         }
         self.allow(&attempts);
         let shared = std::sync::Arc::clone(&self.core.shared);
+        self.begin_attempts();
         loop {
             self.begin_attempt(turns);
             let attempt = self.execute_gathered_once(portal, rows);
@@ -292,7 +293,7 @@ impl Session {
         if let Some(body) = failed {
             return Err(match parsed {
                 true => self.failed_with(&without_position(&body)),
-                false => differs(work, &body),
+                false => self.differs(work, &body),
             });
         }
         if let Some(report) = dividing.wrong {
@@ -430,7 +431,7 @@ impl Session {
         }
         self.active = None;
         if let Some(body) = unlike {
-            return Err(differs(work, &body));
+            return Err(self.differs(work, &body));
         }
         if let Some(body) = &mut merging.error {
             *body = without_position(body);
@@ -498,8 +499,40 @@ pub(super) fn formatted(columns: &[Column], formats: &[i16]) -> Vec<Column> {
         .collect()
 }
 
-/// The client's own text was fine, and ours is not.
-pub(super) fn differs(work: &GatherWork, body: &[u8]) -> Halt {
-    let said = String::from_utf8_lossy(Fields::read(body).message.unwrap_or_default()).into_owned();
-    wrong_statement(&work.plan, &said).into()
+impl Session {
+    /// What the client is told when a server takes its text and does not take ours.
+    pub(super) fn differs(&mut self, work: &GatherWork, body: &[u8]) -> Halt {
+        if !is_about_text(body) {
+            return self.failed_with(&without_position(body));
+        }
+        let said = Fields::read(body).message.unwrap_or_default();
+        wrong_statement(&work.plan, &String::from_utf8_lossy(said)).into()
+    }
+}
+
+/// Whether an error of Parse says something about the text: not if the server was told to stop, has no room, or met
+/// another transaction.
+///
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+pub(super) fn is_about_text(body: &[u8]) -> bool {
+    const OF_SERVER: [&[u8]; 6] = [b"40", b"53", b"55", b"57", b"58", b"XX"];
+    let code = Fields::read(body).code.unwrap_or_default();
+    !OF_SERVER.iter().any(|class| code.starts_with(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_about_text;
+
+    #[test]
+    fn a_server_that_stops_says_nothing_about_the_text() {
+        for code in [
+            "57014", "57P01", "53200", "40P01", "55P03", "58030", "XX000",
+        ] {
+            assert!(!is_about_text(format!("C{code}\0\0").as_bytes()), "{code}");
+        }
+        for code in ["42703", "42P01", "22P02", "0A000", "54001"] {
+            assert!(is_about_text(format!("C{code}\0\0").as_bytes()), "{code}");
+        }
+    }
 }

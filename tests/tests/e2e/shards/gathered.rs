@@ -304,6 +304,11 @@ fn the_extended_protocol_too() {
 
 /// Writes that need rows of other shards; the tables are compared after each.
 const WRITES: &[&str] = &[
+    // Where rows are gathered for a write and that fails, the client is told no columns.
+    "UPDATE people SET age = 1 WHERE id IN (SELECT o.id + 1 FROM orders o WHERE 1 / (o.id - o.id) > 0)",
+    "DELETE FROM people WHERE id IN (SELECT o.id + 1 FROM orders o WHERE 1 / (o.id - o.id) > 0) RETURNING id",
+    "INSERT INTO notes SELECT id::int + 50 FROM people WHERE 1 / (age - age) > 0",
+    "CREATE TABLE taken AS SELECT id FROM people WHERE 1 / (age - age) > 0 ORDER BY name LIMIT 3",
     "UPDATE people SET age = age + (SELECT count(*) FROM orders) WHERE id < 10",
     "UPDATE people p SET money = o.amount FROM orders o WHERE o.id = 1 AND o.person = p.id + 1",
     "UPDATE people SET name = 'x' WHERE id IN (SELECT o.id + 20 FROM orders o) RETURNING id, name",
