@@ -19,7 +19,7 @@ use mothership_pool::line::{Full, Whole};
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
-use mothership_proto::frontend::put_query;
+use mothership_proto::frontend::{FLUSH, put_query};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
 use std::future::poll_fn;
@@ -384,6 +384,26 @@ impl Session {
         for part in split(sql.as_bytes(), strings).filter(|part| !part.empty) {
             self.run_quietly(at, part.span.of(sql.as_bytes())).await?;
         }
+        Ok(())
+    }
+
+    /// Asks a server a question of the router's own. The first value of the first row, if it is not NULL.
+    pub(super) async fn ask_row(&mut self, at: usize, sql: &str) -> Result<Option<String>, Halt> {
+        self.ready_for_row(at).await?;
+        self.tell(at, sql).await?;
+        Ok(self.servers.get_mut(at).and_then(|s| s.inbox.row.take()))
+    }
+
+    /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.
+    pub(super) async fn ready_for_row(&mut self, at: usize) -> Result<(), Halt> {
+        if self.is_marked() {
+            if self.state.phase == Phase::Segment {
+                self.servers[at].lease.wire.send(FLUSH);
+            }
+            self.settle(at).await?;
+            self.hear_said();
+        }
+        self.servers[at].inbox.row = None;
         Ok(())
     }
 

@@ -53,7 +53,7 @@ impl Session {
         };
         let concerned = last > self.beginning.seen;
         if concerned && let Some(began) = self.beginning.begins.clone() {
-            self.servers[at].inbox.row = None;
+            self.ready_for_row(at).await?;
             self.ask(at, BEGINS.as_bytes()).await?;
             let answer = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
             let now = answer.and_then(|answer| Begins::read(&answer));

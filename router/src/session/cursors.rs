@@ -44,12 +44,15 @@ impl Session {
             quoted(name)
         );
         for at in 0..self.servers.len() {
-            self.servers[at].inbox.row = None;
-            match self.state.phase {
-                Phase::Segment => self.run_quietly(at, sql.as_bytes()).await?,
-                _ => self.tell(at, &sql).await?,
-            }
-            if self.servers[at].inbox.row.take().is_some() {
+            let row = match self.state.phase {
+                Phase::Segment => {
+                    self.ready_for_row(at).await?;
+                    self.run_quietly(at, sql.as_bytes()).await?;
+                    self.servers[at].inbox.row.take()
+                }
+                _ => self.ask_row(at, &sql).await?,
+            };
+            if row.is_some() {
                 // A savepoint that is older than it ends it, and no other: then it is looked for again.
                 let life = Life::Transaction(self.state.history.deeds().len());
                 let shard = self.servers[at].shard;

@@ -243,10 +243,8 @@ impl Session {
     async fn value_of_settings(&mut self, expression: &str, fill: &Fill) -> Result<String, Halt> {
         let shard = self.postgres_here().unwrap_or(self.topology.home);
         let at = self.attach(shard).await?;
-        self.servers[at].inbox.row = None;
         let sql = format!("SELECT ({expression})::pg_catalog.text");
-        self.tell(at, &sql).await?;
-        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let row = self.ask_row(at, &sql).await?;
         row.ok_or_else(|| {
             let refusal = Refusal::of_table(Reason::InsertNullKey, &fill.table);
             Halt::Fail(refused(&refusal))
@@ -267,9 +265,7 @@ impl Session {
         );
         let at = self.attach(self.topology.home).await?;
         self.servers[at].inbox.wrote = true;
-        self.servers[at].inbox.row = None;
-        self.tell(at, &sql).await?;
-        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let row = self.ask_row(at, &sql).await?;
         let values = row.iter().flat_map(|row| row.split(','));
         let values: Result<Vec<i64>, _> = values.map(str::parse).collect();
         let values = values.ok().filter(|values| values.len() == count);

@@ -54,9 +54,7 @@ impl Session {
         if self.world.is_none() || !pinned(only) || !self.state.temporary.can_be_asked(in_block) {
             return Ok(());
         }
-        self.servers[0].inbox.row = None;
-        self.tell(0, temporary::ASK).await?;
-        let answer = self.servers.first_mut().and_then(|s| s.inbox.row.take());
+        let answer = self.ask_row(0, temporary::ASK).await?;
         let Ok(told) = serde_json::from_str::<Told>(&answer.unwrap_or_default()) else {
             return Ok(());
         };

@@ -238,9 +238,7 @@ impl Session {
             (None, None) => {
                 const QUESTION: &str = "SELECT reset_val FROM pg_catalog.pg_settings \
                     WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
-                self.servers[at].inbox.row = None;
-                self.tell(at, QUESTION).await?;
-                let row = self.servers[at].inbox.row.take().ok_or_else(unsaid)?;
+                let row = self.ask_row(at, QUESTION).await?.ok_or_else(unsaid)?;
                 let serializable = row == "serializable";
                 self.servers[at].lease.notes.serializable = Some(serializable);
                 serializable

@@ -336,9 +336,7 @@ impl Session {
     }
 
     async fn hides_numbers(&mut self, at: usize) -> Result<bool, Halt> {
-        self.servers[at].inbox.row = None;
-        self.tell(at, HIDDEN).await?;
-        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let row = self.ask_row(at, HIDDEN).await?;
         Ok(row.as_deref() != Some("f"))
     }
 
@@ -455,14 +453,12 @@ impl Session {
     /// The sequence that the argument of a `currval` names, as [`quoted`] writes it.
     async fn named_sequence(&mut self, argument: &str) -> Result<String, Halt> {
         let at = self.attach(self.topology.home).await?;
-        self.servers[at].inbox.row = None;
         let sql = format!(
             "SELECT pg_catalog.concat(pg_catalog.replace(n.nspname, '\"', '\"\"'), '\".\"', \
              pg_catalog.replace(c.relname, '\"', '\"\"')) FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE c.oid OPERATOR(pg_catalog.=) ({argument})::pg_catalog.regclass"
         );
-        self.tell(at, &sql).await?;
-        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let row = self.ask_row(at, &sql).await?;
         Ok(format!("\"{}\"", row.unwrap_or_default()))
     }
 }

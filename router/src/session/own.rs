@@ -103,17 +103,14 @@ impl Session {
 
     /// As the transaction sees it on one of its servers; `None` if that cannot be told.
     async fn own_catalog(&mut self, at: usize) -> Result<Option<Catalog>, Halt> {
-        self.servers[at].inbox.row = None;
-        self.tell(at, own::query())
-            .await
-            .map_err(|halt| match halt {
-                // PostgreSQL would not have waited.
-                Halt::Fail(report) if report.code == LOCK_NOT_AVAILABLE => Halt::Fail(
-                    unknown_definitions("another transaction has locked what has to be read"),
-                ),
-                halt => halt,
-            })?;
-        let answer = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let answer = self.ask_row(at, own::query()).await;
+        let answer = answer.map_err(|halt| match halt {
+            // PostgreSQL would not have waited.
+            Halt::Fail(report) if report.code == LOCK_NOT_AVAILABLE => Halt::Fail(
+                unknown_definitions("another transaction has locked what has to be read"),
+            ),
+            halt => halt,
+        })?;
         let seen = own::read(&answer.unwrap_or_default()).map_err(|cause| {
             let shard = self.topology.shards[self.servers[at].shard].name.clone();
             Halt::Fail(unreadable(&WorldError::Load { shard, cause }))

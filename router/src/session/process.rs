@@ -276,9 +276,7 @@ impl Session {
             is_superuser("current_user"),
         );
         let at = self.attach(self.topology.home).await?;
-        self.servers[at].inbox.row = None;
-        self.tell(at, &sql).await?;
-        let said = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let said = self.ask_row(at, &sql).await?;
         let message = match (said.as_deref(), deed) {
             (Some("may"), _) => return Ok(()),
             (Some("superuser"), Deed::Cancel) => "must be a superuser to cancel superuser query",

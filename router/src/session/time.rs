@@ -230,9 +230,7 @@ impl Session {
         let sql = format!(
             "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.{call}()), 'YYYY-MM-DD HH24:MI:SS.US')"
         );
-        self.servers[at].inbox.row = None;
-        self.tell(at, &sql).await?;
-        let row = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
+        let row = self.ask_row(at, &sql).await?;
         row.ok_or_else(|| {
             Report::error(sqlstate::INTERNAL_ERROR, "server does not say the time").into()
         })

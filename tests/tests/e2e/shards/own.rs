@@ -94,6 +94,12 @@ fn a_table_is_made_changed_and_used_in_one_text() {
     let same =
         "SELECT to_regclass('shop.things_note') IS NOT NULL AND count(note) = 0 FROM shop.things";
     assert_eq!(stage.shards.sql_all(same), ["t"; 3]);
+    // The home shard is asked about definitions behind what it says of the transaction.
+    let text = "CREATE TABLE notes (v int8); INSERT INTO notes VALUES (1), (2); \
+        CREATE TABLE marks (id int8 PRIMARY KEY); INSERT INTO marks VALUES (1), (2), (3); \
+        CREATE TABLE pages (v int8); SELECT count(*) FROM marks";
+    let said = done(&mut wire, text);
+    assert!(said.contains(&"DataRow 3".into()), "{said:?}");
     stage.assert_nothing_prepared();
 }
 
