@@ -141,11 +141,23 @@ fn only_in_blocks(statement: &str) -> Report {
 }
 
 impl State {
+    /// The block ends, and with AND CHAIN another one begins.
+    pub fn chain(&mut self, chains: bool) {
+        self.modes = match chains {
+            true => self.modes_to_chain(),
+            false => String::new(),
+        };
+        self.chained = chains;
+    }
+
     /// The modes of the transaction that AND CHAIN begins after this one: those that hold now. One that has failed
-    /// leaves those of a plain BEGIN.
-    pub fn modes_to_chain(&self) -> String {
+    /// leaves those that it took over itself, as `CommitTransactionCommand` in PostgreSQL's `xact.c` does.
+    fn modes_to_chain(&self) -> String {
         if matches!(self.block, Block::Failed | Block::Refused | Block::Lost) {
-            return String::new();
+            return match self.chained {
+                true => self.modes.clone(),
+                false => String::new(),
+            };
         }
         let begun = format!("BEGIN {}", self.modes);
         let set = self.history.deeds().iter().filter_map(|deed| match deed {

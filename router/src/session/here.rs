@@ -28,6 +28,10 @@ impl Session {
         }
         let no_server = self.servers.is_empty();
         match (kind, &self.state.block) {
+            // A server that was told to BEGIN in those modes would forget them.
+            (Kind::Commit { chain: true } | Kind::Rollback { chain: true }, Block::Failed) => {
+                self.state.chained
+            }
             (Kind::Deallocate(_), _) => true,
             (Kind::Close(name), _) => self.closes_here(name),
             (Kind::Begin(_), Block::None | Block::Begun) => {

@@ -87,6 +87,9 @@ pub struct State {
     pub block: Block,
     /// What followed BEGIN, for shards that join later.
     pub modes: String,
+    /// Whether AND CHAIN began the block. Then an error in it takes nothing from its modes: what BEGIN says is undone with
+    /// the transaction, as a SET LOCAL is, and what a chained transaction took over is not.
+    pub chained: bool,
     /// What was done since, for all shards that take part.
     pub history: History,
     /// The settings that outlive the transaction.
@@ -186,6 +189,7 @@ impl State {
             skipping: false,
             block: Block::None,
             modes: String::new(),
+            chained: false,
             history: History::default(),
             process,
             farewell: None,
@@ -506,10 +510,7 @@ impl State {
             Kind::Commit { chain } | Kind::Rollback { chain } => {
                 // COMMIT of a failed transaction says ROLLBACK.
                 let failed = matches!(kind, Kind::Commit { .. }) && command == b"ROLLBACK";
-                self.modes = match *chain && !failed {
-                    true => self.modes_to_chain(),
-                    false => String::new(),
-                };
+                self.chain(*chain);
                 match (kind, failed) {
                     (Kind::Commit { .. }, false) => self.end_block(Ended::Committed),
                     _ => self.end_block(Ended::Undone),
@@ -750,7 +751,7 @@ impl State {
         match status {
             TxStatus::Idle => {
                 self.end_block(self.ended());
-                self.modes.clear();
+                self.chain(false);
                 inbox.leave_block();
                 self.end_implicit(inbox);
             }
@@ -800,7 +801,7 @@ impl State {
         self.skipping = false;
         if self.block == Block::None {
             self.end_block(self.ended());
-            self.modes.clear();
+            self.chain(false);
             if self.failed {
                 self.settings.rollback();
             } else {

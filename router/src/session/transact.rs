@@ -34,7 +34,7 @@ impl Session {
         if self.state.block == Block::None {
             self.implicit = true;
             self.state.block = Block::Begun;
-            self.state.modes.clear();
+            self.state.chain(false);
             self.state.settings.begin();
         }
     }
@@ -180,10 +180,7 @@ impl Session {
     }
 
     fn after_block(&mut self, chain: bool, ended: Ended) {
-        self.state.modes = match chain {
-            true => self.state.modes_to_chain(),
-            false => String::new(),
-        };
+        self.state.chain(chain);
         self.state.end_block(ended);
         self.implicit = false;
         if chain {
