@@ -126,7 +126,7 @@ fn leaves(code: &str, is_body: bool) -> bool {
 fn leaves_by_itself(name: &str) -> bool {
     matches!(
         special(name.as_bytes()),
-        Some(Trait::SetConfig | Trait::Seed | Trait::LockSession)
+        Some(Trait::SetConfig | Trait::Seed | Trait::LockSession | Trait::Slot)
     )
 }
 

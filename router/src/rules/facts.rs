@@ -305,7 +305,7 @@ impl Facts {
     fn called(&mut self) {
         for call in &self.calls {
             match special(call.name.as_bytes()) {
-                Some(Trait::Writes | Trait::Sequence) => {
+                Some(Trait::Writes | Trait::Sequence | Trait::Slot) => {
                     self.kinds = self.kinds.with(Kind::Write);
                 }
                 Some(Trait::Opaque) => {

@@ -49,10 +49,15 @@ impl Session {
     /// What may not run at all, whatever the server would say.
     pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
         self.check_parsed(steps)?;
-        let asks = steps.iter().any(|step| step.pins.has(Pin::SequenceState));
-        let fails = self.state.block == Block::Failed;
-        match asks && !fails && !self.may_ask_numbers() {
-            true => Err(currval_refused().into()),
+        if self.state.block == Block::Failed {
+            return Ok(());
+        }
+        let asks = |pin| steps.iter().any(|step| step.pins.has(pin));
+        if asks(Pin::SequenceState) && !self.may_ask_numbers() {
+            return Err(currval_refused().into());
+        }
+        match asks(Pin::Prepared) && !self.gives_names() {
+            true => Err(prepared_refused().into()),
             false => Ok(()),
         }
     }
@@ -106,6 +111,16 @@ pub(super) fn failed_transaction() -> Report {
 pub(super) fn lost_transaction() -> Report {
     Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
         .detail("The transaction was rolled back.")
+}
+
+/// The refusal of what shows the statements of a server connection, which several clients share.
+fn prepared_refused() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "pg_prepared_statements would show what other clients have prepared",
+    )
+    .detail("several clients share the server connection and its prepared statements")
+    .hint("Use pool_mode = \"session\" for this user or database, where no tables are declared.")
 }
 
 fn set_config_refused() -> Report {

@@ -28,7 +28,7 @@ impl Session {
         self.gives_names() && text_of(name).is_some()
     }
 
-    fn gives_names(&self) -> bool {
+    pub(super) fn gives_names(&self) -> bool {
         self.is_session_mode() && self.world.is_none()
     }
 

@@ -445,7 +445,8 @@ impl State {
                 self.numbers.forget();
                 self.forget_session();
                 inbox.discarded = true;
-                unpins = self.pins;
+                // A temporary slot lives on.
+                unpins = self.pins.minus(Pins::NONE.with(Pin::Slot));
             }
             _ => {}
         }

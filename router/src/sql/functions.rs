@@ -41,6 +41,8 @@ pub enum Trait {
     LockTransaction,
     /// Runs SQL that stands in its arguments, here or elsewhere.
     Opaque,
+    /// Makes a replication slot, perhaps a temporary one: those end with the backend.
+    Slot,
     /// Changes the database, the server or another backend.
     Writes,
 }
@@ -175,10 +177,10 @@ const SPECIAL: &[(&str, Trait)] = &[
     ("pg_control_init", Server),
     ("pg_control_recovery", Server),
     ("pg_control_system", Server),
-    ("pg_copy_logical_replication_slot", Writes),
-    ("pg_copy_physical_replication_slot", Writes),
-    ("pg_create_logical_replication_slot", Writes),
-    ("pg_create_physical_replication_slot", Writes),
+    ("pg_copy_logical_replication_slot", Slot),
+    ("pg_copy_physical_replication_slot", Slot),
+    ("pg_create_logical_replication_slot", Slot),
+    ("pg_create_physical_replication_slot", Slot),
     ("pg_create_restore_point", Writes),
     ("pg_current_logfile", Server),
     ("pg_current_snapshot", Server),

@@ -1,10 +1,10 @@
 //! What is a client's own stays its own where clients share connections and prepared statements: the values of its
 //! settings, however they were written, and what its statements meant by them.
 
-use crate::shards::stage::{one, say};
+use crate::shards::stage::{LIMIT, one, say, send};
 use mothership_tests::endpoint::{Served, endpoint_listening};
 use mothership_tests::message::{self, Format};
-use mothership_tests::{Endpoint, Frame, Wire};
+use mothership_tests::{Endpoint, Frame, Wire, poll_until};
 
 /// A router of one core that pools one database, so that clients share all that they may.
 fn pooled(max: u32) -> Served {
@@ -492,4 +492,39 @@ fn a_part_of_datestyle_leaves_the_other_part_of_the_same_client() {
     say(&mut other, "SET datestyle TO dmy");
     assert_eq!(other.rows(shown), [["ISO, DMY", "2001-03-04"]]);
     assert_eq!(one.rows(shown), alone.rows(shown));
+}
+
+#[test]
+fn what_others_have_prepared_is_not_shown() {
+    let served = pooled(1);
+    let (mut client, mut other) = (Wire::login(&served), Wire::login(&served));
+    let parsed = [
+        message::parse("secret", "SELECT 'mine'", &[]),
+        message::bind("", "secret", Format::Text, &[], Format::Text),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    assert!(send(&mut client, &parsed).contains(&"DataRow mine".into()));
+    for sql in [
+        "SELECT statement FROM pg_prepared_statements",
+        "SELECT s.statement FROM pg_catalog.pg_prepared_statement() s",
+    ] {
+        let answer = say(&mut other, sql);
+        assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");
+    }
+    assert_eq!(one(&mut other, "SELECT 1"), "1");
+}
+
+#[test]
+fn a_temporary_replication_slot_ends_with_its_client() {
+    let served = pooled(2);
+    let (mut client, mut other) = (Wire::login(&served), Wire::login(&served));
+    let made = "SELECT slot_name FROM pg_create_physical_replication_slot('own', true, true)";
+    assert_eq!(one(&mut client, made), "own");
+    say(&mut client, "DISCARD ALL");
+    let count = "SELECT count(*) FROM pg_replication_slots";
+    assert_eq!(one(&mut other, count), "1");
+    drop(client);
+    let is_gone = || one(&mut other, count) == "0";
+    assert!(poll_until(LIMIT, is_gone), "the slot is still there");
 }

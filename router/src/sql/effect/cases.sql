@@ -208,7 +208,11 @@ SELECT setval('s', 5)
 SELECT setseed(0.5)
 SELECT random()
 SELECT * FROM pg_prepared_statements
+SELECT name FROM pg_prepared_statement()
 SELECT name FROM pg_catalog.pg_cursors
+SELECT pg_create_physical_replication_slot('s', true, true)
+SELECT slot_name FROM pg_copy_logical_replication_slot('a', 'b', true)
+SELECT pg_drop_replication_slot('s')
 SELECT pg_my_temp_schema()
 LOAD 'auto_explain'
 SELECT pg_replication_origin_session_setup('x')

@@ -21,9 +21,10 @@ pub struct Effects<'a> {
     /// Takes an advisory lock of the transaction. It must be taken on the same server
     /// by all clients.
     pub transaction_lock: bool,
-    /// Asks for something that belongs to this backend: its temporary schema, its prepared
-    /// statements or cursors.
+    /// Asks for something that belongs to this backend: its temporary schema, its cursors.
     pub backend_identity: bool,
+    /// Asks which statements this backend has prepared.
+    pub prepared: bool,
     /// Names something that tells or takes numbers of processes: pg_backend_pid, pg_stat_activity.
     pub processes: bool,
     /// `nextval`, `setval`: the backend will remember the value for currval.
@@ -38,6 +39,8 @@ pub struct Effects<'a> {
     pub with_hold: bool,
     /// `LOAD`
     pub load: bool,
+    /// Makes a replication slot.
+    pub slot: bool,
     /// Runs code that tokens do not show: DO, CALL, query_to_xml, dblink. An EXECUTE is
     /// what its body is, and not counted here.
     pub opaque: bool,
@@ -72,9 +75,11 @@ impl<'a> Effects<'a> {
             (self.listen, Pin::Listen),
             (self.with_hold, Pin::HoldCursor),
             (self.backend_identity, Pin::BackendIdentity),
+            (self.prepared, Pin::Prepared),
             (self.sequence_read, Pin::SequenceState),
             (self.seed, Pin::Seed),
             (self.load, Pin::Load),
+            (self.slot, Pin::Slot),
             (self.set_config == SetConfig::Speed, Pin::SpeedSetting),
             (self.set_config == SetConfig::Unclear, Pin::UnclearSetting),
             (self.opaque, Pin::Opaque),
@@ -123,12 +128,16 @@ pub enum Pin {
     HoldCursor,
     /// The client was told something that is true of this backend only.
     BackendIdentity,
+    /// `pg_prepared_statements`
+    Prepared,
     /// currval, lastval.
     SequenceState,
     /// The seed of random().
     Seed,
     /// A library was loaded.
     Load,
+    /// A temporary replication slot, which nothing but the end of its backend takes away.
+    Slot,
     /// A setting that changes no answer was changed in a way that cannot be followed.
     SpeedSetting,
     /// The same of any other.
@@ -139,15 +148,17 @@ pub enum Pin {
 
 impl Pin {
     /// All reasons.
-    pub const ALL: [Pin; 11] = [
+    pub const ALL: [Pin; 13] = [
         Pin::TempObject,
         Pin::AdvisoryLock,
         Pin::Listen,
         Pin::HoldCursor,
         Pin::BackendIdentity,
+        Pin::Prepared,
         Pin::SequenceState,
         Pin::Seed,
         Pin::Load,
+        Pin::Slot,
         Pin::SpeedSetting,
         Pin::UnclearSetting,
         Pin::Opaque,
@@ -161,9 +172,11 @@ impl Pin {
             Pin::Listen => "listen",
             Pin::HoldCursor => "cursor with hold",
             Pin::BackendIdentity => "backend identity",
+            Pin::Prepared => "prepared statements",
             Pin::SequenceState => "currval or lastval",
             Pin::Seed => "random seed",
             Pin::Load => "loaded library",
+            Pin::Slot => "replication slot",
             Pin::SpeedSetting => "set_config of jit",
             Pin::UnclearSetting => "unclear set_config",
             Pin::Opaque => "code that cannot be seen",

@@ -334,9 +334,8 @@ fn identifiers<'a>(
         effects.temp_object |= is_temp(&name);
         *at = ahead;
     }
-    if session_view(&name) {
-        effects.backend_identity = true;
-    }
+    effects.backend_identity |= name == "pg_cursors" || name == "pg_backend_memory_contexts";
+    effects.prepared |= name == "pg_prepared_statements" || name == "pg_prepared_statement";
     effects.processes |= is_told_by(name.as_bytes());
     if !at.sees_kind(Kind::LParen) || matches!(before, Before::As | Before::Into | Before::TypeCast)
     {
@@ -360,13 +359,6 @@ fn is_temp(name: &Name<'_>) -> bool {
     name.as_bytes() == b"pg_temp" || name.as_bytes().starts_with(b"pg_temp_")
 }
 
-/// Views of pg_catalog that show what the backend has.
-fn session_view(name: &Name<'_>) -> bool {
-    *name == "pg_prepared_statements"
-        || *name == "pg_cursors"
-        || *name == "pg_backend_memory_contexts"
-}
-
 /// Notes a call; says whether it is set_config.
 fn called<'a>(effects: &mut Effects<'a>, function: FunctionName<'a>) -> bool {
     let special = function.special();
@@ -381,6 +373,10 @@ fn called<'a>(effects: &mut Effects<'a>, function: FunctionName<'a>) -> bool {
         }
         Some(Trait::Writes) => effects.writes = Writes::Yes,
         Some(Trait::Seed) => effects.seed = true,
+        Some(Trait::Slot) => {
+            effects.slot = true;
+            effects.writes = Writes::Yes;
+        }
         Some(Trait::LockSession) => effects.session_lock = true,
         Some(Trait::UnlockSession) => effects.session_unlock = true,
         Some(Trait::LockTransaction) => effects.transaction_lock = true,
