@@ -102,14 +102,8 @@ impl Doubts {
                 }
             }
         };
-        tokio::time::timeout(limit, wait).await.map_err(|_| {
-            Report::error(
-                sqlstate::CANNOT_CONNECT_NOW,
-                format!("shard \"{}\" has a committed transaction that is not finished", site.shard),
-            )
-            .detail("the shard could not be reached when the transaction was committed")
-            .hint("Try again when the shard can be reached; SHOW TRANSACTIONS lists what is in doubt.")
-        })
+        let waited = tokio::time::timeout(limit, wait).await;
+        waited.map_err(|_| unfinished(&site.shard))
     }
 
     /// Takes what a look at a site has shown that began at `begun`: all that was noted
@@ -167,6 +161,16 @@ impl Doubts {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Site, HashMap<TransactionId, Instant>>> {
         self.sites.lock().expect("nobody panics while holding it")
     }
+}
+
+/// What a statement is told that has waited too long for a commit on this shard.
+pub fn unfinished(shard: &str) -> Report {
+    Report::error(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!("shard \"{shard}\" has a committed transaction that is not finished"),
+    )
+    .detail("the shard could not be reached when the transaction was committed")
+    .hint("Try again when the shard can be reached; SHOW TRANSACTIONS lists what is in doubt.")
 }
 
 #[cfg(test)]

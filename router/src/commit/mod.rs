@@ -11,7 +11,7 @@
 //!
 //! A name ([`gid`]) leads from what is prepared to its decision. [`parts`] says who
 //! can be together, [`steps`] is the commit as a value that a session drives.
-//! [`doubt`] is what this router knows to be unfinished. [`judge`] says what is to
+//! [`finishing`] is what this router is about to commit, [`doubt`] what it knows to be unfinished. [`judge`] says what is to
 //! be done with what somebody left behind, and [`recover`] does it, by errands of
 //! the control role ([`errand`]). [`schema`] is the decision table.
 //!
@@ -35,6 +35,8 @@ pub mod parts;
 pub mod steps;
 
 pub mod doubt;
+
+pub mod finishing;
 
 pub mod judge;
 

@@ -339,6 +339,20 @@ impl Commit {
         self.advance();
     }
 
+    /// Whether it is known that all parts are to be committed.
+    pub fn is_decided(&self) -> bool {
+        self.stage == Stage::Finish
+    }
+
+    /// Whether nothing is left of it on this shard.
+    pub fn is_done(&self, shard: usize) -> bool {
+        let mut own = self
+            .parts
+            .iter()
+            .filter(|part| part.participant.shard == shard);
+        own.all(|part| part.state == State::Done)
+    }
+
     /// How it ended, as soon as nothing is under way any more.
     pub fn end(&self) -> Option<End> {
         let over = |part: &Part| matches!(part.state, State::Done | State::Owed);

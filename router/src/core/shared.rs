@@ -3,6 +3,7 @@
 
 use super::{Core, Held, Life, Mail, Order, PoolKey, Topology};
 use crate::commit::doubt::{Doubts, Site};
+use crate::commit::finishing::Finishing;
 use crate::commit::recover::Sweep;
 use crate::config;
 use crate::console::gates::Gates;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub router: config::Label,
     /// Committed parts that their shards have not finished.
     pub doubts: Arc<Doubts>,
+    /// Commits over several shards that are under way.
+    pub finishing: Arc<Finishing>,
     /// Requests that wait for a primary.
     pub held: Arc<Held>,
     /// What is known of each database, by the clients' name.
@@ -199,6 +202,7 @@ impl Shared {
             kin,
             router,
             doubts,
+            finishing: Arc::default(),
             held: Arc::default(),
             worlds: Mutex::default(),
             standing_by: Mutex::default(),

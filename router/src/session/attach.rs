@@ -43,6 +43,7 @@ impl Session {
     /// for the session on that shard already is kept.
     pub(super) async fn attach_to(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
         self.wait_for_doubts(shard).await?;
+        self.wait_for_finishing(shard).await?;
         let at = match self.servers.iter().position(|s| s.shard == shard) {
             Some(at) => at,
             None => self.join(shard, wants).await?,
@@ -146,6 +147,9 @@ impl Session {
     /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
     /// anything of the client's is replaced by another.
     pub(super) async fn join(&mut self, shard: usize, mut wants: Wants) -> Result<usize, Halt> {
+        if self.servers.is_empty() {
+            self.state.worked = false;
+        }
         let mut lost = 0;
         let altered = self.core.see_altered();
         loop {

@@ -103,6 +103,7 @@ impl Session {
         self.written = None;
         if !matches!(message, tag::DESCRIBE | tag::FLUSH) {
             self.taken_requests += 1;
+            self.state.worked |= self.state.block != Block::None;
         }
         if message != tag::SYNC {
             self.say_waiting_command();

@@ -90,6 +90,9 @@ pub struct State {
     /// Whether AND CHAIN began the block. Then an error in it takes nothing from its modes: what BEGIN says is undone with
     /// the transaction, as a SET LOCAL is, and what a chained transaction took over is not.
     pub chained: bool,
+    /// Whether the transaction may have done something before the statement at hand: another statement has ended well, or
+    /// came with another message.
+    pub worked: bool,
     /// What was done since, for all shards that take part.
     pub history: History,
     /// The settings that outlive the transaction.
@@ -190,6 +193,7 @@ impl State {
             block: Block::None,
             modes: String::new(),
             chained: false,
+            worked: false,
             history: History::default(),
             process,
             farewell: None,
@@ -406,6 +410,7 @@ impl State {
 
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
+        self.worked = true;
         self.pins = self.pins.and(step.pins);
         self.marks.note(step);
         self.temporary
@@ -598,6 +603,7 @@ impl State {
         self.schema_changed |= std::mem::take(&mut self.definitions) != Definitions::Common;
         self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
+        self.worked = false;
         self.temporary.end_block();
         self.untold.set(false);
         self.history.clear();

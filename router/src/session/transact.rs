@@ -11,13 +11,14 @@ use super::state::{Block, Ended};
 use super::step::{Kind, Pins};
 use super::touched::Touched;
 use super::{Attached, Halt, Session};
-use crate::commit::doubt::Site;
+use crate::commit::doubt::{Site, unfinished};
+use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
 use crate::plan::Merge;
 use crate::sql::effect::{DiscardWhat, Pin};
-use mothership_pool::health::Scope;
+use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::frontend::put_query;
@@ -25,6 +26,7 @@ use mothership_proto::ledger::{Audience, Event, Owed, Step as Judged};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 impl Session {
@@ -356,13 +358,13 @@ impl Session {
             self.rollback_all().await;
             return Err(halt);
         }
-        let topology = std::sync::Arc::clone(&self.topology);
+        let topology = Arc::clone(&self.topology);
         let transactions = &topology.config.transactions;
         let wrote: Vec<_> = self
             .servers
             .iter()
             .filter(|s| s.inbox.in_block && s.inbox.wrote)
-            .filter_map(|s| Some((s.shard, std::sync::Arc::clone(s.inbox.clock.as_ref()?))))
+            .filter_map(|s| Some((s.shard, Arc::clone(s.inbox.clock.as_ref()?))))
             .collect();
         // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
         // TRANSACTION itself fails, and all is rolled back.
@@ -376,10 +378,9 @@ impl Session {
             .map(|attached| Participant {
                 shard: attached.shard,
                 name: topology.config.shards[attached.shard].name.clone(),
-                work: if attached.inbox.wrote && topology.has_rows(attached.shard) {
-                    Work::Write
-                } else {
-                    Work::Read
+                work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
+                    true => Work::Write,
+                    false => Work::Read,
                 },
                 preparable: !(attached.inbox.pinned && unpreparable)
                     && attached.shard < topology.postgres,
@@ -418,6 +419,7 @@ impl Session {
                 return Err(Halt::Fail(refusal.report()));
             }
         };
+        let mut under_way = self.begin_finishing(&wrote);
         let mut errors: HashMap<usize, Vec<u8>> = HashMap::new();
         let end = loop {
             if let Some(end) = commit.end() {
@@ -430,7 +432,8 @@ impl Session {
                     pending: Vec::new(),
                 };
             }
-            self.run_steps(&steps, &mut commit, &mut errors).await;
+            self.run_steps(&steps, &mut commit, &mut errors, &mut under_way)
+                .await;
         };
         if let Some((shard, backend @ Backend::Process { .. })) = commit.backend()
             && let Some(attached) = self.servers.iter_mut().find(|s| s.shard == shard)
@@ -447,6 +450,8 @@ impl Session {
             let site = self.site(shard);
             self.core.shared.doubts.note(site, &gid);
         }
+        // From here on it is in doubt or done.
+        drop(under_way);
         for attached in &mut self.servers {
             match end {
                 Outcome::Committed { .. } => attached.inbox.carried.commit(),
@@ -495,6 +500,7 @@ impl Session {
         steps: &[Step],
         commit: &mut Commit,
         errors: &mut HashMap<usize, Vec<u8>>,
+        under_way: &mut Option<UnderWay>,
     ) {
         let limit = self.topology.config.transactions.prepare_timeout;
         for step in steps.iter().filter(|step| step.via == Via::Session) {
@@ -532,6 +538,14 @@ impl Session {
                 },
             };
             commit.on_reply(step.shard, &reply);
+            if let Some(under_way) = under_way {
+                if commit.is_decided() {
+                    under_way.decided();
+                }
+                if commit.is_done(step.shard) {
+                    under_way.done(step.shard);
+                }
+            }
         }
     }
 
@@ -640,9 +654,39 @@ impl Session {
         }
     }
 
+    /// Says where a commit writes, before it begins; None if that is one shard.
+    fn begin_finishing(&self, wrote: &[(usize, Arc<CommitClock>)]) -> Option<UnderWay> {
+        if wrote.len() < 2 {
+            return None;
+        }
+        let shards = wrote.iter().map(|(shard, _)| *shard);
+        let sites = shards.map(|shard| (shard, self.site(shard)));
+        Some(self.core.shared.finishing.begin(sites.collect()))
+    }
+
+    /// A transaction that has worked on another shard waits for what others commit on this one: it may go on because they
+    /// have committed there already.
+    pub(super) async fn wait_for_finishing(&mut self, shard: usize) -> Result<(), Halt> {
+        let finishing = Arc::clone(&self.core.shared.finishing);
+        if finishing.is_empty() || !self.has_worked_beside(shard) {
+            return Ok(());
+        }
+        let site = self.site(shard);
+        let limits = &self.topology.config.transactions;
+        let (undecided, decided) = (limits.deadlock_timeout, limits.doubt_timeout);
+        let waited = finishing.wait(&site, undecided, decided).await;
+        waited.map_err(|StillFinishing| Halt::Fail(unfinished(&site.shard)))
+    }
+
+    /// Whether the transaction has done something on another shard before the statement at hand.
+    fn has_worked_beside(&self, shard: usize) -> bool {
+        let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
+        self.state.worked && self.servers.iter().any(beside)
+    }
+
     /// A statement on a shard that has something unfinished of this router waits for it.
     pub(super) async fn wait_for_doubts(&mut self, shard: usize) -> Result<(), Halt> {
-        let doubts = std::sync::Arc::clone(&self.core.shared.doubts);
+        let doubts = Arc::clone(&self.core.shared.doubts);
         if doubts.count() == 0 {
             return Ok(());
         }

@@ -33,6 +33,8 @@ mod fast;
 mod fast_over;
 #[path = "shards/faults.rs"]
 mod faults;
+#[path = "shards/finishing.rs"]
+mod finishing;
 #[path = "shards/gathered.rs"]
 mod gathered;
 #[path = "shards/in_line.rs"]

@@ -1,6 +1,8 @@
 //! Plays a schedule on one side and counts what came of it.
 
-use crate::schedule::{Adds, ROWS, Schedule, Statement, TABLES, Transaction, name};
+use crate::schedule::{
+    Adds, COUNTER, LOCKS, READ, ROWS, Schedule, Statement, TABLES, Transaction, name,
+};
 use mothership_proto::frontend;
 use mothership_tests::message::{bind_text, execute, parse, sync};
 use mothership_tests::{Endpoint, Frame, Wire};
@@ -60,9 +62,13 @@ impl Side {
     pub fn fill(&mut self) {
         for table in TABLES {
             let t = name(table);
+            let keys = (0..=ROWS)
+                .chain(LOCKS)
+                .chain(LOCKS.map(|lock| lock + COUNTER));
+            let rows: Vec<String> = keys.map(|key| format!("({key}, 0)")).collect();
             for sql in [
                 format!("CREATE TABLE {t} (id int8 PRIMARY KEY, n int8 NOT NULL)"),
-                format!("INSERT INTO {t} SELECT g, 0 FROM generate_series(0, {ROWS}) g"),
+                format!("INSERT INTO {t} VALUES {}", rows.join(", ")),
             ] {
                 let frames = self.asks.query(&sql);
                 assert!(frames.iter().all(|frame| frame.kind != b'E'), "{frames:?}");
@@ -160,6 +166,13 @@ fn play(wire: &mut Wire, transaction: &Transaction, done: &mut Done) {
 }
 
 fn run(wire: &mut Wire, statement: &Statement) -> Vec<Frame> {
+    if let Some(reads) = &statement.reads {
+        let frames = wire.query(reads);
+        return match frames.iter().find(|frame| frame.kind == b'D') {
+            Some(row) => wire.query(&statement.sql.replace(READ, &row.row_text()[0])),
+            None => frames,
+        };
+    }
     if !statement.extended {
         return wire.query(&statement.sql);
     }

@@ -12,6 +12,13 @@ use std::fmt;
 pub const TABLES: [usize; 3] = [0, 1, 2];
 /// So many rows they have at first, with the keys from 1.
 pub const ROWS: i64 = 40;
+/// Rows of the sharded table that are locked, each for a counter so many keys further on. A client reads that, adds one and
+/// writes it back: nobody does so without the lock.
+pub const LOCKS: std::ops::RangeInclusive<i64> = 101..=104;
+/// From a lock to its counter.
+pub const COUNTER: i64 = 100;
+/// Stands in a text for what was read before.
+pub const READ: &str = ":read";
 
 /// The name of a table.
 pub fn name(table: usize) -> &'static str {
@@ -32,6 +39,8 @@ pub enum Adds {
 /// A statement and its parameters, in the texts of the protocol.
 #[derive(Clone, Debug)]
 pub struct Statement {
+    /// What is read before; the value takes the place of [`READ`] in the text.
+    pub reads: Option<String>,
     pub sql: String,
     pub extended: bool,
     pub table: usize,
@@ -63,18 +72,18 @@ impl Schedule {
         }
         let clients = rng.random_range(2..=most);
         let same = rng.random_bool(0.3);
+        let counts = rng.random_bool(0.1);
         let length = rng.random_range(1..=8);
         let mut script = |rng: &mut StdRng| -> Vec<Transaction> {
             (0..length)
                 .map(|_| transaction(rng, ordered, &mut told))
                 .collect()
         };
-        let clients = match same {
-            true => {
-                let one = script(rng);
-                vec![one; clients]
-            }
-            false => (0..clients).map(|_| script(rng)).collect(),
+        let clients = match (counts, same) {
+            // All of them want one counter.
+            (true, _) => vec![vec![counting(rng); 8]; clients],
+            (false, true) => vec![script(rng); clients],
+            (false, false) => (0..clients).map(|_| script(rng)).collect(),
         };
         Schedule {
             clients,
@@ -110,12 +119,47 @@ fn transaction(rng: &mut StdRng, ordered: bool, told: &mut Vec<&'static str>) ->
             statements.push(statement(rng, table, part, ordered, told));
             rest = more;
         }
+        if table == 0 && ordered && rng.random_bool(0.3) {
+            statements.extend(counted(rng));
+        }
     }
     if !ordered {
         let at = rng.random_range(0..statements.len());
         statements.rotate_left(at);
     }
     Transaction { block, statements }
+}
+
+/// A block that only counts.
+fn counting(rng: &mut StdRng) -> Transaction {
+    Transaction {
+        block: true,
+        statements: counted(rng).into(),
+    }
+}
+
+/// A lock, and what it is for. The keys come behind all others.
+fn counted(rng: &mut StdRng) -> [Statement; 2] {
+    let t = name(0);
+    let lock = rng.random_range(LOCKS);
+    let counter = lock + COUNTER;
+    let lock = match rng.random_bool(0.5) {
+        true => format!("SELECT n FROM {t} WHERE id = {lock} FOR UPDATE"),
+        false => format!("UPDATE {t} SET n = n WHERE id = {lock}"),
+    };
+    let statement = |reads, sql, adds| Statement {
+        reads,
+        sql,
+        extended: false,
+        table: 0,
+        adds,
+    };
+    let reads = Some(format!("SELECT n FROM {t} WHERE id = {counter}"));
+    let write = format!("UPDATE {t} SET n = {READ} + 1 WHERE id = {counter}");
+    [
+        statement(None, lock, Adds::Nothing),
+        statement(reads, write, Adds::Each(1)),
+    ]
 }
 
 fn table(rng: &mut StdRng) -> usize {
@@ -228,6 +272,7 @@ fn statement(
         ),
     };
     Statement {
+        reads: None,
         sql,
         extended: rng.random_bool(0.5),
         table,
@@ -242,7 +287,8 @@ impl fmt::Display for Schedule {
             for transaction in script {
                 let texts = transaction.statements.iter().map(|s| {
                     let way = if s.extended { "extended" } else { "simple" };
-                    format!("{} -- {way}", s.sql)
+                    let reads = s.reads.iter().map(|read| format!("{read} -- {READ}; "));
+                    format!("{}{} -- {way}", reads.collect::<String>(), s.sql)
                 });
                 let block = if transaction.block { "BEGIN; " } else { "" };
                 writeln!(

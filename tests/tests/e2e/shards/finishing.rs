@@ -1,0 +1,136 @@
+//! Who gets a lock of a transaction over several shards sees all that the transaction has done, as in one PostgreSQL.
+
+use super::stage::{LIMIT, Stage, one, one_each, say};
+use mothership_tests::message;
+use mothership_tests::proxy::{Effect, Proxy, Side, Trap};
+use mothership_tests::{Router, Wire, poll_until};
+
+/// On the shards: an UPDATE of items waits at its COMMIT for whoever holds this lock.
+const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON items DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
+
+const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+
+fn update(id: i64) -> String {
+    format!("UPDATE items SET v = v + 1 WHERE id = {id}")
+}
+
+fn read(id: i64) -> String {
+    format!("SELECT v FROM items WHERE id = {id}")
+}
+
+/// Whether so many wait for locks of the servers.
+fn are_waiting(stage: &Stage, count: u32) -> bool {
+    let waiting = || stage.shards.sql(0, WAITING).trim() == count.to_string();
+    poll_until(LIMIT, waiting)
+}
+
+#[test]
+fn a_lock_on_a_shard_that_wrote_nothing_is_kept_until_the_others_have_committed() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    stage.fill([a, b, c]);
+    stage.shards.sql_all("UPDATE items SET v = 0");
+    stage.shards.sql_all(SLOW);
+    let row = |id| format!("{} FOR UPDATE", read(id));
+    let advisory = || "SELECT pg_advisory_xact_lock(1)".to_owned();
+    let cases = [
+        (row(a), b),
+        (row(b), a),
+        (row(c), a),
+        (advisory(), b),
+        (advisory(), c),
+    ];
+    for (lock, written) in cases {
+        stage
+            .shards
+            .sql_all("SET session_replication_role = replica; UPDATE items SET v = 0");
+        let gate: Vec<Wire> = (0..3)
+            .map(|shard| {
+                let mut wire = Wire::login(&stage.shards.endpoint(shard));
+                say(&mut wire, "SELECT pg_advisory_lock(4711)");
+                wire
+            })
+            .collect();
+        let (mut first, mut second) = (stage.wire(), stage.wire());
+        for sql in ["BEGIN", &lock, &update(written)] {
+            say(&mut first, sql);
+        }
+        first.send(&message::query("COMMIT"));
+        assert!(are_waiting(&stage, 1), "COMMIT does not wait for the gate");
+        say(&mut second, "BEGIN");
+        second.send(&message::query(&lock));
+        // Or it does not wait at all.
+        let waits = are_waiting(&stage, 2);
+        drop(gate);
+        first.until_ready();
+        second.until_ready();
+        assert_eq!(one(&mut second, &read(written)), "1", "{lock}");
+        assert!(waits, "{lock} was free before COMMIT had ended");
+        say(&mut second, "COMMIT");
+    }
+}
+
+#[test]
+fn who_has_seen_a_commit_on_one_shard_sees_it_on_the_next() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    stage.fill([a, b]);
+    // A way of its own for each shard.
+    let address = format!("address = \"127.0.0.1:{}\"", stage.shards.endpoint(0).port);
+    let ways: Vec<Proxy> = (0..3)
+        .map(|_| Proxy::to(stage.shards.endpoint(0).port))
+        .collect();
+    let mut config = stage.config().to_owned();
+    for way in &ways {
+        let own = format!("address = \"localhost:{}\"", way.port());
+        config = config.replacen(&address, &own, 1);
+    }
+    let router = Router::start(&config);
+    for lock in [" FOR UPDATE", ""] {
+        stage.shards.sql_all("UPDATE items SET v = 0");
+        let (mut first, mut second) = (stage.wire_of(&router), stage.wire_of(&router));
+        for sql in ["BEGIN", &update(a), &update(b)] {
+            say(&mut first, sql);
+        }
+        for way in &ways {
+            way.set(Trap::before_text(
+                Side::Client,
+                None,
+                "COMMIT PREPARED",
+                Effect::Freeze,
+            ));
+        }
+        let before: Vec<u64> = ways.iter().map(Proxy::sprung).collect();
+        first.send(&message::query("COMMIT"));
+        let late = || (0..3).find(|shard| ways[*shard].sprung() > before[*shard]);
+        assert!(
+            poll_until(LIMIT, || late().is_some()),
+            "nothing was prepared"
+        );
+        let late = late().expect("one of them was prepared");
+        let (early, late) = match super::stage::owner(a) == late {
+            true => (b, a),
+            false => (a, b),
+        };
+        say(&mut second, "BEGIN");
+        assert_eq!(one(&mut second, &format!("{}{lock}", read(early))), "1");
+        second.send(&message::query(&read(late)));
+        let waits = second
+            .try_frame(std::time::Duration::from_millis(100))
+            .is_err();
+        ways.iter().for_each(Proxy::heal);
+        if waits {
+            let rows: Vec<String> = second
+                .until_ready()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert!(rows.contains(&"DataRow 1".into()), "{rows:?}");
+        }
+        assert!(waits, "it shows what was there before the commit");
+        first.until_ready();
+        say(&mut second, "COMMIT");
+    }
+}
