@@ -13,8 +13,8 @@ use super::scope::Analysis;
 use super::slots::Text;
 use super::write::{omitted_default, without_key};
 use super::{
-    CopyFormat, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split, SplitRows,
-    Target, read, utility,
+    CopyFormat, LockScope, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split,
+    SplitRows, Target, read, utility,
 };
 use crate::catalog::{Events, Relation};
 use crate::commit::text::quoted;
@@ -107,6 +107,7 @@ pub fn plan(
                 target: Target::Keys(vec![by]),
                 role: role(),
                 merge: Merge::Concat,
+                locks: LockScope::Rows,
             }))
         }
         (place, Direction::In) => {
@@ -262,6 +263,7 @@ fn copy_in<'a>(
             target: Target::AllShards,
             role: Role::Primary("copies".to_owned()),
             merge: Merge::First,
+            locks: LockScope::Copies,
         }));
     };
     if !keyed.routable {

@@ -11,7 +11,7 @@ use super::query::Local;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Instance, Locks, Source};
 use super::touches::Touches;
-use super::{KeyedBy, LeafBy, Merge, Plan, Role, Scatter, Single, Target};
+use super::{KeyedBy, LeafBy, LockScope, Merge, Plan, Role, Scatter, Single, Target};
 use crate::catalog::{LeafBound, Strategy};
 
 /// The plan of a statement that has been walked. `target` is the instance that it writes to, if it writes.
@@ -150,6 +150,7 @@ fn by_keys(
                 target: Target::Keys(keyed),
                 role: role(analysis, target.is_none()),
                 merge,
+                locks: LockScope::Rows,
             }))
         }
         Err(_) if pinned => Ok(Plan::Single(single(keyed))),

@@ -57,6 +57,7 @@ impl fmt::Display for Plan {
                 target,
                 role,
                 merge,
+                ..
             }) => {
                 write!(f, "Scatter {target} merge={merge} role={role}")
             }

@@ -167,6 +167,19 @@ pub struct Scatter {
     pub role: Role,
     /// What makes one answer.
     pub merge: Merge,
+    /// What others wait for.
+    pub locks: LockScope,
+}
+
+/// What a statement over several shards locks, which says in which order the shards are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockScope {
+    /// Rows of each shard, if anything: all at once.
+    Rows,
+    /// Sharded tables as a whole, on every shard: the home shard first.
+    Tables,
+    /// All copies of reference tables: the home shard first, with the lock of whoever writes copies (ADR 35).
+    Copies,
 }
 
 /// Where to go.

@@ -18,8 +18,8 @@ use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
 use crate::plan::gather::{Ending, Holders};
 use crate::plan::{
-    Literals, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route, Scatter, SplitRows,
-    parts as touched, route, route::changes_of, route::part_of, slots,
+    Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route, Scatter,
+    SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
 };
 use crate::sql::cursor::Span;
 use crate::sql::password::RolePassword;
@@ -59,6 +59,8 @@ pub struct Many {
     pub writes: bool,
     /// It writes every copy of a reference table, or locks rows of the one that counts.
     pub copies: bool,
+    /// It locks whole tables on every shard.
+    pub tables: bool,
     /// PostgreSQL does not allow it in a transaction block: shard after shard.
     pub step_by_step: bool,
     /// A role gets a password, on several clusters: all have to keep the same of it.
@@ -91,6 +93,7 @@ impl Many {
             merge: Merge::Concat,
             writes,
             copies: false,
+            tables: false,
             step_by_step: false,
             password: false,
             copy_in: false,
@@ -480,12 +483,16 @@ impl Session {
             Plan::Ddl(_) => Merge::First,
             _ => route.merge.clone().unwrap_or(Merge::Concat),
         };
-        let copies = writes && merge == Merge::First && !matches!(&**plan, Plan::Ddl(_));
+        let tables =
+            matches!(&**plan, Plan::Scatter(scatter) if scatter.locks == LockScope::Tables);
+        let defines = matches!(&**plan, Plan::Ddl(_));
+        let copies = writes && merge == Merge::First && !defines && !tables;
         Ok(Dispatch::Many(Many {
             legs,
             merge,
             writes,
             copies,
+            tables,
             step_by_step,
             password,
             copy_in: copy.is_some(),

@@ -429,7 +429,7 @@ impl Session {
     /// follow in the order of the shards. Where all do the same with copies of the same, whoever has the first has them all.
     pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
         let mut legs: Vec<usize> = (0..many.legs.len()).collect();
-        let has_lock = many.locks_copies() && !many.copy_in;
+        let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
         if order == Order::AtOnce && !has_lock {
             return vec![legs];
         }

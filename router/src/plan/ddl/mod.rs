@@ -23,7 +23,9 @@ use sqlparser::ast::ObjectName;
 use crate::catalog::{Events, Name, RelationKind};
 use crate::plan::names::{Names, Place, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{Ddl, DdlPlace, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility};
+use crate::plan::{
+    Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility,
+};
 use crate::sql::cursor::Cursor;
 use crate::sql::effect::{Object, Other, Verb};
 use crate::sql::lexer::Kind;
@@ -504,12 +506,22 @@ fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Opt
 
 /// TRUNCATE and LOCK TABLE: where their tables are.
 pub fn whole_tables(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
-    let named = places_named(names, &Words::of(sql, context), context)?;
+    let words = Words::of(sql, context);
+    let named = places_named(names, &words, context)?;
+    let is_other = |path: &Vec<String>| {
+        let meant = names.resolve(path, context);
+        let sharded = matches!(meant, Resolved::Relation(_, Place::Sharded(_)));
+        !sharded && !matches!(meant, Resolved::Unknown(_))
+    };
     match named.only(names, sql, Reason::MixedTables)? {
         Only::Declared => Ok(Plan::Scatter(Scatter {
             target: Target::AllShards,
             role: Role::Primary("writes".to_owned()),
             merge: Merge::First,
+            locks: match words.has("cascade") || words.paths().any(is_other) {
+                true => LockScope::Copies,
+                false => LockScope::Tables,
+            },
         })),
         Only::Home => Ok(utility::home("writes")),
     }

@@ -44,7 +44,8 @@ use crate::plan::scope::{Analysis, LeftToSequences, Source};
 use crate::plan::slots::Text;
 use crate::plan::touches::{Touches, touches};
 use crate::plan::{
-    MaxChars, Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target, utility,
+    LockScope, MaxChars, Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target,
+    utility,
 };
 
 use merge::{Merged, merge_gathered};
@@ -629,6 +630,7 @@ fn everywhere(analysis: &Analysis<'_>, written: &Written) -> Result<Plan, Refusa
         target: Target::AllShards,
         role: Role::Primary("writes".to_owned()),
         merge: Merge::First,
+        locks: LockScope::Copies,
     }))
 }
 

@@ -1,7 +1,7 @@
 //! What holds for the session, or only so long as its transaction, where several shards take part: what clients are
 //! told beside one PostgreSQL.
 
-use super::stage::{Stage, one_each, segment, send};
+use super::stage::{Stage, one_each, say, segment, send};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Shards, Wire};
 
@@ -144,6 +144,77 @@ fn tables_are_locked_in_blocks_only() {
             &[segment(["SELECT 7", "BEGIN", lock, "COMMIT"])],
         ],
     );
+}
+
+#[test]
+fn locks_of_tables_wait_as_their_modes_say() {
+    let stage = Stage::new();
+    let lock = |table: &str, mode: &str| format!("LOCK TABLE {table} IN {mode} MODE");
+    let empty = |table: &str| format!("TRUNCATE {table}");
+    for (held, asked, waits) in [
+        (
+            lock("items", "ACCESS SHARE"),
+            lock("items", "ACCESS SHARE"),
+            false,
+        ),
+        (
+            lock("items", "ROW EXCLUSIVE"),
+            lock("items", "ROW EXCLUSIVE"),
+            false,
+        ),
+        (lock("items", "SHARE"), lock("items", "SHARE"), false),
+        (lock("items", "SHARE"), lock("items", "ROW EXCLUSIVE"), true),
+        (lock("items", "EXCLUSIVE"), lock("items", "EXCLUSIVE"), true),
+        (
+            lock("items", "ACCESS EXCLUSIVE"),
+            lock("items", "ACCESS SHARE"),
+            true,
+        ),
+        (
+            lock("items", "EXCLUSIVE"),
+            lock("accounts", "EXCLUSIVE"),
+            false,
+        ),
+        (
+            lock("items", "EXCLUSIVE"),
+            "UPDATE kinds SET name = name".to_owned(),
+            false,
+        ),
+        (empty("items"), empty("items"), true),
+        (empty("items"), empty("accounts"), false),
+        (
+            empty("items"),
+            "UPDATE kinds SET name = name".to_owned(),
+            false,
+        ),
+    ] {
+        let (mut one, mut two) = (stage.wire(), stage.wire());
+        say(&mut two, "SET lock_timeout = '300ms'");
+        let first = say(&mut one, &format!("BEGIN; {held}"));
+        assert!(first[1].starts_with("CommandComplete"), "{held}: {first:?}");
+        let second = say(&mut two, &format!("BEGIN; {asked}"));
+        let expected = match waits {
+            true => "Error 55P03",
+            false => "CommandComplete",
+        };
+        assert!(
+            second[1].starts_with(expected),
+            "{held}, {asked}: {second:?}"
+        );
+    }
+    // Whoever is second waits for the first, on the shard that is asked first, and no two for each other.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut wire = stage.wire();
+                for _ in 0..10 {
+                    let text = "BEGIN; LOCK TABLE items IN EXCLUSIVE MODE; COMMIT";
+                    let said = say(&mut wire, text);
+                    assert_eq!(said[1], "CommandComplete LOCK TABLE", "{said:?}");
+                }
+            });
+        }
+    });
 }
 
 #[test]
