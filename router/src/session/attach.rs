@@ -368,7 +368,9 @@ impl Session {
     ) -> Result<(), Halt> {
         let sql = wanted.sql_from(self.servers[at].inbox.carried.current());
         if !sql.is_empty() {
-            self.tell(at, &sql).await?;
+            let told = self.tell(at, &sql).await;
+            self.state.stuck = matches!(told, Err(Halt::Fail(_)));
+            told?;
         }
         let inbox = &mut self.servers[at].inbox;
         if inbox.in_segment {

@@ -9,6 +9,7 @@ use super::step::Kind;
 use super::{Halt, Session};
 use crate::config::PoolMode;
 use crate::sql::cursor::Cursor;
+use crate::sql::effect::DiscardWhat;
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 
@@ -33,6 +34,10 @@ impl Session {
                 self.state.chained
             }
             (Kind::Deallocate(_), _) => true,
+            // No server would come so far as to run it.
+            (Kind::Settings(_) | Kind::Discard(DiscardWhat::All), Block::None) => {
+                no_server && self.state.stuck && is_reset(kind)
+            }
             (Kind::Close(name), _) => self.closes_here(name),
             (Kind::Begin(_), Block::None | Block::Begun) => {
                 no_server && self.pool_mode != PoolMode::Statement
@@ -110,6 +115,14 @@ impl Session {
                     _ => b"RELEASE",
                 }
             }
+            Kind::Settings(_) | Kind::Discard(DiscardWhat::All) => {
+                let command = reset_command(sql).ok_or_else(|| Halt::Fail(settings_refused()))?;
+                self.state.follow(kind, command);
+                if matches!(kind, Kind::Discard(_)) {
+                    self.state.forget_session();
+                }
+                command
+            }
             _ => {
                 debug_assert!(false, "asked runs_here before");
                 b""
@@ -173,6 +186,37 @@ fn by_function(changes: &[Change]) -> bool {
 }
 
 /// What CommandComplete says of a statement that begins a transaction.
+/// Whether a statement only takes settings back to what the session began with.
+fn is_reset(kind: &Kind) -> bool {
+    match kind {
+        Kind::Settings(changes) => !changes
+            .iter()
+            .any(|change| matches!(change, Change::Set(_))),
+        kind => matches!(kind, Kind::Discard(_)),
+    }
+}
+
+/// The tag of a statement that does so, unless it is a query.
+fn reset_command(sql: &[u8]) -> Option<&'static [u8]> {
+    let mut words = Cursor::new(sql, true);
+    while words.skip_semicolon() {}
+    let tags: [(&str, &[u8]); 3] = [
+        ("reset", b"RESET"),
+        ("set", b"SET"),
+        ("discard", b"DISCARD ALL"),
+    ];
+    let tag = tags.into_iter().find(|(word, _)| words.sees(word));
+    tag.map(|(_, tag)| tag)
+}
+
+fn settings_refused() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "set_config has no server that takes the other settings of the session",
+    )
+    .hint("Use RESET, or DISCARD ALL.")
+}
+
 pub(super) fn begin_command(sql: &[u8]) -> &'static [u8] {
     let mut words = Cursor::new(sql, true);
     while words.skip_semicolon() {}

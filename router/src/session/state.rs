@@ -90,6 +90,9 @@ pub struct State {
     /// Whether AND CHAIN began the block. Then an error in it takes nothing from its modes: what BEGIN says is undone with
     /// the transaction, as a SET LOCAL is, and what a chained transaction took over is not.
     pub chained: bool,
+    /// Whether a server would not take the session's settings when it was brought to them last: a role that was taken away
+    /// from it, a search configuration that was dropped.
+    pub stuck: bool,
     /// Whether the transaction may have done something before the statement at hand: another statement has ended well, or
     /// came with another message.
     pub worked: bool,
@@ -193,6 +196,7 @@ impl State {
             block: Block::None,
             modes: String::new(),
             chained: false,
+            stuck: false,
             worked: false,
             history: History::default(),
             process,
@@ -447,7 +451,6 @@ impl State {
             Kind::CloseAll => self.portals.close_all(),
             Kind::Discard(DiscardWhat::Sequences) => self.numbers.forget(),
             Kind::Discard(DiscardWhat::All) => {
-                self.numbers.forget();
                 self.forget_session();
                 inbox.discarded = true;
                 // A temporary slot lives on.
@@ -493,6 +496,7 @@ impl State {
     /// DISCARD ALL: what a session has on its servers is gone.
     pub fn forget_session(&mut self) {
         self.runs_unseen = false;
+        self.numbers.forget();
         self.names.clear();
         self.portals.close_all();
     }

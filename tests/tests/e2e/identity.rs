@@ -1,7 +1,7 @@
 //! What is a client's own stays its own where clients share connections and prepared statements: the values of its
 //! settings, however they were written, and what its statements meant by them.
 
-use crate::shards::stage::{LIMIT, one, say, send};
+use crate::shards::stage::{LIMIT, extended, one, say, send};
 use mothership_tests::endpoint::{Served, endpoint_listening};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Endpoint, Frame, Wire, poll_until};
@@ -527,4 +527,45 @@ fn a_temporary_replication_slot_ends_with_its_client() {
     drop(client);
     let is_gone = || one(&mut other, count) == "0";
     assert!(poll_until(LIMIT, is_gone), "the slot is still there");
+}
+
+#[test]
+fn a_session_whose_settings_no_server_takes_can_be_reset() {
+    let served = pooled(1);
+    let (mut client, mut other) = (Wire::login(&served), Wire::login(&served));
+    let lost = |client: &mut Wire, other: &mut Wire, name: &str| {
+        say(other, &format!("CREATE ROLE {name}"));
+        let set = say(client, &format!("SET ROLE {name}"));
+        assert_eq!(set[0], "CommandComplete SET", "{name}");
+        // The connection is brought to other settings, and cannot be brought back.
+        say(other, &format!("DROP ROLE {name}"));
+        let refused = say(client, "SELECT 1");
+        assert!(refused[0].starts_with("Error 22023"), "{refused:?}");
+    };
+    for (sql, tag) in [
+        ("RESET ROLE", "RESET"),
+        ("RESET ALL; SET ROLE NONE", ""),
+        ("SET SESSION AUTHORIZATION DEFAULT", "SET"),
+        ("DISCARD ALL", "DISCARD ALL"),
+    ] {
+        for by_parse in [false, true] {
+            lost(&mut client, &mut other, "short");
+            for part in sql.split("; ") {
+                let answer = match by_parse {
+                    false => say(&mut client, part),
+                    true => send(&mut client, &extended(part, &[], &[])),
+                };
+                let well = |line: &String| line.starts_with("CommandComplete");
+                assert!(answer.iter().any(well), "{part}: {answer:?}");
+                let tagged = format!("CommandComplete {tag}");
+                assert!(tag.is_empty() || answer.contains(&tagged), "{answer:?}");
+            }
+            let whose = "SELECT current_user = session_user";
+            assert_eq!(one(&mut client, whose), "t", "{sql}");
+        }
+    }
+    lost(&mut client, &mut other, "short");
+    let query = "SELECT set_config('role', NULL, false)";
+    let refused = say(&mut client, query);
+    assert!(refused[0].starts_with("Error"), "{refused:?}");
 }
