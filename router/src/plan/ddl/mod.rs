@@ -128,6 +128,12 @@ pub fn plan(
             Verb::Create => create_table(names, sql, &words, context),
             Verb::Alter => alter_table(names, sql, &words, context),
             Verb::Drop => drop_tables(names, sql, &words, context),
+            Verb::Grant | Verb::Revoke => match by_tables(names, sql, &words, context) {
+                Err(refusal) if refusal.reason == Reason::MixedTables => {
+                    grant_wherever(names, sql, context).ok_or(refusal)
+                }
+                planned => planned,
+            },
             _ => by_tables(names, sql, &words, context),
         },
         Object::Index => index(names, sql, &words, verb, context),
@@ -473,6 +479,31 @@ fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Opt
     let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
     c.eat("truncate").then_some(())?;
     c.eat("table");
+    wherever(names, sql, c, "empties tables wherever they are", context)
+}
+
+/// GRANT and REVOKE of rights on such tables.
+fn grant_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Plan> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat_any(&["grant", "revoke"]).then_some(())?;
+    while !c.eat("on") {
+        if c.group().is_none() {
+            c.bump()?;
+        }
+    }
+    c.eat("table");
+    wherever(names, sql, c, "rights on tables wherever they are", context)
+}
+
+/// A statement on a list of tables that begins at the cursor: on the home shard as it is, elsewhere with those tables of
+/// the list that are there.
+fn wherever(
+    names: &Names<'_>,
+    sql: &str,
+    mut c: Cursor<'_>,
+    why: &str,
+    context: &PlanContext,
+) -> Option<Plan> {
     let head = sql.get(..c.taken())?;
     let mut declared = Vec::new();
     loop {
@@ -483,6 +514,11 @@ fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Opt
         let path = path.iter().map(|name| name.as_str().map(str::to_owned));
         let path: Vec<String> = path.collect::<Option<_>>()?;
         match names.resolve(&path, context) {
+            // What it reads may be elsewhere, and it too.
+            Resolved::Relation(view, Place::Home) if view.kind == RelationKind::View => {
+                return None;
+            }
+            Resolved::Relation(table, _) if names.collection(&table.name).is_some() => return None,
             Resolved::Relation(_, Place::Home) => {}
             Resolved::Relation(_, Place::Sharded(_) | Place::Reference) => {
                 declared.push(sql.get(from..c.taken())?);
@@ -498,7 +534,7 @@ fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Opt
     Some(Plan::Ddl(Ddl {
         place: DdlPlace::AllShards,
         transactional: true,
-        why: "empties tables wherever they are".to_owned(),
+        why: why.to_owned(),
         elsewhere: Some(format!("{head} {} {tail}", declared.join(", "))),
         times: Vec::new(),
     }))

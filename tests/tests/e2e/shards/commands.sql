@@ -431,6 +431,8 @@ REASSIGN OWNED BY commands_owner TO CURRENT_USER
 -- DROP OWNED
 GRANT SELECT ON items, kinds TO commands_owner
 GRANT SELECT ON notes TO commands_owner
+GRANT INSERT, UPDATE (id) ON TABLE items, notes, kinds TO commands_owner WITH GRANT OPTION
+REVOKE GRANT OPTION FOR INSERT ON notes, items FROM commands_owner CASCADE
 DROP OWNED BY commands_owner
 -- ALTER LARGE OBJECT
 SELECT lo_create(4711)
