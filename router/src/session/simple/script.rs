@@ -7,9 +7,11 @@ use crate::session::dispatch::{Dispatch, Many};
 use crate::session::errors::Written;
 use crate::session::here::is_control;
 use crate::session::names::Prepared;
+use crate::session::settings::Change;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session};
 use crate::sql::cursor::Span;
+use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
 impl Session {
@@ -22,6 +24,7 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         let count = statement.steps.len();
+        check_encoding(sql, statement)?;
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
             if at > 0 && !is_control(&step.kind) {
@@ -107,5 +110,33 @@ impl Session {
             true => self.command_before_sync(command),
             false => self.put_command(&command),
         }
+    }
+}
+
+/// Refuses a text that changes its encoding ahead of characters that depend on it: PostgreSQL reads the whole text by the
+/// encoding in which it came, and a server would read each statement by the one that holds then.
+fn check_encoding(sql: &[u8], statement: &Prepared) -> Result<(), Halt> {
+    let is_encoding = |change: &Change| match change {
+        Change::Set(setting) => setting.name == "client_encoding",
+        Change::Reset(name) => name == "client_encoding",
+        Change::ResetAll { .. } | Change::DiscardAll => false,
+    };
+    let changes = |kind: &Kind| match kind {
+        Kind::Settings(changes) | Kind::LocalConfig(Some(changes)) => {
+            changes.iter().any(is_encoding)
+        }
+        Kind::SetLocal(change, _) => is_encoding(change),
+        _ => false,
+    };
+    let first = statement.steps.iter().find(|step| changes(&step.kind));
+    let behind = first.and_then(|step| sql.get(step.span.end..));
+    match behind.is_some_and(|behind| !behind.is_ascii()) {
+        true => Err(Report::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "client_encoding cannot be changed ahead of other characters of the same text",
+        )
+        .hint("Send SET client_encoding by itself.")
+        .into()),
+        false => Ok(()),
     }
 }

@@ -147,6 +147,33 @@ fn tables_are_locked_in_blocks_only() {
 }
 
 #[test]
+fn a_text_is_read_by_the_encoding_in_which_it_came() {
+    let stage = Stage::new();
+    for (sql, is_done) in [
+        (
+            "SET client_encoding = latin1; SELECT count(*) FROM items WHERE note = 'ü'",
+            false,
+        ),
+        (
+            "BEGIN; SET LOCAL client_encoding = latin1; SELECT length('ü')",
+            false,
+        ),
+        (
+            "SET client_encoding = latin1; SELECT count(*) FROM items WHERE note = 'u'",
+            true,
+        ),
+        (
+            "SELECT count(*) FROM items WHERE note = 'ü'; SET client_encoding = latin1",
+            true,
+        ),
+    ] {
+        let said = say(&mut stage.wire(), sql);
+        let refused = said.iter().any(|line| line.starts_with("Error 0A000"));
+        assert_eq!(!refused, is_done, "{sql}: {said:?}");
+    }
+}
+
+#[test]
 fn locks_of_tables_wait_as_their_modes_say() {
     let stage = Stage::new();
     let lock = |table: &str, mode: &str| format!("LOCK TABLE {table} IN {mode} MODE");
