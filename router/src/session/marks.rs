@@ -56,7 +56,7 @@ impl Said {
 impl Session {
     /// The first server that works for a transaction over several and has no mark of it.
     pub(super) fn unmarked(&self) -> Option<usize> {
-        if self.servers.len() < 2 && !self.implicit {
+        if self.servers.len() < 2 && (!self.implicit || self.state.sets) {
             return None;
         }
         // The router has transactions of its own for statements on several shards only.

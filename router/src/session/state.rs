@@ -90,6 +90,8 @@ pub struct State {
     /// Whether AND CHAIN began the block. Then an error in it takes nothing from its modes: what BEGIN says is undone with
     /// the transaction, as a SET LOCAL is, and what a chained transaction took over is not.
     pub chained: bool,
+    /// The statement at hand only sets something: modes of the transaction may still follow, and no query may go ahead.
+    pub sets: bool,
     /// Whether a server would not take the session's settings when it was brought to them last: a role that was taken away
     /// from it, a search configuration that was dropped.
     pub stuck: bool,
@@ -196,6 +198,7 @@ impl State {
             block: Block::None,
             modes: String::new(),
             chained: false,
+            sets: false,
             stuck: false,
             worked: false,
             history: History::default(),
@@ -608,6 +611,7 @@ impl State {
         self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
         self.worked = false;
+        self.sets = false;
         self.temporary.end_block();
         self.untold.set(false);
         self.history.clear();

@@ -47,6 +47,10 @@ impl Session {
                 return Err(alone_report(&step.kind).into());
             }
             self.begin_implicit();
+            self.state.sets = matches!(
+                step.kind,
+                Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
+            );
             self.written = Some(Rc::new(Written::part(statement, step.span)));
             if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
                 let answer = self.explain_query_over(&explaining).await?;

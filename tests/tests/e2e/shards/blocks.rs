@@ -31,6 +31,22 @@ fn blocks_begin_and_end_as_in_one_postgresql() {
         &[&format!(
             "{two}; START TRANSACTION READ WRITE; {third}; COMMIT"
         )],
+        // Settings ahead of it are no queries.
+        &[
+            &format!("SET work_mem = '5MB'; BEGIN ISOLATION LEVEL REPEATABLE READ; {third}"),
+            "SHOW transaction_isolation",
+            all,
+            "COMMIT",
+        ],
+        &[
+            "SET work_mem = '5MB'; SET search_path = public; BEGIN READ ONLY",
+            &third,
+            "COMMIT",
+        ],
+        &[&format!(
+            "SET work_mem = '5MB'; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; {all}; SHOW transaction_isolation"
+        )],
+        &["SELECT set_config('work_mem', '5MB', false); BEGIN ISOLATION LEVEL REPEATABLE READ"],
         // What ends a transaction where no block is.
         &[&format!("{two}; COMMIT; {third}; SELECT 1 / 0")],
         &[&format!("{two}; ROLLBACK; {third}")],
