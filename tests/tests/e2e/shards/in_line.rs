@@ -72,10 +72,10 @@ fn who_waits_for_a_connection_is_served_on_the_fast_path_each_with_its_own() {
         }
         counts[round % 3] += fast(&stage) - before;
     }
-    // Only one of them finds the connection idle. A machine that is busy may make some wait for too long.
+    // Only one of them finds the connection idle, an eighth. A machine that is busy may make some wait for too long.
     let most = u64::try_from(CLIENTS * ROUNDS).unwrap();
     println!("of {most} each: {counts:?}");
-    assert!(counts.iter().all(|count| *count > most / 2), "{counts:?}");
+    assert!(counts.iter().all(|count| *count > most / 4), "{counts:?}");
     stage.assert_nothing_open();
 }
 
