@@ -8,11 +8,12 @@ use super::errors::Written;
 use super::names::{Origin, Prepared};
 use super::{Halt, Session};
 use crate::core::{ClientNumber, Core, Entry};
-use crate::plan::{Reason, Refusal};
+use crate::plan::{Plan, Reason, Refusal, Target as Place};
 use crate::sql::effect::Pin;
 use crate::sql::places::Change;
 use crate::sql::process::{
-    Deed, GREATEST, MARK, Own, Processes, Question, Signal, Target, Told, told,
+    Deed, GREATEST, MARK, Own, Processes, Question, Signal, SignalRows, Signalled, Target, Told,
+    numbers, told,
 };
 use mothership_proto::frontend::{Bind, Parse};
 use mothership_proto::report::{Fields, Report, sqlstate};
@@ -37,18 +38,24 @@ enum About {
     Signal(Signal),
     /// It asks what that process waits for.
     Question(Question),
+    /// It does something to each process whose number stands in a table.
+    Rows(SignalRows),
 }
 
 impl About {
     fn of(sql: &[u8], strings: bool) -> Option<About> {
         let signal = Signal::of(sql, strings).map(About::Signal);
-        signal.or_else(|| Question::of(sql, strings).map(About::Question))
+        signal
+            .or_else(|| Question::of(sql, strings).map(About::Question))
+            .or_else(|| SignalRows::of(sql, strings).map(About::Rows))
     }
 
-    fn target(&self) -> Target {
+    /// The process that stands in the text; `None` if those of rows are meant.
+    fn target(&self) -> Option<Target> {
         match self {
-            About::Signal(signal) => signal.target,
-            About::Question(question) => question.target,
+            About::Signal(signal) => Some(signal.target),
+            About::Question(question) => Some(question.target),
+            About::Rows(_) => None,
         }
     }
 }
@@ -92,7 +99,8 @@ impl Session {
                 || self.state.pins.has(Pin::Opaque)
                 || self.is_session_mode(),
         };
-        let told = told(&statement.sql, strings, own, about.is_some()).map_err(hidden)?;
+        let is_resolved = about.as_ref().is_some_and(|a| a.target().is_some());
+        let told = told(&statement.sql, strings, own, is_resolved).map_err(hidden)?;
         if let Some(told) = &told {
             self.check_text(&told.sql)?;
         }
@@ -107,12 +115,14 @@ impl Session {
         let Some(about) = about(statement) else {
             return Ok(None);
         };
-        let Target::Number(number) = about.target() else {
-            return Ok(None);
+        let number = match about.target() {
+            Some(Target::Number(number)) => Some(number),
+            Some(Target::Parameter(_)) => return Ok(None),
+            None => None,
         };
         self.check_steps(&statement.steps)?;
         let sql = own_text(statement);
-        let Some(done) = self.resolved(&about, number, &sql).await? else {
+        let Some(done) = self.resolved(statement, &about, number, &sql).await? else {
             return Ok(None);
         };
         let query = self.queried(&done.sql);
@@ -129,18 +139,19 @@ impl Session {
             return Ok(None);
         };
         let number = match about.target() {
-            Target::Number(number) => Some(number),
-            Target::Parameter(at) => bind
+            Some(Target::Number(number)) => Some(number),
+            Some(Target::Parameter(at)) => bind
                 .value(usize::from(at).wrapping_sub(1))
                 .and_then(|(format, value)| number_of(format, value?)),
+            None => None,
         };
-        let Some(number) = number else {
+        if number.is_none() && about.target().is_some() {
             return Ok(None);
-        };
+        }
         self.check_steps(&statement.steps)?;
         self.settle_active().await?;
         let sql = own_text(statement);
-        let Some(done) = self.resolved(&about, number, &sql).await? else {
+        let Some(done) = self.resolved(statement, &about, number, &sql).await? else {
             return Ok(None);
         };
         let parsed = self.statement(&Parse {
@@ -151,23 +162,65 @@ impl Session {
         Ok(Some(rewritten(parsed, &sql, done, None)))
     }
 
-    /// What becomes of a text about the process of this number; None if it is the server's to answer as it stands.
+    /// What becomes of a text about the process of this number, or about those of rows; None if it is the server's to
+    /// answer as it stands.
     async fn resolved(
         &mut self,
+        statement: &Rc<Prepared>,
         about: &About,
-        number: i32,
+        number: Option<i32>,
         sql: &[u8],
     ) -> Result<Option<Told>, Halt> {
-        match about {
-            About::Signal(signal) => {
+        match (about, number) {
+            (About::Signal(signal), Some(number)) => {
                 let done = self.signal(signal.deed, number).await?;
                 Ok(done.then(|| signal.carried_out(sql)))
             }
-            About::Question(question) => {
+            (About::Question(question), Some(number)) => {
                 let processes = self.processes(number, &question.others).await?;
                 Ok(Some(question.asked(sql, &processes)))
             }
+            (About::Rows(rows), _) => self.signal_rows(statement, rows, sql).await,
+            (_, None) => Ok(None),
         }
+    }
+
+    /// Reads the numbers that stand in rows of the home shard and signals the clients that have them.
+    ///
+    /// # Errors
+    /// The server's, if the rows cannot be read. 0A000 if they have too many numbers of clients.
+    async fn signal_rows(
+        &mut self,
+        statement: &Rc<Prepared>,
+        rows: &SignalRows,
+        sql: &[u8],
+    ) -> Result<Option<Told>, Halt> {
+        let plan = self.look_for_unknown(statement, 0).await?;
+        let at_home = match plan.as_deref() {
+            Some(Plan::Single(single)) => single.target == Place::Home,
+            Some(_) => false,
+            None => true,
+        };
+        let Ok(question) = String::from_utf8(rows.question(sql)) else {
+            return Ok(None);
+        };
+        if !at_home {
+            return Ok(None);
+        }
+        let at = self.attach(self.topology.home).await?;
+        let answer = self.ask_row(at, &question).await?;
+        let Some(numbers) = numbers(answer.as_deref()) else {
+            return Err(refused(&Refusal::new(Reason::ProcessOfAnother)).into());
+        };
+        let own = self.entry.process.get();
+        let mut signalled = Signalled::default();
+        for number in numbers.into_iter().filter(|number| *number != own) {
+            match self.signal(rows.deed, number).await? {
+                true => signalled.done.push(number),
+                false => signalled.unknown.push(number),
+            }
+        }
+        Ok(Some(rows.carried_out(sql, own, &signalled)))
     }
 
     /// The processes of the home shard's server behind these numbers, and whose they are at this moment.

@@ -6,6 +6,10 @@
 //! number get the real one in its place. A call of `current_query()` becomes the client's text, because the server may get
 //! another one. What is behind the names that stand in the text is not seen here.
 
+mod rows;
+
+pub use rows::{SignalRows, Signalled, numbers};
+
 use super::clauses::{Clause, Clauses};
 use super::cursor::{Cursor, Span};
 use super::effect::{Object, Statement, Verb, analyse};
@@ -502,6 +506,23 @@ const OWN: &str = "pg_catalog.pg_backend_pid()";
 
 /// What follows an argument that [`Writer::real_argument`] has begun.
 const BEHIND_REAL: &str = ")::pg_catalog.int4) AS mothership (pid))";
+
+/// Words of a query that begin something behind FROM and WHERE.
+const BEHIND_FROM: [&str; 13] = [
+    "group",
+    "having",
+    "window",
+    "union",
+    "intersect",
+    "except",
+    "order",
+    "limit",
+    "offset",
+    "fetch",
+    "for",
+    "tablesample",
+    "with",
+];
 
 /// Words that may follow a table in FROM and are no alias of it.
 const BEHIND_TABLE: [&str; 26] = [

@@ -199,6 +199,7 @@ fn signals(login: &dyn Fn() -> Wire, wire: &mut Wire) {
         ),
     );
     assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    signals_to_rows(wire, &mut other);
     let cancel = format!("SELECT pg_cancel_backend({})", number(&other));
     assert_eq!(wire.rows(&cancel), [["t"]]);
     let told = other.until_ready();
@@ -254,6 +255,76 @@ fn signals(login: &dyn Fn() -> Wire, wire: &mut Wire) {
     assert_eq!(frame.sqlstate(), "25P03");
     assert_eq!(frame.field('S').as_deref(), Some("FATAL"));
     assert!(idle.is_closed_within(LIMIT));
+}
+
+/// Numbers that stand in a table: of a client at work, of the one that asks, of none.
+fn signals_to_rows(wire: &mut Wire, other: &mut Wire) {
+    let own = wire.key.as_ref().unwrap().0;
+    let number = other.key.as_ref().unwrap().0;
+    for sql in [
+        "CREATE TABLE kept_numbers (n int, kind text)".to_owned(),
+        format!(
+            "INSERT INTO kept_numbers VALUES ({number}, 'works'), (NULL, 'none'), (4194304, 'none')"
+        ),
+    ] {
+        let said = say(wire, &sql);
+        assert!(!said[0].starts_with("Error"), "{said:?}");
+    }
+    let answer = say(
+        wire,
+        "SELECT pg_cancel_backend(k.n) FROM kept_numbers k WHERE k.kind = 'works'",
+    );
+    assert_eq!(
+        answer,
+        [
+            "RowDescription pg_cancel_backend",
+            "DataRow t",
+            "CommandComplete SELECT 1",
+            "ReadyForQuery I"
+        ]
+    );
+    let told = other.until_ready();
+    let error = told.iter().find(|frame| frame.kind == b'E');
+    assert_eq!(error.expect("it is cancelled").sqlstate(), "57014");
+    other.send(&message::query("SELECT pg_sleep(61)"));
+    // By the extended protocol, and of each row.
+    let run = [
+        message::parse(
+            "",
+            "SELECT pg_cancel_backend(n) AS hit FROM kept_numbers",
+            &[],
+        ),
+        message::bind("", "", Format::Text, &[], Format::Text),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(61)' AND state = 'active' AND datname = current_database()";
+    assert!(poll_until(LIMIT, || wire.rows(sleeping) == [["1"]]));
+    wire.send(&run.concat());
+    let told = wire.until_ready();
+    let rows = told
+        .iter()
+        .filter(|frame| frame.kind == b'D')
+        .map(|frame| frame.row_text());
+    assert_eq!(rows.collect::<Vec<_>>(), [["t"], ["∅"], ["f"]]);
+    let told = other.until_ready();
+    let error = told.iter().find(|frame| frame.kind == b'E');
+    assert_eq!(error.expect("it is cancelled").sqlstate(), "57014");
+    other.send(&message::query("SELECT pg_sleep(61)"));
+    assert!(poll_until(LIMIT, || wire.rows(sleeping) == [["1"]]));
+    // Oneself, and what cannot be read.
+    say(wire, &format!("UPDATE kept_numbers SET n = {own}"));
+    let answer = say(
+        wire,
+        "SELECT pg_cancel_backend(n) FROM kept_numbers WHERE kind = 'works'",
+    );
+    assert!(
+        answer.iter().any(|line| line.starts_with("Error 57014")),
+        "{answer:?}"
+    );
+    let answer = say(wire, "SELECT pg_cancel_backend(n) FROM no_such_table");
+    assert!(answer[0].starts_with("Error 42P01"), "{answer:?}");
+    say(wire, "DROP TABLE kept_numbers");
 }
 
 #[test]
