@@ -1,4 +1,4 @@
-# Everything a developer types. Each target is one line of cargo or one script; see CONTRIBUTING.md.
+# Everything a developer types. Each target is one line of cargo or one script; see docs/proofs.md and docs/benchmarks.md.
 #
 # Build outputs lie outside the clone, in the user's cache, so that a fresh clone builds warm and `git clean`
 # costs nothing. Set CARGO_TARGET_DIR to put them elsewhere.
@@ -200,7 +200,7 @@ test-proofs: postgres
 	for fault in drop double swap type merge; do \
 	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
 
-# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0; see CONTRIBUTING.md.
+# ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0; see docs/benchmarks.md.
 bench: postgres build ## The router, PgBouncer, PostgreSQL itself and MongoDB's driver in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0.
 	cargo build -q -p mothership-benches --bin bench
 	cargo build -q --release -p mothership-driver

@@ -24,7 +24,7 @@
 //! server that lacks what another one had confirmed.
 //!
 //! `SEED` and `SEEDS` say which runs; a run that fails is printed with its last events, and `SEED=… SEEDS=1` repeats it.
-//! CONTRIBUTING.md lists mistakes that were made on purpose, and what the simulation said to them.
+//! docs/proofs.md lists mistakes that were made on purpose, and what the simulation said to them.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
