@@ -9,7 +9,8 @@ use crate::{frame::put_str, report::Report};
 /// message for the client, with [`StartupError::sqlstate`] and [`StartupError::hint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
-    /// The length field is below 8 or above the cap.
+    /// The length field is below 8 or above the cap. Whoever sends it does not speak the protocol: just close, as
+    /// PostgreSQL does.
     #[error("invalid length of startup packet")]
     Length {
         /// The field as it came.
@@ -98,10 +99,10 @@ impl StartupError {
     }
 
     /// Appends the answer: a FATAL ErrorResponse, in the form that a client of protocol 2 reads
-    /// where one asked, and nothing for a cancel.
+    /// where one asked, and nothing for a cancel or a wrong length.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
-            Self::CancelLength => {}
+            Self::CancelLength | Self::Length { .. } => {}
             Self::Version { major: ..3, .. } => {
                 out.put_u8(b'E');
                 put_str(out, format!("FATAL:  {self}\n").as_bytes());

@@ -859,15 +859,44 @@ impl Writer<'_> {
                  THEN {number} ELSE mothership.{column} END"
             )
         };
-        let columns = match what {
-            What::ViewWithLeader => [told("pid"), told("leader_pid")].join(", "),
-            _ => told("pid"),
-        };
+        let mut columns = told("pid");
+        if what == What::ViewWithLeader {
+            columns = [columns, told("leader_pid")].join(", ");
+            if let Some(text) = self.shown_text() {
+                columns += &format!(
+                    ", 'query', CASE WHEN mothership.pid OPERATOR(pg_catalog.=) {OWN} \
+                     THEN {text} ELSE mothership.query END"
+                );
+            }
+        }
         format!(
             "(SELECT mothership_told.* FROM pg_catalog.{view} AS mothership, \
              LATERAL pg_catalog.jsonb_populate_record(mothership, \
              pg_catalog.jsonb_build_object({columns})) AS mothership_told)"
         )
+    }
+
+    /// The client's text as `pg_stat_activity.query` shows it: cut where the server cuts what it keeps of a text
+    /// (<https://www.postgresql.org/docs/current/runtime-config-statistics.html#GUC-TRACK-ACTIVITY-QUERY-SIZE>).
+    /// `None` where the server's text is right.
+    fn shown_text(&self) -> Option<String> {
+        // The server keeps that many of every text.
+        const LEAST: usize = 100;
+        if !self.runs_now {
+            return None;
+        }
+        let text = literal(self.whole).ok()?;
+        if self.whole.len() < LEAST {
+            return Some(text);
+        }
+        Some(format!(
+            "(SELECT pg_catalog.left(own.text, pg_catalog.max(cut.at)) FROM (SELECT {text} AS text, \
+             (SELECT s.setting::pg_catalog.int4 FROM pg_catalog.pg_settings AS s \
+             WHERE s.name OPERATOR(pg_catalog.=) 'track_activity_query_size') AS size) AS own, \
+             LATERAL pg_catalog.generate_series(0, own.size) AS cut (at) \
+             WHERE pg_catalog.octet_length(pg_catalog.left(own.text, cut.at)) OPERATOR(pg_catalog.<) own.size \
+             GROUP BY own.text)"
+        ))
     }
 
     /// The name of a table that has no other one; `at` is behind it.
@@ -1030,6 +1059,10 @@ mod tests {
             )
         };
         let (locks, ssl) = (query("pg_locks"), query("pg_stat_ssl"));
+        let shown = text("SELECT 1 FROM pg_stat_activity").unwrap().unwrap();
+        let own = "'query', CASE WHEN mothership.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
+            THEN E'SELECT 1 FROM pg_stat_activity'::pg_catalog.text ELSE mothership.query END)";
+        assert!(shown.contains(own), "{shown}");
         for (sql, expected) in [
             (
                 "TABLE pg_locks",

@@ -83,9 +83,14 @@ fn holds(login: &dyn Fn() -> Wire) {
                 "SELECT current_query() LIKE 'SELECT current_query() %' || pg_backend_pid() IS NULL, current_query()",
             ],
         ),
+        (
+            "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+            vec!["SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()"],
+        ),
     ] {
         assert_eq!(wire.rows(sql), [expected], "{sql}");
     }
+    shown_texts(&mut wire);
     let named = wire.query(
         "SELECT pg_backend_pid(), pg_backend_pid()::text, pid FROM pg_stat_activity LIMIT 1",
     );
@@ -120,6 +125,40 @@ fn holds(login: &dyn Fn() -> Wire) {
     others_are_heard(login);
     signals(login, &mut wire);
     blockers(login, &mut wire);
+}
+
+/// The client's own text in `pg_stat_activity`: cut between characters where the server cuts it, and a parameter may be it.
+fn shown_texts(wire: &mut Wire) {
+    // `track_activity_query_size` is 1 kB.
+    const KEPT: usize = 1023;
+    for filling in ["x", "é", "€", "xé"] {
+        let long = format!(
+            "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() /* {} */",
+            filling.repeat(600)
+        );
+        let mut cut = KEPT.min(long.len());
+        while !long.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        assert_eq!(wire.rows(&long), [[&long[..cut]]], "{filling}");
+    }
+    let counted = "SELECT count(*) FROM pg_stat_activity WHERE query = $1";
+    let run = [
+        message::parse("", counted, &[25]),
+        message::bind(
+            "",
+            "",
+            Format::Text,
+            &[Some(counted.as_bytes())],
+            Format::Text,
+        ),
+        message::execute("", 0),
+        message::sync(),
+    ];
+    wire.send(&run.concat());
+    let told = wire.until_ready();
+    let row = told.iter().find(|frame| frame.kind == b'D').expect("a row");
+    assert_eq!(row.row_text(), ["1"]);
 }
 
 /// Who blocks whom is told by the numbers of clients, in every spelling of the question that has an answer.
