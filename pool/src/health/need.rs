@@ -56,7 +56,7 @@ pub enum Reads {
 }
 
 impl Reads {
-    /// Whether the primary serves it, and nobody else; `is_there` if there is one.
+    /// Whether only the primary may serve the read. `is_there`: whether a primary is known.
     pub(super) fn is_of_primary(self, is_there: bool) -> bool {
         match self {
             Reads::Primary => true,
@@ -136,7 +136,7 @@ pub enum WhyNot {
 }
 
 impl WhyNot {
-    /// Whether there is nobody who answers: the primary is down, or no server has ever been there.
+    /// Whether no server answers: the primary is down, or no server has ever answered.
     pub fn is_lost(self) -> bool {
         matches!(
             self,

@@ -1,5 +1,5 @@
-//! What is behind the names of a statement: which functions, views, policies, triggers, constraints and defaults do
-//! something without the statement's saying so.
+//! What is behind the names of a statement: which functions, views, policies, triggers, constraints and defaults do a
+//! certain thing ([`Deed`]) that the text of the statement does not show.
 //!
 //! Pure, and once for each catalog. Names are looked at without their schemas; too many are found, never too few, as far
 //! as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-/// What is looked for.
+/// One thing that code may do without the statement showing it: ask for the time, reach outside of its transaction, or leave
+/// something in its session.
 pub trait Deed {
     /// Whether code does it by itself: a body, the definition of a view, an expression.
     fn is_in(&self, code: &str) -> bool;
@@ -22,13 +23,13 @@ pub trait Deed {
     fn is_known_of(&self, function: &Function) -> Option<bool>;
 }
 
-/// The names of what does it.
+/// The names in one catalog behind which a [`Deed`] is done.
 #[derive(Debug, Default)]
 pub struct Behind {
     functions: BTreeSet<String>,
     /// Views, and tables with policies.
     reads: BTreeSet<String>,
-    /// Relations to which nothing can be written without its being done.
+    /// Relations whose triggers or constraints do it at every write.
     writes: BTreeSet<String>,
     /// Columns and their defaults, by relation.
     defaults: BTreeMap<String, Vec<(String, String)>>,
@@ -233,7 +234,7 @@ impl Behind {
         self.defaults.contains_key(table)
     }
 
-    /// The columns of a table whose defaults do it, with these. `None` if it is not certain which table it is.
+    /// The columns of a table whose defaults do it, each with its default. `None` if several tables have this name.
     pub fn defaults(&self, table: &str) -> Option<&[(String, String)]> {
         match self.defaults.get(table) {
             None => Some(&[]),

@@ -1,4 +1,4 @@
-//! Statements that hold others, and those that no parser here looks into.
+//! Plans for EXPLAIN, DECLARE, CALL and DO, and for statements that the planner cannot parse.
 
 use std::borrow::Cow;
 
@@ -28,7 +28,8 @@ pub fn home(why: &str) -> Plan {
     })
 }
 
-/// EXPLAIN and cursors take statements of one shard only.
+/// A plan that is refused with `reason` unless one shard can answer. For EXPLAIN; statements over several shards are
+/// explained by `session/explain/over.rs`.
 pub fn only_single(plan: Plan, reason: Reason) -> Result<Plan, Refusal> {
     match plan {
         Plan::Single(single) => {
@@ -151,7 +152,7 @@ pub fn names_nothing_declared(names: &Names<'_>, sql: &str, context: &PlanContex
     !names.mentions(&rest) && !words(&lower).any(super::functions::is_opaque)
 }
 
-/// CALL and DO.
+/// The plan of CALL and DO: the home shard, or a refusal if the code may reach declared tables.
 pub fn code(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
     if may_reach_declared(names, sql, context) {
         return refuse(Reason::CodeUnproven);
@@ -358,8 +359,8 @@ fn is_of_names(path: &[Name<'_>], context: &PlanContext) -> bool {
     }
 }
 
-/// Whether code may reach declared tables that stands in a statement, in its strings or outside of them. What cannot be
-/// read may.
+/// Whether the code in a statement, in its strings or outside of them, may reach declared tables. Code that cannot be read
+/// counts as code that may.
 pub fn may_reach_declared(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
     if !names.anything_declared() {
         return false;
@@ -404,7 +405,8 @@ fn is_of_other_language(sql: &str, conforming: bool) -> bool {
     }
 }
 
-/// What is no statement that we know: PostgreSQL will most likely refuse it.
+/// The plan of a text that is no known statement. It goes to the home shard, which will most likely refuse it, unless it
+/// names a declared table.
 pub fn unclear(names: &Names<'_>, sql: &str) -> Result<Plan, Refusal> {
     if names.mentions(sql) {
         return not_understood();

@@ -1,9 +1,10 @@
 //! A read whose server is gone before the client has seen anything of the answer.
 //!
-//! It may be sent once more, as if it had never been sent: by itself it changes nothing, nor is anything open that it
-//! belongs to. Where there is no primary it waits for one, like any other request. Unless the server says that something
-//! else is the cause, or hardly had it, it is not sent more often than once: it may be the request that ends it, or an
-//! administrator who ends both. On the fast path the request is still in the input; here it is kept until it is answered.
+//! The router may send it once more, as if it had never been sent: it changes nothing, and it is not part of an open
+//! transaction. Where there is no primary it waits for one, like any other request. It is sent again only once, unless the
+//! server says that something else is the cause, or the connection was hardly a second old: the request itself may be what
+//! ends the server, or an administrator may want to end both. On the fast path the request is still in the input; here it is
+//! kept until it is answered.
 //!
 //! What a server refuses before it has done anything is sent again as well: a read that stood in the way of what a replica
 //! had to replay goes to the primary, and a write that the primary did not take waits until one does.
@@ -21,7 +22,7 @@ use std::time::Duration;
 /// Longer requests are not kept.
 const LONGEST: usize = 64 * 1024;
 
-/// A request is not sent more often than that again.
+/// How often a request is sent again at most.
 pub(super) const MOST: u8 = 4;
 
 /// A server that has crashed lets clients in until it notices, and what it says to a backend that is just sending is
@@ -35,7 +36,7 @@ pub enum Again {
     Never,
     /// When its server has refused it: it is one statement that writes.
     Refused,
-    /// When it is lost with its server as well: it is one statement that is proven to only read.
+    /// When its server has refused it, and when it is lost with its server: it is one statement that is proven to only read.
     Lost,
 }
 

@@ -6,7 +6,7 @@
 use super::{Encoding, KeyError, TextContext};
 use crate::KeyBytes;
 
-/// Text and binary form are the same bytes. No PostgreSQL encoding allows a zero byte.
+/// The key of a value in text or binary form, which are the same bytes here.
 pub fn from_bytes(bytes: &[u8], context: &TextContext) -> Result<KeyBytes, KeyError> {
     verify(bytes, context)?;
     Ok(KeyBytes::from_canonical(bytes))

@@ -1,4 +1,5 @@
-//! The servers of each shard.
+//! Checks the servers of each shard: at least one, at most one primary, no address twice, TLS and Patroni settings that
+//! belong together.
 
 use std::collections::BTreeSet;
 

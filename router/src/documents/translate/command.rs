@@ -1,4 +1,4 @@
-//! What MongoDB is asked to do.
+//! The commands that the router sends to MongoDB, with all their values, and how EXPLAIN shows them.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::sync::Arc;
@@ -44,9 +44,10 @@ pub enum Command {
         collection: String,
         /// Complete: defaults are filled in, and there is an `_id`.
         documents: Vec<RawDocumentBuf>,
-        /// ON CONFLICT DO NOTHING: documents that break this are left out.
+        /// ON CONFLICT DO NOTHING: the unique keys whose duplicates are left out.
         ignore: Option<Conflict>,
-        /// What is wrong with the row behind them: none is stored then, but what is wrong with one of them comes first.
+        /// The fault of the row that follows these documents, if it has one. Then none is stored; but if MongoDB refuses one
+        /// of these documents, that error is told instead.
         behind: Option<Fault>,
     },
     /// ON CONFLICT DO UPDATE, one document after the other, all or none.
@@ -57,7 +58,7 @@ pub enum Command {
         unique: usize,
         /// The documents.
         rows: Vec<Upserted>,
-        /// The same as of an insert.
+        /// The fault of the row that follows these, as in `Insert`.
         behind: Option<Fault>,
     },
     /// `update`.
@@ -71,8 +72,8 @@ pub enum Command {
         /// A unique key says that it is one document at most.
         single: bool,
     },
-    /// An UPDATE that gives a document another `_id`, which MongoDB does to none: it is deleted, and inserted as it has
-    /// become.
+    /// An UPDATE that gives a document another `_id`, which MongoDB cannot do: the document is deleted, and inserted again
+    /// as changed.
     Move {
         /// The collection.
         collection: String,
@@ -90,7 +91,7 @@ pub enum Command {
         /// A unique key says that it is one document at most.
         single: bool,
     },
-    /// An UPDATE that no row can take: it is at fault if there is one, and changes nothing if not.
+    /// An UPDATE that fails for every row: it gives `fault` if a document matches, and changes nothing if none does.
     Fail {
         /// The collection.
         collection: String,
@@ -103,7 +104,7 @@ pub enum Command {
     },
 }
 
-/// What ON CONFLICT DO NOTHING passes over.
+/// The unique keys whose duplicates ON CONFLICT DO NOTHING ignores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict {
     /// Any unique key.

@@ -74,7 +74,7 @@ pub(super) fn type_of(names: &Names<'_>, data_type: &DataType) -> Option<KeyType
     }
 }
 
-/// The integer behind a column that counts by itself.
+/// The integer type of a `serial` column.
 pub(super) fn serial(data_type: &DataType) -> Option<KeyType> {
     let DataType::Custom(name, _) = data_type else {
         return None;

@@ -10,7 +10,7 @@ pub fn name(expr: &Expr) -> Option<String> {
     Some(figured(expr)?.map_or_else(|| "?column?".to_owned(), |(name, _)| name))
 }
 
-/// A name and whether it is better than that of a cast around it.
+/// A name, and whether a cast around it keeps it (PostgreSQL's `FigureColnameInternal` calls this its strength).
 #[allow(clippy::option_option)]
 fn figured(expr: &Expr) -> Option<Option<(String, bool)>> {
     Some(match strip(expr) {
