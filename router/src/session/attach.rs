@@ -400,6 +400,23 @@ impl Session {
         Ok(self.servers.get_mut(at).and_then(|s| s.inbox.row.take()))
     }
 
+    /// The same of a question that has the client's own words in it: to fail is an error of the client's, and leaves the
+    /// connection as it is.
+    pub(super) async fn ask_row_of_client(
+        &mut self,
+        at: usize,
+        sql: &str,
+    ) -> Result<Option<String>, Halt> {
+        if self.servers[at].inbox.in_segment {
+            return self.ask_row(at, sql).await;
+        }
+        self.ready_for_row(at).await?;
+        if let Some(body) = self.ask_plainly(at, sql.as_bytes()).await? {
+            return Err(Halt::Fail(Report::of_server(&body)));
+        }
+        Ok(self.servers.get_mut(at).and_then(|s| s.inbox.row.take()))
+    }
+
     /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.
     pub(super) async fn ready_for_row(&mut self, at: usize) -> Result<(), Halt> {
         if self.is_marked() {

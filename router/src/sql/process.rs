@@ -141,6 +141,7 @@ pub fn told(
             manner,
             is_resolved,
             edits: Vec::new(),
+            added: 0,
             open: Vec::new(),
         };
         writer.write()?;
@@ -499,8 +500,13 @@ struct Writer<'a> {
     /// The router looks up numbers of other clients; one that nobody has is for the server to judge.
     is_resolved: bool,
     edits: Vec<Edit>,
+    /// Their bytes.
+    added: usize,
     open: Vec<Open>,
 }
+
+/// A text that would grow by more than this is refused: each place may have the whole of it once more.
+const MOST_ADDED: usize = 1 << 20;
 
 const OWN: &str = "pg_catalog.pg_backend_pid()";
 
@@ -560,6 +566,9 @@ impl Writer<'_> {
         let mut next = Open::default();
         let mut at = 0;
         while at < self.tokens.len() {
+            if self.added > MOST_ADDED {
+                return Err("the processes of the server too often".into());
+            }
             let token = self.tokens[at];
             let clause = clauses.reach(at);
             match token.kind {
@@ -644,7 +653,19 @@ impl Writer<'_> {
                 self.replace(start..end, put);
                 Ok(Some((Open::default(), at + 3)))
             }
-            What::View | What::ViewWithLeader if !called => Ok(self.view(first, at, clause, what)),
+            What::View | What::ViewWithLeader if !called => {
+                let before = |back: usize| first.checked_sub(back);
+                let is_only = |at: Option<usize>| at.is_some_and(|at| self.is(at, "only"));
+                let in_parens = before(1).and_then(|at| self.kind(at)) == Some(Kind::LParen);
+                let in_only = is_only(before(1)) || in_parens && is_only(before(2));
+                let starred = clause == Clause::From
+                    && self.kind(at + 1) == Some(Kind::Operator)
+                    && self.tokens[at + 1].text(self.sql) == b"*";
+                if in_only || starred {
+                    return Err(format!("{name} with ONLY or *"));
+                }
+                Ok(self.view(first, at, clause, what))
+            }
             What::RowsOf(view) if empty && clause == Clause::From => {
                 let end = self.tokens[at + 2].end;
                 let alias = self.alias(at + 3, name);
@@ -885,7 +906,10 @@ impl Writer<'_> {
         if !self.runs_now {
             return None;
         }
-        let text = literal(self.whole).ok()?;
+        // It may keep up to 1 MB. By default it is 1 kB, and each place has the text once more.
+        const LONGEST: usize = 16 << 10;
+        let whole = std::str::from_utf8(self.whole).ok()?;
+        let text = literal(whole[..whole.floor_char_boundary(LONGEST)].as_bytes()).ok()?;
         if self.whole.len() < LEAST {
             return Some(text);
         }
@@ -947,6 +971,7 @@ impl Writer<'_> {
     }
 
     fn replace(&mut self, at: std::ops::Range<usize>, put: String) {
+        self.added += put.len();
         self.edits.push(Edit { at, put });
     }
 }

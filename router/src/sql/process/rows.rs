@@ -102,17 +102,18 @@ impl SignalRows {
     }
 
     /// The question which numbers of clients it names: one row with an array of them, one more than [`MOST`] at most,
-    /// or NULL.
+    /// or NULL. It fails as the statement does where the call is none for the type of the column.
     pub fn question(&self, sql: &[u8]) -> Vec<u8> {
         let (number, from) = (self.number.of(sql), self.from.of(sql));
+        let call = [b"CASE WHEN false THEN ", self.call.of(sql), b" END"].concat();
         let head = b"SELECT pg_catalog.array_agg(mothership.pid)::pg_catalog.text FROM \
             (SELECT DISTINCT mothership.pid FROM (SELECT (";
         let tail = format!(
-            ") AS mothership (pid) WHERE mothership.pid OPERATOR(pg_catalog.>) {GREATEST} LIMIT {}) AS mothership (pid)",
+            ") AS mothership (pid, call) WHERE mothership.pid OPERATOR(pg_catalog.>) {GREATEST} LIMIT {}) AS mothership (pid)",
             MOST + 1
         );
-        let number = [number, b")::pg_catalog.int4 ".as_slice()].concat();
-        [head.as_slice(), &number, from, tail.as_bytes()].concat()
+        let number = [number, b")::pg_catalog.int4, ".as_slice()].concat();
+        [head.as_slice(), &number, &call, b" ", from, tail.as_bytes()].concat()
     }
 
     /// The text that runs then. `own` is the number of the client itself.
@@ -192,7 +193,8 @@ mod tests {
         let sql = b"SELECT pg_cancel_backend(w.pid) FROM workers w WHERE w.age > 5";
         let rows = SignalRows::of(sql, true).unwrap();
         let question = String::from_utf8(rows.question(sql)).unwrap();
-        assert!(question.contains("(w.pid)::pg_catalog.int4 FROM workers w WHERE w.age > 5)"));
+        let asked = "(w.pid)::pg_catalog.int4, CASE WHEN false THEN pg_cancel_backend(w.pid) END FROM workers w WHERE w.age > 5)";
+        assert!(question.contains(asked), "{question}");
         let signalled = Signalled {
             done: vec![7, 8],
             unknown: vec![9],

@@ -1,6 +1,6 @@
 //! The number of its process that a client is told at login: the same wherever it looks, and good for signals.
 
-use super::stage::{LIMIT, Stage, say};
+use super::stage::{LIMIT, Stage, one_each, say};
 use mothership_tests::message::Format;
 use mothership_tests::{Endpoint, Wire, endpoint, message, poll_until};
 
@@ -364,6 +364,52 @@ fn signals_to_rows(wire: &mut Wire, other: &mut Wire) {
     let answer = say(wire, "SELECT pg_cancel_backend(n) FROM no_such_table");
     assert!(answer[0].starts_with("Error 42P01"), "{answer:?}");
     say(wire, "DROP TABLE kept_numbers");
+}
+
+#[test]
+fn a_signal_that_fails_costs_the_session_nothing() {
+    let stage = Stage::new();
+    let [a, b, _] = one_each();
+    stage.fill([a, b]);
+    let mut wire = stage.wire();
+    for (sql, expected) in [
+        ("CREATE TEMP TABLE kept (n bigint)", "CommandComplete"),
+        ("INSERT INTO kept VALUES (1)", "CommandComplete"),
+        // There is no such function of bigint.
+        ("SELECT pg_cancel_backend(n) FROM kept", "Error 42883"),
+        (
+            "SELECT pg_cancel_backend(n) FROM no_such_table",
+            "Error 42P01",
+        ),
+        ("BEGIN", "CommandComplete"),
+        (
+            &format!("UPDATE items SET v = 1 WHERE id IN ({a}, {b})"),
+            "CommandComplete",
+        ),
+        ("ROLLBACK", "CommandComplete"),
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(answer[0].starts_with(expected), "{sql}: {answer:?}");
+    }
+    assert_eq!(wire.rows("SELECT n FROM kept"), [["1"]]);
+}
+
+/// Each place in a text may have the whole text once more: that is bounded.
+#[test]
+fn a_text_that_names_a_view_of_processes_often_is_refused() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let names = vec!["pg_stat_activity"; 2000].join(", ");
+    let answer = say(&mut wire, &format!("SELECT 1 FROM {names}"));
+    assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
+    for from in [
+        "ONLY pg_stat_activity",
+        "ONLY (pg_stat_activity)",
+        "pg_stat_activity *",
+    ] {
+        let answer = say(&mut wire, &format!("SELECT count(*) FROM {from}"));
+        assert!(answer[0].starts_with("Error 0A000"), "{from}: {answer:?}");
+    }
 }
 
 #[test]
