@@ -7,7 +7,6 @@ use crate::session::dispatch::{Dispatch, Many};
 use crate::session::errors::Written;
 use crate::session::here::is_control;
 use crate::session::names::Prepared;
-use crate::session::settings::Change;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session};
 use crate::sql::cursor::Span;
@@ -24,9 +23,12 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         let count = statement.steps.len();
-        check_encoding(sql, statement)?;
+        let arrived = self.encoding();
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
+            if !text.is_ascii() && !self.still_reads_as(&arrived) {
+                return Err(encoding_changed().into());
+            }
             if at > 0 && !is_control(&step.kind) {
                 self.refresh_between().await?;
             }
@@ -55,6 +57,7 @@ impl Session {
             if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
                 let answer = self.explain_query_over(&explaining).await?;
                 self.client.send(&answer);
+                self.state.worked = true;
                 continue;
             }
             let filled = self.filled_query(statement, at).await?;
@@ -87,6 +90,7 @@ impl Session {
                 Dispatch::Gather(work) => {
                     let command = self.query_gather(text, &work).await?;
                     self.put_command_of(place, count, command);
+                    self.state.worked = true;
                     continue;
                 }
                 Dispatch::One { shard, writes, .. } => {
@@ -107,6 +111,30 @@ impl Session {
         Ok(())
     }
 
+    /// What `client_encoding` is set to for the session or the transaction, if it is.
+    fn encoding_set(&self) -> Option<String> {
+        let local = self.state.local.as_deref();
+        let settings = local.unwrap_or(&self.state.settings).current();
+        let set = settings.text("client_encoding");
+        set.map(|set| plain_name(&set))
+    }
+
+    fn encoding(&self) -> Arrived {
+        let told = self.state.told.value(b"client_encoding");
+        let told = told.and_then(|told| std::str::from_utf8(told).ok());
+        Arrived {
+            set: self.encoding_set(),
+            told: told.map(plain_name),
+        }
+    }
+
+    /// Whether characters mean what they meant when the text arrived. PostgreSQL reads the whole text by the encoding in
+    /// which it came, and a server would read each statement by the one that holds then.
+    fn still_reads_as(&self, arrived: &Arrived) -> bool {
+        let now = self.encoding_set();
+        now == arrived.set || (arrived.set.is_none() && now == arrived.told)
+    }
+
     /// The end of the statement at this place of so many. PostgreSQL says that of the last one when all of it is
     /// committed, and not at all if it cannot be.
     fn put_command_of(&mut self, place: usize, count: usize, command: Vec<u8>) {
@@ -117,30 +145,23 @@ impl Session {
     }
 }
 
-/// Refuses a text that changes its encoding ahead of characters that depend on it: PostgreSQL reads the whole text by the
-/// encoding in which it came, and a server would read each statement by the one that holds then.
-fn check_encoding(sql: &[u8], statement: &Prepared) -> Result<(), Halt> {
-    let is_encoding = |change: &Change| match change {
-        Change::Set(setting) => setting.name == "client_encoding",
-        Change::Reset(name) => name == "client_encoding",
-        Change::ResetAll { .. } | Change::DiscardAll => false,
-    };
-    let changes = |kind: &Kind| match kind {
-        Kind::Settings(changes) | Kind::LocalConfig(Some(changes)) => {
-            changes.iter().any(is_encoding)
-        }
-        Kind::SetLocal(change, _) => is_encoding(change),
-        _ => false,
-    };
-    let first = statement.steps.iter().find(|step| changes(&step.kind));
-    let behind = first.and_then(|step| sql.get(step.span.end..));
-    match behind.is_some_and(|behind| !behind.is_ascii()) {
-        true => Err(Report::error(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "client_encoding cannot be changed ahead of other characters of the same text",
-        )
-        .hint("Send SET client_encoding by itself.")
-        .into()),
-        false => Ok(()),
-    }
+/// The encoding in which a text came: what the session has set, and what its client was told.
+struct Arrived {
+    set: Option<String>,
+    told: Option<String>,
+}
+
+/// The refusal of a text that changes its encoding ahead of characters that depend on it.
+fn encoding_changed() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "client_encoding cannot be changed ahead of other characters of the same text",
+    )
+    .hint("Send SET client_encoding by itself.")
+}
+
+/// The name of an encoding as PostgreSQL compares it (`clean_encoding_name`).
+fn plain_name(encoding: &str) -> String {
+    let letters = encoding.chars().filter(char::is_ascii_alphanumeric);
+    letters.map(|c| c.to_ascii_lowercase()).collect()
 }

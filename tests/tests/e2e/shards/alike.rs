@@ -149,27 +149,66 @@ fn tables_are_locked_in_blocks_only() {
 #[test]
 fn a_text_is_read_by_the_encoding_in_which_it_came() {
     let stage = Stage::new();
-    for (sql, is_done) in [
+    for (before, sql, is_done) in [
         (
+            "",
             "SET client_encoding = latin1; SELECT count(*) FROM items WHERE note = 'ü'",
             false,
         ),
         (
+            "",
             "BEGIN; SET LOCAL client_encoding = latin1; SELECT length('ü')",
             false,
         ),
         (
+            "SET client_encoding = latin1",
+            "RESET ALL; SELECT count(*) FROM items WHERE note = 'ü'",
+            false,
+        ),
+        (
+            "BEGIN; SET client_encoding = latin1",
+            "ROLLBACK; SELECT count(*) FROM items WHERE note = 'ü'",
+            false,
+        ),
+        (
+            "BEGIN; SET LOCAL client_encoding = latin1",
+            "COMMIT; SELECT count(*) FROM items WHERE note = 'ü'",
+            false,
+        ),
+        (
+            "BEGIN; SAVEPOINT s; SET client_encoding = latin1",
+            "ROLLBACK TO s; SELECT count(*) FROM items WHERE note = 'ü'",
+            false,
+        ),
+        (
+            "",
             "SET client_encoding = latin1; SELECT count(*) FROM items WHERE note = 'u'",
             true,
         ),
         (
+            "",
             "SELECT count(*) FROM items WHERE note = 'ü'; SET client_encoding = latin1",
             true,
         ),
+        // What is in force already, as at the head of a dump.
+        (
+            "",
+            "SET client_encoding = 'UTF-8'; SELECT count(*) FROM items WHERE note = 'ü'",
+            true,
+        ),
+        (
+            "SET client_encoding = latin1",
+            "SET client_encoding = 'Latin1'; SELECT count(*) FROM items WHERE note = 'ü'",
+            true,
+        ),
     ] {
-        let said = say(&mut stage.wire(), sql);
+        let mut wire = stage.wire();
+        if !before.is_empty() {
+            say(&mut wire, before);
+        }
+        let said = say(&mut wire, sql);
         let refused = said.iter().any(|line| line.starts_with("Error 0A000"));
-        assert_eq!(!refused, is_done, "{sql}: {said:?}");
+        assert_eq!(!refused, is_done, "{before}; {sql}: {said:?}");
     }
 }
 
