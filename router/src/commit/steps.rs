@@ -339,9 +339,9 @@ impl Commit {
         self.advance();
     }
 
-    /// Whether it is known that all parts are to be committed.
-    pub fn is_decided(&self) -> bool {
-        self.stage == Stage::Finish
+    /// Whether all parts are to be committed, or may be: then locks may be free on some shards and not on others.
+    pub fn may_be_decided(&self) -> bool {
+        matches!(self.stage, Stage::Finish | Stage::Fence)
     }
 
     /// Whether nothing is left of it on this shard.

@@ -88,6 +88,8 @@ impl Session {
         };
         match alone.as_mut().filter(|server| fits(&server.inbox)) {
             Some(server) => {
+                // A cancel that comes from now on is about this request, and ends it.
+                self.entry.cancelled.set(false);
                 let owed = server.lease.ledger.len();
                 server.kept = Some(Box::new(Kept { bytes, again, owed }));
             }
@@ -180,7 +182,11 @@ impl Session {
             ..
         } = &self.servers[at];
         let reads = kept.as_ref().is_some_and(|k| k.again == Again::Lost);
-        if !reads || !self.may_repeat(lease) || self.was_silent(*shard, *server) {
+        if !reads
+            || self.entry.cancelled.get()
+            || !self.may_repeat(lease)
+            || self.was_silent(*shard, *server)
+        {
             return false;
         }
         let Some(mut attached) = self.take_back(at) else {

@@ -233,7 +233,7 @@ impl Session {
             }
             Kind::Discard(DiscardWhat::All) => {
                 self.state.forget_session();
-                self.unpin_all(self.state.pins);
+                self.unpin_all(self.state.pins.minus(Pins::NONE.with(Pin::Slot)));
                 for at in 0..self.servers.len() {
                     self.servers[at].inbox.discarded = true;
                     self.after_messages(at);
@@ -539,7 +539,7 @@ impl Session {
             };
             commit.on_reply(step.shard, &reply);
             if let Some(under_way) = under_way {
-                if commit.is_decided() {
+                if commit.may_be_decided() {
                     under_way.decided();
                 }
                 if commit.is_done(step.shard) {
@@ -637,11 +637,13 @@ impl Session {
         (reply, error)
     }
 
-    /// Closes connections whose state is in doubt.
+    /// Closes connections whose state is in doubt. A session that had something on one of them ends with it.
     pub(super) fn drop_doubtful(&mut self) {
         self.active = None;
         let doubtful = |s: &super::Attached| s.lease.is_doubtful();
         if self.servers.iter().any(doubtful) {
+            let mut dropped = self.servers.iter().filter(|s| doubtful(s));
+            self.state.orphaned |= dropped.any(|s| s.inbox.pinned);
             self.servers.retain(|s| !doubtful(s));
             self.show_working();
         }
@@ -674,7 +676,8 @@ impl Session {
         let site = self.site(shard);
         let limits = &self.topology.config.transactions;
         let (undecided, decided) = (limits.deadlock_timeout, limits.doubt_timeout);
-        let waited = finishing.wait(&site, undecided, decided).await;
+        let waited = finishing.wait(&site, undecided, decided);
+        let waited = self.while_client_waits(waited).await?;
         waited.map_err(|StillFinishing| Halt::Fail(unfinished(&site.shard)))
     }
 
@@ -692,7 +695,8 @@ impl Session {
         }
         let site = self.site(shard);
         let limit = self.topology.config.transactions.doubt_timeout;
-        doubts.wait(&site, limit).await.map_err(Halt::Fail)
+        let waited = doubts.wait(&site, limit);
+        self.while_client_waits(waited).await?.map_err(Halt::Fail)
     }
 }
 

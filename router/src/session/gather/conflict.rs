@@ -86,7 +86,8 @@ impl Session {
             ..
         } = &self.servers[at];
         let (shard, server) = (*shard, *server);
-        let reads = self.conflict == Conflict::Rereads && !inbox.fatal;
+        let waits = !self.entry.cancelled.get();
+        let reads = self.conflict == Conflict::Rereads && !inbox.fatal && waits;
         if !reads || !self.may_repeat(lease) || self.was_silent(shard, server) {
             return false;
         }
@@ -114,7 +115,12 @@ impl Session {
         }
         match attempts {
             Attempts::None => {}
-            Attempts::Read(left) => *left = left.saturating_sub(1),
+            Attempts::Read(left) => {
+                if self.entry.cancelled.get() {
+                    return Err(canceled_report().into());
+                }
+                *left = left.saturating_sub(1);
+            }
             Attempts::Write(retry) => {
                 self.rollback_all().await;
                 self.active = None;
@@ -128,6 +134,9 @@ impl Session {
                 let pause = retry.next(Instant::now(), chosen);
                 let pause = pause.map_err(|told| told.unwrap_or_else(concurrent_update))?;
                 self.while_client_waits(tokio::time::sleep(pause)).await?;
+                if self.entry.cancelled.get() {
+                    return Err(canceled_report().into());
+                }
             }
         }
         self.allow(attempts);

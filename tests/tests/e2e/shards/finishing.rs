@@ -120,7 +120,20 @@ fn who_has_seen_a_commit_on_one_shard_sees_it_on_the_next() {
         let waits = second
             .try_frame(std::time::Duration::from_millis(100))
             .is_err();
+        // Who waits like that can be cancelled.
+        let mut third = stage.wire_of(&router);
+        say(&mut third, "BEGIN");
+        assert_eq!(one(&mut third, &read(early)), "1");
+        third.send(&message::query(&read(late)));
+        let waits_too = third
+            .try_frame(std::time::Duration::from_millis(100))
+            .is_err();
+        third.cancel();
+        let told = third.until_ready();
+        let error = told.iter().find(|frame| frame.kind == b'E');
         ways.iter().for_each(Proxy::heal);
+        assert!(waits_too, "it does not wait: {told:?}");
+        assert_eq!(error.expect("it is cancelled").sqlstate(), "57014");
         if waits {
             let rows: Vec<String> = second
                 .until_ready()
