@@ -909,7 +909,11 @@ impl Writer<'_> {
         // It may keep up to 1 MB. By default it is 1 kB, and each place has the text once more.
         const LONGEST: usize = 16 << 10;
         let whole = std::str::from_utf8(self.whole).ok()?;
-        let text = literal(whole[..whole.floor_char_boundary(LONGEST)].as_bytes()).ok()?;
+        let mut end = whole.len().min(LONGEST);
+        while !whole.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = literal(&self.whole[..end]).ok()?;
         if self.whole.len() < LEAST {
             return Some(text);
         }
