@@ -40,6 +40,8 @@ pub struct Parsed {
     pub placeholders: Vec<(Location, u16)>,
     /// Views that the text names and the tree has as subqueries.
     pub opened: Vec<Opened>,
+    /// Whether their definitions have constants that PostgreSQL reads as settings say.
+    pub opened_forms: bool,
 }
 
 /// Parses a query or a write, with grammar that the parser does not know put in words that it does.
@@ -105,6 +107,7 @@ fn parse(
         tokens,
         placeholders,
         opened: Vec::new(),
+        opened_forms: false,
     })
 }
 

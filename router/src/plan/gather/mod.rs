@@ -74,7 +74,7 @@ pub struct Gather {
     pub parameters: usize,
     /// What becomes of what the residue gives.
     pub ending: Ending,
-    /// Arrays are handed over as texts, which settings may change.
+    /// Arrays, or constants of views, are handed over as texts, which settings may change.
     pub texts: bool,
     /// The views that have become part of it.
     pub opened: Vec<Name>,
@@ -682,6 +682,7 @@ fn residual(
         Ending::Store(store) => store.columns.iter().any(|column| column.cast.is_some()),
         Ending::Answer | Ending::Write(_) | Ending::Keep(_) | Ending::Change(_) => false,
     };
+    texts |= parsed.opened_forms;
     // What is fetched of documents may be more than what a condition leaves.
     let stand_ins = places.values().flatten().map(|read| read.instance);
     let stand_ins = stand_ins.filter(|instance| !analysis.is_documents(*instance));

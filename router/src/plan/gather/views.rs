@@ -12,7 +12,7 @@ use sqlparser::ast::{
     Expr, Ident, ObjectName, Query, SelectItem, SelectItemQualifiedWildcardKind, Statement,
     TableAlias, TableFactor, VisitMut, VisitorMut,
 };
-use sqlparser::tokenizer::{Location, TokenWithSpan};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use crate::catalog::{Handed, Name};
 use crate::plan::names::folded;
@@ -153,6 +153,7 @@ fn expand(
         views: views.clone(),
         next: LINES * (depth + 1),
         tokens: parsed.tokens.clone(),
+        forms: parsed.opened_forms,
         failed: false,
     };
     let _ = VisitMut::visit(&mut statement, &mut expanding);
@@ -164,7 +165,45 @@ fn expand(
         tokens: expanding.tokens,
         placeholders: parsed.placeholders.clone(),
         opened,
+        opened_forms: expanding.forms,
     })
+}
+
+/// What settings of the session change of a definition that becomes part of its statement. A view has values; its
+/// definition has their texts, as the control role's settings write them (`control::SETTINGS`).
+enum Forms {
+    /// Nothing: dates and intervals are read alike, whatever their styles are.
+    Exact,
+    /// `array_nulls` or `xmloption` may.
+    AsSet,
+    /// `lc_monetary` does, and nobody knows under which value the text was written.
+    Unclear,
+}
+
+impl Forms {
+    fn of(tokens: &[TokenWithSpan]) -> Self {
+        let mut forms = Self::Exact;
+        let mut before = None;
+        for TokenWithSpan { token, .. } in tokens {
+            match token {
+                Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)
+                    if text.contains('{') && text.to_ascii_lowercase().contains("null") =>
+                {
+                    forms = Self::AsSet;
+                }
+                Token::Word(word) if before == Some(&Token::DoubleColon) => {
+                    match word.value.as_str() {
+                        "money" => return Self::Unclear,
+                        "xml" => forms = Self::AsSet,
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+            before = Some(token);
+        }
+        forms
+    }
 }
 
 /// Each view once, with all columns that the statement may name.
@@ -214,6 +253,8 @@ struct Expanding<'r> {
     qualified: Vec<&'r Name>,
     next: u64,
     tokens: Vec<TokenWithSpan>,
+    /// Settings change what definitions mean, as [`Forms::AsSet`] says.
+    forms: bool,
     failed: bool,
 }
 
@@ -242,6 +283,14 @@ impl VisitorMut for Expanding<'_> {
             self.failed = true;
             return ControlFlow::Break(());
         };
+        match Forms::of(&tokens) {
+            Forms::Exact => {}
+            Forms::AsSet => self.forms = true,
+            Forms::Unclear => {
+                self.failed = true;
+                return ControlFlow::Break(());
+            }
+        }
         self.next += 1 << 20;
         // The name is explained by its being gone.
         self.tokens

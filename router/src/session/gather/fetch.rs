@@ -187,11 +187,11 @@ impl Session {
         Ok(legs)
     }
 
-    /// Arrays are handed over as texts: a session that has them written otherwise than PostgreSQL does of itself might
-    /// get others back.
+    /// Arrays and constants of views are handed over as texts: a session that has them written or read otherwise than
+    /// PostgreSQL does of itself might get others back.
     fn check_texts(&self, work: &GatherWork) -> Result<(), Halt> {
         match work.plan.texts {
-            true => self.check_forms("arrays"),
+            true => self.check_forms("values"),
             false => Ok(()),
         }
     }

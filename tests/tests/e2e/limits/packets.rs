@@ -17,34 +17,35 @@ fn a_first_packet_over_a_limit_is_refused_before_its_bytes_arrive() {
     let long = "x".repeat(4000);
     let options = "-c a.b=1 ".repeat(101);
     let first = |length: u32| length.to_be_bytes().to_vec();
-    let refused: [(&str, Vec<u8>, &str); 9] = [
-        ("no length", first(0), "08P01"),
-        ("less than itself", first(3), "08P01"),
-        ("nothing in it", first(4), "08P01"),
-        ("over the setting", first(4005), "08P01"),
-        ("2 GiB", first(0x7fff_ffff), "08P01"),
-        ("negative", first(0xffff_ffff), "08P01"),
+    // A length that no first packet has is not answered, as PostgreSQL does not: who sends it does not speak the protocol.
+    let refused: [(&str, Vec<u8>, Option<&str>); 9] = [
+        ("no length", first(0), None),
+        ("less than itself", first(3), None),
+        ("nothing in it", first(4), None),
+        ("over the setting", first(4005), None),
+        ("2 GiB", first(0x7fff_ffff), None),
+        ("negative", first(0xffff_ffff), None),
         (
             "a long value",
             message::startup(V3_0, &[user, ("a.b", &long)]),
-            "08P01",
+            None,
         ),
         (
             "many parameters",
             message::startup(V3_0, &parameters),
-            "54000",
+            Some("54000"),
         ),
         (
             "many options",
             message::startup(V3_0, &[user, ("options", &options)]),
-            "54000",
+            Some("54000"),
         ),
     ];
     for (what, bytes, expected) in refused {
         let mut wire = Wire::connect(stage.router.port());
         wire.send(&bytes);
-        let error = last_words(&mut wire).unwrap_or_else(|| panic!("{what}: nothing was said"));
-        assert_eq!(error.sqlstate(), expected, "{what}: {error}");
+        let said = last_words(&mut wire).map(|error| error.sqlstate().to_owned());
+        assert_eq!(said.as_deref(), expected, "{what}");
     }
     bystander.noticed_nothing();
 }

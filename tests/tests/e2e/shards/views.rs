@@ -140,6 +140,82 @@ fn a_view_of_a_join_over_shards_has_the_rows_that_one_server_has() {
     }
 }
 
+/// A view keeps values, its text only words for them: whoever reads these under other settings has other values.
+#[test]
+fn settings_of_a_session_do_not_change_the_constants_of_a_view() {
+    let (stage, plain) = (Stage::bare(TABLES), Shards::new(1));
+    let (mut router, mut one) = (stage.wire(), Wire::login(&plain.endpoint(0)));
+    let mut both = |sql: &str| {
+        let (said, told) = (sorted(say(&mut router, sql)), sorted(say(&mut one, sql)));
+        (said, told)
+    };
+    let joined = "FROM bill b JOIN ware w ON w.id = b.ware";
+    let views = [
+        format!(
+            "plain_ones AS SELECT '-1 day -2 hours'::interval AS i, '-1 mon +2 days'::interval AS j, '2024-02-03'::date AS d, \
+             '0044-03-15 BC'::date AS bc, '2024-02-03 04:05:06+07'::timestamptz AS z, 'back\\slash'::text AS s, \
+             '\\x005c'::bytea AS y, '0.1'::float8 / 3 AS f, w.title = NULL AS n {joined}"
+        ),
+        format!(
+            "known AS SELECT b.nr FROM bill b JOIN ware w ON w.id = b.ware AND w.title = ANY ('{{w1,w2,NULL}}')"
+        ),
+        format!(
+            "unknown AS SELECT b.nr, '{{NULL}}'::text[] IS NOT DISTINCT FROM ARRAY[NULL::text] AS n {joined}"
+        ),
+        format!("marked AS SELECT b.nr, '<a/><b/>'::xml::text AS x {joined}"),
+        format!("priced AS SELECT b.nr, '$5.00'::money > '1'::money AS m {joined}"),
+    ];
+    for sql in ROWS {
+        both(sql);
+    }
+    for view in &views {
+        both(&format!("CREATE VIEW {view}"));
+    }
+    for (setting, values, refused) in [
+        (
+            "IntervalStyle",
+            "postgres sql_standard iso_8601 postgres_verbose",
+            &[][..],
+        ),
+        ("DateStyle", "SQL,DMY German Postgres,YMD ISO,DMY", &[]),
+        ("TimeZone", "Asia/Kolkata America/New_York", &[]),
+        ("extra_float_digits", "-3 0 3", &[]),
+        ("bytea_output", "escape hex", &[]),
+        ("standard_conforming_strings", "off on", &[]),
+        ("backslash_quote", "off", &[]),
+        ("transform_null_equals", "on", &[]),
+        ("array_nulls", "off", &["known", "unknown"]),
+        ("xmloption", "document", &["marked"]),
+    ] {
+        for value in values.split(' ') {
+            both(&format!("SET {setting} = '{value}'"));
+            for view in &views {
+                let name = view.split(' ').next().unwrap();
+                let (said, told) = both(&format!("SELECT * FROM {name}"));
+                if refused.contains(&name) || name == "priced" {
+                    assert!(
+                        said[0].contains("0A000"),
+                        "{setting} {value} {name}: {said:?}"
+                    );
+                } else if said != told {
+                    // Other values are handed over as texts.
+                    assert!(
+                        said[0].contains("0A000"),
+                        "{setting} {value} {name}: {said:?} {told:?}"
+                    );
+                    assert_ne!(name, "plain_ones", "{setting} {value}: {said:?}");
+                }
+            }
+            both(&format!("RESET {setting}"));
+        }
+        for view in &views[..4] {
+            let name = view.split(' ').next().unwrap();
+            let (said, told) = both(&format!("SELECT * FROM {name}"));
+            assert_eq!(said, told, "{name}");
+        }
+    }
+}
+
 #[test]
 fn who_may_read_a_view_is_asked_of_the_view_when_it_has_become_part_of_a_statement() {
     let stage = Stage::bare(TABLES);
