@@ -37,6 +37,7 @@ impl Gen<'_> {
             }
         }
         if !by.is_empty() {
+            self.has("GROUP BY");
             let texts: Vec<&str> = by.iter().map(|column| column.sql.as_str()).collect();
             tail += &format!(" GROUP BY {}", texts.join(", "));
         }
@@ -87,10 +88,12 @@ impl Gen<'_> {
             columns.push((name, *ty));
         }
         let comparable = columns.iter().all(|(_, ty)| ty.ordered());
-        let word = if comparable && self.chance(15) {
-            "DISTINCT "
-        } else {
-            ""
+        let word = match comparable && self.chance(15) {
+            true => {
+                self.has("DISTINCT");
+                "DISTINCT "
+            }
+            false => "",
         };
         let texts = exprs.into_iter().map(|(sql, _)| sql).collect();
         let rel = self.finish(from, outputs, columns, tail, word, ctx, false);
@@ -113,6 +116,9 @@ impl Gen<'_> {
     fn plain_aggregate(&mut self, columns: &[Atom]) -> (String, Ty) {
         let column = self.column(columns);
         let distinct = self.pick(&["", "DISTINCT "]);
+        if !distinct.is_empty() {
+            self.has("aggregate DISTINCT");
+        }
         let of = &column.sql;
         match (self.below(6), column.ty) {
             (0, _) => ("count(*)".to_owned(), Ty::Int8),
@@ -123,7 +129,10 @@ impl Gen<'_> {
                 let name = self.pick(&["min", "max"]);
                 (format!("{name}({distinct}{of})"), ty)
             }
-            (4, Ty::Text) => (format!("string_agg(DISTINCT {of}, '+')"), Ty::Text),
+            (4, Ty::Text) => {
+                self.has("aggregate DISTINCT");
+                (format!("string_agg(DISTINCT {of}, '+')"), Ty::Text)
+            }
             (4, Ty::Int4) => (format!("array_agg({distinct}{of} ORDER BY {of})"), Ty::Ints),
             _ => (format!("count({distinct}{of})"), Ty::Int8),
         }
