@@ -33,6 +33,9 @@ pub const DISTINCT: &str = "distinct";
 /// The name that stands for expressions and the condition of an index that ON CONFLICT names, behind its columns.
 pub const ARBITER: &str = "arbiter";
 
+/// The name that stands for an element of a column that SET gives a value.
+pub const ELEMENT: &str = "element";
+
 /// How strongly rows are locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strength {

@@ -275,6 +275,12 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
     if follows(&Token::Period) {
         return None;
     }
+    if tokens
+        .get(at + 1)
+        .is_some_and(|t| t.token == Token::LBracket)
+    {
+        return element(tokens, at);
+    }
     let place = tokens[at].span;
     let instead = |length: usize, tokens: &[Token]| {
         let placed = |t: &Token| TokenWithSpan::new(t.clone(), place);
@@ -316,6 +322,86 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
         return instead(1, &[keyword("IS"), keyword("NOT"), keyword("NULL")]);
     }
     None
+}
+
+/// So many tokens before an assignment of an element are looked at for the SET that it belongs to.
+const MAX_SET: usize = 2_000;
+
+/// `column[1] =` behind SET as the field of a composite column, with a mark for its name: nobody may write the column
+/// from the tree. What stands in the brackets is a constant or a parameter.
+fn element(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
+    let token = |at: usize| tokens.get(at).map(|t| &t.token);
+    let mut end = at + 1;
+    while token(end)? == &Token::LBracket {
+        end += 1;
+        while token(end)? != &Token::RBracket {
+            match token(end)? {
+                Token::Number(..)
+                | Token::SingleQuotedString(_)
+                | Token::Placeholder(_)
+                | Token::Colon
+                | Token::Minus => end += 1,
+                _ => return None,
+            }
+        }
+        end += 1;
+    }
+    if token(end)? != &Token::Eq || !is_assigned(tokens, at) {
+        return None;
+    }
+    let placed = |token: Token| TokenWithSpan::new(token, tokens[at].span);
+    let by = vec![
+        tokens[at].clone(),
+        placed(Token::Period),
+        placed(marked(grammar::ELEMENT)),
+    ];
+    Some((end - at, by))
+}
+
+/// Whether what stands at a place is a target of SET in an UPDATE. Behind SELECT and RETURNING it is an expression.
+fn is_assigned(tokens: &[TokenWithSpan], at: usize) -> bool {
+    const OTHERS: [&str; 9] = [
+        "select",
+        "returning",
+        "where",
+        "from",
+        "values",
+        "having",
+        "by",
+        "on",
+        "using",
+    ];
+    let mut depth = 0usize;
+    let mut set = None;
+    for place in (at.saturating_sub(MAX_SET)..at).rev() {
+        match &tokens[place].token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 0 => return false,
+            Token::LParen => depth -= 1,
+            Token::Comma if set.is_some() && depth == 0 => return false,
+            _ if depth > 0 => {}
+            _ => match word(&tokens[place]) {
+                Some(word) if set.is_some() && word.eq_ignore_ascii_case("update") => return true,
+                Some(_) if set.is_some() => {}
+                Some(word) if word.eq_ignore_ascii_case("set") => {
+                    // The target stands right behind it or behind a comma.
+                    let behind = place + 1 == at || tokens[at - 1].token == Token::Comma;
+                    if !behind {
+                        return false;
+                    }
+                    set = Some(place);
+                }
+                Some(word) if OTHERS.iter().any(|other| word.eq_ignore_ascii_case(other)) => {
+                    return false;
+                }
+                _ => {}
+            },
+        }
+        if set.is_some_and(|set: usize| set - place > 8) {
+            return false;
+        }
+    }
+    false
 }
 
 /// The target of ON CONFLICT, if it has more than names of columns: these, and a mark for what else the index is known by.

@@ -238,12 +238,16 @@ fn sorted(
     (gather, ending): (&Result<Arc<Gather>, Refusal>, &Ending),
 ) -> Option<Scatter> {
     let helps = matches!(reason, Reason::OrderBy | Reason::Limit | Reason::Distinct);
-    // What cannot be gathered is not for another reason than its locks.
-    let locks = |why: &Refusal| why.reason == Reason::Locking;
+    // What cannot be gathered is not for another reason than its locks, or a sample.
+    let may_sort = |why: &Refusal| match why.reason {
+        Reason::Locking => true,
+        Reason::NotUnderstood => analysis.notes.sampled,
+        _ => false,
+    };
     if analysis.context.gathers && gather.is_ok() {
         return None;
     }
-    if !helps || *ending != Ending::Answer || !gather.as_ref().err().is_none_or(locks) {
+    if !helps || *ending != Ending::Answer || !gather.as_ref().err().is_none_or(may_sort) {
         return None;
     }
     if gather.is_ok() && views::hide_time(analysis).is_some() {

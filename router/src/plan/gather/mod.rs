@@ -610,8 +610,15 @@ fn residual(
         return Err(Refusal::about(Reason::ComputedOnce, detail));
     }
     let kept = taken.map_or(0, TakenOut::overriding);
-    if analysis.notes.sampled || !speaks_plainly(parsed, analysis, kept) {
+    if !speaks_plainly(parsed, analysis, kept) {
         return Err(why);
+    }
+    if analysis.notes.sampled {
+        // No fragment has the sample of its table.
+        return Err(Refusal::about(
+            Reason::NotUnderstood,
+            "TABLESAMPLE in a statement that needs rows of several shards at once".to_owned(),
+        ));
     }
     let target = match root {
         Root::Query(_) => taken.and_then(|taken| taken.target),

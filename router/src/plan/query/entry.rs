@@ -43,13 +43,20 @@ impl<'n> Analysis<'n> {
                     }
                     (Some(_), _) => return not_understood(),
                     (None, sample) => {
-                        if let Some(sample) = sample {
-                            // A sample of each shard is not a sample of the whole.
+                        let Some(sample) = sample else {
+                            return self.named_table(name, alias, from, ctes);
+                        };
+                        self.notes.sampled = true;
+                        self.sampled(sample, outer, ctes)?;
+                        let named = self.named_table(name, alias, from, ctes)?;
+                        // Rows or blocks are taken independently, so samples of all shards are one of the whole. Of
+                        // copies each shard would take other rows.
+                        let apart = matches!(named.0, Tree::Leaf(at) if self.is_sampled_apart(at));
+                        if !apart {
+                            self.note(Call::Volatile, "tablesample");
                             from.obstacle = Some(Refusal::new(Reason::NotUnderstood));
-                            self.notes.sampled = true;
-                            self.sampled(sample, outer, ctes)?;
                         }
-                        return self.named_table(name, alias, from, ctes);
+                        return Ok(named);
                     }
                 }
             }
@@ -98,6 +105,12 @@ impl<'n> Analysis<'n> {
         Ok((Tree::Leaf(instance), Vec::new()))
     }
 
+    /// Whether each row of an instance is on one shard, which samples it itself.
+    fn is_sampled_apart(&self, instance: usize) -> bool {
+        matches!(self.instances[instance].source, Source::Sharded(..))
+            && !self.is_documents(instance)
+    }
+
     fn sampled(
         &mut self,
         sample: &TableSampleKind,
@@ -115,7 +128,6 @@ impl<'n> Analysis<'n> {
             }
             _ => return not_understood(),
         }
-        self.note(Call::Volatile, "tablesample");
         Ok(())
     }
 

@@ -271,7 +271,7 @@ fn what_is_refused_says_why_and_leaves_the_session_usable() {
     let refused = [
         "SELECT id FROM items ORDER BY id LIMIT 1 FOR UPDATE NOWAIT",
         "SELECT id, ctid FROM items ORDER BY id",
-        "SELECT id FROM items TABLESAMPLE bernoulli (50) ORDER BY id",
+        "SELECT a.id FROM items a TABLESAMPLE bernoulli (50) JOIN items b ON b.v = a.v",
         "DECLARE c CURSOR FOR SELECT * FROM items LIMIT 1 FOR UPDATE",
         "UPDATE items SET id = id + 1",
         "INSERT INTO items (v) VALUES (1)",

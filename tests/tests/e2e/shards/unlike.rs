@@ -150,6 +150,43 @@ fn null_in_an_array_may_be_a_text() {
 }
 
 #[test]
+fn elements_and_fields_of_a_column_are_set() {
+    let mut pair = Pair::new();
+    for sql in [
+        "INSERT INTO items (id, v) SELECT g, g FROM generate_series(1, 6) g",
+        "ALTER TABLE items ADD COLUMN arr int[] DEFAULT '{1,2}', ADD COLUMN j jsonb DEFAULT '{\"a\": 1}'",
+        "UPDATE items SET j['a'] = '5', arr[3] = 9 WHERE id = 2 RETURNING id, arr, j",
+        "UPDATE ONLY items AS q SET arr[4:5] = '{7,8}', v = 3 WHERE q.id = 3",
+        "UPDATE items SET v = CASE WHEN v > 3 THEN 1 END, arr[1] = v, j['b']['c'] = to_jsonb(v)",
+        "UPDATE items SET arr[-1] = 4 WHERE id IN (1, 5)",
+        "UPDATE items SET arr[1] = 4, arr[2] = arr[1] WHERE v IS NULL RETURNING arr[1] = 4",
+        "INSERT INTO items (id, v) VALUES (2, 0), (9, 0) ON CONFLICT (id) DO UPDATE SET arr[2] = excluded.id, v = 8",
+        "UPDATE items SET arr[1] = 'x' WHERE id = 4",
+        "UPDATE items SET missing[1] = 1",
+        "UPDATE items SET v[1] = 1 WHERE id = 4",
+        "SELECT v, arr[1] = 4 FROM items WHERE id = 1",
+        "SELECT * FROM items ORDER BY id",
+    ] {
+        pair.alike(sql);
+    }
+}
+
+#[test]
+fn a_sample_of_all_rows_is_all_rows() {
+    let mut pair = Pair::new();
+    for sql in [
+        "INSERT INTO items (id, v) SELECT g, g FROM generate_series(1, 60) g",
+        "SELECT count(*), sum(v) FROM items TABLESAMPLE bernoulli (100)",
+        "SELECT id FROM items AS i TABLESAMPLE system (100) REPEATABLE (1) WHERE i.v > 3 ORDER BY id",
+        "SELECT id FROM items TABLESAMPLE bernoulli (0)",
+        "SELECT id FROM items TABLESAMPLE bernoulli (101)",
+        "SELECT id FROM items TABLESAMPLE system (100) WHERE id = 7",
+    ] {
+        pair.alike(sql);
+    }
+}
+
+#[test]
 fn views_that_read_nothing_are_at_home() {
     let mut pair = Pair::new();
     pair.alike("INSERT INTO items (id, v) SELECT g, g FROM generate_series(1, 12) g");

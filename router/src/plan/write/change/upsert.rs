@@ -197,7 +197,10 @@ impl Table<'_> {
             let AssignmentTarget::ColumnName(name) = &assignment.target else {
                 return false;
             };
-            let named = name.0.last().and_then(|part| part.as_ident()).map(folded);
+            let [part] = name.0.as_slice() else {
+                return false;
+            };
+            let named = part.as_ident().map(folded);
             let column = named.and_then(|name| self.relation.column(&name));
             column.is_some_and(|(at, _)| {
                 key.contains(&at)
