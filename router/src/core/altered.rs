@@ -6,7 +6,7 @@
 
 use super::{Core, Topology};
 use crate::log::Chain;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +61,33 @@ impl Altered {
     }
 }
 
+impl Topology {
+    /// All names, on whichever shards, of the databases that are called `name` on one: whoever changes one of them there
+    /// may have done so on the others.
+    pub fn names_of(&self, name: &str) -> BTreeSet<String> {
+        let mut names = BTreeSet::from([name.to_owned()]);
+        for database in &self.config.databases {
+            let shards = self.config.shards.iter();
+            let own: Vec<&str> = shards
+                .map(|shard| database.name_on(&shard.name).as_str())
+                .collect();
+            if own.contains(&name) {
+                names.extend(own.into_iter().map(str::to_owned));
+            }
+        }
+        names
+    }
+}
+
+impl Altered {
+    /// The same of a database that has other names on other shards.
+    pub fn note_everywhere(&self, topology: &Topology, role: Option<&str>, database: &str) {
+        for name in topology.names_of(database) {
+            self.note(role, Some(&name));
+        }
+    }
+}
+
 impl Core {
     /// Sees to it that no connection of before a change is lent any more. Returns how many changes there were.
     pub fn see_altered(&self) -> u64 {
@@ -90,7 +117,12 @@ pub async fn watch_defaults(core: Rc<Core>) {
                         let some = |name: &'_ str| Some(name.to_owned()).filter(|n| !n.is_empty());
                         let (role, database) = (some(role), some(database));
                         let altered = &core.shared.altered;
-                        altered.note(role.as_deref(), database.as_deref());
+                        match database {
+                            Some(name) => {
+                                altered.note_everywhere(&topology, role.as_deref(), &name)
+                            }
+                            None => altered.note(role.as_deref(), None),
+                        }
                     }
                     known = Some(now);
                 }

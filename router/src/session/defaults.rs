@@ -43,13 +43,14 @@ impl Begins {
     }
 
     /// What a session that began with this must set where a connection has begun with `now`, if it has set what
-    /// `is_set` says itself. What the server's configuration says is the same for both.
+    /// `is_set` says itself, asked by the name in small letters. What the server's configuration says is the same for both.
     pub fn kept(&self, now: &Self, is_set: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let differs = |(name, (value, own)): (&String, &(Option<String>, bool))| {
             let (other, others) = now.0.get(name)?;
-            let counts = *own || *others || is_set(name);
+            let name = name.to_ascii_lowercase();
+            let counts = *own || *others || is_set(&name);
             let value = value.clone().filter(|_| counts && value != other)?;
-            Some((name.to_ascii_lowercase(), value))
+            Some((name, value))
         };
         self.0.iter().filter_map(differs).collect()
     }
@@ -90,6 +91,10 @@ mod tests {
             [own("timezone", "UTC"), own("b", "1")]
         );
         assert_eq!(old.kept(&old, |_| true), []);
+        // Its own SET hides what the connection began with.
+        let hidden = read(r#"{"TimeZone": ["Asia/Tokyo", false]}"#);
+        let own = [own("timezone", "UTC")];
+        assert_eq!(old.kept(&hidden, |name| name == "timezone"), own);
         assert_eq!(new.value("timezone"), Some("Asia/Tokyo"));
         assert_eq!(new.value("datestyle"), None);
         assert!(Begins::read("").is_none());

@@ -462,7 +462,7 @@ impl Session {
                 Alters::Nothing => {}
                 Alters::All => altered.note(None, None),
                 Alters::Role(name) => altered.note(Some(&name), None),
-                Alters::Database(name) => altered.note(None, Some(&name)),
+                Alters::Database(name) => altered.note_everywhere(&self.topology, None, &name),
                 Alters::Own => {
                     let user = &*self.entry.who.server_user;
                     let taken = planning::role(self.state.in_force());

@@ -278,8 +278,12 @@ fn beginnings(
 ) -> Vec<String> {
     let mut seen = Vec::new();
     say(admin, &format!("CREATE ROLE {role} LOGIN PASSWORD 'own'"));
-    let mut old = login();
+    let (mut old, mut own) = (login(), login());
     seen.push(format!("at first {}", begun(&mut old)));
+    say(
+        &mut own,
+        "SET timezone TO 'Asia/Tokyo'; SET work_mem TO '7MB'",
+    );
     for sql in [
         format!("ALTER ROLE {role} SET timezone TO 'Europe/Lisbon'"),
         format!("ALTER ROLE {role} SET statement_timeout TO '9s'"),
@@ -288,6 +292,11 @@ fn beginnings(
         say(admin, &sql);
     }
     seen.push(format!("old {}", begun(&mut old)));
+    seen.push(format!("its own {}", begun(&mut own)));
+    say(&mut own, "RESET timezone");
+    seen.push(format!("its own, reset {}", begun(&mut own)));
+    say(&mut own, "RESET work_mem");
+    seen.push(format!("its own, all reset {}", begun(&mut own)));
     let mut new = login();
     seen.push(format!("new {}", begun(&mut new)));
     say(&mut new, "SET timezone = 'Asia/Tokyo'");
