@@ -39,6 +39,7 @@ mod subquery;
 mod views;
 
 mod partition;
+mod partition_ddl;
 
 mod code;
 

@@ -8,6 +8,7 @@ use crate::inject::Injector;
 use crate::judge::{Truth, Verdict, refusal};
 use crate::limits;
 use crate::mix;
+use crate::partition_ddl::Partitions;
 use crate::reduce;
 use crate::report::Report;
 use crate::run::{self, Answer, Lost, Protocol, simple};
@@ -137,6 +138,23 @@ impl Play<'_> {
         }
         if chance.random_bool(0.15)
             && self.set(number, &settings::some(&mut chance)) == Next::Spoilt
+        {
+            return Next::Spoilt;
+        }
+        let mut begins = StdRng::seed_from_u64(mix(self.seed, number, 11));
+        // There are settings by which documents are not read.
+        if self.world.layout != Layout::Mongodb && begins.random_bool(0.02) {
+            let default = settings::default(&mut begins);
+            let fault = self.world.begin_with(begins.random_bool(0.5), &default);
+            self.report.defaults += 1;
+            if let Some(fault) = fault {
+                self.fault("default", number, &fault);
+                return Next::Spoilt;
+            }
+        }
+        if begins.random_bool(0.04)
+            && let Some(partitions) = self.world.schema.partitions.clone()
+            && self.change_partitions(number, partitions, &mut begins) == Next::Spoilt
         {
             return Next::Spoilt;
         }
@@ -275,6 +293,43 @@ impl Play<'_> {
                 self.fault("setting", number, &format!("{sql}\n  o: {o:?}\n  r: {r:?}"));
                 Next::Spoilt
             }
+        }
+    }
+
+    /// Partitions of a sharded table change on both sides, or in a block that is undone.
+    fn change_partitions(&mut self, number: u64, partitions: Partitions, rng: &mut StdRng) -> Next {
+        let (sql, after) = partitions.change(rng);
+        let undone = rng.random_bool(0.2);
+        let text = match undone {
+            true => format!("BEGIN; {sql}; ROLLBACK"),
+            false => sql,
+        };
+        let r = simple(&mut self.world.r, &text);
+        if let Ok(answer) = &r
+            && let Some(reason) = refusal(None, answer)
+        {
+            let _ = simple(&mut self.world.r, "ROLLBACK");
+            *self.report.reasons.entry(reason).or_default() += 1;
+            return Next::Goes;
+        }
+        let o = simple(&mut self.world.o, &text);
+        let told = |answer: &Answer| (answer.error.clone().map(|(code, _)| code), answer.status);
+        let same = matches!((&o, &r), (Ok(o), Ok(r)) if told(o) == told(r));
+        if !same {
+            self.fault(
+                "partition",
+                number,
+                &format!("{text}\n  o: {o:?}\n  r: {r:?}"),
+            );
+            return Next::Spoilt;
+        }
+        self.report.partitions += 1;
+        if !undone && o.is_ok_and(|answer| answer.error.is_none()) {
+            self.world.schema.partitions = Some(after);
+        }
+        match self.look(number) {
+            Next::Spoilt => Next::Spoilt,
+            Next::Goes | Next::Refused => Next::Goes,
         }
     }
 

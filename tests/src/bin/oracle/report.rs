@@ -27,6 +27,10 @@ pub struct Report {
     pub foreign: u64,
     /// Changes of settings.
     pub settings: u64,
+    /// Changes of what new sessions begin with.
+    pub defaults: u64,
+    /// Partitions that came and went.
+    pub partitions: u64,
     /// Statements that were asked a second time, to be gathered.
     pub gathered: u64,
     pub injected: u64,
@@ -134,6 +138,8 @@ impl Report {
         self.foreign += other.foreign;
         self.gathered += other.gathered;
         self.settings += other.settings;
+        self.defaults += other.defaults;
+        self.partitions += other.partitions;
         self.injected += other.injected;
         self.found += other.found;
         self.made_views += other.made_views;
@@ -228,7 +234,10 @@ impl Report {
                 self.foreign
             );
         }
-        println!("settings changed: {}", self.settings);
+        println!(
+            "settings changed: {}, defaults of roles and databases: {}, partitions: {}",
+            self.settings, self.defaults, self.partitions
+        );
         println!(
             "asked again with mothership.plan = gather: {}",
             self.gathered

@@ -3,6 +3,8 @@
 //!
 //! All by seed. What is made here is text: SQL for the databases, TOML for the router.
 
+use crate::mix;
+use crate::partition_ddl::Partitions;
 use crate::values::{self, PRELUDE, Ty, quote};
 use crate::views::View;
 use rand::rngs::StdRng;
@@ -133,6 +135,8 @@ pub struct Schema {
     pub rows: Vec<String>,
     /// The tables for the router.
     pub config: String,
+    /// Those of one sharded table, in some worlds.
+    pub partitions: Option<Partitions>,
 }
 
 impl Schema {
@@ -154,7 +158,9 @@ impl Schema {
                 view_texts: Vec::new(),
                 rows: Vec::new(),
                 config: String::new(),
+                partitions: None,
             },
+            partitioned: StdRng::seed_from_u64(mix(seed, 0, 12)).random_bool(0.4),
         }
         .make()
     }
@@ -238,6 +244,8 @@ struct Maker {
     layout: Layout,
     shards: usize,
     schema: Schema,
+    /// Whether a table has partitions.
+    partitioned: bool,
 }
 
 const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
@@ -495,6 +503,13 @@ impl Maker {
         match kind {
             _ if self.layout.has_documents(name) => self.schema.in_one.push(create),
             Kind::Home => self.schema.at_home.push(create),
+            Kind::Sharded if self.partitioned && name == "w" => {
+                let by = &columns[key[0]].0;
+                let create = format!("{create} PARTITION BY HASH ({by})");
+                self.schema.everywhere.push(create);
+                self.schema.everywhere.extend(Partitions::creates(name));
+                self.schema.partitions = Some(Partitions::new(name));
+            }
             _ => self.schema.everywhere.push(create),
         }
         let table = Table {

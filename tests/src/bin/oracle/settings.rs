@@ -83,3 +83,18 @@ pub fn some(rng: &mut StdRng) -> String {
         _ => format!("SET {name} = {value}"),
     }
 }
+
+/// What a new session begins with, as ALTER ROLE and ALTER DATABASE take it. Without `search_path`, which connections that
+/// are open keep (docs/limits.md).
+pub fn default(rng: &mut StdRng) -> String {
+    let plain = |(name, _): &&(&str, &[&str])| *name != "search_path";
+    let settings: Vec<_> = SETTINGS.iter().filter(plain).collect();
+    let (name, values) = settings.choose(rng).expect("there are settings");
+    let value = values.choose(rng).expect("each has values");
+    match rng.random_range(0..10) {
+        0 => "RESET ALL".to_owned(),
+        1..3 => format!("RESET {name}"),
+        3 => format!("SET {name} TO DEFAULT"),
+        _ => format!("SET {name} TO {value}"),
+    }
+}

@@ -7,6 +7,7 @@ use crate::expr::Gen;
 use crate::judge::refusal;
 use crate::limits;
 use crate::mix;
+use crate::partition_ddl::Partitions;
 use crate::run::{self, simple};
 use crate::schema::{Kind, Layout, Schema, Table, sets};
 use crate::values::quote;
@@ -261,12 +262,37 @@ impl World {
         }
     }
 
-    /// The router's connection anew, when the old one is lost.
+    /// Both connections anew, when the router's is lost: they begin at the same moment.
     pub fn reconnect(&mut self) {
-        self.r = Wire::login(&self.endpoint());
-        must(&mut self.r, TIMEOUT);
-        for sql in &self.settings {
-            must(&mut self.r, sql);
+        let settings = std::mem::take(&mut self.settings);
+        let client = Client::new(&self._databases.endpoint(self.shards), &self.endpoint());
+        (self.o, self.r, self.settings) = (client.o, client.r, client.settings);
+        for sql in settings {
+            must(&mut self.r, &sql);
+            must(&mut self.o, &sql);
+            self.settings.push(sql);
+        }
+    }
+
+    /// Changes what new sessions begin with, on both sides; the other client is a new one from then on. What went wrong.
+    pub fn begin_with(&mut self, of_role: bool, default: &str) -> Option<String> {
+        let change = |database: &str| match of_role {
+            true => format!("ALTER ROLE CURRENT_USER IN DATABASE {database} {default}"),
+            false => format!("ALTER DATABASE {database} {default}"),
+        };
+        let name = |world: &World, at: usize| world._databases.endpoint(at).database;
+        // A database has another name on each shard here, so that no statement reaches all of them. The router learns of
+        // it by that of the home shard.
+        for at in 1..=self.shards {
+            let sql = change(&name(self, at));
+            must(&mut self.databases[at], &sql);
+        }
+        let home = name(self, 0);
+        let said = simple(&mut self.asking, &change(&home));
+        self.other = Client::new(&self._databases.endpoint(self.shards), &self.endpoint());
+        match said {
+            Ok(answer) if answer.error.is_none() => None,
+            said => Some(format!("{}: {said:?}", change(&home))),
         }
     }
 
@@ -287,10 +313,25 @@ impl World {
             .filter(|table| tables.iter().any(|name| name == table.name()))
             .cloned()
             .collect();
-        tables
+        let mut found: Vec<String> = tables
             .iter()
             .filter_map(|table| self.differs(table))
-            .collect()
+            .collect();
+        let partitions = self.schema.partitions.iter();
+        let detached: Vec<String> = partitions.flat_map(Partitions::detached).collect();
+        found.extend(detached.iter().filter_map(|name| self.differs_apart(name)));
+        found
+    }
+
+    /// Whether a partition that was detached has other rows on all shards together.
+    fn differs_apart(&mut self, name: &str) -> Option<String> {
+        let sql = format!("SELECT x::text FROM {name} AS x");
+        let mut all = one_column(&mut self.databases[self.shards], &sql);
+        let shards = self.databases[..self.shards].iter_mut();
+        let mut union: Vec<String> = shards.flat_map(|wire| one_column(wire, &sql)).collect();
+        all.sort();
+        union.sort();
+        (union != all).then(|| format!("{name}: {union:?}, and not {all:?}"))
     }
 
     fn differs(&mut self, table: &Table) -> Option<String> {
@@ -403,9 +444,9 @@ impl World {
             found = self.on_shards();
             found.is_empty()
         });
-        // Whatever somebody has set for the session has the same value on both sides.
-        let set =
-            "SELECT name FROM pg_settings WHERE source = 'session' AND name <> 'statement_timeout'";
+        // Whatever somebody has set for the session or for all new ones has the same value on both sides.
+        let set = "SELECT name FROM pg_settings WHERE name <> 'statement_timeout' \
+            AND source IN ('session', 'database', 'user', 'database user')";
         let names = [one_column(&mut self.o, set), one_column(&mut self.r, set)].concat();
         let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
         let values = format!(
