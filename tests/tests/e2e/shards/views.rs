@@ -156,9 +156,7 @@ fn settings_of_a_session_do_not_change_the_constants_of_a_view() {
              '0044-03-15 BC'::date AS bc, '2024-02-03 04:05:06+07'::timestamptz AS z, 'back\\slash'::text AS s, \
              '\\x005c'::bytea AS y, '0.1'::float8 / 3 AS f, w.title = NULL AS n {joined}"
         ),
-        format!(
-            "known AS SELECT b.nr FROM bill b JOIN ware w ON w.id = b.ware AND w.title = ANY ('{{w1,w2,NULL}}')"
-        ),
+        format!("known AS SELECT b.nr {joined} AND w.title = ANY ('{{w1,w2,NULL}}')"),
         format!(
             "unknown AS SELECT b.nr, '{{NULL}}'::text[] IS NOT DISTINCT FROM ARRAY[NULL::text] AS n {joined}"
         ),
