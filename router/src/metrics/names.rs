@@ -89,7 +89,7 @@ families! {
     WAIT_TIME Counter "mothership_wait_seconds_total" ["database", "user"] "Time that clients waited for a server connection, counted when they got it.";
     ASSIGNMENTS Counter "mothership_assignments_total" ["database", "user"] "Server connections lent to clients.";
     FAST_REQUESTS Counter "mothership_fast_requests_total" ["database", "user"] "Requests that were sent on the fast path.";
-    REPEATS Counter "mothership_repeated_requests_total" ["database", "user"] "Reads that were sent once more, because their server was lost before the client had seen anything of the answer.";
+    REPEATS Counter "mothership_repeated_requests_total" ["database", "user"] "Requests that were sent once more before the client had seen anything of the answer: reads whose server was lost, requests that were refused before anything was done, and statements that were undone because of a deadlock over shards.";
     CLIENT_PARSES Counter "mothership_client_parses_total" ["database", "user"] "Parse messages of clients.";
     SERVER_PARSES Counter "mothership_server_parses_total" ["database", "user"] "Statements prepared on servers.";
     BINDS Counter "mothership_binds_total" ["database", "user"] "Bind messages of clients.";
