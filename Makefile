@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views pipelines merge-proof scatter tpch hostile proofs regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
+.PHONY: build release lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views pipelines merge-proof scatter tpch hostile proofs ready regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
 
 # Programs that proofs are better with, and Debian's packages of them.
 FAULTS := iptables=iptables ip=iproute2 faketime=faketime
@@ -18,13 +18,24 @@ build: ## Build the release binary.
 	cargo build --release -p mothership
 	@echo "built $$CARGO_TARGET_DIR/release/mothership"
 
-# Where no mongod can be had tests/mongod says why, and the demo goes on without.
-demo: postgres build ## Three shards, a replica set of MongoDB, the router and a shop, until Ctrl-C. ARGS="--detach" returns when ready; "--stop" ends that.
-	@export MONGOD_BIN="$(if $(filter --stop --clean,$(ARGS)),$${MONGOD_BIN:-},$$(tests/mongod || echo "$${MONGOD_BIN:-}"))"; \
-	  exec "$$CARGO_TARGET_DIR/release/mothership" demo $(ARGS)
+# Benchmarks and flame graphs run the binary with its line tables; a package has them in a file beside it, where gdb looks.
+release: build ## The binary for packages, stripped, and its line tables in a file beside it.
+	mkdir -p "$$CARGO_TARGET_DIR/package"
+	cd "$$CARGO_TARGET_DIR/package" && objcopy --only-keep-debug ../release/mothership mothership.debug \
+	  && objcopy --strip-all --add-gnu-debuglink=mothership.debug ../release/mothership mothership && ls -sh mothership*
 
-demo-clean: build ## End the demo and remove all that it made.
-	@"$$CARGO_TARGET_DIR/release/mothership" demo --clean $(ARGS)
+# Quicker to build than the release binary, and slower to run.
+DEMO := cargo build --profile demo -p mothership
+
+# Where no mongod can be had tests/mongod says why, and the demo goes on without.
+demo: postgres ## Three shards, a replica set of MongoDB, the router and a shop, until Ctrl-C. ARGS="--detach" returns when ready; "--stop" ends that.
+	$(DEMO)
+	@export MONGOD_BIN="$(if $(filter --stop --clean,$(ARGS)),$${MONGOD_BIN:-},$$(tests/mongod || echo "$${MONGOD_BIN:-}"))"; \
+	  exec "$$CARGO_TARGET_DIR/demo/mothership" demo $(ARGS)
+
+demo-clean: ## End the demo and remove all that it made.
+	$(DEMO)
+	@"$$CARGO_TARGET_DIR/demo/mothership" demo --clean $(ARGS)
 
 lint: ## Format and warnings, both strict.
 	cargo fmt --all -- --check
@@ -33,7 +44,8 @@ lint: ## Format and warnings, both strict.
 
 TEST_PARTS := test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs
 
-test: $(TEST_PARTS) ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short.
+test: ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short. Ends with the minutes of each part.
+	@tests/parts $(TEST_PARTS)
 
 # For whoever runs and times them one by one.
 test-parts:
@@ -80,91 +92,96 @@ test-documents: postgres
 	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/documents/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
-proofs: postgres build
+PROOFS := canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views sqlsmith pipelines merge-proof scatter hostile tpch sim shapes grammar fuzz
+
+proofs: ## All proofs at full length, one after the other, for a night. Ends with the minutes of each.
+	@tests/parts $(PROOFS)
+
+ready: postgres build
 
 BUILT = cargo build --release -p mothership-tests --bin $@
 PROOF = "$$CARGO_TARGET_DIR/release/$@"
 
-canary: proofs ## CLIENTS for SECONDS, each asking for its own values only: nothing foreign, nothing hangs, nothing is left.
+canary: ready ## CLIENTS for SECONDS, each asking for its own values only: nothing foreign, nothing hangs, nothing is left.
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) SEED=$(SEED) $(PROOF)
 
-tpcb: proofs ## pgbench -S and TPC-B over shards with CLIENTS, SECONDS each in all protocol modes: no failure, balances agree.
+tpcb: ready ## pgbench -S and TPC-B over shards with CLIENTS, SECONDS each in all protocol modes: no failure, balances agree.
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) SCALE=$(SCALE) $(PROOF)
 
-crash: proofs ## kill -9 of the router under TPC-B, KILLS times: nothing lost, nothing made up, nothing left prepared.
+crash: ready ## kill -9 of the router under TPC-B, KILLS times: nothing lost, nothing made up, nothing left prepared.
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) KILLS=$(KILLS) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
 
-restarts: proofs ## Servers, the router and pgbench are killed by turns EVERY few of SECONDS under TPC-B over shards: nothing lost, nothing made up.
+restarts: ready ## Servers, the router and pgbench are killed by turns EVERY few of SECONDS under TPC-B over shards: nothing lost, nothing made up.
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) SECONDS=$(SECONDS) EVERY=$(EVERY) COMPARE=$(COMPARE) SCALE=$(SCALE) SEED=$(SEED) $(PROOF)
 
-faults: proofs ## The table of faults, each with a bank running behind: what clients see, and nothing lost, doubled or left. ROWS=20-24,47 picks, SEED=.
+faults: ready ## The table of faults, each with a bank running behind: what clients see, and nothing lost, doubled or left. ROWS=20-24,47 picks, SEED=.
 	tests/packages $(FAULTS)
 	$(BUILT)
 	@env ROWS=$(ROWS) SEED=$(SEED) $(PROOF)
 
-failover: proofs ## How long clients wait while a primary changes, TIMES by SWITCHOVER and TIMES by a crash. CLIENTS=.
+failover: ready ## How long clients wait while a primary changes, TIMES by SWITCHOVER and TIMES by a crash. CLIENTS=.
 	$(BUILT)
 	@env TIMES=$(TIMES) CLIENTS=$(CLIENTS) $(PROOF)
 
-soak: proofs ## The bank for MINUTES through two routers while one fault follows the other: nothing lost, doubled or made up. CLIENTS=, SEED=, ASYNC=1.
+soak: ready ## The bank for MINUTES through two routers while one fault follows the other: nothing lost, doubled or made up. CLIENTS=, SEED=, ASYNC=1.
 	$(BUILT)
 	@env MINUTES=$(MINUTES) CLIENTS=$(CLIENTS) ASYNC=$(ASYNC) SEED=$(SEED) $(PROOF)
 
-freshness: proofs ## READS through two routers beside delayed standbys, the primary killed in the middle: none misses what its level promises; what replicas serve without writes and under pgbench for SECONDS. READERS=, DELAY=, SEED=, INJECT=any.
+freshness: ready ## READS through two routers beside delayed standbys, the primary killed in the middle: none misses what its level promises; what replicas serve without writes and under pgbench for SECONDS. READERS=, DELAY=, SEED=, INJECT=any.
 	$(BUILT)
 	@env READS=$(READS) READERS=$(READERS) DELAY=$(DELAY) SECONDS=$(SECONDS) INJECT=$(INJECT) SEED=$(SEED) $(PROOF)
 
-oracle: proofs ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1.
+oracle: ready ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) JOBS=$(JOBS) WRITES=$(WRITES) VERBOSE=$(VERBOSE) $(PROOF)
 
-views: proofs ## COUNT random statements over random views of everything, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1, VIEWS= of each world.
+views: ready ## COUNT random statements over random views of everything, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1, VIEWS= of each world.
 	cargo build --release -p mothership-tests --bin oracle
 	@env COUNT=$(or $(COUNT),10000) VIEWS=$(or $(VIEWS),24) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) JOBS=$(JOBS) WRITES=$(WRITES) VERBOSE=$(VERBOSE) "$$CARGO_TARGET_DIR/release/oracle"
 
-sqlsmith: proofs ## COUNT statements of sqlsmith, a generator that knows nothing of this project, each on one PostgreSQL and through the router: equal or refused. SEED=, SHARDS=, VERBOSE=1.
+sqlsmith: ready ## COUNT statements of sqlsmith, a generator that knows nothing of this project, each on one PostgreSQL and through the router: equal or refused. SEED=, SHARDS=, VERBOSE=1.
 	tests/packages sqlsmith=sqlsmith
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) SHARDS=$(SHARDS) VERBOSE=$(VERBOSE) $(PROOF)
 
-pipelines: proofs ## COUNT random conversations of the protocol, each with one PostgreSQL and with the router over shards: every message alike, the same stored, nothing left. SEED=, ONLY=, JOBS=.
+pipelines: ready ## COUNT random conversations of the protocol, each with one PostgreSQL and with the router over shards: every message alike, the same stored, nothing left. SEED=, ONLY=, JOBS=.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) ONLY=$(ONLY) JOBS=$(JOBS) VERBOSE=$(VERBOSE) $(PROOF)
 
-merge-proof: proofs ## Every type that the router compares itself, COUNT pairs of each as PostgreSQL sorts them. SEED=, TYPE=.
+merge-proof: ready ## Every type that the router compares itself, COUNT pairs of each as PostgreSQL sorts them. SEED=, TYPE=.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) TYPE=$(TYPE) $(PROOF)
 
-regress: proofs ## psql scripts of the folder FILES, such as PostgreSQL's regression tests, on one PostgreSQL and through the router. NAMES=, TABLES=, LIMIT=, FILE_LIMIT=, OUT=.
+regress: ready ## psql scripts of the folder FILES, such as PostgreSQL's regression tests, on one PostgreSQL and through the router. NAMES=, TABLES=, LIMIT=, FILE_LIMIT=, OUT=.
 	cargo build --release -p mothership-tests --bin with-shards
 	@env LIMIT=$(LIMIT) FILE_LIMIT=$(FILE_LIMIT) OUT=$(OUT) TABLES=$(TABLES) "$$CARGO_TARGET_DIR/release/with-shards" tests/regress/run "$(FILES)" $(NAMES)
 
-scatter: proofs ## What statements over three shards cost the router, for SECONDS each, and its memory while it merges ROWS sorted rows.
+scatter: ready ## What statements over three shards cost the router, for SECONDS each, and its memory while it merges ROWS sorted rows.
 	$(BUILT)
 	@env SECONDS=$(SECONDS) ROWS=$(ROWS) $(PROOF)
 
-patroni: proofs ## Behind the router a real Patroni with etcd, ROUNDS times: a switchover by the console, one by patronictl, kill -9 of the leader; what CLIENTS see, and for how long.
+patroni: ready ## Behind the router a real Patroni with etcd, ROUNDS times: a switchover by the console, one by patronictl, kill -9 of the leader; what CLIENTS see, and for how long.
 	tests/packages $(PATRONI)
 	$(BUILT)
 	@env CLIENTS=$(CLIENTS) ROUNDS=$(ROUNDS) SCALE=$(SCALE) $(PROOF)
 
-hostile: proofs ## What strangers may do to others, kind by kind: each is held off. SEED=, ONLY= runs some of them.
+hostile: ready ## What strangers may do to others, kind by kind: each is held off. SEED=, ONLY= runs some of them.
 	$(BUILT)
 	@env SEED=$(SEED) ONLY="$(ONLY)" $(PROOF)
 
-deadlocks: proofs ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
+deadlocks: ready ## ROUNDS deadlocks over two shards, through one router and through two: each ends within 3 s on one side.
 	$(BUILT)
 	@env ROUNDS=$(ROUNDS) PAIRS=$(PAIRS) SEED=$(SEED) $(PROOF)
 
-contention: proofs ## COUNT schedules of up to CLIENTS clients that write and lock the same rows, on one PostgreSQL and over three shards: sums, SQLSTATEs, time; BARS=0 judges the sums alone. LOAD=N: transactions in a second, FSYNC=1. SEED=, ONLY=.
+contention: ready ## COUNT schedules of up to CLIENTS clients that write and lock the same rows, on one PostgreSQL and over three shards: sums, SQLSTATEs, time; BARS=0 judges the sums alone. LOAD=N: transactions in a second, FSYNC=1. SEED=, ONLY=.
 	$(BUILT)
 	@env COUNT=$(COUNT) CLIENTS=$(CLIENTS) SEED=$(SEED) ONLY=$(ONLY) BARS=$(BARS) $(PROOF)
 
-tpch: proofs ## The 22 queries of TPC-H at SCALE over shards, in two layouts: equal to one PostgreSQL, and how long in ROUNDS. SEED=, LAYOUT=, ONLY=, TIMEOUT=.
+tpch: ready ## The 22 queries of TPC-H at SCALE over shards, in two layouts: equal to one PostgreSQL, and how long in ROUNDS. SEED=, LAYOUT=, ONLY=, TIMEOUT=.
 	$(BUILT)
 	@env SCALE=$(SCALE) ROUNDS=$(ROUNDS) SEED=$(SEED) LAYOUT=$(LAYOUT) ONLY=$(ONLY) TIMEOUT=$(TIMEOUT) VERBOSE=$(VERBOSE) $(PROOF)
 
@@ -172,33 +189,10 @@ mutants: postgres ## Breaks the planner and the merge in COUNT random places, on
 	command -v cargo-mutants >/dev/null || cargo install -q --locked cargo-mutants
 	@env COUNT=$(COUNT) SEED=$(SEED) STATEMENTS=$(STATEMENTS) FILES="$(FILES)" ONLY=$(ONLY) tests/mutants/run "$$(dirname "$$CARGO_TARGET_DIR")/mutants"
 
-# The same in short, with the binaries of the tests. The oracle's 14,000 cases are 20,000 statements.
-test-proofs: postgres
+test-proofs: postgres ## The proofs in short.
 	cargo build -p mothership -p mothership-tests --bins
-	env CLIENTS=60 SECONDS=10 "$$CARGO_TARGET_DIR/debug/canary"
-	env CLIENTS=8 SECONDS=2 SCALE=1 "$$CARGO_TARGET_DIR/debug/tpcb"
-	env CLIENTS=8 KILLS=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/crash"
-	env CLIENTS=8 SECONDS=20 EVERY=3 COMPARE=3 SCALE=1 "$$CARGO_TARGET_DIR/debug/restarts"
-	env ROWS=5,11,14 "$$CARGO_TARGET_DIR/debug/faults"
-	env TIMES=2 "$$CARGO_TARGET_DIR/debug/failover"
-	env MINUTES=0.7 "$$CARGO_TARGET_DIR/debug/soak"
-	env READS=20000 SECONDS=5 "$$CARGO_TARGET_DIR/debug/freshness"
-	! env INJECT=any READS=20000 SECONDS=1 "$$CARGO_TARGET_DIR/debug/freshness" | sed "s/^FAIL/found/"
-	tests/packages $(PATRONI)
-	env CLIENTS=8 ROUNDS=1 SCALE=1 "$$CARGO_TARGET_DIR/debug/patroni"
-	env COUNT=14000 "$$CARGO_TARGET_DIR/debug/oracle"
-	env COUNT=800 LAYOUT=mongodb "$$CARGO_TARGET_DIR/debug/oracle"
-	env COUNT=800 VIEWS=24 "$$CARGO_TARGET_DIR/debug/oracle"
-	tests/packages sqlsmith=sqlsmith
-	env COUNT=400 "$$CARGO_TARGET_DIR/debug/sqlsmith"
-	env COUNT=150 SEED=6 "$$CARGO_TARGET_DIR/debug/pipelines"
-	env COUNT=90000 "$$CARGO_TARGET_DIR/debug/merge-proof"
-	env ROUNDS=8 "$$CARGO_TARGET_DIR/debug/deadlocks"
-	"$$CARGO_TARGET_DIR/debug/hostile"
-	env COUNT=30 BARS=0 "$$CARGO_TARGET_DIR/debug/contention"
-	env SCALE=0.001 ROUNDS=0 "$$CARGO_TARGET_DIR/debug/tpch"
-	for fault in drop double swap type merge; do \
-	  env INJECT=$$fault ONE_IN=3 COUNT=200 SEED=7 SHARDS=2 "$$CARGO_TARGET_DIR/debug/oracle" | tail -2; done
+	tests/packages $(PATRONI) sqlsmith=sqlsmith
+	tests/proofs
 
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0; see docs/benchmarks.md.
 bench: postgres build ## The router, PgBouncer, PostgreSQL itself and MongoDB's driver in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0.
