@@ -161,6 +161,10 @@ fn elements_and_fields_of_a_column_are_set() {
         "UPDATE items SET arr[-1] = 4 WHERE id IN (1, 5)",
         "UPDATE items SET arr[1] = 4, arr[2] = arr[1] WHERE v IS NULL RETURNING arr[1] = 4",
         "INSERT INTO items (id, v) VALUES (2, 0), (9, 0) ON CONFLICT (id) DO UPDATE SET arr[2] = excluded.id, v = 8",
+        "MERGE INTO items t USING (VALUES (1, 4), (2, 5)) s (id, n) ON t.id = s.id \
+         WHEN MATCHED THEN UPDATE SET v = s.n, arr[2] = s.n",
+        "MERGE INTO items t USING accounts s ON t.id = s.id WHEN MATCHED THEN UPDATE SET arr[2] = 1, v = 5",
+        "WITH changed AS (UPDATE items SET arr[2] = 6 WHERE id = 2 RETURNING id, arr) SELECT * FROM changed",
         "UPDATE items SET arr[1] = 'x' WHERE id = 4",
         "UPDATE items SET missing[1] = 1",
         "UPDATE items SET v[1] = 1 WHERE id = 4",
