@@ -324,6 +324,11 @@ impl Play<'_> {
             return Next::Spoilt;
         }
         self.report.partitions += 1;
+        if undone {
+            // An error has left the block open.
+            let _ = simple(&mut self.world.o, "ROLLBACK");
+            let _ = simple(&mut self.world.r, "ROLLBACK");
+        }
         if !undone && o.is_ok_and(|answer| answer.error.is_none()) {
             self.world.schema.partitions = Some(after);
         }
