@@ -50,6 +50,13 @@ impl Altered {
         self.count.store(number, Ordering::Release);
     }
 
+    /// Another one of a database, under all names that it has on shards.
+    pub fn note_everywhere(&self, topology: &Topology, role: Option<&str>, database: &str) {
+        for name in topology.names_of(database) {
+            self.note(role, Some(&name));
+        }
+    }
+
     /// The number of the last one that concerns a role in a database.
     pub fn last(&self, role: &str, database: &str) -> u64 {
         let last = self.last.lock().expect("nobody panics while holding it");
@@ -76,15 +83,6 @@ impl Topology {
             }
         }
         names
-    }
-}
-
-impl Altered {
-    /// The same of a database that has other names on other shards.
-    pub fn note_everywhere(&self, topology: &Topology, role: Option<&str>, database: &str) {
-        for name in topology.names_of(database) {
-            self.note(role, Some(&name));
-        }
     }
 }
 

@@ -371,6 +371,13 @@ fn is_assigned(tokens: &[TokenWithSpan], at: usize) -> bool {
         "on",
         "using",
     ];
+    // A target stands right behind SET or a comma.
+    let follows = at
+        .checked_sub(1)
+        .is_some_and(|last| tokens[last].token == Token::Comma || says(tokens, last, &["set"]));
+    if !follows {
+        return false;
+    }
     let mut depth = 0usize;
     let mut set = None;
     for place in (at.saturating_sub(MAX_SET)..at).rev() {
@@ -383,14 +390,7 @@ fn is_assigned(tokens: &[TokenWithSpan], at: usize) -> bool {
             _ => match word(&tokens[place]) {
                 Some(word) if set.is_some() && word.eq_ignore_ascii_case("update") => return true,
                 Some(_) if set.is_some() => {}
-                Some(word) if word.eq_ignore_ascii_case("set") => {
-                    // The target stands right behind it or behind a comma.
-                    let behind = place + 1 == at || tokens[at - 1].token == Token::Comma;
-                    if !behind {
-                        return false;
-                    }
-                    set = Some(place);
-                }
+                Some(word) if word.eq_ignore_ascii_case("set") => set = Some(place),
                 Some(word) if OTHERS.iter().any(|other| word.eq_ignore_ascii_case(other)) => {
                     return false;
                 }
