@@ -192,6 +192,7 @@ async fn compare(config: Config) {
         "FETCH",
         "$",
         "nextval",
+        "TABLESAMPLE",
         // The database's own name is shown.
         "information_schema",
         // Without an end.
