@@ -39,6 +39,8 @@ pub struct Wait {
     pub identity: String,
     /// Since when it is known.
     pub since: Instant,
+    /// Since when, at the latest, the blocker has what is waited for, as far as it is known.
+    pub held_since: Instant,
 }
 
 /// How young a transaction over several shards is. The youngest is ended.
@@ -107,8 +109,8 @@ pub fn deadlocks<'w>(
     attempts.sort_by_key(|(_, attempt)| attempt.price);
     let mut undone = Vec::new();
     for (node, attempt) in attempts {
-        // Who waited before it began waits for something that an earlier statement holds, and that stays.
-        let helps = |last: &Wait| last.since > attempt.began;
+        // What it had before the attempt began an earlier statement holds, and that stays.
+        let helps = |last: &Wait| last.held_since > attempt.began;
         let leaving = of.get(node).into_iter().flatten().copied();
         let cycle = leaving.filter_map(|first| back_to(first, &of, |_, last| helps(last)));
         if let Some(cycle) = cycle.min_by_key(Vec::len) {
@@ -212,6 +214,7 @@ mod tests {
             blocker_pid: pid(blocker),
             identity: String::new(),
             since: Instant::now(),
+            held_since: Instant::now(),
         }
     }
 
@@ -364,7 +367,7 @@ mod tests {
     fn who_can_undo_what_others_wait_for_gives_way() {
         let [before, began, after] = [0, 1, 2].map(|n| Instant::now() + Duration::from_secs(n));
         let (a, b) = (Node::Session(1), Node::Session(2));
-        let since = |since, wait| Wait { since, ..wait };
+        let since = |held_since, wait| Wait { held_since, ..wait };
         let found = |waits: &[Wait], attempts: &[(Node, u8)]| {
             let attempts = attempts.iter().map(|(node, price)| {
                 let (number, price) = (7, *price);

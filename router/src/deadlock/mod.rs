@@ -46,6 +46,8 @@ const LOOKS: u32 = 5;
 const SHORTEST: Duration = Duration::from_millis(4);
 /// The same where nothing is found.
 const LONGEST: Duration = Duration::from_millis(64);
+/// A transaction that nobody was seen to wait for is forgotten after so long.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// What a session holds: its number, its mark, and its processes with their servers.
 #[derive(Clone)]
@@ -68,6 +70,18 @@ struct Waiting {
     pid: i32,
     blockers: Vec<i32>,
     identity: String,
+    awaited: Awaited,
+}
+
+/// What a process waits for.
+#[derive(Clone, Debug, PartialEq)]
+enum Awaited {
+    /// To be the next one for a row: its holder has it only as long as its statement waits for that row itself.
+    Turn,
+    /// The end of a transaction or a subtransaction, by its number: it has locked the row.
+    Transaction(Box<str>),
+    /// Another lock, or it cannot be seen.
+    Other,
 }
 
 /// Who is behind processes and marks.
@@ -119,12 +133,15 @@ pub async fn watch(shared: &Shared) {
 
 /// Since when each wait is known: its server, its process and what makes it this one.
 type Since = HashMap<(usize, i32, String), Instant>;
+/// When somebody was first and last seen to wait for a transaction: its server and its number.
+type Transactions = HashMap<(usize, Box<str>), (Instant, Instant)>;
 
 /// What was seen before.
 #[derive(Default)]
 struct Watch {
     control: Control,
     since: Since,
+    transactions: Transactions,
     queued: Vec<Queued>,
     queued_at: Option<Instant>,
 }
@@ -143,6 +160,7 @@ impl Watch {
             (wait, since)
         });
         self.since = seen.collect();
+        self.note_transactions(&waiting, now);
         let found = match waiting.is_empty() {
             true => false,
             false => {
@@ -158,6 +176,17 @@ impl Watch {
         found
     }
 
+    /// Notes which transactions are waited for. Between two attempts of a statement nobody may wait for a moment.
+    fn note_transactions(&mut self, waiting: &[Waiting], now: Instant) {
+        for wait in waiting {
+            if let Awaited::Transaction(number) = &wait.awaited {
+                let seen = self.transactions.entry((wait.server, number.clone()));
+                seen.or_insert((now, now)).1 = now;
+            }
+        }
+        self.transactions.retain(|_, (_, last)| now - *last < KEPT);
+    }
+
     async fn end_cycles(
         &self,
         shared: &Shared,
@@ -167,7 +196,7 @@ impl Watch {
     ) -> bool {
         let control = &self.control;
         recognise(control, topology, waiting, known).await;
-        let waits = known.waits(waiting, &self.since);
+        let waits = known.waits(waiting, &self.since, &self.transactions);
         let victims = deadlocks(&waits, &known.ages, &known.attempts);
         let undone = victims
             .undone
@@ -224,7 +253,7 @@ impl Watch {
         if queued.is_empty() {
             return;
         }
-        let waits = known.waits(waiting, &self.since);
+        let waits = known.waits(waiting, &self.since, &self.transactions);
         for victim in queue::victims(&waits, &queued) {
             let ended = end_wait(shared, victim).await;
             tracing::info!(?victim, ended, "deadlock over shards and pools");
@@ -379,6 +408,7 @@ async fn all_waiting(control: &Control, topology: &Topology, servers: Vec<usize>
                 pid: row.try_get(0).ok()?,
                 blockers: row.try_get(1).ok()?,
                 identity: row.try_get(2).ok()?,
+                awaited: Awaited::read(row.try_get(4).ok()?),
             })
         };
         rows.iter().filter_map(waiting).collect::<Vec<_>>()
@@ -438,6 +468,16 @@ fn marked(row: &Row) -> Option<(i32, Mark, f64)> {
     Some((row.try_get(0).ok()?, mark, row.try_get(3).ok()?))
 }
 
+impl Awaited {
+    fn read(text: Option<&str>) -> Awaited {
+        match text.unwrap_or_default().split_once(' ') {
+            Some(("transactionid", number)) => Awaited::Transaction(number.into()),
+            None if text == Some("tuple") => Awaited::Turn,
+            _ => Awaited::Other,
+        }
+    }
+}
+
 impl Known {
     /// Whose process it is.
     fn process(&self, server: usize, pid: i32, mark: Option<Mark>) -> Node {
@@ -456,12 +496,20 @@ impl Known {
         }
     }
 
-    fn waits(&self, waiting: &[Waiting], since: &Since) -> Vec<Wait> {
+    fn waits(&self, waiting: &[Waiting], since: &Since, transactions: &Transactions) -> Vec<Wait> {
         let now = Instant::now();
         let mut waits = Vec::new();
         for w in waiting {
             let known = (w.server, w.pid, w.identity.clone());
             let since = since.get(&known).copied().unwrap_or(now);
+            let held_since = match &w.awaited {
+                Awaited::Turn => now,
+                Awaited::Transaction(number) => {
+                    let first = transactions.get(&(w.server, number.clone()));
+                    first.map_or(since, |(first, _)| *first)
+                }
+                Awaited::Other => since,
+            };
             let node = |pid: i32| {
                 let mark = self.marked.get(&(w.server, pid)).copied();
                 self.process(w.server, pid, mark)
@@ -476,6 +524,7 @@ impl Known {
                 blocker_pid,
                 identity: w.identity.clone(),
                 since,
+                held_since,
             };
             let processes = w.blockers.iter().filter(|pid| **pid != 0);
             waits.extend(processes.map(|pid| wait(node(*pid), *pid)));
@@ -575,4 +624,56 @@ async fn end(
     }
     drop(guard);
     cancelled.map(|_| done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Process 1 waits for process 2 since a moment.
+    fn waiting(awaited: Awaited, identity: &str) -> Waiting {
+        Waiting {
+            server: 0,
+            shard: 0,
+            pid: 1,
+            blockers: vec![2],
+            identity: identity.to_owned(),
+            awaited,
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_older_than_who_waits_for_it_anew() {
+        let mut watch = Watch::default();
+        let known = Known::default();
+        let began = Instant::now();
+        let later = began + Duration::from_secs(1);
+        let mut held_since = |awaited: &Awaited, identity: &str, now: Instant| {
+            let wait = waiting(awaited.clone(), identity);
+            let seen = (wait.server, wait.pid, wait.identity.clone());
+            watch.since = Since::from([(seen, now)]);
+            watch.note_transactions(std::slice::from_ref(&wait), now);
+            known.waits(&[wait], &watch.since, &watch.transactions)[0].held_since
+        };
+        let transaction = |number: &str| Awaited::Transaction(number.into());
+        assert_eq!(held_since(&transaction("776"), "a", began), began);
+        assert_eq!(held_since(&transaction("776"), "b", later), began);
+        assert_eq!(held_since(&transaction("777"), "c", later), later);
+        // What else is waited for may have been given back in between.
+        assert_eq!(held_since(&Awaited::Other, "a", began), began);
+        assert_eq!(held_since(&Awaited::Other, "b", later), later);
+        assert!(held_since(&Awaited::Turn, "a", began) > began);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_read() {
+        let read = |text| Awaited::read(Some(text));
+        assert_eq!(
+            read("transactionid 776"),
+            Awaited::Transaction("776".into())
+        );
+        assert_eq!(read("tuple"), Awaited::Turn);
+        assert_eq!(read("relation"), Awaited::Other);
+        assert_eq!(Awaited::read(None), Awaited::Other);
+    }
 }

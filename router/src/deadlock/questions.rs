@@ -1,11 +1,14 @@
 //! What servers are asked about waits. Every name and operator is qualified.
 
-/// Processes that wait for locks: number, for whom, what makes the wait this one, the database.
+/// Processes that wait for locks: number, for whom, what makes the wait this one, the database, the kind of lock with the
+/// transaction whose end is waited for.
 pub const WAITING: &str = "SELECT a.pid, pg_catalog.pg_blocking_pids(a.pid) AS blockers, \
     pg_catalog.concat_ws('|', a.backend_start, a.xact_start, a.query_start, \
         (SELECT pg_catalog.string_agg(l::pg_catalog.text, ';') FROM pg_catalog.pg_locks l \
          WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND NOT l.granted)) AS identity, \
-    a.datname::pg_catalog.text \
+    a.datname::pg_catalog.text, \
+    (SELECT pg_catalog.min(pg_catalog.concat_ws(' ', l.locktype, l.transactionid)) FROM pg_catalog.pg_locks l \
+     WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND NOT l.granted) AS awaited \
     FROM pg_catalog.pg_stat_activity a WHERE a.wait_event_type OPERATOR(pg_catalog.=) 'Lock'";
 
 /// Cancels a process if it still waits like that: its number, and what made the wait that one.

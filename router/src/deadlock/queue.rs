@@ -96,6 +96,7 @@ mod tests {
             blocker_pid: 2,
             identity: String::new(),
             since: Instant::now(),
+            held_since: Instant::now(),
         }
     }
 

@@ -103,6 +103,9 @@ fn main() -> ExitCode {
                 "     codes {:?}, one PostgreSQL {:?}",
                 through.codes, one.codes
             );
+            for example in through.examples.values() {
+                println!("     {example}");
+            }
             println!("{schedule}");
         }
     }

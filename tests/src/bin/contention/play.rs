@@ -27,6 +27,8 @@ pub struct Side {
 pub struct Outcome {
     pub took: Duration,
     pub codes: BTreeMap<String, usize>,
+    /// For each SQLSTATE the message and the detail of an error, and what was asked.
+    pub examples: BTreeMap<String, String>,
     /// The sums of the tables as they must be, and as they are.
     pub expected: [i64; 3],
     pub found: [i64; 3],
@@ -37,7 +39,7 @@ pub struct Outcome {
 #[derive(Default)]
 struct Done {
     added: [i64; 3],
-    codes: Vec<String>,
+    errors: Vec<(String, String)>,
 }
 
 impl Side {
@@ -123,8 +125,9 @@ impl Side {
             for table in TABLES {
                 outcome.expected[table] += done.added[table];
             }
-            for code in done.codes {
-                *outcome.codes.entry(code).or_default() += 1;
+            for (code, example) in done.errors {
+                *outcome.codes.entry(code.clone()).or_default() += 1;
+                outcome.examples.entry(code).or_insert(example);
             }
         }
         outcome.found = self.sums();
@@ -144,7 +147,7 @@ fn play(wire: &mut Wire, transaction: &Transaction, done: &mut Done) {
     }
     for statement in &transaction.statements {
         let frames = run(wire, statement);
-        failed = error(&frames);
+        failed = error(&frames, &statement.sql);
         if failed.is_some() {
             break;
         }
@@ -157,10 +160,10 @@ fn play(wire: &mut Wire, transaction: &Transaction, done: &mut Done) {
             "COMMIT"
         };
         let frames = wire.query(end);
-        failed = failed.or(error(&frames));
+        failed = failed.or(error(&frames, end));
     }
     match failed {
-        Some(code) => done.codes.push(code),
+        Some(error) => done.errors.push(error),
         None => TABLES.iter().for_each(|t| done.added[*t] += added[*t]),
     }
 }
@@ -189,9 +192,12 @@ fn run(wire: &mut Wire, statement: &Statement) -> Vec<Frame> {
     wire.until_ready()
 }
 
-fn error(frames: &[Frame]) -> Option<String> {
-    let error = frames.iter().find(|frame| frame.kind == b'E');
-    error.map(Frame::sqlstate)
+/// The SQLSTATE, and what was told for what was asked.
+fn error(frames: &[Frame], asked: &str) -> Option<(String, String)> {
+    let error = frames.iter().find(|frame| frame.kind == b'E')?;
+    let field = |code| error.field(code).unwrap_or_default();
+    let example = format!("{asked}: {}: {}", field('M'), field('D'));
+    Some((error.sqlstate(), example))
 }
 
 fn adds(statement: &Statement, frames: &[Frame]) -> i64 {
