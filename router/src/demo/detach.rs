@@ -94,8 +94,8 @@ pub(super) fn clean(options: &Options) -> Result<(), DemoError> {
         say(format_args!("There is nothing in {}.", state.display()));
         return Ok(());
     }
-    let _lock = Lock::take(&state)?;
-    leftovers::wait(&state)?;
+    let lock = Lock::take(&state)?;
+    leftovers::end(&state, &lock)?;
     folder::remove(&state)?;
     say(format_args!("Removed {}.", state.display()));
     Ok(())

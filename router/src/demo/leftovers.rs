@@ -6,6 +6,7 @@
 //! a mongod, which may have to stand in its program's folder, by its data folder.
 
 use super::error::DemoError;
+use super::lock::Lock;
 use super::replica_set::DATA_FOLDER;
 use crate::cluster::poll_until;
 use std::ffi::OsStr;
@@ -15,24 +16,46 @@ use std::time::Duration;
 
 /// A server that got SIGQUIT ends within five seconds or kills its children; a router may drain.
 const LIMIT: Duration = Duration::from_secs(20);
+/// How long the kernel may take to carry out SIGKILL.
+const KERNEL_LIMIT: Duration = Duration::from_secs(20);
 
 /// What works there, as the kernel names it.
 const PROGRAMS: [&str; 2] = ["postgres", "mothership"];
 
 /// Waits until nothing works in `state` any more.
 pub(super) fn wait(state: &Path) -> Result<(), DemoError> {
+    match working_after(state, LIMIT) {
+        pids if pids.is_empty() => Ok(()),
+        pids => Err(DemoError::Leftovers { pids }),
+    }
+}
+
+/// The same, and kills what does not end by itself. Whoever has the lock is the only demo of the folder, so that it belongs
+/// to nobody any more; data that are there outlive it.
+pub(super) fn end(state: &Path, _: &Lock) -> Result<(), DemoError> {
+    for pid in working_after(state, LIMIT) {
+        if let Ok(pid) = pid.try_into() {
+            // SAFETY: kill touches no memory. The process works in a folder of this demo.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+    match working_after(state, KERNEL_LIMIT) {
+        pids if pids.is_empty() => Ok(()),
+        pids => Err(DemoError::Leftovers { pids }),
+    }
+}
+
+/// What still works in `state` when nothing does or the limit is over.
+fn working_after(state: &Path, limit: Duration) -> Vec<u32> {
     let Ok(state) = state.canonicalize() else {
-        return Ok(());
+        return Vec::new();
     };
     let mut pids = Vec::new();
-    let gone = poll_until(LIMIT, || {
+    poll_until(limit, || {
         pids = working_in(&state);
         pids.is_empty()
     });
-    match gone {
-        true => Ok(()),
-        false => Err(DemoError::Leftovers { pids }),
-    }
+    pids
 }
 
 /// After [`wait`] such a file names a process that is gone, or whose number another has by now.

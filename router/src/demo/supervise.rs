@@ -95,7 +95,7 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
         state: &state,
         is_whole: matches!(contents, Contents::Shop(_)),
     };
-    leftovers::wait(&state)?;
+    leftovers::end(&state, &lock)?;
     if contents == Contents::Half {
         say("An earlier first start did not come to its end: everything is made anew.");
         folder::empty(&state)?;

@@ -7,7 +7,8 @@ use mothership_shardmap::ShardMap;
 use super::condition::Shown;
 use super::context::{Params, PlanContext, TextContext};
 use super::{
-    Ddl, DdlPlace, KeyedBy, Local, Plan, Role, Scatter, Single, Split, SplitRows, Target, plan,
+    Course, Ddl, DdlPlace, KeyedBy, Local, Plan, Role, Scatter, Single, Split, SplitRows, Target,
+    plan,
 };
 use crate::catalog::Catalog;
 
@@ -67,7 +68,7 @@ impl fmt::Display for Plan {
             Plan::Guarded(guarded) => write!(f, "Guarded {}", guarded.plan),
             Plan::Ddl(Ddl {
                 place,
-                transactional,
+                course,
                 why,
                 elsewhere: _,
                 times,
@@ -77,7 +78,10 @@ impl fmt::Display for Plan {
                     DdlPlace::Home => "home",
                     DdlPlace::OncePerCluster => "once per cluster",
                 };
-                let steps = if *transactional { "" } else { " step by step" };
+                let steps = match course {
+                    Course::Transaction => "",
+                    Course::Steps | Course::MakesIndex(_) | Course::DropsIndex => " step by step",
+                };
                 let timed = if times.is_empty() {
                     ""
                 } else {

@@ -345,14 +345,28 @@ pub enum CopyFormat {
 pub struct Ddl {
     /// Where it is done.
     pub place: DdlPlace,
-    /// Whether PostgreSQL allows it in a transaction block; else step by step, shard after shard.
-    pub transactional: bool,
+    /// How it goes to several shards.
+    pub course: Course,
     /// Why there.
     pub why: String,
     /// What other shards than the home shard are told instead.
     pub elsewhere: Option<String>,
     /// Defaults of new columns that ask for the time.
     pub times: Vec<TimedDefault>,
+}
+
+/// How a change goes to several shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Course {
+    /// In one transaction.
+    Transaction,
+    /// PostgreSQL does not allow it in a transaction block: shard after shard. The client is told where it stopped.
+    Steps,
+    /// The same of an index that is made, with its name as SQL: if one shard fails, no shard keeps it.
+    MakesIndex(String),
+    /// The same of an index that is dropped. The home shard, by whose catalog statements are planned, is the last one, and
+    /// the others need not have it: so the statement can be repeated until it is done everywhere.
+    DropsIndex,
 }
 
 /// The default of a new column that asks for the time. The rows that are there get one time on all shards, and those
@@ -578,7 +592,7 @@ impl<'a> Planner<'a> {
         match self.decide(definition, context) {
             Ok(Plan::Ddl(ddl))
                 if ddl.place != DdlPlace::Home
-                    && ddl.transactional
+                    && ddl.course == Course::Transaction
                     && ddl.elsewhere.is_none()
                     && ddl.times.is_empty() =>
             {

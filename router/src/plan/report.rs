@@ -13,7 +13,7 @@ use super::gather::{Ending, Gather};
 use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
 use super::route::{Route, route};
-use super::{DdlPlace, KeyedBy, Merge, Plan, Role, Scatter, Split, SplitRows, Target};
+use super::{Course, DdlPlace, KeyedBy, Merge, Plan, Role, Scatter, Split, SplitRows, Target};
 use crate::catalog::types::builtin_array_oid;
 use crate::sql::lexer::{Kind, Lexer};
 
@@ -285,7 +285,7 @@ fn about(plan: &Plan, several: bool, lines: &mut Vec<String>) {
         return;
     }
     lines.push(match plan {
-        Plan::Ddl(ddl) if !ddl.transactional => {
+        Plan::Ddl(ddl) if ddl.course != Course::Transaction => {
             "Differs: PostgreSQL does not allow it in a transaction, so it is done shard after shard"
         }
         Plan::Ddl(_) => return,

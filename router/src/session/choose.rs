@@ -182,7 +182,7 @@ impl Session {
 
     /// The same for a statement on several shards.
     pub(super) fn wants_of_many(&self, steps: &[Step], many: &Many) -> Wants {
-        if many.writes || many.step_by_step || many.copy.is_some() {
+        if many.writes || many.is_step_by_step() || many.copy.is_some() {
             return Wants::Primary;
         }
         self.wants(false, steps, None)

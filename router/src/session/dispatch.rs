@@ -18,8 +18,8 @@ use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
 use crate::plan::gather::{Ending, Holders};
 use crate::plan::{
-    Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route, Scatter,
-    SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
+    Course, Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route,
+    Scatter, SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
 };
 use crate::sql::cursor::Span;
 use crate::sql::password::RolePassword;
@@ -61,8 +61,8 @@ pub struct Many {
     pub copies: bool,
     /// It locks whole tables on every shard.
     pub tables: bool,
-    /// PostgreSQL does not allow it in a transaction block: shard after shard.
-    pub step_by_step: bool,
+    /// How a change of definitions goes to its shards.
+    pub course: Course,
     /// A role gets a password, on several clusters: all have to keep the same of it.
     pub password: bool,
     /// COPY FROM STDIN.
@@ -86,6 +86,11 @@ pub struct Many {
 }
 
 impl Many {
+    /// Whether it goes to one shard after the other, outside of a transaction.
+    pub(super) fn is_step_by_step(&self) -> bool {
+        self.course != Course::Transaction
+    }
+
     /// One shard.
     pub(super) fn one(shard: usize, text: Option<Rc<[u8]>>, writes: bool) -> Many {
         Many {
@@ -94,7 +99,7 @@ impl Many {
             writes,
             copies: false,
             tables: false,
-            step_by_step: false,
+            course: Course::Transaction,
             password: false,
             copy_in: false,
             copy: None,
@@ -475,7 +480,13 @@ impl Session {
         }
         let defaults =
             matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
-        let step_by_step = matches!(&**plan, Plan::Ddl(ddl) if !ddl.transactional);
+        let course = match &**plan {
+            Plan::Ddl(ddl) => ddl.course.clone(),
+            _ => Course::Transaction,
+        };
+        if course == Course::DropsIndex {
+            legs.sort_by_key(|(shard, _)| *shard == self.topology.home);
+        }
         let password = legs.len() > 1
             && matches!(&**plan, Plan::Ddl(ddl) if ddl.place == crate::plan::DdlPlace::OncePerCluster)
             && RolePassword::of(sql.as_bytes(), self.standard_strings()) != RolePassword::Settled;
@@ -493,7 +504,7 @@ impl Session {
             writes,
             copies,
             tables,
-            step_by_step,
+            course,
             password,
             copy_in: copy.is_some(),
             copy,

@@ -17,7 +17,7 @@ use super::turns::{Turns, patiently};
 use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
 use crate::merge::{Aggregates, CommandTag, reconcile};
-use crate::plan::Merge;
+use crate::plan::{Course, Merge};
 use crate::sql::effect::{Statement, analyse};
 use crate::sql::places::Characters;
 use mothership_pool::connection::{Broken, Flow};
@@ -420,7 +420,7 @@ impl Session {
         many: &Many,
         bound: Option<Given<'_>>,
     ) -> Result<Vec<u8>, Halt> {
-        if many.step_by_step {
+        if many.is_step_by_step() {
             return self.step_by_step(sql, many).await;
         }
         let mut turns = self.turns(sql, steps, many);
@@ -912,10 +912,10 @@ impl Session {
         Some(report)
     }
 
-    /// What PostgreSQL refuses in a transaction block runs on one shard after the other; where it stopped is said. In a
-    /// block the first shard refuses it. What it does not refuse is part of the block, on all shards.
+    /// What PostgreSQL refuses in a transaction block runs on one shard after the other. Where it stopped is said, but for
+    /// an index, which is dropped again. In a block the first shard refuses it. What it does not refuse is part of the
+    /// block, on all shards.
     async fn step_by_step(&mut self, sql: &[u8], many: &Many) -> Result<Vec<u8>, Halt> {
-        let mut done: Vec<&str> = Vec::new();
         let mut merging = Merging::new(&Merge::First, many.legs.len());
         if self.state.block != Block::None {
             for (leg, (shard, _)) in many.legs.iter().enumerate() {
@@ -929,38 +929,120 @@ impl Session {
             }
             return self.finish_many(merging);
         }
-        let topology = std::sync::Arc::clone(&self.topology);
         // Behind others in a pipeline it fails: first where they were, and nothing is done.
         let was_used = |shard: usize| {
             let server = self.servers.iter().find(|s| s.shard == shard);
             server.is_some_and(|s| s.inbox.in_segment && s.inbox.passed)
         };
-        let mut shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
-        shards.sort_by_key(|shard| !was_used(*shard));
-        for (leg, shard) in shards.iter().enumerate() {
-            let at = self.attach(*shard).await?;
-            self.servers[at].inbox.notices = Notices::of_same(leg);
-            self.send_router_query(at, sql, true);
-            self.collect(leg, at, &mut merging).await?;
-            if let Some(attached) = self.servers.get(at) {
-                self.state.acknowledge(&attached.inbox);
+        let mut legs: Vec<_> = many.legs.iter().collect();
+        legs.sort_by_key(|(shard, _)| !was_used(*shard));
+        let mut done: Vec<usize> = Vec::new();
+        for (leg, (shard, text)) in legs.into_iter().enumerate() {
+            let text = text.as_deref().unwrap_or(sql);
+            let run = self.step(leg, *shard, text, &mut merging).await;
+            if run.is_ok() && !merging.is_wrong() {
+                done.push(*shard);
+                continue;
             }
-            if merging.is_wrong() && done.is_empty() {
-                // The others have nothing of it. What PostgreSQL itself leaves behind, as an invalid index, it says.
-                break;
+            match &many.course {
+                Course::MakesIndex(index) => self.unmake(index, &done, *shard, &merging).await,
+                // The others have nothing of it. What PostgreSQL itself leaves behind it says.
+                _ if done.is_empty() => {}
+                _ => self.tell_stopped(&many.course, &done, *shard),
             }
-            if merging.is_wrong() {
-                let report = Report::warning(
-                    "01000",
-                    format!("statement failed on shard {}", topology.shards[*shard].name),
-                )
-                .detail(format!("Done before on: {}.", done.join(", ")))
-                .hint("Repeat it after mending the cause; shards that have it already may have to be left out.");
-                self.client.with_output(|out| report.put(out));
-                break;
-            }
-            done.push(&topology.shards[*shard].name);
+            run?;
+            break;
         }
         self.finish_many(merging)
+    }
+
+    /// Runs a statement on one shard, outside of a transaction.
+    async fn step(
+        &mut self,
+        leg: usize,
+        shard: usize,
+        sql: &[u8],
+        merging: &mut Merging,
+    ) -> Result<(), Halt> {
+        let at = self.attach(shard).await?;
+        self.servers[at].inbox.notices = Notices::of_same(leg);
+        self.send_router_query(at, sql, true);
+        self.collect(leg, at, merging).await?;
+        if let Some(attached) = self.servers.get(at) {
+            self.state.acknowledge(&attached.inbox);
+        }
+        Ok(())
+    }
+
+    /// Warns the client that some shards have done what another one has not.
+    fn tell_stopped(&mut self, course: &Course, done: &[usize], failed: usize) {
+        let message = format!(
+            "statement failed on shard {}",
+            self.topology.shards[failed].name
+        );
+        let report = Report::warning("01000", message)
+            .detail(format!("Done before on: {}.", self.names_of(done)))
+            .hint(match course {
+                Course::DropsIndex => "Repeat it after mending the cause.",
+                _ => "Repeat it after mending the cause; shards that have it already may have to be left out.",
+            });
+        self.client.with_output(|out| report.put(out));
+    }
+
+    fn names_of(&self, shards: &[usize]) -> String {
+        let name = |shard: &usize| self.topology.shards[*shard].name.as_str();
+        shards.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Drops an index where it was made, and what is left of it on the shard that failed. The client is told of what stays.
+    async fn unmake(&mut self, index: &str, made: &[usize], failed: usize, merging: &Merging) {
+        let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
+        let mut stays = Vec::new();
+        for &shard in made {
+            if self.drops(shard, &drop).await.is_err() {
+                stays.push(shard);
+            }
+        }
+        let code = merging
+            .error
+            .as_deref()
+            .and_then(|error| Fields::read(error).code);
+        let other = code == Some(sqlstate::DUPLICATE_TABLE.as_bytes());
+        if !other
+            && self.is_left_invalid(failed, index).await
+            && self.drops(failed, &drop).await.is_err()
+        {
+            stays.push(failed);
+        }
+        if stays.is_empty() {
+            return;
+        }
+        let report = Report::warning("01000", format!("index {index} could not be dropped again"))
+            .detail(format!("It is still on: {}.", self.names_of(&stays)))
+            .hint(format!(
+                "{drop} on these shards, then the statement can be repeated."
+            ));
+        self.client.with_output(|out| report.put(out));
+    }
+
+    /// Whether a failed CREATE INDEX CONCURRENTLY has left its index behind, which PostgreSQL marks as invalid.
+    async fn is_left_invalid(&mut self, shard: usize, index: &str) -> bool {
+        let literal = index.replace('\'', "''").replace('\\', "\\\\");
+        let sql = format!(
+            "SELECT 1 FROM pg_catalog.pg_index WHERE indexrelid OPERATOR(pg_catalog.=) \
+             pg_catalog.to_regclass(E'{literal}')::pg_catalog.oid AND NOT indisvalid"
+        );
+        let Ok(at) = self.attach(shard).await else {
+            return false;
+        };
+        matches!(self.ask_row_of_client(at, &sql).await, Ok(Some(_)))
+    }
+
+    async fn drops(&mut self, shard: usize, sql: &str) -> Result<(), Halt> {
+        let at = self.attach(shard).await?;
+        match self.ask_plainly(at, sql.as_bytes()).await? {
+            None => Ok(()),
+            Some(error) => Err(Halt::Fail(Report::of_server(&error))),
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Session {
     /// How a statement of these steps goes to its shards.
     pub(super) fn turns(&self, sql: &[u8], steps: &[Step], many: &Many) -> Turns {
         let locks = steps.is_empty() || steps.iter().any(|step| step.locks);
-        let asks_all = many.copy_in || many.step_by_step || many.password;
+        let asks_all = many.copy_in || many.is_step_by_step() || many.password;
         let alone = many.legs.len() < 2 && !many.locks_alone();
         if alone || !many.writes || !locks || asks_all {
             return Turns::ONE;

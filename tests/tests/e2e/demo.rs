@@ -264,7 +264,8 @@ fn what_a_killed_first_start_leaves_is_made_anew_or_removed() {
         .spawn()
         .unwrap();
     // The folder itself may be there again at the next look.
-    let is_anew = poll_until(SOON, || !left.exists());
+    // It may wait for 20 seconds for what the first one has left running before it kills that.
+    let is_anew = poll_until(SOON * 3, || !left.exists());
     let pid = second.id().try_into().unwrap();
     // SAFETY: kill touches no memory; the child is ours and unreaped.
     unsafe { libc::kill(pid, libc::SIGINT) };

@@ -7,7 +7,7 @@ use crate::catalog::{Key, Name, Relation, RelationKind, TypeKind};
 use crate::plan::left::same_place;
 use crate::plan::names::{Names, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{Ddl, DdlPlace, Plan, PlanContext, parse};
+use crate::plan::{Course, Ddl, DdlPlace, Plan, PlanContext, parse};
 use crate::sql::effect::{Object, Verb};
 
 use super::actions::{Action, Alteration, action};
@@ -77,14 +77,17 @@ pub(super) fn alter_table(
         }
     }
     looks_at_no_other(names, sql, words, (relation, own.is_home()))?;
-    let transactional = !words.has("concurrently");
+    let course = match words.has("concurrently") {
+        true => Course::Steps,
+        false => Course::Transaction,
+    };
     let (place, why) = match own.is_home() {
         true => (DdlPlace::Home, "a table of the home shard"),
         false => (DdlPlace::AllShards, "a table on all shards"),
     };
     Ok(Plan::Ddl(Ddl {
         place,
-        transactional,
+        course,
         why: why.to_owned(),
         elsewhere: None,
         times,

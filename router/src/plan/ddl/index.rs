@@ -5,12 +5,14 @@ use sqlparser::ast::{CreateIndex, Statement};
 use crate::catalog::Name;
 use crate::plan::names::{Names, Place, Resolved};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::plan::{DdlPlace, Plan, PlanContext, Temporary, parse};
+use crate::plan::{Course, Ddl, DdlPlace, Plan, PlanContext, Temporary, parse};
+use crate::sequences::quoted;
+use crate::sql::cursor::Cursor;
 use crate::sql::effect::Verb;
 
 use super::constraint::{contains_key, plain_columns};
 use super::words::{Named, Only, Words, places_named};
-use super::{ddl, path_of};
+use super::{ddl, going, path_of};
 
 pub(super) fn index(
     names: &Names<'_>,
@@ -22,30 +24,48 @@ pub(super) fn index(
     let transactional = !words.has("concurrently");
     if verb != Verb::Create {
         let place = indexed_place(names, words, context)?;
-        return Ok(ddl(place, transactional, "an index"));
+        let mut paths = words.paths();
+        let known = paths.any(|path| is_index(names, path, context));
+        return Ok(match verb == Verb::Drop && !transactional && known {
+            true => dropped_step_by_step(place, sql, context),
+            false => ddl(place, transactional, "an index"),
+        });
     }
-    let place = match parse::statement(sql).map(|p| p.statement) {
+    let (place, name) = match parse::statement(sql).map(|p| p.statement) {
         Ok(Statement::CreateIndex(create)) => create_index(names, sql, &create, context)?,
         _ => {
             let named = places_named(names, words, context)?;
             match named.only(names, sql, Reason::DdlNotUnderstood)? {
                 Only::Declared => return refuse(Reason::DdlNotUnderstood),
-                Only::Home => Place::Home,
+                Only::Home => (Place::Home, None),
             }
         }
     };
-    Ok(match place {
-        Place::Home => ddl(DdlPlace::Home, transactional, "an index of a home table"),
-        Place::Reference => ddl(
-            DdlPlace::AllShards,
-            transactional,
-            "an index of a reference table",
-        ),
-        Place::Sharded(_) => ddl(
-            DdlPlace::AllShards,
-            transactional,
-            "an index of a sharded table",
-        ),
+    let (place, why) = match place {
+        Place::Home => (DdlPlace::Home, "an index of a home table"),
+        Place::Reference => (DdlPlace::AllShards, "an index of a reference table"),
+        Place::Sharded(_) => (DdlPlace::AllShards, "an index of a sharded table"),
+    };
+    let course = match (transactional, name) {
+        (true, _) => Course::Transaction,
+        (false, Some(name)) => Course::MakesIndex(quoted(&name)),
+        (false, None) => Course::Steps,
+    };
+    Ok(going(place, course, why))
+}
+
+/// DROP INDEX CONCURRENTLY. Other shards than the home shard may have done it already.
+fn dropped_step_by_step(place: DdlPlace, sql: &str, context: &PlanContext) -> Plan {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    let plain =
+        c.eat_all(&["drop", "index", "concurrently"]) && !c.clone().eat_all(&["if", "exists"]);
+    let elsewhere = plain.then(|| format!("DROP INDEX CONCURRENTLY IF EXISTS {}", &sql[c.at()..]));
+    Plan::Ddl(Ddl {
+        place,
+        course: Course::DropsIndex,
+        why: "an index".to_owned(),
+        elsewhere,
+        times: Vec::new(),
     })
 }
 
@@ -97,13 +117,13 @@ pub(super) fn indexed_place(
     }
 }
 
-/// Where the table lives that gets an index.
+/// Where the table lives that gets an index, and the name of the index if it is new.
 fn create_index(
     names: &Names<'_>,
     sql: &str,
     create: &CreateIndex,
     context: &PlanContext,
-) -> Result<Place, Refusal> {
+) -> Result<(Place, Option<Name>), Refusal> {
     let (relation, place) = match names.resolve(&path_of(&create.table_name), context) {
         Resolved::Relation(relation, place) => (relation, place),
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
@@ -111,7 +131,7 @@ fn create_index(
         Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
         Resolved::Unclear => return refuse(Reason::NameUnclear),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
-        _ => return Ok(Place::Home),
+        _ => return Ok((Place::Home, None)),
     };
     if let Place::Sharded(keyed) = &place
         && create.unique
@@ -126,5 +146,9 @@ fn create_index(
             Reason::UnenforcedUnique,
         )?;
     }
-    Ok(place)
+    let named = create.name.as_ref().map(path_of);
+    let name = named.as_deref().and_then(<[String]>::last);
+    let name = name.map(|name| Name::new(relation.name.schema.clone(), name.clone()));
+    let new = name.filter(|name| !names.catalog.indexes.contains_key(name));
+    Ok((place, new))
 }

@@ -24,7 +24,8 @@ use crate::catalog::{Events, Name, RelationKind};
 use crate::plan::names::{Names, Place, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{
-    Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep, utility,
+    Course, Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep,
+    utility,
 };
 use crate::sql::cursor::Cursor;
 use crate::sql::effect::{Object, Other, Verb};
@@ -184,9 +185,17 @@ fn schema_renamed(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result
 }
 
 fn ddl(place: DdlPlace, transactional: bool, why: &str) -> Plan {
+    let course = match transactional {
+        true => Course::Transaction,
+        false => Course::Steps,
+    };
+    going(place, course, why)
+}
+
+fn going(place: DdlPlace, course: Course, why: &str) -> Plan {
     Plan::Ddl(Ddl {
         place,
-        transactional,
+        course,
         why: why.to_owned(),
         elsewhere: None,
         times: Vec::new(),
@@ -293,7 +302,7 @@ fn publication(
         Named::Home if verb == Verb::Create => match empty_publication(sql, context) {
             Some(elsewhere) => Ok(Plan::Ddl(Ddl {
                 place: DdlPlace::AllShards,
-                transactional: true,
+                course: Course::Transaction,
                 why: WHY.to_owned(),
                 elsewhere: Some(elsewhere),
                 times: Vec::new(),
@@ -379,7 +388,7 @@ fn owned(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Plan> {
     };
     Some(Plan::Ddl(Ddl {
         place: DdlPlace::AllShards,
-        transactional: true,
+        course: Course::Transaction,
         why: "a sequence of a table on all shards".to_owned(),
         elsewhere: Some(format!(
             "CREATE SEQUENCE {name} AS {of_type} OWNED BY {owner}"
@@ -450,7 +459,7 @@ fn drop_wherever(sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
     };
     Ok(Plan::Ddl(Ddl {
         place: DdlPlace::AllShards,
-        transactional: true,
+        course: Course::Transaction,
         why: "drops tables wherever they are".to_owned(),
         elsewhere,
         times: Vec::new(),
@@ -533,7 +542,7 @@ fn wherever(
     let tail = sql.get(rest.start..rest.end)?;
     Some(Plan::Ddl(Ddl {
         place: DdlPlace::AllShards,
-        transactional: true,
+        course: Course::Transaction,
         why: why.to_owned(),
         elsewhere: Some(format!("{head} {} {tail}", declared.join(", "))),
         times: Vec::new(),

@@ -144,7 +144,7 @@ impl Session {
                 let text = Rc::from(&*explained.sql);
                 Over::Many(Many::one(shard, Some(text), writes))
             }
-            Dispatch::Many(many) if many.copy_in || many.step_by_step || many.password => {
+            Dispatch::Many(many) if many.copy_in || many.is_step_by_step() || many.password => {
                 return Err(unexplained(
                     "it is no query, INSERT, UPDATE, DELETE or MERGE",
                 ));

@@ -281,7 +281,7 @@ impl Session {
             // Each shard would need a text of its own, or a message that is no EXECUTE.
             Dispatch::Many(many)
                 if many.copy_in
-                    || many.step_by_step
+                    || many.is_step_by_step()
                     || many.password
                     || many.timed
                     || many.legs.iter().any(|(_, text)| text.is_some()) =>
@@ -342,7 +342,7 @@ impl Session {
         statement: &Rc<Prepared>,
         many: Many,
     ) -> Result<Place, Halt> {
-        if many.copy_in || many.step_by_step || many.password {
+        if many.copy_in || many.is_step_by_step() || many.password {
             self.flush_held().await?;
             // COPY, maintenance and roles have no parameters: they run as simple queries.
             self.answer(backend::BIND_COMPLETE);

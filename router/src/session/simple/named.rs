@@ -280,7 +280,7 @@ impl Session {
         prepared: &Rc<Prepared>,
         many: Many,
     ) -> Result<Vec<u8>, Halt> {
-        if many.copy_in || many.step_by_step || many.password {
+        if many.copy_in || many.is_step_by_step() || many.password {
             return Err(prepared_over_shards().into());
         }
         if many.writes {

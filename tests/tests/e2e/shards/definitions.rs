@@ -1,7 +1,7 @@
 //! Changes of definitions: on all shards alike, at once or shard after shard.
 
 use super::stage::{Stage, extended, one, one_each, say, send};
-use mothership_tests::Wire;
+use mothership_tests::{Frame, Wire};
 
 /// Whether each shard has it.
 fn everywhere(stage: &Stage, condition: &str) -> Vec<String> {
@@ -168,15 +168,16 @@ fn what_runs_outside_of_transactions_goes_from_shard_to_shard() {
         everywhere(&stage, "to_regclass('items_v') IS NULL"),
         ["t"; 3]
     );
-    // Where it stops, the client is told.
-    stage.shards.sql(1, "CREATE TABLE items_w (x int)");
-    let failed = wire.query("CREATE INDEX CONCURRENTLY items_w ON items (v)");
+    // Where it stops, the client is told: nobody knows the names that servers give.
+    stage.shards.sql(1, "INSERT INTO items VALUES (31, 0)");
+    let failed = wire.query("CREATE UNIQUE INDEX CONCURRENTLY ON items (id, (1 / v))");
     let error = failed.iter().find(|frame| frame.kind == b'E').unwrap();
-    assert_eq!(error.sqlstate(), "42P07");
+    assert_eq!(error.sqlstate(), "22012");
     let notice = failed.iter().find(|frame| frame.kind == b'N').unwrap();
     assert_eq!(notice.field('M').unwrap(), "statement failed on shard s2");
     assert_eq!(notice.field('D').unwrap(), "Done before on: s1.");
     assert_eq!(failed.last().unwrap().transaction(), 'I');
+    stage.shards.sql(1, "DELETE FROM items WHERE v = 0");
     // In a transaction PostgreSQL refuses it, and so do we.
     wire.query("BEGIN");
     let refused = say(&mut wire, "CREATE INDEX CONCURRENTLY items_x ON items (v)");
@@ -188,6 +189,90 @@ fn what_runs_outside_of_transactions_goes_from_shard_to_shard() {
         ["t"; 3]
     );
     assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "30");
+}
+
+#[test]
+fn an_index_made_without_a_transaction_is_on_all_shards_or_on_none() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let mut wire = stage.wire();
+    let nowhere = |name: &str| {
+        let found = everywhere(&stage, &format!("to_regclass('{name}') IS NULL"));
+        assert_eq!(found, ["t"; 3], "{name}");
+    };
+    let error = |frames: &[Frame]| {
+        let told: Vec<u8> = frames.iter().map(|frame| frame.kind).collect();
+        assert_eq!(told, *b"EZ", "{frames:?}");
+        frames[0].sqlstate()
+    };
+    // On each shard in turn, the expression cannot be computed for one row.
+    for shard in 0..3 {
+        stage.shards.sql(shard, "INSERT INTO items VALUES (31, 0)");
+        for sql in [
+            "CREATE INDEX CONCURRENTLY \"It's \\ 1\" ON items ((1 / v))",
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS \"It's \\ 1\" ON items ((1 / v))",
+        ] {
+            assert_eq!(error(&wire.query(sql)), "22012", "{shard}: {sql}");
+            nowhere("\"It''s \\ 1\"");
+        }
+        let all = send(
+            &mut wire,
+            &extended(
+                "CREATE INDEX CONCURRENTLY items_e ON items ((1 / v))",
+                &[],
+                &[],
+            ),
+        );
+        assert!(
+            all.iter().any(|said| said.starts_with("Error 22012")),
+            "{all:?}"
+        );
+        nowhere("items_e");
+        stage.shards.sql(shard, "DELETE FROM items WHERE v = 0");
+    }
+    // What somebody else has under that name stays.
+    stage.shards.sql(1, "CREATE INDEX items_v ON items (id)");
+    let sql = "CREATE INDEX CONCURRENTLY items_v ON items (v)";
+    assert_eq!(error(&wire.query(sql)), "42P07");
+    assert_eq!(
+        everywhere(&stage, "to_regclass('items_v') IS NULL"),
+        ["t", "f", "t"]
+    );
+    stage.shards.sql(1, "DROP INDEX items_v");
+    // And what is there already, where the new one fails for another reason.
+    say(&mut wire, sql);
+    let sql = "CREATE INDEX CONCURRENTLY items_v ON items (nothing)";
+    assert_eq!(error(&wire.query(sql)), "42703");
+    assert_eq!(
+        everywhere(&stage, "to_regclass('items_v') IS NULL"),
+        ["f"; 3]
+    );
+    // One that a shard keeps can be dropped again, and is known as long.
+    let mut direct = Wire::login(&stage.shards.endpoint(2));
+    direct.query("BEGIN");
+    direct.query("LOCK TABLE items IN SHARE UPDATE EXCLUSIVE MODE");
+    wire.query("SET lock_timeout = '100ms'");
+    let drop = "DROP INDEX CONCURRENTLY items_v";
+    let failed = wire.query(drop);
+    let told: Vec<u8> = failed.iter().map(|frame| frame.kind).collect();
+    assert_eq!(told, *b"NEZ", "{failed:?}");
+    assert_eq!(failed[0].field('D').unwrap(), "Done before on: s2.");
+    assert_eq!(
+        failed[0].field('H').unwrap(),
+        "Repeat it after mending the cause."
+    );
+    assert_eq!(failed[1].sqlstate(), "55P03");
+    assert_eq!(
+        everywhere(&stage, "to_regclass('items_v') IS NULL"),
+        ["f", "t", "f"]
+    );
+    direct.query("COMMIT");
+    assert_eq!(
+        wire.query(drop).iter().filter(|f| f.kind == b'C').count(),
+        1
+    );
+    nowhere("items_v");
+    assert_eq!(error(&wire.query(drop)), "42704");
 }
 
 #[test]
