@@ -13,7 +13,7 @@ use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase};
 use super::step::Step;
-use super::turns::{Turns, patiently};
+use super::turns::{Met, Turns, patiently};
 use super::{End, Halt, Session};
 use crate::copy::{CopyOptions, CopyOut};
 use crate::merge::{Aggregates, CommandTag, reconcile};
@@ -841,7 +841,7 @@ impl Session {
             }
             Err(Stopped::Ended(end)) => Err(end.into()),
             Err(Stopped::GivesWay) => {
-                self.met = true;
+                self.met = Met::Others;
                 Err(Halt::Failed)
             }
             Err(Stopped::Lost(error)) => {

@@ -208,8 +208,8 @@ pub struct Session {
     conflict: gather::Conflict,
     /// Counts what was taken from the client, but for what changes nothing.
     taken_requests: u64,
-    /// The statement that runs and others wait for each other: it is undone, and runs again.
-    met: bool,
+    /// Whether the statement that runs and others wait for each other: then it is undone, and runs again.
+    met: turns::Met,
     /// All its servers are being told to commit.
     commits: bool,
     /// It has read so much of one message that others have their turn.

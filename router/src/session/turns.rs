@@ -47,6 +47,17 @@ enum Ground {
     Savepoint,
 }
 
+/// Whom an attempt has met that is undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Met {
+    #[default]
+    Nobody,
+    /// The watch for deadlocks has asked it to give way.
+    Others,
+    /// A server has found a deadlock.
+    Deadlock,
+}
+
 /// The attempts of a statement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turns {
@@ -101,6 +112,17 @@ impl Turns {
         let undone = u32::from(MOST.saturating_sub(self.left)).min(5);
         let longest = PATIENCE * (1 << undone);
         longest.mul_f64(rand::rng().random_range(0.2..1.0))
+    }
+
+    /// How often the next attempt may be undone. A server finds a deadlock after a second in which nobody was found whose
+    /// undoing ends it: within a block an earlier statement has what the others wait for, and each attempt would end so.
+    fn left_after(self, met: Met) -> u8 {
+        match (self.ground, met) {
+            (Ground::Savepoint, Met::Deadlock) => 0,
+            (Ground::Savepoint, Met::Nobody | Met::Others) | (Ground::Transaction, _) => {
+                self.left.saturating_sub(1)
+            }
+        }
     }
 
     /// Whether an attempt may be undone.
@@ -290,7 +312,7 @@ impl Session {
 
     /// An attempt begins. What is told of it is held back while it can be undone.
     pub(super) fn begin_attempt(&mut self, turns: Turns) {
-        self.met = false;
+        self.met = Met::Nobody;
         if turns.left > 0 {
             self.client.hold();
             self.entry.yielding.begin(turns.price());
@@ -307,7 +329,8 @@ impl Session {
         sql: &[u8],
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
-        if !std::mem::take(&mut self.met) {
+        let met = std::mem::take(&mut self.met);
+        if met == Met::Nobody {
             self.client.release();
             return Ok(false);
         }
@@ -323,7 +346,7 @@ impl Session {
         if self.entry.cancelled.get() {
             return Err(super::attach::canceled_report().into());
         }
-        turns.left -= 1;
+        turns.left = turns.left_after(met);
         Ok(true)
     }
 
@@ -336,7 +359,9 @@ impl Session {
     pub(super) fn gives_way_to(&mut self, error: &[u8]) -> bool {
         let deadlock = Fields::read(error).code == Some(sqlstate::DEADLOCK_DETECTED.as_bytes());
         let gives = deadlock && self.can_give_way();
-        self.met |= gives;
+        if gives {
+            self.met = Met::Deadlock;
+        }
         gives
     }
 
@@ -481,4 +506,23 @@ pub(super) async fn patiently<T>(stuck: &Notify, work: impl Future<Output = T>) 
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_finds_within_a_block_is_told_the_next_time() {
+        let of = |ground, left| Turns {
+            order: Order::AtOnce,
+            left,
+            ground,
+        };
+        let (all, part) = (Ground::Transaction, Ground::Savepoint);
+        assert_eq!(of(all, MOST).left_after(Met::Deadlock), MOST - 1);
+        assert_eq!(of(all, MOST).left_after(Met::Others), MOST - 1);
+        assert_eq!(of(part, MOST).left_after(Met::Others), MOST - 1);
+        assert_eq!(of(part, MOST).left_after(Met::Deadlock), 0);
+    }
 }

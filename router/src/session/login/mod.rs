@@ -420,7 +420,7 @@ impl Accepted {
             bound: Default::default(),
             conflict: Default::default(),
             taken_requests: 0,
-            met: false,
+            met: super::turns::Met::Nobody,
             commits: false,
             yields: false,
             prepared_on: None,
