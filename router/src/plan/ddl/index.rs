@@ -117,7 +117,8 @@ pub(super) fn indexed_place(
     }
 }
 
-/// Where the table lives that gets an index, and the name of the index if it is new.
+/// Where the table lives that gets an index, and the name of the index if whoever makes it is the only one to have made it:
+/// with IF NOT EXISTS a shard may have had it before.
 fn create_index(
     names: &Names<'_>,
     sql: &str,
@@ -149,6 +150,7 @@ fn create_index(
     let named = create.name.as_ref().map(path_of);
     let name = named.as_deref().and_then(<[String]>::last);
     let name = name.map(|name| Name::new(relation.name.schema.clone(), name.clone()));
-    let new = name.filter(|name| !names.catalog.indexes.contains_key(name));
+    let new =
+        name.filter(|name| !create.if_not_exists && !names.catalog.indexes.contains_key(name));
     Ok((place, new))
 }
