@@ -3,7 +3,7 @@
 //! `cargo bench -p mothership-benches --bench copy`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mothership::copy::{CopyOptions, KeyColumn, Piece, RowKey, Rules, Splitter};
+use mothership_copy::{CopyOptions, KeyColumn, Piece, RowKey, Rules, Splitter};
 use mothership_shardmap::{KeyType, TextContext, slot};
 
 const SHARDS: usize = 3;

@@ -6,7 +6,7 @@
 //! `cargo bench -p mothership-benches --bench merge`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mothership::merge::{AggregateMerge, Aggregates, Order, Shape, SortKey, SortedRows};
+use mothership_merge::{AggregateMerge, Aggregates, Order, Shape, SortKey, SortedRows};
 use mothership_proto::backend::Column;
 use std::hint::black_box;
 

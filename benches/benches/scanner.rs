@@ -7,8 +7,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mothership::plan::sample::{Found, Sample};
-use mothership::sql::lexer::Lexer;
-use mothership::sql::shape::{Scratch, shape};
+use mothership_sql::lexer::Lexer;
+use mothership_sql::shape::{Scratch, shape};
 use std::hint::black_box;
 
 /// Room for any of the texts.

@@ -10,13 +10,14 @@
 //! what is behind the name is looked at and read by the same command. A SELECT would run a view's functions with the
 //! control role's rights, and `SET ROLE` would not help, because those functions could set it back.
 
-use crate::catalog::{Catalog, Name, Relation, RelationKind, TypeKind};
 use crate::config::{Config, Label, Strategy, StrategyKind, TablePattern};
 use crate::group::shard_id;
 use futures_util::{StreamExt, TryStreamExt};
+use mothership_catalog::{Catalog, Name, Relation, RelationKind, TypeKind};
 use mothership_shardmap::{
     Directory, Encoding, KeyBytes, KeyType, ShardId, ShardSet, TextContext, TimeZone,
 };
+use mothership_sql::quote;
 use std::collections::HashMap;
 use std::error::Error;
 use std::pin::pin;
@@ -281,10 +282,10 @@ impl Lookup<'_> {
         let most = self.config.limits.directory_keys.get();
         let sql = format!(
             "COPY {}.{} ({}, {}) TO STDOUT (FORMAT binary)",
-            quoted(&table.schema),
-            quoted(&table.name),
-            quoted(key),
-            quoted(shard)
+            quote::identifier(&table.schema),
+            quote::identifier(&table.name),
+            quote::identifier(key),
+            quote::identifier(shard)
         );
         let server = |cause| self.server(cause);
         let rows = client.copy_out(&sql).await.map_err(server)?;
@@ -369,10 +370,6 @@ impl<'a> FromSql<'a> for Binary<'a> {
     fn accepts(_: &Type) -> bool {
         true
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

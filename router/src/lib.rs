@@ -20,10 +20,6 @@ pub mod pressure;
 
 pub mod session;
 
-pub mod sql;
-
-pub mod catalog;
-
 pub mod plan;
 
 pub mod rules;
@@ -36,12 +32,6 @@ pub mod sequences;
 
 pub mod failover;
 pub mod group;
-
-pub mod copy;
-
-pub mod merge;
-
-pub mod documents;
 
 #[cfg(feature = "mongo")]
 pub mod mongo;

@@ -7,8 +7,6 @@
 #[cfg(feature = "mongo")]
 pub mod mongo;
 
-use crate::catalog::Fingerprint;
-use crate::catalog::text::{self, TextError};
 use crate::commit::schema::{self, Missing};
 use crate::config::{self, Config, ConfigError};
 use crate::control::Control;
@@ -21,11 +19,13 @@ use crate::plan::{Params, PlanContext, TextContext};
 use crate::rules::facts::Facts;
 use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{RequestFacts, RuleSet};
-use crate::sql::split::split;
 use crate::verifiers;
 use crate::world::{self, Seen, World, WorldError, is_declared};
+use mothership_catalog::Fingerprint;
+use mothership_catalog::text::{self, TextError};
 use mothership_pool::health::Prober;
 use mothership_proto::auth::{SecretKind, StandIn};
+use mothership_sql::split::split;
 use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;

@@ -5,9 +5,9 @@
 //! was taken before a change of definitions is not given after it: it may have been a `setval`, or ALTER SEQUENCE. What is
 //! thrown away is a gap, as in PostgreSQL.
 
-use crate::catalog::Name;
 use crate::control::{Control, ControlError};
 use crate::core::{Shared, Topology};
+use mothership_catalog::Name;
 use mothership_pool::endpoint::Address;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::{HashMap, VecDeque};
@@ -248,7 +248,7 @@ async fn is_allowed(
         sequence: sequence.clone(),
         cause,
     })?;
-    let sequence_name = quoted(sequence);
+    let sequence_name = sequence.quoted();
     let of: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&role, &sequence_name];
     let row = client.ask(client.query_one(ALLOWED, &of)).await;
     let says = row.and_then(|row| row.try_get::<_, Option<bool>>(0));
@@ -258,12 +258,6 @@ async fn is_allowed(
             sequence: sequence.clone(),
             cause,
         })
-}
-
-/// Its name as SQL.
-pub fn quoted(name: &Name) -> String {
-    let part = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    format!("{}.{}", part(&name.schema), part(&name.name))
 }
 
 async fn ask(
@@ -281,7 +275,7 @@ async fn ask(
             sequence: sequence.clone(),
             cause,
         })?;
-    let name = quoted(sequence);
+    let name = sequence.quoted();
     let block = i64::from(topology.config.sequences.block.get());
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let of: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&name, &count, &block];

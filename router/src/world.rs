@@ -12,21 +12,23 @@ mod away;
 pub mod documents;
 mod error;
 mod findings;
+mod load;
 mod reading;
 
 pub use error::WorldError;
+pub use load::LoadError;
 pub use reading::{Ask, How, catalog_of, look, read};
 
-use crate::catalog::drift::Difference;
-use crate::catalog::lasting::Lasting;
-use crate::catalog::outside::Outside;
-use crate::catalog::times::Times;
-use crate::catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::directory::Directories;
-use crate::documents::Collection;
 use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use error::list;
+use mothership_catalog::drift::Difference;
+use mothership_catalog::lasting::Lasting;
+use mothership_catalog::outside::Outside;
+use mothership_catalog::times::Times;
+use mothership_catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
+use mothership_documents::Collection;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,8 +43,8 @@ pub struct Known {
     pub map: ShardMap,
     /// Declared tables that do not exist yet and whose key types nobody knows.
     pub pending: Vec<TablePattern>,
-    /// What becomes of an UPDATE that leads rows to other shards.
-    pub key_updates: KeyUpdates,
+    /// An UPDATE may lead rows to other shards.
+    pub moves_rows: bool,
     /// What tables of documents are.
     pub documents: Vec<Arc<Collection>>,
 }
@@ -180,7 +182,7 @@ impl World {
                 Declared::Placement(Placement::Reference) => true,
             }
         };
-        let mut drift = crate::catalog::drift(&catalogs, everywhere);
+        let mut drift = mothership_catalog::drift(&catalogs, everywhere);
         for difference in &mut drift {
             difference.shard = shards[difference.shard];
         }
@@ -208,7 +210,7 @@ impl World {
             catalog,
             map: built.map,
             pending: built.pending,
-            key_updates: config.tables.key_updates,
+            moves_rows: config.tables.key_updates == KeyUpdates::Move,
             documents: documents::collections(config)
                 .into_iter()
                 .map(Arc::clone)
@@ -224,9 +226,13 @@ impl World {
             config: Arc::clone(config),
             directories,
             snapshot: Arc::new(Snapshot::new(known, |known| {
-                Planner::with_pending(&known.catalog, &known.map, &known.pending)
-                    .with_key_updates(known.key_updates)
-                    .with_documents(&known.documents)
+                let planner = Planner::with_pending(&known.catalog, &known.map, &known.pending)
+                    .with_documents(&known.documents);
+                if known.moves_rows {
+                    planner.moving_rows()
+                } else {
+                    planner
+                }
             })),
             doubts: None,
             superseded: AtomicBool::new(false),

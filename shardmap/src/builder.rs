@@ -15,8 +15,10 @@ use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::map::{ByName, Pattern};
-use crate::{DefaultTables, KeyType, Placement, SLOT_COUNT, ShardId, ShardMap, SlotMap};
+use crate::map::ByName;
+use crate::{
+    DefaultTables, KeyType, Placement, SLOT_COUNT, ShardId, ShardMap, SlotMap, TablePattern,
+};
 
 /// How many shards a map may have.
 pub const MAX_SHARDS: usize = 1024;
@@ -210,7 +212,7 @@ impl ShardMapBuilder {
         slots: &Arc<SlotMap>,
         groups: &mut Groups,
         errors: &mut Vec<MapError>,
-    ) -> (ByName, Vec<(Pattern, Placement)>) {
+    ) -> (ByName, Vec<(TablePattern, Placement)>) {
         let (mut exact, mut patterns) = (ByName::new(), Vec::new());
         let mut seen = HashSet::new();
         for (schema, table, decl) in &self.tables {
@@ -230,7 +232,7 @@ impl ShardMapBuilder {
             match placement {
                 Err(error) => errors.push(error),
                 Ok(placement) if full_name.contains('*') => {
-                    patterns.push((Pattern { schema, table }, placement));
+                    patterns.push((TablePattern { schema, table }, placement));
                 }
                 Ok(placement) => {
                     exact.entry(schema).or_default().insert(table, placement);

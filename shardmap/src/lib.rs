@@ -25,6 +25,7 @@ pub mod builder;
 pub mod key;
 mod key_bytes;
 pub mod map;
+pub mod names;
 pub mod partition;
 pub mod placement;
 pub mod shard;
@@ -35,6 +36,7 @@ pub use builder::{MapError, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDec
 pub use key::{Encoding, KeyError, KeyType, TextContext, TimeZone};
 pub use key_bytes::KeyBytes;
 pub use map::{Declared, DefaultTables, ShardMap};
+pub use names::{KnownTable, Label, TablePattern};
 pub use placement::{GroupId, Placement, Sharded};
 pub use shard::{ShardId, ShardSet};
 pub use slot::{SLOT_COUNT, Slot, SlotMap, slot};

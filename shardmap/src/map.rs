@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     GroupId, KeyBytes, KeyType, NoOwner, Placement, ShardId, ShardSet, Sharded, SlotMap, Strategy,
+    TablePattern,
 };
 
 /// Where tables live that no declaration names.
@@ -43,20 +44,13 @@ pub struct ShardMap {
     pub(crate) default_tables: DefaultTables,
     pub(crate) exact: ByName,
     /// In the order of declaration: the first that matches counts.
-    pub(crate) patterns: Vec<(Pattern, Placement)>,
+    pub(crate) patterns: Vec<(TablePattern, Placement)>,
     /// Names of the groups, by number; the first ones are those of auto, one per key type.
     pub(crate) groups: Vec<String>,
 }
 
 /// By schema, then by table.
 pub(crate) type ByName = HashMap<String, HashMap<String, Placement>>;
-
-/// A schema and a table name in which `*` stands for any text, in either part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    pub(crate) schema: String,
-    pub(crate) table: String,
-}
 
 impl ShardMap {
     /// Rises with every change of the map; part of every plan's cache key.
@@ -195,7 +189,7 @@ impl ShardMap {
     }
 
     /// The declarations by pattern, in order.
-    pub fn patterns(&self) -> impl Iterator<Item = (&Pattern, &Placement)> {
+    pub fn patterns(&self) -> impl Iterator<Item = (&TablePattern, &Placement)> {
         self.patterns
             .iter()
             .map(|(pattern, placement)| (pattern, placement))
@@ -205,64 +199,4 @@ impl ShardMap {
 /// The group of all hash-sharded tables whose key is one column of this type and that name no group.
 pub(crate) fn auto_group(key_type: KeyType) -> GroupId {
     GroupId(key_type as u32)
-}
-
-impl Pattern {
-    /// Whether a table is meant.
-    pub fn matches(&self, schema: &str, table: &str) -> bool {
-        glob(self.schema.as_bytes(), schema.as_bytes())
-            && glob(self.table.as_bytes(), table.as_bytes())
-    }
-}
-
-impl std::fmt::Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
-    }
-}
-
-/// `*` stands for any text. Linear but for the texts between stars: the last star alone is tried again.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star = None;
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            star = Some((p + 1, t));
-            p += 1;
-        } else if pattern.get(p) == Some(&text[t]) {
-            (p, t) = (p + 1, t + 1);
-        } else if let Some((after, taken)) = star {
-            star = Some((after, taken + 1));
-            (p, t) = (after, taken + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, text, expected) in [
-            ("*", "", true),
-            ("*", "orders", true),
-            ("tenant_*", "tenant_1", true),
-            ("tenant_*", "tenants", false),
-            ("*_log", "a_log_log", true),
-            ("a*b*c", "axxbyybzc", true),
-            ("a*b*c", "axxbyybz", false),
-            ("orders", "orders2", false),
-            ("", "", true),
-        ] {
-            assert_eq!(
-                glob(pattern.as_bytes(), text.as_bytes()),
-                expected,
-                "{pattern} {text}"
-            );
-        }
-    }
 }

@@ -8,7 +8,8 @@ use super::doubt::Site;
 use super::gid::Gid;
 use super::schema::rows;
 use super::steps::{Act, Reply, Step};
-use super::text::{self, quoted};
+use super::text;
+use mothership_sql::quote;
 use std::future::Future;
 use std::ops::Deref;
 use std::time::Duration;
@@ -163,7 +164,7 @@ pub(super) async fn finish<S: Servers>(
     match found.first().and_then(|row| row.get(0)) {
         None => ask(servers, site, limit, &[&finish]).await?,
         Some(owner) => {
-            let role = format!("SET ROLE {}", quoted(owner));
+            let role = format!("SET ROLE {}", quote::identifier(owner));
             ask(servers, site, limit, &[&role, &finish, "RESET ROLE"]).await?
         }
     };

@@ -6,8 +6,8 @@
 //! makes an outcome final, as the primary key of the table does in PostgreSQL.
 
 use super::gid::TransactionId;
-use super::text::quoted;
 use crate::config::Name;
+use mothership_sql::quote;
 use std::fmt;
 
 /// A question.
@@ -50,7 +50,7 @@ pub enum Question {
 impl Question {
     /// The text that asks it, with the name of the schema.
     pub fn sql(&self, schema: &Name) -> String {
-        format!("SELECT {}.{self}", quoted(schema.as_str()))
+        format!("SELECT {}.{self}", quote::identifier(schema.as_str()))
     }
 
     /// Reads what [`Question::sql`] wrote: the schema's name and the question. Nothing else is one.

@@ -14,10 +14,11 @@ use super::judge::{
     Decider, Decision, Held, Look, Participants, Patience, SeenSite, Verdict, Why, ids, judge,
 };
 use super::schema::guard;
-use super::text::{self, quoted, transaction};
+use super::text::{self, transaction};
 use crate::config::{Control, Name, Transactions};
 use futures_util::future::join_all;
 use mothership_proto::report::sqlstate;
+use mothership_sql::quote;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -235,7 +236,10 @@ impl<S: Servers> Recovery<S> {
     }
 
     fn table(&self) -> String {
-        format!("{}.decision", quoted(self.settings.schema.as_str()))
+        format!(
+            "{}.decision",
+            quote::identifier(self.settings.schema.as_str())
+        )
     }
 
     /// Which database it is, rows of its decision table, and where to go on next time. Names of more than `longest`

@@ -16,8 +16,9 @@
 //! said by PostgreSQL's unique indexes. An advisory lock keeps them out of each other's way, and routers of older
 //! releases rely on it; everybody may hold it, so it is waited for a second and not relied on.
 
-use super::text::{quoted, transaction};
+use super::text::transaction;
 use crate::config::Name;
+use mothership_sql::quote;
 use std::fmt;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -82,7 +83,7 @@ pub enum SchemaError {
 /// [`SchemaError`]; nothing is changed then.
 pub async fn install(client: &Client, schema: &Name, wait: Duration) -> Result<bool, SchemaError> {
     plain(schema)?;
-    let name = quoted(schema.as_str());
+    let name = quote::identifier(schema.as_str());
     let (class, object) = LOCK;
     let mut sql = format!(
         "{}; SET LOCAL client_min_messages = warning; SET LOCAL default_table_access_method = heap; \
@@ -193,7 +194,7 @@ fn plain(schema: &Name) -> Result<(), SchemaError> {
 /// A step that does nothing where it was done before. The body is run by EXECUTE,
 /// so that it is not looked at before.
 fn one_step(schema: &Name, version: usize, body: &str, needs: i32) -> String {
-    let name = quoted(schema.as_str());
+    let name = quote::identifier(schema.as_str());
     let before = version - 1;
     format!(
         "DO $mothership_step$ \
@@ -266,7 +267,7 @@ async fn look(
     let sql = format!(
         "{}; SELECT version, needs FROM {}.installed",
         guard(schema),
-        quoted(schema.as_str())
+        quote::identifier(schema.as_str())
     );
     let rows = rows(client.simple_query(&sql).await?);
     let number = |index| rows.first()?.get(index)?.parse::<i32>().ok();

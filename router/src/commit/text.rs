@@ -9,6 +9,7 @@ use super::gid::{Backend, Gid, TransactionId};
 use super::question::Question;
 use super::schema::guard;
 use crate::config::{Label, Name};
+use mothership_sql::quote;
 
 /// A client that commits without waiting for the disk or a standby risks its latest
 /// transactions; a part of a transaction over several shards it must not lose.
@@ -16,14 +17,9 @@ const DURABLY: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', 
      WHERE pg_catalog.current_setting('synchronous_commit') \
      OPERATOR(pg_catalog.=) ANY ('{off,local,remote_write}'::pg_catalog.text[])";
 
-/// A name of the catalog, quoted.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Asks a server connection which backend it has; see [`Backend::parse`].
 pub(super) fn ask(schema: &Name) -> String {
-    format!("SELECT {}.backend()", quoted(schema.as_str()))
+    format!("SELECT {}.backend()", quote::identifier(schema.as_str()))
 }
 
 /// Prepares, in one message: nobody can be stopped between both statements.
@@ -43,7 +39,7 @@ pub(super) fn decide(
     match backend {
         Backend::Process { pid, started, .. } => format!(
             "{DURABLY}; SELECT {}.decide('{id}', {pid}, {started}, '{participants}'); COMMIT",
-            quoted(schema.as_str()),
+            quote::identifier(schema.as_str()),
         ),
         Backend::Session { session, .. } => {
             let decide = Question::Decide {
@@ -71,7 +67,7 @@ pub(super) fn fence(schema: &Name, id: TransactionId, backend: Backend, wait: u1
             "{}; {}; SELECT {}.fence('{id}', {pid}, {started})",
             transaction(wait),
             guard(schema),
-            quoted(schema.as_str()),
+            quote::identifier(schema.as_str()),
         ),
         Backend::Session { session, .. } => Question::Fence { id, session }.sql(schema),
     }
@@ -84,15 +80,4 @@ pub(crate) fn transaction(wait: u128) -> String {
          SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {wait}; \
          SET LOCAL synchronous_commit = on; SET LOCAL search_path = pg_catalog, pg_temp"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_quoted() {
-        assert_eq!(quoted("mothership"), "\"mothership\"");
-        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
-    }
 }

@@ -6,7 +6,7 @@ use super::names::Name;
 use super::section::settings;
 use super::tables::WrittenTable;
 use super::value::{At, words};
-use crate::documents::{Collection, Column, Filled, Kind, Nulls, Unique};
+use mothership_documents::{Collection, Column, Filled, Kind, Nulls, Unique};
 
 settings! {
     /// A column of a table of kind "documents".
@@ -273,7 +273,7 @@ fn filled(default: &At<String>, kind: &Kind, column: &str) -> Result<Filled, Mis
         "gen_random_uuid()" => fits(*kind == Kind::Uuid, Filled::Uuid),
         "objectid()" => fits(*kind == Kind::ObjectId, Filled::ObjectId),
         _ => fits(
-            crate::documents::takes(kind, &default.value),
+            mothership_documents::takes(kind, &default.value),
             Filled::Constant(default.value.clone()),
         ),
     }

@@ -7,25 +7,15 @@
 use std::sync::Arc;
 
 use mothership_shardmap::{
-    Cut, DefaultTables, Directory, KeyBytes, KeyType, MapError, ShardMap, ShardMapBuilder,
+    Cut, DefaultTables, Directory, KeyBytes, KeyType, KnownTable, Label, MapError, ShardMap,
+    ShardMapBuilder, TablePattern,
 };
 use mothership_shardmap::{ShardedDecl, StrategyDecl, TableDecl};
 
-use super::names::{Name, TablePattern};
+use super::Config;
+use super::names::Name;
 use super::shards::Engine;
 use super::tables::{DefaultTable, Place, Strategy, StrategyKind, Table};
-use super::{Config, Label};
-
-/// A table as the catalog has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownTable {
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// Its columns; `None` for a type that cannot be a key.
-    pub columns: Vec<(String, Option<KeyType>)>,
-}
 
 /// A map, and what is missing in it.
 #[derive(Debug, Clone)]

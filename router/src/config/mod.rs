@@ -45,7 +45,7 @@ mod value;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-pub use mothership_shardmap::KeyType;
+pub use mothership_shardmap::{KeyType, KnownTable, Label, TablePattern};
 
 pub use auth::{Auth, AuthMethod, AuthRule, User};
 pub use diff::Change;
@@ -53,8 +53,8 @@ pub use failover::Failover;
 pub use held::Reloaded;
 pub use limits::{Limits, MemoryLimit};
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
-pub use map::{BuiltMap, KnownTable, MapMistake};
-pub use names::{Label, Name, Network, SLOTS, ServerAddress, SlotRange, TablePattern};
+pub use map::{BuiltMap, MapMistake};
+pub use names::{Name, Network, SLOTS, ServerAddress, SlotRange};
 pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics};
 pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};
 pub use problem::{ConfigError, Problem, Problems};

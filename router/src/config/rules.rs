@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::names::{Label, Name, Network, TablePattern, glob};
+use mothership_shardmap::names::glob;
+use mothership_shardmap::{Label, TablePattern};
+
+use super::names::{Name, Network};
 use super::pool::{Freshness, Reads};
 use super::section::settings;
 use super::times::{Rate, TimeOfWeek, Zone};

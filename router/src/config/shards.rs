@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use mothership_pool::http::Url;
 
-use super::names::{Label, Name, SLOTS, ServerAddress, SlotRange};
+use super::names::{Name, SLOTS, ServerAddress, SlotRange};
 use super::pool::{Freshness, PoolMode, Reads};
 use super::rules::Level;
 use super::secret::Secret;
 use super::section::settings;
 use super::value::{At, nonzero, words};
+use mothership_shardmap::Label;
 
 /// One shard, checked: its slots overlap with nobody's, at most one server is a declared primary.
 #[derive(Debug, Clone, PartialEq)]

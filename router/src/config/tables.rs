@@ -5,9 +5,10 @@ use std::sync::Arc;
 use mothership_shardmap::{KeyBytes, KeyType};
 
 use super::documents::{NullsWord, WrittenColumn, WrittenUnique};
-use super::names::{Label, Name, TablePattern};
+use super::names::Name;
 use super::section::{Node, Reader, settings};
 use super::value::{At, Value, mismatch, quote, text_values, words};
+use mothership_shardmap::{Label, TablePattern};
 
 /// Everything the file says about tables, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +72,7 @@ pub enum Place {
         /// Shards of MongoDB, at least one; each has an equal part of the slots, in this order.
         shards: Vec<Label>,
         /// What its columns are.
-        collection: Arc<crate::documents::Collection>,
+        collection: Arc<mothership_documents::Collection>,
     },
 }
 

@@ -3,11 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::names::{Label, Name};
+use super::names::Name;
 use super::secret::Secret;
 use super::section::settings;
 use super::units::ByteSize;
 use super::value::nonzero;
+use mothership_shardmap::Label;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -52,7 +52,7 @@ mod tests {
                 core,
                 slot,
             };
-            assert!(number.encode() > crate::sql::process::GREATEST);
+            assert!(number.encode() > mothership_sql::process::GREATEST);
             assert_eq!(ClientNumber::decode(number.encode()), number);
         }
     }

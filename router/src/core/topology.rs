@@ -372,7 +372,7 @@ pub fn member(
 }
 
 #[cfg(feature = "mongo")]
-fn collections(config: &Config) -> Arc<[Arc<crate::documents::Collection>]> {
+fn collections(config: &Config) -> Arc<[Arc<mothership_documents::Collection>]> {
     let declared = crate::world::documents::collections(config);
     declared.into_iter().map(Arc::clone).collect()
 }

@@ -300,7 +300,7 @@ fn micros(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::effect::Pin;
+    use mothership_sql::effect::Pin;
 
     struct World {
         traffic: Rc<Traffic>,

@@ -16,21 +16,21 @@ use super::text::{Task, task};
 use super::work::{Answer, KILLED, Worker};
 use super::{probe, text};
 use crate::commit::question::Question;
-use crate::documents::Collection;
-use crate::documents::snapshot;
-use crate::documents::translate::{Command, Given, Output, Source, Translated};
-use crate::documents::value::Forms;
 use crate::retry::Retry;
-use crate::sql::split;
 use mongodb::Client;
 use mongodb::SessionCursor;
 use mongodb::bson::{RawDocumentBuf, doc, rawdoc};
+use mothership_documents::Collection;
+use mothership_documents::snapshot;
+use mothership_documents::translate::{Command, Given, Output, Source, Translated};
+use mothership_documents::value::Forms;
 use mothership_pool::wire::{Pipe, Watch};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, Bind, Parse, Target, tag};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{FirstPacket, Startup};
+use mothership_sql::split;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -978,7 +978,7 @@ fn outputs(task: &Task) -> Arc<[Output]> {
         Task::Command(translated) => Arc::clone(&translated.columns),
         Task::Explain(_) => Arc::new([Output {
             name: "QUERY PLAN".to_owned(),
-            kind: crate::documents::Kind::Text,
+            kind: mothership_documents::Kind::Text,
             source: Source::Path(vec!["line".to_owned()]),
             as_text: false,
         }]),

@@ -2,8 +2,8 @@
 //!
 //! Pure: in come the answers to `hello`, out go findings and which member is asked further.
 
-use crate::documents::drift::{Finding, Weight};
 use mongodb::bson::Document;
+use mothership_documents::drift::{Finding, Weight};
 use std::collections::BTreeSet;
 
 /// The first wire version that has all commands of the router's: that of MongoDB 4.4.

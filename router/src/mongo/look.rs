@@ -1,16 +1,16 @@
 //! Looks at a replica set from outside of any session: its members, and the indexes and some documents of its
 //! collections.
 //!
-//! It only asks; what follows is decided by [`super::hello`] and [`crate::documents`].
+//! It only asks; what follows is decided by [`super::hello`] and [`mothership_documents`].
 
 use super::hello::{Asked, Choice, choose};
 use super::member::Member;
-use crate::documents::drift::Traits;
-use crate::documents::index::{self, Index};
-use crate::documents::{Collection, Unique};
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mothership_documents::drift::Traits;
+use mothership_documents::index::{self, Index};
+use mothership_documents::{Collection, Unique};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;

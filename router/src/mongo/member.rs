@@ -7,10 +7,10 @@
 use super::conversation::{self, Party};
 use super::decisions::Decisions;
 use super::direct::{Direct, Way};
-use crate::documents::Collection;
 use mongodb::Client;
 use mongodb::bson::Document;
 use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
+use mothership_documents::Collection;
 use mothership_pool::endpoint::Interpreter;
 use mothership_pool::wire::{Pipe, pipe};
 use std::collections::HashMap;

@@ -4,7 +4,7 @@
 //! Whoever opens a connection to such a server gets one end of a stream within the process; at the other end a
 //! [`conversation`] reads PostgreSQL's messages and answers them. So pools, health, balance, merges and gathering know
 //! nothing of MongoDB ([ADR 21](../../../docs/adr/0021-a-member-of-mongodb-is-spoken-to-as-a-server-of-postgresql.md)). What a
-//! statement means there is decided by [`crate::documents`]; the driver is named here only.
+//! statement means there is decided by [`mothership_documents`]; the driver is named here only.
 
 mod alone;
 

@@ -1,11 +1,11 @@
 //! What a failure of MongoDB's means in PostgreSQL's words, or that the connection is to end.
 
-use crate::documents::told::{changed_key, existing_key};
-use crate::documents::translate::{Command, NO_INT2};
-use crate::documents::value::Forms;
-use crate::documents::{Collection, Fault, Unique};
 use mongodb::bson::Bson;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mothership_documents::told::{changed_key, existing_key};
+use mothership_documents::translate::{Command, NO_INT2};
+use mothership_documents::value::Forms;
+use mothership_documents::{Collection, Fault, Unique};
 use mothership_proto::report::{Report, sqlstate};
 
 /// Why a statement has no answer.

@@ -1,10 +1,10 @@
 //! Documents as rows of PostgreSQL's protocol.
 
 use super::outcome::{Stop, wrong_value};
-use crate::documents::field::Fields;
-use crate::documents::translate::{Output, Source};
-use crate::documents::value::{self, Forms};
 use mongodb::bson::{Bson, RawBsonRef, RawDocument};
+use mothership_documents::field::Fields;
+use mothership_documents::translate::{Output, Source};
+use mothership_documents::value::{self, Forms};
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 
 use super::outcome::Stop;
 use super::text::Setting;
-use crate::documents::value::Forms;
+use mothership_documents::value::Forms;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl Settings {
     }
 
     fn limit(&self, name: &str) -> Option<Duration> {
-        crate::sql::duration::duration(self.get(name)?).filter(|limit| !limit.is_zero())
+        mothership_sql::duration::duration(self.get(name)?).filter(|limit| !limit.is_zero())
     }
 
     /// Whether statements on documents mean here what they mean in PostgreSQL, and their bytes are what they seem.

@@ -2,19 +2,21 @@
 
 use super::outcome::Stop;
 use crate::commit::question::Question;
-use crate::copy::CopyOptions;
 use crate::deadlock::mark::Mark;
-use crate::documents::Collection;
-use crate::documents::translate::{Load, NotTranslated, Translated, Value, fetching, translate};
 use crate::plan::parse_plainly;
 use crate::session::defaults;
 use crate::session::marks::Said;
-use crate::sql::cursor::{Cursor, Span};
-use crate::sql::effect::{self, CopyEnd, CopySource, Direction, Isolation, Modes, Statement};
-use crate::sql::lexer::Kind;
-use crate::sql::name::Name;
+use mothership_copy::CopyOptions;
+use mothership_documents::Collection;
+use mothership_documents::translate::{
+    Load, NotTranslated, Translated, Value, fetching, translate,
+};
 use mothership_pool::health::report::QUESTION;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::{Cursor, Span};
+use mothership_sql::effect::{self, CopyEnd, CopySource, Direction, Isolation, Modes, Statement};
+use mothership_sql::lexer::Kind;
+use mothership_sql::name::Name;
 use sqlparser::ast;
 use std::sync::Arc;
 

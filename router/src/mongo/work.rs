@@ -7,16 +7,16 @@ use super::outcome::{
     not_primary, of_code, report, stop, stop_of,
 };
 use super::rows::Shape;
-use crate::documents::field::{Field, field};
-use crate::documents::told::failing_row;
-use crate::documents::translate::{Change, Command, Conflict, Output, Upserted};
-use crate::documents::value::Forms;
-use crate::documents::{Collection, Fault};
 use crate::retry::Retry;
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
 use mongodb::{Client, ClientSession, Database, SessionCursor};
+use mothership_documents::field::{Field, field};
+use mothership_documents::told::failing_row;
+use mothership_documents::translate::{Change, Command, Conflict, Output, Upserted};
+use mothership_documents::value::Forms;
+use mothership_documents::{Collection, Fault};
 use mothership_proto::report::Report;
 use rand::RngExt;
 use std::borrow::Cow;
@@ -56,7 +56,7 @@ pub(super) struct Worker {
     pub session: Option<ClientSession>,
     /// What reads past the driver say of the session; known as long as it is.
     ending: Option<RawDocumentBuf>,
-    /// By it is read what belongs to a number, see [`crate::documents::snapshot`].
+    /// By it is read what belongs to a number, see [`mothership_documents::snapshot`].
     snapshot: Option<(u64, ClientSession)>,
     /// The command that comes is a read of that number.
     pub by_snapshot: bool,

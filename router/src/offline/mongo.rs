@@ -6,12 +6,12 @@
 use super::{OfflineError, databases, runtime};
 use crate::config::{Config, ConfigError, Engine, Place, Shard};
 use crate::core::member;
-use crate::documents::drift::{self, Finding, Traits, Weight};
-use crate::documents::index::{Index, Kept, fields, keeper};
-use crate::documents::infer::{Subject, infer as propose};
-use crate::documents::{Collection, Unique};
 use crate::mongo::hello;
 use crate::mongo::look::{Found, LookError, Seen};
+use mothership_documents::drift::{self, Finding, Traits, Weight};
+use mothership_documents::index::{Index, Kept, fields, keeper};
+use mothership_documents::infer::{Subject, infer as propose};
+use mothership_documents::{Collection, Unique};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;

@@ -16,11 +16,11 @@ use super::{
     CopyFormat, LockScope, Merge, Plan, PlanContext, Planner, Role, SameSharded, Scatter, Split,
     SplitRows, Target, read, utility,
 };
-use crate::catalog::{Events, Relation};
-use crate::commit::text::quoted;
-use crate::sql::effect::{CopySource, Direction};
-use crate::sql::lexer::{Kind, Lexer};
-use crate::sql::name::Name;
+use mothership_catalog::{Events, Relation};
+use mothership_sql::effect::{CopySource, Direction};
+use mothership_sql::lexer::{Kind, Lexer};
+use mothership_sql::name::Name;
+use mothership_sql::quote;
 
 /// Plans COPY.
 pub fn plan(
@@ -67,7 +67,7 @@ pub fn plan(
         };
     }
     let role = || match relation.persistence {
-        crate::catalog::Persistence::Permanent => Role::Replica,
+        mothership_catalog::Persistence::Permanent => Role::Replica,
         _ => Role::Primary("a table that replicas do not have".to_owned()),
     };
     match (place, direction) {
@@ -136,7 +136,7 @@ pub fn rows_of(sql: &str, source: &CopySource<'_>) -> Result<String, Refusal> {
         CopySource::Query(span) => return Ok(super::alone(sql, *span)),
         CopySource::Table(path, columns) => (path, columns),
     };
-    let quote = |name: &Name<'_>| Some(quoted(name.as_str()?));
+    let quote = |name: &Name<'_>| Some(quote::identifier(name.as_str()?));
     let path: Option<Vec<String>> = path.iter().map(quote).collect();
     let columns = match columns {
         None => Some("*"),
@@ -172,7 +172,7 @@ pub fn insert_of(
             (format!(" ({list})"), commas + 1)
         }
     };
-    let path: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+    let path: Vec<String> = parts.iter().map(|part| quote::identifier(part)).collect();
     let values = vec!["DEFAULT"; count].join(", ");
     Some(format!(
         "INSERT INTO {}{list} VALUES ({values})",
@@ -344,7 +344,7 @@ impl Options {
                         let raw = text(at + skip)?;
                         let value = if token.kind.is_string() {
                             let constant =
-                                crate::sql::name::string(token, sql.as_bytes(), conforming)?;
+                                mothership_sql::name::string(token, sql.as_bytes(), conforming)?;
                             // The tokens of a UESCAPE are not looked for here.
                             if constant.end != token.end {
                                 return None;

@@ -12,7 +12,7 @@ use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Instance, Locks, Source};
 use super::touches::Touches;
 use super::{KeyedBy, LeafBy, LockScope, Merge, Plan, Role, Scatter, Single, Target};
-use crate::catalog::{LeafBound, Strategy};
+use mothership_catalog::{LeafBound, Strategy};
 
 /// The plan of a statement that has been walked. `target` is the instance that it writes to, if it writes.
 pub fn finish(

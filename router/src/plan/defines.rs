@@ -4,9 +4,9 @@
 //! ALTER TYPE, GRANT ON SCHEMA or CREATE ROLE name none, and would change one shard of all. Statements are found by
 //! tokens, where one may begin: in PL/pgSQL behind `;`, BEGIN, THEN, ELSE, LOOP or a label, in SQL behind `;`.
 
-use crate::catalog::types::words;
-use crate::sql::keywords;
-use crate::sql::lexer::{Kind, Lexer, Token};
+use mothership_catalog::types::words;
+use mothership_sql::keywords;
+use mothership_sql::lexer::{Kind, Lexer, Token};
 
 /// What CREATE makes on the table that it names, or on the home shard.
 const MADE_BY_TABLE: [&str; 14] = [

@@ -1,7 +1,7 @@
 //! Statements on tables whose rows are documents: which go to MongoDB as one command, and of which the rows are
 //! gathered.
 //!
-//! Whether a statement is one command, [`crate::documents::translate`] says. Where it is not, a query runs on
+//! Whether a statement is one command, [`mothership_documents::translate`] says. Where it is not, a query runs on
 //! PostgreSQL: what each condition is about one table alone and can be said to MongoDB narrows what is fetched, and all
 //! conditions are asked again of the rows. What would write, and is no command, is refused.
 
@@ -17,9 +17,9 @@ use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Locks, Source};
 use super::slots::Text;
 use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches};
-use crate::catalog::types::words;
-use crate::catalog::{Name, Relation};
-use crate::documents::Collection;
+use mothership_catalog::types::words;
+use mothership_catalog::{Name, Relation};
+use mothership_documents::Collection;
 
 /// Tables of documents that a query names and does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,7 +322,7 @@ fn is_read_by(
     types: &[u32],
     parsed: &Parsed,
 ) -> bool {
-    use crate::documents::translate::{fetching, translate};
+    use mothership_documents::translate::{fetching, translate};
     let table = |schema: Option<&str>, table: &str| {
         let parts: Vec<String> = schema
             .into_iter()
@@ -343,7 +343,7 @@ fn is_read_by(
 /// A condition of which PostgreSQL will ask again.
 #[cfg(feature = "mongo")]
 fn marked(condition: &str) -> Option<String> {
-    Some(crate::documents::translate::marked(condition))
+    Some(mothership_documents::translate::marked(condition))
 }
 
 #[cfg(not(feature = "mongo"))]

@@ -10,7 +10,7 @@ use super::{
     Course, Ddl, DdlPlace, KeyedBy, Local, Plan, Role, Scatter, Single, Split, SplitRows, Target,
     plan,
 };
-use crate::catalog::Catalog;
+use mothership_catalog::Catalog;
 
 /// What `mothership explain` prints of a statement: lines that end with a line feed.
 pub fn explain(

@@ -4,11 +4,12 @@
 //! that place. A [`Fill`] says what is wanted and where it goes in the client's text. With the values in their places,
 //! as constants or as further parameters, the text is an INSERT like any other and is planned anew.
 
+use mothership_sql::quote;
 use std::fmt;
 use std::ops::Range;
 
-use crate::catalog::Name;
-use crate::sql::places::Change;
+use mothership_catalog::Name;
+use mothership_sql::places::Change;
 
 /// What is written into the text of an INSERT.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,7 +99,7 @@ impl Fill {
         let value = values.get(index)?;
         Some(match self.values.get(index)?.source {
             // `007` is no number where it is a text.
-            Source::Asked(_) => quoted(value),
+            Source::Asked(_) => quote::literal(value),
             Source::Next(_) | Source::RandomUuid => constant(value),
         })
     }
@@ -140,16 +141,7 @@ fn constant(value: &str) -> String {
     let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     match plain {
         true => value.to_owned(),
-        false => quoted(value),
-    }
-}
-
-/// A text in quotes, whatever backslashes mean.
-pub(super) fn quoted(value: &str) -> String {
-    let doubled = value.replace('\'', "''");
-    match value.contains('\\') {
-        true => format!("E'{}'", doubled.replace('\\', "\\\\")),
-        false => format!("'{doubled}'"),
+        false => quote::literal(value),
     }
 }
 

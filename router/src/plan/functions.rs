@@ -1,8 +1,8 @@
 //! What calling a function means for where a statement may run.
 
-use crate::catalog::{FunctionKind, Volatility};
+use mothership_catalog::{FunctionKind, Volatility};
 
-use crate::sql::functions::{Trait, special};
+use mothership_sql::functions::{Trait, special};
 
 use super::names::{Names, Reach};
 

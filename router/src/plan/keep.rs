@@ -6,12 +6,12 @@
 use super::ddl;
 use super::gather::{Keep, Keeper};
 use super::names::Names;
-use super::parens;
 use super::refuse::{Reason, Refusal, refuse};
 use super::{Plan, PlanContext, read, utility};
-use crate::sql::cursor::{Cursor, Span};
-use crate::sql::effect::Statement;
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_sql::cursor::{Cursor, Span};
+use mothership_sql::effect::Statement;
+use mothership_sql::lexer::{Kind, Lexer};
+use mothership_sql::quote;
 
 /// A table that is made of a query.
 struct Made {
@@ -165,7 +165,7 @@ fn selected(sql: &str, strings: bool) -> Option<Made> {
         (_, true) => "UNLOGGED ",
         _ => "",
     };
-    let name: Vec<String> = path.iter().map(|part| parens::quoted(part)).collect();
+    let name: Vec<String> = path.iter().map(|part| quote::identifier(part)).collect();
     let blank = " ".repeat(sql.get(start..end)?.chars().count());
     Some(Made {
         temporary,

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use mothership_shardmap::{Declared, Placement, ShardMap};
 
-use crate::catalog::{Catalog, Name, Relation, RelationKind};
+use mothership_catalog::{Catalog, Name, Relation, RelationKind};
 
 /// Where such a table lives.
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ pub fn same_place(one: &Placement, other: &Placement) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::text;
+    use mothership_catalog::text;
     use mothership_shardmap::{KeyType, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl};
 
     const CATALOG: &str = "

@@ -15,8 +15,8 @@ use sqlparser::ast::{
     BinaryOperator as Op, CastKind, Expr, Function, FunctionArguments, Ident, UnaryOperator, Value,
 };
 
-use crate::sql::keywords;
-use crate::sql::lexer::{Kind, Lexer, Token};
+use mothership_sql::keywords;
+use mothership_sql::lexer::{Kind, Lexer, Token};
 
 use super::grammar::{is_of_catalog, lower_bound};
 use super::parse::{self, Parsed};

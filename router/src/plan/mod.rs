@@ -56,12 +56,11 @@ mod write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use mothership_shardmap::{KeyBytes, Placement, ShardMap, Sharded};
+use mothership_shardmap::{KeyBytes, KnownTable, Placement, ShardMap, Sharded, TablePattern};
 
-use crate::catalog::{Catalog, Name};
-use crate::config::{KeyUpdates, KnownTable, TablePattern};
-use crate::documents::Collection;
-use crate::sql::effect::{self, Statement};
+use mothership_catalog::{Catalog, Name};
+use mothership_documents::Collection;
+use mothership_sql::effect::{self, Statement};
 
 use condition::{Cond, Scalar};
 pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
@@ -422,9 +421,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same with this setting.
-    pub fn with_key_updates(mut self, key_updates: KeyUpdates) -> Planner<'a> {
-        self.names.key_updates = key_updates;
+    /// The same where an UPDATE may lead rows to other shards.
+    pub fn moving_rows(mut self) -> Planner<'a> {
+        self.names.moves_rows = true;
         self
     }
 
@@ -459,12 +458,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Where a relation of the catalog must be: on every shard, or at home only.
-    pub fn is_everywhere(&self, relation: &crate::catalog::Relation) -> bool {
+    pub fn is_everywhere(&self, relation: &mothership_catalog::Relation) -> bool {
         !matches!(self.names.place(&relation.name), names::Place::Home)
     }
 
     /// Where a relation of the catalog lives.
-    pub fn placement(&self, relation: &crate::catalog::Relation) -> Placement {
+    pub fn placement(&self, relation: &mothership_catalog::Relation) -> Placement {
         self.names.place(&relation.name).placement()
     }
 
@@ -495,7 +494,7 @@ impl<'a> Planner<'a> {
 
     fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
         let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
-        let within = |span: crate::sql::cursor::Span| &sql[span.start..span.end];
+        let within = |span: mothership_sql::cursor::Span| &sql[span.start..span.end];
         let of_tables = matches!(
             analysis.statement,
             Statement::Do
@@ -639,4 +638,4 @@ pub fn plan(sql: &str, catalog: &Catalog, map: &ShardMap, context: &PlanContext)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

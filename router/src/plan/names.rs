@@ -13,12 +13,14 @@ use foldhash::HashSet;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
 use sqlparser::ast::Ident;
 
-use crate::catalog::types::words;
-use crate::catalog::{Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility};
-use crate::config::{KeyUpdates, TablePattern};
-use crate::documents::Collection;
-use crate::sql::keywords;
-use crate::sql::lexer::Kind;
+use mothership_catalog::types::words;
+use mothership_catalog::{
+    Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility,
+};
+use mothership_documents::Collection;
+use mothership_shardmap::TablePattern;
+use mothership_sql::keywords;
+use mothership_sql::lexer::Kind;
 
 use super::context::PlanContext;
 use super::defines::changes_all_shards;
@@ -144,8 +146,8 @@ pub struct Names<'a> {
     pub(super) documents: HashMap<Name, Arc<Collection>>,
     /// Names of views that may read them, in lower case.
     pub(super) over_documents: BTreeSet<String>,
-    /// What becomes of an UPDATE that leads rows to other shards.
-    pub key_updates: KeyUpdates,
+    /// An UPDATE may lead rows to other shards.
+    pub moves_rows: bool,
 }
 
 impl<'a> Names<'a> {
@@ -168,7 +170,7 @@ impl<'a> Names<'a> {
             unnamed: Unnamed::default(),
             documents: HashMap::new(),
             over_documents: BTreeSet::new(),
-            key_updates: KeyUpdates::Refuse,
+            moves_rows: false,
         };
         let folded = catalog.relations.keys();
         names.relations = folded.map(|name| name.name.to_ascii_lowercase()).collect();
@@ -501,7 +503,7 @@ impl<'a> Names<'a> {
     }
 
     fn resolve_qualified(&self, schema: &str, name: &str, context: &PlanContext) -> Resolved<'a> {
-        if crate::catalog::is_system_schema(schema) {
+        if mothership_catalog::is_system_schema(schema) {
             return Resolved::System;
         }
         if schema.starts_with("pg_temp") {

@@ -14,7 +14,7 @@ use super::names::fold;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::slots::Text;
 use super::spelled::Spelled;
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_sql::lexer::{Kind, Lexer};
 
 /// Parentheses, subqueries and the like may nest this deep.
 const MAX_NESTING: usize = 60;

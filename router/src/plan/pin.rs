@@ -8,7 +8,7 @@ use mothership_proto::report::sqlstate;
 use mothership_shardmap::ShardId;
 
 use super::refuse::Refusal;
-use crate::config::Label;
+use mothership_shardmap::Label;
 
 /// A rule keeps a statement on a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::catalog::types::words;
-use crate::catalog::{
+use mothership_catalog::types::words;
+use mothership_catalog::{
     Action, Catalog, DefaultKind, Events, ForeignKey, Name, Relation, Trigger, TypeKind,
 };
 

@@ -20,7 +20,7 @@ use super::spelled::Spelled;
 use super::touches::{Touches, touches};
 use super::write;
 use super::{Merge, Plan, PlanContext, Role, Scatter, Single, Target};
-use crate::sql::keywords::{self, is_reserved};
+use mothership_sql::keywords::{self, is_reserved};
 
 /// Why a query is gathered that could be computed otherwise.
 const WISHED: &str = "mothership.plan is \"gather\"";
@@ -352,7 +352,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
 pub fn runs_sql(names: &Names<'_>, sql: &str) -> bool {
     let lower = keywords::lower(sql);
     names.anything_declared()
-        && crate::catalog::types::words(&lower).any(super::functions::is_opaque)
+        && mothership_catalog::types::words(&lower).any(super::functions::is_opaque)
 }
 
 /// Every identifier that could name a declared table must have been understood as something.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::catalog::Name;
+use mothership_catalog::Name;
 
 /// Why a statement is not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

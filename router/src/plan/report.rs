@@ -14,8 +14,8 @@ use super::pin::{Elsewhere, NoRoute, Pin, unplanned};
 use super::refuse::Refusal;
 use super::route::{Route, route};
 use super::{Course, DdlPlace, KeyedBy, Merge, Plan, Role, Scatter, Split, SplitRows, Target};
-use crate::catalog::types::builtin_array_oid;
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_catalog::types::builtin_array_oid;
+use mothership_sql::lexer::{Kind, Lexer};
 
 /// `text`, whose OID is the same on every server.
 const TEXT: u32 = 25;

@@ -10,10 +10,10 @@
 use super::names::Names;
 use super::refuse::{Reason, Refusal};
 use super::{Guarded, Plan, PlanContext, Temporary, copy};
-use crate::catalog::types::words;
-use crate::catalog::{Held, Name};
-use crate::sql::effect::{self, Direction, Statement};
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_catalog::types::words;
+use mothership_catalog::{Held, Name};
+use mothership_sql::effect::{self, Direction, Statement};
+use mothership_sql::lexer::{Kind, Lexer};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub fn guarded(names: &Names<'_>, sql: &str, context: &PlanContext, plan: Plan) 
         && tables
             .iter()
             .all(|table| rights.are_certain(table, &context.role, needed));
-    if certain || *rights == crate::catalog::Rights::Everybody {
+    if certain || *rights == mothership_catalog::Rights::Everybody {
         return plan;
     }
     Plan::Guarded(Guarded {
@@ -181,7 +181,7 @@ fn without_parameters(sql: &str, context: &PlanContext) -> String {
         made.push_str(before);
         let number: usize = number.parse().unwrap_or_default();
         let declared = context.parameter_types.get(number.wrapping_sub(1));
-        match declared.and_then(|oid| crate::catalog::types::builtin_name(*oid)) {
+        match declared.and_then(|oid| mothership_catalog::types::builtin_name(*oid)) {
             Some(name) => {
                 made.push_str("(NULL::pg_catalog.");
                 made.push_str(name);

@@ -14,9 +14,9 @@ use super::gather::{Ending, Fragment, Gather, Holders, Keeper, ListedRows, Writt
 use super::pin::{NoRoute, Pin, Place};
 use super::refuse::{Reason, Refusal};
 use super::{DdlPlace, KeyedBy, LeafBy, MaxChars, Merge, Plan, Role, Split, SplitRows, Target};
-use crate::catalog::Name;
-use crate::merge::Shape;
-use crate::sql::places::Change;
+use mothership_catalog::Name;
+use mothership_merge::Shape;
+use mothership_sql::places::Change;
 
 /// Where one execution of a plan goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,11 @@
 //! text of a shape. Another text that has the same bytes between its literals, and in their places plain literals of
 //! the same kinds, consists of the same tokens, and so has the same shape, without being cut into tokens. Plain is an
 //! integer, or a string without quotes, backslashes and whatever else [`is_tame`](super::shaped::is_tame) looks twice
-//! at. A text that is not like the sample may still be of its shape; [`shape`](crate::sql::shape) says so.
+//! at. A text that is not like the sample may still be of its shape; [`shape`](mothership_sql::shape) says so.
 
 use super::shaped::is_harmless;
-use crate::sql::cursor::Span;
-use crate::sql::shape::{Literal, LiteralKind, Shape, integer_kind};
+use mothership_sql::cursor::Span;
+use mothership_sql::shape::{Literal, LiteralKind, Shape, integer_kind};
 use smallvec::SmallVec;
 
 /// The literals of a text; so many cost no allocation.

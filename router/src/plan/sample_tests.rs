@@ -2,8 +2,8 @@
 
 use super::super::shaped::is_tame;
 use super::*;
-use crate::sql::shape::vary::{statements, vary};
-use crate::sql::shape::{Scratch, shape};
+use crate::plan::tests::vary::{statements, vary};
+use mothership_sql::shape::{Scratch, shape};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

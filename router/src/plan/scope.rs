@@ -18,7 +18,7 @@ use mothership_shardmap::KeyType;
 use sqlparser::ast::Ident;
 use sqlparser::tokenizer::Location;
 
-use crate::catalog::Relation;
+use mothership_catalog::Relation;
 
 use super::MaxChars;
 use super::condition::{Cond, Scalar};

@@ -8,8 +8,8 @@
 use super::slots::{self, Literals, Looked, SlotKind, Text};
 use super::{Plan, SHORT, STACK};
 use super::{PlanContext, Planner, Reason, misread, read, write};
-use crate::sql::effect::{Statement, analyse};
-use crate::sql::shape::{Literal, Shape};
+use mothership_sql::effect::{Statement, analyse};
+use mothership_sql::shape::{Literal, Shape};
 use std::rc::Rc;
 
 /// A plan with slots for literals.

@@ -20,8 +20,8 @@ use super::names::Names;
 use super::parse;
 use super::refuse::{Refusal, not_understood};
 use super::{KeyedBy, LeafBy, Merge, Plan, Scatter, Single, Split, SplitRows, Target, ValuesRow};
-use crate::sql::lexer::Lexer;
-use crate::sql::shape::{Literal, LiteralKind};
+use mothership_sql::lexer::Lexer;
+use mothership_sql::shape::{Literal, LiteralKind};
 
 /// What a literal is, whatever its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

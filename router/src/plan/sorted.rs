@@ -1,7 +1,7 @@
 //! Queries whose rows the shards sort, and the router merges as they come: ORDER BY, LIMIT, DISTINCT.
 //!
 //! Each shard gets the statement with the values that it sorts by as further columns before its own, and sorts by these
-//! columns; a limit goes with it. What comes out is for [`crate::merge::SortedRows`]. Only what [`order_of`] knows is
+//! columns; a limit goes with it. What comes out is for [`mothership_merge::SortedRows`]. Only what [`order_of`] knows is
 //! compared: anything else is gathered, and so is what a Bind's values do not allow (`otherwise`).
 
 use std::fmt;
@@ -25,8 +25,8 @@ use super::parens;
 use super::refuse::Refusal;
 use super::scope::{Analysis, Scopes};
 use super::slots::{self, Literals};
-use crate::catalog::Collation;
-use crate::merge::{Order, Shape, SortKey, order_of};
+use mothership_catalog::Collation;
+use mothership_merge::{Order, Shape, SortKey, order_of};
 
 /// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`).
 const MOST_COLUMNS: usize = 1600;

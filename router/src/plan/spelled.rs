@@ -11,8 +11,8 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::parse;
 use super::refuse::{Refusal, not_understood};
-use crate::sql::lexer::{self, Kind, Lexer};
-use crate::sql::name;
+use mothership_sql::lexer::{self, Kind, Lexer};
+use mothership_sql::name;
 
 /// A text in which nothing is spelled in a way of its own.
 pub struct Spelled {

@@ -9,14 +9,15 @@ mod routing;
 mod shapes;
 mod touches;
 mod unit;
+pub(crate) mod vary;
 
 use mothership_shardmap::{
     KeyType, ShardMap, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
 };
 
 use super::*;
-use crate::catalog::text;
-use crate::sql::places::{shows, sketched};
+use mothership_catalog::text;
+use mothership_sql::places::{shows, sketched};
 
 /// The catalog of the cases.
 pub(crate) fn catalog() -> Catalog {

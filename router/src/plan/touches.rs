@@ -18,7 +18,7 @@ use super::parse::Parsed;
 use super::route::{Route, stored_key, types_of};
 use super::scope::{Analysis, Locks, Source};
 use super::{KeyedBy, Params, Plan, Role, SplitRows, Target};
-use crate::catalog::{Catalog, Name, Persistence, Relation, RelationKind, TypeKind};
+use mothership_catalog::{Catalog, Name, Persistence, Relation, RelationKind, TypeKind};
 
 /// What a planned statement touches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalog::TypeKind;
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_catalog::TypeKind;
+use mothership_sql::lexer::{Kind, Lexer};
 
 use super::names::{Names, Reach, named};
 

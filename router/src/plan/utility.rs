@@ -1,5 +1,6 @@
 //! Plans for EXPLAIN, DECLARE, CALL and DO, and for statements that the planner cannot parse.
 
+use mothership_sql::quote;
 use std::borrow::Cow;
 
 use super::defines::changes_all_shards;
@@ -7,11 +8,11 @@ use super::gather::Gather;
 use super::names::Names;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::{Plan, PlanContext, Role, Single, Target, Touches};
-use crate::catalog::types::words;
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{self, Object, Statement, Verb};
-use crate::sql::lexer::{Kind, Lexer};
-use crate::sql::name::{self, Name, Unread};
+use mothership_catalog::types::words;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{self, Object, Statement, Verb};
+use mothership_sql::lexer::{Kind, Lexer};
+use mothership_sql::name::{self, Name, Unread};
 use std::sync::Arc;
 
 /// The home shard's primary.
@@ -113,7 +114,7 @@ pub fn declaration(statement: &Statement<'_>) -> Option<String> {
         Some(true) | None => "SCROLL",
     };
     let hold = if *hold { " WITH HOLD" } else { "" };
-    let name = super::parens::quoted(name.as_str()?);
+    let name = quote::identifier(name.as_str()?);
     Some(format!("DECLARE {name} {binary}{scroll} CURSOR{hold} FOR "))
 }
 

@@ -9,13 +9,13 @@
 use super::kinds::Kinds;
 use super::shape::shape;
 use crate::config::StatementKind as Kind;
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{
     CopyEnd, CopySource, Direction, Effects, Object, Other, Statement, Verb, Writes, analyse,
 };
-use crate::sql::functions::{Trait, special};
-use crate::sql::lexer::{Kind as Token, Token as At};
-use crate::sql::name::{Name, strings};
+use mothership_sql::functions::{Trait, special};
+use mothership_sql::lexer::{Kind as Token, Token as At};
+use mothership_sql::name::{Name, strings};
 use std::borrow::Cow;
 
 /// A name as it is written, the last two parts of it.

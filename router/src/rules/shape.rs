@@ -3,9 +3,9 @@
 //! Text in, text out. Comments and white space are gone, words are in lower case, and each value is a `?`; values in a
 //! row, with commas between them, are one, so that lists of any length have one shape. What comes out has itself for
 //! its shape: it may be copied from EXPLAIN (ROUTE) into a rule. Plans have another notion of shapes
-//! ([`crate::sql::shape`]), which has to be finer.
+//! ([`mothership_sql::shape`]), which has to be finer.
 
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_sql::lexer::{Kind, Lexer};
 
 /// Before a `?` that was written without a space, these are operators of their own.
 const COMPARISONS: &[&str] = &["=", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "/"];

@@ -9,11 +9,11 @@
 use super::facts::{Facts, Path};
 use super::kinds::Kinds;
 use super::{Fit, RequestFacts, RuleSet};
-use crate::catalog::types::words;
-use crate::catalog::{Catalog, Function, Name, TypeKind, Volatility, is_system_schema};
 use crate::config::{StatementKind, TablePattern};
 use crate::plan::{About, OPERATORS_OF_WORDS, is_opaque};
-use crate::sql::functions::{Trait, special};
+use mothership_catalog::types::words;
+use mothership_catalog::{Catalog, Function, Name, TypeKind, Volatility, is_system_schema};
+use mothership_sql::functions::{Trait, special};
 use std::collections::HashSet;
 
 /// PostgreSQL cuts identifiers after this many bytes.

@@ -4,9 +4,9 @@
 use super::facts::Facts;
 use super::survey::{Scope, Survey, about};
 use super::{RequestFacts, RuleOutcome, RuleSet, Servers};
-use crate::catalog::{Catalog, text};
 use crate::config::{Config, Origin, Process, Reads};
 use crate::plan::About;
+use mothership_catalog::{Catalog, text};
 use mothership_shardmap::ShardId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

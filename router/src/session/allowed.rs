@@ -6,8 +6,8 @@ use super::state::Block;
 use super::step::{Kind, Step, currval_refused};
 use super::{Halt, Session};
 use crate::config::PoolMode;
-use crate::sql::effect::Pin;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::effect::Pin;
 
 impl Session {
     /// What one transaction writes on MongoDB is on one replica set: of two, neither can be prepared.

@@ -7,9 +7,9 @@ use super::names::Prepared;
 use super::state::{Block, State};
 use super::step::{Kind, Step, written};
 use super::{Halt, Session};
-use crate::sql::effect::{Modes, Pin, Statement, analyse};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::effect::{Modes, Pin, Statement, analyse};
 
 impl Session {
     /// Answers transaction control outside of a block of the client's. True if nothing is left to do; a COMMIT or

@@ -178,7 +178,7 @@ impl Session {
         let Some((Kind::Declare(name), step)) = step.map(|step| (&step.kind, step)) else {
             return Ok(());
         };
-        let holds = step.pins.has(crate::sql::effect::Pin::HoldCursor);
+        let holds = step.pins.has(mothership_sql::effect::Pin::HoldCursor);
         let taken = self.state.portals.get(name.as_bytes());
         match taken {
             // That it is in no block is said before.

@@ -21,12 +21,12 @@ use crate::plan::{
     Course, Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route,
     Scatter, SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
 };
-use crate::sql::cursor::Span;
-use crate::sql::password::RolePassword;
-use crate::sql::places::{Change, Characters, own_place, place_of_part};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
+use mothership_sql::cursor::Span;
+use mothership_sql::password::RolePassword;
+use mothership_sql::places::{Change, Characters, own_place, place_of_part};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //! the same, but for those that have no say in either ([`HARMLESS`]; a test flips every setting that there is). Pure.
 
 use super::settings::{Setting, Settings};
-use crate::sql::lexer::{Kind, Lexer};
 use foldhash::HashMap;
+use mothership_sql::lexer::{Kind, Lexer};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 use super::names::{self, Names, Prepared};
 use crate::plan::Plan;
 use crate::plan::fill::Fill;
-use crate::sql::cursor::Span;
-use crate::sql::places::{Change, Characters, own_place, place_of_part};
 use mothership_proto::backend::tag;
 use mothership_proto::report::Severity;
+use mothership_sql::cursor::Span;
+use mothership_sql::places::{Change, Characters, own_place, place_of_part};
 use std::rc::Rc;
 
 /// How a text that the router has written comes from the client's. What stands where is found out when there is an error.

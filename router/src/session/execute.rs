@@ -11,12 +11,12 @@ use super::settings::{Change, Value};
 use super::simple::named::{no_such_statement, renamed};
 use super::step::{Kind, Step, create_as_execute_refused};
 use super::{Halt, Session};
-use crate::catalog::types::builtin_oid;
 use crate::plan::Params;
-use crate::sql::cursor::Span;
-use crate::sql::effect::{Statement, analyse};
-use crate::sql::time::is_moving;
+use mothership_catalog::types::builtin_oid;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::Span;
+use mothership_sql::effect::{Statement, analyse};
+use mothership_sql::time::is_moving;
 use std::rc::Rc;
 
 /// The arguments of an EXECUTE.

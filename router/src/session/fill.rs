@@ -11,12 +11,12 @@ use super::errors::{Values, Written};
 use super::names::{Moment, Origin, Prepared};
 use super::step::steps;
 use super::{Halt, Session};
-use crate::catalog::{Column, DefaultKind, Name};
 use crate::plan::fill::{Fill, Source};
 use crate::plan::{Plan, Reason, Refusal};
-use crate::sql::cursor::Span;
+use mothership_catalog::{Column, DefaultKind, Name};
 use mothership_proto::frontend::Bind;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::Span;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -253,7 +253,7 @@ impl Session {
 
     /// Values of a sequence that the open transaction may have made or changed: only the transaction itself can ask.
     async fn own_values(&mut self, sequence: &Name, count: usize) -> Result<Vec<i64>, Halt> {
-        let name = crate::sequences::quoted(sequence).replace('\'', "''");
+        let name = sequence.quoted().replace('\'', "''");
         let standard = if self.standard_strings() { "" } else { "E" };
         let name = match standard {
             "" => name,

@@ -9,9 +9,9 @@
 use super::names::{OURS, Prepared};
 use super::state::Phase;
 use super::{Attached, Halt, Session};
-use crate::sql::name::NAME_LIMIT;
 use mothership_proto::frontend::{self, Target};
 use mothership_proto::ledger::Owed;
+use mothership_sql::name::NAME_LIMIT;
 use std::rc::Rc;
 
 impl Session {

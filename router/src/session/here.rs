@@ -8,10 +8,10 @@ use super::state::Block;
 use super::step::Kind;
 use super::{Halt, Session};
 use crate::config::PoolMode;
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::DiscardWhat;
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::DiscardWhat;
 
 impl Session {
     /// True for what the router answers itself: transaction control that no server

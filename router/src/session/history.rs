@@ -6,7 +6,7 @@
 //! other way round, and going back to a savepoint must undo the same on every server.
 
 use super::settings::{Change, Settings};
-use crate::sql::effect::{Statement, analyse};
+use mothership_sql::effect::{Statement, analyse};
 use std::sync::Arc;
 
 /// One thing that the transaction has done.

@@ -11,7 +11,7 @@ use super::room::over_limit;
 use super::sorted::{LegState, Streams};
 use super::turns::Order;
 use super::{Halt, Session};
-use crate::merge::SortedRows;
+use mothership_merge::SortedRows;
 use mothership_proto::backend::tag;
 use mothership_proto::ledger::Event;
 

@@ -15,11 +15,9 @@ use super::state::{Block, Phase};
 use super::step::Step;
 use super::turns::{Met, Turns, patiently};
 use super::{End, Halt, Session};
-use crate::copy::{CopyOptions, CopyOut};
-use crate::merge::{Aggregates, CommandTag, reconcile};
 use crate::plan::{Course, Merge};
-use crate::sql::effect::{Statement, analyse};
-use crate::sql::places::Characters;
+use mothership_copy::{CopyOptions, CopyOut};
+use mothership_merge::{Aggregates, CommandTag, reconcile};
 use mothership_pool::connection::{Broken, Flow};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -27,6 +25,8 @@ use mothership_proto::frame::{self, Frame};
 use mothership_proto::frontend::{self, Parse, Target, put_query};
 use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_sql::effect::{Statement, analyse};
+use mothership_sql::places::Characters;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -357,9 +357,9 @@ pub(super) fn first_error(
     first.map(|(_, leg, body)| (leg, body))
 }
 
-fn merge_of(merge: crate::plan::AggregateMerge) -> crate::merge::AggregateMerge {
-    use crate::merge::AggregateMerge as M;
+fn merge_of(merge: crate::plan::AggregateMerge) -> mothership_merge::AggregateMerge {
     use crate::plan::AggregateMerge as P;
+    use mothership_merge::AggregateMerge as M;
     match merge {
         P::Count => M::Count,
         P::SumBigint => M::SumBigint,

@@ -13,11 +13,11 @@ use super::names::Prepared;
 use super::state::Block;
 use super::step::{Kind, Step, currval_refused};
 use super::{Halt, Session};
-use crate::catalog::Name;
 use crate::plan::Plan;
 use crate::plan::fill::{Edit, Fill, Piece};
-use crate::sql::effect::Pin;
-use crate::sql::lexer::{Kind as Token, Lexer, Token as Lexeme};
+use mothership_catalog::Name;
+use mothership_sql::effect::Pin;
+use mothership_sql::lexer::{Kind as Token, Lexer, Token as Lexeme};
 use std::rc::Rc;
 
 /// Whose numbers the server of a connection remembers.
@@ -99,7 +99,7 @@ impl Made {
             };
         };
         let mut values = self.values.iter();
-        match values.find(|(name, _)| quoted(name) == sequence) {
+        match values.find(|(name, _)| name.quoted() == sequence) {
             Some((_, value)) if !self.unclear => Found::Here(*value),
             None if !self.lost => Found::Elsewhere,
             _ => Found::Unclear,
@@ -450,7 +450,7 @@ impl Session {
         Ok(Some((filled, Rc::new(written))))
     }
 
-    /// The sequence that the argument of a `currval` names, as [`quoted`] writes it.
+    /// The sequence that the argument of a `currval` names, as [`Name::quoted`] writes it.
     async fn named_sequence(&mut self, argument: &str) -> Result<String, Halt> {
         let at = self.attach(self.topology.home).await?;
         let sql = format!(
@@ -461,10 +461,6 @@ impl Session {
         let row = self.ask_row(at, &sql).await?;
         Ok(format!("\"{}\"", row.unwrap_or_default()))
     }
-}
-
-fn quoted(name: &Name) -> String {
-    crate::sequences::quoted(name)
 }
 
 /// A call of `lastval` or `currval` in a text.

@@ -5,9 +5,9 @@
 
 use super::state::Block;
 use super::{Halt, Session};
-use crate::catalog::Catalog;
-use crate::catalog::own::{self, Seen};
-use crate::world::WorldError;
+use crate::world::{LoadError, WorldError};
+use mothership_catalog::Catalog;
+use mothership_catalog::own::{self, Seen};
 use mothership_proto::report::{Report, sqlstate};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -113,6 +113,7 @@ impl Session {
         })?;
         let seen = own::read(&answer.unwrap_or_default()).map_err(|cause| {
             let shard = self.topology.shards[self.servers[at].shard].name.clone();
+            let cause = LoadError::Row(cause);
             Halt::Fail(unreadable(&WorldError::Load { shard, cause }))
         })?;
         Ok(match seen {

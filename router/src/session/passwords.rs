@@ -5,12 +5,12 @@
 //! password is in no message and no log line.
 
 use super::{Halt, Session};
-use crate::sql::password::RolePassword;
 use mothership_proto::auth::{Password, Verifier};
 use mothership_proto::backend::{row_values, tag};
 use mothership_proto::ledger::Event;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::Encoding;
+use mothership_sql::password::RolePassword;
 use std::num::NonZeroU32;
 
 /// As PostgreSQL's `SCRAM_DEFAULT_SALT_LEN` and `SCRAM_DEFAULT_ITERATIONS`.

@@ -9,13 +9,13 @@ use super::settings::{Settings, Value};
 use super::shapes::{Known, Room, Shaped};
 use super::temporary::TemporaryNames;
 use super::{Halt, Session, preference};
-use crate::catalog::types::builtin_oid;
 use crate::plan::{Plan, PlanContext, Temporary, TextContext};
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{Pin, Statement, analyse};
-use crate::sql::lexer::{Kind as TokenKind, Lexer};
 use crate::world::World;
+use mothership_catalog::types::builtin_oid;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{Pin, Statement, analyse};
+use mothership_sql::lexer::{Kind as TokenKind, Lexer};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -455,15 +455,15 @@ pub(super) fn values(value: &Value) -> Vec<String> {
         Value::Text(list) => names(list.as_bytes()),
         Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
             Statement::Set {
-                value: crate::sql::effect::SetValue::Given { span, .. },
+                value: mothership_sql::effect::SetValue::Given { span, .. },
                 ..
             } => names(span.of(sql.as_bytes())),
             Statement::SetRole {
-                role: crate::sql::effect::Target::Role(name),
+                role: mothership_sql::effect::Target::Role(name),
                 ..
             }
             | Statement::SetSessionAuthorization {
-                role: crate::sql::effect::Target::Role(name),
+                role: mothership_sql::effect::Target::Role(name),
                 ..
             } => name.as_str().map(str::to_owned).into_iter().collect(),
             _ => Vec::new(),

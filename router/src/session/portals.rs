@@ -8,8 +8,8 @@
 use super::names::Prepared;
 use super::step::Kind;
 use super::touched::Parts;
-use crate::sql::name::NAME_LIMIT;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::name::NAME_LIMIT;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

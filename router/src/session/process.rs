@@ -9,14 +9,14 @@ use super::names::{Origin, Prepared};
 use super::{Halt, Session};
 use crate::core::{ClientNumber, Core, Entry};
 use crate::plan::{Plan, Reason, Refusal, Target as Place};
-use crate::sql::effect::Pin;
-use crate::sql::places::Change;
-use crate::sql::process::{
+use mothership_proto::frontend::{Bind, Parse};
+use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_sql::effect::Pin;
+use mothership_sql::places::Change;
+use mothership_sql::process::{
     Deed, GREATEST, MARK, Own, Processes, Question, Signal, SignalRows, Signalled, Target, Told,
     numbers, told,
 };
-use mothership_proto::frontend::{Bind, Parse};
-use mothership_proto::report::{Fields, Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
 

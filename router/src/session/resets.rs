@@ -8,7 +8,7 @@
 use super::settings::{Change, Setting, Settings, local_sql};
 use super::state::State;
 use super::step::Kind;
-use crate::sql::effect::DiscardWhat;
+use mothership_sql::effect::DiscardWhat;
 use std::borrow::Cow;
 use std::sync::Arc;
 

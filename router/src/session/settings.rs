@@ -8,9 +8,9 @@
 //! Changes inside a transaction are undone with it, as PostgreSQL does it (manual,
 //! SET): [`SessionSettings`] keeps what holds at its start and at each savepoint.
 
-use crate::sql::date_style::DateStyle;
-use crate::sql::duration::duration;
-use crate::sql::effect::{SetValue, Statement, analyse};
+use mothership_sql::date_style::DateStyle;
+use mothership_sql::duration::duration;
+use mothership_sql::effect::{SetValue, Statement, analyse};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,11 +9,11 @@ use super::memo::Memo;
 use super::step::{Kind, Step, steps};
 use crate::plan::sample::{Found, Sample};
 use crate::plan::{PlanContext, Planner, ShapedPlan, shaped, slots};
-use crate::sql::cursor::Span;
-use crate::sql::effect::{Statement, analyse};
-use crate::sql::lexer::Lexer;
-use crate::sql::shape::{Literal, Scratch, shape};
 use foldhash::HashMap;
+use mothership_sql::cursor::Span;
+use mothership_sql::effect::{Statement, analyse};
+use mothership_sql::lexer::Lexer;
+use mothership_sql::shape::{Literal, Scratch, shape};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -392,7 +392,10 @@ fn shown(text: &[u8]) -> String {
         return String::new();
     };
     let mut words: Vec<String> = Vec::new();
-    for (index, part) in rest.split(|b| *b == crate::sql::shape::MARK).enumerate() {
+    for (index, part) in rest
+        .split(|b| *b == mothership_sql::shape::MARK)
+        .enumerate()
+    {
         // The first byte after a mark is the kind of the literal.
         let part = if index == 0 {
             part

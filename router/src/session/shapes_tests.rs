@@ -1,7 +1,7 @@
 //! Texts of one shape mean the same; the cache keeps its limits.
 
 use super::*;
-use crate::sql::shape::vary::{statements, vary};
+use crate::plan::tests::vary::{statements, vary};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

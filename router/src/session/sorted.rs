@@ -9,8 +9,8 @@ use super::inbox::Notices;
 use super::many::Merging;
 use super::turns::Order;
 use super::{Halt, Session};
-use crate::merge::{SortedRows, order_of, reconcile};
 use crate::plan::{Flow, Merge};
+use mothership_merge::{SortedRows, order_of, reconcile};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::Frame;
@@ -183,7 +183,7 @@ pub(super) fn visible(plan: &Flow, mut columns: Vec<Column>) -> Option<Vec<Colum
         return None;
     }
     let own = columns.split_off(keys.len());
-    let known = |(column, key): (&Column, &crate::merge::SortKey)| {
+    let known = |(column, key): (&Column, &mothership_merge::SortKey)| {
         column.format == 1 && order_of(column.type_oid, true) == Some(key.order)
     };
     columns.iter().zip(keys).all(known).then_some(own)

@@ -19,8 +19,6 @@ use super::step::{Alters, Defines, Kind, MakesCode, Pins, Step, currval_refused}
 use super::temporary::{Makes, TemporaryNames};
 use super::told::Told;
 use crate::metrics::tally::Tally;
-use crate::sql::effect::{DiscardWhat, Pin};
-use crate::sql::process::Deed;
 use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
 use mothership_pool::health::{Failure, Moment};
 use mothership_pool::wire::Wire;
@@ -28,6 +26,8 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_sql::effect::{DiscardWhat, Pin};
+use mothership_sql::process::Deed;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 

@@ -6,8 +6,8 @@
 //! the server tells afterwards what it has made.
 
 use super::step::Pins;
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{Object, Pin, Statement, Verb};
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{Object, Pin, Statement, Verb};
 use std::collections::BTreeSet;
 
 /// What the temporary relations of a session may be called.

@@ -13,11 +13,11 @@ use super::state::Block;
 use super::step::{Kind, Step};
 use super::{Halt, Session};
 use crate::plan::{Bound, Params, Plan, Reason, Refusal, TimedDefault};
-use crate::sql::fill::{Target, filled, width};
-use crate::sql::places::Change;
-use crate::sql::time::{Moments, Unclear, Uses, is_moving};
 use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::fill::{Target, filled, width};
+use mothership_sql::places::Change;
+use mothership_sql::time::{Moments, Unclear, Uses, is_moving};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
@@ -380,5 +380,5 @@ fn is_whole(sql: &str, strings: bool, world: &World, table: &str) -> bool {
         .trim_start()
         .get(..4)
         .is_some_and(|word| word.eq_ignore_ascii_case("copy"));
-    is_copy || columns.is_some() && crate::sql::fill::width(sql, strings) == columns
+    is_copy || columns.is_some() && mothership_sql::fill::width(sql, strings) == columns
 }

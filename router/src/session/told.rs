@@ -3,9 +3,9 @@
 //! Every server connection has such a list of its own, and after a moment nearly all of them are equal. Equal lists
 //! are made one, so that the next comparison is one of pointers.
 
-use crate::sql::places::Characters;
 use mothership_pool::connection::{Parameters, remember};
 use mothership_shardmap::{Encoding, TextContext, TimeZone};
+use mothership_sql::places::Characters;
 use std::sync::Arc;
 
 /// What of it says how values are written, beside the settings that a client has changed.

@@ -8,11 +8,12 @@
 //!
 //! Who may read and write the documents, its owner and its rights say, as for any table: `plan::rights` heeds them.
 
-use crate::catalog::load::default_kind;
-use crate::catalog::{Catalog, Collation, Handed, Key, Name, Relation, Rights};
-use crate::commit::text::{quoted, transaction};
+use crate::commit::text::transaction;
 use crate::config::{Config, Place};
-use crate::documents::{Collection, Column, Filled, Unique};
+use mothership_catalog::decode::default_kind;
+use mothership_catalog::{Catalog, Collation, Handed, Key, Name, Relation, Rights};
+use mothership_documents::{Collection, Column, Filled, Unique};
+use mothership_sql::quote;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
@@ -152,7 +153,7 @@ fn relation(catalog: &Catalog, collection: &Collection) -> Relation {
             |(plain, rest)| format!("{plain}{rest}"),
         );
         let default = filled(column);
-        crate::catalog::Column {
+        mothership_catalog::Column {
             name: column.name.clone(),
             type_oid: column.kind.oid(),
             handed: Handed {
@@ -215,7 +216,10 @@ async fn schemas(client: &Client) -> Result<BTreeSet<String>, DocumentsError> {
 
 /// A schema for such tables.
 fn schema_definition(schema: &str) -> String {
-    format!("CREATE SCHEMA IF NOT EXISTS {}; ", quoted(schema))
+    format!(
+        "CREATE SCHEMA IF NOT EXISTS {}; ",
+        quote::identifier(schema)
+    )
 }
 
 /// The comment on the table of that name, empty without one.
@@ -242,7 +246,7 @@ fn owner(collection: &Collection) -> String {
         format!(
             "ALTER TABLE {} OWNER TO {}; ",
             name(collection),
-            quoted(owner)
+            quote::identifier(owner)
         )
     });
     given.unwrap_or_default()
@@ -315,12 +319,12 @@ fn definition(collection: &Collection, remark: &str) -> String {
     for (place, key) in collection.unique.iter().enumerate() {
         let columns = key.columns.iter();
         let columns: Vec<String> = columns
-            .map(|at| quoted(&collection.columns[*at].name))
+            .map(|at| quote::identifier(&collection.columns[*at].name))
             .collect();
         let word = if place == 0 { "PRIMARY KEY" } else { "UNIQUE" };
         parts.push(format!(
             "CONSTRAINT {} {word} ({})",
-            quoted(&key.name),
+            quote::identifier(&key.name),
             columns.join(", ")
         ));
     }
@@ -333,7 +337,11 @@ fn definition(collection: &Collection, remark: &str) -> String {
 }
 
 fn column(column: &Column) -> String {
-    let mut sql = format!("{} {}", quoted(&column.name), column.kind.sql_name());
+    let mut sql = format!(
+        "{} {}",
+        quote::identifier(&column.name),
+        column.kind.sql_name()
+    );
     if column.kind.is_collatable() {
         // MongoDB compares bytes.
         sql.push_str(" COLLATE pg_catalog.\"C\"");
@@ -364,8 +372,8 @@ fn filled(column: &Column) -> Option<String> {
 fn name(collection: &Collection) -> String {
     format!(
         "{}.{}",
-        quoted(&collection.schema),
-        quoted(&collection.table)
+        quote::identifier(&collection.schema),
+        quote::identifier(&collection.table)
     )
 }
 

@@ -1,7 +1,7 @@
 //! Why a database cannot be known, or one of its shards.
 
 use super::documents::DocumentsError;
-use crate::catalog::load::LoadError;
+use super::load::LoadError;
 use crate::commit::schema::SchemaError;
 use crate::config::MapMistake;
 use crate::control::{ControlError, is_gone};

@@ -1,7 +1,7 @@
 //! What administrators should know of a world.
 
 use super::World;
-use crate::catalog::Drift;
+use mothership_catalog::Drift;
 
 impl World {
     /// A difference between the shards in words.

@@ -2,9 +2,8 @@
 //!
 //! A shard that cannot be asked is away in it. `away` says what may be done without it.
 
+use super::load::{LoadError, load};
 use super::{Seen, World, WorldError, documents};
-use crate::catalog::load::LoadError;
-use crate::catalog::{Catalog, Fingerprint, unread};
 use crate::commit::gid::Gid;
 use crate::commit::schema;
 use crate::config::Config;
@@ -12,6 +11,8 @@ use crate::control::{Control, Lent};
 use crate::core::Topology;
 use crate::directory::{self, Directories};
 use futures_util::future::join_all;
+use mothership_catalog::queries::END;
+use mothership_catalog::{Catalog, Fingerprint, unread};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -347,12 +348,10 @@ async fn see(
     let most = topology.config.catalog.size.bytes();
     let mut attempt = 1;
     let loaded = loop {
-        match client.ask(crate::catalog::load::load(&client, most)).await {
+        match client.ask(load(&client, most)).await {
             Err(error) if error.is_of_a_lock() && attempt < ATTEMPTS => {
                 attempt += 1;
-                let ended = client
-                    .ask(client.batch_execute(crate::catalog::load::END))
-                    .await;
+                let ended = client.ask(client.batch_execute(END)).await;
                 ended.map_err(|cause| WorldError::Cluster {
                     shard: shard(),
                     cause,

@@ -1,8 +1,8 @@
 //! Worlds in which a shard is away.
 
 use super::*;
-use crate::catalog::text::parse;
 use crate::config::Process;
+use mothership_catalog::text::parse;
 use std::path::Path;
 
 const TWO: &str = "[[shard]]\nname = \"a\"\n[[shard.server]]\naddress = \"x:1\"\n\

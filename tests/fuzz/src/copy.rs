@@ -4,7 +4,7 @@
 //! together are the stream, up to its end marker; no row is longer than the limit, and a claimed length allocates
 //! nothing; the options of a statement are read alike each time.
 
-use mothership::copy::{CopyOptions, KeyColumn, Piece, RowKey, Rules, Splitter};
+use mothership_copy::{CopyOptions, KeyColumn, Piece, RowKey, Rules, Splitter};
 use mothership_shardmap::{KeyType, TextContext};
 
 use crate::input::{Input, pieces};

@@ -4,11 +4,11 @@
 //! form of a literal; statements are made of all tokens but the `;` between them, and each stands for itself;
 //! a text whose literals are replaced by others of their kind has the same shape, and says the same of itself.
 
-use mothership::sql::effect::analyse;
-use mothership::sql::lexer::{Kind, Lexer, Token};
-use mothership::sql::name::{identifier, string};
-use mothership::sql::shape::{LiteralKind, Scratch, shape};
-use mothership::sql::split::split;
+use mothership_sql::effect::analyse;
+use mothership_sql::lexer::{Kind, Lexer, Token};
+use mothership_sql::name::{identifier, string};
+use mothership_sql::shape::{LiteralKind, Scratch, shape};
+use mothership_sql::split::split;
 
 use crate::input::Input;
 

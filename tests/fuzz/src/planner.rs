@@ -5,16 +5,16 @@
 //! the shards to which the same values lead as parameters. Of reads one of the two forms may know more than the other,
 //! so that its shards are some of the other's; a row to be stored has one owner in both.
 
-use mothership::catalog::{Catalog, text};
 use mothership::plan::route::shards_of;
 use mothership::plan::{Params, Plan, PlanContext, Planner, SplitRows, Target, TextContext, route};
-use mothership::sql::lexer::{Kind, Lexer};
-use mothership::sql::name::string;
-use mothership::sql::shape::{LiteralKind, Scratch, shape};
-use mothership::sql::split::split;
+use mothership_catalog::{Catalog, text};
 use mothership_shardmap::{
     Cut, KeyType, ShardMap, ShardMapBuilder, ShardSet, ShardedDecl, StrategyDecl, TableDecl,
 };
+use mothership_sql::lexer::{Kind, Lexer};
+use mothership_sql::name::string;
+use mothership_sql::shape::{LiteralKind, Scratch, shape};
+use mothership_sql::split::split;
 
 use crate::input::Input;
 use crate::memory::bounded;

@@ -1,12 +1,12 @@
 //! Does the router compare two values as PostgreSQL does?
 //!
-//! For every type that the planner lets it compare (`mothership::merge::order::ORDERS`), PostgreSQL itself ranks random
+//! For every type that the planner lets it compare (`mothership_merge::order::ORDERS`), PostgreSQL itself ranks random
 //! values and all the odd ones, as ORDER BY would, and the router compares each pair of them in binary form: at least
 //! COUNT pairs of each type, by SEED; TYPE asks for one alone. See `make merge-proof`.
 
 #![allow(clippy::unwrap_used)] // A proof that cannot go on has nothing better than to say where.
 
-use mothership::merge::order::{ORDERS, Ordered};
+use mothership_merge::order::{ORDERS, Ordered};
 use mothership_tests::proof::{self, Verdict, number};
 use mothership_tests::{Shards, connect};
 use rand::rngs::StdRng;

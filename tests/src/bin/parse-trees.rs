@@ -9,13 +9,13 @@
 
 use std::io::{BufRead, Write};
 
-use mothership::catalog::text;
 use mothership::plan::refuse::Reason;
 use mothership::plan::{Plan, PlanContext, Planner, Role, Single, Target, parens};
-use mothership::sql::lexer::Lexer;
+use mothership_catalog::text;
 use mothership_shardmap::{
     KeyType, ShardMap, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
 };
+use mothership_sql::lexer::Lexer;
 
 /// The tables of the planner's cases.
 const CATALOG: &str = include_str!("../../../router/src/plan/tests/catalog.txt");

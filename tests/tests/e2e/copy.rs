@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
-use mothership::copy::{
+use mothership_copy::{
     CopyError, CopyOptions, CopyOut, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter,
 };
 use mothership_shardmap::{Encoding, KeyBytes, KeyType, TextContext, TimeZone};

@@ -1,7 +1,7 @@
 //! Aggregates of parts, merged, against PostgreSQL's aggregate of the whole: the
 //! same bytes in both formats.
 
-use mothership::merge::{AggregateMerge, Aggregates, NumericSum};
+use mothership_merge::{AggregateMerge, Aggregates, NumericSum};
 use mothership_proto::backend::{Column, put_row, row_values};
 use mothership_tests::{Shards, connect};
 use rand::SeedableRng;

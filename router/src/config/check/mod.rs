@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::Config;
-use super::names::Label;
 use super::problem::{Findings, suggest};
 use super::value::At;
 use super::written::Written;
+use mothership_shardmap::Label;
 
 /// Where each setting stands that is there, by path.
 pub(crate) type Places = BTreeMap<String, usize>;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::config::names::{Label, SLOTS, ServerAddress};
+use crate::config::names::{SLOTS, ServerAddress};
 use crate::config::pool::Freshness;
 use crate::config::problem::{Findings, suggest};
 use crate::config::rules::Level;
@@ -10,6 +10,7 @@ use crate::config::shards::{
     Engine, PatroniApi, ROUTER, ServerTls, Shard, ShardReads, WrittenShard,
 };
 use crate::config::value::At;
+use mothership_shardmap::Label;
 
 use super::duplicates;
 

@@ -6,11 +6,11 @@ use mothership_shardmap::{
 use mothership_shardmap::{TextContext, TimeZone};
 
 use crate::config::map::strategy_decl;
-use crate::config::names::Label;
 use crate::config::problem::Findings;
 use crate::config::tables::{KeyList, KeyRange, KeyText, Strategy, StrategyKind, StrategyWord};
 use crate::config::tables::{WrittenList, WrittenRange, WrittenStrategy};
 use crate::config::value::At;
+use mothership_shardmap::Label;
 
 use super::{Names, count, duplicates};
 

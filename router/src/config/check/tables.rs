@@ -3,13 +3,14 @@
 use mothership_shardmap::KeyType;
 
 use crate::config::documents::collection;
-use crate::config::names::{Label, Name};
+use crate::config::names::Name;
 use crate::config::problem::{Findings, suggest};
 use crate::config::shards::{Engine, WrittenShard};
 use crate::config::tables::{
     Place, Strategy, StrategyKind, Table, TableDefaults, TableKind, Tables, WrittenTable,
 };
 use crate::config::value::At;
+use mothership_shardmap::Label;
 
 use super::{count, duplicates};
 

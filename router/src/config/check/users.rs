@@ -1,12 +1,12 @@
 //! Users and databases.
 
 use crate::config::auth::User;
-use crate::config::names::Label;
 use crate::config::observe::Console;
 use crate::config::problem::Findings;
 use crate::config::secret::Secret;
 use crate::config::shards::{Database, Engine, WrittenDatabase, WrittenShard};
 use crate::config::written::Written;
+use mothership_shardmap::Label;
 
 use super::{Names, duplicates};
 

@@ -2,6 +2,8 @@
 
 mod accepted;
 mod held;
+#[cfg(feature = "mongo")]
+mod inferred;
 mod refused_together;
 mod refused_values;
 

@@ -2,10 +2,10 @@
 
 use super::Facts;
 use super::topology::list;
-use crate::catalog::{Relation, RelationKind};
 use crate::config::{Label, Place, Table};
 use crate::console::table::{Row, Value, row};
 use crate::world::World;
+use mothership_catalog::{Relation, RelationKind};
 use mothership_shardmap::{Placement, Sharded, Strategy};
 
 pub(super) fn map(facts: &Facts) -> Vec<Row> {
@@ -123,7 +123,7 @@ fn known(database: &str, world: &World, own: &str) -> Vec<Row> {
     };
     let mut rows: Vec<Row> = tables.map(row).collect();
     // What is on the other shards only, types, functions and extensions.
-    let shown = |drift: &crate::catalog::Drift| {
+    let shown = |drift: &mothership_catalog::Drift| {
         let name = drift.relation();
         name.is_some_and(|name| world.catalog().relation(name).is_some())
     };

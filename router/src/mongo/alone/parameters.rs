@@ -2,9 +2,9 @@
 //!
 //! After PostgreSQL's manual, chapter Server Configuration. Those that are not here may be PostgreSQL's, and are refused.
 
-use crate::sql::date_style::DateStyle;
 use crate::world::documents::VERSION;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::date_style::DateStyle;
 use std::time::Duration;
 
 /// One setting.
@@ -170,7 +170,7 @@ impl Parameter {
                 let fits = number.filter(|number| (least..=most).contains(&number));
                 fits.map(|number| number.to_string())
             }
-            Sort::Time => crate::sql::duration::duration(text).map(time),
+            Sort::Time => mothership_sql::duration::duration(text).map(time),
             Sort::Words(words) => {
                 let known = words.iter().find(|word| word.eq_ignore_ascii_case(text));
                 known.map(|word| (*word).to_owned())

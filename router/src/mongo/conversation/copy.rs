@@ -4,10 +4,10 @@
 //! over, as PostgreSQL does.
 
 use super::{Block, Conversation, now, read_only, until};
-use crate::documents::translate::{Batch, Command, Load, Loading, Misfit};
-use crate::documents::value::Forms;
 use crate::mongo::outcome::Stop;
 use crate::retry::Retry;
+use mothership_documents::translate::{Batch, Command, Load, Loading, Misfit};
+use mothership_documents::value::Forms;
 use mothership_proto::backend;
 use mothership_proto::frame;
 use mothership_proto::frontend::{self, tag};

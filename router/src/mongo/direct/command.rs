@@ -2,11 +2,11 @@
 //!
 //! Pure.
 
-use crate::documents::translate::Command;
 use mongodb::bson::raw::cstr;
 use mongodb::bson::{
     Binary, Bson, Document, RawDocument, RawDocumentBuf, rawdoc, spec::BinarySubtype,
 };
+use mothership_documents::translate::Command;
 use std::time::Duration;
 
 /// Rows that come with the first answer, whatever else is asked for: MongoDB gives 101 documents with it.

@@ -12,9 +12,9 @@ mod message;
 
 pub(super) use command::{Asked, ending};
 
-use crate::documents::translate::Command;
 use command::{Answer, SaslStep};
 use mongodb::bson::{RawDocument, RawDocumentBuf};
+use mothership_documents::translate::Command;
 use mothership_pool::open::{OpenSettings, connect_tcp};
 use mothership_pool::wire::Wire;
 use mothership_proto::auth::exchange::{DEFAULT_MAX_ITERATIONS, GS2_NONE, Opened};

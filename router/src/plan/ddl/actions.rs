@@ -4,8 +4,8 @@
 //! looked at alone: some say by their words that they leave alone where rows are; the others are parsed as if each was
 //! a statement of its own.
 
-use crate::sql::cursor::Cursor;
-use crate::sql::lexer::Kind;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::lexer::Kind;
 
 /// An ALTER TABLE.
 pub(super) struct Alteration<'a> {

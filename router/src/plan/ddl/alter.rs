@@ -3,12 +3,12 @@
 use mothership_shardmap::Placement;
 use sqlparser::ast::{AlterTableOperation, ColumnDef, Ident, Statement};
 
-use crate::catalog::{Key, Name, Relation, RelationKind, TypeKind};
 use crate::plan::left::same_place;
 use crate::plan::names::{Names, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Course, Ddl, DdlPlace, Plan, PlanContext, parse};
-use crate::sql::effect::{Object, Verb};
+use mothership_catalog::{Key, Name, Relation, RelationKind, TypeKind};
+use mothership_sql::effect::{Object, Verb};
 
 use super::actions::{Action, Alteration, action};
 use super::column::about_column;

@@ -5,10 +5,10 @@ use sqlparser::ast::{
     ColumnDef, ColumnOption, CreateTable, DataType, TableConstraint, TimezoneInfo,
 };
 
-use crate::catalog::Name;
 use crate::plan::expr::cast_oid;
 use crate::plan::names::{Names, folded, same_family};
 use crate::plan::refuse::{Reason, Refusal};
+use mothership_catalog::Name;
 
 use super::constraint::plain_columns;
 use super::path_of;
@@ -60,7 +60,7 @@ pub(super) fn type_of(names: &Names<'_>, data_type: &DataType) -> Option<KeyType
         T::Custom(name, _) => {
             let path = path_of(name);
             let last = path.last()?;
-            if let Some(oid) = crate::catalog::types::builtin_oid(last) {
+            if let Some(oid) = mothership_catalog::types::builtin_oid(last) {
                 return KeyType::from_oid(oid);
             }
             let found = names.catalog.types.iter().find(|(n, _)| n.name == *last)?;

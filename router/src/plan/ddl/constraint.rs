@@ -6,10 +6,10 @@ use sqlparser::ast::{
     ReferentialAction, TableConstraint,
 };
 
-use crate::catalog::{Action, Name};
 use crate::plan::PlanContext;
 use crate::plan::names::{Names, Place, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal};
+use mothership_catalog::{Action, Name};
 
 use super::column::about_column;
 use super::create::{Future, future};

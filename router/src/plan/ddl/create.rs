@@ -4,13 +4,13 @@
 use mothership_shardmap::{KeyType, Placement};
 use sqlparser::ast::{CreateTable, Statement};
 
-use crate::catalog::{Name, Relation};
-use crate::config::KnownTable;
 use crate::plan::names::{Names, Place, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Plan, PlanContext, keep, parse};
-use crate::sql::cursor::Cursor;
-use crate::sql::lexer::Kind;
+use mothership_catalog::{Name, Relation};
+use mothership_shardmap::KnownTable;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::lexer::Kind;
 
 use super::column::{about_column, key_column, primary_key_of, type_of};
 use super::constraint::Constraints;

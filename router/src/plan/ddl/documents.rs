@@ -6,9 +6,9 @@ use super::{Plan, at_home};
 use crate::plan::PlanContext;
 use crate::plan::names::{Names, Resolved};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{Object, Statement, Verb};
-use crate::sql::lexer::Kind;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{Object, Statement, Verb};
+use mothership_sql::lexer::Kind;
 
 /// The plan of a statement, no query and no write, that may name tables of documents; `None` if it names none of them
 /// where a table stands.

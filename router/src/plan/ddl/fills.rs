@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use mothership_shardmap::Placement;
 use sqlparser::ast::{ColumnDef, ColumnOption, DataType, Expr, Visit, Visitor};
 
-use crate::catalog::TypeKind;
 use crate::plan::functions::{Call, call};
 use crate::plan::names::{Names, folded};
 use crate::plan::{TimedDefault, parse};
-use crate::sql::cursor::Cursor;
-use crate::sql::lexer::Kind;
-use crate::sql::time::{Uses, is_moving};
+use mothership_catalog::TypeKind;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::lexer::Kind;
+use mothership_sql::time::{Uses, is_moving};
 
 use super::column::serial;
 use super::path_of;

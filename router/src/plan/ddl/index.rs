@@ -2,13 +2,12 @@
 
 use sqlparser::ast::{CreateIndex, Statement};
 
-use crate::catalog::Name;
 use crate::plan::names::{Names, Place, Resolved};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{Course, Ddl, DdlPlace, Plan, PlanContext, Temporary, parse};
-use crate::sequences::quoted;
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::Verb;
+use mothership_catalog::Name;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::Verb;
 
 use super::constraint::{contains_key, plain_columns};
 use super::words::{Named, Only, Words, places_named};
@@ -48,7 +47,7 @@ pub(super) fn index(
     };
     let course = match (transactional, name) {
         (true, _) => Course::Transaction,
-        (false, Some(name)) => Course::MakesIndex(quoted(&name)),
+        (false, Some(name)) => Course::MakesIndex(name.quoted()),
         (false, None) => Course::Steps,
     };
     Ok(going(place, course, why))

@@ -20,16 +20,16 @@ pub use create::{created, is_of_home};
 
 use sqlparser::ast::ObjectName;
 
-use crate::catalog::{Events, Name, RelationKind};
 use crate::plan::names::{Names, Place, Reach, Resolved, folded};
 use crate::plan::refuse::{Reason, Refusal, refuse};
 use crate::plan::{
     Course, Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep,
     utility,
 };
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{Object, Other, Verb};
-use crate::sql::lexer::Kind;
+use mothership_catalog::{Events, Name, RelationKind};
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{Object, Other, Verb};
+use mothership_sql::lexer::Kind;
 
 use alter::{alter_table, drops_no_key, renames};
 use create::create_table;

@@ -1,11 +1,11 @@
 //! The words of a statement that the parser may not know, and where the tables
 //! live that they name.
 
-use crate::catalog::RelationKind;
 use crate::plan::PlanContext;
 use crate::plan::names::{Names, Place, Resolved, named};
 use crate::plan::refuse::{Reason, Refusal, refuse};
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_catalog::RelationKind;
+use mothership_sql::lexer::{Kind, Lexer};
 
 /// The dotted names in a text, keywords among them, outside of strings and comments.
 pub(super) struct Words {

@@ -89,7 +89,7 @@ impl Analysis<'_> {
                         Scalar::Param { number, as_type } => {
                             let same = as_type == 0
                                 || Some(as_type)
-                                    == crate::catalog::types::builtin_array_oid(element);
+                                    == mothership_catalog::types::builtin_array_oid(element);
                             let source = Scalar::Param {
                                 number,
                                 as_type: element,
@@ -116,7 +116,7 @@ impl Analysis<'_> {
                 }]),
                 Scalar::Param { number, as_type } => {
                     let element = KeyType::ALL.into_iter().map(KeyType::oid).find(|element| {
-                        crate::catalog::types::builtin_array_oid(*element) == Some(as_type)
+                        mothership_catalog::types::builtin_array_oid(*element) == Some(as_type)
                     })?;
                     Some(vec![Item::Array {
                         source: Scalar::Param { number, as_type },

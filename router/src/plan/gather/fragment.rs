@@ -1,18 +1,19 @@
 //! The query that fetches the rows of one FROM entry: the columns that the statement names, and the conditions that
 //! are about this table alone, or about reference tables that it is joined with.
 
+use mothership_sql::quote;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlparser::ast::{ObjectName, TableAlias};
 use sqlparser::tokenizer::Location;
 
-use crate::catalog::{Handed, Relation};
 use crate::plan::decide::keyed_by;
 use crate::plan::documents;
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
+use mothership_catalog::{Handed, Relation};
 
 use super::narrow::is_exchanged;
 use super::notes::{Computed, Read};
@@ -83,7 +84,7 @@ pub fn of<'n>(
     let mut elements = Vec::new();
     let mut list = Vec::new();
     let entry_name = entry_name(relation, alias);
-    let entry = parens::quoted(&entry_name);
+    let entry = quote::identifier(&entry_name);
     let columns = relation.columns.iter().zip(&instance.columns);
     for (position, (column, known)) in columns.enumerate() {
         if !whole && !is_named(text, &known.name) {
@@ -92,7 +93,7 @@ pub fn of<'n>(
         let as_text = column.handed.as_text;
         let cast = if as_text { "::text" } else { "" };
         elements.push(if as_text { TEXT } else { column.type_oid });
-        list.push(format!("{entry}.{}{cast}", parens::quoted(&known.name)));
+        list.push(format!("{entry}.{}{cast}", quote::identifier(&known.name)));
         positions.push(position);
         fetched.push(Fetched {
             name: column.name.clone(),
@@ -229,7 +230,7 @@ fn by_references(
             {
                 continue;
             }
-            let theirs = parens::quoted(&entry_name(relation, alias.as_ref()));
+            let theirs = quote::identifier(&entry_name(relation, alias.as_ref()));
             let mut conditions = filters(analysis, other)?;
             conditions.extend(by_references(analysis, entries, other, &theirs, seen)?);
             if conditions.is_empty() {
@@ -237,8 +238,8 @@ fn by_references(
             }
             found.push(format!(
                 "{entry}.{} IN (SELECT {theirs}.{} FROM {} WHERE {})",
-                parens::quoted(&column.name),
-                parens::quoted(&analysis.instances[other].columns[its].name),
+                quote::identifier(&column.name),
+                quote::identifier(&analysis.instances[other].columns[its].name),
                 parens::relation(name, alias.as_ref())?,
                 conditions.join(" AND ")
             ));

@@ -5,6 +5,7 @@
 //! nothing else is in its transaction. The empty table of the home shard is locked in the place of documents, for
 //! PostgreSQL to say what it has against it.
 
+use mothership_sql::quote;
 use sqlparser::ast::{Query, SetExpr};
 
 use crate::plan::grammar;
@@ -65,8 +66,8 @@ fn in_place(analysis: &Analysis<'_>, locks: &str) -> Result<String, Refusal> {
     match documents.map(|instance| &analysis.instances[instance].source) {
         Some(Source::Sharded(relation, _)) => Ok(format!(
             "SELECT FROM {}.{}{locks}",
-            parens::quoted(&relation.name.schema),
-            parens::quoted(&relation.name.name)
+            quote::identifier(&relation.name.schema),
+            quote::identifier(&relation.name.name)
         )),
         _ => refuse(Reason::DocumentsLocks),
     }

@@ -31,8 +31,8 @@ use mothership_shardmap::{Encoding, TextContext};
 use sqlparser::ast::{ObjectName, Query, Statement, TableAlias, TableFactor};
 use sqlparser::tokenizer::{Location, Token};
 
-use crate::catalog::{Catalog, Column, Name, Relation, RelationKind};
-use crate::merge::{Shape, SortKey};
+use mothership_catalog::{Catalog, Column, Name, Relation, RelationKind};
+use mothership_merge::{Shape, SortKey};
 
 use super::condition::Scalar;
 use super::decide::{keyed_by, role};

@@ -3,12 +3,12 @@
 //!
 //! Every row that a source leaves out does not matter, so what is left of it still has every value that does.
 
+use mothership_sql::quote;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use mothership_shardmap::KeyType;
 
-use crate::plan::parens::quoted;
 use crate::plan::scope::{Analysis, Node};
 
 use super::Fragment;
@@ -93,7 +93,11 @@ impl Sources {
                     };
                     if from != fragment && is_exchanged(analysis, node, source) {
                         fragments[*fragment].narrowing.by.push(Keys {
-                            column: format!("{}.{}", quoted(name), quoted(&column.name)),
+                            column: format!(
+                                "{}.{}",
+                                quote::identifier(name),
+                                quote::identifier(&column.name)
+                            ),
                             base: base.clone(),
                             from: *from,
                             at: *at,

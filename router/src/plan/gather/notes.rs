@@ -7,12 +7,12 @@ use std::ops::{ControlFlow, Range};
 use sqlparser::ast::{BinaryOperator as Op, Expr, Function, ObjectName, visit_expressions};
 use sqlparser::tokenizer::Location;
 
-use crate::catalog::Relation;
 use crate::plan::expr::strip;
 use crate::plan::functions::{self, Call};
 use crate::plan::names::folded;
 use crate::plan::query::{Kind, OutColumn, Tree};
 use crate::plan::scope::{Analysis, Node, Scope, Scopes, Source};
+use mothership_catalog::Relation;
 
 use super::within::Within;
 

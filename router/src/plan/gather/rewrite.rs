@@ -1,5 +1,6 @@
 //! The residue: the statement with a CTE in the place of each table whose rows were fetched.
 
+use mothership_sql::quote;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -262,7 +263,7 @@ impl<'a, 'n> Rewriting<'a, 'n> {
 
     /// A CTE of arrays, which are the parameters from `next` on.
     pub(super) fn define(&mut self, name: &str, columns: &[Fetched], next: &mut usize) {
-        let names: Vec<String> = columns.iter().map(|c| parens::quoted(&c.name)).collect();
+        let names: Vec<String> = columns.iter().map(|c| quote::identifier(&c.name)).collect();
         let mut lists = Vec::with_capacity(names.len());
         for Fetched { handed, .. } in columns {
             let mut list = format!("unnest(${next}::{}[])", handed.sent_as());

@@ -5,6 +5,7 @@
 //! and row security of the tables below is that of the view's owner, so there must be none. The places of a view's words
 //! are moved behind those of the statement, so that each place means one thing.
 
+use mothership_sql::quote;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
@@ -14,12 +15,12 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-use crate::catalog::{Handed, Name};
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::parse::{self, Parsed};
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::Analysis;
+use mothership_catalog::{Handed, Name};
 
 use super::fragment::{Fetched, is_named};
 use super::notes::{Computed, Read, View, place_of};
@@ -46,7 +47,7 @@ impl Opened {
     pub fn fragment(&self) -> (Fragment, Fetched) {
         let columns = self.columns.iter();
         let columns: Vec<String> = columns
-            .map(|name| format!("v.{}", parens::quoted(name)))
+            .map(|name| format!("v.{}", quote::identifier(name)))
             .collect();
         let named = match columns.is_empty() {
             true => String::new(),
@@ -57,8 +58,8 @@ impl Opened {
             table: self.view.clone(),
             sql: format!(
                 "SELECT true FROM {}.{} AS v WHERE false{named}",
-                parens::quoted(schema),
-                parens::quoted(name)
+                quote::identifier(schema),
+                quote::identifier(name)
             ),
             of: Holders::Home,
             elements: vec![BOOL],

@@ -193,7 +193,7 @@ pub fn expected(line: &str) -> Option<u64> {
 mod tests {
     use super::super::{Holders, Narrowing};
     use super::*;
-    use crate::catalog::Name;
+    use mothership_catalog::Name;
 
     fn keys(column: &str, from: usize) -> Keys {
         Keys {

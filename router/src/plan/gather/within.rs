@@ -18,7 +18,6 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::{Location, Token};
 
-use crate::catalog::{Catalog, Name};
 use crate::plan::KeyedBy;
 use crate::plan::condition::Cond;
 use crate::plan::decide::colocated;
@@ -31,6 +30,7 @@ use crate::plan::parse::{self, Parsed};
 use crate::plan::query::Local;
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, Source};
+use mothership_catalog::{Catalog, Name};
 
 use super::fragment::Made;
 use super::notes::{Read, place_of};

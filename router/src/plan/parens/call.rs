@@ -10,7 +10,9 @@ use crate::plan::names::fold;
 use crate::plan::parse::excluded;
 use crate::plan::refuse::not_understood;
 
-use super::{Done, Writer, quoted};
+use mothership_sql::quote;
+
+use super::{Done, Writer};
 
 /// The functions of time that are words of the grammar.
 fn has_precision(name: &ObjectName) -> bool {
@@ -178,7 +180,9 @@ impl Writer {
         self.put("(");
         let excluded = window_name.as_ref().and_then(|name| excluded(&name.value));
         match (window_name, excluded) {
-            (Some(_), Some((_, base))) => self.put(&base.map(quoted).unwrap_or_default()),
+            (Some(_), Some((_, base))) => {
+                self.put(&base.map(quote::identifier).unwrap_or_default())
+            }
             (Some(name), None) => self.ident(name)?,
             (None, _) => {}
         }

@@ -1,8 +1,8 @@
 //! Constants, by their content and not as they were written.
 
+use mothership_sql::quote;
 use sqlparser::ast::{DateTimeField, Expr, Interval, Value};
 
-use crate::plan::fill;
 use crate::plan::refuse::not_understood;
 
 use super::{Done, Writer};
@@ -47,7 +47,7 @@ impl Writer {
     }
 
     fn string(&mut self, text: &str) {
-        self.put(&fill::quoted(text));
+        self.put(&quote::literal(text));
     }
 
     /// Behind a letter of its own.

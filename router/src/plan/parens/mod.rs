@@ -14,6 +14,7 @@ mod from;
 mod query;
 mod write;
 
+use mothership_sql::quote;
 use sqlparser::ast::{
     Cte, Expr, Ident, Insert, LockClause, Merge, ObjectName, OrderByExpr, Query, SelectItem,
     Statement, TableAlias, TableWithJoins, With,
@@ -25,7 +26,7 @@ use crate::plan::names::folded;
 use crate::plan::read::parsed;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::slots::Text;
-use crate::sql::effect;
+use mothership_sql::effect;
 
 /// Every way to print ends in this.
 type Done = Result<(), Refusal>;
@@ -134,11 +135,6 @@ pub(super) fn order(list: &[OrderByExpr]) -> Result<String, Refusal> {
     written(|w| w.order(list))
 }
 
-/// A name in quotes.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 fn written(write: impl FnOnce(&mut Writer) -> Done) -> Result<String, Refusal> {
     let mut writer = Writer::default();
     write(&mut writer)?;
@@ -219,7 +215,7 @@ impl Writer {
         let name = folded(ident);
         match ident.quote_style {
             None => self.put(&name),
-            Some('"') => self.put(&quoted(&name)),
+            Some('"') => self.put(&quote::identifier(&name)),
             Some(_) => return not_understood(),
         }
         Ok(())

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use mothership_shardmap::KeyType;
 use sqlparser::ast::Query;
 
-use crate::catalog::{Persistence, Relation, RelationKind};
 use crate::plan::condition::{Cond, Item};
 use crate::plan::decide::colocated;
 use crate::plan::expr::Here;
@@ -16,6 +15,7 @@ use crate::plan::names::{Place, Resolved};
 use crate::plan::parse;
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Seen, Source};
+use mothership_catalog::{Persistence, Relation, RelationKind};
 
 use super::with::Ctes;
 use super::{Local, Open, Output};
@@ -120,7 +120,7 @@ impl<'n> Analysis<'n> {
         let Some(policies) = &relation.row_security else {
             return Ok(());
         };
-        let foreign = |policy: &crate::catalog::Policy| {
+        let foreign = |policy: &mothership_catalog::Policy| {
             self.names
                 .mentions(&policy.expression.replace(relation.name.name.as_str(), ""))
                 || policy.expression.to_ascii_lowercase().contains("select")

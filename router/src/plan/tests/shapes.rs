@@ -11,8 +11,8 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::plan::shaped::is_tame;
 use crate::plan::slots::Literals;
-use crate::sql::shape::vary::vary;
-use crate::sql::shape::{Scratch, shape};
+use crate::plan::tests::vary::vary;
+use mothership_sql::shape::{Scratch, shape};
 
 /// Values for parameters.
 const BOUND: &[Option<&[u8]>] = &[

@@ -5,7 +5,7 @@ use mothership_shardmap::ShardId;
 use super::*;
 use crate::config::Label;
 use crate::plan::refuse;
-use crate::sql::places::{shows, sketched};
+use mothership_sql::places::{shows, sketched};
 
 fn with<T>(f: impl FnOnce(&Planner<'_>, &ShardMap) -> T) -> T {
     let (catalog, map) = (catalog(), map());
@@ -84,7 +84,7 @@ fn a_session_may_wish_that_its_queries_are_gathered() {
 #[test]
 fn a_table_may_have_the_name_of_a_keyword() {
     let catalog = "server_version 150004\nschema public\ntable public.order\n  column id bigint not null\n  primary key id\n";
-    let catalog = crate::catalog::text::parse(catalog).unwrap();
+    let catalog = mothership_catalog::text::parse(catalog).unwrap();
     let mut builder = ShardMapBuilder::new(1);
     builder.shard("s0");
     builder.shard("s1");

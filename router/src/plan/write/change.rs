@@ -8,6 +8,7 @@
 mod merge;
 mod upsert;
 
+use mothership_sql::quote;
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, Insert, ObjectName, Query,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
@@ -17,9 +18,6 @@ use sqlparser::ast::{
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::catalog::{Column, Relation};
-use crate::documents::Collection;
-use crate::documents::set::columns;
 use crate::plan::condition::Cond;
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
@@ -33,6 +31,9 @@ use crate::plan::refuse::Refusal;
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::slots::Text;
 use crate::plan::{KeyedBy, MaxChars, Plan, PlanContext, utility};
+use mothership_catalog::{Column, Relation};
+use mothership_documents::Collection;
+use mothership_documents::set::columns;
 
 pub(super) use upsert::Proposed;
 
@@ -291,7 +292,7 @@ impl Table<'_> {
                 is_set || self.key.contains(at) || update.returning.is_some()
             })
             .map(|(at, column)| {
-                let name = parens::quoted(&column.name);
+                let name = quote::identifier(&column.name);
                 match set.iter().find(|(other, _)| *other == at) {
                     Some((_, value)) => format!("{value} AS {name}"),
                     None => format!("{entry}.{name}"),
@@ -361,7 +362,7 @@ impl Table<'_> {
         let is_entry = |name: &ObjectName| match name.0.as_slice() {
             [part] => part
                 .as_ident()
-                .is_some_and(|part| parens::quoted(&folded(part)) == entry),
+                .is_some_and(|part| quote::identifier(&folded(part)) == entry),
             _ => false,
         };
         let items = returning.unwrap_or_default().iter();
@@ -388,7 +389,7 @@ impl Table<'_> {
             }
             Expr::CompoundIdentifier(names) => match names.as_slice() {
                 [table, name] => {
-                    parens::quoted(&folded(table)) == entry && folded(name) == folded(target)
+                    quote::identifier(&folded(table)) == entry && folded(name) == folded(target)
                 }
                 _ => false,
             },
@@ -523,7 +524,7 @@ impl Table<'_> {
     }
 
     fn quoted(&self, column: usize) -> String {
-        parens::quoted(&self.relation.columns[column].name)
+        quote::identifier(&self.relation.columns[column].name)
     }
 
     fn of(&self, entry: &str, column: usize) -> String {
@@ -532,11 +533,7 @@ impl Table<'_> {
 
     fn name(&self) -> String {
         let name = &self.relation.name;
-        format!(
-            "{}.{}",
-            parens::quoted(&name.schema),
-            parens::quoted(&name.name)
-        )
+        name.quoted()
     }
 
     /// The condition by which one row is found; its values are the first parameters.
@@ -565,7 +562,7 @@ fn entry(table: &TableFactor) -> Option<String> {
     };
     let own = name.0.last()?.as_ident()?;
     let entry = alias.as_ref().map_or(own, |alias| &alias.name);
-    Some(parens::quoted(&folded(entry)))
+    Some(quote::identifier(&folded(entry)))
 }
 
 fn from(

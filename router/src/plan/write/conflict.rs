@@ -2,12 +2,12 @@
 
 use sqlparser::ast::{ConflictTarget, Insert, OnConflictAction, OnInsert};
 
-use crate::catalog::Relation;
 use crate::plan::expr::{Here, Level};
 use crate::plan::names::Place;
 use crate::plan::query::Ctes;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Entry, Instance, Scope, Scopes, Source};
+use mothership_catalog::Relation;
 
 use super::insert::Filled;
 

@@ -6,6 +6,7 @@
 //! it gives is cast to the columns' types, which then is what the assignment does, and stored by one INSERT of arrays,
 //! which MongoDB has a command for. The time in it has milliseconds, as documents have.
 
+use mothership_sql::quote;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,8 +17,6 @@ use sqlparser::ast::{
     visit_expressions,
 };
 
-use crate::catalog::{Column, Events, Relation};
-use crate::documents::{Collection, Filled};
 use crate::plan::decide::of_one_server;
 use crate::plan::expr::is_default;
 use crate::plan::functions::Call;
@@ -33,7 +32,9 @@ use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{self, Analysis};
 use crate::plan::slots::Text;
 use crate::plan::{MaxChars, Plan, PlanContext, SameSharded, documents, utility};
-use crate::sql::time::is_word_of_time;
+use mothership_catalog::{Column, Events, Relation};
+use mothership_documents::{Collection, Filled};
+use mothership_sql::time::is_word_of_time;
 
 use super::change::{self, Proposed};
 use super::insert::{is_uneven, plain_values, without_key};
@@ -384,7 +385,7 @@ fn stored(
 /// RETURNING of all columns, as they are handed over.
 fn all_columns(relation: &Relation) -> String {
     let columns = relation.columns.iter().map(|column| {
-        let name = parens::quoted(&column.name);
+        let name = quote::identifier(&column.name);
         match column.handed.as_text {
             true => format!("{name}::text"),
             false => name,
@@ -407,7 +408,7 @@ fn of_stored(
         if let Some(collation) = &handed.collate {
             list = format!("{list} COLLATE {collation}");
         }
-        format!("{list} AS {}", parens::quoted(&column.name))
+        format!("{list} AS {}", quote::identifier(&column.name))
     });
     let lists: Vec<String> = lists.collect();
     let shown = parens::returning(Some(items))?;
@@ -416,7 +417,7 @@ fn of_stored(
     Ok(format!(
         "{shown} FROM (SELECT {} OFFSET 0) AS {}",
         lists.join(", "),
-        parens::quoted(entry)
+        quote::identifier(entry)
     ))
 }
 

@@ -11,9 +11,6 @@ use sqlparser::ast::{
     Parens, SetExpr, Statement, TableObject, Value, Values,
 };
 
-use crate::catalog::{
-    Catalog, Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind,
-};
 use crate::plan::PlanContext;
 use crate::plan::context::Temporary;
 use crate::plan::dialect;
@@ -24,7 +21,10 @@ use crate::plan::parse::{self, Parsed, Places};
 use crate::plan::refuse::{Refusal, not_understood};
 use crate::plan::scope::Analysis;
 use crate::plan::slots::{Slot, Text};
-use crate::sql::lexer::{Kind, Lexer, Token};
+use mothership_catalog::{
+    Catalog, Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind,
+};
+use mothership_sql::lexer::{Kind, Lexer, Token};
 
 use super::insert::{is_uneven, plain_values, selected_values};
 use super::recast::recast;

@@ -5,8 +5,6 @@ use sqlparser::ast::{
     TableFactor, TableObject, Values,
 };
 
-use crate::catalog::types::words;
-use crate::catalog::{Column, DefaultKind, Events, Name, Relation};
 use crate::plan::MaxChars;
 use crate::plan::dialect;
 use crate::plan::expr::{Level, is_default};
@@ -15,6 +13,8 @@ use crate::plan::query::{Ctes, From, Local};
 use crate::plan::reached::{Change, leads_off};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Entry, LeftToSequences, Scope};
+use mothership_catalog::types::words;
+use mothership_catalog::{Column, DefaultKind, Events, Name, Relation};
 
 use super::Written;
 

@@ -4,6 +4,7 @@
 //! shard then: by that of its own key, if the shards have the source's rows where the target's are, else by that of
 //! the key that it is joined by and stored with, where its row is brought (`merge_gathered`).
 
+use mothership_sql::quote;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Token;
 
-use crate::catalog::{Events, Relation};
 use crate::plan::condition::Cond;
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level, chain, is_default, strip};
@@ -27,6 +27,7 @@ use crate::plan::query::{Ctes, From, Kind, Local, Tree};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
 use crate::plan::{MaxChars, SameSharded};
+use mothership_catalog::{Events, Relation};
 
 use super::update::hides_target;
 use super::{Written, rows};
@@ -297,9 +298,9 @@ pub(super) fn merge_gathered(
     let (head, tail) = parens::around_merged(merge)?;
     let names: Vec<String> = shown
         .iter()
-        .map(|at| parens::quoted(&source.columns[*at].name))
+        .map(|at| quote::identifier(&source.columns[*at].name))
         .collect();
-    let alias = parens::quoted(&alias(&merge.source).ok_or_else(none)?);
+    let alias = quote::identifier(&alias(&merge.source).ok_or_else(none)?);
     let store = gather::Store {
         shown: None,
         documents: false,

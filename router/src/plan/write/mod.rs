@@ -29,7 +29,6 @@ use sqlparser::ast::{
     Update, visit_expressions,
 };
 
-use crate::catalog::{Name, Relation};
 use crate::plan::decide::{finish, finish_from, keyed_by};
 use crate::plan::functions::Call;
 use crate::plan::gather::within::{Within, has_query};
@@ -47,6 +46,7 @@ use crate::plan::{
     LockScope, MaxChars, Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target,
     utility,
 };
+use mothership_catalog::{Name, Relation};
 
 use merge::{Merged, merge_gathered};
 use moved::moved;

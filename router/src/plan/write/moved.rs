@@ -6,6 +6,7 @@
 //! new place are one shard, the UPDATE runs there as it is. It is only for tables of which nothing else notices the
 //! difference: no triggers, rules or policies, nothing that refers to them, no children.
 
+use mothership_sql::quote;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,8 +16,6 @@ use sqlparser::ast::{
     SetExpr, Statement, TableAlias, TableFactor, Update, visit_expressions,
 };
 
-use crate::catalog::{Relation, RelationKind};
-use crate::config::KeyUpdates;
 use crate::plan::condition::{Cond, Scalar};
 use crate::plan::decide::keyed_by;
 use crate::plan::expr::is_default;
@@ -29,6 +28,7 @@ use crate::plan::parse::{self, Parsed};
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::{Analysis, Locks, Source};
 use crate::plan::{KeyedBy, MaxChars, SameSharded};
+use mothership_catalog::{Relation, RelationKind};
 
 use super::{Written, handed, nulls, rows, source};
 
@@ -44,7 +44,7 @@ pub(super) fn moved(analysis: &Analysis<'_>, parsed: &Parsed, written: &Written)
     let Source::Sharded(relation, keyed) = &analysis.instances[target].source else {
         return None;
     };
-    let wanted = analysis.names.key_updates == KeyUpdates::Move && !analysis.kept.is_empty();
+    let wanted = analysis.names.moves_rows && !analysis.kept.is_empty();
     let alone = analysis.instances.len() == 1
         && analysis.notes.rows.is_empty()
         && !analysis.seen.writes
@@ -173,7 +173,7 @@ fn gathered(
     let max_chars = MaxChars(max_chars);
     let names: Vec<String> = positions
         .iter()
-        .map(|at| parens::quoted(&relation.columns[*at].name))
+        .map(|at| quote::identifier(&relation.columns[*at].name))
         .collect();
     let filled = handed(relation, &positions);
     let texts: Vec<bool> = filled.iter().map(|column| column.cast.is_some()).collect();
@@ -203,7 +203,7 @@ fn gathered(
     // It is an UPDATE that the client must be allowed.
     let sets = set
         .iter()
-        .map(|(at, _)| format!("{} = NULL", parens::quoted(&relation.columns[*at].name)));
+        .map(|(at, _)| format!("{} = NULL", quote::identifier(&relation.columns[*at].name)));
     let sets: Vec<String> = sets.collect();
     let deletes = format!(
         "WITH {RIGHTS} AS (UPDATE {table} SET {} WHERE false) DELETE FROM {table}{condition}",
@@ -238,7 +238,7 @@ fn gathered(
 fn inserted(name: &ObjectName, alias: Option<&TableAlias>) -> Result<String, Refusal> {
     let table = parens::relation(name, None)?;
     Ok(match alias {
-        Some(alias) => format!("{table} AS {}", parens::quoted(&folded(&alias.name))),
+        Some(alias) => format!("{table} AS {}", quote::identifier(&folded(&alias.name))),
         None => table,
     })
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::plan::PlanContext;
 use crate::plan::names::fold;
-use crate::sql::lexer::{Kind, Lexer, Token};
+use mothership_sql::lexer::{Kind, Lexer, Token};
 
 /// What stands around the rows.
 pub(super) struct Recast {

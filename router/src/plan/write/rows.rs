@@ -6,8 +6,6 @@ use mothership_shardmap::KeyType;
 use sqlparser::ast::{DataType, Expr, Value, Values};
 use sqlparser::tokenizer::Location;
 
-use crate::catalog::types::builtin_array_oid;
-use crate::catalog::{Name, Relation};
 use crate::plan::condition::{Cond, Scalar};
 use crate::plan::decide::{finish, keyed_by};
 use crate::plan::expr::{Here, Level, cast_oid, is_default, placeholder, strip};
@@ -17,6 +15,8 @@ use crate::plan::query::{Ctes, Local};
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::{Analysis, Source};
 use crate::plan::{MaxChars, Plan, SameSharded, Split, SplitRows, Touches, ValuesRow};
+use mothership_catalog::types::builtin_array_oid;
+use mothership_catalog::{Name, Relation};
 
 use super::Written;
 use super::insert::{Filled, without_key};

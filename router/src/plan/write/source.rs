@@ -4,9 +4,9 @@ use sqlparser::ast::{
     CastKind, DataType, Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Value,
 };
 
-use crate::catalog::types::builtin_name;
-use crate::catalog::{Catalog, Column, Name, Relation};
 use crate::plan::expr::strip;
+use mothership_catalog::types::builtin_name;
+use mothership_catalog::{Catalog, Column, Name, Relation};
 
 /// The query with constants of the types of the columns that they fill, as they have in an INSERT; by itself a string
 /// would be text. Types without their modifiers: what does not fit must be refused and not cut. Arrays, which an
@@ -53,7 +53,7 @@ pub fn typed(query: &Query, catalog: &Catalog, relation: &Relation, positions: &
 
 /// The next value of a sequence for a column; `None` if that cannot be written for any setting of strings.
 pub fn next_value(catalog: &Catalog, sequence: &Name, column: &Column) -> Option<String> {
-    let name = crate::sequences::quoted(sequence);
+    let name = sequence.quoted();
     let is_plain = !name.contains(['\'', '\\']);
     let base = base(catalog, column)?;
     is_plain.then(|| format!("pg_catalog.nextval('{name}'::pg_catalog.regclass)::{base}"))

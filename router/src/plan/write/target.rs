@@ -3,12 +3,12 @@
 
 use sqlparser::ast::{Assignment, AssignmentTarget, Expr, ObjectName};
 
-use crate::catalog::{Events, Relation, RelationKind};
 use crate::plan::expr::{is_default, strip};
 use crate::plan::names::{Names, Place, Resolved};
 use crate::plan::reached::Change;
 use crate::plan::refuse::{Reason, Refusal};
 use crate::plan::scope::Analysis;
+use mothership_catalog::{Events, Relation, RelationKind};
 
 use super::omitted_default;
 

@@ -5,7 +5,6 @@ use sqlparser::ast::{
     UpdateTableFromKind,
 };
 
-use crate::catalog::{Events, Relation};
 use crate::plan::dialect;
 use crate::plan::expr::{Here, Level};
 use crate::plan::names::{Place, folded};
@@ -13,6 +12,7 @@ use crate::plan::query::{Ctes, From, Local, Tree};
 use crate::plan::reached::Change;
 use crate::plan::refuse::{Reason, Refusal, not_understood};
 use crate::plan::scope::Analysis;
+use mothership_catalog::{Events, Relation};
 
 use super::Written;
 

@@ -1,6 +1,6 @@
 //! The options of an EXPLAIN that the router itself heeds; the servers are given all of them as they are written.
 
-use crate::sql::lexer::{Kind, Lexer};
+use mothership_sql::lexer::{Kind, Lexer};
 
 /// How the answer looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

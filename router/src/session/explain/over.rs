@@ -6,7 +6,6 @@
 //! of one shard does not come here: its server's answer passes untouched.
 
 use super::options::{Format, Options};
-use crate::merge::plans::{Fact, Plans, ServerPlan, without_arrays};
 use crate::plan::gather::Ending;
 use crate::plan::refuse::Reason;
 use crate::plan::{Params, Plan, Refusal, report};
@@ -18,10 +17,11 @@ use crate::session::names::{Origin, Prepared};
 use crate::session::state::Phase;
 use crate::session::step::Step;
 use crate::session::{Attached, Halt, Session};
-use crate::sql::effect::{Statement, analyse};
+use mothership_merge::plans::{Fact, Plans, ServerPlan, without_arrays};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_sql::effect::{Statement, analyse};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};

@@ -413,7 +413,7 @@ impl Session {
                 (None, found) => columns = Some(found),
                 (Some(first), found) => {
                     let shard = self.servers[at].shard;
-                    crate::merge::reconcile(first, &found)
+                    mothership_merge::reconcile(first, &found)
                         .map_err(|d| Halt::Fail(d.report(&self.topology.shards[shard].name)))?;
                 }
             }

@@ -1,13 +1,13 @@
 //! COPY of a query whose rows are gathered: they come as rows, and the client gets them as COPY.
 
-use crate::copy::{CopyFormat, CopyOptions, CopyRows};
 use crate::plan::rows_of;
 use crate::session::dispatch;
-use crate::sql::effect::{Statement, analyse};
+use mothership_copy::{CopyFormat, CopyOptions, CopyRows};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::effect::{Statement, analyse};
 
 /// A COPY of a query.
 pub(super) struct Copied {

@@ -1,8 +1,8 @@
 //! Statements of the router's own for one server: parsed, bound and executed without a name, all answers for the router.
 
 use super::{PORTAL, Value};
-use crate::documents::snapshot::portal;
 use crate::session::Attached;
+use mothership_documents::snapshot::portal;
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
 use std::borrow::Cow;

@@ -10,12 +10,12 @@ use crate::session::names::{Origin, Prepared};
 use crate::session::state::Block;
 use crate::session::step::{Kind, Step};
 use crate::session::{Halt, Session};
-use crate::sql::cursor::Span;
-use crate::sql::effect::{Statement, analyse};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::Span;
+use mothership_sql::effect::{Statement, analyse};
 use std::rc::Rc;
 
 impl Session {
@@ -457,7 +457,7 @@ mod tests {
     use super::*;
     use crate::session::names::Interner;
     use crate::session::step::steps;
-    use crate::sql::places::Characters;
+    use mothership_sql::places::Characters;
 
     #[test]
     fn a_text_gets_the_names_of_all_that_it_executes() {

@@ -9,8 +9,8 @@ use crate::session::here::is_control;
 use crate::session::names::Prepared;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session};
-use crate::sql::cursor::Span;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::Span;
 use std::rc::Rc;
 
 impl Session {

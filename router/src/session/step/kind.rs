@@ -5,14 +5,14 @@ use super::super::settings::{Change, Setting, Value};
 use super::super::{preference, staleness};
 use super::replay::{replayed, written as modes_written};
 use crate::commit::gid::is_reserved;
-use crate::sql::cursor::{Cursor, Span};
-use crate::sql::effect::{
+use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::{Cursor, Span};
+use mothership_sql::effect::{
     Argument, DiscardWhat, Isolation, Object, Scope, SetConfig, SetConfigCall, SetValue, Statement,
     Target, Verb, analyse,
 };
-use crate::sql::encoding::safe_encoding;
-use crate::sql::name::Name;
-use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::encoding::safe_encoding;
+use mothership_sql::name::Name;
 
 /// What a statement means for the session.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,16 +19,16 @@ pub(in crate::session) use replay::written;
 use kind::{clouds, local_config, refused_config, set_config, stored};
 
 use super::temporary::Makes;
-use crate::catalog::types::words;
-use crate::sql::cursor::{Cursor, Span};
-use crate::sql::effect::{
+use mothership_catalog::types::words;
+use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::cursor::{Cursor, Span};
+use mothership_sql::effect::{
     Analysis, CopyEnd, Direction, DiscardWhat, Effects, FunctionName, Object, Pin, Statement, Verb,
     Writes, analyse,
 };
-use crate::sql::functions::is_known_to_read;
-use crate::sql::lexer::{Lexer, Token};
-use crate::sql::split::split;
-use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::functions::is_known_to_read;
+use mothership_sql::lexer::{Lexer, Token};
+use mothership_sql::split::split;
 
 /// One statement of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -400,7 +400,7 @@ fn makes_code(statement: &Statement<'_>, text: &[u8]) -> MakesCode {
     else {
         return MakesCode::Nothing;
     };
-    let may_leave = |text| crate::catalog::lasting::may_leave(without_temporary(text));
+    let may_leave = |text| mothership_catalog::lasting::may_leave(without_temporary(text));
     // What an extension consists of stands elsewhere.
     let leaves = *object == Object::Extension || std::str::from_utf8(text).map_or(true, may_leave);
     match leaves {

@@ -1,6 +1,6 @@
 //! Reasons to stay on a server.
 
-use crate::sql::effect::Pin;
+use mothership_sql::effect::Pin;
 
 /// Reasons to stay on a server, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 //! What cannot be written so with certainty is `None`, and the caller pins the session or refuses.
 
 use super::super::settings::{push_literal, push_name};
-use crate::sql::cursor::Cursor;
-use crate::sql::effect::{Isolation, Modes, Scope, SetValue, Statement, Target};
-use crate::sql::lexer::Kind;
-use crate::sql::name::Name;
+use mothership_sql::cursor::Cursor;
+use mothership_sql::effect::{Isolation, Modes, Scope, SetValue, Statement, Target};
+use mothership_sql::lexer::Kind;
+use mothership_sql::name::Name;
 
 /// The router's own text for `statement`, which was read from `text`.
 pub(super) fn replayed(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<String> {
@@ -234,7 +234,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::sql::effect::analyse;
+    use mothership_sql::effect::analyse;
 
     fn own(sql: &str, scs: bool) -> Option<String> {
         let statement = analyse(sql.as_bytes(), scs).statement;

@@ -6,11 +6,11 @@ use sqlparser::ast::{
     Value,
 };
 
-use crate::catalog::Handed;
 use crate::plan::expr::strip;
 use crate::plan::functions;
 use crate::plan::names::folded;
 use crate::plan::parens;
+use mothership_catalog::Handed;
 
 use super::Pushing;
 use super::typed::{self, column_of, has_order, name_of};

@@ -10,13 +10,13 @@ use sqlparser::ast::{
     SelectItem, SelectItemQualifiedWildcardKind, Value,
 };
 
-use crate::catalog::Handed;
 use crate::plan::expr::{is_constant, strip};
 use crate::plan::gather::BOOL;
 use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::query::OutColumn;
 use crate::plan::slots::Slot;
+use mothership_catalog::Handed;
 
 use super::typed::{Types, name_of};
 use super::{Pushing, is_movable, named, stand_in};

@@ -21,7 +21,6 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Location;
 
-use crate::catalog::Handed;
 use crate::plan::KeyedBy;
 use crate::plan::documents;
 use crate::plan::expr::{is_constant, strip};
@@ -31,6 +30,7 @@ use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
 use crate::plan::slots::Slot;
+use mothership_catalog::Handed;
 
 use super::fragment::Fetched;
 use super::notes::Level;

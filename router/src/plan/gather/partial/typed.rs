@@ -9,11 +9,11 @@ use sqlparser::ast::{
     FunctionArguments, UnaryOperator, Value,
 };
 
-use crate::catalog::Column;
 use crate::plan::expr::{cast_oid, strip};
 use crate::plan::names::folded;
 use crate::plan::scope::{Analysis, Node, Scopes, Source};
 use crate::plan::slots::{Slot, SlotKind};
+use mothership_catalog::Column;
 
 pub const BOOL: u32 = 16;
 pub const INT8: u32 = 20;

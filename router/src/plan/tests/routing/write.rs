@@ -382,7 +382,7 @@ impl Writer<'_> {
             2 => self.param(0, Some(text.clone().into_bytes()), 0, quoted(&text)),
             3 => {
                 let literal = format!("{}::{own}[]", quoted(&text));
-                let array = crate::catalog::types::builtin_array_oid(key_type.oid());
+                let array = mothership_catalog::types::builtin_array_oid(key_type.oid());
                 self.param(array.unwrap_or(0), Some(text.into_bytes()), 0, literal)
             }
             4 => {

@@ -9,7 +9,6 @@ use sqlparser::ast::{
 };
 
 use super::{Computed, Table, Told, default_of, entry, from};
-use crate::documents::Filled;
 use crate::plan::documents;
 use crate::plan::functions::Call;
 use crate::plan::gather::Asked;
@@ -17,6 +16,7 @@ use crate::plan::names::folded;
 use crate::plan::parens;
 use crate::plan::refuse::Refusal;
 use crate::plan::scope::Analysis;
+use mothership_documents::Filled;
 
 /// What is computed of all rows.
 const ROWS: &str = "\"__mothership_r\"";

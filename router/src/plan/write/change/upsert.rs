@@ -4,6 +4,7 @@
 //! is changed, stored or left alone. A key that another transaction stores in between is a conflict of the two, and all
 //! begins anew.
 
+use mothership_sql::quote;
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
     OnConflictAction, OnInsert, Query, Values, visit_expressions,
@@ -11,7 +12,6 @@ use sqlparser::ast::{
 use std::ops::ControlFlow;
 
 use super::{Computed, OLD, Table, default_of};
-use crate::documents::Column;
 use crate::plan::condition::{Cond, Scalar};
 use crate::plan::documents;
 use crate::plan::expr::{is_constant, strip};
@@ -22,6 +22,7 @@ use crate::plan::parens;
 use crate::plan::refuse::Refusal;
 use crate::plan::scope::Analysis;
 use crate::plan::write::insert::plain_values;
+use mothership_documents::Column;
 
 /// What is computed of all rows.
 const ROWS: &str = "\"__mothership_r\"";
@@ -162,7 +163,7 @@ impl Table<'_> {
             insert,
             proposed,
             (&clauses, &columns),
-            &parens::quoted(&entry),
+            &quote::identifier(&entry),
         )?;
         Ok(Some(Computed {
             query,
@@ -460,7 +461,7 @@ impl Table<'_> {
             let collate = collate.map_or_else(String::new, |name| format!(" COLLATE {name}"));
             Some(format!(
                 "{value}{collate} AS {}",
-                parens::quoted(&info.name)
+                quote::identifier(&info.name)
             ))
         };
         let shown: Vec<String> = columns.iter().enumerate().filter_map(column).collect();

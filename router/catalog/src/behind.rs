@@ -1,0 +1,276 @@
+//! What is behind the names of a statement: which functions, views, policies, triggers, constraints and defaults do a
+//! certain thing ([`Deed`]) that the text of the statement does not show.
+//!
+//! Pure, and once for each catalog. Names are looked at without their schemas; too many are found, never too few, as far
+//! as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
+
+use super::types::words;
+use super::{Catalog, DefaultKind, Function, Relation};
+use mothership_sql::cursor::Cursor;
+use mothership_sql::lexer::Kind;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+/// One thing that code may do without the statement showing it: ask for the time, reach outside of its transaction, or leave
+/// something in its session.
+pub trait Deed {
+    /// Whether code does it by itself: a body, the definition of a view, an expression.
+    fn is_in(&self, code: &str) -> bool;
+
+    /// Whether a function does it, where that is known without its body.
+    fn is_known_of(&self, function: &Function) -> Option<bool>;
+}
+
+/// The names in one catalog behind which a [`Deed`] is done.
+#[derive(Debug, Default)]
+pub struct Behind {
+    functions: BTreeSet<String>,
+    /// Views, and tables with policies.
+    reads: BTreeSet<String>,
+    /// Relations whose triggers or constraints do it at every write.
+    writes: BTreeSet<String>,
+    /// Columns and their defaults, by relation.
+    defaults: BTreeMap<String, Vec<(String, String)>>,
+    /// Several relations have this name.
+    shared: BTreeSet<String>,
+}
+
+/// A name in a statement.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The name, folded; `None` if it is not understood.
+    pub name: Option<&'a str>,
+    /// It is not in quotes.
+    pub is_word: bool,
+    /// It may be that of a function.
+    pub is_called: bool,
+}
+
+/// Where a text begins, and its length.
+type Place = (*const u8, usize);
+
+/// The different words of each text, in small letters: they are asked for again with each name that is found.
+#[derive(Default)]
+struct Texts<'c> {
+    /// By where the text lies: it is long, and stays there.
+    known: RefCell<HashMap<Place, Rc<BTreeSet<String>>>>,
+    of: PhantomData<&'c Catalog>,
+}
+
+impl<'c> Texts<'c> {
+    fn words(&self, code: &'c str) -> Rc<BTreeSet<String>> {
+        let mut known = self.known.borrow_mut();
+        let read = || {
+            let mut all = BTreeSet::new();
+            for word in words(code) {
+                let lower = word.to_ascii_lowercase();
+                if !all.contains(&lower) {
+                    all.insert(lower);
+                }
+            }
+            Rc::new(all)
+        };
+        Rc::clone(
+            known
+                .entry((code.as_ptr(), code.len()))
+                .or_insert_with(read),
+        )
+    }
+}
+
+impl Behind {
+    /// Reads a catalog.
+    pub fn of(catalog: &Catalog, deed: &impl Deed) -> Self {
+        let mut behind = Self::default();
+        let mut names = BTreeSet::new();
+        for relation in catalog.relations.values() {
+            if !names.insert(&relation.name.name) {
+                behind.shared.insert(relation.name.name.clone());
+            }
+        }
+        // All code is read once; after that it can only name what was found since.
+        let texts = Texts::default();
+        let mut found = behind.grow(catalog, deed, &texts, true);
+        while found {
+            found = behind.grow(catalog, deed, &texts, false);
+        }
+        behind
+    }
+
+    /// One more look, which reads code itself where that is `new`; whether something was found.
+    fn grow<'c>(
+        &mut self,
+        catalog: &'c Catalog,
+        deed: &impl Deed,
+        texts: &Texts<'c>,
+        new: bool,
+    ) -> bool {
+        let before = self.size();
+        let is_in = |code: &str| new && deed.is_in(code);
+        for (name, functions) in &catalog.functions {
+            if self.functions.contains(&name.name) {
+                continue;
+            }
+            let does = |function: &'c Function| {
+                let known = deed.is_known_of(function);
+                known.unwrap_or_else(|| {
+                    is_in(&function.body) || self.mentions(texts, &function.body)
+                })
+            };
+            if functions.iter().any(does) {
+                self.functions.insert(name.name.clone());
+            }
+        }
+        for relation in catalog.relations.values() {
+            self.look_at(relation, texts, is_in);
+        }
+        self.size() != before
+    }
+
+    fn size(&self) -> usize {
+        self.functions.len() + self.reads.len() + self.writes.len() + self.defaults.len()
+    }
+
+    /// Whether code that only reads does it by what it names.
+    fn reads_by<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
+        let named = |word: &String| self.functions.contains(word) || self.reads.contains(word);
+        !(self.functions.is_empty() && self.reads.is_empty()) && texts.words(code).iter().any(named)
+    }
+
+    /// Whether code names what does it.
+    fn mentions<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let named = |word: &String| {
+            let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
+            sets.any(|set| set.contains(word)) || self.defaults.contains_key(word)
+        };
+        texts.words(code).iter().any(named)
+    }
+
+    fn look_at<'c>(
+        &mut self,
+        relation: &'c Relation,
+        texts: &Texts<'c>,
+        is_in: impl Fn(&str) -> bool,
+    ) {
+        let name = &relation.name.name;
+        let policies = relation.row_security.iter().flatten();
+        let mut codes = relation
+            .definition
+            .iter()
+            .chain(policies.map(|policy| &policy.expression));
+        if codes.any(|code| is_in(code) || self.reads_by(texts, code)) {
+            self.reads.insert(name.clone());
+        }
+        // Who only reads a view asks no default and fires no trigger of the tables below.
+        let definition = relation.definition.as_ref();
+        if definition.is_some_and(|code| self.mentions(texts, code)) {
+            self.writes.insert(name.clone());
+        }
+        let does = relation
+            .triggers
+            .iter()
+            .any(|t| self.functions.contains(&t.function.name))
+            || relation
+                .checks
+                .iter()
+                .any(|check| is_in(&check.expression) || self.mentions(texts, &check.expression));
+        if does {
+            self.writes.insert(name.clone());
+        }
+        if self.writes.contains(name) {
+            // What is written to these may go on to this one.
+            let cascades = relation.foreign_keys.iter().filter(|key| key.cascades());
+            let above = relation
+                .parent
+                .iter()
+                .chain(cascades.map(|key| &key.target));
+            self.writes.extend(above.map(|above| above.name.clone()));
+        }
+        for column in &relation.columns {
+            let (DefaultKind::Stable(default)
+            | DefaultKind::Volatile(default)
+            | DefaultKind::Constant(default)) = &column.default
+            else {
+                continue;
+            };
+            if is_in(default) || self.mentions(texts, default) {
+                let defaults = self.defaults.entry(name.clone()).or_default();
+                let found = (column.name.clone(), default.clone());
+                if !defaults.contains(&found) {
+                    defaults.push(found);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing in the catalog does it.
+    pub fn is_empty(&self) -> bool {
+        self.size() == 0
+    }
+
+    /// What a name in a statement stands for that does it, in words; defaults are not asked.
+    pub fn by(&self, named: Named<'_>, writes: bool) -> Option<String> {
+        let Some(name) = named.name else {
+            return (!self.is_empty()).then(|| "a name that is not understood".into());
+        };
+        if named.is_called && self.functions.contains(name) {
+            Some(format!("function {name}()"))
+        } else if self.reads.contains(name) {
+            Some(format!("view or policies of \"{name}\""))
+        } else if writes && self.writes.contains(name) {
+            Some(format!("triggers or constraints of table \"{name}\""))
+        } else {
+            None
+        }
+    }
+
+    /// Whether a default of a table of this name does it.
+    pub fn has_defaults(&self, table: &str) -> bool {
+        self.defaults.contains_key(table)
+    }
+
+    /// The columns of a table whose defaults do it, each with its default. `None` if several tables have this name.
+    pub fn defaults(&self, table: &str) -> Option<&[(String, String)]> {
+        match self.defaults.get(table) {
+            None => Some(&[]),
+            Some(_) if self.shared.contains(table) => None,
+            Some(defaults) => Some(defaults),
+        }
+    }
+
+    /// Whether code names a function that does it.
+    pub fn calls(&self, code: &str) -> bool {
+        let lower = code.to_ascii_lowercase();
+        words(&lower).any(|word| self.functions.contains(word))
+    }
+}
+
+/// Lets `see` have each name of a statement.
+pub fn names(sql: &str, strings: bool, mut see: impl FnMut(Named<'_>)) {
+    let mut cursor = Cursor::new(sql.as_bytes(), strings);
+    let mut after_dot = false;
+    while let Some(token) = cursor.peek() {
+        let is_word = token.kind == Kind::Word;
+        if !(is_word || matches!(token.kind, Kind::QuotedIdent | Kind::UnicodeIdent)) {
+            after_dot = token.kind == Kind::Dot;
+            cursor.bump();
+            continue;
+        }
+        let name = cursor.name();
+        if name.is_none() {
+            cursor.bump();
+        }
+        let bytes = name.as_ref().map(|name| name.as_bytes());
+        see(Named {
+            name: bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()),
+            is_word,
+            is_called: after_dot || cursor.sees_kind(Kind::LParen),
+        });
+        after_dot = false;
+    }
+}

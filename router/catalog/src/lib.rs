@@ -1,0 +1,204 @@
+//! What the shards say about themselves: an immutable snapshot.
+//!
+//! Planning reads this snapshot and never asks a server. It is made by
+//! `decode` from the answers to `queries`, read from a file by `text` (tests and
+//! `mothership explain`), and compared between shards by `drift`. Nothing in
+//! here knows which tables are sharded: that is the shard map's business.
+
+pub mod behind;
+pub mod decode;
+pub mod drift;
+pub mod fingerprint;
+pub mod lasting;
+
+pub mod oids;
+pub mod outside;
+pub mod own;
+pub mod queries;
+pub mod relation;
+pub mod rights;
+pub mod text;
+pub mod times;
+pub mod types;
+pub mod unread;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use mothership_sql::quote;
+
+pub use drift::{Drift, drift};
+pub use fingerprint::Fingerprint;
+pub use oids::Oids;
+pub use relation::{
+    Action, Check, Column, DefaultKind, Events, ForeignKey, FromSequence, Handed, Key, Leaf,
+    LeafBound, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
+};
+pub use rights::{Held, Rights};
+pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
+
+/// A schema-qualified name, already folded as PostgreSQL folds it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The schema, `public` for example.
+    pub schema: String,
+    /// The object's own name.
+    pub name: String,
+}
+
+impl Name {
+    /// A name from its two parts.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Name {
+        Name {
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+
+    /// Both parts as SQL.
+    pub fn quoted(&self) -> String {
+        format!(
+            "{}.{}",
+            quote::identifier(&self.schema),
+            quote::identifier(&self.name)
+        )
+    }
+
+    /// Whether the name lies in a schema of the system.
+    pub fn is_system(&self) -> bool {
+        is_system_schema(&self.schema)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// `FirstNormalObjectId` of PostgreSQL: the object ids below it are its own.
+const FIRST_OF_USERS: u32 = 16_384;
+
+/// Whether a schema belongs to PostgreSQL itself.
+pub fn is_system_schema(schema: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
+}
+
+/// One database's objects at one moment. User objects only: what lies in
+/// `pg_catalog` is known to the planner by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// `server_version_num`, 150004 for 15.4; 0 when unknown.
+    pub server_version: u32,
+    /// The database's encoding and collation with the versions of the libraries behind it, in words: where they are equal,
+    /// texts have the same order.
+    pub text_order: String,
+    /// Some other shard's texts have another order, so that what one of them sorts or compares is not what another would.
+    pub text_order_differs: bool,
+    /// The schemas outside the system's.
+    pub schemas: BTreeSet<String>,
+    /// Tables, views, sequences.
+    pub relations: BTreeMap<Name, Relation>,
+    /// The table of each index, by the index's name.
+    pub indexes: BTreeMap<Name, Name>,
+    /// The table of each set of extended statistics, by the name of the statistics.
+    pub statistics: BTreeMap<Name, Name>,
+    /// Enums, domains, composites and other types of users.
+    pub types: BTreeMap<Name, TypeInfo>,
+    /// Functions, procedures and aggregates of users; several by overloading.
+    pub functions: BTreeMap<Name, Vec<Function>>,
+    /// Operators of users, by symbol, in any schema but `pg_catalog`, with the names of their functions.
+    pub operators: BTreeMap<String, BTreeSet<String>>,
+    /// A user's operator compares values of one of PostgreSQL's own types: what `=` means is not known.
+    pub compares_otherwise: bool,
+    /// The names of users' functions by which casts are made, which a statement need not show.
+    pub cast_functions: BTreeSet<String>,
+    /// Installed extensions by name, with their version.
+    pub extensions: BTreeMap<String, String>,
+    /// Tables that other shards do not have: made before they were to be divided, or
+    /// without a key to divide them by. What nobody declares by name stays where it is.
+    pub home_only: BTreeSet<Name>,
+    /// Tables that every other shard has as well; none where there is one shard.
+    pub everywhere: BTreeSet<Name>,
+    /// Who certainly may do what with tables whose rows are documents.
+    pub rights: Rights,
+}
+
+impl Catalog {
+    /// The relation of that exact name.
+    pub fn relation(&self, name: &Name) -> Option<&Relation> {
+        self.relations.get(name)
+    }
+
+    /// The first relation of that name along a search path.
+    pub fn find<'a>(&'a self, name: &str, search_path: &[String]) -> Option<&'a Relation> {
+        // PostgreSQL looks into pg_catalog first unless the path names it.
+        search_path
+            .iter()
+            .find_map(|schema| self.relations.get(&Name::new(schema.clone(), name)))
+    }
+
+    /// The user type with that object id on this shard.
+    pub fn type_by_oid(&self, oid: u32) -> Option<&TypeInfo> {
+        self.types.values().find(|t| t.oid == oid)
+    }
+
+    /// Whether texts of the default collation compare byte by byte, in UTF8, on every shard.
+    pub fn sorts_bytes(&self) -> bool {
+        let words: Vec<&str> = self.text_order.split(' ').collect();
+        let library = self.server_version < 150_000 || words.get(3) == Some(&"c");
+        let plain = |name: Option<&&str>| matches!(name, Some(&"C" | &"POSIX"));
+        words.first() == Some(&"UTF8") && plain(words.get(1)) && library && !self.text_order_differs
+    }
+
+    /// The base of a domain, followed to its end; any other type is its own.
+    pub fn base_type(&self, oid: u32) -> u32 {
+        let mut current = oid;
+        // Domains over domains end; the bound is against a broken catalog.
+        for _ in 0..32 {
+            match self.type_by_oid(current).map(|t| &t.kind) {
+                Some(TypeKind::Domain { base, .. }) => current = *base,
+                _ => return current,
+            }
+        }
+        current
+    }
+
+    /// The user types that values of a type are made of: a domain and what is under it, the elements of an array.
+    pub fn types_under(&self, oid: u32) -> Vec<(&Name, &TypeKind)> {
+        let mut found = Vec::new();
+        let mut current = oid;
+        // Domains over domains end; the bound is against a broken catalog.
+        for _ in 0..32 {
+            if current < FIRST_OF_USERS {
+                break;
+            }
+            let mut types = self.types.iter();
+            let of = |info: &TypeInfo| info.oid == current || info.array_oid == current;
+            let Some((name, info)) = types.find(|(_, info)| of(info)) else {
+                break;
+            };
+            found.push((name, &info.kind));
+            match &info.kind {
+                TypeKind::Domain { base, .. } => current = *base,
+                TypeKind::Enum(_) | TypeKind::Other => break,
+            }
+        }
+        found
+    }
+
+    /// Whether some function of that unqualified name may write. One that is not known may
+    /// have been made since the catalog was read.
+    pub fn may_write(&self, name: &str) -> bool {
+        let mut known = self.functions_named(name).peekable();
+        known.peek().is_none() || known.any(|f| f.volatility == Volatility::Volatile)
+    }
+
+    /// All user functions of that unqualified name, in whatever schema.
+    pub fn functions_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
+        self.functions
+            .iter()
+            .filter(move |(n, _)| n.name == name)
+            .flat_map(|(_, list)| list)
+    }
+}

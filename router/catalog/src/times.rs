@@ -1,0 +1,175 @@
+//! What asks for the time of its transaction without saying so in a statement: functions, views, policies,
+//! triggers, defaults.
+//!
+//! Each shard has a time of its own, so that a statement on several may not use such a thing.
+
+use super::behind::{Behind, Deed, names};
+use super::types::words;
+use super::{Catalog, Function, Volatility};
+use mothership_sql::time::is_word_of_time;
+
+/// Extensions whose functions, which cannot be read, ask for the time.
+const EXTENSIONS: [&str; 3] = ["moddatetime", "temporal_tables", "timetravel"];
+
+/// What asks for the time.
+#[derive(Debug, Default)]
+pub struct Times(Behind);
+
+struct Asks;
+
+impl Deed for Asks {
+    fn is_in(&self, code: &str) -> bool {
+        let lower = code.to_ascii_lowercase();
+        words(&lower).any(is_word_of_time)
+    }
+
+    fn is_known_of(&self, function: &Function) -> Option<bool> {
+        match (&function.extension, function.is_readable()) {
+            _ if function.volatility == Volatility::Immutable => Some(false),
+            (Some(extension), false) => Some(EXTENSIONS.contains(&&**extension)),
+            (None, false) => Some(true),
+            (_, true) => function.is_dynamic().then_some(true),
+        }
+    }
+}
+
+/// What a statement has to do with such things.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Why it cannot be on several shards.
+    pub hidden: Option<String>,
+    /// It names a table with such a default.
+    pub has_defaults: bool,
+    /// It has the word DEFAULT.
+    pub says_default: bool,
+    /// It has the word INSERT.
+    pub inserts: bool,
+}
+
+impl Times {
+    /// Reads a catalog.
+    pub fn of(catalog: &Catalog) -> Self {
+        Self(Behind::of(catalog, &Asks))
+    }
+
+    /// The columns of a table whose defaults ask, with these. `None` if it is not certain which table it is.
+    pub fn defaults(&self, table: &str) -> Option<&[(String, String)]> {
+        self.0.defaults(table)
+    }
+
+    /// Whether a call of a function of this name in a default asks.
+    pub fn asks(&self, code: &str) -> bool {
+        self.0.calls(code)
+    }
+
+    /// What a statement has to do with it.
+    pub fn found(&self, sql: &str, strings: bool, writes: bool) -> Found {
+        let mut found = Found {
+            hidden: None,
+            has_defaults: false,
+            says_default: false,
+            inserts: false,
+        };
+        names(sql, strings, |named| {
+            if found.hidden.is_none() {
+                found.hidden = self.0.by(named, writes);
+            }
+            let name = named.name.unwrap_or_default();
+            found.has_defaults |= self.0.has_defaults(name);
+            found.says_default |= named.is_word && name == "default";
+            found.inserts |= named.is_word && name == "insert";
+        });
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Column, DefaultKind, FunctionKind, Name, Relation};
+
+    fn function(body: &str) -> Vec<Function> {
+        vec![Function {
+            volatility: Volatility::Stable,
+            kind: FunctionKind::Function,
+            strict: false,
+            returns_set: false,
+            language: "sql".into(),
+            body: body.into(),
+            defaults: String::new(),
+            extension: None,
+        }]
+    }
+
+    fn catalog() -> Catalog {
+        let name = |name: &str| Name::new("public", name);
+        let mut catalog = Catalog::default();
+        for (function_name, body) in [
+            ("age_of", "SELECT now() - $1"),
+            ("indirect", "SELECT age_of($1)"),
+            ("plain", "SELECT $1 + 1"),
+        ] {
+            catalog
+                .functions
+                .insert(name(function_name), function(body));
+        }
+        let mut stamped = Relation::table(name("stamped"));
+        stamped.columns.push(Column {
+            default: DefaultKind::Stable("now()".into()),
+            ..column("at")
+        });
+        let mut touched = Relation::table(name("touched"));
+        touched.triggers.push(crate::Trigger {
+            name: "t".into(),
+            function: name("indirect"),
+            may_change_row: true,
+            events: crate::Events::ANY,
+            condition: None,
+        });
+        let mut recent = Relation::table(name("recent"));
+        recent.definition = Some("SELECT * FROM t WHERE at > CURRENT_DATE".into());
+        for relation in [stamped, touched, recent, Relation::table(name("t"))] {
+            catalog.relations.insert(relation.name.clone(), relation);
+        }
+        catalog
+    }
+
+    fn column(name: &str) -> Column {
+        Column {
+            name: name.into(),
+            type_oid: 20,
+            type_name: "bigint".into(),
+            typmod: -1,
+            collation: crate::Collation::Default,
+            not_null: false,
+            default: DefaultKind::None,
+            generated: None,
+            handed: crate::Handed::plain("text"),
+        }
+    }
+
+    #[test]
+    fn what_asks_for_the_time_is_found_however_deep() {
+        let times = Times::of(&catalog());
+        let hidden = |sql: &str, writes| times.found(sql, true, writes).hidden;
+        assert_eq!(hidden("SELECT plain(a) FROM t", false), None);
+        assert_eq!(hidden("SELECT age_of FROM t", false), None);
+        assert_eq!(
+            hidden("SELECT indirect(a) FROM t", false).as_deref(),
+            Some("function indirect()")
+        );
+        assert!(hidden("SELECT * FROM \"recent\"", false).is_some());
+        assert_eq!(hidden("SELECT * FROM touched", false), None);
+        assert!(hidden("UPDATE touched SET a = 1", true).is_some());
+        assert!(
+            times
+                .found("INSERT INTO stamped VALUES (DEFAULT)", true, true)
+                .says_default
+        );
+        assert_eq!(
+            times.defaults("stamped").unwrap(),
+            [("at".to_owned(), "now()".to_owned())]
+        );
+        assert_eq!(times.defaults("t").unwrap(), []);
+    }
+}

@@ -1,0 +1,211 @@
+//! Writes columns into the rows of an INSERT ... VALUES that its client left out.
+//!
+//! Pure, by tokens. A default that differs between shards is given as a value this way.
+
+use super::cursor::{Cursor, Span};
+use super::lexer::Kind;
+use super::places::Change;
+
+/// The name of the table that an INSERT, COPY or MERGE writes to, without its schema, as PostgreSQL folds it, and the
+/// columns that it lists, if it lists any.
+pub struct Target {
+    /// The name.
+    pub name: String,
+    /// The columns.
+    pub columns: Option<Vec<String>>,
+    /// Where the list of columns ends, before its parenthesis.
+    list_end: Option<usize>,
+    /// What follows.
+    rest: usize,
+}
+
+impl Target {
+    /// Reads the beginning of a statement. `None` if it is none of these, or not understood.
+    pub fn of(sql: &str, strings: bool) -> Option<Self> {
+        let mut cursor = Cursor::new(sql.as_bytes(), strings);
+        let known = cursor.eat_all(&["insert", "into"])
+            || cursor.eat_all(&["merge", "into"])
+            || cursor.eat("copy");
+        if !known {
+            return None;
+        }
+        cursor.eat("only");
+        let path = cursor.path()?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let name = text(path.last()?.as_bytes())?;
+        if cursor.eat("as") {
+            cursor.name()?;
+        }
+        let (mut columns, mut list_end) = (None, None);
+        let mut inside = cursor.clone();
+        if let Some(group) = cursor.group() {
+            inside.eat_kind(Kind::LParen);
+            let mut listed = Vec::new();
+            loop {
+                listed.push(text(inside.name()?.as_bytes())?);
+                match inside.bump()?.kind {
+                    Kind::Comma => {}
+                    Kind::RParen => break,
+                    // A query, or a part of a column.
+                    _ => return None,
+                }
+            }
+            (columns, list_end) = (Some(listed), Some(group.end));
+        }
+        Some(Self {
+            name,
+            columns,
+            list_end,
+            rest: cursor.at(),
+        })
+    }
+}
+
+/// How many values each row of an INSERT has that lists rows and no columns. `None` if it is none, or they differ.
+pub fn width(sql: &str, strings: bool) -> Option<usize> {
+    let target = Target::of(sql, strings)?;
+    let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
+    if !cursor.eat("values") {
+        return None;
+    }
+    let mut widths = Vec::new();
+    loop {
+        let mut inside = cursor.clone();
+        let group = cursor.group()?;
+        inside.bump();
+        let (mut depth, mut width) = (0usize, 1);
+        while let Some(token) = inside.bump() {
+            match token.kind {
+                Kind::LParen | Kind::LBracket => depth += 1,
+                Kind::RParen if token.start >= group.end => break,
+                Kind::RParen | Kind::RBracket => depth = depth.saturating_sub(1),
+                Kind::Comma if depth == 0 => width += 1,
+                _ => {}
+            }
+        }
+        widths.push(width);
+        if !cursor.eat_kind(Kind::Comma) {
+            break;
+        }
+    }
+    let first = *widths.first()?;
+    widths.iter().all(|width| *width == first).then_some(first)
+}
+
+/// The text of an INSERT with these columns and their values in every row, and what was added to it. `None` if it is not
+/// one that lists its columns and then its rows.
+pub fn filled(
+    sql: &str,
+    strings: bool,
+    more: &[(String, String)],
+) -> Option<(String, Vec<Change>)> {
+    let target = Target::of(sql, strings)?;
+    let list_end = target.list_end?;
+    let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
+    if cursor.eat("overriding") {
+        cursor.bump();
+        cursor.eat("value");
+    }
+    if !cursor.eat("values") {
+        return None;
+    }
+    let mut ends = Vec::new();
+    loop {
+        let Span { end, .. } = cursor.group()?;
+        ends.push(target.rest + end);
+        if !cursor.eat_kind(Kind::Comma) {
+            break;
+        }
+    }
+    let names: String = more
+        .iter()
+        .map(|(name, _)| format!(", \"{}\"", name.replace('"', "\"\"")))
+        .collect();
+    let values: String = more.iter().map(|(_, value)| format!(", {value}")).collect();
+    let mut text = String::with_capacity(sql.len() + names.len() + values.len() * ends.len());
+    text.push_str(&sql[..list_end]);
+    text.push_str(&names);
+    let mut added = vec![Change::new(list_end..list_end, &names)];
+    let mut from = list_end;
+    for end in ends {
+        text.push_str(&sql[from..end]);
+        text.push_str(&values);
+        added.push(Change::new(end..end, &values));
+        from = end;
+    }
+    text.push_str(&sql[from..]);
+    Some((text, added))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::places::{shows, sketched};
+
+    #[test]
+    fn every_row_gets_the_columns() {
+        let more = [
+            ("at".to_owned(), "X".to_owned()),
+            ("A b".to_owned(), "(Y)".to_owned()),
+        ];
+        let cases = [
+            (
+                "INSERT INTO t (id) VALUES (1)",
+                "INSERT INTO t (id, \"at\", \"A b\") VALUES (1, X, (Y))",
+            ),
+            (
+                "insert into s.\"T\" as u (id, note) overriding user value values (1, f(')', 2)), ($1, (3)) on conflict (id) do nothing returning id;",
+                "insert into s.\"T\" as u (id, note, \"at\", \"A b\") overriding user value values (1, f(')', 2), X, (Y)), ($1, (3), X, (Y)) on conflict (id) do nothing returning id;",
+            ),
+        ];
+        for (sql, expected) in cases {
+            let (written, changes) = filled(sql, true, &more).unwrap();
+            assert_eq!(written, expected);
+            assert!(shows(&sketched(sql, &changes), &written), "{changes:?}");
+        }
+        for other in [
+            "INSERT INTO t VALUES (1)",
+            "INSERT INTO t (id) SELECT 1",
+            "INSERT INTO t DEFAULT VALUES",
+            "INSERT INTO t (a[1]) VALUES (2)",
+            "UPDATE t SET a = 1",
+        ] {
+            assert_eq!(filled(other, true, &more), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn rows_are_as_wide_as_they_are() {
+        assert_eq!(
+            width(
+                "INSERT INTO t VALUES (1, f(2, 3), '(', ARRAY[1, 2]), (1, 2, 3, 4)",
+                true
+            ),
+            Some(4)
+        );
+        assert_eq!(width("INSERT INTO t VALUES (1), (1, 2)", true), None);
+        assert_eq!(width("INSERT INTO t SELECT 1", true), None);
+    }
+
+    #[test]
+    fn what_is_written_to_is_read() {
+        let read = |sql: &str| Target::of(sql, true).map(|t| (t.name, t.columns));
+        let listed = |name: &str, columns: &[&str]| {
+            Some((
+                name.to_owned(),
+                Some(columns.iter().map(|c| (*c).to_owned()).collect()),
+            ))
+        };
+        assert_eq!(
+            read("COPY S.Items (a, \"B\") FROM STDIN"),
+            listed("items", &["a", "B"])
+        );
+        assert_eq!(read("COPY items FROM STDIN"), Some(("items".into(), None)));
+        assert_eq!(
+            read("MERGE INTO ONLY items USING x ON true"),
+            Some(("items".into(), None))
+        );
+        assert_eq!(read("COPY (SELECT 1) TO STDOUT"), None);
+        assert_eq!(read("SELECT 1"), None);
+    }
+}
