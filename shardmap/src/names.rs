@@ -98,7 +98,7 @@ impl fmt::Display for TablePattern {
 }
 
 /// Whether PostgreSQL could have such a name.
-fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_BYTES && !text.contains('\0')
 }
 

@@ -1,6 +1,6 @@
 //! Reads a catalog as an open transaction of a client sees it, what it has defined itself included.
 //!
-//! The same queries as those of `queries`, put into one: so they have one snapshot at READ COMMITTED too, and their answer is
+//! All of [`QUERIES`], put into one: so they have one snapshot at READ COMMITTED too, and their answer is
 //! one value. Names are qualified throughout; what decides how expressions print is set for this query and then as before,
 //! and so is what decides how it is planned: who turns indexes off for his own query must not wait for ours.
 //! To print an expression PostgreSQL locks its table. For that it waits less long than it takes a server to look for

@@ -9,10 +9,8 @@ use std::path::PathBuf;
 
 use super::value::text_values;
 use mothership_pool::http::Url;
+use mothership_shardmap::names::is_name;
 use mothership_shardmap::{Label, TablePattern};
-
-/// The longest name that PostgreSQL keeps (NAMEDATALEN - 1), in bytes.
-const NAME_BYTES: usize = 63;
 
 /// A PostgreSQL name (user, database, column) exactly as the catalog has it: no quotes, no folding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +19,7 @@ pub struct Name(String);
 impl Name {
     /// `None` when PostgreSQL could not have such a name.
     pub fn new(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.len() <= NAME_BYTES && !text.contains('\0');
-        fits.then(|| Name(text.to_owned()))
+        is_name(text).then(|| Name(text.to_owned()))
     }
 
     /// The name.

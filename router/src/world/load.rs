@@ -63,8 +63,7 @@ pub async fn load(client: &Client, most: usize) -> Result<(Catalog, Fingerprint)
     client.batch_execute(END).await.map_err(server("end"))?;
     // Beside the loop of the core: a large catalog takes a while.
     let decoded = tokio::task::spawn_blocking(move || {
-        let catalog = decode(&answers);
-        let catalog = catalog?;
+        let catalog = decode(&answers)?;
         Ok((catalog, Fingerprint::of(&answers)))
     });
     decoded
