@@ -90,6 +90,17 @@ fn main() -> ExitCode {
             times[at] += outcome.took;
             deadlocks[at] += outcome.codes.get("40P01").copied().unwrap_or(0);
         }
+        if only == at {
+            for step in &through.steps {
+                println!(
+                    "{:>9.1?} {:>9.1?} client {}: {:.90}",
+                    step.from,
+                    step.to - step.from,
+                    step.client,
+                    step.sql
+                );
+            }
+        }
         let before = totals.failures(bars);
         let said = judge(&schedule, [&one, &through], &mut totals);
         if !said.is_empty() {

@@ -33,6 +33,16 @@ pub struct Outcome {
     pub expected: [i64; 3],
     pub found: [i64; 3],
     pub copies_agree: bool,
+    pub steps: Vec<Taken>,
+}
+
+/// When a client sent something, and when it had its answer.
+#[derive(Debug)]
+pub struct Taken {
+    pub client: usize,
+    pub from: Duration,
+    pub to: Duration,
+    pub sql: String,
 }
 
 /// What came of a script.
@@ -40,6 +50,17 @@ pub struct Outcome {
 struct Done {
     added: [i64; 3],
     errors: Vec<(String, String)>,
+    /// What was sent, from when to when.
+    steps: Vec<(Instant, Instant, String)>,
+}
+
+impl Done {
+    fn timed<T>(&mut self, sql: &str, work: impl FnOnce() -> T) -> T {
+        let from = Instant::now();
+        let done = work();
+        self.steps.push((from, Instant::now(), sql.to_owned()));
+        done
+    }
 }
 
 impl Side {
@@ -101,7 +122,7 @@ impl Side {
         };
         let barrier = Barrier::new(schedule.clients.len() + 1);
         let (barrier, wires) = (&barrier, &mut self.clients);
-        let (done, took) = std::thread::scope(|scope| {
+        let (done, began) = std::thread::scope(|scope| {
             let scripts = schedule.clients.iter().zip(wires);
             let playing: Vec<_> = scripts
                 .map(|(script, wire)| {
@@ -118,10 +139,17 @@ impl Side {
             barrier.wait();
             let began = Instant::now();
             let done: Vec<Done> = playing.into_iter().map(|p| p.join().unwrap()).collect();
-            (done, began.elapsed())
+            outcome.took = began.elapsed();
+            (done, began)
         });
-        outcome.took = took;
-        for done in done {
+        for (client, done) in done.into_iter().enumerate() {
+            let steps = done.steps.into_iter();
+            outcome.steps.extend(steps.map(|(from, to, sql)| Taken {
+                client,
+                from: from.saturating_duration_since(began),
+                to: to.saturating_duration_since(began),
+                sql,
+            }));
             for table in TABLES {
                 outcome.expected[table] += done.added[table];
             }
@@ -130,6 +158,7 @@ impl Side {
                 outcome.examples.entry(code).or_insert(example);
             }
         }
+        outcome.steps.sort_by_key(|step| step.from);
         outcome.found = self.sums();
         let all = "SELECT coalesce(string_agg(id || ':' || n, ',' ORDER BY id), '') FROM cfg";
         let copies = self.servers.iter_mut().map(|wire| wire.rows(all));
@@ -143,10 +172,10 @@ fn play(wire: &mut Wire, transaction: &Transaction, done: &mut Done) {
     let mut added = [0; 3];
     let mut failed = None;
     if transaction.block {
-        wire.query("BEGIN");
+        done.timed("BEGIN", || wire.query("BEGIN"));
     }
     for statement in &transaction.statements {
-        let frames = run(wire, statement);
+        let frames = done.timed(&statement.sql, || run(wire, statement));
         failed = error(&frames, &statement.sql);
         if failed.is_some() {
             break;
@@ -159,7 +188,7 @@ fn play(wire: &mut Wire, transaction: &Transaction, done: &mut Done) {
         } else {
             "COMMIT"
         };
-        let frames = wire.query(end);
+        let frames = done.timed(end, || wire.query(end));
         failed = failed.or(error(&frames, end));
     }
     match failed {
