@@ -3,7 +3,7 @@
 //! What locks rows on several shards goes to all of them at once as long as nothing speaks against it. Where two of them
 //! have met, one had to be undone; so for a time all that name the same table lock the first shard before the others, and
 //! where they meet all the same, one shard after the other. The time is short at first and doubles while they go on
-//! meeting.
+//! meeting. Which shard is the first one is remembered as well: the one on which the statement waited that was undone last.
 //!
 //! All cores share it. Whoever asks pays one load where nobody has met anybody.
 
@@ -49,6 +49,15 @@ impl Order {
     }
 }
 
+/// What was learned where statements met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// How what comes next goes to its shards.
+    pub order: Order,
+    /// The shard on which the last one waited that was undone: it is asked first.
+    pub first: Option<usize>,
+}
+
 /// Where statements met.
 #[derive(Debug)]
 pub struct Contention {
@@ -65,7 +74,7 @@ type Table = (Box<str>, Box<str>);
 struct Heat {
     until: Instant,
     lasts: Duration,
-    order: Order,
+    learned: Learned,
 }
 
 impl Default for Contention {
@@ -80,23 +89,23 @@ impl Default for Contention {
 
 impl Contention {
     /// Statements that name these tables of a database have met. Until it is forgotten they go like this, or in what
-    /// stricter order they go already.
+    /// stricter order they go already. The first shard stays the same where none is given.
     pub fn note<'n>(
         &self,
         database: &str,
         names: impl Iterator<Item = &'n str>,
-        order: Order,
+        learned: Learned,
         now: Instant,
     ) {
         let mut tables = self.tables.lock().expect("nobody panics while holding it");
         for name in names {
             let heat = tables.entry((database.into(), name.into()));
             let heat = heat
-                .and_modify(|heat| heat.again(order, now))
+                .and_modify(|heat| heat.again(learned, now))
                 .or_insert(Heat {
                     until: now + FIRST,
                     lasts: FIRST,
-                    order,
+                    learned,
                 });
             let until = heat.until.saturating_duration_since(self.begun);
             let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
@@ -114,8 +123,8 @@ impl Contention {
         }
     }
 
-    /// The tables of a database on which statements have met lately, and how they go since.
-    pub fn of(&self, database: &str, now: Instant) -> Vec<(Box<str>, Order)> {
+    /// The tables of a database on which statements have met lately, and what was learned.
+    pub fn of(&self, database: &str, now: Instant) -> Vec<(Box<str>, Learned)> {
         let passed = now.saturating_duration_since(self.begun).as_micros();
         if u128::from(self.until.load(Ordering::Relaxed)) <= passed {
             return Vec::new();
@@ -124,17 +133,28 @@ impl Contention {
         let hot = tables
             .iter()
             .filter(|((of, _), heat)| **of == *database && heat.until > now);
-        hot.map(|((_, name), heat)| (name.clone(), heat.order))
+        hot.map(|((_, name), heat)| (name.clone(), heat.learned))
             .collect()
     }
 }
 
+impl Learned {
+    /// Both: the stricter order, and the later one's first shard.
+    #[must_use]
+    pub fn and(self, later: Learned) -> Learned {
+        Learned {
+            order: self.order.max(later.order),
+            first: later.first.or(self.first),
+        }
+    }
+}
+
 impl Heat {
-    fn again(&mut self, order: Order, now: Instant) {
+    fn again(&mut self, learned: Learned, now: Instant) {
         let lately = now < self.until + self.lasts;
-        (self.lasts, self.order) = match lately {
-            true => ((self.lasts * 2).min(LONGEST), self.order.max(order)),
-            false => (FIRST, order),
+        (self.lasts, self.learned) = match lately {
+            true => ((self.lasts * 2).min(LONGEST), self.learned.and(learned)),
+            false => (FIRST, learned),
         };
         self.until = now + self.lasts;
     }
@@ -144,13 +164,18 @@ impl Heat {
 mod tests {
     use super::*;
 
+    const LEAD: Learned = Learned {
+        order: Order::Lead,
+        first: None,
+    };
+
     #[test]
     fn a_table_is_remembered_for_longer_the_more_often_statements_meet_there() {
         let contention = Contention::default();
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let hot = |ms| contention.of("d", after(ms)).len();
-        let note = |ms| contention.note("d", ["t"].into_iter(), Order::Lead, after(ms));
+        let note = |ms| contention.note("d", ["t"].into_iter(), LEAD, after(ms));
         assert_eq!(hot(0), 0);
         note(0);
         assert_eq!([hot(1), hot(999), hot(1001)], [1, 1, 0]);
@@ -170,14 +195,20 @@ mod tests {
         let contention = Contention::default();
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        let note = |order, ms| contention.note("d", ["t"].into_iter(), order, after(ms));
-        let order = |ms| contention.of("d", after(ms)).first().map(|hot| hot.1);
-        for order in [Order::Lead, Order::InTurn, Order::Lead] {
-            note(order, 0);
-        }
-        assert_eq!(order(1), Some(Order::InTurn));
-        note(Order::Lead, 60_000);
-        assert_eq!(order(60_001), Some(Order::Lead));
+        let note = |order, first, ms| {
+            let learned = Learned { order, first };
+            contention.note("d", ["t"].into_iter(), learned, after(ms));
+        };
+        let learned = |ms| {
+            let learned = contention.of("d", after(ms)).first()?.1;
+            Some((learned.order, learned.first))
+        };
+        note(Order::Lead, Some(1), 0);
+        note(Order::InTurn, Some(2), 0);
+        note(Order::Lead, None, 0);
+        assert_eq!(learned(1), Some((Order::InTurn, Some(2))));
+        note(Order::Lead, None, 60_000);
+        assert_eq!(learned(60_001), Some((Order::Lead, None)));
     }
 
     #[test]
@@ -185,12 +216,12 @@ mod tests {
         let contention = Contention::default();
         let now = Instant::now();
         let names: Vec<String> = (0..MOST * 2).map(|n| format!("t{n}")).collect();
-        contention.note("d", names.iter().map(String::as_str), Order::Lead, now);
+        contention.note("d", names.iter().map(String::as_str), LEAD, now);
         assert_eq!(contention.of("d", now).len(), MOST);
         let one = Contention::default();
         let mut at = now;
         for _ in 0..20 {
-            one.note("d", ["t"].into_iter(), Order::Lead, at);
+            one.note("d", ["t"].into_iter(), LEAD, at);
             at += Duration::from_millis(900);
         }
         assert_eq!(one.of("d", at + LONGEST - FIRST).len(), 1);

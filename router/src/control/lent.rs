@@ -9,6 +9,8 @@ use mothership_pool::health::ControlTls;
 use std::cell::Cell;
 use std::ops::Deref;
 use std::time::Duration;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// A control connection; dropped, it goes back to its pool once nothing is under way on it.
 pub struct Lent {
@@ -61,6 +63,27 @@ impl Lent {
         answer
     }
 
+    /// The rows of a question that is asked again and again: a connection prepares it once.
+    ///
+    /// # Errors
+    /// The server refuses it, or the connection is lost.
+    pub async fn ask_prepared(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.ask(async {
+            let statement = self.object().prepare_cached(sql).await?;
+            self.query(&statement, parameters).await
+        })
+        .await
+    }
+
+    fn object(&self) -> &Object {
+        let object = self.object.as_ref();
+        object.expect("it is there until the loan ends")
+    }
+
     /// Closes it at once, whatever the server does. For what must not be cancelled.
     pub fn close(mut self) {
         drop(self.object.take().map(Object::take));
@@ -71,9 +94,7 @@ impl Deref for Lent {
     type Target = tokio_postgres::Client;
 
     fn deref(&self) -> &Self::Target {
-        self.object
-            .as_ref()
-            .expect("it is there until the loan ends")
+        self.object()
     }
 }
 

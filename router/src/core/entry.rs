@@ -54,6 +54,8 @@ pub struct Yielding {
     /// Counts attempts, so that nobody is asked to undo another one than was looked at.
     attempt: Cell<Option<Attempt>>,
     state: Cell<Way>,
+    /// The shard on which the last attempt waited that was asked to give way: the next one asks it first.
+    waited: Cell<Option<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +70,11 @@ enum Way {
 }
 
 impl Yielding {
+    /// A statement begins. Where it is known of others, the shard on which it would wait.
+    pub fn begin_statement(&self, waits: Option<usize>) {
+        self.waited.set(waits);
+    }
+
     /// An attempt begins that can be undone, at this price.
     pub fn begin(&self, price: u8) {
         let number = self.attempt.get().map_or(0, |last| last.number + 1);
@@ -91,13 +98,20 @@ impl Yielding {
         attempt.filter(|_| self.state.get() != Way::Goes)
     }
 
-    /// Asks the session to give way, if it is still at this attempt; whether it is.
-    pub fn ask(&self, attempt: u64) -> bool {
+    /// Asks the session to give way, if it is still at this attempt, in which it waits on this shard; whether it is.
+    pub fn ask(&self, attempt: u64, shard: usize) -> bool {
         let same = self.attempt().is_some_and(|now| now.number == attempt);
         if same {
             self.state.set(Way::Gives);
+            self.waited.set(Some(shard));
         }
         same
+    }
+
+    /// The shard on which the last attempt of this statement waited when it was asked to give way; before it was, what
+    /// is known of others.
+    pub fn waited(&self) -> Option<usize> {
+        self.waited.get()
     }
 
     /// Whether it was asked to.

@@ -195,9 +195,18 @@ impl Watch {
         known: &mut Known,
     ) -> bool {
         let control = &self.control;
-        recognise(control, topology, waiting, known).await;
-        let waits = known.waits(waiting, &self.since, &self.transactions);
-        let victims = deadlocks(&waits, &known.ages, &known.attempts);
+        // Of sessions of this router that can undo what they do nothing more need be known.
+        let strange = !known.knows_all(waiting);
+        if strange {
+            recognise(control, topology, waiting, known).await;
+        }
+        let mut waits = known.waits(waiting, &self.since, &self.transactions);
+        let mut victims = deadlocks(&waits, &known.ages, &known.attempts);
+        if !strange && !victims.ended.is_empty() {
+            recognise(control, topology, waiting, known).await;
+            waits = known.waits(waiting, &self.since, &self.transactions);
+            victims = deadlocks(&waits, &known.ages, &known.attempts);
+        }
         let undone = victims
             .undone
             .iter()
@@ -230,7 +239,7 @@ impl Watch {
             let victim = cycle[0];
             match (attempt, victim.waiter) {
                 (Some(attempt), Node::Session(number)) => {
-                    let asked = ask_to_yield(shared, number, attempt.number).await;
+                    let asked = ask_to_yield(shared, number, attempt.number, victim.shard).await;
                     tracing::debug!(session = number, asked, ?cycle, "gives way to others");
                     found |= asked;
                 }
@@ -261,13 +270,14 @@ impl Watch {
     }
 }
 
-/// Asks a session to undo what it does and to do it again, if it is still at this attempt; whether it is.
-async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64) -> bool {
+/// Asks a session to undo what it does and to do it again, if it is still at this attempt, in which it waits on this
+/// shard; whether it is.
+async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64, shard: usize) -> bool {
     let asked = shared.ask(move |core| {
         let sessions = core.sessions.borrow();
         let mut sessions = sessions.iter();
         let entry = sessions.find(|entry| entry.who.number == number)?;
-        let asked = entry.yielding.ask(attempt);
+        let asked = entry.yielding.ask(attempt, shard);
         if asked {
             entry.wake();
         }
@@ -496,6 +506,14 @@ impl Known {
         }
     }
 
+    /// Whether all who wait and who are waited for are sessions of this router.
+    fn knows_all(&self, waiting: &[Waiting]) -> bool {
+        waiting.iter().all(|w| {
+            let mut pids = w.blockers.iter().chain([&w.pid]);
+            pids.all(|pid| self.sessions.contains_key(&(w.server, *pid)))
+        })
+    }
+
     fn waits(&self, waiting: &[Waiting], since: &Since, transactions: &Transactions) -> Vec<Wait> {
         let now = Instant::now();
         let mut waits = Vec::new();
@@ -561,7 +579,7 @@ async fn asked(
     let address = || topology.likely_primary(shard).endpoint.address.clone();
     let asked = async {
         let client = control.lend(topology, shard, database).await?;
-        let rows = client.ask(client.query(sql, parameters)).await;
+        let rows = client.ask_prepared(sql, parameters).await;
         rows.map_err(|cause| ControlError::Query {
             address: address(),
             cause,

@@ -279,7 +279,7 @@ impl Session {
     pub(super) fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
         let mut legs: Vec<usize> = (0..places.len()).collect();
         if order != Order::AtOnce {
-            legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard));
+            legs.sort_by_key(|leg| self.rank_now(self.servers[places[*leg]].shard));
         }
         legs
     }
@@ -457,7 +457,7 @@ impl Session {
             } else {
                 let mut legs = streams.to_ask();
                 if order != Order::AtOnce {
-                    legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard));
+                    legs.sort_by_key(|leg| self.rank_now(self.servers[places[*leg]].shard));
                     for leg in legs {
                         self.send_execute(places[leg], name, rows.min(AT_ONCE));
                         self.hold_sorted(leg, places[leg], streams).await?;

@@ -13,6 +13,7 @@ use super::state::Block;
 use super::step::{Pins, Step};
 use super::{Attached, Halt, Session, working_by};
 use crate::commit::steps::Reply;
+use crate::contention::Learned;
 pub(super) use crate::contention::Order;
 use crate::plan::Merge;
 use mothership_catalog::behind::names;
@@ -31,7 +32,11 @@ use tokio::sync::{Notify, oneshot};
 
 /// Who waits for so long asks to be looked at; then it waits twice as long before it asks again.
 const PATIENCE: Duration = Duration::from_millis(8);
-/// And at most.
+/// And at most, as long as what it waits for may soon end.
+const LONGER: Duration = Duration::from_millis(32);
+/// After so long it does not seem so.
+const LONG: Duration = Duration::from_secs(1);
+/// And then at most.
 const LONGEST: Duration = Duration::from_millis(128);
 /// A statement is undone and run again so often; after that it is one of those who wait.
 const MOST: u8 = 12;
@@ -63,6 +68,8 @@ pub(super) enum Met {
 pub(super) struct Turns {
     /// How the next one goes.
     pub order: Order,
+    /// Where others have met on its tables, the shard that the first one asks first.
+    first: Option<usize>,
     /// So often it may be undone.
     left: u8,
     ground: Ground,
@@ -83,6 +90,7 @@ impl Turns {
     /// Of what takes no locks on several shards.
     pub const ONE: Turns = Turns {
         order: Order::AtOnce,
+        first: None,
         left: 0,
         ground: Ground::Transaction,
     };
@@ -136,7 +144,7 @@ impl Turns {
             true => Turns {
                 order: Order::InTurn,
                 left: 0,
-                ground: self.ground,
+                ..self
             },
             false => self,
         }
@@ -166,15 +174,20 @@ impl Session {
             && (ground == Ground::Transaction || self.can_be_saved() && !defines);
         let turns = Turns {
             order: Order::AtOnce,
+            first: None,
             left: MOST,
             ground,
         };
         match undone {
             false => turns.without_undoing(),
-            true => Turns {
-                order: self.order_among_others(sql),
-                ..turns
-            },
+            true => {
+                let Learned { order, first } = self.learned_of_others(sql);
+                Turns {
+                    order,
+                    first,
+                    ..turns
+                }
+            }
         }
     }
 
@@ -269,26 +282,27 @@ impl Session {
     }
 
     /// How it goes to its shards by what has happened lately on the tables that it names.
-    pub(super) fn order_among_others(&self, sql: &[u8]) -> Order {
+    pub(super) fn learned_of_others(&self, sql: &[u8]) -> Learned {
+        let with = |order| Learned { order, first: None };
         let database = &self.entry.who.database;
         let hot = self.core.shared.contention.of(database, Instant::now());
         if hot.is_empty() {
-            return Order::AtOnce;
+            return with(Order::AtOnce);
         }
         let Ok(sql) = std::str::from_utf8(sql) else {
-            return Order::InTurn;
+            return with(Order::InTurn);
         };
-        let mut order = Order::AtOnce;
+        let mut learned = with(Order::AtOnce);
         names(sql, self.standard_strings(), |named| {
             let hot = hot
                 .iter()
                 .filter(|hot| named.name.is_none_or(|name| *hot.0 == *name));
-            order = hot.map(|hot| hot.1).fold(order, Order::max);
+            learned = hot.map(|hot| hot.1).fold(learned, Learned::and);
         });
-        order
+        learned
     }
 
-    /// Others were met by a statement with this text, which now goes to its shards like this.
+    /// Others were met by a statement with this text, which now goes to its shards in this order.
     fn note_contention(&self, sql: &[u8], order: Order) {
         let (Ok(sql), Some(world)) = (std::str::from_utf8(sql), &self.world) else {
             return;
@@ -302,12 +316,15 @@ impl Session {
         let tables = tables.filter(|name| named.contains(*name));
         let database = &self.entry.who.database;
         let contention = &self.core.shared.contention;
-        contention.note(database, tables, order, Instant::now());
+        let first = self.entry.yielding.waited();
+        let learned = Learned { order, first };
+        contention.note(database, tables, learned, Instant::now());
     }
 
     /// A statement begins that may need several attempts. A cancel that comes from now on ends it.
-    pub(super) fn begin_attempts(&self) {
+    pub(super) fn begin_attempts(&self, turns: Turns) {
         self.entry.cancelled.set(false);
+        self.entry.yielding.begin_statement(turns.first);
     }
 
     /// An attempt begins. What is told of it is held back while it can be undone.
@@ -451,14 +468,18 @@ impl Session {
     }
 
     /// The legs of a statement in the order of locks, those of one batch at once: the home shard's is the first, the others
-    /// follow in the order of the shards. Where all do the same with copies of the same, whoever has the first has them all.
+    /// follow in the order of the shards, as [`rank_now`](Self::rank_now) says. Where all do the same with copies of the
+    /// same, the home shard's stays the first, and whoever has that has them all.
     pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
         let mut legs: Vec<usize> = (0..many.legs.len()).collect();
         let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
         if order == Order::AtOnce && !has_lock {
             return vec![legs];
         }
-        legs.sort_by_key(|leg| self.rank(many.legs[*leg].0));
+        legs.sort_by_key(|leg| match has_lock || many.merge == Merge::First {
+            true => (true, self.rank(many.legs[*leg].0)),
+            false => self.rank_now(many.legs[*leg].0),
+        });
         if many.merge == Merge::First || order == Order::Lead {
             let others = legs.split_off(1);
             return vec![legs, others];
@@ -467,8 +488,17 @@ impl Session {
     }
 
     /// The place of a shard in the order of locks, which all statements have in common.
-    pub(super) fn rank(&self, shard: usize) -> (bool, usize) {
+    fn rank(&self, shard: usize) -> (bool, usize) {
         (shard != self.topology.home, shard)
+    }
+
+    /// The same for a statement that may have been undone: the shard on which it waited then is the first one. There it is in
+    /// the queue behind those who have what it wants, and holds nothing that they could want.
+    pub(super) fn rank_now(&self, shard: usize) -> (bool, (bool, usize)) {
+        (
+            self.entry.yielding.waited() != Some(shard),
+            self.rank(shard),
+        )
     }
 }
 
@@ -498,7 +528,11 @@ pub(super) async fn patiently<T>(stuck: &Notify, work: impl Future<Output = T>) 
             let mut due = heard + patience;
             if due <= now {
                 stuck.notify_one();
-                patience = (patience * 2).min(LONGEST);
+                let most = match now - heard < LONG {
+                    true => LONGER,
+                    false => LONGEST,
+                };
+                patience = (patience * 2).min(most);
                 due = now + patience;
             }
             timer.as_mut().reset(due);
@@ -516,6 +550,7 @@ mod tests {
     fn what_a_server_finds_within_a_block_is_told_the_next_time() {
         let of = |ground, left| Turns {
             order: Order::AtOnce,
+            first: None,
             left,
             ground,
         };
