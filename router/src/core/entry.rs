@@ -75,14 +75,15 @@ impl Yielding {
         self.waited.set(waits);
     }
 
-    /// An attempt begins that can be undone, at this price.
-    pub fn begin(&self, price: u8) {
+    /// An attempt begins that can be undone. So often its statement was, and whether it is a part of a transaction.
+    pub fn begin(&self, undone: u8, is_part: bool) {
         let number = self.attempt.get().map_or(0, |last| last.number + 1);
         let began = Instant::now();
         self.attempt.set(Some(Attempt {
             number,
             began,
-            price,
+            undone,
+            is_part,
         }));
         self.state.set(Way::MayGive);
     }

@@ -59,8 +59,10 @@ pub struct Attempt {
     pub number: u64,
     /// When it began.
     pub began: Instant,
-    /// How much speaks against undoing it.
-    pub price: u8,
+    /// So often the statement was undone before.
+    pub undone: u8,
+    /// It is a part of a transaction, whose earlier statements stay.
+    pub is_part: bool,
 }
 
 impl Age {
@@ -106,7 +108,7 @@ pub fn deadlocks<'w>(
         of.entry(wait.waiter).or_default().push(wait);
     }
     let mut attempts: Vec<(&Node, &Attempt)> = attempts.iter().collect();
-    attempts.sort_by_key(|(_, attempt)| attempt.price);
+    attempts.sort_by_key(|(_, attempt)| (attempt.undone, attempt.is_part));
     let mut undone = Vec::new();
     for (node, attempt) in attempts {
         // What it had before the attempt began an earlier statement holds, and that stays.
@@ -368,15 +370,15 @@ mod tests {
         let [before, began, after] = [0, 1, 2].map(|n| Instant::now() + Duration::from_secs(n));
         let (a, b) = (Node::Session(1), Node::Session(2));
         let since = |held_since, wait| Wait { held_since, ..wait };
-        let found = |waits: &[Wait], attempts: &[(Node, u8)]| {
-            let attempts = attempts.iter().map(|(node, price)| {
-                let (number, price) = (7, *price);
+        let found = |waits: &[Wait], attempts: &[(Node, u8, bool)]| {
+            let attempts = attempts.iter().map(|&(node, undone, is_part)| {
                 let attempt = Attempt {
-                    number,
+                    number: 7,
                     began,
-                    price,
+                    undone,
+                    is_part,
                 };
-                (*node, attempt)
+                (node, attempt)
             });
             let found = deadlocks(waits, &BTreeMap::new(), &attempts.collect());
             let undone = found.undone.iter().map(|(cycle, _)| cycle[0].waiter);
@@ -384,18 +386,23 @@ mod tests {
         };
         let both = [since(after, wait(0, a, b)), since(after, wait(1, b, a))];
         assert_eq!(found(&both, &[]), (vec![], 1));
-        assert_eq!(found(&both, &[(b, 9)]), (vec![b], 0));
-        // Of two, the one for whom it is cheaper.
-        assert_eq!(found(&both, &[(a, 1), (b, 2)]), (vec![a], 0));
-        assert_eq!(found(&both, &[(a, 2), (b, 1)]), (vec![b], 0));
+        assert_eq!(found(&both, &[(b, 4, true)]), (vec![b], 0));
+        // Of two, the one that was undone less often, and rather a whole transaction.
+        let of_two = |a_is, b_is| found(&both, &[a_is, b_is]).0[0];
+        assert_eq!(of_two((a, 0, true), (b, 1, false)), a);
+        assert_eq!(of_two((a, 1, true), (b, 1, false)), b);
+        assert_eq!(of_two((a, 2, false), (b, 1, false)), b);
         // A cycle that a server would see in its time.
         let seen = [since(after, wait(0, a, b)), since(after, wait(0, b, a))];
         assert_eq!(found(&seen, &[]), (vec![], 0));
-        assert_eq!(found(&seen, &[(a, 0)]), (vec![a], 0));
+        assert_eq!(found(&seen, &[(a, 0, false)]), (vec![a], 0));
         // What b waits for, a had before it began what it could undo.
         let earlier = [since(after, wait(0, a, b)), since(before, wait(1, b, a))];
-        assert_eq!(found(&earlier, &[(a, 0)]), (vec![], 1));
-        assert_eq!(found(&earlier, &[(a, 0), (b, 9)]), (vec![b], 0));
+        assert_eq!(found(&earlier, &[(a, 0, false)]), (vec![], 1));
+        assert_eq!(
+            found(&earlier, &[(a, 0, false), (b, 4, true)]),
+            (vec![b], 0)
+        );
     }
 
     #[test]

@@ -52,15 +52,13 @@ enum Ground {
     Savepoint,
 }
 
-/// Whom an attempt has met that is undone.
+/// Whether an attempt has met others and is undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Met {
     #[default]
     Nobody,
-    /// The watch for deadlocks has asked it to give way.
+    /// The watch for deadlocks has asked it to give way, or a server has found a deadlock.
     Others,
-    /// A server has found a deadlock.
-    Deadlock,
 }
 
 /// The attempts of a statement.
@@ -108,29 +106,16 @@ impl Turns {
         }
     }
 
-    /// How much speaks against undoing the next attempt: how often it was done, and that less than its transaction is
-    /// undone by it.
-    fn price(self) -> u8 {
-        let within = u8::from(self.ground == Ground::Savepoint);
-        MOST.saturating_sub(self.left) * 2 + within
+    /// So often the statement was undone.
+    fn undone(self) -> u8 {
+        MOST.saturating_sub(self.left)
     }
 
     /// How long what has been undone keeps out of the way, if its next attempt takes its locks as the one before did.
     pub fn pause(self) -> Duration {
-        let undone = u32::from(MOST.saturating_sub(self.left)).min(5);
+        let undone = u32::from(self.undone()).min(5);
         let longest = PATIENCE * (1 << undone);
         longest.mul_f64(rand::rng().random_range(0.2..1.0))
-    }
-
-    /// How often the next attempt may be undone. A server finds a deadlock after a second in which nobody was found whose
-    /// undoing ends it: within a block an earlier statement has what the others wait for, and each attempt would end so.
-    fn left_after(self, met: Met) -> u8 {
-        match (self.ground, met) {
-            (Ground::Savepoint, Met::Deadlock) => 0,
-            (Ground::Savepoint, Met::Nobody | Met::Others) | (Ground::Transaction, _) => {
-                self.left.saturating_sub(1)
-            }
-        }
     }
 
     /// Whether an attempt may be undone.
@@ -332,7 +317,8 @@ impl Session {
         self.met = Met::Nobody;
         if turns.left > 0 {
             self.client.hold();
-            self.entry.yielding.begin(turns.price());
+            let is_part = turns.ground == Ground::Savepoint;
+            self.entry.yielding.begin(turns.undone(), is_part);
         }
     }
 
@@ -346,8 +332,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
-        let met = std::mem::take(&mut self.met);
-        if met == Met::Nobody {
+        if std::mem::take(&mut self.met) == Met::Nobody {
             self.client.release();
             return Ok(false);
         }
@@ -363,7 +348,7 @@ impl Session {
         if self.entry.cancelled.get() {
             return Err(super::attach::canceled_report().into());
         }
-        turns.left = turns.left_after(met);
+        turns.left = turns.left.saturating_sub(1);
         Ok(true)
     }
 
@@ -373,11 +358,17 @@ impl Session {
     }
 
     /// Whether a server's error means that this statement and others waited for each other, and nobody need be told.
+    ///
+    /// A server finds a deadlock after a second in which the watch found nobody whose undoing ends it. A whole transaction
+    /// can be undone all the same. Within a block an earlier statement has what the others wait for: the next attempt would
+    /// end so as well, a second later.
     pub(super) fn gives_way_to(&mut self, error: &[u8]) -> bool {
         let deadlock = Fields::read(error).code == Some(sqlstate::DEADLOCK_DETECTED.as_bytes());
-        let gives = deadlock && self.can_give_way();
+        let attempt = self.entry.yielding.attempt();
+        let is_all = attempt.is_some_and(|attempt| !attempt.is_part);
+        let gives = deadlock && is_all && self.can_give_way();
         if gives {
-            self.met = Met::Deadlock;
+            self.met = Met::Others;
         }
         gives
     }
@@ -540,24 +531,4 @@ pub(super) async fn patiently<T>(stuck: &Notify, work: impl Future<Output = T>) 
         Poll::Pending
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_server_finds_within_a_block_is_told_the_next_time() {
-        let of = |ground, left| Turns {
-            order: Order::AtOnce,
-            first: None,
-            left,
-            ground,
-        };
-        let (all, part) = (Ground::Transaction, Ground::Savepoint);
-        assert_eq!(of(all, MOST).left_after(Met::Deadlock), MOST - 1);
-        assert_eq!(of(all, MOST).left_after(Met::Others), MOST - 1);
-        assert_eq!(of(part, MOST).left_after(Met::Others), MOST - 1);
-        assert_eq!(of(part, MOST).left_after(Met::Deadlock), 0);
-    }
 }

@@ -36,6 +36,8 @@ struct Totals {
     lost: usize,
     foreign: usize,
     slow: usize,
+    /// What of its bound each schedule took.
+    shares: Vec<f64>,
 }
 
 impl Totals {
@@ -124,11 +126,23 @@ fn main() -> ExitCode {
         "one PostgreSQL {:.1?}, the router {:.1?}; deadlocks told {} and {}",
         times[0], times[1], deadlocks[0], deadlocks[1]
     );
+    totals.shares.sort_by(f64::total_cmp);
+    let shares = &totals.shares;
+    let below = |percent: usize| shares[(shares.len() * percent / 100).min(shares.len() - 1)];
+    if !shares.is_empty() {
+        println!(
+            "of the bound of time half take {:.2} at most, 99 of 100 {:.2}, all {:.2}",
+            below(50),
+            below(99),
+            below(100)
+        );
+    }
     let Totals {
         wrong,
         lost,
         foreign,
         slow,
+        ..
     } = totals;
     println!(
         "contention: schedules={count} wrong={wrong} lost={lost} foreign={foreign} slow={slow} seed={seed}"
@@ -175,6 +189,7 @@ fn judge(schedule: &Schedule, [one, through]: [&Outcome; 2], totals: &mut Totals
     let told = |outcome: &Outcome| outcome.codes.get("40P01").copied().unwrap_or(0);
     let deadlocks = u32::try_from(told(one) + told(through)).unwrap();
     let limit = one.took * 3 + FIXED + DEADLOCK * deadlocks;
+    totals.shares.push(through.took.div_duration_f64(limit));
     if through.took > limit {
         totals.slow += 1;
         said.push(format!(
