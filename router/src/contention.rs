@@ -20,42 +20,86 @@ const LONGEST: Duration = Duration::from_secs(60);
 const MOST: usize = 1024;
 
 /// How a statement goes to its shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// How much of it is one after the other.
+    pub pace: Pace,
+    /// The shard that is asked before the others; without one, the home shard. All others follow by their number.
+    pub first: Option<usize>,
+}
+
+/// Which answers a statement waits for before it asks more shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
-    /// To all of them at once.
+pub enum Pace {
+    /// None: it goes to all of them at once.
     AtOnce,
-    /// To the first one, and to the others at once when it has answered: who wants the same rows stops at the first.
+    /// The first one's; then it goes to the others at once. Who wants the same rows stops at the first.
     Lead,
-    /// To one after the other, as each has answered.
+    /// Each one's.
     InTurn,
 }
 
 impl Order {
+    /// Where nothing is known of others.
+    pub const AT_ONCE: Order = Order {
+        pace: Pace::AtOnce,
+        first: None,
+    };
+
+    /// Where others are met and no attempt can be undone.
+    pub const IN_TURN: Order = Order {
+        pace: Pace::InTurn,
+        first: None,
+    };
+
     /// Whether the leg of this number, in the order of locks, is waited for before the next one is asked.
     pub fn waits_for(self, number: usize) -> bool {
-        match self {
-            Order::AtOnce => false,
-            Order::Lead => number == 0,
-            Order::InTurn => true,
+        match self.pace {
+            Pace::AtOnce => false,
+            Pace::Lead => number == 0,
+            Pace::InTurn => true,
         }
     }
 
-    /// How it goes when it has met others like this.
-    pub fn after_meeting(self) -> Order {
-        match self {
-            Order::AtOnce => Order::Lead,
-            Order::Lead | Order::InTurn => Order::InTurn,
+    /// Whether it waits for no answer before it asks more shards.
+    pub fn is_at_once(self) -> bool {
+        self.pace == Pace::AtOnce
+    }
+
+    /// How it goes when it has met others like this, and waited on this shard.
+    ///
+    /// Where it did not go in turn, it is enough that it does. If it did and has met others, these take their locks in
+    /// another order. It is best off behind them in the queue where it waited, while it holds nothing.
+    #[must_use]
+    pub fn after_meeting(self, waited: Option<usize>) -> Order {
+        let first = match self.pace {
+            Pace::AtOnce | Pace::Lead => self.first,
+            Pace::InTurn => waited.or(self.first),
+        };
+        Order {
+            pace: Pace::InTurn,
+            first,
         }
     }
-}
 
-/// What was learned where statements met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Learned {
-    /// How what comes next goes to its shards.
-    pub order: Order,
-    /// The shard on which the last one waited that was undone: it is asked first.
-    pub first: Option<usize>,
+    /// How others go for a while when this one goes on like that: what is in the way of few need not be in turn.
+    #[must_use]
+    pub fn lesson(self, next: Order) -> Order {
+        let pace = match self.pace {
+            Pace::AtOnce => Pace::Lead,
+            Pace::Lead | Pace::InTurn => Pace::InTurn,
+        };
+        Order { pace, ..next }
+    }
+
+    /// Both: the stricter one, with the later one's first shard.
+    #[must_use]
+    pub fn and(self, later: Order) -> Order {
+        Order {
+            pace: self.pace.max(later.pace),
+            first: later.first.or(self.first),
+        }
+    }
 }
 
 /// Where statements met.
@@ -74,7 +118,7 @@ type Table = (Box<str>, Box<str>);
 struct Heat {
     until: Instant,
     lasts: Duration,
-    learned: Learned,
+    order: Order,
 }
 
 impl Default for Contention {
@@ -94,18 +138,18 @@ impl Contention {
         &self,
         database: &str,
         names: impl Iterator<Item = &'n str>,
-        learned: Learned,
+        order: Order,
         now: Instant,
     ) {
         let mut tables = self.tables.lock().expect("nobody panics while holding it");
         for name in names {
             let heat = tables.entry((database.into(), name.into()));
             let heat = heat
-                .and_modify(|heat| heat.again(learned, now))
+                .and_modify(|heat| heat.again(order, now))
                 .or_insert(Heat {
                     until: now + FIRST,
                     lasts: FIRST,
-                    learned,
+                    order,
                 });
             let until = heat.until.saturating_duration_since(self.begun);
             let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
@@ -123,8 +167,8 @@ impl Contention {
         }
     }
 
-    /// The tables of a database on which statements have met lately, and what was learned.
-    pub fn of(&self, database: &str, now: Instant) -> Vec<(Box<str>, Learned)> {
+    /// The tables of a database on which statements have met lately, and how they go since.
+    pub fn of(&self, database: &str, now: Instant) -> Vec<(Box<str>, Order)> {
         let passed = now.saturating_duration_since(self.begun).as_micros();
         if u128::from(self.until.load(Ordering::Relaxed)) <= passed {
             return Vec::new();
@@ -133,28 +177,17 @@ impl Contention {
         let hot = tables
             .iter()
             .filter(|((of, _), heat)| **of == *database && heat.until > now);
-        hot.map(|((_, name), heat)| (name.clone(), heat.learned))
+        hot.map(|((_, name), heat)| (name.clone(), heat.order))
             .collect()
     }
 }
 
-impl Learned {
-    /// Both: the stricter order, and the later one's first shard.
-    #[must_use]
-    pub fn and(self, later: Learned) -> Learned {
-        Learned {
-            order: self.order.max(later.order),
-            first: later.first.or(self.first),
-        }
-    }
-}
-
 impl Heat {
-    fn again(&mut self, learned: Learned, now: Instant) {
+    fn again(&mut self, order: Order, now: Instant) {
         let lately = now < self.until + self.lasts;
-        (self.lasts, self.learned) = match lately {
-            true => ((self.lasts * 2).min(LONGEST), self.learned.and(learned)),
-            false => (FIRST, learned),
+        (self.lasts, self.order) = match lately {
+            true => ((self.lasts * 2).min(LONGEST), self.order.and(order)),
+            false => (FIRST, order),
         };
         self.until = now + self.lasts;
     }
@@ -164,10 +197,34 @@ impl Heat {
 mod tests {
     use super::*;
 
-    const LEAD: Learned = Learned {
-        order: Order::Lead,
+    const LEAD: Order = Order {
+        pace: Pace::Lead,
         first: None,
     };
+
+    #[test]
+    fn who_meets_others_in_the_common_order_begins_where_it_waited() {
+        let in_turn = |first| Order {
+            pace: Pace::InTurn,
+            first,
+        };
+        let cases = [
+            (Order::AT_ONCE, Some(2), in_turn(None), LEAD),
+            (LEAD, Some(2), in_turn(None), in_turn(None)),
+            (in_turn(None), Some(2), in_turn(Some(2)), in_turn(Some(2))),
+            (
+                in_turn(Some(2)),
+                Some(1),
+                in_turn(Some(1)),
+                in_turn(Some(1)),
+            ),
+            (in_turn(Some(2)), None, in_turn(Some(2)), in_turn(Some(2))),
+        ];
+        for (order, waited, next, lesson) in cases {
+            assert_eq!(order.after_meeting(waited), next, "{order:?}");
+            assert_eq!(order.lesson(next), lesson, "{order:?}");
+        }
+    }
 
     #[test]
     fn a_table_is_remembered_for_longer_the_more_often_statements_meet_there() {
@@ -195,20 +252,20 @@ mod tests {
         let contention = Contention::default();
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        let note = |order, first, ms| {
-            let learned = Learned { order, first };
-            contention.note("d", ["t"].into_iter(), learned, after(ms));
+        let note = |pace, first, ms| {
+            let order = Order { pace, first };
+            contention.note("d", ["t"].into_iter(), order, after(ms));
         };
-        let learned = |ms| {
-            let learned = contention.of("d", after(ms)).first()?.1;
-            Some((learned.order, learned.first))
+        let order = |ms| {
+            let order = contention.of("d", after(ms)).first()?.1;
+            Some((order.pace, order.first))
         };
-        note(Order::Lead, Some(1), 0);
-        note(Order::InTurn, Some(2), 0);
-        note(Order::Lead, None, 0);
-        assert_eq!(learned(1), Some((Order::InTurn, Some(2))));
-        note(Order::Lead, None, 60_000);
-        assert_eq!(learned(60_001), Some((Order::Lead, None)));
+        note(Pace::Lead, Some(1), 0);
+        note(Pace::InTurn, Some(2), 0);
+        note(Pace::Lead, None, 0);
+        assert_eq!(order(1), Some((Pace::InTurn, Some(2))));
+        note(Pace::Lead, None, 60_000);
+        assert_eq!(order(60_001), Some((Pace::Lead, None)));
     }
 
     #[test]

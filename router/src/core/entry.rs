@@ -11,7 +11,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
 
 /// Who a session is; does not change while it lives.
 #[derive(Clone, Debug)]
@@ -54,7 +53,7 @@ pub struct Yielding {
     /// Counts attempts, so that nobody is asked to undo another one than was looked at.
     attempt: Cell<Option<Attempt>>,
     state: Cell<Way>,
-    /// The shard on which the last attempt waited that was asked to give way: the next one asks it first.
+    /// The shard on which the attempt waits that was asked to give way.
     waited: Cell<Option<usize>>,
 }
 
@@ -70,22 +69,12 @@ enum Way {
 }
 
 impl Yielding {
-    /// A statement begins. Where it is known of others, the shard on which it would wait.
-    pub fn begin_statement(&self, waits: Option<usize>) {
-        self.waited.set(waits);
-    }
-
-    /// An attempt begins that can be undone. So often its statement was, and whether it is a part of a transaction.
-    pub fn begin(&self, undone: u8, is_part: bool) {
+    /// An attempt begins that can be undone, with this number.
+    pub fn begin(&self, attempt: impl FnOnce(u64) -> Attempt) {
         let number = self.attempt.get().map_or(0, |last| last.number + 1);
-        let began = Instant::now();
-        self.attempt.set(Some(Attempt {
-            number,
-            began,
-            undone,
-            is_part,
-        }));
+        self.attempt.set(Some(attempt(number)));
         self.state.set(Way::MayGive);
+        self.waited.set(None);
     }
 
     /// It has ended, or can be undone no longer.
@@ -109,8 +98,7 @@ impl Yielding {
         same
     }
 
-    /// The shard on which the last attempt of this statement waited when it was asked to give way; before it was, what
-    /// is known of others.
+    /// The shard on which the attempt waited when it was asked to give way.
     pub fn waited(&self) -> Option<usize> {
         self.waited.get()
     }

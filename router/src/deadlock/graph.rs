@@ -63,6 +63,8 @@ pub struct Attempt {
     pub undone: u8,
     /// It is a part of a transaction, whose earlier statements stay.
     pub is_part: bool,
+    /// It has asked all its shards at once. The next attempt will not.
+    pub at_once: bool,
 }
 
 impl Age {
@@ -93,6 +95,8 @@ pub type Cycle<'w> = Vec<&'w Wait>;
 pub struct Victims<'w> {
     /// These undo this attempt. It is not asked whether a server sees the cycle: that takes the server some time.
     pub undone: Vec<(Cycle<'w>, Attempt)>,
+    /// So do these, which are in no cycle yet.
+    pub crowd: Vec<(&'w Wait, Attempt)>,
     /// These are ended. A cycle without a transaction of several processes is left to its server.
     pub ended: Vec<Cycle<'w>>,
 }
@@ -107,6 +111,7 @@ pub fn deadlocks<'w>(
     for wait in waits {
         of.entry(wait.waiter).or_default().push(wait);
     }
+    let all = &attempts;
     let mut attempts: Vec<(&Node, &Attempt)> = attempts.iter().collect();
     attempts.sort_by_key(|(_, attempt)| (attempt.undone, attempt.is_part));
     let mut undone = Vec::new();
@@ -120,6 +125,7 @@ pub fn deadlocks<'w>(
             undone.push((cycle, *attempt));
         }
     }
+    let crowd = crowd(&undone, &mut of, all);
     let mut candidates: Vec<(Node, Age)> = of
         .keys()
         .filter(|node| !matches!(node, Node::Process(..)))
@@ -142,7 +148,42 @@ pub fn deadlocks<'w>(
             ended.push(cycle);
         }
     }
-    Victims { undone, ended }
+    Victims {
+        undone,
+        crowd,
+        ended,
+    }
+}
+
+/// Who has asked all its shards at once and waits, through others or not, for somebody in a cycle of such statements. Of many
+/// that came at the same time each would be in the next cycle, one look after the other. With all but one of each cycle
+/// undone, that one goes on, and the others come again in one order.
+fn crowd<'w>(
+    undone: &[(Cycle<'w>, Attempt)],
+    of: &mut BTreeMap<Node, Vec<&'w Wait>>,
+    attempts: &BTreeMap<Node, Attempt>,
+) -> Vec<(&'w Wait, Attempt)> {
+    let at_once = |node: &Node| attempts.get(node).filter(|attempt| attempt.at_once);
+    let cycles = undone.iter().filter(|(_, attempt)| attempt.at_once);
+    let mut met: BTreeSet<Node> = cycles
+        .clone()
+        .flat_map(|(c, _)| c.iter().map(|w| w.waiter))
+        .collect();
+    let kept: BTreeSet<Node> = cycles.map(|(cycle, _)| cycle[0].blocker).collect();
+    let mut crowd = Vec::new();
+    loop {
+        let joins = |node: &Node, waits: &Vec<&'w Wait>| {
+            let wait = waits.iter().find(|wait| met.contains(&wait.blocker))?;
+            let attempt = at_once(node).filter(|_| !kept.contains(node))?;
+            Some((*wait, *attempt))
+        };
+        let Some(found) = of.iter().find_map(|(node, waits)| joins(node, waits)) else {
+            return crowd;
+        };
+        of.remove(&found.0.waiter);
+        met.insert(found.0.waiter);
+        crowd.push(found);
+    }
 }
 
 /// The shortest way from a wait back to its waiter by a last wait that will do.
@@ -377,6 +418,7 @@ mod tests {
                     began,
                     undone,
                     is_part,
+                    at_once: false,
                 };
                 (node, attempt)
             });
@@ -403,6 +445,44 @@ mod tests {
             found(&earlier, &[(a, 0, false), (b, 4, true)]),
             (vec![b], 0)
         );
+    }
+
+    #[test]
+    fn of_many_that_ask_all_shards_at_once_one_goes_on() {
+        let began = Instant::now();
+        let nodes = [1, 2, 3, 4, 5].map(Node::Session);
+        let [a, b, c, d, alone] = nodes;
+        let attempts = |at_once: bool| {
+            let attempt = Attempt {
+                number: 7,
+                began,
+                undone: 0,
+                is_part: false,
+                at_once,
+            };
+            BTreeMap::from(nodes.map(|node| (node, attempt)))
+        };
+        let later = began + Duration::from_secs(1);
+        let wait = |shard, waiter, blocker| Wait {
+            held_since: later,
+            ..wait(shard, waiter, blocker)
+        };
+        let elsewhere = Node::Session(6);
+        let waits = [
+            wait(0, a, b),
+            wait(1, b, a),
+            wait(0, c, b),
+            wait(1, d, c),
+            wait(2, alone, elsewhere),
+        ];
+        let of = |at_once| {
+            let found = deadlocks(&waits, &BTreeMap::new(), &attempts(at_once));
+            let undone = found.undone.iter().map(|(cycle, _)| cycle[0].waiter);
+            let crowd = found.crowd.iter().map(|(wait, _)| wait.waiter);
+            (undone.collect::<Vec<_>>(), crowd.collect::<Vec<_>>())
+        };
+        assert_eq!(of(true), (vec![a], vec![c, d]));
+        assert_eq!(of(false), (vec![a], vec![]));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::control::{Control, ControlError};
 use crate::core::{self, Shared, Topology};
 use crate::log::Chain;
 pub use graph::Attempt;
-use graph::{Age, Cycle, Node, Wait, deadlocks, detail};
+use graph::{Age, Node, Wait, deadlocks, detail};
 use mark::Mark;
 use mothership_pool::connection::CancelGuard;
 use mothership_pool::endpoint::{Address, Endpoint};
@@ -42,10 +42,12 @@ use tokio_postgres::types::ToSql;
 
 /// So often it is looked within `transactions.deadlock_timeout`, so that it is known since when somebody waits.
 const LOOKS: u32 = 5;
-/// The pause after a look that somebody has asked for.
+/// The pause after a look that somebody has asked for, where something was found.
 const SHORTEST: Duration = Duration::from_millis(4);
-/// The same where nothing is found.
+/// And the longest where nothing was.
 const LONGEST: Duration = Duration::from_millis(64);
+/// Such a pause is so many times as long as the look was: servers that are slow are asked less often.
+const SHARE: u32 = 4;
 /// A transaction that nobody was seen to wait for is forgotten after so long.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -99,7 +101,6 @@ struct Known {
 /// Looks as long as it is polled.
 pub async fn watch(shared: &Shared) {
     let mut watch = Watch::default();
-    let mut pause = SHORTEST;
     let mut asked = false;
     let mut next = tokio::time::Instant::now();
     loop {
@@ -118,11 +119,12 @@ pub async fn watch(shared: &Shared) {
             asked = false;
             continue;
         }
+        let began = Instant::now();
         let found = watch.look(shared, &topology).await;
         // Others may wait for what is free now; where there was nothing, those who ask may wait for a while.
-        pause = match found {
+        let pause = match found {
             true => SHORTEST,
-            false => (pause * 2).min(LONGEST),
+            false => (began.elapsed() * SHARE).clamp(SHORTEST, LONGEST),
         };
         if asked {
             tokio::time::sleep(pause).await;
@@ -207,12 +209,13 @@ impl Watch {
             waits = known.waits(waiting, &self.since, &self.transactions);
             victims = deadlocks(&waits, &known.ages, &known.attempts);
         }
-        let undone = victims
-            .undone
+        let undone = victims.undone.iter().map(|(cycle, a)| (&**cycle, Some(*a)));
+        let crowd = victims
+            .crowd
             .iter()
-            .map(|(cycle, attempt)| (cycle, Some(*attempt)));
-        let ended = victims.ended.iter().map(|cycle| (cycle, None));
-        let cycles: Vec<(&Cycle<'_>, Option<Attempt>)> = undone.chain(ended).collect();
+            .map(|(wait, a)| (std::slice::from_ref(wait), Some(*a)));
+        let ended = victims.ended.iter().map(|cycle| (&**cycle, None));
+        let cycles: Vec<(&[&Wait], Option<Attempt>)> = undone.chain(crowd).chain(ended).collect();
         if cycles.is_empty() {
             return false;
         }
@@ -308,7 +311,7 @@ async fn end_wait(shared: &Shared, victim: Node) -> bool {
 }
 
 /// Ends the victim of a cycle, and says so.
-async fn report(control: &Control, shared: &Shared, topology: &Topology, cycle: &Cycle<'_>) {
+async fn report(control: &Control, shared: &Shared, topology: &Topology, cycle: &[&Wait]) {
     let names: Vec<String> = topology.shards.iter().map(|s| s.name.clone()).collect();
     let detail = detail(cycle, &names);
     match end(control, shared, topology, cycle[0], &detail).await {

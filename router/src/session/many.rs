@@ -425,7 +425,7 @@ impl Session {
         }
         let mut turns = self.turns(sql, steps, many);
         let shared = std::sync::Arc::clone(&self.core.shared);
-        self.begin_attempts(turns);
+        self.begin_attempts();
         loop {
             self.begin_attempt(turns);
             let attempt = self.attempt_many(sql, steps, many, bound, turns);

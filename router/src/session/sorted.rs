@@ -278,8 +278,8 @@ impl Session {
     /// The legs with these places in the order in which they are asked.
     pub(super) fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
         let mut legs: Vec<usize> = (0..places.len()).collect();
-        if order != Order::AtOnce {
-            legs.sort_by_key(|leg| self.rank_now(self.servers[places[*leg]].shard));
+        if !order.is_at_once() {
+            legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard, order.first));
         }
         legs
     }
@@ -456,8 +456,10 @@ impl Session {
                 streams.end(leg, &mut self.client);
             } else {
                 let mut legs = streams.to_ask();
-                if order != Order::AtOnce {
-                    legs.sort_by_key(|leg| self.rank_now(self.servers[places[*leg]].shard));
+                if !order.is_at_once() {
+                    legs.sort_by_key(|leg| {
+                        self.rank(self.servers[places[*leg]].shard, order.first)
+                    });
                     for leg in legs {
                         self.send_execute(places[leg], name, rows.min(AT_ONCE));
                         self.hold_sorted(leg, places[leg], streams).await?;

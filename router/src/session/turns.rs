@@ -13,8 +13,8 @@ use super::state::Block;
 use super::step::{Pins, Step};
 use super::{Attached, Halt, Session, working_by};
 use crate::commit::steps::Reply;
-use crate::contention::Learned;
-pub(super) use crate::contention::Order;
+pub(super) use crate::contention::{Order, Pace};
+use crate::deadlock::Attempt;
 use crate::plan::Merge;
 use mothership_catalog::behind::names;
 use mothership_catalog::outside::reaches;
@@ -66,8 +66,6 @@ pub(super) enum Met {
 pub(super) struct Turns {
     /// How the next one goes.
     pub order: Order,
-    /// Where others have met on its tables, the shard that the first one asks first.
-    first: Option<usize>,
     /// So often it may be undone.
     left: u8,
     ground: Ground,
@@ -87,8 +85,7 @@ const LOCK_COPIES: &str =
 impl Turns {
     /// Of what takes no locks on several shards.
     pub const ONE: Turns = Turns {
-        order: Order::AtOnce,
-        first: None,
+        order: Order::AT_ONCE,
         left: 0,
         ground: Ground::Transaction,
     };
@@ -127,7 +124,7 @@ impl Turns {
     pub fn without_undoing(self) -> Turns {
         match self.can_undo() {
             true => Turns {
-                order: Order::InTurn,
+                order: Order::IN_TURN,
                 left: 0,
                 ..self
             },
@@ -158,21 +155,16 @@ impl Session {
         let undone = self.can_be_undone(sql, steps)
             && (ground == Ground::Transaction || self.can_be_saved() && !defines);
         let turns = Turns {
-            order: Order::AtOnce,
-            first: None,
+            order: Order::AT_ONCE,
             left: MOST,
             ground,
         };
         match undone {
             false => turns.without_undoing(),
-            true => {
-                let Learned { order, first } = self.learned_of_others(sql);
-                Turns {
-                    order,
-                    first,
-                    ..turns
-                }
-            }
+            true => Turns {
+                order: self.order_among_others(sql),
+                ..turns
+            },
         }
     }
 
@@ -230,7 +222,7 @@ impl Session {
     /// The same on several servers, that of the home shard first.
     pub(super) async fn lock_copies(&mut self, legs: &[usize]) -> Result<(), Halt> {
         let mut legs = legs.to_vec();
-        legs.sort_by_key(|at| self.rank(self.servers[*at].shard));
+        legs.sort_by_key(|at| self.rank(self.servers[*at].shard, None));
         for at in legs {
             self.tell(at, LOCK_COPIES).await?;
         }
@@ -267,27 +259,26 @@ impl Session {
     }
 
     /// How it goes to its shards by what has happened lately on the tables that it names.
-    pub(super) fn learned_of_others(&self, sql: &[u8]) -> Learned {
-        let with = |order| Learned { order, first: None };
+    pub(super) fn order_among_others(&self, sql: &[u8]) -> Order {
         let database = &self.entry.who.database;
         let hot = self.core.shared.contention.of(database, Instant::now());
         if hot.is_empty() {
-            return with(Order::AtOnce);
+            return Order::AT_ONCE;
         }
         let Ok(sql) = std::str::from_utf8(sql) else {
-            return with(Order::InTurn);
+            return Order::IN_TURN;
         };
-        let mut learned = with(Order::AtOnce);
+        let mut order = Order::AT_ONCE;
         names(sql, self.standard_strings(), |named| {
             let hot = hot
                 .iter()
                 .filter(|hot| named.name.is_none_or(|name| *hot.0 == *name));
-            learned = hot.map(|hot| hot.1).fold(learned, Learned::and);
+            order = hot.map(|hot| hot.1).fold(order, Order::and);
         });
-        learned
+        order
     }
 
-    /// Others were met by a statement with this text, which now goes to its shards in this order.
+    /// Others were met by a statement with this text: what names its tables goes to its shards like this for a while.
     fn note_contention(&self, sql: &[u8], order: Order) {
         let (Ok(sql), Some(world)) = (std::str::from_utf8(sql), &self.world) else {
             return;
@@ -301,15 +292,12 @@ impl Session {
         let tables = tables.filter(|name| named.contains(*name));
         let database = &self.entry.who.database;
         let contention = &self.core.shared.contention;
-        let first = self.entry.yielding.waited();
-        let learned = Learned { order, first };
-        contention.note(database, tables, learned, Instant::now());
+        contention.note(database, tables, order, Instant::now());
     }
 
     /// A statement begins that may need several attempts. A cancel that comes from now on ends it.
-    pub(super) fn begin_attempts(&self, turns: Turns) {
+    pub(super) fn begin_attempts(&self) {
         self.entry.cancelled.set(false);
-        self.entry.yielding.begin_statement(turns.first);
     }
 
     /// An attempt begins. What is told of it is held back while it can be undone.
@@ -317,8 +305,13 @@ impl Session {
         self.met = Met::Nobody;
         if turns.left > 0 {
             self.client.hold();
-            let is_part = turns.ground == Ground::Savepoint;
-            self.entry.yielding.begin(turns.undone(), is_part);
+            self.entry.yielding.begin(|number| Attempt {
+                number,
+                began: Instant::now(),
+                undone: turns.undone(),
+                is_part: turns.ground == Ground::Savepoint,
+                at_once: turns.order.is_at_once(),
+            });
         }
     }
 
@@ -338,8 +331,9 @@ impl Session {
         }
         self.client.discard();
         let undone = self.undo_attempt(turns.ground).await;
-        turns.order = turns.order.after_meeting();
-        self.note_contention(sql, turns.order);
+        let next = turns.order.after_meeting(self.entry.yielding.waited());
+        self.note_contention(sql, turns.order.lesson(next));
+        turns.order = next;
         self.state.tally.repeats();
         if let Some(report) = self.must_go() {
             return Err(super::End::Told(report).into());
@@ -458,38 +452,27 @@ impl Session {
         inbox.outcomes.clear();
     }
 
-    /// The legs of a statement in the order of locks, those of one batch at once: the home shard's is the first, the others
-    /// follow in the order of the shards, as [`rank_now`](Self::rank_now) says. Where all do the same with copies of the
-    /// same, the home shard's stays the first, and whoever has that has them all.
+    /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
+    /// same, the home shard's is the first, and whoever has that has them all.
     pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
         let mut legs: Vec<usize> = (0..many.legs.len()).collect();
         let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
-        if order == Order::AtOnce && !has_lock {
+        if order.is_at_once() && !has_lock {
             return vec![legs];
         }
-        legs.sort_by_key(|leg| match has_lock || many.merge == Merge::First {
-            true => (true, self.rank(many.legs[*leg].0)),
-            false => self.rank_now(many.legs[*leg].0),
-        });
-        if many.merge == Merge::First || order == Order::Lead {
+        let of_copies = has_lock || many.merge == Merge::First;
+        let first = order.first.filter(|_| !of_copies);
+        legs.sort_by_key(|leg| self.rank(many.legs[*leg].0, first));
+        if many.merge == Merge::First || order.pace == Pace::Lead {
             let others = legs.split_off(1);
             return vec![legs, others];
         }
         legs.into_iter().map(|leg| vec![leg]).collect()
     }
 
-    /// The place of a shard in the order of locks, which all statements have in common.
-    fn rank(&self, shard: usize) -> (bool, usize) {
-        (shard != self.topology.home, shard)
-    }
-
-    /// The same for a statement that may have been undone: the shard on which it waited then is the first one. There it is in
-    /// the queue behind those who have what it wants, and holds nothing that they could want.
-    pub(super) fn rank_now(&self, shard: usize) -> (bool, (bool, usize)) {
-        (
-            self.entry.yielding.waited() != Some(shard),
-            self.rank(shard),
-        )
+    /// The place of a shard in an order of locks with this first shard: after that the home shard, then all others.
+    pub(super) fn rank(&self, shard: usize, first: Option<usize>) -> (bool, bool, usize) {
+        (first != Some(shard), shard != self.topology.home, shard)
     }
 }
 

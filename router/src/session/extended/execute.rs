@@ -251,7 +251,7 @@ impl Session {
         }
         let shared = std::sync::Arc::clone(&self.core.shared);
         let mut again = false;
-        self.begin_attempts(turns);
+        self.begin_attempts();
         loop {
             self.begin_attempt(turns);
             let attempt = self.attempt_execute((name, rows), portal, statement, turns.order, again);

@@ -34,7 +34,7 @@ impl Session {
                 self.bind_locking(*at, text.as_bytes(), given);
             }
             let mut streams = Streams::new(&flow(work, number, shape), places.len());
-            let order = self.learned_of_others(sql).order;
+            let order = self.order_among_others(sql);
             self.lock_wanted(PORTAL, &places, &mut streams, order)
                 .await?;
             self.close_locking(&places, &mut streams).await?;

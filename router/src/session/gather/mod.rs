@@ -140,7 +140,7 @@ impl Session {
         let mut attempts = self.attempts(work);
         let mut turns = self.gathering_turns(sql, work);
         let shared = Arc::clone(&self.core.shared);
-        self.begin_attempts(turns);
+        self.begin_attempts();
         loop {
             self.begin_attempt(turns);
             let attempt = self.query_gather_once(sql, work);
@@ -281,7 +281,7 @@ impl Session {
         let mut attempts = self.attempts(work);
         let mut turns = self.gathering_turns(&statement.sql, work);
         let shared = Arc::clone(&self.core.shared);
-        self.begin_attempts(turns);
+        self.begin_attempts();
         loop {
             self.begin_attempt(turns);
             let attempt = self.execute_gather_once(statement, values, work);
@@ -372,7 +372,7 @@ impl Session {
         work: &GatherWork,
     ) -> Result<usize, Halt> {
         let mut attempts = self.attempts(work);
-        self.begin_attempts(Turns::ONE);
+        self.begin_attempts();
         loop {
             let done = self.bind_gather_once(bind, statement, work).await;
             if !self.met_conflict(&mut attempts).await? {

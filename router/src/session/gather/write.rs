@@ -134,7 +134,7 @@ impl Session {
         }
         self.allow(&attempts);
         let shared = std::sync::Arc::clone(&self.core.shared);
-        self.begin_attempts(turns);
+        self.begin_attempts();
         loop {
             self.begin_attempt(turns);
             let attempt = self.execute_gathered_once(portal, rows);
