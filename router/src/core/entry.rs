@@ -54,7 +54,7 @@ pub struct Yielding {
     attempt: Cell<Option<Attempt>>,
     state: Cell<Way>,
     /// The shard on which the attempt waits that was asked to give way.
-    waited: Cell<Option<usize>>,
+    waited: Cell<Option<u16>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,14 +93,14 @@ impl Yielding {
         let same = self.attempt().is_some_and(|now| now.number == attempt);
         if same {
             self.state.set(Way::Gives);
-            self.waited.set(Some(shard));
+            self.waited.set(u16::try_from(shard).ok());
         }
         same
     }
 
     /// The shard on which the attempt waited when it was asked to give way.
     pub fn waited(&self) -> Option<usize> {
-        self.waited.get()
+        self.waited.get().map(usize::from)
     }
 
     /// Whether it was asked to.
