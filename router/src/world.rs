@@ -26,6 +26,7 @@ use error::list;
 use mothership_catalog::drift::Difference;
 use mothership_catalog::lasting::Lasting;
 use mothership_catalog::outside::Outside;
+use mothership_catalog::prepared::ShowsPrepared;
 use mothership_catalog::times::Times;
 use mothership_catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use mothership_documents::Collection;
@@ -85,6 +86,7 @@ pub struct World {
     /// What leaves something behind in a session, likewise.
     lasting: OnceLock<Lasting>,
     outside: OnceLock<Outside>,
+    shows_prepared: OnceLock<ShowsPrepared>,
 }
 
 /// What one shard has said about itself.
@@ -239,6 +241,7 @@ impl World {
             times: OnceLock::new(),
             lasting: OnceLock::new(),
             outside: OnceLock::new(),
+            shows_prepared: OnceLock::new(),
         })
     }
 
@@ -313,6 +316,7 @@ impl World {
         self.times();
         self.lasting();
         self.outside();
+        self.shows_prepared();
     }
 
     /// What leaves something behind in the session.
@@ -323,6 +327,12 @@ impl World {
     /// What has an effect that its transaction's end does not undo.
     pub fn outside(&self) -> &Outside {
         self.outside.get_or_init(|| Outside::of(self.catalog()))
+    }
+
+    /// What shows the prepared statements of a server connection.
+    pub fn shows_prepared(&self) -> &ShowsPrepared {
+        let shows = || ShowsPrepared::of(self.catalog());
+        self.shows_prepared.get_or_init(shows)
     }
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.

@@ -229,6 +229,19 @@ impl Behind {
         }
     }
 
+    /// Whether a statement may do it by what it names, defaults of what it `writes` included.
+    pub fn is_done_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let mut does = false;
+        names(sql, strings, |named| {
+            let fills = || writes && named.name.is_some_and(|name| self.has_defaults(name));
+            does |= self.by(named, writes).is_some() || fills();
+        });
+        does
+    }
+
     /// Whether a default of a table of this name does it.
     pub fn has_defaults(&self, table: &str) -> bool {
         self.defaults.contains_key(table)

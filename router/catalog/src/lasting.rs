@@ -4,7 +4,7 @@
 //! A connection on which that was done belongs to its client from then on. Statements that bodies build at run time are
 //! seen as far as their words stand in the bodies.
 
-use super::behind::{Behind, Deed, names};
+use super::behind::{Behind, Deed};
 use super::types::words;
 use super::{Catalog, Function};
 use mothership_sql::cursor::Cursor;
@@ -50,15 +50,7 @@ impl Lasting {
 
     /// Whether a statement may leave something behind in its session by what it names.
     pub fn is_left_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        let mut leaves = false;
-        names(sql, strings, |named| {
-            let fills = || writes && named.name.is_some_and(|name| self.0.has_defaults(name));
-            leaves |= self.0.by(named, writes).is_some() || fills();
-        });
-        leaves
+        self.0.is_done_by(sql, strings, writes)
     }
 }
 

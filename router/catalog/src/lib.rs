@@ -14,6 +14,7 @@ pub mod lasting;
 pub mod oids;
 pub mod outside;
 pub mod own;
+pub mod prepared;
 pub mod queries;
 pub mod relation;
 pub mod rights;

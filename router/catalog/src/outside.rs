@@ -4,7 +4,7 @@
 //! What may do so runs once and is never undone and run again unseen. Code that cannot be read is taken for such code,
 //! unless it belongs to an extension that is known to compute only.
 
-use super::behind::{Behind, Deed, names};
+use super::behind::{Behind, Deed};
 use super::types::words;
 use super::{Catalog, Function};
 use mothership_sql::functions::{Trait, special};
@@ -47,15 +47,7 @@ impl Outside {
 
     /// Whether a statement that writes may reach outside by what it names.
     pub fn is_reached_by(&self, sql: &str, strings: bool) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        let mut reaches = false;
-        names(sql, strings, |named| {
-            let fills = || named.name.is_some_and(|name| self.0.has_defaults(name));
-            reaches |= self.0.by(named, true).is_some() || fills();
-        });
-        reaches
+        self.0.is_done_by(sql, strings, true)
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn lost_transaction() -> Report {
 }
 
 /// The refusal of what shows the statements of a server connection, which several clients share.
-fn prepared_refused() -> Report {
+pub(super) fn prepared_refused() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "pg_prepared_statements would show what other clients have prepared",

@@ -4,6 +4,7 @@
 //! Without declared tables there is no world, and everything goes to the home shard
 //! as it is.
 
+use super::allowed::prepared_refused;
 use super::code::Behind;
 use super::gather::GatherWork;
 use super::here::{is_common, is_control};
@@ -292,6 +293,12 @@ impl Session {
         };
         if step.is_some_and(leaves) {
             self.state.run_unseen();
+        }
+        let shows = |step: &super::step::Step| {
+            step.runs_code(sql) && world.shows_prepared().is_done_by(sql, strings, step.writes)
+        };
+        if step.is_some_and(shows) {
+            return Err(prepared_refused().into());
         }
         self.state.tally.planned(kind_of(&plan, &route));
         if route.gathered.is_some() {

@@ -125,6 +125,7 @@ impl World {
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
             outside: Default::default(),
+            shows_prepared: Default::default(),
             lasting: OnceLock::new(),
         })
     }

@@ -1,7 +1,7 @@
 //! What is a client's own stays its own where clients share connections and prepared statements: the values of its
 //! settings, however they were written, and what its statements meant by them.
 
-use crate::shards::stage::{LIMIT, extended, one, say, send};
+use crate::shards::stage::{LIMIT, Stage, extended, one, say, send};
 use mothership_tests::endpoint::{Served, endpoint_listening};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Endpoint, Frame, Wire, poll_until};
@@ -522,6 +522,44 @@ fn what_others_have_prepared_is_not_shown() {
         assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");
     }
     assert_eq!(one(&mut other, "SELECT 1"), "1");
+}
+
+#[test]
+fn what_others_have_prepared_is_not_shown_by_code_of_users() {
+    let stage = Stage::on_one_core();
+    let mut client = stage.wire();
+    for definition in [
+        "CREATE VIEW seen AS SELECT statement FROM pg_prepared_statements",
+        "CREATE VIEW seen_twice AS SELECT * FROM seen",
+        "CREATE FUNCTION tell() RETURNS SETOF text LANGUAGE sql AS 'SELECT statement FROM pg_prepared_statement()'",
+        "CREATE FUNCTION tell_again() RETURNS text LANGUAGE plpgsql AS \
+         $$ BEGIN RETURN (SELECT string_agg(statement, ',') FROM seen); END $$",
+        "CREATE TABLE keeper (id int, said text DEFAULT tell_again())",
+    ] {
+        let answer = say(&mut client, definition);
+        assert!(
+            answer[0].starts_with("CommandComplete"),
+            "{definition}: {answer:?}"
+        );
+    }
+    for sql in [
+        "SELECT * FROM seen",
+        "SELECT count(*) FROM public.\"seen_twice\"",
+        "SELECT * FROM tell()",
+        "SELECT tell_again()",
+        "INSERT INTO keeper (id) VALUES (1)",
+        "CREATE TABLE taken AS SELECT * FROM seen",
+    ] {
+        let simple = say(&mut client, sql);
+        assert!(simple[0].starts_with("Error 0A000"), "{sql}: {simple:?}");
+        // The second time its plan is known.
+        for _ in 0..2 {
+            let told = send(&mut client, &extended(sql, &[], &[]));
+            let is_refused = told.iter().any(|line| line.starts_with("Error 0A000"));
+            assert!(is_refused, "{sql}: {told:?}");
+        }
+    }
+    assert_eq!(one(&mut client, "SELECT 1"), "1");
 }
 
 #[test]

@@ -242,7 +242,10 @@ impl Session {
         self.check_length(sql).ok()?;
         let strings = context.standard_conforming_strings;
         let sql = std::str::from_utf8(sql).ok()?;
-        let leaves = || world.lasting().is_left_by(sql, strings, step.writes);
+        let leaves = || {
+            world.lasting().is_left_by(sql, strings, step.writes)
+                || world.shows_prepared().is_done_by(sql, strings, step.writes)
+        };
         if statement.leaves.get((world.version, strings), leaves) {
             return None;
         }

@@ -1,0 +1,69 @@
+//! What shows the statements that are prepared on a server connection: a function, a view, a policy, a trigger or a
+//! default that reads `pg_prepared_statements`.
+//!
+//! Several clients share a connection, so it would show to one what others have prepared. Code that builds the name at run
+//! time from parts is not seen.
+
+use super::behind::{Behind, Deed};
+use super::types::words;
+use super::{Catalog, Function};
+
+/// The view of PostgreSQL and the function behind it.
+pub const NAMES: [&str; 2] = ["pg_prepared_statements", "pg_prepared_statement"];
+
+/// What shows prepared statements.
+#[derive(Debug, Default)]
+pub struct ShowsPrepared(Behind);
+
+impl ShowsPrepared {
+    /// Reads a catalog.
+    pub fn of(catalog: &Catalog) -> Self {
+        Self(Behind::of(catalog, &Shows))
+    }
+
+    /// Whether a statement may show them by what it names.
+    pub fn is_done_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
+        self.0.is_done_by(sql, strings, writes)
+    }
+}
+
+struct Shows;
+
+impl Deed for Shows {
+    fn is_in(&self, code: &str) -> bool {
+        let lower = code.to_ascii_lowercase();
+        words(&lower).any(|word| NAMES.contains(&word))
+    }
+
+    fn is_known_of(&self, _: &Function) -> Option<bool> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Name, Relation};
+
+    #[test]
+    fn a_view_of_a_view_of_prepared_statements_is_found_by_its_name() {
+        let mut catalog = Catalog::default();
+        for (name, definition) in [
+            ("a", "SELECT statement FROM PG_Prepared_Statements"),
+            ("b", "SELECT * FROM a"),
+            ("c", "SELECT prepared FROM t"),
+        ] {
+            let mut view = Relation::table(Name::new("public", name));
+            view.definition = Some(definition.into());
+            catalog.relations.insert(view.name.clone(), view);
+        }
+        let shows = ShowsPrepared::of(&catalog);
+        for (sql, expected) in [
+            ("SELECT * FROM a", true),
+            ("SELECT * FROM public.\"b\"", true),
+            ("SELECT * FROM c", false),
+        ] {
+            assert_eq!(shows.is_done_by(sql, true, false), expected, "{sql}");
+        }
+    }
+}
