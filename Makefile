@@ -54,7 +54,7 @@ test-parts:
 grammar: COUNT ?= 1000000
 grammar: ## The planner's reading against PostgreSQL's grammar, over a million statements. COUNT=..., SEED=...
 	cargo build -q --release -p mothership-tests --bin parse-trees
-	tests/grammar/run "$$CARGO_TARGET_DIR/release/parse-trees" --count $(COUNT) $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/src/plan/tests/cases.txt"
+	tests/grammar/run "$$CARGO_TARGET_DIR/release/parse-trees" --count $(COUNT) $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/plan/src/tests/cases.txt"
 
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
 # They wait more than they compute, so one more runs at a time than there are cores.
@@ -70,7 +70,7 @@ test-planner: postgres
 # What the planner reads is what PostgreSQL's grammar reads: every pair of operators, every node, all cases. SEED=... repeats a run.
 test-grammar:
 	cargo build -q -p mothership-tests --bin parse-trees
-	tests/grammar/run "$$CARGO_TARGET_DIR/debug/parse-trees" --count 20000 --least 1 $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/src/plan/tests/cases.txt"
+	tests/grammar/run "$$CARGO_TARGET_DIR/debug/parse-trees" --count 20000 --least 1 $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/plan/src/tests/cases.txt"
 
 routing: postgres ## Random conditions on keys of every type, routed and computed by PostgreSQL. COUNT=1000000 for each type, SEED=, TYPES=.
 	cargo build -p mothership --bins

@@ -7,10 +7,10 @@
 //! `cargo bench -p mothership-benches --bench planning`
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use mothership::plan::context::{Params, PlanContext, TextContext};
-use mothership::plan::{Literals, Plan, Planner, Reading, reading, route};
 use mothership::session::shapes::{Known, Room, Shaped, Shapes};
 use mothership_catalog::{Catalog, text};
+use mothership_plan::context::{Params, PlanContext, TextContext};
+use mothership_plan::{Literals, Plan, Planner, Reading, reading, route};
 use mothership_shardmap::{
     KeyType, ShardMap, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
 };

@@ -6,7 +6,7 @@
 //! `cargo bench -p mothership-benches --bench scanner`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mothership::plan::sample::{Found, Sample};
+use mothership_plan::sample::{Found, Sample};
 use mothership_sql::lexer::Lexer;
 use mothership_sql::shape::{Scratch, shape};
 use std::hint::black_box;

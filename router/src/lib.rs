@@ -20,8 +20,6 @@ pub mod pressure;
 
 pub mod session;
 
-pub mod plan;
-
 pub mod rules;
 
 pub mod world;

@@ -21,7 +21,6 @@ pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::config::{Config, DefaultTable, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::directory::Directories;
-use crate::plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use error::list;
 use mothership_catalog::drift::Difference;
 use mothership_catalog::lasting::Lasting;
@@ -30,6 +29,7 @@ use mothership_catalog::prepared::ShowsPrepared;
 use mothership_catalog::times::Times;
 use mothership_catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use mothership_documents::Collection;
+use mothership_plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
 use self_cell::self_cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

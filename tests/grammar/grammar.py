@@ -41,7 +41,7 @@ BY_FIELD = {
 }
 WORDS = set(nodes.WANTED + nodes.VALUES)
 # What the planner's reading leaves out on purpose: ONLY, OVERRIDING, LIMIT ALL, and that a call was written in words of
-# the grammar, which only a view's definition shows. See `normalised` in router/src/plan/parse.rs and `grammar.rs` there.
+# the grammar, which only a view's definition shows. See `normalised` in router/plan/src/parse.rs and `grammar.rs` there.
 MEANT = [
     (re.compile(r',?"inh":true'), ''),
     (re.compile(r'OVERRIDING_SYSTEM_VALUE'), 'OVERRIDING_NOT_SET'),

@@ -3,7 +3,6 @@
 use super::outcome::Stop;
 use crate::commit::question::Question;
 use crate::deadlock::mark::Mark;
-use crate::plan::parse_plainly;
 use crate::session::defaults;
 use crate::session::marks::Said;
 use mothership_copy::CopyOptions;
@@ -11,6 +10,7 @@ use mothership_documents::Collection;
 use mothership_documents::translate::{
     Load, NotTranslated, Translated, Value, fetching, translate,
 };
+use mothership_plan::parse_plainly;
 use mothership_pool::health::report::QUESTION;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::{Cursor, Span};

@@ -312,7 +312,7 @@ impl Facts {
                     self.perhaps = Kinds::all();
                     self.unclear = true;
                 }
-                _ if crate::plan::is_opaque(&call.name) => {
+                _ if mothership_plan::is_opaque(&call.name) => {
                     self.perhaps = Kinds::all();
                     self.unclear = true;
                 }

@@ -16,10 +16,10 @@ pub mod shape;
 pub mod meter;
 
 use crate::config::{Action, Caps, Config, Label, Level, Origin, Reads, Rule, StatementKind};
-use crate::plan::{About, Pin};
 use facts::Facts;
 use kinds::Kinds;
 use meter::{Meter, Used};
+use mothership_plan::{About, Pin};
 use mothership_shardmap::ShardId;
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use super::facts::{Facts, Path};
 use super::kinds::Kinds;
 use super::{Fit, RequestFacts, RuleSet};
 use crate::config::{StatementKind, TablePattern};
-use crate::plan::{About, OPERATORS_OF_WORDS, is_opaque};
 use mothership_catalog::types::words;
 use mothership_catalog::{Catalog, Function, Name, TypeKind, Volatility, is_system_schema};
+use mothership_plan::{About, OPERATORS_OF_WORDS, is_opaque};
 use mothership_sql::functions::{Trait, special};
 use std::collections::HashSet;
 
@@ -422,7 +422,7 @@ fn runs_text(code: &str, dark: &HashSet<String>) -> bool {
 /// Code that nobody here can read, and that no well-known extension brought.
 fn is_foreign(function: &Function) -> bool {
     match function.extension.as_deref() {
-        Some(name) => crate::plan::RUNS_SQL.contains(&name),
+        Some(name) => mothership_plan::RUNS_SQL.contains(&name),
         None => function.volatility == Volatility::Volatile || function.language != "c",
     }
 }

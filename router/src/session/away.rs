@@ -3,8 +3,8 @@
 use super::{Halt, Session};
 use crate::group::shard_id;
 use crate::log::Chain;
-use crate::plan::Route;
 use crate::world::World;
+use mothership_plan::Route;
 use mothership_pool::health::WhyNot;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;

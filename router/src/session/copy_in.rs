@@ -4,8 +4,8 @@ use super::dispatch::Many;
 use super::errors::put_changed;
 use super::many::Merging;
 use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
-use crate::plan::{Refusal, Split, SplitRows};
 use mothership_copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
+use mothership_plan::{Refusal, Split, SplitRows};
 use mothership_proto::backend;
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, tag};
@@ -314,7 +314,7 @@ impl Rows {
             Piece::Row(row) => {
                 let leg = match row.key {
                     RowKey::Values(key) => {
-                        let owner = crate::plan::route::owner(&split.sharded.0, key);
+                        let owner = mothership_plan::route::owner(&split.sharded.0, key);
                         owner
                             .map_err(|r| super::dispatch::refused(&r))
                             .and_then(|shard| leg_of(shard, places, servers))
@@ -323,10 +323,10 @@ impl Rows {
                     RowKey::Refused { .. } => Ok(0),
                     RowKey::Null { .. } if self.refuses_null => Ok(0),
                     RowKey::Null { column } => {
-                        Err(about(crate::plan::Reason::InsertNullKey, split, column))
+                        Err(about(mothership_plan::Reason::InsertNullKey, split, column))
                     }
                     RowKey::Unsure { column } => {
-                        Err(about(crate::plan::Reason::InsertKey, split, column))
+                        Err(about(mothership_plan::Reason::InsertKey, split, column))
                     }
                 };
                 match leg {
@@ -369,7 +369,7 @@ fn leg_of(shard: ShardId, places: &[usize], servers: &[super::Attached]) -> Resu
     })
 }
 
-fn about(reason: crate::plan::Reason, split: &Split, column: usize) -> Report {
+fn about(reason: mothership_plan::Reason, split: &Split, column: usize) -> Report {
     let name = split
         .sharded
         .0

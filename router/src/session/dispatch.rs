@@ -17,12 +17,12 @@ use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;
 use crate::metrics::latency::PlanKind;
-use crate::plan::gather::{Ending, Holders};
-use crate::plan::{
+use crate::world::World;
+use mothership_plan::gather::{Ending, Holders};
+use mothership_plan::{
     Course, Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route,
     Scatter, SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
 };
-use crate::world::World;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
 use mothership_sql::cursor::Span;
@@ -69,7 +69,7 @@ pub struct Many {
     /// COPY FROM STDIN.
     pub copy_in: bool,
     /// The rows of COPY are divided by these; without, each shard gets all.
-    pub copy: Option<Rc<crate::plan::Split>>,
+    pub copy: Option<Rc<mothership_plan::Split>>,
     /// The parameters' types, for a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
     /// Of a divided INSERT: for each row of the client's list, which of the legs stores it.
@@ -342,7 +342,7 @@ impl Session {
     /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
     /// writes such tables takes their lock first and then rows; who had rows first would wait for it the other way round.
     fn locks_home_copy(&self, step: &Step, plan: &Plan) -> bool {
-        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == crate::plan::Target::Home);
+        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
         let lasts = matches!(self.state.block, Block::Begun | Block::Open) && !self.implicit;
         let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
         locks && lasts && plain && !step.writes && self.topology.postgres > 1
@@ -417,8 +417,10 @@ impl Session {
         let more = self.state.defined_in_block == super::step::Defines::More;
         let hidden = self.state.definitions == Definitions::Changed && (auto || more);
         let at_home = match plan {
-            Plan::Single(single) => single.target == crate::plan::Target::Home && step.names_rows,
-            Plan::Ddl(ddl) => ddl.place == crate::plan::DdlPlace::Home,
+            Plan::Single(single) => {
+                single.target == mothership_plan::Target::Home && step.names_rows
+            }
+            Plan::Ddl(ddl) => ddl.place == mothership_plan::DdlPlace::Home,
             _ => false,
         };
         if hidden && at_home {
@@ -475,7 +477,7 @@ impl Session {
             legs.push((usize::from(shard.0), text));
         }
         if let (Plan::Ddl(ddl), Some(world)) = (&**plan, &self.world)
-            && ddl.place == crate::plan::DdlPlace::OncePerCluster
+            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
         {
             let mut seen = Vec::new();
             legs.retain(|(shard, _)| {
@@ -495,7 +497,7 @@ impl Session {
             legs.sort_by_key(|(shard, _)| *shard == self.topology.home);
         }
         let password = legs.len() > 1
-            && matches!(&**plan, Plan::Ddl(ddl) if ddl.place == crate::plan::DdlPlace::OncePerCluster)
+            && matches!(&**plan, Plan::Ddl(ddl) if ddl.place == mothership_plan::DdlPlace::OncePerCluster)
             && RolePassword::of(sql.as_bytes(), self.standard_strings()) != RolePassword::Settled;
         let merge = match &**plan {
             Plan::Ddl(_) => Merge::First,
@@ -516,7 +518,7 @@ impl Session {
             copy_in: copy.is_some(),
             copy,
             parameter_types: match &**plan {
-                Plan::Split(crate::plan::Split {
+                Plan::Split(mothership_plan::Split {
                     rows:
                         SplitRows::Values {
                             parameter_types, ..
@@ -609,7 +611,7 @@ fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
 /// The rows of a VALUES list that belong to one shard, as a statement.
 fn part(
     sql: &str,
-    split: &crate::plan::Split,
+    split: &mothership_plan::Split,
     route: &Route,
     shard: mothership_shardmap::ShardId,
 ) -> Result<Option<Rc<[u8]>>, Halt> {

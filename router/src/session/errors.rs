@@ -2,8 +2,8 @@
 //! place in a text that the router has written is one in the client's own text.
 
 use super::names::{self, Names, Prepared};
-use crate::plan::Plan;
-use crate::plan::fill::Fill;
+use mothership_plan::Plan;
+use mothership_plan::fill::Fill;
 use mothership_proto::backend::tag;
 use mothership_proto::report::Severity;
 use mothership_sql::cursor::Span;

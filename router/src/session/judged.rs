@@ -5,7 +5,7 @@ use super::errors::put_error;
 use super::names::Prepared;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
-use crate::plan::{Plan, Reason};
+use mothership_plan::{Plan, Reason};
 use mothership_proto::backend::tag;
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Event, Owed};

@@ -9,8 +9,8 @@ use super::state::Block;
 use super::temporary::{self, Told};
 use super::{Halt, Session};
 use crate::core::Age;
-use crate::plan::{Plan, Reason, Refusal};
 use crate::world::{Ask, World};
+use mothership_plan::{Plan, Reason, Refusal};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -258,7 +258,7 @@ impl Session {
     /// A key without a shard may have been added to a directory past this router: the
     /// client's next try finds it.
     pub(super) fn doubt_directories(&self, refusal: &Refusal, world: &World) {
-        let unknown = refusal.reason == crate::plan::Reason::NoOwner;
+        let unknown = refusal.reason == mothership_plan::Reason::NoOwner;
         if unknown && !world.directories().is_empty() && world.read.elapsed() >= SEEN_JUST_NOW {
             let epoch = &self.core.shared.schema_epoch;
             epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

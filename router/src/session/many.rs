@@ -15,9 +15,9 @@ use super::state::{Block, Phase};
 use super::step::Step;
 use super::turns::{Met, Turns, patiently};
 use super::{End, Halt, Session};
-use crate::plan::{Course, Merge};
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
+use mothership_plan::{Course, Merge};
 use mothership_pool::connection::{Broken, Flow};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -357,9 +357,9 @@ pub(super) fn first_error(
     first.map(|(_, leg, body)| (leg, body))
 }
 
-fn merge_of(merge: crate::plan::AggregateMerge) -> mothership_merge::AggregateMerge {
-    use crate::plan::AggregateMerge as P;
+fn merge_of(merge: mothership_plan::AggregateMerge) -> mothership_merge::AggregateMerge {
     use mothership_merge::AggregateMerge as M;
+    use mothership_plan::AggregateMerge as P;
     match merge {
         P::Count => M::Count,
         P::SumBigint => M::SumBigint,

@@ -8,7 +8,7 @@ use super::errors::Written;
 use super::names::{Origin, Prepared};
 use super::{Halt, Session};
 use crate::core::{ClientNumber, Core, Entry};
-use crate::plan::{Plan, Reason, Refusal, Target as Place};
+use mothership_plan::{Plan, Reason, Refusal, Target as Place};
 use mothership_proto::frontend::{Bind, Parse};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::Pin;

@@ -8,7 +8,7 @@ use super::dispatch::not_utf8;
 use super::names::Prepared;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
-use crate::plan::{Guarded, Plan};
+use mothership_plan::{Guarded, Plan};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! What a rule makes of a statement is `crate::rules`' decision. Here it is asked with
 //! what the session knows, remembered with the statement, and obeyed: by a refusal, or
 //! by what [`choose`](super::choose) and [`dispatch`](super::dispatch) ask of it. Whether
-//! a statement belongs to the shard of a rule, [`route`](crate::plan::route()) decides;
+//! a statement belongs to the shard of a rule, [`route`](mothership_plan::route()) decides;
 //! of what has no plan, because no table is declared or only a function's number is
 //! known, [`unplanned`] does, and it is asked here. A session whose origin no rule fits
 //! pays one comparison for each request.
@@ -18,14 +18,14 @@ use crate::config;
 use crate::config::{Caps, Label, Level};
 use crate::core::Topology;
 use crate::group::shard_id;
-use crate::plan::pin::unplanned;
-use crate::plan::{About, Elsewhere, Pin, Plan, Role};
 use crate::rules;
 use crate::rules::facts::Facts;
 use crate::rules::meter::{Over, Running};
 use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{Refusal, RequestFacts, RuleOutcome, RuleSet, Servers};
 use crate::world::World;
+use mothership_plan::pin::unplanned;
+use mothership_plan::{About, Elsewhere, Pin, Plan, Role};
 use mothership_pool::health::{Among, Reads};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;

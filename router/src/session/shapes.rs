@@ -7,9 +7,9 @@
 
 use super::memo::Memo;
 use super::step::{Kind, Step, steps};
-use crate::plan::sample::{Found, Sample};
-use crate::plan::{PlanContext, Planner, ShapedPlan, shaped, slots};
 use foldhash::HashMap;
+use mothership_plan::sample::{Found, Sample};
+use mothership_plan::{PlanContext, Planner, ShapedPlan, shaped, slots};
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::lexer::Lexer;
@@ -124,7 +124,7 @@ impl Entry {
         sql: &str,
         literals: &[Literal],
         full: &PlanContext,
-    ) -> crate::plan::Plan {
+    ) -> mothership_plan::Plan {
         let mut plans = self.plans.borrow_mut();
         plans.retain(|kept| kept.world == world);
         let mut kept = plans.iter_mut();
@@ -366,7 +366,7 @@ pub struct PlanView {
 
 impl Entry {
     fn kind(&self) -> &'static str {
-        use crate::plan::Plan;
+        use mothership_plan::Plan;
         match self.plans.borrow().back().map(|kept| &kept.plan) {
             // Not planned yet, or no tables are declared.
             None | Some(Known::Nothing) => "",

@@ -2,7 +2,7 @@
 //!
 //! What is dropped, renamed away or rolled back stays among them, so that a name which a table of the catalog shares is
 //! never certain again before DISCARD. All other names mean what they say. What PostgreSQL itself makes and names after a
-//! table is known to the planner ([`Temporary::may_hide`](crate::plan::Temporary)). Of code that cannot be seen (DO, CALL)
+//! table is known to the planner ([`Temporary::may_hide`](mothership_plan::Temporary)). Of code that cannot be seen (DO, CALL)
 //! the server tells afterwards what it has made.
 
 use super::step::Pins;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// More parts than this count as everything.
-const MOST: usize = crate::plan::touches::MAX_PARTS;
+const MOST: usize = mothership_plan::touches::MAX_PARTS;
 
 /// What was touched.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,7 @@ use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
-use crate::plan::Merge;
+use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;

@@ -5,9 +5,9 @@
 //! the shards to which the same values lead as parameters. Of reads one of the two forms may know more than the other,
 //! so that its shards are some of the other's; a row to be stored has one owner in both.
 
-use mothership::plan::route::shards_of;
-use mothership::plan::{Params, Plan, PlanContext, Planner, SplitRows, Target, TextContext, route};
 use mothership_catalog::{Catalog, text};
+use mothership_plan::route::shards_of;
+use mothership_plan::{Params, Plan, PlanContext, Planner, SplitRows, Target, TextContext, route};
 use mothership_shardmap::{
     Cut, KeyType, ShardMap, ShardMapBuilder, ShardSet, ShardedDecl, StrategyDecl, TableDecl,
 };
@@ -214,7 +214,7 @@ fn with_planner(work: impl FnOnce(&Planner<'_>, &ShardMap)) {
 }
 
 fn catalog() -> Catalog {
-    let cases = include_str!("../../../router/src/plan/tests/catalog.txt");
+    let cases = include_str!("../../../router/plan/src/tests/catalog.txt");
     text::parse(cases).expect("the catalog of the cases is well formed")
 }
 
@@ -285,7 +285,7 @@ fn map() -> ShardMap {
 
 /// The statements of the planner's cases.
 pub fn statements() -> impl Iterator<Item = &'static str> {
-    let cases = include_str!("../../../router/src/plan/tests/cases.txt");
+    let cases = include_str!("../../../router/plan/src/tests/cases.txt");
     cases
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with([' ', '#']))

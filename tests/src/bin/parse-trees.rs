@@ -9,16 +9,16 @@
 
 use std::io::{BufRead, Write};
 
-use mothership::plan::refuse::Reason;
-use mothership::plan::{Plan, PlanContext, Planner, Role, Single, Target, parens};
 use mothership_catalog::text;
+use mothership_plan::refuse::Reason;
+use mothership_plan::{Plan, PlanContext, Planner, Role, Single, Target, parens};
 use mothership_shardmap::{
     KeyType, ShardMap, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
 };
 use mothership_sql::lexer::Lexer;
 
 /// The tables of the planner's cases.
-const CATALOG: &str = include_str!("../../../router/src/plan/tests/catalog.txt");
+const CATALOG: &str = include_str!("../../../router/plan/src/tests/catalog.txt");
 
 fn main() {
     let catalog = text::parse(CATALOG).unwrap();

@@ -15,7 +15,7 @@ mod scene;
 use crate::documents::Anything;
 use cases::{Expected, Request, Row};
 use mothership::config::Config;
-use mothership::plan::Reason;
+use mothership_plan::Reason;
 use mothership_tests::Frame;
 use scene::{Scene, ask, comparable};
 use std::collections::BTreeMap;

@@ -6,9 +6,6 @@
 //! of one shard does not come here: its server's answer passes untouched.
 
 use super::options::{Format, Options};
-use crate::plan::gather::Ending;
-use crate::plan::refuse::Reason;
-use crate::plan::{Params, Plan, Refusal, report};
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
 use crate::session::gather::{GatherWork, PORTAL, Value, without_position};
@@ -18,6 +15,9 @@ use crate::session::state::Phase;
 use crate::session::step::Step;
 use crate::session::{Attached, Halt, Session};
 use mothership_merge::plans::{Fact, Plans, ServerPlan, without_arrays};
+use mothership_plan::gather::Ending;
+use mothership_plan::refuse::Reason;
+use mothership_plan::{Params, Plan, Refusal, report};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};

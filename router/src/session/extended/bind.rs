@@ -1,7 +1,6 @@
 //! Bind: the parameters say which shard a portal is on, or which ones.
 
 use super::ManyPortal;
-use crate::plan::{Params, Plan, Split, SplitRows};
 use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
@@ -21,6 +20,7 @@ use crate::session::state::Block;
 use crate::session::step::{Kind, Step};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
+use mothership_plan::{Params, Plan, Split, SplitRows};
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend::{self, Bind, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};

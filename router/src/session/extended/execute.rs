@@ -2,7 +2,6 @@
 
 use super::ManyPortal;
 use super::parse::prepare_by_parse;
-use crate::plan::Merge;
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
 use crate::session::gather::{GatherPortal, without_position};
@@ -18,6 +17,7 @@ use crate::session::state::Phase;
 use crate::session::step::{Kind, Step};
 use crate::session::turns::{Order, patiently};
 use crate::session::{Attached, Halt, Session, malformed};
+use mothership_plan::Merge;
 use mothership_proto::backend;
 use mothership_proto::frontend;
 use mothership_proto::ledger::{Audience, Event, Owed};

@@ -1,6 +1,5 @@
 //! Parse: what is wrong with a statement is said now, and which server gets it often only at its Bind.
 
-use crate::plan::Temporary;
 use crate::session::names::{Meaning, Origin, Prepared};
 use crate::session::process;
 use crate::session::rules::Moment;
@@ -8,6 +7,7 @@ use crate::session::simple::named::duplicate_statement;
 use crate::session::state::Block;
 use crate::session::step::{Kind, steps};
 use crate::session::{Halt, Session, malformed};
+use mothership_plan::Temporary;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Owed};

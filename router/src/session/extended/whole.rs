@@ -6,7 +6,6 @@
 //! handlers would have decided and left. A segment that is anything else, or whose statement the router would refuse or
 //! has to ask about, is left to them: until a server is asked for, nothing has changed.
 
-use crate::plan::Plan;
 use crate::session::choose::Wants;
 use crate::session::clock::Doing;
 use crate::session::dispatch::Dispatch;
@@ -17,6 +16,7 @@ use crate::session::state::{Block, Phase};
 use crate::session::step::Kind;
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session};
+use mothership_plan::Plan;
 use mothership_proto::frontend::{Parse, tag};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::segment::{self, Segment};

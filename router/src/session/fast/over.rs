@@ -5,12 +5,12 @@
 use super::take::{Kind, Request};
 use super::{Ended, Fast, Leg};
 use crate::core::{Lease, Life};
-use crate::plan::Merge;
 use crate::session::Session;
 use crate::session::clock::Doing;
 use crate::session::inbox::Notices;
 use crate::session::many::{Halfway, Merging};
 use crate::session::state::Phase;
+use mothership_plan::Merge;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Owed, Until};

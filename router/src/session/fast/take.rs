@@ -1,13 +1,13 @@
 //! Which requests are for the fast path, and where they go.
 
 use crate::config::LogStatements;
-use crate::plan::{self, Literals, Merge, Params, PlanContext, Reading};
 use crate::session::Session;
 use crate::session::names::Prepared;
 use crate::session::shapes::{Entry, Known};
 use crate::session::step::Step;
 use crate::session::time::asks_no_time;
 use crate::world::World;
+use mothership_plan::{self, Literals, Merge, Params, PlanContext, Reading};
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::segment::{self, Segment};
@@ -123,7 +123,12 @@ impl Session {
                     literals: Literals::new(own, &shaped.literals),
                     ..Params::NONE
                 };
-                match plan::reading(&known.plan, &params, world.map(), &self.text_context())? {
+                match mothership_plan::reading(
+                    &known.plan,
+                    &params,
+                    world.map(),
+                    &self.text_context(),
+                )? {
                     Reading::One(shard) => Reach::One(there(world, shard)?),
                     Reading::Over(shards, merge) => {
                         for shard in shards.iter() {
@@ -259,7 +264,7 @@ impl Session {
             values: &values,
             literals: statement.literals(),
         };
-        match plan::reading(&plan, &params, world.map(), &self.text_context())? {
+        match mothership_plan::reading(&plan, &params, world.map(), &self.text_context())? {
             Reading::One(shard) => there(world, shard),
             Reading::Over(..) => None,
         }

@@ -1,11 +1,11 @@
 //! Statements that lock documents: the locks end with the statement, which therefore must be all of its transaction.
 
 use super::GatherWork;
-use crate::plan::Refusal;
-use crate::plan::refuse::Reason;
 use crate::session::dispatch::refused;
 use crate::session::state::{Block, Phase};
 use crate::session::{Halt, Session};
+use mothership_plan::Refusal;
+use mothership_plan::refuse::Reason;
 
 /// What the open segment has bound. Parse and Describe do nothing that a transaction would be needed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 //! nothing. Either is all of its transaction.
 
 use super::GatherWork;
-use crate::plan::gather::Ending;
 use crate::retry::{Retry, concurrent_update};
 use crate::session::attach::canceled_report;
 use crate::session::repeat::renew;
 use crate::session::state::Block;
 use crate::session::{Attached, Halt, Session};
+use mothership_plan::gather::Ending;
 use rand::RngExt;
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! COPY of a query whose rows are gathered: they come as rows, and the client gets them as COPY.
 
-use crate::plan::rows_of;
 use crate::session::dispatch;
 use mothership_copy::{CopyFormat, CopyOptions, CopyRows};
+use mothership_plan::rows_of;
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};

@@ -2,14 +2,14 @@
 
 use super::GatherWork;
 use super::fetch::too_much;
-use crate::plan::condition::Scalar;
-use crate::plan::gather::{Nulls, Store};
-use crate::plan::refuse::Reason;
-use crate::plan::route::{owner, stored_key};
-use crate::plan::{Params, Refusal, TextContext};
 use crate::session::dispatch::refused;
 use mothership_catalog::types::builtin_name;
 use mothership_merge::Arrays;
+use mothership_plan::condition::Scalar;
+use mothership_plan::gather::{Nulls, Store};
+use mothership_plan::refuse::Reason;
+use mothership_plan::route::{owner, stored_key};
+use mothership_plan::{Params, Refusal, TextContext};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;

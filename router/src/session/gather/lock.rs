@@ -2,11 +2,11 @@
 
 use super::fetch::{Fetching, Leg};
 use super::{GatherWork, PORTAL, Value};
-use crate::plan::Flow;
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
 use mothership_merge::{Shape, rest_of};
+use mothership_plan::Flow;
 use mothership_proto::backend::tag;
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};

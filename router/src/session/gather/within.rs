@@ -5,9 +5,9 @@ use super::residue::wrong_statement;
 use super::send::Ask;
 use super::write::same_columns;
 use super::{Described, GatherWork, Value};
-use crate::plan::gather::{Ending, Holders};
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
+use mothership_plan::gather::{Ending, Holders};
 use mothership_proto::backend::tag;
 use mothership_proto::ledger::Event;
 

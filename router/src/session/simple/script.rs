@@ -2,13 +2,13 @@
 //! the last CommandComplete.
 
 use super::alone_report;
-use crate::plan::Params;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::errors::Written;
 use crate::session::here::is_control;
 use crate::session::names::Prepared;
 use crate::session::step::Kind;
 use crate::session::{Halt, Session};
+use mothership_plan::Params;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
 use std::rc::Rc;

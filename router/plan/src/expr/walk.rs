@@ -1,0 +1,371 @@
+//! The walk through all of an expression: what it calls, which subqueries it
+//! has, which names it uses. What is not known here is refused.
+
+use sqlparser::ast::{
+    AccessExpr, CastKind, DataType, Expr, OrderByExpr, OrderByOptions, SetExpr, Subscript, Value,
+    ValueWithSpan,
+};
+
+use crate::functions::Call;
+use crate::grammar::lower_bound;
+use crate::names::folded;
+use crate::query::Ctes;
+use crate::refuse::{Reason, Refusal, not_understood, refuse};
+use crate::scope::{Analysis, Scopes};
+use crate::{functions, misread};
+
+/// What an expression adds to its query level.
+#[derive(Debug, Clone, Default)]
+pub struct Level {
+    /// An aggregate call.
+    pub aggregates: bool,
+    /// A window function call.
+    pub windows: bool,
+    /// A subquery over a sharded table, or one whose answer may differ between shards.
+    pub unmovable_subquery: Option<Refusal>,
+}
+
+/// Where an expression stands.
+pub struct Here<'h> {
+    /// What its names may mean.
+    pub scopes: Scopes<'h>,
+    /// The CTEs that its subqueries may read.
+    pub ctes: &'h Ctes<'h>,
+    /// What it adds to its query level.
+    pub level: &'h mut Level,
+}
+
+impl<'h> Here<'h> {
+    /// Beside no FROM clause: names mean something in the queries around only.
+    pub fn around(
+        outer: Option<&'h Scopes<'h>>,
+        ctes: &'h Ctes<'h>,
+        level: &'h mut Level,
+    ) -> Here<'h> {
+        Here {
+            scopes: Scopes::around(outer),
+            ctes,
+            level,
+        }
+    }
+}
+
+/// Words that stand alone and call a function.
+const BARE_CALLS: [&str; 9] = [
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "session_user",
+    "current_role",
+    "current_catalog",
+];
+
+impl<'n> Analysis<'n> {
+    /// Visits all of an expression. An error means that something in it is not known.
+    pub fn walk(&mut self, expr: &Expr, here: &mut Here<'_>) -> Result<(), Refusal> {
+        // The left spine of operators is walked in a loop: only parentheses nest.
+        let mut expr = expr;
+        loop {
+            if !misread::agrees(expr) {
+                return refuse(Reason::OperatorsUnclear);
+            }
+            match expr {
+                Expr::BinaryOp { left, right, .. } => {
+                    self.note_columns(expr, &here.scopes);
+                    self.walk(right, here)?;
+                    expr = left;
+                }
+                Expr::Cast {
+                    kind: CastKind::DoubleColon,
+                    expr: inner,
+                    data_type,
+                    format: None,
+                } => {
+                    self.note_columns(expr, &here.scopes);
+                    self.data_type(data_type)?;
+                    expr = inner;
+                }
+                _ => return self.walk_node(expr, here),
+            }
+        }
+    }
+
+    pub(super) fn walk_all<'e>(
+        &mut self,
+        list: impl IntoIterator<Item = &'e Expr>,
+        here: &mut Here<'_>,
+    ) -> Result<(), Refusal> {
+        list.into_iter().try_for_each(|e| self.walk(e, here))
+    }
+
+    fn walk_node(&mut self, expr: &Expr, here: &mut Here<'_>) -> Result<(), Refusal> {
+        self.note_columns(expr, &here.scopes);
+        match expr {
+            Expr::Identifier(ident) => {
+                let name = self.ident(ident);
+                if ident.quote_style.is_none() && BARE_CALLS.contains(&name.as_str()) {
+                    self.note(
+                        functions::call(self.names, Some("pg_catalog"), &name),
+                        &name,
+                    );
+                }
+                self.note_meaning(expr, ident.span.start, &here.scopes);
+                self.note_row(&name, ident.span.start, &here.scopes);
+                Ok(())
+            }
+            Expr::CompoundIdentifier(parts) => {
+                parts.iter().for_each(|p| drop(self.ident(p)));
+                if let Some(first) = parts.first() {
+                    self.note_meaning(expr, first.span.start, &here.scopes);
+                }
+                // x.f calls f(x) where x has no column f.
+                if let Some(last) = parts.last() {
+                    let name = folded(last);
+                    self.field_call(&name);
+                    let path: Vec<String> = parts.iter().map(folded).collect();
+                    if self.resolve(&path, &here.scopes).is_none() {
+                        self.field_aggregates(&name, here);
+                    }
+                }
+                Ok(())
+            }
+            Expr::Value(value) => self.value(value),
+            Expr::TypedString(typed) => self.value(&typed.value),
+            Expr::Nested(e)
+            | Expr::IsTrue(e)
+            | Expr::IsNotTrue(e)
+            | Expr::IsFalse(e)
+            | Expr::IsNotFalse(e)
+            | Expr::IsNull(e)
+            | Expr::IsNotNull(e)
+            | Expr::IsUnknown(e)
+            | Expr::IsNotUnknown(e)
+            | Expr::UnaryOp { expr: e, .. }
+            | Expr::Extract { expr: e, .. }
+            | Expr::Ceil { expr: e, .. }
+            | Expr::Floor { expr: e, .. }
+            | Expr::IsJson { expr: e, .. }
+            | Expr::IsNormalized { expr: e, .. } => self.walk(e, here),
+            Expr::Collate { expr: e, collation } => {
+                self.object_name(collation);
+                self.walk(e, here)
+            }
+            Expr::Cast {
+                kind: CastKind::Cast,
+                expr: e,
+                data_type,
+                format: None,
+            } => {
+                self.data_type(data_type)?;
+                self.walk(e, here)
+            }
+            Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => {
+                self.walk_all([&**a, &**b], here)
+            }
+            Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
+                self.walk_all([&**left, &**right], here)
+            }
+            Expr::InList { expr, list, .. } => {
+                self.walk(expr, here)?;
+                self.walk_all(list, here)
+            }
+            Expr::Between {
+                expr, low, high, ..
+            } => self.walk_all([&**expr, lower_bound(low).0, &**high], here),
+            Expr::Like {
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            }
+            | Expr::ILike {
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            }
+            | Expr::SimilarTo {
+                expr,
+                pattern,
+                escape_char,
+                ..
+            } => {
+                self.walk_all([&**expr, &**pattern], here)?;
+                self.walk_all(escape_char.as_deref(), here)
+            }
+            Expr::AtTimeZone {
+                timestamp,
+                time_zone,
+            } => self.walk_all([&**timestamp, &**time_zone], here),
+            Expr::Position { expr, r#in } => self.walk_all([&**expr, &**r#in], here),
+            Expr::Substring {
+                expr,
+                substring_from,
+                substring_for,
+                ..
+            } => {
+                self.walk(expr, here)?;
+                self.walk_all(substring_from.as_deref(), here)?;
+                self.walk_all(substring_for.as_deref(), here)
+            }
+            Expr::Trim {
+                expr,
+                trim_what,
+                trim_characters,
+                ..
+            } => {
+                self.walk(expr, here)?;
+                self.walk_all(trim_what.as_deref(), here)?;
+                self.walk_all(trim_characters.iter().flatten(), here)
+            }
+            Expr::Overlay {
+                expr,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => {
+                self.walk_all([&**expr, &**overlay_what, &**overlay_from], here)?;
+                self.walk_all(overlay_for.as_deref(), here)
+            }
+            Expr::Case {
+                operand,
+                conditions,
+                else_result,
+                ..
+            } => {
+                self.walk_all(operand.as_deref(), here)?;
+                for when in conditions {
+                    self.walk_all([&when.condition, &when.result], here)?;
+                }
+                self.walk_all(else_result.as_deref(), here)
+            }
+            Expr::Tuple(list) => self.walk_all(list, here),
+            Expr::Array(array) => self.walk_all(&array.elem, here),
+            Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
+                self.walk_all(sets.iter().flatten(), here)
+            }
+            Expr::Interval(interval) => self.walk(&interval.value, here),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                self.walk(root, here)?;
+                access_chain.iter().try_for_each(|a| self.access(a, here))
+            }
+            Expr::Function(function) => self.function(function, here),
+            Expr::Exists { subquery, .. } => {
+                if matches!(*subquery.body, SetExpr::Select(_)) {
+                    self.notes.existence.push(self.depth + 1);
+                } else {
+                    self.notes.existence.push(0);
+                }
+                let walked = self.subquery(subquery, here).map(drop);
+                self.notes.existence.pop();
+                walked
+            }
+            Expr::Subquery(subquery) => self.subquery(subquery, here).map(drop),
+            Expr::InSubquery { expr, subquery, .. } => {
+                self.walk(expr, here)?;
+                self.subquery(subquery, here).map(drop)
+            }
+            _ => not_understood(),
+        }
+    }
+
+    fn access(&mut self, access: &AccessExpr, here: &mut Here<'_>) -> Result<(), Refusal> {
+        match access {
+            AccessExpr::Dot(Expr::Identifier(field)) => {
+                let name = self.ident(field);
+                self.field_call(&name);
+                self.field_aggregates(&name, here);
+                Ok(())
+            }
+            AccessExpr::Dot(Expr::Wildcard(_)) => Ok(()),
+            AccessExpr::Dot(_) => not_understood(),
+            AccessExpr::Subscript(Subscript::Index { index }) => self.walk(index, here),
+            AccessExpr::Subscript(Subscript::Slice {
+                lower_bound,
+                upper_bound,
+                stride: None,
+            }) => {
+                self.walk_all(lower_bound, here)?;
+                self.walk_all(upper_bound, here)
+            }
+            AccessExpr::Subscript(_) => not_understood(),
+        }
+    }
+
+    /// `t.count` is `count(t)` where t has no such column, of whatever query t is.
+    fn field_aggregates(&mut self, name: &str, here: &mut Here<'_>) {
+        if functions::is_aggregate(self.names, None, name) {
+            here.level.aggregates = true;
+            self.aggregates_around += 1;
+        }
+    }
+
+    /// A field of a composite value may be a call of a user function.
+    fn field_call(&mut self, name: &str) {
+        if self.names.reach(name).is_some() {
+            self.note(
+                functions::call(self.names, None, name).max(Call::Volatile),
+                name,
+            );
+        }
+    }
+
+    pub(super) fn value(&mut self, value: &ValueWithSpan) -> Result<(), Refusal> {
+        match &value.value {
+            Value::Number(..)
+            | Value::SingleQuotedString(_)
+            | Value::DollarQuotedString(_)
+            | Value::EscapedStringLiteral(_)
+            | Value::Boolean(_)
+            | Value::Null
+            | Value::Placeholder(_)
+            | Value::HexStringLiteral(_)
+            | Value::NationalStringLiteral(_) => Ok(()),
+            _ => not_understood(),
+        }
+    }
+
+    /// An ORDER BY list.
+    pub fn order(&mut self, order: &[OrderByExpr], here: &mut Here<'_>) -> Result<(), Refusal> {
+        for OrderByExpr {
+            expr,
+            options: OrderByOptions { .. },
+            with_fill,
+        } in order
+        {
+            if with_fill.is_some() {
+                return not_understood();
+            }
+            self.walk(expr, here)?;
+        }
+        Ok(())
+    }
+
+    /// A type's name may be a user type; nothing in it can name a table's rows.
+    pub fn data_type(&mut self, data_type: &DataType) -> Result<(), Refusal> {
+        match data_type {
+            DataType::Custom(name, _) => {
+                self.object_name(name);
+                Ok(())
+            }
+            DataType::Array(
+                sqlparser::ast::ArrayElemTypeDef::SquareBracket(element, _)
+                | sqlparser::ast::ArrayElemTypeDef::AngleBracket(element),
+            ) => self.data_type(element),
+            _ => Ok(()),
+        }
+    }
+
+    /// The folded parts of a name.
+    pub fn object_name(&mut self, name: &sqlparser::ast::ObjectName) -> Vec<String> {
+        name.0
+            .iter()
+            .map(|part| part.as_ident().map_or_else(String::new, |i| self.ident(i)))
+            .collect()
+    }
+}

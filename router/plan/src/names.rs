@@ -1,0 +1,733 @@
+//! What the names in a statement mean: which relations are sharded, reference
+//! or at home, and which words of a text could lead to a sharded or reference table.
+//!
+//! Made once per pair of catalog and map, used by every plan. The word test is
+//! deliberately blind to SQL: it looks at the raw text, strings and comments
+//! included, so that no difference between two lexers can hide a name from it.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use foldhash::HashSet;
+use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
+use sqlparser::ast::Ident;
+
+use mothership_catalog::types::words;
+use mothership_catalog::{
+    Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility,
+};
+use mothership_documents::Collection;
+use mothership_shardmap::TablePattern;
+use mothership_sql::keywords;
+use mothership_sql::lexer::Kind;
+
+use super::context::PlanContext;
+use super::defines::changes_all_shards;
+use super::functions::is_opaque;
+use super::left::{Left, left};
+use super::reached::Kin;
+use super::refuse::Reason;
+use super::touches::Provable;
+use super::unnamed::Unnamed;
+
+/// PostgreSQL cuts identifiers after this many bytes.
+const MAX_NAME: usize = 63;
+
+/// A sharded table with its key found among its columns.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    /// The map's description.
+    pub sharded: Arc<Sharded>,
+    /// For each key column, its position in the relation; None if the catalog does not have it.
+    pub columns: Vec<Option<usize>>,
+    /// Whether conditions on the key may be trusted: types as declared, collations deterministic.
+    pub routable: bool,
+}
+
+impl Keyed {
+    /// The position in the key of a column of the relation.
+    pub fn position(&self, column: usize) -> Option<usize> {
+        self.columns.iter().position(|c| *c == Some(column))
+    }
+
+    /// The types of the key's columns.
+    pub fn types(&self) -> Vec<KeyType> {
+        self.sharded.columns.iter().map(|(_, t)| *t).collect()
+    }
+}
+
+/// Where a relation lives.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// Divided by key.
+    Sharded(Arc<Keyed>),
+    /// A copy everywhere.
+    Reference,
+    /// On the home shard.
+    Home,
+}
+
+impl Place {
+    /// The same as the map says it.
+    pub fn placement(&self) -> Placement {
+        match self {
+            Place::Home => Placement::Home,
+            Place::Reference => Placement::Reference,
+            Place::Sharded(keyed) => Placement::Sharded(Arc::clone(&keyed.sharded)),
+        }
+    }
+}
+
+/// What a name in a FROM clause turned out to be.
+#[derive(Debug, Clone)]
+pub enum Resolved<'a> {
+    /// A relation of the catalog.
+    Relation(&'a Relation, Place),
+    /// A catalog of PostgreSQL.
+    System,
+    /// A temporary table of the session.
+    Temporary,
+    /// Declared in the map, absent from the catalog.
+    Missing(Name),
+    /// On all shards, and nothing tells where its rows are.
+    KeyGone(Name, Reason),
+    /// What is behind it could not be read.
+    Unread(Name),
+    /// Neither declared nor in the catalog: PostgreSQL will say that it does not exist.
+    Unknown(String),
+    /// It could be several things.
+    Unclear,
+}
+
+/// How far a user function may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// No table at all.
+    Nothing,
+    /// Tables of the home shard only.
+    Home,
+    /// Sharded or reference tables, or what cannot be told.
+    Anything,
+}
+
+/// Whether a definition may call what runs SQL that stands in texts.
+fn runs_texts(definition: &str) -> bool {
+    words(&definition.to_ascii_lowercase()).any(is_opaque)
+}
+
+/// The names of one catalog under one map.
+pub struct Names<'a> {
+    /// The catalog.
+    pub catalog: &'a Catalog,
+    /// The map.
+    pub map: &'a ShardMap,
+    /// Sharded tables that are declared and not created, and whose key types nobody knows yet.
+    pending: &'a [TablePattern],
+    places: HashMap<Name, Place>,
+    /// Tables on all shards of which nothing tells where their rows are, and why.
+    key_gone: HashMap<Name, Reason>,
+    /// Words that may lead to a declared table, folded to lower case.
+    touching: HashSet<String>,
+    /// The same for names that are not single words.
+    touching_odd: Vec<String>,
+    reach: HashMap<String, Reach>,
+    pub(super) kin: Kin<'a>,
+    /// Relations of which a write may reach what is not at home, by triggers for example.
+    pub(super) far: BTreeMap<Name, Reason>,
+    /// What of them is proven of the tables and names.
+    pub(super) parts: Provable,
+    anything_declared: bool,
+    /// The names of all relations, folded to lower case.
+    relations: HashSet<String>,
+    /// What of it reaches tables without any name in a statement.
+    unnamed: Unnamed,
+    /// Tables whose rows are documents.
+    pub(super) documents: HashMap<Name, Arc<Collection>>,
+    /// Names of views that may read them, in lower case.
+    pub(super) over_documents: BTreeSet<String>,
+    /// An UPDATE may lead rows to other shards.
+    pub moves_rows: bool,
+}
+
+impl<'a> Names<'a> {
+    /// Looks at every relation, view and function once.
+    pub fn new(catalog: &'a Catalog, map: &'a ShardMap, pending: &'a [TablePattern]) -> Names<'a> {
+        let mut names = Names {
+            catalog,
+            map,
+            pending,
+            places: HashMap::new(),
+            key_gone: HashMap::new(),
+            touching: HashSet::default(),
+            touching_odd: Vec::new(),
+            reach: HashMap::new(),
+            kin: Kin::of(catalog),
+            far: BTreeMap::new(),
+            parts: Provable::default(),
+            anything_declared: false,
+            relations: HashSet::default(),
+            unnamed: Unnamed::default(),
+            documents: HashMap::new(),
+            over_documents: BTreeSet::new(),
+            moves_rows: false,
+        };
+        let folded = catalog.relations.keys();
+        names.relations = folded.map(|name| name.name.to_ascii_lowercase()).collect();
+        let left = left(catalog, map, |root| placement_of(root, catalog, map));
+        for relation in catalog.relations.values() {
+            let place = place_of(relation, catalog, map, &left);
+            let key_gone = key_gone(relation, &place, catalog, map, &left);
+            if let Some(reason) = key_gone {
+                names.key_gone.insert(relation.name.clone(), reason);
+            }
+            if key_gone.is_some() || relation.unread || !matches!(place, Place::Home) {
+                names.touch(&relation.name.name);
+            }
+            names.places.insert(relation.name.clone(), place);
+        }
+        for (_, name, placement) in map.tables() {
+            if !matches!(placement, Placement::Home) {
+                names.touch(name);
+            }
+        }
+        for pattern in pending.iter().filter(|pattern| pattern.is_exact()) {
+            names.touch(&pattern.table);
+        }
+        names.anything_declared = !names.touching.is_empty()
+            || !names.touching_odd.is_empty()
+            || map.patterns().next().is_some()
+            || !pending.is_empty()
+            || matches!(map.declared("mothership", "undeclared"), Declared::Auto);
+        if names.anything_declared {
+            names.spread();
+            names.unnamed = Unnamed::of(&names);
+            names.parts = Provable::new(catalog, &names.places);
+        }
+        names
+    }
+
+    fn touch(&mut self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        if words(&name).next() == Some(name.as_str()) {
+            self.touching.insert(name)
+        } else if self.touching_odd.contains(&name) {
+            false
+        } else {
+            self.touching_odd.push(name);
+            true
+        }
+    }
+
+    /// Views and functions over declared tables touch them, and so on until nothing is new.
+    fn spread(&mut self) {
+        let functions = self.catalog.functions.values().flatten();
+        let readable = functions.filter(|function| function.is_readable());
+        let defining = readable.filter(|function| changes_all_shards(&function.body));
+        // By their places: code is read for this once.
+        let defining: HashSet<*const Function> = defining.map(std::ptr::from_ref).collect();
+        loop {
+            let mut changed = false;
+            for relation in self.catalog.relations.values() {
+                if let Some(definition) = &relation.definition
+                    && (self.mentions(definition) || runs_texts(definition))
+                {
+                    changed |= self.touch(&relation.name.name);
+                }
+                // Who reads a table asks its policies, wherever it lives.
+                let policies = relation.row_security.iter().flatten();
+                if policies
+                    .into_iter()
+                    .any(|policy| self.mentions(&policy.expression))
+                {
+                    changed |= self.touch(&relation.name.name);
+                }
+            }
+            for (name, functions) in &self.catalog.functions {
+                let reaches = functions.iter().map(|f| {
+                    let defaults = self.code_reach(&f.defaults);
+                    let reach = match defining.contains(&std::ptr::from_ref(f)) {
+                        true => Reach::Anything,
+                        false => self.function_reach(f),
+                    };
+                    defaults.max(reach)
+                });
+                let reach = reaches.max();
+                let reach = reach.unwrap_or(Reach::Nothing);
+                let known = self
+                    .reach
+                    .get(&name.name)
+                    .copied()
+                    .unwrap_or(Reach::Nothing);
+                if reach > known {
+                    self.reach.insert(name.name.clone(), reach);
+                    changed = true;
+                }
+                if reach == Reach::Anything {
+                    changed |= self.touch(&name.name);
+                }
+            }
+            let far = self.far(&self.far);
+            changed |= far.len() > self.far.len();
+            self.far = far;
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// Whether code that runs on the home shard may touch what is not there: it names it, runs SQL that it puts together,
+    /// or writes where triggers do so.
+    pub fn code_may_leave_home(&self, code: &str) -> bool {
+        if !self.anything_declared() {
+            return false;
+        }
+        let lower = code.to_ascii_lowercase();
+        let is_dynamic = || words(&lower).any(|w| w == "execute" || is_opaque(w));
+        let is_far = || is_writing(code) && self.far_named(code).is_some();
+        self.mentions(code) || is_dynamic() || is_far()
+    }
+
+    fn function_reach(&self, function: &Function) -> Reach {
+        if function.kind == FunctionKind::Aggregate {
+            let called = function.body.lines();
+            let reaches = called.filter_map(|name| self.reach.get(name).copied());
+            return reaches.max().unwrap_or(Reach::Nothing);
+        }
+        if !function.is_readable() {
+            let harmless = function.volatility != Volatility::Volatile
+                || matches!(function.extension.as_deref(), Some(name) if !RUNS_SQL.contains(&name));
+            return if harmless {
+                Reach::Nothing
+            } else {
+                Reach::Anything
+            };
+        }
+        let body = function.body.to_ascii_lowercase();
+        let any_relation = |word: &str| {
+            self.relations.contains(word)
+                || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
+        };
+        let names_any = || self.mentions(&body) || words(&body).any(any_relation);
+        // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it.
+        if function.volatility == Volatility::Immutable
+            && !function.is_dynamic()
+            && !(names_relations(&function.body) && names_any())
+            && self.code_reach(&function.body) < Reach::Anything
+        {
+            return Reach::Nothing;
+        }
+        // What reads only fires nothing.
+        let writes = || function.volatility == Volatility::Volatile && is_writing(&function.body);
+        let is_far = || self.far_named(&function.body).is_some() && writes();
+        if function.is_dynamic() || self.mentions(&function.body) || is_far() {
+            return Reach::Anything;
+        }
+        if words(&body).any(any_relation) {
+            Reach::Home
+        } else {
+            Reach::Nothing
+        }
+    }
+
+    /// Whether an expression of a statement may run code that reaches tables, and that no name in it leads to.
+    pub fn calls_unnamed(&self, sql: &str, standard_conforming_strings: bool) -> bool {
+        self.unnamed.is_called(sql, standard_conforming_strings)
+    }
+
+    /// How far the functions may reach that any word of a statement may name: one that makes an operator, a cast or an
+    /// event trigger of a function calls it by its bare name.
+    pub fn named_reach(&self, sql: &str) -> Reach {
+        let lower = sql.to_ascii_lowercase();
+        let reaches = words(&lower).filter_map(|word| self.reach.get(word).copied());
+        let odd = self.odd_reach().filter(|(name, _)| lower.contains(name));
+        let odd = odd.map(|(_, reach)| reach);
+        reaches.chain(odd).max().unwrap_or(Reach::Nothing)
+    }
+
+    /// Whether any table is sharded or a reference, or might become so.
+    pub fn anything_declared(&self) -> bool {
+        self.anything_declared
+    }
+
+    /// Whether there are names that `mentions` does not find word by word.
+    pub fn has_odd(&self) -> bool {
+        !self.touching_odd.is_empty()
+    }
+
+    /// Whether the text has a word that could lead to a declared table.
+    pub fn mentions(&self, text: &str) -> bool {
+        if !self.anything_declared {
+            return false;
+        }
+        let lower = keywords::lower(text);
+        lower.contains("u&\"")
+            || words(&lower).any(|word| {
+                self.touching.contains(word) || word.len() > MAX_NAME || self.matches_pattern(word)
+            })
+            || self
+                .touching_odd
+                .iter()
+                .any(|name| lower.contains(name.as_str()))
+    }
+
+    fn matches_pattern(&self, word: &str) -> bool {
+        let schemas =
+            || std::iter::once("public").chain(self.catalog.schemas.iter().map(String::as_str));
+        // A pattern on tables alone is what a word can match; the schema is left open.
+        self.pending.iter().any(|one| {
+            // The word was folded to lower case, the pattern was not.
+            let table = one.table.to_ascii_lowercase();
+            let schema = one.schema.clone();
+            let folded = TablePattern { schema, table };
+            schemas().any(|schema| folded.matches(schema, word))
+        }) || self.map.patterns().any(|(pattern, placement)| {
+            !matches!(placement, Placement::Home)
+                && (pattern.matches("public", word)
+                    || self
+                        .catalog
+                        .schemas
+                        .iter()
+                        .any(|s| pattern.matches(s, word)))
+        })
+    }
+
+    /// How far the user functions of this unqualified name may reach; None if there is none.
+    pub fn reach(&self, function: &str) -> Option<Reach> {
+        let known = self.reach.get(function).copied();
+        known.or_else(|| {
+            self.catalog
+                .functions_named(function)
+                .next()
+                .map(|_| Reach::Nothing)
+        })
+    }
+
+    /// How far those functions may reach that are not named by one word in lower case; the names are in lower case.
+    pub(super) fn odd_reach(&self) -> impl Iterator<Item = (String, Reach)> {
+        let is_plain = |name: &str| {
+            words(name).next() == Some(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+        };
+        let odd = self.reach.iter().filter(move |(name, _)| !is_plain(name));
+        odd.map(|(name, reach)| (name.to_ascii_lowercase(), *reach))
+    }
+
+    /// Where a relation of the catalog lives.
+    pub fn place(&self, name: &Name) -> Place {
+        self.places.get(name).cloned().unwrap_or(Place::Home)
+    }
+
+    /// Where a table that is there would live by another name.
+    pub fn place_renamed(&self, relation: &Relation, name: &Name) -> Placement {
+        let place = self.place(&relation.name);
+        match self.map.declared(&name.schema, &name.name) {
+            // A part lives with the whole, whatever it is called.
+            _ if relation.parent.is_some() => place.placement(),
+            Declared::Placement(placement) => placement.clone(),
+            // What it was a part of, its columns tell.
+            Declared::Home if self.is_left(relation) => place.placement(),
+            Declared::Home => Placement::Home,
+            Declared::Auto if matches!(place, Place::Home) => Placement::Home,
+            Declared::Auto => self
+                .map
+                .auto_placement(&key_columns(relation, self.catalog)),
+        }
+    }
+
+    /// Whether a table lives as one does of which it was a part.
+    fn is_left(&self, relation: &Relation) -> bool {
+        let Name { schema, name } = &relation.name;
+        let is_undeclared = matches!(self.map.declared(schema, name), Declared::Home);
+        is_undeclared && !matches!(self.place(&relation.name), Place::Home)
+    }
+
+    /// Whether a relation or an index in any schema has this name that other shards than the home shard do not have.
+    pub fn is_used_at_home(&self, name: &str) -> bool {
+        let is_at_home = |relation: &Name| matches!(self.place(relation), Place::Home);
+        let mut relations = self.catalog.relations.keys();
+        let mut indexes = self.catalog.indexes.iter();
+        relations.any(|relation| relation.name == name && is_at_home(relation))
+            || indexes.any(|(index, table)| index.name == name && is_at_home(table))
+    }
+
+    /// Where a table is declared to live that is taken out of another one; `None` if nothing declares it, so that it
+    /// stays where it is.
+    pub fn place_detached(&self, relation: &Relation) -> Option<Placement> {
+        match self
+            .map
+            .declared(&relation.name.schema, &relation.name.name)
+        {
+            Declared::Home | Declared::Auto => None,
+            Declared::Placement(placement) => Some(placement.clone()),
+        }
+    }
+
+    /// Where a table would live that the catalog does not have yet, given its primary key.
+    pub fn future_place(&self, name: &Name, primary_key: &[(String, KeyType)]) -> Placement {
+        self.map.placement(&name.schema, &name.name, primary_key)
+    }
+
+    /// What a table name of one or two parts means.
+    pub fn resolve(&self, parts: &[String], context: &PlanContext) -> Resolved<'a> {
+        match parts {
+            [name] => self.resolve_unqualified(name, context),
+            [schema, name] => self.resolve_qualified(schema, name, context),
+            // database.schema.table: PostgreSQL accepts its own database's name only.
+            [_, schema, name] => self.resolve_qualified(schema, name, context),
+            _ => Resolved::Unclear,
+        }
+    }
+
+    fn resolve_unqualified(&self, name: &str, context: &PlanContext) -> Resolved<'a> {
+        let found = self.catalog.find(name, &context.search_path);
+        if found.is_some() && context.temporary.may_hide(name) {
+            return Resolved::Unclear;
+        }
+        let system = name.starts_with("pg_");
+        match found {
+            Some(relation) if system && !matches!(self.place(&relation.name), Place::Home) => {
+                Resolved::Unclear
+            }
+            Some(relation) => self.found(relation),
+            None if system => Resolved::System,
+            None if context.temporary.has(name) => Resolved::Temporary,
+            None => match context
+                .search_path
+                .iter()
+                .find_map(|s| self.declared(s, name))
+            {
+                Some(missing) => Resolved::Missing(missing),
+                None => Resolved::Unknown(name.to_owned()),
+            },
+        }
+    }
+
+    fn resolve_qualified(&self, schema: &str, name: &str, context: &PlanContext) -> Resolved<'a> {
+        if mothership_catalog::is_system_schema(schema) {
+            return Resolved::System;
+        }
+        if schema.starts_with("pg_temp") {
+            return match context.temporary.may_hide(name) {
+                true => Resolved::Temporary,
+                false => Resolved::Unknown(name.to_owned()),
+            };
+        }
+        let qualified = Name::new(schema, name);
+        match self.catalog.relation(&qualified) {
+            Some(relation) => self.found(relation),
+            None => match self.declared(schema, name) {
+                Some(missing) => Resolved::Missing(missing),
+                None => Resolved::Unknown(qualified.to_string()),
+            },
+        }
+    }
+
+    fn found(&self, relation: &'a Relation) -> Resolved<'a> {
+        match self.key_gone.get(&relation.name) {
+            Some(reason) => Resolved::KeyGone(relation.name.clone(), *reason),
+            None if relation.unread => Resolved::Unread(relation.name.clone()),
+            None => Resolved::Relation(relation, self.place(&relation.name)),
+        }
+    }
+
+    /// Whether a table is divided by its primary key, because nobody declares another.
+    pub fn is_by_primary_key(&self, relation: &Relation) -> bool {
+        let root = root_of(relation, self.catalog);
+        is_by_default(root, self.map) && matches!(self.place(&root.name), Place::Sharded(_))
+    }
+
+    /// Whether nothing is declared for a table of this name but that primary keys divide what is new.
+    pub fn is_by_default(&self, name: &Name) -> bool {
+        matches!(self.map.declared(&name.schema, &name.name), Declared::Auto)
+    }
+
+    fn declared(&self, schema: &str, name: &str) -> Option<Name> {
+        match self.map.declared(schema, name) {
+            Declared::Placement(Placement::Home) | Declared::Home | Declared::Auto => self
+                .is_pending(schema, name)
+                .then(|| Name::new(schema, name)),
+            Declared::Placement(_) => Some(Name::new(schema, name)),
+        }
+    }
+
+    /// Whether a table that does not exist is declared as sharded by a key of unknown type, so that its place is not
+    /// known before the statement that creates it.
+    pub fn is_pending(&self, schema: &str, name: &str) -> bool {
+        self.pending.iter().any(|one| one.matches(schema, name))
+            && !self.map.tables().any(|(s, n, _)| s == schema && n == name)
+            && !self
+                .catalog
+                .relations
+                .contains_key(&Name::new(schema, name))
+    }
+}
+
+/// Whether a body has a word that begins a write.
+fn is_writing(body: &str) -> bool {
+    words(&body.to_ascii_lowercase())
+        .any(|word| matches!(word, "insert" | "update" | "delete" | "merge" | "truncate"))
+}
+
+/// Whether a body has a word behind which the grammar has a relation, or a write of one. A function that only computes
+/// may have a parameter that is called like a table.
+fn names_relations(body: &str) -> bool {
+    let reads = |word: &str| matches!(word, "from" | "join" | "table" | "copy" | "using");
+    words(&body.to_ascii_lowercase()).any(reads) || is_writing(body)
+}
+
+/// Extensions whose functions run SQL that stands in their arguments, or reach other servers.
+pub const RUNS_SQL: [&str; 7] = [
+    "dblink",
+    "tablefunc",
+    "xml2",
+    "postgres_fdw",
+    "pg_background",
+    "pg_cron",
+    "lo",
+];
+
+fn place_of(
+    relation: &Relation,
+    catalog: &Catalog,
+    map: &ShardMap,
+    left: &HashMap<Name, Left>,
+) -> Place {
+    // Views are judged by what they read; sequences stay with their tables or at home.
+    if matches!(relation.kind, RelationKind::View | RelationKind::Sequence) {
+        return Place::Home;
+    }
+    let root = root_of(relation, catalog);
+    let placement = match left.get(&root.name) {
+        Some(Left::As(placement)) => placement.clone(),
+        Some(Left::Unclear) => Placement::Home,
+        None => placement_of(root, catalog, map),
+    };
+    match placement {
+        Placement::Home => Place::Home,
+        Placement::Reference => Place::Reference,
+        Placement::Sharded(sharded) => Place::Sharded(Arc::new(keyed(relation, sharded, catalog))),
+    }
+}
+
+/// Where the map has a table that is no part of another one.
+fn placement_of(root: &Relation, catalog: &Catalog, map: &ShardMap) -> Placement {
+    if is_by_default(root, map) && catalog.home_only.contains(&root.name) {
+        return Placement::Home;
+    }
+    let primary_key = key_columns(root, catalog);
+    map.placement(&root.name.schema, &root.name.name, &primary_key)
+}
+
+/// A partition lives where its parent does.
+fn root_of<'r>(relation: &'r Relation, catalog: &'r Catalog) -> &'r Relation {
+    let mut root = relation;
+    for _ in 0..32 {
+        match root
+            .parent
+            .as_ref()
+            .and_then(|parent| catalog.relation(parent))
+        {
+            Some(parent) => root = parent,
+            None => break,
+        }
+    }
+    root
+}
+
+fn is_by_default(root: &Relation, map: &ShardMap) -> bool {
+    let Name { schema, name } = &root.name;
+    matches!(map.declared(schema, name), Declared::Auto)
+}
+
+/// Why nothing tells where the rows are of a table that is on all shards and would live at home: it had a primary key
+/// when it was made, or may have been a part of another table.
+fn key_gone(
+    relation: &Relation,
+    place: &Place,
+    catalog: &Catalog,
+    map: &ShardMap,
+    left: &HashMap<Name, Left>,
+) -> Option<Reason> {
+    let root = root_of(relation, catalog);
+    if relation.kind != RelationKind::Table || !matches!(place, Place::Home) {
+        return None;
+    }
+    let is_gone = catalog.everywhere.contains(&root.name) && is_by_default(root, map);
+    match left.get(&root.name) {
+        Some(Left::Unclear) => Some(Reason::LeftUnclear),
+        _ => is_gone.then_some(Reason::KeyGone),
+    }
+}
+
+/// The primary key as the map wants it: empty unless its first column can be a shard key.
+fn key_columns(relation: &Relation, catalog: &Catalog) -> Vec<(String, KeyType)> {
+    let Some(key) = relation.keys.iter().find(|k| k.primary) else {
+        return Vec::new();
+    };
+    let typed = key.columns.iter().map_while(|name| {
+        let (_, column) = relation.column(name)?;
+        let key_type = KeyType::from_oid(catalog.base_type(column.type_oid))?;
+        column
+            .collation
+            .is_deterministic()
+            .then(|| (name.clone(), key_type))
+    });
+    typed.collect()
+}
+
+fn keyed(relation: &Relation, sharded: Arc<Sharded>, catalog: &Catalog) -> Keyed {
+    let mut routable = true;
+    let columns = sharded
+        .columns
+        .iter()
+        .map(|(name, declared)| {
+            let found = relation.column(name);
+            routable &= found.is_some_and(|(_, column)| {
+                let actual = KeyType::from_oid(catalog.base_type(column.type_oid));
+                actual.is_some_and(|actual| same_family(actual, *declared))
+                    && column.collation.is_deterministic()
+            });
+            found.map(|(position, _)| position)
+        })
+        .collect();
+    Keyed {
+        sharded,
+        columns,
+        routable,
+    }
+}
+
+/// Whether two key types have one canonical form and one equality.
+pub fn same_family(a: KeyType, b: KeyType) -> bool {
+    let text = |t: KeyType| matches!(t, KeyType::Text | KeyType::Varchar);
+    a == b || (a.is_integer() && b.is_integer()) || (text(a) && text(b))
+}
+
+/// A name of the parser's, as PostgreSQL reads it.
+pub fn folded(ident: &Ident) -> String {
+    fold(&ident.value, ident.quote_style.is_some()).into_owned()
+}
+
+/// The name that a token is, if it is one.
+pub fn named(kind: Kind, text: &str) -> Option<String> {
+    match kind {
+        Kind::Word => Some(fold(text, false).into_owned()),
+        Kind::QuotedIdent => {
+            let inner = text.get(1..text.len().saturating_sub(1));
+            let name = inner.unwrap_or_default().replace("\"\"", "\"");
+            Some(fold(&name, true).into_owned())
+        }
+        _ => None,
+    }
+}
+
+/// An identifier as PostgreSQL reads it: folded unless quoted, cut after 63 bytes.
+pub fn fold(value: &str, quoted: bool) -> Cow<'_, str> {
+    let end = value.len().min(MAX_NAME);
+    let end = (0..=end).rev().find(|end| value.is_char_boundary(*end));
+    let name = &value[..end.unwrap_or_default()];
+    if quoted || !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.to_ascii_lowercase())
+}
