@@ -42,6 +42,9 @@ lint: ## Format and warnings, both strict.
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo check -q -p mothership --no-default-features
 
+# Everything that `make test` builds, so that nothing is compiled in two ways.
+TESTED := --profile proof
+
 TEST_PARTS := test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs
 
 test: ## Everything: Rust tests on real PostgreSQL clusters, real client programs, the proofs in short. Ends with the minutes of each part.
@@ -59,37 +62,38 @@ grammar: ## The planner's reading against PostgreSQL's grammar, over a million s
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
 # They wait more than they compute, so one more runs at a time than there are cores.
 test-rust: postgres compose
-	cargo build -p mothership -p mothership-driver --bins
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} cargo test --workspace --no-fail-fast
+	cargo build $(TESTED) -p mothership -p mothership-driver --bins
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} cargo test $(TESTED) --workspace --no-fail-fast
 
 # The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.
 test-planner: postgres
-	cargo build -p mothership --bins
-	cargo run -q -p mothership-tests --bin with-endpoint -- tests/planner
+	cargo build $(TESTED) -p mothership --bins
+	cargo run -q $(TESTED) -p mothership-tests --bin with-endpoint -- tests/planner
 
 # What the planner reads is what PostgreSQL's grammar reads: every pair of operators, every node, all cases. SEED=... repeats a run.
 test-grammar:
-	cargo build -q -p mothership-tests --bin parse-trees
-	tests/grammar/run "$$CARGO_TARGET_DIR/debug/parse-trees" --count 20000 --least 1 $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/plan/src/tests/cases.txt"
+	cargo build -q $(TESTED) -p mothership-tests --bin parse-trees
+	tests/grammar/run "$$CARGO_TARGET_DIR/proof/parse-trees" --count 20000 --least 1 $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/plan/src/tests/cases.txt"
 
 routing: postgres ## Random conditions on keys of every type, routed and computed by PostgreSQL. COUNT=1000000 for each type, SEED=, TYPES=.
-	cargo build -p mothership --bins
+	cargo build $(TESTED) -p mothership --bins
 	COUNT="$(or $(COUNT),1000000)" SEED="$(SEED)" TYPES="$(TYPES)" \
-	  cargo run -q -p mothership-tests --bin with-endpoint -- tests/planner routing
+	  cargo run -q $(TESTED) -p mothership-tests --bin with-endpoint -- tests/planner routing
 
 # psql, pgbench, libpq, psycopg, asyncpg, node-postgres, pgjdbc; what they need goes to the user's cache.
 test-clients: postgres
-	cargo run -q -p mothership-tests --bin with-endpoint -- tests/clients/run
+	cargo build -q $(TESTED) -p mothership -p mothership-tests --bins
+	"$$CARGO_TARGET_DIR/proof/with-endpoint" tests/clients/run
 
 # What SQLAlchemy, Django and Prisma send, against sharded tables and one PostgreSQL.
 test-orm: postgres
-	cargo build -q -p mothership -p mothership-tests --bins
-	TABLES="$(CURDIR)/tests/clients/orm/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/orm/run
+	cargo build -q $(TESTED) -p mothership -p mothership-tests --bins
+	TABLES="$(CURDIR)/tests/clients/orm/tables.toml" "$$CARGO_TARGET_DIR/proof/with-shards" tests/clients/orm/run
 
 # What the drivers and Prisma do on tables of MongoDB, against a plain PostgreSQL. CLIENTS="psycopg prisma" picks.
 test-documents: postgres
-	cargo build -q -p mothership -p mothership-tests --bins
-	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/debug/with-shards" tests/clients/documents/run
+	cargo build -q $(TESTED) -p mothership -p mothership-tests --bins
+	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/proof/with-shards" tests/clients/documents/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
 PROOFS := canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views sqlsmith pipelines merge-proof scatter hostile tpch sim shapes grammar fuzz
@@ -185,12 +189,12 @@ tpch: ready ## The 22 queries of TPC-H at SCALE over shards, in two layouts: equ
 	$(BUILT)
 	@env SCALE=$(SCALE) ROUNDS=$(ROUNDS) SEED=$(SEED) LAYOUT=$(LAYOUT) ONLY=$(ONLY) TIMEOUT=$(TIMEOUT) VERBOSE=$(VERBOSE) $(PROOF)
 
-mutants: postgres ## Breaks the planner and the merge in COUNT random places, one at a time: unit tests or 3,000 statements of the oracle notice each. SEED=, STATEMENTS=, FILES=, ONLY=.
+mutants: postgres ## Breaks the planner and the merge in COUNT random places, one at a time: unit tests or 3,000 statements of the oracle notice each. SEED=, STATEMENTS=, FILES=, FROM=, ONLY=.
 	command -v cargo-mutants >/dev/null || cargo install -q --locked cargo-mutants
-	@env COUNT=$(COUNT) SEED=$(SEED) STATEMENTS=$(STATEMENTS) FILES="$(FILES)" ONLY=$(ONLY) tests/mutants/run "$$(dirname "$$CARGO_TARGET_DIR")/mutants"
+	@env COUNT=$(COUNT) SEED=$(SEED) STATEMENTS=$(STATEMENTS) FILES="$(FILES)" FROM=$(FROM) ONLY=$(ONLY) tests/mutants/run "$$(dirname "$$CARGO_TARGET_DIR")/mutants"
 
 test-proofs: postgres ## The proofs in short.
-	cargo build -p mothership -p mothership-tests --bins
+	cargo build $(TESTED) -p mothership -p mothership-tests --bins
 	tests/packages $(PATRONI) sqlsmith=sqlsmith
 	tests/proofs
 
@@ -227,8 +231,8 @@ fuzz: ## Every fuzz target for SECONDS each, two at a time. TARGETS="planner key
 
 shapes: COUNT ?= 10000000
 shapes: ## COUNT random texts: the plan that is kept for a text's shape is the plan of the text itself. SEED=.
-	env COUNT=$(COUNT) SEED=$(SEED) cargo test --release -p mothership --lib -- --exact --nocapture \
-	  plan::tests::shapes::a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves
+	env COUNT=$(COUNT) SEED=$(SEED) cargo test --release -p mothership-plan --lib -- --exact --nocapture \
+	  tests::shapes::a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves
 
 sim: COUNT ?= 10000
 sim: ## COUNT seeds of a simulated cluster with random faults: what decides about servers, writes and reads keeps its promises. SEED=.

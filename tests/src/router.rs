@@ -395,7 +395,7 @@ pub fn clock_library() -> Option<PathBuf> {
     files.find(|file| file.is_file())
 }
 
-/// `target/debug/mothership` for a test in `target/debug/deps/`.
+/// `target/proof/mothership` for a test in `target/proof/deps/`, say.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let deps = test.parent().expect("a test binary lies in a folder");
@@ -406,7 +406,7 @@ pub fn binary() -> PathBuf {
         .find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!(
-            "there is no mothership binary beside {}: run `cargo build -p mothership` first, as `make test` does",
+            "there is no mothership binary beside {}: build it first, with the same profile, as `make test-rust` does",
             test.display()
         )
     })
