@@ -1,7 +1,7 @@
 //! Programs that we have started: waiting for their end, and ending them.
 
 use crate::interrupt;
-use mothership::cluster::poll_until;
+use mothership_cluster::poll_until;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 use crate::interrupt;
 use crate::load::Run;
 use crate::proxy::DATABASE;
-use mothership::cluster::spawn_tied;
+use mothership_cluster::spawn_tied;
 use mothership_driver::order::{Ask, Done, Load, Order};
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};

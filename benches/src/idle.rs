@@ -9,7 +9,7 @@ use crate::load::{Pgbench, Run, cpu_time};
 use crate::options::Options;
 use crate::proxy::{DATABASE, Proxy, USER};
 use crate::stage::{Stage, Target};
-use mothership::cluster::Binaries;
+use mothership_cluster::Binaries;
 use mothership_tests::{Endpoint, Wire};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -168,7 +168,7 @@ impl Clients {
     fn silence(&self) -> Result<f64, String> {
         let pid = self.proxy.pid();
         let (begun, before) = (Instant::now(), cpu_time(pid)?);
-        mothership::cluster::poll_until(SILENCE, interrupt::is_asked);
+        mothership_cluster::poll_until(SILENCE, interrupt::is_asked);
         interrupt::check()?;
         let used = cpu_time(pid)?.saturating_sub(before);
         Ok(100.0 * used.as_secs_f64() / begun.elapsed().as_secs_f64())

@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::proxy::{DATABASE, PASSWORD, USER};
 use crate::scripts;
 use crate::trace::Trace;
-use mothership::cluster::{Binaries, spawn_tied};
+use mothership_cluster::{Binaries, spawn_tied};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

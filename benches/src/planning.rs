@@ -4,7 +4,7 @@
 //! it is run and the files are read; what is reported are ratios of medians of one statement in one run.
 
 use crate::child;
-use mothership::cluster::spawn_tied;
+use mothership_cluster::spawn_tied;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;

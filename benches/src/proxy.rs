@@ -1,7 +1,7 @@
 //! A process that stands between pgbench and PostgreSQL: the router or PgBouncer, started and ended.
 
 use crate::interrupt;
-use mothership::cluster::{Account, Binaries, poll_until, spawn_tied};
+use mothership_cluster::{Account, Binaries, poll_until, spawn_tied};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

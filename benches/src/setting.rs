@@ -1,7 +1,7 @@
 //! Where and with what a run measured: without that its figures mean nothing.
 
 use crate::options::Options;
-use mothership::cluster::Binaries;
+use mothership_cluster::Binaries;
 use mothership_tests::mongo::mongod;
 use serde_json::{Value, json};
 use std::ffi::OsStr;

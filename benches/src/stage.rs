@@ -16,7 +16,7 @@ use crate::mongo::Mongo;
 use crate::options::Options;
 use crate::proxy::{DATABASE, PASSWORD, Proxy, USER};
 use crate::scripts;
-use mothership::cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
+use mothership_cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
 use mothership_tests::Folder;
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -5,7 +5,7 @@
 //! it finds more work at each wake-up. The kernel's own threads for io_uring cannot be traced and make no calls.
 
 use crate::{child, interrupt};
-use mothership::cluster::{poll_until, spawn_tied};
+use mothership_cluster::{poll_until, spawn_tied};
 use std::fs::{File, read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

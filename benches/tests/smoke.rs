@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use mothership::cluster::poll_until;
 use mothership_benches::case::Work;
+use mothership_cluster::poll_until;
 use mothership_driver::order::Ask;
 use mothership_tests::mongo::mongod;
 use mothership_tests::{Folder, router};

@@ -55,7 +55,3 @@ pub mod verifiers;
 pub mod tls;
 
 pub mod log;
-
-pub mod cluster;
-
-pub mod demo;

@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use lexopt::prelude::*;
 use mothership::config::moment;
 use mothership::config::{self, Config};
-use mothership::demo;
 #[cfg(feature = "mongo")]
 use mothership::offline::mongo;
 use mothership::offline::{self, Asker, Source};
 use mothership::takeover::successor;
+use mothership_demo as demo;
 
 const USAGE: &str = "\
 usage: mothership COMMAND

@@ -5,7 +5,7 @@ mod succession;
 
 use crate::shared::{PASSWORD, USER, password_file};
 use crate::{Endpoint, Folder, binaries, poll_until, spec};
-use mothership::cluster::{Auth, Cluster, ClusterError, Slot};
+use mothership_cluster::{Auth, Cluster, ClusterError, Slot};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;

@@ -48,13 +48,13 @@ pub use endpoint::{Endpoint, connect, endpoint};
 pub use fleet::Fleet;
 pub use folder::Folder;
 pub use frame::Frame;
-pub use mothership::cluster::{self, poll_until};
+pub use mothership_cluster::{self as cluster, poll_until};
 pub use proxy::Proxy;
 pub use router::Router;
 pub use shared::Shards;
 pub use wire::Wire;
 
-use mothership::cluster::{Binaries, Spec};
+use mothership_cluster::{Binaries, Spec};
 
 /// PostgreSQL's programs, or a panic that says what to install.
 pub fn binaries() -> Binaries {

@@ -15,7 +15,7 @@ use mongodb::error::{Error, Result};
 use mongodb::options::{
     ClientOptions, Credential, ServerAddress, ServerMonitoringMode, Tls, TlsOptions,
 };
-use mothership::cluster::{Account, free_port, spawn_tied};
+use mothership_cluster::{Account, free_port, spawn_tied};
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;

@@ -6,7 +6,7 @@
 
 use crate::shared::{PASSWORD, USER};
 use crate::{Endpoint, Folder, binaries, poll_until};
-use mothership::cluster::{Account, free_port, spawn_tied};
+use mothership_cluster::{Account, free_port, spawn_tied};
 use mothership_pool::http::{Service, Url};
 use mothership_pool::patroni::{Cluster, MemberRole};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@
 use crate::fleet::Shard;
 use crate::shared::{PASSWORD, USER};
 use crate::{Fleet, Router, poll_until};
-use mothership::cluster::Cluster;
+use mothership_cluster::Cluster;
 use std::fmt::Display;
 use std::time::Duration;
 

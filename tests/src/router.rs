@@ -4,7 +4,7 @@
 //! folder that this test binary came from.
 
 use crate::{Endpoint, Folder};
-use mothership::cluster::{free_port, poll_until, spawn_tied};
+use mothership_cluster::{free_port, poll_until, spawn_tied};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 
 use crate::folder::{Folder, at_exit};
 use crate::{Endpoint, binaries, spec};
-use mothership::cluster::{Auth, Cluster};
+use mothership_cluster::{Auth, Cluster};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 

@@ -5,7 +5,6 @@
 //! and errors count. Exit status 0 means that every load went through without a failed transaction
 //! and no bar that was measured is missed, 1 that one is missed or a load failed.
 
-use mothership::cluster::Binaries;
 use mothership_benches::bars::{self, Levels};
 use mothership_benches::bulk::{self, Bulk};
 use mothership_benches::case::{Case, Mode, Work};
@@ -18,6 +17,7 @@ use mothership_benches::stage::{CONNECTIONS, Stage, Target};
 use mothership_benches::statements::Statements;
 use mothership_benches::trace::Trace;
 use mothership_benches::{document, idle, interrupt, page, planning, report};
+use mothership_cluster::Binaries;
 use mothership_driver::order::{Ask, Done};
 use mothership_tests::Folder;
 use mothership_tests::mongo::mongod;

@@ -5,13 +5,13 @@
 //! `make flame` installs, make one SVG of them, to be opened by a browser, in which a click enlarges a function.
 
 use lexopt::prelude::*;
-use mothership::cluster::{Binaries, spawn_tied};
 use mothership_benches::case::{Case, Mode, Work};
 use mothership_benches::child;
 use mothership_benches::interrupt;
 use mothership_benches::load::{Pgbench, Run};
 use mothership_benches::options::Options;
 use mothership_benches::stage::{Stage, Target};
+use mothership_cluster::{Binaries, spawn_tied};
 use mothership_tests::Folder;
 use std::fs::File;
 use std::io::ErrorKind;

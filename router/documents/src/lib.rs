@@ -34,6 +34,10 @@ pub mod told;
 pub use fault::Fault;
 pub use table::{Collection, Column, Filled, Kind, Nulls, Precision, Unique};
 
+/// The beginning of the comment on each table that stands for documents on a server of PostgreSQL, before a number that stands
+/// for the declaration.
+pub const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
+
 /// Whether a text is a value of this type.
 #[cfg(feature = "mongo")]
 pub fn takes(kind: &Kind, text: &str) -> bool {

@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn free() -> u16 {
-        crate::cluster::free_port().unwrap()
+        mothership_cluster::free_port().unwrap()
     }
 
     fn inherited(ports: &Ports) -> Vec<Port> {

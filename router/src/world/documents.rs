@@ -12,7 +12,7 @@ use crate::commit::text::transaction;
 use crate::config::{Config, Place};
 use mothership_catalog::decode::default_kind;
 use mothership_catalog::{Catalog, Collation, Handed, Key, Name, Relation, Rights};
-use mothership_documents::{Collection, Column, Filled, Unique};
+use mothership_documents::{Collection, Column, Filled, REMARK, Unique};
 use mothership_sql::quote;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -24,9 +24,6 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// "moth" and "docs" as numbers: whoever makes such tables holds this advisory lock.
 const LOCK: (i32, i32) = (0x6d6f_7468, 0x646f_6373);
-
-/// The beginning of the comment on each of them, before a number that stands for the declaration.
-pub(crate) const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
 
 /// Follows in those that nobody has rights on by himself.
 const OWN_RIGHTS: &str = "rights are its own; ";

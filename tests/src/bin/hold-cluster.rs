@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use mothership::cluster::{Binaries, Cluster, Spec};
+use mothership_cluster::{Binaries, Cluster, Spec};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

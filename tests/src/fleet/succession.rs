@@ -3,7 +3,7 @@
 
 use super::{CATCH_UP, Shard};
 use crate::poll_until;
-use mothership::cluster::Cluster;
+use mothership_cluster::Cluster;
 
 /// A standby that was away needs the WAL of that time, and has no slot any longer.
 const KEPT: &str = "256MB";

@@ -43,7 +43,7 @@ fn a_cluster_starts_stops_and_starts_again_with_its_rows() {
     cluster.stop(Mode::Immediate).unwrap();
     assert!(port_is_free(port));
     let wrong = cluster.sql("postgres", "SELECT 1");
-    assert!(matches!(wrong, Err(ClusterError::Tool { .. })), "{wrong:?}");
+    assert!(matches!(wrong, Err(ClusterError::Io { .. })), "{wrong:?}");
 }
 
 #[test]

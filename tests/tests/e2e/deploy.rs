@@ -3,8 +3,8 @@
 //! All without Docker. The files are read as text; YAML by [`Outline`], which knows the part of YAML that they use. The
 //! scripts are run, those of PostgreSQL against a real server.
 
-use mothership::cluster::{Cluster, free_port};
 use mothership::config::Config;
+use mothership_cluster::{Cluster, free_port};
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Fleet, Folder, Router, Wire, binaries, message, poll_until, proof, spec};
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! What is accepted, and what is refused with which words.
 
 mod accepted;
+mod demo;
 mod held;
 #[cfg(feature = "mongo")]
 mod inferred;

@@ -3,7 +3,7 @@
 use crate::clients::{self, OWN};
 use crate::promise::{BOUND, Level, ROWS};
 use crate::{SOON, clients::log_in};
-use mothership::cluster::Mode;
+use mothership_cluster::Mode;
 use mothership_tests::proof;
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Endpoint, Fleet, Folder, Router, Wire, binaries, poll_until};

@@ -5,11 +5,11 @@
 //! server says) and `tool.log` (what initdb and its kin said last).
 
 use super::account::Account;
+use super::ask::{NoAnswer, accepts, ask};
 use super::binaries::Binaries;
 use super::conf;
 use super::error::{ClusterError, Doing};
 use super::port::free_port;
-use super::probe::accepts;
 use super::process::{Process, run_tool, tail};
 use super::wait::poll_until;
 use std::path::{Path, PathBuf};
@@ -336,22 +336,17 @@ impl Cluster {
         run_tool("pg_ctl", pg_ctl, &self.tool_log(), self.spec.limit)
     }
 
-    /// Runs SQL with psql on the unix socket as the superuser; returns rows, one per line, columns separated by `|`.
+    /// Runs SQL on the unix socket as the superuser; returns rows, one per line, columns separated by `|`.
     pub fn sql(&self, database: &str, sql: &str) -> Result<String, ClusterError> {
-        let mut psql = self.account.command(&self.binaries.program("psql"));
-        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]);
-        psql.arg("-h").arg(self.socket_folder());
-        psql.arg("-p").arg(self.port.to_string());
-        psql.arg("-U").arg(&self.spec.superuser);
-        let out = psql.stdin(Stdio::null()).output().doing("start", "psql")?;
-        match out.status.success() {
-            true => Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_string()),
-            false => Err(ClusterError::Tool {
-                program: "psql",
-                outcome: format!("failed ({})", out.status),
-                output: String::from_utf8_lossy(&out.stderr).trim().to_string(),
-            }),
-        }
+        let path = self.socket();
+        ask(&path, &self.spec.superuser, database, sql).map_err(|none| match none {
+            NoAnswer::Refused(said) => ClusterError::Refused { said },
+            NoAnswer::Broken(cause) => ClusterError::Io {
+                doing: "ask the server at",
+                path,
+                cause,
+            },
+        })
     }
 
     fn running(&mut self) -> Result<&mut Process, ClusterError> {

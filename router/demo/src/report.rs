@@ -9,7 +9,7 @@ use super::replica_set::NAME;
 use super::rows::Shop;
 use super::settings::Ports;
 use super::shop::{Kind, Table};
-use crate::cluster::{Binaries, Cluster};
+use mothership_cluster::{Binaries, Cluster};
 use std::path::Path;
 
 /// Rows of one table on one shard: in each partition, in their order, or in the table itself.

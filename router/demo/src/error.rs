@@ -1,7 +1,7 @@
 //! What can go wrong with the demo, each with what the reader can do about it.
 
 use super::mongod::Missing;
-use crate::cluster::ClusterError;
+use mothership_cluster::ClusterError;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;

@@ -9,8 +9,8 @@ use super::events::COLLECTION;
 use super::folder;
 use super::leftovers;
 use super::stop::Stop;
-use crate::cluster::{Account, Binaries, Cluster, ClusterError, Mode, Slot, Spec, poll_until};
-use crate::world::documents::REMARK;
+use mothership_cluster::{Account, Binaries, Cluster, ClusterError, Mode, Slot, Spec, poll_until};
+use mothership_documents::REMARK;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -230,7 +230,7 @@ pub(super) fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 fn spec(state: &Path, shard: &str, role: &str) -> Spec {
     let mut spec = Spec::new(state.join(shard).join(role));
     spec.superuser = CONTROL.into();
-    spec.auth = crate::cluster::Auth::Scram {
+    spec.auth = mothership_cluster::Auth::Scram {
         password_file: password_file(state),
     };
     spec.limit = STEP_LIMIT;

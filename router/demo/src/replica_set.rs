@@ -9,7 +9,7 @@ use super::mongod;
 use super::stop::Stop;
 #[cfg(feature = "mongo")]
 use super::unite;
-use crate::cluster::{Account, free_port, poll_until, spawn_tied};
+use mothership_cluster::{Account, free_port, poll_until, spawn_tied};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};

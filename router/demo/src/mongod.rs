@@ -1,7 +1,7 @@
 //! Which mongod runs the replica set, if any can be had: `MONGOD_BIN`, else the one in PATH, else the one that made
 //! the events that are there. The shop does without one.
 
-use crate::cluster::{Account, ClusterError, poll_until, spawn_tied};
+use mothership_cluster::{Account, ClusterError, poll_until, spawn_tied};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use super::error::{DemoError, Doing};
 use super::fleet::CLIENT;
 use super::settings;
 use super::stop::Stop;
-use crate::cluster::{poll_until, spawn_tied};
+use mothership_cluster::{poll_until, spawn_tied};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};

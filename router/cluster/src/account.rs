@@ -80,7 +80,7 @@ impl Account {
     }
 
     /// Makes a folder that only this account can enter (root can, of course).
-    pub(crate) fn make_folder(&self, path: &Path) -> Result<(), ClusterError> {
+    pub fn make_folder(&self, path: &Path) -> Result<(), ClusterError> {
         use std::os::unix::fs::PermissionsExt;
         std::fs::create_dir_all(path).doing("create", path)?;
         let private = std::fs::Permissions::from_mode(0o700);

@@ -19,7 +19,7 @@ use super::report;
 use super::rows::Shop;
 use super::settings::{self, Ports};
 use super::stop::Stop;
-use crate::cluster::Binaries;
+use mothership_cluster::Binaries;
 use std::future::Future;
 use std::io::Write;
 use std::os::fd::AsRawFd;

@@ -12,7 +12,7 @@ use super::mongod;
 use super::options::Options;
 use super::progress::say;
 use super::stop::Stop;
-use crate::cluster::poll_until;
+use mothership_cluster::poll_until;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -60,6 +60,12 @@ pub enum ClusterError {
         /// The end of what it printed.
         output: String,
     },
+    /// The server did not run a statement.
+    #[error("postgres refused it: {said}")]
+    Refused {
+        /// The message, and its SQLSTATE.
+        said: String,
+    },
     /// The server ended while it was being waited for.
     #[error("postgres ended ({status}) before it was ready: {log}")]
     Exited {

@@ -6,7 +6,7 @@ use super::events::DECLARATION;
 use super::fleet::{CLIENT, CLIENT_PASSWORD, CONTROL, Fleet, password_file};
 use super::options::PORT;
 use super::replica_set::{NAME, ReplicaSet};
-use crate::cluster::free_port;
+use mothership_cluster::free_port;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,10 @@ pub(super) fn path(state: &Path) -> PathBuf {
 
 /// The ports of the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ports {
+pub struct Ports {
+    /// Of PostgreSQL's protocol.
     pub clients: u16,
+    /// Of the exporter's page.
     pub metrics: u16,
 }
 
@@ -61,12 +63,13 @@ pub(super) fn write(
     let password = password.file_name().unwrap_or_default().to_string_lossy();
     let path = path(state);
     let members = set.map(ReplicaSet::addresses).unwrap_or_default();
-    let text = render(&shards, &members, ports, &password);
+    let text = configuration(&shards, &members, ports, &password);
     std::fs::write(&path, text).doing("write", path)
 }
 
-/// Without members of a replica set there are no events.
-fn render(
+/// The text of it: of the shards their names, and the ports of primary and replica; members of the replica set, without which
+/// there are no events.
+pub fn configuration(
     shards: &[(&str, u16, u16)],
     members: &[String],
     ports: Ports,
@@ -201,41 +204,3 @@ name = "pgbench_history"
 key = "aid"
 key_type = "int4"
 "#;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    #[test]
-    fn the_configuration_is_accepted_and_says_where_tables_live() {
-        let folder = std::env::temp_dir().join(format!("mothership-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("secret"), "x\n").unwrap();
-        let ports = Ports {
-            clients: 7000,
-            metrics: 7001,
-        };
-        let shards = [("s1", 1, 2), ("s2", 3, 4), ("s3", 5, 6)];
-        let path = folder.join("mothership.toml");
-        let load = |members: &[String]| {
-            std::fs::write(&path, render(&shards, members, ports, "secret")).unwrap();
-            Config::load(&path).unwrap_or_else(|error| panic!("{error}"))
-        };
-        let config = load(&[]);
-        assert_eq!(config.shards.len(), 3);
-        assert_eq!(config.home().name.as_str(), "s1");
-        assert_eq!(config.tables.declared.len(), 8);
-        #[cfg(feature = "mongo")]
-        {
-            let config = load(&[7, 8, 9].map(|port| format!("127.0.0.1:{port}")));
-            assert_eq!(
-                (config.shards.len(), config.shards[3].servers.len()),
-                (4, 3)
-            );
-            assert_eq!(config.home().name.as_str(), "s1");
-            assert_eq!(config.tables.declared.len(), 9);
-        }
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
-}

@@ -57,6 +57,7 @@ mod error;
 
 pub use error::DemoError;
 pub use options::{Act, Options};
+pub use settings::{Ports, configuration};
 
 /// Does what the command line asks for; returns when it is done: for a demo in the
 /// foreground when it has been stopped.

@@ -16,7 +16,7 @@
 use super::error::{DemoError, Doing};
 use super::lock;
 use super::options::{Options, Recipe};
-use crate::cluster::Account;
+use mothership_cluster::Account;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io::Write;

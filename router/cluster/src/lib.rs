@@ -2,8 +2,8 @@
 //!
 //! `mothership demo` shows its shards with it, and the tests run on it. A
 //! [`Cluster`] is a cluster in PostgreSQL's sense: one data folder and the one
-//! server that serves it, primary or streaming replica. Sync and std only;
-//! nothing here knows shards, pools or the wire protocol beyond one probe.
+//! server that serves it, primary or streaming replica. Sync; nothing here
+//! knows shards or pools, and only `ask.rs` the wire protocol.
 //!
 //! Every server ends with the process that started it, also when that process
 //! is killed by SIGKILL (`process.rs` says how). Linux only, as is that.
@@ -22,7 +22,7 @@ mod conf;
 
 mod process;
 
-mod probe;
+mod ask;
 
 mod wait;
 

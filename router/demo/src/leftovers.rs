@@ -8,7 +8,7 @@
 use super::error::DemoError;
 use super::lock::Lock;
 use super::replica_set::DATA_FOLDER;
-use crate::cluster::poll_until;
+use mothership_cluster::poll_until;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
