@@ -18,6 +18,8 @@ pub mod retry;
 
 pub mod pressure;
 
+pub mod defaults;
+
 pub mod session;
 
 pub mod rules;

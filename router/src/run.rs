@@ -11,8 +11,8 @@ use crate::commit::recover::{Recovery, Settings};
 use crate::config::{Change, Config, Reloaded, SendBatch, Workers};
 use crate::control::{Control, Primaries};
 use crate::core::{
-    Core, Entry, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology,
-    TopologyError, Working, keepalive, watch_roles,
+    Core, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology, TopologyError,
+    cancel_entry, keepalive, watch_roles,
 };
 use crate::log::Chain;
 use crate::pressure::{self, Level, Meter, Shut};
@@ -22,12 +22,11 @@ use crate::takeover::elder::Event;
 use crate::takeover::heir::{HeirError, Inheritance};
 use crate::takeover::kin::Kin;
 use crate::takeover::layout::difference;
-use crate::takeover::ports::Ports;
+use crate::takeover::ports::{ListenError, Ports};
 use crate::takeover::words::Word;
 use crate::takeover::{notify, successor};
 use crate::throttle::CancelTicket;
 use futures_util::future::join_all;
-use mothership_pool::open::cancel;
 use mothership_pool::wire::{SendMode, Wire, install};
 use mothership_proto::auth::{SecretKind, StandIn};
 use std::cell::RefCell;
@@ -39,7 +38,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -51,14 +50,8 @@ pub enum RunError {
     #[error("configuration")]
     Topology(#[from] TopologyError),
     /// An address cannot be listened on.
-    #[error("listen on {what}")]
-    Listen {
-        /// Which.
-        what: String,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The ports were not given by the process that has them.
     #[error("take over from the running process")]
     TakeOver(#[from] HeirError),
@@ -753,42 +746,6 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
     cancel_entry(core, &entry, Rc::new(ticket));
 }
 
-/// Cancels what a session does at this moment, be it a wait.
-pub(crate) fn cancel_entry<T: 'static>(core: &Rc<Core>, entry: &Entry, ticket: Rc<T>) {
-    entry.cancelled.set(true);
-    if !entry.cancel_wait() {
-        deliver_cancels(core, entry, ticket);
-    }
-}
-
-/// Cancels what works for a session on its servers. While a request waits for its turn
-/// or is on its way, the connection that it is for is not given back.
-pub(crate) fn deliver_cancels<T: 'static>(core: &Rc<Core>, entry: &Entry, ticket: Rc<T>) {
-    cancel_each(core, &entry.working.borrow(), ticket);
-}
-
-/// The same for these connections.
-pub(crate) fn cancel_each<T: 'static>(core: &Rc<Core>, working: &[Working], ticket: Rc<T>) {
-    let topology = core.shared.topology();
-    let mut settings = topology.open_settings();
-    settings.timeout = topology.config.pool.cancel_timeout;
-    for Working {
-        endpoint, target, ..
-    } in working
-    {
-        let guard = target.begin();
-        let (endpoint, target, settings) = (endpoint.clone(), Arc::clone(target), settings.clone());
-        let (shared, ticket) = (Arc::clone(&core.shared), Rc::clone(&ticket));
-        tokio::task::spawn_local(async move {
-            let _turn = shared.cancels.delivery.enter().await;
-            if let Err(error) = cancel(&endpoint, &target.key, &settings).await {
-                tracing::warn!(error = %Chain(&error), "cancel was not delivered");
-            }
-            drop((guard, ticket));
-        });
-    }
-}
-
 async fn look_at_clocks(core: Rc<Core>) {
     loop {
         let pause = core.look_at_clocks();
@@ -906,31 +863,6 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
                 // trying again at once would burn a core (pg_doorman 3.10.5).
                 tracing::warn!(error = %error, "a client could not be accepted");
                 tokio::time::sleep(core.shared.topology().config.limits.accept_pause).await;
-            }
-        }
-    }
-}
-
-/// Accepts clients of the unix socket and deals them out to the cores.
-pub(crate) async fn deal(listener: UnixListener, shared: Arc<Shared>) {
-    let mut next = 0;
-    loop {
-        let accepted = listener.accept().await;
-        match accepted.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => {
-                let mut client = Mail::Client(stream);
-                for _ in 0..shared.mail.len() {
-                    next = (next + 1) % shared.mail.len();
-                    // A core that has ended takes nobody; another may.
-                    match shared.mail[next].send(client) {
-                        Ok(()) => break,
-                        Err(refused) => client = refused.0,
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "a client could not be accepted");
-                tokio::time::sleep(shared.topology().config.limits.accept_pause).await;
             }
         }
     }

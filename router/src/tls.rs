@@ -1,7 +1,6 @@
 //! Certificates and keys read into rustls configurations, towards both sides.
 
 use crate::config::{ClientTls, Server, ServerTls, Tls, TlsVersion};
-use crate::core::TopologyError;
 use mothership_pool::endpoint::Encryption;
 use mothership_pool::wire::server_end_point;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,22 +12,32 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A certificate or key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {path:?}")]
+pub struct TlsError {
+    /// Which one.
+    what: &'static str,
+    /// The file.
+    path: PathBuf,
+    /// Why.
+    #[source]
+    cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
 fn failed(
     what: &'static str,
     path: &Path,
-) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> TopologyError {
+) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> TlsError {
     let path = PathBuf::from(path);
-    move |cause| TopologyError::Tls { what, path, cause }
+    move |cause| TlsError { what, path, cause }
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn certificates(
-    what: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TopologyError> {
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = || -> Result<Vec<_>, Box<dyn std::error::Error + Send + Sync>> {
         let found = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
         if found.is_empty() {
@@ -39,7 +48,7 @@ fn certificates(
     read().map_err(failed(what, path))
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TopologyError> {
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("certificate authorities", path)? {
         roots
@@ -49,7 +58,7 @@ fn roots(path: &Path) -> Result<RootCertStore, TopologyError> {
     Ok(roots)
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TopologyError> {
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| failed("private key", path)(Box::new(e)))
 }
 
@@ -62,7 +71,7 @@ pub struct Offer {
 }
 
 /// What clients are offered, with the hash of our certificate for channel binding.
-pub fn towards_clients(tls: &Tls) -> Result<Option<Offer>, TopologyError> {
+pub fn towards_clients(tls: &Tls) -> Result<Option<Offer>, TlsError> {
     let (
         ClientTls::Allow | ClientTls::Require | ClientTls::VerifyCa | ClientTls::VerifyFull,
         Some(certificate),
@@ -106,7 +115,7 @@ pub fn towards_clients(tls: &Tls) -> Result<Option<Offer>, TopologyError> {
 }
 
 /// How connections to a server are encrypted.
-pub fn towards_server(server: &Server) -> Result<Encryption, TopologyError> {
+pub fn towards_server(server: &Server) -> Result<Encryption, TlsError> {
     if server.tls == ServerTls::Disable {
         return Ok(Encryption::Disable);
     }
@@ -121,14 +130,14 @@ pub fn towards_server(server: &Server) -> Result<Encryption, TopologyError> {
 
 /// How connections to a member of a replica set are encrypted, which begin with that; None if they are not.
 #[cfg(feature = "mongo")]
-pub fn towards_member(server: &Server) -> Result<Option<Arc<ClientConfig>>, TopologyError> {
+pub fn towards_member(server: &Server) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     match server.tls {
         ServerTls::Disable | ServerTls::Prefer => Ok(None),
         _ => Ok(Some(Arc::new(client_config(server)?))),
     }
 }
 
-fn client_config(server: &Server) -> Result<ClientConfig, TopologyError> {
+fn client_config(server: &Server) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider knows the default versions");
@@ -150,7 +159,7 @@ fn client_config(server: &Server) -> Result<ClientConfig, TopologyError> {
 }
 
 /// How connections to a service beside the servers are encrypted: it must be who its certificate says.
-pub fn towards_service(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TopologyError> {
+pub fn towards_service(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let verifier = CertificateCheck::new(Checks::NameAndAuthority, authorities)?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -180,7 +189,7 @@ struct CertificateCheck {
 }
 
 impl CertificateCheck {
-    fn new(checks: Checks, authorities: Option<&Path>) -> Result<Self, TopologyError> {
+    fn new(checks: Checks, authorities: Option<&Path>) -> Result<Self, TlsError> {
         let known = match checks {
             Checks::Nothing => None,
             Checks::Authority | Checks::NameAndAuthority => {

@@ -38,6 +38,9 @@ pub use table::{Collection, Column, Filled, Kind, Nulls, Precision, Unique};
 /// for the declaration.
 pub const REMARK: &str = "rows are documents of MongoDB, see the router's configuration; ";
 
+/// `server_version` where there is no PostgreSQL: the oldest of which all that is shown without one would be the same.
+pub const VERSION: &str = "15.0";
+
 /// Whether a text is a value of this type.
 #[cfg(feature = "mongo")]
 pub fn takes(kind: &Kind, text: &str) -> bool {

@@ -10,6 +10,7 @@
 //! the server; the catalog knows those.
 
 mod effects;
+mod pins;
 mod scan;
 mod session;
 mod settings;
@@ -17,6 +18,7 @@ mod statement;
 mod transaction;
 
 pub use effects::{Argument, Effects, FunctionName, Pin, SetConfig, SetConfigCall, Writes};
+pub use pins::Pins;
 pub use statement::{
     CopyEnd, CopySource, Direction, DiscardWhat, Isolation, Modes, Object, Other, Scope, SetValue,
     Statement, Target, Verb,

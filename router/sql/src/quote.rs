@@ -15,6 +15,18 @@ pub fn literal(text: &str) -> String {
     }
 }
 
+/// An escape string, which means the same whatever standard_conforming_strings is.
+pub fn push_literal(sql: &mut String, text: &str) {
+    sql.push_str("E'");
+    for c in text.chars() {
+        if matches!(c, '\'' | '\\') {
+            sql.push(c);
+        }
+        sql.push(c);
+    }
+    sql.push('\'');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

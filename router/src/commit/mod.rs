@@ -26,6 +26,10 @@
 
 pub mod gid;
 
+pub mod mark;
+
+pub mod said;
+
 pub(crate) mod text;
 
 pub mod question;

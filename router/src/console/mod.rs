@@ -12,8 +12,6 @@ pub mod columns;
 
 pub mod table;
 
-pub mod gates;
-
 pub mod view;
 
 pub mod show;

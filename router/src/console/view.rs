@@ -4,9 +4,9 @@
 //! what one core shows is of one moment; the moments of two cores differ a little.
 
 use crate::core::{Core, PoolKey, Topology, Who};
-use crate::session::step::Pins;
 use mothership_pool::pool::PoolFigures;
 use mothership_pool::wire::Address;
+use mothership_sql::effect::Pins;
 use std::sync::Arc;
 use std::time::Instant;
 

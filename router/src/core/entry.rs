@@ -1,7 +1,7 @@
 //! A session as others on its core see it.
 
+use crate::commit::mark::Mark;
 use crate::deadlock::Attempt;
-use crate::deadlock::mark::Mark;
 use crate::metrics::tally::Seen;
 use crate::session::clock::Pulse;
 use mothership_pool::connection::CancelTarget;

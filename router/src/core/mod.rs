@@ -13,7 +13,9 @@ mod roles;
 
 mod topology;
 
+mod cancels;
 mod entry;
+pub mod gates;
 
 mod notifiers;
 mod number;
@@ -52,6 +54,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+pub use cancels::{cancel_each, cancel_entry};
 pub use entry::{Entry, Queued, Who, Working, Yielding};
 pub use held::{Full, Held, Holding};
 pub use knowledge::Age;
@@ -358,7 +361,7 @@ impl Core {
                 Verdict::Fine => {}
                 Verdict::Cancel => {
                     entry.seen.timed_out.set(true);
-                    crate::run::deliver_cancels(self, entry, Rc::new(()));
+                    cancels::deliver_cancels(self, entry, Rc::new(()));
                 }
                 Verdict::End(_) => entry.wake(),
             }

@@ -1,12 +1,12 @@
 //! What all cores share: limits, the configuration in force, what is known of each database, and a mailbox for each
 //! core.
 
+use super::gates::Gates;
 use super::{Core, Held, Life, Mail, Order, PoolKey, Topology};
 use crate::commit::doubt::{Doubts, Site};
 use crate::commit::finishing::Finishing;
 use crate::commit::recover::Sweep;
 use crate::config;
-use crate::console::gates::Gates;
 use crate::contention::Contention;
 use crate::pressure::Pressure;
 use crate::proofs::Proofs;

@@ -77,16 +77,8 @@ impl ShardServers {
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// A certificate or key cannot be used.
-    #[error("{what} {path:?}")]
-    Tls {
-        /// Which one.
-        what: &'static str,
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        #[source]
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     /// Servers cannot be watched.
     #[error("start to watch the servers")]
     Watch(#[source] std::io::Error),

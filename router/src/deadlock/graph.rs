@@ -5,7 +5,7 @@
 //! can see. Routers that see the same waits choose the same victims, whatever the
 //! order in which they see them.
 
-use super::mark::Mark;
+use crate::commit::mark::Mark;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 

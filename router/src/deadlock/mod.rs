@@ -17,19 +17,17 @@
 
 mod graph;
 
-pub mod mark;
-
 mod questions;
 
 mod queue;
 
 use crate::commit::gid::Gid;
+use crate::commit::mark::Mark;
 use crate::control::{Control, ControlError};
 use crate::core::{self, Shared, Topology};
 use crate::log::Chain;
 pub use graph::Attempt;
 use graph::{Age, Node, Wait, deadlocks, detail};
-use mark::Mark;
 use mothership_pool::connection::CancelGuard;
 use mothership_pool::endpoint::{Address, Endpoint};
 use questions::{CANCEL, MARKS, PREPARED, WAITING};
@@ -444,7 +442,7 @@ fn shard_of(topology: &Topology, server: usize, database: Option<&str>) -> usize
 /// Asks which transactions of other routers are behind processes and what is prepared.
 async fn recognise(control: &Control, topology: &Topology, waiting: &[Waiting], known: &mut Known) {
     let asked = servers(topology).into_values().map(async |server| {
-        let (first, last) = mark::FIRST_KEYS;
+        let (first, last) = crate::commit::mark::FIRST_KEYS;
         let marks = self::asked(control, topology, server, MARKS, &[&first, &last]).await;
         let on_prepared = |w: &Waiting| w.server == server && w.blockers.contains(&0);
         let prepared = match waiting.iter().any(on_prepared) {

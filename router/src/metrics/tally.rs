@@ -7,9 +7,9 @@
 
 use super::latency::{Latencies, LatencyKey, Place, PlanKind, ServedBy, Spent};
 use super::traffic::{Totals, Traffic};
-use crate::session::step::Pins;
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frontend::tag;
+use mothership_sql::effect::Pins;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
 //! What a text asks of a member: a statement about documents, or about the session and its transaction.
 
 use super::outcome::Stop;
+use crate::commit::mark::Mark;
 use crate::commit::question::Question;
-use crate::deadlock::mark::Mark;
-use crate::session::defaults;
-use crate::session::marks::Said;
+use crate::commit::said::Said;
+use crate::defaults;
 use mothership_copy::CopyOptions;
 use mothership_documents::Collection;
 use mothership_documents::translate::{

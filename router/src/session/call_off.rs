@@ -21,6 +21,6 @@ impl Session {
     /// Cancels what these servers do.
     pub(super) fn cancel_on<'a>(&self, servers: impl Iterator<Item = &'a Attached>) {
         let working: Vec<_> = servers.map(|server| working_by(&server.lease)).collect();
-        crate::run::cancel_each(&self.core, &working, Rc::new(()));
+        crate::core::cancel_each(&self.core, &working, Rc::new(()));
     }
 }

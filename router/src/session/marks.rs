@@ -15,7 +15,8 @@ use super::state::Block;
 use super::step::Kind;
 use super::{Attached, Halt, Session};
 use crate::commit::gid::TransactionId;
-use crate::deadlock::mark::Mark;
+use crate::commit::mark::Mark;
+use crate::commit::said::Said;
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
@@ -28,29 +29,6 @@ pub(super) struct Joint {
     pub first: usize,
     /// What the server there said of it; not yet at first.
     said: Option<Said>,
-}
-
-/// What a server says of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
-    /// It is SERIALIZABLE.
-    pub serializable: bool,
-    /// Its `now()`, in UTC.
-    pub now: String,
-}
-
-impl Said {
-    /// What the server is asked, behind the call that takes the mark.
-    pub(crate) const QUESTION: &str = "pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation'), \
-        pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US'))";
-
-    fn read(row: &str) -> Option<Self> {
-        let (isolation, now) = row.split_once('|')?;
-        Some(Self {
-            serializable: isolation == "serializable",
-            now: now.to_owned(),
-        })
-    }
 }
 
 impl Session {
@@ -276,22 +254,5 @@ impl Inbox {
         if matches!(kind, Kind::RollbackTo(_)) && self.mark.is_some_and(|mark| mark >= deeds) {
             self.mark = None;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_server_says_is_read() {
-        let said = |serializable| Said {
-            serializable,
-            now: "2026-11-21 01:02:03.000004".into(),
-        };
-        let read = |isolation: &str| Said::read(&format!("{isolation}|2026-11-21 01:02:03.000004"));
-        assert_eq!(read("serializable"), Some(said(true)));
-        assert_eq!(read("repeatable read"), Some(said(false)));
-        assert_eq!(Said::read(""), None);
     }
 }

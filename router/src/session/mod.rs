@@ -12,8 +12,6 @@ mod settled;
 
 pub mod beginning;
 pub mod code;
-pub mod defaults;
-
 mod resets;
 mod rights;
 

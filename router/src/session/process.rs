@@ -299,7 +299,7 @@ impl Session {
             let entry = at(core, client).filter(|entry| entry.who.number == session);
             if let Some(entry) = entry {
                 match deed {
-                    Deed::Cancel => crate::run::cancel_entry(core, &entry, Rc::new(())),
+                    Deed::Cancel => crate::core::cancel_entry(core, &entry, Rc::new(())),
                     Deed::Terminate => crate::console::end(&entry),
                 }
             }

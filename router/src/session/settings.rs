@@ -11,6 +11,7 @@
 use mothership_sql::date_style::DateStyle;
 use mothership_sql::duration::duration;
 use mothership_sql::effect::{SetValue, Statement, analyse};
+use mothership_sql::quote::push_literal;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,18 +260,6 @@ pub fn push_name(sql: &mut String, name: &str) {
         sql.push_str(&part.replace('"', "\"\""));
         sql.push('"');
     }
-}
-
-/// An escape string, which means the same whatever standard_conforming_strings is.
-pub fn push_literal(sql: &mut String, text: &str) {
-    sql.push_str("E'");
-    for c in text.chars() {
-        if matches!(c, '\'' | '\\') {
-            sql.push(c);
-        }
-        sql.push(c);
-    }
-    sql.push('\'');
 }
 
 /// What a statement that succeeded did to the settings.

@@ -384,7 +384,7 @@ impl Session {
         if !working.is_empty() {
             // A server has its cancel when the connection that brought it is closed: what is sent after that is safe.
             let (said, delivered) = oneshot::channel::<()>();
-            crate::run::cancel_each(&self.core, &working, Rc::new(said));
+            crate::core::cancel_each(&self.core, &working, Rc::new(said));
             let _ = delivered.await;
         }
         for at in 0..self.servers.len() {

@@ -57,7 +57,7 @@ impl Doors {
         }
         for socket in self.ports.of(Use::Unix) {
             let listener = UnixListener::from_std(socket.try_clone()?.into())?;
-            let dealing = tokio::spawn(crate::run::deal(listener, Arc::clone(&self.shared)));
+            let dealing = tokio::spawn(deal(listener, Arc::clone(&self.shared)));
             self.accepting.push((Use::Unix, dealing));
         }
         for socket in self.ports.of(Use::Takeover) {
@@ -120,5 +120,30 @@ impl Doors {
 impl Drop for Doors {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Accepts clients of the unix socket and deals them out to the cores.
+async fn deal(listener: UnixListener, shared: Arc<Shared>) {
+    let mut next = 0;
+    loop {
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                let mut client = Mail::Client(stream);
+                for _ in 0..shared.mail.len() {
+                    next = (next + 1) % shared.mail.len();
+                    // A core that has ended takes nobody; another may.
+                    match shared.mail[next].send(client) {
+                        Ok(()) => break,
+                        Err(refused) => client = refused.0,
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "a client could not be accepted");
+                tokio::time::sleep(shared.topology().config.limits.accept_pause).await;
+            }
+        }
     }
 }

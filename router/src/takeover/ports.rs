@@ -5,7 +5,6 @@
 
 use super::words::Use;
 use crate::config::Config;
-use crate::run::RunError;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -76,7 +75,7 @@ impl Ports {
         config: &Config,
         cores: usize,
         mut inherited: Vec<Port>,
-    ) -> Result<Ports, RunError> {
+    ) -> Result<Ports, ListenError> {
         let mut ports = Ports::default();
         let listen = &config.listen;
         // The one for metrics first: who reaches the clients' port finds it open.
@@ -142,7 +141,7 @@ impl Ports {
         address: &SockAddr,
         inherited: &mut Vec<Port>,
         open: impl FnOnce() -> io::Result<Socket>,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), ListenError> {
         let file = address.as_pathname().map(Path::to_owned);
         if self.take(used, address, inherited) == 0 {
             let socket = open().map_err(|cause| match (&file, address.as_socket()) {
@@ -220,8 +219,19 @@ impl Ports {
     }
 }
 
-fn cannot(what: &dyn std::fmt::Display, cause: io::Error) -> RunError {
-    RunError::Listen {
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {what}")]
+pub struct ListenError {
+    /// Which.
+    what: String,
+    /// Why.
+    #[source]
+    cause: io::Error,
+}
+
+fn cannot(what: &dyn std::fmt::Display, cause: io::Error) -> ListenError {
+    ListenError {
         what: what.to_string(),
         cause,
     }
@@ -319,7 +329,7 @@ mod tests {
             std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         }
         let taken = Ports::open(&text(second, "new"), 1, Vec::new());
-        assert!(matches!(taken, Err(RunError::Listen { .. })));
+        assert!(matches!(taken, Err(ListenError { .. })));
         assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, first)).is_err());
         drop(new);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);

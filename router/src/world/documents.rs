@@ -28,9 +28,7 @@ const LOCK: (i32, i32) = (0x6d6f_7468, 0x646f_6373);
 /// Follows in those that nobody has rights on by himself.
 const OWN_RIGHTS: &str = "rights are its own; ";
 
-/// `server_version` where there is no PostgreSQL: the oldest of which all that is shown without one would be the same.
-pub const VERSION: &str = "15.0";
-/// The same as a number.
+/// [`mothership_documents::VERSION`] as a number.
 const VERSION_NUMBER: u32 = 150_000;
 
 /// Why such a table cannot be made.
@@ -377,6 +375,6 @@ fn name(collection: &Collection) -> String {
 /// A string constant that means the same under every setting.
 fn literal(text: &str) -> String {
     let mut sql = String::new();
-    crate::session::settings::push_literal(&mut sql, text);
+    quote::push_literal(&mut sql, text);
     sql
 }

@@ -13,13 +13,12 @@ mod topology;
 mod transactions;
 
 use super::command::What;
-use super::gates;
 use super::table::{Row, row};
 use super::view::World;
 use crate::commit::doubt::Site;
 use crate::commit::gid::TransactionId;
 use crate::commit::recover::Sweep;
-use crate::core::{Shared, Topology};
+use crate::core::{Shared, Topology, gates};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -2,7 +2,7 @@
 //!
 //! After PostgreSQL's manual, chapter Server Configuration. Those that are not here may be PostgreSQL's, and are refused.
 
-use crate::world::documents::VERSION;
+use mothership_documents::VERSION;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::date_style::DateStyle;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 
 use crate::commit::steps::Reply;
 use crate::core::{ClientNumber, Who};
+use crate::defaults::{self, Begins};
 use crate::log::client_text;
-use crate::session::defaults::{self, Begins};
 use crate::session::settings::{Settings, Value};
 use crate::session::told::Told;
 use crate::session::{Halt, Session};

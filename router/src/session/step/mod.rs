@@ -6,14 +6,13 @@
 //! this file turns it into decisions.
 
 mod kind;
-mod pins;
 mod replay;
 #[cfg(test)]
 mod tests;
 
 pub(in crate::session) use kind::create_as_execute_refused;
 pub use kind::{Kind, refusal};
-pub use pins::Pins;
+pub use mothership_sql::effect::Pins;
 pub(in crate::session) use replay::written;
 
 use kind::{clouds, local_config, refused_config, set_config, stored};

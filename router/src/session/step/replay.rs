@@ -5,11 +5,12 @@
 //! and written in words that read the same under every setting: quoted identifiers, escape strings, numbers, keywords.
 //! What cannot be written so with certainty is `None`, and the caller pins the session or refuses.
 
-use super::super::settings::{push_literal, push_name};
+use super::super::settings::push_name;
 use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::{Isolation, Modes, Scope, SetValue, Statement, Target};
 use mothership_sql::lexer::Kind;
 use mothership_sql::name::Name;
+use mothership_sql::quote::push_literal;
 
 /// The router's own text for `statement`, which was read from `text`.
 pub(super) fn replayed(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<String> {

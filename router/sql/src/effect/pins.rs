@@ -1,6 +1,6 @@
 //! Reasons to stay on a server.
 
-use mothership_sql::effect::Pin;
+use super::Pin;
 
 /// Reasons to stay on a server, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //!
 //! Pure.
 
-use crate::commit::gid::TransactionId;
+use super::gid::TransactionId;
 
 /// The upper half of the first key: `ms`.
 const CLASS: u32 = 0x6d73;
