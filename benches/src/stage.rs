@@ -485,6 +485,7 @@ idle_timeout = "1h"
 queue_length = 10000
 [limits]
 queue_length = 10000
+descriptor_reserve = "10%"
 [logging]
 connections = false
 "#
