@@ -42,8 +42,10 @@ lint: ## Format and warnings, both strict.
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo check -q -p mothership --no-default-features
 
-# Everything that `make test` builds, so that nothing is compiled in two ways.
+# Everything that `make test` builds, so that nothing is compiled in two ways: cargo gives libraries the features that all
+# packages of a command ask for, so the packages are the same in each, too.
 TESTED := --profile proof
+PROGRAMS := $(TESTED) -p mothership -p mothership-tests --bins
 
 TEST_PARTS := test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs
 
@@ -67,32 +69,32 @@ test-rust: postgres compose
 
 # The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.
 test-planner: postgres
-	cargo build $(TESTED) -p mothership --bins
-	cargo run -q $(TESTED) -p mothership-tests --bin with-endpoint -- tests/planner
+	cargo build -q $(PROGRAMS)
+	"$$CARGO_TARGET_DIR/proof/with-endpoint" tests/planner
 
 # What the planner reads is what PostgreSQL's grammar reads: every pair of operators, every node, all cases. SEED=... repeats a run.
 test-grammar:
-	cargo build -q $(TESTED) -p mothership-tests --bin parse-trees
+	cargo build -q $(PROGRAMS)
 	tests/grammar/run "$$CARGO_TARGET_DIR/proof/parse-trees" --count 20000 --least 1 $(if $(SEED),--seed $(SEED)) --cases "$(CURDIR)/router/plan/src/tests/cases.txt"
 
 routing: postgres ## Random conditions on keys of every type, routed and computed by PostgreSQL. COUNT=1000000 for each type, SEED=, TYPES=.
-	cargo build $(TESTED) -p mothership --bins
+	cargo build -q $(PROGRAMS)
 	COUNT="$(or $(COUNT),1000000)" SEED="$(SEED)" TYPES="$(TYPES)" \
-	  cargo run -q $(TESTED) -p mothership-tests --bin with-endpoint -- tests/planner routing
+	  "$$CARGO_TARGET_DIR/proof/with-endpoint" tests/planner routing
 
 # psql, pgbench, libpq, psycopg, asyncpg, node-postgres, pgjdbc; what they need goes to the user's cache.
 test-clients: postgres
-	cargo build -q $(TESTED) -p mothership -p mothership-tests --bins
+	cargo build -q $(PROGRAMS)
 	"$$CARGO_TARGET_DIR/proof/with-endpoint" tests/clients/run
 
 # What SQLAlchemy, Django and Prisma send, against sharded tables and one PostgreSQL.
 test-orm: postgres
-	cargo build -q $(TESTED) -p mothership -p mothership-tests --bins
+	cargo build -q $(PROGRAMS)
 	TABLES="$(CURDIR)/tests/clients/orm/tables.toml" "$$CARGO_TARGET_DIR/proof/with-shards" tests/clients/orm/run
 
 # What the drivers and Prisma do on tables of MongoDB, against a plain PostgreSQL. CLIENTS="psycopg prisma" picks.
 test-documents: postgres
-	cargo build -q $(TESTED) -p mothership -p mothership-tests --bins
+	cargo build -q $(PROGRAMS)
 	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/proof/with-shards" tests/clients/documents/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
@@ -194,7 +196,7 @@ mutants: postgres ## Breaks the planner and the merge in COUNT random places, on
 	@env COUNT=$(COUNT) SEED=$(SEED) STATEMENTS=$(STATEMENTS) FILES="$(FILES)" FROM=$(FROM) ONLY=$(ONLY) tests/mutants/run "$$(dirname "$$CARGO_TARGET_DIR")/mutants"
 
 test-proofs: postgres ## The proofs in short.
-	cargo build $(TESTED) -p mothership -p mothership-tests --bins
+	cargo build $(PROGRAMS)
 	tests/packages $(PATRONI) sqlsmith=sqlsmith
 	tests/proofs
 
