@@ -45,7 +45,7 @@ lint: ## Format and warnings, both strict.
 # Everything that `make test` builds, so that nothing is compiled in two ways: cargo gives libraries the features that all
 # packages of a command ask for, so the packages are the same in each, too.
 TESTED := --profile proof
-PROGRAMS := $(TESTED) -p mothership -p mothership-tests --bins
+PROGRAMS := $(TESTED) -p mothership -p mothership-driver -p mothership-tests --bins
 
 TEST_PARTS := test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs
 
@@ -64,7 +64,7 @@ grammar: ## The planner's reading against PostgreSQL's grammar, over a million s
 # The end-to-end tests start the real binary: it is built first, into the folder where they look for it.
 # They wait more than they compute, so one more runs at a time than there are cores.
 test-rust: postgres compose
-	cargo build $(TESTED) -p mothership -p mothership-driver --bins
+	cargo build $(PROGRAMS)
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} cargo test $(TESTED) --workspace --no-fail-fast
 
 # The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.

@@ -54,12 +54,12 @@ pub(super) fn ask(
     let mut message = Vec::new();
     frontend::put_query(&mut message, sql.as_bytes());
     stream.write_all(&message)?;
-    let text = answer(&mut stream, &mut unread)?;
-    // The server would say in its log that we had gone without a word.
+    let text = answer(&mut stream, &mut unread);
+    // As the protocol asks; who is gone already needs none.
     let mut farewell = Vec::new();
     frame::put(&mut farewell, b'X', |_| {});
     let _ = stream.write_all(&farewell);
-    Ok(text)
+    text
 }
 
 /// Reads until the server waits for the next query; an error is what it says first.
@@ -73,6 +73,11 @@ fn answer(stream: &mut UnixStream, unread: &mut Vec<u8>) -> Result<String, NoAns
             frame::next(&unread[read..], usize::MAX).map_err(io::Error::other)?
         {
             match frame.tag() {
+                // It would wait for a password for a minute.
+                b'R' if frame.body() != [0; 4] => {
+                    let said = "a password is asked for on the unix socket";
+                    return Err(NoAnswer::Refused(said.to_owned()));
+                }
                 b'D' => put_row(&mut lines, frame.body())?,
                 b'd' => lines.push_str(&String::from_utf8_lossy(frame.body())),
                 b'G' => {
@@ -103,9 +108,11 @@ fn answer(stream: &mut UnixStream, unread: &mut Vec<u8>) -> Result<String, NoAns
             read += frame.body().len() + 5;
         }
         unread.drain(..read);
-        match stream.read(&mut chunk)? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            count => unread.extend_from_slice(&chunk[..count]),
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(count) => unread.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
